@@ -1,0 +1,193 @@
+"""Two colours, one code: the one background loop that every sync verb and every async twin uses.
+
+Connection pools, limiters and breakers live on this loop, so they never meet a second one, whether
+the caller is a script, a worker thread, or a cell inside Jupyter's running loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import os
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import aclosing
+from typing import Any, Generic, TypeVar, cast
+
+from workbench.errors import WorkbenchError
+
+T = TypeVar("T")
+
+
+class _Loop:
+    """A loop on a daemon thread; made on first use, made again after a fork."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._run, name="workbench-loop", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+
+_lock = threading.Lock()
+_current: _Loop | None = None
+
+
+def _background() -> _Loop:
+    global _current
+    with _lock:
+        if _current is None or _current.pid != os.getpid():
+            _current = _Loop()
+        return _current
+
+
+def on_background_loop() -> bool:
+    """Whether this code runs on the background loop's own thread."""
+    return _current is not None and threading.current_thread() is _current.thread
+
+
+class _Job(Generic[T]):
+    """A coroutine on the loop, seen from elsewhere: its future, and a way to cancel it."""
+
+    def __init__(self, coro: Coroutine[Any, Any, T]) -> None:
+        self.future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._coro = coro
+        self._task: asyncio.Task[T] | None = None
+        self._context = contextvars.copy_context()
+        self._loop = _background().loop
+        self._loop.call_soon_threadsafe(self._start)
+
+    def _start(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            self._coro.close()
+            return
+        self._task = self._loop.create_task(self._coro, context=self._context)
+        self._task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.future.set_exception(concurrent.futures.CancelledError())
+        elif (error := task.exception()) is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(task.result())
+
+    def cancel(self) -> None:
+        self._loop.call_soon_threadsafe(lambda: self._task.cancel() if self._task else None)
+
+
+def run(coro: Coroutine[Any, Any, T]) -> T:
+    """Wait for `coro` from sync code. An interrupt cancels it and waits until it has ended."""
+    if on_background_loop():
+        coro.close()
+        raise WorkbenchError(
+            "a sync verb was called from the workbench's own loop, where it would wait for itself",
+            hint="in async code call the twin whose name ends in _async, and await it",
+        )
+    job = _Job(coro)
+    try:
+        return job.future.result()
+    except concurrent.futures.CancelledError:
+        raise asyncio.CancelledError from None
+    except BaseException:
+        if not job.future.done():
+            job.cancel()
+            concurrent.futures.wait([job.future], timeout=5)
+        raise
+
+
+async def run_async(coro: Coroutine[Any, Any, T]) -> T:
+    """Await `coro` from any loop; it runs on the background loop. Cancelling the waiter cancels it."""
+    if on_background_loop():
+        return await coro
+    job = _Job(coro)
+    try:
+        return await asyncio.shield(asyncio.wrap_future(job.future))
+    except asyncio.CancelledError:
+        job.cancel()
+        raise
+
+
+class _Pump(Generic[T]):
+    """Runs one whole stream in one task of the loop and hands its events over.
+
+    One task, because timeouts and context variables inside the stream belong to a task; at most
+    eight events ahead of the reader, because an unread stream must stop reading from its server.
+    """
+
+    def __init__(self, stream: AsyncIterator[T]) -> None:
+        self._stream = stream
+        self._queue: asyncio.Queue[tuple[T | None, BaseException | None]] = asyncio.Queue()
+        self._ahead = asyncio.Semaphore(8)
+        self._job = _Job(self._pump())
+
+    async def _pump(self) -> None:
+        end: BaseException = StopAsyncIteration()
+        try:
+            async with aclosing(self._stream) as events:  # type: ignore[type-var]
+                async for event in events:
+                    await self._ahead.acquire()
+                    self._queue.put_nowait((event, None))
+        except BaseException as error:
+            end = error
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        finally:
+            self._queue.put_nowait((None, end))
+
+    async def take(self) -> tuple[T | None, BaseException | None]:
+        """The next event, or why there is none: `StopAsyncIteration` at the end."""
+        event, end = await self._queue.get()
+        self._ahead.release()
+        return event, end
+
+    async def stop(self) -> None:
+        """Close the stream and wait until it is closed."""
+        self._job.cancel()
+        while not self._job.future.done():
+            await asyncio.sleep(0.001)
+
+
+def iterate(stream: AsyncIterator[T]) -> Iterator[T]:
+    """Read a stream from sync code. Leaving the iteration early closes the stream."""
+    if on_background_loop():
+        raise WorkbenchError(
+            "a sync stream was opened on the workbench's own loop",
+            hint="in async code iterate the _async twin",
+        )
+    pump = _Pump(stream)
+    try:
+        while True:
+            event, end = run(pump.take())
+            if isinstance(end, StopAsyncIteration):
+                return
+            if end is not None:
+                raise end
+            yield cast("T", event)
+    finally:
+        run(pump.stop())
+
+
+async def iterate_async(stream: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Read a stream from any loop; it runs whole in one task of the background loop."""
+    if on_background_loop():
+        async with aclosing(stream) as events:  # type: ignore[type-var]
+            async for event in events:
+                yield event
+        return
+    pump = _Pump(stream)
+    try:
+        while True:
+            event, end = await run_async(pump.take())
+            if isinstance(end, StopAsyncIteration):
+                return
+            if end is not None:
+                raise end
+            yield cast("T", event)
+    finally:
+        await run_async(pump.stop())

@@ -1,0 +1,104 @@
+"""What a call is made in: who asks, for whom, why, at what time; and the occurrence it belongs to."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import datetime as dt
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from workbench.identity import Principal
+
+
+class Clock(Protocol):
+    """Time, given from outside so that tests and replays can choose it."""
+
+    def now(self) -> dt.datetime:
+        """The wall clock, in UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards, for durations and deadlines."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> dt.datetime:
+        """The wall clock, in UTC."""
+        return dt.datetime.now(dt.UTC)
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait without blocking the loop."""
+        import asyncio
+
+        await asyncio.sleep(seconds)
+
+
+def new_id() -> str:
+    """128 random bits as hex: the form of an OpenTelemetry trace id."""
+    return secrets.token_hex(16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Who asks (`principal`), for whom (`tenant`), for what (`use_case`, `purpose`), and by which clock."""
+
+    use_case: str
+    tenant: str
+    principal: Principal
+    purpose: str
+    phase: str = "mvp"
+    clock: Clock = field(default_factory=SystemClock)
+
+
+@dataclass(slots=True, kw_only=True)
+class Occurrence:
+    """One task over one case, once: what makes two identical requests two recordings.
+
+    Identical requests inside one occurrence are numbered in the order they are made; the number
+    is part of a recording's key. `records` are the observations made meanwhile.
+    """
+
+    case: str = ""
+    repeat: int = 0
+    parent: str | None = None
+    records: list[dict[str, Any]] = field(default_factory=list)
+    _seen: Counter[str] = field(default_factory=Counter)
+
+    def number(self, request_digest: str) -> int:
+        """How many times this very request was made before in this occurrence."""
+        n = self._seen[request_digest]
+        self._seen[request_digest] += 1
+        return n
+
+
+_occurrence: contextvars.ContextVar[Occurrence | None] = contextvars.ContextVar(
+    "workbench_occurrence", default=None
+)
+
+
+def occurrence() -> Occurrence | None:
+    """The occurrence this code runs in, if an experiment or a job started one."""
+    return _occurrence.get()
+
+
+@contextlib.contextmanager
+def occurring(value: Occurrence) -> Iterator[Occurrence]:
+    """Run a block as one occurrence."""
+    token = _occurrence.set(value)
+    try:
+        yield value
+    finally:
+        _occurrence.reset(token)

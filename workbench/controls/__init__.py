@@ -1,0 +1,1 @@
+"""One control a file; `onion` holds their order."""
