@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import aclosing
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from workbench.errors import WorkbenchError
 
@@ -52,7 +52,12 @@ def on_background_loop() -> bool:
 
 
 class _Job(Generic[T]):
-    """A coroutine on the loop, seen from elsewhere: its future, and a way to cancel it."""
+    """A coroutine on the loop, seen from elsewhere: its future, and a way to cancel it.
+
+    Kept until it ends: a loop holds its tasks weakly, and one that waits could be collected.
+    """
+
+    _unfinished: ClassVar[set[_Job[Any]]] = set()
 
     def __init__(self, coro: Coroutine[Any, Any, T]) -> None:
         self.future: concurrent.futures.Future[T] = concurrent.futures.Future()
@@ -60,6 +65,8 @@ class _Job(Generic[T]):
         self._task: asyncio.Task[T] | None = None
         self._context = contextvars.copy_context()
         self._loop = _background().loop
+        self._unfinished.add(self)
+        self.future.add_done_callback(lambda _: self._unfinished.discard(self))
         self._loop.call_soon_threadsafe(self._start)
 
     def _start(self) -> None:
@@ -106,9 +113,11 @@ async def run_async(coro: Coroutine[Any, Any, T]) -> T:
     if on_background_loop():
         return await coro
     job = _Job(coro)
+    waiter = asyncio.wrap_future(job.future)
     try:
-        return await asyncio.shield(asyncio.wrap_future(job.future))
+        return await asyncio.shield(waiter)
     except asyncio.CancelledError:
+        waiter.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # seen by nobody else
         job.cancel()
         raise
 
@@ -146,9 +155,14 @@ class _Pump(Generic[T]):
         self._ahead.release()
         return event, end
 
+    def cancel(self) -> None:
+        """Begin to close the stream, from any thread, without waiting."""
+        if not self._job.future.done():
+            self._job.cancel()
+
     async def stop(self) -> None:
         """Close the stream and wait until it is closed."""
-        self._job.cancel()
+        self.cancel()
         while not self._job.future.done():
             await asyncio.sleep(0.001)
 
@@ -170,24 +184,52 @@ def iterate(stream: AsyncIterator[T]) -> Iterator[T]:
                 raise end
             yield cast("T", event)
     finally:
-        run(pump.stop())
+        pump.cancel()
+        if not on_background_loop():  # where the garbage collector may close a forgotten iteration
+            run(pump.stop())
 
 
-async def iterate_async(stream: AsyncIterator[T]) -> AsyncIterator[T]:
-    """Read a stream from any loop; it runs whole in one task of the background loop."""
-    if on_background_loop():
-        async with aclosing(stream) as events:  # type: ignore[type-var]
-            async for event in events:
-                yield event
-        return
-    pump = _Pump(stream)
-    try:
-        while True:
-            event, end = await run_async(pump.take())
-            if isinstance(end, StopAsyncIteration):
-                return
-            if end is not None:
-                raise end
-            yield cast("T", event)
-    finally:
-        await run_async(pump.stop())
+def iterate_async(stream: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Read a stream from any loop; it runs whole in one task of the background loop.
+
+    Closing the iteration, cancelling its reader or forgetting it closes the stream.
+    """
+    return stream if on_background_loop() else _Reading(stream)
+
+
+class _Reading(AsyncIterator[T]):
+    """A pumped stream, read from another loop.
+
+    Not a generator, because one that is forgotten is closed by its reader's loop, if that still runs.
+    """
+
+    def __init__(self, stream: AsyncIterator[T]) -> None:
+        self._stream = stream
+        self._pump: _Pump[T] | None = None
+        self._over = False
+
+    async def __anext__(self) -> T:
+        if self._over:
+            raise StopAsyncIteration
+        if self._pump is None:  # begun here, so that the stream runs in the reader's context
+            self._pump = _Pump(self._stream)
+        try:
+            event, end = await run_async(self._pump.take())
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        if end is None:
+            return cast("T", event)
+        self._over = True
+        raise end
+
+    async def aclose(self) -> None:
+        """Close the stream and wait until it is closed; it closes also when the waiting is cancelled."""
+        self._over = True
+        if self._pump is not None:
+            self._pump.cancel()
+            await run_async(self._pump.stop())
+
+    def __del__(self) -> None:
+        if self._pump is not None:
+            self._pump.cancel()

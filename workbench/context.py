@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from workbench.identity import Principal
+from workbench.types import Hit
 
 
 class Clock(Protocol):
@@ -68,13 +69,15 @@ class Occurrence:
     """One task over one case, once: what makes two identical requests two recordings.
 
     Identical requests inside one occurrence are numbered in the order they are made; the number
-    is part of a recording's key. `records` are the observations made meanwhile.
+    is part of a recording's key. `records` are the observations made meanwhile, without content;
+    `passages` are what prompts carried, kept in memory only, for scorers that read them.
     """
 
     case: str = ""
     repeat: int = 0
     parent: str | None = None
     records: list[dict[str, Any]] = field(default_factory=list)
+    passages: list[Hit] = field(default_factory=list)
     _seen: Counter[str] = field(default_factory=Counter)
 
     def number(self, request_digest: str) -> int:

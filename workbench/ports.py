@@ -102,7 +102,7 @@ class Query:
     """What to look for. `groups` are the asker's; `as_of` is an ISO day: what is valid then.
 
     `text` feeds keyword search and `vector` (L2-normalised) nearest neighbours; their ranks are
-    fused. `sources` narrows to some sources.
+    fused, `candidates` deep each. `sources` narrows to some sources.
     """
 
     text: str
@@ -111,22 +111,29 @@ class Query:
     groups: tuple[str, ...]
     as_of: str
     sources: tuple[str, ...] = ()
+    candidates: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
-    """What an `add` did: items new, items unchanged, older items of the same sources replaced."""
+    """What an `add` did: items new, items unchanged, older items of the same sources replaced.
+
+    `other_tenants` counts pages a handle left out because they belong to other tenants.
+    """
 
     added: int
     unchanged: int
     replaced: int
+    other_tenants: int = 0
 
 
 @runtime_checkable
 class Memory(Protocol):
     """One tenant's view of one memory. The tenant was bound when the view was made."""
 
-    tenant: str
+    @property
+    def tenant(self) -> str:
+        """Whose items these are; it never changes."""
 
     def add(self, items: Iterable[Item]) -> Added:
         """Idempotent. All items of a source are given together: the source's older ones go."""
@@ -134,8 +141,8 @@ class Memory(Protocol):
     def search(self, query: Query) -> list[Hit]:
         """At most `k` hits the groups may see and that are valid, best first."""
 
-    def count(self) -> int:
-        """Items of this tenant."""
+    def count(self, ids: Sequence[str] | None = None) -> int:
+        """Items of this tenant, or how many of `ids` there are."""
 
     def forget(self, ids: Sequence[str]) -> int:
         """Remove items; how many there were."""

@@ -39,6 +39,18 @@ class Usage:
             return None
         return self.input_tokens + self.output_tokens
 
+    def __add__(self, other: Usage) -> Usage:
+        """Tokens of both; what one does not know counts by the other."""
+
+        def both(one: int | None, two: int | None) -> int | None:
+            return one if two is None else two if one is None else one + two
+
+        return Usage(
+            input_tokens=both(self.input_tokens, other.input_tokens),
+            output_tokens=both(self.output_tokens, other.output_tokens),
+            cached_tokens=both(self.cached_tokens, other.cached_tokens),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
@@ -61,7 +73,7 @@ class Item:
     """One remembered chunk, as a store keeps it.
 
     `vector` is L2-normalised; dates are ISO 8601 days in UTC; `id` is the digest of tenant,
-    source, source digest and position, so that adding the same source again changes nothing.
+    source, source digest, position and text, so that adding the same source again changes nothing.
     """
 
     id: str
@@ -81,7 +93,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """One passage found. `score` is rounded to 4 decimals; equal scores are ordered by `id`."""
+    """One passage found. `score` is rounded to 4 decimals; equal scores are ordered by `id`.
+
+    `stale` says that the source has changed, or is gone, since the passage was remembered.
+    """
 
     id: str
     text: str

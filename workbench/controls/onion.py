@@ -60,10 +60,18 @@ def around(control: Control, proceed: Handler) -> Handler:
                 async for event in events:
                     yield event
         finally:
-            for stream in opened:
-                await stream.aclose()  # type: ignore[attr-defined]
+            await _close(opened)
 
     return handle
+
+
+async def _close(streams: list[AsyncIterator[Event]]) -> None:
+    """Close every stream, the last opened first, also when closing one of them fails."""
+    if streams:
+        try:
+            await streams.pop().aclose()  # type: ignore[attr-defined]
+        finally:
+            await _close(streams)
 
 
 def fold(controls: Mapping[str, Control], leaf: Handler) -> Handler:

@@ -1,0 +1,89 @@
+# A machine needs python3 (3.11 or later, with venv), git and make. Everything else is locked in
+# locks/ and installed into .venv, once: a copy of the lock inside .venv says what is installed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV = .venv/bin/uv
+INSTALL = $(UV) pip install --no-deps --compile-bytecode --python
+SELF = --offline --no-build-isolation -e .
+COMPILE = $(UV) pip compile --universal --generate-hashes --no-header --python-version 3.11 $(if $(UPGRADE),--upgrade)
+
+export DVC_NO_ANALYTICS := 1
+export UV_PYTHON_DOWNLOADS := never
+# Another activated environment must not receive our packages.
+unexport VIRTUAL_ENV UV_PYTHON UV_SYSTEM_PYTHON UV_PROJECT_ENVIRONMENT CONDA_PREFIX PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help repro test check lab bench interop lock clean env env-test python
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+repro: env ## install what is missing, run the pipeline, print the verdict; LIVE=1 asks every model call again
+	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench repro $(if $(filter-out 0,$(LIVE)),--live)
+
+test: env-test interop check ## run every check and every test; ARGS="..." goes to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: env-test ## style, types, storeys, notebooks, house rules: under half a minute
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m workbench.notebooks notebooks pipelines
+	@$(BIN)/python -m pytest -q --no-header --durations=0 tests/unit/test_house.py
+
+lab: env ## open the notebooks in JupyterLab
+	@JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab \
+		--ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+
+bench: env-test ## measure the ratios of docs/benchmarks.md
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+interop: env ## install .venv-interop: the libraries that must accept our clients
+	@cmp -s locks/interop.lock .venv-interop/installed.lock || { \
+		echo "== .venv-interop: installing locks/interop.lock"; \
+		$(BIN)/python -m venv --clear --without-pip .venv-interop \
+		&& $(INSTALL) .venv-interop/bin/python --require-hashes -r locks/interop.lock \
+		&& $(INSTALL) .venv-interop/bin/python $(SELF) \
+		&& cp locks/interop.lock .venv-interop/installed.lock; }
+
+lock: env ## resolve the locks again after a change in pyproject.toml; UPGRADE=1 takes newer versions
+	@version=$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' locks/bootstrap.lock); \
+		echo "$(if $(UPGRADE),uv,$$version)" | $(COMPILE) --no-annotate -q -o locks/bootstrap.lock -
+	@$(COMPILE) -q -o locks/workbench.lock pyproject.toml
+	@$(COMPILE) -q --extra test -c locks/workbench.lock -o locks/test.lock pyproject.toml
+	@$(COMPILE) -q --extra interop -c locks/workbench.lock -o locks/interop.lock pyproject.toml
+	@git --no-pager diff --stat -- locks
+
+clean: ## remove the environments and caches; keeps .workbench/, which holds state
+	rm -rf .venv .venv-interop .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- the environment -----------------------------------------------------------------------------
+
+env:
+	@{ test -x $(BIN)/python && cmp -s locks/workbench.lock .venv/installed.lock; } \
+		|| $(MAKE) --no-print-directory .venv
+
+env-test: env
+	@cmp -s locks/test.lock .venv/installed-test.lock || { \
+		echo "== .venv: adding locks/test.lock"; \
+		$(INSTALL) $(BIN)/python --require-hashes -r locks/test.lock \
+		&& cp locks/test.lock .venv/installed-test.lock; }
+
+.PHONY: .venv
+.venv: python
+	@test ! -L .venv || { echo "make: .venv is a link; run make where it points to" >&2; exit 2; }
+	@echo "== .venv: installing locks/workbench.lock (once; about a minute)"
+	@base=$$($(PYTHON) -c 'import sys; print(sys._base_executable)') && "$$base" -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.lock
+	@$(INSTALL) $(BIN)/python --require-hashes -r locks/workbench.lock
+	@$(INSTALL) $(BIN)/python $(SELF)
+	@cp locks/workbench.lock .venv/installed.lock
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "make: Python 3.11 or later is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "make: $(PYTHON) has no venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }

@@ -1,0 +1,160 @@
+"""`make lab` in a real browser: looking, running and saving leave a notebook's bytes alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from workbench import notebooks
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+TOKEN = "token-of-this-test"
+PROBE = {
+    "cells": [
+        {"cell_type": "markdown", "id": "title", "metadata": {}, "source": "# Probe"},
+        {"cell_type": "code", "id": "k", "metadata": {"tags": ["parameters"]}, "source": "k = 5"},
+        {
+            "cell_type": "code",
+            "id": "show",
+            "metadata": {},
+            "source": "import ipywidgets\ndisplay(ipywidgets.IntSlider(value=k))\nprint('sum', k + 37)\nk",
+        },
+    ],
+    "metadata": {},
+    "nbformat": 4,
+}
+READY = """() => {
+    const session = window.jupyterapp?.shell.currentWidget?.sessionContext?.session;
+    return session?.kernel?.connectionStatus === 'connected' && session.kernel.status === 'idle';
+}"""
+EDIT = """() => window.jupyterapp.shell.currentWidget.content.widgets
+    .find(cell => cell.model.id === 'k').model.sharedModel.setSource('k = 6')"""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no browser: apt-get install -y --no-install-recommends chromium"
+    ),
+]
+
+
+def git(folder, *arguments):
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.fixture
+def repository(tmp_repo):
+    """The working tree as it is, committed, with one more notebook."""
+    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
+        if name and (ROOT / name).is_file():
+            (tmp_repo / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tmp_repo / name)
+    (tmp_repo / ".venv").symlink_to(sys.prefix)
+    (tmp_repo / ".git" / "info" / "exclude").write_text("/.venv\n")
+    probe = tmp_repo / "notebooks" / "probe.ipynb"
+    probe.parent.mkdir(exist_ok=True)
+    probe.write_text(notebooks.as_text(PROBE), encoding="utf-8")
+    git(tmp_repo, "add", "--all")
+    git(tmp_repo, "commit", "--quiet", "--message", "everything")
+    return tmp_repo
+
+
+@contextmanager
+def lab(folder, port, home):
+    """`make lab` in `folder` with an empty home, until it answers; ended with its kernels."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "XDG_"))}
+    options = (
+        f"--ServerApp.port={port} --ServerApp.port_retries=0 --no-browser --allow-root "
+        f"--IdentityProvider.token={TOKEN} --LabApp.news_url=None --expose-app-in-browser "
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"
+    )
+    with (home / "lab.log").open("w") as log:
+        server = subprocess.Popen(
+            ["make", "lab", f"ARGS={options}"],
+            cwd=folder,
+            env={**kept, "HOME": str(home), "PYTHONPATH": str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_until_up(server, f"http://127.0.0.1:{port}/api/status?token={TOKEN}", home / "lab.log")
+        yield f"http://127.0.0.1:{port}/lab"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(20)
+
+
+def wait_until_up(server, url, log):
+    end = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+        except (urllib.error.URLError, OSError):
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.1)
+        else:
+            return
+
+
+@contextmanager
+def opened(url):
+    """A notebook in the Lab, its kernel ready."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--headless=new", "--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(60_000)
+        page.goto(url, wait_until="domcontentloaded")
+        page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        page.wait_for_function(READY)
+        yield page
+        browser.close()
+
+
+def command(page, name):
+    page.evaluate("name => window.jupyterapp.commands.execute(name).then(() => true)", name)
+
+
+def save(page, path):
+    """Save through the Lab, and see that it wrote."""
+    before = path.stat().st_mtime_ns
+    command(page, "docmanager:save")
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+    assert path.stat().st_mtime_ns > before
+
+
+def test_running_and_saving_leaves_the_bytes_and_an_edit_changes_them(repository, free_port, tmp_path):
+    path = repository / "notebooks" / "probe.ipynb"
+    stored = path.read_bytes()
+    with (
+        lab(repository, free_port, tmp_path) as url,
+        opened(f"{url}/tree/notebooks/probe.ipynb?token={TOKEN}&reset") as page,
+    ):
+        command(page, "notebook:run-all-cells")
+        page.locator(".jp-OutputArea-output", has_text="sum 42").first.wait_for()
+        page.locator(".jp-OutputArea-output .widget-slider").first.wait_for()
+        save(page, path)
+        assert path.read_bytes() == stored
+        assert git(repository, "status", "--porcelain") == ""
+
+        page.evaluate(EDIT)
+        save(page, path)
+        assert path.read_bytes() == stored.replace(b"k = 5", b"k = 6")

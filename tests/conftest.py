@@ -1,0 +1,104 @@
+"""For every test: no analytics, a git identity of its own, no network in unit tests, no skips in CI."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+GIT_CONFIG = """\
+[user]
+    name = Test
+    email = test@example.invalid
+[safe]
+    directory = *
+[init]
+    defaultBranch = main
+[commit]
+    gpgSign = false
+"""
+NO_SKIPS = os.environ.get("WORKBENCH_NO_SKIPS") == "1"
+
+settings.register_profile("workbench", deadline=None, print_blob=True)
+settings.load_profile("workbench")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environment(tmp_path_factory):
+    """What the machine's user has configured decides nothing in a test."""
+    config = tmp_path_factory.mktemp("git") / "config"
+    config.write_text(GIT_CONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_NO_ANALYTICS", "1")
+        patch.setenv("GIT_CONFIG_GLOBAL", str(config))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        patch.delenv("OPENAI_API_KEY", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_network(request, monkeypatch):
+    """A unit test neither connects, listens nor resolves a name; an event loop's own pair of sockets may."""
+    if "unit" not in request.path.relative_to(ROOT / "tests").parts:
+        return
+
+    def refuse_address(self, address, *_):
+        if self.family != socket.AF_UNIX:
+            pytest.fail(f"a unit test reached for the network: {address}")
+
+    def refuse_name(host, *_, **__):
+        pytest.fail(f"a unit test reached for the network: {host}")
+
+    for verb in ("bind", "connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, verb, refuse_address)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse_name)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of the loopback that nobody used a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def tmp_repo(tmp_path) -> Path:
+    """An empty git repository with an identity."""
+    folder = tmp_path / "repo"
+    subprocess.run(["git", "init", "--quiet", folder], check=True)
+    return folder
+
+
+def pytest_collection_modifyitems(items):
+    """A folder's name is its marker, so that nobody forgets it."""
+    for item in items:
+        for name in item.path.relative_to(ROOT / "tests").parts[:-1]:
+            if name in {"integration", "contract", "faults", "browser"}:
+                item.add_marker(name)
+
+
+def _fail_if_skipped(report):
+    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid}: nothing may be skipped here (WORKBENCH_NO_SKIPS=1). {reason}"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport():
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report():
+    report = yield
+    _fail_if_skipped(report)
+    return report

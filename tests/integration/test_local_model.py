@@ -1,0 +1,246 @@
+"""The embedded model: the contract, identical answers, and a life that ends with its parent's."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import aclosing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from workbench import _sync, wire
+from workbench.errors import ConfigError, UnavailableError
+from workbench.models import load_card, weights
+from workbench.models.local import LocalModel, cores
+from workbench.testing.model_contract import ModelContract
+
+ROOT = Path(__file__).resolve().parents[2]
+CARD = load_card(ROOT, "smollm2-135m")
+PASSAGE = (ROOT / "data/handbook/acme/annual-holiday.md").read_text(encoding="utf-8")[:900]
+
+#: Starts the model, says which process serves it, and waits to be killed.
+PARENT = """
+import json, sys, time
+from pathlib import Path
+from workbench import _sync, wire
+from workbench.models import load_card, open_model
+root = Path(sys.argv[1])
+card = load_card(root, "smollm2-135m")
+model = open_model(card, root)
+asked = {"messages": [{"role": "user", "content": "Hello"}], **card.wire_defaults(), "max_tokens": 1}
+async def ask():
+    return [event async for event in model.chat(asked)]
+_sync.run(ask())
+(server,) = model._pool.servers
+print(json.dumps(server.process.pid), flush=True)
+{then}
+"""
+
+
+@pytest.fixture
+def model():
+    model = LocalModel(CARD, ROOT, n_servers=1)
+    yield model
+    _sync.run(model.aclose())
+
+
+class TestLocalModel(ModelContract):
+    embeds = False
+    model = CARD.model
+    parameters = {**CARD.wire_defaults(), "max_tokens": 12}
+
+    def make(self):
+        return LocalModel(CARD, ROOT)
+
+
+def request(question: str, *, passage: str = "", **parameters):
+    turns = [
+        {"role": "system", "content": "Answer from the passage."},
+        {"role": "user", "content": f"{passage}\n\nQuestion: {question}"},
+    ]
+    return {"model": CARD.model, "messages": turns, **CARD.wire_defaults(), **parameters}
+
+
+async def answer(model, payload) -> str:
+    async with aclosing(model.chat(payload)) as events:
+        return wire.text_of(wire.fold([event async for event in events]))
+
+
+def servers(parent: int | None = None) -> list[psutil.Process]:
+    children = psutil.Process(parent).children(recursive=True)
+    return [child for child in children if any(part.endswith("_server.py") for part in child.cmdline())]
+
+
+def gone(pid: int, *, within_s: float = 5) -> bool:
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.slow
+def test_answers_are_byte_identical_under_four_concurrent_shuffled_callers():
+    questions = [f"What does the handbook say about point {n} of holiday?" for n in range(12)]
+
+    async def alone():
+        model = LocalModel(CARD, ROOT, n_servers=1)
+        answers = {
+            question: await answer(model, request(question, passage=PASSAGE, max_tokens=40))
+            for question in questions
+        }
+        await model.aclose()
+        return answers
+
+    async def together():
+        model, waiting, answers = LocalModel(CARD, ROOT), asyncio.Semaphore(4), {}
+
+        async def one(question):
+            async with waiting:
+                answers[question] = await answer(model, request(question, passage=PASSAGE, max_tokens=40))
+
+        shuffled = random.Random(4).sample(questions, len(questions))
+        await asyncio.gather(*map(one, shuffled))
+        assert len(servers()) == min(4, cores())
+        await model.aclose()
+        return answers
+
+    expected = _sync.run(alone())
+    assert _sync.run(together()) == expected
+    assert len(set(expected.values())) > 1  # a model that always says the same would prove nothing
+
+
+def test_a_server_is_started_once_and_reused(model):
+    _sync.run(answer(model, request("How many days?", max_tokens=1)))
+    (first,) = servers()
+    for _ in range(3):
+        _sync.run(answer(model, request("How many days?", max_tokens=1)))
+    assert servers() == [first]
+    _sync.run(model.aclose())
+    assert not servers()
+
+
+def test_waiting_for_a_free_server_does_not_use_up_the_timeout(model):
+    async def many():
+        asked = [request("How many days of holiday?", max_tokens=24) for _ in range(6)]
+        began = time.monotonic()
+        await answer(model, asked[0])
+        one = time.monotonic() - began
+
+        async def timed(payload):
+            async with aclosing(model.chat(payload, timeout_s=4 * one + 1)) as events:
+                return wire.fold([event async for event in events])
+
+        return await asyncio.gather(*(timed(payload) for payload in asked))
+
+    assert len(_sync.run(many())) == 6
+
+
+@pytest.mark.parametrize(
+    ("then", "how"),
+    [
+        ("time.sleep(60)", signal.SIGKILL),
+        ("time.sleep(60)", signal.SIGTERM),
+        ("pass", None),
+        ("import os; pid = os.fork(); time.sleep(60)", signal.SIGKILL),  # the fork holds the pipe open too
+    ],
+    ids=["kill -9", "terminated", "ends by itself", "kill -9 with a fork"],
+)
+def test_the_server_ends_with_its_parent(then, how):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT.replace("{then}", then), str(ROOT)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+    try:
+        server = json.loads(parent.stdout.readline())
+        if how is not None:
+            assert psutil.pid_exists(server)
+            parent.send_signal(how)
+        assert parent.wait(timeout=20) == (-how if how else 0)
+        assert gone(server)
+    finally:
+        with_fork = "fork" in then
+        if parent.poll() is None or with_fork:
+            os.killpg(parent.pid, signal.SIGKILL)
+        parent.wait()
+        parent.stdout.close()
+
+
+def test_a_killed_server_is_an_unavailable_model_and_the_next_call_starts_another(model):
+    async def killed():
+        asked = request("Tell me everything.", max_tokens=400, stream=True)
+        async with aclosing(model.chat(asked)) as events:
+            await anext(events)
+            servers()[0].kill()
+            async for _ in events:
+                pass
+
+    with pytest.raises(UnavailableError, match=r"server ended while it answered \(signal 9\)") as caught:
+        _sync.run(killed())
+    assert caught.value.retryable
+    assert "memory" in caught.value.hint
+    assert _sync.run(answer(model, request("How many days?", max_tokens=4)))
+
+
+def test_a_server_that_died_while_idle_is_replaced_unnoticed(model):
+    _sync.run(answer(model, request("How many days?", max_tokens=1)))
+    (first,) = servers()
+    first.kill()
+    gone(first.pid)
+    assert _sync.run(answer(model, request("How many days?", max_tokens=4)))
+
+
+def test_a_server_that_cannot_start_shows_the_end_of_its_log(tmp_path, monkeypatch):
+    wrong = tmp_path / "model.gguf"
+    wrong.write_bytes(b"not a model")
+    monkeypatch.setattr(weights, "find", lambda *_, **__: wrong)
+    model = LocalModel(CARD, tmp_path)
+    with pytest.raises(UnavailableError, match=r"(?s)server ended when it started \(exit code 1\).*gguf"):
+        _sync.run(answer(model, request("?")))
+    assert not servers()
+
+
+def test_a_taken_port_is_named(tmp_path, free_port):
+    import socket
+
+    card = dataclasses.replace(CARD, server=dataclasses.replace(CARD.server, port=free_port))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", free_port))
+        other.listen()
+        with pytest.raises(ConfigError, match=f"port {free_port}.*is taken") as caught:
+            _sync.run(answer(LocalModel(card, tmp_path), request("?")))
+    assert "server.port: 0" in caught.value.hint
+
+
+def test_a_chosen_port_is_used(tmp_path, free_port):
+    card = dataclasses.replace(CARD, server=dataclasses.replace(CARD.server, port=free_port))
+
+    async def where():
+        model = LocalModel(card, tmp_path)
+        await answer(model, request("?", max_tokens=1))
+        (server,) = model._pool.servers
+        await model.aclose()
+        return server.model.base_url
+
+    assert _sync.run(where()) == f"http://127.0.0.1:{free_port}/v1"
+
+
+def test_an_interrupt_at_the_terminal_does_not_reach_the_server(model):
+    _sync.run(answer(model, request("How many days?", max_tokens=1)))
+    (server,) = servers()
+    assert os.getpgid(server.pid) != os.getpgid(0)
+    server.send_signal(signal.SIGINT)
+    assert _sync.run(answer(model, request("How many days?", max_tokens=1)))
+    assert servers() == [server]

@@ -1,0 +1,98 @@
+"""Calls for the tests of controls: who asks, how a model answers, how a reply is read."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+from workbench.context import Context, SystemClock
+from workbench.controls.observe import Observe
+from workbench.controls.onion import fold
+from workbench.controls.output import Output
+from workbench.controls.replay import Replay
+from workbench.controls.retry import Retry
+from workbench.controls.tape import Journal, Tape
+from workbench.identity import Principal
+from workbench.observations import Lines, read_records
+from workbench.ports import Call
+from workbench.testing.fakes import FakeClock
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"answer": {"enum": ["yes", "no"]}, "sure": {"type": "number"}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": SCHEMA}}
+
+
+def context(clock=None) -> Context:
+    return Context(
+        use_case="answers",
+        tenant="acme",
+        principal=Principal(name="ada"),
+        purpose="test",
+        clock=clock or SystemClock(),
+    )
+
+
+def chat(text: str = "a taxi?", *, clock=None, labels=None, identity=None, deadline=None, **payload) -> Call:
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": text}]
+    return Call(
+        port="model",
+        operation="chat",
+        target="small",
+        payload={"model": "small", "messages": messages, **payload},
+        context=context(clock),
+        labels=labels or {},
+        identity=identity or {"weights": "w1"},
+        deadline=deadline,
+    )
+
+
+def behind(model):
+    """The boundary's innermost handler for a fake model."""
+    return lambda call: getattr(model, call.operation)(call.payload)
+
+
+async def read(handler, call) -> list:
+    """Every event's data of a reply."""
+    async with aclosing(handler(call)) as events:
+        return [event.data async for event in events]
+
+
+def ask(handler, call) -> list:
+    return asyncio.run(read(handler, call))
+
+
+def text(events) -> str:
+    return events[0]["choices"][0]["message"]["content"]
+
+
+class Bench:
+    """A folder with a log, a tape and a journal, and the controls over them."""
+
+    def __init__(self, folder):
+        self.log = folder / "state" / "calls.jsonl"
+        self.tape = folder / "tape.jsonl"
+        self.journal = folder / "cache" / "answers.jsonl"
+        self.clock = FakeClock()
+
+    def replay(self, mode="auto") -> Replay:
+        tape = Tape.read(self.tape) if self.tape.exists() else Tape(self.tape)
+        return Replay(mode, tape=tape, journal=Journal(self.journal))
+
+    def controls(self, mode="auto") -> dict:
+        return {
+            "observe": Observe(Lines(self.log), price=lambda _target, usage: usage.total_tokens / 1000),
+            "output": Output(),
+            "replay": self.replay(mode),
+            "retry": Retry(),
+        }
+
+    def handler(self, model, mode="auto"):
+        return fold(self.controls(mode), behind(model))
+
+    @property
+    def records(self) -> list:
+        return read_records(self.log)[0]

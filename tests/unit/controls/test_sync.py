@@ -1,0 +1,227 @@
+"""Sync verbs over the one background loop: from scripts, threads, and inside a running loop."""
+
+import asyncio
+import contextvars
+import gc
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from workbench import _sync
+from workbench.errors import WorkbenchError
+
+ROOT = Path(__file__).resolve().parents[3]
+WHO = contextvars.ContextVar("who", default="nobody")
+
+
+async def where():
+    await asyncio.sleep(0)
+    return threading.current_thread().name, WHO.get()
+
+
+class Stream:
+    """Counts up; remembers the tasks it ran in and how it ended."""
+
+    def __init__(self, count=3, error=None):
+        self.count, self.error = count, error
+        self.tasks, self.who, self.given = set(), set(), 0
+        self.closed = threading.Event()
+
+    async def __call__(self):
+        try:
+            async with asyncio.timeout(60):  # belongs to one task, from its beginning to its end
+                for n in range(self.count):
+                    self.tasks.add(asyncio.current_task())
+                    self.who.add(WHO.get())
+                    self.given += 1
+                    await asyncio.sleep(0)
+                    yield n
+            if self.error:
+                raise self.error
+        finally:
+            self.closed.set()
+
+
+def test_a_script_a_thread_and_a_running_loop_meet_on_one_loop():
+    async def as_in_a_notebook_s_cell():
+        return _sync.run(where())
+
+    with ThreadPoolExecutor(4) as pool:
+        names = {name for name, _ in pool.map(lambda _: _sync.run(where()), range(20))}
+    names |= {_sync.run(where())[0], asyncio.run(as_in_a_notebook_s_cell())[0]}
+    assert names == {"workbench-loop"}
+
+
+def test_context_variables_cross():
+    token = WHO.set("ada")
+    stream = Stream()
+    try:
+        assert _sync.run(where())[1] == "ada"
+        assert asyncio.run(_sync.run_async(where()))[1] == "ada"
+        list(_sync.iterate(stream()))
+    finally:
+        WHO.reset(token)
+    assert stream.who == {"ada"}
+
+
+def test_threads_do_not_share_context_variables():
+    def each(name):
+        WHO.set(name)
+        return _sync.run(where())[1]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(each, map(str, range(50)))) == list(map(str, range(50)))
+
+
+def test_an_error_is_raised_as_it_is():
+    async def fails():
+        raise KeyError("k")
+
+    with pytest.raises(KeyError):
+        _sync.run(fails())
+    with pytest.raises(KeyError):
+        asyncio.run(_sync.run_async(fails()))
+    for read in (lambda s: list(_sync.iterate(s)), lambda s: asyncio.run(gathered(s))):
+        with pytest.raises(KeyError):
+            read(Stream(error=KeyError("k"))())
+
+
+async def gathered(stream):
+    async with aclosing(_sync.iterate_async(stream)) as events:
+        return [event async for event in events]
+
+
+def test_a_sync_verb_on_its_own_loop_is_refused_and_names_the_way_out():
+    async def inside():
+        return _sync.run(where())
+
+    async def streaming():
+        return list(_sync.iterate(Stream()()))
+
+    for coroutine in (inside, streaming):
+        with pytest.raises(WorkbenchError, match="own loop") as caught:
+            _sync.run(coroutine())
+        assert "_async" in caught.value.hint
+
+
+@pytest.mark.parametrize("read", [lambda s: list(_sync.iterate(s)), lambda s: asyncio.run(gathered(s))])
+def test_a_stream_runs_whole_in_one_task(read):
+    stream = Stream(100)
+    assert read(stream()) == list(range(100))
+    assert len(stream.tasks) == 1 and stream.closed.is_set()
+
+
+def test_a_sync_stream_that_is_left_is_closed_and_was_not_read_far_ahead():
+    stream = Stream(1000)
+    for _ in _sync.iterate(stream()):
+        break
+    assert stream.closed.wait(2) and stream.given < 20
+
+
+def test_an_async_stream_that_is_left_is_closed():
+    stream = Stream(1000)
+
+    async def leave():
+        async with aclosing(_sync.iterate_async(stream())) as events:
+            await anext(events)
+        assert stream.closed.is_set()
+
+    asyncio.run(leave())
+
+
+def test_a_forgotten_async_stream_is_closed():
+    stream = Stream(1000)
+
+    async def forget():
+        await anext(_sync.iterate_async(stream()))
+        gc.collect()
+
+    asyncio.run(forget())
+    assert stream.closed.wait(2)
+
+
+def test_cancelling_the_waiter_cancels_the_call():
+    begun, ended = threading.Event(), threading.Event()
+
+    async def long():
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    async def main():
+        task = asyncio.create_task(_sync.run_async(long()))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert ended.wait(2)
+
+
+INTERRUPTED = """
+import asyncio, sys
+from workbench import _sync
+async def call():
+    print("begun", flush=True)
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        print("cancelled", flush=True)
+        raise
+async def stream():
+    try:
+        yield await call()
+    finally:
+        print("closed", flush=True)
+try:
+    {read}
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+async def next_one():
+    return "next"
+print(_sync.run(next_one()), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        ("_sync.run(call())", ["cancelled", "interrupted", "next"]),
+        ("list(_sync.iterate(stream()))", ["cancelled", "closed", "interrupted", "next"]),
+    ],
+    ids=["call", "stream"],
+)
+def test_an_interrupt_cancels_the_call_and_the_next_one_works(read, said):
+    program = [sys.executable, "-c", INTERRUPTED.format(read=read)]
+    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=10)
+    assert output.split() == said and process.returncode == 0 and time.monotonic() - began < 4
+
+
+def test_after_a_fork_the_child_has_a_loop_of_its_own():
+    program = (
+        "import os, asyncio; from workbench import _sync\n"
+        "async def one(): return 1\n"
+        "_sync.run(one())\n"
+        "child = os.fork()\n"
+        "if child == 0: os._exit(7 if _sync.run(one()) == 1 else 1)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout == "7\n"

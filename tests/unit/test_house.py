@@ -1,0 +1,176 @@
+"""The house rules, as far as a machine can judge them."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = sorted((ROOT / "workbench").rglob("*.py"))
+ALL = PACKAGE + sorted(p for room in ("tests", "benchmarks") for p in (ROOT / room).rglob("*.py"))
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE}
+NAMED_AFTER_NOTHING = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc", "core"}
+#: Values that are not frozen, slotted and keyword-only. The list may only shrink.
+OTHER_DATACLASSES = {"context.Occurrence"}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def walk(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """Every class and function below `node` with its dotted name."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, Function | ast.ClassDef):
+            yield prefix + child.name, child
+            yield from walk(child, f"{prefix}{child.name}.")
+        else:
+            yield from walk(child, prefix)
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    for path, tree in TREES.items():
+        for name, node in walk(tree):
+            if isinstance(node, Function):
+                yield f"{name_of(path)}:{name}", node
+
+
+def length(node: Function) -> int:
+    """Lines from `def` to the end, the docstring not counted."""
+    lines = node.end_lineno - node.lineno + 1
+    if ast.get_docstring(node, clean=False) is not None:
+        lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+    return lines
+
+
+def decorators(node) -> list[str]:
+    return [ast.unparse(decorator) for decorator in node.decorator_list]
+
+
+def test_a_file_has_at_most_400_lines():
+    long = {name_of(p): n for p in ALL if (n := len(p.read_text(encoding="utf-8").splitlines())) > 400}
+    assert not long
+
+
+def test_a_function_has_at_most_40_lines_and_nine_of_ten_at_most_25():
+    lengths = {name: length(node) for name, node in functions()}
+    assert not {name: n for name, n in lengths.items() if n > 40}
+    longer = {name: n for name, n in lengths.items() if n > 25}
+    assert len(longer) <= len(lengths) / 10, f"{len(longer)} of {len(lengths)}: {longer}"
+
+
+def test_a_function_takes_at_most_7_parameters():
+    def count(node: Function) -> int:
+        a = node.args
+        names = [p.arg for p in (*a.posonlyargs, *a.args, *a.kwonlyargs)] + [
+            p.arg for p in (a.vararg, a.kwarg) if p
+        ]
+        return len([n for n in names if n not in {"self", "cls"}])
+
+    assert not {name: n for name, node in functions() if (n := count(node)) > 7}
+
+
+def test_a_name_says_what_the_file_holds():
+    bad = [name_of(p) for p in PACKAGE if NAMED_AFTER_NOTHING & set(re.split(r"[_/.]", name_of(p)))]
+    assert not bad
+
+
+def test_init_files_only_export():
+    """A docstring, imports, `__all__` and `__version__`, a table of lazy names and its `__getattr__`."""
+    allowed = {"__getattr__", "__dir__"}
+    for path, tree in TREES.items():
+        if path.name != "__init__.py":
+            continue
+        for node in tree.body:
+            fine = isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign)
+            fine |= isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            fine |= isinstance(node, ast.FunctionDef) and node.name in allowed
+            fine |= isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            assert fine, f"{name_of(path)}:{node.lineno} does more than export"
+
+
+def test_a_dataclass_is_frozen_slotted_and_keyword_only():
+    other = set()
+    for path, tree in TREES.items():
+        module = ".".join(path.relative_to(ROOT / "workbench").with_suffix("").parts)
+        for name, node in walk(tree):
+            made = [d for d in decorators(node) if re.match(r"(dataclasses\.)?dataclass\b", d)]
+            wanted = ("frozen=True", "slots=True", "kw_only=True")
+            if isinstance(node, ast.ClassDef) and made and not all(word in made[0] for word in wanted):
+                other.add(f"{module}.{name}")
+    assert other == OTHER_DATACLASSES
+
+
+def is_public(name: str) -> bool:
+    return not any(part.startswith("_") for part in name.split("."))
+
+
+def test_what_is_public_has_a_docstring():
+    bare = []
+    for path, tree in TREES.items():
+        assert ast.get_docstring(tree), f"{name_of(path)} does not say what it holds"
+        inside = {id(n) for _, f in walk(tree) if isinstance(f, Function) for _, n in walk(f)}
+        for name, node in walk(tree):
+            exempt = any("overload" in d or d.endswith(".setter") for d in decorators(node))
+            if is_public(name) and id(node) not in inside and not exempt and not ast.get_docstring(node):
+                bare.append(f"{name_of(path)}:{name}")
+    assert not bare
+
+
+def test_an_async_twin_takes_what_its_sync_verb_takes():
+    apart = []
+    for path, tree in TREES.items():
+        named = {name: node for name, node in walk(tree) if isinstance(node, Function)}
+        for name, node in named.items():
+            twin = named.get(f"{name}_async")
+            if twin is not None and ast.unparse(twin.args) != ast.unparse(node.args):
+                apart.append(f"{name_of(path)}:{name}")
+    assert not apart
+
+
+def test_the_map_names_every_file_and_no_other():
+    page = (ROOT / "docs" / "map.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"[\w.-]+(?:/[\w.-]+)*\.(?:py|ipynb|md|yaml|toml|jsonl|html)\b", page))
+    gone = {name for name in named if not (ROOT / name).exists()}
+    assert not gone, "docs/map.md names what is not there"
+    missing = {name_of(path) for path in PACKAGE if path.name != "__init__.py"} - named
+    assert not missing, "docs/map.md does not say what these are for"
+
+
+def commands(group, prefix="workbench") -> Iterator[str]:
+    for name, command in group.commands.items():
+        yield f"{prefix} {name}"
+        yield from commands(command, f"{prefix} {name}") if hasattr(command, "commands") else ()
+
+
+def test_every_command_is_documented():
+    from workbench.cli import main
+
+    pages = [ROOT / "README.md", ROOT / "docs" / "cli.md"]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages if page.exists())
+    known = list(commands(main))
+    assert known
+    assert not [name for name in known if not re.search(rf"\b{name}\b", text)]
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CHANGELOG.md", "docs/why.md", "docs/map.md", "docs/glossary.md"]
+)
+def test_the_pages_a_newcomer_looks_for_exist(page):
+    assert (ROOT / page).read_text(encoding="utf-8").strip()
+
+
+def test_a_unit_test_cannot_reach_the_network_and_an_event_loop_still_works():
+    with socket.socket() as mine:
+        for reach in (mine.connect, mine.connect_ex, mine.bind, lambda address: socket.getaddrinfo(*address)):
+            with pytest.raises(pytest.fail.Exception, match="reached for the network"):
+                reach(("127.0.0.1", 9))
+    assert asyncio.run(asyncio.to_thread(lambda: 42)) == 42

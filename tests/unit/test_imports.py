@@ -1,0 +1,32 @@
+"""`import workbench` is cheap: vendors load when they are used, not before."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+VENDORS = {
+    "aiohttp", "dvc", "jsonschema", "matplotlib", "nbformat", "numpy", "openai", "papermill", "polars",
+    "pydantic", "weaviate", "wordllama", "xllamacpp",
+}  # fmt: skip
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys, json; {statement}; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in json.loads(done.stdout)}
+
+
+@pytest.mark.parametrize("statement", ["import workbench", "import workbench.cli"])
+def test_no_vendor_is_loaded(statement):
+    assert not loaded_by(statement) & VENDORS
+
+
+def test_every_public_name_is_there():
+    code = "import workbench as wb; [getattr(wb, name) for name in wb.__all__]; assert wb.__all__"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)

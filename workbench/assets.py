@@ -1,0 +1,200 @@
+"""Assets: whatever has versions that production depends on. Names, labels, digests, for every kind.
+
+An asset is a folder `pipelines/<kind>s/<name>/` holding `1.<suffix>`, `2.<suffix>`, … and an
+`asset.yaml` that says of each version its digest, author, parent and reason, and which labels point
+where. A version never changes: its digest is checked at every use. A label moves.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from workbench import files
+from workbench.errors import ConfigError, CorruptError, NotFoundError, nearest
+
+Kind = Literal["prompt", "model", "memory"]
+FOLDERS: Mapping[str, str] = {"prompt": "prompts", "model": "models", "memory": "memories"}
+SUFFIXES: Mapping[str, str] = {"prompt": ".prompty", "model": ".yaml", "memory": ".yaml"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """`name`, `name@3` or `name@production`: what people write to mean one version."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read a reference; ConfigError when it is none."""
+        name, at, rest = text.partition("@")
+        if not name.replace("-", "").replace("_", "").isalnum() or (at and not rest):
+            raise ConfigError(
+                f"{text!r} is not a reference",
+                hint="write a name, name@VERSION or name@LABEL, for example answer@2",
+            )
+        if rest.isdigit():
+            return cls(name=name, version=int(rest))
+        return cls(name=name, label=rest or None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionEntry:
+    """What `asset.yaml` says of one version. `digest` is SHA-256 of the version's file."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    digest: str
+    author: str
+    reason: str
+    parent: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """`asset.yaml`, read strictly."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    kind: Kind
+    name: str
+    versions: dict[int, VersionEntry]
+    labels: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One version of one asset, found and checked."""
+
+    kind: str
+    name: str
+    number: int
+    path: Path
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.number}"
+
+
+def folder_of(root: Path, kind: str, name: str) -> Path:
+    """Where an asset lives."""
+    return root / "pipelines" / FOLDERS[kind] / name
+
+
+def names(root: Path, kind: str) -> list[str]:
+    """Names of the assets of one kind, sorted."""
+    folder = root / "pipelines" / FOLDERS[kind]
+    return sorted(p.parent.name for p in folder.glob("*/asset.yaml"))
+
+
+def load(root: Path, kind: str, name: str) -> Asset:
+    """An asset's page; NotFoundError lists the nearest names."""
+    path = folder_of(root, kind, name) / "asset.yaml"
+    if not path.is_file():
+        raise NotFoundError(
+            f"there is no {kind} {name!r} ({nearest(name, names(root, kind))})",
+            hint=f"look into pipelines/{FOLDERS[kind]}/",
+        )
+    asset = files.parse(Asset, files.read_yaml(path), where=str(path))
+    if (asset.kind, asset.name) != (kind, name):
+        raise ConfigError(f"{path}: it calls itself {asset.kind} {asset.name!r}")
+    for label, number in asset.labels.items():
+        if number not in asset.versions:
+            raise ConfigError(f"{path}: label {label!r} points to version {number}, which is not there")
+    return asset
+
+
+def resolve(root: Path, kind: str, reference: str) -> Version:
+    """The version a reference means, its digest checked. A bare name means the newest version."""
+    ref = Reference.parse(reference)
+    asset = load(root, kind, ref.name)
+    number = ref.version
+    if ref.label is not None:
+        if ref.label not in asset.labels:
+            raise NotFoundError(
+                f"{kind} {ref.name!r} has no label {ref.label!r} ({nearest(ref.label, asset.labels)})",
+                hint=f"versions there are: {sorted(asset.versions)}",
+            )
+        number = asset.labels[ref.label]
+    if number is None:
+        number = max(asset.versions, default=0)
+    if number not in asset.versions:
+        known = ", ".join(f"{ref.name}@{n}" for n in sorted(asset.versions)) or "none"
+        raise NotFoundError(f"{kind} {ref.name!r} has no version {number} (known: {known})")
+    path = folder_of(root, kind, ref.name) / f"{number}{SUFFIXES[kind]}"
+    return Version(
+        kind=kind, name=ref.name, number=number, path=path,
+        digest=_checked(path, asset.versions[number].digest),
+    )  # fmt: skip
+
+
+def _checked(path: Path, expected: str) -> str:
+    if not path.is_file():
+        raise CorruptError(f"{path} is missing", hint=f"git checkout -- {path}")
+    found = files.digest(path.read_bytes())
+    if found != expected:
+        raise CorruptError(
+            f"{path} was changed after it was saved (digest {found[:12]}, saved as {expected[:12]})",
+            hint=f"git checkout -- {path}; to change a prompt, edit and save it as the next version",
+        )
+    return found
+
+
+def save_version(
+    root: Path, kind: str, name: str, data: bytes, *, author: str, reason: str, parent: int | None
+) -> Version:
+    """Write `data` as the next version. Two savers at once get two numbers; a death leaves no torn page."""
+    folder = folder_of(root, kind, name)
+    with _locked(folder):
+        page = folder / "asset.yaml"
+        asset = (
+            load(root, kind, name)
+            if page.is_file()
+            else Asset(kind=kind, name=name, versions={})  # type: ignore[arg-type]
+        )
+        number = max(asset.versions, default=0) + 1
+        path = folder / f"{number}{SUFFIXES[kind]}"
+        # The file first: until the page names it, it is nobody's version and may be written over.
+        files.write_atomic(path, data)
+        entry = VersionEntry(digest=files.digest(data), author=author, reason=reason, parent=parent)
+        versions = {**asset.versions, number: entry}
+        files.write_atomic(page, _page(asset, versions))
+    return Version(kind=kind, name=name, number=number, path=path, digest=entry.digest)
+
+
+def _page(asset: Asset, versions: Mapping[int, VersionEntry]) -> bytes:
+    """`asset.yaml`: one block a version, so that two branches merge line by line."""
+    import json
+
+    lines = [f"kind: {asset.kind}", f"name: {asset.name}", "labels:" if asset.labels else "labels: {}"]
+    lines += [f"  {label}: {number}" for label, number in sorted(asset.labels.items())]
+    lines.append("versions:")
+    for number, entry in sorted(versions.items()):
+        lines += [
+            f"  {number}:",
+            f"    digest: {entry.digest}",
+            f"    author: {json.dumps(entry.author, ensure_ascii=False)}",
+            f"    parent: {entry.parent if entry.parent is not None else 'null'}",
+            f"    reason: {json.dumps(entry.reason, ensure_ascii=False)}",
+        ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer of this asset at a time, over processes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,158 @@
+"""What a repository is set to: `params.yaml`, and the execution a kernel was started for.
+
+Secrets are never in a file: a setting holds the *name* of an environment variable.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from workbench import files
+from workbench.errors import ConfigError, NotFoundError, nearest
+
+Mode = Literal["live", "record", "replay", "auto"]
+EXECUTION_VARIABLE = "WORKBENCH_EXECUTION"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseCase:
+    """One use case of `params.yaml`.
+
+    `data` is the folder its documents and questions lie in. `prompt`, `memory` and `model` are what bare names resolve to. `provider` and `base_url` send
+    the same use case to any OpenAI-compatible endpoint. `as_of` (ISO day) is the day on which
+    expiry is judged; without it, today. `gates` holds one column of lines per phase.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    title: str
+    purpose: str
+    owner: str
+    phase: Literal["mvp", "mlvp"]
+    notebook: str
+    tenants: tuple[str, ...]
+    data: str
+    memory: str
+    prompt: str
+    model: str
+    report: str
+    gates: dict[str, dict[str, Any]]
+    provider: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    as_of: str | None = None
+    seed: int = 7
+    baseline: str | None = None
+    candidate: str = "candidate"
+    groups: tuple[str, ...] = ("everyone",)
+    concurrency: int = 4
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """`params.yaml`, read strictly."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    use_cases: dict[str, UseCase]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What the runner tells the kernel it starts: where recordings, memory and results are.
+
+    `tape` is read (and, by the runner, extended when the notebook succeeded); `memory` is the
+    pinned snapshot searched instead of live memory; `cases` the prepared dataset; `out` is the folder for runs; keys used go to
+    `used`, progress to `progress`. `task_digest` is of the notebook without its `explore` cells.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    notebook: str
+    use_case: str | None = None
+    task_digest: str | None = None
+    mode: Mode = "auto"
+    tape: str | None = None
+    memory: str | None = None
+    cases: str | None = None
+    out: str | None = None
+    used: str | None = None
+    progress: str | None = None
+
+    def environment(self) -> dict[str, str]:
+        """The variable that carries this to the kernel."""
+        import dataclasses
+
+        return {EXECUTION_VARIABLE: files.canonical(dataclasses.asdict(self)).decode()}
+
+    @classmethod
+    def current(cls) -> Execution | None:
+        """The execution this process was started for, if a runner started it."""
+        text = os.environ.get(EXECUTION_VARIABLE)
+        if not text:
+            return None
+        import orjson
+
+        return files.parse(cls, orjson.loads(text), where=EXECUTION_VARIABLE)
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder, here or above, that holds `params.yaml`."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "params.yaml").is_file():
+            return folder
+    raise NotFoundError(
+        f"no params.yaml in {here} or above",
+        hint="change into the repository, or pass root=…",
+    )
+
+
+def load_params(root: Path) -> Params:
+    """`params.yaml` of a repository."""
+    path = root / "params.yaml"
+    raw = files.read_yaml(path, hint="git checkout -- params.yaml")
+    params = files.parse(Params, raw, where=str(path), hint="see docs/params.md for every key")
+    for name, case in params.use_cases.items():
+        _check(path, name, case)
+    return params
+
+
+def _check(path: Path, name: str, case: UseCase) -> None:
+    where = f"{path}: use_cases.{name}"
+    if case.phase not in case.gates:
+        raise ConfigError(f"{where}.gates has no column for phase {case.phase!r}")
+    if not case.tenants:
+        raise ConfigError(f"{where}.tenants is empty: there is no untenanted call")
+    if case.base_url is not None and not case.base_url.startswith(("http://", "https://")):
+        raise ConfigError(f"{where}.base_url: {case.base_url!r} is not an http address")
+    if case.as_of is not None:
+        import datetime as dt
+
+        try:
+            dt.date.fromisoformat(case.as_of)
+        except ValueError:
+            raise ConfigError(f"{where}.as_of: {case.as_of!r} is not a day like 2026-11-24") from None
+
+
+def use_case(params: Params, name: str) -> UseCase:
+    """One use case; NotFoundError lists the nearest names."""
+    if name not in params.use_cases:
+        raise NotFoundError(
+            f"there is no use case {name!r} ({nearest(name, params.use_cases)})",
+            hint="use cases are the keys under use_cases in params.yaml",
+        )
+    return params.use_cases[name]
+
+
+def secret(variable: str, *, needed_by: str, environment: Mapping[str, str] = os.environ) -> str:
+    """The value of an environment variable that holds a credential."""
+    value = environment.get(variable, "")
+    if not value:
+        raise ConfigError(
+            f"{needed_by} needs a key, and the environment variable {variable} is not set",
+            hint=f"export {variable}=…",
+        )
+    return value

@@ -1,0 +1,159 @@
+"""One record per call, however it ends: answered, refused, replayed, crashed, cancelled, abandoned."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+
+from workbench import wire
+from workbench.context import Occurrence, new_id, occurrence
+from workbench.errors import InvalidOutputError, RefusedError
+from workbench.observations import Lines
+from workbench.ports import Call, Handler
+from workbench.types import Event, Hit, Usage
+
+_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
+Price = Callable[[str, Usage], float | None]
+
+
+class _Seen:
+    """What of a reply may be remembered: counts and names."""
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.events = 0
+        self.first_event_s: float | None = None
+        self.usage = Usage()
+        self.hits: list[Hit] = []
+
+    def take(self, event: Event, now: float) -> None:
+        if not self.events:
+            self.first_event_s = round(now - self.began, 6)
+        self.events += 1
+        if isinstance(event.data, Mapping):
+            if event.data.get("usage"):
+                self.usage = wire.usage_of(event.data)
+        elif isinstance(event.data, list | tuple):
+            self.hits += [hit for hit in event.data if isinstance(hit, Hit)]
+
+
+class Observe:
+    """Settles one record when the call's stream closes, and appends it to the log.
+
+    A record holds who, what, when, how long, how much, and names; never a question's or an
+    answer's text. A call whose record cannot be written fails, before anything is asked if the log
+    cannot be opened. `price` gives the cost in USD of a target's tokens, None where unknown.
+    """
+
+    def __init__(self, log: Lines, *, price: Price | None = None) -> None:
+        self._log = log
+        self._price = price
+
+    async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
+        """Let the call through and record how it went."""
+        self._log.open()
+        clock, around = call.context.clock, occurrence()
+        at, seen = clock.now(), _Seen(clock.monotonic())
+        call.span.note(trace_id=new_id())
+        ended: BaseException | None = None
+        try:
+            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    seen.take(event, clock.monotonic())
+                    yield event
+        except BaseException as error:
+            ended = error
+            raise
+        finally:
+            record = {
+                "trace_id": call.span.facts["trace_id"],
+                "parent": around.parent if around else None,
+                "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
+                "duration_s": round(clock.monotonic() - seen.began, 6),
+                **_who(call),
+                **_how(call, seen, ended),
+                **self._tokens(call, seen),
+            }
+            self._settle(record, around)
+
+    def _tokens(self, call: Call, seen: _Seen) -> dict[str, Any]:
+        """Tokens of all that was asked for this answer, a repaired one's first try included."""
+        usage: Usage = call.span.facts.get("usage_before_repair", Usage()) + seen.usage
+        known = usage.input_tokens is not None
+        return {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "cost_usd": self._price(call.target, usage) if self._price and known else None,
+        }
+
+    def _settle(self, record: dict[str, Any], around: Occurrence | None) -> None:
+        if around is not None:
+            around.records.append(record)
+        self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
+
+
+def _who(call: Call) -> dict[str, Any]:
+    context = call.context
+    return {
+        "use_case": context.use_case,
+        "tenant": context.tenant,
+        "principal": context.principal.name,
+        "assurance": context.principal.assurance,
+        "purpose": context.purpose,
+        "port": call.port,
+        "operation": call.operation,
+        "target": call.target,
+        "labels": dict(call.labels),
+    }
+
+
+def _how(call: Call, seen: _Seen, ended: BaseException | None) -> dict[str, Any]:
+    facts, streamed = call.span.facts, bool(call.payload.get("stream"))
+    outcome = _outcome(ended)
+    if outcome == "abandoned" and seen.events and not streamed:
+        outcome = "ok"  # a plain reply is whole with its one event
+    return {
+        "outcome": outcome,
+        "error": None if ended is None or outcome in {"ok", "abandoned"} else type(ended).__name__,
+        "status": getattr(ended, "status", None),
+        "first_event_s": seen.first_event_s,
+        "streamed": streamed,
+        "events": seen.events,
+        "replayed": bool(facts.get("replayed")),
+        "source": facts.get("source"),
+        "recorded_latency_s": facts.get("recorded_latency_s"),
+        "key": facts.get("key"),
+        "repaired": bool(facts.get("repaired")),
+        "hits": [
+            {"id": hit.id, "source": hit.source, "tenant": hit.tenant, "score": hit.score}
+            for hit in seen.hits
+        ],
+        "attempts": [dict(attempt) for attempt in call.span.attempts],
+    }
+
+
+def _outcome(ended: BaseException | None) -> str:
+    match ended:
+        case None:
+            return "ok"
+        case GeneratorExit():
+            return "abandoned"
+        case asyncio.CancelledError() | KeyboardInterrupt():
+            return "cancelled"
+        case RefusedError():
+            return "refused"
+        case InvalidOutputError():
+            return "invalid"
+        case _:
+            return "failed"
+
+
+def _name_only(value: object) -> str:
+    """A label that is not JSON, by its type: a value might be content."""
+    return type(value).__name__

@@ -1,0 +1,160 @@
+"""Answers in the form that was asked for: JSON by schema, one repair, then an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any, Final
+
+import orjson
+
+from workbench import files, wire
+from workbench.errors import ConfigError, InvalidOutputError
+from workbench.ports import Call, Handler
+from workbench.types import JSON, Event
+
+_MOST: Final = 8  # violations named; a wholly wrong answer has hundreds
+
+
+class Output:
+    """Judges the whole answer against `response_format`; a plain reply gets one repair attempt.
+
+    A stream's events have passed when its end is judged: it raises there and is not repaired.
+    """
+
+    async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
+        """Let the call through; `InvalidOutputError` when the answer does not fit in the end."""
+        schema = _schema(call.payload)
+        if schema is None or call.payload.get("stream"):
+            taken = []
+            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    if schema is not None:
+                        taken.append(event)
+                    yield event
+            if schema is not None and (broken := _violations(wire.fold(taken), schema)):
+                raise _invalid(call, broken)
+            return
+        reply = await _whole(call, proceed)
+        answer = wire.fold(reply)
+        if broken := _violations(answer, schema):
+            call.span.note(usage_before_repair=wire.usage_of(answer))
+            reply = await _whole(_repair(call, answer, broken), proceed)
+            answer = wire.fold(reply)
+            if broken := _violations(answer, schema):
+                spent = call.span.facts["usage_before_repair"] + wire.usage_of(answer)
+                call.span.note(usage_before_repair=spent)  # neither answer reaches who counts tokens
+                raise _invalid(call, broken)
+            call.span.note(repaired=True)
+        for event in reply:
+            yield event
+
+
+async def _whole(call: Call, proceed: Handler) -> list[Event]:
+    async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
+        return [event async for event in events]
+
+
+def _invalid(call: Call, broken: list[str]) -> InvalidOutputError:
+    return InvalidOutputError(
+        f"{call.target}: the answer does not fit its schema: {'; '.join(broken)}",
+        hint="allow more tokens, loosen the schema, or show an example in the prompt",
+        violations=broken,
+    )
+
+
+def _repair(call: Call, answer: JSON, broken: list[str]) -> Call:
+    """The same question with the answer that did not fit and what is wrong with it."""
+    wrong = "\n".join(f"- {violation}" for violation in broken)
+    more = [
+        {"role": "assistant", "content": wire.text_of(answer)},
+        {
+            "role": "user",
+            "content": f"That answer does not fit the required format:\n{wrong}\n"
+            "Answer the question again with the corrected JSON only.",
+        },
+    ]
+    return dataclasses.replace(call, payload={**call.payload, "messages": [*call.payload["messages"], *more]})
+
+
+def _schema(payload: JSON) -> bytes | None:
+    """The schema an answer must fit, as canonical JSON; None when none was asked for."""
+    asked = payload.get("response_format")
+    if not isinstance(asked, Mapping) or asked.get("type") not in {"json_schema", "json_object"}:
+        return None
+    if asked["type"] == "json_object":
+        return b'{"type":"object"}'
+    schema = (asked.get("json_schema") or {}).get("schema")
+    if not isinstance(schema, Mapping):
+        raise ConfigError(
+            "response_format.json_schema.schema is missing",
+            hint='{"type": "json_schema", "json_schema": {"name": …, "schema": {…}}}',
+        )
+    canonical = files.canonical(schema)
+    _validator(canonical)  # a schema that is none is refused before anybody is asked
+    return canonical
+
+
+@functools.lru_cache(maxsize=128)
+def _validator(canonical: bytes) -> Any:
+    """A compiled schema, JSON Schema 2020-12. References to other documents are not followed."""
+    import jsonschema
+    import referencing
+
+    schema = orjson.loads(canonical)
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise ConfigError(
+            f"response_format.json_schema.schema{error.json_path[1:]} is no JSON Schema: {error.message}",
+            hint="see json-schema.org/understanding-json-schema",
+        ) from None
+    return jsonschema.Draft202012Validator(schema, registry=referencing.Registry())
+
+
+def _violations(answer: JSON, schema: bytes) -> list[str]:
+    """What is wrong with each choice: paths and rules, nothing of the answer."""
+    found: list[str] = []
+    choices = answer.get("choices") or []
+    for position, choice in enumerate(choices):
+        message = choice.get("message") or {}
+        if message.get("tool_calls"):  # a turn on the way to the answer, not the answer
+            continue
+        where = "$" if len(choices) == 1 else f"choices[{position}] $"
+        found += [where + rule for rule in _broken(choice, message.get("content"), schema)]
+    return found[:_MOST]
+
+
+def _broken(choice: JSON, content: object, schema: bytes) -> Iterator[str]:
+    if choice.get("finish_reason") == "length":
+        yield ": cut off at the limit of tokens"
+        return
+    if not isinstance(content, str) or not content:
+        yield ": empty"
+        return
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        yield ": not JSON"
+        return
+    import referencing.exceptions
+
+    try:
+        for error in _validator(schema).iter_errors(value):
+            yield f"{error.json_path[1:]}: {_rule(error)}"
+    except referencing.exceptions.Unresolvable as error:
+        raise ConfigError(
+            f"response_format.json_schema.schema refers to {error.ref!r}, which is not in it",
+            hint="put the definition into the schema's own $defs",
+        ) from None
+
+
+def _rule(error: Any) -> str:
+    """The broken rule in the schema's words. jsonschema's own message would quote the answer."""
+    rule = error.validator_value
+    if error.validator == "required":
+        rule = [name for name in rule if name not in error.instance]
+    text = orjson.dumps(rule).decode()
+    return f"{error.validator} {text if len(text) <= 120 else text[:119] + '…'}"

@@ -1,0 +1,292 @@
+"""Recorded answers in place of the model: live, record, replay or auto, by the law of the tape."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final, Literal
+
+import orjson
+
+from workbench import files, wire
+from workbench.context import occurrence
+from workbench.controls.tape import (
+    NOT_IN_KEY,
+    Entry,
+    Journal,
+    Question,
+    Tape,
+    leaves,
+    processor,
+    refusal,
+    refuse_secrets,
+    write,
+)
+from workbench.errors import ConfigError, RefusedError, ReplayMissError, UnavailableError
+from workbench.ports import Call, Handler
+from workbench.types import JSON, Event
+
+Mode = Literal["live", "record", "replay", "auto"]
+_ABSENT: Final = object()
+_AROUND: Final = 24  # characters shown before a difference; twice as many after
+
+
+class Replay:
+    """A provider of recorded answers, in one of four modes.
+
+    live: ask, keep nothing. record: ask always, keep the answer. replay: answer from the tape
+    alone; a miss is `ReplayMissError` and nothing below is touched. auto: the tape, then the
+    journal, then ask and keep.
+    """
+
+    def __init__(self, mode: Mode, *, tape: Tape, journal: Journal) -> None:
+        self.mode = mode
+        self._tape = tape
+        self._journal = journal
+        self._used: dict[str, Literal["tape", "cache"]] = {}
+        self._lanes: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Keys of the recordings this process has replayed or made."""
+        return frozenset(self._used)
+
+    async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
+        """Answer from the recordings, or ask and keep the answer."""
+        if call.labels.get("recorded") is False:  # computed in this process, the same every time
+            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    yield event
+            return
+        question, key = _identify(call)
+        call.span.note(key=key)
+        if (entry := self._recorded(call, question, key)) is not None:
+            for event in entry.events():
+                yield event
+        elif call.payload.get("stream"):
+            async with aclosing(self._ask(call, proceed, question, key)) as events:
+                async for event in events:
+                    yield event
+        else:
+            for event in await self._ask_plain(call, proceed, question, key):
+                yield event
+
+    def _recorded(self, call: Call, question: Question, key: str) -> Entry | None:
+        if self.mode in ("live", "record"):
+            return None
+        source: Literal["tape", "cache"] = "tape"
+        entry = self._tape.get(key)
+        if entry is None and self.mode == "replay":
+            raise miss(self._tape, question, call.target)
+        if entry is None:
+            source, entry = "cache", self._journal.get(key)
+        if entry is not None:
+            self._used[key] = source
+            call.span.note(replayed=call.span.facts.get("replayed", True), source=source)
+            _note_latency(call, entry.latency_s)
+        return entry
+
+    async def _ask_plain(self, call: Call, proceed: Handler, question: Question, key: str) -> list[Event]:
+        """Ask; in auto, an identical question asked meanwhile is waited for and its answer taken.
+
+        Only for plain replies. A stream waits for its reader, and a second reader of the same
+        answer in the same task would wait for ever.
+        """
+        if self.mode != "auto":
+            async with aclosing(self._ask(call, proceed, question, key)) as events:
+                return [event async for event in events]
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = asyncio.Lock()
+        async with lane:
+            if (entry := self._recorded(call, question, key)) is not None:
+                return entry.events()
+            async with aclosing(self._ask(call, proceed, question, key)) as events:
+                return [event async for event in events]
+
+    async def _ask(
+        self, call: Call, proceed: Handler, question: Question, key: str
+    ) -> AsyncGenerator[Event, None]:
+        call.span.note(replayed=False, source="model")
+        if keep := self.mode != "live":
+            self._journal.open()  # before asking: an answer that cannot be kept is not asked for
+            refuse_secrets(files.canonical(question.request))
+        clock, taken, waited = call.context.clock, list[bytes](), list[float]()
+        began = clock.monotonic()
+        try:
+            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    waited.append(clock.monotonic() - began)
+                    if keep:
+                        taken.append(files.canonical(event.data))  # now: its reader may change it
+                    yield event
+                    began = clock.monotonic()
+        except RefusedError as error:
+            waited.append(clock.monotonic() - began)
+            if keep and not taken and (refused := refusal(error)) is not None:
+                self._keep(call, question, key, refused, waited)
+            raise
+        _note_latency(call, sum(waited))
+        events_json = orjson.loads(b"[" + b",".join(taken) + b"]")
+        if taken and (not call.payload.get("stream") or _ended(events_json)):
+            self._keep(call, question, key, {"events": events_json}, waited)
+
+    def _keep(self, call: Call, question: Question, key: str, result: JSON, waited: Sequence[float]) -> None:
+        entry = Entry(
+            key=key,
+            question=question,
+            target=call.target,
+            result=result,
+            latency_s=round(sum(waited), 6),
+            first_event_s=round(waited[0], 6),
+            processor=processor(),
+        )
+        line = entry.line()
+        refuse_secrets(line)
+        self._journal.append(key, line)
+        self._used[key] = "cache"
+
+    def finish(self, path: Path | None = None) -> bool:
+        """Write the tape, pruned to what this process used; false when its bytes are unchanged.
+
+        For the end of a stage that succeeded. What a failed one asked stays in the journal.
+        """
+        if self.mode == "live":
+            raise ConfigError("mode 'live' keeps no answers, so there is no tape to write")
+        lines = []
+        for key, source in self._used.items():
+            line = self._tape.line(key) if source == "tape" else self._journal.line(key)
+            if line is None:
+                raise UnavailableError(
+                    f"{self._journal.path}: an answer of this run is gone from it",
+                    hint="do not delete .workbench/cache while a run goes on; run again",
+                )
+            lines.append(line)
+        return write(path or self._tape.path, lines)
+
+
+def _note_latency(call: Call, latency_s: float) -> None:
+    """The model's latency, asked now or recorded; a repaired answer's is the sum of both."""
+    before = call.span.facts.get("recorded_latency_s", 0.0)
+    call.span.note(recorded_latency_s=round(before + round(latency_s, 6), 6))
+
+
+def _ended(chunks: Sequence[JSON]) -> bool:
+    """Whether a stream said why it ended; one that just stopped may have been cut off."""
+    whole = wire.fold([Event(data=chunk) for chunk in chunks])
+    refuse_secrets(files.canonical(whole))  # here too, where no token is spread over pieces
+    return wire.finish_of(whole) is not None
+
+
+def _identify(call: Call) -> tuple[Question, str]:
+    """What identifies this call, and its key. Outside an occurrence, the same question is the same."""
+    wanted = {name: value for name, value in call.payload.items() if name not in NOT_IN_KEY}
+    try:
+        request = orjson.loads(files.canonical(wanted))  # a copy: the caller may change its own
+        where = occurrence()
+        n = where.number(files.digest([call.name, call.identity, request])) if where else 0
+    except TypeError as error:
+        raise ConfigError(
+            f"the request is not JSON: {error}", hint="give plain texts, numbers, lists and mappings"
+        ) from None
+    question = Question(
+        operation=call.name,
+        identity=call.identity,
+        request=request,
+        case=where.case if where else "",
+        repeat=where.repeat if where else 0,
+        n=n,
+    )
+    return question, question.key
+
+
+def miss(tape: Tape, question: Question, target: str) -> ReplayMissError:
+    """The error for a call the tape lacks: the nearest recording, and where it first differs."""
+    lead = f"{tape.path} holds no recording of this call to {target!r} ({_place(question)})"
+    hint = "undo the change, or `dvc repro`, which asks the model for what the tape lacks"
+    mine = _parts(question)
+    nearest: tuple[tuple[bool, float], Entry, dict[str, object]] | None = None
+    for entry in tape.entries():
+        if entry.question.operation == question.operation:
+            theirs = _parts(entry.question)
+            rank = (entry.question.case == question.case, _likeness(theirs, mine))
+            if nearest is None or rank > nearest[0]:
+                nearest = (rank, entry, theirs)
+    if nearest is None:
+        return ReplayMissError(f"{lead}; it has none of {question.operation} at all", hint=hint)
+    _, entry, theirs = nearest
+    paths = [path for path in mine | theirs if not _same(theirs, mine, path)]
+    recorded, now = _around(theirs.get(paths[0], _ABSENT), mine.get(paths[0], _ABSENT))
+    more = f" (and at {len(paths) - 1} more places)" if len(paths) > 1 else ""
+    return ReplayMissError(
+        f"{lead}\n"
+        f"  nearest recording: {entry.key[:12]} ({_place(entry.question)})\n"
+        f"  first difference:  {paths[0]}{more}\n"
+        f"    recorded  {recorded}\n"
+        f"    now       {now}",
+        hint=hint,
+        path=paths[0],
+    )
+
+
+def _place(question: Question) -> str:
+    if not question.case:
+        return "outside any case"
+    return f"case {question.case!r}, repeat {question.repeat}, identical request {question.n}"
+
+
+def _parts(question: Question) -> dict[str, object]:
+    """Every scalar of the key's material by path; the request's first, then identity, then place."""
+    place = {"case": question.case, "repeat": question.repeat, "n": question.n}
+    return {
+        **dict(leaves(question.request)),
+        **dict(leaves(question.identity, "identity")),
+        **dict(leaves(place, "occurrence")),
+    }
+
+
+def _same(one: Mapping[str, object], other: Mapping[str, object], path: str) -> bool:
+    a, b = one.get(path, _ABSENT), other.get(path, _ABSENT)
+    return type(a) is type(b) and a == b
+
+
+def _likeness(one: Mapping[str, object], other: Mapping[str, object]) -> float:
+    """Share of the leaves that agree, a changed text counting by what it shares at both ends."""
+    total = 0.0
+    for path, value in one.items():
+        now = other.get(path, _ABSENT)
+        if isinstance(value, str) and isinstance(now, str) and value != now:
+            ahead = _shared(value, now)
+            behind = _shared(value[ahead:][::-1], now[ahead:][::-1])
+            total += (ahead + behind) / max(len(value), len(now))
+        else:
+            total += _same(one, other, path)
+    return total / max(len(one), len(other), 1)
+
+
+def _shared(one: str, other: str) -> int:
+    """Length of the common beginning."""
+    for position, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return position
+    return min(len(one), len(other))
+
+
+def _around(recorded: object, now: object) -> tuple[str, str]:
+    """Two values for a message, texts cut down to where they part."""
+    if not (isinstance(recorded, str) and isinstance(now, str)):
+        return _shown(recorded), _shown(now)
+    start = max(0, _shared(recorded, now) - _AROUND)
+    return _cut(recorded, start), _cut(now, start)
+
+
+def _cut(text: str, start: int) -> str:
+    end = start + 3 * _AROUND
+    return ("…" if start else "") + repr(text[start:end]) + ("…" if len(text) > end else "")
+
+
+def _shown(value: object) -> str:
+    return "(absent)" if value is _ABSENT else _cut(value, 0) if isinstance(value, str) else repr(value)

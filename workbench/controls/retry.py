@@ -1,0 +1,136 @@
+"""Another attempt when waiting helps: full jitter, Retry-After, and one deadline for all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from workbench.errors import DeadlineError, RateLimitedError, RefusedError, UnavailableError, WorkbenchError
+from workbench.ports import Call, Handler
+from workbench.types import Event
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How often and how long, in seconds.
+
+    `timeout_s` bounds each wait within an attempt: for its first event and between events.
+    `deadline_s` is for all attempts and pauses together, where the call brings no deadline. The
+    pause after attempt n is uniform between 0 and `min(longest_s, first_s * 2**(n-1))`, or what
+    the server asked for if that is longer (full jitter: AWS Architecture Blog, "Exponential
+    Backoff And Jitter", 2015).
+    """
+
+    attempts: int = 4
+    timeout_s: float = 60.0
+    deadline_s: float = 300.0
+    first_s: float = 0.5
+    longest_s: float = 20.0
+
+
+class Retry:
+    """Tries again what says it is `retryable`, only before the first event of a reply."""
+
+    def __init__(self, patience: Patience | None = None, *, rng: random.Random | None = None) -> None:
+        self._patience = patience or Patience()
+        self._rng = rng or random.Random()  # noqa: S311  spreads load, guards nothing
+
+    async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
+        """Let the call through until it is answered, refused, or out of attempts or time."""
+        clock = call.context.clock
+        began = clock.monotonic()
+        if call.deadline is None:
+            call = dataclasses.replace(call, deadline=began + self._patience.deadline_s)
+        waited = 0.0
+        for number in range(1, self._patience.attempts + 1):
+            child = call.span.attempt(started_s=round(clock.monotonic() - began, 6), waited_s=waited)
+            attempt = _Attempt(call, self._patience, child)
+            try:
+                async with aclosing(attempt.events(proceed)) as events:
+                    async for event in events:
+                        yield event
+            except WorkbenchError as error:
+                last = number == self._patience.attempts
+                if not error.retryable or attempt.answering or last:
+                    raise
+                waited = self._pause(number, error, call)
+            else:
+                return
+            await clock.sleep(waited)
+
+    def _pause(self, number: int, error: WorkbenchError, call: Call) -> float:
+        """Seconds until the next attempt; `DeadlineError` when that is too late."""
+        patience = self._patience
+        wait = self._rng.uniform(0, min(patience.longest_s, patience.first_s * 2 ** (number - 1)))
+        if isinstance(error, RateLimitedError) and error.retry_after_s is not None:
+            wait = max(wait, error.retry_after_s)
+        left = _left(call)
+        if wait >= left:
+            raise DeadlineError(
+                f"{call.target}: {type(error).__name__} in attempt {number}; the next may start in "
+                f"{wait:.1f} s, and only {max(left, 0):.1f} s are left",
+                hint="ask again later, or give the call more time",
+            ) from error
+        return round(wait, 6)
+
+
+class _Attempt:
+    """One attempt, its timeouts, and its child record."""
+
+    def __init__(self, call: Call, patience: Patience, child: dict[str, Any]) -> None:
+        self._call = call
+        self._patience = patience
+        self._child = child
+        self.answering = False
+
+    async def events(self, proceed: Handler) -> AsyncGenerator[Event, None]:
+        clock = self._call.context.clock
+        began = clock.monotonic()
+        self._child.update(outcome="abandoned", error=None)
+        try:
+            async with aclosing(proceed(self._call)) as below:  # type: ignore[type-var]
+                while (event := await self._next(below)) is not None:
+                    self.answering = True
+                    yield event
+            self._child["outcome"] = "ok"
+        except (Exception, asyncio.CancelledError) as error:
+            self._child.update(outcome=_outcome(error), error=type(error).__name__)
+            raise
+        finally:
+            self._child["duration_s"] = round(clock.monotonic() - began, 6)
+
+    async def _next(self, below: AsyncIterator[Event]) -> Event | None:
+        """The next event, None at the end; a wait that is too long is an error."""
+        left = _left(self._call)
+        if left <= 0:
+            raise DeadlineError(f"{self._call.target}: out of time", hint="give the call more time")
+        allowed = min(self._patience.timeout_s, left)
+        try:
+            async with asyncio.timeout(allowed) as timer:
+                return await anext(below, None)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+        if allowed == left:
+            raise DeadlineError(
+                f"{self._call.target} did not finish in the time the call was given",
+                hint="give the call more time, or ask for less",
+            )
+        said = "stopped in the middle of its answer" if self.answering else "said nothing"
+        raise UnavailableError(f"{self._call.target} {said} for {allowed:g} s", hint="ask again")
+
+
+def _outcome(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    return "refused" if isinstance(error, RefusedError) else "failed"
+
+
+def _left(call: Call) -> float:
+    """Seconds until the call's deadline."""
+    deadline = call.deadline
+    return float("inf") if deadline is None else deadline - call.context.clock.monotonic()

@@ -1,0 +1,1 @@
+"""Experiments: a dataset, a task, scorers; runs, their comparison, and the gates they must pass."""

@@ -1,0 +1,381 @@
+"""Comparing runs case by case: effect, interval, flips, and a verdict that may be "undecided"."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.experiments.metrics import AMOUNTS, plain_name, sample
+from workbench.experiments.runs import Run
+from workbench.types import Effect
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from workbench.experiments.statistics import Interval
+
+#: Scores of which less is better; more are named with `lower_is_better=`.
+LOWER_IS_BETTER = frozenset({"cross_tenant_hits"})
+POWER = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One metric of a run against its baseline, over the `n` cases that have it on both sides.
+
+    `effect` is run minus baseline in the metric's own unit. `improved` and `worsened` are ids of cases, by
+    what is better for this metric. `p` is adjusted over the family (Holm); it and `verdict` are None for
+    cost and latency. `needed` is how many more cases would show the observed effect with 80 % power.
+    `non_inferior` says whether the run is surely not worse than the baseline by more than `margin`.
+    """
+
+    metric: str
+    value: float
+    baseline: float
+    effect: float
+    interval: Interval
+    n: int
+    left_out: int
+    test: str = ""
+    p: float | None = None
+    verdict: Effect | None = None
+    non_inferior: Literal["pass", "fail", "undecided"] | None = None
+    needed: int | None = None
+    improved: tuple[str, ...] = ()
+    worsened: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored: numbers rounded to 6 decimals."""
+        from workbench.experiments.statistics import rounded
+
+        return {
+            "metric": self.metric,
+            "value": rounded(self.value),
+            "baseline": rounded(self.baseline),
+            "effect": rounded(self.effect),
+            "interval": self.interval.to_json(),
+            "n": self.n,
+            "left_out": self.left_out,
+            "test": self.test,
+            "p": rounded(self.p),
+            "verdict": self.verdict,
+            "non_inferior": self.non_inferior,
+            "needed": self.needed,
+            "improved": list(self.improved),
+            "worsened": list(self.worsened),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A run against a baseline. The first line is the primary metric, and its verdict the comparison's."""
+
+    run: Run
+    baseline: Run
+    lines: tuple[Line, ...]
+    amounts: tuple[Line, ...] = ()
+    level: float
+    margin: float
+    family: int
+
+    @property
+    def verdict(self) -> Effect:
+        """The primary metric's verdict."""
+        return self.lines[0].verdict or "undecided"
+
+    def __getitem__(self, metric: str) -> Line:
+        lines = {line.metric: line for line in (*self.lines, *self.amounts)}
+        name = plain_name(metric)
+        if name not in lines:
+            raise NotFoundError(f"{metric!r} was not compared ({nearest(name, lines)})")
+        return lines[name]
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """One row per metric."""
+        import polars as pl
+
+        rows = []
+        for line in (*self.lines, *self.amounts):
+            row = line.to_json()
+            interval = row.pop("interval")
+            rows.append(
+                {"arm": self.run.arm, "baseline_arm": self.baseline.arm, **row}
+                | {"low": interval["low"], "high": interval["high"], "level": interval["level"]}
+            )
+        lists = {"improved": pl.List(pl.String), "worsened": pl.List(pl.String)}
+        numbers = {"p": pl.Float64, "needed": pl.Int64, "verdict": pl.String, "non_inferior": pl.String}
+        return pl.DataFrame(rows, schema_overrides={**lists, **numbers}, infer_schema_length=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored: numbers rounded to 6 decimals."""
+        return {
+            "run": {"arm": self.run.arm, "id": self.run.id},
+            "baseline": {"arm": self.baseline.arm, "id": self.baseline.id},
+            "level": self.level,
+            "margin": self.margin,
+            "family": self.family,
+            "verdict": self.verdict,
+            "lines": [line.to_json() for line in self.lines],
+            "amounts": [line.to_json() for line in self.amounts],
+        }
+
+    def __str__(self) -> str:
+        from workbench.experiments.cards import comparison_card
+
+        return comparison_card(self).text()
+
+    def _repr_html_(self) -> str:
+        from workbench.experiments.cards import comparison_card
+
+        return comparison_card(self).html()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonSet:
+    """Several runs against one baseline, judged as one family: more arms do not mean more false winners."""
+
+    comparisons: tuple[Comparison, ...] = field(repr=False)
+
+    def __iter__(self) -> Iterator[Comparison]:
+        return iter(self.comparisons)
+
+    def __len__(self) -> int:
+        return len(self.comparisons)
+
+    def __getitem__(self, arm: str) -> Comparison:
+        arms = {one.run.arm: one for one in self.comparisons}
+        if arm not in arms:
+            raise NotFoundError(f"no arm {arm!r} was compared ({nearest(arm, arms)})")
+        return arms[arm]
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """One row per arm and metric."""
+        import polars as pl
+
+        return pl.concat([one.frame for one in self.comparisons])
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.comparisons))
+
+    def _repr_html_(self) -> str:
+        return "".join(one._repr_html_() for one in self.comparisons)
+
+
+def compare(
+    run: Run,
+    baseline: Run,
+    *,
+    metric: str | None = None,
+    margin: float = 0.0,
+    level: float = 0.95,
+    seed: int = 7,
+    lower_is_better: Collection[str] = LOWER_IS_BETTER,
+) -> Comparison:
+    """`run` against `baseline`, paired by case id (repeats averaged first).
+
+    Right/wrong scores: exact McNemar. Other scores: paired permutation test. Intervals: paired bootstrap with
+    a fixed seed. p-values are adjusted over all scores (Holm); `metric` names the only one to judge. A case
+    without a score on either side is left out and counted. ConfigError when the datasets differ.
+    """
+    several = compare_all(
+        [run],
+        baseline=baseline,
+        metric=metric,
+        margin=margin,
+        level=level,
+        seed=seed,
+        lower_is_better=lower_is_better,
+    )
+    return several.comparisons[0]
+
+
+def compare_all(
+    runs: Sequence[Run],
+    *,
+    baseline: Run,
+    metric: str | None = None,
+    margin: float = 0.0,
+    level: float = 0.95,
+    seed: int = 7,
+    lower_is_better: Collection[str] = LOWER_IS_BETTER,
+) -> ComparisonSet:
+    """Each of `runs` against `baseline` as `compare` does, adjusted over all arms and metrics together."""
+    from workbench.experiments.statistics import holm
+
+    if not 0.5 < level < 1 or margin < 0:
+        raise ConfigError(f"level must be between 0.5 and 1 and margin not negative, got {level}, {margin}")
+    lower = {plain_name(name) for name in lower_is_better}
+    raw: list[tuple[Run, list[Line], list[Line]]] = []
+    for run in runs:
+        check_pair(run, baseline)
+        lines = [
+            _judged(pairs, lower=pairs.metric in lower, margin=margin, level=level, seed=seed)
+            for pairs in _pairs(run, baseline, metric)
+        ]
+        amounts = [Pairs.of(run, baseline, name) for name in AMOUNTS]
+        raw.append((run, lines, [_line(a, level, seed, bounded=False) for a in amounts if a.n]))
+    adjusted = iter(holm([line.p or 0.0 for _, lines, _ in raw for line in lines]))
+    family = sum(len(lines) for _, lines, _ in raw)
+    comparisons = tuple(
+        Comparison(
+            run=run,
+            baseline=baseline,
+            lines=tuple(_decided(line, next(adjusted), lower, level) for line in lines),
+            amounts=tuple(amounts),
+            level=level,
+            margin=margin,
+            family=family,
+        )
+        for run, lines, amounts in raw
+    )
+    return ComparisonSet(comparisons=comparisons)
+
+
+def check_pair(run: Run, baseline: Run) -> None:
+    """ConfigError unless both runs answered the same cases of the same dataset."""
+    hint = "run both arms over the same cases: exp.compare(task, cases, arms=…)"
+    ours, theirs = set(run.cases["case"]), set(baseline.cases["case"])
+    if ours != theirs:
+        gaps = [
+            f"{len(gap)} only in {name}: {', '.join(sorted(gap)[:5])}{' …' if len(gap) > 5 else ''}"
+            for name, gap in ((run.arm, ours - theirs), (baseline.arm, theirs - ours))
+            if gap
+        ]
+        raise ConfigError(f"the runs have different cases; {'; '.join(gaps)}", hint=hint)
+    if run.dataset_digest != baseline.dataset_digest:
+        raise ConfigError(
+            f"the runs are of different datasets ({run.dataset_digest[:12]} and "
+            f"{baseline.dataset_digest[:12]}), though their case ids agree",
+            hint=hint,
+        )
+
+
+def _pairs(run: Run, baseline: Run, metric: str | None) -> list[Pairs]:
+    """The metric asked for, or every score that some case has in both runs."""
+    names = [metric] if metric else [name for name in run.score_names if name in baseline.score_names]
+    found = [pairs for pairs in (Pairs.of(run, baseline, name) for name in names) if pairs.n]
+    if not found:
+        what = metric or "a common score"
+        raise ConfigError(
+            f"nothing to compare: no case has {what} in both {run.arm} and {baseline.arm}",
+            hint=f"scores are {run.score_names} and {baseline.score_names}",
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """One metric's value per case in two runs, over the cases that have it in both."""
+
+    metric: str
+    cases: tuple[str, ...]
+    ours: NDArray[np.float64]
+    theirs: NDArray[np.float64]
+    left_out: int
+
+    @classmethod
+    def of(cls, run: Run, baseline: Run, metric: str) -> Pairs:
+        """Pair two runs by case id."""
+        import numpy as np
+
+        ours, theirs = sample(run.cases, metric), sample(baseline.cases, metric)
+        both = sorted(set(ours.cases) & set(theirs.cases))
+        first = dict(zip(ours.cases, ours.values, strict=True))
+        second = dict(zip(theirs.cases, theirs.values, strict=True))
+        return cls(
+            metric=plain_name(metric),
+            cases=tuple(both),
+            ours=np.array([first[case] for case in both], dtype=np.float64),
+            theirs=np.array([second[case] for case in both], dtype=np.float64),
+            left_out=run.n_cases - len(both),
+        )
+
+    @property
+    def n(self) -> int:
+        """Pairs."""
+        return len(self.cases)
+
+    @property
+    def effect(self) -> float | None:
+        """The mean difference, ours minus theirs; None without pairs."""
+        return float((self.ours - self.theirs).mean()) if self.n else None
+
+    def needed(self, threshold: float, level: float, *, power: float = 0.5) -> int | None:
+        """More pairs for the difference to clear `threshold`, if its mean and spread stay as they are."""
+        import numpy as np
+
+        from workbench.experiments import sample_size
+
+        if self.effect is None:
+            return None
+        spread = float(np.std(self.ours - self.theirs))
+        total = sample_size.for_mean(spread, self.effect - threshold, level=level, power=power)
+        return None if total is None else max(1, total - self.n)
+
+    def is_binary(self) -> bool:
+        """Whether every value is right (1) or wrong (0)."""
+        import numpy as np
+
+        return bool(np.isin(self.ours, (0.0, 1.0)).all() and np.isin(self.theirs, (0.0, 1.0)).all())
+
+    def interval(self, *, level: float, seed: int = 7, bounded: bool = True) -> Interval:
+        """Interval of the mean difference, ours minus theirs."""
+        from workbench.experiments.statistics import paired_interval
+
+        return paired_interval(self.ours - self.theirs, level=level, bounded=bounded, seed=seed)
+
+
+def _line(pairs: Pairs, level: float, seed: int, *, bounded: bool = True) -> Line:
+    return Line(
+        metric=pairs.metric,
+        value=float(pairs.ours.mean()),
+        baseline=float(pairs.theirs.mean()),
+        effect=float((pairs.ours - pairs.theirs).mean()),
+        interval=pairs.interval(level=level, seed=seed, bounded=bounded),
+        n=pairs.n,
+        left_out=pairs.left_out,
+    )
+
+
+def _judged(pairs: Pairs, *, lower: bool, margin: float, level: float, seed: int) -> Line:
+    """The line with its p not yet adjusted."""
+    from workbench.experiments.statistics import mcnemar, non_inferior, sign_flip_p
+
+    gain = (pairs.theirs - pairs.ours) if lower else (pairs.ours - pairs.theirs)
+    better = tuple(case for case, d in zip(pairs.cases, gain, strict=True) if d > 1e-9)
+    worse = tuple(case for case, d in zip(pairs.cases, gain, strict=True) if d < -1e-9)
+    binary = pairs.is_binary()
+    line = _line(pairs, level, seed)
+    return replace(
+        line,
+        test="exact McNemar" if binary else "paired permutation",
+        p=mcnemar(len(better), len(worse)) if binary else sign_flip_p(gain, seed=seed),
+        non_inferior=non_inferior(line.interval.mirrored() if lower else line.interval, margin),
+        needed=_needed(pairs, len(better), len(worse), level),
+        improved=better,
+        worsened=worse,
+    )
+
+
+def _needed(pairs: Pairs, better: int, worse: int, level: float) -> int | None:
+    """More cases for this effect to show, for this metric judged alone; None when there is no effect."""
+    from workbench.experiments import sample_size
+
+    if not pairs.is_binary():
+        return pairs.needed(0.0, level, power=POWER)
+    total = sample_size.for_pairs(better / pairs.n, worse / pairs.n, level=level, power=POWER)
+    return None if total is None else max(1, total - pairs.n)
+
+
+def _decided(line: Line, p: float, lower: Collection[str], level: float) -> Line:
+    gain = -line.effect if line.metric in lower else line.effect
+    verdict: Effect = "undecided"
+    if p <= 1 - level + 1e-12 and gain != 0:
+        verdict = "better" if gain > 0 else "worse"
+    return replace(line, p=p, verdict=verdict, needed=line.needed if verdict == "undecided" else None)

@@ -1,0 +1,170 @@
+"""Datasets: cases with ids, read strictly from a file or a frame, with where each row came from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench import files
+from workbench.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: Where a row came from; every synthetic row must say so.
+PROVENANCE = ("synthetic", "author", "generator", "generator_version", "seed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One case: what the task is given (`inputs`) and what scorers know (`expected`)."""
+
+    id: str
+    tenant: str
+    inputs: Mapping[str, Any]
+    expected: Mapping[str, Any]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """The usual input of a question-answering task."""
+
+    id: str
+    tenant: str
+    question: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Cases with unique ids, sorted by id. Its `digest` is of what tasks and scorers see."""
+
+    name: str
+    cases: tuple[Case, ...]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for case in self.cases:
+            if case.id in seen:
+                raise ConfigError(
+                    f"dataset {self.name}: case id {case.id!r} is there twice",
+                    hint="runs are paired by case id: give each case its own",
+                )
+            seen.add(case.id)
+        object.__setattr__(self, "cases", tuple(sorted(self.cases, key=lambda case: case.id)))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over ids, tenants, inputs and expectations, in id order."""
+        rows = [[c.id, c.tenant, dict(c.inputs), dict(c.expected)] for c in self.cases]
+        return files.digest(rows)
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """The tenants its cases belong to, sorted."""
+        return tuple(sorted({case.tenant for case in self.cases}))
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __iter__(self) -> Iterator[Case]:
+        return iter(self.cases)
+
+    def of_tenants(self, *tenants: str) -> Dataset:
+        """Only the cases of these tenants; none given means all."""
+        for tenant in tenants:
+            if tenant not in self.tenants:
+                raise ConfigError(
+                    f"dataset {self.name} has no cases of tenant {tenant!r} ({nearest(tenant, self.tenants)})"
+                )
+        chosen = tenants or self.tenants
+        return Dataset(name=self.name, cases=tuple(c for c in self.cases if c.tenant in chosen))
+
+    def sample(self, n: int, *, seed: int) -> Dataset:
+        """`n` cases drawn without replacement; the same ones for the same seed, on any machine."""
+        if n >= len(self.cases):
+            return self
+        return Dataset(name=self.name, cases=tuple(random.Random(seed).sample(self.cases, n)))  # noqa: S311
+
+    @classmethod
+    def from_file(
+        cls, path: str | Path, *, inputs: Sequence[str] = ("question",), expected: Sequence[str] = ("answers", "page")
+    ) -> Dataset:
+        """JSON lines or Parquet: `id`, `tenant`, the named inputs and expectations, provenance; nothing else."""
+        path = Path(path)
+        if path.suffix == ".parquet":
+            import polars as pl
+
+            if not path.is_file():
+                raise ConfigError(f"there is no file {path}", hint="dvc repro prepare")
+            return cls.from_frame(pl.read_parquet(path), name=path.stem, inputs=inputs, expected=expected)
+        rows = []
+        for number, line in enumerate(files.read_text(path).splitlines(), start=1):
+            if line.strip():
+                rows.append((f"{path}:{number}", _row(line, f"{path}:{number}")))
+        return cls(name=path.stem, cases=tuple(_case(row, where, inputs, expected) for where, row in rows))
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pl.DataFrame,
+        *,
+        name: str = "frame",
+        inputs: Sequence[str] = ("question",),
+        expected: Sequence[str] = ("answers", "page"),
+    ) -> Dataset:
+        """A polars frame with the same columns as the file."""
+        rows = enumerate(frame.iter_rows(named=True), start=1)
+        return cls(
+            name=name,
+            cases=tuple(_case(row, f"{name}, row {n}", inputs, expected) for n, row in rows),
+        )
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row a case: id, tenant, inputs, expectations, provenance."""
+        import polars as pl
+
+        return pl.DataFrame(
+            [
+                {"id": c.id, "tenant": c.tenant, **c.inputs, **c.expected, **c.provenance}
+                for c in self.cases
+            ],
+            infer_schema_length=None,
+        )
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    import orjson
+
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"{where}: not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise ConfigError(f"{where}: expected an object, found {type(row).__name__}")
+    return row
+
+
+def _case(row: Mapping[str, Any], where: str, inputs: Sequence[str], expected: Sequence[str]) -> Case:
+    known = {"id", "tenant", *inputs, *expected, *PROVENANCE}
+    for key in row:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key {key!r} ({nearest(key, known)})")
+    for key in ("id", "tenant", *inputs, *expected):
+        if row.get(key) in (None, "", []):
+            raise ConfigError(f"{where}: {key!r} is missing or empty")
+    for key in ("id", "tenant"):
+        if not isinstance(row[key], str):
+            raise ConfigError(f"{where}: {key!r} must be text")
+    if row.get("synthetic") and not (row.get("author") or row.get("generator")):
+        raise ConfigError(f"{where}: a synthetic row must name its author or generator")
+    return Case(
+        id=row["id"],
+        tenant=row["tenant"],
+        inputs={key: row[key] for key in inputs},
+        expected={key: row[key] for key in expected},
+        provenance={key: row[key] for key in PROVENANCE if row.get(key) is not None},
+    )

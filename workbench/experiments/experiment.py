@@ -1,0 +1,322 @@
+"""Experiments: one task over one dataset, under one or several settings, with bounded concurrency."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench import _sync, files
+from workbench.context import Occurrence, occurring
+from workbench.errors import (
+    ConfigError,
+    NotFoundError,
+    RefusedError,
+    ReplayMissError,
+    UnavailableError,
+    WorkbenchError,
+)
+from workbench.experiments.compare import ComparisonSet, compare_all
+from workbench.experiments.dataset import Case, Dataset
+from workbench.experiments.runs import Run
+from workbench.experiments.scorers import Outcome, Scorer
+from workbench.experiments.task import Task
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: Gives a task its workspace: bound to the case's tenant, with the arm's settings.
+Bind = Callable[[str, Mapping[str, Any]], Any]
+#: What an arm's settings resolve to, with digests: what makes two runs two settings.
+Describe = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Mapping[str, Run]):
+    """The runs of a comparison by arm, and the comparison of each with the baseline."""
+
+    runs: Mapping[str, Run]
+    comparison: ComparisonSet | None
+
+    def __getitem__(self, arm: str) -> Run:
+        return self.runs[arm]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __str__(self) -> str:
+        return str(self.comparison) if self.comparison else "\n".join(map(str, self.runs.values()))
+
+    def _repr_html_(self) -> str:
+        cards = [self.comparison] if self.comparison else list(self.runs.values())
+        return "".join(card._repr_html_() for card in cards)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """A named experiment of one use case. `keep` is told of every finished run."""
+
+    name: str
+    use_case: str
+    bind: Bind = field(repr=False)
+    describe: Describe = field(repr=False)
+    keep: Callable[[Run], None] = field(repr=False)
+    task_digest: str | None = None
+    gate_digest: str | None = None
+    concurrency: int = 4
+    progress: Path | None = None
+
+    def run(self, task: Task, cases: Dataset, **options: Any) -> Run:
+        """Apply `task` to every case and score what comes back; see `run_async`."""
+        return _sync.run(self.run_async(task, cases, **options))
+
+    async def run_async(
+        self,
+        task: Task,
+        cases: Dataset,
+        *,
+        scorers: Sequence[Scorer],
+        arm: str = "run",
+        settings: Mapping[str, Any] | None = None,
+        repeats: int = 1,
+    ) -> Run:
+        """One run: every case `repeats` times. A case that errors is unscored, counted and shown.
+
+        Raises ConfigError before the first call when the set-up is wrong.
+        """
+        _check_set_up(task, cases, scorers, repeats)
+        return await _sync.run_async(
+            self._run(task, cases, scorers=scorers, arm=arm, settings=settings or {}, repeats=repeats)
+        )
+
+    def compare(self, task: Task, cases: Dataset, **options: Any) -> Result:
+        """Run each arm over the same cases and compare it with the baseline; see `compare_async`."""
+        return _sync.run(self.compare_async(task, cases, **options))
+
+    async def compare_async(
+        self,
+        task: Task,
+        cases: Dataset,
+        *,
+        scorers: Sequence[Scorer],
+        arms: Mapping[str, Mapping[str, Any]],
+        baseline: str | None = None,
+        repeats: int = 1,
+    ) -> Result:
+        """One run per arm, then `wb.compare` of each with `baseline` (the first arm when not named).
+
+        An arm is a mapping of settings over params.yaml: `prompt`, `model`, or `task` for another
+        task function; anything else is for the task to read with `ws.setting(name)`.
+        """
+        if not arms:
+            raise ConfigError("compare needs at least one arm", hint='arms={"today": {}, "new": {"prompt": draft}}')
+        base = baseline or next(iter(arms))
+        if base not in arms:
+            raise ConfigError(f"the baseline {base!r} is not among the arms {sorted(arms)}")
+        runs: dict[str, Run] = {}
+        for name, settings in arms.items():
+            rest = {key: value for key, value in settings.items() if key != "task"}
+            runs[name] = await self.run_async(
+                settings.get("task", task), cases, scorers=scorers, arm=name, settings=rest, repeats=repeats
+            )
+        others = [run for name, run in runs.items() if name != base]
+        return Result(runs=runs, comparison=compare_all(others, baseline=runs[base]) if others else None)
+
+    async def _run(
+        self,
+        task: Task,
+        cases: Dataset,
+        *,
+        scorers: Sequence[Scorer],
+        arm: str,
+        settings: Mapping[str, Any],
+        repeats: int,
+    ) -> Run:
+        jobs = [(case, repeat) for case in cases for repeat in range(repeats)]
+        described = {**self.describe(settings), "task": task.name}
+        rows: list[dict[str, Any]] = []
+        pending = iter(jobs)
+        with _Progress(len(jobs), f"{self.name} · {arm}", self.progress) as bar, _threads(self.concurrency) as pool:
+
+            async def worker() -> None:
+                for case, repeat in pending:
+                    ws = self.bind(case.tenant, settings)
+                    rows.append(await _one(task, ws, case, repeat, scorers, pool))
+                    bar.step()
+
+            await _all(worker() for _ in range(min(self.concurrency, len(jobs))))
+        run = Run(
+            use_case=self.use_case,
+            experiment=self.name,
+            arm=arm,
+            task_digest=self.task_digest or "",
+            gate_digest=self.gate_digest,
+            settings=described,
+            dataset_digest=cases.digest,
+            cases=_frame(rows, [s.name for s in scorers]),
+        )
+        self.keep(run)
+        return run
+
+
+async def _all(workers: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run the workers; the first error ends them all and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for worker in workers:
+                group.create_task(worker)
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+
+
+def _not_the_cases_fault(error: Exception) -> bool:
+    """Whether every other case would meet it too, or a rerun could mend it: it stops the run.
+
+    Nothing is lost by stopping: what was answered is kept, and the rerun asks only for the rest.
+    Counting such a case as unscored would make the result depend on the day's weather.
+    """
+    if isinstance(error, RefusedError):
+        return isinstance(error, ReplayMissError) or error.status in {401, 403}
+    return isinstance(error, ConfigError | NotFoundError | UnavailableError)
+
+
+def _check_set_up(task: Task, cases: Dataset, scorers: Sequence[Scorer], repeats: int) -> None:
+    if not isinstance(task, Task):
+        raise ConfigError(f"{task!r} is not a task", hint="put @wb.task above the function")
+    if not len(cases):
+        raise ConfigError("the dataset has no cases")
+    if repeats < 1:
+        raise ConfigError("repeats must be 1 or more")
+    names = [s.name for s in scorers]
+    if not names or len(set(names)) != len(names):
+        raise ConfigError(f"an experiment needs scorers with different names, got {names}")
+
+
+async def _one(
+    task: Task, ws: Any, case: Case, repeat: int, scorers: Sequence[Scorer], pool: ThreadPoolExecutor
+) -> dict[str, Any]:
+    """One case once: the row of it, scored, or unscored with the error that stopped it."""
+    output, scores, error = None, {}, None
+    with occurring(Occurrence(case=case.id, repeat=repeat)) as occurrence:
+        try:
+            given = task.read(case)
+            value = await _apply(task, ws, given, pool)
+            output = task.write(value)
+            seen = Outcome(
+                case=case, output=output, records=occurrence.records, passages=occurrence.passages
+            )
+            scores = {s.name: s(seen) for s in scorers}
+        except Exception as failure:
+            if _not_the_cases_fault(failure):
+                raise
+            error, scores = _told(failure), {}
+    return _row(case, repeat, output, scores, error, occurrence.records)
+
+
+async def _apply(task: Task, ws: Any, given: Any, pool: ThreadPoolExecutor) -> Any:
+    """Async tasks run on the loop, sync ones in a worker thread, where sync verbs may wait."""
+    if task.is_async:
+        return await task(ws, given)
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(pool, context.run, task, ws, given)
+
+
+def _told(failure: Exception) -> str:
+    """What a report may say of an error: our own messages, of foreign ones only the kind."""
+    if isinstance(failure, WorkbenchError):
+        return f"{type(failure).__name__}: {failure.message}"
+    return type(failure).__name__
+
+
+def _row(
+    case: Case,
+    repeat: int,
+    output: Any,
+    scores: Mapping[str, float | None],
+    error: str | None,
+    records: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    calls = [r for r in records if r.get("port") == "model" and r.get("operation") == "chat"]
+    plain = asdict(output) if is_dataclass(output) and not isinstance(output, type) else output
+    return {
+        "case": case.id,
+        "repeat": repeat,
+        "tenant": case.tenant,
+        "status": "unscored" if error else "scored",
+        "error": error,
+        "output": None if error else files.canonical(plain).decode(),
+        "sources": [] if error else list(getattr(output, "sources", ())),
+        **{f"score.{name}": value for name, value in scores.items()},
+        "latency_s": _sum(calls, "recorded_latency_s"),
+        "cost_usd": _sum(calls, "cost_usd"),
+        "input_tokens": _sum(calls, "input_tokens"),
+        "output_tokens": _sum(calls, "output_tokens"),
+        "calls": len(calls),
+    }
+
+
+def _sum(records: Sequence[Mapping[str, Any]], name: str) -> Any:
+    """The sum over the calls; None when any of them did not say."""
+    values = [record.get(name) for record in records]
+    return None if not values or None in values else sum(values)
+
+
+def _frame(rows: list[dict[str, Any]], scorers: Sequence[str]) -> pl.DataFrame:
+    import polars as pl
+
+    schema = {
+        "case": pl.String,
+        "repeat": pl.Int64,
+        "tenant": pl.String,
+        "status": pl.String,
+        "error": pl.String,
+        "output": pl.String,
+        "sources": pl.List(pl.String),
+        **{f"score.{name}": pl.Float64 for name in scorers},
+        "latency_s": pl.Float64,
+        "cost_usd": pl.Float64,
+        "input_tokens": pl.Int64,
+        "output_tokens": pl.Int64,
+        "calls": pl.Int64,
+    }
+    return pl.DataFrame(rows, schema=schema).sort("case", "repeat")
+
+
+def _threads(n: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=n, thread_name_prefix="workbench-task")
+
+
+class _Progress:
+    """A bar in notebook or terminal; under a runner a line in a file, which the runner shows."""
+
+    def __init__(self, total: int, what: str, path: Path | None) -> None:
+        self.total, self.what, self.path, self.done, self._told = total, what, path, 0, 0.0
+
+    def __enter__(self) -> _Progress:
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(total=self.total, desc=self.what, unit="case", disable=self.path is not None)
+        return self
+
+    def step(self) -> None:
+        """One case more."""
+        self.done += 1
+        self.bar.update(1)
+        now = time.monotonic()
+        if self.path is not None and (now - self._told > 0.2 or self.done == self.total):
+            self._told = now
+            line = json.dumps({"what": self.what, "done": self.done, "total": self.total})
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()

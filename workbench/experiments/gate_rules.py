@@ -1,0 +1,189 @@
+"""Gate text: the rules of one column of params.yaml, read strictly, hashed, and checked before any run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from workbench import files
+from workbench.errors import ConfigError, nearest
+from workbench.experiments.metrics import ALWAYS, AMOUNTS, plain_name
+
+Comparator = Literal["min", "max", "count"]
+COMPARATORS: tuple[Comparator, ...] = ("min", "max", "count")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One line of a gate: a metric, a comparator and its value; `versus` a label, with a margin."""
+
+    metric: str
+    comparator: Comparator
+    value: float
+    versus: str | None = None
+    margin: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """As a reader would say it: `>= 0.55`."""
+        sign = {"min": ">=", "max": "<=", "count": "at most"}[self.comparator]
+        return f"{sign} {self.value:g}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As written in params.yaml."""
+        plain: dict[str, Any] = {self.comparator: self.value}
+        return plain | ({"versus": self.versus, "margin": self.margin} if self.versus else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSpec:
+    """One column of gate lines and the confidence they are judged at."""
+
+    rules: tuple[Rule, ...]
+    confidence: float
+
+    @classmethod
+    def parse(cls, mapping: Mapping[str, Any], *, where: str) -> GateSpec:
+        """Read a column of params.yaml strictly; `where` is named in the ConfigError."""
+        lines = dict(mapping)
+        confidence = lines.pop("confidence", None)
+        if not _is_number(confidence) or not 0.5 < confidence < 1:
+            raise ConfigError(f"{where}.confidence must be between 0.5 and 1, found {confidence!r}")
+        if not lines:
+            raise ConfigError(f"{where} has no line: a gate of nothing is passed by everything")
+        rules = [_rule(plain_name(str(name)), line, f"{where}.{name}") for name, line in lines.items()]
+        if len({rule.metric for rule in rules}) < len(rules):
+            raise ConfigError(f"{where} has two lines for one metric, with and without 'score.'")
+        return cls(rules=tuple(rules), confidence=float(confidence))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical gate text: recorded with a run before there is anything to judge."""
+        return files.digest(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The column as params.yaml says it, defaults written out."""
+        return {"confidence": self.confidence} | {rule.metric: rule.to_json() for rule in self.rules}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _rule(metric: str, line: Any, where: str) -> Rule:
+    if not isinstance(line, Mapping):
+        raise ConfigError(f"{where} must be a mapping such as {{min: 0.5}}, found {line!r}")
+    known = (*COMPARATORS, "versus", "margin")
+    for key in line:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key {key!r} ({nearest(str(key), known)})")
+    given = [name for name in COMPARATORS if name in line]
+    if len(given) != 1:
+        raise ConfigError(f"{where} needs exactly one of min, max, count; found {given or 'none'}")
+    value, margin = line[given[0]], line.get("margin", 0.0)
+    if not _is_number(value):
+        raise ConfigError(f"{where}.{given[0]} must be a number, found {value!r}")
+    if not _is_number(margin) or margin < 0 or ("margin" in line and "versus" not in line):
+        raise ConfigError(f"{where}.margin must be 0 or more, and stand beside versus")
+    rule = Rule(
+        metric=metric,
+        comparator=given[0],
+        value=float(value),
+        versus=line.get("versus"),
+        margin=float(margin),
+    )
+    problem = _nonsense(rule, compared="versus" in line)
+    if problem:
+        raise ConfigError(f"{where}{problem}")
+    return rule
+
+
+def _nonsense(rule: Rule, *, compared: bool) -> str | None:
+    """Why a well-formed line means nothing."""
+    if rule.comparator == "count" and (rule.value < 0 or rule.value % 1 or rule.metric in ALWAYS):
+        return ".count must be a whole number of a score, 0 or more"
+    if rule.metric == "cases" and (rule.comparator != "min" or compared):
+        return " takes min only: how many scored cases a verdict needs"
+    if not compared:
+        return None
+    if not isinstance(rule.versus, str) or not rule.versus or rule.comparator == "count":
+        return ".versus names a label such as production, beside min or max"
+    if rule.metric == "latency_p95_s":
+        return ".versus: a percentile has no pairs; compare latency_mean_s"
+    return None
+
+
+def check_spec(spec: GateSpec, n_cases: int) -> list[str]:
+    """Lines that `n_cases` cases can never pass, not even with every score at its best; each with the reason.
+
+    Scores are taken to be from 0 to 1; a bound outside that is of another kind and is not judged here.
+    """
+    problems = []
+    for rule in spec.rules:
+        problem = _hopeless(rule, n_cases, spec.confidence)
+        if problem:
+            problems.append(f"{rule.metric} {rule.text} can never pass: {problem}")
+    return problems
+
+
+def _hopeless(rule: Rule, n: int, level: float) -> str | None:
+    """Why `n` cases are not enough for this rule, whatever they score."""
+    from workbench.experiments import sample_size
+    from workbench.experiments.statistics import quantile_interval
+
+    if rule.metric == "cases" or n < 1:
+        return f"the dataset has {n} cases" if n < max(rule.value, 1) else None
+    if rule.metric == "latency_p95_s":
+        total = sample_size.for_proportion(1.0, 0.95, level=level)
+        open_end = math.isinf(quantile_interval(range(n), 0.95, level=level).high)
+        return f"a 95th percentile takes {total} cases at {level * 100:g} %" if open_end else None
+    of_rate = 0 < rule.value <= 1 if rule.comparator == "min" else 0 <= rule.value < 1
+    if not of_rate or rule.metric in AMOUNTS or rule.comparator == "count":
+        return None
+    return _unreachable(rule, n, level)
+
+
+def _unreachable(rule: Rule, n: int, level: float) -> str | None:
+    """Why the interval of `n` perfect cases does not reach the bound of a rate, if it does not."""
+    from workbench.experiments import sample_size
+    from workbench.experiments.statistics import proportion_interval
+
+    upward = rule.comparator == "min"
+    best = 1.0 if upward else 0.0
+    if best == rule.value:
+        advice = "" if upward or rule.metric in ALWAYS else "; use count: 0"
+        return f"no sample shows a rate of exactly {best:g}{advice}"
+    found = proportion_interval(best * n, n, level=level)
+    if found.low >= rule.value if upward else found.high <= rule.value:
+        return None
+    end = found.low if upward else found.high
+    total = sample_size.for_proportion(best, rule.value, level=level)
+    return f"{n} perfect cases show {end:.3f} at {level * 100:g} %; it takes {total}"
+
+
+def check_tightens(mvp: GateSpec, mlvp: GateSpec, *, where: str = "gates") -> None:
+    """ConfigError naming every line of `mvp` that `mlvp` drops, loosens, or judges less surely."""
+    later = {rule.metric: rule for rule in mlvp.rules}
+    problems = [_looser(rule, later.get(rule.metric)) for rule in mvp.rules]
+    if mlvp.confidence < mvp.confidence:
+        problems.append(f"confidence {mlvp.confidence:g} is below {mvp.confidence:g}")
+    found = [problem for problem in problems if problem]
+    if found:
+        raise ConfigError(
+            f"{where}: mlvp may only tighten what mvp asks; {'; '.join(found)}",
+            hint="write the line into mlvp at least as strict as in mvp",
+        )
+
+
+def _looser(rule: Rule, later: Rule | None) -> str | None:
+    if later is None:
+        return f"{rule.metric} is missing"
+    if later.comparator != rule.comparator:
+        return f"{rule.metric} changes from {rule.comparator} to {later.comparator}"
+    if later.value < rule.value if rule.comparator == "min" else later.value > rule.value:
+        return f"{rule.metric} {later.text} is looser than {rule.text}"
+    if rule.versus and (later.versus != rule.versus or later.margin > rule.margin):
+        return f"{rule.metric} loosens its comparison versus {rule.versus}"
+    return None

@@ -1,0 +1,324 @@
+"""Gates: rules stated before the run, judged on intervals: pass, fail, or undecided.
+
+The reasoning behind levels and multiplicity is in docs/design/gates.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import GateFailedError
+from workbench.experiments.compare import Pairs, check_pair
+from workbench.experiments.gate_rules import GateSpec, Rule, check_spec, check_tightens
+from workbench.experiments.metrics import AMOUNTS, Metric, Sample, measure, sample
+from workbench.experiments.runs import Run
+from workbench.types import Verdict
+
+if TYPE_CHECKING:
+    from workbench.experiments.statistics import Interval
+
+__all__ = ["GateLine", "GateReport", "GateSpec", "Rule", "check_spec", "check_tightens", "judge"]
+EXIT_CODES: Mapping[Verdict, int] = {"pass": 0, "fail": 1, "undecided": 4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLine:
+    """One rule judged. `needed` is how many more cases would decide it if the numbers stay as they are."""
+
+    metric: str
+    rule: str
+    value: float | None
+    interval: Interval | None
+    n: int
+    verdict: Verdict
+    needed: int | None = None
+    note: str = ""
+    tenants: Mapping[str, Metric] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored: numbers rounded to 6 decimals."""
+        from workbench.experiments.statistics import rounded
+
+        return {
+            "metric": self.metric,
+            "rule": self.rule,
+            "value": rounded(self.value),
+            "interval": self.interval.to_json() if self.interval else None,
+            "n": self.n,
+            "verdict": self.verdict,
+            "needed": self.needed,
+            "note": self.note,
+            "tenants": {name: metric.to_json() for name, metric in self.tenants.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateReport:
+    """What a gate says of a run. `stated_before`: the run carries the digest of this very gate text."""
+
+    use_case: str
+    phase: str
+    run: str
+    arm: str
+    baseline: str | None
+    task_digest: str
+    dataset_digest: str
+    gate_digest: str
+    stated_before: bool
+    confidence: float
+    n_cases: int
+    n_unscored: int
+    lines: tuple[GateLine, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Fail if any line fails, else undecided if any is undecided, else pass."""
+        verdicts = {line.verdict for line in self.lines}
+        return "fail" if "fail" in verdicts else "undecided" if "undecided" in verdicts else "pass"
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 fail, 4 undecided."""
+        return EXIT_CODES[self.verdict]
+
+    @property
+    def needed(self) -> int | None:
+        """The most cases any undecided line still needs; None when a line cannot say."""
+        asked = [line.needed for line in self.lines if line.verdict == "undecided"]
+        return max((n for n in asked if n is not None), default=None) if None not in asked else None
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored: the same report gives the same bytes through `files.canonical`."""
+        names = set(self.__dataclass_fields__) - {"lines"}
+        plain = {name: getattr(self, name) for name in names}
+        return plain | {"verdict": self.verdict, "lines": [line.to_json() for line in self.lines]}
+
+    def raise_if_not_passed(self) -> None:
+        """GateFailedError unless the verdict is pass; its exit code tells fail (1) from undecided (4)."""
+        if self.verdict == "pass":
+            return
+        lines = [f"{line.metric} {line.rule}" for line in self.lines if line.verdict == self.verdict]
+        error = GateFailedError(
+            f"{self.use_case}: the {self.phase} gate says {self.verdict} of {self.arm}: {'; '.join(lines)}",
+            hint=f"workbench gate {self.run}",
+        )
+        error.exit_code = self.exit_code
+        raise error
+
+    def __str__(self) -> str:
+        from workbench.experiments.cards import gate_card
+
+        return gate_card(self).text()
+
+    def _repr_html_(self) -> str:
+        from workbench.experiments.cards import gate_card
+
+        return gate_card(self).html()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Bound:
+    """A statistical line before its family is known: its interval at any level, against a threshold."""
+
+    line: GateLine
+    at: Callable[[float], Interval | None]
+    threshold: float
+    upward: bool
+    missing: Callable[[float], int | None]
+
+    def says(self, level: float) -> Verdict:
+        """What the interval of `level` says of the rule."""
+        found = self.at(level)
+        if found is None:
+            return "undecided"
+        if found.low >= self.threshold if self.upward else found.high <= self.threshold:
+            return "pass"
+        beyond = found.high < self.threshold if self.upward else found.low > self.threshold
+        return "fail" if beyond else "undecided"
+
+
+def judge(run: Run, spec: GateSpec, *, phase: str, baseline: Run | None = None) -> GateReport:
+    """Judge every line of `spec` on `run`, all tenants pooled, each tenant's interval beside it.
+
+    "pass" needs every line, so it is an intersection-union test: each line at the full level, no adjustment.
+    "fail" needs only one line, so it is a union-intersection test: Holm's step-down over the statistical
+    lines, or ten good lines would fail some gate too often. A line beyond its bound only without the
+    adjustment is undecided. `count` and `cases` judge what was counted, not a sample.
+
+    `baseline` is the run of the version that `versus` names; without one the line's own bound decides.
+    ConfigError for a metric the run does not have, and for a baseline over other cases.
+    """
+    if baseline is not None:
+        check_pair(run, baseline)
+    found: list[GateLine | _Bound] = []
+    for rule in spec.rules:
+        found += _lines(run, rule, spec.confidence, baseline)
+    return GateReport(
+        use_case=run.use_case,
+        phase=phase,
+        run=run.id,
+        arm=run.arm,
+        baseline=baseline.id if baseline is not None else None,
+        task_digest=run.task_digest,
+        dataset_digest=run.dataset_digest,
+        gate_digest=spec.digest,
+        stated_before=run.gate_digest == spec.digest,
+        confidence=spec.confidence,
+        n_cases=run.n_cases,
+        n_unscored=run.n_unscored,
+        lines=_step_down(found, spec.confidence),
+    )
+
+
+def _lines(run: Run, rule: Rule, level: float, baseline: Run | None) -> list[GateLine | _Bound]:
+    values = sample(run.cases, rule.metric)
+    if rule.comparator == "count":
+        return [_counted(run, rule, values, level)]
+    if values.kind == "number":
+        return [_enough(run, rule, values)]
+    own = _own_bound(run, rule, values, level)
+    if rule.versus is None:
+        return [own]
+    if baseline is None:
+        note = _joined(own.line.note, f"no baseline: the {rule.comparator} decides")
+        return [replace(own, line=replace(own.line, note=note))]
+    return [own, _versus_bound(rule, Pairs.of(run, baseline, rule.metric), level)]
+
+
+def _counted(run: Run, rule: Rule, values: Sample, level: float) -> GateLine:
+    """Judge how often something was seen, and say which rate that rules out."""
+    from workbench.experiments.statistics import count_bound
+
+    total, cases = float(values.rows.sum()), int((values.values > 0).sum())
+    verdict: Verdict = "fail" if total > rule.value else "pass" if values.n else "undecided"
+    # Rounded up, so that the sentence is true.
+    bound = math.ceil(count_bound(cases, values.n, level=level) * 1000) / 10
+    seen = f"{cases} of {values.n}" if values.n else "no case has this score"
+    note = f"{seen}: below {bound:.1f} % at {level * 100:g} %" if values.n else seen
+    return GateLine(
+        metric=rule.metric,
+        rule=f"count {rule.text}",
+        value=total,
+        interval=None,
+        n=values.n,
+        verdict=verdict,
+        note=_joined(note, _without(run, values)),
+    )
+
+
+def _enough(run: Run, rule: Rule, values: Sample) -> GateLine:
+    """Too few scored cases are evidence that is missing, not a failure."""
+    scored = int(values.value or 0)
+    short = max(0, math.ceil(rule.value) - scored)
+    return GateLine(
+        metric=rule.metric,
+        rule=rule.text,
+        value=float(scored),
+        interval=None,
+        n=scored,
+        verdict="undecided" if short else "pass",
+        needed=short or None,
+        note=f"{run.n_unscored} unscored" if run.n_unscored else "",
+    )
+
+
+def _own_bound(run: Run, rule: Rule, values: Sample, level: float) -> _Bound:
+    measured = measure(run.cases, rule.metric, level=level)
+    line = GateLine(
+        metric=rule.metric,
+        rule=rule.text,
+        value=measured.value,
+        interval=measured.interval,
+        n=measured.n,
+        verdict="undecided",
+        note=_without(run, values),
+        tenants=measured.tenants,
+    )
+    return _Bound(
+        line=line,
+        at=values.interval,
+        threshold=rule.value,
+        upward=rule.comparator == "min",
+        missing=lambda at: values.needed(rule.value, at),
+    )
+
+
+def _versus_bound(rule: Rule, pairs: Pairs, level: float) -> _Bound:
+    """Non-inferiority to the baseline: surely not worse than it by more than the margin."""
+    upward = rule.comparator == "min"
+    threshold = -rule.margin if upward else rule.margin
+
+    def at(wanted: float) -> Interval | None:
+        return pairs.interval(level=wanted, bounded=rule.metric not in AMOUNTS) if pairs.n else None
+
+    line = GateLine(
+        metric=rule.metric,
+        rule=f"{'>=' if upward else '<='} {threshold:+g} versus {rule.versus}",
+        value=pairs.effect,
+        interval=at(level),
+        n=pairs.n,
+        verdict="undecided",
+        note=f"{pairs.left_out} cases without a pair" if pairs.left_out else "",
+    )
+    return _Bound(
+        line=line,
+        at=at,
+        threshold=threshold,
+        upward=upward,
+        missing=lambda wanted: pairs.needed(threshold, wanted),
+    )
+
+
+def _step_down(found: list[GateLine | _Bound], confidence: float) -> tuple[GateLine, ...]:
+    """Verdicts of all lines, fails by Holm's step-down.
+
+    With m statistical lines not yet failed, a line fails when its interval at 1 - (1 - confidence) / m lies
+    wholly beyond its bound; repeated until none does. That is Holm with the intervals' own p-values.
+    """
+    bounds = [one for one in found if isinstance(one, _Bound)]
+    left, failed = bounds, set[_Bound]()
+    while True:
+        level = 1 - (1 - confidence) / max(1, len(left))
+        beyond = {one for one in left if one.says(level) == "fail"}
+        if not beyond:
+            break
+        failed |= beyond
+        left = [one for one in left if one not in beyond]
+    strict = 1 - (1 - confidence) / max(1, len(bounds))
+
+    def conclude(one: GateLine | _Bound) -> GateLine:
+        if isinstance(one, GateLine):
+            return one
+        if one in failed:
+            return replace(one.line, verdict="fail")
+        return _concluded(one, confidence, strict, len(bounds))
+
+    return tuple(map(conclude, found))
+
+
+def _concluded(bound: _Bound, confidence: float, strict: float, family: int) -> GateLine:
+    """A line that did not fail: passed at the full level, or undecided with the cases it still needs."""
+    verdict = bound.says(confidence)
+    if verdict == "pass":
+        return replace(bound.line, verdict="pass")
+    value = bound.line.value
+    failing = value is not None and (value < bound.threshold) == bound.upward and value != bound.threshold
+    needed = bound.missing(strict if failing else confidence)
+    note = bound.line.note
+    if verdict == "fail":
+        note = _joined(note, f"beyond its bound, but not surely as one of {family} lines (Holm)")
+    if value is not None and needed is None:
+        note = _joined(note, "the value is the bound itself: no number of cases decides")
+    return replace(bound.line, needed=needed, note=note)
+
+
+def _without(run: Run, values: Sample) -> str:
+    missing = run.n_cases - values.n
+    return f"{missing} of {run.n_cases} cases without a value" if missing else ""
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)

@@ -1,0 +1,194 @@
+"""What a run measures: one value per case, the mean or quantile with an interval, and the cases needed.
+
+Repeats of a case are averaged first, then cases: a case is one piece of evidence however often it was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from workbench.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from workbench.experiments.statistics import Interval
+
+SCORE = "score."
+#: Metrics every run has, whatever its scorers, with the column each is made of.
+ALWAYS: Mapping[str, str] = {
+    "latency_p95_s": "latency_s",
+    "latency_mean_s": "latency_s",
+    "cost_usd_per_case": "cost_usd",
+    "unscored_rate": "status",
+    "cases": "status",
+}
+#: Means of what is measured in units, not scored: compared beside the scores, without a verdict of their own.
+AMOUNTS = ("cost_usd_per_case", "latency_mean_s")
+Kind = Literal["score", "amount", "p95", "number"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One measured number. `n` counts cases; `value` is None when there is none to measure.
+
+    `repeat_sd` is the standard deviation between repeats of the same case; None without repeats.
+    `tenants` holds the same metric for each tenant alone.
+    """
+
+    name: str
+    value: float | None
+    interval: Interval | None
+    n: int
+    repeat_sd: float | None = None
+    tenants: Mapping[str, Metric] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored: numbers rounded to 6 decimals."""
+        from workbench.experiments.statistics import rounded
+
+        plain: dict[str, Any] = {"value": rounded(self.value), "n": self.n}
+        if self.interval is not None:
+            plain["interval"] = self.interval.to_json()
+        if self.repeat_sd is not None:
+            plain["repeat_sd"] = rounded(self.repeat_sd)
+        if self.tenants:
+            plain["tenants"] = {name: one.to_json() for name, one in self.tenants.items()}
+        return plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What one metric is computed from: `values` one per case, `rows` one per case and repeat."""
+
+    name: str
+    kind: Kind
+    cases: tuple[str, ...]
+    values: NDArray[np.float64] = field(repr=False)
+    rows: NDArray[np.float64] = field(repr=False)
+    repeat_sd: float | None = None
+
+    @property
+    def n(self) -> int:
+        """Cases with a value."""
+        return len(self.cases)
+
+    @property
+    def value(self) -> float | None:
+        """The metric; None without any value."""
+        from workbench.experiments.statistics import quantile
+
+        if self.kind == "number":
+            return float(self.values.sum())
+        if not self.n:
+            return None
+        return quantile(self.rows, 0.95) if self.kind == "p95" else float(self.values.mean())
+
+    def interval(self, level: float) -> Interval | None:
+        """Two-sided interval of the metric at any level; None for a plain number and without values."""
+        from workbench.experiments import statistics
+
+        if self.kind == "number" or not self.n:
+            return None
+        if self.kind == "p95":
+            found = statistics.quantile_interval(self.rows, 0.95, level=level, clusters=self.n)
+            return statistics.Interval(
+                low=max(0.0, found.low), high=found.high, level=level, method=found.method
+            )
+        if self.kind == "score":
+            return statistics.score_interval(self.values, level=level)
+        return statistics.mean_interval(self.values, level=level)
+
+    def needed(self, threshold: float, level: float) -> int | None:
+        """Cases still missing for the interval to clear `threshold` if the numbers stay as they are."""
+        import numpy as np
+
+        from workbench.experiments import sample_size
+
+        value = self.value
+        if value is None or self.kind == "number":
+            return None
+        if self.kind == "p95":  # p95 <= x is the same as: at least 95 % are <= x
+            total = sample_size.for_proportion(float(np.mean(self.rows <= threshold)), 0.95, level=level)
+        elif self.kind == "score" and np.isin(self.values, (0.0, 1.0)).all():
+            total = sample_size.for_proportion(value, threshold, level=level)
+        else:
+            total = sample_size.for_mean(float(np.std(self.values)), value - threshold, level=level)
+        return None if total is None else max(1, total - self.n)
+
+
+def score_names(frame: pl.DataFrame) -> list[str]:
+    """Names of the scorers, in column order."""
+    return [column.removeprefix(SCORE) for column in frame.columns if column.startswith(SCORE)]
+
+
+def known(frame: pl.DataFrame) -> list[str]:
+    """Names of every metric these cases have: scores first, then what every run has."""
+    return score_names(frame) + list(ALWAYS)
+
+
+def plain_name(name: str) -> str:
+    """`score.accuracy` and `accuracy` are one metric."""
+    return name.removeprefix(SCORE)
+
+
+def sample(frame: pl.DataFrame, name: str) -> Sample:
+    """The values behind metric `name`; ConfigError with the nearest name when there is none."""
+    import polars as pl
+
+    name = plain_name(name)
+    if name not in known(frame):
+        raise ConfigError(f"no metric {name!r} in this run ({nearest(name, known(frame))})")
+    column = ALWAYS.get(name, SCORE + name)
+    value = pl.col(column)
+    if column == "status":
+        value = (value == ("scored" if name == "cases" else "unscored")).cast(pl.Float64)
+    rows = frame.select("case", value=value).drop_nulls()
+    grouped = rows.group_by("case").agg(
+        mean=pl.col("value").mean(),
+        most=pl.col("value").max(),
+        spare=pl.len() - 1,
+        spread=(pl.col("value") - pl.col("value").mean()).pow(2).sum(),
+    )
+    cases = grouped.sort("case")
+    spare = int(cases["spare"].sum())
+    return Sample(
+        name=name,
+        kind=_kind(name),
+        cases=tuple(cases["case"]),
+        values=cases["most" if name == "cases" else "mean"].to_numpy(),
+        rows=rows["value"].to_numpy(),
+        repeat_sd=float(cases["spread"].sum() / spare) ** 0.5 if spare and column != "status" else None,
+    )
+
+
+def _kind(name: str) -> Kind:
+    kinds: dict[str, Kind] = {
+        "latency_p95_s": "p95",
+        "latency_mean_s": "amount",
+        "cost_usd_per_case": "amount",
+        "cases": "number",
+    }
+    return kinds.get(name, "score")
+
+
+def measure(frame: pl.DataFrame, name: str, *, level: float, by_tenant: bool = True) -> Metric:
+    """Metric `name` of all cases pooled, with its interval, and for each tenant alone."""
+    found = sample(frame, name)
+    tenants = {}
+    if by_tenant:
+        for tenant in sorted(frame["tenant"].unique()):
+            own = frame.filter(frame["tenant"] == tenant)
+            tenants[tenant] = measure(own, name, level=level, by_tenant=False)
+    return Metric(
+        name=found.name,
+        value=found.value,
+        interval=found.interval(level),
+        n=found.n,
+        repeat_sd=found.repeat_sd,
+        tenants=tenants,
+    )

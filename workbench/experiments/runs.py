@@ -1,0 +1,221 @@
+"""Runs: one task over one dataset under one setting, and the files they are kept in."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench import files
+from workbench.errors import ConfigError, CorruptError, NotFoundError, UnavailableError, nearest
+from workbench.experiments.metrics import SCORE, Metric, known, measure, plain_name, score_names
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FORMAT = 1
+MANIFEST = "runs.json"
+COLUMNS = (
+    "case",
+    "repeat",
+    "tenant",
+    "status",
+    "error",
+    "output",
+    "sources",
+    "latency_s",
+    "cost_usd",
+    "input_tokens",
+    "output_tokens",
+    "calls",
+)
+_ARM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Run:
+    """One arm's results. Two runs are the same when their `id` is: it is made of all they hold.
+
+    `cases` has one row per case and repeat, sorted by both: the columns of `COLUMNS`, and one `score.<name>`
+    per scorer. `status` is "scored" or "unscored": a case that errored has no score, which is not a zero.
+    `settings` is what the arm resolved to, with digests.
+    """
+
+    use_case: str
+    experiment: str
+    arm: str
+    task_digest: str
+    gate_digest: str | None
+    settings: dict[str, Any]
+    dataset_digest: str
+    cases: pl.DataFrame = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not _ARM.fullmatch(self.arm):
+            raise ConfigError(
+                f"arm {self.arm!r} cannot name a file", hint="use letters, digits, spaces and . _ + -"
+            )
+        columns = self.cases.columns
+        missing = [name for name in COLUMNS if name not in columns]
+        extra = [name for name in columns if name not in COLUMNS and not name.startswith(SCORE)]
+        if missing or extra:
+            raise ConfigError(f"run {self.arm}: cases lack columns {missing}, unknown columns {extra}")
+        if self.cases.select("case", "repeat").is_duplicated().any():
+            raise ConfigError(f"run {self.arm}: a case and repeat stands there twice")
+        object.__setattr__(self, "cases", self.cases.sort("case", "repeat"))
+
+    @property
+    def id(self) -> str:
+        """The first 12 hex digits of the SHA-256 of everything in it."""
+        return files.digest({**self.identity(), "cases": self.cases.to_dicts()})[:12]
+
+    def identity(self) -> dict[str, Any]:
+        """What was run: all but the results, as plain values."""
+        return {
+            "use_case": self.use_case,
+            "experiment": self.experiment,
+            "arm": self.arm,
+            "task_digest": self.task_digest,
+            "gate_digest": self.gate_digest,
+            "settings": self.settings,
+            "dataset_digest": self.dataset_digest,
+        }
+
+    @property
+    def n_cases(self) -> int:
+        """Cases asked, scored or not."""
+        return int(self.cases["case"].n_unique())
+
+    @property
+    def n_unscored(self) -> int:
+        """Rows (case and repeat) without a score because something went wrong."""
+        return int((self.cases["status"] == "unscored").sum())
+
+    @property
+    def repeats(self) -> int:
+        """How often each case was asked."""
+        return int(self.cases["repeat"].n_unique())
+
+    @property
+    def score_names(self) -> list[str]:
+        """Names of the scorers, in the order they were given."""
+        return score_names(self.cases)
+
+    def scores(self, name: str) -> pl.DataFrame:
+        """`case`, `repeat` and `score` of one scorer, without the rows that have none."""
+        name = plain_name(name)
+        if name not in self.score_names:
+            raise NotFoundError(f"run {self.arm} has no score {name!r} ({nearest(name, self.score_names)})")
+        return self.cases.select("case", "repeat", score=SCORE + name).drop_nulls()
+
+    def metrics(self, level: float = 0.9) -> list[Metric]:
+        """Every metric with its two-sided interval, all tenants pooled and each alone."""
+        return [measure(self.cases, name, level=level) for name in known(self.cases)]
+
+    def metric(self, name: str, level: float = 0.9) -> Metric:
+        """One metric; ConfigError with the nearest name when there is none."""
+        return measure(self.cases, name, level=level)
+
+    def __str__(self) -> str:
+        from workbench.experiments.cards import run_card
+
+        return run_card(self).text()
+
+    def _repr_html_(self) -> str:
+        from workbench.experiments.cards import run_card
+
+        return run_card(self).html()
+
+
+def save_runs(runs: Sequence[Run], folder: Path) -> None:
+    """Write each run as `<arm>.parquet`, and `runs.json`: same runs, same bytes.
+
+    Each file is replaced whole. `runs.json` comes last and holds a SHA-256 of each Parquet file, so that a
+    save cut off in between is noticed at loading. Parquet files of runs that are not given are removed.
+    """
+    arms = [run.arm for run in runs]
+    if len(set(arms)) != len(arms):
+        raise ConfigError(f"two runs of one folder have the same arm: {sorted(arms)}")
+    entries = {}
+    for run in runs:
+        data = _parquet(run.cases)
+        files.write_atomic(folder / f"{run.arm}.parquet", data)
+        entries[run.arm] = {
+            **run.identity(),
+            "id": run.id,
+            "n_cases": run.n_cases,
+            "n_unscored": run.n_unscored,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "metrics": {metric.name: metric.to_json() for metric in run.metrics()},
+        }
+    body = {"format": FORMAT, "arms": arms, "runs": entries}
+    files.write_atomic(folder / MANIFEST, files.pretty({**body, "sha256": files.digest(body)}))
+    try:
+        for stale in sorted(folder.glob("*.parquet")):
+            if stale.stem not in entries:
+                stale.unlink()
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    """The frame as Parquet, with every option fixed that could change a byte."""
+    buffer = io.BytesIO()
+    frame.rechunk().write_parquet(
+        buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=65_536
+    )
+    return buffer.getvalue()
+
+
+def load_runs(folder: Path) -> list[Run]:
+    """The runs `save_runs` wrote, in its order.
+
+    CorruptError names the file that is missing, not ours, or not as it was written.
+    """
+    manifest = _manifest(folder)
+    entries = manifest["runs"]
+    wanted = {MANIFEST, *(f"{arm}.parquet" for arm in entries)}
+    there = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    if wanted != there:
+        missing, extra = sorted(wanted - there), sorted(there - wanted)
+        what = f"{missing[0]} is missing" if missing else f"{extra[0]} is not a file of these runs"
+        raise _corrupt(folder, what)
+    return [_load(folder / f"{arm}.parquet", entries[arm]) for arm in manifest["arms"]]
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    import orjson
+
+    path = folder / MANIFEST
+    text = files.read_text(path, hint="dvc repro")
+    try:
+        manifest = orjson.loads(text)
+        own = manifest.pop("sha256")
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+        raise _corrupt(path, "this is not a whole runs.json") from None
+    if manifest.get("format") != FORMAT:
+        raise _corrupt(path, f"format {manifest.get('format')!r}, this version reads {FORMAT}")
+    if files.digest(manifest) != own:
+        raise _corrupt(path, "it was changed after it was written")
+    return dict(manifest)
+
+
+def _load(path: Path, entry: dict[str, Any]) -> Run:
+    import polars as pl
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnavailableError(f"cannot read {path}: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise _corrupt(path, "it was changed after it was written")
+    names = Run.__dataclass_fields__.keys() - {"cases"}
+    return Run(**{name: entry[name] for name in names}, cases=pl.read_parquet(io.BytesIO(data)))
+
+
+def _corrupt(path: Path, what: str) -> CorruptError:
+    return CorruptError(f"{path}: {what}", hint="dvc repro")

@@ -1,0 +1,85 @@
+"""Tasks: a function of a workspace and a case, typed in and out. What the gate judges and the job applies."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from workbench import files
+from workbench.errors import ConfigError, InvalidOutputError
+from workbench.experiments.dataset import Case
+from workbench.types import Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The usual output of a question-answering task: the text, and the sources it stands on."""
+
+    text: str
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A typed function `(ws, case) -> output`. Calling it calls the function, unchanged."""
+
+    name: str
+    function: Callable[..., Any]
+    takes: Any
+    gives: Any
+
+    def __call__(self, ws: Any, case: Any) -> Any:
+        return self.function(ws, case)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is `async def`."""
+        return inspect.iscoroutinefunction(self.function)
+
+    def read(self, case: Case) -> Any:
+        """The case as the type the function takes; ConfigError when a field is missing or of a wrong type."""
+        if not is_dataclass(self.takes):
+            raise ConfigError(f"task {self.name}: a case must be taken as a dataclass, such as wb.Question")
+        given = {"id": case.id, "tenant": case.tenant, **case.inputs}
+        wanted = {field.name for field in fields(self.takes)}
+        raw = {key: value for key, value in given.items() if key in wanted}
+        return files.parse(typing.cast("type[Any]", self.takes), raw, where=f"case {case.id}")
+
+    def write(self, value: Any) -> Any:
+        """The function's return value as the type it promised; a model's `Reply` is fitted to it."""
+        if isinstance(self.gives, type) and isinstance(value, self.gives):
+            return value
+        if isinstance(value, Reply):
+            if self.gives is Answer:
+                return Answer(text=value.text.strip(), sources=value.sources)
+            if self.gives is str:
+                return value.text
+            value = value.data
+        try:
+            return files.parse(self.gives, value, where=f"task {self.name}")
+        except (ConfigError, TypeError) as error:
+            raise InvalidOutputError(
+                f"task {self.name} promised {getattr(self.gives, '__name__', self.gives)} and returned "
+                f"{type(value).__name__}",
+                hint=str(error),
+            ) from None
+
+
+def task(function: Callable[..., Any]) -> Task:
+    """Make a function a task. Both its case and its result must be annotated."""
+    try:
+        hints = typing.get_type_hints(function)
+    except NameError as error:
+        raise ConfigError(f"task {function.__name__}: {error}") from None
+    parameters = list(inspect.signature(function).parameters)
+    if len(parameters) != 2 or parameters[1] not in hints or "return" not in hints:
+        raise ConfigError(
+            f"task {function.__name__} must take (ws, case: Type) and name what it returns",
+            hint="@wb.task\n     def answer(ws, case: wb.Question) -> wb.Answer: …",
+        )
+    return Task(
+        name=function.__name__, function=function, takes=hints[parameters[1]], gives=hints["return"]
+    )

@@ -1,0 +1,158 @@
+"""Files, read strictly and written whole.
+
+A file is read against a declared type: an unknown key, a missing key or a wrong type is one
+`ConfigError` that names file, place and the nearest known key. A file is written aside, synced and
+renamed, so that a reader finds the old one or the new one and never half of either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from workbench.errors import ConfigError, NotFoundError, UnavailableError, nearest
+
+T = TypeVar("T")
+_UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
+#: Put on a dataclass as `__pydantic_config__`: no key that is not declared, no silent conversion.
+STRICT: dict[str, Any] = {"extra": "forbid", "strict": True}
+
+
+def canonical(value: Any) -> bytes:
+    """`value` as canonical JSON: sorted keys, no spaces, UTF-8 (RFC 8785 but for number forms)."""
+    import orjson
+
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def pretty(value: Any) -> bytes:
+    """`value` as sorted, indented JSON with a final newline, for files that people read in diffs."""
+    import orjson
+
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(value, option=options)
+
+
+def digest(value: Any) -> str:
+    """SHA-256, as hex, of bytes or of a value's canonical JSON."""
+    return hashlib.sha256(value if isinstance(value, bytes) else canonical(value)).hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> bool:
+    """Write `data` whole or not at all; False when the file held these bytes already."""
+    try:
+        if path.is_file() and path.read_bytes() == data:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            with aside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def unwritable(path: Path, error: OSError) -> UnavailableError:
+    """The error for a file that cannot be written, by what the system said."""
+    hints = {
+        errno.ENOSPC: "free some space on this disk, then run the same command again",
+        errno.EROFS: "the disk is mounted read-only; work in a copy on a writable one",
+        errno.EACCES: "you may not write there; check the owner of the folder",
+    }
+    hint = hints.get(error.errno or 0, "nothing was changed; run the same command again")
+    return UnavailableError(f"cannot write {path}: {error.strerror}", hint=hint)
+
+
+def read_text(path: Path, *, hint: str = "") -> str:
+    """A UTF-8 file's text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no file {path}", hint=hint) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint=hint) from None
+
+
+def parse_yaml(text: str, *, where: str) -> dict[str, Any]:
+    """A YAML 1.2 mapping; duplicate keys and syntax errors are named by line."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        raw = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f":{mark.line + 1}" if mark else ""
+        problem = str(error.problem or error.context or "not YAML").splitlines()[0]
+        raise ConfigError(f"{where}{line}: {problem}") from None
+    except YAMLError as error:
+        raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: expected a mapping of keys, found {type(raw).__name__}")
+    return raw
+
+
+def read_yaml(path: Path, *, hint: str = "") -> dict[str, Any]:
+    """A YAML file's mapping."""
+    return parse_yaml(read_text(path, hint=hint), where=str(path))
+
+
+def parse(kind: type[T], raw: Mapping[str, Any], *, where: str, hint: str = "") -> T:
+    """`raw` as a `kind` (a dataclass with `__pydantic_config__ = STRICT`), or one clear error."""
+    import orjson
+    from pydantic import TypeAdapter, ValidationError
+
+    # Through JSON, because there a strict reading still takes a list for a tuple and a day for a text.
+    wire = orjson.dumps(raw, option=orjson.OPT_NON_STR_KEYS)
+    try:
+        return TypeAdapter(kind).validate_json(wire)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        first = min(found, key=lambda one: one["type"] not in _UNKNOWN)  # a typo explains a gap
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{where}: {_explain(kind, first, place)}", hint=hint) from None
+
+
+def _explain(kind: type[Any], first: Mapping[str, Any], place: str) -> str:
+    if first["type"] in _UNKNOWN:
+        known = _fields_at(kind, first["loc"][:-1])
+        return f"unknown key {place!r} ({nearest(str(first['loc'][-1]), known)})"
+    if first["type"] in {"missing", "missing_argument", "missing_keyword_only_argument"}:
+        return f"missing key {place!r}"
+    return f"{place or 'value'}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+def _fields_at(kind: Any, place: tuple[Any, ...]) -> list[str]:
+    """Names of the fields of the dataclass found by following `place` into `kind`."""
+    import typing
+
+    for part in place:
+        if dataclasses.is_dataclass(kind):
+            kind = typing.get_type_hints(kind).get(str(part), Any)
+        inside = [a for a in typing.get_args(kind) if dataclasses.is_dataclass(a) or typing.get_args(a)]
+        kind = inside[-1] if inside else kind
+    return [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []

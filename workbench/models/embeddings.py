@@ -1,0 +1,111 @@
+"""Embeddings computed in this process from WordLlama's token vectors, out of the wheel's own files.
+
+The wheel's two files are read directly: its own loader can go to the network, and configures the
+root logger when imported. A text's vector is the mean of its tokens' vectors, as in its `embed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import ConfigError, RefusedError
+from workbench.models import weights
+from workbench.models.catalogue import ModelCard
+from workbench.types import JSON, Event
+
+if TYPE_CHECKING:
+    import numpy as np
+    from tokenizers import Tokenizer
+
+_TENSOR = "embedding.weight"
+
+
+class WordLlamaModel:
+    """Text embeddings of 256 dimensions, L2-normalised, the same bytes on every machine.
+
+    Loaded on first use, once, whichever threads ask. Sums are in double precision and in a fixed
+    order, so that neither the processor nor the texts beside it change a vector.
+    """
+
+    def __init__(self, card: ModelCard, root: Path) -> None:
+        self.card = card
+        self._cache = root / ".workbench/cache"
+        self._loaded: tuple[Tokenizer, np.ndarray[Any, Any]] | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"WordLlamaModel({self.card.name!r})"
+
+    def chat(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:  # noqa: ARG002 - the port's
+        """Refused: this model only embeds."""
+        raise RefusedError(
+            f"{self.card.name!r} is an embedding model and cannot chat",
+            hint="name a model card of kind chat",
+            status=501,
+        )
+
+    async def embed(
+        self,
+        payload: JSON,
+        *,
+        timeout_s: float | None = None,  # noqa: ARG002 - the port's; a computation cannot time out
+    ) -> AsyncGenerator[Event, None]:
+        """`/embeddings` for a text or a list of texts: one event, vectors in the order asked."""
+        asked = payload.get("input")
+        texts = [asked] if isinstance(asked, str) else asked
+        if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+            raise RefusedError(
+                f"{self.card.name!r} embeds a text or a list of texts, not token numbers",
+                hint="switch off client-side tokenising (check_embedding_ctx_length=False in LangChain)",
+                status=400,
+            )
+        rows, tokens = await asyncio.to_thread(self._vectors, list(texts))
+        yield Event(
+            data={
+                "object": "list",
+                "model": self.card.model,
+                "data": [{"object": "embedding", "index": n, "embedding": row} for n, row in enumerate(rows)],
+                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            }
+        )
+
+    async def aclose(self) -> None:
+        """Forget the vectors' 16 MB; the next call loads them again."""
+        self._loaded = None
+
+    def _vectors(self, texts: list[str]) -> tuple[list[list[float]], int]:
+        """One unit vector per text (zeros for a text without tokens), and how many tokens in all."""
+        import numpy as np
+
+        tokenizer, table = self._load()
+        rows, tokens = [], 0
+        for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
+            tokens += len(encoding.ids)
+            total = table[encoding.ids].sum(axis=0, dtype=np.float64)
+            length = math.sqrt(math.fsum(total * total))
+            unit = total / length if length else total
+            rows.append(unit.astype(np.float32).tolist())
+        return rows, tokens
+
+    def _load(self) -> tuple[Tokenizer, np.ndarray[Any, Any]]:
+        with self._lock:
+            if self._loaded is None:
+                from safetensors import safe_open
+                from tokenizers import Tokenizer
+
+                card = self.card
+                if card.weights is None or card.tokenizer is None:
+                    raise ConfigError(f"the model card {card.name!r} names no weights or no tokenizer")
+                path = weights.find(card.weights, cache=self._cache)
+                tokenizer = Tokenizer.from_file(str(weights.find(card.tokenizer, cache=self._cache)))
+                tokenizer.no_padding()
+                tokenizer.no_truncation()
+                with safe_open(str(path), framework="np") as tensors:
+                    table = tensors.get_tensor(_TENSOR)
+                self._loaded = tokenizer, table
+            return self._loaded

@@ -1,0 +1,1 @@
+"""Promotion: executing notebooks, reproducing the pipeline, and the readiness page."""

@@ -1,0 +1,171 @@
+"""Executing a notebook: papermill in a fresh kernel, told where recordings, memory and results are."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+import shlex
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench import files
+from workbench.config import Execution
+from workbench.errors import NotebookError
+from workbench.promotion import inspection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executed:
+    """A notebook that ran to its end: the executed copy, the task's digest, the keys it used."""
+
+    notebook: Path
+    task_digest: str
+    used: frozenset[str]
+
+
+def execute(
+    path: Path,
+    *,
+    root: Path,
+    parameters: Mapping[str, Any],
+    execution: Execution,
+    show: bool = True,
+) -> Executed:
+    """Run a notebook top to bottom in a fresh kernel; NotebookError when a cell fails.
+
+    Whether it succeeded is decided by the exception alone: an executed notebook's own metadata
+    calls a cell completed that timed out.
+    """
+    notebook = inspection.read(path)
+    typed = notebook.typed(parameters)
+    folder = root / ".workbench" / "cache" / "executed"
+    stem = f"{path.stem}-{secrets.token_hex(4)}"
+    output, used, progress = (folder / f"{stem}{end}" for end in (".ipynb", ".used", ".progress"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in (used, progress):
+            file.touch()
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
+    execution = dataclasses.replace(
+        execution, task_digest=notebook.digest(typed), used=str(used), progress=str(progress)
+    )
+    try:
+        with _environment(execution), _shown(progress, show):
+            _papermill(path, output, typed, _Told(path=path, parameters=parameters))
+        keys = frozenset(used.read_text(encoding="ascii").split())
+    finally:
+        used.unlink(missing_ok=True)
+        progress.unlink(missing_ok=True)
+    return Executed(notebook=output, task_digest=execution.task_digest or "", used=keys)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What an error says of the execution."""
+
+    path: Path
+    parameters: Mapping[str, Any]
+
+    @property
+    def again(self) -> str:
+        """The command that runs it again."""
+        given = "".join(f" -p {name}={shlex.quote(str(v))}" for name, v in self.parameters.items())
+        return f"workbench run {self.path}{given}"
+
+
+def _papermill(path: Path, output: Path, typed: Mapping[str, Any], told: _Told) -> None:
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        papermill.execute_notebook(
+            str(path),
+            str(output),
+            parameters=dict(typed),
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            log_output=False,
+            cwd=str(path.parent),
+            start_timeout=120,
+        )
+    except PapermillExecutionError as error:
+        if error.ename == "KeyboardInterrupt":
+            raise KeyboardInterrupt from None
+        source = "\n".join(f"    {line}" for line in error.source.splitlines()[:15])
+        raise NotebookError(
+            f"{path}, cell {error.exec_count}: {error.ename}: {error.evalue}\n{source}",
+            hint=f"{told.again}   (the executed copy is {output})",
+        ) from None
+    except DeadKernelError:
+        raise NotebookError(
+            f"{path}: the kernel died; the system may have killed it for memory",
+            hint=f"{told.again}   (answers it had are kept and not asked again)",
+        ) from None
+
+
+@contextlib.contextmanager
+def _environment(execution: Execution) -> Iterator[None]:
+    """The kernel inherits this process's environment, so it is told through it."""
+    told = execution.environment()
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _shown(progress: Path, show: bool) -> Iterator[None]:
+    """Show what the kernel says of its progress, until the block ends."""
+    if not show:
+        yield
+        return
+    from tqdm import tqdm
+
+    stop = threading.Event()
+
+    def watch() -> None:
+        bar: Any = None
+        with progress.open(encoding="utf-8") as file:
+            while True:
+                ended = stop.wait(0.3)
+                for line in file.read().splitlines():
+                    bar = _moved(tqdm, bar, line)
+                if ended:
+                    break
+        if bar is not None:
+            bar.close()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join(timeout=5)
+
+
+def _moved(tqdm: Any, bar: Any, line: str) -> Any:
+    """The bar after one progress line: moved, or a new one when another piece of work began."""
+    import orjson
+
+    with contextlib.suppress(orjson.JSONDecodeError):
+        told = orjson.loads(line)
+        if bar is None or bar.desc != f"{told['what']}: ":
+            if bar is not None:
+                bar.close()
+            bar = tqdm(total=told["total"], desc=told["what"], unit="case")
+        bar.update(told["done"] - bar.n)
+    return bar

@@ -1,0 +1,83 @@
+"""Cutting a page into the chunks that are remembered. The same text gives the same chunks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from workbench import files
+from workbench.errors import ConfigError
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9])|\n\s*\n")
+_PARAGRAPH_END = re.compile(r"\n(?:[ \t]*\n)+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunking:
+    """How a memory cuts its pages.
+
+    `whole`: not at all. `sentences`: `size` sentences each. `paragraphs`: paragraphs, short ones
+    joined until there are `min_chars`, long ones cut at lines, sentences or words to `max_chars`.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    kind: Literal["whole", "sentences", "paragraphs"]
+    size: int | None = None
+    min_chars: int | None = None
+    max_chars: int | None = None
+
+    def check(self, where: str) -> None:
+        """ConfigError unless exactly the numbers that `kind` needs are given, and are possible."""
+        wanted = {"whole": set(), "sentences": {"size"}, "paragraphs": {"min_chars", "max_chars"}}[self.kind]
+        numbers = {name: getattr(self, name) for name in ("size", "min_chars", "max_chars")}
+        given = {name for name, number in numbers.items() if number is not None}
+        if given != wanted:
+            needs = " and ".join(sorted(wanted)) or "no number"
+            raise ConfigError(f"{where}: chunking {self.kind!r} takes {needs}, found {sorted(given)}")
+        if any(number < 1 for number in numbers.values() if number is not None):
+            raise ConfigError(f"{where}: chunking needs numbers of 1 or more")
+        if self.min_chars and self.max_chars and self.min_chars > self.max_chars:
+            raise ConfigError(f"{where}: chunking has min_chars above max_chars")
+
+
+def chunks(text: str, chunking: Chunking) -> list[str]:
+    """The chunks of `text`, in order, none empty; no word is lost or repeated."""
+    if chunking.size is not None:
+        sentences = [s.strip() for s in _SENTENCE_END.split(text) if s.strip()]
+        windows = range(0, len(sentences), chunking.size)
+        return [" ".join(sentences[start : start + chunking.size]) for start in windows]
+    if chunking.max_chars is not None:
+        paragraphs = (p.strip("\n").rstrip() for p in _PARAGRAPH_END.split(text) if p.strip())
+        pieces = (piece for p in paragraphs for piece in _cut(p, chunking.max_chars))
+        return list(_joined(pieces, least=chunking.min_chars or 1, most=chunking.max_chars))
+    return [text.strip()] if text.strip() else []
+
+
+def _joined(pieces: Iterable[str], *, least: int, most: int) -> Iterator[str]:
+    held = ""
+    for piece in pieces:
+        both = f"{held}\n\n{piece}" if held else piece
+        if len(both) > most:
+            yield held
+            both = piece
+        held = both
+        if len(held) >= least:
+            yield held
+            held = ""
+    if held:
+        yield held
+
+
+def _cut(text: str, most: int) -> Iterator[str]:
+    """`text` in pieces of at most `most` characters, cut at the last line, sentence or word that fits."""
+    while len(text) > most:
+        head = text[: most + 1]
+        ends = (head.rfind("\n"), head.rfind(". ") + 1, head.rfind(" "))
+        cut = next((end for end in ends if end > most // 2), most)
+        if text[:cut].strip():
+            yield text[:cut].rstrip()
+        text = text[cut:].strip("\n") if text[cut : cut + 1] == "\n" else text[cut:].lstrip(" ")
+    if text.strip():
+        yield text

@@ -1,0 +1,202 @@
+"""Documents, read strictly: a folder of Markdown pages, or the language reference inside Python."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench import config, files
+from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.types import Page
+
+PYDOC = "pydoc:topics"
+#: The least that the top of a page must say.
+MINIMAL = """---
+title: Travel expenses
+tenant: acme
+version: 1
+access: [everyone]
+valid_from: 2025-01-01
+expires: null
+owner: head of finance
+synthetic: false
+author: your name
+generator_version: 1
+seed: 0
+---"""
+_SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_day(value: Any) -> bool:
+    return isinstance(value, dt.date) and not isinstance(value, dt.datetime)
+
+
+def _is_groups(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+#: Each key of the front matter: what it must be, in words and as a test.
+_KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "title": ("a text", _is_text),
+    "tenant": ("a text", _is_text),
+    "version": ("a whole number", _is_number),
+    "access": ("a list of groups, such as [everyone]", _is_groups),
+    "valid_from": ("a day, as YYYY-MM-DD", _is_day),
+    "expires": ("a day, as YYYY-MM-DD, or null", lambda value: value is None or _is_day(value)),
+    "owner": ("a text", _is_text),
+    "synthetic": ("true or false", lambda value: isinstance(value, bool)),
+    "author": ("a text", _is_text),
+    "generator_version": ("a whole number", _is_number),
+    "seed": ("a whole number", _is_number),
+    "replaces": ("the name of another page", _is_text),
+}
+_OPTIONAL = {"replaces"}
+
+
+def load(uri: str | Path, *, root: Path | None = None) -> list[Page]:
+    """The pages of a folder of `<tenant>/<slug>.md`, of one such file, or of `pydoc:topics`.
+
+    A relative path is looked for here, then in the repository. A page that breaks a rule is a
+    ConfigError with its file and line; nothing is left out silently.
+    """
+    if str(uri) == PYDOC:
+        return _topics()
+    path = _found(Path(uri), root)
+    if path.is_file():
+        return [_page(path, path.parent.name)[0]]
+    folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    stray = sorted(p for p in path.iterdir() if p.suffix in {".md", ".txt"})
+    if stray:
+        raise ConfigError(f"{stray[0]} lies in no tenant's folder", hint=f"mv {stray[0]} {path}/TENANT/")
+    pages = [page for folder in folders for page in _tenant_pages(folder)]
+    if not pages:
+        hint = f"put them into {path}/TENANT/NAME.md, each beginning:\n{MINIMAL}"
+        raise NotFoundError(f"there are no pages in {path}", hint=hint)
+    return pages
+
+
+def digest_now(uri: str, *, tenant: str, source: str, root: Path | None = None) -> str | None:
+    """The digest a page of `uri` has now, or None when it is gone."""
+    if uri == PYDOC:
+        return {page.source: page.digest for page in _topics()}.get(source)
+    folder = (root or Path()) / uri / tenant
+    path = next(iter(sorted(folder.rglob(f"{source}.md"))), None) if _SLUG.fullmatch(source) else None
+    return files.digest(files.read_text(path).encode()) if path else None
+
+
+def _found(path: Path, root: Path | None) -> Path:
+    if path.exists():
+        return path
+    if not path.is_absolute():
+        try:
+            inside = (root or config.find_root()) / path
+        except NotFoundError:
+            inside = path
+        if inside.exists():
+            return inside
+    near = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise NotFoundError(f"there is nothing at {path} ({nearest(str(path), [*near, PYDOC])})")
+
+
+def _tenant_pages(folder: Path) -> list[Page]:
+    pages: dict[str, Page] = {}
+    places: dict[str, Path] = {}
+    replaced: dict[Path, str] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        page, replaces = _page(path, folder.name)
+        if page.source in places:
+            raise ConfigError(
+                f"{path}:1: {folder.name!r} has a page {page.source!r} already, {places[page.source]}",
+                hint="give one of them another file name",
+            )
+        pages[page.source], places[page.source] = page, path
+        if replaces is not None:
+            replaced[path] = replaces
+    for path, slug in replaced.items():
+        if slug not in pages:
+            line = _line_of("replaces", files.read_text(path).split("\n"))
+            raise ConfigError(f"{path}:{line}: replaces {slug!r}, which is no page ({nearest(slug, pages)})")
+    return list(pages.values())
+
+
+def _page(path: Path, tenant: str) -> tuple[Page, str | None]:
+    """One page, and the slug of the page it replaces."""
+    if path.suffix != ".md" or not _SLUG.fullmatch(path.stem):
+        hint = "name it with a-z, 0-9 and -, ending in .md; move other files away"
+        raise ConfigError(f"{path} cannot be a page", hint=hint)
+    text = files.read_text(path)
+    lines = text.split("\n")
+    if lines[0].rstrip() != "---" or "---" not in (line.rstrip() for line in lines[1:]):
+        raise ConfigError(f"{path}:1: a page begins with front matter", hint=f"put this on top:\n{MINIMAL}")
+    end = [line.rstrip() for line in lines].index("---", 1)
+    front = files.parse_yaml("\n".join(["", *lines[1:end]]) + "\n", where=str(path))
+    _check(front, lines[: end + 1], path)
+    if front["tenant"] != tenant:
+        line = _line_of("tenant", lines)
+        raise ConfigError(
+            f"{path}:{line}: the page says tenant {front['tenant']!r} and lies in {tenant!r}",
+            hint="move the file or correct the line",
+        )
+    body = "\n".join(lines[end + 1 :]).strip()
+    if not body:
+        raise ConfigError(f"{path}:{end + 2}: the page has no text")
+    expires = front["expires"]
+    page = Page(
+        source=path.stem, title=front["title"], text=body, tenant=tenant, digest=files.digest(text.encode()),
+        version=front["version"], access=tuple(front["access"]), valid_from=front["valid_from"].isoformat(),
+        expires=expires.isoformat() if expires else None, owner=front["owner"],
+    )  # fmt: skip
+    return page, front.get("replaces")
+
+
+def _check(front: Mapping[str, Any], lines: list[str], path: Path) -> None:
+    for key, value in front.items():
+        where = f"{path}:{_line_of(str(key), lines)}"
+        if key not in _KEYS:
+            raise ConfigError(f"{where}: unknown key {key!r} ({nearest(str(key), _KEYS)})")
+        words, fits = _KEYS[key]
+        if not fits(value):
+            raise ConfigError(f"{where}: {key} must be {words}, found {value!r}")
+    missing = [key for key in _KEYS if key not in front and key not in _OPTIONAL]
+    if missing:
+        hint = f"a full example:\n{MINIMAL}"
+        raise ConfigError(f"{path}:{len(lines)}: missing key {missing[0]!r}", hint=hint)
+    if front["expires"] is not None and front["expires"] <= front["valid_from"]:
+        raise ConfigError(f"{path}:{_line_of('expires', lines)}: the page expires before it is valid")
+
+
+def _line_of(key: str, lines: list[str]) -> int:
+    pattern = re.compile(rf"""["']?{re.escape(key)}["']?\s*:""")
+    return next((number for number, line in enumerate(lines, start=1) if pattern.match(line)), 1)
+
+
+def _topics() -> list[Page]:
+    """The language reference inside this Python; it differs between minor versions."""
+    from pydoc_data.topics import topics
+
+    return [
+        Page(
+            source=topic,
+            title=topic,
+            text=text.strip(),
+            tenant="python",
+            digest=files.digest(text.encode()),
+            version=sys.version_info.minor,
+            owner="Python Software Foundation",
+        )
+        for topic, text in sorted(topics.items())
+    ]

@@ -1,0 +1,172 @@
+# ruff: noqa: D102, PT017, PT018, S101 - a contract is made of assertions, and a name says what it promises
+"""What every model adapter promises, as a suite to run against it.
+
+    class TestMyModel(ModelContract):
+        def make(self): return MyModel(...)
+
+Nothing is skipped: what a model declares it cannot do, it must refuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, ClassVar, TypeVar
+
+from workbench import _sync, wire
+from workbench.errors import RefusedError, WorkbenchError
+from workbench.ports import Model
+from workbench.types import JSON, Event
+
+T = TypeVar("T")
+
+#: Differ between two answers to one request without being part of the answer.
+_INCIDENTAL = frozenset({"id", "created", "timings"})
+
+
+class ModelContract:
+    """Subclass it and write `make`. `parameters` go with each chat request."""
+
+    chats: ClassVar[bool] = True
+    embeds: ClassVar[bool] = True
+    model: ClassVar[str] = "model"
+    parameters: ClassVar[Mapping[str, Any]] = {"temperature": 0, "max_tokens": 12}
+
+    def make(self) -> Model:
+        """A new model; the suite closes it."""
+        raise NotImplementedError
+
+    def ask(self, text: str, **parameters: Any) -> JSON:
+        """A chat request."""
+        system = {"role": "system", "content": "You are a helpful assistant."}
+        user = {"role": "user", "content": text}
+        return {"model": self.model, "messages": [system, user], **self.parameters, **parameters}
+
+    def with_model(self, use: Callable[[Model], Awaitable[T]]) -> T:
+        """Run `use` on the background loop with a new model."""
+
+        async def main() -> T:
+            model = self.make()
+            try:
+                return await use(model)
+            finally:
+                await model.aclose()
+
+        return _sync.run(main())
+
+    def test_it_has_the_port_s_verbs(self) -> None:
+        assert isinstance(self.make(), Model)
+
+    def test_an_answer_comes_whole_with_text_finish_reason_and_usage(self) -> None:
+        async def use(model: Model) -> list[Event]:
+            return await _read(model.chat(self.ask("What is the capital of France?")))
+
+        if not self.chats:
+            self._refused(use)
+            return
+        (event,) = self.with_model(use)
+        usage = wire.usage_of(event.data)
+        assert wire.text_of(event.data)
+        assert wire.finish_of(event.data) in {"stop", "length"}
+        assert usage.input_tokens and usage.output_tokens
+
+    def test_a_stream_folds_to_the_plain_answer(self) -> None:
+        async def use(model: Model) -> tuple[list[Event], list[Event]]:
+            asked = self.ask("Name three colours.")
+            options = {"stream": True, "stream_options": {"include_usage": True}}
+            return await _read(model.chat(asked)), await _read(model.chat({**asked, **options}))
+
+        if not self.chats:
+            self._refused(use)
+            return
+        plain, streamed = self.with_model(use)
+        assert len(plain) == 1 and len(streamed) > 2
+        assert _essence(wire.fold(streamed)) == _essence(wire.fold(plain))
+
+    def test_a_stream_closed_early_stops_and_leaves_the_model_usable(self) -> None:
+        async def use(model: Model) -> tuple[JSON, JSON]:
+            stream = model.chat(self.ask("Tell me a long story.", stream=True, max_tokens=200))
+            async with aclosing(stream) as events:  # type: ignore[type-var]
+                first = await anext(events)
+            return first.data, wire.fold(await _read(model.chat(self.ask("Name a colour."))))
+
+        if not self.chats:
+            self._refused(use)
+            return
+        first, after = self.with_model(use)
+        assert wire.is_chunk(first)
+        assert wire.text_of(after)
+
+    def test_concurrent_callers_get_their_own_answers(self) -> None:
+        words = ("red", "seven", "Paris", "water", "Monday", "piano")
+
+        async def one(model: Model, word: str) -> JSON:
+            return _essence(wire.fold(await _read(model.chat(self.ask(f"Say the word {word}.")))))
+
+        async def use(model: Model) -> tuple[list[JSON], list[JSON]]:
+            alone = [await one(model, word) for word in words]
+            return alone, await asyncio.gather(*(one(model, word) for word in words))
+
+        if not self.chats:
+            self._refused(use)
+            return
+        alone, together = self.with_model(use)
+        assert alone == together
+        assert len({str(answer["choices"]) for answer in alone}) > 1
+
+    def test_a_request_without_messages_is_refused_with_its_status(self) -> None:
+        async def use(model: Model) -> None:
+            await _read(model.chat({"model": self.model, **self.parameters}))
+
+        error = self._refused(use)
+        assert error.status is not None and error.status >= 400
+
+    def test_embeddings_are_unit_vectors_in_order_alone_as_together(self) -> None:
+        texts = ["a taxi to the airport", "annual leave", "a taxi to the airport", "Überstunden"]
+
+        async def use(model: Model) -> tuple[JSON, list[JSON]]:
+            together = await _read(model.embed({"model": self.model, "input": texts}))
+            alone = [await _read(model.embed({"model": self.model, "input": text})) for text in texts]
+            return wire.fold(together), [wire.fold(each) for each in alone]
+
+        if not self.embeds:
+            self._refused(use)
+            return
+        together, alone = self.with_model(use)
+        vectors = [row["embedding"] for row in sorted(together["data"], key=lambda row: row["index"])]
+        assert vectors == [each["data"][0]["embedding"] for each in alone]
+        assert vectors[0] == vectors[2] != vectors[1]
+        assert all(math.isclose(math.hypot(*vector), 1.0, abs_tol=1e-5) for vector in vectors)
+        assert wire.usage_of(together).input_tokens
+
+    def test_closing_twice_is_harmless_and_the_next_call_opens_again(self) -> None:
+        async def use(model: Model) -> list[Event]:
+            await model.aclose()
+            await model.aclose()
+            if self.chats:
+                return await _read(model.chat(self.ask("Name a colour.")))
+            return await _read(model.embed({"model": self.model, "input": "a"}))
+
+        assert len(self.with_model(use)) == 1
+
+    def _refused(self, use: Callable[[Model], Awaitable[Any]]) -> RefusedError:
+        """The error with which `use` must end: ours, and not one that is worth trying again."""
+        try:
+            self.with_model(use)
+        except RefusedError as error:
+            assert not error.retryable
+            return error
+        except WorkbenchError as error:
+            raise AssertionError(f"expected a refusal, not {type(error).__name__}: {error}") from error
+        raise AssertionError("expected a refusal, but it answered")
+
+
+async def _read(stream: AsyncIterator[Event]) -> list[Event]:
+    async with aclosing(stream) as events:  # type: ignore[type-var]
+        return [event async for event in events]
+
+
+def _essence(answer: JSON) -> JSON:
+    return {key: value for key, value in answer.items() if key not in _INCIDENTAL}
