@@ -11,7 +11,7 @@ import concurrent.futures
 import contextvars
 import os
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import aclosing
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -120,6 +120,16 @@ async def run_async(coro: Coroutine[Any, Any, T]) -> T:
         waiter.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # seen by nobody else
         job.cancel()
         raise
+
+
+async def gather(coros: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results in order; the first error ends all of them and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coro) for coro in coros]
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 class _Pump(Generic[T]):

@@ -7,16 +7,20 @@ where. A version never changes: its digest is checked at every use. A label move
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from workbench import files
 from workbench.errors import ConfigError, CorruptError, NotFoundError, nearest
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Kind = Literal["prompt", "model", "memory"]
 FOLDERS: Mapping[str, str] = {"prompt": "prompts", "model": "models", "memory": "memories"}
@@ -153,9 +157,7 @@ def save_version(
     with _locked(folder):
         page = folder / "asset.yaml"
         asset = (
-            load(root, kind, name)
-            if page.is_file()
-            else Asset(kind=kind, name=name, versions={})  # type: ignore[arg-type]
+            load(root, kind, name) if page.is_file() else Asset(kind=kind, name=name, versions={})  # type: ignore[arg-type]
         )
         number = max(asset.versions, default=0) + 1
         path = folder / f"{number}{SUFFIXES[kind]}"
@@ -198,3 +200,29 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def frame(root: Path) -> pl.DataFrame:
+    """One row per version of every asset that has versions, newest last."""
+    import polars as pl
+
+    rows = []
+    for kind in FOLDERS:
+        for name in names(root, kind):
+            asset = load(root, kind, name)
+            for number, entry in sorted(asset.versions.items()):
+                labels = sorted(label for label, n in asset.labels.items() if n == number)
+                rows.append(
+                    {
+                        "kind": kind,
+                        "name": name,
+                        "version": number,
+                        "labels": labels,
+                        **dataclasses.asdict(entry),
+                    }
+                )
+    schema: dict[str, Any] = {
+        "kind": pl.String, "name": pl.String, "version": pl.Int64, "labels": pl.List(pl.String),
+        "digest": pl.String, "author": pl.String, "reason": pl.String, "parent": pl.Int64,
+    }  # fmt: skip
+    return pl.DataFrame(rows, schema=schema, orient="row")

@@ -19,12 +19,26 @@ EXECUTION_VARIABLE = "WORKBENCH_EXECUTION"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """One version of an asset, as params.yaml names it: by number, because a label would move."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    name: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UseCase:
     """One use case of `params.yaml`.
 
-    `data` is the folder its documents and questions lie in. `prompt`, `memory` and `model` are what bare names resolve to. `provider` and `base_url` send
-    the same use case to any OpenAI-compatible endpoint. `as_of` (ISO day) is the day on which
-    expiry is judged; without it, today. `gates` holds one column of lines per phase.
+    `tenants` may be bound; `data` is the folder of its documents and questions. `prompt`, `memory`
+    and `model` are what bare names resolve to. `provider` and `base_url` send the same use case to
+    any OpenAI-compatible endpoint. `as_of` (ISO day) is the day on which expiry is judged; without
+    it, today. `candidate` is the arm that the gate judges, `baseline` the one it is compared with.
+    `gates` holds one column of lines per phase, `parameters` what the notebook is given.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -35,8 +49,8 @@ class UseCase:
     notebook: str
     tenants: tuple[str, ...]
     data: str
-    memory: str
-    prompt: str
+    memory: Pin
+    prompt: Pin
     model: str
     report: str
     gates: dict[str, dict[str, Any]]
@@ -65,8 +79,9 @@ class Execution:
     """What the runner tells the kernel it starts: where recordings, memory and results are.
 
     `tape` is read (and, by the runner, extended when the notebook succeeded); `memory` is the
-    pinned snapshot searched instead of live memory; `cases` the prepared dataset; `out` is the folder for runs; keys used go to
-    `used`, progress to `progress`. `task_digest` is of the notebook without its `explore` cells.
+    pinned snapshot searched instead of live memory, `cases` the prepared dataset, `out` the folder
+    for runs; keys used go to `used`, progress to `progress`. `task_digest` is of the notebook
+    without its `explore` cells.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -96,6 +111,11 @@ class Execution:
         import orjson
 
         return files.parse(cls, orjson.loads(text), where=EXECUTION_VARIABLE)
+
+
+def tape_of(use_case: str) -> Path:
+    """Where a use case's recorded answers are, from the repository's root."""
+    return Path("pipelines/tapes") / f"{use_case}.jsonl"
 
 
 def find_root(start: Path | None = None) -> Path:

@@ -88,9 +88,7 @@ class UnavailableError(WorkbenchError):
 class RateLimitedError(UnavailableError):
     """The server asks to come back later; `retry_after_s` is in seconds, when it said."""
 
-    def __init__(
-        self, message: str, *, hint: str = "", retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message, hint=hint, status=429)
         self.retry_after_s = retry_after_s
 

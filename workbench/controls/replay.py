@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Final, Literal
@@ -39,13 +39,16 @@ class Replay:
 
     live: ask, keep nothing. record: ask always, keep the answer. replay: answer from the tape
     alone; a miss is `ReplayMissError` and nothing below is touched. auto: the tape, then the
-    journal, then ask and keep.
+    journal, then ask and keep. `on_use` is told each key used, and where its answer stands.
     """
 
-    def __init__(self, mode: Mode, *, tape: Tape, journal: Journal) -> None:
+    def __init__(
+        self, mode: Mode, *, tape: Tape, journal: Journal, on_use: Callable[[str, str], None] | None = None
+    ) -> None:
         self.mode = mode
         self._tape = tape
         self._journal = journal
+        self._on_use = on_use
         self._used: dict[str, Literal["tape", "cache"]] = {}
         self._lanes: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
@@ -84,7 +87,7 @@ class Replay:
         if entry is None:
             source, entry = "cache", self._journal.get(key)
         if entry is not None:
-            self._used[key] = source
+            self._use(key, source)
             call.span.note(replayed=call.span.facts.get("replayed", True), source=source)
             _note_latency(call, entry.latency_s)
         return entry
@@ -147,7 +150,13 @@ class Replay:
         line = entry.line()
         refuse_secrets(line)
         self._journal.append(key, line)
-        self._used[key] = "cache"
+        self._use(key, "cache")
+
+    def _use(self, key: str, source: Literal["tape", "cache"]) -> None:
+        if self._used.get(key) != source:
+            self._used[key] = source
+            if self._on_use is not None:
+                self._on_use(key, source)
 
     def finish(self, path: Path | None = None) -> bool:
         """Write the tape, pruned to what this process used; false when its bytes are unchanged.
@@ -156,16 +165,21 @@ class Replay:
         """
         if self.mode == "live":
             raise ConfigError("mode 'live' keeps no answers, so there is no tape to write")
-        lines = []
-        for key, source in self._used.items():
-            line = self._tape.line(key) if source == "tape" else self._journal.line(key)
-            if line is None:
-                raise UnavailableError(
-                    f"{self._journal.path}: an answer of this run is gone from it",
-                    hint="do not delete .workbench/cache while a run goes on; run again",
-                )
-            lines.append(line)
-        return write(path or self._tape.path, lines)
+        return extend(self._tape, self._used, self._journal, path=path)
+
+
+def extend(tape: Tape, used: Mapping[str, str], journal: Journal, *, path: Path | None = None) -> bool:
+    """Write the tape anew with exactly the `used` keys, each from where it stands: "tape" or "cache"."""
+    lines = []
+    for key, source in used.items():
+        line = tape.line(key) if source == "tape" else journal.line(key)
+        if line is None:
+            raise UnavailableError(
+                f"{journal.path}: an answer of this run is gone from it",
+                hint="do not delete .workbench/cache while a run goes on; run again",
+            )
+        lines.append(line)
+    return write(path or tape.path, lines)
 
 
 def _note_latency(call: Call, latency_s: float) -> None:

@@ -91,9 +91,13 @@ class Dataset:
 
     @classmethod
     def from_file(
-        cls, path: str | Path, *, inputs: Sequence[str] = ("question",), expected: Sequence[str] = ("answers", "page")
+        cls,
+        path: str | Path,
+        *,
+        inputs: Sequence[str] = ("question",),
+        expected: Sequence[str] = ("answers", "page"),
     ) -> Dataset:
-        """JSON lines or Parquet: `id`, `tenant`, the named inputs and expectations, provenance; nothing else."""
+        """JSON lines or Parquet: `id`, `tenant`, the named inputs and expectations, provenance."""
         path = Path(path)
         if path.suffix == ".parquet":
             import polars as pl
@@ -128,12 +132,17 @@ class Dataset:
         import polars as pl
 
         return pl.DataFrame(
-            [
-                {"id": c.id, "tenant": c.tenant, **c.inputs, **c.expected, **c.provenance}
-                for c in self.cases
-            ],
+            [{"id": c.id, "tenant": c.tenant, **c.inputs, **c.expected, **c.provenance} for c in self.cases],
             infer_schema_length=None,
         )
+
+    def to_parquet(self) -> bytes:
+        """The frame as Parquet: same cases, same bytes with the same version of polars."""
+        import io
+
+        buffer = io.BytesIO()
+        self.to_frame().write_parquet(buffer, compression="zstd", compression_level=3, statistics=False)
+        return buffer.getvalue()
 
 
 def _row(line: str, where: str) -> dict[str, Any]:

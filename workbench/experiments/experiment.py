@@ -6,11 +6,11 @@ import asyncio
 import contextvars
 import json
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from workbench import _sync, files
 from workbench.context import Occurrence, occurring
@@ -118,7 +118,9 @@ class Experiment:
         task function; anything else is for the task to read with `ws.setting(name)`.
         """
         if not arms:
-            raise ConfigError("compare needs at least one arm", hint='arms={"today": {}, "new": {"prompt": draft}}')
+            raise ConfigError(
+                "compare needs at least one arm", hint='arms={"today": {}, "new": {"prompt": draft}}'
+            )
         base = baseline or next(iter(arms))
         if base not in arms:
             raise ConfigError(f"the baseline {base!r} is not among the arms {sorted(arms)}")
@@ -145,7 +147,10 @@ class Experiment:
         described = {**self.describe(settings), "task": task.name}
         rows: list[dict[str, Any]] = []
         pending = iter(jobs)
-        with _Progress(len(jobs), f"{self.name} · {arm}", self.progress) as bar, _threads(self.concurrency) as pool:
+        with (
+            _Progress(len(jobs), f"{self.name} · {arm}", self.progress) as bar,
+            _threads(self.concurrency) as pool,
+        ):
 
             async def worker() -> None:
                 for case, repeat in pending:
@@ -153,7 +158,7 @@ class Experiment:
                     rows.append(await _one(task, ws, case, repeat, scorers, pool))
                     bar.step()
 
-            await _all(worker() for _ in range(min(self.concurrency, len(jobs))))
+            await _sync.gather(worker() for _ in range(min(self.concurrency, len(jobs))))
         run = Run(
             use_case=self.use_case,
             experiment=self.name,
@@ -166,16 +171,6 @@ class Experiment:
         )
         self.keep(run)
         return run
-
-
-async def _all(workers: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run the workers; the first error ends them all and is raised as it is."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for worker in workers:
-                group.create_task(worker)
-    except BaseExceptionGroup as several:
-        raise several.exceptions[0] from None
 
 
 def _not_the_cases_fault(error: Exception) -> bool:
@@ -211,9 +206,7 @@ async def _one(
             given = task.read(case)
             value = await _apply(task, ws, given, pool)
             output = task.write(value)
-            seen = Outcome(
-                case=case, output=output, records=occurrence.records, passages=occurrence.passages
-            )
+            seen = Outcome(case=case, output=output, records=occurrence.records, passages=occurrence.passages)
             scores = {s.name: s(seen) for s in scorers}
         except Exception as failure:
             if _not_the_cases_fault(failure):
@@ -273,7 +266,7 @@ def _sum(records: Sequence[Mapping[str, Any]], name: str) -> Any:
 def _frame(rows: list[dict[str, Any]], scorers: Sequence[str]) -> pl.DataFrame:
     import polars as pl
 
-    schema = {
+    schema: dict[str, Any] = {
         "case": pl.String,
         "repeat": pl.Int64,
         "tenant": pl.String,
@@ -301,7 +294,7 @@ class _Progress:
     def __init__(self, total: int, what: str, path: Path | None) -> None:
         self.total, self.what, self.path, self.done, self._told = total, what, path, 0, 0.0
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Self:
         from tqdm.auto import tqdm
 
         self.bar = tqdm(total=self.total, desc=self.what, unit="case", disable=self.path is not None)

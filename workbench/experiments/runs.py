@@ -219,3 +219,44 @@ def _load(path: Path, entry: dict[str, Any]) -> Run:
 
 def _corrupt(path: Path, what: str) -> CorruptError:
     return CorruptError(f"{path}: {what}", hint="dvc repro")
+
+
+def runs_frame(folders: Sequence[Path]) -> pl.DataFrame:
+    """One row per run of these folders, each run once; `value` is its first score's mean."""
+    import polars as pl
+
+    rows: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        for run in load_runs(folder) if (folder / MANIFEST).is_file() else ():
+            first = run.metric(run.score_names[0]) if run.score_names else None
+            rows.setdefault(
+                run.id,
+                {
+                    "run": run.id, "use_case": run.use_case, "experiment": run.experiment, "arm": run.arm,
+                    "cases": run.n_cases, "unscored": run.n_unscored,
+                    "metric": first.name if first else None, "value": first.value if first else None,
+                    "prompt": run.settings.get("prompt"), "memory": run.settings.get("memory"),
+                    "model": run.settings.get("model"), "folder": str(folder),
+                },
+            )  # fmt: skip
+    text, count = pl.String(), pl.Int64()
+    schema = {
+        "run": text, "use_case": text, "experiment": text, "arm": text, "cases": count, "unscored": count,
+        "metric": text, "value": pl.Float64(), "prompt": text, "memory": text, "model": text, "folder": text,
+    }  # fmt: skip
+    return pl.DataFrame(list(rows.values()), schema=schema, orient="row")
+
+
+def find_run(reference: str, folders: Sequence[Path]) -> Run:
+    """The run that `use_case/arm`, an id or its beginning means; NotFoundError lists the nearest."""
+    runs = {}
+    for folder in folders:
+        for run in load_runs(folder) if (folder / MANIFEST).is_file() else ():
+            names = {run.id, f"{run.use_case}/{run.arm}"}
+            if reference in names or (len(reference) >= 6 and run.id.startswith(reference)):
+                return run
+            runs.update(dict.fromkeys(names))
+    raise NotFoundError(
+        f"there is no run {reference!r} ({nearest(reference, runs)})",
+        hint="name it use_case/arm, for example answers/candidate, or by its id; `dvc repro` makes them",
+    )

@@ -46,9 +46,7 @@ def for_mean(deviation: float, distance: float, *, level: float, power: float = 
     return max(2, math.ceil((z * deviation / distance) ** 2))
 
 
-def for_pairs(
-    improved: float, worsened: float, *, level: float = 0.95, power: float = 0.8
-) -> int | None:
+def for_pairs(improved: float, worsened: float, *, level: float = 0.95, power: float = 0.8) -> int | None:
     """Pairs in all for McNemar's test to see these shares of flips (Connor 1987, Biometrics 43)."""
     flips, effect = improved + worsened, abs(improved - worsened)
     if effect < _NOISE:

@@ -44,6 +44,7 @@ class Scorer:
     function: Callable[[Outcome], float | None]
 
     def __call__(self, outcome: Outcome) -> float | None:
+        """The case's score; None where this scorer does not apply."""
         value = self.function(outcome)
         return None if value is None else float(value)
 

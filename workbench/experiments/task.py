@@ -32,6 +32,7 @@ class Task:
     gives: Any
 
     def __call__(self, ws: Any, case: Any) -> Any:
+        """Call the function."""
         return self.function(ws, case)
 
     @property
@@ -80,6 +81,4 @@ def task(function: Callable[..., Any]) -> Task:
             f"task {function.__name__} must take (ws, case: Type) and name what it returns",
             hint="@wb.task\n     def answer(ws, case: wb.Question) -> wb.Answer: …",
         )
-    return Task(
-        name=function.__name__, function=function, takes=hints[parameters[1]], gives=hints["return"]
-    )
+    return Task(name=function.__name__, function=function, takes=hints[parameters[1]], gives=hints["return"])

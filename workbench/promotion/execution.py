@@ -21,11 +21,14 @@ from workbench.promotion import inspection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executed:
-    """A notebook that ran to its end: the executed copy, the task's digest, the keys it used."""
+    """A notebook that ran to its end: the executed copy, the task's digest, and what was replayed.
+
+    `used` has the key of each recording used or made, with where it stands: "tape" or "cache".
+    """
 
     notebook: Path
     task_digest: str
-    used: frozenset[str]
+    used: Mapping[str, str]
 
 
 def execute(
@@ -56,9 +59,9 @@ def execute(
         execution, task_digest=notebook.digest(typed), used=str(used), progress=str(progress)
     )
     try:
-        with _environment(execution), _shown(progress, show):
+        with _environment(execution), _shown(progress, show=show):
             _papermill(path, output, typed, _Told(path=path, parameters=parameters))
-        keys = frozenset(used.read_text(encoding="ascii").split())
+        keys = dict(line.split() for line in used.read_text(encoding="ascii").splitlines())
     finally:
         used.unlink(missing_ok=True)
         progress.unlink(missing_ok=True)
@@ -127,7 +130,7 @@ def _environment(execution: Execution) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _shown(progress: Path, show: bool) -> Iterator[None]:
+def _shown(progress: Path, *, show: bool) -> Iterator[None]:
     """Show what the kernel says of its progress, until the block ends."""
     if not show:
         yield

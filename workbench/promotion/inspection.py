@@ -64,8 +64,8 @@ def read(path: Path) -> Notebook:
 
     text = files.read_text(path, hint="notebooks are in notebooks/")
     try:
-        raw = nbformat.read(io.StringIO(text), as_version=4)  # type: ignore[no-untyped-call]
-    except Exception as error:
+        raw = nbformat.read(io.StringIO(text), as_version=4)
+    except Exception as error:  # noqa: BLE001  it raises whatever a broken file leads to
         raise ConfigError(
             f"{path} is not a notebook: {str(error).splitlines()[0]}", hint=f"git checkout -- {path}"
         ) from None
@@ -103,7 +103,8 @@ def _plain(source: str) -> str:
         return source
     from IPython.core.inputtransformer2 import TransformerManager
 
-    return TransformerManager().transform_cell(source)
+    plain: str = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
+    return plain
 
 
 def _declared(path: Path, number: int, source: str) -> dict[str, Declared]:

@@ -31,8 +31,9 @@ from workbench.types import Item
 
 WORDS = ("taxi", "hotel", "rope", "salary", "badge", "train", "invoice", "holiday")
 HOSTILE = (
-    "", " ", '"', '""', "*", "taxi*", "NEAR(taxi hotel)", "taxi AND", "NOT taxi", "title:taxi", "^taxi", "(", "{}",
-    "taxi' OR 1=1 --", "; DROP TABLE items", "\x00", "a\x00b", "_", "-", "+", "%", "\\", "😀", "ſ", "\ud800",
+    "", " ", '"', '""', "*", "taxi*", "NEAR(taxi hotel)", "taxi AND", "NOT taxi", "title:taxi", "^taxi",
+    "(", "{}",    "taxi' OR 1=1 --", "; DROP TABLE items", "\x00", "a\x00b", "_", "-", "+", "%", "\\",
+    "😀", "\u017f", "\ud800",
     "taxi " * 5000, "x" * 100_000, " OR ".join(map(str, range(2000))),
 )  # fmt: skip
 
@@ -55,7 +56,7 @@ class Store(Protocol):
 @st.composite
 def item_lists(draw: st.DrawFn, *, most: int = 8) -> list[Item]:
     """Items of a few sources with access lists and validity, no two the same."""
-    made = [
+    return [
         make_item(
             draw(texts),
             source=draw(st.sampled_from(["one", "two", "three"])),
@@ -65,7 +66,6 @@ def item_lists(draw: st.DrawFn, *, most: int = 8) -> list[Item]:
         )
         for position in range(draw(st.integers(0, most)))
     ]
-    return made
 
 
 def circle(n: int, **changes: Any) -> list[Item]:
@@ -92,7 +92,7 @@ def _add_when_all_are_ready(open_store: Callable[[Path], Store], path: Path, bar
 class MemoryContract:
     """Subclass it and give `open_store`."""
 
-    open_store: ClassVar[Callable[[Path], Store]]
+    open_store: ClassVar[Any]  # a static method: Callable[[Path], Store]
     durable: ClassVar[bool] = True
 
     @contextmanager

@@ -1,4 +1,4 @@
-# ruff: noqa: D102, PT017, PT018, S101 - a contract is made of assertions, and a name says what it promises
+# ruff: noqa: PT017, PT018 - a contract is made of assertions, and a name says what it promises
 """What every model adapter promises, as a suite to run against it.
 
     class TestMyModel(ModelContract):

@@ -166,7 +166,7 @@ def test_whatever_happens_every_stream_is_closed_and_there_is_one_record(
 @given(st.sets(st.sampled_from(NAMES)))
 def test_controls_run_in_order_whatever_order_they_are_given_in(tmp_path_factory, names):
     path = tmp_path_factory.getbasetemp() / "order.jsonl"
-    trial = Trial(dict.fromkeys(reversed(sorted(names)), "tidy"), 1, "ends")
+    trial = Trial(dict.fromkeys(sorted(names, reverse=True), "tidy"), 1, "ends")
     asyncio.run(abandon(trial, path, 5))
     assert trial.entered == [name for name in ORDER if name in names]
     assert trial.left == trial.entered[::-1]

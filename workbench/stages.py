@@ -1,0 +1,289 @@
+"""The stages of dvc.yaml, and running a notebook as they do: `python -m workbench.stages STAGE USE_CASE`.
+
+A stage is a function of files: whatever it writes depends on its dependencies alone, never on a clock,
+a host, a path or the number of cores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench import assets, boundary, config, files, retrieval, workspace
+from workbench.config import Execution, UseCase
+from workbench.controls.replay import extend
+from workbench.controls.tape import Journal, Tape
+from workbench.errors import ConfigError, NotFoundError, WorkbenchError, nearest
+from workbench.experiments.compare import compare_all
+from workbench.experiments.dataset import Case, Dataset
+from workbench.experiments.runs import Run, load_runs
+from workbench.experiments.scorers import normalise
+from workbench.promotion import execution as notebooks
+from workbench.promotion import inspection
+from workbench.promotion.readiness import AssetUse
+from workbench.types import Page
+from workbench.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """Where a use case's results are, relative to the repository."""
+
+    use_case: str
+
+    @property
+    def folder(self) -> Path:
+        """The use case's folder of results."""
+        return Path("results") / self.use_case
+
+    @property
+    def prepared(self) -> Path:
+        """Checked cases."""
+        return self.folder / "prepared"
+
+    @property
+    def memory(self) -> Path:
+        """The memory's snapshot."""
+        return self.folder / "memory"
+
+    @property
+    def runs(self) -> Path:
+        """Scored cases of every arm."""
+        return self.folder / "runs"
+
+    @property
+    def gate(self) -> Path:
+        """The gate's verdict."""
+        return self.folder / "gate.json"
+
+
+def prepare(root: Path, name: str) -> None:
+    """Read documents and questions strictly; write the cases, each with the page that answers it checked."""
+    case = config.use_case(config.load_params(root), name)
+    cases, pages = check_data(root, name, case)
+    folder = root / Results(use_case=name).prepared
+    files.write_atomic(folder / "cases.parquet", cases.to_parquet())
+    summary = {
+        "cases": dict(sorted(Counter(one.tenant for one in cases).items())),
+        "pages": dict(sorted(Counter(page.tenant for page in pages).items())),
+        "dataset_digest": cases.digest,
+    }
+    files.write_atomic(folder / "summary.json", files.pretty(summary))
+
+
+def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page]]:
+    """A use case's questions and pages; ConfigError unless each question's page is there and answers it."""
+    spec = retrieval.load_spec(root, str(case.memory))
+    pages = _pages(root, name, case)
+    if spec.questions is None:
+        raise ConfigError(f"the memory {spec} names no questions", hint="add the key questions to its spec")
+    cases = Dataset.from_file(root / spec.questions)
+    known = {(page.tenant, page.source): page for page in pages}
+    for one in cases:
+        _check_question(one, known, str(spec.questions))
+    return cases, pages
+
+
+def remember(root: Path, name: str) -> None:
+    """Build the use case's memory from its documents alone, and write its snapshot."""
+    from workbench.memory.snapshot import write_snapshot
+
+    case = config.use_case(config.load_params(root), name)
+    pages = _pages(root, name, case)
+    with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
+        made = boundary.Boundary(
+            root, mode="live", tape=boundary.open_tape(Path(folder) / "none"), memories=Path(folder)
+        )
+        ws = workspace.connect(name, root=root, purpose="remember", through=made)
+        views = []
+        for tenant in sorted({page.tenant for page in pages}):
+            handle = ws.bind(tenant=tenant).memory()
+            handle.add(pages)
+            views.append(made.view(handle.spec.name, handle.spec.version, tenant))
+        out = root / Results(use_case=name).memory
+        write_snapshot(views, out, memory=handle.spec.name, spec_digest=handle.spec.digest)
+        ws.close()
+
+
+def experiment(root: Path, name: str, *, show: bool = True) -> None:
+    """Execute the notebook; replay what the tape holds, ask for what it lacks, then extend the tape."""
+    case = config.use_case(config.load_params(root), name)
+    results = Results(use_case=name)
+    run_notebook(
+        root,
+        root / case.notebook,
+        case.parameters,
+        execution=Execution(
+            notebook=case.notebook,
+            use_case=name,
+            tape=str(config.tape_of(name)),
+            memory=str(results.memory),
+            cases=str(results.prepared / "cases.parquet"),
+            out=str(root / results.runs),
+        ),
+        tape=root / config.tape_of(name),
+        show=show,
+    )
+    candidate_of(root, name, case)
+
+
+def run_notebook(
+    root: Path,
+    path: Path,
+    parameters: Mapping[str, Any],
+    *,
+    execution: Execution,
+    tape: Path | None = None,
+    show: bool = True,
+) -> notebooks.Executed:
+    """Execute a notebook; when `tape` is given and it succeeded, write there exactly what it used.
+
+    An interrupted or failed one changes no tape: its answers are in the cache and not asked again.
+    """
+    executed = notebooks.execute(path, root=root, parameters=parameters, execution=execution, show=show)
+    if tape is not None:
+        held = boundary.open_tape(root / execution.tape if execution.tape else tape)
+        extend(held, executed.used, Journal(root / boundary.JOURNAL), path=tape)
+    return executed
+
+
+def gate(root: Path, name: str) -> None:
+    """Judge the candidate's run by the gate of the use case's phase; write the verdict, whatever it is."""
+    ws = workspace.connect(name, root=root, mode="replay", purpose="gate")
+    run = candidate_of(root, name, ws.use_case)
+    check_task(root, ws, run)
+    files.write_atomic(root / Results(use_case=name).gate, files.pretty(ws.gate(run).to_json()))
+
+
+def candidate_of(root: Path, name: str, case: UseCase) -> Run:
+    """The run of the arm that the gate judges; NotFoundError names the arms there are."""
+    runs = {run.arm: run for run in load_runs(root / Results(use_case=name).runs)}
+    if case.candidate not in runs:
+        raise NotFoundError(
+            f"{case.notebook} kept no run of arm {case.candidate!r} ({nearest(case.candidate, runs)})",
+            hint=f'name the arm in ws.experiment("{name}").compare(…), or set use_cases.{name}.candidate',
+        )
+    return runs[case.candidate]
+
+
+def check_task(root: Path, ws: Workspace, run: Run) -> None:
+    """ConfigError unless the run was made of the task that the notebook holds now."""
+    notebook = inspection.read(root / ws.use_case.notebook)
+    digest = notebook.digest(notebook.typed(ws.use_case.parameters))
+    if run.task_digest != digest:
+        raise ConfigError(
+            f"run {run.id} is of task {run.task_digest[:12]}, {ws.use_case.notebook} holds {digest[:12]}",
+            hint="dvc repro",
+        )
+
+
+def _pages(root: Path, name: str, case: UseCase) -> list[Page]:
+    """The use case's documents; ConfigError when one belongs to a tenant it does not serve."""
+    spec = retrieval.load_spec(root, str(case.memory))
+    pages = retrieval.load(spec.source, root=root)
+    for tenant in sorted({page.tenant for page in pages}):
+        workspace.check_tenant(name, case, tenant)
+    return pages
+
+
+def _check_question(one: Case, pages: Mapping[tuple[str, str], Page], where: str) -> None:
+    page = pages.get((one.tenant, one.expected["page"]))
+    if page is None:
+        own = [source for tenant, source in pages if tenant == one.tenant]
+        raise ConfigError(
+            f"{where}: question {one.id!r}: {one.tenant!r} has no page {one.expected['page']!r} "
+            f"({nearest(one.expected['page'], own)})"
+        )
+    text = f" {normalise(page.text)} "
+    if not any(f" {normalise(answer)} " in text for answer in one.expected["answers"]):
+        raise ConfigError(f"{where}: question {one.id!r}: no accepted answer stands in page {page.source!r}")
+
+
+def report(root: Path, name: str) -> tuple[Path, Path]:
+    """Write the readiness page, as HTML and as Markdown, from the results alone; where they are."""
+    from workbench.memory.snapshot import read_manifest
+    from workbench.promotion import readiness
+
+    ws = workspace.connect(name, root=root, mode="replay", purpose="report")
+    case, results = ws.use_case, Results(use_case=name)
+    run = candidate_of(root, name, case)
+    runs = tuple(load_runs(root / results.runs))
+    later = next((phase for phase in case.gates if phase != case.phase), None)
+    others = [one for one in runs if one.arm != run.arm]
+    tape = boundary.open_tape(root / config.tape_of(name))
+    evidence = readiness.Evidence(
+        name=name,
+        use_case=case,
+        runs=runs,
+        gate=ws.gate(run),
+        other=ws.gate(run, phase=later) if later else None,
+        comparison=compare_all([run], baseline=_baseline(others, case)) if others else None,
+        memory=dataclasses.asdict(read_manifest(root / results.memory)),
+        versions=_versions(root, case, runs),
+        tape=_tape_facts(tape),
+    )
+    return readiness.write(evidence, root / case.report)
+
+
+def _baseline(others: list[Run], case: UseCase) -> Run:
+    """The arm the candidate is compared with: the use case's baseline, or the first other one."""
+    return next((run for run in others if run.arm == case.baseline), others[0])
+
+
+def _versions(root: Path, case: UseCase, runs: Sequence[Run]) -> tuple[AssetUse, ...]:
+    """Every prompt any arm used, the memory and the model, each with its digest."""
+    found = {}
+    for reference in sorted({run.settings["prompt"] for run in runs} | {str(case.prompt)}):
+        version = assets.resolve(root, "prompt", reference)
+        found[reference] = _use(root, "prompt", version)
+    found[str(case.memory)] = _use(root, "memory", assets.resolve(root, "memory", str(case.memory)))
+    settings = runs[0].settings
+    model = AssetUse(
+        kind="model", reference=settings["model"], digest=settings["model_digest"], reason="", author=""
+    )
+    return (*found.values(), model)
+
+
+def _use(root: Path, kind: str, version: assets.Version) -> AssetUse:
+    entry = assets.load(root, kind, version.name).versions[version.number]
+    return AssetUse(
+        kind=kind, reference=str(version), digest=version.digest, reason=entry.reason, author=entry.author
+    )
+
+
+def _tape_facts(tape: Tape) -> dict[str, Any]:
+    """How many recorded answers there are, and on which types of processor they were made."""
+    processors = {files.canonical(entry.processor): dict(entry.processor) for entry in tape.entries()}
+    return {"entries": len(tape), "processors": [processors[key] for key in sorted(processors)]}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one stage; the exit code."""
+    stages: dict[str, Callable[[Path, str], object]] = {
+        "prepare": prepare,
+        "remember": remember,
+        "experiment": experiment,
+        "gate": gate,
+        "report": report,
+    }
+    try:
+        if len(arguments) != 2 or arguments[0] not in stages:
+            raise ConfigError(f"expected STAGE USE_CASE, with one of {', '.join(stages)}", hint="dvc repro")
+        stages[arguments[0]](config.find_root(), arguments[1])
+    except WorkbenchError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; answers so far are kept: dvc repro\n")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
