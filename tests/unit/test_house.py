@@ -152,11 +152,11 @@ def commands(group, prefix="workbench") -> Iterator[str]:
 
 
 def test_every_command_is_documented():
-    from workbench.cli import main
+    from workbench.cli import cli
 
     pages = [ROOT / "README.md", ROOT / "docs" / "cli.md"]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages if page.exists())
-    known = list(commands(main))
+    known = list(commands(cli))
     assert known
     assert not [name for name in known if not re.search(rf"\b{name}\b", text)]
 

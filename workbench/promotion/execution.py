@@ -104,7 +104,7 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], told: _Told) 
             raise KeyboardInterrupt from None
         source = "\n".join(f"    {line}" for line in error.source.splitlines()[:15])
         raise NotebookError(
-            f"{path}, cell {error.exec_count}: {error.ename}: {error.evalue}\n{source}",
+            f"{path}, cell {_cell(output, error.cell_index)}: {error.ename}: {error.evalue}\n{source}",
             hint=f"{told.again}   (the executed copy is {output})",
         ) from None
     except DeadKernelError:
@@ -112,6 +112,18 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], told: _Told) 
             f"{path}: the kernel died; the system may have killed it for memory",
             hint=f"{told.again}   (answers it had are kept and not asked again)",
         ) from None
+
+
+def _cell(executed: Path, index: int) -> int:
+    """The failing cell's number in the notebook as it was written, counted from 1.
+
+    `index` counts the cell that papermill injected, but not the note it put on top afterwards.
+    """
+    import nbformat
+
+    cells = nbformat.read(executed, as_version=4).cells[: index + 2]
+    injected = any("injected-parameters" in cell.metadata.get("tags", ()) for cell in cells)
+    return int(index) + 1 - injected
 
 
 @contextlib.contextmanager
@@ -166,7 +178,7 @@ def _moved(tqdm: Any, bar: Any, line: str) -> Any:
 
     with contextlib.suppress(orjson.JSONDecodeError):
         told = orjson.loads(line)
-        if bar is None or bar.desc != f"{told['what']}: ":
+        if bar is None or bar.desc.removesuffix(": ") != told["what"]:
             if bar is not None:
                 bar.close()
             bar = tqdm(total=told["total"], desc=told["what"], unit="case")

@@ -1,0 +1,116 @@
+"""From a fresh clone to a verdict, again, elsewhere, forced, without network: the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, Clone
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def outs(clone: Clone) -> dict[str, str]:
+    """SHA-256 of every file the pipeline wrote."""
+    found = [p for folder in ("results", "reports") for p in (clone.folder / folder).rglob("*") if p.is_file()]
+    return {
+        str(p.relative_to(clone.folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in found
+        if p.name != ".gitignore"
+    }
+
+
+def another(tmp_path, name: str) -> Clone:
+    clone = Clone(folder=tmp_path / name, home=tmp_path / f"{name}-home")
+    clone.home.mkdir()
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone.folder], check=True)
+    (clone.folder / ".venv").symlink_to(sys.prefix)
+    (clone.folder / ".git" / "info" / "exclude").write_text("/.venv\n")
+    return clone
+
+
+def test_a_clone_reproduces_again_and_elsewhere_without_network(fresh_clone, tmp_path):
+    first = fresh_clone.run("make", "repro", network=False)
+    assert "Running stage 'experiment@answers'" in first
+    assert "mvp gate · candidate" in first and "· PASS" in first
+    assert "page: reports/readiness.html" in first and "next: workbench report" in first
+    assert "10 of 10 answers asked again are identical" in first or "another type of processor" in first
+    assert fresh_clone.status() == ""
+    bytes_of_first = outs(fresh_clone)
+    assert "reports/readiness.html" in bytes_of_first and "results/answers/gate.json" in bytes_of_first
+
+    second = fresh_clone.run("make", "repro", network=False)
+    assert "Running stage" not in second
+    for stage in ("prepare", "remember", "experiment", "gate", "report"):
+        assert f"Stage '{stage}@answers' didn't change, skipping" in second
+
+    fresh_clone.run("dvc", "repro", "--force", network=False)
+    assert fresh_clone.status() == "" and fresh_clone.run("dvc", "diff").strip() == ""
+    assert outs(fresh_clone) == bytes_of_first
+
+    shutil.rmtree(fresh_clone.folder / ".dvc" / "cache")
+    shutil.rmtree(fresh_clone.folder / "results" / "answers" / "runs")
+    shutil.rmtree(fresh_clone.folder / ".workbench")
+    (fresh_clone.folder / "reports" / "readiness.html").unlink()
+    fresh_clone.run("dvc", "repro", network=False)
+    assert outs(fresh_clone) == bytes_of_first and fresh_clone.status() == ""
+
+    elsewhere = another(tmp_path, "elsewhere")
+    elsewhere.run("dvc", "repro", network=False)
+    assert outs(elsewhere) == bytes_of_first and elsewhere.status() == ""
+
+
+def test_the_gate_exits_by_its_verdict(fresh_clone):
+    fresh_clone.run("dvc", "repro", network=False)
+    fresh_clone.run("workbench", "gate", "answers/candidate", code=0)
+    fresh_clone.run("workbench", "gate", "answers/closed_book", code=1)
+    fresh_clone.run("workbench", "gate", "answers/wrong_passage", code=1)
+    undecided = fresh_clone.run("workbench", "gate", "answers/candidate", "--phase", "mlvp", code=4)
+    assert "UNDECIDED" in undecided and "more cases" in undecided
+    fresh_clone.run("workbench", "gate", "answers/closed_book", "--out", "verdict.json", code=0)
+    assert '"verdict": "fail"' in (fresh_clone.folder / "verdict.json").read_text()
+    better = fresh_clone.run("workbench", "compare", "answers/candidate", "answers/few_shot")
+    assert "candidate against few_shot · accuracy · BETTER" in better
+    missing = fresh_clone.run("workbench", "gate", "answers/candidat", code=2)
+    assert "nearest: 'answers/candidate'" in missing
+
+
+def test_saving_a_notebook_in_the_lab_without_changing_code_reruns_nothing(fresh_clone):
+    fresh_clone.run("dvc", "repro", network=False)
+    save = (
+        "import nbformat, workbench.notebooks as n; p = 'notebooks/answers.ipynb'; "
+        "nb = nbformat.read(p, 4); nb.cells[2]['outputs'] = [nbformat.v4.new_output('stream', text='x')]; "
+        "nb.cells[2]['execution_count'] = 7; nb.metadata['widgets'] = {}; model = {'type': 'notebook', "
+        "'format': 'json', 'content': nb}; n.pre_save_hook(model=model, path=p, contents_manager=None); "
+        "open(p, 'w').write(n.as_text(model['content']))"
+    )
+    fresh_clone.run("python", "-c", save)
+    assert fresh_clone.status() == ""
+    assert "Running stage" not in fresh_clone.run("dvc", "repro", network=False)
+
+
+def test_a_worse_prompt_fails_the_gate(fresh_clone):
+    code = """
+import workbench as wb
+
+ws = wb.connect("answers")
+cases = ws.cases().sample(30, seed=3)
+for tenant in cases.tenants:
+    ws.bind(tenant=tenant).memory().add(wb.load("data/handbook"))
+
+@wb.task
+def answer(ws, case: wb.Question) -> wb.Answer:
+    hits = ws.memory().search(case.question, k=5)
+    return ws.model().chat(ws.prompt().render(question=case.question, passages=hits[:1]))
+
+worse = ws.prompt().edit(user="Question: {{ question }}")  # forgets the passage
+run = ws.experiment().run(answer, cases, scorers=[wb.contains(name="accuracy"), wb.recall_at(5),
+                          wb.cross_tenant_hits()], settings={"prompt": worse})
+report = ws.gate(run)
+print(report)
+print("verdict:", report.verdict, report.exit_code)
+"""
+    assert "verdict: fail 1" in fresh_clone.run("python", "-c", code, network=False)

@@ -1,0 +1,127 @@
+"""A second, small use case beside the first: what a new prompt version reruns, asks and records."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PARAMS = """
+  small:
+    title: A small use case
+    purpose: To see what reruns.
+    owner: tests
+    phase: mvp
+    notebook: notebooks/small.ipynb
+    tenants: [acme]
+    groups: [everyone]
+    data: data/handbook
+    as_of: "2026-11-01"
+    memory: {name: little, version: 1}
+    prompt: {name: brief, version: 1}
+    model: smollm2-135m
+    report: reports/small
+    gates:
+      mvp: {accuracy: {min: 0.05}, cases: {min: 4}, confidence: 0.9}
+"""
+CELLS = (
+    (["parameters"], 'greeting = "Answer:"'),
+    (
+        [],
+        "import workbench as wb\n\nws = wb.connect('small')\n\n@wb.task\n"
+        "def answer(ws, case: wb.Question) -> wb.Answer:\n"
+        "    hits = ws.memory().search(case.question, k=1)\n"
+        "    return ws.model().chat(ws.prompt().render(question=case.question, passages=hits), max_tokens=16)",
+    ),
+    (
+        ["explore"],
+        "ws.experiment().run(answer, ws.cases(), arm='candidate', scorers=[wb.contains(name='accuracy')])",
+    ),
+)
+SETUP = """
+from pathlib import Path
+from workbench import assets, prompts
+root = Path()
+questions = root / "data/handbook/questions.jsonl"
+few = [line for line in questions.read_text().splitlines(keepends=True) if '"acme-00' in line][:5]
+Path("data/little.jsonl").write_text("".join(few))
+Path("data/little").mkdir()
+for page in Path("data/handbook/acme").glob("travel*.md"):
+    target = Path("data/little/acme") / page.name
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(page.read_text())
+spec = (root / "pipelines/memories/handbook/2.yaml").read_text()
+spec = spec.replace("data/handbook/questions.jsonl", "data/little.jsonl").replace("data/handbook", "data/little")
+assets.save_version(root, "memory", "little", spec.encode(), author="t", reason="small", parent=None)
+text = (root / "pipelines/prompts/answer/2.prompty").read_text().replace("name: answer", "name: brief")
+text = text.replace("parent: 1\\n", "")
+assets.save_version(root, "prompt", "brief", text.encode(), author="t", reason="small", parent=None)
+"""
+SAVE = """
+import workbench as wb
+draft = wb.connect("small").prompt("brief").edit(system="Answer in one short sentence.")
+print(draft.save(reason="shorter").reference)
+"""
+
+
+def notebook() -> str:
+    cells = [
+        {
+            "cell_type": "code", "execution_count": None, "id": f"c{n}", "metadata": {"tags": tags} if tags else {},
+            "outputs": [], "source": source.splitlines(keepends=True),
+        }
+        for n, (tags, source) in enumerate(CELLS)
+    ]  # fmt: skip
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    return json.dumps({"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5})
+
+
+def test_a_new_prompt_version_reruns_its_use_case_only_and_extends_its_tape(fresh_clone):
+    clone = fresh_clone.folder
+    clone.joinpath("notebooks/small.ipynb").write_text(notebook())
+    params = clone / "params.yaml"
+    params.write_text(params.read_text() + PARAMS)
+    fresh_clone.run("python", "-c", SETUP)
+    fresh_clone.run("workbench", "repro", network=False, code=None)
+    tape, other = clone / "pipelines/tapes/small.jsonl", clone / "pipelines/tapes/answers.jsonl"
+    first, others = tape.read_bytes(), other.read_bytes()
+    assert first.count(b"\n") == 1 + 5
+    assert "Running stage" not in fresh_clone.run("dvc", "repro", network=False)
+
+    assert "brief@2" in fresh_clone.run("python", "-c", SAVE)
+    params.write_text(params.read_text().replace("{name: brief, version: 1}", "{name: brief, version: 2}"))
+    again = fresh_clone.run("dvc", "repro", network=False)
+    assert "Running stage 'experiment@small'" in again
+    assert "@answers'\n" not in "".join(
+        line + "\n" for line in again.splitlines() if line.startswith("Running stage")
+    )
+    assert tape.read_bytes() != first and other.read_bytes() == others
+    assert tape.read_bytes().count(b"\n") == 1 + 5, "the tape is pruned to what the pipeline uses"
+    journal = (clone / ".workbench/cache/answers.jsonl").read_bytes().count(b"\n")
+    assert journal == 10, "each question is asked once for each version"
+    assert "Running stage" not in fresh_clone.run("dvc", "repro", network=False)
+
+    # Back to the first version: its answers are in the cache, and nothing is asked.
+    params.write_text(params.read_text().replace("{name: brief, version: 2}", "{name: brief, version: 1}"))
+    fresh_clone.run("dvc", "repro", network=False)
+    assert (clone / ".workbench/cache/answers.jsonl").read_bytes().count(b"\n") == journal
+
+
+def test_two_lines_of_params_send_it_to_another_endpoint(fresh_clone):
+    """`provider` and `base_url`, and a key in the environment; a closed port is one clear error."""
+    params = fresh_clone.folder / "params.yaml"
+    text = params.read_text().replace(
+        "    model: smollm2-135m\n",
+        "    model: smollm2-135m\n    provider: openai\n    base_url: http://127.0.0.1:9/v1\n",
+        1,
+    )
+    params.write_text(text)
+    code = (
+        "import workbench as wb; ws = wb.connect('answers'); ws.boundary.replay.mode = 'live'; "
+        "print(ws.model().card.base_url); import workbench.boundary as b; "
+        "ws.model().chat('hello')"
+    )
+    said = fresh_clone.run("python", "-c", code, code=1, OPENAI_API_KEY="k-123", timeout=120)
+    assert "http://127.0.0.1:9/v1" in said and "UnavailableError" in said and "k-123" not in said
