@@ -34,13 +34,6 @@ RUNS = boundary.STATE / "runs"
 _MISSING: Any = object()
 
 
-@dataclass(slots=True)
-class _Kept:
-    """The runs of the judged experiment so far, which a runner asked to have in a folder."""
-
-    runs: list[Run] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
     """Everything a notebook or a job may do, for one tenant. `bind` gives another one.
@@ -55,7 +48,7 @@ class Workspace:
     boundary: Boundary = field(repr=False)
     execution: config.Execution | None = field(default=None, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    _kept: _Kept = field(default_factory=_Kept, repr=False)
+    _kept: list[Run] = field(default_factory=list, repr=False)
 
     @property
     def tenant(self) -> str:
@@ -263,8 +256,8 @@ class Workspace:
     def _keep(self, run: Run) -> None:
         save_runs([run], self.root / RUNS / run.id)
         if self.execution and self.execution.out and run.experiment == self.name:
-            self._kept.runs[:] = [*(old for old in self._kept.runs if old.arm != run.arm), run]
-            save_runs(self._kept.runs, Path(self.execution.out))
+            self._kept[:] = [*(old for old in self._kept if old.arm != run.arm), run]
+            save_runs(self._kept, Path(self.execution.out))
 
 
 def connect(

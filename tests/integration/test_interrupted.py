@@ -46,7 +46,7 @@ def lines(path) -> int:
 
 
 def test_an_interrupted_live_stage_asks_only_for_the_rest(fresh_clone):
-    """SIGINT while the model answers: the tape is as it was, answers are kept, the rerun asks for the rest."""
+    """SIGINT while the model answers: the tape is as it was, and no answer is asked for twice."""
     fresh_clone.run("dvc", "repro", "prepare@answers", "remember@answers", network=False)
     text = (fresh_clone.folder / "params.yaml").read_text()
     cut = text.replace("tenants: [acme, globex]\n    gates", "tenants: [acme]\n    gates")

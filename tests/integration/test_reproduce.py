@@ -15,7 +15,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 def outs(clone: Clone) -> dict[str, str]:
     """SHA-256 of every file the pipeline wrote."""
-    found = [p for folder in ("results", "reports") for p in (clone.folder / folder).rglob("*") if p.is_file()]
+    found = [
+        p for folder in ("results", "reports") for p in (clone.folder / folder).rglob("*") if p.is_file()
+    ]
     return {
         str(p.relative_to(clone.folder)): hashlib.sha256(p.read_bytes()).hexdigest()
         for p in found

@@ -26,20 +26,18 @@ PARAMS = """
     gates:
       mvp: {accuracy: {min: 0.05}, cases: {min: 4}, confidence: 0.9}
 """
-CELLS = (
-    (["parameters"], 'greeting = "Answer:"'),
-    (
-        [],
-        "import workbench as wb\n\nws = wb.connect('small')\n\n@wb.task\n"
-        "def answer(ws, case: wb.Question) -> wb.Answer:\n"
-        "    hits = ws.memory().search(case.question, k=1)\n"
-        "    return ws.model().chat(ws.prompt().render(question=case.question, passages=hits), max_tokens=16)",
-    ),
-    (
-        ["explore"],
-        "ws.experiment().run(answer, ws.cases(), arm='candidate', scorers=[wb.contains(name='accuracy')])",
-    ),
-)
+TASK = """import workbench as wb
+
+ws = wb.connect("small")
+
+
+@wb.task
+def answer(ws, case: wb.Question) -> wb.Answer:
+    hits = ws.memory().search(case.question, k=1)
+    return ws.model().chat(ws.prompt().render(question=case.question, passages=hits), max_tokens=16)"""
+RUN = """scorers = [wb.contains(name="accuracy")]
+ws.experiment().run(answer, ws.cases(), arm="candidate", scorers=scorers)"""
+CELLS = ((["parameters"], 'greeting = "Answer:"'), ([], TASK), (["explore"], RUN))
 SETUP = """
 from pathlib import Path
 from workbench import assets, prompts
@@ -75,7 +73,9 @@ def notebook() -> str:
         for n, (tags, source) in enumerate(CELLS)
     ]  # fmt: skip
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-    return json.dumps({"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5})
+    return json.dumps(
+        {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    )
 
 
 def test_a_new_prompt_version_reruns_its_use_case_only_and_extends_its_tape(fresh_clone):

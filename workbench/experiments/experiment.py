@@ -75,9 +75,20 @@ class Experiment:
     concurrency: int = 4
     progress: Path | None = None
 
-    def run(self, task: Task, cases: Dataset, **options: Any) -> Run:
+    def run(
+        self,
+        task: Task,
+        cases: Dataset,
+        *,
+        scorers: Sequence[Scorer],
+        arm: str = "run",
+        settings: Mapping[str, Any] | None = None,
+        repeats: int = 1,
+    ) -> Run:
         """Apply `task` to every case and score what comes back; see `run_async`."""
-        return _sync.run(self.run_async(task, cases, **options))
+        return _sync.run(
+            self.run_async(task, cases, scorers=scorers, arm=arm, settings=settings, repeats=repeats)
+        )
 
     async def run_async(
         self,
@@ -98,9 +109,20 @@ class Experiment:
             self._run(task, cases, scorers=scorers, arm=arm, settings=settings or {}, repeats=repeats)
         )
 
-    def compare(self, task: Task, cases: Dataset, **options: Any) -> Result:
+    def compare(
+        self,
+        task: Task,
+        cases: Dataset,
+        *,
+        scorers: Sequence[Scorer],
+        arms: Mapping[str, Mapping[str, Any]],
+        baseline: str | None = None,
+        repeats: int = 1,
+    ) -> Result:
         """Run each arm over the same cases and compare it with the baseline; see `compare_async`."""
-        return _sync.run(self.compare_async(task, cases, **options))
+        return _sync.run(
+            self.compare_async(task, cases, scorers=scorers, arms=arms, baseline=baseline, repeats=repeats)
+        )
 
     async def compare_async(
         self,

@@ -29,7 +29,7 @@ _COLUMNS = ", ".join(_SCALARS)
 _MOST_WORDS = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
     """One tenant's row: `changes` counts its committed writes, over all processes."""
 
@@ -193,7 +193,7 @@ def _number(db: sqlite3.Connection, query: str, *values: Any) -> int:
 def _state(db: sqlite3.Connection, tenant: str) -> _State | None:
     query = "SELECT key, changes, embedding, dimensions FROM tenants WHERE tenant = ?"
     row = db.execute(query, (tenant,)).fetchone()
-    return _State(*row) if row else None
+    return _State(key=row[0], changes=row[1], embedding=row[2], dimensions=row[3]) if row else None
 
 
 def _any(db: sqlite3.Connection, state: _State) -> bool:
@@ -222,7 +222,7 @@ def _space_for(db: sqlite3.Connection, tenant: str, item: Item) -> _State:
         "(title, text, content = '', tokenize = 'porter unicode61 remove_diacritics 2')"
     )
     changes = state.changes if state else 0
-    return _State(key, changes, item.embedding, len(item.vector))
+    return _State(key=key, changes=changes, embedding=item.embedding, dimensions=len(item.vector))
 
 
 def _places(db: sqlite3.Connection, state: _State, given: dict[str, Item]) -> dict[str, int]:

@@ -3,97 +3,49 @@
     class TestMyStore(MemoryContract):
         open_store = staticmethod(functools.partial(MyStore, name="contract"))
 
-`open_store(path)` must be picklable and open the same memory again for the same path, unless the
-class declares `durable = False`: then the sentences on reopening and on processes are skipped.
+A store that outlives its process subclasses `durable_contract.DurableContract` instead, which adds
+the sentences on reopening and on processes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, CorruptError
 from workbench.memory.snapshot import open_snapshot, write_snapshot
 from workbench.ports import Added, Memory
-from workbench.testing.memory_items import DIMENSIONS, make_item, make_query
+from workbench.testing.memory_items import (
+    AXIS,
+    DIMENSIONS,
+    HOSTILE,
+    Store,
+    circle,
+    contents,
+    few,
+    groups,
+    item_lists,
+    make_item,
+    make_query,
+    texts,
+)
 from workbench.types import Item
-
-WORDS = ("taxi", "hotel", "rope", "salary", "badge", "train", "invoice", "holiday")
-HOSTILE = (
-    "", " ", '"', '""', "*", "taxi*", "NEAR(taxi hotel)", "taxi AND", "NOT taxi", "title:taxi", "^taxi",
-    "(", "{}",    "taxi' OR 1=1 --", "; DROP TABLE items", "\x00", "a\x00b", "_", "-", "+", "%", "\\",
-    "😀", "\u017f", "\ud800",
-    "taxi " * 5000, "x" * 100_000, " OR ".join(map(str, range(2000))),
-)  # fmt: skip
-
-texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)
-days = st.sampled_from([None, "2025-06-14", "2025-06-15", "2025-06-16", "2024-02-29"])
-groups = st.lists(st.sampled_from(["everyone", "finance", "people"]), max_size=3)
-few = settings(max_examples=20, deadline=None)
-
-
-class Store(Protocol):
-    """All tenants of one memory."""
-
-    def tenant(self, tenant: str, /) -> Memory:
-        """One tenant's view."""
-
-    def close(self) -> None:
-        """Give back what is held."""
-
-
-@st.composite
-def item_lists(draw: st.DrawFn, *, most: int = 8) -> list[Item]:
-    """Items of a few sources with access lists and validity, no two the same."""
-    return [
-        make_item(
-            draw(texts),
-            source=draw(st.sampled_from(["one", "two", "three"])),
-            position=position,
-            access=draw(groups),
-            valid=(draw(days), draw(days)),
-        )
-        for position in range(draw(st.integers(0, most)))
-    ]
-
-
-def circle(n: int, **changes: Any) -> list[Item]:
-    """`n` items, each a little farther from the first axis than the one before."""
-    angles = [step * 1.5 / n for step in range(n)]
-    rest = [0.0] * (DIMENSIONS - 2)
-    return [
-        make_item(f"w{i}", source=f"s{i}", vector=(math.cos(a), math.sin(a), *rest), **changes)
-        for i, a in enumerate(angles)
-    ]
-
-
-AXIS = (1.0, *[0.0] * (DIMENSIONS - 1))
-
-
-def _add_when_all_are_ready(open_store: Callable[[Path], Store], path: Path, barrier: Any) -> None:
-    barrier.wait(timeout=60)
-    store = open_store(path)
-    for start in range(0, 40, 10):
-        store.tenant("acme").add(circle(40)[start : start + 10])
-    store.close()
 
 
 class MemoryContract:
     """Subclass it and give `open_store`."""
 
     open_store: ClassVar[Any]  # a static method: Callable[[Path], Store]
-    durable: ClassVar[bool] = True
 
     @contextmanager
     def opened(self) -> Iterator[Store]:
@@ -423,49 +375,3 @@ class MemoryContract:
             counts = list(pool.map(work, [0, 1, 2, 3] * 4))
         assert (acme.count(), max(counts)) == (40, 40)
         assert all(count % 10 == 0 and count for count in counts)
-
-    def test_another_handle_sees_a_write_at_once(self, tmp_path: Path) -> None:
-        self._needs_durable()
-        one, two = self.open_store(tmp_path / "memory"), self.open_store(tmp_path / "memory")
-        item = make_item("taxi")
-        for _ in range(2):
-            one.tenant("acme").add([item])
-            assert len(two.tenant("acme").search(make_query("taxi"))) == 1
-            two.tenant("acme").forget([item.id])
-            assert one.tenant("acme").search(make_query("taxi")) == []
-        one.close()
-        two.close()
-
-    def test_a_reopened_store_holds_the_same(self, tmp_path: Path) -> None:
-        self._needs_durable()
-        store = self.open_store(tmp_path / "memory")
-        store.tenant("acme").add(circle(10))
-        before = contents(store.tenant("acme"))
-        store.close()
-        store = self.open_store(tmp_path / "memory")
-        assert contents(store.tenant("acme")) == before
-        store.close()
-
-    def test_two_processes_that_add_the_same_make_no_duplicates(self, tmp_path: Path) -> None:
-        self._needs_durable()
-        spawn = multiprocessing.get_context("spawn")
-        arguments = (self.open_store, tmp_path / "memory", spawn.Barrier(2))
-        writers = [spawn.Process(target=_add_when_all_are_ready, args=arguments) for _ in range(2)]
-        for writer in writers:
-            writer.start()
-        for writer in writers:
-            writer.join(60)
-        assert [writer.exitcode for writer in writers] == [0, 0]
-        store = self.open_store(tmp_path / "memory")
-        assert store.tenant("acme").count() == 40
-        store.close()
-
-    def _needs_durable(self) -> None:
-        if not self.durable:
-            pytest.skip("this store declares that it lives in one process only")
-
-
-def contents(memory: Memory) -> Any:
-    """All a memory holds, as the digest of its snapshot."""
-    with tempfile.TemporaryDirectory() as folder:
-        return memory.snapshot(Path(folder))

@@ -5,9 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
-from workbench.ports import Query
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from workbench.ports import Memory, Query
 from workbench.types import Item
 
 DIMENSIONS = 16
@@ -71,3 +77,61 @@ def make_query(
         as_of=as_of,
         sources=tuple(sources),
     )
+
+
+WORDS = ("taxi", "hotel", "rope", "salary", "badge", "train", "invoice", "holiday")
+HOSTILE = (
+    "", " ", '"', '""', "*", "taxi*", "NEAR(taxi hotel)", "taxi AND", "NOT taxi", "title:taxi", "^taxi",
+    "(", "{}",    "taxi' OR 1=1 --", "; DROP TABLE items", "\x00", "a\x00b", "_", "-", "+", "%", "\\",
+    "😀", "\u017f", "\ud800",
+    "taxi " * 5000, "x" * 100_000, " OR ".join(map(str, range(2000))),
+)  # fmt: skip
+
+texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)
+days = st.sampled_from([None, "2025-06-14", "2025-06-15", "2025-06-16", "2024-02-29"])
+groups = st.lists(st.sampled_from(["everyone", "finance", "people"]), max_size=3)
+few = settings(max_examples=20, deadline=None)
+
+
+class Store(Protocol):
+    """All tenants of one memory."""
+
+    def tenant(self, tenant: str, /) -> Memory:
+        """One tenant's view."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+
+
+@st.composite
+def item_lists(draw: st.DrawFn, *, most: int = 8) -> list[Item]:
+    """Items of a few sources with access lists and validity, no two the same."""
+    return [
+        make_item(
+            draw(texts),
+            source=draw(st.sampled_from(["one", "two", "three"])),
+            position=position,
+            access=draw(groups),
+            valid=(draw(days), draw(days)),
+        )
+        for position in range(draw(st.integers(0, most)))
+    ]
+
+
+def circle(n: int, **changes: Any) -> list[Item]:
+    """`n` items, each a little farther from the first axis than the one before."""
+    angles = [step * 1.5 / n for step in range(n)]
+    rest = [0.0] * (DIMENSIONS - 2)
+    return [
+        make_item(f"w{i}", source=f"s{i}", vector=(math.cos(a), math.sin(a), *rest), **changes)
+        for i, a in enumerate(angles)
+    ]
+
+
+AXIS = (1.0, *[0.0] * (DIMENSIONS - 1))
+
+
+def contents(memory: Memory) -> Any:
+    """All a memory holds, as the digest of its snapshot."""
+    with tempfile.TemporaryDirectory() as folder:
+        return memory.snapshot(Path(folder))
