@@ -18,6 +18,8 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 from workbench.errors import WorkbenchError
 
 T = TypeVar("T")
+#: What a stream's cancellation says when its reader just left.
+ABANDONED = "abandoned"
 
 
 class _Loop:
@@ -84,8 +86,8 @@ class _Job(Generic[T]):
         else:
             self.future.set_result(task.result())
 
-    def cancel(self) -> None:
-        self._loop.call_soon_threadsafe(lambda: self._task.cancel() if self._task else None)
+    def cancel(self, why: str | None = None) -> None:
+        self._loop.call_soon_threadsafe(lambda: self._task.cancel(why) if self._task else None)
 
 
 def run(coro: Coroutine[Any, Any, T]) -> T:
@@ -143,6 +145,7 @@ class _Pump(Generic[T]):
         self._stream = stream
         self._queue: asyncio.Queue[tuple[T | None, BaseException | None]] = asyncio.Queue()
         self._ahead = asyncio.Semaphore(8)
+        self._ending = False
         self._job = _Job(self._pump())
 
     async def _pump(self) -> None:
@@ -165,10 +168,11 @@ class _Pump(Generic[T]):
         self._ahead.release()
         return event, end
 
-    def cancel(self) -> None:
-        """Begin to close the stream, from any thread, without waiting."""
-        if not self._job.future.done():
-            self._job.cancel()
+    def cancel(self, why: str = ABANDONED) -> None:
+        """Begin to close the stream, from any thread, without waiting. Twice would disturb the closing."""
+        if not self._ending and not self._job.future.done():
+            self._ending = True
+            self._job.cancel(why)
 
     async def stop(self) -> None:
         """Close the stream and wait until it is closed."""
@@ -226,6 +230,7 @@ class _Reading(AsyncIterator[T]):
         try:
             event, end = await run_async(self._pump.take())
         except asyncio.CancelledError:
+            self._pump.cancel("cancelled")
             await self.aclose()
             raise
         if end is None:

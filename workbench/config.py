@@ -146,6 +146,8 @@ def _check(path: Path, name: str, case: UseCase) -> None:
         raise ConfigError(f"{where}.gates has no column for phase {case.phase!r}")
     if not case.tenants:
         raise ConfigError(f"{where}.tenants is empty: there is no untenanted call")
+    if case.concurrency < 1:
+        raise ConfigError(f"{where}.concurrency must be 1 or more, found {case.concurrency}")
     if case.base_url is not None and not case.base_url.startswith(("http://", "https://")):
         raise ConfigError(f"{where}.base_url: {case.base_url!r} is not an http address")
     if case.as_of is not None:

@@ -153,6 +153,6 @@ def _fields_at(kind: Any, place: tuple[Any, ...]) -> list[str]:
     for part in place:
         if dataclasses.is_dataclass(kind):
             kind = typing.get_type_hints(kind).get(str(part), Any)
-        inside = [a for a in typing.get_args(kind) if dataclasses.is_dataclass(a) or typing.get_args(a)]
-        kind = inside[-1] if inside else kind
+        else:  # a mapping's value, or one item of a list
+            kind = next((a for a in reversed(typing.get_args(kind)) if a is not Ellipsis), Any)
     return [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []

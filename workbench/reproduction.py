@@ -109,16 +109,16 @@ class Asked:
 
 
 def ask_again(
-    root: Path, name: str, case: UseCase, *, everything: bool = False, record: bool = False
+    root: Path, name: str, case: UseCase, *, sample: int | None = SAMPLE, record: bool = False
 ) -> Asked:
-    """Ask a seeded sample of a tape's questions, or all of them, of the model again.
+    """Ask a seeded sample of a tape's questions, or all of them (None), of the model again.
 
     Nothing reproduced depends on it. Touches no tape unless told to `record`. The report is also
     written to `.workbench/live/`.
     """
     tape = boundary.open_tape(root / config.tape_of(name))
     try:
-        asked = _sync.run(_ask_again(root, name, case, tape, everything=everything, record=record))
+        asked = _sync.run(_ask_again(root, name, case, tape, sample=sample, record=record))
     except WorkbenchError as error:
         asked = Asked(
             use_case=name, recorded=len(tape), asked=0, identical=0, elsewhere=0, same_processor=True,
@@ -129,15 +129,16 @@ def ask_again(
 
 
 async def _ask_again(
-    root: Path, name: str, case: UseCase, tape: Tape, *, everything: bool, record: bool
+    root: Path, name: str, case: UseCase, tape: Tape, *, sample: int | None, record: bool
 ) -> Asked:
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
     card = boundary.chosen_card(root, case.model, overrides)
     made = Boundary(root, mode="live", tape=tape, cards={case.model: card})
     entries = list(tape.entries())
     answered = [e for e in entries if "refused" not in e.result]
-    here = [e for e in answered if everything or made.card(e.target).provider == "local"]
-    chosen = here if everything else random.Random(case.seed).sample(here, min(SAMPLE, len(here)))  # noqa: S311
+    here = [e for e in answered if sample is None or made.card(e.target).provider == "local"]
+    most = len(here) if sample is None else min(sample, len(here))
+    chosen = random.Random(case.seed).sample(here, most)  # noqa: S311
     began = time.monotonic()
     try:
         answers = await _all_asked(made, chosen, _contexts(root, name, case), case.concurrency)
@@ -270,7 +271,7 @@ def reproduce(root: Path, *, live: bool = False, record: bool = False, quiet: bo
     say("")
     asked = {}
     for name, case in params.use_cases.items():
-        asked[name] = ask_again(root, name, case, everything=live, record=record)
+        asked[name] = ask_again(root, name, case, sample=None if live else SAMPLE, record=record)
         say(f"{asked[name]}\n      report: {LIVE / name}.json")
     return Reproduced(
         exit_code=max((gate.exit_code for gate in gates.values()), default=0), gates=gates, asked=asked

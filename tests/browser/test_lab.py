@@ -158,3 +158,24 @@ def test_running_and_saving_leaves_the_bytes_and_an_edit_changes_them(repository
         page.evaluate(EDIT)
         save(page, path)
         assert path.read_bytes() == stored.replace(b"k = 5", b"k = 6")
+
+
+def test_the_first_notebook_runs_to_its_verdict_and_saving_it_changes_nothing(
+    repository, free_port, tmp_path
+):
+    path = repository / "notebooks" / "answers.ipynb"
+    stored = path.read_bytes()
+    with (
+        lab(repository, free_port, tmp_path) as url,
+        opened(f"{url}/tree/notebooks/answers.ipynb?token={TOKEN}&reset") as page,
+    ):
+        command(page, "notebook:run-all-cells")
+        card = page.locator(".jp-OutputArea-output", has_text="mvp gate · candidate").first
+        card.wait_for()
+        assert "✓ pass" in card.inner_text()
+        page.locator(".jp-OutputArea-output", has_text="came from").first.wait_for()
+        page.locator(".jp-OutputArea-output", has_text="draft against today").first.wait_for()
+        assert not page.locator(".jp-OutputArea-output[data-mime-type*=error]").count()
+        save(page, path)
+        assert path.read_bytes() == stored
+        assert git(repository, "status", "--porcelain") == ""

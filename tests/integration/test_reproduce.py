@@ -70,12 +70,14 @@ def test_the_gate_exits_by_its_verdict(fresh_clone):
     fresh_clone.run("workbench", "gate", "answers/candidate", code=0)
     fresh_clone.run("workbench", "gate", "answers/closed_book", code=1)
     fresh_clone.run("workbench", "gate", "answers/wrong_passage", code=1)
-    undecided = fresh_clone.run("workbench", "gate", "answers/candidate", "--phase", "mlvp", code=4)
-    assert "UNDECIDED" in undecided and "more cases" in undecided
     fresh_clone.run("workbench", "gate", "answers/closed_book", "--out", "verdict.json", code=0)
     assert '"verdict": "fail"' in (fresh_clone.folder / "verdict.json").read_text()
     better = fresh_clone.run("workbench", "compare", "answers/candidate", "answers/few_shot")
     assert "candidate against few_shot · accuracy · BETTER" in better
+    params = fresh_clone.folder / "params.yaml"
+    params.write_text(params.read_text().replace("cases: {min: 100}", "cases: {min: 1000}"))
+    undecided = fresh_clone.run("workbench", "gate", "answers/candidate", code=4)
+    assert "UNDECIDED" in undecided and "812 more cases" in undecided
     missing = fresh_clone.run("workbench", "gate", "answers/candidat", code=2)
     assert "nearest: 'answers/candidate'" in missing
 

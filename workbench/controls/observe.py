@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from workbench import wire
+from workbench._sync import ABANDONED
 from workbench.context import Occurrence, new_id, occurrence
 from workbench.errors import InvalidOutputError, RefusedError
 from workbench.observations import Lines
@@ -145,7 +146,7 @@ def _outcome(ended: BaseException | None) -> str:
         case GeneratorExit():
             return "abandoned"
         case asyncio.CancelledError() | KeyboardInterrupt():
-            return "cancelled"
+            return "abandoned" if ended.args == (ABANDONED,) else "cancelled"
         case RefusedError():
             return "refused"
         case InvalidOutputError():

@@ -98,6 +98,7 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], told: _Told) 
             log_output=False,
             cwd=str(path.parent),
             start_timeout=120,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # loopback needs no word on encryption
         )
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":

@@ -251,7 +251,11 @@ class MemoryContract:
         for text in names:
             word = text.split()[1]
             assert acme.search(make_query(word.upper(), vector=AXIS))[0].source == word
-        assert acme.search(make_query("Title of cedar", vector=AXIS))[0].source == "cedar"
+
+    def test_a_title_is_searched_too(self, acme: Memory) -> None:
+        acme.add([make_item(f"clause {n}", source=f"s{n}", vector=AXIS) for n in range(5)])
+        acme.add([make_item("another clause", source="sequoia", vector=AXIS)])
+        assert acme.search(make_query("Sequoia", vector=AXIS))[0].source == "sequoia"
 
     def test_scores_fall_from_at_most_1_and_have_4_decimals(self, acme: Memory) -> None:
         acme.add(circle(60))

@@ -1,0 +1,225 @@
+"""The ratios of docs/benchmarks.md, measured in one run: `make bench`. Nothing is asserted.
+
+With `--write` the table of docs/benchmarks.md is replaced by what was measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+
+from workbench import boundary, config
+from workbench.config import Execution
+from workbench.controls import onion
+from workbench.controls.replay import Replay
+from workbench.controls.tape import Journal, processor
+from workbench.promotion.execution import execute
+from workbench.workspace import connect
+
+ROOT = Path(__file__).resolve().parent.parent
+VENDORS = ("aiohttp", "dvc", "openai", "papermill", "polars", "numpy", "weaviate", "wordllama", "xllamacpp")
+NOTEBOOK = """{"cells": [
+ {"cell_type": "code", "execution_count": null, "id": "p", "metadata": {"tags": ["parameters"]}, "outputs": [], "source": "x = 1"},
+ {"cell_type": "code", "execution_count": null, "id": "c", "metadata": {}, "outputs": [], "source": "print(x + 1)"}],
+ "metadata": {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}},
+ "nbformat": 4, "nbformat_minor": 5}"""  # noqa: E501
+Row = tuple[str, str, str]
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def alternating(
+    one: Callable[[], object], other: Callable[[], object], *, rounds: int
+) -> tuple[float, float]:
+    """Medians of two kinds of work, taken in turns so that noise meets both."""
+    times = [(timed(one), timed(other)) for _ in range(rounds)]
+    return statistics.median(a for a, _ in times), statistics.median(b for _, b in times)
+
+
+def run(*command: str, cwd: Path = ROOT) -> str:
+    """A command's output; it must succeed."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def importing() -> Row:
+    """`import workbench`, over an interpreter that imports nothing; and which vendors it loads."""
+    with_it, without = alternating(
+        lambda: run(sys.executable, "-c", "import workbench"),
+        lambda: run(sys.executable, "-c", "pass"),
+        rounds=15,
+    )
+    code = f"import sys, workbench; print([v for v in {VENDORS!r} if v in sys.modules])"
+    loaded = run(sys.executable, "-c", code).strip()
+    return (
+        "`import workbench`",
+        f"{(with_it - without) * 1000:.0f} ms; vendors loaded: {loaded}",
+        "<= 100 ms, none",
+    )
+
+
+def replaying() -> Row:
+    """The candidate's first 20 recorded questions, replayed and asked."""
+    ws = connect("answers", root=ROOT, mode="replay")
+    tape = boundary.open_tape(ROOT / config.tape_of("answers"))
+    entries = [entry for entry in tape.entries() if entry.question.case][:20]
+    from workbench.context import Occurrence, occurring
+    from workbench.ports import Call
+
+    async def ask(handler: object) -> None:
+        for entry in entries:
+            card = ws.boundary.card(entry.target)
+            call = Call(
+                port="model", operation="chat", target=entry.target, payload=entry.question.request,
+                context=ws.context, identity=card.identity(),
+            )  # fmt: skip
+            where = Occurrence(case=entry.question.case, repeat=entry.question.repeat)
+            with occurring(where):
+                async with aclosing(handler(call)) as events:
+                    async for _ in events:
+                        pass
+
+    live = connect("answers", root=ROOT, mode="live")
+
+    async def both() -> tuple[float, float]:
+        await ask(live.boundary.handler)  # starts the server
+        began = time.perf_counter()
+        await ask(live.boundary.handler)
+        middle = time.perf_counter()
+        await ask(ws.boundary.handler)
+        end = time.perf_counter()
+        await live.boundary.aclose()
+        return middle - began, end - middle
+
+    asked, replayed = asyncio.run(both())
+    return "replaying 20 calls against asking the embedded model", f"{asked / replayed:.0f}x faster", ">= 20x"
+
+
+def replay_hit() -> Row:
+    """One hit in the replay control: key, look-up, events."""
+    ws = connect("answers", root=ROOT, mode="replay")
+    tape = boundary.open_tape(ROOT / config.tape_of("answers"))
+    from workbench.context import Occurrence, occurring
+    from workbench.ports import Call
+
+    entries = [entry for entry in tape.entries() if entry.question.case][:500]
+    calls = [
+        Call(
+            port="model", operation="chat", target=e.target, payload=e.question.request, context=ws.context,
+            identity=e.question.identity,
+        )
+        for e in entries
+    ]  # fmt: skip
+
+    def nothing(_: object) -> object:
+        raise AssertionError("a hit asks nobody")
+
+    with tempfile.TemporaryDirectory() as folder:
+        control = Replay("replay", tape=tape, journal=Journal(Path(folder) / "j"))
+        handler = onion.around(control, nothing)
+
+        async def all_hits() -> float:
+            began = time.perf_counter()
+            for entry, call in zip(entries, calls, strict=True):
+                with occurring(Occurrence(case=entry.question.case, repeat=entry.question.repeat)):
+                    async with aclosing(handler(call)) as events:
+                        async for _ in events:
+                            pass
+            return (time.perf_counter() - began) / len(entries)
+
+        best = min(asyncio.run(all_hits()) for _ in range(5))
+    return "a replay hit", f"{best * 1e6:.0f} µs", "<= 100 µs"
+
+
+def no_op() -> Row:
+    """`dvc repro` with nothing to do, against the same graph whose commands are `true`."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours, trivial = Path(folder) / "ours", Path(folder) / "true"
+        for clone in (ours, trivial):
+            run("git", "clone", "--quiet", str(ROOT), str(clone))
+        run("dvc", "repro", cwd=ours)
+        shutil.copytree(ours / "results", trivial / "results", dirs_exist_ok=True)
+        shutil.copytree(ours / "reports", trivial / "reports", dirs_exist_ok=True)
+        lines = (trivial / "dvc.yaml").read_text().splitlines()
+        text = "\n".join("      cmd: 'true'" if line.strip().startswith("cmd:") else line for line in lines)
+        (trivial / "dvc.yaml").write_text(text + "\n")
+        run("dvc", "commit", "--force", cwd=trivial)
+        mine, theirs = alternating(
+            lambda: run("dvc", "repro", cwd=ours), lambda: run("dvc", "repro", cwd=trivial), rounds=5
+        )
+    return (
+        "no-op `dvc repro` against the same graph of `true`",
+        f"{mine / theirs:.2f}x ({mine:.1f} s)",
+        "<= 1.15x",
+    )
+
+
+def notebook() -> Row:
+    """A small notebook through our runner, against plain papermill."""
+    import papermill
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "n.ipynb"
+        path.write_text(NOTEBOOK)
+
+        def ours() -> None:
+            execute(path, root=Path(folder), parameters={}, execution=Execution(notebook="n"), show=False)
+
+        def plain() -> None:
+            papermill.execute_notebook(
+                str(path),
+                str(Path(folder) / "out.ipynb"),
+                kernel_name="python3",
+                progress_bar=False,
+                log_output=False,
+            )
+
+        plain()
+        mine, theirs = alternating(ours, plain, rounds=5)
+    return (
+        "a notebook through our runner against plain papermill",
+        f"{mine / theirs:.2f}x ({mine:.1f} s)",
+        "<= 1.1x",
+    )
+
+
+def main() -> None:
+    """Measure everything and print the table."""
+    lines = ["| what | measured | target |", "| --- | --- | --- |"]
+    for measure in (importing, replay_hit, replaying, notebook, no_op):
+        name, value, target = measure()
+        lines.append(f"| {name} | {value} | {target} |")
+        print(lines[-1], flush=True)
+    cpu = " ".join(str(value) for value in processor().values())
+    machine = (
+        f"Machine: {os.cpu_count()} cores ({cpu}), {platform.system()}, Python {platform.python_version()}."
+    )
+    print(machine)
+    if "--write" in sys.argv:
+        page = ROOT / "docs" / "benchmarks.md"
+        head = page.read_text(encoding="utf-8").split("<!-- measured -->")[0]
+        page.write_text(
+            head + "<!-- measured -->\n\n" + "\n".join([machine, "", *lines]) + "\n", encoding="utf-8"
+        )
+
+
+if __name__ == "__main__":
+    main()

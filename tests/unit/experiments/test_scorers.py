@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from workbench.experiments.dataset import Case
+from workbench.experiments.scorers import (
+    Outcome,
+    contains,
+    cross_tenant_hits,
+    exact,
+    grounded,
+    recall_at,
+    scorer,
+)
+from workbench.experiments.task import Answer
+from workbench.types import Hit
+
+
+def outcome(text, *, answers=("46 euros",), searches=(), passages=()):
+    case = Case(id="a", tenant="acme", inputs={}, expected={"answers": answers, "page": "travel"})
+    records = [
+        {"operation": "search", "hits": [dict(zip(("source", "tenant"), h, strict=True)) for h in hits]}
+        for hits in searches
+    ]
+    return Outcome(case=case, output=Answer(text=text), records=records, passages=passages)
+
+
+def hit(text):
+    return Hit(
+        id="h", text=text, source="travel", title="", version=1, score=1.0, tenant="acme",
+        as_of="2026-01-01", stale=False, digest="d", memory="m",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "whole", "inside"),
+    [
+        ("46 euros", 1, 1), ("46 Euros.", 1, 1), ("It is 46 euros per day.", 0, 1), ("146 euros", 0, 0),
+        ("46 eurosceptics", 0, 0), ("", 0, 0), ("46\n euros", 1, 1),
+    ],
+)  # fmt: skip
+def test_an_accepted_text_counts_as_whole_words_whatever_case_and_punctuation(said, whole, inside):
+    assert exact()(outcome(said)) == whole
+    assert contains()(outcome(said)) == inside
+
+
+def test_recall_looks_at_the_first_search_down_to_k_and_says_nothing_without_one():
+    found = [[("a", "acme"), ("b", "acme"), ("travel", "acme")], [("travel", "acme")]]
+    assert recall_at(3)(outcome("", searches=found)) == 1
+    assert recall_at(2)(outcome("", searches=found)) == 0
+    assert recall_at(5)(outcome("")) is None
+
+
+def test_grounded_is_the_share_of_words_that_stand_in_the_passages():
+    assert grounded()(outcome("46 euros daily", passages=[hit("The limit is 46 euros.")])) == pytest.approx(
+        2 / 3
+    )
+    assert grounded()(outcome("46 euros")) is None
+    assert grounded()(outcome("", passages=[hit("x")])) == 0
+
+
+def test_hits_of_another_tenant_are_counted_over_all_searches():
+    found = [[("a", "acme"), ("b", "globex")], [("c", "globex")]]
+    assert cross_tenant_hits()(outcome("", searches=found)) == 2
+
+
+def test_any_function_of_an_outcome_is_a_scorer():
+    @scorer
+    def length(seen):
+        return len(seen.text)
+
+    assert (length.name, length(outcome("four"))) == ("length", 4.0)

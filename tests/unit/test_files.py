@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pytest
+
+from workbench import files
+from workbench.errors import ConfigError, NotFoundError, UnavailableError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    colour: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outer:
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    number: int
+    inner: dict[str, Inner] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+
+def test_a_typo_is_named_with_the_nearest_known_key_also_deep_inside():
+    with pytest.raises(ConfigError, match=r"f\.yaml: unknown key 'numbr' \(nearest: 'number'"):
+        files.parse(Outer, {"numbr": 1}, where="f.yaml")
+    with pytest.raises(ConfigError, match=r"unknown key 'inner\.a\.color' \(nearest: 'colour'\)"):
+        files.parse(Outer, {"number": 1, "inner": {"a": {"color": "red"}}}, where="f.yaml")
+
+
+def test_a_missing_key_and_a_wrong_type_are_named():
+    with pytest.raises(ConfigError, match="missing key 'number'"):
+        files.parse(Outer, {}, where="f.yaml")
+    with pytest.raises(ConfigError, match="number: input should be a valid integer"):
+        files.parse(Outer, {"number": "1"}, where="f.yaml")
+
+
+def test_a_list_is_read_as_a_tuple():
+    assert files.parse(Outer, {"number": 1, "names": ["a", "b"]}, where="f").names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\na: 2\n", r"f:2: .*duplicate"),
+        ("a: [1\n", "f:"),
+        ("- 1\n", "expected a mapping"),
+        ("", "NoneType"),
+    ],
+)
+def test_yaml_that_is_not_a_mapping_of_different_keys_is_refused(text, said):
+    with pytest.raises(ConfigError, match=said):
+        files.parse_yaml(text, where="f")
+
+
+def test_a_file_is_replaced_whole_and_the_same_bytes_are_not_written_again(tmp_path):
+    path = tmp_path / "deep" / "file"
+    assert files.write_atomic(path, b"one")
+    stamp = path.stat().st_ino
+    assert not files.write_atomic(path, b"one")
+    assert path.stat().st_ino == stamp
+    assert files.write_atomic(path, b"two")
+    assert path.read_bytes() == b"two" and [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, code):
+    path = tmp_path / "file"
+    files.write_atomic(path, b"old")
+
+    def full(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UnavailableError, match=r"cannot write .*file") as caught:
+        files.write_atomic(path, b"new")
+    assert caught.value.hint
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_that_is_missing_or_not_text_is_one_clear_error(tmp_path):
+    with pytest.raises(NotFoundError, match="there is no file"):
+        files.read_text(tmp_path / "none", hint="look elsewhere")
+    (tmp_path / "binary").write_bytes(b"ab\xff")
+    with pytest.raises(ConfigError, match=r"is not UTF-8 text \(byte 2\)"):
+        files.read_text(tmp_path / "binary")
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys():
+    assert files.digest({"a": 1, "b": [2]}) == files.digest({"b": [2], "a": 1}) != files.digest({"a": 1})
