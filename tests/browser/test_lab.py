@@ -171,10 +171,10 @@ def test_the_first_notebook_runs_to_its_verdict_and_saving_it_changes_nothing(
     ):
         command(page, "notebook:run-all-cells")
         card = page.locator(".jp-OutputArea-output", has_text="mvp gate · candidate").first
-        card.wait_for()
-        assert "✓ pass" in card.inner_text()
-        page.locator(".jp-OutputArea-output", has_text="came from").first.wait_for()
-        page.locator(".jp-OutputArea-output", has_text="draft against today").first.wait_for()
+        card.wait_for(state="attached")  # cells out of sight are not drawn
+        assert "✓ pass" in card.text_content()
+        for said in ("came from", "draft against today"):
+            page.locator(".jp-OutputArea-output", has_text=said).first.wait_for(state="attached")
         assert not page.locator(".jp-OutputArea-output[data-mime-type*=error]").count()
         save(page, path)
         assert path.read_bytes() == stored

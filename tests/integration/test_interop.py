@@ -21,7 +21,7 @@ EXPECTED = {
     "langchain async cancelled": ("cancelled", False),
     "pydantic-ai answer": ("ok", False),
     "pydantic-ai stream": ("ok", True),
-    "pydantic-ai abandoned": ("abandoned", True),
+    "pydantic-ai abandoned": ("cancelled", True),  # it cancels its pending read when its reader leaves
     "pydantic-ai cancelled": ("cancelled", False),
     "pydantic-ai error": ("refused", False),
 }
