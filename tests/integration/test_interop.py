@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Clone
 
 INTEROP = ROOT / ".venv-interop" / "bin" / "python"
 SCRIPT = ROOT / "tests" / "integration" / "interop_script.py"
@@ -31,10 +32,6 @@ EXPECTED = {
 def scenarios(tmp_path_factory):
     if not INTEROP.exists():
         pytest.skip("make interop")
-    import subprocess
-
-    from conftest import Clone
-
     folder = tmp_path_factory.mktemp("interop")
     clone = Clone(folder=folder / "clone", home=folder / "home")
     clone.home.mkdir()
