@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import boundary, config
+from workbench import boundary, config, workspace
 from workbench.config import Execution
-from workbench.errors import ConfigError, NotFoundError
+from workbench.errors import ConfigError
 from workbench.experiments.compare import ComparisonSet, compare_all
-from workbench.experiments.gate_rules import GateSpec
-from workbench.experiments.gates import GateReport, judge
+from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import MANIFEST, Run, find_run, load_runs
 from workbench.stages import run_notebook
-from workbench.workspace import RUNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,17 +74,14 @@ def explore(
 
 def find(root: Path, reference: str) -> Run:
     """The run a reference means: of the pipeline first, then of what was explored here."""
-    return find_run(reference, [*sorted(root.glob("results/*/runs")), *sorted((root / RUNS).glob("*"))])
+    return find_run(
+        reference, [*sorted(root.glob("results/*/runs")), *sorted((root / workspace.RUNS).glob("*"))]
+    )
 
 
 def judged(root: Path, run: Run, *, phase: str | None = None) -> GateReport:
     """A run judged by its use case's gate, as params.yaml states it now."""
-    case = config.use_case(config.load_params(root), run.use_case)
-    column = phase or case.phase
-    if column not in case.gates:
-        raise NotFoundError(f"use case {run.use_case!r} has no gate {column!r}; it has {sorted(case.gates)}")
-    spec = GateSpec.parse(case.gates[column], where=f"use_cases.{run.use_case}.gates.{column}")
-    return judge(run, spec, phase=column)
+    return workspace.connect(run.use_case, root=root, mode="replay", purpose="gate").gate(run, phase=phase)
 
 
 def _whose(root: Path, params: config.Params, path: Path) -> str:

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench import retrieval
+from workbench.context import Context
+from workbench.errors import ConfigError, NotFoundError
+from workbench.identity import Principal
+from workbench.ports import Call
+from workbench.retrieval import Chunking, MemoryHandle, MemorySpec, chunks
+from workbench.retrieval.pages import MINIMAL
+from workbench.testing.fake_memory import FakeStore
+from workbench.testing.memory_items import hash_vector
+from workbench.types import Event
+
+BODY = "Taxis are paid. Keep the receipt."
+sentences = Chunking(kind="sentences", size=2)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def write(name="acme/taxi.md", *, body=BODY, **front):
+        text = MINIMAL
+        for key, value in front.items():
+            text = re.sub(rf"{key}: .*\n", f"{key}: {value}\n" if value is not None else "", text)
+        path = tmp_path / "pages" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n\n{body}\n")
+        return tmp_path / "pages"
+
+    return write
+
+
+def test_a_page_is_read_with_what_its_front_matter_says(folder):
+    (page,) = retrieval.load(folder(title="Taxis", access="[everyone, finance]", expires="2027-01-01"))
+    assert (page.source, page.title, page.tenant, page.text) == ("taxi", "Taxis", "acme", BODY)
+    assert (page.access, page.valid_from, page.expires) == (
+        ("everyone", "finance"), "2025-01-01", "2027-01-01",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tenant": "globex"}, r"taxi\.md:3: the page says tenant 'globex' and lies in 'acme'"),
+        ({"version": "one"}, r"taxi\.md:4: version must be a whole number, found 'one'"),
+        ({"valid_from": "soon"}, r"taxi\.md:6: valid_from must be a day"),
+        ({"owner": None}, r"missing key 'owner'"),
+        ({"owner": "me\nmood: good"}, r"taxi\.md:9: unknown key 'mood'"),
+        ({"expires": "2024-01-01"}, r"taxi\.md:7: the page expires before it is valid"),
+        ({"body": " "}, "the page has no text"),
+        ({"name": "acme/Taxi Fares.md"}, "cannot be a page"),
+        ({"name": "stray.md"}, "lies in no tenant's folder"),
+    ],
+)
+def test_a_page_that_breaks_a_rule_is_named_by_file_and_line(folder, change, said):
+    with pytest.raises(ConfigError, match=said):
+        retrieval.load(folder(**change))
+
+
+def test_a_second_page_of_a_name_and_a_replaced_page_that_is_not_there_are_refused(folder):
+    folder("acme/taxi.md")
+    with pytest.raises(ConfigError, match="has a page 'taxi' already"):
+        retrieval.load(folder("acme/old/taxi.md"))
+    pages = folder("globex/hotel.md", tenant="globex", seed="0\nreplaces: hotels")
+    (pages / "acme/old/taxi.md").unlink()
+    with pytest.raises(ConfigError, match="replaces 'hotels', which is no page"):
+        retrieval.load(pages)
+
+
+def test_a_folder_that_is_missing_or_empty_says_what_to_do(tmp_path):
+    with pytest.raises(NotFoundError, match="there is nothing at"):
+        retrieval.load(tmp_path / "none")
+    with pytest.raises(NotFoundError, match="there are no pages") as caught:
+        retrieval.load(tmp_path)
+    assert "title:" in caught.value.hint
+
+
+def test_the_language_reference_is_a_corpus_of_its_own_tenant():
+    pages = retrieval.load("pydoc:topics")
+    assert len(pages) > 60 and {page.tenant for page in pages} == {"python"}
+    assert next(page for page in pages if page.source == "assert").text.startswith('The "assert" statement')
+
+
+words = st.lists(
+    st.sampled_from(["Taxi.", "hotel", "Room", "is", "paid!", "\n\n", "46", "x" * 50]), max_size=60
+)
+
+
+@given(words=words, kind=st.sampled_from(["whole", "sentences", "paragraphs"]))
+def test_no_word_is_lost_or_repeated_by_chunking(words, kind):
+    numbers = {"whole": {}, "sentences": {"size": 2}, "paragraphs": {"min_chars": 20, "max_chars": 80}}[kind]
+    text = " ".join(words)
+    made = chunks(text, Chunking(kind=kind, **numbers))
+    assert " ".join(made).split() == text.split()
+    assert all(made)
+    if kind == "paragraphs":
+        assert all(len(chunk) <= 80 for chunk in made)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [({}, "takes size"), ({"size": 0}, "1 or more"), ({"size": 2, "min_chars": 3}, "takes size")],
+)
+def test_chunking_takes_exactly_the_numbers_of_its_kind(numbers, said):
+    with pytest.raises(ConfigError, match=said):
+        Chunking(kind="sentences", **numbers).check("spec")
+
+
+class Bench:
+    """Handles over a fake store, with an embedding that needs no model."""
+
+    def __init__(self, root, source):
+        self.store, self.calls, self.root = FakeStore(name="m"), [], root
+        self.spec = MemorySpec(
+            name="m", version=1, digest="d", description="", source=str(source), chunking=sentences,
+            embedding="hash", candidates=50,
+        )  # fmt: skip
+
+    async def handle(self, call):
+        self.calls.append(call.name)
+        if call.port == "model":
+            rows = [{"index": n, "embedding": hash_vector(t)} for n, t in enumerate(call.payload["input"])]
+            yield Event(data={"data": rows})
+        else:
+            view = self.store.tenant(call.context.tenant)
+            yield Event(data=getattr(view, call.operation)(**call.payload))
+
+    def handle_of(self, tenant="acme", groups=("everyone",), **more):
+        context = Context(
+            use_case="u", tenant=tenant, principal=Principal(name="p", groups=groups), purpose="test"
+        )
+
+        def make(port, operation, target, payload):
+            return Call(port=port, operation=operation, target=target, payload=payload, context=context)
+
+        return MemoryHandle(
+            spec=self.spec, context=context, handler=self.handle, make_call=make, root=self.root,
+            as_of="2026-01-01", **more,
+        )  # fmt: skip
+
+
+def test_adding_again_embeds_nothing_and_leaves_other_tenants_out(folder, tmp_path):
+    folder("globex/taxi.md", tenant="globex")
+    bench = Bench(tmp_path, folder())
+    pages = retrieval.load(tmp_path / "pages")
+    first, again = bench.handle_of().add(pages), bench.handle_of().add(pages)
+    assert (first.added, first.other_tenants, again.added, again.unchanged) == (1, 1, 0, 1)
+    assert bench.calls.count("model.embed") == 1
+    assert bench.handle_of().count() == 1 and bench.handle_of("globex").count() == 0
+    with pytest.raises(ConfigError, match="none of the 1 pages belongs to tenant 'globex'"):
+        bench.handle_of("globex").add([page for page in pages if page.tenant == "acme"])
+
+
+def test_a_changed_page_replaces_its_chunks_and_a_hit_of_the_old_one_is_stale(folder, tmp_path):
+    bench = Bench(tmp_path, folder())
+    handle = bench.handle_of()
+    handle.add(retrieval.load(tmp_path / "pages"))
+    assert [hit.stale for hit in handle.search("taxis")] == [False]
+    folder(body="Taxis are not paid any more.")
+    assert [hit.stale for hit in handle.search("taxis")] == [True]
+    changed = handle.add(retrieval.load(tmp_path / "pages"))
+    assert (changed.added, changed.replaced) == (1, 1)
+    (hit,) = handle.search("taxis")
+    assert (hit.stale, hit.text) == (False, "Taxis are not paid any more.")
+    assert handle.forget(ids=[hit.id]) == 1 and handle.search("taxis") == []
+
+
+def test_access_and_validity_are_judged_for_who_asks_on_the_day_asked_for(folder, tmp_path):
+    bench = Bench(tmp_path, folder(access="[finance]", expires="2026-06-01"))
+    bench.handle_of().add(retrieval.load(tmp_path / "pages"))
+    assert not bench.handle_of().search("taxis")
+    finance = bench.handle_of(groups=("finance",))
+    assert finance.search("taxis").sources == ("taxi",)
+    assert not finance.search("taxis", as_of="2026-06-01") and not finance.search("taxis", as_of="2024-12-31")
+
+
+def test_a_pinned_memory_that_lacks_a_page_says_what_to_run(folder, tmp_path):
+    bench = Bench(tmp_path, folder())
+    with pytest.raises(ConfigError, match="lacks 1 of 1 chunks") as caught:
+        bench.handle_of(snapshot="f" * 64).add(retrieval.load(tmp_path / "pages"))
+    assert caught.value.hint == "dvc repro"
+
+
+def test_two_pages_of_one_name_are_refused(folder, tmp_path):
+    (page,) = retrieval.load(folder())
+    with pytest.raises(ConfigError, match="2 of the pages are called 'taxi'"):
+        Bench(tmp_path, tmp_path).handle_of().add([page, replace(page, text="other")])
