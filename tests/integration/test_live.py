@@ -56,3 +56,35 @@ def test_the_notebook_runs_on_real_text_twice_with_the_same_answers(fresh_clone)
     for metric in (accuracy, recall):
         assert metric["interval"]["low"] <= metric["value"] <= metric["interval"]["high"]
     assert fresh_clone.status() == ""
+
+
+def test_a_different_answer_is_reported_and_recorded_only_when_told(fresh_clone):
+    code = """
+import dataclasses, json
+from pathlib import Path
+from workbench import config
+from workbench.boundary import open_tape
+from workbench.controls.tape import compare_answers, write
+from workbench.reproduction import ask_again
+
+root = Path()
+case = config.load_params(root).use_cases["answers"]
+path = root / config.tape_of("answers")
+three = list(open_tape(path).entries())[:3]
+event = json.loads(json.dumps(three[1].result["events"][0]))
+event["choices"][0]["message"]["content"] = "Something else."
+altered = dataclasses.replace(three[1], result={"events": [event]})
+write(path, [e.line() for e in (three[0], altered, three[2])])
+before = path.read_bytes()
+asked = ask_again(root, "answers", case)
+assert (asked.asked, asked.identical, path.read_bytes()) == (3, 2, before), asked
+(difference,) = asked.differences
+assert difference.differs == ("text",) and difference.recorded == "Something else.", difference
+assert json.loads((root / ".workbench/live/answers.json").read_bytes())["identical"] == 2
+assert "2 of 3 answers asked again are identical" in str(asked) and "Something else." in str(asked)
+ask_again(root, "answers", case, record=True)
+now = list(open_tape(path).entries())
+assert [compare_answers(old, new.events()) for old, new in zip(three, now)] == [[], [], []]
+assert (now[0], now[2]) == (three[0], three[2])
+"""
+    fresh_clone.run(sys.executable, "-c", code, network=False)
