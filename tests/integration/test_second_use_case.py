@@ -128,3 +128,38 @@ def test_two_lines_of_params_send_it_to_another_endpoint(fresh_clone):
     )
     said = fresh_clone.run("python", "-c", code, code=1, OPENAI_API_KEY="k-123", timeout=120)
     assert "http://127.0.0.1:9/v1" in said and "UnavailableError" in said and "k-123" not in said
+
+
+def test_the_same_use_case_runs_on_another_openai_compatible_endpoint(fresh_clone):
+    """A real one: the embedded model's own server, reached as a stranger's would be, with a key."""
+    code = """
+import asyncio
+from pathlib import Path
+import workbench as wb
+from workbench import _sync
+from workbench.models import load_card, open_model
+
+root = Path()
+card = load_card(root, "smollm2-135m")
+server = open_model(card, root)
+hello = [{"role": "user", "content": "Say hello."}]
+asked = {"model": card.model, "messages": hello, **card.wire_defaults()}
+
+async def once():
+    return [event async for event in server.chat(asked)]
+
+_sync.run(once())
+address = server._pool.servers[0].model.base_url
+params = root / "params.yaml"
+lines = f"    model: smollm2-135m\\n    provider: openai\\n    base_url: {address}\\n"
+params.write_text(params.read_text().replace("    model: smollm2-135m\\n", lines, 1))
+local = wb.connect("answers")
+assert local.model().card.base_url == address
+reply = local.model().chat("Say hello.")
+said = local.openai().chat.completions.create(model="smollm2-135m", messages=hello, max_tokens=64)
+print("SAID", reply.text == said.choices[0].message.content, reply.cost_usd, local.calls()["outcome"].to_list())
+local.close()
+_sync.run(server.aclose())
+"""
+    said = fresh_clone.run("python", "-c", code, network=False, OPENAI_API_KEY="k-123")
+    assert "SAID True None ['ok', 'ok']" in said
