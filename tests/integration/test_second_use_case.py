@@ -157,7 +157,8 @@ local = wb.connect("answers")
 assert local.model().card.base_url == address
 reply = local.model().chat("Say hello.")
 said = local.openai().chat.completions.create(model="smollm2-135m", messages=hello, max_tokens=64)
-print("SAID", reply.text == said.choices[0].message.content, reply.cost_usd, local.calls()["outcome"].to_list())
+same, outcomes = reply.text == said.choices[0].message.content, local.calls()["outcome"].to_list()
+print("SAID", same, reply.cost_usd, outcomes)
 local.close()
 _sync.run(server.aclose())
 """
