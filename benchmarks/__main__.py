@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 
+import workbench as wb
 from workbench import boundary, config
 from workbench.config import Execution
 from workbench.controls import onion
@@ -76,41 +77,30 @@ def importing() -> Row:
     )
 
 
+@wb.task
+def answer(ws: wb.Workspace, case: wb.Question) -> wb.Answer:
+    """The task of the first notebook."""
+    hits = ws.memory().search(case.question, k=5)
+    return ws.model().chat(ws.prompt().render(question=case.question, passages=hits[:1]))
+
+
 def replaying() -> Row:
-    """The candidate's first 20 recorded questions, replayed and asked."""
-    ws = connect("answers", root=ROOT, mode="replay")
-    tape = boundary.open_tape(ROOT / config.tape_of("answers"))
-    entries = [entry for entry in tape.entries() if entry.question.case][:20]
-    from workbench.context import Occurrence, occurring
-    from workbench.ports import Call
+    """An experiment over 20 cases, searches and scores included, replayed and asked."""
+    live, replay = (connect("answers", root=ROOT, mode=mode) for mode in ("live", "replay"))
+    cases = live.cases().sample(20, seed=1)
+    for ws in (live, replay):
+        for tenant in cases.tenants:
+            ws.bind(tenant=tenant).memory().add(wb.load("data/handbook", root=ROOT))
+        ws.bind(tenant=cases.tenants[0]).memory().search("taxi")  # loads the embedding
 
-    async def ask(handler: object) -> None:
-        for entry in entries:
-            card = ws.boundary.card(entry.target)
-            call = Call(
-                port="model", operation="chat", target=entry.target, payload=entry.question.request,
-                context=ws.context, identity=card.identity(),
-            )  # fmt: skip
-            where = Occurrence(case=entry.question.case, repeat=entry.question.repeat)
-            with occurring(where):
-                async with aclosing(handler(call)) as events:
-                    async for _ in events:
-                        pass
+    def experiment(ws: wb.Workspace) -> float:
+        scorers = [wb.contains(name="accuracy"), wb.recall_at(5)]
+        return timed(lambda: ws.experiment("benchmark").run(answer, cases, scorers=scorers))
 
-    live = connect("answers", root=ROOT, mode="live")
-
-    async def both() -> tuple[float, float]:
-        await ask(live.boundary.handler)  # starts the server
-        began = time.perf_counter()
-        await ask(live.boundary.handler)
-        middle = time.perf_counter()
-        await ask(ws.boundary.handler)
-        end = time.perf_counter()
-        await live.boundary.aclose()
-        return middle - began, end - middle
-
-    asked, replayed = asyncio.run(both())
-    return "replaying 20 calls against asking the embedded model", f"{asked / replayed:.0f}x faster", ">= 20x"
+    live.model().chat("Hello.", max_tokens=1)  # starts the server
+    asked, replayed = experiment(live), min(experiment(replay) for _ in range(3))
+    live.close()
+    return "replaying an experiment of 20 cases against asking", f"{asked / replayed:.0f}x faster", ">= 20x"
 
 
 def replay_hit() -> Row:
