@@ -6,7 +6,7 @@ import json
 import subprocess
 
 import pytest
-from conftest import ROOT, Clone
+from clones import ROOT, Clone
 
 INTEROP = ROOT / ".venv-interop" / "bin" / "python"
 SCRIPT = ROOT / "tests" / "integration" / "interop_script.py"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, Clone
+from clones import ROOT, Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
