@@ -1,14 +1,16 @@
 """Assets: whatever has versions that production depends on. Names, labels, digests, for every kind.
 
 An asset is a folder `pipelines/<kind>s/<name>/` holding `1.<suffix>`, `2.<suffix>`, … and an
-`asset.yaml` that says of each version its digest, author, parent and reason, and which labels point
-where. A version never changes: its digest is checked at every use. A label moves.
+`asset.yaml` that says of each version its digest, author, parent, reason and the run that justified
+it, which labels point where, and every move of a label. A version never changes: its digest is
+checked at every use. A label moves.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import fcntl
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,9 +24,16 @@ from workbench.errors import ConfigError, CorruptError, NotFoundError, nearest
 if TYPE_CHECKING:
     import polars as pl
 
-Kind = Literal["prompt", "model", "memory"]
-FOLDERS: Mapping[str, str] = {"prompt": "prompts", "model": "models", "memory": "memories"}
-SUFFIXES: Mapping[str, str] = {"prompt": ".prompty", "model": ".yaml", "memory": ".yaml"}
+Kind = Literal["prompt", "model", "memory", "job"]
+FOLDERS: Mapping[str, str] = {
+    "prompt": "prompts", "model": "models", "memory": "memories", "job": "jobs",
+}  # fmt: skip
+#: What follows a version's number: a job's version is a folder, and its page names every file of it.
+SUFFIXES: Mapping[str, str] = {
+    "prompt": ".prompty", "model": ".yaml", "memory": ".yaml", "job": "/job.yaml",
+}  # fmt: skip
+Label = Literal["candidate", "production"]
+LABELS: tuple[Label, ...] = ("candidate", "production")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,24 +60,52 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionEntry:
-    """What `asset.yaml` says of one version. `digest` is SHA-256 of the version's file."""
+    """What `asset.yaml` says of a version: `digest` is SHA-256 of its page, `run` is what justified it."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     digest: str
     author: str
     reason: str
     parent: int | None = None
+    run: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One move of a label: to which version, by whom, when (ISO 8601, UTC), and why."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    label: str
+    version: int
+    by: str
+    at: str
+    reason: str
+    run: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
-    """`asset.yaml`, read strictly."""
+    """`asset.yaml`, read strictly. `moves` is every move of a label, oldest first."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     kind: Kind
     name: str
     versions: dict[int, VersionEntry]
     labels: dict[str, int] = field(default_factory=dict)
+    moves: tuple[Move, ...] = ()
+
+    def before(self, label: str) -> int | None:
+        """The version that `label` pointed to before the one it points to now was promoted.
+
+        Going back to a version undoes the promotions after it, so that going back twice goes
+        further back and never forth again.
+        """
+        past: list[int] = []
+        for move in self.moves:
+            if move.label == label:
+                past = past[: past.index(move.version)] if move.version in past else past
+                past.append(move.version)
+        return past[-2] if len(past) > 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +167,7 @@ def resolve(root: Path, kind: str, reference: str) -> Version:
     if number not in asset.versions:
         known = ", ".join(f"{ref.name}@{n}" for n in sorted(asset.versions)) or "none"
         raise NotFoundError(f"{kind} {ref.name!r} has no version {number} (known: {known})")
-    path = folder_of(root, kind, ref.name) / f"{number}{SUFFIXES[kind]}"
+    path = path_of(root, kind, ref.name, number)
     return Version(
         kind=kind, name=ref.name, number=number, path=path,
         digest=_checked(path, asset.versions[number].digest),
@@ -154,41 +191,70 @@ def save_version(
 ) -> Version:
     """Write `data` as the next version. Two savers at once get two numbers; a death leaves no torn page."""
     folder = folder_of(root, kind, name)
-    with _locked(folder):
-        page = folder / "asset.yaml"
-        asset = (
-            load(root, kind, name) if page.is_file() else Asset(kind=kind, name=name, versions={})  # type: ignore[arg-type]
-        )
+    with locked(folder):
+        asset = load_or_new(root, kind, name)
         number = max(asset.versions, default=0) + 1
-        path = folder / f"{number}{SUFFIXES[kind]}"
+        path = path_of(root, kind, name, number)
         # The file first: until the page names it, it is nobody's version and may be written over.
         files.write_atomic(path, data)
         entry = VersionEntry(digest=files.digest(data), author=author, reason=reason, parent=parent)
-        versions = {**asset.versions, number: entry}
-        files.write_atomic(page, _page(asset, versions))
+        write(root, dataclasses.replace(asset, versions={**asset.versions, number: entry}))
     return Version(kind=kind, name=name, number=number, path=path, digest=entry.digest)
 
 
-def _page(asset: Asset, versions: Mapping[int, VersionEntry]) -> bytes:
-    """`asset.yaml`: one block a version, so that two branches merge line by line."""
-    import json
+def path_of(root: Path, kind: str, name: str, number: int) -> Path:
+    """Where a version's page is."""
+    return folder_of(root, kind, name) / f"{number}{SUFFIXES[kind]}"
 
+
+def load_or_new(root: Path, kind: str, name: str) -> Asset:
+    """The asset, or one without versions when there is none of that name yet."""
+    if (folder_of(root, kind, name) / "asset.yaml").is_file():
+        return load(root, kind, name)
+    return Asset(kind=kind, name=name, versions={})  # type: ignore[arg-type]
+
+
+def moved(asset: Asset, move: Move) -> Asset:
+    """The asset after one move of a label; the caller writes it."""
+    labels = {**asset.labels, move.label: move.version}
+    return dataclasses.replace(asset, labels=labels, moves=(*asset.moves, move))
+
+
+def write(root: Path, asset: Asset) -> Path:
+    """Write `asset.yaml` whole; the caller holds the asset's lock."""
+    page = folder_of(root, asset.kind, asset.name) / "asset.yaml"
+    files.write_atomic(page, _page(asset))
+    return page
+
+
+def _page(asset: Asset) -> bytes:
+    """A block for each version and a line for each move, so that two branches merge line by line."""
     lines = [f"kind: {asset.kind}", f"name: {asset.name}", "labels:" if asset.labels else "labels: {}"]
     lines += [f"  {label}: {number}" for label, number in sorted(asset.labels.items())]
     lines.append("versions:")
-    for number, entry in sorted(versions.items()):
+    for number, entry in sorted(asset.versions.items()):
         lines += [
             f"  {number}:",
             f"    digest: {entry.digest}",
-            f"    author: {json.dumps(entry.author, ensure_ascii=False)}",
+            f"    author: {_quoted(entry.author)}",
             f"    parent: {entry.parent if entry.parent is not None else 'null'}",
-            f"    reason: {json.dumps(entry.reason, ensure_ascii=False)}",
+            f"    reason: {_quoted(entry.reason)}",
         ]
+        lines += [f"    run: {_quoted(entry.run)}"] if entry.run else []
+    lines += ["moves:"] if asset.moves else []
+    for move in asset.moves:
+        plain = {key: value for key, value in dataclasses.asdict(move).items() if value is not None}
+        lines.append("  - {" + ", ".join(f"{key}: {_quoted(value)}" for key, value in plain.items()) + "}")
     return ("\n".join(lines) + "\n").encode()
 
 
+def _quoted(value: str | int) -> str:
+    """A scalar that YAML reads back as it was: JSON is YAML."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One writer of this asset at a time, over processes."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from workbench.config import UseCase
 from workbench.errors import WorkbenchError
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.gate_rules import GateSpec, check_spec, check_tightens
-from workbench.models import card_names, load_card
+from workbench.models import load_card
 from workbench.promotion import inspection
 from workbench.stages import check_data
 from workbench.workspace import check_tenant
@@ -64,9 +64,8 @@ def check_all(root: Path) -> Checked:
 
 
 def _assets(root: Path) -> Iterator[Finding]:
-    for name in card_names(root):
-        yield _tried(f"pipelines/models/{name}", partial(load_card, root, name))
     looks: dict[str, Callable[[Path, str], object]] = {
+        "model": load_card,
         "prompt": _look_at_prompt,
         "memory": retrieval.load_spec,
     }

@@ -1,4 +1,4 @@
-"""Model cards: what each model is, costs and may do, in `pipelines/models/<name>/card.yaml`."""
+"""Model cards: what each model is, costs and may do, in versions `pipelines/models/<name>/1.yaml`, …."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 from urllib.parse import urlsplit
 
-from workbench import files
-from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench import assets, files
+from workbench.errors import ConfigError, nearest
 from workbench.ports import Model
 from workbench.types import JSON, Usage
 
@@ -82,6 +82,7 @@ class ModelCard:
 
     `recorded` says whether calls go on the tape: not when the model is a computation in this
     process that gives the same bytes everywhere. Without `price_per_million` a price is unknown.
+    `version` is the file's number and not in it; 0 is a card that was not saved.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -104,6 +105,12 @@ class ModelCard:
     base_url: str | None = None
     api_key: str | None = None
     recorded: bool = True
+    version: int = 0
+
+    @property
+    def reference(self) -> str:
+        """`smollm2-135m@1`: which version of the card this is."""
+        return f"{self.name}@{self.version}" if self.version else self.name
 
     def identity(self) -> JSON:
         """All of the card that can change an answer: part of a recording's key."""
@@ -174,22 +181,17 @@ class ModelCard:
 
 def card_names(root: Path) -> list[str]:
     """Names of all cards of a repository, sorted."""
-    return sorted(path.parent.name for path in (root / "pipelines/models").glob("*/card.yaml"))
+    return assets.names(root, "model")
 
 
-def load_card(root: Path, name: str) -> ModelCard:
-    """The card of that name; NotFoundError lists the nearest, ConfigError names file and key."""
-    known = card_names(root)
-    if name not in known:
-        raise NotFoundError(
-            f"there is no model card {name!r} ({nearest(name, known)})",
-            hint=f"write pipelines/models/{name}/card.yaml, or use one of those",
-        )
-    path = root / "pipelines/models" / name / "card.yaml"
-    card = files.parse(ModelCard, files.read_yaml(path), where=str(path))
-    if card.name != name:
-        raise ConfigError(f"{path}: name: is {card.name!r}, but its folder is {name!r}")
-    return _checked(card, where=str(path))
+def load_card(root: Path, reference: str) -> ModelCard:
+    """The card that `name`, `name@2` or `name@label` means, its digest checked; a bare name is the newest."""
+    found = assets.resolve(root, "model", reference)
+    raw = files.read_yaml(found.path)
+    card = files.parse(ModelCard, raw, where=str(found.path))
+    if card.name != found.name or "version" in raw:
+        raise ConfigError(f"{found.path}: name must be {found.name!r}, and version is the file's own number")
+    return dataclasses.replace(_checked(card, where=str(found.path)), version=found.number)
 
 
 def open_model(card: ModelCard, root: Path) -> Model:
