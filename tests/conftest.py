@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
@@ -81,6 +82,12 @@ def pytest_collection_modifyitems(items):
         for name in item.path.relative_to(ROOT / "tests").parts[:-1]:
             if name in {"integration", "contract", "faults", "browser"}:
                 item.add_marker(name)
+
+
+def pytest_collection_finish():
+    """What was imported is no garbage: looking through it at each collection takes a third of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _fail_if_skipped(report):

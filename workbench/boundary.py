@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.config import Mode
+from workbench import connections
+from workbench.config import Execution, Mode, UseCase, tape_of
 from workbench.controls import onion
 from workbench.controls.observe import Observe
 from workbench.controls.output import Output
@@ -41,12 +44,24 @@ def open_tape(path: Path) -> Tape:
     return Tape.read(path) if path.exists() else Tape(path)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where a boundary keeps things, if not where a repository does.
+
+    `home` keeps state and caches, when the boundary's root is only a copy of its code; `memories` is
+    a folder of live ones, `journal` a file of answers below `home`.
+    """
+
+    home: Path
+    memories: Path | None = None
+    journal: Path | None = None
+
+
 class Boundary:
     """Every call of a process to a model or a memory, in one place.
 
-    `cards` replaces cards of the repository by others of the same name, as params.yaml may.
-    `snapshot` is a folder whose pinned memory is searched instead of live memory, `memories` another
-    place than the repository's for live ones. `on_use` is told
+    `cards` are used instead of the repository's of the same name, as params.yaml may say.
+    `snapshot` is a folder whose pinned memory is searched instead of live memory. `on_use` is told
     the key of each recording used or made, and whether it stands on the tape or in the cache.
     """
 
@@ -56,23 +71,26 @@ class Boundary:
         *,
         mode: Mode,
         tape: Tape,
-        cards: Mapping[str, ModelCard] | None = None,
+        cards: Iterable[ModelCard] = (),
         snapshot: Path | None = None,
-        memories: Path | None = None,
         on_use: OnUse | None = None,
+        places: Places | None = None,
     ) -> None:
-        self.root = root
-        self._memories = memories or root / STATE / "memories"
-        self._cards = dict(cards or {})
+        places = places or Places(home=root)
+        self.root, self.home = root, places.home
+        self._memories = places.memories or self.home / STATE / "memories"
+        self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
         self._stores: dict[tuple[str, int], SQLiteStore] = {}
         self._snapshot_folder = snapshot
         self._snapshot: Snapshot | None = None
         self._lock = threading.Lock()
-        self.replay = Replay(mode, tape=tape, journal=Journal(root / JOURNAL), on_use=on_use)
+        self.replay = Replay(
+            mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
+        )
         self.handler = onion.fold(
             {
-                "observe": Observe(Lines(root / CALLS), price=self._price),
+                "observe": Observe(Lines(self.home / CALLS), price=self._price),
                 "output": Output(),
                 "replay": self.replay,
                 "retry": Retry(_PATIENCE),
@@ -89,7 +107,7 @@ class Boundary:
 
     def card_for(self, model: str, *, prefer: str) -> ModelCard:
         """The card a client means by `model`: a card's name, or the model's own name on one."""
-        if model in {prefer, self.card(prefer).model}:
+        if model in {prefer, self.card(prefer).name, self.card(prefer).model}:
             return self.card(prefer)
         names = card_names(self.root)
         named = [name for name in names if model in {name, self.card(name).model}]
@@ -123,13 +141,14 @@ class Boundary:
         return self.card(target).cost_usd(usage)
 
     def _leaf(self, call: Call) -> AsyncIterator[Event]:
-        return self._model(call) if call.port == "model" else self._memory(call)
+        # What is connected to or started from here on is the boundary's own doing.
+        return connections.marked(self._model(call) if call.port == "model" else self._memory(call))
 
     async def _model(self, call: Call) -> AsyncIterator[Event]:
         card = self.card(call.target)
         with self._lock:
             if call.target not in self._models:
-                self._models[call.target] = open_model(card, self.root)
+                self._models[call.target] = open_model(card, self.home)
             model = self._models[call.target]
         left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
         ask = {"chat": model.chat, "embed": model.embed}[call.operation]
@@ -169,3 +188,34 @@ def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCar
 def recorded(card: ModelCard) -> dict[str, Any]:
     """The label that keeps computations of this process off the tape."""
     return {} if card.recorded else {"recorded": False}
+
+
+def of_use_case(
+    root: Path,
+    name: str,
+    case: UseCase,
+    *,
+    execution: Execution | None = None,
+    mode: Mode | None = None,
+) -> Boundary:
+    """The boundary of a use case, told by the runner (if one started this process) where things are."""
+    overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
+    tape = root / (execution.tape if execution and execution.tape else tape_of(name))
+    used = Path(execution.used) if execution and execution.used else None
+    home = Path(execution.home) if execution and execution.home else root
+    return Boundary(
+        root,
+        mode=mode or (execution.mode if execution else "auto"),
+        tape=open_tape(tape),
+        cards=[chosen_card(root, case.model, overrides)],
+        snapshot=root / execution.memory if execution and execution.memory else None,
+        on_use=partial(_note_use, used) if used else None,
+        places=Places(
+            home=home, journal=Path(execution.journal) if execution and execution.journal else None
+        ),
+    )
+
+
+def _note_use(path: Path, key: str, source: str) -> None:
+    with path.open("a", encoding="ascii") as file:
+        file.write(f"{key} {source}\n")

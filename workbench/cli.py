@@ -149,6 +149,139 @@ def repro(live: bool, record: bool, as_json: bool) -> None:
     sys.exit(done.exit_code)
 
 
+@cli.command()
+@click.argument("reference", metavar="KIND/NAME")
+@click.option("--to", "label", default="production", show_default=True, help="candidate or production.")
+@click.option("--reason", default="", help="Why; kept with the version and the move.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be frozen, changed and is missing; write nothing."
+)
+@click.option("--commit", is_flag=True, help="Commit what was staged.")
+@Json()
+def promote(reference: str, label: str, reason: str, dry_run: bool, commit: bool, as_json: bool) -> None:
+    """Freeze a job's notebook as its next version and put it into production.
+
+    KIND/NAME is job/answers, or a version that exists: job/answers@2, prompt/answer@3, model/NAME@1,
+    memory/NAME@2. What is written is staged in git; the command that commits it is printed.
+    """
+    from workbench.promotion.promote import Order
+    from workbench.promotion.promote import promote as promoted
+
+    order = Order(label=label, reason=reason, dry_run=dry_run, commit=commit, show=not as_json)
+    card = promoted(config.find_root(), reference, order)
+    _say(card.to_json() if as_json else str(card), as_json=as_json)
+    sys.exit(1 if card.missing else 0)
+
+
+@cli.command()
+@click.argument("reference", metavar="KIND/NAME")
+@click.option("--to", type=int, metavar="VERSION", help="Which version; without it, the one before.")
+@click.option("--label", default="production", show_default=True, help="candidate or production.")
+@click.option("--reason", default="", help="Why; kept with the move.")
+@click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
+@click.option("--commit", is_flag=True, help="Commit the move, and nothing else of the tree.")
+@Json()
+def rollback(
+    reference: str, to: int | None, label: str, reason: str, dry_run: bool, commit: bool, as_json: bool
+) -> None:
+    """Give the label back to the version before, with its code, prompt, model and memory.
+
+    Works on a dirty tree. Takes effect with the commit, whose command is printed.
+    """
+    from workbench.promotion.promote import Order
+    from workbench.promotion.promote import rollback as rolled_back
+
+    order = Order(label=label, reason=reason, dry_run=dry_run, commit=commit)
+    card = rolled_back(config.find_root(), reference, order, to=to)
+    _say(card.to_json() if as_json else str(card), as_json=as_json)
+
+
+@cli.group()
+def jobs() -> None:
+    """Run promoted jobs on today's input, and see what ran."""
+
+
+@jobs.command("run")
+@click.argument("job", metavar="JOB")
+@click.option(
+    "--input", "source", metavar="FILE", help="Its rows, .parquet or .jsonl; without it, the job's own."
+)
+@click.option(
+    "--at", metavar="TIME", help="The logical time: a day, or 2026-11-24T06:00Z; without it, the last due."
+)
+@click.option("--tenant", metavar="NAME", help="Only this tenant's rows, as a slot of its own.")
+@click.option("--replace", is_flag=True, help="Publish in the place of what the slot has.")
+@Json()
+def run_job(
+    job: str, source: str | None, at: str | None, tenant: str | None, replace: bool, as_json: bool
+) -> None:
+    """Run JOB on an input and publish its output once, whole.
+
+    JOB is a name (the version in production) or NAME@VERSION. Broken rows are set aside with their
+    reasons; too many hold the output back (exit 1). The same input again changes nothing. Example:
+
+        workbench jobs run answers --input data/inbox/2026-11-24.parquet
+    """
+    from workbench.promotion.jobs import Task
+    from workbench.promotion.jobs import run as run_it
+
+    task = Task(reference=job, input=source, at=at, tenant=tenant, replace=replace, show=not as_json)
+    done = run_it(config.find_root(), task)
+    _say(done.to_json() if as_json else str(done), as_json=as_json)
+    sys.exit(done.exit_code)
+
+
+@jobs.command("list")
+@Json()
+def list_jobs(as_json: bool) -> None:
+    """Every job: its versions and labels, when it is due next, and how it ended last."""
+    from workbench.promotion.overview import overview
+
+    found = overview(config.find_root())
+    _say(found.to_json() if as_json else str(found), as_json=as_json)
+
+
+@jobs.command()
+@click.argument("job", metavar="JOB")
+@click.option("--limit", type=int, default=20, show_default=True, help="How many, newest first.")
+@Json()
+def history(job: str, limit: int, as_json: bool) -> None:
+    """What ran of JOB: when, which version, how it ended, rows, cost, output."""
+    from workbench.promotion.overview import history_of
+
+    found = history_of(config.find_root(), job, limit=limit)
+    _say(found.to_json() if as_json else str(found), as_json=as_json)
+
+
+@jobs.command()
+@click.argument("job", metavar="JOB")
+@click.option("--to", "target", type=click.Choice(["cron", "systemd"]), required=True, help="For what.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the files into this folder.")
+@Json()
+def export(job: str, target: str, out: Path | None, as_json: bool) -> None:
+    """Write JOB's schedule as plain files that call `workbench jobs run`.
+
+    The next five fire times are printed with it. Nothing is installed: each file says how.
+    """
+    from workbench.promotion.overview import exported
+
+    found = exported(config.find_root(), job, target=target)
+    if out is not None:
+        for name, text in found.items():
+            files.write_atomic(out / name, text.encode())
+    shown = found if as_json else "\n".join(found.values() if out is None else (str(out / n) for n in found))
+    _say(shown, as_json=as_json)
+
+
+@jobs.command()
+@click.argument("job", metavar="JOB")
+def install(job: str) -> None:
+    """Install the environment of JOB's own lock, for a version whose lock is not today's."""
+    from workbench.promotion.overview import install_environment
+
+    click.echo(install_environment(config.find_root(), job, say=lambda text: click.echo(text, err=True)))
+
+
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
     pairs = {}
     for text in texts:

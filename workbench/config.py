@@ -67,11 +67,46 @@ class UseCase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """When a job is due: five cron fields, read in an IANA time zone."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    cron: str
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """A job run's limits: seconds for the whole run, and the share of broken rows that holds it back."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    seconds: int = 900
+    broken: float = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job of `params.yaml`: a use case's notebook, applied to inputs.
+
+    `sample` is a small input that is frozen with each version and that its stage reproduces.
+    `input` is where a scheduled run finds its own: a path with `{date}` or `{time}` of the run.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    use_case: str
+    sample: str
+    input: str | None = None
+    schedule: Timing | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Params:
     """`params.yaml`, read strictly."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     use_cases: dict[str, UseCase]
+    jobs: dict[str, Job] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +117,10 @@ class Execution:
     pinned snapshot searched instead of live memory, `cases` the prepared dataset, `out` the folder
     for runs; keys used go to `used`, progress to `progress`. `task_digest` is of the notebook
     without its `explore` cells.
+
+    For a job: its name, the run's id, the only tenant it is for; what bare names are pinned to; the
+    folder that `ws.publish` writes into; the share of broken rows that holds it back; the repository
+    that keeps its state (`home`), because its code is another folder; and its own journal.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -95,6 +134,15 @@ class Execution:
     out: str | None = None
     used: str | None = None
     progress: str | None = None
+    job: str | None = None
+    run: str | None = None
+    tenant: str | None = None
+    pins: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    publish: str | None = None
+    broken: float = 1.0
+    home: str | None = None
+    journal: str | None = None
 
     def environment(self) -> dict[str, str]:
         """The variable that carries this to the kernel."""
@@ -137,6 +185,8 @@ def load_params(root: Path) -> Params:
     params = files.parse(Params, raw, where=str(path), hint="see docs/params.md for every key")
     for name, case in params.use_cases.items():
         _check(path, name, case)
+    for name, one in params.jobs.items():
+        _check_job(path, name, one, params)
     return params
 
 
@@ -157,6 +207,45 @@ def _check(path: Path, name: str, case: UseCase) -> None:
             dt.date.fromisoformat(case.as_of)
         except ValueError:
             raise ConfigError(f"{where}.as_of: {case.as_of!r} is not a day like 2026-11-24") from None
+
+
+def _check_job(path: Path, name: str, one: Job, params: Params) -> None:
+    where = f"{path}: jobs.{name}"
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise ConfigError(f"{where}: a job's name is letters, digits, - and _")
+    if one.use_case not in params.use_cases:
+        known = nearest(one.use_case, params.use_cases)
+        raise ConfigError(f"{where}.use_case: there is no use case {one.use_case!r} ({known})")
+    if one.limits.seconds < 1 or not 0 < one.limits.broken <= 1:
+        raise ConfigError(f"{where}.limits: seconds must be 1 or more, and broken a share from 0 to 1")
+    try:
+        (one.input or "").format(date="", time="")
+    except (KeyError, IndexError, ValueError):
+        raise ConfigError(f"{where}.input: {one.input!r} may hold {{date}} and {{time}} only") from None
+
+
+def job(params: Params, name: str) -> Job:
+    """One job; NotFoundError lists the nearest names and says how a job is declared."""
+    if name not in params.jobs:
+        raise NotFoundError(
+            f"params.yaml declares no job {name!r} ({nearest(name, params.jobs)})",
+            hint=f"add under jobs: {name}: {{use_case: …, sample: data/inbox/sample.jsonl}}",
+        )
+    return params.jobs[name]
+
+
+def pinned(case: UseCase, pins: Mapping[str, str]) -> UseCase:
+    """The use case with what its bare names mean replaced by a job's frozen references."""
+    import dataclasses
+
+    found: dict[str, Any] = {}
+    for kind in ("prompt", "memory"):
+        if kind in pins:
+            name, _, version = pins[kind].partition("@")
+            found[kind] = Pin(name=name, version=int(version))
+    if "model" in pins:
+        found["model"] = pins["model"]
+    return dataclasses.replace(case, **found)
 
 
 def use_case(params: Params, name: str) -> UseCase:

@@ -121,6 +121,20 @@ def read_yaml(path: Path, *, hint: str = "") -> dict[str, Any]:
     return parse_yaml(read_text(path, hint=hint), where=str(path))
 
 
+def yaml_text(raw: Mapping[str, Any]) -> str:
+    """`raw` as block YAML in its own order, lines as long as they are: the same bytes for the same value."""
+    import io
+
+    from ruamel.yaml import YAML
+
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False  # type: ignore[assignment]
+    yaml.width = 1_000_000
+    yaml.dump(dict(raw), stream)
+    return stream.getvalue()
+
+
 def parse(kind: type[T], raw: Mapping[str, Any], *, where: str, hint: str = "") -> T:
     """`raw` as a `kind` (a dataclass with `__pydantic_config__ = STRICT`), or one clear error."""
     import orjson

@@ -23,7 +23,8 @@ class Principal:
     assurance: Assurance = "asserted"
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.name} ({self.assurance})"
+        name = self.name if self.kind == "job" else f"{self.kind}:{self.name}"
+        return f"{name} ({self.assurance})"
 
 
 def from_system(*, groups: tuple[str, ...] = ("everyone",)) -> Principal:
@@ -33,3 +34,8 @@ def from_system(*, groups: tuple[str, ...] = ("everyone",)) -> Principal:
     except (KeyError, OSError):  # no entry for this uid, as in many containers
         name = "unknown"
     return Principal(name=name, groups=groups)
+
+
+def of_job(name: str, *, groups: tuple[str, ...]) -> Principal:
+    """A job as its own principal, not the person or the timer that started it."""
+    return Principal(name=f"job:{name}", kind="job", groups=groups)

@@ -185,19 +185,10 @@ def parse(text: str, *, where: str) -> Prompt:
 
 def compose(header: Header, turns: Sequence[tuple[str, str]]) -> str:
     """The file's text of a prompt: the inverse of `parse`."""
-    import io
-
-    from ruamel.yaml import YAML
-
     raw = {k: v for k, v in dataclasses.asdict(header).items() if v not in (None, {}, "")}
     raw["inputs"] = {name: dataclasses.asdict(value) for name, value in header.inputs.items()}
-    stream = io.StringIO()
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False  # type: ignore[assignment]
-    yaml.width = 1_000_000
-    yaml.dump(raw, stream)
     body = "\n\n".join(f"{role}:\n{text}" for role, text in turns)
-    return f"---\n{stream.getvalue()}---\n{body}\n"
+    return f"---\n{files.yaml_text(raw)}---\n{body}\n"
 
 
 def load(root: Path, reference: str, *, author: str) -> Prompt:

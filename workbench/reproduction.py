@@ -133,7 +133,7 @@ async def _ask_again(
 ) -> Asked:
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
     card = boundary.chosen_card(root, case.model, overrides)
-    made = Boundary(root, mode="live", tape=tape, cards={case.model: card})
+    made = Boundary(root, mode="live", tape=tape, cards=[card])
     entries = list(tape.entries())
     answered = [e for e in entries if "refused" not in e.result]
     here = [e for e in answered if sample is None or made.card(e.target).provider == "local"]

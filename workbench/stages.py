@@ -26,6 +26,7 @@ from workbench.experiments.runs import Run, load_runs
 from workbench.experiments.scorers import normalise
 from workbench.promotion import execution as notebooks
 from workbench.promotion import inspection
+from workbench.promotion.promote import baseline_of
 from workbench.promotion.readiness import AssetUse
 from workbench.types import Page
 from workbench.workspace import Workspace
@@ -92,21 +93,31 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
 
 def remember(root: Path, name: str) -> None:
     """Build the use case's memory from its documents alone, and write its snapshot."""
+    case = config.use_case(config.load_params(root), name)
+    build_memory(root, name, case, root / Results(use_case=name).memory)
+
+
+def build_memory(root: Path, name: str, case: UseCase, out: Path, *, home: Path | None = None) -> None:
+    """Write into `out` the snapshot of a use case's memory, made from its documents alone.
+
+    `home` is the repository that keeps the log, when `root` is only a copy of its code.
+    """
     from workbench.memory.snapshot import write_snapshot
 
-    case = config.use_case(config.load_params(root), name)
     pages = _pages(root, name, case)
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
         made = boundary.Boundary(
-            root, mode="live", tape=boundary.open_tape(Path(folder) / "none"), memories=Path(folder)
+            root,
+            mode="live",
+            tape=boundary.open_tape(Path(folder) / "none"),
+            places=boundary.Places(home=home or root, memories=Path(folder)),
         )
         ws = workspace.connect(name, root=root, purpose="remember", through=made)
         views = []
         for tenant in sorted({page.tenant for page in pages}):
-            handle = ws.bind(tenant=tenant).memory()
+            handle = ws.bind(tenant=tenant).memory(str(case.memory))
             handle.add(pages)
             views.append(made.view(handle.spec.name, handle.spec.version, tenant))
-        out = root / Results(use_case=name).memory
         write_snapshot(views, out, memory=handle.spec.name, spec_digest=handle.spec.digest)
         ws.close()
 
@@ -140,16 +151,17 @@ def run_notebook(
     *,
     execution: Execution,
     tape: Path | None = None,
-    show: bool = True,
+    **where: Any,
 ) -> notebooks.Executed:
     """Execute a notebook; when `tape` is given and it succeeded, write there exactly what it used.
 
     An interrupted or failed one changes no tape: its answers are in the cache and not asked again.
+    `where` is what `notebooks.execute` takes beside: `cwd`, `watch`, `show`.
     """
-    executed = notebooks.execute(path, root=root, parameters=parameters, execution=execution, show=show)
+    executed = notebooks.execute(path, root=root, parameters=parameters, execution=execution, **where)
     if tape is not None:
         held = boundary.open_tape(root / execution.tape if execution.tape else tape)
-        extend(held, executed.used, Journal(root / boundary.JOURNAL), path=tape)
+        extend(held, executed.used, Journal(root / (execution.journal or boundary.JOURNAL)), path=tape)
     return executed
 
 
@@ -158,7 +170,8 @@ def gate(root: Path, name: str) -> None:
     ws = workspace.connect(name, root=root, mode="replay", purpose="gate")
     run = candidate_of(root, name, ws.use_case)
     check_task(root, ws, run)
-    files.write_atomic(root / Results(use_case=name).gate, files.pretty(ws.gate(run).to_json()))
+    verdict = ws.gate(run, baseline=baseline_of(root, name, run))
+    files.write_atomic(root / Results(use_case=name).gate, files.pretty(verdict.to_json()))
 
 
 def candidate_of(root: Path, name: str, case: UseCase) -> Run:
@@ -216,19 +229,27 @@ def report(root: Path, name: str) -> tuple[Path, Path]:
     runs = tuple(load_runs(root / results.runs))
     later = next((phase for phase in case.gates if phase != case.phase), None)
     others = [one for one in runs if one.arm != run.arm]
-    tape = boundary.open_tape(root / config.tape_of(name))
+    tape, baseline = boundary.open_tape(root / config.tape_of(name)), baseline_of(root, name, run)
     evidence = readiness.Evidence(
         name=name,
         use_case=case,
         runs=runs,
-        gate=ws.gate(run),
-        other=ws.gate(run, phase=later) if later else None,
+        gate=ws.gate(run, baseline=baseline),
+        other=ws.gate(run, phase=later, baseline=baseline) if later else None,
         comparison=compare_all([run], baseline=_baseline(others, case)) if others else None,
         memory=dataclasses.asdict(read_manifest(root / results.memory)),
         versions=_versions(root, case, runs),
         tape=_tape_facts(tape),
     )
     return readiness.write(evidence, root / case.report)
+
+
+def job(root: Path, reference: str) -> None:
+    """Reproduce the sample of a promoted job's version, in its own code and environment."""
+    from workbench.promotion import jobs
+
+    name, number = jobs.number_of(root, reference)
+    jobs.reproduce(root, name, number, root / "results" / "jobs" / f"{name}-{number}")
 
 
 def _baseline(others: list[Run], case: UseCase) -> Run:
@@ -271,10 +292,14 @@ def main(arguments: list[str]) -> int:
         "experiment": experiment,
         "gate": gate,
         "report": report,
+        "job": job,
     }
     try:
         if len(arguments) != 2 or arguments[0] not in stages:
-            raise ConfigError(f"expected STAGE USE_CASE, with one of {', '.join(stages)}", hint="dvc repro")
+            raise ConfigError(
+                f"expected STAGE and USE_CASE or JOB@VERSION; stages are {', '.join(stages)}",
+                hint="dvc repro",
+            )
         stages[arguments[0]](config.find_root(), arguments[1])
     except WorkbenchError as error:
         sys.stderr.write(f"error: {error}\n")

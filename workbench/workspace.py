@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import _sync, assets, boundary, config, identity, prompts, retrieval
 from workbench.boundary import Boundary
-from workbench.context import Context
+from workbench.context import Context, occurrence
 from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.experiments.batch import Batch
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.experiment import Experiment
 from workbench.experiments.gate_rules import GateSpec
 from workbench.experiments.gates import GateReport, judge
+from workbench.experiments.inputs import Inputs, read
 from workbench.experiments.runs import Run, runs_frame, save_runs
 from workbench.identity import Principal
 from workbench.inference import ModelHandle
@@ -29,6 +31,8 @@ from workbench.types import JSON, Port, Reply
 if TYPE_CHECKING:
     import polars as pl
     from openai import AsyncOpenAI, OpenAI
+
+    from workbench.promotion.release import Released
 
 RUNS = boundary.STATE / "runs"
 _MISSING: Any = object()
@@ -121,9 +125,9 @@ class Workspace:
 
     def model(self, name: str | None = None) -> ModelHandle:
         """A chat model by its card's name; without one, the arm's, then the use case's."""
-        card = self.boundary.card(name or self.setting("model", self.use_case.model))
+        card = self.boundary.card(self._model_reference(name))
         return ModelHandle(
-            card=card, handler=self.boundary.handler, make_call=partial(self._model_call, card.name)
+            card=card, handler=self.boundary.handler, make_call=partial(self._model_call, card.reference)
         )
 
     def openai(self) -> OpenAI:
@@ -150,6 +154,26 @@ class Workspace:
             )
         return Dataset.from_file(self.root / spec.questions)
 
+    def inputs(self, source: str = "") -> Inputs:
+        """The rows of a Parquet or JSON lines file, for `task.map`; none when no file is named."""
+        execution = self.execution
+        only = execution.tenant if execution else None
+        return Inputs(
+            name=Path(source).name or "nothing",
+            rows=read(self.root / source, tenant=only) if source else (),
+            tenants=(only,) if only else self.use_case.tenants,
+            bind=lambda tenant: self.bind(tenant=tenant),
+            concurrency=self.use_case.concurrency,
+            most_broken=execution.broken if execution else 1.0,
+            progress=Path(execution.progress) if execution and execution.progress else None,
+        )
+
+    def publish(self, batch: Batch, name: str) -> Batch:
+        """In a job, hand the batch to the runner, which publishes it whole; while exploring, a preview."""
+        if self.execution and self.execution.publish:
+            batch.hand_over(Path(self.execution.publish), name)
+        return batch
+
     # -- what can be judged -----------------------------------------------------------------
 
     def experiment(self, name: str | None = None) -> Experiment:
@@ -170,14 +194,14 @@ class Workspace:
     def describe(self) -> dict[str, Any]:
         """What this workspace's bare names resolve to, with digests: a run's settings."""
         prompt, memory = self.prompt(), self.memory()
-        card = self.boundary.card(self.setting("model", self.use_case.model))
+        card = self.boundary.card(self._model_reference(None))
         rest = {k: v for k, v in self.settings.items() if k not in {"prompt", "memory", "model"}}
         return {
             "prompt": prompt.reference,
             "prompt_digest": prompt.digest,
             "memory": str(memory.spec),
             "memory_digest": memory.snapshot or memory.spec.digest,
-            "model": card.name,
+            "model": card.reference,
             "model_digest": card_digest(card),
             **rest,
         }
@@ -196,11 +220,26 @@ class Workspace:
         """Judge a run by the gate of params.yaml: each line with its interval. A no is no exception."""
         return judge(run, self.gate_spec(phase), phase=phase or self.use_case.phase, baseline=baseline)
 
+    def promote(self, reference: str, *, to: str = "production", **how: Any) -> Released:
+        """Freeze `job/NAME` as its next version and label it, or label `prompt/NAME@2`; the card says what.
+
+        `how` is `reason`, `dry_run`, `commit`: see `workbench promote --help`.
+        """
+        from workbench.promotion.promote import Order, promote
+
+        return promote(self.root, reference, Order(label=to, **how))
+
+    def rollback(self, reference: str, *, to: int | None = None, **how: Any) -> Released:
+        """Give production back to the version before, or to version `to`; a dirty tree does not matter."""
+        from workbench.promotion.promote import Order, rollback
+
+        return rollback(self.root, reference, Order(**how), to=to)
+
     # -- what has happened ------------------------------------------------------------------
 
     def calls(self) -> pl.DataFrame:
         """Every call that crossed the boundary here, oldest first, without content."""
-        return read_calls(self.root / boundary.CALLS)
+        return read_calls(self.boundary.home / boundary.CALLS)
 
     def runs(self) -> pl.DataFrame:
         """Every run kept here or by the pipeline: one row each, with its first metric."""
@@ -212,7 +251,7 @@ class Workspace:
 
     def why(self, reply: Reply) -> Explanation:
         """What stands behind one answer: prompt, passages, model, tokens, cost, replayed or not."""
-        return explain(self.root / boundary.CALLS, reply)
+        return explain(self.boundary.home / boundary.CALLS, reply)
 
     def close(self) -> None:
         """Give back servers, connections and files; they come back when needed, and go with the process."""
@@ -239,19 +278,36 @@ class Workspace:
         return Call(
             port="model",
             operation=operation,
-            target=card.name,
+            target=card.reference,
             payload={**payload, "model": card.model},
             context=self.context,
             identity=card.identity(),
-            labels={**labels, **boundary.recorded(card)},
+            labels={**labels, **boundary.recorded(card), **self._job_labels()},
         )
+
+    def _job_labels(self) -> dict[str, Any]:
+        """Which run of which job a call was made in, and for which row: what joins an output to its calls."""
+        if self.execution is None or self.execution.job is None:
+            return {}
+        around = occurrence()
+        return {
+            "job": self.execution.job,
+            "run": self.execution.run,
+            "row": around.case if around else None,
+        }
+
+    def _model_reference(self, name: str | None) -> str:
+        """What a model's name means: the arm's, then the frozen or params.yaml's, which a bare name pins."""
+        pin = self.use_case.model
+        wanted = str(name or self.setting("model", pin))
+        return pin if wanted == assets.Reference.parse(pin).name else wanted
 
     def _client_call(self, operation: str, payload: JSON) -> Call:
         """A call of an `openai` client: `model` is a card's name, or the model's own name on a card."""
         asked = str(payload.get("model", ""))
         card = self.boundary.card_for(asked, prefer=self.use_case.model)
         defaults = card.wire_defaults() if operation == "chat" else {}
-        return self._model_call(card.name, operation, {**defaults, **payload}, {"client": "openai"})
+        return self._model_call(card.reference, operation, {**defaults, **payload}, {"client": "openai"})
 
     def _keep(self, run: Run) -> None:
         save_runs([run], self.root / RUNS / run.id)
@@ -282,40 +338,26 @@ def connect(
     execution = config.Execution.current()
     if execution is not None and execution.use_case != use_case:
         execution = None
-    chosen = tenant or case.tenants[0]
+    job = execution.job if execution else None
+    case = config.pinned(case, execution.pins) if execution else case
+    chosen = tenant or (execution.tenant if execution else None) or case.tenants[0]
     check_tenant(use_case, case, chosen)
+    made_by = identity.of_job(job, groups=case.groups) if job else identity.from_system(groups=case.groups)
     context = Context(
         use_case=use_case,
         tenant=chosen,
-        principal=principal or identity.from_system(groups=case.groups),
-        purpose=purpose,
+        principal=principal or made_by,
+        purpose="job" if job else purpose,
         phase=case.phase,
     )
-    made = through or make_boundary(base, use_case, case, execution=execution, mode=mode)
     return Workspace(
-        root=base, name=use_case, use_case=case, context=context, boundary=made, execution=execution
-    )
-
-
-def make_boundary(
-    root: Path,
-    name: str,
-    case: config.UseCase,
-    *,
-    execution: config.Execution | None = None,
-    mode: config.Mode | None = None,
-) -> Boundary:
-    """The boundary of a use case, told by the runner (if one started this process) where things are."""
-    overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
-    tape = root / (execution.tape if execution and execution.tape else config.tape_of(name))
-    used = Path(execution.used) if execution and execution.used else None
-    return Boundary(
-        root,
-        mode=mode or (execution.mode if execution else "auto"),
-        tape=boundary.open_tape(tape),
-        cards={case.model: boundary.chosen_card(root, case.model, overrides)},
-        snapshot=root / execution.memory if execution and execution.memory else None,
-        on_use=partial(_note_use, used) if used else None,
+        root=base,
+        name=use_case,
+        use_case=case,
+        context=context,
+        boundary=through or boundary.of_use_case(base, use_case, case, execution=execution, mode=mode),
+        execution=execution,
+        settings=execution.settings if execution else {},
     )
 
 
@@ -333,8 +375,3 @@ def card_digest(card: Any) -> str:
     from workbench import files
 
     return files.digest({**card.identity(), "defaults": card.wire_defaults()})
-
-
-def _note_use(path: Path, key: str, source: str) -> None:
-    with path.open("a", encoding="ascii") as file:
-        file.write(f"{key} {source}\n")

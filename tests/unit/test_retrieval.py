@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workbench import retrieval
@@ -93,6 +93,9 @@ words = st.lists(
 
 
 @given(words=words, kind=st.sampled_from(["whole", "sentences", "paragraphs"]))
+@example(words=["Taxi."] * 6 + ["x" * 50], kind="paragraphs")  # every break is in the first half
+@example(words=["", "x" * 80], kind="paragraphs")  # indented, and whole without its indentation
+@example(words=["a\t" + "x" * 79], kind="paragraphs")
 def test_no_word_is_lost_or_repeated_by_chunking(words, kind):
     numbers = {"whole": {}, "sentences": {"size": 2}, "paragraphs": {"min_chars": 20, "max_chars": 80}}[kind]
     text = " ".join(words)
@@ -101,6 +104,14 @@ def test_no_word_is_lost_or_repeated_by_chunking(words, kind):
     assert all(made)
     if kind == "paragraphs":
         assert all(len(chunk) <= 80 for chunk in made)
+
+
+def test_only_a_word_longer_than_a_chunk_is_cut():
+    short = Chunking(kind="paragraphs", min_chars=10, max_chars=60)
+    assert chunks("Taxi. " * 3 + "x" * 50, short) == ["Taxi. Taxi. Taxi.", "x" * 50]
+    assert chunks("Taxi " + "x" * 70, short) == ["Taxi", "x" * 60, "x" * 10]
+    long = "One line.\n" + "word " * 9 + "word"
+    assert chunks(long + " word end", short) == [long, "word end"]
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ class Experiment:
         rows: list[dict[str, Any]] = []
         pending = iter(jobs)
         with (
-            _Progress(len(jobs), f"{self.name} · {arm}", self.progress) as bar,
+            Progress(len(jobs), f"{self.name} · {arm}", self.progress) as bar,
             _threads(self.concurrency) as pool,
         ):
 
@@ -226,7 +226,7 @@ async def _one(
     with occurring(Occurrence(case=case.id, repeat=repeat)) as occurrence:
         try:
             given = task.read(case)
-            value = await _apply(task, ws, given, pool)
+            value = await apply(task, ws, given, pool)
             output = task.write(value)
             seen = Outcome(case=case, output=output, records=occurrence.records, passages=occurrence.passages)
             scores = {s.name: s(seen) for s in scorers}
@@ -237,7 +237,7 @@ async def _one(
     return _row(case, repeat, output, scores, error, occurrence.records)
 
 
-async def _apply(task: Task, ws: Any, given: Any, pool: ThreadPoolExecutor) -> Any:
+async def apply(task: Task, ws: Any, given: Any, pool: ThreadPoolExecutor) -> Any:
     """Async tasks run on the loop, sync ones in a worker thread, where sync verbs may wait."""
     if task.is_async:
         return await task(ws, given)
@@ -260,7 +260,7 @@ def _row(
     error: str | None,
     records: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    calls = [r for r in records if r.get("port") == "model" and r.get("operation") == "chat"]
+    calls = chat_calls(records)
     plain = asdict(output) if is_dataclass(output) and not isinstance(output, type) else output
     return {
         "case": case.id,
@@ -271,15 +271,20 @@ def _row(
         "output": None if error else files.canonical(plain).decode(),
         "sources": [] if error else list(getattr(output, "sources", ())),
         **{f"score.{name}": value for name, value in scores.items()},
-        "latency_s": _sum(calls, "recorded_latency_s"),
-        "cost_usd": _sum(calls, "cost_usd"),
-        "input_tokens": _sum(calls, "input_tokens"),
-        "output_tokens": _sum(calls, "output_tokens"),
+        "latency_s": summed(calls, "recorded_latency_s"),
+        "cost_usd": summed(calls, "cost_usd"),
+        "input_tokens": summed(calls, "input_tokens"),
+        "output_tokens": summed(calls, "output_tokens"),
         "calls": len(calls),
     }
 
 
-def _sum(records: Sequence[Mapping[str, Any]], name: str) -> Any:
+def chat_calls(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The observations among `records` that are of chats: what costs and takes time."""
+    return [r for r in records if r.get("port") == "model" and r.get("operation") == "chat"]
+
+
+def summed(records: Sequence[Mapping[str, Any]], name: str) -> Any:
     """The sum over the calls; None when any of them did not say."""
     values = [record.get(name) for record in records]
     return None if not values or None in values else sum(values)
@@ -310,7 +315,7 @@ def _threads(n: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=n, thread_name_prefix="workbench-task")
 
 
-class _Progress:
+class Progress:
     """A bar in notebook or terminal; under a runner a line in a file, which the runner shows."""
 
     def __init__(self, total: int, what: str, path: Path | None) -> None:
@@ -319,7 +324,9 @@ class _Progress:
     def __enter__(self) -> Self:
         from tqdm.auto import tqdm
 
-        self.bar = tqdm(total=self.total, desc=self.what, unit="case", disable=self.path is not None)
+        self.bar = tqdm(
+            total=self.total, desc=self.what, unit="case", disable=self.path is not None or not self.total
+        )
         return self
 
     def step(self) -> None:

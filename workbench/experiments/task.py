@@ -6,12 +6,16 @@ import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from workbench import files
+from workbench import _sync, files
 from workbench.errors import ConfigError, InvalidOutputError
 from workbench.experiments.dataset import Case
 from workbench.types import Reply
+
+if TYPE_CHECKING:
+    from workbench.experiments.batch import Batch
+    from workbench.experiments.inputs import Inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,19 @@ class Task:
     def is_async(self) -> bool:
         """Whether the function is `async def`."""
         return inspect.iscoroutinefunction(self.function)
+
+    def map(self, inputs: Inputs) -> Batch:
+        """Apply the task to a job's inputs: `answer.map(ws.inputs(inputs))`; see `map_async`."""
+        return _sync.run(self._mapped(inputs))
+
+    async def map_async(self, inputs: Inputs) -> Batch:
+        """The answers, what was set aside and why, and the cost; nothing is published by it."""
+        return await _sync.run_async(self._mapped(inputs))
+
+    async def _mapped(self, inputs: Inputs) -> Batch:
+        from workbench.experiments.batch import mapped
+
+        return await mapped(self, inputs)
 
     def read(self, case: Case) -> Any:
         """The case as the type the function takes; ConfigError when a field is missing or of a wrong type."""

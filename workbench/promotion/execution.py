@@ -37,12 +37,17 @@ def execute(
     root: Path,
     parameters: Mapping[str, Any],
     execution: Execution,
+    cwd: Path | None = None,
+    watch: Path | None = None,
     show: bool = True,
 ) -> Executed:
     """Run a notebook top to bottom in a fresh kernel; NotebookError when a cell fails.
 
-    Whether it succeeded is decided by the exception alone: an executed notebook's own metadata
-    calls a cell completed that timed out.
+    `root` is the repository that keeps the executed copy, `cwd` the kernel's folder (the notebook's
+    own unless given), `watch` a file that is told of connections the boundary did not open. Whether
+    it succeeded is decided by the exception alone: an executed notebook's own metadata calls a cell
+    completed that timed out. A job's executed copy is scrubbed, unless it succeeded under watch:
+    then it is still to be screened.
     """
     notebook = inspection.read(path)
     typed = notebook.typed(parameters)
@@ -58,11 +63,15 @@ def execute(
     execution = dataclasses.replace(
         execution, task_digest=notebook.digest(typed), used=str(used), progress=str(progress)
     )
+    succeeded = False
     try:
         with _environment(execution), _shown(progress, show=show):
-            _papermill(path, output, typed, _Told(path=path, parameters=parameters))
+            _papermill(path, output, typed, _Told(path=path, parameters=parameters, cwd=cwd, watch=watch))
         keys = dict(line.split() for line in used.read_text(encoding="ascii").splitlines())
+        succeeded = True
     finally:
+        if execution.job is not None and not (succeeded and watch is not None):
+            scrub(output)
         used.unlink(missing_ok=True)
         progress.unlink(missing_ok=True)
     return Executed(notebook=output, task_digest=execution.task_digest or "", used=keys)
@@ -70,10 +79,21 @@ def execute(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
-    """What an error says of the execution."""
+    """Where the execution runs, and what an error says of it."""
 
     path: Path
     parameters: Mapping[str, Any]
+    cwd: Path | None = None
+    watch: Path | None = None
+
+    @property
+    def kernel(self) -> list[str]:
+        """Arguments of the kernel."""
+        said = ["--IPKernelApp.log_level=ERROR"]  # loopback needs no word on encryption
+        if self.watch is not None:
+            line = f"import workbench.connections as _; _.watch({str(self.watch)!r}); del _"
+            said.append(f"--IPKernelApp.exec_lines={line}")
+        return said
 
     @property
     def again(self) -> str:
@@ -96,9 +116,9 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], told: _Told) 
             language="python",
             progress_bar=False,
             log_output=False,
-            cwd=str(path.parent),
+            cwd=str(told.cwd or path.parent),
             start_timeout=120,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # loopback needs no word on encryption
+            extra_arguments=told.kernel,
         )
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
@@ -113,6 +133,22 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], told: _Told) 
             f"{path}: the kernel died; the system may have killed it for memory",
             hint=f"{told.again}   (answers it had are kept and not asked again)",
         ) from None
+
+
+def scrub(executed: Path) -> None:
+    """Take out of an executed notebook what it printed and was given: both may hold rows."""
+    import nbformat
+
+    if not executed.is_file():
+        return
+    notebook = nbformat.read(executed, as_version=4)
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", ()):
+            cell.source = "# its parameters are in the version's job.yaml and in the run's manifest"
+        if cell.cell_type == "code":
+            cell.outputs = []
+    notebook.metadata.pop("papermill", None)
+    files.write_atomic(executed, (nbformat.writes(notebook) + "\n").encode())
 
 
 def _cell(executed: Path, index: int) -> int:

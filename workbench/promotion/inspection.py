@@ -9,19 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import files
+from workbench import files, notebooks
 from workbench.errors import ConfigError, nearest
 
 PARAMETERS_TAG = "parameters"
 EXPLORE_TAG = "explore"
+#: The parameter that names a job's input: another file every day, so it is no part of the task.
+INPUTS = "inputs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """A parameter as the notebook declares it: its name and its default, a literal."""
+    """A parameter as the notebook declares it: name, default (a literal) and type ("" when none is said)."""
 
     name: str
     default: Any
+    type: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,15 +38,25 @@ class Notebook:
     def digest(self, parameters: Mapping[str, Any]) -> str:
         """SHA-256 of the task: syntax trees of the cells not tagged `explore`, and the parameters' values.
 
-        Comments, spaces and outputs do not change it; any code that a job would run does.
+        Comments, spaces and outputs do not change it; any code that a job would run does. The value of
+        `inputs` is no part of it.
         """
         trees = [
-            ast.dump(ast.parse(_plain(source)), include_attributes=False)
+            ast.dump(ast.parse(plain(source)), include_attributes=False)
             for _, source, tags in self.cells
             if not tags & {EXPLORE_TAG, PARAMETERS_TAG}
         ]
-        values = {name: parameters.get(name, p.default) for name, p in self.parameters.items()}
-        return files.digest({"cells": trees, "parameters": values})
+        return files.digest({"cells": trees, "parameters": self.values(parameters)})
+
+    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Every parameter's value but that of `inputs`: the given one, or its default."""
+        return {name: given.get(name, p.default) for name, p in self.parameters.items() if name != INPUTS}
+
+    def frozen(self) -> str:
+        """The notebook as a job runs it: without the cells tagged `explore`, in its stored form."""
+        raw = notebooks.read(self.path)
+        kept = [cell for cell in raw["cells"] if EXPLORE_TAG not in cell["metadata"].get("tags", ())]
+        return notebooks.as_text({**raw, "cells": kept})
 
     def typed(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """`given` with texts read as the declared types; an unknown or unreadable one is a ConfigError."""
@@ -88,7 +101,7 @@ def read(path: Path) -> Notebook:
 
 def _parse(path: Path, number: int, source: str) -> ast.Module:
     try:
-        return ast.parse(_plain(source))
+        return ast.parse(plain(source))
     except SyntaxError as error:
         line = (error.text or "").strip()
         raise ConfigError(
@@ -97,14 +110,14 @@ def _parse(path: Path, number: int, source: str) -> ast.Module:
         ) from None
 
 
-def _plain(source: str) -> str:
-    """Python without IPython's `%magic` and `!shell` lines."""
+def plain(source: str) -> str:
+    """A cell as Python: IPython's `%magic` and `!shell` lines as the calls they stand for."""
     if "%" not in source and "!" not in source and "?" not in source:
         return source
     from IPython.core.inputtransformer2 import TransformerManager
 
-    plain: str = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
-    return plain
+    transformed: str = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
+    return transformed
 
 
 def _declared(path: Path, number: int, source: str) -> dict[str, Declared]:
@@ -123,7 +136,9 @@ def _declared(path: Path, number: int, source: str) -> dict[str, Declared]:
             raise ConfigError(
                 f"{path}: cell {number}: parameter {target.id!r} must be a literal (a text, number, list …)"
             ) from None
-        found[target.id] = Declared(name=target.id, default=default)
+        written = ast.unparse(statement.annotation) if isinstance(statement, ast.AnnAssign) else ""
+        kind = written or ("" if default is None else type(default).__name__)
+        found[target.id] = Declared(name=target.id, default=default, type=kind)
     return found
 
 

@@ -12,6 +12,7 @@ from workbench.errors import ConfigError
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9])|\n\s*\n")
 _PARAGRAPH_END = re.compile(r"\n(?:[ \t]*\n)+")
+_SPACE = re.compile(r"\s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +72,21 @@ def _joined(pieces: Iterable[str], *, least: int, most: int) -> Iterator[str]:
 
 
 def _cut(text: str, most: int) -> Iterator[str]:
-    """`text` in pieces of at most `most` characters, cut at the last line, sentence or word that fits."""
+    """`text` in pieces of at most `most` characters, cut at the last line, sentence or word that fits.
+
+    A line or sentence that leaves a piece less than half full gives way to a later word. Only a word
+    longer than a piece is cut itself.
+    """
     while len(text) > most:
-        head = text[: most + 1]
-        ends = (head.rfind("\n"), head.rfind(". ") + 1, head.rfind(" "))
-        cut = next((end for end in ends if end > most // 2), most)
-        if text[:cut].strip():
-            yield text[:cut].rstrip()
+        head, indent = text[: most + 1], len(text) - len(text.lstrip())
+        word = max((found.start() for found in _SPACE.finditer(head)), default=0)
+        ends = (head.rfind("\n"), head.rfind(". ") + 1, head.rfind(" "), word)
+        cut = next((end for end in ends if end > most // 2), word)
+        if cut <= indent and indent:  # all that could be cut off is white space
+            text = text.lstrip()
+            continue
+        cut = cut or most
+        yield text[:cut].rstrip()
         text = text[cut:].strip("\n") if text[cut : cut + 1] == "\n" else text[cut:].lstrip(" ")
     if text.strip():
         yield text

@@ -1,0 +1,188 @@
+"""A task applied to a job's inputs: the answers, what was set aside and why, and what it cost."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench import _sync, files
+from workbench.context import Occurrence, occurring
+from workbench.errors import ConfigError, InvalidOutputError, RefusedError, ReplayMissError, WorkbenchError
+from workbench.experiments.cards import Card, number
+from workbench.experiments.experiment import Progress, apply, chat_calls, summed
+from workbench.experiments.inputs import Broken, Inputs, Row
+from workbench.experiments.task import Task
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: What a job's kernel leaves for its runner, beside the published files.
+COUNTS = "batch.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What `task.map(inputs)` gives. `answers` has one row each for what was answered, sorted by id.
+
+    `broken` are rows set aside, by the input's order. `held` says that too many are: nothing was asked.
+    """
+
+    task: str
+    name: str
+    rows: int
+    answers: pl.DataFrame = field(repr=False)
+    broken: tuple[Broken, ...] = field(repr=False)
+    held: bool
+    records: tuple[Mapping[str, Any], ...] = field(repr=False)
+
+    def counts(self) -> dict[str, Any]:
+        """How many rows, tokens and US dollars; None where an endpoint did not say."""
+        calls = chat_calls(self.records)
+        kinds = [one.kind for one in self.broken]
+        return {
+            "rows": self.rows,
+            "answered": self.answers.height,
+            "quarantined": len(self.broken),
+            "broken_input": kinds.count("input"),
+            "broken_answer": kinds.count("task"),
+            "calls": len(calls),
+            "cost_usd": summed(calls, "cost_usd") if calls else 0.0,
+            "input_tokens": summed(calls, "input_tokens") if calls else 0,
+            "output_tokens": summed(calls, "output_tokens") if calls else 0,
+            "held": self.held,
+        }
+
+    def quarantine(self) -> pl.DataFrame:
+        """The rows set aside: number, id, tenant, kind, reason, and the row as JSON text."""
+        import polars as pl
+
+        schema: dict[str, Any] = {
+            "row": pl.Int64, "id": pl.String, "tenant": pl.String, "kind": pl.String, "reason": pl.String,
+            "columns": pl.String,
+        }  # fmt: skip
+        rows = [
+            (
+                b.row.number, b.row.id, b.row.tenant, b.kind, b.reason,
+                files.canonical(_plain(b.row.columns)).decode(),
+            )
+            for b in self.broken
+        ]  # fmt: skip
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def hand_over(self, folder: Path, name: str) -> None:
+        """Write `<name>.<tenant>.parquet` for each tenant, `quarantine.parquet`, and the counts beside.
+
+        Same rows, same bytes. The counts come last: without them nothing was handed over.
+        """
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise ConfigError(f"{name!r} cannot name a file", hint='ws.publish(batch, "answers")')
+        if (folder.with_name(COUNTS)).exists():
+            raise ConfigError("a job publishes once", hint="join what is to be published into one task")
+        for (tenant,), part in sorted(self.answers.partition_by("tenant", as_dict=True).items()):
+            files.write_atomic(folder / f"{name}.{tenant}.parquet", _parquet(part))
+        files.write_atomic(folder / "quarantine.parquet", _parquet(self.quarantine()))
+        files.write_atomic(folder.with_name(COUNTS), files.pretty(self.counts()))
+
+    def _card(self) -> Card:
+        shown = [[str(value)[:80] for value in row] for row in self.answers.head(5).rows()]
+        reasons = [f"row {one.row.number}: {one.reason}" for one in self.broken[:3]]
+        counts = self.counts()
+        cost = "cost unknown" if counts["cost_usd"] is None else f"{number(counts['cost_usd'])} USD"
+        return Card(
+            title=f"{self.task} · {self.name} · {counts['answered']} of {self.rows} rows answered",
+            head=self.answers.columns,
+            rows=shown,
+            notes=[f"{counts['quarantined']} set aside, {cost}", *reasons, *self._said()],
+            command="workbench promote job/NAME --to production --dry-run",
+        )
+
+    def _said(self) -> list[str]:
+        if self.held:
+            return ["held: too many rows are broken, and nothing was asked"]
+        if not self.rows:
+            return ["no inputs are named: a job is given its own"]
+        return ["a preview: nothing is published while exploring"]
+
+    def __str__(self) -> str:
+        return self._card().text()
+
+    def _repr_html_(self) -> str:
+        return self._card().html()
+
+
+async def mapped(task: Task, inputs: Inputs) -> Batch:
+    """Apply `task` to every row that fits its type, with bounded concurrency.
+
+    A row whose answer is refused or breaks its type is set aside like a row that does not fit. What
+    every other row would meet too (nobody answers, a key is missing) ends the whole batch.
+    """
+    good, broken = inputs.fitted(task.takes, task=task.name)
+    held = bool(inputs.rows) and len(broken) > inputs.most_broken * len(inputs.rows)
+    done: list[tuple[Row, Any]] = []
+    records: list[Mapping[str, Any]] = []
+    pending = iter(() if held else good)
+    with (
+        Progress(0 if held else len(good), f"{task.name} · {inputs.name}", inputs.progress) as bar,
+        ThreadPoolExecutor(max_workers=inputs.concurrency, thread_name_prefix="workbench-task") as pool,
+    ):
+
+        async def worker() -> None:
+            for row, given in pending:
+                with occurring(Occurrence(case=row.id)) as around:
+                    try:
+                        value = task.write(await apply(task, inputs.workspace(row), given, pool))
+                        done.append((row, value))
+                    except (RefusedError, InvalidOutputError) as error:
+                        broken.append(_set_aside(row, error))
+                records.extend(around.records)
+                bar.step()
+
+        await _sync.gather(worker() for _ in range(min(inputs.concurrency, max(1, len(good)))))
+    held = held or (bool(inputs.rows) and len(broken) > inputs.most_broken * len(inputs.rows))
+    return Batch(
+        task=task.name,
+        name=inputs.name,
+        rows=len(inputs),
+        answers=_frame(task, inputs, done),
+        broken=tuple(sorted(broken, key=lambda one: one.row.number)),
+        held=held,
+        records=tuple(records),
+    )
+
+
+def _set_aside(row: Row, error: WorkbenchError) -> Broken:
+    """The row, broken; raises what is not the row's own fault."""
+    if isinstance(error, ReplayMissError) or (isinstance(error, RefusedError) and error.status in {401, 403}):
+        raise error
+    return Broken(row=row, reason=f"{type(error).__name__}: {error.message}", kind="task")
+
+
+def _frame(task: Task, inputs: Inputs, done: Sequence[tuple[Row, Any]]) -> pl.DataFrame:
+    """`id`, `tenant`, then the fields of the task's result, or `output` when it is a plain value."""
+    import polars as pl
+
+    rows = []
+    for row, value in done:
+        plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else {"output": value}
+        if clash := {"id", "tenant"} & plain.keys():
+            raise ConfigError(f"task {task.name}: its result may not have a field {min(clash)!r}")
+        rows.append({"id": row.id, "tenant": inputs.workspace(row).tenant, **plain})
+    if not rows:
+        return pl.DataFrame(schema={"id": pl.String, "tenant": pl.String})
+    return pl.DataFrame(rows, infer_schema_length=None).sort("id")
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.rechunk().write_parquet(buffer, compression="zstd", compression_level=3, statistics=False)
+    return buffer.getvalue()
+
+
+def _plain(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns as JSON can hold them: Parquet has days and decimals that it cannot."""
+    known = (str, int, float, bool, type(None), list, dict)
+    return {name: value if isinstance(value, known) else str(value) for name, value in columns.items()}

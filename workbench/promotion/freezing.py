@@ -1,0 +1,255 @@
+"""Freezing a notebook into a job's version: what would be frozen, what forbids it, and the folder itself.
+
+By the law of promotion the task that the gate judged is the task that the job applies: the digests of
+notebook, assets, data, code and lock must be those of the judged run, and what cannot be told from a
+file is shown by running the frozen notebook alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench import assets, config, files
+from workbench.config import Job, UseCase
+from workbench.errors import NotFoundError, WorkbenchError, nearest
+from workbench.experiments.gates import GateReport
+from workbench.experiments.runs import Run, load_runs, save_runs
+from workbench.promotion import environments, inspection, jobspec, requirements, screening, worker
+from workbench.promotion.inspection import Notebook
+from workbench.promotion.jobspec import JobSpec, Parameter
+from workbench.promotion.repository import Repository
+from workbench.promotion.requirements import LOCK, Draft, Missing, read_bytes
+from workbench.promotion.worker import Request
+
+CACHE = Path(".workbench/cache")
+#: Seconds that the clean run on the sample may take.
+CLEAN_S = 600
+#: What of the repository a run reads, beside the use case's notebook and data.
+CODE = ("workbench", LOCK, "params.yaml", "pipelines/models", "pipelines/prompts", "pipelines/memories")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanRun:
+    """What the frozen notebook gave alone, on the sample: digests of its outputs, its tape, its counts."""
+
+    outputs: Mapping[str, str]
+    tape: bytes
+    counts: Mapping[str, Any]
+
+
+def judged_run(root: Path, use_case: str, case: UseCase) -> Run:
+    """The pipeline's run of the arm that the gate judges."""
+    runs = {run.arm: run for run in load_runs(root / "results" / use_case / "runs")}
+    if case.candidate not in runs:
+        raise NotFoundError(
+            f"the pipeline kept no run of arm {case.candidate!r} ({nearest(case.candidate, runs)})",
+            hint="dvc repro",
+        )
+    return runs[case.candidate]
+
+
+def draft(root: Path, name: str, one: Job, case: UseCase, gate: GateReport, run: Run) -> Draft:
+    """The version that promoting `name` would write; raises what makes it impossible even to say."""
+    repository = Repository(root=root)
+    notebook = inspection.read(root / case.notebook)
+    commit = repository.head()
+    sample = read_bytes(root / one.sample)
+    pins = {kind: str(run.settings[kind]) for kind in ("prompt", "memory", "model")}
+    page = JobSpec(
+        format=jobspec.FORMAT,
+        job=name,
+        version=max(assets.load_or_new(root, "job", name).versions, default=0) + 1,
+        use_case=one.use_case,
+        phase=case.phase,
+        notebook=case.notebook,
+        commit=commit,
+        code=repository.object_ids(commit, dict.fromkeys((*CODE, case.notebook, case.data))),
+        task_digest=notebook.digest(notebook.typed(case.parameters)),
+        gate_digest=gate.gate_digest,
+        dataset_digest=run.dataset_digest,
+        run=run.id,
+        pins=pins,
+        digests=_digests(root, run, pins, sample),
+        parameters=_parameters(notebook, case),
+        arm=_arm(run),
+        sample=f"sample{Path(one.sample).suffix}",
+        sample_outputs={},
+        limits=one.limits,
+        schedule=one.schedule,
+        input=one.input,
+        files={},
+    )
+    task = notebook.frozen().encode()
+    return Draft(spec=page, run=run, gate=gate, task=task, sample=sample, copies=_copies(root, pins))
+
+
+def _digests(root: Path, run: Run, pins: Mapping[str, str], sample: bytes) -> dict[str, str]:
+    lock = (root / LOCK).read_bytes() if (root / LOCK).is_file() else b""
+    used = {kind: str(run.settings[f"{kind}_digest"]) for kind in pins}
+    return {**used, "lock": files.digest(lock), "sample": files.digest(sample)}
+
+
+def _arm(run: Run) -> dict[str, Any]:
+    """The judged arm's own settings: what the task reads with `ws.setting`."""
+    known = {"prompt", "memory", "model", "task"}
+    return {k: v for k, v in run.settings.items() if k not in known and not k.endswith("_digest")}
+
+
+def _parameters(notebook: Notebook, case: UseCase) -> dict[str, Parameter]:
+    values = notebook.values(notebook.typed(case.parameters))
+    return {name: Parameter(type=notebook.parameters[name].type, value=v) for name, v in values.items()}
+
+
+def _copies(root: Path, pins: Mapping[str, str]) -> dict[str, bytes]:
+    """The specs that the pins mean, by their place in the version's folder; drafts have none."""
+    found = {}
+    for kind, reference in pins.items():
+        try:
+            version = assets.resolve(root, kind, reference)
+        except WorkbenchError:
+            continue  # said by `missing`
+        place = f"{assets.FOLDERS[kind]}/{version.name}/{version.number}{assets.SUFFIXES[kind]}"
+        found[place] = version.path.read_bytes()
+    return found
+
+
+def clean_run(root: Path, one: Draft, case: UseCase, *, show: bool) -> tuple[CleanRun | None, list[Missing]]:
+    """Run the frozen notebook alone, on the committed code: what it gave, and what it shows to be missing."""
+    spec, run_id = one.spec, secrets.token_hex(8)
+    work = root / CACHE / "promoting" / run_id
+    code = Repository(root=root).export(spec.commit, root / CACHE / "code" / spec.commit)
+    try:
+        request = _request(root, one, case, work, code, run_id, show=show)
+        python = environments.python_of(root, read_bytes(root / LOCK), install_hint="make repro")
+        try:
+            result = worker.run(request, python=python, folder=work, seconds=CLEAN_S)
+        except WorkbenchError as error:
+            what = f"the frozen notebook does not run clean alone: {error.message}"
+            return None, [Missing(what=what, mend=error.hint or "mend the cell, then: dvc repro")]
+        _forget_input(Path(result.notebook), request.inputs)
+        found = _seen(root / case.notebook, Path(result.notebook), work / "connections.jsonl", root / LOCK)
+        if result.counts.get("held") or not result.counts.get("answered"):
+            counts = result.counts
+            what = f"of the sample's {counts.get('rows')} rows {counts.get('answered')} were answered"
+            found.append(Missing(what=what, mend=f"mend {one.spec.sample}, or the task"))
+        outputs = {p.name: files.digest(p.read_bytes()) for p in sorted((work / "out").iterdir())}
+        tape = (work / jobspec.TAPE).read_bytes() if (work / jobspec.TAPE).is_file() else b""
+        return CleanRun(outputs=outputs, tape=tape, counts=result.counts), found
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _request(
+    root: Path, one: Draft, case: UseCase, work: Path, code: Path, run_id: str, *, show: bool
+) -> Request:
+    spec = one.spec
+    for name, data in ((jobspec.TASK, one.task), (spec.sample, one.sample)):
+        files.write_atomic(work / name, data)
+    return Request(
+        run=run_id,
+        job=spec.job,
+        use_case=spec.use_case,
+        root=str(code),
+        home=str(root),
+        notebook=str(work / jobspec.TASK),
+        cwd=str(code / Path(case.notebook).parent),
+        parameters=spec.values(),
+        inputs=str(work / spec.sample),
+        pins=spec.pins,
+        arm=spec.arm,
+        memory=spec.digests["memory"],
+        memories=str(root / CACHE / "memories"),
+        mode="auto",
+        tape=str(root / config.tape_of(spec.use_case)),
+        tape_out=str(work / jobspec.TAPE),
+        out=str(work / "out"),
+        broken=spec.limits.broken,
+        watch=str(work / "connections.jsonl"),
+        show=show,
+    )
+
+
+def _forget_input(executed: Path, inputs: str) -> None:
+    """Take the input's place on this machine out of the executed copy: it is ours, not the notebook's."""
+    text = files.read_text(executed)
+    files.write_atomic(executed, text.replace(inputs, Path(inputs).name).encode())
+
+
+def _seen(source: Path, executed: Path, connections: Path, lock: Path) -> list[Missing]:
+    """What only the run could show: what its outputs hold, and whom it reached without the boundary."""
+    from workbench import connections as around
+
+    known = screening.screen(inspection.read(source), lock=read_bytes(lock))
+    outputs = [
+        finding
+        for finding in screening.screen(inspection.read(executed), lock=read_bytes(lock), executed=executed)
+        if finding not in known
+    ]
+    executed.unlink(missing_ok=True)
+    reached = [
+        Missing(
+            what=f"{line['where']}: {line['event']} {line['address']}, which the boundary did not open",
+            mend="ask through ws.model(), ws.openai() or ws.memory()",
+        )
+        for line in around.reported(connections)
+    ]
+    return requirements.screened(outputs) + reached
+
+
+def finished(one: Draft, clean: CleanRun) -> Draft:
+    """The draft with what the clean run showed: its outputs' digests and every file of the folder."""
+    contents = _contents(one, clean)
+    spec = dataclasses.replace(
+        one.spec,
+        sample_outputs=dict(clean.outputs),
+        digests={**one.spec.digests, "tape": files.digest(clean.tape)},
+        files={name: files.digest(data) for name, data in sorted(contents.items())},
+    )
+    return dataclasses.replace(one, spec=spec, copies=contents)
+
+
+def _contents(one: Draft, clean: CleanRun) -> dict[str, bytes]:
+    return {
+        jobspec.TASK: one.task,
+        one.spec.sample: one.sample,
+        jobspec.TAPE: clean.tape,
+        **one.copies,
+        "evidence/gate.json": files.pretty(one.gate.to_json()),
+        "evidence/clean_run.json": files.pretty(dict(clean.counts)),
+        **_judged(one.run),
+    }
+
+
+def _judged(run: Run) -> dict[str, bytes]:
+    """The judged run's own files, as `load_runs` reads them: what the next version is compared with."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
+        save_runs([run], Path(folder))
+        return {f"{jobspec.JUDGED}/{p.name}": p.read_bytes() for p in sorted(Path(folder).iterdir())}
+
+
+def write(root: Path, one: Draft) -> Path:
+    """Write the version's folder whole: aside, then renamed. A folder that no page names is written over."""
+    spec = one.spec
+    folder = assets.path_of(root, "job", spec.job, spec.version).parent
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        for name, data in one.copies.items():
+            files.write_atomic(aside / name, data)
+        files.write_atomic(aside / jobspec.PAGE, spec.text())
+        if folder.exists():
+            shutil.rmtree(folder)
+        aside.rename(folder)
+        files.sync_folder(folder.parent)
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder

@@ -1,0 +1,383 @@
+"""Running a promoted job on today's input, and reproducing its sample.
+
+The version's folder and label are taken from HEAD, its code from the commit it names, its environment
+from its own lock. What runs is the worker of that code, in a process of its own; what it wrote is
+published whole or not at all, once for each slot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench import assets, files
+from workbench.assets import Reference
+from workbench.context import Clock, SystemClock
+from workbench.errors import (
+    ConfigError,
+    CorruptError,
+    DeadlineError,
+    NotFoundError,
+    RefusedError,
+    WorkbenchError,
+)
+from workbench.promotion import environments, jobspec, publishing, worker
+from workbench.promotion.freezing import CACHE
+from workbench.promotion.jobspec import JobSpec
+from workbench.promotion.ledger import Ledger, Outcome, Slot
+from workbench.promotion.publishing import Manifest
+from workbench.promotion.repository import Repository
+from workbench.promotion.requirements import LOCK
+from workbench.promotion.results import JobResult
+from workbench.promotion.schedule import Schedule
+from workbench.promotion.worker import Request, Result
+
+STATE = Path(".workbench/state/jobs")
+LEDGER = Path(".workbench/state/jobs.db")
+_BEAT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What to run: a job's reference, its input, when and for whom, and whether to replace what is there."""
+
+    reference: str
+    input: str | None = None
+    at: str | None = None
+    tenant: str | None = None
+    replace: bool = False
+    show: bool = True
+    clock: Clock = field(default_factory=SystemClock)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A version that can run: its page and folder, verified; its code, exported; its interpreter."""
+
+    spec: JobSpec
+    folder: Path
+    code: Path
+    python: Path
+
+
+def ledger(root: Path, clock: Clock) -> Ledger:
+    """The ledger of a repository, runs that died declared lost."""
+    found = Ledger(root / LEDGER, clock=clock)
+    found.reconcile()
+    return found
+
+
+def ready(root: Path, name: str, number: int) -> Ready:
+    """A version made ready to run; every reason why it cannot is one error, before anything runs."""
+    spec, folder = jobspec.load(root, name, number)
+    repository = Repository(root=root)
+    commit = jobspec.code_of(root, spec)
+    lock = repository.read(commit, LOCK) or b""
+    if files.digest(lock) != spec.digests["lock"]:
+        raise CorruptError(f"{LOCK} at {commit[:12]} is not the one {spec.reference} was judged with")
+    python = environments.python_of(root, lock, install_hint=f"workbench jobs install {spec.reference}")
+    code = repository.export(commit, root / CACHE / "code" / commit)
+    return Ready(spec=spec, folder=folder, code=code, python=python)
+
+
+def number_of(root: Path, reference: str) -> tuple[str, int]:
+    """The job and version that `answers` (production), `answers@2` or `answers@candidate` means."""
+    ref = Reference.parse(reference)
+    if ref.version is None and ref.label is None:
+        asset = assets.load(root, "job", ref.name)
+        if "production" not in asset.labels:
+            raise NotFoundError(
+                f"job {ref.name!r} has no version in production",
+                hint=f"workbench promote job/{ref.name} --to production",
+            )
+        return ref.name, asset.labels["production"]
+    return ref.name, assets.resolve(root, "job", reference).number
+
+
+def run(root: Path, task: Task) -> JobResult:
+    """Run a job on an input and publish what it gives; what was published, held, or there already.
+
+    RefusedError when the label's move is not committed, when the slot is published from another input
+    or version, or when another run of the slot is alive.
+    """
+    name, number = number_of(root, task.reference)
+    _check_committed(root, name)
+    this = ready(root, name, number)
+    slot = slot_of(this.spec, task)
+    source = _input(root, this.spec, task, slot)
+    data = files.digest(_bytes(source))
+    target = publishing.target_of(root, slot)
+    book = ledger(root, task.clock)
+    publishing.recover(target.parent, alive=book.lives)
+    if not task.replace and publishing.same_again(target, version=number, input_digest=data):
+        manifest = publishing.read(target)
+        return JobResult.of(manifest, slot=slot, outcome="unchanged", folder=_relative(root, target))
+    if not task.replace and target.exists():
+        there = publishing.read(target)
+        raise RefusedError(
+            f"{slot.key} is published already, by {name}@{there.version} from another "
+            f"{'version' if there.version != number else 'input'}",
+            hint=f"workbench jobs run {task.reference} --input {source} --at {_iso(slot.at)} --replace",
+        )
+    run_id = secrets.token_hex(8)
+    book.claim(slot, run=run_id, version=number, input_digest=data)
+    with _recorded(book, run_id):
+        return _run(root, this, task, slot, source, book, run_id)
+
+
+@contextmanager
+def _recorded(book: Ledger, run_id: str) -> Iterator[None]:
+    """Settle a run that ends with an error, by what ended it."""
+    try:
+        yield
+    except BaseException as error:
+        detail = error.message if isinstance(error, WorkbenchError) else type(error).__name__
+        if book.lives(run_id):
+            book.finished(run_id, _ending(error), detail=detail)
+        raise
+
+
+def _ending(error: BaseException) -> Outcome:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return "deadline" if isinstance(error, DeadlineError) else "failed"
+
+
+def _run(
+    root: Path, this: Ready, task: Task, slot: Slot, source: Path, book: Ledger, run_id: str
+) -> JobResult:
+    spec, work = this.spec, root / CACHE / "runs" / run_id
+    # Answers are kept for the slot until it is published, so that a rerun asks only for the rest.
+    journal = STATE / slot.key / f"{spec.version}.jsonl"
+    data = _bytes(source)
+    files.write_atomic(work / f"inputs{source.suffix}", data)
+    request = _request(root, this, work, run_id, inputs=f"inputs{source.suffix}")
+    request = dataclasses.replace(
+        request, mode="auto", tenant=task.tenant, journal=str(journal), show=task.show
+    )
+    book.started(run_id, _own_pid())
+    beat = _Beat(book, run_id, task.clock)
+    try:
+        result = worker.run(request, python=this.python, folder=work, seconds=spec.limits.seconds, tick=beat)
+        manifest = _manifest(spec, slot, run_id, files.digest(data), result)
+        if result.counts["held"]:
+            return _held(root, book, slot, work, manifest)
+        book.beat(run_id)  # whoever was declared lost meanwhile may not publish
+        target = publishing.target_of(root, slot)
+        staged = publishing.staging_of(target, run_id)
+        _copy(work / "out", staged)
+        publishing.publish(staged, target, manifest, replace=task.replace)
+        _finish(book, manifest, "published", folder=_relative(root, target))
+        shutil.rmtree((root / journal).parent, ignore_errors=True)
+        return JobResult.of(manifest, slot=slot, outcome="published", folder=_relative(root, target))
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _request(root: Path, this: Ready, work: Path, run_id: str, *, inputs: str) -> Request:
+    spec = this.spec
+    files.write_atomic(work / jobspec.TASK, (this.folder / jobspec.TASK).read_bytes())
+    return Request(
+        run=run_id,
+        job=spec.job,
+        use_case=spec.use_case,
+        root=str(this.code),
+        home=str(root),
+        notebook=str(work / jobspec.TASK),
+        cwd=str(this.code / Path(spec.notebook).parent),
+        parameters=spec.values(),
+        inputs=str(work / inputs),
+        pins=spec.pins,
+        arm=spec.arm,
+        memory=spec.digests["memory"],
+        memories=str(root / CACHE / "memories"),
+        mode="replay",
+        tape=str(this.folder / jobspec.TAPE),
+        out=str(work / "out"),
+        broken=spec.limits.broken,
+    )
+
+
+def reproduce(root: Path, name: str, number: int, out: Path) -> None:
+    """The version's sample, answered from its own tape, into `out`; CorruptError when a byte is another."""
+    this = ready(root, name, number)
+    spec, run_id = this.spec, secrets.token_hex(8)
+    work = root / CACHE / "runs" / run_id
+    try:
+        files.write_atomic(work / spec.sample, (this.folder / spec.sample).read_bytes())
+        request = _request(root, this, work, run_id, inputs=spec.sample)
+        result = worker.run(request, python=this.python, folder=work, seconds=spec.limits.seconds)
+        Path(result.notebook).unlink(missing_ok=True)
+        found = {path.name: files.digest(path.read_bytes()) for path in sorted((work / "out").iterdir())}
+        if found != spec.sample_outputs:
+            changed = ", ".join(sorted({name for name, _ in found.items() ^ spec.sample_outputs.items()}))
+            raise CorruptError(
+                f"{spec.reference}: the sample gives other bytes than as promoted: {changed}",
+                hint=f"workbench jobs install {spec.reference}, then: dvc repro",
+            )
+        _copy(work / "out", out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+# -- inside -----------------------------------------------------------------------------------------
+
+
+class _Beat:
+    """Renews the lease now and then; raises when the run was declared lost."""
+
+    def __init__(self, book: Ledger, run_id: str, clock: Clock) -> None:
+        self._book, self._run_id, self._clock, self._last = book, run_id, clock, clock.monotonic()
+
+    def __call__(self) -> None:
+        if self._clock.monotonic() - self._last > _BEAT_S:
+            self._last = self._clock.monotonic()
+            self._book.beat(self._run_id)
+
+
+def _own_pid() -> int:
+    import os
+
+    return os.getpid()
+
+
+def _check_committed(root: Path, name: str) -> None:
+    place = f"pipelines/jobs/{name}"
+    left = Repository(root=root).changed(below=[place])
+    if left:
+        raise RefusedError(
+            f"the last promotion or rollback of job {name!r} is not committed ({left[0]})",
+            hint=f"git add {place} pipelines/jobs/stages.yaml && git commit",
+        )
+
+
+def schedule_of(spec: JobSpec) -> Schedule | None:
+    """When a version is due, if it has a schedule."""
+    if spec.schedule is None:
+        return None
+    return Schedule.parse(spec.schedule.cron, spec.schedule.timezone, where=f"{spec.reference}: schedule")
+
+
+def slot_of(spec: JobSpec, task: Task) -> Slot:
+    """The slot of a run: the time that was named, else the last scheduled one, else the day."""
+    now = task.clock.now()
+    schedule = schedule_of(spec)
+    if task.at is None:
+        at = schedule.before(now) if schedule else now.replace(hour=0, minute=0, second=0, microsecond=0)
+        return Slot(job=spec.job, tenant=task.tenant or "", at=at)
+    try:
+        if len(task.at) == len("2026-11-24"):
+            day = dt.date.fromisoformat(task.at)
+            due = schedule.on(day) if schedule else []
+            at = due[-1] if due else dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
+        else:
+            at = dt.datetime.fromisoformat(task.at)
+    except ValueError:
+        raise ConfigError(
+            f"--at {task.at!r} is no time", hint="write 2026-11-24 or 2026-11-24T06:00Z"
+        ) from None
+    if at.tzinfo is None:
+        raise ConfigError(f"--at {task.at!r} does not say in which zone", hint=f"write {task.at}Z for UTC")
+    return Slot(job=spec.job, tenant=task.tenant or "", at=at)
+
+
+def _input(root: Path, spec: JobSpec, task: Task, slot: Slot) -> Path:
+    if task.input is not None:
+        return root / task.input if (root / task.input).is_file() else Path(task.input).absolute()
+    if spec.input is None:
+        raise ConfigError(
+            f"job {spec.job!r} names no input of its own", hint=f"workbench jobs run {spec.job} --input FILE"
+        )
+    return root / spec.input.format(date=f"{slot.at:%Y-%m-%d}", time=f"{slot.at:%H%M}")
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(
+            f"there is no input {path}", hint="workbench jobs run NAME --input FILE"
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}", hint="name another file with --input"
+        ) from None
+
+
+def _manifest(spec: JobSpec, slot: Slot, run_id: str, input_digest: str, result: Result) -> Manifest:
+    counts: dict[str, Any] = dict(result.counts)
+    cost, held = counts.pop("cost_usd"), counts.pop("held")
+    tokens = {name: counts.pop(name) for name in ("input_tokens", "output_tokens")}
+    return Manifest(
+        job=spec.job,
+        version=spec.version,
+        tenant=slot.tenant,
+        at=_iso(slot.at),
+        run=run_id,
+        use_case=spec.use_case,
+        input_digest=input_digest,
+        task_digest=result.task_digest,
+        counts=counts,
+        cost_usd=cost,
+        tokens=tokens,
+        verdict="held" if held else "published",
+        settings={**spec.pins, "snapshot": spec.digests["memory"]},
+    )
+
+
+def _held(root: Path, book: Ledger, slot: Slot, work: Path, manifest: Manifest) -> JobResult:
+    """Too many rows are broken: nothing is published, and the rows are kept where they can be looked at."""
+    kept = STATE / slot.key / f"held-{manifest.run}.parquet"
+    files.write_atomic(root / kept, (work / "out" / "quarantine.parquet").read_bytes())
+    counts = manifest.counts
+    _finish(book, manifest, "held", detail=f"{counts['quarantined']} of {counts['rows']} rows broken: {kept}")
+    return JobResult.of(manifest, slot=slot, outcome="held", folder=str(kept))
+
+
+def _finish(
+    book: Ledger, manifest: Manifest, outcome: Outcome, *, folder: str = "", detail: str = ""
+) -> None:
+    book.finished(
+        manifest.run,
+        outcome,
+        rows=manifest.counts["rows"],
+        quarantined=manifest.counts["quarantined"],
+        cost_usd=manifest.cost_usd,
+        folder=folder,
+        detail=detail,
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+    except (OSError, shutil.Error) as error:
+        shutil.rmtree(target, ignore_errors=True)
+        raise files.unwritable(target, _first(error)) from error
+
+
+def _first(error: OSError) -> OSError:
+    """The system's own error of a copy that failed."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list) and error.args[0]:
+        import errno
+
+        said = str(error.args[0][0][2])
+        code = errno.ENOSPC if "No space" in said else errno.EROFS if "Read-only" in said else 0
+        return OSError(code, said)
+    return error
+
+
+def _relative(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _iso(at: dt.datetime) -> str:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

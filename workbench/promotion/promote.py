@@ -1,0 +1,322 @@
+"""`promote` and `rollback`, for a job and for what jobs are made of: prompts, models, memories."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from workbench import assets, config, files
+from workbench.assets import Asset, Reference, VersionEntry
+from workbench.config import UseCase
+from workbench.context import Clock, SystemClock
+from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
+from workbench.experiments.gate_rules import GateSpec
+from workbench.experiments.gates import GateReport, judge
+from workbench.experiments.runs import Run, load_runs
+from workbench.promotion import differences, freezing, jobspec, release, requirements
+from workbench.promotion.jobspec import JobSpec
+from workbench.promotion.release import Released
+from workbench.promotion.repository import Repository
+from workbench.promotion.requirements import Draft, Missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """How to release: to which label, why, whether only to say what would be, and whether to commit."""
+
+    label: str = "production"
+    reason: str = ""
+    dry_run: bool = False
+    commit: bool = False
+    show: bool = True
+    clock: Clock = field(default_factory=SystemClock)
+
+
+def promote(root: Path, reference: str, order: Order) -> Released:
+    """Freeze a job's notebook as its next version, or take an existing version, and move the label to it.
+
+    Of a prompt, model or memory the named version gets the label. What forbids it is one ConfigError
+    that lists all of it; with `dry_run` it is on the card, and nothing is written.
+    """
+    kind, ref = release.parse(reference)
+    release.check_label(order.label)
+    if kind != "job":
+        return _promote_spec(root, kind, ref, order)
+    return (
+        _promote_version(root, ref, order)
+        if ref.version or ref.label
+        else _promote_job(root, ref.name, order)
+    )
+
+
+def rollback(root: Path, reference: str, order: Order, *, to: int | None = None) -> Released:
+    """Move the label back to the version before, or to `to`; on a dirty tree too."""
+    kind, ref = release.parse(reference)
+    release.check_label(order.label)
+    asset = assets.load(root, kind, ref.name)
+    if order.label not in asset.labels:
+        raise NotFoundError(f"{kind}/{ref.name} has no version in {order.label}", hint="workbench jobs list")
+    now, back = asset.labels[order.label], to or asset.before(order.label)
+    if back is None:
+        raise NotFoundError(
+            f"{kind}/{ref.name} has never had another version in {order.label} before {now}",
+            hint=f"workbench rollback {kind}/{ref.name} --to VERSION; there are {sorted(asset.versions)}",
+        )
+    if back == now:
+        raise ConfigError(f"{kind}/{ref.name}@{back} is in {order.label} already", hint="workbench jobs list")
+    rows = _back_rows(root, asset, now, back)
+    done = Released(
+        what=f"{kind}/{ref.name}", label=order.label, version=back, before=now, rows=tuple(rows),
+        dry=order.dry_run,
+        command=f"workbench rollback {kind}/{ref.name} --to {back}",
+    )  # fmt: skip
+    if order.dry_run:
+        return done
+    entry = asset.versions[back]
+    return _moved(root, asset, done, order, verb="Roll back", run=entry.run, after="dvc repro")
+
+
+def _back_rows(root: Path, asset: Asset, now: int, back: int) -> differences.Rows:
+    """What changes by going back, the version checked to be whole and its code to be there."""
+    assets.resolve(root, asset.kind, f"{asset.name}@{back}")
+    if asset.kind != "job":
+        return differences.entry_rows(asset, now, back)
+    spec, _ = jobspec.load(root, asset.name, back)
+    jobspec.code_of(root, spec)
+    live = _spec_of(root, asset.name, now)
+    return differences.spec_rows(live, spec) if live else differences.entry_rows(asset, now, back)
+
+
+# -- jobs -----------------------------------------------------------------------------------------
+
+
+def _promote_job(root: Path, name: str, order: Order) -> Released:
+    one = config.job(config.load_params(root), name)
+    case = config.use_case(config.load_params(root), one.use_case)
+    asset = assets.load_or_new(root, "job", name)
+    live = _spec_of(root, name, asset.labels.get("production"))
+    run = freezing.judged_run(root, one.use_case, case)
+    gate = judged(root, one.use_case, case, run)
+    draft = freezing.draft(root, name, one, case, gate, run)
+    missing, counts = requirements.missing(root, draft, case), {}
+    if not missing:
+        clean, missing = freezing.clean_run(root, draft, case, show=order.show)
+        if clean is not None:
+            draft, counts = freezing.finished(draft, clean), dict(clean.counts)
+    version = _same(root, asset, draft.spec) or draft.spec.version
+    card = Released(
+        what=f"job/{name}",
+        label=order.label,
+        version=version,
+        before=asset.labels.get(order.label),
+        rows=(
+            *differences.spec_rows(live, draft.spec),
+            *differences.gate_rows(gate, run, _judged_then(root, live) if live else None),
+        ),
+        notes=differences.freezes(draft, counts),
+        missing=tuple((miss.what, miss.mend) for miss in missing),
+        dry=order.dry_run,
+        command=missing[0].mend if missing else f"workbench promote job/{name} --to {order.label}",
+    )
+    if order.dry_run:
+        return card
+    requirements.checked(missing, name)
+    return _write_job(root, asset, draft, card, order)
+
+
+def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: Order) -> Released:
+    folder = assets.folder_of(root, "job", asset.name)
+    with assets.locked(folder):
+        asset = assets.load_or_new(root, "job", asset.name)
+        again = _same(root, asset, draft.spec)
+        if again is not None and asset.labels.get(order.label) == again:
+            _refuse_again(root, asset, again, order)
+        if again is None:
+            asset = _with_version(root, asset, draft, order)
+        version = again or draft.spec.version
+        if asset.labels.get(order.label) != version:
+            reason = order.reason or f"{draft.gate.phase} gate passed on run {draft.run.id}"
+            release.move(
+                root,
+                asset,
+                label=order.label,
+                version=version,
+                reason=reason,
+                run=draft.run.id,
+                clock=order.clock,
+            )
+        else:
+            release.write_stages(root)
+    _reproduce(root, show=order.show)
+    # The tree was clean before, but for what an earlier, interrupted promotion wrote: all of this is ours.
+    changed = [root / place for place in Repository(root=root).changed(besides=["published"])]
+    message = f"Promote job/{asset.name}@{version} to {order.label}"
+    committed, command = release.settle(
+        root, changed, message=message, commit=order.commit, after=f"workbench jobs run {asset.name}"
+    )
+    return dataclasses.replace(card, version=version, committed=committed, command=command)
+
+
+def _with_version(root: Path, asset: Asset, draft: Draft, order: Order) -> Asset:
+    """The asset with the draft written as its next version. The folder first: until then it is nobody's."""
+    folder = freezing.write(root, draft)
+    entry = VersionEntry(
+        digest=files.digest((folder / jobspec.PAGE).read_bytes()),
+        author=Repository(root=root).author(),
+        reason=order.reason or f"{draft.gate.phase} gate passed on run {draft.run.id}",
+        parent=asset.labels.get("production"),
+        run=draft.run.id,
+    )
+    return dataclasses.replace(asset, versions={**asset.versions, draft.spec.version: entry})
+
+
+def _refuse_again(root: Path, asset: Asset, version: int, order: Order) -> None:
+    """ConfigError when there is nothing to finish: the same content has the label, and it is committed."""
+    if not Repository(root=root).changed(below=["pipelines/jobs"]):
+        raise ConfigError(
+            f"nothing to promote: job/{asset.name}@{version} is in {order.label} and is what would be frozen",
+            hint=f"workbench jobs run {asset.name}",
+        )
+
+
+def _same(root: Path, asset: Asset, spec: JobSpec) -> int | None:
+    """The version that is the same in all but its evidence, if there is one."""
+    for version in sorted(asset.versions, reverse=True):
+        known = jobspec.read(assets.path_of(root, "job", asset.name, version))
+        if known.content() == spec.content():
+            return version
+    return None
+
+
+def _promote_version(root: Path, ref: Reference, order: Order) -> Released:
+    """Move a label to a version that is frozen already, as from candidate to production."""
+    text = f"{ref.name}@{ref.version or ref.label}"
+    found = assets.resolve(root, "job", text)
+    asset = assets.load(root, "job", ref.name)
+    if asset.labels.get(order.label) == found.number:
+        raise ConfigError(f"job/{found} is in {order.label} already", hint=f"workbench jobs run {ref.name}")
+    spec, _ = jobspec.load(root, ref.name, found.number)
+    jobspec.code_of(root, spec)
+    live = _spec_of(root, ref.name, asset.labels.get("production"))
+    card = Released(
+        what=f"job/{ref.name}", label=order.label, version=found.number, before=asset.labels.get(order.label),
+        rows=tuple(differences.spec_rows(live, spec)), dry=order.dry_run,
+        command=f"workbench promote job/{found} --to {order.label}",
+    )  # fmt: skip
+    if order.dry_run:
+        return card
+    return _moved(
+        root, asset, card, order, verb="Promote", run=spec.run, after=f"workbench jobs run {ref.name}"
+    )
+
+
+def judged(root: Path, name: str, case: UseCase, run: Run) -> GateReport:
+    """The run judged by its use case's gate as params.yaml states it now, beside production if it says so."""
+    column = case.gates[case.phase]
+    spec = GateSpec.parse(column, where=f"{root / 'params.yaml'}: use_cases.{name}.gates.{case.phase}")
+    return judge(run, spec, phase=case.phase, baseline=baseline_of(root, name, run))
+
+
+def baseline_of(root: Path, use_case: str, run: Run) -> Run | None:
+    """The judged run of the version in production for this use case, if it answered the same cases."""
+    for name in assets.names(root, "job"):
+        spec = _spec_of(root, name, assets.load(root, "job", name).labels.get("production"))
+        if spec is not None and spec.use_case == use_case and spec.dataset_digest == run.dataset_digest:
+            return _judged_then(root, spec)
+    return None
+
+
+def _judged_then(root: Path, spec: JobSpec) -> Run:
+    return load_runs(assets.path_of(root, "job", spec.job, spec.version).parent / jobspec.JUDGED)[0]
+
+
+def _spec_of(root: Path, name: str, version: int | None) -> JobSpec | None:
+    return None if version is None else jobspec.load(root, name, version)[0]
+
+
+def _reproduce(root: Path, *, show: bool) -> None:
+    """`dvc repro`, so that the new version's stage and what is compared with it are committed with it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=root, check=False, stdout=sys.stderr if show else subprocess.DEVNULL,
+        stderr=None if show else subprocess.PIPE,
+    )  # fmt: skip
+    if done.returncode:
+        raise UnavailableError(
+            "the version is written, but `dvc repro` stopped; what is above says where",
+            hint="mend it, then run the same command again",
+        )
+
+
+# -- prompts, models, memories ----------------------------------------------------------------------
+
+
+def _promote_spec(root: Path, kind: str, ref: Reference, order: Order) -> Released:
+    found = assets.resolve(
+        root, kind, f"{ref.name}@{ref.version or ref.label}" if ref.version or ref.label else ref.name
+    )
+    asset = assets.load(root, kind, ref.name)
+    now = asset.labels.get(order.label)
+    if now == found.number:
+        raise ConfigError(f"{kind}/{found} is in {order.label} already", hint="workbench check")
+    gate = _justified(root, kind, found)
+    missing = [] if gate is not None or order.label != "production" else [
+        Missing(
+            what=f"no judged run used {kind}/{found} and passed its gate",
+            mend=f"name version {found.number} in params.yaml, then: dvc repro",
+            exit_code=1,
+        )
+    ]  # fmt: skip
+    card = Released(
+        what=f"{kind}/{ref.name}", label=order.label, version=found.number, before=now,
+        rows=tuple(differences.entry_rows(asset, now, found.number)),
+        notes=tuple(differences.lines_of(root, asset, now, found.number)),
+        missing=tuple((miss.what, miss.mend) for miss in missing), dry=order.dry_run,
+        command=missing[0].mend if missing else f"workbench promote {kind}/{found} --to {order.label}",
+    )  # fmt: skip
+    if order.dry_run:
+        return card
+    if missing:
+        error = ConfigError(f"{kind}/{found} cannot be promoted: {missing[0].what}", hint=missing[0].mend)
+        error.exit_code = missing[0].exit_code
+        raise error
+    return _moved(
+        root, asset, card, order, verb="Promote", run=gate.run if gate else None, after="workbench check"
+    )
+
+
+def _justified(root: Path, kind: str, version: assets.Version) -> GateReport | None:
+    """The gate's report on a candidate of the pipeline that used this version and passed."""
+    for name, case in config.load_params(root).use_cases.items():
+        try:
+            run = freezing.judged_run(root, name, case)
+        except WorkbenchError:
+            continue  # that use case has not been reproduced here
+        if run.settings.get(kind) == str(version):
+            report = judged(root, name, case, run)
+            if report.verdict == "pass" and report.stated_before:
+                return report
+    return None
+
+
+def _moved(
+    root: Path, asset: Asset, card: Released, order: Order, *, verb: str, run: str | None, after: str
+) -> Released:
+    """Move the label as the card says, stage it, and commit it if ordered."""
+    with assets.locked(assets.folder_of(root, asset.kind, asset.name)):
+        asset = assets.load(root, asset.kind, asset.name)
+        written = release.move(
+            root,
+            asset,
+            label=card.label,
+            version=card.version,
+            reason=order.reason or verb,
+            run=run,
+            clock=order.clock,
+        )
+    message = f"{verb} {card.what} {'to' if verb == 'Roll back' else 'version'} {card.version}: {card.label}"
+    committed, command = release.settle(root, written, message=message, commit=order.commit, after=after)
+    return dataclasses.replace(card, committed=committed, command=command)

@@ -1,0 +1,194 @@
+"""What a promotion requires: all that forbids one and can be told without running anything.
+
+Each look returns what is missing with the command that mends it, so that a card can list all of it at once.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench import assets
+from workbench.config import UseCase
+from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
+from workbench.experiments.gates import GateReport
+from workbench.experiments.runs import Run
+from workbench.promotion import environments, inspection, screening
+from workbench.promotion.inspection import INPUTS
+from workbench.promotion.jobspec import JobSpec
+from workbench.promotion.repository import Repository
+
+LOCK = "locks/workbench.lock"
+#: What the pipeline writes, and what an earlier promotion left behind: no change of what was judged.
+RESULTS = ("pipelines/jobs", "published", "results", "dvc.lock")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """One thing that forbids the promotion: what it is, how to mend it, and the exit code of its kind."""
+
+    what: str
+    mend: str
+    exit_code: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A version as it would be: its page (numbers of files still open), and what goes into its folder."""
+
+    spec: JobSpec
+    run: Run
+    gate: GateReport
+    task: bytes
+    sample: bytes
+    copies: Mapping[str, bytes]
+
+
+def missing(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+    """All that forbids the promotion and can be told without running anything, the gravest first."""
+    looks: tuple[Callable[[Path, Draft, UseCase], list[Missing]], ...] = (
+        _uncommitted,
+        _unreproduced,
+        _other_lock,
+        _other_task,
+        _not_passed,
+        _drafts,
+        _untyped,
+    )
+    found = [miss for look in looks for miss in look(root, one, case)]
+    notebook = inspection.read(root / case.notebook)
+    return found + screened(screening.screen(notebook, lock=read_bytes(root / LOCK)))
+
+
+def _uncommitted(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+    del one
+    left = Repository(root=root).changed(besides=[*RESULTS, f"{case.report}.md"])
+    if not left:
+        return []
+    shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+    return [Missing(what=f"uncommitted: {shown}", mend='git add --all && git commit -m "…"')]
+
+
+def _unreproduced(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+    del case
+    stale = stale_stages(root, one.spec.use_case)
+    if not stale:
+        return []
+    return [Missing(what=f"the results are not of what is committed: {', '.join(stale)}", mend="make repro")]
+
+
+def stale_stages(root: Path, use_case: str) -> list[str]:
+    """The stages up to the judged run that `dvc status` calls changed."""
+    import orjson
+
+    stages = [f"{stage}@{use_case}" for stage in ("prepare", "remember", "experiment")]
+    done = subprocess.run(  # noqa: S603  our own interpreter and arguments
+        [sys.executable, "-m", "dvc", "status", "--json", *stages], cwd=root, capture_output=True, check=False
+    )
+    if done.returncode:
+        said = (done.stderr.decode(errors="replace").strip().splitlines() or ["no word"])[-1]
+        raise UnavailableError(f"dvc status failed: {said}", hint="dvc status")
+    return sorted(orjson.loads(done.stdout))
+
+
+def _other_lock(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+    del one, case
+    lock = read_bytes(root / LOCK)
+    try:
+        environments.python_of(root, lock, install_hint="make repro")
+    except WorkbenchError:
+        return [Missing(what=f"this environment is not the one of {LOCK}", mend="make repro")]
+    return []
+
+
+def _other_task(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+    del root
+    if one.spec.task_digest == one.run.task_digest:
+        return []
+    what = (
+        f"{case.notebook} holds task {one.spec.task_digest[:12]}, the gate judged {one.run.task_digest[:12]}"
+    )
+    return [Missing(what=what, mend="dvc repro")]
+
+
+def _not_passed(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+    del root, case
+    gate = one.gate
+    if not gate.stated_before:
+        return [
+            Missing(
+                what="the gate's text is not the one the run was made under", mend="dvc repro", exit_code=1
+            )
+        ]
+    if gate.verdict == "pass":
+        return []
+    lines = "; ".join(f"{line.metric} {line.rule}" for line in gate.lines if line.verdict == gate.verdict)
+    mend = f"workbench gate {gate.use_case}/{gate.arm}"
+    return [
+        Missing(
+            what=f"the {gate.phase} gate says {gate.verdict}: {lines}", mend=mend, exit_code=gate.exit_code
+        )
+    ]
+
+
+def _drafts(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+    del case
+    found = []
+    for kind, reference in one.spec.pins.items():
+        try:
+            version = assets.resolve(root, kind, reference)
+        except WorkbenchError:
+            mend = 'draft.save(reason="…"), name the number in params.yaml, then: dvc repro'
+            found.append(
+                Missing(what=f"the judged run used {kind} {reference}, which is not saved", mend=mend)
+            )
+            continue
+        if kind == "prompt" and version.digest != one.spec.digests["prompt"]:
+            what = f"the judged run used another {reference} than the one that is saved now"
+            found.append(Missing(what=what, mend="dvc repro"))
+    return found
+
+
+def _untyped(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+    notebook = inspection.read(root / case.notebook)
+    found = [
+        Missing(
+            what=f"parameter {name!r} of {case.notebook} has no type",
+            mend=f"give it a default that is not None, or write {name}: TYPE = None",
+        )
+        for name, parameter in one.spec.parameters.items()
+        if not parameter.type
+    ]
+    if INPUTS not in notebook.parameters:
+        what = f"{case.notebook} declares no parameter {INPUTS!r}, which a job is given its rows by"
+        found.append(Missing(what=what, mend=f'add {INPUTS} = "" to its cell tagged `parameters`'))
+    return found
+
+
+def screened(found: Sequence[screening.Finding]) -> list[Missing]:
+    """Findings of the screening as what is missing."""
+    return [Missing(what=f"{one.where}: {one.what}", mend=one.mend) for one in found]
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes; NotFoundError says which one is not there."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotFoundError(
+            f"cannot read {path}: {error.strerror}",
+            hint="params.yaml names it, or git checkout brings it back",
+        ) from None
+
+
+def checked(found: list[Missing], name: str) -> None:
+    """ConfigError with all that is missing, unless nothing is."""
+    if not found:
+        return
+    lines = "\n".join(f"  - {one.what}\n    {one.mend}" for one in found)
+    error = ConfigError(f"job/{name} cannot be promoted:\n{lines}", hint=found[0].mend)
+    error.exit_code = found[0].exit_code
+    raise error

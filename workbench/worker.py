@@ -1,0 +1,137 @@
+"""The worker of a job run: `python -m workbench.worker REQUEST`, in the version's own code and environment.
+
+It reads a request (promotion/worker.py), makes the memory snapshot that the version names, executes the
+frozen notebook in a fresh kernel, and leaves a result. It ends when whoever started it is gone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import threading
+from pathlib import Path
+
+from workbench import config, files
+from workbench.config import Execution, UseCase
+from workbench.errors import ConfigError, CorruptError, NotebookError, WorkbenchError
+from workbench.experiments.batch import COUNTS
+from workbench.promotion.inspection import INPUTS
+from workbench.promotion.worker import FORMAT, RESULT, Failure, Request, Result, end
+from workbench.stages import build_memory, run_notebook
+
+
+def work(request: Request) -> Result:
+    """Execute the request; errors are raised."""
+    import orjson
+
+    root, counts = Path(request.root), Path(request.out).with_name(COUNTS)
+    case = config.use_case(config.load_params(root), request.use_case)
+    memory = snapshot(request, root, config.pinned(case, request.pins))
+    executed = run_notebook(
+        Path(request.home),
+        Path(request.notebook),
+        {**request.parameters, INPUTS: request.inputs},
+        execution=_execution(request, memory),
+        tape=Path(request.tape_out) if request.tape_out else None,
+        cwd=Path(request.cwd),
+        watch=Path(request.watch) if request.watch else None,
+        show=request.show,
+    )
+    if not counts.is_file():
+        raise ConfigError(
+            f"{request.job}: the notebook ran to its end and published nothing",
+            hint='end it with a cell like ws.publish(answer.map(ws.inputs(inputs)), "answers")',
+        )
+    told = orjson.loads(counts.read_bytes())
+    return Result(task_digest=executed.task_digest, notebook=str(executed.notebook), counts=told)
+
+
+def _execution(request: Request, memory: Path) -> Execution:
+    """What the kernel is told."""
+    return Execution(
+        notebook=request.notebook,
+        use_case=request.use_case,
+        mode=request.mode,
+        tape=request.tape,
+        memory=str(memory),
+        job=request.job,
+        run=request.run,
+        tenant=request.tenant,
+        pins=request.pins,
+        settings=request.arm,
+        publish=request.out,
+        broken=request.broken,
+        home=request.home,
+        journal=request.journal,
+    )
+
+
+def snapshot(request: Request, root: Path, case: UseCase) -> Path:
+    """The folder of the version's memory snapshot: found by its digest, or built from its sources."""
+    from workbench.memory.snapshot import open_snapshot, read_manifest
+
+    memories = Path(request.memories)
+    folder = memories / request.memory
+    if (folder / "manifest.json").is_file():
+        open_snapshot(folder, expected_digest=request.memory).close()
+        return folder
+    sys.stderr.write(f"building memory {case.memory}, snapshot {request.memory[:12]} (once)\n")
+    aside = memories / f".{request.memory[:12]}.{request.run}"
+    build_memory(root, request.use_case, case, aside, home=Path(request.home))
+    built = read_manifest(aside).logical_digest
+    if built != request.memory:
+        raise CorruptError(
+            f"the sources of {case.memory} give snapshot {built[:12]}, not {request.memory[:12]} as promoted",
+            hint="its documents are not those that were judged: promote again",
+        )
+    try:
+        aside.rename(folder)
+    except OSError:  # another run built it meanwhile
+        open_snapshot(folder, expected_digest=request.memory).close()
+    return folder
+
+
+def main(arguments: list[str]) -> int:
+    """Work off one request; the exit code. The result says the rest."""
+    path = Path(arguments[0])
+    import orjson
+
+    raw = orjson.loads(path.read_bytes())
+    result_path = path.with_name(RESULT)
+    _end_with_caller(str(raw.get("run", "")))
+    try:
+        if raw.get("format") != FORMAT:
+            raise ConfigError(
+                f"this version's worker reads requests of format {FORMAT}, not {raw.get('format')!r}",
+                hint="use the workbench of the version's time, or promote again",
+            )
+        result = work(files.parse(Request, raw, where=str(path)))
+    except WorkbenchError as error:
+        result = Result(failure=_failure(error))
+    files.write_atomic(result_path, files.pretty(dataclasses.asdict(result)))
+    return 0 if result.failure is None else result.failure.exit_code
+
+
+def _failure(error: WorkbenchError) -> Failure:
+    """The error for whoever called; a notebook's hint names a file of this run, which is gone by then."""
+    hint = error.hint
+    if isinstance(error, NotebookError):
+        hint = "run it again: answers it had are kept; mend the notebook in `make lab` and promote it"
+    return Failure(kind=type(error).__name__, message=error.message, hint=hint, exit_code=error.exit_code)
+
+
+def _end_with_caller(run: str) -> None:
+    """End this process and all that it started when the caller's end of our standard input closes."""
+
+    def wait() -> None:
+        while os.read(0, 4096):  # not through sys.stdin, whose lock would outlive this process's main thread
+            pass
+        end(run)
+        os._exit(3)
+
+    threading.Thread(target=wait, name="workbench-caller", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
