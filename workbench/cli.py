@@ -102,6 +102,26 @@ def gate(run: str, phase: str | None, out: Path | None, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("reference", metavar="KIND/NAME")
+@click.option("--reason", default="", help="Why it is better; a prompt may say it in its own file.")
+@Json()
+def save(reference: str, reason: str, as_json: bool) -> None:
+    """Make the file you wrote the next version of a prompt, memory or model; it never changes again.
+
+    For prompt/reply that is pipelines/prompts/reply/1.prompty, or 2.prompty when there is a version 1.
+    It is read as strictly as when it is used. Example:
+
+        workbench save memory/notes --reason "the notes of this spring"
+    """
+    from workbench.saving import save as saved
+
+    made = saved(config.find_root(), reference, reason=reason)
+    facts = {"kind": made.kind, "name": made.name, "version": made.number, "digest": made.digest}
+    told = f"saved {made.kind}/{made}\nnext: name version {made.number} in params.yaml, then: workbench check"
+    _say(facts if as_json else told, as_json=as_json)
+
+
+@cli.command()
 @Json()
 def check(as_json: bool) -> None:
     """Check every declarative file: schema, references, digests, data, gates that can never pass.
@@ -275,11 +295,13 @@ def export(job: str, target: str, out: Path | None, as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("job", metavar="JOB")
-def install(job: str) -> None:
+@Json()
+def install(job: str, as_json: bool) -> None:
     """Install the environment of JOB's own lock, for a version whose lock is not today's."""
     from workbench.promotion.overview import install_environment
 
-    click.echo(install_environment(config.find_root(), job, say=lambda text: click.echo(text, err=True)))
+    python = install_environment(config.find_root(), job, say=lambda text: click.echo(text, err=True))
+    _say({"python": str(python)} if as_json else str(python), as_json=as_json)
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

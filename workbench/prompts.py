@@ -193,10 +193,7 @@ def compose(header: Header, turns: Sequence[tuple[str, str]]) -> str:
 
 def load(root: Path, reference: str, *, author: str) -> Prompt:
     """A saved prompt, its digest checked; `author` signs what is saved from it."""
-    version = assets.resolve(root, "prompt", reference)
-    prompt = parse(files.read_text(version.path), where=str(version.path))
-    if prompt.name != version.name:
-        raise ConfigError(f"{version.path}: it calls itself {prompt.name!r}")
+    prompt = read(assets.resolve(root, "prompt", reference))
 
     def saver(draft: Prompt, reason: str) -> Prompt:
         header = dataclasses.replace(draft.header, reason=reason)
@@ -207,7 +204,15 @@ def load(root: Path, reference: str, *, author: str) -> Prompt:
         )
         return load(root, str(saved), author=author)
 
-    return dataclasses.replace(prompt, number=version.number, saver=saver)
+    return dataclasses.replace(prompt, saver=saver)
+
+
+def read(version: assets.Version) -> Prompt:
+    """The prompt in a version's file; ConfigError when it goes by another name."""
+    prompt = parse(files.read_text(version.path), where=str(version.path))
+    if prompt.name != version.name:
+        raise ConfigError(f"{version.path}: it calls itself {prompt.name!r}", hint=f"name: {version.name}")
+    return dataclasses.replace(prompt, number=version.number)
 
 
 def _environment() -> SandboxedEnvironment:

@@ -1,5 +1,5 @@
 """Model endpoints: cards, and one adapter a file."""
 
-from workbench.models.catalogue import ModelCard, card_names, load_card, open_model
+from workbench.models.catalogue import ModelCard, card_names, load_card, open_model, read_card
 
-__all__ = ["ModelCard", "card_names", "load_card", "open_model"]
+__all__ = ["ModelCard", "card_names", "load_card", "open_model", "read_card"]

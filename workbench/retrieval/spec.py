@@ -49,7 +49,11 @@ class MemorySpec:
 
 def load_spec(root: Path, reference: str) -> MemorySpec:
     """The spec that `name`, `name@2` or `name@label` means; a bare name is the newest version."""
-    found = assets.resolve(root, "memory", reference)
+    return read_spec(assets.resolve(root, "memory", reference))
+
+
+def read_spec(found: assets.Version) -> MemorySpec:
+    """The spec in a version's file."""
     raw = files.parse(_File, files.read_yaml(found.path), where=str(found.path))
     raw.chunking.check(str(found.path))
     if raw.candidates < 1:
