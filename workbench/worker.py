@@ -6,8 +6,8 @@ frozen notebook in a fresh kernel, and leaves a result. It ends when whoever sta
 
 from __future__ import annotations
 
-import dataclasses
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -17,7 +17,7 @@ from workbench.config import Execution, UseCase
 from workbench.errors import ConfigError, CorruptError, NotebookError, WorkbenchError
 from workbench.experiments.batch import COUNTS
 from workbench.promotion.inspection import INPUTS
-from workbench.promotion.worker import FORMAT, RESULT, Failure, Request, Result, end
+from workbench.promotion.worker import FORMAT, RESULT, Failure, Request, Result, end, told
 from workbench.stages import build_memory, run_notebook
 
 
@@ -78,25 +78,29 @@ def snapshot(request: Request, root: Path, case: UseCase) -> Path:
         return folder
     sys.stderr.write(f"building memory {case.memory}, snapshot {request.memory[:12]} (once)\n")
     aside = memories / f".{request.memory[:12]}.{request.run}"
-    build_memory(root, request.use_case, case, aside, home=Path(request.home))
-    built = read_manifest(aside).logical_digest
-    if built != request.memory:
-        raise CorruptError(
-            f"the sources of {case.memory} give snapshot {built[:12]}, not {request.memory[:12]} as promoted",
-            hint="its documents are not those that were judged: promote again",
-        )
     try:
-        aside.rename(folder)
-    except OSError:  # another run built it meanwhile
-        open_snapshot(folder, expected_digest=request.memory).close()
+        build_memory(root, request.use_case, case, aside, home=Path(request.home))
+        built = read_manifest(aside).logical_digest
+        if built != request.memory:
+            raise CorruptError(
+                f"the sources of {case.memory} give snapshot {built[:12]}, "
+                f"not {request.memory[:12]} as promoted",
+                hint="its documents are not those that were judged: promote again",
+            )
+        try:
+            aside.rename(folder)
+        except OSError:  # another run built it meanwhile
+            open_snapshot(folder, expected_digest=request.memory).close()
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
 def main(arguments: list[str]) -> int:
     """Work off one request; the exit code. The result says the rest."""
-    path = Path(arguments[0])
     import orjson
 
+    path = Path(arguments[0])
     raw = orjson.loads(path.read_bytes())
     result_path = path.with_name(RESULT)
     _end_with_caller(str(raw.get("run", "")))
@@ -109,14 +113,14 @@ def main(arguments: list[str]) -> int:
         result = work(files.parse(Request, raw, where=str(path)))
     except WorkbenchError as error:
         result = Result(failure=_failure(error))
-    files.write_atomic(result_path, files.pretty(dataclasses.asdict(result)))
+    files.write_atomic(result_path, told(result))
     return 0 if result.failure is None else result.failure.exit_code
 
 
 def _failure(error: WorkbenchError) -> Failure:
-    """The error for whoever called; a notebook's hint names a file of this run, which is gone by then."""
+    """The error for whoever called; the command that reruns a notebook names a file that is gone by then."""
     hint = error.hint
-    if isinstance(error, NotebookError):
+    if isinstance(error, NotebookError) and hint.startswith("workbench run "):
         hint = "run it again: answers it had are kept; mend the notebook in `make lab` and promote it"
     return Failure(kind=type(error).__name__, message=error.message, hint=hint, exit_code=error.exit_code)
 

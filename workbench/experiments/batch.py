@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import typing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,8 @@ COUNTS = "batch.json"
 class Batch:
     """What `task.map(inputs)` gives. `answers` has one row each for what was answered, sorted by id.
 
-    `broken` are rows set aside, by the input's order. `held` says that too many are: nothing was asked.
+    `broken` are rows set aside, by the input's order. `held` says that too many are; when the rows
+    themselves are too many, nothing was asked.
     """
 
     task: str
@@ -102,7 +104,7 @@ class Batch:
 
     def _said(self) -> list[str]:
         if self.held:
-            return ["held: too many rows are broken, and nothing was asked"]
+            return [f"held: too many rows are broken{'' if self.records else ', and nothing was asked'}"]
         if not self.rows:
             return ["no inputs are named: a job is given its own"]
         return ["a preview: nothing is published while exploring"]
@@ -123,7 +125,7 @@ async def mapped(task: Task, inputs: Inputs) -> Batch:
     good, broken = inputs.fitted(task.takes, task=task.name)
     held = bool(inputs.rows) and len(broken) > inputs.most_broken * len(inputs.rows)
     done: list[tuple[Row, Any]] = []
-    records: list[Mapping[str, Any]] = []
+    records: dict[int, list[dict[str, Any]]] = {}
     pending = iter(() if held else good)
     with (
         Progress(0 if held else len(good), f"{task.name} · {inputs.name}", inputs.progress) as bar,
@@ -138,7 +140,7 @@ async def mapped(task: Task, inputs: Inputs) -> Batch:
                         done.append((row, value))
                     except (RefusedError, InvalidOutputError) as error:
                         broken.append(_set_aside(row, error))
-                records.extend(around.records)
+                records[row.number] = around.records
                 bar.step()
 
         await _sync.gather(worker() for _ in range(min(inputs.concurrency, max(1, len(good)))))
@@ -150,7 +152,8 @@ async def mapped(task: Task, inputs: Inputs) -> Batch:
         answers=_frame(task, inputs, done),
         broken=tuple(sorted(broken, key=lambda one: one.row.number)),
         held=held,
-        records=tuple(records),
+        # In the rows' order, whoever was done first: the sum of floats depends on it.
+        records=tuple(record for _, made in sorted(records.items()) for record in made),
     )
 
 
@@ -173,7 +176,34 @@ def _frame(task: Task, inputs: Inputs, done: Sequence[tuple[Row, Any]]) -> pl.Da
         rows.append({"id": row.id, "tenant": inputs.workspace(row).tenant, **plain})
     if not rows:
         return pl.DataFrame(schema={"id": pl.String, "tenant": pl.String})
-    return pl.DataFrame(rows, infer_schema_length=None).sort("id")
+    frame = pl.DataFrame(rows, infer_schema_length=None).sort("id")
+    promised: Mapping[Any, Any] = _promised(task)
+    return frame.cast({name: kind for name, kind in promised.items() if _is_vague(frame.schema[name], kind)})
+
+
+def _is_vague(found: Any, promised: Any) -> bool:
+    """Whether a day's values say less than the task's type does: none are there, or whole numbers alone."""
+    import polars as pl
+
+    return found in {pl.Null(), pl.List(pl.Null())} or (found, promised) == (pl.Int64(), pl.Float64())
+
+
+def _promised(task: Task) -> dict[str, Any]:
+    """The types of the columns for which the task's result names a plain one, or a list of it."""
+    import polars as pl
+
+    plain: dict[Any, Any] = {str: pl.String(), int: pl.Int64(), float: pl.Float64(), bool: pl.Boolean()}
+    hints = {"output": task.gives}
+    if is_dataclass(task.gives):
+        known = typing.get_type_hints(task.gives)
+        hints = {one.name: known[one.name] for one in fields(task.gives)}
+    found = {}
+    for name, hint in hints.items():
+        parts = [kind for kind in typing.get_args(hint) if kind not in {type(None), ...}]
+        kind = plain.get(parts[0] if len(parts) == 1 else hint)
+        if kind is not None:
+            found[name] = pl.List(kind) if typing.get_origin(hint) in {list, tuple} else kind
+    return found
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:
@@ -183,6 +213,13 @@ def _parquet(frame: pl.DataFrame) -> bytes:
 
 
 def _plain(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns as JSON can hold them: Parquet has days and decimals that it cannot."""
-    known = (str, int, float, bool, type(None), list, dict)
-    return {name: value if isinstance(value, known) else str(value) for name, value in columns.items()}
+    """Columns as JSON can hold them: Parquet has decimals and bytes that it cannot, also inside lists."""
+    found = {}
+    for name, value in columns.items():
+        try:
+            files.canonical(value)
+        except TypeError:
+            found[name] = str(value)
+        else:
+            found[name] = value
+    return found

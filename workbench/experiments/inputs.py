@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,8 @@ class Inputs:
         if not is_dataclass(takes):
             raise ConfigError(f"task {task}: a row must be taken as a dataclass, such as wb.Question")
         wanted = [one.name for one in fields(takes)]
-        self._check_columns(["id", *(name for name in wanted if name not in {"id", "tenant"})])
+        needed = [one.name for one in fields(takes) if one.default is one.default_factory is MISSING]
+        self._check_columns(["id", *(name for name in needed if name not in {"id", "tenant"})])
         good: list[tuple[Row, Any]] = []
         broken: list[Broken] = []
         seen: set[str] = set()
@@ -125,7 +126,8 @@ def read(path: Path, *, tenant: str | None = None) -> tuple[Row, ...]:
     if path.suffix not in FORMATS:
         raise ConfigError(f"{path}: inputs are {' or '.join(FORMATS)} files", hint=_HINT)
     if path.suffix == ".jsonl":
-        lines = [line for line in files.read_text(path, hint=_HINT).splitlines() if line.strip()]
+        # Not `splitlines`: JSON may hold signs that Unicode counts as the end of a line.
+        lines = [line for line in files.read_text(path, hint=_HINT).split("\n") if line.strip()]
         rows = tuple(_parsed(number, line) for number, line in enumerate(lines, start=1))
     else:
         rows = _table(path)

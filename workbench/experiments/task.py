@@ -60,7 +60,10 @@ class Task:
     def read(self, case: Case) -> Any:
         """The case as the type the function takes; ConfigError when a field is missing or of a wrong type."""
         if not is_dataclass(self.takes):
-            raise ConfigError(f"task {self.name}: a case must be taken as a dataclass, such as wb.Question")
+            raise ConfigError(
+                f"task {self.name}: a case must be taken as a dataclass",
+                hint=f"def {self.name}(ws, case: wb.Question) -> wb.Answer",
+            )
         given = {"id": case.id, "tenant": case.tenant, **case.inputs}
         wanted = {field.name for field in fields(self.takes)}
         raw = {key: value for key, value in given.items() if key in wanted}
@@ -82,7 +85,7 @@ class Task:
             raise InvalidOutputError(
                 f"task {self.name} promised {getattr(self.gives, '__name__', self.gives)} and returned "
                 f"{type(value).__name__}",
-                hint=str(error),
+                hint=error.message if isinstance(error, ConfigError) else str(error),
             ) from None
 
 

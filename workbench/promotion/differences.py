@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,7 +55,8 @@ def spec_rows(live: JobSpec | None, new: JobSpec) -> Rows:
         ("lock", live.digests["lock"][:12] if live else "", new.digests["lock"][:12]),
         *_parameter_rows(live, new),
         ("schedule", _schedule(live), _schedule(new)),
-        ("limits", str(dataclasses.asdict(live.limits)) if live else "", str(dataclasses.asdict(new.limits))),
+        ("input", (live.input or "none") if live else "", new.input or "none"),
+        ("limits", _limits(live), _limits(new)),
     ]
     return [
         (what, before, "the same" if live and before == after else after) for what, before, after in pairs
@@ -73,13 +73,23 @@ def _schedule(spec: JobSpec | None) -> str:
     return f"{spec.schedule.cron} {spec.schedule.timezone}" if spec.schedule else "none"
 
 
+def _limits(spec: JobSpec | None) -> str:
+    return "" if spec is None else f"{spec.limits.seconds} s, {spec.limits.broken:.0%} broken"
+
+
 def _parameter_rows(live: JobSpec | None, new: JobSpec) -> Rows:
-    before = live.values() if live else {}
-    return [
-        (f"parameter {name}", repr(before.get(name, "")), repr(value))
-        for name, value in new.values().items()
-        if live is None or before.get(name) != value
-    ]
+    """Parameters and the arm's own settings that are new, gone or another value."""
+    rows = []
+    for kind, before, after in (
+        ("parameter", live.values() if live else {}, new.values()),
+        ("setting", live.arm if live else {}, new.arm),
+    ):
+        for name in sorted(before.keys() | after.keys()):
+            then, now = (
+                files.canonical(values[name]).decode() if name in values else "" for values in (before, after)
+            )
+            rows += [(f"{kind} {name}", then, now)] if then != now else []
+    return rows
 
 
 def gate_rows(gate: GateReport, run: Run, then: Run | None) -> Rows:

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import files
+from workbench import errors, files
 from workbench.config import Execution
 from workbench.errors import NotebookError
 from workbench.promotion import inspection
+
+#: Where executed copies are kept; a job's is named by its run.
+FOLDER = Path(".workbench/cache/executed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +54,8 @@ def execute(
     """
     notebook = inspection.read(path)
     typed = notebook.typed(parameters)
-    folder = root / ".workbench" / "cache" / "executed"
-    stem = f"{path.stem}-{secrets.token_hex(4)}"
+    folder = root / FOLDER
+    stem = f"{path.stem}-{execution.run or secrets.token_hex(4)}"
     output, used, progress = (folder / f"{stem}{end}" for end in (".ipynb", ".used", ".progress"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,9 +67,10 @@ def execute(
         execution, task_digest=notebook.digest(typed), used=str(used), progress=str(progress)
     )
     succeeded = False
+    told = _Told(path=path, parameters=parameters, cwd=cwd, watch=watch, job=execution.job is not None)
     try:
         with _environment(execution), _shown(progress, show=show):
-            _papermill(path, output, typed, _Told(path=path, parameters=parameters, cwd=cwd, watch=watch))
+            _papermill(path, output, typed, told)
         keys = dict(line.split() for line in used.read_text(encoding="ascii").splitlines())
         succeeded = True
     finally:
@@ -85,6 +89,7 @@ class _Told:
     parameters: Mapping[str, Any]
     cwd: Path | None = None
     watch: Path | None = None
+    job: bool = False
 
     @property
     def kernel(self) -> list[str]:
@@ -99,7 +104,7 @@ class _Told:
     def again(self) -> str:
         """The command that runs it again."""
         given = "".join(f" -p {name}={shlex.quote(str(v))}" for name, v in self.parameters.items())
-        return f"workbench run {self.path}{given}"
+        return f"workbench run {shlex.quote(str(_near(self.path)))}{given}"
 
 
 def _papermill(path: Path, output: Path, typed: Mapping[str, Any], told: _Told) -> None:
@@ -123,14 +128,10 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], told: _Told) 
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from None
-        source = "\n".join(f"    {line}" for line in error.source.splitlines()[:15])
-        raise NotebookError(
-            f"{path}, cell {_cell(output, error.cell_index)}: {error.ename}: {error.evalue}\n{source}",
-            hint=f"{told.again}   (the executed copy is {output})",
-        ) from None
+        raise _failed(error, output, told) from None
     except DeadKernelError:
         raise NotebookError(
-            f"{path}: the kernel died; the system may have killed it for memory",
+            f"{_near(path)}: the kernel died; the system may have killed it for memory",
             hint=f"{told.again}   (answers it had are kept and not asked again)",
         ) from None
 
@@ -149,6 +150,27 @@ def scrub(executed: Path) -> None:
             cell.outputs = []
     notebook.metadata.pop("papermill", None)
     files.write_atomic(executed, (nbformat.writes(notebook) + "\n").encode())
+
+
+def _failed(error: Any, output: Path, told: _Told) -> NotebookError:
+    """What papermill says of a cell. An error of ours keeps its hint, as the last word, and its exit code."""
+    source = "\n".join(f"    {line}" for line in error.source.splitlines()[:15])
+    where = f"{_near(told.path)}, cell {_cell(output, error.cell_index)}: {error.ename}"
+    again = f"{told.again}   (the executed copy is {_near(output)})"
+    kind = getattr(errors, error.ename, None)
+    said, arrow, hint = error.evalue.rpartition("\n  -> ")
+    if not arrow or not (isinstance(kind, type) and issubclass(kind, errors.WorkbenchError)):
+        return NotebookError(f"{where}: {error.evalue}\n{source}", hint=again)
+    rerun = "" if told.job else f"\n  again: {again}"  # a job's copy is gone when this is read
+    failure = NotebookError(f"{where}: {said}\n{source}{rerun}", hint=hint)
+    failure.exit_code = kind.exit_code
+    return failure
+
+
+def _near(path: Path) -> Path:
+    """A path as one would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _cell(executed: Path, index: int) -> int:

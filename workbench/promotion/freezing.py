@@ -25,7 +25,7 @@ from workbench.promotion.inspection import Notebook
 from workbench.promotion.jobspec import JobSpec, Parameter
 from workbench.promotion.repository import Repository
 from workbench.promotion.requirements import LOCK, Draft, Missing, read_bytes
-from workbench.promotion.worker import Request
+from workbench.promotion.worker import Request, Result
 
 CACHE = Path(".workbench/cache")
 #: Seconds that the clean run on the sample may take.
@@ -90,9 +90,8 @@ def draft(root: Path, name: str, one: Job, case: UseCase, gate: GateReport, run:
 
 
 def _digests(root: Path, run: Run, pins: Mapping[str, str], sample: bytes) -> dict[str, str]:
-    lock = (root / LOCK).read_bytes() if (root / LOCK).is_file() else b""
     used = {kind: str(run.settings[f"{kind}_digest"]) for kind in pins}
-    return {**used, "lock": files.digest(lock), "sample": files.digest(sample)}
+    return {**used, "lock": files.digest(read_bytes(root / LOCK)), "sample": files.digest(sample)}
 
 
 def _arm(run: Run) -> dict[str, Any]:
@@ -134,10 +133,7 @@ def clean_run(root: Path, one: Draft, case: UseCase, *, show: bool) -> tuple[Cle
             return None, [Missing(what=what, mend=error.hint or "mend the cell, then: dvc repro")]
         _forget_input(Path(result.notebook), request.inputs)
         found = _seen(root / case.notebook, Path(result.notebook), work / "connections.jsonl", root / LOCK)
-        if result.counts.get("held") or not result.counts.get("answered"):
-            counts = result.counts
-            what = f"of the sample's {counts.get('rows')} rows {counts.get('answered')} were answered"
-            found.append(Missing(what=what, mend=f"mend {one.spec.sample}, or the task"))
+        found += _fell_short(spec, result)
         outputs = {p.name: files.digest(p.read_bytes()) for p in sorted((work / "out").iterdir())}
         tape = (work / jobspec.TAPE).read_bytes() if (work / jobspec.TAPE).is_file() else b""
         return CleanRun(outputs=outputs, tape=tape, counts=result.counts), found
@@ -173,6 +169,20 @@ def _request(
         watch=str(work / "connections.jsonl"),
         show=show,
     )
+
+
+def _fell_short(spec: JobSpec, result: Result) -> list[Missing]:
+    """What of the law of promotion the run did not keep: it is the judged task, and it answers the sample."""
+    found, counts = [], result.counts
+    if result.task_digest != spec.task_digest:
+        what = (
+            f"the frozen notebook holds task {result.task_digest[:12]}, not {spec.task_digest[:12]} as judged"
+        )
+        found.append(Missing(what=what, mend="dvc repro"))
+    if counts.get("held") or not counts.get("answered"):
+        what = f"of the sample's {counts.get('rows')} rows {counts.get('answered')} were answered"
+        found.append(Missing(what=what, mend=f"mend {spec.sample}, or the task"))
+    return found
 
 
 def _forget_input(executed: Path, inputs: str) -> None:
@@ -236,10 +246,14 @@ def _judged(run: Run) -> dict[str, bytes]:
 
 
 def write(root: Path, one: Draft) -> Path:
-    """Write the version's folder whole: aside, then renamed. A folder that no page names is written over."""
+    """Write the version's folder whole: aside, then renamed. A folder that no page names is written over.
+
+    The caller holds the asset's lock.
+    """
     spec = one.spec
     folder = assets.path_of(root, "job", spec.job, spec.version).parent
-    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    files.sweep(folder)
+    aside = files.aside_of(folder)
     try:
         for name, data in one.copies.items():
             files.write_atomic(aside / name, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,11 +43,12 @@ class Notebook:
         `inputs` is no part of it.
         """
         trees = [
-            ast.dump(ast.parse(plain(source)), include_attributes=False)
+            ast.parse(plain(source))
             for _, source, tags in self.cells
             if not tags & {EXPLORE_TAG, PARAMETERS_TAG}
         ]
-        return files.digest({"cells": trees, "parameters": self.values(parameters)})
+        cells = [ast.dump(tree, include_attributes=False) for tree in trees if tree.body]
+        return files.digest({"cells": cells, "parameters": self.values(parameters)})
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Every parameter's value but that of `inputs`: the given one, or its default."""
@@ -132,7 +134,8 @@ def _declared(path: Path, number: int, source: str) -> dict[str, Declared]:
             continue
         try:
             default = ast.literal_eval(statement.value) if statement.value else None
-        except ValueError:
+            files.canonical(default)
+        except (TypeError, ValueError):
             raise ConfigError(
                 f"{path}: cell {number}: parameter {target.id!r} must be a literal (a text, number, list …)"
             ) from None
@@ -145,21 +148,16 @@ def _declared(path: Path, number: int, source: str) -> dict[str, Declared]:
 def _as_declared(value: Any, declared: Declared, path: Path) -> Any:
     """Texts from a command line become what the default is; other values must be of its type."""
     kind = type(declared.default)
-    if declared.default is None or isinstance(value, kind):
+    if declared.default is None or type(value) is kind:
         return value
+    read = value
     if isinstance(value, str):
-        try:
-            literal = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            literal = value
-        if isinstance(literal, kind) and not (kind is int and isinstance(literal, bool)):
-            return literal
-        if kind is float and isinstance(literal, int):
-            return float(literal)
-    elif kind is float and isinstance(value, int):
-        return float(value)
-    elif kind is tuple and isinstance(value, list):
-        return tuple(value)
+        with contextlib.suppress(ValueError, SyntaxError):
+            read = ast.literal_eval(value)
+    if type(read) is kind:
+        return read
+    if (kind, type(read)) in {(float, int), (tuple, list)}:
+        return kind(read)
     raise ConfigError(
         f"{path}: parameter {declared.name!r} is {kind.__name__}, got {value!r}",
         hint=f"for example -p {declared.name}={declared.default!r}",

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import os
+import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +31,8 @@ from workbench.errors import (
     RefusedError,
     WorkbenchError,
 )
-from workbench.promotion import environments, jobspec, publishing, worker
+from workbench.experiments.inputs import read
+from workbench.promotion import environments, execution, jobspec, publishing, worker
 from workbench.promotion.freezing import CACHE
 from workbench.promotion.jobspec import JobSpec
 from workbench.promotion.ledger import Ledger, Outcome, Slot
@@ -36,12 +40,16 @@ from workbench.promotion.publishing import Manifest
 from workbench.promotion.repository import Repository
 from workbench.promotion.requirements import LOCK
 from workbench.promotion.results import JobResult
-from workbench.promotion.schedule import Schedule
+from workbench.promotion.schedule import Schedule, zone
 from workbench.promotion.worker import Request, Result
 
 STATE = Path(".workbench/state/jobs")
+#: A folder for each run, with its input and output, which lasts as long as the run does.
+WORK = CACHE / "jobs"
 LEDGER = Path(".workbench/state/jobs.db")
 _BEAT_S = 10.0
+#: A cell's error up to its kind: what follows may be words of a row, which a ledger does not keep.
+_CELL = re.compile(r"(, cell \d+: \w+).*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +76,16 @@ class Ready:
 
 
 def ledger(root: Path, clock: Clock) -> Ledger:
-    """The ledger of a repository, runs that died declared lost."""
+    """The ledger of a repository; runs that died are declared lost, and what they left is removed."""
     found = Ledger(root / LEDGER, clock=clock)
     found.reconcile()
+    for work in (root / WORK).glob("*"):
+        if found.lives(work.name):
+            continue
+        worker.end(work.name)
+        for copy in (root / execution.FOLDER).glob(f"*-{work.name}.*"):  # nobody scrubbed it
+            copy.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)  # last: it says that there is something left
     return found
 
 
@@ -108,28 +123,38 @@ def run(root: Path, task: Task) -> JobResult:
     or version, or when another run of the slot is alive.
     """
     name, number = number_of(root, task.reference)
+    jobspec.load(root, name, number)  # first: what was changed by hand is not to be committed
     _check_committed(root, name)
     this = ready(root, name, number)
     slot = slot_of(this.spec, task)
     source = _input(root, this.spec, task, slot)
     data = files.digest(_bytes(source))
-    target = publishing.target_of(root, slot)
-    book = ledger(root, task.clock)
-    publishing.recover(target.parent, alive=book.lives)
-    if not task.replace and publishing.same_again(target, version=number, input_digest=data):
-        manifest = publishing.read(target)
-        return JobResult.of(manifest, slot=slot, outcome="unchanged", folder=_relative(root, target))
-    if not task.replace and target.exists():
-        there = publishing.read(target)
-        raise RefusedError(
-            f"{slot.key} is published already, by {name}@{there.version} from another "
-            f"{'version' if there.version != number else 'input'}",
-            hint=f"workbench jobs run {task.reference} --input {source} --at {_iso(slot.at)} --replace",
-        )
-    run_id = secrets.token_hex(8)
+    read(source, tenant=task.tenant)  # a file that holds no rows is told before a kernel is started
+    book, run_id = ledger(root, task.clock), secrets.token_hex(8)
+    # Claimed before anything is looked at, so that nobody else publishes between the look and the run.
     book.claim(slot, run=run_id, version=number, input_digest=data)
     with _recorded(book, run_id):
-        return _run(root, this, task, slot, source, book, run_id)
+        target = publishing.target_of(root, slot)
+        publishing.recover(target.parents[1], alive=book.lives)
+        if task.replace or not target.exists():
+            return _run(root, this, task, slot, source, book, run_id)
+        there = publishing.read(target)
+        if (there.version, there.input_digest) != (number, data):
+            again = f"workbench jobs run {task.reference} --input {shlex.quote(str(source))}"
+            raise _taken(slot, there, number, again)
+        _finish(book, dataclasses.replace(there, run=run_id), "unchanged", folder=_relative(root, target))
+        shutil.rmtree(root / STATE / slot.key, ignore_errors=True)
+        return JobResult.of(there, slot=slot, outcome="unchanged", folder=_relative(root, target))
+
+
+def _taken(slot: Slot, there: Manifest, number: int, again: str) -> RefusedError:
+    """The error for a slot that was published from something else."""
+    other = "version" if there.version != number else "input"
+    whose = f" --tenant {slot.tenant}" if slot.tenant else ""
+    return RefusedError(
+        f"{slot.key} is published already, by {there.job}@{there.version} from another {other}",
+        hint=f"{again}{whose} --at {_iso(slot.at)} --replace",
+    )
 
 
 @contextmanager
@@ -138,7 +163,8 @@ def _recorded(book: Ledger, run_id: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        detail = error.message if isinstance(error, WorkbenchError) else type(error).__name__
+        said = error.message if isinstance(error, WorkbenchError) else type(error).__name__
+        detail = _CELL.sub(r"\1", said.partition("\n")[0])
         if book.lives(run_id):
             book.finished(run_id, _ending(error), detail=detail)
         raise
@@ -153,16 +179,17 @@ def _ending(error: BaseException) -> Outcome:
 def _run(
     root: Path, this: Ready, task: Task, slot: Slot, source: Path, book: Ledger, run_id: str
 ) -> JobResult:
-    spec, work = this.spec, root / CACHE / "runs" / run_id
+    spec, work = this.spec, root / WORK / run_id
     # Answers are kept for the slot until it is published, so that a rerun asks only for the rest.
     journal = STATE / slot.key / f"{spec.version}.jsonl"
     data = _bytes(source)
-    files.write_atomic(work / f"inputs{source.suffix}", data)
-    request = _request(root, this, work, run_id, inputs=f"inputs{source.suffix}")
+    inputs = Path("input") / source.name
+    files.write_atomic(work / inputs, data)
+    request = _request(root, this, work, run_id, inputs=inputs)
     request = dataclasses.replace(
         request, mode="auto", tenant=task.tenant, journal=str(journal), show=task.show
     )
-    book.started(run_id, _own_pid())
+    book.started(run_id, os.getpid())
     beat = _Beat(book, run_id, task.clock)
     try:
         result = worker.run(request, python=this.python, folder=work, seconds=spec.limits.seconds, tick=beat)
@@ -175,13 +202,14 @@ def _run(
         _copy(work / "out", staged)
         publishing.publish(staged, target, manifest, replace=task.replace)
         _finish(book, manifest, "published", folder=_relative(root, target))
-        shutil.rmtree((root / journal).parent, ignore_errors=True)
-        return JobResult.of(manifest, slot=slot, outcome="published", folder=_relative(root, target))
+        shutil.rmtree(root / STATE / slot.key, ignore_errors=True)
+        there = publishing.read(target)
+        return JobResult.of(there, slot=slot, outcome="published", folder=_relative(root, target))
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _request(root: Path, this: Ready, work: Path, run_id: str, *, inputs: str) -> Request:
+def _request(root: Path, this: Ready, work: Path, run_id: str, *, inputs: Path) -> Request:
     spec = this.spec
     files.write_atomic(work / jobspec.TASK, (this.folder / jobspec.TASK).read_bytes())
     return Request(
@@ -209,10 +237,11 @@ def reproduce(root: Path, name: str, number: int, out: Path) -> None:
     """The version's sample, answered from its own tape, into `out`; CorruptError when a byte is another."""
     this = ready(root, name, number)
     spec, run_id = this.spec, secrets.token_hex(8)
-    work = root / CACHE / "runs" / run_id
+    work = root / CACHE / "reproducing" / f"{name}-{number}"
+    shutil.rmtree(work, ignore_errors=True)  # of a stage that was killed
     try:
         files.write_atomic(work / spec.sample, (this.folder / spec.sample).read_bytes())
-        request = _request(root, this, work, run_id, inputs=spec.sample)
+        request = _request(root, this, work, run_id, inputs=Path(spec.sample))
         result = worker.run(request, python=this.python, folder=work, seconds=spec.limits.seconds)
         Path(result.notebook).unlink(missing_ok=True)
         found = {path.name: files.digest(path.read_bytes()) for path in sorted((work / "out").iterdir())}
@@ -240,12 +269,6 @@ class _Beat:
         if self._clock.monotonic() - self._last > _BEAT_S:
             self._last = self._clock.monotonic()
             self._book.beat(self._run_id)
-
-
-def _own_pid() -> int:
-    import os
-
-    return os.getpid()
 
 
 def _check_committed(root: Path, name: str) -> None:
@@ -290,12 +313,15 @@ def slot_of(spec: JobSpec, task: Task) -> Slot:
 
 def _input(root: Path, spec: JobSpec, task: Task, slot: Slot) -> Path:
     if task.input is not None:
-        return root / task.input if (root / task.input).is_file() else Path(task.input).absolute()
+        here = Path(task.input).absolute()
+        return here if here.is_file() else root / task.input
     if spec.input is None:
         raise ConfigError(
             f"job {spec.job!r} names no input of its own", hint=f"workbench jobs run {spec.job} --input FILE"
         )
-    return root / spec.input.format(date=f"{slot.at:%Y-%m-%d}", time=f"{slot.at:%H%M}")
+    # As the clock of its schedule shows it: whoever writes the file names it by that day.
+    at = slot.at.astimezone(zone(spec.schedule.timezone, where=spec.reference)) if spec.schedule else slot.at
+    return root / spec.input.format(date=f"{at:%Y-%m-%d}", time=f"{at:%H%M}")
 
 
 def _bytes(path: Path) -> bytes:
@@ -356,23 +382,14 @@ def _finish(
 
 
 def _copy(source: Path, target: Path) -> None:
+    """The worker's output, which is files alone, in place of what `target` holds."""
+    shutil.rmtree(target, ignore_errors=True)
     try:
+        for path in sorted(source.iterdir()):
+            files.write_atomic(target / path.name, path.read_bytes())
+    except BaseException:
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
-    except (OSError, shutil.Error) as error:
-        shutil.rmtree(target, ignore_errors=True)
-        raise files.unwritable(target, _first(error)) from error
-
-
-def _first(error: OSError) -> OSError:
-    """The system's own error of a copy that failed."""
-    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list) and error.args[0]:
-        import errno
-
-        said = str(error.args[0][0][2])
-        code = errno.ENOSPC if "No space" in said else errno.EROFS if "Read-only" in said else 0
-        return OSError(code, said)
-    return error
+        raise
 
 
 def _relative(root: Path, path: Path) -> str:

@@ -12,6 +12,7 @@ pipelines/jobs/<name>/<n>/
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,13 +83,13 @@ class JobSpec:
         """Parameters as the notebook is given them."""
         return {name: one.value for name, one in self.parameters.items()}
 
-    def content(self) -> dict[str, Any]:
-        """What makes it another version: all but names, evidence, and how long the sample's answers took."""
+    def content(self) -> str:
+        """Digest of what makes it another version: not of names, evidence, or how long answers took."""
         plain = dataclasses.asdict(self)
         named = {"version", "commit", "run"}
         plain["files"] = {n: d for n, d in self.files.items() if n != TAPE and not n.startswith("evidence/")}
         plain["digests"] = {n: d for n, d in self.digests.items() if n != "tape"}
-        return {key: value for key, value in plain.items() if key not in named}
+        return files.digest({key: value for key, value in plain.items() if key not in named})
 
     def text(self) -> bytes:
         """The page's bytes."""
@@ -138,7 +139,8 @@ def check_files(folder: Path, known: Mapping[str, str]) -> None:
         if there.get(name) == known.get(name):
             continue
         what = "is missing" if name not in there else "was changed" if name in known else "is no file of it"
-        mend = f"git clean -f {folder / name}" if name not in known else f"git checkout -- {folder / name}"
+        place = shlex.quote(str(folder / name))
+        mend = f"git checkout -- {place}" if name in known else f"rm {place}"
         raise CorruptError(f"{folder / name} {what}: a promoted version never changes", hint=mend)
 
 

@@ -50,15 +50,14 @@ def overview(root: Path, *, clock: Clock | None = None) -> Table:
     names = sorted({*declared, *assets.names(root, "job")})
     book = jobs.ledger(root, clock)
     rows = [_overview_row(root, name, clock, book.history(name, limit=1)) for name in names]
-    first = names[0] if names else "NAME"
-    live = any(row[1] for row in rows)
+    live = [name for name, production, *_ in rows if production]
+    first = (live or names or ["NAME"])[0]
+    promote = f"workbench promote job/{first} --to production --dry-run"
     return Table(
         title=f"{len(rows)} jobs",
         head=("job", "production", "candidate", "versions", "due next", "last run"),
         rows=tuple(rows),
-        command=f"workbench jobs run {first}"
-        if live
-        else f"workbench promote job/{first} --to production --dry-run",
+        command=f"workbench jobs run {first}" if live else promote,
     )
 
 
@@ -102,13 +101,14 @@ def exported(root: Path, name: str, *, target: str, clock: Clock | None = None) 
             f"{spec.reference} does not say where a scheduled run finds its input",
             hint=f"add jobs.{job}.input: data/inbox/{{date}}.parquet to params.yaml, and promote it",
         )
+    case = config.load_params(root).use_cases.get(spec.use_case)
     entry = export.JobEntry(
         name=job,
         root=root,
         command=(str(Path(sys.executable).with_name("workbench")), "jobs", "run", name),
         schedule=schedule,
         seconds=spec.limits.seconds,
-        description=f"workbench job {job}",
+        description=case.title if case else "",
     )
     now = clock.now()
     if target == "systemd":

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from workbench import assets, config, files
-from workbench.assets import Asset, Reference, VersionEntry
+from workbench.assets import Asset, VersionEntry
 from workbench.config import UseCase
 from workbench.context import Clock, SystemClock
-from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
+from workbench.errors import ConfigError, NotFoundError, UnavailableError
 from workbench.experiments.gate_rules import GateSpec
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.runs import Run, load_runs
-from workbench.promotion import differences, freezing, jobspec, release, requirements
+from workbench.promotion import differences, freezing, jobspec, pipeline, release, requirements, worker
 from workbench.promotion.jobspec import JobSpec
 from workbench.promotion.release import Released
 from workbench.promotion.repository import Repository
@@ -43,23 +41,30 @@ def promote(root: Path, reference: str, order: Order) -> Released:
     """
     kind, ref = release.parse(reference)
     release.check_label(order.label)
+    _, _, named = reference.partition("/")
     if kind != "job":
-        return _promote_spec(root, kind, ref, order)
-    return (
-        _promote_version(root, ref, order)
-        if ref.version or ref.label
-        else _promote_job(root, ref.name, order)
-    )
+        return _promote_spec(root, kind, named, order)
+    return _promote_job(root, named, order) if named == ref.name else _promote_version(root, named, order)
 
 
 def rollback(root: Path, reference: str, order: Order, *, to: int | None = None) -> Released:
     """Move the label back to the version before, or to `to`; on a dirty tree too."""
     kind, ref = release.parse(reference)
     release.check_label(order.label)
+    if not reference.endswith(f"/{ref.name}"):
+        raise ConfigError(
+            f"{reference!r} names a version; the one to go back to is said with --to",
+            hint=f"workbench rollback {kind}/{ref.name} --to {ref.version or 'VERSION'}",
+        )
     asset = assets.load(root, kind, ref.name)
     if order.label not in asset.labels:
-        raise NotFoundError(f"{kind}/{ref.name} has no version in {order.label}", hint="workbench jobs list")
-    now, back = asset.labels[order.label], to or asset.before(order.label)
+        raise NotFoundError(
+            f"{kind}/{ref.name} has no version in {order.label}",
+            hint=f"workbench promote {kind}/{ref.name} --to {order.label}",
+        )
+    now, back = _begun(root, asset, order, to) or (
+        asset.labels[order.label], asset.before(order.label) if to is None else to
+    )  # fmt: skip
     if back is None:
         raise NotFoundError(
             f"{kind}/{ref.name} has never had another version in {order.label} before {now}",
@@ -77,6 +82,19 @@ def rollback(root: Path, reference: str, order: Order, *, to: int | None = None)
         return done
     entry = asset.versions[back]
     return _moved(root, asset, done, order, verb="Roll back", run=entry.run, after="dvc repro")
+
+
+def _begun(root: Path, asset: Asset, order: Order, to: int | None) -> tuple[int, int] | None:
+    """From which version to which the label has gone back already, by a rollback that was cut off."""
+    past = [move.version for move in asset.moves if move.label == order.label]
+    went_back = len(past) > 1 and past[-1] in past[:-1] and to in {None, past[-1]}
+    return (past[-2], past[-1]) if went_back and _cut_off(root, asset, order) else None
+
+
+def _cut_off(root: Path, asset: Asset, order: Order) -> bool:
+    """Whether a move is written and not staged, or not committed though ordered: its command died."""
+    page = release.page_of(root, asset).relative_to(root).as_posix()
+    return bool(Repository(root=root).changed(below=[page], staged=order.commit))
 
 
 def _back_rows(root: Path, asset: Asset, now: int, back: int) -> differences.Rows:
@@ -136,20 +154,16 @@ def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: Or
             _refuse_again(root, asset, again, order)
         if again is None:
             asset = _with_version(root, asset, draft, order)
-        version = again or draft.spec.version
-        if asset.labels.get(order.label) != version:
-            reason = order.reason or f"{draft.gate.phase} gate passed on run {draft.run.id}"
-            release.move(
-                root,
-                asset,
-                label=order.label,
-                version=version,
-                reason=reason,
-                run=draft.run.id,
-                clock=order.clock,
-            )
-        else:
-            release.write_stages(root)
+        version = again or max(asset.versions)
+        release.move(
+            root,
+            asset,
+            label=order.label,
+            version=version,
+            reason=order.reason or f"{draft.gate.phase} gate passed on run {draft.run.id}",
+            run=draft.run.id,
+            clock=order.clock,
+        )
     _reproduce(root, show=order.show)
     # The tree was clean before, but for what an earlier, interrupted promotion wrote: all of this is ours.
     changed = [root / place for place in Repository(root=root).changed(besides=["published"])]
@@ -162,7 +176,10 @@ def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: Or
 
 def _with_version(root: Path, asset: Asset, draft: Draft, order: Order) -> Asset:
     """The asset with the draft written as its next version. The folder first: until then it is nobody's."""
-    folder = freezing.write(root, draft)
+    number = max(asset.versions, default=0) + 1  # the draft's own, unless another promotion was faster
+    folder = freezing.write(
+        root, dataclasses.replace(draft, spec=dataclasses.replace(draft.spec, version=number))
+    )
     entry = VersionEntry(
         digest=files.digest((folder / jobspec.PAGE).read_bytes()),
         author=Repository(root=root).author(),
@@ -170,7 +187,7 @@ def _with_version(root: Path, asset: Asset, draft: Draft, order: Order) -> Asset
         parent=asset.labels.get("production"),
         run=draft.run.id,
     )
-    return dataclasses.replace(asset, versions={**asset.versions, draft.spec.version: entry})
+    return dataclasses.replace(asset, versions={**asset.versions, number: entry})
 
 
 def _refuse_again(root: Path, asset: Asset, version: int, order: Order) -> None:
@@ -191,26 +208,24 @@ def _same(root: Path, asset: Asset, spec: JobSpec) -> int | None:
     return None
 
 
-def _promote_version(root: Path, ref: Reference, order: Order) -> Released:
+def _promote_version(root: Path, named: str, order: Order) -> Released:
     """Move a label to a version that is frozen already, as from candidate to production."""
-    text = f"{ref.name}@{ref.version or ref.label}"
-    found = assets.resolve(root, "job", text)
-    asset = assets.load(root, "job", ref.name)
-    if asset.labels.get(order.label) == found.number:
-        raise ConfigError(f"job/{found} is in {order.label} already", hint=f"workbench jobs run {ref.name}")
-    spec, _ = jobspec.load(root, ref.name, found.number)
+    found = assets.resolve(root, "job", named)
+    asset, run_it = assets.load(root, "job", found.name), f"workbench jobs run {found.name}"
+    now = asset.labels.get(order.label)
+    if now == found.number and not _cut_off(root, asset, order):
+        raise ConfigError(f"job/{found} is in {order.label} already", hint=run_it)
+    spec, _ = jobspec.load(root, found.name, found.number)
     jobspec.code_of(root, spec)
-    live = _spec_of(root, ref.name, asset.labels.get("production"))
+    live = _spec_of(root, found.name, asset.labels.get("production"))
     card = Released(
-        what=f"job/{ref.name}", label=order.label, version=found.number, before=asset.labels.get(order.label),
+        what=f"job/{found.name}", label=order.label, version=found.number, before=now,
         rows=tuple(differences.spec_rows(live, spec)), dry=order.dry_run,
         command=f"workbench promote job/{found} --to {order.label}",
     )  # fmt: skip
     if order.dry_run:
         return card
-    return _moved(
-        root, asset, card, order, verb="Promote", run=spec.run, after=f"workbench jobs run {ref.name}"
-    )
+    return _moved(root, asset, card, order, verb="Promote", run=spec.run, after=run_it)
 
 
 def judged(root: Path, name: str, case: UseCase, run: Run) -> GateReport:
@@ -239,12 +254,8 @@ def _spec_of(root: Path, name: str, version: int | None) -> JobSpec | None:
 
 def _reproduce(root: Path, *, show: bool) -> None:
     """`dvc repro`, so that the new version's stage and what is compared with it are committed with it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro"],
-        cwd=root, check=False, stdout=sys.stderr if show else subprocess.DEVNULL,
-        stderr=None if show else subprocess.PIPE,
-    )  # fmt: skip
-    if done.returncode:
+    words = worker.shown(show=show)
+    if pipeline.start(root, "repro", stdout=words, stderr=words).wait():
         raise UnavailableError(
             "the version is written, but `dvc repro` stopped; what is above says where",
             hint="mend it, then run the same command again",
@@ -254,13 +265,11 @@ def _reproduce(root: Path, *, show: bool) -> None:
 # -- prompts, models, memories ----------------------------------------------------------------------
 
 
-def _promote_spec(root: Path, kind: str, ref: Reference, order: Order) -> Released:
-    found = assets.resolve(
-        root, kind, f"{ref.name}@{ref.version or ref.label}" if ref.version or ref.label else ref.name
-    )
-    asset = assets.load(root, kind, ref.name)
+def _promote_spec(root: Path, kind: str, named: str, order: Order) -> Released:
+    found = assets.resolve(root, kind, named)
+    asset = assets.load(root, kind, found.name)
     now = asset.labels.get(order.label)
-    if now == found.number:
+    if now == found.number and not _cut_off(root, asset, order):
         raise ConfigError(f"{kind}/{found} is in {order.label} already", hint="workbench check")
     gate = _justified(root, kind, found)
     missing = [] if gate is not None or order.label != "production" else [
@@ -271,7 +280,7 @@ def _promote_spec(root: Path, kind: str, ref: Reference, order: Order) -> Releas
         )
     ]  # fmt: skip
     card = Released(
-        what=f"{kind}/{ref.name}", label=order.label, version=found.number, before=now,
+        what=f"{kind}/{found.name}", label=order.label, version=found.number, before=now,
         rows=tuple(differences.entry_rows(asset, now, found.number)),
         notes=tuple(differences.lines_of(root, asset, now, found.number)),
         missing=tuple((miss.what, miss.mend) for miss in missing), dry=order.dry_run,
@@ -293,7 +302,7 @@ def _justified(root: Path, kind: str, version: assets.Version) -> GateReport | N
     for name, case in config.load_params(root).use_cases.items():
         try:
             run = freezing.judged_run(root, name, case)
-        except WorkbenchError:
+        except NotFoundError:
             continue  # that use case has not been reproduced here
         if run.settings.get(kind) == str(version):
             report = judged(root, name, case, run)

@@ -69,8 +69,8 @@ def staging_of(target: Path, run: str) -> Path:
 def publish(staged: Path, target: Path, manifest: Manifest, *, replace: bool = False) -> Path:
     """Put the folder `staged` in place as `target`, whole or not at all; where it is.
 
-    RefusedError when an output is there already, unless told to `replace` it. After an error `target`
-    is as it was, and `staged` is where it was.
+    RefusedError when an output is there already, unless told to `replace` it. What cannot be put in
+    place leaves `target` as it was, and `staged` where it was.
     """
     if not staged.is_dir():
         raise NotFoundError(f"there is no output {staged} to publish", hint="run the job again")

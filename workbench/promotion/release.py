@@ -84,38 +84,67 @@ def parse(reference: str) -> tuple[str, assets.Reference]:
 def check_label(label: str) -> None:
     """NotFoundError unless it is one of the two labels there are."""
     if label not in assets.LABELS:
-        raise NotFoundError(f"there is no label {label!r} ({nearest(label, assets.LABELS)})")
+        raise NotFoundError(
+            f"there is no label {label!r} ({nearest(label, assets.LABELS)})", hint="workbench promote --help"
+        )
 
 
 def move(
     root: Path, asset: Asset, *, label: str, version: int, reason: str, run: str | None, clock: Clock
 ) -> list[Path]:
-    """Write `asset` with its label moved, and for a job the list of stages; the files written."""
-    by = Repository(root=root).author()
-    at = clock.now().astimezone(dt.UTC).isoformat(timespec="seconds")
-    step = Move(label=label, version=version, by=by, at=at, reason=reason, run=run)
-    written = [assets.write(root, assets.moved(asset, step))]
+    """Write `asset` with its label moved, and for a job the list of stages; the files written.
+
+    A label that is there is not moved again. The caller holds the asset's lock.
+    """
+    if asset.labels.get(label) != version:
+        by = Repository(root=root).author()
+        at = clock.now().astimezone(dt.UTC).isoformat(timespec="seconds")
+        step = Move(label=label, version=version, by=by, at=at, reason=reason, run=run)
+        asset = assets.moved(asset, step)
+    files.sweep(page_of(root, asset))
+    written = [assets.write(root, asset)]
     return [*written, write_stages(root)] if asset.kind == "job" else written
+
+
+def page_of(root: Path, asset: Asset) -> Path:
+    """The file that its labels and moves are in."""
+    return assets.folder_of(root, asset.kind, asset.name) / "asset.yaml"
 
 
 def write_stages(root: Path) -> Path:
     """Write which job versions have a stage: those that a label points to; where."""
-    lines = [
-        "# The versions that have a stage in dvc.yaml. Written by `workbench promote` and `rollback` alone."
-    ]
+    path = root / STAGES
+    with assets.locked(path.parent):  # of all jobs: another one's move must not be lost
+        files.sweep(path)
+        files.write_atomic(path, _stages(root))
+    return path
+
+
+def check_stages(root: Path) -> None:
+    """ConfigError unless the list of stages is what the labels say."""
+    path = root / STAGES
+    if not path.is_file() or path.read_bytes() != _stages(root):
+        raise ConfigError(
+            f"{STAGES} does not list the versions that labels point to",
+            hint=f"git checkout -- {STAGES}, or promote or roll back again, which writes it",
+        )
+
+
+def _stages(root: Path) -> bytes:
     labelled = {
         f"{name}-{number}": (name, number)
         for name in assets.names(root, "job")
         for number in sorted(set(assets.load(root, "job", name).labels.values()))
     }
-    lines.append("promoted:" if labelled else "promoted: {}")
+    lines = [
+        "# The versions that have a stage in dvc.yaml. Written by `workbench promote` and `rollback` alone.",
+        "promoted:" if labelled else "promoted: {}",
+    ]
     lines += [
         f"  {key}: {{name: {json.dumps(name)}, version: {number}}}"
         for key, (name, number) in sorted(labelled.items())
     ]
-    path = root / STAGES
-    files.write_atomic(path, ("\n".join(lines) + "\n").encode())
-    return path
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _place(path: Path) -> str:

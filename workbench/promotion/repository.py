@@ -95,13 +95,19 @@ class Repository:
             )
         return done.stdout.decode("ascii").strip()
 
-    def changed(self, *, below: Sequence[str] = (), besides: Sequence[str] = ()) -> list[str]:
-        """Paths that differ from HEAD, untracked ones included: `below` these folders, `besides` those."""
+    def changed(
+        self, *, below: Sequence[str] = (), besides: Sequence[str] = (), staged: bool = True
+    ) -> list[str]:
+        """Paths that differ from HEAD, untracked ones included: `below` these folders, `besides` those.
+
+        Without `staged`, only those that differ from what git's index has of them.
+        """
         asked = ("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
         done = self._git(*asked, "--", *(_literally(below) or ["."]))
         top = len(self._git("rev-parse", "--show-prefix").stdout.rstrip(b"\n"))
-        # Two letters and a space, then the path from the repository's top; a rename is two entries.
-        paths = [os.fsdecode(entry[3 + top :]) for entry in done.stdout.split(b"\0") if entry]
+        # Two letters, of the index and of the folder, a space, then the path from the repository's top.
+        entries = [one for one in done.stdout.split(b"\0") if one and (staged or one[1:2] != b" ")]
+        paths = [os.fsdecode(entry[3 + top :]) for entry in entries]
         return sorted(path for path in paths if not any(_is_within(path, folder) for folder in besides))
 
     def is_ancestor(self, commit: str) -> bool:

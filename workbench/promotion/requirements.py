@@ -6,7 +6,6 @@ Each look returns what is missing with the command that mends it, so that a card
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ from workbench.config import UseCase
 from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import Run
-from workbench.promotion import environments, inspection, screening
+from workbench.promotion import environments, inspection, pipeline, screening
 from workbench.promotion.inspection import INPUTS
 from workbench.promotion.jobspec import JobSpec
 from workbench.promotion.repository import Repository
+from workbench.promotion.schedule import Schedule
 
 LOCK = "locks/workbench.lock"
 #: What the pipeline writes, and what an earlier promotion left behind: no change of what was judged.
@@ -57,6 +57,7 @@ def missing(root: Path, one: Draft, case: UseCase) -> list[Missing]:
         _not_passed,
         _drafts,
         _untyped,
+        _never_due,
     )
     found = [miss for look in looks for miss in look(root, one, case)]
     notebook = inspection.read(root / case.notebook)
@@ -85,13 +86,12 @@ def stale_stages(root: Path, use_case: str) -> list[str]:
     import orjson
 
     stages = [f"{stage}@{use_case}" for stage in ("prepare", "remember", "experiment")]
-    done = subprocess.run(  # noqa: S603  our own interpreter and arguments
-        [sys.executable, "-m", "dvc", "status", "--json", *stages], cwd=root, capture_output=True, check=False
-    )
+    done = pipeline.start(root, "status", "--json", *stages, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, words = done.communicate()
     if done.returncode:
-        said = (done.stderr.decode(errors="replace").strip().splitlines() or ["no word"])[-1]
+        said = (words.decode(errors="replace").strip().splitlines() or ["no word"])[-1]
         raise UnavailableError(f"dvc status failed: {said}", hint="dvc status")
-    return sorted(orjson.loads(done.stdout))
+    return sorted(orjson.loads(out))
 
 
 def _other_lock(root: Path, one: Draft, case: UseCase) -> list[Missing]:
@@ -166,6 +166,17 @@ def _untyped(root: Path, one: Draft, case: UseCase) -> list[Missing]:
         what = f"{case.notebook} declares no parameter {INPUTS!r}, which a job is given its rows by"
         found.append(Missing(what=what, mend=f'add {INPUTS} = "" to its cell tagged `parameters`'))
     return found
+
+
+def _never_due(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+    del root, case
+    timing = one.spec.schedule
+    if timing is not None:
+        try:
+            Schedule.parse(timing.cron, timing.timezone, where=f"jobs.{one.spec.job}.schedule")
+        except ConfigError as error:
+            return [Missing(what=error.message, mend=f"in params.yaml {error.hint}")]
+    return []
 
 
 def screened(found: Sequence[screening.Finding]) -> list[Missing]:

@@ -53,7 +53,7 @@ def screen(notebook: inspection.Notebook, *, lock: bytes, executed: Path | None 
     code = [list(_nodes(source)) for _, source in frozen]
     names = {name: origin for nodes in code for _, node in nodes for name, origin in _bound(node)}
     imported = {name for nodes in code for _, node in nodes for name in _imported(node, names)}
-    unlocked = _unlocked({name.partition(".")[0] for name in imported}, lock)
+    unlocked = _unlocked({name.partition(".")[0] for name in imported if not _way_through(name)[1]}, lock)
     findings = []
     for (number, source), nodes in zip(frozen, code, strict=True):
         found = [*_in_text(_lines(source, nodes)), *_in_code(nodes, names, unlocked)]
@@ -75,11 +75,11 @@ def _luhn(digits: str) -> bool:
 #: Lengths and first digits that issuers use. Longer numbers count only in groups of four, as printed
 #: on a card: 19 digits in a row are a 64-bit number.
 _ISSUED: Final = re.compile(
-    r"4\d{12}(?:\d{3})?|4\d{18}|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
+    r"4\d{15}(?:\d{3})?|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
     r"|3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}|6(?:011|4[4-9]\d|5\d\d)\d{12}|62\d{14,17}"
 )
 _GROUPED: Final = re.compile(
-    r"\d{13,16}|\d{4}([ -])\d{4}\1\d{4}\1\d{1,4}(?:\1\d{3})?|\d{4}([ -])\d{6}\2\d{4,5}"
+    r"\d{14,16}|\d{4}([ -])\d{4}\1\d{4}\1\d{1,4}(?:\1\d{3})?|\d{4}([ -])\d{6}\2\d{4,5}"
 )
 
 
@@ -152,7 +152,7 @@ def _pattern(what: str, mend: str, *parts: str, holds: Callable[[re.Match[str]],
 _PATTERNS: Final = (
     _pattern("an AWS access key", _REVOKE, r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
     _pattern("a GitHub token", _REVOKE, r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{22})"),
-    _pattern("a model provider's key", _REVOKE, r"(?<![\w-])sk-(?=[\w-]{0,99}\d)[\w-]{20}"),
+    _pattern("a model provider's key", _REVOKE, r"(?<![\w-])sk-(?!ssh-|ecdsa-)(?=[\w-]{0,99}\d)[\w-]{20}"),
     _pattern("a provider's token", _REVOKE, r"\b(?:hf_[A-Za-z0-9]{34}|AIza[\w-]{35}|xox[abprs]-[\w-]{20})"),
     _pattern("a JSON web token", _REVOKE, r"\beyJ[\w-]{8,4000}\.eyJ[\w-]{8,4000}\.[\w-]{8}"),
     _pattern("a private key", _REVOKE, r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY"),
@@ -165,7 +165,7 @@ _PATTERNS: Final = (
     _pattern(
         "a password, key or token written out",
         _REVOKE,
-        r"(?<![\w-])(?P<name>[\w-]{0,60}(?:password|passwd|passphrase|secret|token|credentials?",
+        r"(?<![\w-])(?P<name>[\w-]{0,60}(?i:password|passwd|passphrase|secret|token|credentials?",
         r"|(?:api|access|private|secret|account)[_-]?key))[\"']?\]?\s{0,9}(?::\s{0,9}[\w.| ]{1,40})?",
         r"[:=]\s{0,9}[rbuRBU]{0,2}[\"'](?P<value>[^\"'\s]{4,200})[\"']",
         holds=_is_secret,

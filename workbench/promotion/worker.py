@@ -2,11 +2,13 @@
 
 The runner is today's workbench; the worker (`python -m workbench.worker REQUEST`) is the workbench of
 the version's own commit, in its own environment. These two files are all they share, so both carry
-a format number and grow by optional keys alone.
+a format number and grow by optional keys alone, which are left out where they say nothing new.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -90,6 +92,13 @@ class WorkerError(WorkbenchError):
     """What a worker reported, raised again here with its exit code."""
 
 
+def told(value: Request | Result) -> bytes:
+    """The file of a request or result, without keys at their default: an older reader may not know them."""
+    usual = {one.name: one.default for one in dataclasses.fields(value) if one.name != "format"}
+    plain = dataclasses.asdict(value)
+    return files.pretty({name: one for name, one in plain.items() if name not in usual or one != usual[name]})
+
+
 def run(
     request: Request, *, python: Path, folder: Path, seconds: float, tick: Callable[[], None] = lambda: None
 ) -> Result:
@@ -98,17 +107,15 @@ def run(
     `tick` is called ten times a second. Whatever ends the run (its end, the deadline, an interrupt,
     an error in `tick`), every process that it started is ended before this returns.
     """
-    import dataclasses
-
-    files.write_atomic(folder / REQUEST, files.pretty(dataclasses.asdict(request)))
+    files.write_atomic(folder / REQUEST, told(request))
     process = subprocess.Popen(  # noqa: S603  the version's own interpreter, our own arguments
         [str(python), "-m", "workbench.worker", str(folder / REQUEST)],
         cwd=request.root,
         env=_environment(request, python),
         # The worker watches this pipe: it closes when we die, however we die.
         stdin=subprocess.PIPE,
-        stdout=sys.stderr if request.show else subprocess.DEVNULL,
-        stderr=None if request.show else subprocess.DEVNULL,
+        stdout=shown(show=request.show),
+        stderr=shown(show=request.show),
         start_new_session=True,
     )
     until = time.monotonic() + seconds
@@ -126,6 +133,14 @@ def run(
     return _result(folder / RESULT, request, process.returncode)
 
 
+def shown(*, show: bool) -> int:
+    """Where a child's words go: to our standard error, unless it is no file, as in a notebook."""
+    try:
+        return sys.stderr.fileno() if show else subprocess.DEVNULL
+    except (OSError, ValueError):
+        return subprocess.DEVNULL
+
+
 def end(run_id: str, process: subprocess.Popen[bytes] | None = None) -> None:
     """End every process of a run: asked first, then killed. They are known by their environment."""
     if process is not None and process.poll() is None:
@@ -137,17 +152,18 @@ def end(run_id: str, process: subprocess.Popen[bytes] | None = None) -> None:
             process.wait()
     if process is not None and process.stdin is not None:
         process.stdin.close()
-    for one in _processes(run_id):
-        try:
-            one.kill()
-        except OSError:
-            continue
-    _gone(run_id)
+    _kill(run_id)
 
 
-def _gone(run_id: str) -> None:
+def _kill(run_id: str) -> None:
+    """Until none is left, because one that is being killed may have started another."""
+    import psutil
+
     until = time.monotonic() + _GRACE_S
-    while _processes(run_id) and time.monotonic() < until:
+    while (left := _processes(run_id)) and time.monotonic() < until:
+        for one in left:
+            with contextlib.suppress(psutil.Error):  # it ended by itself
+                one.kill()
         time.sleep(0.02)
 
 
@@ -174,14 +190,14 @@ def _environment(request: Request, python: Path) -> dict[str, str]:
     return {**kept, "PYTHONPATH": request.root, "PATH": path, MARK: request.run, "DVC_NO_ANALYTICS": "1"}
 
 
-def _result(path: Path, request: Request, code: int | None) -> Result:
+def _result(path: Path, request: Request, code: int) -> Result:
     """What the worker left; NotebookError when it died without a word."""
     import orjson
 
     if not path.is_file():
+        why = "was killed, perhaps by the system for memory" if code < 0 else f"ended with {code}"
         raise NotebookError(
-            f"{request.job}: the worker ended with {code} and left no result; "
-            "the system may have killed it for memory",
+            f"{request.job}: the worker {why}, and left no result",
             hint="run it again: answers it had are kept and not asked again",
         )
     raw: Mapping[str, Any] = orjson.loads(path.read_bytes())

@@ -1,0 +1,394 @@
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from workbench.errors import ConfigError
+from workbench.promotion import inspection, screening
+
+ROOT = Path(__file__).resolve().parents[3]
+LOCK = b"""\
+aiohttp==3.14.5 \\
+    --hash=sha256:065665c041c42a5938ed220bdcd7230f22527fbec085e1853d2402c8a3615d9d
+    # via
+    #   -r pyproject.toml
+numpy==2.4.1 ; python_version >= '3.11'
+ruamel-yaml==0.19.1
+Jinja2[i18n]==3.1.6
+"""
+
+
+@pytest.fixture
+def screened(tmp_path):
+    """Findings of a notebook with these code cells, after one of parameters."""
+
+    def screen(*cells, parameters="inputs = ''", lock=LOCK, executed=None):
+        tagged = new_code_cell(parameters, metadata={"tags": ["parameters"]})
+        codes = [new_code_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+        nbformat.write(new_notebook(cells=[tagged, *codes]), tmp_path / "n.ipynb")
+        return screening.screen(inspection.read(tmp_path / "n.ipynb"), lock=lock, executed=executed)
+
+    return screen
+
+
+@pytest.fixture
+def executed(tmp_path):
+    """The findings of an executed copy whose one cell, of a source that is frozen, has these outputs."""
+
+    def screen(*outputs, source="rows"):
+        cell = new_code_cell("rows", outputs=list(outputs))
+        cell.source = source
+        nbformat.write(new_notebook(cells=[cell]), tmp_path / "executed.ipynb")
+        frozen = inspection.Notebook(path=tmp_path, parameters={}, cells=((1, "rows", frozenset()),))
+        return screening.screen(frozen, lock=b"", executed=tmp_path / "executed.ipynb")
+
+    return screen
+
+
+def explored(source):
+    return new_code_cell(source, metadata={"tags": ["explore"]})
+
+
+def kinds(text):
+    return [what for _, what, _ in screening._in_text(text.split("\n"))]
+
+
+#: The value itself stands in guillemets, which are taken out.
+SECRETS = {
+    "an AWS access key": ["«AKIA" + "Q7" * 8 + "»", "key: '«ASIA" + "Z" * 16 + "»'"],
+    "a GitHub token": ["«ghp_" + "a1" * 18 + "»", "«github_pat_" + "a1" * 20 + "»"],
+    "a model provider's key": ["«sk-" + "a1" * 12 + "»", "«sk-proj-" + "Ab_9-" * 9 + "»"],
+    "a provider's token": ["«hf_" + "aB" * 17 + "»", "«AIza" + "x" * 35 + "»", "«xoxb-" + "1" * 24 + "»"],
+    "a JSON web token": ["«eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl»"],
+    "a private key": ["-----BEGIN PRIVATE KEY-----«MIIE»", "-----BEGIN RSA PRIVATE KEY-----«MIIE»"],
+    "a bearer token": ["Authorization: Bearer «" + "a1" * 12 + "»"],
+    "a password in an address": ["postgresql://ada:«hunter2»@db/prod", "redis://:«hunter2»@cache:6379"],
+    "a password, key or token written out": [
+        "password = '«hunter2»'",
+        "login(user='ada', password=\"«hunter2»\")",
+        "DB_PASSWORD: str = r'«hunter2»'",
+        '{"passphrase": "«correct-horse»"}',
+        "os.environ['SERVICE_API_KEY'] = '«zaCELgL0imfnc8mVLWwsAawjYr4R»'",
+        "client_secret = b'«zaCELgL.0imfnc8mVLWwsAaw»'",
+        "headers = {'X-Access-Token': '«zaCELgL0imfnc8mVLWws»'}",
+    ],
+}
+PERSONAL = {
+    "an e-mail address": ["«ada.lovelace@engines.co.uk»", "<«b@mail.example-corp.com»>", "to:«x_y+z@t.de»"],
+    "an IBAN": [
+        "«DE89 3704 0044 0532 0130 00»",
+        "«GB82WEST12345698765432»",
+        "«NL91 ABNA 0417 1643 00» EUR 12",
+        "«NO93 8601 1117 947»,",
+    ],
+    "a payment card's number": [
+        "«4111111111111111»",
+        "«5500 0000 0000 0004»",
+        "«3782-822463-10005»",
+        "card=«2223003122003222»;",
+        "«6212 3456 7890 0000 003»",
+        "«30569309025904»",
+    ],
+    "a telephone number": [
+        "«+49 30 901820»",
+        "call «+44 (0)20 7946 0018» now",
+        "tel:«+4915112345678»",
+        "«+1-415-736-0000»",
+        "«+34 612 345 678»",
+        "«+420 601/234 567».",
+    ],
+}
+PATHS = {
+    "a path of one machine": [
+        "open('«/home/ada»/data.csv')",
+        "f'«/Users/ada»/{x}'",
+        "root = '«/root»'",
+        "«/work/main»/notebooks",
+        "saved to «/tmp/frame.parquet».",
+        "<td>«/mnt/share»/x</td>",
+        "file://«/home/ada»/x",
+        "--out=«/var/tmp/x»",
+        "r'«C:\\Users\\ada»\\data'",
+        "'«C:\\\\Users\\\\ada»'",
+        "«d:/Users/ada»",
+    ]
+}
+CASES = [
+    (what, text) for table in (SECRETS, PERSONAL, PATHS) for what, texts in table.items() for text in texts
+]
+
+
+@pytest.mark.parametrize(("what", "text"), CASES)
+def test_what_may_not_be_frozen_is_found_and_its_value_is_not_repeated(screened, what, text):
+    before, value, after = re.split("[«»]", text)
+    (found,) = screened("x = 1", f"# first\ny = 2  # {before}{value}{after}")
+    assert (found.where, found.what) == ("cell 3, line 2", what)
+    assert found.mend and value not in str(found)
+
+
+ORDINARY = [
+    "sha256:065665c041c42a5938ed220bdcd7230f22527fbec085e1853d2402c8a3615d9d",
+    "4111111111111111a0f1 e4111111111111111 4111111111111112",
+    "0.4111111111111111 4111111111111111.5 1.4111111111111111e-05 -4111111111111111",
+    "1764000000123 1764000000123456 1764000000123456789 4532148803436467123",
+    "[4532 1488 0343 6467 2311 4532 1488 0343 6467]",
+    "9f1c2b3e-4111-1111-1111-111111111111",
+    "2026-11-24T06:00:00.123456+01:00 2026-11-24 23:55:42.243327 UTC",
+    "CPU times: user 269 µs, sys: 47 µs, total: 316 µs",
+    "100%|██████████| 3/3 [00:00<00:00, 54708.31it/s]",
+    "delta +12345678 +0.5123456789 +1.5e+10 1.0+2.0j x+4930123456",
+    "+20 2026-11-24 +30   901820   1234567",
+    "GB82WEST12345698765433 GB82WEST12345698765432X XX82WEST12345698765432 DE12",
+    "jane@example.org bob@mail.example.com x@host.invalid a@b.test root@localhost",
+    "git@github.com:org/repo.git icon@2x.png answer@2.prompty ws.prompt('answer@production')",
+    "https://example.org/home/ada /v1/chat /api/tmp/x ./work/x ../tmp/x ~/work {root}/tmp/x",
+    "either/work/or, x/tmp, f'{base}/home/ada', </tmp>, /tmpfiles, /workers, /rooted, /home, /Users",
+    "Question:\\nAnswer: A:\\Users2 https://C:8080/Users",
+    "password = getpass() ; password = '' ; password = '<password>' ; password = '****'",
+    "token = 'the' ; eos_token = '<|endoftext_100257|>' ; api_key = 'not-needed' ; max_tokens = 256",
+    "password = f'{secret}' ; api_key = 'MY_OPENAI_API_KEY_2' ; api_key = os.environ['OPENAI_API_KEY']",
+    "{'input_type': 'password', 'tokenizer': 'cl100k_base_v2_long', 'monkey': 'abcdefgh12345678'}",
+    "postgresql://{user}:{password}@db/prod https://example.org:8080/a@b http://host:80/x?y=a:b",
+    "ask-learn-something-about-2026-models sk-short1 b'sk-ecdsa-sha2-nistp256-cert-v01'",
+    "Bearer authentication-is-described-below -----BEGIN PUBLIC KEY----- eyJhbGciOiJIUzI1NiJ9",
+]
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_ordinary_text_is_no_alarm(text):
+    assert kinds(text) == []
+
+
+def test_what_this_repository_reports_is_no_alarm():
+    places = [ROOT / "reports", ROOT / "results" / "answers", ROOT / "notebooks"]
+    read = [path for place in places for path in place.rglob("*.*") if path.suffix != ".parquet"]
+    assert read
+    assert not {path.name: found for path in read if (found := kinds(path.read_text(encoding="utf-8")))}
+
+
+@given(st.lists(st.floats() | st.dates() | st.datetimes() | st.timedeltas() | st.uuids(), max_size=5))
+def test_numbers_dates_and_ids_as_python_prints_them_are_no_alarm(values):
+    assert kinds(f"{values} {[str(value) for value in values]}") == []
+
+
+@given(st.binary(min_size=16, max_size=64))
+def test_a_digest_is_no_alarm(data):
+    assert kinds(f"{data.hex()} sha256:{data.hex()} {data.hex()[:12]}") == []
+
+
+def luhn(number):
+    digits = [int(digit) for digit in str(number)]
+    return sum(sum(divmod(2 * d, 10)) if place % 2 else d for place, d in enumerate(reversed(digits))) % 10
+
+
+@given(st.integers(4 * 10**14, 5 * 10**14 - 1))
+def test_of_sixteen_digits_that_differ_in_the_last_one_exactly_one_is_a_card(start):
+    found = [number for number in range(10 * start, 10 * start + 10) if kinds(f"n {number}")]
+    assert found == [number for number in range(10 * start, 10 * start + 10) if not luhn(number)]
+    assert len(found) == 1
+
+
+@given(st.integers(0, 10**18 - 1), st.integers(2, 98))
+def test_an_iban_counts_with_the_one_right_checksum(account, other):
+    right = 98 - int(f"{account:018d}131400") % 97
+    assert kinds(f"DE{right:02d}{account:018d}") == ["an IBAN"]
+    if other != right:
+        assert "an IBAN" not in kinds(f"DE{other:02d}{account:018d}")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "unit", ["a", " ", "a.", "password ", "eyJ", "a@", "4111 ", "DE89 ", "http://a:", "+49"]
+)
+def test_a_very_long_line_takes_no_very_long_time(unit):
+    assert kinds(unit * (150_000 // len(unit))) == []
+
+
+def test_a_matrix_product_is_no_address_and_an_address_beside_one_is_found(screened):
+    assert screened("a = b = c = 1\nd = (a@b.real\n    @c.imag)") == []
+    assert [one.where for one in screened("a = b = 1\na@b.real\n'ada@engines.org'")] == ["cell 2, line 3"]
+
+
+def test_cells_that_explore_are_not_frozen_and_not_looked_at(screened):
+    assert screened(explored("import requests\nemail = 'ada@engines.org'\n!ls /home/ada")) == []
+
+
+def test_the_parameters_cell_is_frozen_too(screened):
+    found = screened("x = 1", parameters="inputs = '/home/ada/in.parquet'")
+    assert [(one.where, one.what) for one in found] == [("cell 1, line 1", "a path of one machine")]
+
+
+def test_findings_come_in_the_order_of_cells_and_lines(screened):
+    found = screened("import requests\n\nx = '/tmp/x'\nimport socket", "y = 'ada@engines.org'")
+    assert [one.where for one in found] == [
+        "cell 2, line 1",
+        "cell 2, line 3",
+        "cell 2, line 4",
+        "cell 3, line 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "module", "way"),
+    [
+        ("import openai", "openai", "ws.openai()"),
+        ("from openai import OpenAI\ndef f(client: OpenAI): ...", "openai", "ws.openai()"),
+        ("import anthropic as a", "anthropic", "ws.model()"),
+        ("import google.generativeai as genai", "google.generativeai", "ws.model()"),
+        ("from google import genai", "google.genai", "ws.model()"),
+        ("import weaviate.classes", "weaviate", "ws.memory()"),
+        ("import requests, json", "requests", "ws.model()"),
+        ("from urllib import request", "urllib.request", "ws.model()"),
+        ("from urllib.request import urlopen", "urllib.request", "ws.model()"),
+        ("from http.client import HTTPConnection", "http.client", "ws.model()"),
+        ("def f():\n    import socket", "socket", "ws.model()"),
+        ("from workbench import connections", "workbench.connections", "ws.model()"),
+        ("import workbench.models.openai", "workbench.models", "ws.model()"),
+        ("__import__('httpx')", "httpx", "ws.model()"),
+        ("import importlib\nimportlib.import_module('boto3.session')", "boto3", "ws.model()"),
+        ("from importlib import import_module as load\nload('ollama')", "ollama", "ws.model()"),
+        ("from subprocess import run", "subprocess", "starts no other program"),
+        ("from os import system", "os.system", "starts no other program"),
+    ],
+)
+def test_an_import_that_leads_around_the_boundary_is_found_with_the_way_through(screened, code, module, way):
+    (found,) = screened(code)
+    assert found.what == f"imports `{module}`, a way around the boundary"
+    assert way in found.mend and found.mend.endswith("or tag the cell `explore`")
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "said"),
+    [
+        ("import os\nos.system('ls')", 2, "`os.system`"),
+        ("import os as o\nrun = o.popen", 2, "`os.popen`"),
+        ("import os\n\nos.execvp('ls', [])", 3, "`os.execvp`"),
+        ("import os\nos.posix_spawn('ls', [], {})", 2, "`os.posix_spawn`"),
+        ("import asyncio\nawait asyncio.create_subprocess_exec('ls')", 2, "`asyncio.create_subprocess_exec`"),
+        ("import asyncio\nawait asyncio.open_connection('h', 1)", 2, "`asyncio.open_connection`"),
+        ("x = 1\n!ls", 2, "a shell line"),
+        ("\n\nx = !ls", 3, "a shell line"),
+        ("get_ipython().system(f'{x}')", 1, "a shell line"),
+        ("%pip install x", 1, "the magic `%pip`"),
+        ("x = 1\n%sx ls", 2, "the magic `%sx`"),
+        ("%%bash\nls", 1, "the magic `%bash`"),
+        ("%%script perl\n1;", 1, "the magic `%script`"),
+        ("%run other.py", 1, "the magic `%run`"),
+        ("%%time\n\nimport requests", 3, "imports `requests`"),
+        ("\n%%capture out\nx = 1\n%time import requests", 4, "imports `requests`"),
+        ("x = 1\n%timeit -n 1 1 +\n!ls", 3, "a shell line"),
+        ("import numpy as pl\npl.read_csv('https://example.org/x.csv')", 2, "`read_csv` of an address"),
+        ("df.sink_parquet('s3://bucket/x')", 1, "`sink_parquet` of an address"),
+    ],
+)
+def test_a_program_a_magic_or_an_address_is_found_in_its_line(screened, code, line, said):
+    (found,) = screened(code)
+    assert found.where == f"cell 2, line {line}"
+    assert found.what.startswith(said) and found.mend
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os, json, pathlib, urllib.parse, http, asyncio\nos.environ.get('X'); os.path.join('a')",
+        "import workbench as wb\nws = wb.connect('answers')\nws.openai(); ws.model(); ws.memory('m')",
+        "%time x = 1\n%matplotlib inline\nx = 7 % 2",
+        "import numpy as np\nfrom ruamel.yaml import YAML\nimport jinja2",
+        "df.read_csv('data/x.csv'); df.write_csv('file:///x'); open_system = 1; shop.system('x')",
+        "def system(): ...\nsystem()",
+    ],
+)
+def test_plain_work_is_no_finding(screened, code):
+    assert screened(code) == []
+
+
+def test_an_import_that_is_not_in_the_lock_is_named_with_its_distribution(screened):
+    found = screened("import numpy, yaml_that_is_not_there\nfrom orjson import dumps")
+    assert [(one.where, one.what) for one in found] == [
+        ("cell 2, line 1", "imports `yaml_that_is_not_there`, which no installed distribution brings"),
+        ("cell 2, line 2", "imports `orjson` of orjson, which is not in the lock"),
+    ]
+    assert all("make lock" in one.mend for one in found)
+    assert screened("from orjson import dumps", lock=b"OrJSON == 3.11.0\n") == []
+    (comment,) = screened("from orjson import dumps", lock=b"# via orjson==3\n    # orjson==3\n")
+    assert "not in the lock" in comment.what
+
+
+def test_the_notebook_that_ships_can_be_frozen():
+    notebook = inspection.read(ROOT / "notebooks" / "answers.ipynb")
+    lock = (ROOT / "locks" / "workbench.lock").read_bytes()
+    assert screening.screen(notebook, lock=lock) == []
+
+
+ADDRESS = "ada@engines.org"
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        (new_output("stream", name="stdout", text=f"rows: 3\r50%\nsent to {ADDRESS}\n"), 3),
+        (new_output("execute_result", data={"text/plain": f"'{ADDRESS}'"}), 1),
+        (new_output("display_data", data={"text/html": "<b>x</b>\n<td>ada&#64;engines.org</td>"}), 2),
+        (new_output("display_data", data={"application/json": {"to": [ADDRESS, 1]}}), 1),
+        (new_output("stream", name="stderr", text=f"\x1b[31m{ADDRESS}\x1b[0m"), 1),
+        (new_output("error", ename="E", evalue=ADDRESS, traceback=["a", "b"]), 1),
+    ],
+)
+def test_every_form_of_an_output_is_read(executed, output, line):
+    assert [(one.where, one.what) for one in executed(output)] == [
+        (f"executed copy, cell 1, output 1, line {line}", "an e-mail address")
+    ]
+
+
+def test_a_value_shown_twice_in_one_output_is_found_once_and_in_two_outputs_twice(executed):
+    both = new_output("execute_result", data={"text/plain": f"\n{ADDRESS}", "text/html": ADDRESS})
+    stream = new_output("stream", name="stdout", text=ADDRESS)
+    found = executed(both, stream)
+    assert [one.where.split(", ")[2] for one in found] == ["output 1", "output 2"]
+    assert found[0].mend.startswith("print less in this cell")
+    assert not any(ADDRESS in str(one) for one in found)
+
+
+def test_a_picture_is_not_read(executed):
+    assert (
+        executed(new_output("display_data", data={"image/svg+xml": ADDRESS, "text/plain": "<Figure>"})) == []
+    )
+
+
+def test_what_papermill_wrote_into_the_copy_is_read_and_frozen_sources_are_not_read_twice(executed):
+    found = executed(source="# Parameters\npassword = 'hunter2'\ninputs = '/work/in'")
+    assert [(one.where, one.what) for one in found] == [
+        ("executed copy, cell 1, line 2", "a password, key or token written out"),
+        ("executed copy, cell 1, line 3", "a path of one machine"),
+    ]
+
+
+def test_notes_of_the_executed_copy_are_read_too(screened, tmp_path):
+    copy = tmp_path / "copy.ipynb"
+    cells = [new_markdown_cell(f"# Ask\n{ADDRESS}"), new_code_cell(f"'{ADDRESS}'")]
+    nbformat.write(new_notebook(cells=cells), copy)
+    assert [one.where for one in screened(f"'{ADDRESS}'", executed=copy)] == [
+        "cell 2, line 1",
+        "executed copy, cell 1, line 2",
+    ]
+
+
+def test_a_copy_that_is_no_notebook_is_one_clear_error(screened, tmp_path):
+    (tmp_path / "copy.ipynb").write_text("{")
+    with pytest.raises(ConfigError, match="not a notebook"):
+        screened("x = 1", executed=tmp_path / "copy.ipynb")
+
+
+def test_every_line_that_is_looked_at_is_a_line_of_the_cell():
+    source = "\n\n%%capture\nx = a@b.real\n\n%time y = a@b.real\n"
+    nodes = list(screening._nodes(source))
+    products = {line for line, node in nodes if isinstance(node, ast.BinOp)}
+    assert products == {4, 6}
+    assert "@" not in "".join(screening._lines(source, nodes))
