@@ -137,9 +137,10 @@ def load(root: Path, kind: str, name: str) -> Asset:
     """An asset's page; NotFoundError lists the nearest names."""
     path = folder_of(root, kind, name) / "asset.yaml"
     if not path.is_file():
+        written = path_of(root, kind, name, 1).is_file() and kind != "job"
         raise NotFoundError(
             f"there is no {kind} {name!r} ({nearest(name, names(root, kind))})",
-            hint=f"look into pipelines/{FOLDERS[kind]}/",
+            hint=f"workbench save {kind}/{name}" if written else f"ls pipelines/{FOLDERS[kind]}",
         )
     asset = files.parse(Asset, files.read_yaml(path), where=str(path))
     if (asset.kind, asset.name) != (kind, name):
@@ -166,7 +167,10 @@ def resolve(root: Path, kind: str, reference: str) -> Version:
         number = max(asset.versions, default=0)
     if number not in asset.versions:
         known = ", ".join(f"{ref.name}@{n}" for n in sorted(asset.versions)) or "none"
-        raise NotFoundError(f"{kind} {ref.name!r} has no version {number} (known: {known})")
+        raise NotFoundError(
+            f"{kind} {ref.name!r} has no version {number} (known: {known})",
+            hint=f"ls pipelines/{FOLDERS[kind]}/{ref.name}",
+        )
     path = path_of(root, kind, ref.name, number)
     return Version(
         kind=kind, name=ref.name, number=number, path=path,

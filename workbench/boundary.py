@@ -178,8 +178,13 @@ class Boundary:
 
 
 def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCard:
-    """The use case's model card with the endpoint that params.yaml names, if it names one."""
-    card = load_card(root, name)
+    """The use case's model card with the endpoint that params.yaml names, if it names one.
+
+    With `provider: openai` a model without a card is what the endpoint calls it.
+    """
+    saved = name.partition("@")[0] in card_names(root)
+    embedded = overrides.get("provider") in {None, "local", "wordllama"}
+    card = load_card(root, name) if saved or embedded else ModelCard.unsaved(name)
     if card.kind != "chat":
         raise ConfigError(f"the model {name!r} is for {card.kind}, not for chat", hint="name another model")
     return card.overridden(**overrides) if any(overrides.values()) else card

@@ -183,6 +183,8 @@ def load_params(root: Path) -> Params:
     path = root / "params.yaml"
     raw = files.read_yaml(path, hint="git checkout -- params.yaml")
     params = files.parse(Params, raw, where=str(path), hint="see docs/params.md for every key")
+    if not params.use_cases:
+        raise ConfigError(f"{path}: use_cases names none", hint="git checkout -- params.yaml")
     for name, case in params.use_cases.items():
         _check(path, name, case)
     for name, one in params.jobs.items():
@@ -193,13 +195,21 @@ def load_params(root: Path) -> Params:
 def _check(path: Path, name: str, case: UseCase) -> None:
     where = f"{path}: use_cases.{name}"
     if case.phase not in case.gates:
-        raise ConfigError(f"{where}.gates has no column for phase {case.phase!r}")
+        raise ConfigError(
+            f"{where}.gates has no column for phase {case.phase!r} ({nearest(case.phase, case.gates)})",
+            hint=f"write the column {name}.gates.{case.phase}, or name another phase",
+        )
     if not case.tenants:
         raise ConfigError(f"{where}.tenants is empty: there is no untenanted call")
     if case.concurrency < 1:
         raise ConfigError(f"{where}.concurrency must be 1 or more, found {case.concurrency}")
     if case.base_url is not None and not case.base_url.startswith(("http://", "https://")):
-        raise ConfigError(f"{where}.base_url: {case.base_url!r} is not an http address")
+        raise ConfigError(
+            f"{where}.base_url: {case.base_url!r} is not an http address",
+            hint="for example base_url: https://api.openai.com/v1",
+        )
+    if case.baseline == case.candidate:
+        raise ConfigError(f"{where}.baseline: {case.baseline!r} is the candidate itself")
     if case.as_of is not None:
         import datetime as dt
 

@@ -23,15 +23,16 @@ from collections.abc import Iterable
 
 
 class WorkbenchError(Exception):
-    """Base of all: `hint` is the next thing to type."""
+    """Base of all: `hint` is the next thing to type; `otherwise` is it when nobody knew a nearer one."""
 
     retryable: bool = False
     exit_code: int = 3
+    otherwise: str = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.otherwise
 
     def __str__(self) -> str:
         return f"{self.message}\n  -> {self.hint}" if self.hint else self.message
@@ -41,6 +42,7 @@ class ConfigError(WorkbenchError):
     """A file, a key or an argument is wrong."""
 
     exit_code = 2
+    otherwise = "workbench check   # when that is mended"
 
 
 class CorruptError(ConfigError):
@@ -79,6 +81,7 @@ class UnavailableError(WorkbenchError):
     """Nobody answered, or the answer was cut off."""
 
     retryable = True
+    otherwise = "run the same command again; what was answered is kept"
 
     def __init__(self, message: str, *, hint: str = "", status: int | None = None) -> None:
         super().__init__(message, hint=hint)

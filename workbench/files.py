@@ -11,7 +11,9 @@ import dataclasses
 import errno
 import hashlib
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,7 +52,7 @@ def write_atomic(path: Path, data: bytes) -> bool:
         if path.is_file() and path.read_bytes() == data:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        aside = aside_of(path)
         try:
             with aside.open("wb") as file:
                 file.write(data)
@@ -63,6 +65,24 @@ def write_atomic(path: Path, data: bytes) -> bool:
     except OSError as error:
         raise unwritable(path, error) from error
     return True
+
+
+def aside_of(path: Path) -> Path:
+    """A new place beside `path`, in which it is written before it is put in place."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def sweep(path: Path) -> None:
+    """Remove what writers of `path` that were killed left beside it; for when nobody else writes it."""
+    left = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
+    try:
+        for one in path.parent.iterdir() if path.parent.is_dir() else ():
+            if left.fullmatch(one.name) and one.is_dir() and not one.is_symlink():
+                shutil.rmtree(one)
+            elif left.fullmatch(one.name):
+                one.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path.parent, error) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -97,7 +117,7 @@ def read_text(path: Path, *, hint: str = "") -> str:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint=hint) from None
 
 
-def parse_yaml(text: str, *, where: str) -> dict[str, Any]:
+def parse_yaml(text: str, *, where: str, hint: str = "") -> dict[str, Any]:
     """A YAML 1.2 mapping; duplicate keys and syntax errors are named by line."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -112,13 +132,14 @@ def parse_yaml(text: str, *, where: str) -> dict[str, Any]:
     except YAMLError as error:
         raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"{where}: expected a mapping of keys, found {type(raw).__name__}")
+        found = "nothing" if raw is None else type(raw).__name__
+        raise ConfigError(f"{where}: expected a mapping of keys, found {found}", hint=hint)
     return raw
 
 
 def read_yaml(path: Path, *, hint: str = "") -> dict[str, Any]:
     """A YAML file's mapping."""
-    return parse_yaml(read_text(path, hint=hint), where=str(path))
+    return parse_yaml(read_text(path, hint=hint), where=str(path), hint=hint)
 
 
 def yaml_text(raw: Mapping[str, Any]) -> str:
@@ -140,15 +161,35 @@ def parse(kind: type[T], raw: Mapping[str, Any], *, where: str, hint: str = "") 
     import orjson
     from pydantic import TypeAdapter, ValidationError
 
-    # Through JSON, because there a strict reading still takes a list for a tuple and a day for a text.
-    wire = orjson.dumps(raw, option=orjson.OPT_NON_STR_KEYS)
     try:
-        return TypeAdapter(kind).validate_json(wire)
+        # Through JSON, because there a strict reading still takes a list for a tuple and a day for a text.
+        return TypeAdapter(kind).validate_json(orjson.dumps(raw, option=orjson.OPT_NON_STR_KEYS))
+    except TypeError:
+        raise ConfigError(f"{where}: {_beyond_json(raw)}", hint=hint) from None
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         first = min(found, key=lambda one: one["type"] not in _UNKNOWN)  # a typo explains a gap
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{where}: {_explain(kind, first, place)}", hint=hint) from None
+
+
+def _beyond_json(raw: Any, place: str = "", depth: int = 0) -> str:
+    """Where a value is that JSON cannot hold, and why: a number too long, a set, an anchor inside itself."""
+    import orjson
+
+    if depth > 100:
+        return f"{place[:40]}…: nested too deep"
+    of_list = enumerate(raw) if isinstance(raw, list | tuple) else ()
+    parts = raw.items() if isinstance(raw, Mapping) else of_list
+    for key, value in parts:
+        if found := _beyond_json(value, f"{place}.{key}" if place else str(key), depth + 1):
+            return found
+    shell = dict.fromkeys(raw) if isinstance(raw, Mapping) else [] if of_list else raw
+    try:
+        orjson.dumps(shell, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        return f"{place or 'value'}: {str(error)[:1].lower()}{str(error)[1:]}"
+    return ""
 
 
 def _explain(kind: type[Any], first: Mapping[str, Any], place: str) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 import random
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
@@ -15,22 +14,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import _sync, boundary, config, files, identity
+from workbench import _sync, assets, boundary, config, files, identity
 from workbench.boundary import Boundary
 from workbench.config import UseCase
 from workbench.context import Context
 from workbench.controls.tape import Entry, Tape, compare_answers, processor, write
-from workbench.errors import ConfigError, WorkbenchError
+from workbench.errors import ConfigError, NotFoundError, WorkbenchError
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.gates import GateReport
 from workbench.ports import Call
+from workbench.promotion import pipeline
 from workbench.running import judged
-from workbench.stages import Results, candidate_of
+from workbench.stages import EXIT_VARIABLE, Results, candidate_of
 from workbench.types import Event
 
 LIVE = Path(".workbench/live")
 #: How many recorded answers are asked again after every reproduction.
 SAMPLE = 10
+
+
+def check_named(root: Path, params: config.Params) -> None:
+    """NotFoundError for what params.yaml names and is not there: DVC would say so without the way on."""
+    for name, case in params.use_cases.items():
+        for kind, pin in (("prompt", case.prompt), ("memory", case.memory)):
+            assets.resolve(root, kind, str(pin))
+        for path in (case.notebook, case.data):
+            if not (root / path).exists():
+                raise NotFoundError(
+                    f"params.yaml: use_cases.{name} names {path}, and there is no such path",
+                    hint=f"git checkout -- {path}, or name another one in params.yaml",
+                )
 
 
 def make_tapes(root: Path, params: config.Params) -> None:
@@ -42,25 +55,33 @@ def make_tapes(root: Path, params: config.Params) -> None:
 
 
 def run_pipeline(root: Path, *, quiet: bool = False) -> int:
-    """`dvc repro` with this environment first on the path; DVC speaks for itself. Its exit code."""
-    binaries = Path(sys.executable).parent
-    environment = {
-        **os.environ,
-        "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
-        "DVC_NO_ANALYTICS": "1",
-    }
-    # DVC and its stages are in our process group: an interrupt at the terminal reaches all of them.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"],
-        cwd=root,
-        env=environment,
-        stdout=sys.stderr if quiet else None,
-    )
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue  # DVC ends its stage first; it has been interrupted too
+    """`dvc repro` with this environment first on the path; DVC speaks for itself.
+
+    The exit code is that of the stage that failed: 2 for bad input, 3 for a fault, 130 after an interrupt.
+    """
+    with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
+        noted = Path(folder) / "stage-exit"
+        told = {EXIT_VARIABLE: str(noted)}
+        process = pipeline.start(root, "repro", stdout=sys.stderr.fileno() if quiet else None, told=told)
+        interrupted = False
+        while process.poll() is None:
+            try:
+                process.wait()
+            except KeyboardInterrupt:
+                interrupted = True  # DVC ends its stage first; it has been interrupted too
+        stage = noted.read_text(encoding="ascii") if noted.is_file() else None
+    return _exit_code(process.returncode, stage, interrupted=interrupted)
+
+
+def _exit_code(dvc: int, stage: str | None, *, interrupted: bool) -> int:
+    """What DVC's exit code means, by what its last stage noted (nothing when none began)."""
+    if dvc == 0:
+        return 0
+    if interrupted:
+        return 130
+    if stage is None:
+        return ConfigError.exit_code  # DVC refused dvc.yaml, dvc.lock or a dependency
+    return int(stage) if stage not in {"", "0"} else WorkbenchError.exit_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,13 +278,14 @@ def reproduce(root: Path, *, live: bool = False, record: bool = False, quiet: bo
     if record and not live:
         raise ConfigError("RECORD=1 records what LIVE=1 asks", hint="make repro LIVE=1 RECORD=1")
     params = config.load_params(root)
+    check_named(root, params)
     make_tapes(root, params)
     say = _silent if quiet else _printed
     code = run_pipeline(root, quiet=quiet)
     if code:
         say("\nThe pipeline stopped; what is above says where. What was answered so far is not asked again.")
         say("next: make repro")
-        return Reproduced(exit_code=2 if code in {1, 2, 255} else code, gates={}, asked={})
+        return Reproduced(exit_code=code, gates={}, asked={})
     gates = {}
     for name, case in params.use_cases.items():
         gates[name] = judged(root, candidate_of(root, name, case))

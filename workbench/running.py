@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from workbench.errors import ConfigError
 from workbench.experiments.compare import ComparisonSet, compare_all
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import MANIFEST, Run, find_run, load_runs
-from workbench.stages import run_notebook
+from workbench.promotion.promote import baseline_of
+from workbench.stages import Results, check_task, run_notebook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +76,31 @@ def explore(
 
 def find(root: Path, reference: str) -> Run:
     """The run a reference means: of the pipeline first, then of what was explored here."""
-    return find_run(
-        reference, [*sorted(root.glob("results/*/runs")), *sorted((root / workspace.RUNS).glob("*"))]
-    )
+    pipeline, explored = sorted(root.glob("results/*/runs")), sorted((root / workspace.RUNS).glob("*"))
+    return find_run(reference, pipeline, explored=explored)
 
 
 def judged(root: Path, run: Run, *, phase: str | None = None) -> GateReport:
-    """A run judged by its use case's gate, as params.yaml states it now."""
-    return workspace.connect(run.use_case, root=root, mode="replay", purpose="gate").gate(run, phase=phase)
+    """A run judged by its use case's gate, as params.yaml states it now, beside production if it says so.
+
+    ConfigError when the pipeline made it of another task than the notebook holds now. One that was
+    explored is of a draft, and the report says so.
+    """
+    ws = workspace.connect(run.use_case, root=root, mode="replay", purpose="gate")
+    note = ""
+    try:
+        check_task(root, ws, run)
+    except ConfigError:
+        if _of_pipeline(root, run):
+            raise
+        note = f"explored: of another task than {ws.use_case.notebook} and params.yaml hold now"
+    report = ws.gate(run, phase=phase, baseline=baseline_of(root, run.use_case, run))
+    return dataclasses.replace(report, note=note)
+
+
+def _of_pipeline(root: Path, run: Run) -> bool:
+    folder = root / Results(use_case=run.use_case).runs
+    return (folder / MANIFEST).is_file() and run.id in {one.id for one in load_runs(folder)}
 
 
 def _whose(root: Path, params: config.Params, path: Path) -> str:

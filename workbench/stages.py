@@ -6,7 +6,9 @@ a host, a path or the number of cores.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -20,7 +22,7 @@ from workbench.config import Execution, UseCase
 from workbench.controls.replay import extend
 from workbench.controls.tape import Journal, Tape
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError, nearest
-from workbench.experiments.compare import compare_all
+from workbench.experiments.compare import ComparisonSet, compare_all
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.runs import Run, load_runs
 from workbench.experiments.scorers import normalise
@@ -30,6 +32,9 @@ from workbench.promotion.promote import baseline_of
 from workbench.promotion.readiness import AssetUse
 from workbench.types import Page
 from workbench.workspace import Workspace
+
+#: Names the file in which a stage notes its exit code for `workbench repro`.
+EXIT_VARIABLE = "WORKBENCH_STAGE_EXIT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +86,26 @@ def prepare(root: Path, name: str) -> None:
 def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page]]:
     """A use case's questions and pages; ConfigError unless each question's page is there and answers it."""
     spec = retrieval.load_spec(root, str(case.memory))
-    pages = _pages(root, name, case)
     if spec.questions is None:
         raise ConfigError(f"the memory {spec} names no questions", hint="add the key questions to its spec")
+    for what in (spec.source, spec.questions):
+        _check_tracked(name, case, what, f"the memory {spec}")
+    pages = _pages(root, name, case)
     cases = Dataset.from_file(root / spec.questions)
     known = {(page.tenant, page.source): page for page in pages}
     for one in cases:
         _check_question(one, known, str(spec.questions))
     return cases, pages
+
+
+def _check_tracked(name: str, case: UseCase, what: str, reads: str) -> None:
+    """ConfigError unless it lies in `data`, which is all that the pipeline sees change."""
+    if not Path(os.path.normpath(what)).is_relative_to(os.path.normpath(case.data)):
+        raise ConfigError(
+            f"{reads} reads {what}, which does not lie in use_cases.{name}.data, {case.data}: "
+            "the pipeline would not see it change",
+            hint=f"write data: {what if Path(what).suffix == '' else Path(what).parent} into params.yaml",
+        )
 
 
 def remember(root: Path, name: str) -> None:
@@ -160,7 +177,8 @@ def run_notebook(
     """
     executed = notebooks.execute(path, root=root, parameters=parameters, execution=execution, **where)
     if tape is not None:
-        held = boundary.open_tape(root / execution.tape if execution.tape else tape)
+        read = execution.tape or (config.tape_of(execution.use_case) if execution.use_case else tape)
+        held = boundary.open_tape(root / read)  # the one the kernel read, which need not be the one written
         extend(held, executed.used, Journal(root / (execution.journal or boundary.JOURNAL)), path=tape)
     return executed
 
@@ -236,7 +254,7 @@ def report(root: Path, name: str) -> tuple[Path, Path]:
         runs=runs,
         gate=ws.gate(run, baseline=baseline),
         other=ws.gate(run, phase=later, baseline=baseline) if later else None,
-        comparison=compare_all([run], baseline=_baseline(others, case)) if others else None,
+        comparison=_compared(name, case, run, others),
         memory=dataclasses.asdict(read_manifest(root / results.memory)),
         versions=_versions(root, case, runs),
         tape=_tape_facts(tape),
@@ -252,9 +270,16 @@ def job(root: Path, reference: str) -> None:
     jobs.reproduce(root, name, number, root / "results" / "jobs" / f"{name}-{number}")
 
 
-def _baseline(others: list[Run], case: UseCase) -> Run:
-    """The arm the candidate is compared with: the use case's baseline, or the first other one."""
-    return next((run for run in others if run.arm == case.baseline), others[0])
+def _compared(name: str, case: UseCase, run: Run, others: Sequence[Run]) -> ComparisonSet | None:
+    """The candidate against the use case's baseline, or against the first other arm if it names none."""
+    named = {other.arm: other for other in others}
+    if case.baseline is not None and case.baseline not in named:
+        raise ConfigError(
+            f"{case.notebook} kept no run of baseline {case.baseline!r} ({nearest(case.baseline, named)})",
+            hint=f'name the arm in ws.experiment("{name}").compare(…), or set use_cases.{name}.baseline',
+        )
+    baseline = named[case.baseline] if case.baseline else next(iter(others), None)
+    return compare_all([run], baseline=baseline) if baseline else None
 
 
 def _versions(root: Path, case: UseCase, runs: Sequence[Run]) -> tuple[AssetUse, ...]:
@@ -278,6 +303,15 @@ def _use(root: Path, kind: str, version: assets.Version) -> AssetUse:
     )
 
 
+def sweep(root: Path, name: str) -> None:
+    """Remove what stages of a use case that were killed left beside what they write."""
+    case, results = config.use_case(config.load_params(root), name), Results(use_case=name)
+    report = Path(case.report)
+    pages = report.with_suffix(".html"), report.with_suffix(".md")
+    for path in (results.prepared, results.memory, results.runs, results.gate, config.tape_of(name), *pages):
+        files.sweep(root / path)
+
+
 def _tape_facts(tape: Tape) -> dict[str, Any]:
     """How many recorded answers there are, and on which types of processor they were made."""
     processors = {files.canonical(entry.processor): dict(entry.processor) for entry in tape.entries()}
@@ -285,7 +319,21 @@ def _tape_facts(tape: Tape) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one stage; the exit code."""
+    """Run one stage; the exit code, which is noted as well, because DVC has only its own."""
+    _note_exit(WorkbenchError.exit_code)  # what stands there if this process is killed
+    code = _run(arguments)
+    _note_exit(code)
+    return code
+
+
+def _note_exit(code: int) -> None:
+    path = os.environ.get(EXIT_VARIABLE)
+    if path:
+        with contextlib.suppress(OSError):
+            Path(path).write_text(str(code), encoding="ascii")
+
+
+def _run(arguments: list[str]) -> int:
     stages: dict[str, Callable[[Path, str], object]] = {
         "prepare": prepare,
         "remember": remember,
@@ -300,7 +348,11 @@ def main(arguments: list[str]) -> int:
                 f"expected STAGE and USE_CASE or JOB@VERSION; stages are {', '.join(stages)}",
                 hint="dvc repro",
             )
-        stages[arguments[0]](config.find_root(), arguments[1])
+        stage, name = arguments
+        root = config.find_root()
+        if stage != "job":
+            sweep(root, name)
+        stages[stage](root, name)
     except WorkbenchError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

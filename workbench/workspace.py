@@ -187,6 +187,7 @@ class Workspace:
             keep=self._keep,
             task_digest=execution.task_digest if execution else None,
             gate_digest=self.gate_spec().digest,
+            gated_memory=self.use_case.memory.name,
             concurrency=self.use_case.concurrency,
             progress=Path(execution.progress) if execution and execution.progress else None,
         )
@@ -211,7 +212,8 @@ class Workspace:
         phase = phase or self.use_case.phase
         if phase not in self.use_case.gates:
             raise NotFoundError(
-                f"use case {self.name!r} has no gate {phase!r} ({nearest(phase, self.use_case.gates)})"
+                f"use case {self.name!r} has no gate {phase!r} ({nearest(phase, self.use_case.gates)})",
+                hint=f"write the column use_cases.{self.name}.gates.{phase} into params.yaml",
             )
         where = f"{self.root / 'params.yaml'}: use_cases.{self.name}.gates.{phase}"
         return GateSpec.parse(self.use_case.gates[phase], where=where)
@@ -243,7 +245,8 @@ class Workspace:
 
     def runs(self) -> pl.DataFrame:
         """Every run kept here or by the pipeline: one row each, with its first metric."""
-        return runs_frame([*sorted(self.root.glob("results/*/runs")), *sorted((self.root / RUNS).glob("*"))])
+        explored = sorted((self.root / RUNS).glob("*"))
+        return runs_frame(sorted(self.root.glob("results/*/runs")), explored=explored)
 
     def assets(self) -> pl.DataFrame:
         """Every version of every asset: one row each, with its labels."""
@@ -300,7 +303,7 @@ class Workspace:
         """What a model's name means: the arm's, then the frozen or params.yaml's, which a bare name pins."""
         pin = self.use_case.model
         wanted = str(name or self.setting("model", pin))
-        return pin if wanted == assets.Reference.parse(pin).name else wanted
+        return pin if wanted == pin.partition("@")[0] else wanted
 
     def _client_call(self, operation: str, payload: JSON) -> Call:
         """A call of an `openai` client: `model` is a card's name, or the model's own name on a card."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
 
+import polars as pl
 import pytest
 
+from workbench.controls.tape import Tape, compare_answers, write
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+TAPE = "pipelines/tapes/answers.jsonl"
 AGAIN = """
 import json, sys
 from pathlib import Path
@@ -20,6 +25,12 @@ asked = ask_again(root, "answers", case, sample=30)
 differences = [[d.case, d.differs, d.now] for d in asked.differences]
 print("ASKED", json.dumps([asked.asked, asked.identical, asked.same_processor, differences, asked.refused]))
 """
+
+
+def kept(clone) -> dict[str, pl.DataFrame]:
+    """Every answer of the last explored run, by arm."""
+    (folder,) = (clone.folder / ".workbench/cache/runs").iterdir()
+    return {path.stem: pl.read_parquet(path).drop("latency_s") for path in folder.glob("*.parquet")}
 
 
 def asked(clone, *before: str) -> list:
@@ -41,16 +52,18 @@ def test_two_passes_over_a_seeded_thirty_agree_one_of_them_on_one_core(fresh_clo
 
 def test_the_notebook_runs_on_real_text_twice_with_the_same_answers(fresh_clone):
     command = ("workbench", "run", "notebooks/answers.ipynb", "-p", "corpus=python-reference", "--json")
-    runs = []
+    runs, answers = [], []
     for _ in range(2):
         output = fresh_clone.run(*command, network=False)
         runs.append(json.loads(output[output.index("{\n") :])["runs"])
+        answers.append(kept(fresh_clone))
         shutil.rmtree(fresh_clone.folder / ".workbench")  # so that the second pass asks again
-    assert {arm: run["id"] for arm, run in runs[0].items()}.keys() == {"closed_book", "candidate"}
-    for arm in runs[0]:
-        answers = [[row["output"] for row in run[arm]["answers"]] for run in runs]
+    assert set(runs[0]) == set(runs[1]) == set(answers[0]) == {"closed_book", "candidate"}
+    for arm, rows in answers[0].items():
+        assert rows.height == 30 and rows["output"].null_count() == 0
+        assert rows.equals(answers[1][arm]), arm
         scores = [{k: v for k, v in run[arm]["metrics"].items() if "latency" not in k} for run in runs]
-        assert answers[0] == answers[1] and scores[0] == scores[1]
+        assert scores[0] == scores[1]
     accuracy, recall = (runs[0]["candidate"]["metrics"][name] for name in ("accuracy", "recall_at_5"))
     assert accuracy["n"] == recall["n"] == 30
     for metric in (accuracy, recall):
@@ -88,3 +101,65 @@ assert [compare_answers(old, new.events()) for old, new in zip(three, now)] == [
 assert (now[0], now[2]) == (three[0], three[2])
 """
     fresh_clone.run(sys.executable, "-c", code, network=False)
+
+
+def few(clone) -> None:
+    """Cut the use case down to three questions of one tenant, so that all of it is asked again in seconds."""
+    params = clone.folder / "params.yaml"
+    text = params.read_text()
+    cut = text.replace("      tenants: [acme, globex]\n", "      tenants: [acme]\n")
+    assert cut != text
+    params.write_text(cut)
+    questions = clone.folder / "data/handbook/questions.jsonl"
+    questions.write_text("".join(questions.read_text().splitlines(keepends=True)[:3]))
+
+
+def bytes_of(clone) -> dict[str, bytes]:
+    """What asking again must leave alone: the tape, and whatever the pipeline wrote."""
+    paths = [clone.folder / TAPE, clone.folder / "dvc.lock"]
+    paths += [p for folder in ("results", "reports") for p in (clone.folder / folder).rglob("*")]
+    return {str(path): path.read_bytes() for path in paths if path.is_file()}
+
+
+def lines_of(clone) -> dict[str, bytes]:
+    tape = Tape.read(clone.folder / TAPE)
+    return {entry.key: tape.line(entry.key) for entry in tape.entries()}
+
+
+def reported(clone, *, asked: int) -> tuple[set[str], bool]:
+    """The keys of the answers that came back otherwise, and whether they may on this processor."""
+    report = json.loads((clone.folder / ".workbench/live/answers.json").read_bytes())
+    differ = {one["key"] for one in report["differences"]}
+    assert report["recorded"] == report["asked"] == asked == report["identical"] + len(differ)
+    return differ, not report["same_processor"]
+
+
+def test_live_asks_all_again_and_changes_nothing_unless_told_to_record(fresh_clone):
+    few(fresh_clone)
+    tape = fresh_clone.folder / TAPE
+    fresh_clone.run("dvc", "repro", network=False)
+    entries = list(Tape.read(tape).entries())
+    assert 12 <= len(entries) <= 20
+
+    first = next(entry for entry in entries if entry.question.case)
+    event = json.loads(json.dumps(first.result["events"][0]))
+    event["choices"][0]["message"]["content"] = "Something else."
+    altered = dataclasses.replace(first, result={"events": [event]})
+    write(tape, [(altered if entry is first else entry).line() for entry in entries])
+    fresh_clone.run("dvc", "repro", network=False)
+    before, recorded = bytes_of(fresh_clone), lines_of(fresh_clone)
+    assert recorded[first.key] == altered.line() and len(recorded) == len(entries)
+
+    said = fresh_clone.run("workbench", "repro", "--live", network=False, code=4)  # so few decide nothing
+    differ, may_differ = reported(fresh_clone, asked=len(entries))
+    assert differ == {first.key} or (may_differ and first.key in differ), said
+    assert f"{len(entries) - len(differ)} of {len(entries)} answers asked again are identical" in said
+    assert "'Something else.' ->" in said and "Running stage" not in said
+    assert bytes_of(fresh_clone) == before
+
+    alone = fresh_clone.run("workbench", "repro", "--record", network=False, code=2)
+    assert "-> make repro LIVE=1 RECORD=1" in alone and bytes_of(fresh_clone) == before
+    fresh_clone.run("make", "repro", "LIVE=1", "RECORD=1", network=False, code=2)  # make's own, for our 4
+    now = lines_of(fresh_clone)
+    assert now.keys() == recorded.keys() and {key for key in now if now[key] != recorded[key]} == differ
+    assert may_differ or not compare_answers(first, Tape.read(tape).get(first.key).events())

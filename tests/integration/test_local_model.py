@@ -19,7 +19,7 @@ import pytest
 
 from workbench import _sync, wire
 from workbench.errors import ConfigError, UnavailableError
-from workbench.models import load_card, weights
+from workbench.models import load_card, local, weights
 from workbench.models.local import LocalModel, cores
 from workbench.testing.model_contract import ModelContract
 
@@ -215,6 +215,29 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(tmp_path, monkeypat
     with pytest.raises(UnavailableError, match=r"(?s)server ended when it started \(exit code 1\).*gguf"):
         _sync.run(answer(model, request("?")))
     assert not servers()
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_hangs_at_its_start_is_ended_and_freezes_nobody(tmp_path, monkeypatch):
+    silent = tmp_path / "silent.py"
+    silent.write_text("import time\nwhile True:\n    time.sleep(60)\n")
+    monkeypatch.setattr(local, "_SCRIPT", silent)
+    monkeypatch.setattr(local, "_START_S", 0.5)
+    longest = 0.0
+
+    async def watched():
+        nonlocal longest
+        asking = asyncio.create_task(answer(LocalModel(CARD, tmp_path), request("?")))
+        while not asking.done():
+            before = time.monotonic()
+            await asyncio.sleep(0.05)
+            longest = max(longest, time.monotonic() - before)
+        await asking
+
+    with pytest.raises(UnavailableError, match=r"server was not ready after 0\.5 s") as caught:
+        _sync.run(asyncio.wait_for(watched(), 20))
+    assert longest < 1.5 and caught.value.hint
+    assert not [one for one in psutil.Process().children() if str(silent) in one.cmdline()]
 
 
 def test_a_taken_port_is_named(tmp_path, free_port):

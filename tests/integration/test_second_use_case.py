@@ -17,7 +17,7 @@ PARAMS = """
     notebook: notebooks/small.ipynb
     tenants: [acme]
     groups: [everyone]
-    data: data/handbook
+    data: data/little
     as_of: "2026-11-01"
     memory: {name: little, version: 1}
     prompt: {name: brief, version: 1}
@@ -46,14 +46,13 @@ questions = root / "data/handbook/questions.jsonl"
 own = '"tenant": "acme"', '"page": "travel-expenses"'
 few = [line for line in questions.read_text().splitlines(keepends=True) if all(map(line.__contains__, own))]
 assert len(few) >= 4
-Path("data/little.jsonl").write_text("".join(few[:4]))
 Path("data/little").mkdir()
+Path("data/little/questions.jsonl").write_text("".join(few[:4]))
 for page in Path("data/handbook/acme").glob("travel*.md"):
     target = Path("data/little/acme") / page.name
     target.parent.mkdir(exist_ok=True)
     target.write_text(page.read_text())
 spec = (root / "pipelines/memories/handbook/2.yaml").read_text()
-spec = spec.replace("data/handbook/questions.jsonl", "data/little.jsonl")
 spec = spec.replace("data/handbook", "data/little")
 assets.save_version(root, "memory", "little", spec.encode(), author="t", reason="small", parent=None)
 text = (root / "pipelines/prompts/answer/2.prompty").read_text().replace("name: answer", "name: brief")
@@ -85,7 +84,7 @@ def test_a_new_prompt_version_reruns_its_use_case_only_and_extends_its_tape(fres
     clone = fresh_clone.folder
     clone.joinpath("notebooks/small.ipynb").write_text(notebook())
     params = clone / "params.yaml"
-    params.write_text(params.read_text() + PARAMS)
+    params.write_text(params.read_text().replace("use_cases:\n", "use_cases:" + PARAMS, 1))
     fresh_clone.run("python", "-c", SETUP)
     fresh_clone.run("workbench", "repro", network=False, code=None)
     tape, other = clone / "pipelines/tapes/small.jsonl", clone / "pipelines/tapes/answers.jsonl"

@@ -24,14 +24,29 @@ SHIPPED = Path(__file__).parents[2] / "params.yaml"
         ("      mvp:\n", "      mpv:\n", "gates has no column for phase 'mvp'"),
         ("    concurrency: 2", "    base_url: localhost", "is not an http address"),
         ("    concurrency: 2", "    concurrency: 0", "concurrency must be 1 or more"),
+        ("    seed: 7", f"    seed: {'9' * 23}", r"use_cases\.answers\.seed: integer exceeds 64-bit range"),
+        ("    baseline: few_shot", "    baseline: candidate", "'candidate' is the candidate itself"),
+        ("    seed: 7", "    seed: [7", r"params\.yaml:\d+: "),
     ],
 )
 def test_a_wrong_key_or_value_of_params_is_named(tmp_path, before, after, said):
     text = SHIPPED.read_text()
     assert before in text
     (tmp_path / "params.yaml").write_text(text.replace(before, after, 1))
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=said) as caught:
         config.load_params(tmp_path)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "found nothing"), ("use_cases: {}\n", "names none"), ("- a\n", "found list")],
+)
+def test_params_without_a_use_case_say_how_to_get_them_back(tmp_path, text, said):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        config.load_params(tmp_path)
+    assert caught.value.hint == "git checkout -- params.yaml"
 
 
 def test_an_unknown_use_case_is_answered_with_the_nearest():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -39,6 +40,35 @@ def test_a_missing_key_and_a_wrong_type_are_named():
         files.parse(Outer, {"number": "1"}, where="f.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("number: 99999999999999999999", "f: number: integer exceeds 64-bit range"),
+        ("names: [a, !!set {b}]", r"f: names\.1: type is not JSON"),
+        ("names: &own [*own]", "nested too deep"),
+        ("? [1, 2]\n: 3\n", "f: value: dict key"),
+    ],
+)
+def test_what_json_cannot_hold_is_named_by_its_place(text, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        files.parse(Outer, files.parse_yaml(text, where="f"), where="f")
+    assert caught.value.hint
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path):
+    path = tmp_path / "gate.json"
+    files.write_atomic(path, b"now")
+    kept = [".gate.json.12345678x", ".gate.json.1234567G", "gate.json.12345678", ".other.json.12345678"]
+    for name in (*kept, ".gate.json.0123abcd"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / ".gate.json.89abcdef").mkdir()
+    (tmp_path / ".gate.json.89abcdef" / "part").write_bytes(b"half")
+    files.sweep(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["gate.json", *kept])
+    files.sweep(tmp_path / "none" / "gate.json")
+    assert re.fullmatch(r"\.gate\.json\.[0-9a-f]{8}", files.aside_of(path).name)
+
+
 def test_a_list_is_read_as_a_tuple():
     assert files.parse(Outer, {"number": 1, "names": ["a", "b"]}, where="f").names == ("a", "b")
 
@@ -49,7 +79,7 @@ def test_a_list_is_read_as_a_tuple():
         ("a: 1\na: 2\n", r"f:2: .*duplicate"),
         ("a: [1\n", "f:"),
         ("- 1\n", "expected a mapping"),
-        ("", "NoneType"),
+        ("", "found nothing"),
     ],
 )
 def test_yaml_that_is_not_a_mapping_of_different_keys_is_refused(text, said):

@@ -24,6 +24,8 @@ _COLOURS = {
     "undecided": "#b8860b",
 }
 _MARKS = {"pass": "✓", "better": "▲", "fail": "✗", "worse": "▼", "undecided": "?"}
+#: After a run that no gate was stated for, such as one over another memory than the use case's.
+_UNGATED = "workbench compare {} BASELINE   # no gate is stated for it"
 _RULE = "1px solid rgba(128,128,128,.35)"
 Row = Sequence[str]
 
@@ -124,7 +126,7 @@ def run_card(run: Run, *, level: float = 0.9) -> Card:
         head=["metric", "value", "interval", "n", "by tenant"],
         rows=rows,
         notes=notes,
-        command=f"workbench gate {run.id}",
+        command=f"workbench gate {run.id}" if run.gate_digest else _UNGATED.format(run.id),
     )
 
 
@@ -167,6 +169,8 @@ def comparison_card(comparison: Comparison) -> Card:
 
 def _after_comparison(card: Comparison) -> str:
     first = card.lines[0]
+    if card.run.gate_digest is None:
+        return "make lab   # no gate is stated for these runs"
     if card.verdict == "worse":
         return f"workbench gate {card.baseline.id}   # keep {card.baseline.arm}"
     if card.verdict == "undecided" and first.needed:
@@ -199,7 +203,7 @@ def _verdict(verdict: str | None, needed: int | None) -> str:
 
 def gate_card(report: GateReport) -> Card:
     """Each line of a gate with its interval."""
-    stated = "stated before the run" if report.stated_before else "NOT stated before this run"
+    stated = "stated before the run" if report.stated_before else "NOT stated before this run: cannot pass"
     sure = _percent(report.confidence)
     return Card(
         title=f"{report.use_case} · {report.phase} gate · {report.arm} · run {report.run}",
@@ -210,6 +214,7 @@ def gate_card(report: GateReport) -> Card:
             f"{report.n_cases} cases, {report.n_unscored} rows unscored",
             f"judged on intervals at {sure}, all tenants pooled",
             f"gate {report.gate_digest[:12]}, {stated}",
+            *([report.note] if report.note else []),
         ],
         command=_after_gate(report),
     )
@@ -233,6 +238,8 @@ def _after_gate(report: GateReport) -> str:
         return "workbench report"
     if report.verdict == "fail":
         return f"workbench compare {report.run} BASELINE   # which cases got worse"
+    if report.outlook == "pass":
+        return "dvc repro   # when params.yaml states this gate for its phase"
     more = f"about {report.needed} cases" if report.needed else "cases"
     return f"dvc repro   # after adding {more} like these"
 

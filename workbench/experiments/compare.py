@@ -91,7 +91,10 @@ class Comparison:
         lines = {line.metric: line for line in (*self.lines, *self.amounts)}
         name = plain_name(metric)
         if name not in lines:
-            raise NotFoundError(f"{metric!r} was not compared ({nearest(name, lines)})")
+            raise NotFoundError(
+                f"{metric!r} was not compared ({nearest(name, lines)})",
+                hint="its .frame has a row for each metric",
+            )
         return lines[name]
 
     @property
@@ -150,7 +153,10 @@ class ComparisonSet:
     def __getitem__(self, arm: str) -> Comparison:
         arms = {one.run.arm: one for one in self.comparisons}
         if arm not in arms:
-            raise NotFoundError(f"no arm {arm!r} was compared ({nearest(arm, arms)})")
+            raise NotFoundError(
+                f"no arm {arm!r} was compared ({nearest(arm, arms)})",
+                hint="the baseline is in every comparison",
+            )
         return arms[arm]
 
     @property
@@ -208,8 +214,7 @@ def compare_all(
     """Each of `runs` against `baseline` as `compare` does, adjusted over all arms and metrics together."""
     from workbench.experiments.statistics import holm
 
-    if not 0.5 < level < 1 or margin < 0:
-        raise ConfigError(f"level must be between 0.5 and 1 and margin not negative, got {level}, {margin}")
+    _check_numbers(level, margin)
     lower = {plain_name(name) for name in lower_is_better}
     raw: list[tuple[Run, list[Line], list[Line]]] = []
     for run in runs:
@@ -235,6 +240,14 @@ def compare_all(
         for run, lines, amounts in raw
     )
     return ComparisonSet(comparisons=comparisons)
+
+
+def _check_numbers(level: float, margin: float) -> None:
+    if not 0.5 < level < 1 or margin < 0:
+        raise ConfigError(
+            f"level must be between 0.5 and 1 and margin not negative, got {level}, {margin}",
+            hint="for example level=0.95, margin=0.05",
+        )
 
 
 def check_pair(run: Run, baseline: Run) -> None:

@@ -78,7 +78,9 @@ class Dataset:
         for tenant in tenants:
             if tenant not in self.tenants:
                 raise ConfigError(
-                    f"dataset {self.name} has no cases of tenant {tenant!r} ({nearest(tenant, self.tenants)})"
+                    f"dataset {self.name} has no cases of tenant {tenant!r} "
+                    f"({nearest(tenant, self.tenants)})",
+                    hint="name one that has, or none for all of them",
                 )
         chosen = tenants or self.tenants
         return Dataset(name=self.name, cases=tuple(c for c in self.cases if c.tenant in chosen))

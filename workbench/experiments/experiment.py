@@ -21,6 +21,7 @@ from workbench.errors import (
     ReplayMissError,
     UnavailableError,
     WorkbenchError,
+    nearest,
 )
 from workbench.experiments.compare import ComparisonSet, compare_all
 from workbench.experiments.dataset import Case, Dataset
@@ -63,7 +64,10 @@ class Result(Mapping[str, Run]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """A named experiment of one use case. `keep` is told of every finished run."""
+    """A named experiment of one use case. `keep` is told of every finished run.
+
+    The gate is stated for runs that ask `gated_memory`, in whatever version.
+    """
 
     name: str
     use_case: str
@@ -72,6 +76,7 @@ class Experiment:
     keep: Callable[[Run], None] = field(repr=False)
     task_digest: str | None = None
     gate_digest: str | None = None
+    gated_memory: str | None = None
     concurrency: int = 4
     progress: Path | None = None
 
@@ -145,7 +150,10 @@ class Experiment:
             )
         base = baseline or next(iter(arms))
         if base not in arms:
-            raise ConfigError(f"the baseline {base!r} is not among the arms {sorted(arms)}")
+            raise ConfigError(
+                f"the baseline {base!r} is not among the arms ({nearest(base, arms)})",
+                hint="baseline= is the name of one of the arms",
+            )
         runs: dict[str, Run] = {}
         for name, settings in arms.items():
             rest = {key: value for key, value in settings.items() if key != "task"}
@@ -186,13 +194,17 @@ class Experiment:
             experiment=self.name,
             arm=arm,
             task_digest=self.task_digest or "",
-            gate_digest=self.gate_digest,
+            gate_digest=self._gate_of(described),
             settings=described,
             dataset_digest=cases.digest,
             cases=_frame(rows, [s.name for s in scorers]),
         )
         self.keep(run)
         return run
+
+    def _gate_of(self, described: Mapping[str, Any]) -> str | None:
+        asked = str(described.get("memory", "")).partition("@")[0]
+        return self.gate_digest if self.gated_memory in {None, asked} else None
 
 
 def _not_the_cases_fault(error: Exception) -> bool:
@@ -210,12 +222,15 @@ def _check_set_up(task: Task, cases: Dataset, scorers: Sequence[Scorer], repeats
     if not isinstance(task, Task):
         raise ConfigError(f"{task!r} is not a task", hint="put @wb.task above the function")
     if not len(cases):
-        raise ConfigError("the dataset has no cases")
+        raise ConfigError("the dataset has no cases", hint="ws.cases() has the memory's questions")
     if repeats < 1:
-        raise ConfigError("repeats must be 1 or more")
+        raise ConfigError("repeats must be 1 or more", hint="repeats=1")
     names = [s.name for s in scorers]
     if not names or len(set(names)) != len(names):
-        raise ConfigError(f"an experiment needs scorers with different names, got {names}")
+        raise ConfigError(
+            f"an experiment needs scorers with different names, got {names}",
+            hint='scorers=[wb.contains(name="accuracy"), wb.recall_at(5)]',
+        )
 
 
 async def _one(

@@ -57,7 +57,10 @@ class GateLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport:
-    """What a gate says of a run. `stated_before`: the run carries the digest of this very gate text."""
+    """What a gate says of a run. `stated_before`: the run carries the digest of this very gate text.
+
+    `note` is what whoever found the run has to say of it.
+    """
 
     use_case: str
     phase: str
@@ -72,12 +75,18 @@ class GateReport:
     n_cases: int
     n_unscored: int
     lines: tuple[GateLine, ...]
+    note: str = ""
+
+    @property
+    def outlook(self) -> Verdict:
+        """What the lines say: fail if any fails, else undecided if any is undecided, else pass."""
+        verdicts = {line.verdict for line in self.lines}
+        return "fail" if "fail" in verdicts else "undecided" if "undecided" in verdicts else "pass"
 
     @property
     def verdict(self) -> Verdict:
-        """Fail if any line fails, else undecided if any is undecided, else pass."""
-        verdicts = {line.verdict for line in self.lines}
-        return "fail" if "fail" in verdicts else "undecided" if "undecided" in verdicts else "pass"
+        """The outlook, but nothing passes a text that was not stated before the run: that is undecided."""
+        return "undecided" if self.outlook == "pass" and not self.stated_before else self.outlook
 
     @property
     def exit_code(self) -> int:
@@ -92,8 +101,8 @@ class GateReport:
 
     def to_json(self) -> dict[str, Any]:
         """As stored: the same report gives the same bytes through `files.canonical`."""
-        names = set(self.__dataclass_fields__) - {"lines"}
-        plain = {name: getattr(self, name) for name in names}
+        names = set(self.__dataclass_fields__) - {"lines", "note"}
+        plain = {name: getattr(self, name) for name in names} | ({"note": self.note} if self.note else {})
         return plain | {"verdict": self.verdict, "lines": [line.to_json() for line in self.lines]}
 
     def raise_if_not_passed(self) -> None:
@@ -101,8 +110,9 @@ class GateReport:
         if self.verdict == "pass":
             return
         lines = [f"{line.metric} {line.rule}" for line in self.lines if line.verdict == self.verdict]
+        why = "; ".join(lines) or "its text was not stated before the run"
         error = GateFailedError(
-            f"{self.use_case}: the {self.phase} gate says {self.verdict} of {self.arm}: {'; '.join(lines)}",
+            f"{self.use_case}: the {self.phase} gate says {self.verdict} of {self.arm}: {why}",
             hint=f"workbench gate {self.run}",
         )
         error.exit_code = self.exit_code

@@ -142,7 +142,10 @@ def sample(frame: pl.DataFrame, name: str) -> Sample:
 
     name = plain_name(name)
     if name not in known(frame):
-        raise ConfigError(f"no metric {name!r} in this run ({nearest(name, known(frame))})")
+        raise ConfigError(
+            f"no metric {name!r} in this run ({nearest(name, known(frame))})",
+            hint=f"name one of {', '.join(known(frame))}",
+        )
     column = ALWAYS.get(name, SCORE + name)
     value = pl.col(column)
     if column == "status":

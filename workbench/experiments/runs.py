@@ -5,13 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
-from workbench.errors import ConfigError, CorruptError, NotFoundError, UnavailableError, nearest
+from workbench.errors import (
+    ConfigError,
+    CorruptError,
+    NotFoundError,
+    UnavailableError,
+    WorkbenchError,
+    nearest,
+)
 from workbench.experiments.metrics import SCORE, Metric, known, measure, plain_name, score_names
 
 if TYPE_CHECKING:
@@ -109,7 +117,10 @@ class Run:
         """`case`, `repeat` and `score` of one scorer, without the rows that have none."""
         name = plain_name(name)
         if name not in self.score_names:
-            raise NotFoundError(f"run {self.arm} has no score {name!r} ({nearest(name, self.score_names)})")
+            raise NotFoundError(
+                f"run {self.arm} has no score {name!r} ({nearest(name, self.score_names)})",
+                hint="give the scorer of that name to ws.experiment().run(…, scorers=[…])",
+            )
         return self.cases.select("case", "repeat", score=SCORE + name).drop_nulls()
 
     def metrics(self, level: float = 0.9) -> list[Metric]:
@@ -210,7 +221,7 @@ def _load(path: Path, entry: dict[str, Any]) -> Run:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UnavailableError(f"cannot read {path}: {error.strerror}") from error
+        raise UnavailableError(f"cannot read {path}: {error.strerror}", hint="dvc repro") from error
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise _corrupt(path, "it was changed after it was written")
     names = Run.__dataclass_fields__.keys() - {"cases"}
@@ -221,24 +232,40 @@ def _corrupt(path: Path, what: str) -> CorruptError:
     return CorruptError(f"{path}: {what}", hint="dvc repro")
 
 
-def runs_frame(folders: Sequence[Path]) -> pl.DataFrame:
-    """One row per run of these folders, each run once; `value` is its first score's mean."""
+def _runs_in(folders: Sequence[Path], explored: Sequence[Path]) -> Iterator[tuple[Path, Run]]:
+    """Every run with its folder. A damaged folder is an error; one of what was explored is passed over."""
+    for folder in folders:
+        if (folder / MANIFEST).is_file():
+            yield from ((folder, run) for run in load_runs(folder))
+    for folder in explored:
+        try:
+            found = load_runs(folder) if (folder / MANIFEST).is_file() else []
+        except WorkbenchError as error:
+            sys.stderr.write(f"warning: passed over: {error.message}\n  -> rm -r {folder}\n")
+            continue
+        yield from ((folder, run) for run in found)
+
+
+def runs_frame(folders: Sequence[Path], *, explored: Sequence[Path] = ()) -> pl.DataFrame:
+    """One row per run of these folders, each run once; `value` is its first score's mean.
+
+    CorruptError when one of `folders` is damaged; one of `explored` is passed over with a warning.
+    """
     import polars as pl
 
     rows: dict[str, dict[str, Any]] = {}
-    for folder in folders:
-        for run in load_runs(folder) if (folder / MANIFEST).is_file() else ():
-            first = run.metric(run.score_names[0]) if run.score_names else None
-            rows.setdefault(
-                run.id,
-                {
-                    "run": run.id, "use_case": run.use_case, "experiment": run.experiment, "arm": run.arm,
-                    "cases": run.n_cases, "unscored": run.n_unscored,
-                    "metric": first.name if first else None, "value": first.value if first else None,
-                    "prompt": run.settings.get("prompt"), "memory": run.settings.get("memory"),
-                    "model": run.settings.get("model"), "folder": str(folder),
-                },
-            )  # fmt: skip
+    for folder, run in _runs_in(folders, explored):
+        first = run.metric(run.score_names[0]) if run.score_names else None
+        rows.setdefault(
+            run.id,
+            {
+                "run": run.id, "use_case": run.use_case, "experiment": run.experiment, "arm": run.arm,
+                "cases": run.n_cases, "unscored": run.n_unscored,
+                "metric": first.name if first else None, "value": first.value if first else None,
+                "prompt": run.settings.get("prompt"), "memory": run.settings.get("memory"),
+                "model": run.settings.get("model"), "folder": str(folder),
+            },
+        )  # fmt: skip
     text, count = pl.String(), pl.Int64()
     schema = {
         "run": text, "use_case": text, "experiment": text, "arm": text, "cases": count, "unscored": count,
@@ -247,15 +274,17 @@ def runs_frame(folders: Sequence[Path]) -> pl.DataFrame:
     return pl.DataFrame(list(rows.values()), schema=schema, orient="row")
 
 
-def find_run(reference: str, folders: Sequence[Path]) -> Run:
-    """The run that `use_case/arm`, an id or its beginning means; NotFoundError lists the nearest."""
+def find_run(reference: str, folders: Sequence[Path], *, explored: Sequence[Path] = ()) -> Run:
+    """The run that `use_case/arm`, an id or its beginning means; NotFoundError lists the nearest.
+
+    A damaged folder is treated as by `runs_frame`.
+    """
     runs = {}
-    for folder in folders:
-        for run in load_runs(folder) if (folder / MANIFEST).is_file() else ():
-            names = {run.id, f"{run.use_case}/{run.arm}"}
-            if reference in names or (len(reference) >= 6 and run.id.startswith(reference)):
-                return run
-            runs.update(dict.fromkeys(names))
+    for _, run in _runs_in(folders, explored):
+        names = {run.id, f"{run.use_case}/{run.arm}"}
+        if reference in names or (len(reference) >= 6 and run.id.startswith(reference)):
+            return run
+        runs.update(dict.fromkeys(names))
     raise NotFoundError(
         f"there is no run {reference!r} ({nearest(reference, runs)})",
         hint="name it use_case/arm, for example answers/candidate, or by its id; `dvc repro` makes them",

@@ -6,7 +6,6 @@ and whatever wrote the files. Nothing in a snapshot depends on a clock.
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ class Manifest:
 
 def write_snapshot(views: Iterable[Memory], folder: Path, *, memory: str, spec_digest: str) -> Manifest:
     """Write the tenants behind `views` into `folder`, replacing it as a whole; its manifest."""
-    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    aside = files.aside_of(folder)
     try:
         aside.mkdir(parents=True)
         entries = {view.tenant: view.snapshot(aside) for view in views}
@@ -208,8 +207,7 @@ def _overall(digests: Mapping[str, str]) -> str:
 
 def _put_in_place(aside: Path, folder: Path) -> None:
     """Swap folders: a crash between the two renames leaves no snapshot, never a mixed one."""
-    before = folder.with_name(f".{folder.name}.before")
-    shutil.rmtree(before, ignore_errors=True)
+    before = files.aside_of(folder)
     if folder.exists():
         folder.rename(before)
     aside.rename(folder)

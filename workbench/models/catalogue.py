@@ -107,6 +107,21 @@ class ModelCard:
     recorded: bool = True
     version: int = 0
 
+    @classmethod
+    def unsaved(cls, model: str) -> ModelCard:
+        """For a model of an endpoint that has no card: nothing is assumed of it, its price is unknown."""
+        return cls(
+            name=model,
+            provider="openai",
+            model=model,
+            kind="chat",
+            purpose="named in params.yaml, without a card",
+            licence="unknown",
+            region="unknown",
+            limits=Limits(context_tokens=4096),  # what any of today's models takes
+            base_url=OPENAI_URL,
+        )
+
     @property
     def reference(self) -> str:
         """`smollm2-135m@1`: which version of the card this is."""
@@ -156,7 +171,10 @@ class ModelCard:
         """
         target = provider or ("openai" if base_url else self.provider)
         if target not in get_args(Provider):
-            raise ConfigError(f"unknown provider {target!r} ({nearest(target, get_args(Provider))})")
+            raise ConfigError(
+                f"unknown provider {target!r} ({nearest(target, get_args(Provider))})",
+                hint="provider: openai, with a base_url, is any OpenAI-compatible endpoint",
+            )
         if target == self.provider and not (base_url or model or api_key):
             return self
         if target != "openai":
@@ -186,7 +204,11 @@ def card_names(root: Path) -> list[str]:
 
 def load_card(root: Path, reference: str) -> ModelCard:
     """The card that `name`, `name@2` or `name@label` means, its digest checked; a bare name is the newest."""
-    found = assets.resolve(root, "model", reference)
+    return read_card(assets.resolve(root, "model", reference))
+
+
+def read_card(found: assets.Version) -> ModelCard:
+    """The card in a version's file."""
     raw = files.read_yaml(found.path)
     card = files.parse(ModelCard, raw, where=str(found.path))
     if card.name != found.name or "version" in raw:

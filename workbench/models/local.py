@@ -22,6 +22,7 @@ from workbench.models.catalogue import ModelCard
 from workbench.models.openai import OpenAIModel
 from workbench.types import JSON, Event
 
+_SCRIPT = Path(__file__).with_name("_server.py")
 _START_S = 60.0
 #: A server holds about 0.4 GB, so a machine with many cores does not get one for each.
 _MOST_SERVERS = 8
@@ -94,7 +95,7 @@ class LocalModel:
                 yield server
             except UnavailableError as error:
                 if await server.ended():
-                    raise server.died("while it answered") from error
+                    raise server.died("ended while it answered") from error
                 raise
             finally:
                 pool.idle.append(server)
@@ -118,7 +119,7 @@ class LocalModel:
             await server.start()
         except BaseException:
             pool.servers.remove(server)
-            server.stop()
+            await asyncio.to_thread(server.stop)  # one that hangs takes its time
             raise
         return server
 
@@ -165,7 +166,6 @@ class _Server:
         self.model: OpenAIModel
         self._owner = os.getpid()
         self._log = folder / f"{settings['model']}.{self._owner}.{number}.log"
-        script = Path(__file__).with_name("_server.py")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             log = self._log.open("wb")
@@ -173,7 +173,7 @@ class _Server:
             raise files.unwritable(self._log, error) from error
         with log:
             self.process = subprocess.Popen(  # noqa: S603 - our own script, by our own interpreter
-                [sys.executable, "-P", str(script), json.dumps(settings)],
+                [sys.executable, "-P", str(_SCRIPT), json.dumps(settings)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -186,10 +186,10 @@ class _Server:
             async with asyncio.timeout(_START_S):
                 address = await asyncio.to_thread(self._address)
         except TimeoutError:
-            raise self.died(f"it was not ready after {_START_S:g} s") from None
+            raise self.died(f"was not ready after {_START_S:g} s") from None
         if not address:
             await self.ended()
-            raise self.died("when it started")
+            raise self.died("ended when it started")
         self.model = OpenAIModel(address + "/v1")
 
     def _address(self) -> str:
@@ -206,17 +206,17 @@ class _Server:
             await asyncio.sleep(0.01)
         return False
 
-    def died(self, when: str) -> UnavailableError:
-        """The error for a server that ended by itself, with the last lines of its log."""
+    def died(self, what: str) -> UnavailableError:
+        """The error for a server that ended by itself or hangs, with the last lines of its log."""
         code = self.process.poll()
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        how = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
         try:
             lines = self._log.read_text("utf-8", "replace").strip().splitlines()[-5:]
         except OSError:
             lines = []
         said = "".join(f"\n    {line}" for line in lines)
         return UnavailableError(
-            f"the embedded model's server ended {when} ({how}){said}",
+            f"the embedded model's server {what}{how}{said}",
             hint="ask again: a new one is started; signal 9 often means that memory ran out",
         )
 
@@ -224,14 +224,15 @@ class _Server:
         """End it, and remove its log. Does nothing in a fork, whose parent still uses it."""
         if os.getpid() != self._owner:
             return
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()  # which tells it to end
         try:
             self.process.wait(timeout=2)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()  # only now: it waits for whoever still reads it
         self._log.unlink(missing_ok=True)
 
 

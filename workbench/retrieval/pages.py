@@ -107,7 +107,9 @@ def _found(path: Path, root: Path | None) -> Path:
         if inside.exists():
             return inside
     near = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise NotFoundError(f"there is nothing at {path} ({nearest(str(path), [*near, PYDOC])})")
+    raise NotFoundError(
+        f"there is nothing at {path} ({nearest(str(path), [*near, PYDOC])})", hint=f"ls {path.parent}"
+    )
 
 
 def _tenant_pages(folder: Path) -> list[Page]:

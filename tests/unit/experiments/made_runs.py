@@ -22,7 +22,7 @@ AMOUNTS = {
 }
 
 
-def a_run(arm="new", *, repeats=1, latency=None, cost=0.001, dataset="d", gate=None, **scores):
+def a_run(arm="new", *, repeats=1, latency=None, cost=0.001, dataset="d", gate="gate", **scores):
     """One row per case and repeat. A score is a list with one value per row; None is unscored."""
     n = len(next(iter(scores.values())))
     rows = []
@@ -49,7 +49,7 @@ def a_run(arm="new", *, repeats=1, latency=None, cost=0.001, dataset="d", gate=N
     return made_of(arm, rows, list(scores), dataset=dataset, gate=gate)
 
 
-def made_of(arm, rows, scores, *, dataset="d", gate=None):
+def made_of(arm, rows, scores, *, dataset="d", gate="gate"):
     """A run of these rows, in whatever order they come."""
     schema = {**COLUMNS, **{f"score.{name}": pl.Float64 for name in scores}, **AMOUNTS}
     return Run(

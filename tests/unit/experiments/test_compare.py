@@ -159,3 +159,5 @@ def test_the_card_shows_the_verdict_and_the_next_command():
     assert "▲ better" in found._repr_html_() and new.id in found._repr_html_()
     worse = compare(today, new)
     assert f"workbench gate {new.id}   # keep new" in str(worse)
+    ungated = compare(a_run(s=of(90, 100), gate=None), today)
+    assert str(ungated).endswith("next: make lab   # no gate is stated for these runs")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import threading
 import time
@@ -41,6 +42,15 @@ def experiment(kept):
         name="e", use_case="u", bind=lambda tenant, settings: (tenant, dict(settings)),
         describe=dict, keep=kept.append, task_digest="t", gate_digest="g", concurrency=3,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("memory", "gate"), [("handbook@2", "g"), ("handbook@1", "g"), ("python-reference@1", None)]
+)
+def test_a_gate_is_stated_for_runs_over_the_use_cases_own_memory_only(experiment, memory, gate):
+    one = dataclasses.replace(experiment, gated_memory="handbook")
+    run = one.run(yes, cases(), scorers=SCORERS, settings={"memory": memory})
+    assert run.gate_digest == gate
 
 
 @task

@@ -1,5 +1,7 @@
 """Gates: read strictly, judged on intervals, sound over several lines."""
 
+import dataclasses
+
 import orjson
 import pytest
 import scipy.stats
@@ -30,6 +32,11 @@ def one_line(run, confidence=0.9, **lines):
     report = judge(run, spec(confidence, **lines), phase="mvp")
     assert len(report.lines) == 1
     return report.lines[0]
+
+
+def judged_as_stated(run, gate):
+    """The report on the run, had it been made under this very text."""
+    return judge(dataclasses.replace(run, gate_digest=gate.digest), gate, phase="mvp")
 
 
 # Reading
@@ -229,7 +236,7 @@ def test_the_report_is_as_its_worst_line():
     run = a_run(a=of(90, 100), b=of(60, 100), c=of(5, 100))
     a, b, c = {"a": {"min": 0.5}}, {"b": {"min": 0.55}}, {"c": {"min": 0.5}}
     for lines, verdict, code in (({**a}, "pass", 0), ({**a, **b}, "undecided", 4), ({**b, **c}, "fail", 1)):
-        report = judge(run, spec(**lines), phase="mvp")
+        report = judged_as_stated(run, spec(**lines))
         assert (report.verdict, report.exit_code) == (verdict, code)
         if verdict == "pass":
             report.raise_if_not_passed()
@@ -247,10 +254,21 @@ def test_the_report_carries_the_hash_and_whether_it_was_stated_before():
     assert "stated before the run" in str(before) and "NOT stated before this run" in str(after)
 
 
+def test_a_verdict_on_another_text_than_was_stated_is_no_pass():
+    gate = spec(accuracy={"min": 0.5})
+    report = judge(a_run(accuracy=of(60, 80), gate="another"), gate, phase="mvp")
+    assert (report.outlook, report.verdict, report.exit_code) == ("pass", "undecided", 4)
+    assert "· UNDECIDED" in str(report) and "next: dvc repro   # when params.yaml states" in str(report)
+    assert report.to_json()["verdict"] == "undecided"
+    with pytest.raises(GateFailedError, match="undecided of new: its text was not stated before the run"):
+        report.raise_if_not_passed()
+    assert judge(a_run(accuracy=of(5, 80), gate="another"), gate, phase="mvp").exit_code == 1
+
+
 def test_the_report_as_json_is_the_same_bytes_each_time():
     run = a_run(accuracy=of(60, 80), grounded=[i / 80 for i in range(80)])
     gate = spec(accuracy={"min": 0.5}, grounded={"min": 0.3})
-    first, second = (files.canonical(judge(run, gate, phase="mvp").to_json()) for _ in range(2))
+    first, second = (files.canonical(judged_as_stated(run, gate).to_json()) for _ in range(2))
     assert first == second
     read, low = orjson.loads(first), round(float(scipy.stats.beta.ppf(0.05, 60, 21)), 6)
     assert (read["verdict"], read["lines"][0]["interval"]["low"]) == ("pass", low)
@@ -331,9 +349,10 @@ def test_a_wider_margin_or_no_comparison_is_looser():
 
 def test_the_card_ends_with_the_next_command_by_verdict():
     run = a_run(accuracy=of(60, 100))
-    for bound, command in ((0.4, "workbench report"), (0.9, f"workbench compare {run.id} BASELINE")):
-        report = judge(run, spec(accuracy={"min": bound}), phase="mvp")
+    for bound, form in ((0.4, "workbench report"), (0.9, "workbench compare {} BASELINE")):
+        report = judged_as_stated(run, spec(accuracy={"min": bound}))
+        command = form.format(report.run)
         assert f"next: {command}" in str(report) and command in report._repr_html_()
-    report = judge(run, spec(accuracy={"min": 0.55}), phase="mvp")
+    report = judged_as_stated(run, spec(accuracy={"min": 0.55}))
     assert f"after adding about {report.needed} cases" in str(report)
     assert f"? undecided ({report.needed} more cases)" in report._repr_html_()

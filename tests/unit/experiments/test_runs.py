@@ -7,7 +7,7 @@ import scipy.stats
 from made_runs import a_run, made_of, of
 
 from workbench.errors import ConfigError, CorruptError, NotFoundError
-from workbench.experiments.runs import load_runs, save_runs
+from workbench.experiments.runs import find_run, load_runs, runs_frame, save_runs
 
 
 def test_a_run_measures_its_scores_pooled_and_by_tenant():
@@ -182,3 +182,23 @@ def test_the_card_escapes_what_it_shows_and_ends_with_the_next_command():
     assert "<script>" not in page and "&lt;script&gt;" in page
     assert page.endswith(f"next: <code>workbench gate {run.id}</code></div></div>")
     assert str(run).endswith(f"next: workbench gate {run.id}")
+    ungated = a_run(accuracy=of(2, 3), gate=None)
+    assert f"next: workbench compare {ungated.id} BASELINE" in str(ungated)
+
+
+def test_a_damaged_folder_is_passed_over_only_if_it_was_explored(tmp_path, capsys):
+    pipeline, good, bad = tmp_path / "pipeline", tmp_path / "good", tmp_path / "bad"
+    save_runs([a_run("judged", accuracy=of(2, 3))], pipeline)
+    save_runs([a_run("draft", accuracy=of(1, 3))], good)
+    save_runs([a_run("lost", accuracy=of(3, 3))], bad)
+    (bad / "runs.json").write_text("{")
+    assert find_run("answers/draft", [pipeline], explored=[bad, good]).arm == "draft"
+    said = capsys.readouterr().err
+    assert "passed over" in said and said.endswith(f"-> rm -r {bad}\n")
+    assert runs_frame([pipeline], explored=[bad, good])["arm"].to_list() == ["judged", "draft"]
+    capsys.readouterr()
+    with pytest.raises(NotFoundError, match="no run 'answers/lost'"):
+        find_run("answers/lost", [pipeline], explored=[bad, good])
+    for look in (lambda: find_run("answers/draft", [bad], explored=[good]), lambda: runs_frame([bad])):
+        with pytest.raises(CorruptError, match="not a whole runs"):
+            look()

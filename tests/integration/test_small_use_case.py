@@ -1,0 +1,213 @@
+"""What a runner, the stages and the gate say of one small use case, on an endpoint that answers at once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from endpoint import endpoint, speaking
+from small_use_case import CELLS, NOTEBOOK, notebook, small_repository, with_pipeline
+
+from workbench import config, stages
+from workbench.boundary import open_tape
+from workbench.checks import check_all
+from workbench.errors import ConfigError, NotebookError
+from workbench.running import explore, find, judged
+from workbench.testing.fakes import FakeModel
+
+MODEL = "served/Some-7B:latest"
+pytestmark = pytest.mark.timeout(180)
+
+
+def passage(payload) -> str:
+    """The passage it was shown, as an answer."""
+    return payload["messages"][-1]["content"].split("Question:")[0].strip()
+
+
+@pytest.fixture
+def served():
+    return FakeModel(passage)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch, served):
+    """A small repository, in which the test stands, on an endpoint whose model has no card."""
+    with endpoint(speaking(served)) as url:
+        folder = small_repository(tmp_path / "small", model=MODEL, endpoint=url)
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("OPENAI_API_KEY", "k-123")
+        yield folder
+
+
+def replaced(path: Path, before: str, after: str) -> None:
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+
+def with_cell(root: Path, source: str) -> None:
+    (root / NOTEBOOK).write_text(notebook(cells=(*CELLS, ([], source))))
+
+
+def pipeline(root: Path) -> None:
+    for stage in ("prepare", "remember", "experiment", "gate", "report"):
+        assert stages.main([stage, "small"]) == 0
+
+
+def test_a_model_without_a_card_is_asked_by_its_own_name_and_its_price_is_unknown(root, served):
+    found = check_all(root)
+    assert found.passed, str(found)
+    explored = explore(root, Path(NOTEBOOK), given={}, show=False)
+    assert {call["model"] for call in served.calls} == {MODEL} and len(served.calls) == 4
+    (candidate,) = [run for run in explored.runs if run.arm == "candidate"]
+    assert candidate.settings["model"] == MODEL and candidate.n_unscored == 0
+    assert candidate.metric("accuracy").n == 4 and candidate.metric("cost_usd_per_case").value is None
+
+
+def test_a_model_with_a_card_is_asked_elsewhere_by_the_card_s_name(root, served):
+    replaced(root / "params.yaml", MODEL, "smollm2-135m")
+    explore(root, Path(NOTEBOOK), given={}, show=False)
+    assert {(call["model"], call["temperature"]) for call in served.calls} == {("smollm2-135m", 0)}
+
+
+def test_a_run_by_hand_writes_another_tape_of_answers_that_stood_on_the_first(root, served):
+    pipeline(root)
+    asked, tape = len(served.calls), root / config.tape_of("small")
+    (root / ".workbench/cache/answers.jsonl").unlink()
+    explore(root, Path(NOTEBOOK), given={}, tape=root / "copy.jsonl", show=False)
+    assert len(served.calls) == asked and len(open_tape(tape)) == 4
+    assert (root / "copy.jsonl").read_bytes() == tape.read_bytes()
+
+
+def test_an_error_of_ours_in_a_cell_keeps_its_hint_as_the_last_word_and_its_exit_code(root):
+    with_cell(root, 'ws.memory("smal")')
+    with pytest.raises(NotebookError, match=r"cell 4: NotFoundError: there is no memory 'smal'") as caught:
+        explore(root, root / NOTEBOOK, given={}, show=False)
+    *_, again, last = str(caught.value).splitlines()
+    assert again.startswith(f"  again: workbench run {NOTEBOOK}   (the executed copy is .workbench/")
+    assert last == "  -> ls pipelines/memories" and caught.value.exit_code == 2
+
+
+def test_any_other_error_in_a_cell_says_how_to_run_it_again_here(root):
+    with_cell(root, "ratio = 1 / 0")
+    with pytest.raises(NotebookError, match=r"cell 4: ZeroDivisionError") as caught:
+        explore(root, root / NOTEBOOK, given={"k": 2}, show=False)
+    assert caught.value.exit_code == 3
+    assert str(caught.value).splitlines()[-1].startswith(f"  -> workbench run {NOTEBOOK} -p k=2   (the")
+
+
+def test_the_gate_judges_the_task_and_the_text_that_were_stated(root):
+    pipeline(root)
+    run = find(root, "small/candidate")
+    assert (judged(root, run).exit_code, judged(root, run).note) == (0, "")
+    other = judged(root, run, phase="mlvp")
+    assert (other.outlook, other.exit_code) == ("pass", 4) and "NOT stated" in str(other)
+
+    replaced(root / "params.yaml", "mvp: {accuracy: {min: 0.05}", "mvp: {accuracy: {min: 0.04}")
+    assert (judged(root, run).verdict, judged(root, run).exit_code) == ("undecided", 4)
+    replaced(root / "params.yaml", "mvp: {accuracy: {min: 0.04}", "mvp: {accuracy: {min: 0.05}")
+
+    replaced(root / NOTEBOOK, "ws.memory().search(case.question)", "ws.memory().search(case.question, k=1)")
+    with pytest.raises(ConfigError, match=rf"run {run.id} is of task .*, {NOTEBOOK} holds") as caught:
+        judged(root, run)
+    assert caught.value.hint == "dvc repro"
+    replaced(root / NOTEBOOK, "ws.memory().search(case.question, k=1)", "ws.memory().search(case.question)")
+
+    explored = explore(root, Path(NOTEBOOK), given={"k": 2}, show=False)
+    (draft,) = [one for one in explored.runs if one.arm == "candidate"]
+    report = judged(root, find(root, draft.id))
+    assert report.exit_code == 0 and "explored: of another task than notebooks/small.ipynb" in str(report)
+    assert report.to_json()["note"] == report.note
+
+
+def test_an_arm_that_no_run_has_is_said_by_check_and_stops_the_report(root, capsys):
+    pipeline(root)
+    replaced(
+        root / "params.yaml", "    candidate: candidate\n", "    candidate: candidat\n    baseline: plane\n"
+    )
+    found = check_all(root)
+    said = {one.what: one for one in found.findings if one.warning}
+    for what, known in (("small: candidate 'candidat'", "candidate"), ("small: baseline 'plane'", "plain")):
+        assert f"nearest: '{known}'" in said[what].problem
+    replaced(root / "params.yaml", "candidat\n", "candidate\n")
+    assert stages.main(["report", "small"]) == 2
+    assert "no run of baseline 'plane' (nearest: 'plain')" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            "data: data/small",
+            "data: data/other",
+            "reads data/small, which does not lie in use_cases.small.data",
+        ),
+        ("data: data/small", "data: data/none", "reads data/small, which does not lie in"),
+        ("source: data/small", "source: pydoc:topics", "reads pydoc:topics, which does not lie in"),
+        ("questions: data/small", "questions: data/elsewhere", "reads data/elsewhere/questions.jsonl, which"),
+    ],
+)
+def test_check_names_what_the_pipeline_would_not_see_change(root, before, after, said):
+    (root / "data/other").mkdir()
+    spec = root / "pipelines/memories/small/1.yaml"
+    path = root / "params.yaml" if before.startswith("data:") else spec
+    replaced(path, before, after)
+    if path == spec:
+        from workbench import files
+
+        page = spec.with_name("asset.yaml")
+        old = next(line.split()[1] for line in page.read_text().splitlines() if "digest:" in line)
+        replaced(page, old, files.digest(spec.read_bytes()))
+    found = check_all(root)
+    assert not found.passed and said in str(found) and "-> write data: " in str(found)
+
+
+def test_what_a_killed_stage_left_is_gone_when_the_next_begins_and_is_not_in_git(root):
+    with_pipeline(root)
+    left = ["results/small/.memory.0123abcd/part", "results/small/.gate.json.0123abcd"]
+    left += ["pipelines/tapes/.small.jsonl.0123abcd", "reports/.small.html.0123abcd"]
+    kept = ["pipelines/tapes/.other.jsonl.0123abcd", "results/small/.memory.draft"]
+    for name in (*left, *kept):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("half")
+    listed = subprocess.run(
+        ["git", "ls-files", "--others", "--exclude-standard"], capture_output=True, text=True, check=True
+    )
+    assert [
+        name for name in listed.stdout.splitlines() if name.startswith(("res", "rep", "pipelines/tapes"))
+    ] == ["results/small/.memory.draft"]
+    assert stages.main(["prepare", "small"]) == 0
+    assert not [name for name in left if (root / name).exists()] and not (root / left[0]).parent.exists()
+    assert all((root / name).exists() for name in kept)
+
+
+def reproduced(root: Path) -> tuple[int, str]:
+    """`workbench repro`, in a process group of its own: its exit code and what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "workbench.cli", "repro"],
+        cwd=root, capture_output=True, text=True, timeout=150, start_new_session=True, check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_pipeline_s_exit_code_is_that_of_the_stage_that_failed(root):
+    with_pipeline(root)
+    code, said = reproduced(root)
+    assert code == 0, said
+    for source, expected in (
+        ('ws.memory("smal")', 2),
+        ("ratio = 1 / 0", 3),
+        ("import os, signal; os.kill(os.getppid(), signal.SIGKILL)", 3),
+        ("import os, signal, time; os.killpg(os.getpgid(os.getppid()), signal.SIGINT); time.sleep(60)", 130),
+    ):
+        with_cell(root, source)
+        code, said = reproduced(root)
+        assert code == expected, f"{source}: {code}\n{said}"
+        assert "next: make repro" in said
+    (root / "dvc.yaml").write_text("stages: [")
+    assert reproduced(root)[0] == 2

@@ -1,0 +1,67 @@
+"""Which model a use case asks: a card of the repository, that card at another endpoint, or no card at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import workbench as wb
+from workbench.boundary import chosen_card
+from workbench.errors import ConfigError, NotFoundError
+
+ROOT = Path(__file__).resolve().parents[2]
+ELSEWHERE = {"provider": "openai", "base_url": "http://models.example/v1"}
+
+
+def test_two_lines_send_the_card_s_model_elsewhere_under_its_own_name():
+    card, moved = chosen_card(ROOT, "smollm2-135m", {}), chosen_card(ROOT, "smollm2-135m", ELSEWHERE)
+    assert (moved.provider, moved.base_url, moved.model) == ("openai", ELSEWHERE["base_url"], card.model)
+    assert moved.reference == card.reference and moved.wire_defaults()["temperature"] == 0
+    assert card.price_per_million is not None and moved.price_per_million is None
+    assert moved.identity() != card.identity()
+
+
+@pytest.mark.parametrize("name", ["gpt-4o-mini", "meta-llama/Llama-3.1-8B", "llama3:8b", "claude@20240620"])
+def test_a_model_without_a_card_is_what_the_endpoint_calls_it(name):
+    card = chosen_card(ROOT, name, ELSEWHERE)
+    assert (card.model, card.reference, card.base_url) == (name, name, ELSEWHERE["base_url"])
+    assert (card.price_per_million, card.wire_defaults(), card.recorded) == (None, {}, True)
+    assert chosen_card(ROOT, name, {"provider": "openai"}).base_url == "https://api.openai.com/v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        ("smollm2-153m", {}, "nearest: 'smollm2-135m'"),
+        ("smollm2-153m", {"provider": "local"}, "nearest: 'smollm2-135m'"),
+        ("smollm2-153m", {"base_url": "http://models.example/v1"}, "nearest: 'smollm2-135m'"),
+        ("gpt-4o-mini", {"provider": "opnai"}, "unknown provider 'opnai' .*nearest: 'openai'"),
+        (
+            "gpt-4o-mini",
+            {**ELSEWHERE, "base_url": "http://me:pw@models.example"},
+            "without a user or password",
+        ),
+        ("gpt-4o-mini", {**ELSEWHERE, "api_key": "sk-1234"}, "must be the NAME of an environment variable"),
+        ("wordllama-256", {}, "is for embedding, not for chat"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_error_with_the_next_step(name, overrides, said):
+    with pytest.raises((ConfigError, NotFoundError), match=said) as caught:
+        chosen_card(ROOT, name, overrides)
+    assert caught.value.hint and "sk-1234" not in str(caught.value)
+
+
+def test_a_workspace_asks_under_that_name_and_its_runs_say_so(tmp_path):
+    for name in ("pipelines", "notebooks", "data"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    text = (ROOT / "params.yaml").read_text()
+    before = "    model: smollm2-135m\n"
+    assert before in text
+    after = (
+        "    model: meta-llama/Llama-3.1-8B\n    provider: openai\n    base_url: http://models.example/v1\n"
+    )
+    (tmp_path / "params.yaml").write_text(text.replace(before, after, 1))
+    ws = wb.connect("answers", root=tmp_path)
+    assert ws.model().card.model == ws.describe()["model"] == "meta-llama/Llama-3.1-8B"
+    assert ws.bind(settings={"model": "smollm2-135m"}).describe()["model"] == "smollm2-135m@1"
