@@ -9,16 +9,15 @@ import asyncio
 import os
 import platform
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 
 import workbench as wb
+from benchmarks.measuring import ROOT, Row, alternating, run, timed
+from benchmarks.promotion import going_back, job_run, twenty_jobs
 from workbench import boundary, config
 from workbench.config import Execution
 from workbench.controls import onion
@@ -27,38 +26,12 @@ from workbench.controls.tape import Journal, processor
 from workbench.promotion.execution import execute
 from workbench.workspace import connect
 
-ROOT = Path(__file__).resolve().parent.parent
 VENDORS = ("aiohttp", "dvc", "openai", "papermill", "polars", "numpy", "weaviate", "wordllama", "xllamacpp")
 NOTEBOOK = """{"cells": [
  {"cell_type": "code", "execution_count": null, "id": "p", "metadata": {"tags": ["parameters"]}, "outputs": [], "source": "x = 1"},
  {"cell_type": "code", "execution_count": null, "id": "c", "metadata": {}, "outputs": [], "source": "print(x + 1)"}],
  "metadata": {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}},
  "nbformat": 4, "nbformat_minor": 5}"""  # noqa: E501
-Row = tuple[str, str, str]
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def alternating(
-    one: Callable[[], object], other: Callable[[], object], *, rounds: int
-) -> tuple[float, float]:
-    """Medians of two kinds of work, taken in turns so that noise meets both."""
-    times = [(timed(one), timed(other)) for _ in range(rounds)]
-    return statistics.median(a for a, _ in times), statistics.median(b for _, b in times)
-
-
-def run(*command: str, cwd: Path = ROOT) -> str:
-    """A command's output; it must succeed."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 def importing() -> Row:
@@ -191,10 +164,13 @@ def notebook() -> Row:
     )
 
 
+MEASURES = (importing, replay_hit, replaying, notebook, no_op, job_run, going_back, twenty_jobs)
+
+
 def main() -> None:
     """Measure everything and print the table."""
     lines = ["| what | measured | target |", "| --- | --- | --- |"]
-    for measure in (importing, replay_hit, replaying, notebook, no_op):
+    for measure in MEASURES:
         name, value, target = measure()
         lines.append(f"| {name} | {value} | {target} |")
         print(lines[-1], flush=True)

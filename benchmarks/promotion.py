@@ -1,0 +1,105 @@
+"""The ratios of promotion: a job run against plain papermill, a rollback, a no-op with twenty jobs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measuring import ROOT, Row, alternating, run, timed
+
+NAME, INPUT = "answers", "data/inbox/sample.jsonl"
+PLAIN = """
+import sys, papermill
+papermill.execute_notebook("notebooks/plain.ipynb", "executed.ipynb", parameters={"inputs": sys.argv[1]},
+                           kernel_name="python3", progress_bar=False, log_output=False, cwd="notebooks")
+"""
+REMEMBER = """
+import workbench as wb
+ws = wb.connect("answers")
+for tenant in ("acme", "globex"):
+    ws.bind(tenant=tenant).memory().add(wb.load("data/handbook"))
+"""
+
+
+def clone(folder: Path) -> Path:
+    """A clone of what is committed, with this environment and its own code."""
+    run("git", "clone", "--quiet", str(ROOT), str(folder))
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / ".git" / "info" / "exclude").write_text("/.venv\n")
+    os.environ["PYTHONPATH"] = str(folder)
+    return folder
+
+
+def job_run() -> Row:
+    """A job run of six questions asked live, against the same notebook run by papermill, also live."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = clone(Path(name) / "clone")
+        shutil.copy(folder / f"pipelines/jobs/{NAME}/1/task.ipynb", folder / "notebooks/plain.ipynb")
+        run(sys.executable, "-c", REMEMBER, cwd=folder)
+        job = ("workbench", "jobs", "run", NAME, "--input", INPUT, "--at", "2026-11-24", "--replace")
+        run(*job, cwd=folder)  # exports the code and builds the snapshot, once for each version
+
+        def plain() -> None:
+            (folder / ".workbench/cache/answers.jsonl").unlink(missing_ok=True)  # or it would not ask
+            run(sys.executable, "-c", PLAIN, INPUT, cwd=folder)
+
+        ours, theirs = alternating(lambda: run(*job, cwd=folder), plain, rounds=5)
+    return (
+        "a job run against the same notebook run by plain papermill",
+        f"{ours / theirs:.2f}x ({ours:.1f} s)",
+        "<= 1.15x",
+    )
+
+
+def going_back() -> Row:
+    """`workbench rollback` of a job that has two versions."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = clone(Path(name) / "clone")
+        params = folder / "params.yaml"
+        params.write_text(params.read_text().replace("seconds: 900", "seconds: 901"))
+        run("git", "commit", "--quiet", "--all", "-m", "another limit", cwd=folder)
+        run("dvc", "repro", cwd=folder)
+        run("workbench", "promote", f"job/{NAME}", "--commit", cwd=folder)
+        seconds = timed(lambda: run("workbench", "rollback", f"job/{NAME}", cwd=folder))
+    return "`workbench rollback`", f"{seconds:.1f} s", "<= 2 s"
+
+
+def twenty_jobs() -> Row:
+    """`dvc repro` with nothing to do and twenty promoted jobs, against the same graph of `true`."""
+    with tempfile.TemporaryDirectory() as name:
+        ours, trivial = (clone(Path(name) / which) for which in ("ours", "true"))
+        for folder in (ours, trivial):
+            _twenty(folder)
+        text = (trivial / "dvc.yaml").read_text()
+        lines = [
+            "      cmd: 'true'" if line.strip().startswith("cmd:") else line for line in text.splitlines()
+        ]
+        (trivial / "dvc.yaml").write_text("\n".join(lines) + "\n")
+        run("dvc", "repro", cwd=ours)
+        for part in ("results", "reports"):
+            shutil.copytree(ours / part, trivial / part, dirs_exist_ok=True)
+        run("dvc", "commit", "--force", cwd=trivial)
+        mine, theirs = alternating(
+            lambda: run("dvc", "repro", cwd=ours), lambda: run("dvc", "repro", cwd=trivial), rounds=5
+        )
+    return (
+        "no-op `dvc repro` with 20 promoted jobs against the same graph of `true`",
+        f"{mine / theirs:.2f}x ({mine:.1f} s)",
+        "<= 1.2x",
+    )
+
+
+def _twenty(folder: Path) -> None:
+    """Twenty names for the promoted version. DVC decides what to run; no run is measured here."""
+    lines = ["promoted:"]
+    for number in range(20):
+        shutil.copytree(folder / f"pipelines/jobs/{NAME}/1", folder / f"pipelines/jobs/j{number}/1")
+        lines.append(f'  j{number}-1: {{name: "j{number}", version: 1}}')
+    (folder / "pipelines/jobs/stages.yaml").write_text("\n".join(lines) + "\n")
+    text = (folder / "dvc.yaml").read_text()
+    command = "cmd: python -m workbench.stages job ${item.name}@${item.version}"
+    quick = "cmd: mkdir -p results/jobs/${key} && echo ${key} > results/jobs/${key}/out"
+    (folder / "dvc.yaml").write_text(text.replace(command, quick))
