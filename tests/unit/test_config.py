@@ -39,6 +39,63 @@ def test_a_wrong_key_or_value_of_params_is_named(tmp_path, before, after, said):
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("    sample:", "    sampel:", r"unknown key 'jobs\.answers\.sampel' \(nearest: 'sample'"),
+        ("    use_case: answers", "    use_case: answer", "no use case 'answer' .*nearest: 'answers'"),
+        ("    sample: data/inbox/sample.jsonl", "", r"missing key 'jobs\.answers\.sample'"),
+        ("seconds: 900", "seconds: 0", r"jobs\.answers\.limits: seconds must be 1 or more"),
+        ("seconds: 900", "seconds: 15m", r"jobs\.answers\.limits\.seconds"),
+        ("broken: 0.25", "broken: 0", "broken a share from 0 to 1"),
+        ("broken: 0.25", "broken: 25", "broken a share from 0 to 1"),
+        ("broken: 0.25", "borken: 0.25", r"unknown key 'jobs\.answers\.limits\.borken' \(nearest: 'broken'"),
+        ("{date}.parquet", "{day}.parquet", r"jobs\.answers\.input: .* may hold \{date\} and \{time\} only"),
+        ("{date}.parquet", "{}.parquet", "may hold"),
+        ("{date}.parquet", "{date.parquet", "may hold"),
+        ("cron: ", "when: ", r"unknown key 'jobs\.answers\.schedule\.when'"),
+        ("\n  answers:\n    use_case", '\n  "../answers":\n    use_case', "a job's name is letters, digits"),
+    ],
+)
+def test_a_wrong_key_or_value_of_a_job_is_named(tmp_path, before, after, said):
+    text = SHIPPED.read_text()
+    assert before in text
+    (tmp_path / "params.yaml").write_text(text.replace(before, after, 1))
+    with pytest.raises(ConfigError, match=said) as caught:
+        config.load_params(tmp_path)
+    assert caught.value.hint
+
+
+def test_a_job_is_found_by_name_and_an_unknown_one_is_told_how_to_be_declared():
+    params = config.load_params(SHIPPED.parent)
+    assert config.job(params, "answers").use_case == "answers"
+    with pytest.raises(NotFoundError, match=r"declares no job .answer. .*nearest: .answers.") as caught:
+        config.job(params, "answer")
+    assert caught.value.hint.startswith("add under jobs: answer: ")
+
+
+def test_what_a_job_does_not_say_has_a_safe_default(tmp_path):
+    text = SHIPPED.read_text()
+    head, _, _ = text.partition("\njobs:")
+    (tmp_path / "params.yaml").write_text(head + "\njobs:\n  a: {use_case: answers, sample: s.jsonl}\n")
+    (job,) = config.load_params(tmp_path).jobs.values()
+    assert (job.input, job.schedule) == (None, None) and job.limits == config.Limits()
+    assert job.limits.seconds >= 60 and job.limits.broken < 1
+    (tmp_path / "params.yaml").write_text(head)
+    assert config.load_params(tmp_path).jobs == {}
+
+
+def test_frozen_references_are_what_bare_names_mean_and_nothing_else_changes():
+    case = config.load_params(SHIPPED.parent).use_cases["answers"]
+    pins = {"prompt": "other@7", "memory": "handbook@1", "model": "smollm2-135m@3"}
+    pinned = config.pinned(case, pins)
+    assert (str(pinned.prompt), str(pinned.memory), pinned.model) == tuple(pins.values())
+    rest = {"prompt": case.prompt, "memory": case.memory, "model": case.model}
+    assert dataclasses.replace(pinned, **rest) == case
+    assert config.pinned(case, {}) == case
+    assert config.pinned(case, {"model": "m@1"}).prompt == case.prompt
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [("", "found nothing"), ("use_cases: {}\n", "names none"), ("- a\n", "found list")],
 )

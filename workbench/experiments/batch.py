@@ -122,6 +122,7 @@ async def mapped(task: Task, inputs: Inputs) -> Batch:
     A row whose answer is refused or breaks its type is set aside like a row that does not fit. What
     every other row would meet too (nobody answers, a key is missing) ends the whole batch.
     """
+    _check_columns(task)
     good, broken = inputs.fitted(task.takes, task=task.name)
     held = bool(inputs.rows) and len(broken) > inputs.most_broken * len(inputs.rows)
     done: list[tuple[Row, Any]] = []
@@ -157,6 +158,15 @@ async def mapped(task: Task, inputs: Inputs) -> Batch:
     )
 
 
+def _check_columns(task: Task) -> None:
+    named = {one.name for one in fields(task.gives)} if is_dataclass(task.gives) else set()
+    if clash := {"id", "tenant"} & named:
+        raise ConfigError(
+            f"task {task.name}: its result may not have a field {min(clash)!r}",
+            hint="a row's id and tenant stand beside its answer already: name it otherwise",
+        )
+
+
 def _set_aside(row: Row, error: WorkbenchError) -> Broken:
     """The row, broken; raises what is not the row's own fault."""
     if isinstance(error, ReplayMissError) or (isinstance(error, RefusedError) and error.status in {401, 403}):
@@ -171,8 +181,6 @@ def _frame(task: Task, inputs: Inputs, done: Sequence[tuple[Row, Any]]) -> pl.Da
     rows = []
     for row, value in done:
         plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else {"output": value}
-        if clash := {"id", "tenant"} & plain.keys():
-            raise ConfigError(f"task {task.name}: its result may not have a field {min(clash)!r}")
         rows.append({"id": row.id, "tenant": inputs.workspace(row).tenant, **plain})
     if not rows:
         return pl.DataFrame(schema={"id": pl.String, "tenant": pl.String})

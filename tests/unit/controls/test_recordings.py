@@ -74,11 +74,16 @@ def test_what_is_written_is_read_and_its_bytes_depend_on_nothing_else(tmp_path_f
     assert path.read_bytes() == data
 
 
-@given(st.data())
-def test_no_byte_of_a_tape_can_be_changed_cut_off_or_added_unnoticed(tmp_path_factory, data):
-    path = tmp_path_factory.getbasetemp() / "changed.jsonl"
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("whole") / "t.jsonl"
     write(path, [entry(name).line() for name in ("one", "two", "three")])
-    whole = path.read_bytes()
+    return path.read_bytes()
+
+
+@given(st.data())
+def test_no_byte_of_a_tape_can_be_changed_cut_off_or_added_unnoticed(tmp_path_factory, whole, data):
+    path = tmp_path_factory.getbasetemp() / "changed.jsonl"
     at = data.draw(st.integers(1, len(whole) - 1))
     byte = bytes([data.draw(st.integers(0, 255).filter(lambda b: b != whole[at]))])
     ways = [whole[:at] + byte + whole[at + 1 :], whole[:at], whole + byte, whole.replace(b"\n", b"\r\n")]

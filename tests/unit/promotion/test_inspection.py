@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from hypothesis import given
+from hypothesis import strategies as st
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from workbench.errors import ConfigError, NotFoundError
 from workbench.promotion import inspection
@@ -87,3 +89,128 @@ def test_a_file_that_is_no_notebook_or_not_there_is_one_clear_error(tmp_path):
         inspection.read(tmp_path / "n.ipynb")
     with pytest.raises(NotFoundError, match="there is no file"):
         inspection.read(tmp_path / "other.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({"count": "3"}, 3),
+        ({"rate": 2}, 2.0),
+        ({"rate": "2"}, 2.0),
+        ({"items": "['a', 'b']"}, ["a", "b"]),
+        ({"pair": [1, 2]}, (1, 2)),
+        ({"pair": "(1, 2)"}, (1, 2)),
+        ({"nothing": 7}, 7),
+    ],
+)
+def test_a_value_is_taken_as_the_type_its_default_has(notebook, given, taken):
+    ((name, value),) = notebook(parameters=f"{PARAMETERS}\npair = ()").typed(given).items()
+    assert (value, type(value)) == (taken, type(taken)) and name in given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"count": True},
+        {"count": 3.0},
+        {"rate": True},
+        {"rate": "True"},
+        {"name": 3},
+        {"items": "3"},
+        {"loud": "1"},
+    ],
+)
+def test_a_value_of_another_type_is_never_taken_for_one(notebook, given):
+    ((name, _),) = given.items()
+    with pytest.raises(ConfigError, match=rf"parameter '{name}' is ") as caught:
+        notebook().typed(given)
+    assert f"-p {name}=" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "default"),
+    [
+        ("x = 3", "int", 3),
+        ("x = 'a'", "str", "a"),
+        ("x = (1, 2)", "tuple", (1, 2)),
+        ("x = -0.5", "float", -0.5),
+        ("x = None", "", None),
+        ("x: str | None = None", "str | None", None),
+        ("x: list[str] = []", "list[str]", []),
+        ("x: int", "int", None),
+    ],
+)
+def test_a_parameters_type_is_what_is_written_else_what_its_default_is(notebook, line, kind, default):
+    found = notebook(parameters=line).parameters["x"]
+    assert (found.type, found.default) == (kind, default)
+
+
+@pytest.mark.parametrize("value", ["{1, 2}", "b'x'", "1j", "2**3", "f()", "[{1}]", str(2**70), "..."])
+def test_a_default_that_no_page_could_hold_is_refused(tmp_path, value):
+    with pytest.raises(ConfigError, match="parameter 'x' must be a literal"):
+        inspection.read(stored(tmp_path / "n.ipynb", code(f"x = {value}", "parameters")))
+
+
+def test_what_is_no_plain_assignment_is_no_parameter(notebook):
+    text = 'import os\nx = 1\na, b = 1, 2\nx.y = 3\nfor i in []:\n    z = i\ndef f():\n    w = 1\n"a word"'
+    assert list(notebook(parameters=text).parameters) == ["x"]
+
+
+def test_the_input_is_a_parameter_and_no_part_of_the_task(notebook):
+    one = notebook(code("rows = inputs"), parameters=f'{PARAMETERS}\ninputs = ""')
+    assert one.typed({"inputs": "a.jsonl"}) == {"inputs": "a.jsonl"}
+    assert one.digest({"inputs": "a.jsonl"}) == one.digest({"inputs": "b.jsonl"}) == one.digest({})
+    assert "inputs" not in one.values({"inputs": "a.jsonl"}) and one.values({"count": 9})["count"] == 9
+    assert one.digest({}) != notebook(code("rows = 1"), parameters=f'{PARAMETERS}\ninputs = ""').digest({})
+
+
+def test_cells_without_code_are_no_part_of_the_task(notebook):
+    base = notebook(code("x = 1")).digest({})
+    assert notebook(code("x = 1"), code("")).digest({}) == base
+    assert notebook(code("# first"), code("x = 1"), code("  \n# last")).digest({}) == base
+    assert notebook(code("x = 1"), code("pass")).digest({}) != base
+
+
+def test_the_order_of_cells_is_part_of_the_task(notebook):
+    assert notebook(code("x = 1"), code("y = 2")).digest({}) != notebook(code("y = 2"), code("x = 1")).digest(
+        {}
+    )
+
+
+def test_what_is_frozen_is_the_task_and_nothing_that_explores(notebook, tmp_path):
+    ran = code("x = name * 2")
+    ran.outputs, ran.execution_count = [new_output("stream", text="secret")], 7
+    cells = [
+        new_markdown_cell("# Hello"),
+        code("import os", "explore"),
+        ran,
+        code("print(x)", "explore", "b"),
+        code(""),
+    ]
+    whole = notebook(*cells)
+    (tmp_path / "frozen.ipynb").write_text(whole.frozen())
+    frozen = inspection.read(tmp_path / "frozen.ipynb")
+    assert [source for _, source, _ in frozen.cells] == [PARAMETERS, "x = name * 2"]
+    assert "# Hello" in whole.frozen() and "secret" not in whole.frozen() and "explore" not in whole.frozen()
+    assert frozen.digest({}) == whole.digest({}) and frozen.parameters == whole.parameters
+    assert frozen.frozen() == whole.frozen(), "freezing what is frozen changes nothing"
+
+
+CELLS = st.lists(
+    st.tuples(
+        st.sampled_from(["x = 1", "y = 2  # word", "", "# only words", "%time x = 3", "print('a')"]),
+        st.sampled_from(["", "explore", "other"]),
+    ),
+    max_size=6,
+)
+
+
+@given(cells=CELLS)
+def test_freezing_never_changes_the_task(tmp_path_factory, cells):
+    folder = tmp_path_factory.mktemp("n")
+    made = [code(source, *([tag] if tag else [])) for source, tag in cells]
+    whole = inspection.read(stored(folder / "n.ipynb", code(PARAMETERS, "parameters"), *made))
+    (folder / "frozen.ipynb").write_text(whole.frozen())
+    frozen = inspection.read(folder / "frozen.ipynb")
+    assert frozen.digest({"count": 5}) == whole.digest({"count": 5})
+    assert len(frozen.cells) <= 1 + sum(tag != "explore" for _, tag in cells)
