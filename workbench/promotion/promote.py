@@ -87,7 +87,8 @@ def rollback(root: Path, reference: str, order: Order, *, to: int | None = None)
 def _begun(root: Path, asset: Asset, order: Order, to: int | None) -> tuple[int, int] | None:
     """From which version to which the label has gone back already, by a rollback that was cut off."""
     past = [move.version for move in asset.moves if move.label == order.label]
-    went_back = len(past) > 1 and past[-1] in past[:-1] and to in {None, past[-1]}
+    # A promotion leaves before it what the label had; going back leaves something older.
+    went_back = len(past) > 1 and asset.before(order.label) != past[-2] and to in {None, past[-1]}
     return (past[-2], past[-1]) if went_back and _cut_off(root, asset, order) else None
 
 
