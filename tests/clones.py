@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,23 @@ class Clone:
 
     folder: Path
     home: Path
+
+    @classmethod
+    def of_head(cls, folder: Path) -> Clone:
+        """A clone of HEAD in `folder`, with an empty home and the running environment as its `.venv`."""
+        clone = cls(folder=folder / "clone", home=folder / "home")
+        clone.home.mkdir(parents=True)
+        subprocess.run(["git", "clone", "--quiet", ROOT, clone.folder], check=True)
+        (clone.folder / ".venv").symlink_to(sys.prefix)
+        # A link is no folder to .gitignore.
+        (clone.folder / ".git" / "info" / "exclude").write_text("/.venv\n")
+        return clone
+
+    def copied(self, folder: Path) -> Clone:
+        """A copy in `folder`, results and all, with an empty home."""
+        shutil.copytree(self.folder, folder / "clone", symlinks=True)
+        (folder / "home").mkdir()
+        return Clone(folder=folder / "clone", home=folder / "home")
 
     def environment(self, **more: str) -> dict[str, str]:
         """The caller's environment with another home, and the clone's code before the installed one."""

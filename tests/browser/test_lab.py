@@ -21,6 +21,8 @@ from workbench import notebooks
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOKEN = "token-of-this-test"
+NOW = "Copy the answer from the page, in as few words as you can."
+EDITED = "Answer in one short sentence with the words of the page."
 PROBE = {
     "cells": [
         {"cell_type": "markdown", "id": "title", "metadata": {}, "source": "# Probe"},
@@ -41,6 +43,17 @@ READY = """() => {
 }"""
 EDIT = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .find(cell => cell.model.id === 'k').model.sharedModel.setSource('k = 6')"""
+ADD = """([id, source]) => window.jupyterapp.shell.currentWidget.content.model.sharedModel
+    .addCell({cell_type: 'code', id, source, metadata: {}})"""
+CHANGE = """([id, source]) => {
+    const notebook = window.jupyterapp.shell.currentWidget.content;
+    notebook.activeCellIndex = notebook.widgets.findIndex(cell => cell.model.id === id);
+    notebook.activeCell.model.sharedModel.setSource(source);
+}"""
+SOURCE = """id => window.jupyterapp.shell.currentWidget.content.widgets
+    .find(cell => cell.model.id === id).model.sharedModel.getSource()"""
+OUTPUTS = """id => window.jupyterapp.shell.currentWidget.content.widgets
+    .find(cell => cell.model.id === id).model.outputs.toJSON()"""
 
 pytestmark = [
     pytest.mark.slow,
@@ -141,6 +154,16 @@ def save(page, path):
     assert path.stat().st_mtime_ns > before
 
 
+def run(page, cell, source) -> str:
+    """Give a cell this source and run it as Ctrl-Enter does; what it shows, as plain text."""
+    page.evaluate(CHANGE, [cell, source])
+    command(page, "notebook:run-cell")
+    outputs = page.evaluate(OUTPUTS, cell)
+    assert outputs and not [one for one in outputs if one["output_type"] == "error"], outputs
+    shown = [one["text"] if "text" in one else one["data"].get("text/plain", "") for one in outputs]
+    return "\n".join("".join(part) for part in shown)
+
+
 def test_running_and_saving_leaves_the_bytes_and_an_edit_changes_them(repository, free_port, tmp_path):
     path = repository / "notebooks" / "probe.ipynb"
     stored = path.read_bytes()
@@ -160,11 +183,12 @@ def test_running_and_saving_leaves_the_bytes_and_an_edit_changes_them(repository
         assert path.read_bytes() == stored.replace(b"k = 5", b"k = 6")
 
 
-def test_the_first_notebook_runs_to_its_verdict_and_saving_it_changes_nothing(
+def test_the_first_hour_a_verdict_then_a_draft_that_is_compared_and_saved_as_the_next_version(
     repository, free_port, tmp_path
 ):
-    path = repository / "notebooks" / "answers.ipynb"
-    stored = path.read_bytes()
+    path, answer = repository / "notebooks" / "answers.ipynb", repository / "pipelines" / "prompts" / "answer"
+    stored, versions = path.read_bytes(), (answer / "asset.yaml").read_text()
+    assert not (answer / "3.prompty").exists()
     with (
         lab(repository, free_port, tmp_path) as url,
         opened(f"{url}/tree/notebooks/answers.ipynb?token={TOKEN}&reset") as page,
@@ -176,6 +200,26 @@ def test_the_first_notebook_runs_to_its_verdict_and_saving_it_changes_nothing(
         for said in ("came from", "draft against today"):
             page.locator(".jp-OutputArea-output", has_text=said).first.wait_for(state="attached")
         assert not page.locator(".jp-OutputArea-output[data-mime-type*=error]").count()
+        page.wait_for_function(READY)
         save(page, path)
         assert path.read_bytes() == stored
         assert git(repository, "status", "--porcelain") == ""
+
+        source = page.evaluate(SOURCE, "draft")
+        assert source.count(NOW) == 1
+        shown = run(page, "draft", f"{source.replace(NOW, EDITED)}\nprint(drafted)")
+        assert "draft against today · accuracy" in shown and "12 cases" in shown
+        page.evaluate(ADD, ["save", ""])
+        assert "answer@3" in run(page, "save", 'print(draft.save(reason="One sentence.").reference)')
+        save(page, path)
+
+    assert EDITED in (answer / "3.prompty").read_text()
+    grown = (answer / "asset.yaml").read_text()
+    assert grown.startswith(versions) and 'reason: "One sentence."' in grown.removeprefix(versions)
+    assert path.read_text().count(EDITED) == 1 and '"outputs": []' in path.read_text()
+    changed = git(repository, "status", "--porcelain").splitlines()
+    assert sorted(line[3:] for line in changed) == [
+        "notebooks/answers.ipynb",
+        "pipelines/prompts/answer/3.prompty",
+        "pipelines/prompts/answer/asset.yaml",
+    ]
