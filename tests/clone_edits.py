@@ -12,6 +12,7 @@ import polars as pl
 import psutil
 from clones import Clone
 
+import workbench as wb
 from workbench import assets, files
 from workbench.promotion import jobspec
 from workbench.promotion.jobs import LEDGER
@@ -88,9 +89,25 @@ def one_error(said: str) -> str:
     return said
 
 
+def next_command(said: str) -> str:
+    """What a card says to type next."""
+    (line,) = (line for line in said.splitlines() if line.startswith("next: "))
+    return line.removeprefix("next: ")
+
+
 def runs(clone: Clone) -> list[JobRun]:
     """The ledger's runs, the last first."""
     return Ledger(clone.folder / LEDGER, clock=FakeClock()).history()
+
+
+def questions_of(clone: Clone, run: str) -> pl.DataFrame:
+    """The questions that a job's run asked, as `ws.calls()` has them; `row` is the input's."""
+    ws = wb.connect("answers", root=clone.folder)
+    calls = ws.calls().filter(pl.col("operation") == "chat")
+    ws.close()
+    labels = pl.Struct({"job": pl.String, "run": pl.String, "row": pl.String})
+    calls = calls.with_columns(pl.col("labels").str.json_decode(labels)).unnest("labels")
+    return calls.filter(pl.col("run") == run)
 
 
 def processes(clone: Clone) -> list[psutil.Process]:

@@ -5,14 +5,14 @@ A test module asks for these fixtures with `pytest_plugins = ("promoted_clones",
 
 from __future__ import annotations
 
+import shlex
 import shutil
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from clone_edits import SAMPLE, commit, edit_cells, source
-from clones import ROOT, Clone
+from clone_edits import SAMPLE, commit, edit_cells, next_command, source, state
+from clones import Clone
 
 from workbench import files
 
@@ -24,42 +24,45 @@ CASES, ROWS = 5, 2
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory) -> Clone:
     """The small use case, reproduced and committed, with nothing promoted."""
-    folder = tmp_path_factory.mktemp("reproduced")
-    clone = Clone(folder=folder / "clone", home=folder / "home")
-    clone.home.mkdir()
-    subprocess.run(["git", "clone", "--quiet", ROOT, clone.folder], check=True)
-    (clone.folder / ".venv").symlink_to(sys.prefix)
-    (clone.folder / ".git" / "info" / "exclude").write_text("/.venv\n")
+    clone = Clone.of_head(tmp_path_factory.mktemp("reproduced"))
     _make_small(clone.folder)
     clone.run("dvc", "repro")
     commit(clone, "A small use case")
     return clone
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion:
+    """A clone after a promotion, what was printed on the way, and whether the look at it wrote nothing."""
+
+    clone: Clone
+    card: str
+    said: str
+    untouched: bool
+
+
 @pytest.fixture(scope="session")
-def promoted(reproduced, tmp_path_factory) -> Clone:
-    """The same with answers@1 in production, committed."""
-    clone = copied(reproduced, tmp_path_factory.mktemp("promoted"))
-    clone.run("workbench", "promote", "job/answers", "--commit")
-    return clone
+def promoted(reproduced, tmp_path_factory) -> Promotion:
+    """answers@1 in production, as a user brings it there: look, promote, commit as told."""
+    clone = reproduced.copied(tmp_path_factory.mktemp("promoted"))
+    before = state(clone)
+    card = clone.run("workbench", "promote", "job/answers", "--dry-run")
+    untouched = state(clone) == before
+    said = clone.run(*shlex.split(next_command(card)))
+    clone.run("sh", "-c", next_command(said))
+    return Promotion(clone=clone, card=card, said=said, untouched=untouched)
 
 
 @pytest.fixture
 def reproduced_clone(reproduced, tmp_path) -> Clone:
     """A copy of `reproduced` for one test."""
-    return copied(reproduced, tmp_path)
+    return reproduced.copied(tmp_path)
 
 
 @pytest.fixture
 def promoted_clone(promoted, tmp_path) -> Clone:
     """A copy of `promoted` for one test."""
-    return copied(promoted, tmp_path)
-
-
-def copied(clone: Clone, folder: Path) -> Clone:
-    shutil.copytree(clone.folder, folder / "clone", symlinks=True)
-    (folder / "home").mkdir()
-    return Clone(folder=folder / "clone", home=folder / "home")
+    return promoted.clone.copied(tmp_path)
 
 
 def _make_small(root: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import orjson
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, NotFoundError
@@ -53,6 +53,7 @@ def test_rows_are_read_in_order_and_counted_from_one(tmp_path, suffix):
     assert [one.id for one in found] == ["b", "a"] and not any(one.fault for one in found)
 
 
+@example([f"a{BREAKS}b"])
 @given(st.lists(TEXTS, min_size=1, max_size=5))
 def test_a_text_is_read_as_it_stands_whatever_signs_it_holds(tmp_path_factory, texts):
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"

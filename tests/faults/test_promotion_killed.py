@@ -1,0 +1,319 @@
+"""kill -9 at thirty steps of promote, run, publish and rollback: the same command again finishes the work."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import shlex
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+from clone_edits import INBOX, SAMPLE, commit, runs
+from clones import Clone
+from killed_commands import Watched, drawn
+
+from workbench import assets, files
+from workbench.config import Limits
+from workbench.promotion import jobspec, publishing, release
+from workbench.promotion.worker import MARK
+from workbench.testing.fakes import FakeClock
+
+pytest_plugins = ("promoted_clones",)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SEED = int(os.environ.get("KILL_SEED", "92"))  # another one looks at other steps
+PROMOTE = ("workbench", "promote", "job/answers")
+ROLLBACK = ("workbench", "rollback", "job/answers")
+RUN = ("workbench", "jobs", "run", "answers", "--input")
+DAY = "2026-11-01"
+
+
+@pytest.fixture(scope="module")
+def in_production(promoted) -> Clone:
+    """answers@1 in production and committed; to be copied."""
+    return promoted.clone
+
+
+def nothing_is_torn(root: Path) -> None:
+    """What a reader may find is whole: every version, label, result and published output."""
+    asset = assets.load_or_new(root, "job", "answers")
+    for number in asset.versions:
+        jobspec.load(root, "answers", number)
+    for page in root.glob("pipelines/jobs/*/[0-9]*/job.yaml"):  # also of a folder that no label knows yet
+        jobspec.check_files(page.parent, jobspec.read(page).files)
+    for page in (root / release.STAGES, root / "dvc.lock"):
+        files.read_yaml(page)
+    for output in outputs(root):
+        publishing.read(output)
+    for path in root.glob("results/**/*.json"):
+        json.loads(path.read_bytes())
+
+
+def nothing_is_left(root: Path) -> None:
+    """No file of a dead writer, no input of a dead run, no process of one."""
+    dots = [p for room in ("pipelines", "published", "results") for p in (root / room).rglob(".*")]
+    assert [path for path in dots if path.name != ".gitignore"] == []
+    assert list((root / ".workbench/cache/jobs").glob("*")) == []
+    assert list(of_a_run(root)) == []
+
+
+def of_a_run(root: Path, name: str = "") -> Iterator[psutil.Process]:
+    """What lives of the runs of a clone and has this in its command."""
+    for process in psutil.process_iter():
+        try:
+            told, command = process.environ(), " ".join(process.cmdline())
+            ours = MARK in told and told.get("PYTHONPATH", "").startswith(str(root))
+            if ours and name in command and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+        except psutil.Error:
+            continue
+
+
+def outputs(root: Path) -> list[Path]:
+    return sorted(root.glob("published/*/*/[!.]*"))
+
+
+def killed_in_two_clones(clone: Clone, folder: Path, kills: list[str], work: Callable[..., None]) -> int:
+    """Every second kill in a clone of its own, both at the same time; how many there were."""
+    halves = [Watched.of(clone, folder / name) for name in ("even", "odd")]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, halves, (kills[::2], kills[1::2])))
+    return sum(len(half.kills) for half in halves)
+
+
+# -- promote ----------------------------------------------------------------------------------------
+
+
+def test_a_promotion_killed_at_twelve_steps_is_finished_as_one_version(in_production, tmp_path):
+    whole = Watched.of(in_production, tmp_path / "whole")
+    unpromoted(whole.clone)
+    steps = whole.finished(*PROMOTE)
+    expected = promotion_of(whole.clone)
+
+    def killed_and_finished(watched: Watched, kills: list[str]) -> None:
+        unpromoted(watched.clone)
+        for kill in kills:
+            assert watched.killed(*PROMOTE, kill=kill), f"{kill} was not come to after {watched.kills}"
+            nothing_is_torn(watched.root)
+        watched.finished(*PROMOTE)
+        nothing_is_left(watched.root)
+        assert promotion_of(watched.clone) == expected
+        (line,) = (line for line in watched.said().splitlines() if line.startswith("next: git commit"))
+        watched.clone.run(*shlex.split(line.removeprefix("next: ")))
+        assert watched.clone.status() == ""
+
+    kills = drawn(steps, 12, seed=SEED)
+    assert killed_in_two_clones(in_production, tmp_path, kills, killed_and_finished) == 12
+
+
+def unpromoted(clone: Clone) -> None:
+    clone.run("git", "reset", "--quiet", "--hard", "HEAD~1")
+    shutil.rmtree(clone.folder / "results/jobs")
+    shutil.rmtree(clone.folder / ".workbench/cache/code")
+
+
+def promotion_of(clone: Clone) -> dict[str, object]:
+    """All that a promotion leaves, but who moved the label when."""
+    asset = assets.load(clone.folder, "job", "answers")
+    (move,) = asset.moves
+    (number,) = asset.versions
+    spec, folder = jobspec.load(clone.folder, "answers", number)
+    sample = clone.folder / f"results/jobs/answers-{number}"
+    assert jobspec.digests(sample) == spec.sample_outputs
+    return {
+        "page": spec,
+        "label": (asset.labels, move.version, move.run),
+        "files": jobspec.digests(folder),
+        "git": clone.status(),
+    }
+
+
+def test_what_dvc_reproduces_goes_on_when_its_promotion_is_killed(in_production, tmp_path):
+    """The rerun finishes, or says who is still at work; once that has ended, it finishes."""
+    watched = Watched.of(in_production, tmp_path / "one")
+    unpromoted(watched.clone)
+    shutil.rmtree(watched.root / ".dvc/cache/runs")  # or DVC would remember what the stages gave
+    promotion = watched.begun(*PROMOTE)
+    wait_until(lambda: "Running stage 'gate@answers'" in watched.said(), promotion)
+    promotion.kill()
+    assert promotion.wait() == -signal.SIGKILL
+    nothing_is_torn(watched.root)
+    for _ in range(3):
+        code = watched.run(*PROMOTE)
+        if code == 0:
+            break
+        assert code == 3 and "is busy, it is being blocked by" in watched.said()
+        assert "run the same command again" in watched.said()
+    assert code == 0, watched.said()
+    nothing_is_left(watched.root)
+    assert promotion_of(watched.clone)["label"] == promotion_of(in_production)["label"]
+
+
+def wait_until(happened: Callable[[], bool], process) -> None:
+    until = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < until and process.poll() is None, "it never came to that"
+        time.sleep(0.02)
+
+
+# -- jobs run ---------------------------------------------------------------------------------------
+
+
+def test_a_run_killed_at_ten_steps_is_published_once(in_production, tmp_path):
+    whole = Watched.of(in_production, tmp_path / "whole")
+    steps = whole.finished(*RUN, SAMPLE, "--at", DAY)
+    (expected,) = published(whole.clone)
+
+    def killed_and_finished(watched: Watched, kills: list[str]) -> None:
+        days = (f"2026-11-{day:02}" for day in itertools.count(1))
+        run = (*RUN, SAMPLE, "--at", next(days))
+        slots = 1
+        for kill in kills:
+            if not watched.killed(*run, kill=kill):  # the last death came after its output was published
+                run, slots = (*run[:-1], next(days)), slots + 1
+                assert watched.killed(*run, kill=kill), f"{kill} was not come to after {watched.kills}"
+            nothing_is_torn(watched.root)
+        watched.finished(*run)
+        nothing_is_left(watched.root)
+        assert published(watched.clone) == [expected] * slots
+
+    kills = drawn(steps, 10, seed=SEED)
+    assert killed_in_two_clones(in_production, tmp_path, kills, killed_and_finished) == 10
+
+
+def published(clone: Clone) -> list[dict[str, str]]:
+    """The digests of what each slot holds; the ledger must know each, and no run that is still alive."""
+    book = runs(clone)
+    assert {run.state for run in book} <= {"finished", "lost"}
+    assert {run.outcome for run in book} <= {"published", "unchanged", ""}
+    folders = {path.relative_to(clone.folder).as_posix() for path in outputs(clone.folder)}
+    assert {run.folder for run in book if run.outcome} == folders
+    kept = [path for path in (clone.folder / ".workbench/state/jobs").rglob("*") if path.is_file()]
+    assert not kept, "answers are kept until they are published, and no longer"
+    for copy in (clone.folder / ".workbench/cache/executed").glob("task-*"):
+        cells = json.loads(copy.read_text())["cells"]
+        assert not any(cell.get("outputs") for cell in cells), "what a run printed may hold rows"
+    return [publishing.read(path).outputs for path in outputs(clone.folder)]
+
+
+def test_a_replacement_killed_at_four_steps_leaves_one_whole_output(in_production, tmp_path):
+    watched = Watched.of(in_production, tmp_path / "one")
+    watched.finished(*RUN, SAMPLE, "--at", DAY)
+    (old,) = published(watched.clone)
+    fewer = (watched.root / SAMPLE).read_text().splitlines(keepends=True)[:-1]
+    (watched.root / "fewer.jsonl").write_text("".join(fewer))
+    replace = [(*RUN, rows, "--at", DAY, "--replace") for rows in ("fewer.jsonl", SAMPLE)]
+    steps = watched.finished(*replace[0])
+    (new,) = published(watched.clone)
+    assert new.keys() == old.keys() and new != old
+
+    kills = drawn(steps, 4, seed=SEED, among="published")
+    for kill, run in zip(kills, itertools.cycle(reversed(replace)), strict=False):
+        assert watched.killed(*run, kill=kill), f"{kill} was not come to after {watched.kills}"
+        assert [publishing.read(path).outputs for path in outputs(watched.root)] in ([], [old], [new])
+    assert watched.kills == kills
+    watched.finished(*replace[0])
+    nothing_is_left(watched.root)
+    assert published(watched.clone) == [new]
+
+
+# -- rollback ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("commits", [(), ("--commit",)], ids=["staged", "committed"])
+def test_a_rollback_killed_at_four_steps_goes_back_once(in_production, tmp_path, commits):
+    watched = Watched.of(in_production, tmp_path / "one")
+    second_version(watched.clone)
+    steps = watched.finished(*ROLLBACK, *commits)
+    if commits:
+        assert "rev-parse" in steps.pop()  # it is committed by then: again would go further back
+    expected = rolled_back(watched.clone)
+    assert expected["moves"] == [("production", 1), ("production", 2), ("production", 1)]
+    for kill in drawn(steps, 4, seed=SEED):
+        watched.clone.run("git", "reset", "--quiet", "--hard", "second")
+        assert watched.killed(*ROLLBACK, *commits, kill=kill)
+        nothing_is_torn(watched.root)
+        watched.finished(*ROLLBACK, *commits)
+        nothing_is_left(watched.root)
+        assert rolled_back(watched.clone) == expected, kill
+    assert len(watched.kills) == 4
+
+
+def second_version(clone: Clone) -> None:
+    """The first version again with another limit, in production and committed, where the tag `second` is."""
+    root = clone.folder
+    spec, folder = jobspec.load(root, "answers", 1)
+    shutil.copytree(folder, folder.with_name("2"))
+    page = dataclasses.replace(spec, version=2, limits=Limits(seconds=800)).text()
+    (folder.with_name("2") / jobspec.PAGE).write_bytes(page)
+    asset = assets.load(root, "job", "answers")
+    entry = dataclasses.replace(asset.versions[1], digest=files.digest(page), parent=1)
+    asset = dataclasses.replace(asset, versions={**asset.versions, 2: entry})
+    release.move(root, asset, label="production", version=2, reason="a test's", run=None, clock=FakeClock())
+    commit(clone, "A second version")
+    clone.run("git", "tag", "second")
+
+
+def rolled_back(clone: Clone) -> dict[str, object]:
+    """All that a rollback leaves, but who moved the label when."""
+    release.check_stages(clone.folder)
+    return {
+        "moves": [(move.label, move.version) for move in assets.load(clone.folder, "job", "answers").moves],
+        "git": clone.status(),
+        "commits": clone.run("git", "log", "--format=%s", "second.."),
+    }
+
+
+# -- the processes of a run ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("victims", [("worker",), ("kernel",), ("caller", "worker")], ids=" and ".join)
+def test_killed_while_rows_are_answered_a_rerun_asks_for_the_rest(in_production, tmp_path, victims):
+    watched = Watched.of(in_production, tmp_path / "one")
+    pl.read_parquet(watched.root / INBOX).head(3).write_parquet(watched.root / "three.parquet")
+    run = (*RUN, "three.parquet", "--at", DAY)
+    caller = watched.begun(*run)
+    wait_until(lambda: kept_answers(watched.root), caller)
+    known = {"caller": "workbench jobs", "worker": "workbench.worker", "kernel": "ipykernel"}
+    (worker,), (kernel,) = of_a_run(watched.root, known["worker"]), of_a_run(watched.root, known["kernel"])
+    found = {"caller": psutil.Process(caller.pid), "worker": worker, "kernel": kernel}
+    for name in victims:  # nobody hears of another's end before its own
+        found[name].suspend()
+    for name in victims:
+        found[name].kill()
+    code = caller.wait(timeout=60)
+    (last,) = runs(watched.clone)
+    if "caller" in victims:
+        assert (code, last.state) == (-signal.SIGKILL, "running")
+    else:
+        assert code == 3 and "Traceback" not in watched.said()
+        assert f"the {victims[0]} " in watched.said() and "run it again" in watched.said()
+        assert (last.state, last.outcome) == ("finished", "failed")
+        assert list(of_a_run(watched.root)) == []
+    watched.finished(*run)
+    nothing_is_left(watched.root)
+    (output,) = outputs(watched.root)
+    assert pl.read_parquet(output / "answers.acme.parquet").height == 3
+    assert pl.read_parquet(output / "quarantine.parquet").is_empty()
+    asked = answered_by_the_model(watched.root)
+    assert len(set(asked)) == len(asked) >= 3 - 1  # one may be kept by the journal alone
+
+
+def kept_answers(root: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in root.glob(".workbench/state/jobs/**/1.jsonl"))
+
+
+def answered_by_the_model(root: Path) -> list[str]:
+    """Rows of the inbox that the model itself answered, one entry for each time."""
+    calls = map(json.loads, (root / ".workbench/state/calls.jsonl").read_text().splitlines())
+    asked = [call for call in calls if call["operation"] == "chat" and call["source"] == "model"]
+    return [row for call in asked if (row := call["labels"].get("row", "")).startswith("q-")]

@@ -1,0 +1,218 @@
+"""From a judged notebook to a job on today's input and back again, as a user types it."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from clone_edits import (
+    INBOX,
+    RUN,
+    SAMPLE,
+    SLOT,
+    bytes_of,
+    commit,
+    next_command,
+    one_error,
+    questions_of,
+    replaced,
+    rows,
+    runs,
+    state,
+)
+
+import workbench as wb
+from workbench import assets, files
+from workbench.errors import ConfigError, NotFoundError
+from workbench.promotion import jobspec, publishing
+from workbench.promotion.promote import Order, promote, rollback
+
+pytest_plugins = ("promoted_clones",)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def row_of(card: str, what: str) -> list[str]:
+    (found,) = (line.split() for line in card.splitlines() if line.split()[:1] == [what])
+    return found
+
+
+def new_prompt(clone, before: int, **edit) -> int:
+    """Save another prompt and name it in params.yaml; its number."""
+    ws = wb.connect("answers", root=clone.folder)
+    number = ws.prompt("answer@2").edit(**edit).save(reason="a test's").number
+    ws.close()
+    replaced(clone, "params.yaml", f"answer, version: {before}", f"answer, version: {number}")
+    return number
+
+
+def test_the_card_says_what_would_be_frozen_and_the_look_writes_nothing(promoted):
+    assert "job/answers@1 would be production (before: none)" in promoted.card
+    assert row_of(promoted.card, "prompt") == ["prompt", "answer@2"]
+    assert row_of(promoted.card, "memory") == ["memory", "handbook@2"]
+    assert row_of(promoted.card, "model") == ["model", "smollm2-135m@1"]
+    assert row_of(promoted.card, "schedule")[1:] == ["0", "6", "*", "*", "*", "UTC"]
+    assert "cost_usd_per_case" in promoted.card and "accuracy" in promoted.card
+    assert "freezes memories/handbook/2.yaml" in promoted.card
+    assert "ran clean alone: 4 of 4 sample rows answered" in promoted.card
+    assert next_command(promoted.card) == "workbench promote job/answers --to production"
+    assert promoted.untouched
+
+    assert "job/answers@1 is production (before: none)" in promoted.said
+    assert next_command(promoted.said).startswith("git commit -m 'Promote job/answers@1 to production' -- ")
+    assert promoted.clone.status() == ""
+
+
+def test_a_job_runs_is_replaced_by_another_code_and_prompt_and_comes_back(promoted_clone):
+    clone = promoted_clone
+    first = answered_todays_questions(clone)
+    refused_a_worse_prompt(clone)
+    promoted_another_code_and_prompt(clone)
+    reproduced_both_without_network(clone)
+    published_by_the_new_code(clone)
+    went_back_on_a_dirty_tree(clone)
+
+    said = one_error(clone.run(*RUN, INBOX, code=3))
+    assert "published already, by answers@2 from another version" in said
+    clone.run(*RUN, INBOX, "--replace")
+    again = bytes_of(clone.folder / SLOT)
+    assert again.keys() == first.keys()
+    assert all(again[name] == first[name] for name in first if name != "manifest.json")
+    assert publishing.read(clone.folder / SLOT).version == 1
+    assert [(run.version, run.outcome) for run in runs(clone)][:2] == [(1, "published"), (1, "failed")]
+
+
+def answered_todays_questions(clone):
+    """Twenty unseen questions and a broken row; the same again changes nothing."""
+    said = clone.run(*RUN, INBOX)
+    assert "answers@1 · 2026-11-24T06:00:00Z · all tenants · published" in said and "20/20" in said
+    manifest = publishing.read(clone.folder / SLOT)
+    assert (manifest.counts["answered"], manifest.counts["quarantined"]) == (20, 1)
+    assert manifest.input_digest == files.digest((clone.folder / INBOX).read_bytes())
+    (aside,) = pl.read_parquet(clone.folder / SLOT / "quarantine.parquet").to_dicts()
+    assert (aside["row"], aside["id"], aside["kind"]) == (21, "q-21", "input")
+    assert aside["reason"] == "missing key 'question'"
+    answers = pl.read_parquet(clone.folder / SLOT / "answers.*.parquet")
+    assert answers["id"].to_list() == [f"q-{n:02}" for n in range(1, 21)] and all(answers["text"])
+
+    ran = bytes_of(clone.folder / SLOT)
+    for at in ("2026-11-24", "2026-11-24T07:00+01:00"):  # the day's only time, and the same in another zone
+        same = clone.run("workbench", "jobs", "run", "answers", "--at", at)
+        assert "unchanged" in same and "nothing to do" in same
+    assert bytes_of(clone.folder / SLOT) == ran
+    history = clone.run("workbench", "jobs", "history", "answers")
+    assert "answers/all/20261124T060000Z" in history and "published" in history and "unchanged" in history
+    assert "unchanged 2026-11-24 06:00Z" in clone.run("workbench", "jobs", "list")
+    its_own_calls(clone, manifest.run)
+    return ran
+
+
+def its_own_calls(clone, run):
+    """Each answer can be traced: the job is the principal, and the labels name the run and the row."""
+    asked = questions_of(clone, run)
+    assert sorted(asked["row"]) == [f"q-{n:02}" for n in range(1, 21)]
+    assert set(asked["principal"]) == {"job:answers"} and set(asked["job"]) == {"answers"}
+
+
+def refused_a_worse_prompt(clone):
+    """It forgets the passage, so the gate says no; production stays."""
+    assert new_prompt(clone, 2, user="Question: {{ question }}", parameters={"max_tokens": 4}) == 3
+    clone.run("dvc", "repro", "experiment@answers")
+    commit(clone, "Try a worse prompt")
+    before = state(clone)
+    said = one_error(clone.run("workbench", "promote", "job/answers", code=1))
+    assert "the mvp gate says fail: accuracy >= 0.3" in said
+    assert "-> workbench gate answers/candidate" in said
+    assert state(clone) == before
+
+
+def promoted_another_code_and_prompt(clone):
+    """A column more in what a job writes, and another prompt: a second version beside the first."""
+    column = '"tenant": inputs.workspace(row).tenant, '
+    replaced(clone, "workbench/experiments/batch.py", column, f'{column}"by": "the second code", ')
+    assert new_prompt(clone, 3, system="You answer questions about the handbook.") == 4
+    clone.run("dvc", "repro", "experiment@answers")
+    commit(clone, "Name who answered")
+    said = clone.run("workbench", "promote", "job/answers", "--commit", "--reason", "names who answered")
+    assert "job/answers@2 is production (before: @1)" in said
+    assert row_of(said, "prompt") == ["prompt", "answer@2", "answer@4"]
+    assert row_of(said, "memory") == ["memory", "handbook@2", "the", "same"]
+    assert clone.status() == ""
+
+
+def reproduced_both_without_network(clone):
+    """Every labelled version has its stage, which gives its sample's bytes by its own code."""
+    clone.run("workbench", "promote", "job/answers@1", "--to", "candidate", "--commit")
+    clone.run("rm", "-rf", "results/jobs/answers-1", "results/jobs/answers-2")
+    said = clone.run("dvc", "repro", "--force", "job@answers-1", "job@answers-2", network=False)
+    assert said.count("Running stage 'job@answers-") == 2
+    for number in (1, 2):
+        spec, _ = jobspec.load(clone.folder, "answers", number)
+        made = bytes_of(clone.folder / f"results/jobs/answers-{number}")
+        assert {name: files.digest(data) for name, data in made.items()} == spec.sample_outputs
+    assert clone.status() == ""
+
+
+def published_by_the_new_code(clone):
+    """The slot is the first version's until it is told to be replaced."""
+    before = bytes_of(clone.folder / SLOT)
+    said = one_error(clone.run(*RUN, SAMPLE, code=3))
+    assert "published already, by answers@1 from another version" in said and "--replace" in said
+    assert bytes_of(clone.folder / SLOT) == before
+    clone.run(*RUN, SAMPLE, "--replace")
+    assert publishing.read(clone.folder / SLOT).version == 2
+    assert set(pl.read_parquet(clone.folder / SLOT / "answers.acme.parquet")["by"]) == {"the second code"}
+
+
+def went_back_on_a_dirty_tree(clone):
+    """Whatever else is being worked on stays as it is, in the index and out of it."""
+    (clone.folder / "README.md").write_text("being rewritten\n")
+    (clone.folder / "notes.txt").write_text("not yet in git\n")
+    clone.run("git", "add", "README.md")
+    dirty = clone.status()
+    said = clone.run("workbench", "rollback", "job/answers", "--commit")
+    assert "job/answers@1 is production (before: @2)" in said
+    assert row_of(said, "prompt") == ["prompt", "answer@4", "answer@2"]
+    assert clone.status() == dirty != ""
+
+
+def test_one_tenants_rows_are_a_slot_of_their_own_found_by_the_day(promoted_clone):
+    clone = promoted_clone
+    rows(clone, "data/inbox/2026-11-25.parquet", pl.read_ndjson(clone.folder / SAMPLE))
+    said = clone.run("workbench", "jobs", "run", "answers", "--at", "2026-11-25", "--tenant", "acme")
+    assert "answers@1 · 2026-11-25T06:00:00Z · acme · published" in said
+    folder = clone.folder / "published/answers/acme/20261125T060000Z"
+    assert publishing.read(folder).counts["answered"] == 2
+    assert bytes_of(folder).keys() == {"answers.acme.parquet", "manifest.json", "quarantine.parquet"}
+
+
+def test_the_notebook_shows_the_card_of_the_command_line(promoted_clone):
+    clone = promoted_clone
+    replaced(clone, "README.md", "#", "##")
+    before = state(clone)
+    ws = wb.connect("answers", root=clone.folder)
+    card = ws.promote("job/answers", dry_run=True)
+    ws.close()
+    assert str(card) == clone.run("workbench", "promote", "job/answers", "--dry-run", code=1).rstrip("\n")
+    assert card._repr_html_().count("uncommitted: README.md") == 1
+    assert state(clone) == before
+
+
+def test_a_prompt_a_model_and_a_memory_are_promoted_and_rolled_back(reproduced_clone):
+    """To production only what a judged run used and passed with; a candidate is whatever is to be tried."""
+    clone, root = reproduced_clone, reproduced_clone.folder
+    for reference in ("prompt/answer@2", "model/smollm2-135m@1", "memory/handbook@2"):
+        done = promote(root, reference, Order(commit=True))
+        assert (done.before, f"{done.what}@{done.version}") == (None, reference) and done.committed
+    for kind, name in (("prompt", "answer"), ("memory", "handbook")):
+        assert f"no judged run used {kind}/{name}@1" in one_error(
+            clone.run("workbench", "promote", f"{kind}/{name}@1", code=1)
+        )
+        for number in (1, 2):
+            promote(root, f"{kind}/{name}@{number}", Order(label="candidate", commit=True))
+        back = rollback(root, f"{kind}/{name}", Order(label="candidate", commit=True))
+        assert (back.before, back.version) == (2, 1)
+        assert assets.load(root, kind, name).labels == {"candidate": 1, "production": 2}
+    with pytest.raises(NotFoundError, match="has never had another version in production before 1"):
+        rollback(root, "model/smollm2-135m", Order())
+    with pytest.raises(ConfigError, match="answer@2 is in production already"):
+        promote(root, "prompt/answer@2", Order())
+    assert clone.status() == ""
