@@ -12,6 +12,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ FOLDERS: Mapping[str, str] = {
 SUFFIXES: Mapping[str, str] = {
     "prompt": ".prompty", "model": ".yaml", "memory": ".yaml", "job": "/job.yaml",
 }  # fmt: skip
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 Label = Literal["candidate", "production"]
 LABELS: tuple[Label, ...] = ("candidate", "production")
 
@@ -53,7 +55,7 @@ class Reference:
                 f"{text!r} is not a reference",
                 hint="write a name, name@VERSION or name@LABEL, for example answer@2",
             )
-        if rest.isdigit():
+        if rest.isascii() and rest.isdigit():
             return cls(name=name, version=int(rest))
         return cls(name=name, label=rest or None)
 
@@ -233,7 +235,11 @@ def write(root: Path, asset: Asset) -> Path:
 
 def _page(asset: Asset) -> bytes:
     """A block for each version and a line for each move, so that two branches merge line by line."""
-    lines = [f"kind: {asset.kind}", f"name: {asset.name}", "labels:" if asset.labels else "labels: {}"]
+    lines = [
+        f"kind: {asset.kind}",
+        f"name: {_plain(asset.name)}",
+        "labels:" if asset.labels else "labels: {}",
+    ]
     lines += [f"  {label}: {number}" for label, number in sorted(asset.labels.items())]
     lines.append("versions:")
     for number, entry in sorted(asset.versions.items()):
@@ -249,12 +255,17 @@ def _page(asset: Asset) -> bytes:
     for move in asset.moves:
         plain = {key: value for key, value in dataclasses.asdict(move).items() if value is not None}
         lines.append("  - {" + ", ".join(f"{key}: {_quoted(value)}" for key, value in plain.items()) + "}")
-    return ("\n".join(lines) + "\n").encode()
+    return ("\n".join(lines) + "\n").encode(errors="replace")
+
+
+def _plain(name: str) -> str:
+    """A name as it is, unless YAML would read a number or another word of its own."""
+    return name if files.parse_yaml(f"name: {name}", where=name)["name"] == name else _quoted(name)
 
 
 def _quoted(value: str | int) -> str:
-    """A scalar that YAML reads back as it was: JSON is YAML."""
-    return json.dumps(value, ensure_ascii=False)
+    """A scalar that YAML reads back as it was: JSON is YAML, but for signs that YAML wants written out."""
+    return _UNPRINTABLE.sub(lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 @contextmanager

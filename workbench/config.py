@@ -6,6 +6,7 @@ Secrets are never in a file: a setting holds the *name* of an environment variab
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 
 Mode = Literal["live", "record", "replay", "auto"]
 EXECUTION_VARIABLE = "WORKBENCH_EXECUTION"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,8 +223,8 @@ def _check(path: Path, name: str, case: UseCase) -> None:
 
 def _check_job(path: Path, name: str, one: Job, params: Params) -> None:
     where = f"{path}: jobs.{name}"
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise ConfigError(f"{where}: a job's name is letters, digits, - and _")
+    if not _NAME.fullmatch(name):  # as its slots and folders are named
+        raise ConfigError(f"{where}: a job's name is letters, digits, - and _, at most 63")
     if one.use_case not in params.use_cases:
         known = nearest(one.use_case, params.use_cases)
         raise ConfigError(f"{where}.use_case: there is no use case {one.use_case!r} ({known})")
@@ -230,7 +232,7 @@ def _check_job(path: Path, name: str, one: Job, params: Params) -> None:
         raise ConfigError(f"{where}.limits: seconds must be 1 or more, and broken a share from 0 to 1")
     try:
         (one.input or "").format(date="", time="")
-    except (KeyError, IndexError, ValueError):
+    except (AttributeError, KeyError, IndexError, ValueError):
         raise ConfigError(f"{where}.input: {one.input!r} may hold {{date}} and {{time}} only") from None
 
 

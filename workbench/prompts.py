@@ -31,6 +31,7 @@ _PYTHON: Mapping[str, type | tuple[type, ...]] = {
     "list": (list, tuple),
     "passages": (list, tuple),
 }
+_DRAFT = "draft-"
 _ROLE_LINE = re.compile(r"^(system|user|assistant):[ \t]*$", re.MULTILINE)
 
 
@@ -94,7 +95,7 @@ class Prompt:
     @property
     def reference(self) -> str:
         """`answer@2`, or `answer@draft-1f2e3d4c` for a draft: its digest tells drafts apart."""
-        return f"{self.name}@{self.number or 'draft-' + self.digest[:8]}"
+        return f"{self.name}@{self.number or _DRAFT + self.digest[:8]}"
 
     def render(self, **inputs: Any) -> Rendered:
         """Chat turns with `inputs` in place; ConfigError when one is missing, unknown or of a wrong type."""
@@ -160,6 +161,11 @@ class Prompt:
 
     def __str__(self) -> str:
         return "\n\n".join(f"{role}:\n{text}" for role, text in self.turns)
+
+
+def is_draft(reference: str) -> bool:
+    """Whether a prompt's reference is of a draft, which no file holds."""
+    return reference.partition("@")[2].startswith(_DRAFT)
 
 
 def parse(text: str, *, where: str) -> Prompt:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import assets, boundary, config, files, retrieval, workspace
+from workbench import assets, boundary, config, files, prompts, retrieval, workspace
 from workbench.config import Execution, UseCase
 from workbench.controls.replay import extend
 from workbench.controls.tape import Journal, Tape
@@ -284,10 +284,15 @@ def _compared(name: str, case: UseCase, run: Run, others: Sequence[Run]) -> Comp
 
 def _versions(root: Path, case: UseCase, runs: Sequence[Run]) -> tuple[AssetUse, ...]:
     """Every prompt any arm used, the memory and the model, each with its digest."""
+    used = {str(case.prompt): ""} | {run.settings["prompt"]: run.settings["prompt_digest"] for run in runs}
     found = {}
-    for reference in sorted({run.settings["prompt"] for run in runs} | {str(case.prompt)}):
-        version = assets.resolve(root, "prompt", reference)
-        found[reference] = _use(root, "prompt", version)
+    for reference, digest in sorted(used.items()):
+        if prompts.is_draft(reference):
+            found[reference] = AssetUse(
+                kind="prompt", reference=reference, digest=digest, reason="a draft, not saved", author=""
+            )
+        else:
+            found[reference] = _use(root, "prompt", assets.resolve(root, "prompt", reference))
     found[str(case.memory)] = _use(root, "memory", assets.resolve(root, "memory", str(case.memory)))
     settings = runs[0].settings
     model = AssetUse(

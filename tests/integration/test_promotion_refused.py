@@ -20,7 +20,7 @@ import socket
 import pytest
 key = "{KEY}"
 who = "grace.hopper@mail-server.dev"
-where = "/home/grace/answers.csv"
+where = "/Users/grace/answers.csv"
 !ls
 """
 #: What is said of the cell above, and of the parameters' cell.

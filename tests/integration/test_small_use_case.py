@@ -211,3 +211,14 @@ def test_the_pipeline_s_exit_code_is_that_of_the_stage_that_failed(root):
         assert "next: make repro" in said
     (root / "dvc.yaml").write_text("stages: [")
     assert reproduced(root)[0] == 2
+
+
+def test_the_page_tells_of_an_arm_whose_prompt_is_a_draft(root):
+    drafted = (
+        'draft = ws.prompt().edit(system="Answer in one word.")\n'
+        'ws.experiment().run(answer, ws.cases(), arm="drafted", scorers=scorers, settings={"prompt": draft})'
+    )
+    (root / NOTEBOOK).write_text(notebook(cells=(*CELLS, (["explore"], drafted))))
+    pipeline(root)
+    page = (root / config.use_case(config.load_params(root), "small").report).with_suffix(".md").read_text()
+    assert "@draft-" in page and "a draft, not saved" in page

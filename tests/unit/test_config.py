@@ -51,8 +51,10 @@ def test_a_wrong_key_or_value_of_params_is_named(tmp_path, before, after, said):
         ("broken: 0.25", "borken: 0.25", r"unknown key 'jobs\.answers\.limits\.borken' \(nearest: 'broken'"),
         ("{date}.parquet", "{day}.parquet", r"jobs\.answers\.input: .* may hold \{date\} and \{time\} only"),
         ("{date}.parquet", "{}.parquet", "may hold"),
+        ("{date}.parquet", "{date.year}.parquet", "may hold"),
         ("{date}.parquet", "{date.parquet", "may hold"),
         ("cron: ", "when: ", r"unknown key 'jobs\.answers\.schedule\.when'"),
+        ("\n  answers:\n    use_case", "\n  _answers:\n    use_case", "a job's name is letters, digits"),
         ("\n  answers:\n    use_case", '\n  "../answers":\n    use_case', "a job's name is letters, digits"),
     ],
 )

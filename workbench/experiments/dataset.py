@@ -108,7 +108,8 @@ class Dataset:
                 raise ConfigError(f"there is no file {path}", hint="dvc repro prepare")
             return cls.from_frame(pl.read_parquet(path), name=path.stem, inputs=inputs, expected=expected)
         rows = []
-        for number, line in enumerate(files.read_text(path).splitlines(), start=1):
+        # Not `splitlines`: JSON may hold signs that Unicode counts as the end of a line.
+        for number, line in enumerate(files.read_text(path).split("\n"), start=1):
             if line.strip():
                 rows.append((f"{path}:{number}", _row(line, f"{path}:{number}")))
         return cls(name=path.stem, cases=tuple(_case(row, where, inputs, expected) for where, row in rows))

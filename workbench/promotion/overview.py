@@ -54,7 +54,7 @@ def overview(root: Path, *, clock: Clock | None = None) -> Table:
     first = (live or names or ["NAME"])[0]
     promote = f"workbench promote job/{first} --to production --dry-run"
     return Table(
-        title=f"{len(rows)} jobs",
+        title=f"{len(rows)} {'job' if len(rows) == 1 else 'jobs'}",
         head=("job", "production", "candidate", "versions", "due next", "last run"),
         rows=tuple(rows),
         command=f"workbench jobs run {first}" if live else promote,

@@ -105,8 +105,11 @@ def _back_rows(root: Path, asset: Asset, now: int, back: int) -> differences.Row
         return differences.entry_rows(asset, now, back)
     spec, _ = jobspec.load(root, asset.name, back)
     jobspec.code_of(root, spec)
-    live = _spec_of(root, asset.name, now)
-    return differences.spec_rows(live, spec) if live else differences.entry_rows(asset, now, back)
+    try:
+        live, _ = jobspec.load(root, asset.name, now)
+    except ConfigError:  # what one goes back from may be damaged: that is no reason to stay with it
+        return differences.entry_rows(asset, now, back)
+    return differences.spec_rows(live, spec)
 
 
 # -- jobs -----------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def test_personal_data_that_only_the_executed_copy_shows_is_found(root, draft, t
 
 
 def test_the_inputs_own_place_is_no_finding(root, draft, told):
-    told.cells = (CELLS[0], ('inputs = "/home/ada/rows.jsonl"', "injected-parameters"), CELLS[1])
+    told.cells = (CELLS[0], ('inputs = "/Users/ada/rows.jsonl"', "injected-parameters"), CELLS[1])
     assert [one.mend for one in run(root, draft)[1]] == [
         "name it relative to the repository, or make it a parameter"
     ], "another place is one"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pytest
 from made_jobs import PARAMS, copied, frozen, judged_repository, judged_run, save
@@ -206,6 +207,17 @@ def test_going_back_takes_the_stages_along_and_says_what_changes(root):
     assert assets.load(root, "job", "answers").moves[-1].reason == "complaints"
     release.check_stages(root)
     assert b"answers-2" not in (root / release.STAGES).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["a byte", "the page", "all of it"])
+def test_a_version_that_is_damaged_can_be_left(live, damage):
+    folder = live / "pipelines/jobs/answers/2"
+    if damage == "all of it":
+        shutil.rmtree(folder)
+    else:
+        (folder / ("job.yaml" if damage == "the page" else "tape.jsonl")).write_bytes(b"x")
+    card = rollback(live, "job/answers", order())
+    assert labels(live) == {"production": 1} and ("reason", "reason 2", "reason 1") in card.rows
 
 
 def test_on_a_dirty_tree_only_the_move_is_committed(live):

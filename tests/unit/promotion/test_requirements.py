@@ -123,7 +123,7 @@ def no_inputs(root):
 
 def secret(root):
     stored(
-        root / "notebooks/answers.ipynb", ('inputs = ""\nk = 3', "parameters"), ('key = "/home/ada/x"', "")
+        root / "notebooks/answers.ipynb", ('inputs = ""\nk = 3', "parameters"), ('key = "/Users/ada/x"', "")
     )
     saved(root)
     judged_run(root)
