@@ -201,6 +201,8 @@ def test_answers_are_kept_for_the_slot_until_it_is_published(root, asked):
     asked.error = None
     jobs.run(root, task())
     assert journal["path"] == first and not first.exists()
+    files.write_atomic(first, b"an answer")  # as when it was killed after it had published
+    assert jobs.run(root, task()).outcome == "unchanged" and not first.exists()
 
 
 def test_whoever_was_declared_lost_meanwhile_does_not_publish(root, asked):
