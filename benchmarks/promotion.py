@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.measuring import ROOT, Row, alternating, run, timed
 
-NAME, INPUT = "answers", "data/inbox/sample.jsonl"
+NAME, INPUT = "answers", "data/inbox/2026-11-24.parquet"
 PLAIN = """
 import sys, papermill
 papermill.execute_notebook("notebooks/plain.ipynb", "executed.ipynb", parameters={"inputs": sys.argv[1]},
@@ -34,7 +34,7 @@ def clone(folder: Path) -> Path:
 
 
 def job_run() -> Row:
-    """A job run of six questions asked live, against the same notebook run by papermill, also live."""
+    """A job run of twenty questions asked live, against the same notebook run by papermill, also live."""
     with tempfile.TemporaryDirectory() as name:
         folder = clone(Path(name) / "clone")
         shutil.copy(folder / f"pipelines/jobs/{NAME}/1/task.ipynb", folder / "notebooks/plain.ipynb")
@@ -46,7 +46,7 @@ def job_run() -> Row:
             (folder / ".workbench/cache/answers.jsonl").unlink(missing_ok=True)  # or it would not ask
             run(sys.executable, "-c", PLAIN, INPUT, cwd=folder)
 
-        ours, theirs = alternating(lambda: run(*job, cwd=folder), plain, rounds=5)
+        ours, theirs = alternating(lambda: run(*job, cwd=folder), plain, rounds=3)
     return (
         "a job run against the same notebook run by plain papermill",
         f"{ours / theirs:.2f}x ({ours:.1f} s)",

@@ -180,14 +180,14 @@ def _run(
     root: Path, this: Ready, task: Task, slot: Slot, source: Path, book: Ledger, run_id: str
 ) -> JobResult:
     spec, work = this.spec, root / WORK / run_id
-    # Answers are kept for the slot until it is published, so that a rerun asks only for the rest.
-    journal = STATE / slot.key / f"{spec.version}.jsonl"
+    # No tape is there: today's rows are asked today. Answers are kept until published, for a rerun.
+    tape, journal = work / jobspec.TAPE, STATE / slot.key / f"{spec.version}.jsonl"
     data = _bytes(source)
     inputs = Path("input") / source.name
     files.write_atomic(work / inputs, data)
     request = _request(root, this, work, run_id, inputs=inputs)
     request = dataclasses.replace(
-        request, mode="auto", tenant=task.tenant, journal=str(journal), show=task.show
+        request, mode="auto", tape=str(tape), tenant=task.tenant, journal=str(journal), show=task.show
     )
     book.started(run_id, os.getpid())
     beat = _Beat(book, run_id, task.clock)

@@ -112,6 +112,7 @@ def test_the_worker_is_given_the_frozen_task_and_the_versions_own_settings(root,
     assert (Path(request.root) / "workbench/code.py").read_text() == "1"
     assert request.parameters == {"k": 3} and request.arm == {"temperature": 0.5}
     assert request.memory == "m" * 64 and request.broken == 0.25 and asked.seconds == 60
+    assert not request.tape.startswith(str(root / "pipelines")), "a live run answers nothing from a recording"
 
 
 def test_the_same_input_again_changes_nothing_and_says_so(root, asked):
