@@ -67,9 +67,13 @@ class _Job(Generic[T]):
         self._task: asyncio.Task[T] | None = None
         self._context = contextvars.copy_context()
         self._loop = _background().loop
+
+    def begin(self) -> _Job[T]:
+        """Hand it to the loop. Apart from making it, so that an interrupt meanwhile finds what to cancel."""
         self._unfinished.add(self)
         self.future.add_done_callback(lambda _: self._unfinished.discard(self))
         self._loop.call_soon_threadsafe(self._start)
+        return self
 
     def _start(self) -> None:
         if not self.future.set_running_or_notify_cancel():
@@ -100,7 +104,7 @@ def run(coro: Coroutine[Any, Any, T]) -> T:
         )
     job = _Job(coro)
     try:
-        return job.future.result()
+        return job.begin().future.result()
     except concurrent.futures.CancelledError:
         raise asyncio.CancelledError from None
     except BaseException:
@@ -114,7 +118,7 @@ async def run_async(coro: Coroutine[Any, Any, T]) -> T:
     """Await `coro` from any loop; it runs on the background loop. Cancelling the waiter cancels it."""
     if on_background_loop():
         return await coro
-    job = _Job(coro)
+    job = _Job(coro).begin()
     waiter = asyncio.wrap_future(job.future)
     try:
         return await asyncio.shield(waiter)
@@ -146,7 +150,7 @@ class _Pump(Generic[T]):
         self._queue: asyncio.Queue[tuple[T | None, BaseException | None]] = asyncio.Queue()
         self._ahead = asyncio.Semaphore(8)
         self._ending = False
-        self._job = _Job(self._pump())
+        self._job = _Job(self._pump()).begin()
 
     async def _pump(self) -> None:
         end: BaseException = StopAsyncIteration()
