@@ -10,6 +10,9 @@ from clones import ROOT, Clone
 
 INTEROP = ROOT / ".venv-interop" / "bin" / "python"
 SCRIPT = ROOT / "tests" / "integration" / "interop_script.py"
+#: pydantic-ai reads ahead in a task of its own: whether a read is pending when the reader leaves, and so
+#: is cancelled, or is not, and the stream is only closed, is a matter of which of the two is faster.
+LEFT = "cancelled or abandoned"
 #: Scenario, outcome of its one record, and whether it was streamed.
 EXPECTED = {
     "langchain answer": ("ok", False),
@@ -22,7 +25,7 @@ EXPECTED = {
     "langchain async cancelled": ("cancelled", False),
     "pydantic-ai answer": ("ok", False),
     "pydantic-ai stream": ("ok", True),
-    "pydantic-ai abandoned": ("cancelled", True),  # it cancels its pending read when its reader leaves
+    "pydantic-ai abandoned": (LEFT, True),
     "pydantic-ai cancelled": ("cancelled", False),
     "pydantic-ai error": ("refused", False),
 }
@@ -46,7 +49,9 @@ def scenarios(tmp_path_factory):
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_call_of_another_library_leaves_exactly_one_settled_record(scenarios, name):
     (record,) = scenarios[name]["records"]
-    assert (record["outcome"], record["streamed"]) == EXPECTED[name]
+    outcome, streamed = EXPECTED[name]
+    assert record["outcome"] in outcome.split(" or ")
+    assert record["streamed"] == streamed
 
 
 def test_answers_and_streams_arrive(scenarios):
