@@ -6,6 +6,8 @@ BIN := .venv/bin
 UV = .venv/bin/uv
 INSTALL = $(UV) pip install --no-deps --compile-bytecode --python
 SELF = --offline --no-build-isolation -e .
+# tests/sharing.py says how they share the tests; ARGS=-n0 runs all in one process.
+WORKERS = -n logical --maxprocesses 4 --dist loadfile
 COMPILE = $(UV) pip compile --universal --generate-hashes --no-header --python-version 3.11 $(if $(UPGRADE),--upgrade)
 
 export DVC_NO_ANALYTICS := 1
@@ -14,16 +16,16 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV UV_PYTHON UV_SYSTEM_PYTHON UV_PROJECT_ENVIRONMENT CONDA_PREFIX PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test check lab bench interop lock clean env env-test python
+.PHONY: help repro test check lab bench weaviate interop lock clean env env-test python
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-repro: env ## install what is missing, run the pipeline, print the verdict; LIVE=1 asks every model call again
-	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench repro $(if $(filter-out 0,$(LIVE)),--live)
+repro: env ## install what is missing, run the pipeline, print the verdict; LIVE=1 asks all again, MEMORY=weaviate searches a server
+	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench repro $(if $(filter-out 0,$(LIVE)),--live) $(if $(MEMORY),--memory $(MEMORY))
 
 test: env-test interop check ## run every check and every test; ARGS="..." goes to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 check: env-test ## style, types, storeys, notebooks, house rules: under half a minute
 	@$(BIN)/ruff check .
@@ -39,6 +41,9 @@ lab: env ## open the notebooks in JupyterLab
 
 bench: env-test ## measure the ratios of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+weaviate: env ## start a Weaviate server on this machine, built once with Go; STOP=1 stops it
+	@$(BIN)/python -m workbench.serving $(if $(filter-out 0,$(STOP)),stop,start)
 
 interop: env ## install .venv-interop: the libraries that must accept our clients
 	@cmp -s locks/interop.lock .venv-interop/installed.lock || { \

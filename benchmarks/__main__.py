@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import shutil
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import workbench as wb
-from benchmarks.measuring import ROOT, Row, alternating, run, timed
+from benchmarks.measuring import ROOT, Row, alternating, clone, nothing_to_do, run, timed
 from benchmarks.promotion import going_back, job_run, twenty_jobs
 from workbench import boundary, config
 from workbench.config import Execution
@@ -115,19 +114,7 @@ def replay_hit() -> Row:
 def no_op() -> Row:
     """`dvc repro` with nothing to do, against the same graph whose commands are `true`."""
     with tempfile.TemporaryDirectory() as folder:
-        ours, trivial = Path(folder) / "ours", Path(folder) / "true"
-        for clone in (ours, trivial):
-            run("git", "clone", "--quiet", str(ROOT), str(clone))
-        run("dvc", "repro", cwd=ours)
-        shutil.copytree(ours / "results", trivial / "results", dirs_exist_ok=True)
-        shutil.copytree(ours / "reports", trivial / "reports", dirs_exist_ok=True)
-        lines = (trivial / "dvc.yaml").read_text().splitlines()
-        text = "\n".join("      cmd: 'true'" if line.strip().startswith("cmd:") else line for line in lines)
-        (trivial / "dvc.yaml").write_text(text + "\n")
-        run("dvc", "commit", "--force", cwd=trivial)
-        mine, theirs = alternating(
-            lambda: run("dvc", "repro", cwd=ours), lambda: run("dvc", "repro", cwd=trivial), rounds=5
-        )
+        mine, theirs = nothing_to_do(*(clone(Path(folder) / which) for which in ("ours", "true")))
     return (
         "no-op `dvc repro` against the same graph of `true`",
         f"{mine / theirs:.2f}x ({mine:.1f} s)",

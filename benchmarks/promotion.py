@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measuring import ROOT, Row, alternating, run, timed
+from benchmarks.measuring import Row, alternating, clone, nothing_to_do, run, timed
 
 NAME, INPUT = "answers", "data/inbox/2026-11-24.parquet"
 PLAIN = """
@@ -22,15 +21,6 @@ ws = wb.connect("answers")
 for tenant in ("acme", "globex"):
     ws.bind(tenant=tenant).memory().add(wb.load("data/handbook"))
 """
-
-
-def clone(folder: Path) -> Path:
-    """A clone of what is committed, with this environment and its own code."""
-    run("git", "clone", "--quiet", str(ROOT), str(folder))
-    (folder / ".venv").symlink_to(sys.prefix)
-    (folder / ".git" / "info" / "exclude").write_text("/.venv\n")
-    os.environ["PYTHONPATH"] = str(folder)
-    return folder
 
 
 def job_run() -> Row:
@@ -73,18 +63,7 @@ def twenty_jobs() -> Row:
         ours, trivial = (clone(Path(name) / which) for which in ("ours", "true"))
         for folder in (ours, trivial):
             _twenty(folder)
-        text = (trivial / "dvc.yaml").read_text()
-        lines = [
-            "      cmd: 'true'" if line.strip().startswith("cmd:") else line for line in text.splitlines()
-        ]
-        (trivial / "dvc.yaml").write_text("\n".join(lines) + "\n")
-        run("dvc", "repro", cwd=ours)
-        for part in ("results", "reports"):
-            shutil.copytree(ours / part, trivial / part, dirs_exist_ok=True)
-        run("dvc", "commit", "--force", cwd=trivial)
-        mine, theirs = alternating(
-            lambda: run("dvc", "repro", cwd=ours), lambda: run("dvc", "repro", cwd=trivial), rounds=5
-        )
+        mine, theirs = nothing_to_do(ours, trivial)
     return (
         "no-op `dvc repro` with 20 promoted jobs against the same graph of `true`",
         f"{mine / theirs:.2f}x ({mine:.1f} s)",

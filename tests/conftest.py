@@ -9,7 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import sharing
 from hypothesis import settings
+from weaviate_servers import weaviate, weaviate_address  # noqa: F401 - fixtures for every folder
 
 ROOT = Path(__file__).resolve().parent.parent
 GIT_CONFIG = """\
@@ -76,12 +78,20 @@ def tmp_repo(tmp_path) -> Path:
     return folder
 
 
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Several workers share the tests as `sharing` says."""
+    return sharing.scheduler(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
     """A folder's name is its marker, so that nobody forgets it."""
     for item in items:
         for name in item.path.relative_to(ROOT / "tests").parts[:-1]:
             if name in {"integration", "contract", "faults", "browser"}:
                 item.add_marker(name)
+    if hasattr(config, "workerinput"):
+        sharing.first_the_long(items)
 
 
 def pytest_collection_finish():

@@ -40,7 +40,8 @@ def speaking(model: Model) -> Answer:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         payload = await request.json()
-        verb = model.embed if request.path.endswith("/embeddings") else model.chat
+        verbs = {"embeddings": model.embed, "input_tokens": model.count}
+        verb = verbs.get(request.path.rpartition("/")[2], model.chat)
         try:
             if not payload.get("stream"):
                 return web.json_response(wire.fold([event async for event in verb(payload)]))

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from workbench.experiments.scorers import cross_tenant_hits as cross_tenant_hits
     from workbench.experiments.scorers import exact as exact
     from workbench.experiments.scorers import grounded as grounded
+    from workbench.experiments.scorers import ndcg_at as ndcg_at
     from workbench.experiments.scorers import recall_at as recall_at
     from workbench.experiments.scorers import scorer as scorer
     from workbench.experiments.task import Answer as Answer
     from workbench.experiments.task import task as task
     from workbench.identity import Principal as Principal
+    from workbench.retrieval.citations import citation_precision as citation_precision
     from workbench.retrieval.pages import load as load
+    from workbench.retrieval.window import Window as Window
     from workbench.types import Hit as Hit
     from workbench.types import Message as Message
     from workbench.types import Page as Page
@@ -45,6 +48,8 @@ _HOMES = {
     "Reply": "types",
     "WorkbenchError": "errors",
     "Workspace": "workspace",
+    "Window": "retrieval.window",
+    "citation_precision": "retrieval.citations",
     "compare": "experiments.compare",
     "connect": "workspace",
     "contains": "experiments.scorers",
@@ -52,6 +57,7 @@ _HOMES = {
     "exact": "experiments.scorers",
     "grounded": "experiments.scorers",
     "load": "retrieval.pages",
+    "ndcg_at": "experiments.scorers",
     "recall_at": "experiments.scorers",
     "scorer": "experiments.scorers",
     "task": "experiments.task",

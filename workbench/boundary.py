@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import connections
-from workbench.config import Execution, Mode, UseCase, tape_of
+from workbench.config import Execution, Mode, UseCase, memory_server, tape_of
 from workbench.controls import onion
+from workbench.controls.fallback import Fallback
 from workbench.controls.observe import Observe
 from workbench.controls.output import Output
 from workbench.controls.replay import Replay
@@ -22,12 +22,12 @@ from workbench.controls.tape import Journal, Tape
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.models import ModelCard, card_names, load_card, open_model
 from workbench.observations import Lines
-from workbench.ports import Call, Memory, Model
+from workbench.ports import Call, Model
+from workbench.stores import VERBS, Stores, Where
 from workbench.types import Event, Usage
 
 if TYPE_CHECKING:
     from workbench.memory.snapshot import Snapshot
-    from workbench.memory.sqlite import SQLiteStore
 
 STATE = Path(".workbench/state")
 CACHE = Path(".workbench/cache")
@@ -48,21 +48,22 @@ def open_tape(path: Path) -> Tape:
 class Places:
     """Where a boundary keeps things, if not where a repository does.
 
-    `home` keeps state and caches, when the boundary's root is only a copy of its code; `memories` is
-    a folder of live ones, `journal` a file of answers below `home`.
+    `home` keeps state and caches, when the boundary's root is only a copy of its code; `memories`
+    says where memories are, `journal` is a file of answers below `home`.
     """
 
     home: Path
-    memories: Path | None = None
+    memories: Where | None = None
     journal: Path | None = None
+    memory_fallback: bool = False
 
 
 class Boundary:
     """Every call of a process to a model or a memory, in one place.
 
     `cards` are used instead of the repository's of the same name, as params.yaml may say.
-    `snapshot` is a folder whose pinned memory is searched instead of live memory. `on_use` is told
-    the key of each recording used or made, and whether it stands on the tape or in the cache.
+    `on_use` is told the key of each recording used or made, and whether it stands on the tape or in
+    the cache.
     """
 
     def __init__(
@@ -72,18 +73,14 @@ class Boundary:
         mode: Mode,
         tape: Tape,
         cards: Iterable[ModelCard] = (),
-        snapshot: Path | None = None,
         on_use: OnUse | None = None,
         places: Places | None = None,
     ) -> None:
         places = places or Places(home=root)
         self.root, self.home = root, places.home
-        self._memories = places.memories or self.home / STATE / "memories"
+        self.stores = Stores(places.memories or Where(state=self.home / STATE))
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
-        self._stores: dict[tuple[str, int], SQLiteStore] = {}
-        self._snapshot_folder = snapshot
-        self._snapshot: Snapshot | None = None
         self._lock = threading.Lock()
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
@@ -91,6 +88,7 @@ class Boundary:
         self.handler = onion.fold(
             {
                 "observe": Observe(Lines(self.home / CALLS), price=self._price),
+                "fallback": Fallback(snapshot=places.memory_fallback),
                 "output": Output(),
                 "replay": self.replay,
                 "retry": Retry(_PATIENCE),
@@ -120,22 +118,14 @@ class Boundary:
 
     def snapshot(self) -> Snapshot | None:
         """The pinned memory of this execution, verified when first needed."""
-        if self._snapshot_folder is None:
-            return None
-        with self._lock:
-            if self._snapshot is None:
-                from workbench.memory.snapshot import open_snapshot
-
-                self._snapshot = open_snapshot(self._snapshot_folder)
-            return self._snapshot
+        return self.stores.pinned()
 
     async def aclose(self) -> None:
         """Give back servers, connections and files."""
         for model in self._models.values():
             await model.aclose()
-        for store in self._stores.values():
-            store.close()
-        self._models, self._stores = {}, {}
+        await self.stores.aclose()
+        self._models = {}
 
     def _price(self, target: str, usage: Usage) -> float | None:
         return self.card(target).cost_usd(usage)
@@ -151,30 +141,15 @@ class Boundary:
                 self._models[call.target] = open_model(card, self.home)
             model = self._models[call.target]
         left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
-        ask = {"chat": model.chat, "embed": model.embed}[call.operation]
+        ask = {"chat": model.chat, "embed": model.embed, "count": model.count}[call.operation]
         async with aclosing(ask(call.payload, timeout_s=left)) as events:  # type: ignore[type-var]
             async for event in events:
                 yield event
 
     async def _memory(self, call: Call) -> AsyncIterator[Event]:
-        if call.operation not in {"add", "search", "count", "forget"}:
-            raise NotFoundError(f"no memory does {call.operation!r}")
-        # In a thread: SQLite waits for its file, and this loop serves every other call.
-        view = await asyncio.to_thread(self.view, call.target, call.identity["version"], call.context.tenant)
-        yield Event(data=await asyncio.to_thread(getattr(view, call.operation), **call.payload))
-
-    def view(self, name: str, version: int, tenant: str) -> Memory:
-        """One tenant's view of a memory: of the pinned snapshot if it is that memory's, else live."""
-        pinned = self.snapshot()
-        if pinned is not None and pinned.manifest.memory == name:
-            return pinned.tenant(tenant)
-        from workbench.memory.sqlite import SQLiteStore
-
-        with self._lock:
-            if (name, version) not in self._stores:
-                path = self._memories / name / f"{version}.sqlite"
-                self._stores[name, version] = SQLiteStore(path, name=name)
-            return self._stores[name, version].tenant(tenant)
+        if call.operation not in VERBS:
+            raise NotFoundError(f"no memory does {call.operation!r} ({nearest(call.operation, VERBS)})")
+        yield Event(data=await self.stores.answer(call))
 
 
 def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCard:
@@ -213,11 +188,27 @@ def of_use_case(
         mode=mode or (execution.mode if execution else "auto"),
         tape=open_tape(tape),
         cards=[chosen_card(root, case.model, overrides)],
-        snapshot=root / execution.memory if execution and execution.memory else None,
         on_use=partial(_note_use, used) if used else None,
         places=Places(
-            home=home, journal=Path(execution.journal) if execution and execution.journal else None
+            home=home,
+            memories=_memories(root, home, name, case, execution),
+            journal=Path(execution.journal) if execution and execution.journal else None,
+            memory_fallback=case.memory_fallback == "snapshot",
         ),
+    )
+
+
+def _memories(root: Path, home: Path, name: str, case: UseCase, execution: Execution | None) -> Where:
+    """Where a use case's memories are. A stage searches what is pinned in the embedded store alone."""
+    pinned = root / execution.memory if execution and execution.memory else None
+    embedded = pinned is not None and not (execution and execution.live_memory)
+    named = execution.memory_server if execution else None
+    return Where(
+        state=home / STATE,
+        server=None if embedded else named or memory_server(case),
+        pinned=pinned,
+        today=bool(execution and execution.live_memory),
+        last=(*([pinned] if pinned else []), root / "results" / name / "memory"),
     )
 
 

@@ -6,11 +6,13 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from workbench import config, files
+from workbench.cli_doctor import doctor
+from workbench.cli_memory import memory
 from workbench.errors import ConfigError, WorkbenchError
 
 Json = functools.partial(click.option, "--json", "as_json", is_flag=True, help="Write the result as JSON.")
@@ -26,6 +28,10 @@ def cli() -> None:
 
     Exit codes: 0 done, 1 a gate or check said no, 2 usage or bad input, 3 a fault, 4 undecided.
     """
+
+
+cli.add_command(memory)
+cli.add_command(doctor)
 
 
 @cli.command()
@@ -154,19 +160,37 @@ def report(use_case: str | None, as_json: bool) -> None:
     "--live", is_flag=True, envvar="LIVE", help="Afterwards ask every recorded question again, not ten."
 )
 @click.option("--record", is_flag=True, envvar="RECORD", help="Put what came back otherwise on the tape.")
+@click.option(
+    "--memory",
+    type=click.Choice(["weaviate"]),
+    help="The same steps with the memory on a server, outside DVC.",
+)
 @Json()
-def repro(live: bool, record: bool, as_json: bool) -> None:
+def repro(live: bool, record: bool, memory: str | None, as_json: bool) -> None:
     """Run the pipeline, print the verdict, then ask ten recorded questions again.
 
     Exit by the gates: 0 pass, 1 fail, 4 undecided. What the model answers differently is reported
-    here and under .workbench/live, and changes no result.
+    here and under .workbench/live, and changes no result. With --memory weaviate everything goes
+    into .workbench/weaviate/, and a page there lists which hits differ from the pipeline's.
     """
     from workbench.reproduction import reproduce
 
+    if memory is not None:
+        _repro_on_server(live=live or record, as_json=as_json)
     done = reproduce(config.find_root(), live=live, record=record, quiet=as_json)
     if as_json:
         _say(done.to_json(), as_json=True)
     sys.exit(done.exit_code)
+
+
+def _repro_on_server(*, live: bool, as_json: bool) -> NoReturn:
+    from workbench.parity import exit_code, reproduce_on_server
+
+    if live:
+        raise ConfigError("--live asks what the pipeline recorded", hint="make repro LIVE=1")
+    found = reproduce_on_server(config.find_root(), quiet=as_json)
+    _say([one.to_json() for one in found] if as_json else "\n\n".join(map(str, found)), as_json=as_json)
+    sys.exit(exit_code(found))
 
 
 @cli.command()
@@ -242,8 +266,8 @@ def run_job(
 
         workbench jobs run answers --input data/inbox/2026-11-24.parquet
     """
-    from workbench.promotion.jobs import Task
     from workbench.promotion.jobs import run as run_it
+    from workbench.promotion.slots import Task
 
     task = Task(reference=job, input=source, at=at, tenant=tenant, replace=replace, show=not as_json)
     done = run_it(config.find_root(), task)

@@ -16,6 +16,8 @@ from workbench import files
 from workbench.errors import ConfigError, NotFoundError, nearest
 
 Mode = Literal["live", "record", "replay", "auto"]
+#: Where `make weaviate` starts one.
+DEFAULT_MEMORY_URL = "http://127.0.0.1:8080"
 EXECUTION_VARIABLE = "WORKBENCH_EXECUTION"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
@@ -38,9 +40,12 @@ class UseCase:
 
     `tenants` may be bound; `data` is the folder of its documents and questions. `prompt`, `memory`
     and `model` are what bare names resolve to. `provider` and `base_url` send the same use case to
-    any OpenAI-compatible endpoint. `as_of` (ISO day) is the day on which expiry is judged; without
-    it, today. `candidate` is the arm that the gate judges, `baseline` the one it is compared with.
-    `gates` holds one column of lines per phase, `parameters` what the notebook is given.
+    any OpenAI-compatible endpoint, `memory_provider` and `memory_url` its live memory to a Weaviate
+    server; with `memory_fallback: snapshot` the last snapshot answers while that server is away.
+    `clearance` is the highest classification that may be seen. `as_of` (ISO day) is the day on which
+    validity is judged; without it, today. `candidate` is the arm that the gate judges, `baseline` the
+    one it is compared with. `gates` holds one column of lines per phase, `parameters` what the
+    notebook is given.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -59,6 +64,12 @@ class UseCase:
     provider: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
+    memory_provider: Literal["sqlite", "weaviate"] = "sqlite"
+    memory_url: str | None = None
+    memory_grpc: str | None = None
+    memory_api_key_env: str | None = None
+    memory_fallback: Literal["snapshot"] | None = None
+    clearance: int = 0
     as_of: str | None = None
     seed: int = 7
     baseline: str | None = None
@@ -66,6 +77,20 @@ class UseCase:
     groups: tuple[str, ...] = ("everyone",)
     concurrency: int = 4
     parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryServer:
+    """A Weaviate server: its HTTP address, where gRPC answers (host:port; without it, port 50051 there).
+
+    `api_key_env` names the environment variable that holds the key. `{tenant}` in it stands for the
+    tenant's name in capitals, where every tenant has a key of its own.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    url: str
+    grpc: str | None = None
+    api_key_env: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +170,8 @@ class Execution:
     broken: float = 1.0
     home: str | None = None
     journal: str | None = None
+    live_memory: bool = False
+    memory_server: MemoryServer | None = None
 
     def environment(self) -> dict[str, str]:
         """The variable that carries this to the kernel."""
@@ -161,6 +188,14 @@ class Execution:
         import orjson
 
         return files.parse(cls, orjson.loads(text), where=EXECUTION_VARIABLE)
+
+
+def memory_server(case: UseCase) -> MemoryServer | None:
+    """The server of a use case's live memory; None when that is embedded."""
+    if case.memory_provider == "sqlite":
+        return None
+    url = case.memory_url or DEFAULT_MEMORY_URL
+    return MemoryServer(url=url, grpc=case.memory_grpc, api_key_env=case.memory_api_key_env)
 
 
 def tape_of(use_case: str) -> Path:
@@ -210,6 +245,7 @@ def _check(path: Path, name: str, case: UseCase) -> None:
             f"{where}.base_url: {case.base_url!r} is not an http address",
             hint="for example base_url: https://api.openai.com/v1",
         )
+    _check_memory(where, case)
     if case.baseline == case.candidate:
         raise ConfigError(f"{where}.baseline: {case.baseline!r} is the candidate itself")
     if case.as_of is not None:
@@ -219,6 +255,27 @@ def _check(path: Path, name: str, case: UseCase) -> None:
             dt.date.fromisoformat(case.as_of)
         except ValueError:
             raise ConfigError(f"{where}.as_of: {case.as_of!r} is not a day like 2026-11-24") from None
+
+
+def _check_memory(where: str, case: UseCase) -> None:
+    server = (case.memory_url, case.memory_grpc, case.memory_api_key_env, case.memory_fallback)
+    if case.memory_provider == "sqlite" and any(server):
+        raise ConfigError(
+            f"{where}: memory_url and its like are of a server, and the memory is embedded",
+            hint="add memory_provider: weaviate, or remove them",
+        )
+    if case.memory_url is not None and not re.fullmatch(r"https?://[^\s/]+/?", case.memory_url):
+        raise ConfigError(
+            f"{where}.memory_url: {case.memory_url!r} is not a server's address",
+            hint="for example memory_url: http://127.0.0.1:8080",
+        )
+    if case.memory_grpc is not None and not re.fullmatch(r"[^\s:/]+:\d{1,5}", case.memory_grpc):
+        raise ConfigError(
+            f"{where}.memory_grpc: {case.memory_grpc!r} is not host:port",
+            hint="for example memory_grpc: 127.0.0.1:50051",
+        )
+    if not 0 <= case.clearance <= 9:
+        raise ConfigError(f"{where}.clearance must be 0 to 9, found {case.clearance}")
 
 
 def _check_job(path: Path, name: str, one: Job, params: Params) -> None:

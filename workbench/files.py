@@ -7,6 +7,7 @@ renamed, so that a reader finds the old one or the new one and never half of eit
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -65,6 +66,27 @@ def write_atomic(path: Path, data: bytes) -> bool:
     except OSError as error:
         raise unwritable(path, error) from error
     return True
+
+
+def write_once(path: Path, data: bytes) -> bytes:
+    """What the file holds: `data`, for its owner alone, unless somebody was first; never half of either."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            aside = aside_of(path)
+            try:
+                with os.fdopen(os.open(aside, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                with contextlib.suppress(FileExistsError):
+                    os.link(aside, path)
+            finally:
+                aside.unlink(missing_ok=True)
+            sync_folder(path.parent)
+        return path.read_bytes()
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def aside_of(path: Path) -> Path:

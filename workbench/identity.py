@@ -13,6 +13,7 @@ Assurance = Literal["asserted", "authenticated"]
 class Principal:
     """A person or a job. `groups` are what access lists are checked against.
 
+    `clearance` is the highest classification it may see: 0 is what everybody on the list may see.
     `assurance` is "asserted" when the name is only what the operating system says, and
     "authenticated" when an identity provider vouched for it.
     """
@@ -20,22 +21,33 @@ class Principal:
     name: str
     kind: Literal["user", "job"] = "user"
     groups: tuple[str, ...] = ("everyone",)
+    clearance: int = 0
     assurance: Assurance = "asserted"
+
+    @property
+    def grants(self) -> tuple[str, ...]:
+        """What access lists are matched with: the groups, and this principal alone."""
+        return (*self.groups, personal(self.name))
 
     def __str__(self) -> str:
         name = self.name if self.kind == "job" else f"{self.kind}:{self.name}"
         return f"{name} ({self.assurance})"
 
 
-def from_system(*, groups: tuple[str, ...] = ("everyone",)) -> Principal:
+def personal(name: str) -> str:
+    """The entry of an access list that means one principal and nobody else."""
+    return f"principal:{name}"
+
+
+def from_system() -> Principal:
     """The operating system's user, marked as asserted: nobody has vouched for the name."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # no entry for this uid, as in many containers
         name = "unknown"
-    return Principal(name=name, groups=groups)
+    return Principal(name=name)
 
 
-def of_job(name: str, *, groups: tuple[str, ...]) -> Principal:
+def of_job(name: str) -> Principal:
     """A job as its own principal, not the person or the timer that started it."""
-    return Principal(name=f"job:{name}", kind="job", groups=groups)
+    return Principal(name=f"job:{name}", kind="job")

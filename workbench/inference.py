@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 
 from workbench import _sync, wire
 from workbench.context import occurrence
-from workbench.errors import InvalidOutputError
+from workbench.errors import InvalidOutputError, UnavailableError
 from workbench.ports import Call, Handler
 from workbench.types import JSON, Hit, Message, Reply, Usage, wire_messages
 
@@ -105,7 +105,18 @@ class ModelHandle:
         payload = {"model": self.card.model, "input": list(texts)}
         return await _sync.run_async(self._vectors(self.make_call("embed", payload, {})))
 
-    def _call(self, asked: Asked, parameters: Mapping[str, Any]) -> Call:
+    def count_tokens(self, asked: Asked, **parameters: Any) -> int:
+        """Tokens that the model takes in when `chat` is asked the same, counted by itself.
+
+        RefusedError with status 405 when its endpoint does not count, UnavailableError.
+        """
+        return _sync.run(self.count_tokens_async(asked, **parameters))
+
+    async def count_tokens_async(self, asked: Asked, **parameters: Any) -> int:
+        """See `count_tokens`."""
+        return await _sync.run_async(self._tokens(self._call(asked, parameters, operation="count")))
+
+    def _call(self, asked: Asked, parameters: Mapping[str, Any], *, operation: str = "chat") -> Call:
         payload: dict[str, Any] = {"model": self.card.model, **self.card.wire_defaults()}
         labels: dict[str, Any] = {}
         if isinstance(asked, str):
@@ -126,7 +137,7 @@ class ModelHandle:
                     "json_schema": {"name": "answer", "strict": True, "schema": dict(asked.output)},
                 }
         payload.update(parameters)
-        return self.make_call("chat", payload, labels)
+        return self.make_call(operation, payload, labels)
 
     async def _reply(self, call: Call, asked: Asked) -> Reply:
         passages = getattr(asked, "passages", ())
@@ -166,6 +177,13 @@ class ModelHandle:
             raw = wire.fold([event async for event in stream])
         rows = sorted(raw["data"], key=lambda row: row["index"])
         return [list(row["embedding"]) for row in rows]
+
+    async def _tokens(self, call: Call) -> int:
+        async with aclosing(self.handler(call)) as stream:  # type: ignore[type-var]
+            tokens = wire.tokens_of(wire.fold([event async for event in stream]))
+        if tokens is None:
+            raise UnavailableError(f"{self.card.name!r} gave no number of tokens", hint="ask again")
+        return tokens
 
 
 def _data(text: str, payload: JSON) -> Any:

@@ -143,7 +143,8 @@ def _columns() -> dict[str, Any]:
         "duration_s": number, "first_event_s": number, "streamed": pl.Boolean(), "events": count,
         "input_tokens": count, "output_tokens": count, "cached_tokens": count, "cost_usd": number,
         "replayed": pl.Boolean(), "source": text, "recorded_latency_s": number, "key": text,
-        "repaired": pl.Boolean(), "labels": text, "hits": pl.List(hit), "attempts": pl.List(attempt),
+        "repaired": pl.Boolean(), "degraded": pl.Boolean(), "labels": text, "hits": pl.List(hit),
+        "attempts": pl.List(attempt),
     }  # fmt: skip
 
 

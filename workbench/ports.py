@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from workbench.context import Context
-from workbench.types import JSON, Event, Hit, Item, Port
+from workbench.types import JSON, Event, Hit, Item, ItemKind, Port
+
+SearchMode = Literal["hybrid", "vector", "words"]
 
 
 class Span:
@@ -93,16 +94,26 @@ class Model(Protocol):
     def embed(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
         """`/embeddings`: one event, the whole wire JSON."""
 
+    def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
+        """Tokens that `chat` with this payload takes in: one event, `{"input_tokens": n}`.
+
+        Nothing is answered. RefusedError with an HTTP status where nobody counts.
+        """
+
     async def aclose(self) -> None:
         """Give back connections."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What to look for. `groups` are the asker's; `as_of` is an ISO day: what is valid then.
+    """What to look for, and who asks: `groups` and `clearance` are the asker's.
 
-    `text` feeds keyword search and `vector` (L2-normalised) nearest neighbours; their ranks are
-    fused, `candidates` deep each. `sources` narrows to some sources.
+    `as_of` is an ISO day: what was valid then. `now` is a UTC instant: what has expired by then is
+    not found whatever day is asked for; without it, the beginning of `as_of`. `version` is an earlier
+    version of the tenant's knowledge; without it, the one in force. `text` feeds keyword search and
+    `vector` (L2-normalised) nearest neighbours; their ranks are fused, `candidates` deep each, unless
+    `mode` names one alone. `exact` makes the neighbours' order that of exact inner products, equal on
+    every store. `sources` and `kinds` narrow; empty means all of them.
     """
 
     text: str
@@ -110,13 +121,19 @@ class Query:
     k: int
     groups: tuple[str, ...]
     as_of: str
+    clearance: int = 0
+    now: str | None = None
+    version: int | None = None
     sources: tuple[str, ...] = ()
+    kinds: tuple[ItemKind, ...] = ()
     candidates: int = 100
+    mode: SearchMode = "hybrid"
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
-    """What an `add` did: items new, items unchanged, older items of the same sources replaced.
+    """What changed: items new, items unchanged, older items that went, and the version in force after it.
 
     `other_tenants` counts pages a handle left out because they belong to other tenants.
     """
@@ -124,28 +141,167 @@ class Added:
     added: int
     unchanged: int
     replaced: int
+    version: int = 0
     other_tenants: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """The most that what is written by use may take of one tenant; None is without limit."""
+
+    items: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What writing by use did: items new, items that were there, ids evicted to stay within the budget."""
+
+    added: int
+    unchanged: int
+    evicted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selector:
+    """Which items: exactly one of ids, subject, source, or all that have `expired`."""
+
+    ids: tuple[str, ...] | None = None
+    subject: str | None = None
+    source: str | None = None
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """How many items a selector took, of all versions: `derived` of them only because a parent went.
+
+    `held` are under legal hold: they stay, and nothing finds them if they have expired. `ids` are
+    those that went, sorted.
+    """
+
+    items: int
+    derived: int = 0
+    held: int = 0
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep removed: expired items, items of versions no longer kept; and what holds kept."""
+
+    expired: int
+    outdated: int
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryVersion:
+    """One version of a tenant's knowledge: `content` is SHA-256 of its items' sorted ids."""
+
+    number: int
+    at: str
+    items: int
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryStats:
+    """One tenant's memory: `items` in force, `stored` of all versions, `staged` of one not yet in force.
+
+    `facts` are the store's own, such as its index settings and size in bytes.
+    """
+
+    store: str
+    tenant: str
+    version: int
+    items: int
+    stored: int
+    staged: int
+    expired: int
+    held: int
+    by_kind: JSON
+    embedding: str | None
+    dimensions: int | None
+    facts: JSON = field(default_factory=dict)
 
 
 @runtime_checkable
 class Memory(Protocol):
-    """One tenant's view of one memory. The tenant was bound when the view was made."""
+    """One tenant's view of one memory. The tenant was bound when the view was made.
+
+    *Knowledge* (items of kind `document`) comes from sources and has versions: what is staged is
+    invisible until `publish` moves the tenant's version pointer, at once and as a whole. Everything
+    else is *episodic*: written by use with `remember`, within a budget, in force at once.
+    `now` is a UTC instant like 2026-11-25T06:00:00Z: a store has no clock.
+    """
 
     @property
     def tenant(self) -> str:
         """Whose items these are; it never changes."""
 
-    def add(self, items: Iterable[Item]) -> Added:
-        """Idempotent. All items of a source are given together: the source's older ones go."""
+    async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
+        """Put documents in force. All items of a source are given together: its older ones go.
 
-    def search(self, query: Query) -> list[Hit]:
-        """At most `k` hits the groups may see and that are valid, best first."""
+        Idempotent: a new version only if anything changed.
+        """
 
-    def count(self, ids: Sequence[str] | None = None) -> int:
-        """Items of this tenant, or how many of `ids` there are."""
+    async def lacking(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` that are neither in force nor staged, in the order given."""
 
-    def forget(self, ids: Sequence[str]) -> int:
-        """Remove items; how many there were."""
+    async def stage(self, items: Iterable[Item]) -> int:
+        """Make documents a part of the next version, invisibly and durably; how many were new."""
 
-    def snapshot(self, folder: Path) -> JSON:
-        """Write this tenant's items as Parquet; the manifest's entry with the logical digest."""
+    async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:
+        """Put the version in force that holds exactly these documents; each is in force or staged.
+
+        What else was staged goes. The same ids again change nothing.
+        """
+
+    async def remember(self, items: Iterable[Item], *, budget: Budget, now: str) -> Remembered:
+        """Write episodic items, then evict until the budget holds (`rules.eviction_order`)."""
+
+    async def search(self, query: Query) -> list[Hit]:
+        """At most `k` hits that the asker may see and that are valid, best first."""
+
+    async def count(self, ids: Sequence[str] | None = None) -> int:
+        """Items in force, expired or not, or how many of `ids` are."""
+
+    async def items(self, version: int | None = None) -> list[Item]:
+        """All items in force (or in an earlier version), in the order of their ids."""
+
+    async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
+        """Remove items, and what was derived from them, from every version at once."""
+
+    async def hold(self, what: Selector) -> int:
+        """Put ids, a subject or a source under legal hold, later items too; how many there are now."""
+
+    async def release(self, what: Selector) -> int:
+        """End a hold, named as it was made; how many items it held."""
+
+    async def sweep(self, *, now: str, keep_versions: int) -> Swept:
+        """Remove what has expired, and what only older versions than the last `keep_versions` hold."""
+
+    async def versions(self) -> list[MemoryVersion]:
+        """Versions that can still be asked for, oldest first; the last is in force."""
+
+    async def stats(self, *, now: str) -> MemoryStats:
+        """What there is, counted."""
+
+
+@runtime_checkable
+class MemoryStore(Protocol):
+    """One memory in one store, for all its tenants."""
+
+    @property
+    def name(self) -> str:
+        """The memory's name."""
+
+    def tenant(self, tenant: str) -> Memory:
+        """One tenant's view; nothing is asked yet."""
+
+    async def tenants(self) -> list[str]:
+        """Tenants that have items, sorted."""
+
+    async def aclose(self) -> None:
+        """Give back files and connections; closing twice is fine."""

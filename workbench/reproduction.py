@@ -8,7 +8,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,12 @@ from workbench.boundary import Boundary
 from workbench.config import UseCase
 from workbench.context import Context
 from workbench.controls.tape import Entry, Tape, compare_answers, processor, write
-from workbench.errors import ConfigError, NotFoundError, WorkbenchError
+from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.gates import GateReport
 from workbench.ports import Call
-from workbench.promotion import pipeline
+from workbench.promotion import overview, pipeline
+from workbench.promotion.release import STAGES
 from workbench.running import judged
 from workbench.stages import EXIT_VARIABLE, Results, candidate_of
 from workbench.types import Event
@@ -52,6 +53,20 @@ def make_tapes(root: Path, params: config.Params) -> None:
         path = root / config.tape_of(name)
         if not path.exists():
             files.write_atomic(path, b"")
+
+
+def install_promoted(root: Path, *, say: Callable[[str], None]) -> None:
+    """Install the environments that promoted versions lack here; their stages say so if that fails.
+
+    A version's sample runs in the environment of its own lock, and a newer lock has another one.
+    """
+    raw = files.read_yaml(root / STAGES)
+    for one in (raw.get("promoted") or {}).values():
+        reference = f"{one['name']}@{one['version']}"
+        try:
+            overview.install_environment(root, reference, say=say)
+        except UnavailableError as error:
+            say(f"{reference}: {error}")
 
 
 def run_pipeline(root: Path, *, quiet: bool = False) -> int:
@@ -158,8 +173,9 @@ async def _ask_again(
     entries = list(tape.entries())
     answered = [e for e in entries if "refused" not in e.result]
     here = [e for e in answered if sample is None or made.card(e.target).provider == "local"]
-    most = len(here) if sample is None else min(sample, len(here))
-    chosen = random.Random(case.seed).sample(here, most)  # noqa: S311
+    telling = here if sample is None else _answers(here)
+    most = len(telling) if sample is None else min(sample, len(telling))
+    chosen = random.Random(case.seed).sample(telling, most)  # noqa: S311
     began = time.monotonic()
     try:
         answers = await _all_asked(made, chosen, _contexts(root, name, case), case.concurrency)
@@ -234,13 +250,23 @@ def _difference(entry: Entry, events: Sequence[Event]) -> Difference | None:
     differs = compare_answers(entry, events)
     if not differs:
         return None
+
+    def said(answer: Sequence[Event]) -> str:
+        whole = wire.fold(answer)
+        return (wire.text_of(whole) or str(wire.tokens_of(whole) or ""))[:120]
+
     return Difference(
         key=entry.key,
         case=entry.question.case,
         differs=tuple(differs),
-        recorded=wire.text_of(wire.fold(entry.events()))[:120],
-        now=wire.text_of(wire.fold(events))[:120],
+        recorded=said(entry.events()),
+        now=said(events),
     )
+
+
+def _answers(entries: Sequence[Entry]) -> list[Entry]:
+    """Those that a sample is drawn from: a window makes many counts, which say nothing of answers."""
+    return [entry for entry in entries if entry.question.operation != "model.count"]
 
 
 def _recorded(entry: Entry, events: Sequence[Event], seconds: float) -> Entry:
@@ -281,6 +307,7 @@ def reproduce(root: Path, *, live: bool = False, record: bool = False, quiet: bo
     check_named(root, params)
     make_tapes(root, params)
     say = _silent if quiet else _printed
+    install_promoted(root, say=say)
     code = run_pipeline(root, quiet=quiet)
     if code:
         say("\nThe pipeline stopped; what is above says where. What was answered so far is not asked again.")

@@ -10,24 +10,25 @@ import contextlib
 import dataclasses
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import assets, boundary, config, files, prompts, retrieval, workspace
+from workbench import assets, boundary, config, files, knowledge, prompts, retrieval, workspace
 from workbench.config import Execution, UseCase
 from workbench.controls.replay import extend
 from workbench.controls.tape import Journal, Tape
-from workbench.errors import ConfigError, NotFoundError, WorkbenchError, nearest
+from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments.compare import ComparisonSet, compare_all
 from workbench.experiments.dataset import Case, Dataset
+from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import Run, load_runs
 from workbench.experiments.scorers import normalise
 from workbench.promotion import execution as notebooks
 from workbench.promotion import inspection
+from workbench.promotion.freezing import judged_run
 from workbench.promotion.promote import baseline_of
 from workbench.promotion.readiness import AssetUse
 from workbench.types import Page
@@ -39,14 +40,21 @@ EXIT_VARIABLE = "WORKBENCH_STAGE_EXIT"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """Where a use case's results are, relative to the repository."""
+    """Where a use case's results are, relative to the repository; without `base`, the pipeline's."""
 
     use_case: str
+    base: Path = Path("results")
 
     @property
     def folder(self) -> Path:
         """The use case's folder of results."""
-        return Path("results") / self.use_case
+        return self.base / self.use_case
+
+    @property
+    def tape(self) -> Path:
+        """The tape that is read, and extended by what it lacks."""
+        ours = self.base == Path("results")
+        return config.tape_of(self.use_case) if ours else self.folder / "tape.jsonl"
 
     @property
     def prepared(self) -> Path:
@@ -69,11 +77,11 @@ class Results:
         return self.folder / "gate.json"
 
 
-def prepare(root: Path, name: str) -> None:
+def prepare(root: Path, name: str, *, results: Results | None = None) -> None:
     """Read documents and questions strictly; write the cases, each with the page that answers it checked."""
     case = config.use_case(config.load_params(root), name)
     cases, pages = check_data(root, name, case)
-    folder = root / Results(use_case=name).prepared
+    folder = root / (results or Results(use_case=name)).prepared
     files.write_atomic(folder / "cases.parquet", cases.to_parquet())
     summary = {
         "cases": dict(sorted(Counter(one.tenant for one in cases).items())),
@@ -90,7 +98,7 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
         raise ConfigError(f"the memory {spec} names no questions", hint="add the key questions to its spec")
     for what in (spec.source, spec.questions):
         _check_tracked(name, case, what, f"the memory {spec}")
-    pages = _pages(root, name, case)
+    pages = knowledge.pages_of(root, name, case)
     cases = Dataset.from_file(root / spec.questions)
     known = {(page.tenant, page.source): page for page in pages}
     for one in cases:
@@ -111,54 +119,31 @@ def _check_tracked(name: str, case: UseCase, what: str, reads: str) -> None:
 def remember(root: Path, name: str) -> None:
     """Build the use case's memory from its documents alone, and write its snapshot."""
     case = config.use_case(config.load_params(root), name)
-    build_memory(root, name, case, root / Results(use_case=name).memory)
-
-
-def build_memory(root: Path, name: str, case: UseCase, out: Path, *, home: Path | None = None) -> None:
-    """Write into `out` the snapshot of a use case's memory, made from its documents alone.
-
-    `home` is the repository that keeps the log, when `root` is only a copy of its code.
-    """
-    from workbench.memory.snapshot import write_snapshot
-
-    pages = _pages(root, name, case)
-    with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
-        made = boundary.Boundary(
-            root,
-            mode="live",
-            tape=boundary.open_tape(Path(folder) / "none"),
-            places=boundary.Places(home=home or root, memories=Path(folder)),
-        )
-        ws = workspace.connect(name, root=root, purpose="remember", through=made)
-        views = []
-        for tenant in sorted({page.tenant for page in pages}):
-            handle = ws.bind(tenant=tenant).memory(str(case.memory))
-            handle.add(pages)
-            views.append(made.view(handle.spec.name, handle.spec.version, tenant))
-        write_snapshot(views, out, memory=handle.spec.name, spec_digest=handle.spec.digest)
-        ws.close()
+    knowledge.build(root, name, case, root / Results(use_case=name).memory)
 
 
 def experiment(root: Path, name: str, *, show: bool = True) -> None:
     """Execute the notebook; replay what the tape holds, ask for what it lacks, then extend the tape."""
-    case = config.use_case(config.load_params(root), name)
     results = Results(use_case=name)
-    run_notebook(
-        root,
-        root / case.notebook,
-        case.parameters,
-        execution=Execution(
-            notebook=case.notebook,
-            use_case=name,
-            tape=str(config.tape_of(name)),
-            memory=str(results.memory),
-            cases=str(results.prepared / "cases.parquet"),
-            out=str(root / results.runs),
-        ),
-        tape=root / config.tape_of(name),
-        show=show,
-    )
+    case = execute(root, results, show=show)
     candidate_of(root, name, case)
+
+
+def execute(root: Path, results: Results, *, show: bool = True, **told: Any) -> UseCase:
+    """Execute a use case's notebook over prepared cases and pinned memory; `told` goes to the kernel."""
+    case = config.use_case(config.load_params(root), results.use_case)
+    execution = Execution(
+        notebook=case.notebook,
+        use_case=results.use_case,
+        tape=str(results.tape),
+        memory=str(results.memory),
+        cases=str(results.prepared / "cases.parquet"),
+        out=str(root / results.runs),
+        **told,
+    )
+    notebook, tape = root / case.notebook, root / results.tape
+    run_notebook(root, notebook, case.parameters, execution=execution, tape=tape, show=show)
+    return case
 
 
 def run_notebook(
@@ -183,24 +168,20 @@ def run_notebook(
     return executed
 
 
-def gate(root: Path, name: str) -> None:
+def gate(root: Path, name: str, *, results: Results | None = None) -> GateReport:
     """Judge the candidate's run by the gate of the use case's phase; write the verdict, whatever it is."""
+    results = results or Results(use_case=name)
     ws = workspace.connect(name, root=root, mode="replay", purpose="gate")
-    run = candidate_of(root, name, ws.use_case)
+    run = candidate_of(root, name, ws.use_case, results=results)
     check_task(root, ws, run)
     verdict = ws.gate(run, baseline=baseline_of(root, name, run))
-    files.write_atomic(root / Results(use_case=name).gate, files.pretty(verdict.to_json()))
+    files.write_atomic(root / results.gate, files.pretty(verdict.to_json()))
+    return verdict
 
 
-def candidate_of(root: Path, name: str, case: UseCase) -> Run:
+def candidate_of(root: Path, name: str, case: UseCase, *, results: Results | None = None) -> Run:
     """The run of the arm that the gate judges; NotFoundError names the arms there are."""
-    runs = {run.arm: run for run in load_runs(root / Results(use_case=name).runs)}
-    if case.candidate not in runs:
-        raise NotFoundError(
-            f"{case.notebook} kept no run of arm {case.candidate!r} ({nearest(case.candidate, runs)})",
-            hint=f'name the arm in ws.experiment("{name}").compare(…), or set use_cases.{name}.candidate',
-        )
-    return runs[case.candidate]
+    return judged_run(root, name, case, runs=(results or Results(use_case=name)).runs)
 
 
 def check_task(root: Path, ws: Workspace, run: Run) -> None:
@@ -212,15 +193,6 @@ def check_task(root: Path, ws: Workspace, run: Run) -> None:
             f"run {run.id} is of task {run.task_digest[:12]}, {ws.use_case.notebook} holds {digest[:12]}",
             hint="dvc repro",
         )
-
-
-def _pages(root: Path, name: str, case: UseCase) -> list[Page]:
-    """The use case's documents; ConfigError when one belongs to a tenant it does not serve."""
-    spec = retrieval.load_spec(root, str(case.memory))
-    pages = retrieval.load(spec.source, root=root)
-    for tenant in sorted({page.tenant for page in pages}):
-        workspace.check_tenant(name, case, tenant)
-    return pages
 
 
 def _check_question(one: Case, pages: Mapping[tuple[str, str], Page], where: str) -> None:
@@ -236,18 +208,23 @@ def _check_question(one: Case, pages: Mapping[tuple[str, str], Page], where: str
         raise ConfigError(f"{where}: question {one.id!r}: no accepted answer stands in page {page.source!r}")
 
 
-def report(root: Path, name: str) -> tuple[Path, Path]:
-    """Write the readiness page, as HTML and as Markdown, from the results alone; where they are."""
+def report(
+    root: Path, name: str, *, results: Results | None = None, page: str | None = None
+) -> tuple[Path, Path]:
+    """Write the readiness page, as HTML and as Markdown, from the results alone; where they are.
+
+    `page` is its path without an ending, if not the use case's own.
+    """
     from workbench.memory.snapshot import read_manifest
     from workbench.promotion import readiness
 
     ws = workspace.connect(name, root=root, mode="replay", purpose="report")
-    case, results = ws.use_case, Results(use_case=name)
-    run = candidate_of(root, name, case)
+    case, results = ws.use_case, results or Results(use_case=name)
+    run = candidate_of(root, name, case, results=results)
     runs = tuple(load_runs(root / results.runs))
     later = next((phase for phase in case.gates if phase != case.phase), None)
     others = [one for one in runs if one.arm != run.arm]
-    tape, baseline = boundary.open_tape(root / config.tape_of(name)), baseline_of(root, name, run)
+    tape, baseline = boundary.open_tape(root / results.tape), baseline_of(root, name, run)
     evidence = readiness.Evidence(
         name=name,
         use_case=case,
@@ -259,7 +236,7 @@ def report(root: Path, name: str) -> tuple[Path, Path]:
         versions=_versions(root, case, runs),
         tape=_tape_facts(tape),
     )
-    return readiness.write(evidence, root / case.report)
+    return readiness.write(evidence, root / (page or case.report))
 
 
 def job(root: Path, reference: str) -> None:

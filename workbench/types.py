@@ -11,6 +11,8 @@ Port = Literal["model", "memory", "tool"]
 Role = Literal["system", "user", "assistant", "tool"]
 Verdict = Literal["pass", "fail", "undecided"]
 Effect = Literal["better", "worse", "undecided"]
+#: What an item is: a chunk of a source; what happened; what was learned; what was made of other items.
+ItemKind = Literal["document", "episode", "fact", "summary"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """One document as its source wrote it, before chunking. `digest` is SHA-256 of what was read."""
+    """One document as its source wrote it, before chunking. `digest` is SHA-256 of what was read.
+
+    `expires` is the day from which the page is no longer in force: its chunks' `valid_to`.
+    """
 
     source: str
     title: str
@@ -63,6 +68,8 @@ class Page:
     digest: str
     version: int = 1
     access: tuple[str, ...] = ("everyone",)
+    classification: int = 0
+    subject: str = ""
     valid_from: str | None = None
     expires: str | None = None
     owner: str = ""
@@ -70,10 +77,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One remembered chunk, as a store keeps it.
+    """One remembered chunk, as a store gives it back: the one schema of every store and snapshot.
 
-    `vector` is L2-normalised; dates are ISO 8601 days in UTC; `id` is the digest of tenant,
-    source, source digest, position and text, so that adding the same source again changes nothing.
+    `vector` is L2-normalised float32. `valid_from` and `valid_to` are ISO days in UTC: when it was
+    true; an earlier day can be asked for. `created` and `expires` are UTC instants in the form
+    2026-11-25T06:00:00Z: when it came to be, and from when on it may not be used any more, whatever
+    day is asked for. `id` is the digest of tenant, source, source digest, position and text, so that
+    adding the same source again changes nothing. `classification` is a level of 0 or more, seen by
+    who has at least that clearance. `trust` is a level of 0 to 3, stamped by the workbench; that of a
+    derived item is at most the least of its `parents`, which are ids. `subject` is whom it is about.
     """
 
     id: str
@@ -81,13 +93,20 @@ class Item:
     vector: tuple[float, ...]
     source: str
     source_digest: str
+    kind: ItemKind = "document"
     position: int = 0
     title: str = ""
     version: int = 1
     access: tuple[str, ...] = ("everyone",)
-    valid_from: str | None = None
-    expires: str | None = None
+    classification: int = 0
     owner: str = ""
+    subject: str = ""
+    trust: int = 0
+    parents: tuple[str, ...] = ()
+    created: str | None = None
+    valid_from: str | None = None
+    valid_to: str | None = None
+    expires: str | None = None
     embedding: str = ""
 
 
@@ -96,6 +115,10 @@ class Hit:
     """One passage found. `score` is rounded to 4 decimals; equal scores are ordered by `id`.
 
     `stale` says that the source has changed, or is gone, since the passage was remembered.
+    `memory_version` is the version of the tenant's knowledge it was found in (0: it was written by
+    use), `since` the day from which it is valid, `age_days` the days from then to `as_of`. `allowed`
+    says by which of the asker's groups, and at which level, it may be seen. `degraded` says that the
+    store was away, and that it comes from the last snapshot.
     """
 
     id: str
@@ -109,6 +132,14 @@ class Hit:
     stale: bool
     digest: str
     memory: str
+    kind: ItemKind = "document"
+    classification: int = 0
+    trust: int = 0
+    memory_version: int = 0
+    since: str | None = None
+    age_days: int | None = None
+    allowed: str = ""
+    degraded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,12 @@ def usage_of(answer: JSON) -> Usage:
     )
 
 
+def tokens_of(answer: JSON) -> int | None:
+    """What a count says that a request takes in; `None` in every other answer."""
+    tokens = answer.get("input_tokens")
+    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else None
+
+
 def _first(answer: JSON) -> Mapping[str, Any]:
     for choice in answer.get("choices") or ():
         return choice  # type: ignore[no-any-return]

@@ -12,13 +12,13 @@ import sys
 import threading
 from pathlib import Path
 
-from workbench import config, files
+from workbench import config, files, knowledge
 from workbench.config import Execution, UseCase
 from workbench.errors import ConfigError, CorruptError, NotebookError, WorkbenchError
 from workbench.experiments.batch import COUNTS
 from workbench.promotion.inspection import INPUTS
 from workbench.promotion.worker import FORMAT, RESULT, Failure, Request, Result, end, told
-from workbench.stages import build_memory, run_notebook
+from workbench.stages import run_notebook
 
 
 def work(request: Request) -> Result:
@@ -64,6 +64,8 @@ def _execution(request: Request, memory: Path) -> Execution:
         broken=request.broken,
         home=request.home,
         journal=request.journal,
+        # A run on today's input; a sample that makes or replays a version's tape needs no server.
+        live_memory=request.mode != "replay" and request.tape_out is None,
     )
 
 
@@ -79,7 +81,7 @@ def snapshot(request: Request, root: Path, case: UseCase) -> Path:
     sys.stderr.write(f"building memory {case.memory}, snapshot {request.memory[:12]} (once)\n")
     aside = memories / f".{request.memory[:12]}.{request.run}"
     try:
-        build_memory(root, request.use_case, case, aside, home=Path(request.home))
+        knowledge.build(root, request.use_case, case, aside, home=Path(request.home))
         built = read_manifest(aside).logical_digest
         if built != request.memory:
             raise CorruptError(

@@ -25,7 +25,7 @@ from workbench.inference import ModelHandle
 from workbench.observations import Explanation, explain, read_calls
 from workbench.ports import Call
 from workbench.prompts import Prompt
-from workbench.retrieval import MemoryHandle
+from workbench.retrieval import MemoryHandle, Window
 from workbench.types import JSON, Port, Reply
 
 if TYPE_CHECKING:
@@ -99,7 +99,12 @@ class Workspace:
         spec = retrieval.load_spec(self.root, str(pin) if wanted == pin.name else wanted)
         snapshot = self.boundary.snapshot()
         pinned = snapshot.digest if snapshot and snapshot.manifest.memory == spec.name else None
-        identities = {"version": spec.version, "spec": spec.digest, "snapshot": pinned}
+        identities = {
+            "version": spec.version,
+            "spec": spec.digest,
+            "snapshot": pinned,
+            "index": dataclasses.asdict(spec.index),
+        }
         return MemoryHandle(
             spec=spec,
             context=self.context,
@@ -107,8 +112,20 @@ class Workspace:
             make_call=partial(self._call, memory=identities),
             root=self.root,
             as_of=self.use_case.as_of,
-            snapshot=pinned,
+            pinned=pinned,
+            identity=identities,
+            archive=self.boundary.stores.archive(),
         )
+
+    def window(
+        self, budget: int, *, shares: Mapping[str, float] | None = None, model: str | None = None
+    ) -> Window:
+        """A conversation within `budget` tokens of a model: what does not fit is summarised or goes.
+
+        `shares` are the most a section may take, as {"passages": 0.5}. Counting (where the endpoint
+        does) and summaries are the model's, through the boundary; nothing of a window is stored.
+        """
+        return Window.of_model(self.model(model), tenant=self.tenant, budget=budget, shares=shares)
 
     def prompt(self, reference: str | None = None) -> Prompt:
         """A prompt by `name@version`, `name@label` or name: a bare name is the arm's, then params.yaml's."""
@@ -201,7 +218,7 @@ class Workspace:
             "prompt": prompt.reference,
             "prompt_digest": prompt.digest,
             "memory": str(memory.spec),
-            "memory_digest": memory.snapshot or memory.spec.digest,
+            "memory_digest": memory.pinned or memory.spec.digest,
             "model": card.reference,
             "model_digest": card_digest(card),
             **rest,
@@ -345,7 +362,8 @@ def connect(
     case = config.pinned(case, execution.pins) if execution else case
     chosen = tenant or (execution.tenant if execution else None) or case.tenants[0]
     check_tenant(use_case, case, chosen)
-    made_by = identity.of_job(job, groups=case.groups) if job else identity.from_system(groups=case.groups)
+    made_by = identity.of_job(job) if job else identity.from_system()
+    made_by = dataclasses.replace(made_by, groups=case.groups, clearance=case.clearance)
     context = Context(
         use_case=use_case,
         tenant=chosen,

@@ -1,19 +1,15 @@
 import functools
 
-import pytest
-
+from workbench.memory.names import Names
 from workbench.memory.sqlite import SQLiteStore
-from workbench.testing.durable_contract import DurableContract
+from workbench.testing.contracts import DurableContract, MemoryContract
 from workbench.testing.fake_memory import FakeStore
-from workbench.testing.memory_contract import MemoryContract
-
-pytestmark = pytest.mark.contract
-
-
-class TestSQLite(DurableContract):
-    open_store = functools.partial(SQLiteStore, name="contract")
 
 
 class TestFake(MemoryContract):
-    def open_store(self, path):
-        return FakeStore(name="contract")
+    open_store = staticmethod(lambda path: FakeStore(name="contract"))
+
+
+class TestSQLite(DurableContract):
+    open_store = staticmethod(functools.partial(SQLiteStore, name="contract", names=Names(key=bytes(64))))
+    examples = 8

@@ -6,11 +6,14 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from endpoint import endpoint, speaking
 
 from workbench import _sync
 from workbench.context import Context
 from workbench.controls.onion import fold
+from workbench.controls.tape import refusal
+from workbench.errors import RefusedError
 from workbench.identity import Principal
 from workbench.models import load_card, open_model
 from workbench.models.openai import OpenAIModel
@@ -50,6 +53,58 @@ class TestOpenAIModel(ModelContract):
         assert self.behind.events < words
 
 
+class TestAnEndpointThatDoesNotCount(ModelContract):
+    """It has every route but that one, and says so in one of the ways endpoints do."""
+
+    counts = False
+
+    @pytest.fixture(
+        autouse=True,
+        params=["404", "405", "501", '200 {"choices":[]}', '200 {"input_tokens":"7"}', "200 <p>a page</p>"],
+    )
+    def _endpoint(self, request):
+        self.how, knows = request.param, speaking(FakeModel())
+
+        async def answer(asked):
+            if not asked.path.endswith("/input_tokens"):
+                return await knows(asked)
+            status, _, body = self.how.partition(" ")
+            return web.Response(status=int(status), text=body)
+
+        with endpoint(answer) as self.url:
+            yield
+
+    def make(self) -> Model:
+        return OpenAIModel(self.url, "a key")
+
+    def test_the_refusal_says_so_and_can_be_recorded(self):
+        async def use(model):
+            async with aclosing(model.count(self.ask("a"))) as events:
+                return [event async for event in events]
+
+        error = self._refused(use)
+        said = f"does not count the tokens of a request (it answered {self.how[:3]})"
+        assert error.message == f"{self.url} {said}"
+        assert refusal(error)["refused"]["status"] == 405
+
+
+def test_a_refusal_to_count_for_this_key_stays_that():
+    async def answer(_asked):
+        return web.json_response({"error": {"message": "who are you"}}, status=401)
+
+    async def use():
+        model = OpenAIModel(url, "a key", key_name="SOME_KEY")
+        try:
+            async with aclosing(model.count({"messages": [{"role": "user", "content": "a"}]})) as events:
+                return [event async for event in events]
+        finally:
+            await model.aclose()
+
+    with endpoint(answer) as url, pytest.raises(RefusedError, match="who are you") as caught:
+        _sync.run(use())
+    assert caught.value.status == 401
+
+
 class TestWordLlama(ModelContract):
     chats = False
 
@@ -62,8 +117,8 @@ class _Folded:
 
     def __init__(self, model: Model) -> None:
         async def leaf(call: Call):
-            verb = model.chat if call.operation == "chat" else model.embed
-            async with aclosing(verb(call.payload)) as events:
+            verbs = {"chat": model.chat, "embed": model.embed, "count": model.count}
+            async with aclosing(verbs[call.operation](call.payload)) as events:
                 async for event in events:
                     yield event
 
@@ -74,6 +129,9 @@ class _Folded:
 
     def embed(self, payload, *, timeout_s=None):
         return self._call("embed", payload)
+
+    def count(self, payload, *, timeout_s=None):
+        return self._call("count", payload)
 
     def _call(self, operation, payload):
         call = Call(port="model", operation=operation, target="fake", payload=payload, context=CONTEXT)

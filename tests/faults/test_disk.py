@@ -8,7 +8,7 @@ import sys
 import pytest
 
 PRELUDE = """
-import os, sys
+import asyncio, os, sys
 from pathlib import Path
 from workbench import files
 from workbench.controls import tape
@@ -34,7 +34,7 @@ files.write_atomic(old, b"old")
 log = Lines(disk / "calls.jsonl")
 log.append(b'{"n":1}')
 store = SQLiteStore(disk / "memory.sqlite", name="m")
-store.tenant("acme").add([make_item("taxi")])
+asyncio.run(store.tenant("acme").add([make_item("taxi")]))
 filler = disk / "filler"
 descriptor = os.open(filler, os.O_WRONLY | os.O_CREAT)
 try:
@@ -46,9 +46,9 @@ assert "No space left" in refused(lambda: files.write_atomic(old, bytes(20000)))
 assert old.read_bytes() == b"old"
 assert "No space left" in refused(lambda: [log.append(b"x" * 9000) for _ in range(3)])
 assert log.path.read_bytes() == b'{"n":1}\\n'
-refused(lambda: store.tenant("acme").add([make_item("x" * 60000, source="big")]))
+refused(lambda: asyncio.run(store.tenant("acme").add([make_item("x" * 60000, source="big")])))
 filler.unlink()
-assert store.tenant("acme").count() == 1
+assert asyncio.run(store.tenant("acme").count()) == 1
 log.append(b'{"n":2}')
 assert files.write_atomic(old, b"new")
 assert sorted(p.name for p in disk.iterdir() if p.name.startswith(".")) == []

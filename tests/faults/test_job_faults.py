@@ -31,10 +31,10 @@ from workbench import assets, files
 from workbench.assets import Move
 from workbench.config import Limits
 from workbench.errors import CorruptError, DeadlineError, NotFoundError, RefusedError
-from workbench.promotion import jobs, jobspec, publishing, worker
-from workbench.promotion.jobs import Task
+from workbench.promotion import jobs, jobspec, publishing, slots, worker
 from workbench.promotion.ledger import LEASE_S, Host, Ledger
 from workbench.promotion.promote import Order, promote, rollback
+from workbench.promotion.slots import Task
 from workbench.testing.fakes import FakeClock
 
 pytest_plugins = ("promoted_clones",)
@@ -317,12 +317,12 @@ def test_a_clock_that_steps_back_makes_no_new_slot_and_loses_no_run(promoted_clo
     clock = FakeClock("2026-11-24T06:00:30+00:00")
     spec, _ = jobspec.load(promoted_clone.folder, "answers", 1)
     task = Task(reference="answers", clock=clock)
-    slot = jobs.slot_of(spec, task)
+    slot = slots.slot_of(spec, task)
     assert slot.key == "answers/all/20261124T060000Z"
     clock.advance(-60)
-    assert jobs.slot_of(spec, task).key == "answers/all/20261123T060000Z", "the one before, which has run"
+    assert slots.slot_of(spec, task).key == "answers/all/20261123T060000Z", "the one before, which has run"
     clock.advance(60)
-    assert jobs.slot_of(spec, task) == slot
+    assert slots.slot_of(spec, task) == slot
 
     here, there = (
         Ledger(tmp_path / "jobs.db", clock=clock, host=host) for host in (None, Host(name="there"))

@@ -1,39 +1,21 @@
 from __future__ import annotations
 
-import re
+import functools
 from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from memory_bench import BODY, Bench, write_page
 
 from workbench import retrieval
-from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError
-from workbench.identity import Principal
-from workbench.ports import Call
-from workbench.retrieval import Chunking, MemoryHandle, MemorySpec, chunks
-from workbench.retrieval.pages import MINIMAL
-from workbench.testing.fake_memory import FakeStore
-from workbench.testing.memory_items import hash_vector
-from workbench.types import Event
-
-BODY = "Taxis are paid. Keep the receipt."
-sentences = Chunking(kind="sentences", size=2)
+from workbench.retrieval import Chunking, chunks
 
 
 @pytest.fixture
 def folder(tmp_path):
-    def write(name="acme/taxi.md", *, body=BODY, **front):
-        text = MINIMAL
-        for key, value in front.items():
-            text = re.sub(rf"{key}: .*\n", f"{key}: {value}\n" if value is not None else "", text)
-        path = tmp_path / "pages" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{text}\n\n{body}\n")
-        return tmp_path / "pages"
-
-    return write
+    return functools.partial(write_page, tmp_path)
 
 
 def test_a_page_is_read_with_what_its_front_matter_says(folder):
@@ -42,6 +24,11 @@ def test_a_page_is_read_with_what_its_front_matter_says(folder):
     assert (page.access, page.valid_from, page.expires) == (
         ("everyone", "finance"), "2025-01-01", "2027-01-01",
     )  # fmt: skip
+
+
+def test_a_page_may_say_how_classified_it_is_and_whom_it_is_about(folder):
+    (page,) = retrieval.load(folder(classification="2", subject="ann"))
+    assert (page.classification, page.subject) == (2, "ann")
 
 
 @pytest.mark.parametrize(
@@ -56,6 +43,9 @@ def test_a_page_is_read_with_what_its_front_matter_says(folder):
         ({"body": " "}, "the page has no text"),
         ({"name": "acme/Taxi Fares.md"}, "cannot be a page"),
         ({"name": "stray.md"}, "lies in no tenant's folder"),
+        ({"access": "[everyone, 'principal:ann']"}, r"taxi\.md:5: access must be .* of no single principal"),
+        ({"classification": "10"}, r"taxi\.md:13: classification must be a whole number from 0 to 9"),
+        ({"subject": "''"}, r"taxi\.md:13: subject must be a text"),
     ],
 )
 def test_a_page_that_breaks_a_rule_is_named_by_file_and_line(folder, change, said):
@@ -123,47 +113,14 @@ def test_chunking_takes_exactly_the_numbers_of_its_kind(numbers, said):
         Chunking(kind="sentences", **numbers).check("spec")
 
 
-class Bench:
-    """Handles over a fake store, with an embedding that needs no model."""
-
-    def __init__(self, root, source):
-        self.store, self.calls, self.root = FakeStore(name="m"), [], root
-        self.spec = MemorySpec(
-            name="m", version=1, digest="d", description="", source=str(source), chunking=sentences,
-            embedding="hash", candidates=50,
-        )  # fmt: skip
-
-    async def handle(self, call):
-        self.calls.append(call.name)
-        if call.port == "model":
-            rows = [{"index": n, "embedding": hash_vector(t)} for n, t in enumerate(call.payload["input"])]
-            yield Event(data={"data": rows})
-        else:
-            view = self.store.tenant(call.context.tenant)
-            yield Event(data=getattr(view, call.operation)(**call.payload))
-
-    def handle_of(self, tenant="acme", groups=("everyone",), **more):
-        context = Context(
-            use_case="u", tenant=tenant, principal=Principal(name="p", groups=groups), purpose="test"
-        )
-
-        def make(port, operation, target, payload):
-            return Call(port=port, operation=operation, target=target, payload=payload, context=context)
-
-        return MemoryHandle(
-            spec=self.spec, context=context, handler=self.handle, make_call=make, root=self.root,
-            as_of="2026-01-01", **more,
-        )  # fmt: skip
-
-
 def test_adding_again_embeds_nothing_and_leaves_other_tenants_out(folder, tmp_path):
     folder("globex/taxi.md", tenant="globex")
     bench = Bench(tmp_path, folder())
     pages = retrieval.load(tmp_path / "pages")
     first, again = bench.handle_of().add(pages), bench.handle_of().add(pages)
-    assert (first.added, first.other_tenants, again.added, again.unchanged) == (1, 1, 0, 1)
+    assert (first.added, first.other_tenants, again.added, again.unchanged) == (2, 1, 0, 2)
     assert bench.calls.count("model.embed") == 1
-    assert bench.handle_of().count() == 1 and bench.handle_of("globex").count() == 0
+    assert bench.handle_of().count() == 2 and bench.handle_of("globex").count() == 0
     with pytest.raises(ConfigError, match="none of the 1 pages belongs to tenant 'globex'"):
         bench.handle_of("globex").add([page for page in pages if page.tenant == "acme"])
 
@@ -172,14 +129,14 @@ def test_a_changed_page_replaces_its_chunks_and_a_hit_of_the_old_one_is_stale(fo
     bench = Bench(tmp_path, folder())
     handle = bench.handle_of()
     handle.add(retrieval.load(tmp_path / "pages"))
-    assert [hit.stale for hit in handle.search("taxis")] == [False]
+    assert [hit.stale for hit in handle.search("taxis", k=1)] == [False]
     folder(body="Taxis are not paid any more.")
-    assert [hit.stale for hit in handle.search("taxis")] == [True]
+    assert [hit.stale for hit in handle.search("taxis", k=1)] == [True]
     changed = handle.add(retrieval.load(tmp_path / "pages"))
-    assert (changed.added, changed.replaced) == (1, 1)
+    assert (changed.added, changed.replaced) == (1, 2)
     (hit,) = handle.search("taxis")
     assert (hit.stale, hit.text) == (False, "Taxis are not paid any more.")
-    assert handle.forget(ids=[hit.id]) == 1 and handle.search("taxis") == []
+    assert handle.forget(ids=[hit.id]).items == 1 and handle.search("taxis") == []
 
 
 def test_access_and_validity_are_judged_for_who_asks_on_the_day_asked_for(folder, tmp_path):
@@ -193,8 +150,8 @@ def test_access_and_validity_are_judged_for_who_asks_on_the_day_asked_for(folder
 
 def test_a_pinned_memory_that_lacks_a_page_says_what_to_run(folder, tmp_path):
     bench = Bench(tmp_path, folder())
-    with pytest.raises(ConfigError, match="lacks 1 of 1 chunks") as caught:
-        bench.handle_of(snapshot="f" * 64).add(retrieval.load(tmp_path / "pages"))
+    with pytest.raises(ConfigError, match="lacks 2 of 2 chunks") as caught:
+        bench.handle_of(pinned="f" * 64).add(retrieval.load(tmp_path / "pages"))
     assert caught.value.hint == "dvc repro"
 
 

@@ -131,6 +131,7 @@ def _how(call: Call, seen: _Seen, ended: BaseException | None) -> dict[str, Any]
         "recorded_latency_s": facts.get("recorded_latency_s"),
         "key": facts.get("key"),
         "repaired": bool(facts.get("repaired")),
+        "degraded": bool(facts.get("degraded")),
         "hits": [
             {"id": hit.id, "source": hit.source, "tenant": hit.tenant, "score": hit.score}
             for hit in seen.hits

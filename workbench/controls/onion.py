@@ -25,19 +25,34 @@ ORDER: Final = (
     "budget",
 )
 
-_MODEL: Final = frozenset(ORDER)
+#: A model has no second candidate yet; a memory has its last snapshot.
+_MODEL: Final = frozenset(ORDER) - {"fallback"}
 _NOT_REPLAYED: Final = frozenset(ORDER) - {"replay", "output", "fallback", "budget"}
+
+_WRITE: Final = _NOT_REPLAYED - {"retry"}
+_NO_CONTENT: Final = _NOT_REPLAYED - {"privacy", "moderation"}
 
 #: Which controls apply to which operation. Memory is never replayed: its snapshot is its
 #: determinism. A write is never retried: nothing says that a lost answer was a lost write.
+#: A search alone may fall back: what has to be right now is never read from a snapshot.
 APPLIES: Final[Mapping[str, frozenset[str]]] = {
     "model.chat": _MODEL,
     "model.embed": _MODEL - {"output", "moderation"},
-    "memory.search": _NOT_REPLAYED,
-    "memory.count": _NOT_REPLAYED - {"privacy", "moderation"},
-    "memory.add": _NOT_REPLAYED - {"retry"},
-    "memory.forget": _NOT_REPLAYED - {"retry", "privacy", "moderation"},
-    "memory.snapshot": _NOT_REPLAYED - {"retry", "privacy", "moderation"},
+    "model.count": _MODEL - {"output", "moderation"},
+    "memory.search": _NOT_REPLAYED | {"fallback"},
+    "memory.count": _NO_CONTENT,
+    "memory.lacking": _NO_CONTENT,
+    "memory.items": _NOT_REPLAYED,
+    "memory.versions": _NO_CONTENT,
+    "memory.stats": _NO_CONTENT,
+    "memory.add": _WRITE,
+    "memory.stage": _WRITE,
+    "memory.remember": _WRITE,
+    "memory.publish": _NO_CONTENT - {"retry"},
+    "memory.forget": _NO_CONTENT - {"retry"},
+    "memory.hold": _NO_CONTENT - {"retry"},
+    "memory.release": _NO_CONTENT - {"retry"},
+    "memory.sweep": _NO_CONTENT - {"retry"},
 }
 
 #: These run around every operation and cannot be switched off.

@@ -353,7 +353,7 @@ class Journal:
 
 
 def compare_answers(recorded: Entry, live: Sequence[Event]) -> list[str]:
-    """What differs between a recorded answer and a live one: text, usage, finish reason. [] is equal.
+    """What differs between a recorded answer and a live one: text, usage, finish reason, count. [] is equal.
 
     Ids, time stamps and the way a stream was cut into pieces are not compared.
     """
@@ -361,5 +361,10 @@ def compare_answers(recorded: Entry, live: Sequence[Event]) -> list[str]:
     if refused is not None:
         return [f"answered now, refused with {refused['status']} when recorded"]
     before, now = wire.fold(recorded.events()), wire.fold(live)
-    reads = {"text": wire.text_of, "usage": wire.usage_of, "finish_reason": wire.finish_of}
+    reads = {
+        "text": wire.text_of,
+        "usage": wire.usage_of,
+        "finish_reason": wire.finish_of,
+        "tokens": wire.tokens_of,
+    }
     return [name for name, read in reads.items() if read(before) != read(now)]

@@ -6,6 +6,7 @@ which is not a score of zero.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -81,15 +82,50 @@ def contains(*, name: str = "contains", answers: str = "answers") -> Scorer:
 
 
 def recall_at(k: int, *, page: str = "page") -> Scorer:
-    """1 when the page that answers is among the first `k` hits of the first search; None without a search."""
+    """Share of the pages that answer which are among the first `k` hits of the first search.
+
+    With one such page, 1 or 0. None without a search, and where no page answers.
+    """
 
     def score(outcome: Outcome) -> float | None:
-        if not outcome.searches:
-            return None
-        found = [hit["source"] for hit in outcome.searches[0][:k]]
-        return float(outcome.case.expected[page] in found)
+        found = _relevant(outcome, k, page)
+        return None if found is None else sum(found[0]) / found[1]
 
     return Scorer(name=f"recall_at_{k}", function=score)
+
+
+def ndcg_at(k: int, *, page: str = "page") -> Scorer:
+    """How near the top the pages that answer stand among the first `k` hits of the first search, 0 to 1.
+
+    Normalised discounted cumulative gain with binary relevance (Järvelin and Kekäläinen, ACM TOIS
+    20(4), 2002; discount log2(1 + rank), as Burges et al., ICML 2005). Only a page's first hit counts. 1 when
+    the pages come first. None without a search, and where no page answers.
+    """
+
+    def score(outcome: Outcome) -> float | None:
+        found = _relevant(outcome, k, page)
+        if found is None:
+            return None
+        ideal = [True] * min(k, found[1])
+        return _discounted(found[0]) / _discounted(ideal)
+
+    return Scorer(name=f"ndcg_at_{k}", function=score)
+
+
+def _relevant(outcome: Outcome, k: int, page: str) -> tuple[list[bool], int] | None:
+    """For each of the first `k` hits, whether it is the first of a page that answers; how many such pages."""
+    if not outcome.searches:
+        return None
+    expected = outcome.case.expected[page]
+    pages = {expected} if isinstance(expected, str) else set(expected)
+    if not pages:
+        return None
+    sources = [hit["source"] for hit in outcome.searches[0][:k]]
+    return [s in pages and s not in sources[:rank] for rank, s in enumerate(sources)], len(pages)
+
+
+def _discounted(gains: Sequence[bool]) -> float:
+    return sum(gain / math.log2(1 + rank) for rank, gain in enumerate(gains, start=1))
 
 
 def grounded(*, name: str = "grounded") -> Scorer:

@@ -16,22 +16,38 @@ from workbench.errors import ConfigError, CorruptError, UnavailableError, Workbe
 
 #: Marks our files ("wkbm"), so that a foreign database is refused instead of written into.
 APPLICATION = 0x776B626D
-SCHEMA = 1
+SCHEMA = 2
 BUSY_S = 10.0
 
 _TABLES = """
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE tenants (
-    key INTEGER PRIMARY KEY, tenant TEXT NOT NULL UNIQUE, changes INTEGER NOT NULL,
-    embedding TEXT NOT NULL, dimensions INTEGER NOT NULL
+    key INTEGER PRIMARY KEY, tenant TEXT NOT NULL UNIQUE, sealed TEXT NOT NULL,
+    changes INTEGER NOT NULL, version INTEGER NOT NULL, embedding TEXT NOT NULL, dimensions INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE items (
-    number INTEGER PRIMARY KEY, tenant INTEGER NOT NULL REFERENCES tenants (key),
-    id TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL, source TEXT NOT NULL,
-    source_digest TEXT NOT NULL, position INTEGER NOT NULL, title TEXT NOT NULL,
-    version INTEGER NOT NULL, access TEXT NOT NULL, valid_from TEXT, expires TEXT,
-    owner TEXT NOT NULL, UNIQUE (tenant, id)
+    number INTEGER PRIMARY KEY AUTOINCREMENT, tenant INTEGER NOT NULL REFERENCES tenants (key),
+    id TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL,
+    kind TEXT NOT NULL, source TEXT NOT NULL, source_digest TEXT NOT NULL, position INTEGER NOT NULL,
+    version INTEGER NOT NULL, access TEXT NOT NULL, classification INTEGER NOT NULL, owner TEXT NOT NULL,
+    subject TEXT NOT NULL, trust INTEGER NOT NULL, parents TEXT NOT NULL, created TEXT, valid_from TEXT,
+    valid_to TEXT, expires TEXT, title TEXT NOT NULL, text TEXT NOT NULL, vector BLOB NOT NULL,
+    UNIQUE (tenant, id, since)
 ) STRICT;
 CREATE INDEX items_source ON items (tenant, source);
+CREATE INDEX items_subject ON items (tenant, subject) WHERE subject <> '';
+CREATE INDEX items_in_force ON items (tenant, until, since, kind, id);
+CREATE INDEX items_by_use ON items (tenant) WHERE kind <> 'document';
+CREATE INDEX items_expiring ON items (tenant, expires) WHERE expires IS NOT NULL;
+CREATE INDEX items_derived ON items (tenant) WHERE parents <> '[]';
+CREATE TABLE versions (
+    tenant INTEGER NOT NULL REFERENCES tenants (key), number INTEGER NOT NULL, at TEXT NOT NULL,
+    items INTEGER NOT NULL, content TEXT NOT NULL, PRIMARY KEY (tenant, number)
+) STRICT;
+CREATE TABLE holds (
+    tenant INTEGER NOT NULL REFERENCES tenants (key), hold TEXT NOT NULL, what TEXT NOT NULL,
+    name TEXT NOT NULL, PRIMARY KEY (tenant, hold, what, name)
+) STRICT;
 """
 
 
@@ -114,10 +130,16 @@ def _open(path: Path | None) -> sqlite3.Connection:
 
 def _connect(name: str) -> sqlite3.Connection:
     connection = sqlite3.connect(name, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    connection.create_function("whole", 1, _whole, deterministic=True)
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
+
+
+def _whole(text: str) -> str:
+    """A text out of hexadecimal digits: in a JSON list as it is, SQLite would end it at a NUL."""
+    return bytes.fromhex(text).decode()
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
@@ -133,7 +155,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     elif version != SCHEMA:
         raise ConfigError(
             f"{path} has schema {version}, this workbench knows schema {SCHEMA}",
-            hint="use the workbench that wrote it, or move the file away and add the pages again",
+            hint=f"mv {path} {path}.old, then: workbench memory ingest",
         )
 
 
@@ -172,7 +194,7 @@ def _ours(path: Path, error: sqlite3.Error) -> WorkbenchError:
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return CorruptError(
             f"{path} is damaged, or is no SQLite file ({error})",
-            hint="move it away, then add the pages again",
+            hint=f"mv {path} {path}.old, then: workbench memory ingest",
         )
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return UnavailableError(

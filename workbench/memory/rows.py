@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 SCALARS = tuple(field.name for field in fields(Item) if field.name != "vector")
+_LISTS = ("access", "parents")
 _ROW_GROUP = 10_000
 
 
@@ -72,14 +73,15 @@ def read_tenant(data: bytes) -> list[Item]:
 
     columns = pl.read_parquet(io.BytesIO(data)).to_dict(as_series=False)
     rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-    return [Item(**{**row, "access": tuple(row["access"]), "vector": tuple(row["vector"])}) for row in rows]
+    return [Item(**row | {name: tuple(row[name]) for name in (*_LISTS, "vector")}) for row in rows]
 
 
 def _frame(items: Sequence[Item]) -> pl.DataFrame:
     import polars as pl
 
     types: dict[str, Any] = dict.fromkeys(SCALARS, pl.String)
-    types |= {"position": pl.Int64, "version": pl.Int64, "access": pl.List(pl.String)}
+    types |= dict.fromkeys(("position", "version", "classification", "trust"), pl.Int64)
+    types |= dict.fromkeys(_LISTS, pl.List(pl.String))
     types["vector"] = pl.Array(pl.Float32, len(items[0].vector) if items else 0)
     columns = {name: [getattr(item, name) for item in items] for name in types}
     return pl.DataFrame(columns, schema=types).rechunk()

@@ -5,15 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import Any, get_args
 
-from workbench.errors import ConfigError
-from workbench.ports import Query
-from workbench.types import Item
+from workbench.errors import ConfigError, RefusedError, UnavailableError, nearest
+from workbench.ports import Budget, Query, SearchMode, Selector
+from workbench.types import Hit, Item, ItemKind
 
 #: The constant of reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
 RRF_K = 60
+#: The kind that comes from sources and has versions; every other one is written by use.
+KNOWLEDGE = "document"
+MOST_CLASSIFIED, MOST_TRUSTED = 9, 3
+INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 #: Scores closer than this are equal: float sums differ in the seventh digit between processors.
 DECIMALS = 4
 
@@ -26,9 +31,28 @@ def is_day(text: str) -> bool:
         return False
 
 
-def checked_items(items: Iterable[Item]) -> list[Item]:
-    """`items` with sorted access lists, or ConfigError: nothing a store could not give back as it was."""
-    batch = [replace(item, access=tuple(sorted(set(item.access)))) for item in items]
+def is_instant(text: str) -> bool:
+    """Whether `text` is a UTC instant like 2026-11-25T06:00:00Z, so that instants compare as texts."""
+    try:
+        return dt.datetime.strptime(text, INSTANT).replace(tzinfo=dt.UTC).strftime(INSTANT) == text
+    except ValueError:
+        return False
+
+
+def instant(moment: dt.datetime) -> str:
+    """A moment as the text that stores and snapshots hold, to the second."""
+    return moment.astimezone(dt.UTC).strftime(INSTANT)
+
+
+def checked_items(items: Iterable[Item], *, knowledge: bool) -> list[Item]:
+    """`items` in canonical form, or ConfigError: nothing a store could not give back as it was.
+
+    `knowledge` says of which of the two kinds they have to be.
+    """
+    batch = [
+        replace(item, access=tuple(sorted(set(item.access))), parents=tuple(sorted(set(item.parents))))
+        for item in items
+    ]
     seen: set[str] = set()
     for item in batch:
         where = f"item {item.id!r} of source {item.source!r}"
@@ -36,6 +60,11 @@ def checked_items(items: Iterable[Item]) -> list[Item]:
             raise ConfigError(f"{where} is given twice", hint="give each chunk its own position")
         seen.add(item.id)
         _check_item(item, where)
+        if (item.kind == KNOWLEDGE) != knowledge:
+            raise ConfigError(
+                f"{where} is of kind {item.kind!r}",
+                hint="documents are added and published, everything else is remembered",
+            )
     if len({(item.embedding, len(item.vector)) for item in batch}) > 1:
         raise ConfigError(
             "items of two embeddings were given at once", hint="embed all of them with one model"
@@ -44,13 +73,29 @@ def checked_items(items: Iterable[Item]) -> list[Item]:
 
 
 def _check_item(item: Item, where: str) -> None:
-    for name in ("valid_from", "expires"):
+    for name in ("valid_from", "valid_to"):
         day = getattr(item, name)
         if day is not None and not is_day(day):
             raise ConfigError(f"{where}: {name} is {day!r}", hint="write a day as YYYY-MM-DD")
+    for name in ("created", "expires"):
+        moment = getattr(item, name)
+        if moment is not None and not is_instant(moment):
+            raise ConfigError(
+                f"{where}: {name} is {moment!r}", hint="write an instant as 2026-11-25T06:00:00Z"
+            )
+    if item.kind not in get_args(ItemKind):
+        raise ConfigError(f"{where}: kind is {item.kind!r} ({nearest(item.kind, get_args(ItemKind))})")
+    if not 0 <= item.classification <= MOST_CLASSIFIED or not 0 <= item.trust <= MOST_TRUSTED:
+        raise ConfigError(
+            f"{where}: classification is {item.classification} and trust {item.trust}",
+            hint=f"classification is 0 to {MOST_CLASSIFIED}, trust 0 to {MOST_TRUSTED}",
+        )
     if not item.vector or not all(map(math.isfinite, item.vector)):
         raise ConfigError(f"{where} has no usable vector", hint="embed its text before adding it")
-    words = (item.id, item.text, item.source, item.title, item.owner, *item.access)
+    words = (
+        item.id, item.text, item.source, item.title, item.owner, item.subject, item.embedding,
+        *item.access, *item.parents,
+    )  # fmt: skip
     try:
         "".join(words).encode()
     except UnicodeEncodeError:
@@ -82,6 +127,10 @@ def check_query(query: Query) -> None:
         raise ConfigError(f"k is {query.k} and candidates {query.candidates}", hint="ask for one hit or more")
     if not is_day(query.as_of):
         raise ConfigError(f"as_of is {query.as_of!r}", hint="write a day as YYYY-MM-DD")
+    if query.now is not None and not is_instant(query.now):
+        raise ConfigError(f"now is {query.now!r}", hint="write an instant as 2026-11-25T06:00:00Z")
+    if query.mode not in get_args(SearchMode):
+        raise ConfigError(f"mode is {query.mode!r} ({nearest(query.mode, get_args(SearchMode))})")
 
 
 def check_dimensions(query: Query, dimensions: int) -> None:
@@ -93,17 +142,112 @@ def check_dimensions(query: Query, dimensions: int) -> None:
         )
 
 
-def visible(item: Item, query: Query) -> bool:
-    """Whether the asker may see `item`, it is valid on the day asked for, and of a source asked for.
+def moment_of(query: Query) -> str:
+    """The instant at which expiry is judged: the query's, else the beginning of the day it asks for."""
+    return query.now or f"{query.as_of}T00:00:00Z"
 
-    It is visible from `valid_from` on and until the day before `expires`. No group, no item.
+
+def visible(item: Item, query: Query) -> bool:
+    """Whether the asker may see `item`, it is valid on the day asked for, and what was asked for.
+
+    It is visible from `valid_from` on and until the day before `valid_to`, to the second before
+    `expires`. No group, no item.
     """
     return (
         not set(item.access).isdisjoint(query.groups)
+        and item.classification <= query.clearance
         and (item.valid_from is None or item.valid_from <= query.as_of)
-        and (item.expires is None or item.expires > query.as_of)
+        and (item.valid_to is None or item.valid_to > query.as_of)
+        and (item.expires is None or item.expires > moment_of(query))
         and (not query.sources or item.source in query.sources)
+        and (not query.kinds or item.kind in query.kinds)
     )
+
+
+def hit(item: Item, query: Query, *, score: float, memory: str, version: int, tenant: str) -> Hit:
+    """The hit for an item found, checked once more: a filter that failed is a fault and shows no item."""
+    if not visible(item, query):
+        raise UnavailableError(
+            f"the store of {memory!r} gave an item that the asker may not see: it was withheld",
+            hint="report this as a fault of the store: its filter and the workbench's differ",
+        )
+    since = item.valid_from or (item.created[:10] if item.created else None)
+    groups = sorted(set(item.access) & set(query.groups))
+    level = f"; classification {item.classification} <= clearance {query.clearance}"
+    return Hit(
+        id=item.id, text=item.text, source=item.source, title=item.title, version=item.version,
+        score=score, tenant=tenant, as_of=query.as_of, stale=False, digest=item.source_digest,
+        memory=memory, kind=item.kind, classification=item.classification, trust=item.trust,
+        memory_version=version if item.kind == KNOWLEDGE else 0, since=since,
+        age_days=_days(since, query.as_of) if since else None, allowed=", ".join(groups) + level,
+    )  # fmt: skip
+
+
+def _days(since: str, until: str) -> int:
+    return (dt.date.fromisoformat(until) - dt.date.fromisoformat(since)).days
+
+
+def chosen(item: Item, what: Selector, *, now: str) -> bool:
+    """Whether the selector means `item`."""
+    return (
+        (what.ids is not None and item.id in what.ids)
+        or (what.subject is not None and item.subject == what.subject)
+        or (what.source is not None and item.source == what.source)
+        or (what.expired and item.expires is not None and item.expires <= now)
+    )
+
+
+def check_selector(what: Selector, *, now: str, hold: bool = False) -> None:
+    """ConfigError unless the selector names exactly one thing; a hold names no moment."""
+    given = [what.ids is not None, bool(what.subject), bool(what.source), what.expired]
+    if sum(given) != 1 or "" in (what.subject, what.source):
+        raise ConfigError("name exactly one: ids, a subject, a source, or all that has expired")
+    if what.expired and (hold or not is_instant(now)):
+        raise ConfigError("what has expired is known at an instant", hint="name ids, a subject or a source")
+
+
+def eviction_order(item: Item) -> tuple[Any, ...]:
+    """Sorted by this, what comes first is evicted first: the least trusted, then the oldest, then by id."""
+    return (item.trust, item.created or "", item.id)
+
+
+def tokens(text: str) -> int:
+    """What a text counts against a token budget: one for each four UTF-8 bytes, rounded up.
+
+    Exact counts need a model's tokenizer, and a budget must mean the same for every model.
+    """
+    return -(-len(text.encode()) // 4)
+
+
+def evicted(items: Sequence[Item], budget: Budget, *, held: Collection[str], now: str) -> list[Item]:
+    """Which of a tenant's episodic items go so that the budget holds: expired ones, then in `eviction_order`.
+
+    RefusedError when what is held alone is more than the budget.
+    """
+    gone: list[Item] = []
+    number, size = len(items), sum(tokens(item.text) for item in items)
+
+    def order(item: Item) -> tuple[Any, ...]:
+        expired = item.expires is not None and item.expires <= now
+        return (not expired, *eviction_order(item))
+
+    for item in sorted(items, key=order):
+        fits = (budget.items is None or number <= budget.items) and (
+            budget.tokens is None or size <= budget.tokens
+        )
+        if fits:
+            return gone
+        if item.id not in held:
+            gone.append(item)
+            number, size = number - 1, size - tokens(item.text)
+    if (budget.items is not None and number > budget.items) or (
+        budget.tokens is not None and size > budget.tokens
+    ):
+        raise RefusedError(
+            f"what is under legal hold takes the whole budget ({number} items, {size} tokens)",
+            hint="raise the memory's budget, or release a hold",
+        )
+    return gone
 
 
 def fuse(rankings: Sequence[Sequence[str]], *, k: int) -> list[tuple[str, float]]:

@@ -6,27 +6,43 @@ and whatever wrote the files. Nothing in a snapshot depends on a clock.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from workbench import files
 from workbench.errors import ConfigError, CorruptError, NotFoundError
 from workbench.memory import rules
-from workbench.memory.rows import logical_digest, read_tenant
+from workbench.memory.rows import logical_digest, read_tenant, write_tenant
 from workbench.memory.sqlite import SQLiteMemory, SQLiteStore
-from workbench.ports import Added, Memory, Query
+from workbench.ports import (
+    Added,
+    Budget,
+    Forgotten,
+    Memory,
+    MemoryStats,
+    MemoryVersion,
+    Query,
+    Remembered,
+    Selector,
+    Swept,
+)
 from workbench.types import JSON, Hit, Item
 
-FORMAT = 1
+FORMAT = 2
 _HINT = "dvc repro remember, or dvc checkout for the version that was committed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantEntry:
-    """One tenant's file: SHA-256 of its bytes, and of its items whatever the file format."""
+    """One tenant's file: SHA-256 of its bytes, and of its items whatever the file format.
+
+    `version` is the version of the tenant's knowledge it holds; the same items may be another one elsewhere,
+    so that it is no part of the logical digest.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     file: str
@@ -35,6 +51,7 @@ class TenantEntry:
     logical_digest: str
     embedding: str | None
     dimensions: int | None
+    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +68,34 @@ class Manifest:
     logical_digest: str
 
 
-def write_snapshot(views: Iterable[Memory], folder: Path, *, memory: str, spec_digest: str) -> Manifest:
-    """Write the tenants behind `views` into `folder`, replacing it as a whole; its manifest."""
+async def write_snapshot(
+    views: Iterable[Memory], folder: Path, *, memory: str, spec_digest: str, version: int | None = None
+) -> Manifest:
+    """Write the tenants behind `views` into `folder`, replacing it as a whole; its manifest.
+
+    An earlier `version` is that of each tenant; without it, each one's version in force.
+    """
     aside = files.aside_of(folder)
     try:
-        aside.mkdir(parents=True)
-        entries = {view.tenant: view.snapshot(aside) for view in views}
+        await asyncio.to_thread(aside.mkdir, parents=True)
+        entries = {view.tenant: await _written(view, aside, version) for view in views}
         manifest = _manifest(entries, memory=memory, spec_digest=spec_digest)
-        files.write_atomic(aside / "manifest.json", files.pretty(manifest))
-        _put_in_place(aside, folder)
+        await asyncio.to_thread(_put_in_place, aside, folder, manifest)
     except OSError as error:
         raise files.unwritable(folder, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return manifest
+
+
+async def _written(view: Memory, aside: Path, version: int | None) -> dict[str, Any]:
+    """The entry of one tenant, whose file is written into `aside`."""
+    kept = await view.versions()
+    if version is None and kept:
+        version = kept[-1].number  # by its number, so that a version put in force meanwhile does not mix in
+    items = await view.items(version)
+    entry = await asyncio.to_thread(write_tenant, aside, view.tenant, items)
+    return {**entry, "version": version or 0}
 
 
 def open_snapshot(folder: Path, *, expected_digest: str | None = None) -> Snapshot:
@@ -85,7 +116,7 @@ def open_snapshot(folder: Path, *, expected_digest: str | None = None) -> Snapsh
         raise CorruptError(f"{folder / 'manifest.json'} was changed: its digests do not fit", hint=_HINT)
     store = SQLiteStore(None, name=manifest.memory)
     for tenant, rows in items.items():
-        store.tenant(tenant).add(rows)
+        store.tenant(tenant).load(rows, version=manifest.tenants[tenant].version)
     return Snapshot(manifest=manifest, store=store)
 
 
@@ -121,6 +152,11 @@ class Snapshot:
         """The logical digest: what this snapshot is."""
         return self.manifest.logical_digest
 
+    @property
+    def name(self) -> str:
+        """The memory's name."""
+        return self.manifest.memory
+
     def tenant(self, tenant: str) -> PinnedMemory:
         """One tenant's view."""
         return PinnedMemory(inner=self.store.tenant(tenant))
@@ -129,8 +165,12 @@ class Snapshot:
         """Tenants of the snapshot, sorted."""
         return sorted(self.manifest.tenants)
 
+    async def aclose(self) -> None:
+        """Give the memory back; closing twice is fine."""
+        await self.store.aclose()
+
     def close(self) -> None:
-        """Give the memory back."""
+        """`aclose`, from sync code."""
         self.store.close()
 
 
@@ -145,41 +185,101 @@ class PinnedMemory:
         """Whose items these are."""
         return self.inner.tenant
 
-    def add(self, items: Iterable[Item]) -> Added:
+    async def add(self, items: Iterable[Item], *, now: str = "") -> Added:  # noqa: ARG002 - the port's
         """Nothing to do when all is there already; ConfigError when anything would change."""
-        batch = rules.checked_items(items)
+        batch = rules.checked_items(items, knowledge=True)
         given, sources = {item.id for item in batch}, {item.source for item in batch}
-        there = {item.id: item.source for item in self.inner.items()}
+        there = {item.id: item.source for item in await self._documents()}
         lacking = {item.source for item in batch if item.id not in there}
         lacking |= {source for one, source in there.items() if source in sources and one not in given}
         if lacking:
-            raise ConfigError(
-                f"the pinned snapshot of {self.inner.store.name!r} lacks {len(lacking)} of "
-                f"{len(sources)} pages of {self.tenant!r}, or holds them in another version",
-                hint="dvc repro",
-            )
-        return Added(added=0, unchanged=len(batch), replaced=0)
+            raise self._lacks(len(lacking), f"{len(sources)} pages")
+        return Added(added=0, unchanged=len(batch), replaced=0, version=await self._version())
 
-    def search(self, query: Query) -> list[Hit]:
-        """At most `k` hits the groups may see and that are valid, best first."""
-        return self.inner.search(query)
+    async def lacking(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` that are not there, in the order given."""
+        return await self.inner.lacking(ids)
 
-    def count(self, ids: Sequence[str] | None = None) -> int:
-        """Items of this tenant, or how many of `ids` there are."""
-        return self.inner.count(ids)
-
-    def forget(self, ids: Sequence[str]) -> int:
-        """ConfigError when any of `ids` is there: a snapshot is a result, made again from its input."""
-        if self.inner.count(ids):
-            raise ConfigError(
-                f"the pinned snapshot of {self.inner.store.name!r} is read-only",
-                hint="remove the page from its source, then: dvc repro",
-            )
+    async def stage(self, items: Iterable[Item]) -> int:
+        """0 when all is there already; ConfigError otherwise."""
+        batch = rules.checked_items(items, knowledge=True)
+        if lacking := await self.inner.lacking([item.id for item in batch]):
+            raise self._lacks(len(lacking), f"{len(batch)} items")
         return 0
 
-    def snapshot(self, folder: Path) -> JSON:
-        """Write this tenant's items as Parquet; the manifest's entry with the logical digest."""
-        return self.inner.snapshot(folder)
+    async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:  # noqa: ARG002 - the port's
+        """Nothing to do for the ids that are in force; ConfigError for any others."""
+        there, wanted = {item.id for item in await self._documents()}, set(ids)
+        if different := len(wanted ^ there):
+            raise self._lacks(different, f"{len(wanted | there)} items")
+        return Added(added=0, unchanged=len(wanted), replaced=0, version=await self._version())
+
+    async def remember(self, items: Iterable[Item], *, budget: Budget, now: str) -> Remembered:  # noqa: ARG002
+        """ConfigError: nothing is written by use into a result."""
+        raise self._read_only("search a live memory: what is remembered is kept there")
+
+    async def search(self, query: Query) -> list[Hit]:
+        """At most `k` hits that the asker may see and that are valid, best first."""
+        return await self.inner.search(query)
+
+    async def count(self, ids: Sequence[str] | None = None) -> int:
+        """Items of this tenant, or how many of `ids` there are."""
+        return await self.inner.count(ids)
+
+    async def items(self, version: int | None = None) -> list[Item]:
+        """All items of this tenant, in the order of their ids."""
+        return await self.inner.items(version)
+
+    async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
+        """What would go; ConfigError when anything would: a snapshot is made again from its input."""
+        would = await self.inner.forget(what, now=now, dry_run=True)
+        if would.items and not dry_run:
+            raise self._read_only("remove the page from its source, then: dvc repro")
+        return would
+
+    async def hold(self, what: Selector) -> int:
+        """ConfigError: a hold is on the live memory."""
+        rules.check_selector(what, now="", hold=True)
+        raise self._read_only("workbench memory hold, which holds what is in the live memory")
+
+    async def release(self, what: Selector) -> int:
+        """0: nothing is held."""
+        return await self.inner.release(what)
+
+    async def sweep(self, *, now: str, keep_versions: int) -> Swept:  # noqa: ARG002 - the port's
+        """Nothing is removed: what has expired is not found, and there is one version."""
+        rules.check_selector(Selector(expired=True), now=now)
+        return Swept(expired=0, outdated=0)
+
+    async def versions(self) -> list[MemoryVersion]:
+        """The one version of the snapshot, if it holds knowledge."""
+        return await self.inner.versions()
+
+    async def stats(self, *, now: str) -> MemoryStats:
+        """What there is, counted."""
+        return replace(await self.inner.stats(now=now), store="snapshot")
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Let nothing find these items again, nor what was derived from them; the files stay as they are."""
+        if gone := tuple(ids):
+            self.inner.forget_now(Selector(ids=gone))
+
+    async def _documents(self) -> list[Item]:
+        return [item for item in await self.inner.items() if item.kind == rules.KNOWLEDGE]
+
+    async def _version(self) -> int:
+        kept = await self.inner.versions()
+        return kept[-1].number if kept else 0
+
+    def _lacks(self, some: int, of: str) -> ConfigError:
+        return ConfigError(
+            f"the pinned snapshot of {self.inner.store.name!r} lacks {some} of {of} of {self.tenant!r}, "
+            "or holds them in another version",
+            hint="dvc repro",
+        )
+
+    def _read_only(self, hint: str) -> ConfigError:
+        return ConfigError(f"the pinned snapshot of {self.inner.store.name!r} is read-only", hint=hint)
 
 
 def _manifest(entries: Mapping[str, JSON], *, memory: str, spec_digest: str) -> Manifest:
@@ -205,8 +305,9 @@ def _overall(digests: Mapping[str, str]) -> str:
     return files.digest(dict(digests))
 
 
-def _put_in_place(aside: Path, folder: Path) -> None:
+def _put_in_place(aside: Path, folder: Path, manifest: Manifest) -> None:
     """Swap folders: a crash between the two renames leaves no snapshot, never a mixed one."""
+    files.write_atomic(aside / "manifest.json", files.pretty(manifest))
     before = files.aside_of(folder)
     if folder.exists():
         folder.rename(before)

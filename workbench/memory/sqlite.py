@@ -1,83 +1,129 @@
 """The embedded store: one SQLite file a memory, FTS5 keyword search and exact vectors, fused.
 
 Every tenant has rows of its own, a keyword index of its own (so that no other tenant's words weigh in
-its scores) and a matrix of its own, kept in memory until the tenant's change counter moves.
+its scores) and a matrix of its own, kept in memory until the tenant's change counter moves. Names are
+sealed; a verb's whole work is one transaction, done in a thread.
 """
 
 from __future__ import annotations
 
-import json
-import re
+import asyncio
 import sqlite3
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from workbench.memory import rules
+from workbench.errors import ConfigError
+from workbench.memory import rules, sqlite_retention, sqlite_tables, sqlite_versions, sqlite_words
 from workbench.memory.database import Database
-from workbench.memory.rows import vector_bytes, write_tenant
+from workbench.memory.names import Names
+from workbench.memory.sqlite_tables import IN_VERSION, NAMED_IN_VERSION, Space
 from workbench.memory.vectors import Vectors
-from workbench.ports import Added, Query
-from workbench.types import JSON, Hit, Item
+from workbench.ports import (
+    Added,
+    Budget,
+    Forgotten,
+    MemoryStats,
+    MemoryVersion,
+    Query,
+    Remembered,
+    Selector,
+    Swept,
+)
+from workbench.types import Hit, Item
 
-_SCALARS = (
-    "id", "text", "source", "source_digest", "position", "title", "version", "valid_from", "expires", "owner",
-)  # fmt: skip
-_COLUMNS = ", ".join(_SCALARS)
-_MOST_WORDS = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
-    """One tenant's row: `changes` counts its committed writes, over all processes."""
-
-    key: int
-    changes: int
-    embedding: str
-    dimensions: int
+T = TypeVar("T")
+_AS_THEY_ARE = Names()
 
 
 class SQLiteStore:
-    """One memory in one file, for all its tenants. `path` None keeps it in this process's memory."""
+    """One memory in one file, for all its tenants; implements `ports.MemoryStore`.
 
-    def __init__(self, path: Path | None, *, name: str) -> None:
+    `path` None keeps it in this process's memory. ConfigError when the file was written with names of
+    another key.
+    """
+
+    def __init__(self, path: Path | None, *, name: str, names: Names = _AS_THEY_ARE) -> None:
         self.name = name
+        self.names = names
         self.database = Database(path)
-        self._matrices: dict[str, tuple[_State, Vectors]] = {}
-        self._matrices_lock = threading.Lock()
+        # Used inside transactions alone, which the database lets happen one at a time.
+        self._matrices: dict[str, tuple[Space, Vectors]] = {}
+        self._earlier: dict[str, tuple[Space, int, sqlite3.Connection]] = {}
+        try:
+            self._check_key()
+        except BaseException:
+            self.database.close()
+            raise
 
     def tenant(self, tenant: str) -> SQLiteMemory:
         """One tenant's view. The tenant cannot be changed afterwards."""
         rules.check_tenant(tenant)
         return SQLiteMemory(store=self, tenant=tenant)
 
-    def tenants(self) -> list[str]:
+    async def tenants(self) -> list[str]:
         """Tenants that have items, sorted."""
-        query = "SELECT DISTINCT t.tenant FROM tenants t JOIN items i ON i.tenant = t.key ORDER BY t.tenant"
-        with self.database.reading() as db:
-            return [row[0] for row in db.execute(query)]
+        return await asyncio.to_thread(self._tenants)
+
+    async def aclose(self) -> None:
+        """Close the file; closing twice is fine."""
+        await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, from sync code."""
         self.database.close()
+        for _, _, words in self._earlier.values():
+            words.close()
+        self._earlier, self._matrices = {}, {}
 
-    def vectors(self, db: sqlite3.Connection, tenant: str, state: _State) -> Vectors:
+    def vectors(self, db: sqlite3.Connection, space: Space) -> Vectors:
         """The tenant's matrix as of this transaction."""
-        with self._matrices_lock:
-            held = self._matrices.get(tenant)
-        if held and held[0] == state:
-            return held[1]
-        rows = db.execute(
-            "SELECT id, access, valid_from, expires, source, vector FROM items WHERE tenant = ? ORDER BY id",
-            (state.key,),
-        )
-        decoded = ((one, json.loads(access), *rest) for one, access, *rest in rows)
-        vectors = Vectors.build(decoded, dimensions=state.dimensions)
-        with self._matrices_lock:
-            self._matrices[tenant] = (state, vectors)
+        before, held = self._matrices.get(space.tenant, (None, None))
+        if held is not None and before == space:
+            return held
+        if held is None or before is None or before.dimensions != space.dimensions:
+            held = Vectors.build([], dimensions=space.dimensions)
+        # A row never changes but for its end, and its number is never given again.
+        last = int(held.numbers[-1]) if held.ids else 0
+        kept = held.kept(*sqlite_tables.ends(db, space, last))
+        vectors = kept.with_rows(sqlite_tables.rows_after(db, space, last))
+        self._matrices[space.tenant] = (space, vectors)
         return vectors
+
+    def words(self, db: sqlite3.Connection, space: Space, version: int) -> tuple[sqlite3.Connection, int]:
+        """The keyword index of a version: its connection and its key there."""
+        if version == space.version:
+            return db, space.key
+        held = self._earlier.get(space.tenant)
+        if held and held[:2] == (space, version):
+            return held[2], 0
+        query = f"SELECT number, title, text FROM items WHERE {IN_VERSION} ORDER BY number"
+        words = sqlite_words.aside(db.execute(query, space.bound | {"version": version}))
+        if held:
+            held[2].close()
+        self._earlier[space.tenant] = (space, version, words)
+        return words, 0
+
+    def _check_key(self) -> None:
+        query = "SELECT value FROM settings WHERE name = 'names'"
+        with self.database.reading() as db:
+            row = db.execute(query).fetchone()
+        if row is None:
+            with self.database.writing() as db:
+                insert = "INSERT OR IGNORE INTO settings (name, value) VALUES ('names', ?)"
+                db.execute(insert, (self.names.fingerprint,))
+                row = db.execute(query).fetchone()
+        if row[0] != self.names.fingerprint:
+            raise ConfigError(
+                f"{self.database.path} was written with another key of memories",
+                hint="put back the key from your backup of .workbench/state, or restore a snapshot",
+            )
+
+    def _tenants(self) -> list[str]:
+        query = "SELECT sealed FROM tenants WHERE key IN (SELECT tenant FROM items)"
+        with self.database.reading() as db:
+            return sorted(self.names.unseal("", row[0]) for row in db.execute(query))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,210 +133,162 @@ class SQLiteMemory:
     store: SQLiteStore
     tenant: str
 
-    def add(self, items: Iterable[Item]) -> Added:
-        """Add what is new and drop older items of the same sources, in one transaction."""
-        batch = rules.checked_items(items)
+    async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
+        """Put documents in force in place of what their sources had, in one transaction."""
+        batch = rules.checked_items(items, knowledge=True)
+        return await self._write(lambda db, space: sqlite_versions.add(db, space, batch, now))
+
+    async def lacking(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` that are neither in force nor staged, in the order given."""
+        return await self._read(lambda db, space: sqlite_versions.lacking(db, space, ids))
+
+    async def stage(self, items: Iterable[Item]) -> int:
+        """Make documents a part of the next version, in one transaction; how many were new."""
+        batch = rules.checked_items(items, knowledge=True)
         if not batch:
-            return Added(added=0, unchanged=0, replaced=0)
-        with self.store.database.writing() as db:
-            state = _space_for(db, self.tenant, batch[0])
-            given = {item.id: item for item in batch}
-            there = _places(db, state, given)
-            older = [number for one, number in there.items() if one not in given]
-            new = [item for item in batch if item.id not in there]
-            if older or new:
-                _delete(db, state, older)
-                _insert(db, state, new)
-                _touch(db, state)
-        return Added(added=len(new), unchanged=len(batch) - len(new), replaced=len(older))
+            return 0
+        return await self._write(lambda db, space: sqlite_versions.stage(db, space, batch))
 
-    def search(self, query: Query) -> list[Hit]:
-        """At most `k` hits the groups may see and that are valid, best first."""
+    async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:
+        """Put the version in force that holds exactly these documents, in one transaction."""
+        return await self._write(lambda db, space: sqlite_versions.publish(db, space, ids, now))
+
+    async def remember(self, items: Iterable[Item], *, budget: Budget, now: str) -> Remembered:
+        """Write episodic items and evict until the budget holds, in one transaction."""
+        batch = rules.checked_items(items, knowledge=False)
+        return await self._write(
+            lambda db, space: sqlite_retention.remember(db, space, batch, budget=budget, now=now)
+        )
+
+    async def search(self, query: Query) -> list[Hit]:
+        """At most `k` hits that the asker may see and that are valid, best first."""
         rules.check_query(query)
-        depth = max(query.k, query.candidates)
-        with self.store.database.reading() as db:
-            state = _state(db, self.tenant)
-            if state is None or not _any(db, state):
-                return []
-            rules.check_dimensions(query, state.dimensions)
-            vectors = self.store.vectors(db, self.tenant, state)
-            rankings = [vectors.nearest(query, depth), _by_words(db, state, vectors, query, depth)]
-            best = rules.fuse(rankings, k=query.k)
-            rows = _items_of(db, state, [one for one, _ in best])
-        return [self._hit(rows[one], score, query.as_of) for one, score in best]
+        if not query.groups:
+            return []
+        return await self._read(lambda db, space: self._found(db, space, query))
 
-    def count(self, ids: Sequence[str] | None = None) -> int:
-        """Items of this tenant, or how many of `ids` there are."""
-        with self.store.database.reading() as db:
-            if (state := _state(db, self.tenant)) is None:
-                return 0
+    async def count(self, ids: Sequence[str] | None = None) -> int:
+        """Items in force, expired or not, or how many of `ids` are."""
+
+        def counted(db: sqlite3.Connection, space: Space) -> int:
             if ids is None:
-                return _number(db, "SELECT count(*) FROM items WHERE tenant = ?", state.key)
-            query = "SELECT count(*) FROM items WHERE tenant = ? AND id IN (SELECT value FROM json_each(?))"
-            return _number(db, query, state.key, json.dumps(list(ids)))
+                return sqlite_tables.number(db, f"SELECT count(*) FROM items WHERE {IN_VERSION}", space.bound)
+            query = f"SELECT count(*) FROM items WHERE {NAMED_IN_VERSION}"
+            return sqlite_tables.number(db, query, space.bound | {"values": space.sealed(ids)})
 
-    def forget(self, ids: Sequence[str]) -> int:
-        """Remove items from the file to the byte; how many there were.
+        return await self._read(counted)
+
+    async def items(self, version: int | None = None) -> list[Item]:
+        """All items in force, or in an earlier version, in the order of their ids."""
+        return await asyncio.to_thread(self.all_items, version)
+
+    async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
+        """Remove items, and what was derived from them, from the file to the byte.
 
         Freed pages are overwritten (`secure_delete`), the keyword index is rewritten and the log
-        emptied. Forgetting the same ids again repeats the last two.
+        emptied. Forgetting the same again repeats the last two.
         """
-        with self.store.database.writing() as db:
-            state = _state(db, self.tenant)
-            if state is None:
-                return 0
-            query = "SELECT number FROM items WHERE tenant = ? AND id IN (SELECT value FROM json_each(?))"
-            numbers = [row[0] for row in db.execute(query, (state.key, json.dumps(list(ids))))]
-            _delete(db, state, numbers)
-            db.execute(f"INSERT INTO words_{state.key} (words_{state.key}) VALUES ('optimize')")
-            _touch(db, state)
-        self.store.database.truncate_log()
-        return len(numbers)
+        return await asyncio.to_thread(self.forget_now, what, now=now, dry_run=dry_run)
 
-    def snapshot(self, folder: Path) -> JSON:
-        """Write this tenant's items as Parquet; the manifest's entry with the logical digest."""
-        return write_tenant(folder, self.tenant, self.items())
+    async def hold(self, what: Selector) -> int:
+        """Put ids, a subject or a source under legal hold; how many items there are now."""
+        rules.check_selector(what, now="", hold=True)
+        return await self._write(lambda db, space: sqlite_retention.hold(db, space, what))
 
-    def items(self) -> list[Item]:
-        """All items of this tenant, in the order of their ids."""
-        import numpy as np
+    async def release(self, what: Selector) -> int:
+        """End a hold, named as it was made; how many items it held."""
+        rules.check_selector(what, now="", hold=True)
+        return await self._write(lambda db, space: sqlite_retention.release(db, space, what))
 
-        with self.store.database.reading() as db:
-            if (state := _state(db, self.tenant)) is None:
-                return []
-            query = f"SELECT {_COLUMNS}, access, vector FROM items WHERE tenant = ? ORDER BY id"
-            rows = db.execute(query, (state.key,)).fetchall()
+    async def sweep(self, *, now: str, keep_versions: int) -> Swept:
+        """Remove what has expired, and what only older versions hold, from the file to the byte."""
+        rules.check_selector(Selector(expired=True), now=now)
+        done = await self._write(
+            lambda db, space: sqlite_retention.sweep(db, space, now=now, keep_versions=keep_versions)
+        )
+        await asyncio.to_thread(self.store.database.truncate_log)
+        return done
+
+    async def versions(self) -> list[MemoryVersion]:
+        """Versions that can still be asked for, oldest first; the last is in force."""
+        return await self._read(sqlite_versions.versions)
+
+    async def stats(self, *, now: str) -> MemoryStats:
+        """What there is, counted."""
+
+        def counted(db: sqlite3.Connection, space: Space) -> MemoryStats:
+            pages = sqlite_tables.number(db, "PRAGMA page_count")
+            size = pages * sqlite_tables.number(db, "PRAGMA page_size")
+            facts = {"exact": True, "bytes": size, "sqlite": sqlite3.sqlite_version}
+            numbers = sqlite_retention.counted(db, space, now)
+            return MemoryStats(store="sqlite", tenant=self.tenant, facts=facts, **numbers)
+
+        return await self._read(counted)
+
+    def all_items(self, version: int | None = None) -> list[Item]:
+        """`items`, from sync code."""
+
+        def found(db: sqlite3.Connection, space: Space) -> list[Item]:
+            asked = sqlite_tables.version_asked(db, space, version)
+            bound = space.bound | {"version": asked}
+            return sqlite_tables.items_where(db, space, IN_VERSION, bound, vectors=True)
+
+        return self._reading(found)
+
+    def forget_now(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
+        """`forget`, from sync code."""
+        rules.check_selector(what, now=now)
+        transaction = self._reading if dry_run else self._writing
+        done = transaction(
+            lambda db, space: sqlite_retention.forget(db, space, what, now=now, dry_run=dry_run)
+        )
+        if not dry_run:
+            self.store.database.truncate_log()
+        return done
+
+    def load(self, items: Iterable[Item], *, version: int) -> None:
+        """Fill an empty tenant: its documents are in force as `version`, the rest was written by use."""
+        given = list(items)
+        documents = rules.checked_items((one for one in given if one.kind == rules.KNOWLEDGE), knowledge=True)
+        others = rules.checked_items((one for one in given if one.kind != rules.KNOWLEDGE), knowledge=False)
+        self._writing(lambda db, space: sqlite_versions.load(db, space, documents, others, version))
+
+    def _found(self, db: sqlite3.Connection, space: Space, query: Query) -> list[Hit]:
+        version = sqlite_tables.version_asked(db, space, query.version)
+        vectors = self.store.vectors(db, space)
+        if not vectors.ids:
+            return []
+        seen = vectors.seen(query, version)
+        depth = max(query.k, query.candidates)
+        rankings: list[list[str]] = []
+        if query.mode != "words":
+            rules.check_dimensions(query, space.dimensions)
+            rankings.append(vectors.nearest(query, seen, depth))
+        if query.mode != "vector":
+            words, key = self.store.words(db, space, version)
+            ranked = sqlite_words.ranking(words, key, query.text, vectors=vectors, seen=seen, depth=depth)
+            rankings.append(ranked)
+        best = rules.fuse(rankings, k=query.k)
+        bound = space.bound | {"version": version, "values": space.sealed(one for one, _ in best)}
+        found = sqlite_tables.items_where(db, space, NAMED_IN_VERSION, bound, vectors=False)
+        items = {item.id: item for item in found}
         return [
-            Item(
-                **dict(zip(_SCALARS, scalars, strict=True)),
-                access=tuple(json.loads(access)),
-                vector=tuple(np.frombuffer(blob, "<f4").tolist()),
-                embedding=state.embedding,
+            rules.hit(
+                items[one], query, score=score, memory=self.store.name, version=version, tenant=self.tenant
             )
-            for *scalars, access, blob in rows
+            for one, score in best
         ]
 
-    def _hit(self, row: dict[str, Any], score: float, as_of: str) -> Hit:
-        return Hit(
-            id=row["id"],
-            text=row["text"],
-            source=row["source"],
-            title=row["title"],
-            version=row["version"],
-            score=score,
-            tenant=self.tenant,
-            as_of=as_of,
-            stale=False,
-            digest=row["source_digest"],
-            memory=self.store.name,
-        )
+    async def _read(self, work: Callable[[sqlite3.Connection, Space], T]) -> T:
+        return await asyncio.to_thread(self._reading, work)
 
+    async def _write(self, work: Callable[[sqlite3.Connection, Space], T]) -> T:
+        return await asyncio.to_thread(self._writing, work)
 
-def _number(db: sqlite3.Connection, query: str, *values: Any) -> int:
-    return int(db.execute(query, values).fetchone()[0])
+    def _reading(self, work: Callable[[sqlite3.Connection, Space], T]) -> T:
+        with self.store.database.reading() as db:
+            return work(db, sqlite_tables.find(db, self.store.names, self.tenant))
 
-
-def _state(db: sqlite3.Connection, tenant: str) -> _State | None:
-    query = "SELECT key, changes, embedding, dimensions FROM tenants WHERE tenant = ?"
-    row = db.execute(query, (tenant,)).fetchone()
-    return _State(key=row[0], changes=row[1], embedding=row[2], dimensions=row[3]) if row else None
-
-
-def _any(db: sqlite3.Connection, state: _State) -> bool:
-    return bool(_number(db, "SELECT EXISTS (SELECT 1 FROM items WHERE tenant = ?)", state.key))
-
-
-def _touch(db: sqlite3.Connection, state: _State) -> None:
-    db.execute("UPDATE tenants SET changes = changes + 1 WHERE key = ?", (state.key,))
-
-
-def _space_for(db: sqlite3.Connection, tenant: str, item: Item) -> _State:
-    """The tenant's row, made when missing; ConfigError when it holds vectors of another space."""
-    state = _state(db, tenant)
-    if state is not None and _any(db, state):
-        rules.check_embedding(item, embedding=state.embedding, dimensions=state.dimensions)
-        return state
-    # When all was forgotten, the next space may be another one.
-    key = _number(
-        db,
-        "INSERT INTO tenants (tenant, changes, embedding, dimensions) VALUES (?1, 0, ?2, ?3) "
-        "ON CONFLICT (tenant) DO UPDATE SET embedding = ?2, dimensions = ?3 RETURNING key",
-        tenant, item.embedding, len(item.vector),
-    )  # fmt: skip
-    db.execute(
-        f"CREATE VIRTUAL TABLE IF NOT EXISTS words_{key} USING fts5 "
-        "(title, text, content = '', tokenize = 'porter unicode61 remove_diacritics 2')"
-    )
-    changes = state.changes if state else 0
-    return _State(key=key, changes=changes, embedding=item.embedding, dimensions=len(item.vector))
-
-
-def _places(db: sqlite3.Connection, state: _State, given: dict[str, Item]) -> dict[str, int]:
-    """Id and number of all items there that have an id or a source of `given`."""
-    sources = json.dumps(sorted({item.source for item in given.values()}))
-    columns = "SELECT id, number, source FROM items WHERE tenant = ?1 AND"
-    query = (
-        f"{columns} source IN (SELECT value FROM json_each(?2)) "
-        f"UNION {columns} id IN (SELECT value FROM json_each(?3))"
-    )
-    there = {}
-    for one, number, source in db.execute(query, (state.key, sources, json.dumps(list(given)))):
-        if one in given:
-            rules.check_source(given[one], source)
-        there[one] = number
-    return there
-
-
-def _insert(db: sqlite3.Connection, state: _State, items: Sequence[Item]) -> None:
-    names = f"tenant, {_COLUMNS}, access, vector"
-    marks = ", ".join("?" * (len(_SCALARS) + 3))
-    for item in items:
-        values = [getattr(item, name) for name in _SCALARS]
-        access = json.dumps(item.access)
-        row = (state.key, *values, access, vector_bytes(item.vector))
-        cursor = db.execute(f"INSERT INTO items ({names}) VALUES ({marks})", row)
-        db.execute(
-            f"INSERT INTO words_{state.key} (rowid, title, text) VALUES (?, ?, ?)",
-            (cursor.lastrowid, item.title, item.text),
-        )
-
-
-def _delete(db: sqlite3.Connection, state: _State, numbers: Sequence[int]) -> None:
-    chosen = "SELECT value FROM json_each(?)"
-    words = f"words_{state.key}"
-    db.execute(
-        f"INSERT INTO {words} ({words}, rowid, title, text) SELECT 'delete', number, title, text "
-        f"FROM items WHERE tenant = ? AND number IN ({chosen})",
-        (state.key, json.dumps(numbers)),
-    )
-    db.execute(
-        f"DELETE FROM items WHERE tenant = ? AND number IN ({chosen})", (state.key, json.dumps(numbers))
-    )
-
-
-def _by_words(db: sqlite3.Connection, state: _State, vectors: Vectors, query: Query, depth: int) -> list[str]:
-    """Ids of the `depth` visible items of the best BM25; ties in order of id."""
-    # Each word is quoted, so that nothing in a question is read as FTS5 syntax.
-    words = list(dict.fromkeys(re.findall(r"\w+", query.text)))[:_MOST_WORDS]
-    if not words:
-        return []
-    table = f"words_{state.key}"
-    lists = [json.dumps(sorted(g)) for g in vectors.access_lists if not g.isdisjoint(query.groups)]
-    sql = (
-        f"SELECT i.id FROM {table} JOIN items AS i ON i.number = {table}.rowid "
-        f"WHERE {table} MATCH ? AND i.tenant = ? AND i.access IN (SELECT value FROM json_each(?)) "
-        "AND (i.valid_from IS NULL OR i.valid_from <= ?) AND (i.expires IS NULL OR i.expires > ?) "
-        "AND (? OR i.source IN (SELECT value FROM json_each(?))) "
-        f"ORDER BY round(bm25({table}), {rules.DECIMALS}), i.id LIMIT ?"
-    )
-    values = (
-        " OR ".join(f'"{word}"' for word in words), state.key, json.dumps(lists), query.as_of,
-        query.as_of, not query.sources, json.dumps(query.sources), depth,
-    )  # fmt: skip
-    return [row[0] for row in db.execute(sql, values)]
-
-
-def _items_of(db: sqlite3.Connection, state: _State, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    query = f"SELECT {_COLUMNS} FROM items WHERE tenant = ? AND id IN (SELECT value FROM json_each(?))"
-    rows = db.execute(query, (state.key, json.dumps(list(ids))))
-    return {row[0]: dict(zip(_SCALARS, row, strict=True)) for row in rows}
+    def _writing(self, work: Callable[[sqlite3.Connection, Space], T]) -> T:
+        with self.store.database.writing() as db:
+            return work(db, sqlite_tables.make(db, self.store.names, self.tenant))

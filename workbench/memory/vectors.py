@@ -3,82 +3,188 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
-from workbench.memory.rules import DECIMALS
+from workbench.memory.rules import DECIMALS, moment_of
 from workbench.ports import Query
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_ALWAYS = dt.date.min.toordinal()
-_NEVER = dt.date.max.toordinal() + 1
+_ALWAYS = 0
+_NEVER = 2**62
+#: Two scores that round to the same differ by less than 1e-4; float32 sums err by far less than the rest.
+_MARGIN = 2e-4
+#: From this share of visible rows on, the product with the whole matrix is cheaper than a copy of them.
+_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vectors:
-    """All items of a tenant, in the order of their ids; row i of every array is the same item."""
+    """All rows of a tenant, of every version, in the order of their logical ids.
+
+    Element i of `ids`, row i of `matrix` and column i of `figures` and `codes` are of the same row of the
+    table. `figures` are its number there, the versions between which it is in force, its level, its days and
+    its expiry; `codes` stand for its access list, source and kind, as `labels` tells.
+    """
 
     ids: list[str]
     matrix: NDArray[np.float32]
-    access: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    sources: NDArray[np.int64]
-    access_lists: dict[frozenset[str], int]
-    source_names: dict[str, int]
+    figures: NDArray[np.int64]
+    codes: NDArray[np.int64]
+    labels: tuple[dict[frozenset[str], int], dict[str, int], dict[str, int]]
+    by_number: NDArray[np.int64]
+    numbers: NDArray[np.int64]
 
     @classmethod
     def build(cls, rows: Iterable[tuple[Any, ...]], *, dimensions: int) -> Vectors:
-        """From rows (id, access list, valid_from, expires, source, float32 bytes) in order of id."""
+        """From rows in the order of their logical ids.
+
+        A row is (id, number, since, until, classification, valid_from, valid_to, expires, access list,
+        source, kind, float32 bytes).
+        """
+        return cls._of([], _nothing(dimensions), ({}, {}, {})).with_rows(rows)
+
+    @classmethod
+    def _of(cls, ids: list[str], arrays: tuple[Any, Any, Any], labels: Any) -> Vectors:
         import numpy as np
 
-        ids, access, starts, ends, sources, blobs = [], [], [], [], [], []
-        lists: dict[frozenset[str], int] = {}
-        names: dict[str, int] = {}
-        for one, groups, start, end, source, blob in rows:
-            ids.append(one)
-            access.append(lists.setdefault(frozenset(groups), len(lists)))
-            starts.append(dt.date.fromisoformat(start).toordinal() if start else _ALWAYS)
-            ends.append(dt.date.fromisoformat(end).toordinal() if end else _NEVER)
-            sources.append(names.setdefault(source, len(names)))
-            blobs.append(blob)
-        matrix = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(ids), dimensions)
+        matrix, figures, codes = arrays
+        order = np.argsort(figures[0])
         return cls(
-            ids=ids, matrix=matrix, access=np.asarray(access, np.int64),
-            starts=np.asarray(starts, np.int64), ends=np.asarray(ends, np.int64),
-            sources=np.asarray(sources, np.int64), access_lists=lists, source_names=names,
+            ids=ids, matrix=matrix, figures=figures, codes=codes, labels=labels, by_number=order,
+            numbers=figures[0][order],
         )  # fmt: skip
 
-    def visible_rows(self, query: Query) -> NDArray[np.int64]:
-        """Rows the asker may see, valid on the day asked for, of the sources asked for."""
+    def with_rows(self, rows: Iterable[tuple[Any, ...]]) -> Vectors:
+        """These rows and new ones, whose numbers are larger; the new ones as for `build`."""
         import numpy as np
 
-        allowed = [n for groups, n in self.access_lists.items() if not groups.isdisjoint(query.groups)]
-        day = dt.date.fromisoformat(query.as_of).toordinal()
-        mask = np.isin(self.access, allowed) & (self.starts <= day) & (self.ends > day)
+        lists, sources, kinds = dict(self.labels[0]), dict(self.labels[1]), dict(self.labels[2])
+        ids, numbers, blobs, codes = [], [], [], []
+        for one, *figures, start, end, expires, groups, source, kind, blob in rows:
+            ids.append(one)
+            numbers.append((*figures, _day(start, _ALWAYS), _day(end, _NEVER), _second(expires)))
+            codes.append((
+                lists.setdefault(frozenset(groups), len(lists)),
+                sources.setdefault(source, len(sources)),
+                kinds.setdefault(kind, len(kinds)),
+            ))  # fmt: skip
+            blobs.append(blob)
+        if not ids:
+            return self
+        matrix = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(ids), self.matrix.shape[1])
+        new = (matrix, np.asarray(numbers, np.int64).T, np.asarray(codes, np.int64).T)
+        return self._merged(ids, new, (lists, sources, kinds))
+
+    def _merged(self, ids: list[str], arrays: tuple[Any, Any, Any], labels: Any) -> Vectors:
+        import numpy as np
+
+        both = self.ids + ids
+        order = np.asarray(sorted(range(len(both)), key=both.__getitem__), np.int64)
+        places = np.empty_like(order)
+        places[order] = np.arange(len(both))
+        old, new = places[: len(self.ids)], places[len(self.ids) :]
+        matrix = np.empty((len(both), self.matrix.shape[1]), np.float32)
+        matrix[old], matrix[new] = self.matrix, arrays[0]
+        figures = np.concatenate([self.figures, arrays[1]], axis=1)[:, order]
+        codes = np.concatenate([self.codes, arrays[2]], axis=1)[:, order]
+        return self._of([both[place] for place in order], (matrix, figures, codes), labels)
+
+    def kept(self, numbers: NDArray[np.int64], until: NDArray[np.int64]) -> Vectors:
+        """Those of the rows that have one of these numbers, sorted, each with its `until`."""
+        import numpy as np
+
+        mask = np.isin(self.figures[0], numbers, assume_unique=True)
+        whole = bool(mask.all())
+        figures = self.figures.copy() if whole else self.figures[:, mask]
+        figures[2] = until[np.searchsorted(numbers, figures[0])]
+        if whole:
+            return replace(self, figures=figures)
+        arrays = (self.matrix[mask], figures, self.codes[:, mask])
+        return self._of(list(compress(self.ids, mask)), arrays, self.labels)
+
+    def seen(self, query: Query, version: int) -> NDArray[np.bool_]:
+        """For each row whether it is of that version and `rules.visible` would show it."""
+        import numpy as np
+
+        lists, sources, kinds = self.labels
+        allowed = [code for groups, code in lists.items() if not groups.isdisjoint(query.groups)]
+        day, moment = _day(query.as_of, _ALWAYS), _second(moment_of(query))
+        mask = _among(self.codes[0], allowed, len(lists))
+        _, since, until, level, start, end, expires = self.figures
+        mask &= (since <= version) & (until > version) & (level <= query.clearance)
+        mask &= (start <= day) & (end > day) & (expires > moment)
         if query.sources:
-            wanted = [self.source_names[s] for s in query.sources if s in self.source_names]
-            mask &= np.isin(self.sources, wanted)
-        return np.flatnonzero(mask)
+            mask &= _among(self.codes[1], [sources[s] for s in query.sources if s in sources], len(sources))
+        if query.kinds:
+            mask &= _among(self.codes[2], [kinds[k] for k in query.kinds if k in kinds], len(kinds))
+        return np.asarray(mask, np.bool_)
 
-    def nearest(self, query: Query, depth: int) -> list[str]:
-        """Ids of the `depth` visible items of the largest inner product; ties in order of id."""
+    def nearest(self, query: Query, seen: NDArray[np.bool_], depth: int) -> list[str]:
+        """Ids of the `depth` seen rows of the largest inner product; ties in the order of ids."""
         import numpy as np
 
-        rows = self.visible_rows(query)
+        rows = np.flatnonzero(seen)
         if not len(rows):
             return []
-        vector = np.asarray(query.vector, np.float32)
-        everything = len(rows) == len(self.ids)
-        scores = (self.matrix if everything else self.matrix[rows]) @ vector
-        scores = np.round(scores.astype(np.float64), DECIMALS)
-        if len(rows) > depth:  # keep all that tie with the last one kept
-            last = np.partition(scores, len(scores) - depth)[len(scores) - depth]
-            kept = np.flatnonzero(scores >= last)
-            rows, scores = rows[kept], scores[kept]
-        order = np.argsort(-scores, kind="stable")[:depth]
+        if len(rows) > depth:
+            vector = np.asarray(query.vector, np.float32)
+            whole = len(rows) > _SHARE * len(self.ids)
+            coarse = (self.matrix @ vector)[rows] if whole else self.matrix[rows] @ vector
+            last = np.partition(coarse, len(coarse) - depth)[len(coarse) - depth]
+            rows = rows[coarse >= last - _MARGIN]
+        scores = inner_products(self.matrix[rows], query.vector)
+        return self.ids_of(rows, -scores, depth)
+
+    def rows_of(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows with these keys, all of which are there."""
+        import numpy as np
+
+        return self.by_number[np.searchsorted(self.numbers, numbers)]
+
+    def ids_of(self, rows: NDArray[np.int64], weights: NDArray[np.float64], depth: int) -> list[str]:
+        """Ids of the `depth` rows of least weight; ties in the order of ids."""
+        import numpy as np
+
+        order = np.lexsort((rows, weights))[:depth]
         return [self.ids[row] for row in rows[order]]
+
+
+def inner_products(matrix: Any, vector: Sequence[float]) -> NDArray[np.float64]:
+    """Each row's inner product with `vector`, rounded to `rules.DECIMALS`: equal on every store.
+
+    Summed in double precision, where the order of summing cannot move a score over a rounding limit
+    in practice; in float32 it does, and differs between processors and sizes of the matrix.
+    """
+    import numpy as np
+
+    floats = np.asarray(matrix, np.float32)
+    exact = np.einsum("ij,j->i", floats, np.asarray(vector, np.float32), dtype=np.float64)
+    return np.asarray(np.round(exact, DECIMALS), np.float64)
+
+
+def _nothing(dimensions: int) -> tuple[Any, Any, Any]:
+    import numpy as np
+
+    return np.empty((0, dimensions), np.float32), np.empty((7, 0), np.int64), np.empty((3, 0), np.int64)
+
+
+def _among(codes: NDArray[np.int64], wanted: Sequence[int], known: int) -> NDArray[np.bool_]:
+    import numpy as np
+
+    table = np.zeros(known, np.bool_)
+    table[list(wanted)] = True
+    return table[codes]
+
+
+def _day(day: str | None, missing: int) -> int:
+    return dt.date.fromisoformat(day).toordinal() if day else missing
+
+
+def _second(instant: str | None) -> int:
+    return int(dt.datetime.fromisoformat(instant).timestamp()) if instant else _NEVER

@@ -74,6 +74,10 @@ class WordLlamaModel:
             }
         )
 
+    def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
+        """Refused: what is counted is a chat request."""
+        return self.chat(payload, timeout_s=timeout_s)
+
     async def aclose(self) -> None:
         """Forget the vectors' 16 MB; the next call loads them again."""
         self._loaded = None

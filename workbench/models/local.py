@@ -71,6 +71,15 @@ class LocalModel:
             async for event in events:
                 yield event
 
+    async def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """What `chat` takes in, by the server's own template and tokenizer: about 2 ms."""
+        async with (
+            self._server() as server,
+            aclosing(server.model.count(payload, timeout_s=timeout_s)) as events,
+        ):
+            async for event in events:
+                yield event
+
     async def aclose(self) -> None:
         """Stop the servers; the next call starts new ones."""
         pool, self._pool = self._pool, None

@@ -18,6 +18,7 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.types import JSON, Event
+from workbench.wire import tokens_of
 
 if TYPE_CHECKING:
     import aiohttp
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 #: Servers close idle connections after 5 s (llama.cpp, uvicorn, node); reusing one just then fails.
 _KEEPALIVE_S = 4.0
 _CONNECT_S = 10.0
+#: How an endpoint shows that it counts nothing: no such route, or another route's answer.
+_UNCOUNTED = frozenset({200, 404, 405, 501})
 
 
 class OpenAIModel:
@@ -71,6 +74,28 @@ class OpenAIModel:
         """`/embeddings`: one event, the whole wire JSON."""
         async with self._answer("/embeddings", payload, timeout_s) as response:
             yield Event(data=await self._whole(response, needs="data"))
+
+    async def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """`/chat/completions/input_tokens`: one event, `{"input_tokens": n}`.
+
+        RefusedError with status 405 when the endpoint does not offer it, whatever it answered: unlike
+        a 404 that is recorded, so that what was estimated for want of a count is estimated again.
+        """
+        asked = {name: value for name, value in payload.items() if name != "stream"}
+        try:
+            async with self._answer("/chat/completions/input_tokens", asked, timeout_s) as response:
+                tokens, status = tokens_of(await self._whole(response, needs="input_tokens")), 200
+        except (RefusedError, UnavailableError) as error:
+            if error.status not in _UNCOUNTED:
+                raise
+            tokens, status = None, error.status
+        if tokens is None:
+            raise RefusedError(
+                f"{self.base_url} does not count the tokens of a request (it answered {status})",
+                hint="count as estimated: workbench.retrieval.tokens.ESTIMATE",
+                status=405,
+            )
+        yield Event(data={"input_tokens": tokens})
 
     async def aclose(self) -> None:
         """Give back connections; the next call opens new ones."""

@@ -25,9 +25,8 @@ from workbench.promotion.inspection import Notebook
 from workbench.promotion.jobspec import JobSpec, Parameter
 from workbench.promotion.repository import Repository
 from workbench.promotion.requirements import LOCK, Draft, Missing, read_bytes
-from workbench.promotion.worker import Request, Result
+from workbench.promotion.worker import CACHE, Place, Request, Result
 
-CACHE = Path(".workbench/cache")
 #: Seconds that the clean run on the sample may take.
 CLEAN_S = 600
 #: What of the repository a run reads, beside the use case's notebook and data.
@@ -43,15 +42,19 @@ class CleanRun:
     counts: Mapping[str, Any]
 
 
-def judged_run(root: Path, use_case: str, case: UseCase) -> Run:
-    """The pipeline's run of the arm that the gate judges."""
-    runs = {run.arm: run for run in load_runs(root / "results" / use_case / "runs")}
-    if case.candidate not in runs:
+def judged_run(root: Path, use_case: str, case: UseCase, *, runs: Path | None = None) -> Run:
+    """The run of the arm that the gate judges, of the pipeline's runs unless `runs` is another folder.
+
+    NotFoundError names the arms there are.
+    """
+    kept = {run.arm: run for run in load_runs(root / (runs or Path("results") / use_case / "runs"))}
+    if case.candidate not in kept:
         raise NotFoundError(
-            f"the pipeline kept no run of arm {case.candidate!r} ({nearest(case.candidate, runs)})",
-            hint="dvc repro",
+            f"{case.notebook} kept no run of arm {case.candidate!r} ({nearest(case.candidate, kept)})",
+            hint=f'name the arm in ws.experiment("{use_case}").compare(…), '
+            f"or set use_cases.{use_case}.candidate",
         )
-    return runs[case.candidate]
+    return kept[case.candidate]
 
 
 def draft(root: Path, name: str, one: Job, case: UseCase, gate: GateReport, run: Run) -> Draft:
@@ -124,7 +127,7 @@ def clean_run(root: Path, one: Draft, case: UseCase, *, show: bool) -> tuple[Cle
     work = root / CACHE / "promoting" / run_id
     code = Repository(root=root).export(spec.commit, root / CACHE / "code" / spec.commit)
     try:
-        request = _request(root, one, case, work, code, run_id, show=show)
+        request = _request(root, one, work, code, run_id, show=show)
         python = environments.python_of(root, read_bytes(root / LOCK), install_hint="make repro")
         try:
             result = worker.run(request, python=python, folder=work, seconds=CLEAN_S)
@@ -141,31 +144,18 @@ def clean_run(root: Path, one: Draft, case: UseCase, *, show: bool) -> tuple[Cle
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _request(
-    root: Path, one: Draft, case: UseCase, work: Path, code: Path, run_id: str, *, show: bool
-) -> Request:
+def _request(root: Path, one: Draft, work: Path, code: Path, run_id: str, *, show: bool) -> Request:
     spec = one.spec
-    for name, data in ((jobspec.TASK, one.task), (spec.sample, one.sample)):
-        files.write_atomic(work / name, data)
-    return Request(
+    files.write_atomic(work / spec.sample, one.sample)
+    return worker.request_of(
+        spec,
+        one.task,
+        Place(home=root, code=code, work=work),
         run=run_id,
-        job=spec.job,
-        use_case=spec.use_case,
-        root=str(code),
-        home=str(root),
-        notebook=str(work / jobspec.TASK),
-        cwd=str(code / Path(case.notebook).parent),
-        parameters=spec.values(),
-        inputs=str(work / spec.sample),
-        pins=spec.pins,
-        arm=spec.arm,
-        memory=spec.digests["memory"],
-        memories=str(root / CACHE / "memories"),
+        inputs=spec.sample,
         mode="auto",
         tape=str(root / config.tape_of(spec.use_case)),
         tape_out=str(work / jobspec.TAPE),
-        out=str(work / "out"),
-        broken=spec.limits.broken,
         watch=str(work / "connections.jsonl"),
         show=show,
     )

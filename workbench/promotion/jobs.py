@@ -8,7 +8,6 @@ published whole or not at all, once for each slot.
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import os
 import re
 import secrets
@@ -16,15 +15,14 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workbench import assets, files
 from workbench.assets import Reference
-from workbench.context import Clock, SystemClock
+from workbench.context import Clock
 from workbench.errors import (
-    ConfigError,
     CorruptError,
     DeadlineError,
     NotFoundError,
@@ -32,16 +30,15 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.experiments.inputs import read
-from workbench.promotion import environments, execution, jobspec, publishing, worker
-from workbench.promotion.freezing import CACHE
+from workbench.promotion import environments, execution, jobspec, publishing, slots, worker
 from workbench.promotion.jobspec import JobSpec
 from workbench.promotion.ledger import Ledger, Outcome, Slot
 from workbench.promotion.publishing import Manifest
 from workbench.promotion.repository import Repository
 from workbench.promotion.requirements import LOCK
 from workbench.promotion.results import JobResult
-from workbench.promotion.schedule import Schedule, zone
-from workbench.promotion.worker import Request, Result
+from workbench.promotion.slots import Task
+from workbench.promotion.worker import CACHE, Place, Request, Result
 
 STATE = Path(".workbench/state/jobs")
 #: A folder for each run, with its input and output, which lasts as long as the run does.
@@ -50,19 +47,6 @@ LEDGER = Path(".workbench/state/jobs.db")
 _BEAT_S = 10.0
 #: A cell's error up to its kind: what follows may be words of a row, which a ledger does not keep.
 _CELL = re.compile(r"(, cell \d+: \w+).*")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What to run: a job's reference, its input, when and for whom, and whether to replace what is there."""
-
-    reference: str
-    input: str | None = None
-    at: str | None = None
-    tenant: str | None = None
-    replace: bool = False
-    show: bool = True
-    clock: Clock = field(default_factory=SystemClock)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +110,9 @@ def run(root: Path, task: Task) -> JobResult:
     jobspec.load(root, name, number)  # first: what was changed by hand is not to be committed
     _check_committed(root, name)
     this = ready(root, name, number)
-    slot = slot_of(this.spec, task)
-    source = _input(root, this.spec, task, slot)
-    data = files.digest(_bytes(source))
+    slot = slots.slot_of(this.spec, task)
+    source = slots.input_of(root, this.spec, task, slot)
+    data = files.digest(slots.bytes_of(source))
     read(source, tenant=task.tenant)  # a file that holds no rows is told before a kernel is started
     book, run_id = ledger(root, task.clock), secrets.token_hex(8)
     # Claimed before anything is looked at, so that nobody else publishes between the look and the run.
@@ -153,7 +137,7 @@ def _taken(slot: Slot, there: Manifest, number: int, again: str) -> RefusedError
     whose = f" --tenant {slot.tenant}" if slot.tenant else ""
     return RefusedError(
         f"{slot.key} is published already, by {there.job}@{there.version} from another {other}",
-        hint=f"{again}{whose} --at {_iso(slot.at)} --replace",
+        hint=f"{again}{whose} --at {slots.iso(slot.at)} --replace",
     )
 
 
@@ -182,13 +166,11 @@ def _run(
     spec, work = this.spec, root / WORK / run_id
     # No tape is there: today's rows are asked today. Answers are kept until published, for a rerun.
     tape, journal = work / jobspec.TAPE, STATE / slot.key / f"{spec.version}.jsonl"
-    data = _bytes(source)
+    data = slots.bytes_of(source)
     inputs = Path("input") / source.name
     files.write_atomic(work / inputs, data)
-    request = _request(root, this, work, run_id, inputs=inputs)
-    request = dataclasses.replace(
-        request, mode="auto", tape=str(tape), tenant=task.tenant, journal=str(journal), show=task.show
-    )
+    told = {"tenant": task.tenant, "journal": str(journal), "show": task.show}
+    request = _request(root, this, work, run_id, inputs=inputs, mode="auto", tape=str(tape), **told)
     book.started(run_id, os.getpid())
     beat = _Beat(book, run_id, task.clock)
     try:
@@ -209,28 +191,9 @@ def _run(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _request(root: Path, this: Ready, work: Path, run_id: str, *, inputs: Path) -> Request:
-    spec = this.spec
-    files.write_atomic(work / jobspec.TASK, (this.folder / jobspec.TASK).read_bytes())
-    return Request(
-        run=run_id,
-        job=spec.job,
-        use_case=spec.use_case,
-        root=str(this.code),
-        home=str(root),
-        notebook=str(work / jobspec.TASK),
-        cwd=str(this.code / Path(spec.notebook).parent),
-        parameters=spec.values(),
-        inputs=str(work / inputs),
-        pins=spec.pins,
-        arm=spec.arm,
-        memory=spec.digests["memory"],
-        memories=str(root / CACHE / "memories"),
-        mode="replay",
-        tape=str(this.folder / jobspec.TAPE),
-        out=str(work / "out"),
-        broken=spec.limits.broken,
-    )
+def _request(root: Path, this: Ready, work: Path, run_id: str, *, inputs: Path, **rest: Any) -> Request:
+    task, place = (this.folder / jobspec.TASK).read_bytes(), Place(home=root, code=this.code, work=work)
+    return worker.request_of(this.spec, task, place, run=run_id, inputs=inputs, **rest)
 
 
 def reproduce(root: Path, name: str, number: int, out: Path) -> None:
@@ -241,7 +204,8 @@ def reproduce(root: Path, name: str, number: int, out: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)  # of a stage that was killed
     try:
         files.write_atomic(work / spec.sample, (this.folder / spec.sample).read_bytes())
-        request = _request(root, this, work, run_id, inputs=Path(spec.sample))
+        tape = str(this.folder / jobspec.TAPE)
+        request = _request(root, this, work, run_id, inputs=Path(spec.sample), mode="replay", tape=tape)
         result = worker.run(request, python=this.python, folder=work, seconds=spec.limits.seconds)
         Path(result.notebook).unlink(missing_ok=True)
         found = {path.name: files.digest(path.read_bytes()) for path in sorted((work / "out").iterdir())}
@@ -281,62 +245,6 @@ def _check_committed(root: Path, name: str) -> None:
         )
 
 
-def schedule_of(spec: JobSpec) -> Schedule | None:
-    """When a version is due, if it has a schedule."""
-    if spec.schedule is None:
-        return None
-    return Schedule.parse(spec.schedule.cron, spec.schedule.timezone, where=f"{spec.reference}: schedule")
-
-
-def slot_of(spec: JobSpec, task: Task) -> Slot:
-    """The slot of a run: the time that was named, else the last scheduled one, else the day."""
-    now = task.clock.now()
-    schedule = schedule_of(spec)
-    if task.at is None:
-        at = schedule.before(now) if schedule else now.replace(hour=0, minute=0, second=0, microsecond=0)
-        return Slot(job=spec.job, tenant=task.tenant or "", at=at)
-    try:
-        if len(task.at) == len("2026-11-24"):
-            day = dt.date.fromisoformat(task.at)
-            due = schedule.on(day) if schedule else []
-            at = due[-1] if due else dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
-        else:
-            at = dt.datetime.fromisoformat(task.at)
-    except ValueError:
-        raise ConfigError(
-            f"--at {task.at!r} is no time", hint="write 2026-11-24 or 2026-11-24T06:00Z"
-        ) from None
-    if at.tzinfo is None:
-        raise ConfigError(f"--at {task.at!r} does not say in which zone", hint=f"write {task.at}Z for UTC")
-    return Slot(job=spec.job, tenant=task.tenant or "", at=at)
-
-
-def _input(root: Path, spec: JobSpec, task: Task, slot: Slot) -> Path:
-    if task.input is not None:
-        here = Path(task.input).absolute()
-        return here if here.is_file() else root / task.input
-    if spec.input is None:
-        raise ConfigError(
-            f"job {spec.job!r} names no input of its own", hint=f"workbench jobs run {spec.job} --input FILE"
-        )
-    # As the clock of its schedule shows it: whoever writes the file names it by that day.
-    at = slot.at.astimezone(zone(spec.schedule.timezone, where=spec.reference)) if spec.schedule else slot.at
-    return root / spec.input.format(date=f"{at:%Y-%m-%d}", time=f"{at:%H%M}")
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise NotFoundError(
-            f"there is no input {path}", hint="workbench jobs run NAME --input FILE"
-        ) from None
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read {path}: {error.strerror}", hint="name another file with --input"
-        ) from None
-
-
 def _manifest(spec: JobSpec, slot: Slot, run_id: str, input_digest: str, result: Result) -> Manifest:
     counts: dict[str, Any] = dict(result.counts)
     cost, held = counts.pop("cost_usd"), counts.pop("held")
@@ -345,7 +253,7 @@ def _manifest(spec: JobSpec, slot: Slot, run_id: str, input_digest: str, result:
         job=spec.job,
         version=spec.version,
         tenant=slot.tenant,
-        at=_iso(slot.at),
+        at=slots.iso(slot.at),
         run=run_id,
         use_case=spec.use_case,
         input_digest=input_digest,
@@ -394,7 +302,3 @@ def _copy(source: Path, target: Path) -> None:
 
 def _relative(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
-
-
-def _iso(at: dt.datetime) -> str:
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -12,7 +12,7 @@ from workbench import assets, config
 from workbench.context import Clock, SystemClock
 from workbench.errors import ConfigError
 from workbench.experiments.cards import Card
-from workbench.promotion import environments, export, jobs, jobspec
+from workbench.promotion import environments, export, jobs, jobspec, slots
 from workbench.promotion.ledger import JobRun
 from workbench.promotion.repository import Repository
 from workbench.promotion.requirements import LOCK
@@ -66,7 +66,7 @@ def _overview_row(root: Path, name: str, clock: Clock, last: Sequence[JobRun]) -
     live = asset.labels.get("production")
     due = ""
     if live is not None:
-        schedule = jobs.schedule_of(jobspec.load(root, name, live)[0])
+        schedule = slots.schedule_of(jobspec.load(root, name, live)[0])
         due = f"{schedule.after(clock.now(), 1)[0]:%Y-%m-%d %H:%MZ}" if schedule else "when asked"
     ended = f"{last[0].outcome or last[0].state} {last[0].slot.at:%Y-%m-%d %H:%MZ}" if last else "never here"
     shown = [str(asset.labels.get(label, "")) for label in ("production", "candidate")]
@@ -90,7 +90,7 @@ def exported(root: Path, name: str, *, target: str, clock: Clock | None = None) 
     clock = clock or SystemClock()
     job, number = jobs.number_of(root, name)
     spec, _ = jobspec.load(root, job, number)
-    schedule = jobs.schedule_of(spec)
+    schedule = slots.schedule_of(spec)
     if schedule is None:
         raise ConfigError(
             f"{spec.reference} has no schedule",

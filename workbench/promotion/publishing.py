@@ -185,15 +185,6 @@ def read(target: Path) -> Manifest:
     return manifest
 
 
-def same_again(target: Path, *, version: int, input_digest: str) -> bool | None:
-    """Whether what is published is of this version and input; None when nothing is published."""
-    try:
-        manifest = read(target)
-    except NotFoundError:
-        return None
-    return (manifest.version, manifest.input_digest) == (version, input_digest)
-
-
 def _manifest(path: Path) -> Manifest:
     import orjson
 

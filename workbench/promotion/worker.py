@@ -22,8 +22,11 @@ from typing import Any, ClassVar, Literal
 from workbench import files
 from workbench.config import Mode
 from workbench.errors import DeadlineError, NotebookError, WorkbenchError
+from workbench.promotion import jobspec
 
 FORMAT: Literal[1] = 1
+#: Of the repository: exported code, built memories, and a folder for each run while it lasts.
+CACHE = Path(".workbench/cache")
 REQUEST, RESULT = "request.json", "result.json"
 #: Every process of a run inherits it, so that none outlives the run, whatever session it began.
 MARK = "WORKBENCH_RUN"
@@ -90,6 +93,44 @@ class Result:
 
 class WorkerError(WorkbenchError):
     """What a worker reported, raised again here with its exit code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a run happens: the repository, the version's exported code, and the run's own folder."""
+
+    home: Path
+    code: Path
+    work: Path
+
+
+def request_of(
+    spec: jobspec.JobSpec, task: bytes, place: Place, *, run: str, inputs: Path | str, **rest: Any
+) -> Request:
+    """The request to run a version's frozen notebook `task`, which is written into the run's folder.
+
+    `inputs` lies in that folder. `rest` is the request's mode and tape, and what is optional in it.
+    """
+    notebook = place.work / jobspec.TASK
+    files.write_atomic(notebook, task)
+    return Request(
+        run=run,
+        job=spec.job,
+        use_case=spec.use_case,
+        root=str(place.code),
+        home=str(place.home),
+        notebook=str(notebook),
+        cwd=str(place.code / Path(spec.notebook).parent),
+        parameters=spec.values(),
+        inputs=str(place.work / inputs),
+        pins=spec.pins,
+        arm=spec.arm,
+        memory=spec.digests["memory"],
+        memories=str(place.home / CACHE / "memories"),
+        out=str(place.work / "out"),
+        broken=spec.limits.broken,
+        **rest,
+    )
 
 
 def told(value: Request | Result) -> bytes:

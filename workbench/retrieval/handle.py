@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Unpack
 
-from workbench import _sync, files
+from workbench import _sync
 from workbench.context import Context
-from workbench.errors import ConfigError, NotFoundError, UnavailableError
-from workbench.ports import Added, Call, Handler, Query
-from workbench.retrieval.chunking import chunks
+from workbench.ports import Added, Forgotten, Handler, MemoryStats, MemoryVersion, Selector, Swept
+from workbench.retrieval import finding, upkeep, writing
+from workbench.retrieval.calls import Governed, MakeCall, instant
+from workbench.retrieval.differences import Differences
 from workbench.retrieval.hits import Hits
-from workbench.retrieval.pages import digest_now
 from workbench.retrieval.spec import MemorySpec
-from workbench.types import JSON, Item, Page, Port
-
-#: Pages in one `memory.add`, and texts in one `model.embed`.
-_PAGES, _TEXTS = 64, 256
-
-
-class MakeCall(Protocol):
-    """Given by the workspace: a call with its context, the target's identity, and a deadline."""
-
-    def __call__(self, port: Port, operation: str, target: str, payload: JSON) -> Call:
-        """A call that nobody has made yet."""
+from workbench.retrieval.upkeep import Archive, Restored, Snapshotted, Source
+from workbench.retrieval.writing import Days, Note, Written
+from workbench.types import JSON, Item, ItemKind, Page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryHandle:
     """One memory, bound to a tenant and a principal when it was made; `ws.bind(…)` makes another.
 
-    `as_of` is the day on which validity is judged when a search names none (without it, today).
-    `snapshot` is the digest of the pinned snapshot that is searched instead of live memory.
+    `as_of` is the day on which validity is judged when a search names none (without it, today), and
+    `version` the version of the knowledge that is searched (without it, the one in force). `pinned`
+    is the digest of the pinned snapshot that is searched instead of live memory. `identity` is what
+    the boundary is told of the memory with each call.
     """
 
     spec: MemorySpec
@@ -45,7 +37,10 @@ class MemoryHandle:
     make_call: MakeCall
     root: Path
     as_of: str | None = None
-    snapshot: str | None = None
+    version: int | None = None
+    pinned: str | None = None
+    identity: JSON = field(default_factory=dict)
+    archive: Archive | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -57,167 +52,274 @@ class MemoryHandle:
         """Whose items this handle adds and finds."""
         return self.context.tenant
 
-    def add(self, pages: Iterable[Page]) -> Added:
-        """Remember this tenant's `pages`; again changes nothing. A page's older chunks are replaced.
+    @property
+    def view(self) -> Governed:
+        """The memory's port, each verb through the boundary: for tools that take a `ports.Memory`."""
+        return Governed(handle=self)
 
-        Pages of other tenants are left out and counted in `other_tenants`.
-        """
-        return _sync.run(self._add(pages))
+    def now(self) -> str:
+        """The context's time, as stores keep it."""
+        return instant(self.context.clock.now())
 
-    async def add_async(self, pages: Iterable[Page]) -> Added:
-        """The async twin of `add`."""
-        return await _sync.run_async(self._add(pages))
+    def at(self, version: int | None) -> MemoryHandle:
+        """The same memory as it was in an earlier version; None is the one in force."""
+        return dataclasses.replace(self, version=version)
 
-    def search(self, text: str, *, k: int = 5, as_of: str | None = None, sources: Sequence[str] = ()) -> Hits:
-        """At most `k` passages that the principal may see and that are valid `as_of` (an ISO day)."""
-        return _sync.run(self._search(text, k, as_of, sources))
-
-    async def search_async(
-        self, text: str, *, k: int = 5, as_of: str | None = None, sources: Sequence[str] = ()
-    ) -> Hits:
-        """The async twin of `search`."""
-        return await _sync.run_async(self._search(text, k, as_of, sources))
-
-    def count(self) -> int:
-        """Chunks of this tenant."""
-        return _sync.run(self._count())
-
-    async def count_async(self) -> int:
-        """The async twin of `count`."""
-        return await _sync.run_async(self._count())
-
-    def forget(self, *, ids: Sequence[str]) -> int:
-        """Forget chunks by their `hit.id`; how many there were."""
-        return _sync.run(self._forget(ids))
-
-    async def forget_async(self, *, ids: Sequence[str]) -> int:
-        """The async twin of `forget`."""
-        return await _sync.run_async(self._forget(ids))
+    def command(self, verb: str) -> str:
+        """What to type for this memory and tenant, as errors say it."""
+        name = f"--use-case {self.context.use_case} --memory {self.spec} --tenant {self.tenant}"
+        return f"workbench memory {verb} {name}"
 
     def items_of(self, page: Page) -> list[Item]:
         """The chunks of `page` as they would be remembered, not embedded yet."""
-        texts = chunks(page.text, self.spec.chunking)
-        return [
-            Item(
-                id=files.digest([page.tenant, page.source, page.digest, position, text]),
-                text=text, vector=(), source=page.source, source_digest=page.digest, position=position,
-                title=page.title, version=page.version, access=page.access, valid_from=page.valid_from,
-                expires=page.expires, owner=page.owner, embedding=self.spec.embedding,
-            )
-            for position, text in enumerate(texts)
-        ]  # fmt: skip
+        return writing.documents(self, [page])
 
-    async def _add(self, pages: Iterable[Page]) -> Added:
-        from tqdm.auto import tqdm
+    # -- finding ----------------------------------------------------------------------------
 
-        given = list(pages)
-        own = [page for page in given if page.tenant == self.tenant]
-        self._check_pages(given, own)
-        total = Added(added=0, unchanged=0, replaced=0, other_tenants=len(given) - len(own))
-        # The bar appears only when it takes long enough for somebody to wait.
-        with tqdm(total=len(own), desc=f"remember {self.name}", unit="page", delay=1, leave=False) as bar:
-            for start in range(0, len(own), _PAGES):
-                some = own[start : start + _PAGES]
-                done = await self._add_some([item for page in some for item in self.items_of(page)])
-                total = dataclasses.replace(
-                    total,
-                    added=total.added + done.added,
-                    unchanged=total.unchanged + done.unchanged,
-                    replaced=total.replaced + done.replaced,
-                )
-                bar.update(len(some))
-        return total
+    def search(
+        self,
+        text: str,
+        *,
+        k: int = 5,
+        as_of: str | None = None,
+        version: int | None = None,
+        sources: Sequence[str] = (),
+        kinds: Sequence[ItemKind] = (),
+    ) -> Hits:
+        """At most `k` passages that the principal may see and that are valid `as_of` (an ISO day).
 
-    async def _add_some(self, items: list[Item]) -> Added:
-        """Embed and add whole pages, unless all of it is there already."""
-        there = await self._memory("count", {"ids": [item.id for item in items]})
-        if there == len(items):
-            return Added(added=0, unchanged=len(items), replaced=0)
-        if self.snapshot is not None:
-            raise ConfigError(
-                f"the pinned snapshot of {self.name!r} ({self.snapshot[:12]}) lacks "
-                f"{len(items) - there} of {len(items)} chunks of {self.tenant!r}",
-                hint="dvc repro",
-            )
-        vectors = await self._embed([_indexed(item) for item in items])
-        embedded = [
-            dataclasses.replace(item, vector=vector) for item, vector in zip(items, vectors, strict=True)
-        ]
-        added: Added = await self._memory("add", {"items": embedded})
-        return added
+        RefusedError when the spec says `stale: refuse` and the source of one has changed since;
+        in an earlier version such passages are only marked.
+        """
+        return _sync.run(self._search(text, k, as_of, version, (tuple(sources), tuple(kinds))))
 
-    def _check_pages(self, given: list[Page], own: list[Page]) -> None:
-        if given and not own:
-            others = ", ".join(sorted({page.tenant for page in given}))
-            raise ConfigError(
-                f"none of the {len(given)} pages belongs to tenant {self.tenant!r} (but to: {others})",
-                hint="bind the workspace to their tenant: ws.bind(tenant=…)",
-            )
-        source, times = next(iter(Counter(page.source for page in own).most_common(1)), ("", 0))
-        if times > 1:
-            raise ConfigError(f"{times} of the pages are called {source!r}", hint="a source is one page")
+    async def search_async(
+        self,
+        text: str,
+        *,
+        k: int = 5,
+        as_of: str | None = None,
+        version: int | None = None,
+        sources: Sequence[str] = (),
+        kinds: Sequence[ItemKind] = (),
+    ) -> Hits:
+        """The async twin of `search`."""
+        return await _sync.run_async(self._search(text, k, as_of, version, (tuple(sources), tuple(kinds))))
 
-    async def _search(self, text: str, k: int, as_of: str | None, sources: Sequence[str]) -> Hits:
-        vector = (await self._embed([text]))[0]
-        query = Query(
-            text=text,
-            vector=vector,
-            k=k,
-            groups=self.context.principal.groups,
-            as_of=as_of or self.as_of or self.context.clock.now().date().isoformat(),
-            sources=tuple(sources),
-            candidates=self.spec.candidates,
-        )
-        found = await self._memory("search", {"query": query})
-        now = {
-            source: digest_now(self.spec.source, tenant=self.tenant, source=source, root=self.root)
-            for source in {hit.source for hit in found}
-        }
-        return Hits(dataclasses.replace(hit, stale=hit.digest != now[hit.source]) for hit in found)
+    def count(self) -> int:
+        """Items of this tenant in force."""
+        return _sync.run(self.view.count())
 
-    async def _count(self) -> int:
-        return int(await self._memory("count", {}))
+    async def count_async(self) -> int:
+        """The async twin of `count`."""
+        return await _sync.run_async(self.view.count())
 
-    async def _forget(self, ids: Sequence[str]) -> int:
-        return int(await self._memory("forget", {"ids": list(ids)}))
+    # -- knowledge: from sources ------------------------------------------------------------
 
-    async def _memory(self, operation: str, payload: JSON) -> Any:
-        return await self._one(self.make_call("memory", operation, self.name, payload))
+    def add(self, pages: Iterable[Page]) -> Added:
+        """Remember this tenant's `pages` beside its other ones; again changes nothing.
 
-    async def _embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
-        """One L2-normalised vector for each text, in order."""
-        vectors: list[tuple[float, ...]] = []
-        for start in range(0, len(texts), _TEXTS):
-            some = list(texts[start : start + _TEXTS])
-            payload = {"model": self.spec.embedding, "input": some, "encoding_format": "float"}
-            wire = await self._one(self.make_call("model", "embed", self.spec.embedding, payload))
-            rows = sorted(wire["data"], key=lambda row: int(row["index"]))
-            vectors += [_normal(row["embedding"]) for row in rows]
-        if len(vectors) != len(texts):
-            raise UnavailableError(
-                f"{self.spec.embedding!r} gave {len(vectors)} vectors for {len(texts)} texts",
-                hint="run it again; if it stays so, the endpoint is not OpenAI-compatible",
-            )
-        return vectors
+        A page's older chunks are replaced. Pages of other tenants are left out and counted in
+        `other_tenants`.
+        """
+        return _sync.run(upkeep.add(self, pages))
 
-    async def _one(self, call: Call) -> Any:
-        """The one event that answers `call`."""
-        async with aclosing(self.handler(call)) as events:  # type: ignore[type-var]
-            answers = [event.data async for event in events]
-        if not answers:
-            raise NotFoundError(f"nothing answered {call.name} of {call.target!r}")
-        return answers[-1]
+    async def add_async(self, pages: Iterable[Page]) -> Added:
+        """The async twin of `add`."""
+        return await _sync.run_async(upkeep.add(self, pages))
+
+    def ingest(self, source: Source | None = None) -> Added:
+        """Make the tenant's pages of `source` all of its knowledge, as one new version.
+
+        `source` is what `load` takes, or pages; without it, the spec's. Again changes nothing; after
+        a crash it goes on where it was, and nothing is embedded twice.
+        """
+        return _sync.run(upkeep.ingest(self, source))
+
+    async def ingest_async(self, source: Source | None = None) -> Added:
+        """The async twin of `ingest`."""
+        return await _sync.run_async(upkeep.ingest(self, source))
+
+    def versions(self) -> list[MemoryVersion]:
+        """Versions that can still be asked for, oldest first; the last is in force."""
+        return _sync.run(self.view.versions())
+
+    async def versions_async(self) -> list[MemoryVersion]:
+        """The async twin of `versions`."""
+        return await _sync.run_async(self.view.versions())
+
+    def diff(self, before: int, after: int) -> Differences:
+        """What was added, removed and changed between two versions, source by source."""
+        return _sync.run(upkeep.diff(self, before, after))
+
+    async def diff_async(self, before: int, after: int) -> Differences:
+        """The async twin of `diff`."""
+        return await _sync.run_async(upkeep.diff(self, before, after))
+
+    def diff_sources(self) -> Differences:
+        """What an `ingest` would add, remove and change: the declared source against what is in force."""
+        return _sync.run(upkeep.diff_sources(self))
+
+    async def diff_sources_async(self) -> Differences:
+        """The async twin of `diff_sources`."""
+        return await _sync.run_async(upkeep.diff_sources(self))
+
+    # -- episodic: written by use -----------------------------------------------------------
+
+    def remember(
+        self,
+        text: str,
+        *,
+        subject: str = "",
+        kind: ItemKind = "episode",
+        access: Sequence[str] | None = None,
+        classification: int = 0,
+        parents: Sequence[str] = (),
+        **days: Unpack[Days],
+    ) -> Note:
+        """Remember something that happened, was learned or was made of `parents` (ids of hits).
+
+        Seen by the principal alone unless `access` names groups. Trust is stamped here: what is made
+        of others is at most as trusted, at least as classified and kept at most as long as they are.
+        """
+        given = Written(
+            text=text, subject=subject, kind=kind, access=access, classification=classification,
+            parents=tuple(parents), days=days,
+        )  # fmt: skip
+        return _sync.run(writing.write(self, given))
+
+    async def remember_async(
+        self,
+        text: str,
+        *,
+        subject: str = "",
+        kind: ItemKind = "episode",
+        access: Sequence[str] | None = None,
+        classification: int = 0,
+        parents: Sequence[str] = (),
+        **days: Unpack[Days],
+    ) -> Note:
+        """The async twin of `remember`."""
+        given = Written(
+            text=text, subject=subject, kind=kind, access=access, classification=classification,
+            parents=tuple(parents), days=days,
+        )  # fmt: skip
+        return await _sync.run_async(writing.write(self, given))
+
+    # -- forgetting and keeping -------------------------------------------------------------
+
+    def forget(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        subject: str | None = None,
+        source: str | None = None,
+        expired: bool = False,
+        dry_run: bool = False,
+    ) -> Forgotten:
+        """Forget items by exactly one of these, of every version at once, and what was derived from them.
+
+        What is under legal hold stays, and is counted. `dry_run` only counts.
+        """
+        what = _selector(ids, subject, source, expired=expired)
+        return _sync.run(self.view.forget(what, now=self.now(), dry_run=dry_run))
+
+    async def forget_async(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        subject: str | None = None,
+        source: str | None = None,
+        expired: bool = False,
+        dry_run: bool = False,
+    ) -> Forgotten:
+        """The async twin of `forget`."""
+        what = _selector(ids, subject, source, expired=expired)
+        return await _sync.run_async(self.view.forget(what, now=self.now(), dry_run=dry_run))
+
+    def hold(
+        self, *, ids: Sequence[str] | None = None, subject: str | None = None, source: str | None = None
+    ) -> int:
+        """Put ids, a subject or a source under legal hold, later items too; how many there are now."""
+        return _sync.run(self.view.hold(_selector(ids, subject, source)))
+
+    async def hold_async(
+        self, *, ids: Sequence[str] | None = None, subject: str | None = None, source: str | None = None
+    ) -> int:
+        """The async twin of `hold`."""
+        return await _sync.run_async(self.view.hold(_selector(ids, subject, source)))
+
+    def release(
+        self, *, ids: Sequence[str] | None = None, subject: str | None = None, source: str | None = None
+    ) -> int:
+        """End a hold, named as it was made; how many items it held."""
+        return _sync.run(self.view.release(_selector(ids, subject, source)))
+
+    async def release_async(
+        self, *, ids: Sequence[str] | None = None, subject: str | None = None, source: str | None = None
+    ) -> int:
+        """The async twin of `release`."""
+        return await _sync.run_async(self.view.release(_selector(ids, subject, source)))
+
+    def sweep(self) -> Swept:
+        """Remove what has expired, and what only versions hold that the spec does not keep."""
+        return _sync.run(self._sweep())
+
+    async def sweep_async(self) -> Swept:
+        """The async twin of `sweep`."""
+        return await _sync.run_async(self._sweep())
+
+    # -- going back -------------------------------------------------------------------------
+
+    def snapshot(self, folder: str | Path | None = None) -> Snapshotted:
+        """Write this tenant's items into a folder that `restore` reads, on any store.
+
+        Without a folder into the memory's own place below `.workbench/state/snapshots`.
+        """
+        return _sync.run(upkeep.snapshot(self, folder))
+
+    async def snapshot_async(self, folder: str | Path | None = None) -> Snapshotted:
+        """The async twin of `snapshot`."""
+        return await _sync.run_async(upkeep.snapshot(self, folder))
+
+    def restore(self, what: int | str | Path) -> Restored:
+        """Put an earlier version in force again, by its number, or the snapshot in a folder.
+
+        Nothing is embedded. What was forgotten since stays forgotten; what was written by use since
+        stays.
+        """
+        return _sync.run(upkeep.restore(self, what))
+
+    async def restore_async(self, what: int | str | Path) -> Restored:
+        """The async twin of `restore`."""
+        return await _sync.run_async(upkeep.restore(self, what))
+
+    def stats(self) -> MemoryStats:
+        """What there is of this tenant, counted."""
+        return _sync.run(self.view.stats(now=self.now()))
+
+    async def stats_async(self) -> MemoryStats:
+        """The async twin of `stats`."""
+        return await _sync.run_async(self.view.stats(now=self.now()))
+
+    async def _search(
+        self,
+        text: str,
+        k: int,
+        as_of: str | None,
+        version: int | None,
+        only: tuple[tuple[str, ...], tuple[ItemKind, ...]],
+    ) -> Hits:
+        sources, kinds = only
+        wanted = finding.Wanted(k=k, as_of=as_of, version=version, sources=sources, kinds=kinds)
+        return await finding.find(self, text, wanted)
+
+    async def _sweep(self) -> Swept:
+        return await self.view.sweep(now=self.now(), keep_versions=self.spec.keep_versions)
 
 
-def _indexed(item: Item) -> str:
-    """What is embedded: the title too, because a paragraph alone often does not say what it is about."""
-    return f"{item.title}\n{item.text}" if item.title else item.text
-
-
-def _normal(vector: Sequence[float]) -> tuple[float, ...]:
-    """`vector` at length 1, in float32; a zero vector stays."""
-    import numpy as np
-
-    exact = np.asarray(vector, dtype=np.float64)
-    length = float(np.sqrt((exact * exact).sum())) or 1.0
-    return tuple((exact / length).astype(np.float32).tolist())
+def _selector(
+    ids: Sequence[str] | None, subject: str | None, source: str | None, *, expired: bool = False
+) -> Selector:
+    chosen = None if ids is None else tuple(ids)
+    return Selector(ids=chosen, subject=subject, source=source, expired=expired)

@@ -1,10 +1,12 @@
-"""Passages found, as a list that shows itself in a notebook."""
+"""Passages found, as a list that shows itself: what each says, where it is from, and why it was allowed."""
 
 from __future__ import annotations
 
 from html import escape
 
 from workbench.types import Hit
+
+_NONE = "No passage that you may see is valid on that day."
 
 
 class Hits(list[Hit]):
@@ -15,17 +17,55 @@ class Hits(list[Hit]):
         """Their sources, best first, each once."""
         return tuple(dict.fromkeys(hit.source for hit in self))
 
+    @property
+    def degraded(self) -> bool:
+        """Whether any comes from the last snapshot, because the store was away."""
+        return any(hit.degraded for hit in self)
+
+    def __str__(self) -> str:
+        if not self:
+            return _NONE
+        return "\n".join(
+            f"{number:>2}. {hit.score:.4f}  {_origin(hit)}\n    {_about(hit)}\n    {_short(hit.text, 160)}"
+            for number, hit in enumerate(self, start=1)
+        )
+
     def _repr_html_(self) -> str:
         if not self:
-            return "<p>No passage that you may see is valid on that day.</p>"
+            return f"<p>{_NONE}</p>"
         rows = "".join(_row(hit) for hit in self)
-        head = "".join(f"<th>{name}</th>" for name in ("score", "source", "title", "text"))
+        head = "".join(f"<th>{name}</th>" for name in ("score", "source", "title", "text", "about it"))
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _origin(hit: Hit) -> str:
+    """The source, its version and digest, and what there is to beware of."""
+    marks = [
+        mark
+        for mark, is_so in (
+            ("source changed", hit.stale),
+            ("degraded: from the last snapshot, the store is away", hit.degraded),
+        )
+        if is_so
+    ]
+    mark = f" ({'; '.join(marks)})" if marks else ""
+    return f"{hit.source}, version {hit.version}, {hit.digest[:12]}{mark}"
+
+
+def _about(hit: Hit) -> str:
+    """Age, where it was found, how far it is trusted, and why it may be seen."""
+    age = f"{hit.age_days} days old on {hit.as_of}" if hit.age_days is not None else f"as of {hit.as_of}"
+    found = f"memory version {hit.memory_version}" if hit.memory_version else hit.kind
+    return f"{age}; {hit.memory}, {found}; trust {hit.trust}; allowed: {hit.allowed or 'not said'}"
+
+
+def _short(text: str, most: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def _row(hit: Hit) -> str:
     text = hit.text if len(hit.text) <= 240 else hit.text[:239] + "…"
-    mark = " (source changed)" if hit.stale else ""
-    cells = (f"{hit.score:.4f}", f"{hit.source}, version {hit.version}{mark}", hit.title, text)
+    cells = (f"{hit.score:.4f}", _origin(hit), hit.title, text, _about(hit))
     styled = "".join(f'<td style="text-align:left;vertical-align:top">{escape(c)}</td>' for c in cells)
     return f"<tr>{styled}</tr>"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench import config, files
+from workbench import config, files, identity
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.types import Page
 
@@ -29,6 +30,8 @@ generator_version: 1
 seed: 0
 ---"""
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
+#: How an entry begins that means one principal: a page is written for groups.
+_PERSONAL = identity.personal("")
 
 
 def _is_text(value: Any) -> bool:
@@ -44,7 +47,7 @@ def _is_day(value: Any) -> bool:
 
 
 def _is_groups(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
+    return isinstance(value, list) and all(_is_text(one) and not one.startswith(_PERSONAL) for one in value)
 
 
 #: Each key of the front matter: what it must be, in words and as a test.
@@ -52,7 +55,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "title": ("a text", _is_text),
     "tenant": ("a text", _is_text),
     "version": ("a whole number", _is_number),
-    "access": ("a list of groups, such as [everyone]", _is_groups),
+    "access": ("a list of groups, such as [everyone], and of no single principal", _is_groups),
     "valid_from": ("a day, as YYYY-MM-DD", _is_day),
     "expires": ("a day, as YYYY-MM-DD, or null", lambda value: value is None or _is_day(value)),
     "owner": ("a text", _is_text),
@@ -61,8 +64,10 @@ _KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "generator_version": ("a whole number", _is_number),
     "seed": ("a whole number", _is_number),
     "replaces": ("the name of another page", _is_text),
+    "classification": ("a whole number from 0 to 9", lambda value: _is_number(value) and 0 <= value <= 9),
+    "subject": ("a text: whom the page is about", _is_text),
 }
-_OPTIONAL = {"replaces"}
+_OPTIONAL = {"replaces", "classification", "subject"}
 
 
 def load(uri: str | Path, *, root: Path | None = None) -> list[Page]:
@@ -90,10 +95,18 @@ def load(uri: str | Path, *, root: Path | None = None) -> list[Page]:
 def digest_now(uri: str, *, tenant: str, source: str, root: Path | None = None) -> str | None:
     """The digest a page of `uri` has now, or None when it is gone."""
     if uri == PYDOC:
-        return {page.source: page.digest for page in _topics()}.get(source)
+        return _topic_digests().get(source)
     folder = (root or Path()) / uri / tenant
     path = next(iter(sorted(folder.rglob(f"{source}.md"))), None) if _SLUG.fullmatch(source) else None
     return files.digest(files.read_text(path).encode()) if path else None
+
+
+def digests_now(uri: str, *, tenant: str, root: Path | None = None) -> dict[str, str]:
+    """The digests that a tenant's pages of `uri` have now, by source."""
+    if uri == PYDOC:
+        return _topic_digests()
+    paths = sorted(((root or Path()) / uri / tenant).rglob("*.md"), reverse=True)
+    return {path.stem: files.digest(files.read_text(path).encode()) for path in paths}
 
 
 def _found(path: Path, root: Path | None) -> Path:
@@ -160,6 +173,7 @@ def _page(path: Path, tenant: str) -> tuple[Page, str | None]:
     page = Page(
         source=path.stem, title=front["title"], text=body, tenant=tenant, digest=files.digest(text.encode()),
         version=front["version"], access=tuple(front["access"]), valid_from=front["valid_from"].isoformat(),
+        classification=front.get("classification", 0), subject=front.get("subject", ""),
         expires=expires.isoformat() if expires else None, owner=front["owner"],
     )  # fmt: skip
     return page, front.get("replaces")
@@ -184,6 +198,11 @@ def _check(front: Mapping[str, Any], lines: list[str], path: Path) -> None:
 def _line_of(key: str, lines: list[str]) -> int:
     pattern = re.compile(rf"""["']?{re.escape(key)}["']?\s*:""")
     return next((number for number, line in enumerate(lines, start=1) if pattern.match(line)), 1)
+
+
+@functools.cache
+def _topic_digests() -> dict[str, str]:
+    return {page.source: page.digest for page in _topics()}
 
 
 def _topics() -> list[Page]:

@@ -2,13 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from workbench import assets, files
 from workbench.errors import ConfigError
+from workbench.ports import Budget, SearchMode
 from workbench.retrieval.chunking import Chunking
+from workbench.types import ItemKind
+
+MemoryKind = Literal["knowledge", "episodic"]
+Stale = Literal["flag", "drop", "refuse"]
+Rerank = Literal["lexical"]
+#: Levels of classification are 0 to this; the most days that a rule may keep (about 270 years).
+_MOST_CLASSIFIED, _MOST_DAYS = 9, 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How many days an item is kept; of one `kind` or one `classification` only, where named."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    keep_days: int
+    kind: ItemKind | None = None
+    classification: int | None = None
+
+    def means(self, kind: ItemKind, classification: int) -> bool:
+        """Whether the rule is for such an item."""
+        return self.kind in {None, kind} and self.classification in {None, classification}
+
+    @property
+    def specific(self) -> int:
+        """How many of kind and classification it names."""
+        return (self.kind is not None) + (self.classification is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """Settings of an approximate index, for stores that have one; the embedded store is exact without.
+
+    `ef` candidates are looked at in a search and `ef_construction` when an item is put in, each of
+    which is linked to `max_connections` others. A search whose filter leaves fewer than
+    `flat_cutoff` items looks at all of these.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    ef: int = 256
+    ef_construction: int = 128
+    max_connections: int = 32
+    flat_cutoff: int = 40_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Budget:
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    items: int | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,20 +69,32 @@ class _File:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     description: str
-    source: str
-    chunking: Chunking
     embedding: str
     candidates: int
+    source: str | None = None
+    chunking: Chunking | None = None
     questions: str | None = None
+    kind: MemoryKind = "knowledge"
+    retention: tuple[Retention, ...] = ()
+    stale: Stale = "flag"
+    budget: _Budget = field(default_factory=_Budget)
+    keep_versions: int = 10
+    index: Index = field(default_factory=Index)
+    rerank: Rerank | None = None
+    mode: SearchMode = "hybrid"
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySpec:
     """One version of a memory's spec.
 
-    `source` is what `load` takes, `embedding` a model card's name, `candidates` how deep each of
-    the two rankings goes before they are fused, `questions` a dataset about it, `digest` SHA-256
-    of the spec's file.
+    `kind` says whether it is built from sources or also written by use. `source` is what `load`
+    takes ("" where an episodic memory has none), `embedding` a model card's name, `candidates` how
+    deep each of the two rankings goes before they are fused, `questions` a dataset about it, `digest`
+    SHA-256 of the spec's file. `stale` is what becomes of a passage whose source has changed since.
+    `budget` is for what is written by use, `keep_versions` for knowledge. `mode`, `exact` and
+    `rerank` say how a search is made.
     """
 
     name: str
@@ -42,9 +106,41 @@ class MemorySpec:
     embedding: str
     candidates: int
     questions: str | None = None
+    kind: MemoryKind = "knowledge"
+    retention: tuple[Retention, ...] = ()
+    stale: Stale = "flag"
+    budget: Budget = field(default_factory=Budget)
+    keep_versions: int = 10
+    index: Index = field(default_factory=Index)
+    rerank: Rerank | None = None
+    mode: SearchMode = "hybrid"
+    exact: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
+
+    def keep_days(self, kind: ItemKind, classification: int) -> int | None:
+        """How many days such an item is kept, by the most specific rule; None is for ever.
+
+        Of rules as specific as each other, the one that keeps for the shorter time.
+        """
+        rules = [rule for rule in self.retention if rule.means(kind, classification)]
+        most = max((rule.specific for rule in rules), default=0)
+        return min((rule.keep_days for rule in rules if rule.specific == most), default=None)
+
+    def expires(self, kind: ItemKind, classification: int, *, since: dt.datetime) -> str | None:
+        """The UTC instant from which such an item may not be used any more, or None.
+
+        `since` is when it was written; for a document the beginning of the day from which it is
+        valid, so that knowledge made again from the same sources is the same on any day.
+        """
+        days = self.keep_days(kind, classification)
+        if days is None:
+            return None
+        try:
+            return (since.astimezone(dt.UTC) + dt.timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        except OverflowError:  # later than the calendar goes
+            return None
 
 
 def load_spec(root: Path, reference: str) -> MemorySpec:
@@ -54,18 +150,66 @@ def load_spec(root: Path, reference: str) -> MemorySpec:
 
 def read_spec(found: assets.Version) -> MemorySpec:
     """The spec in a version's file."""
-    raw = files.parse(_File, files.read_yaml(found.path), where=str(found.path))
-    raw.chunking.check(str(found.path))
-    if raw.candidates < 1:
-        raise ConfigError(f"{found.path}: candidates must be 1 or more, found {raw.candidates}")
+    where = str(found.path)
+    raw = files.parse(_File, files.read_yaml(found.path), where=where)
+    _check(raw, where)
     return MemorySpec(
         name=found.name,
         version=found.number,
         digest=found.digest,
         description=raw.description,
-        source=raw.source,
-        chunking=raw.chunking,
+        source=raw.source or "",
+        chunking=raw.chunking or Chunking(kind="whole"),
         embedding=raw.embedding,
         candidates=raw.candidates,
         questions=raw.questions,
+        kind=raw.kind,
+        retention=raw.retention,
+        stale=raw.stale,
+        budget=Budget(items=raw.budget.items, tokens=raw.budget.tokens),
+        keep_versions=raw.keep_versions,
+        index=raw.index,
+        rerank=raw.rerank,
+        mode=raw.mode,
+        exact=raw.exact,
     )
+
+
+def _check(raw: _File, where: str) -> None:
+    _check_source(raw, where)
+    numbers = {"candidates": raw.candidates, "keep_versions": raw.keep_versions}
+    numbers |= {f"index.{one.name}": getattr(raw.index, one.name) for one in fields(Index)}
+    budget = {"budget.items": raw.budget.items, "budget.tokens": raw.budget.tokens}
+    numbers |= {name: number for name, number in budget.items() if number is not None}
+    for name, number in numbers.items():
+        if number < 1:
+            raise ConfigError(f"{where}: {name} must be 1 or more, found {number}")
+    _check_retention(raw.retention, where)
+
+
+def _check_source(raw: _File, where: str) -> None:
+    if raw.kind == "knowledge":
+        for name in ("source", "chunking"):
+            if getattr(raw, name) is None:
+                raise ConfigError(f"{where}: missing key {name!r} (only kind: episodic goes without)")
+        if raw.budget != _Budget():
+            raise ConfigError(f"{where}: budget is for kind: episodic, what is written by use")
+    if (raw.source is None) != (raw.chunking is None):
+        raise ConfigError(f"{where}: source and chunking go together: give both or neither")
+    if raw.source == "":
+        raise ConfigError(f"{where}: source is empty")
+    if raw.chunking is not None:
+        raw.chunking.check(where)
+
+
+def _check_retention(rules: Sequence[Retention], where: str) -> None:
+    seen: dict[tuple[str | None, int | None], int] = {}
+    for number, rule in enumerate(rules):
+        place = f"{where}: retention.{number}"
+        if not 1 <= rule.keep_days <= _MOST_DAYS:
+            raise ConfigError(f"{place}: keep_days must be 1 to {_MOST_DAYS}, found {rule.keep_days}")
+        if rule.classification is not None and not 0 <= rule.classification <= _MOST_CLASSIFIED:
+            raise ConfigError(f"{place}: classification must be 0 to {_MOST_CLASSIFIED}")
+        first = seen.setdefault((rule.kind, rule.classification), number)
+        if first != number:
+            raise ConfigError(f"{place}: is for the same items as retention.{first}")

@@ -4,106 +4,313 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from workbench import files
+from workbench.errors import ConfigError, NotFoundError
 from workbench.memory import rules
-from workbench.memory.rows import write_tenant
-from workbench.ports import Added, Query
-from workbench.types import JSON, Hit, Item
+from workbench.ports import (
+    Added,
+    Budget,
+    Forgotten,
+    MemoryStats,
+    MemoryVersion,
+    Query,
+    Remembered,
+    Selector,
+    Swept,
+)
+from workbench.types import Hit, Item
+
+
+class _Tenant:
+    """All of one tenant: knowledge by version, what is staged, what was written by use, what holds keep.
+
+    `archive` is what only versions that are no longer kept would hold, were it not under a hold.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.knowledge: dict[int, dict[str, Item]] = {}
+        self.at: dict[int, str] = {}
+        self.staged: dict[str, Item] = {}
+        self.episodic: dict[str, Item] = {}
+        self.archive: dict[str, Item] = {}
+        self.holds: set[Selector] = set()
+
+    def shelves(self) -> Iterator[dict[str, Item]]:
+        """Every dictionary that holds items."""
+        yield from (*self.knowledge.values(), self.staged, self.episodic, self.archive)
+
+    def stored(self) -> dict[str, Item]:
+        """All items there are, by id."""
+        return {one: item for shelf in self.shelves() for one, item in shelf.items()}
+
+    def documents(self, version: int | None = None) -> dict[str, Item]:
+        """The knowledge of a version, or of the one in force."""
+        if version is None:
+            return self.knowledge.get(self.version, {})
+        if version not in self.knowledge:
+            raise NotFoundError(
+                f"version {version} of this memory is not kept ({sorted(self.knowledge) or 'none'} are)",
+                hint="ask for one of those, or for the version in force",
+            )
+        return self.knowledge[version]
+
+    def in_force(self, version: int | None = None) -> dict[str, Item]:
+        """What can be found: the knowledge of a version, and what was written by use."""
+        return self.documents(version) | self.episodic
+
+    def held(self, item: Item) -> bool:
+        """Whether any hold covers the item."""
+        return any(rules.chosen(item, what, now="") for what in self.holds)
+
+    def remove(self, ids: Collection[str]) -> None:
+        """Take items away from everywhere."""
+        for shelf in self.shelves():
+            for one in shelf.keys() & set(ids):
+                del shelf[one]
+
+    def check(self, batch: Sequence[Item]) -> None:
+        """ConfigError when the items do not fit those that are there."""
+        there = self.stored()
+        for item in batch:
+            known = next(iter(there.values()), None)
+            if known is not None:
+                rules.check_embedding(item, embedding=known.embedding, dimensions=len(known.vector))
+            if item.id in there:
+                rules.check_source(item, there[item.id].source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeStore:
-    """A memory in this process, for all its tenants."""
+    """A memory in this process, for all its tenants; implements `ports.MemoryStore`."""
 
     name: str
-    by_tenant: dict[str, dict[str, Item]] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    by_tenant: dict[str, _Tenant] = field(default_factory=dict)
 
     def tenant(self, tenant: str) -> FakeMemory:
         """One tenant's view."""
         rules.check_tenant(tenant)
         return FakeMemory(store=self, tenant=tenant)
 
-    def close(self) -> None:
+    async def tenants(self) -> list[str]:
+        """Tenants that have items, sorted."""
+        return sorted(name for name, state in self.by_tenant.items() if state.stored())
+
+    async def aclose(self) -> None:
         """Nothing to give back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeMemory:
-    """One tenant's view of a `FakeStore`; implements `ports.Memory`."""
+    """One tenant's view of a `FakeStore`; implements `ports.Memory`.
+
+    No verb awaits anything, so that each happens whole on the loop it runs on.
+    """
 
     store: FakeStore
     tenant: str
 
-    def _there(self) -> dict[str, Item]:
-        return self.store.by_tenant.get(self.tenant, {})
+    @property
+    def _state(self) -> _Tenant:
+        return self.store.by_tenant.setdefault(self.tenant, _Tenant())
 
-    def add(self, items: Iterable[Item]) -> Added:
-        """Add what is new and drop older items of the same sources."""
-        batch = rules.checked_items(items)
-        given, sources = {item.id: item for item in batch}, {item.source for item in batch}
-        with self.store.lock:
-            there = self._there()
-            if batch and there:
-                one = next(iter(there.values()))
-                rules.check_embedding(batch[0], embedding=one.embedding, dimensions=len(one.vector))
-            for known in given.keys() & there.keys():
-                rules.check_source(given[known], there[known].source)
-            older = [one for one, item in there.items() if item.source in sources and one not in given]
-            new = {one: item for one, item in given.items() if one not in there}
-            kept = {one: item for one, item in there.items() if one not in older}
-            self.store.by_tenant[self.tenant] = kept | new
-        return Added(added=len(new), unchanged=len(given) - len(new), replaced=len(older))
+    async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
+        """Stage what is given and publish it with the documents in force of other sources."""
+        batch = rules.checked_items(items, knowledge=True)
+        sources = {item.source for item in batch}
+        others = [one for one, item in self._state.documents().items() if item.source not in sources]
+        await self.stage(batch)
+        return await self.publish([*others, *(item.id for item in batch)], now=now)
 
-    def search(self, query: Query) -> list[Hit]:
-        """At most `k` hits the groups may see and that are valid, best first."""
+    async def lacking(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` that are neither in force nor staged, in the order given."""
+        there = self._state.in_force() | self._state.staged
+        return [one for one in ids if one not in there]
+
+    async def stage(self, items: Iterable[Item]) -> int:
+        """Keep documents aside for the next version; how many were new."""
+        batch, state = rules.checked_items(items, knowledge=True), self._state
+        state.check(batch)
+        there = state.in_force() | state.staged
+        new = {item.id: item for item in batch if item.id not in there}
+        state.staged.update(new)
+        return len(new)
+
+    async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:
+        """Put the version in force that holds exactly these documents; what else was staged goes."""
+        state = self._state
+        before = state.documents()
+        there = state.staged | before
+        if lacking := set(ids) - there.keys():
+            raise ConfigError(
+                f"{len(lacking)} of {len(set(ids))} items are neither in force nor staged",
+                hint="stage what `lacking` names, then publish again",
+            )
+        after = {one: there[one] for one in sorted(set(ids))}
+        state.staged = {}
+        if after.keys() != before.keys():
+            state.version += 1
+            state.knowledge[state.version] = after
+            state.at[state.version] = now
+        both = len(after.keys() & before.keys())
+        return Added(
+            added=len(after) - both, unchanged=both, replaced=len(before) - both, version=state.version
+        )
+
+    async def remember(self, items: Iterable[Item], *, budget: Budget, now: str) -> Remembered:
+        """Write episodic items, then evict until the budget holds."""
+        batch, state = rules.checked_items(items, knowledge=False), self._state
+        state.check(batch)
+        new = {item.id: item for item in batch if item.id not in state.episodic}
+        after = state.episodic | new
+        held = {one for one, item in after.items() if state.held(item)}
+        evicted = [item.id for item in rules.evicted(list(after.values()), budget, held=held, now=now)]
+        state.episodic = {one: item for one, item in after.items() if one not in evicted}
+        return Remembered(added=len(new), unchanged=len(batch) - len(new), evicted=tuple(evicted))
+
+    async def search(self, query: Query) -> list[Hit]:
+        """At most `k` hits that the asker may see and that are valid, best first."""
         rules.check_query(query)
-        items = self._there()
-        if not items:
+        state = self._state
+        items = state.in_force(query.version)
+        if not query.groups or not items:
             return []
         rules.check_dimensions(query, len(next(iter(items.values())).vector))
         seen = [item for item in items.values() if rules.visible(item, query)]
         depth = max(query.k, query.candidates)
-        near = {item.id: _cosine(item.vector, query.vector) for item in seen}
-        words = _bm25(seen, query.text)
-        best = rules.fuse([_ranked(near, depth), _ranked(words, depth)], k=query.k)
-        return [self._hit(items[one], score, query.as_of) for one, score in best]
+        near = {item.id: _product(item.vector, query.vector) for item in seen}
+        rankings = {"vector": _ranked(near, depth), "words": _ranked(_bm25(seen, query.text), depth)}
+        asked = list(rankings.values()) if query.mode == "hybrid" else [rankings[query.mode]]
+        version = state.version if query.version is None else query.version
+        return [
+            rules.hit(
+                items[one], query, score=score, memory=self.store.name, version=version, tenant=self.tenant
+            )
+            for one, score in rules.fuse(asked, k=query.k)
+        ]
 
-    def count(self, ids: Sequence[str] | None = None) -> int:
-        """Items of this tenant, or how many of `ids` there are."""
-        there = self._there()
+    async def count(self, ids: Sequence[str] | None = None) -> int:
+        """Items in force, expired or not, or how many of `ids` are."""
+        there = self._state.in_force()
         return len(there) if ids is None else len(there.keys() & set(ids))
 
-    def forget(self, ids: Sequence[str]) -> int:
-        """Remove items; how many there were."""
-        with self.store.lock:
-            there = self._there()
-            kept = {one: item for one, item in there.items() if one not in set(ids)}
-            self.store.by_tenant[self.tenant] = kept
-        return len(there) - len(kept)
+    async def items(self, version: int | None = None) -> list[Item]:
+        """All items in force, or in an earlier version, in the order of their ids."""
+        there = self._state.in_force(version)
+        return [there[one] for one in sorted(there)]
 
-    def snapshot(self, folder: Path) -> JSON:
-        """Write this tenant's items as Parquet; the manifest's entry with the logical digest."""
-        return write_tenant(folder, self.tenant, list(self._there().values()))
+    async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
+        """Remove items, and what was derived from them, from every version at once."""
+        rules.check_selector(what, now=now)
+        state = self._state
+        stored = state.stored()
+        chosen = {one for one, item in stored.items() if rules.chosen(item, what, now=now)}
+        held = {one for one in chosen if state.held(stored[one])}
+        gone = chosen - held
+        derived, kept = _derived(stored, gone, state)
+        if not dry_run:
+            state.remove(gone | derived)
+        return Forgotten(
+            items=len(gone | derived),
+            derived=len(derived),
+            held=len(held | kept),
+            ids=tuple(sorted(gone | derived)),
+        )
 
-    def _hit(self, item: Item, score: float, as_of: str) -> Hit:
-        return Hit(
-            id=item.id, text=item.text, source=item.source, title=item.title, version=item.version,
-            score=score, tenant=self.tenant, as_of=as_of, stale=False, digest=item.source_digest,
-            memory=self.store.name,
-        )  # fmt: skip
+    async def hold(self, what: Selector) -> int:
+        """Put ids, a subject or a source under legal hold, later items too; how many there are now."""
+        rules.check_selector(what, now="", hold=True)
+        self._state.holds.add(_named(what))
+        return self._meant(what)
+
+    async def release(self, what: Selector) -> int:
+        """End a hold, named as it was made; how many items it held."""
+        rules.check_selector(what, now="", hold=True)
+        if _named(what) not in self._state.holds:
+            return 0
+        self._state.holds.remove(_named(what))
+        return self._meant(what)
+
+    async def sweep(self, *, now: str, keep_versions: int) -> Swept:
+        """Remove what has expired, and what only versions that are no longer kept hold."""
+        rules.check_selector(Selector(expired=True), now=now)
+        state = self._state
+        old = [number for number in state.knowledge if number <= state.version - max(keep_versions, 1)]
+        for number in old:
+            state.archive |= state.knowledge.pop(number)
+            del state.at[number]
+        everything = state.stored()
+        expired = {one for one, item in everything.items() if item.expires and item.expires <= now}
+        living = {one for shelf in state.shelves() if shelf is not state.archive for one in shelf}
+        outdated = state.archive.keys() - living - expired
+        held = {one for one in expired | outdated if state.held(everything[one])}
+        state.remove((expired | outdated) - held)
+        state.archive = {one: item for one, item in state.archive.items() if one in held}
+        return Swept(expired=len(expired - held), outdated=len(outdated - held), held=len(held))
+
+    async def versions(self) -> list[MemoryVersion]:
+        """Versions that can still be asked for, oldest first; the last is in force."""
+        state = self._state
+        return [
+            MemoryVersion(
+                number=number, at=state.at[number], items=len(items), content=files.digest(sorted(items))
+            )
+            for number, items in sorted(state.knowledge.items())
+        ]
+
+    async def stats(self, *, now: str) -> MemoryStats:
+        """What there is, counted."""
+        state = self._state
+        there, stored = state.in_force(), state.stored()
+        one = next(iter(stored.values()), None)
+        return MemoryStats(
+            store="fake",
+            tenant=self.tenant,
+            version=state.version,
+            items=len(there),
+            stored=len({each for shelf in state.shelves() if shelf is not state.staged for each in shelf}),
+            staged=len(state.staged),
+            expired=sum(1 for item in there.values() if item.expires and item.expires <= now),
+            held=sum(1 for item in stored.values() if state.held(item)),
+            by_kind=dict(Counter(item.kind for item in there.values())),
+            embedding=one.embedding if one else None,
+            dimensions=len(one.vector) if one else None,
+        )
+
+    def _meant(self, what: Selector) -> int:
+        return sum(1 for item in self._state.stored().values() if rules.chosen(item, what, now=""))
 
 
-def _ranked(scores: dict[str, float], depth: int) -> list[str]:
+def _named(what: Selector) -> Selector:
+    """A hold is the same whatever the order of its ids."""
+    return what if what.ids is None else replace(what, ids=tuple(sorted(set(what.ids))))
+
+
+def _derived(stored: Mapping[str, Item], gone: set[str], state: _Tenant) -> tuple[set[str], set[str]]:
+    """What goes only because a parent goes, and what holds keep of it; what is kept lets nothing go."""
+    derived: set[str] = set()
+    kept: set[str] = set()
+    while True:
+        children = {
+            one
+            for one, item in stored.items()
+            if not (gone | derived).isdisjoint(item.parents) and one not in gone | derived | kept
+        }
+        if not children:
+            return derived, kept
+        kept |= {one for one in children if state.held(stored[one])}
+        derived |= children - kept
+
+
+def _ranked(scores: Mapping[str, float], depth: int) -> list[str]:
     return sorted(scores, key=lambda one: (-round(scores[one], rules.DECIMALS), one))[:depth]
 
 
-def _cosine(left: Sequence[float], right: Sequence[float]) -> float:
+def _product(left: Sequence[float], right: Sequence[float]) -> float:
     return sum(a * b for a, b in zip(left, right, strict=True))
 
 

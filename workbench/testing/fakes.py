@@ -85,6 +85,23 @@ class FakeModel:
         finally:
             self.unclosed -= 1
 
+    async def count(
+        self,
+        payload: JSON,
+        *,
+        timeout_s: float | None = None,  # noqa: ARG002 - the port's
+    ) -> AsyncGenerator[Event, None]:
+        """One token a word, as its answers' usage says."""
+        self._begin(payload)
+        try:
+            if not payload.get("messages"):
+                raise RefusedError("messages: expected at least one", status=400)
+            await asyncio.sleep(0)
+            self.events += 1
+            yield Event(data={"input_tokens": _asked_tokens(payload)})
+        finally:
+            self.unclosed -= 1
+
     async def aclose(self) -> None:
         """Nothing to give back."""
 
@@ -134,7 +151,7 @@ def _in_order(script: Iterable[Answer]) -> Callable[[JSON], Answer]:
 
 
 def _completion(payload: JSON, text: str, number: int) -> JSON:
-    asked = sum(len(str(message.get("content")).split()) for message in payload["messages"])
+    asked = _asked_tokens(payload)
     said = len(text.split())
     return {
         "id": f"chatcmpl-{number}",
@@ -150,6 +167,10 @@ def _completion(payload: JSON, text: str, number: int) -> JSON:
         ],
         "usage": {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said},
     }
+
+
+def _asked_tokens(payload: JSON) -> int:
+    return sum(len(str(message.get("content")).split()) for message in payload["messages"])
 
 
 def _words(whole: JSON, payload: JSON) -> list[JSON]:

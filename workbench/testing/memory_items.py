@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import re
-import tempfile
+import struct
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from workbench.ports import Memory, Query
+from workbench.memory.rows import logical_digest
+from workbench.ports import Query
+from workbench.testing.sync_memory import SyncMemory
 from workbench.types import Item
 
 DIMENSIONS = 16
 EVERYONE = ("everyone",)
+#: A hundred years ahead: a server that removes what has expired by its own clock removes none of it.
+DAY, NOW = "2125-06-15", "2125-06-15T12:00:00Z"
+
+
+def unit_vector(numbers: Sequence[float]) -> tuple[float, ...]:
+    """The direction of `numbers` as float32, so that every store gives it back bit by bit."""
+    length = math.sqrt(math.fsum(x * x for x in numbers))
+    shape = f"<{len(numbers)}f"
+    return struct.unpack(shape, struct.pack(shape, *(x / length for x in numbers)))
 
 
 def hash_vector(text: str, *, dimensions: int = DIMENSIONS) -> tuple[float, ...]:
-    """An L2-normalised bag of hashed words: texts that share words are near. The same on every machine."""
+    """A normalised bag of hashed words: texts that share words are near. The same on every machine."""
     sums = [0.0] * dimensions
     for word in re.findall(r"\w+", text.lower()) or [text]:
         digest = hashlib.sha256(word.encode(errors="replace")).digest()
         sums[digest[0] % dimensions] += 1.0 if digest[1] % 2 else -1.0
-    length = math.sqrt(sum(x * x for x in sums))
-    return tuple(x / length for x in sums) if length else (1.0, *[0.0] * (dimensions - 1))
+    return unit_vector(sums) if any(sums) else (1.0, *[0.0] * (dimensions - 1))
+
+
+def random_vector(seed: int) -> tuple[float, ...]:
+    """A direction drawn evenly from all of them; the same for the same seed."""
+    drawn = random.Random(seed)  # noqa: S311  a fixture, guards nothing
+    return unit_vector([drawn.gauss(0, 1) for _ in range(DIMENSIONS)])
 
 
 def make_item(
@@ -38,45 +53,39 @@ def make_item(
     access: Sequence[str] = EVERYONE,
     valid: tuple[str | None, str | None] = (None, None),
     vector: Sequence[float] | None = None,
-    embedding: str = "hash",
+    **changes: Any,
 ) -> Item:
-    """An item as a handle would make it; `valid` is (valid_from, expires)."""
+    """An item as a handle would make it; `valid` is (valid_from, valid_to)."""
     name = hashlib.sha256(repr((source, position, text)).encode(errors="replace")).hexdigest()
-    return Item(
-        id=name,
-        text=text,
-        vector=tuple(vector) if vector is not None else hash_vector(text),
-        source=source,
-        source_digest=hashlib.sha256(text.encode(errors="replace")).hexdigest(),
-        position=position,
-        title=f"Title of {source}",
-        version=2,
-        access=tuple(access),
-        valid_from=valid[0],
-        expires=valid[1],
-        owner="an owner",
-        embedding=embedding,
-    )
+    fields: dict[str, Any] = {
+        "id": name,
+        "text": text,
+        "vector": tuple(vector) if vector is not None else hash_vector(text),
+        "source": source,
+        "source_digest": hashlib.sha256(text.encode(errors="replace")).hexdigest(),
+        "position": position,
+        "title": f"Title of {source}",
+        "version": 2,
+        "access": tuple(access),
+        "valid_from": valid[0],
+        "valid_to": valid[1],
+        "owner": "an owner",
+        "embedding": "hash",
+    }
+    return Item(**fields | changes)
 
 
-def make_query(
-    text: str,
-    *,
-    k: int = 5,
-    groups: Sequence[str] = EVERYONE,
-    as_of: str = "2025-06-15",
-    sources: Sequence[str] = (),
-    vector: Sequence[float] | None = None,
-) -> Query:
-    """A query as a handle would make it."""
-    return Query(
-        text=text,
-        vector=hash_vector(text) if vector is None else tuple(vector),
-        k=k,
-        groups=tuple(groups),
-        as_of=as_of,
-        sources=tuple(sources),
-    )
+def make_episode(text: str, *, created: str = NOW, source: str = "talk", **changes: Any) -> Item:
+    """An item as one that is written by use: of kind `episode` unless told otherwise."""
+    return make_item(text, source=source, **{"kind": "episode", "created": created, **changes})
+
+
+def make_query(text: str, *, vector: Sequence[float] | None = None, **changes: Any) -> Query:
+    """A query as a handle would make it: five hits for everyone in the middle of June 2125."""
+    fields: dict[str, Any] = {"k": 5, "groups": EVERYONE, "as_of": DAY}
+    given = hash_vector(text) if vector is None else tuple(vector)
+    fields |= {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+    return Query(text=text, vector=given, **fields)
 
 
 WORDS = ("taxi", "hotel", "rope", "salary", "badge", "train", "invoice", "holiday")
@@ -86,27 +95,28 @@ HOSTILE = (
     "😀", "\u017f", "\ud800",
     "taxi " * 5000, "x" * 100_000, " OR ".join(map(str, range(2000))),
 )  # fmt: skip
+#: Texts that a store might take for a part of its own language where it expects a name.
+HOSTILE_NAMES = (
+    "*", "%", "_", "a%", ".*", "[^x]", "' OR '1'='1", '" OR ""="', "'; DROP TABLE items; --",
+    "x' UNION SELECT 1",
+    '{"operator": "Or", "operands": []}', "{path: [], operator: Like}", "$where", "null", "None", "0", "true",
+    "a,b", "a\nb", "a\x00b", "\\", "../acme", "ACME", "acme ", "😀", "principal:", "name with spaces",
+    "n" * 300,
+)  # fmt: skip
 
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join)
-days = st.sampled_from([None, "2025-06-14", "2025-06-15", "2025-06-16", "2024-02-29"])
+days = st.sampled_from([None, "2125-06-14", "2125-06-15", "2125-06-16", "2124-02-29"])
+instants = st.sampled_from(
+    [None, "2125-06-14T23:59:59Z", "2125-06-15T00:00:00Z", "2125-06-15T12:00:01Z", "2126-01-01T00:00:00Z"]
+)
 groups = st.lists(st.sampled_from(["everyone", "finance", "people"]), max_size=3)
-#: A sentence is inherited by the suite of every store: that is what a contract is.
-few = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
-
-
-class Store(Protocol):
-    """All tenants of one memory."""
-
-    def tenant(self, tenant: str, /) -> Memory:
-        """One tenant's view."""
-
-    def close(self) -> None:
-        """Give back what is held."""
+levels = st.integers(0, 3)
+kinds = st.sampled_from(["episode", "fact", "summary"])
 
 
 @st.composite
 def item_lists(draw: st.DrawFn, *, most: int = 8) -> list[Item]:
-    """Items of a few sources with access lists and validity, no two the same."""
+    """Documents of a few sources with access lists, levels, validity and expiry, no two the same."""
     return [
         make_item(
             draw(texts),
@@ -114,6 +124,27 @@ def item_lists(draw: st.DrawFn, *, most: int = 8) -> list[Item]:
             position=position,
             access=draw(groups),
             valid=(draw(days), draw(days)),
+            classification=draw(levels),
+            expires=draw(instants),
+            subject=draw(st.sampled_from(["", "cust-1", "cust-2"])),
+        )
+        for position in range(draw(st.integers(0, most)))
+    ]
+
+
+@st.composite
+def episode_lists(draw: st.DrawFn, *, most: int = 8) -> list[Item]:
+    """What was written by use, at a few moments and of a few levels of trust, no two the same."""
+    return [
+        make_episode(
+            draw(texts),
+            source="talk",
+            position=1000 + position,
+            kind=draw(kinds),
+            trust=draw(levels),
+            created=f"2125-06-{10 + draw(st.integers(0, 3))}T00:00:00Z",
+            expires=draw(instants),
+            subject=draw(st.sampled_from(["", "cust-1", "cust-2"])),
         )
         for position in range(draw(st.integers(0, most)))
     ]
@@ -124,7 +155,7 @@ def circle(n: int, **changes: Any) -> list[Item]:
     angles = [step * 1.5 / n for step in range(n)]
     rest = [0.0] * (DIMENSIONS - 2)
     return [
-        make_item(f"w{i}", source=f"s{i}", vector=(math.cos(a), math.sin(a), *rest), **changes)
+        make_item(f"w{i}", source=f"s{i}", vector=unit_vector((math.cos(a), math.sin(a), *rest)), **changes)
         for i, a in enumerate(angles)
     ]
 
@@ -132,7 +163,11 @@ def circle(n: int, **changes: Any) -> list[Item]:
 AXIS = (1.0, *[0.0] * (DIMENSIONS - 1))
 
 
-def contents(memory: Memory) -> Any:
-    """All a memory holds, as the digest of its snapshot."""
-    with tempfile.TemporaryDirectory() as folder:
-        return memory.snapshot(Path(folder))
+def contents(memory: SyncMemory, version: int | None = None) -> str:
+    """All a memory holds in force or in a version, as the logical digest of its snapshot."""
+    return logical_digest(memory.tenant, memory.items(version))
+
+
+def ids_of(items: Sequence[Any]) -> list[str]:
+    """The ids of items or hits, in their order."""
+    return [one.id for one in items]

@@ -27,10 +27,11 @@ _INCIDENTAL = frozenset({"id", "created", "timings"})
 
 
 class ModelContract:
-    """Subclass it and write `make`. `parameters` go with each chat request."""
+    """Subclass it and write `make`. `parameters` go with each chat request; one that chats may not count."""
 
     chats: ClassVar[bool] = True
     embeds: ClassVar[bool] = True
+    counts: ClassVar[bool] = True
     model: ClassVar[str] = "model"
     parameters: ClassVar[Mapping[str, Any]] = {"temperature": 0, "max_tokens": 12}
 
@@ -140,6 +141,25 @@ class ModelContract:
         assert vectors[0] == vectors[2] != vectors[1]
         assert all(math.isclose(math.hypot(*vector), 1.0, abs_tol=1e-5) for vector in vectors)
         assert wire.usage_of(together).input_tokens
+
+    def test_a_count_is_what_the_answer_to_the_same_request_takes_in(self) -> None:
+        short = "Name three colours."
+        asked = [self.ask(text) for text in (short, f"{short} And a river in Überlingen.", short)]
+
+        async def use(model: Model) -> tuple[list[Event], list[Event]]:
+            counted = [event for one in asked for event in await _read(model.count(one))]
+            return counted, [event for one in asked for event in await _read(model.chat(one))]
+
+        if not self.chats:
+            self._refused(use)
+            return
+        if not self.counts:
+            self._refused(lambda model: _read(model.count(asked[0])))
+            return
+        counted, answered = self.with_model(use)
+        tokens = [event.data["input_tokens"] for event in counted]
+        assert tokens == [wire.usage_of(event.data).input_tokens for event in answered]
+        assert 0 < tokens[0] == tokens[2] < tokens[1]
 
     def test_closing_twice_is_harmless_and_the_next_call_opens_again(self) -> None:
         async def use(model: Model) -> list[Event]:

@@ -6,16 +6,19 @@ import asyncio
 from contextlib import aclosing
 
 from workbench.context import Context, SystemClock
+from workbench.controls.fallback import Fallback
 from workbench.controls.observe import Observe
 from workbench.controls.onion import fold
 from workbench.controls.output import Output
 from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry
 from workbench.controls.tape import Journal, Tape
+from workbench.errors import UnavailableError
 from workbench.identity import Principal
 from workbench.observations import Lines, read_records
 from workbench.ports import Call
 from workbench.testing.fakes import FakeClock
+from workbench.types import Event
 
 SCHEMA = {
     "type": "object",
@@ -48,6 +51,33 @@ def chat(text: str = "a taxi?", *, clock=None, labels=None, identity=None, deadl
         identity=identity or {"weights": "w1"},
         deadline=deadline,
     )
+
+
+def search(text: str = "a taxi?", *, clock=None) -> Call:
+    return Call(
+        port="memory",
+        operation="search",
+        target="handbook",
+        payload={"query": text},
+        context=context(clock),
+        identity={"version": 2, "spec": "s"},
+    )
+
+
+class AwayMemory:
+    """A store that is away, and its last snapshot, which answers; what each was asked."""
+
+    def __init__(self, hits=(), *, times: int = 100):
+        self.hits, self.times = list(hits), times
+        self.asked: list[str] = []
+
+    async def __call__(self, call):
+        degraded = call.identity.get("degraded", False)
+        self.asked.append("snapshot" if degraded else "store")
+        if not degraded and self.times > 0:
+            self.times -= 1
+            raise UnavailableError("the server is away", hint="make weaviate")
+        yield Event(data=self.hits)
 
 
 def behind(model):
@@ -85,6 +115,7 @@ class Bench:
     def controls(self, mode="auto") -> dict:
         return {
             "observe": Observe(Lines(self.log), price=lambda _target, usage: usage.total_tokens / 1000),
+            "fallback": Fallback(snapshot=True),
             "output": Output(),
             "replay": self.replay(mode),
             "retry": Retry(),

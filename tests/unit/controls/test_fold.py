@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.controls.observe import Observe
-from workbench.controls.onion import ORDER, around, fold
+from workbench.controls.onion import APPLIES, ORDER, around, fold
 from workbench.observations import Lines, read_records
 from workbench.types import Event
 
 WHO = contextvars.ContextVar("who", default="nobody")
-NAMES = ORDER[1:]  # observe is always there
+NAMES = [name for name in ORDER[1:] if name in APPLIES["model.chat"]]  # observe is always there
 
 
 class Broken(Exception):

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workbench.experiments.dataset import Case
 from workbench.experiments.scorers import (
@@ -9,6 +13,7 @@ from workbench.experiments.scorers import (
     cross_tenant_hits,
     exact,
     grounded,
+    ndcg_at,
     recall_at,
     scorer,
 )
@@ -16,8 +21,8 @@ from workbench.experiments.task import Answer
 from workbench.types import Hit
 
 
-def outcome(text, *, answers=("46 euros",), searches=(), passages=()):
-    case = Case(id="a", tenant="acme", inputs={}, expected={"answers": answers, "page": "travel"})
+def outcome(text, *, answers=("46 euros",), searches=(), passages=(), page="travel"):
+    case = Case(id="a", tenant="acme", inputs={}, expected={"answers": answers, "page": page})
     records = [
         {"operation": "search", "hits": [dict(zip(("source", "tenant"), h, strict=True)) for h in hits]}
         for hits in searches
@@ -49,6 +54,52 @@ def test_recall_looks_at_the_first_search_down_to_k_and_says_nothing_without_one
     assert recall_at(3)(outcome("", searches=found)) == 1
     assert recall_at(2)(outcome("", searches=found)) == 0
     assert recall_at(5)(outcome("")) is None
+
+
+def ranked(*sources):
+    return [[(source, "acme") for source in sources]]
+
+
+def test_recall_is_the_share_of_the_pages_that_answer_when_there_are_several():
+    seen = outcome("", searches=ranked("travel", "travel", "a", "taxi"), page=["travel", "taxi"])
+    assert [recall_at(k)(seen) for k in (2, 4)] == [0.5, 1]
+    assert recall_at(2)(outcome("", searches=ranked("a"), page=[])) is None
+
+
+@pytest.mark.parametrize(
+    ("sources", "page", "k", "gain"),
+    [
+        (["travel", "a", "b"], "travel", 5, 1.0),
+        (["a", "travel"], "travel", 5, 1 / math.log2(3)),
+        (["a", "b", "travel"], "travel", 2, 0.0),
+        (["a", "travel", "travel"], "travel", 5, 1 / math.log2(3)),  # one page counts once
+        (["b", "a"], ["a", "b"], 5, 1.0),
+        (["a", "x", "b"], ["a", "b"], 5, (1 + 1 / 2) / (1 + 1 / math.log2(3))),
+        (["a", "x"], ["a", "b", "c"], 2, 1 / (1 + 1 / math.log2(3))),
+        ([], "travel", 5, 0.0),
+    ],
+)
+def test_ndcg_is_worked_out_by_hand(sources, page, k, gain):
+    assert ndcg_at(k)(outcome("", searches=ranked(*sources), page=page)) == pytest.approx(gain)
+
+
+def test_ndcg_says_nothing_without_a_search_or_a_page_that_answers():
+    assert ndcg_at(5)(outcome("")) is None
+    assert ndcg_at(5)(outcome("", searches=ranked("a"), page=[])) is None
+    assert ndcg_at(10).name == "ndcg_at_10"
+
+
+@given(
+    sources=st.lists(st.sampled_from("abcdefgh"), max_size=12),
+    pages=st.sets(st.sampled_from("abcdefgh"), min_size=1),
+    k=st.integers(1, 12),
+)
+def test_ndcg_lies_between_0_and_1_and_is_0_exactly_when_recall_is(sources, pages, k):
+    seen = outcome("", searches=ranked(*sources), page=sorted(pages))
+    gain, share = ndcg_at(k)(seen), recall_at(k)(seen)
+    assert 0 <= gain <= 1 + 1e-12
+    assert 0 <= share <= 1
+    assert (gain == 0) == (share == 0)
 
 
 def test_grounded_is_the_share_of_words_that_stand_in_the_passages():

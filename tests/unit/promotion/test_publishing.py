@@ -19,7 +19,7 @@ from workbench.errors import (
 )
 from workbench.promotion import publishing
 from workbench.promotion.ledger import Slot
-from workbench.promotion.publishing import Manifest, publish, read, recover, same_again, staging_of, target_of
+from workbench.promotion.publishing import Manifest, publish, read, recover, staging_of, target_of
 
 SLOT = Slot(job="answers", tenant="acme", at=dt.datetime(2026, 11, 24, 6, tzinfo=dt.UTC))
 OUTPUT = {"answers.parquet": b"rows", "quarantine/rows.jsonl": b"{}\n"}
@@ -173,20 +173,6 @@ def test_a_manifest_of_a_later_format_or_with_an_unknown_key_is_refused(target):
         page.write_bytes(files.pretty({**changed, "sha256": files.digest(changed)}))
         with pytest.raises(error, match=said):
             read(target)
-
-
-def test_asking_again_tells_the_same_from_another_and_from_nothing(target):
-    digest = "i" * 64
-    assert same_again(target, version=1, input_digest=digest) is None
-    target.parent.mkdir(parents=True)
-    assert same_again(target, version=1, input_digest=digest) is None
-    publish(staged(target), target, manifest())
-    assert same_again(target, version=1, input_digest=digest) is True
-    assert same_again(target, version=2, input_digest=digest) is False
-    assert same_again(target, version=1, input_digest="j" * 64) is False
-    (target / "answers.parquet").write_bytes(b"")
-    with pytest.raises(CorruptError):
-        same_again(target, version=1, input_digest=digest)
 
 
 def test_a_damaged_output_can_be_replaced(target):

@@ -2,20 +2,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import polars as pl
 import pytest
+from made_runs import a_run, of
 
 from workbench import config
 from workbench.experiments.compare import compare_all
 from workbench.experiments.gates import GateSpec, judge
 from workbench.promotion.readiness import AssetUse, Evidence, pages, write
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
-from made_runs import a_run, of
 
 ROOT = Path(__file__).parents[3]
 SPEC = GateSpec.parse({"accuracy": {"min": 0.5}, "cases": {"min": 10}, "confidence": 0.9}, where="here")

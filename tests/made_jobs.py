@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import sys
-from pathlib import Path
 
 import nbformat
 from made_repositories import git, saved
+from made_runs import a_run, of
 from nbformat.v4 import new_code_cell, new_notebook
 
 from workbench import assets, config, files
@@ -18,9 +17,6 @@ from workbench.promotion import freezing, inspection, jobspec, release
 from workbench.promotion.freezing import CleanRun
 from workbench.promotion.jobspec import JobSpec, Parameter
 from workbench.testing.fakes import FakeClock
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
-from made_runs import a_run, of
 
 PARAMS = """\
 use_cases:

@@ -19,7 +19,7 @@ from workbench.errors import (
     UnavailableError,
 )
 from workbench.promotion import environments, jobs, publishing, worker
-from workbench.promotion.jobs import Task
+from workbench.promotion.slots import Task
 from workbench.promotion.worker import Result
 from workbench.testing.fakes import FakeClock
 

@@ -1,0 +1,325 @@
+"""Memory: search and ingest through the port against the bare clients, recall, growth, tenants.
+
+Both arms are asked the same vectors on one loop, in turns. `python -m benchmarks.memory` runs this alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.measuring import Row, run
+from benchmarks.memory_bare import Bare, Client, rows_of
+from benchmarks.memory_made import Made, chunks, ingest, queries
+from benchmarks.memory_places import (
+    Place,
+    beyond,
+    handle_of,
+    in_turns,
+    load,
+    mb_of,
+    mb_on_disk,
+    p50,
+    seconds,
+    settled_mb,
+)
+from workbench import _sync, boundary
+from workbench.config import MemoryServer
+from workbench.memory.names import load_names
+from workbench.memory.weaviate import schema
+from workbench.memory.weaviate.server import Server, find_binary
+from workbench.memory.weaviate.store import WeaviateStore
+from workbench.ports import Memory, Query
+from workbench.retrieval.calls import TEXTS
+from workbench.retrieval.spec import Index
+from workbench.stores import KEY
+from workbench.types import Item
+
+SMALL, LARGE = 10_000, 100_000
+TENANT = {SMALL: "small", LARGE: "large"}
+SEARCH_TARGET = "bare + <= 1 ms"
+_AGAINST = {
+    "same": "against both rankings by id, then the ten best",
+    "whole": "against both rankings as the client gives them",
+    "hybrid": "against the server's hybrid",
+    "near": "against one near_vector",
+}
+OPENED = """
+import sys, time, psutil
+from pathlib import Path
+from benchmarks.memory_made import queries
+from benchmarks.memory_places import Place, handle_of
+from workbench import _sync
+ws = Place(home=Path(sys.argv[1])).workspace()
+view = handle_of(ws, sys.argv[2]).view
+_sync.run(handle_of(ws, "nobody").view.search(queries(1, seed=1)[0]))
+before, began = psutil.Process().memory_info().rss, time.perf_counter()
+_sync.run(view.search(queries(1, seed=1)[0]))
+print((psutil.Process().memory_info().rss - before) / 1e6, time.perf_counter() - began)
+ws.close()
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """One run: what was made of each size, a place on SQLite, one on a server of its own."""
+
+    folder: Path
+    server: Server
+    made: dict[int, Made]
+    asked: list[Query]
+    notes: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def here(self) -> Place:
+        """Embedded."""
+        return Place(home=self.folder / "sqlite")
+
+    @property
+    def there(self) -> Place:
+        """On the server."""
+        address = self.server.address
+        server = MemoryServer(url=address.url, grpc=f"127.0.0.1:{address.grpc_port}")
+        return Place(home=self.folder / "weaviate", server=server)
+
+    @property
+    def data(self) -> Path:
+        """Where the server keeps what it is given."""
+        return self.server.folder / "data"
+
+
+def rows() -> Iterator[Row]:
+    """All rows of the table, each when it has been measured; one that says what to type without a server."""
+    if find_binary() is None:
+        yield "memory", "not measured: there is no weaviate-server here", "make weaviate"
+        return
+    with tempfile.TemporaryDirectory() as name, Server(Path(name) / "server") as server:
+        made = {size: Made.of(size, seed=size) for size in (SMALL, LARGE)}
+        bench = Bench(folder=Path(name), server=server, made=made, asked=queries(200, seed=3))
+        for measure in MEASURES:
+            for row in measure(bench):
+                yield row[0], f"{row[1]} ({load()})", row[2]
+
+
+def ingesting(bench: Bench) -> Iterable[Row]:
+    """10,000 items staged and published through the port, against insert_many of the same rows."""
+    ws, client = bench.there.workspace(), Client(bench.server.address)
+    made = bench.made[SMALL]
+    rows_bare = rows_of([item for some in made.batches() for item in some])
+
+    async def turns() -> tuple[list[float], list[float]]:
+        await client.make("Bare")
+        ours, bare = [], []
+        for turn in range(3):
+            tenant = TENANT[SMALL] if not turn else f"again-{turn}"
+            ours.append(await seconds(ingest(handle_of(ws, tenant).view, made)))
+            bare.append(await seconds(client.fill(f"bare-{turn}", rows_bare)))
+        await client.inner.close()
+        return ours, bare
+
+    ours, bare = _sync.run(turns())
+    ws.close()
+    ratio = statistics.median(other / own for own, other in zip(ours, bare, strict=True))
+    rates = (SMALL / statistics.median(times) for times in (ours, bare))
+    said = f"{ratio:.2f}x; {' and '.join(f'{rate:,.0f}' for rate in rates)} items/s"
+    yield "Weaviate: ingest of 10,000 items through the port against `insert_many`", said, ">= 0.8x"
+    ws = bench.here.workspace()
+    spent = _sync.run(seconds(ingest(handle_of(ws, TENANT[SMALL]).view, made)))
+    ws.close()
+    yield "SQLite: ingest of 10,000 items through the port", f"{SMALL / spent:,.0f} items/s", "none"
+
+
+def filling(bench: Bench) -> Iterable[Row]:
+    """The large tenant on both stores, and what it takes on disk and in memory."""
+    sizes = {}
+    for name, place, data in (
+        ("Weaviate", bench.there, bench.data),
+        ("SQLite", bench.here, bench.here.home / boundary.STATE / "memories"),
+    ):
+        ws = place.workspace()
+        disk, held = mb_on_disk(data), mb_of(bench.server.pid)
+        spent = _sync.run(seconds(ingest(handle_of(ws, TENANT[LARGE]).view, bench.made[LARGE])))
+        held = _sync.run(settled_mb(bench.server.pid)) - held
+        sizes[name] = mb_on_disk(data) - disk
+        ws.close()
+        memory = f", the server holds {held:,.0f} MB more" if name == "Weaviate" else ""
+        said = f"{LARGE / spent:,.0f} items/s; {sizes[name]:,.0f} MB on disk{memory}"
+        yield f"{name}: ingest of 100,000 items through the port", said, "reported"
+    for size in (SMALL, LARGE):
+        held, first = run(sys.executable, "-c", OPENED, str(bench.here.home), TENANT[size]).split()
+        said = f"{float(held):,.0f} MB in the process, first search {float(first):.1f} s"
+        yield f"SQLite: a tenant of {size:,} items, opened", said, "reported"
+
+
+def on_weaviate(bench: Bench) -> Iterable[Row]:
+    """Search through the port against the client asked for the same, with the same filter."""
+    ws = bench.there.workspace()
+    names = load_names(bench.there.home / boundary.STATE / KEY)
+    handle = handle_of(ws, TENANT[SMALL])
+    alias = schema.collection_name(f"{handle.name}/{handle.spec.version}")
+    for size in (SMALL, LARGE):
+        client, view = Client(bench.server.address), handle_of(ws, TENANT[size]).view
+
+        async def turns(
+            client: Client = client, view: Memory = view, size: int = size
+        ) -> dict[str, list[float]]:
+            await client.look_at(alias, names.tenant(TENANT[size]))
+            arms = {
+                "port": view.search, "same": client.same, "whole": client.both_whole,
+                "hybrid": client.hybrid, "near": client.near,
+            }  # fmt: skip
+            try:
+                return await in_turns(arms, bench.asked)
+            finally:
+                await client.inner.close()
+
+        times = _sync.run(turns())
+        port = times.pop("port")
+        compared = "; ".join(
+            f"{beyond(port, bare)} {_AGAINST[name]} ({p50(bare)})" for name, bare in times.items()
+        )
+        said = f"{p50(port)}: {compared}"
+        yield f"Weaviate: search among {size:,} items through the port, p50", said, SEARCH_TARGET
+    ws.close()
+
+
+def on_sqlite(bench: Bench) -> Iterable[Row]:
+    """Search through the port against NumPy and FTS5 in one thread."""
+    ws = bench.here.workspace()
+    for size in (SMALL, LARGE):
+        bare = Bare(bench.folder / f"bare-{size}.sqlite", bench.made[size])
+        view = handle_of(ws, TENANT[size]).view
+        times = _sync.run(in_turns({"port": view.search, "bare": bare.search}, bench.asked))
+        bare.close()
+        port, other = times["port"], times["bare"]
+        said = f"{p50(port)}; {beyond(port, other)} against bare NumPy and FTS5 ({p50(other)})"
+        yield f"SQLite: search among {size:,} items through the port, p50", said, SEARCH_TARGET
+    ws.close()
+
+
+def recall_on_made(bench: Bench) -> Iterable[Row]:
+    """Recall@10 of the approximate index on Gaussian vectors, by `ef`; the spec's is the first."""
+    made, asked = bench.made[LARGE], [_nearest(query) for query in bench.asked[:100]]
+    spec = handle_of(bench.there.workspace(), "nobody").spec.index.ef
+    found = {ef: _recall(bench, made, asked, ef) for ef in (spec, 128, 512, 1024)}
+    others = ", ".join(f"{share:.2f} at ef {ef}" for ef, share in sorted(found.items()) if ef != spec)
+    said = f"{found[spec]:.2f} at the spec's ef {spec}; {others}"
+    yield "Weaviate: recall@10 on 100,000 Gaussian vectors", said, ">= 0.75"
+    _recall(bench, made, asked[:1], spec)
+
+
+def _recall(bench: Bench, made: Made, asked: list[Query], ef: int) -> float:
+    ws = bench.there.workspace()
+    view = handle_of(ws, TENANT[LARGE], index=Index(ef=ef)).view
+
+    async def shares() -> list[float]:
+        return [
+            len({hit.id for hit in await view.search(query)} & made.best(query, query.k)) / query.k
+            for query in asked
+        ]
+
+    share = statistics.mean(_sync.run(shares()))
+    ws.close()
+    return share
+
+
+def recall_on_chunks(bench: Bench) -> Iterable[Row]:
+    """Recall@10 on the use case's embeddings: as the spec sets the index, and with no exact search at all."""
+    there = bench.there.workspace()
+    items, asked = chunks(there)
+    there.close()
+    exact = _hits(bench.here, items, asked, version=98)
+    for version, cutoff in ((98, handle_of(there, "nobody").spec.index.flat_cutoff), (99, 1)):
+        found = _hits(bench.there, items, asked, version=version, index=Index(flat_cutoff=cutoff))
+        share = statistics.mean(
+            len(one & other) / len(other) for one, other in zip(found, exact, strict=True) if other
+        )
+        how = "as the spec sets it" if cutoff > 1 else "the graph alone"
+        said = f"{share:.3f} over {len(asked)} questions"
+        yield f"Weaviate: recall@10 on {len(items):,} chunks, {how}", said, ">= 0.95"
+
+
+def _hits(
+    place: Place, items: list[Item], asked: list[Query], *, version: int, index: Index | None = None
+) -> list[set[str]]:
+    ws = place.workspace()
+    view = handle_of(ws, "chunks", version=version, index=index).view
+
+    async def found() -> list[set[str]]:
+        for start in range(0, len(items), TEXTS):
+            await view.stage(items[start : start + TEXTS])
+        await view.publish([item.id for item in items])
+        return [{hit.id for hit in await view.search(_nearest(query))} for query in asked]
+
+    answer = _sync.run(found())
+    ws.close()
+    return answer
+
+
+def going_back(bench: Bench) -> Iterable[Row]:
+    """Snapshot of 10,000 items, and its restore into an empty memory, on both stores."""
+    for name, place in (("SQLite", bench.here), ("Weaviate", bench.there)):
+        ws, folder = place.workspace(), bench.folder / f"snapshot-{name}"
+        handle = handle_of(ws, TENANT[SMALL])
+        wrote = _sync.run(seconds(handle.snapshot_async(folder)))
+        empty = handle_of(ws, TENANT[SMALL], version=97)
+        read = _sync.run(seconds(empty.restore_async(folder)))
+        ws.close()
+        size = mb_on_disk(folder)
+        said = f"{wrote:.1f} s and {read:.1f} s ({size:.1f} MB)"
+        yield f"{name}: snapshot and restore of 10,000 items", said, "reported"
+
+
+def tenants(bench: Bench) -> Iterable[Row]:
+    """1,000 tenants of ten items: made, put to rest, woken by a search; and what each holds."""
+    names = load_names(bench.there.home / boundary.STATE / KEY)
+    items = [bench.made[SMALL].item(place) for place in range(10)]
+    store = WeaviateStore(bench.server.address, name="many", names=names, locks=bench.folder / "locks")
+    views = [store.tenant(f"t{number}") for number in range(1_000)]
+    pid, query = bench.server.pid, bench.asked[0]
+
+    async def all_of_it() -> tuple[float, ...]:
+        await store.make()
+        before = await settled_mb(pid)
+        gate = asyncio.Semaphore(8)
+
+        async def one(view: Memory) -> None:
+            async with gate:
+                await view.add(items, now=query.now or "")
+
+        made = await seconds(asyncio.gather(*map(one, views)))
+        awake = await settled_mb(pid)
+        warm = [await seconds(view.search(query)) for view in views[:50]]
+        resting = await seconds(store.deactivate())
+        idle = await settled_mb(pid)
+        woken = [await seconds(view.search(query)) for view in views[:50]]
+        await store.aclose()
+        return made, statistics.median(warm), resting, statistics.median(woken), before, awake, idle
+
+    made, warm, resting, woken, before, awake, idle = _sync.run(all_of_it())
+    said = f"{made:.0f} s, eight at once; put to rest in {resting:.1f} s"
+    yield "Weaviate: 1,000 tenants of ten items each, added", said, "reported"
+    said = f"{woken * 1000:.0f} ms, while awake {warm * 1000:.1f} ms"
+    yield "Weaviate: first search of a tenant at rest, p50", said, "reported"
+    said = f"{awake - before:,.0f} KB awake, {idle - before:,.0f} KB at rest"
+    yield "Weaviate: memory the server holds for each of 1,000 tenants", said, "reported"
+
+
+def _nearest(query: Query) -> Query:
+    return dataclasses.replace(query, mode="vector")
+
+
+MEASURES = (
+    ingesting, filling, on_weaviate, on_sqlite, recall_on_made, recall_on_chunks, going_back, tenants,
+)  # fmt: skip
+
+
+if __name__ == "__main__":
+    for name, value, target in rows():
+        print(f"| {name} | {value} | {target} |", flush=True)

@@ -1,0 +1,124 @@
+"""Where the benchmarks of memory run: a boundary with all its controls, over either store."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import workbench as wb
+from benchmarks.measuring import ROOT
+from workbench import boundary
+from workbench.config import MemoryServer
+from workbench.controls.tape import Tape
+from workbench.ports import Query
+from workbench.retrieval import MemoryHandle
+from workbench.retrieval.spec import Index
+from workbench.stores import Where
+from workbench.workspace import connect
+
+Arm = Callable[[Query], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A folder with state of its own; with a server, its memories are there."""
+
+    home: Path
+    server: MemoryServer | None = None
+
+    def workspace(self) -> wb.Workspace:
+        """A workspace of the first use case that keeps nothing in the repository."""
+        where = Where(state=self.home / boundary.STATE, server=self.server)
+        places = boundary.Places(home=self.home, memories=where)
+        made = boundary.Boundary(ROOT, mode="live", tape=Tape(self.home / "tape.jsonl"), places=places)
+        return connect("answers", root=ROOT, through=made)
+
+
+def handle_of(
+    ws: wb.Workspace, tenant: str, *, version: int | None = None, index: Index | None = None
+) -> MemoryHandle:
+    """The handbook's handle for any tenant, as if its spec had this version and these index settings.
+
+    Each workspace must be asked with one index alone: an open store keeps its own.
+    """
+    handle = ws.memory()
+    spec = dataclasses.replace(
+        handle.spec, version=version or handle.spec.version, index=index or handle.spec.index
+    )
+    identity = {**handle.identity, "version": spec.version, "index": dataclasses.asdict(spec.index)}
+    other = dataclasses.replace(ws, context=dataclasses.replace(ws.context, tenant=tenant))
+    return dataclasses.replace(
+        handle, spec=spec, context=other.context, identity=identity,
+        make_call=partial(other._call, memory=identity),
+    )  # fmt: skip
+
+
+async def in_turns(arms: Mapping[str, Arm], queries: Sequence[Query]) -> dict[str, list[float]]:
+    """Milliseconds of each query by each arm; who is first changes from query to query."""
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    for query in queries[:5]:
+        for arm in arms.values():
+            await arm(query)
+    names = list(arms)
+    for place, query in enumerate(queries):
+        turn = place % len(names)
+        for name in (*names[turn:], *names[:turn]):
+            began = time.perf_counter()
+            await arms[name](query)
+            times[name].append((time.perf_counter() - began) * 1000)
+    return times
+
+
+def p50(times: Sequence[float]) -> str:
+    """The median in ms."""
+    return f"{statistics.median(times):.1f} ms"
+
+
+def beyond(ours: Sequence[float], bare: Sequence[float]) -> str:
+    """The median of what one query takes longer than the other, taken query by query."""
+    return f"{statistics.median(a - b for a, b in zip(ours, bare, strict=True)):+.1f} ms"
+
+
+async def seconds(work: Awaitable[Any]) -> float:
+    """How long it takes."""
+    began = time.perf_counter()
+    await work
+    return time.perf_counter() - began
+
+
+def mb_on_disk(path: Path) -> float:
+    """Megabytes of a file or of all files below a folder."""
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return sum(one.stat().st_size for one in files) / 1e6
+
+
+def mb_of(pid: int | None) -> float:
+    """Megabytes a process holds (resident set)."""
+    return psutil.Process(pid).memory_info().rss / 1e6
+
+
+async def settled_mb(pid: int | None, *, within_s: float = 20.0) -> float:
+    """Megabytes once two readings a second apart agree to a hundredth, or the last reading."""
+    before = mb_of(pid)
+    for _ in range(int(within_s)):
+        await asyncio.sleep(1)
+        now = mb_of(pid)
+        if abs(now - before) < now / 100:
+            return now
+        before = now
+    return before
+
+
+def load() -> str:
+    """The machine's load, of the last minute."""
+    return f"load {os.getloadavg()[0]:.1f}"

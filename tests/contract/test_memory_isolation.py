@@ -1,0 +1,86 @@
+"""Ten thousand attempts to read what is another's, on every store."""
+
+import pytest
+from weaviate_servers import open_store
+
+from workbench import _sync
+from workbench.memory.names import Names
+from workbench.memory.sqlite import SQLiteStore
+from workbench.testing.fake_memory import FakeMemory, FakeStore
+from workbench.testing.memory_isolation import CANARY, VICTIM, attempt_all, attempts, secrets
+from workbench.testing.sync_memory import SyncStore
+
+NUMBER = 10_000
+
+
+def test_of_10_000_attempts_none_succeeds_on_the_embedded_store(tmp_path):
+    store = SQLiteStore(tmp_path / "memory", name="contract", names=Names(key=bytes(64)))
+    assert attempt_all(store, number=NUMBER, seed=1) > 100
+    store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("weaviate")
+def test_of_10_000_attempts_none_succeeds_on_weaviate(tmp_path):
+    store = open_store(tmp_path)
+    assert attempt_all(store, number=NUMBER, seed=6) > 100
+    _sync.run(store.aclose())
+
+
+def test_of_10_000_attempts_none_succeeds_on_the_fake():
+    assert attempt_all(FakeStore(name="contract"), number=NUMBER, seed=2) > 100
+
+
+def test_attempts_go_through_every_verb_and_are_the_same_for_the_same_seed():
+    from workbench.ports import Memory
+
+    made = list(attempts(2000, seed=3))
+    assert made == list(attempts(2000, seed=3)) != list(attempts(2000, seed=4))
+    assert {attempt.verb for attempt in made} == {n for n in vars(Memory) if n[0] != "_"} - {"tenant"}
+    assert sum(attempt.tenant == VICTIM for attempt in made) > 800
+    assert {attempt.verb for attempt in made if attempt.tenant == VICTIM} == {"search"}
+
+
+@pytest.mark.parametrize("hole", ["groups", "clearance", "expiry", "tenants", "staged"])
+def test_a_store_with_a_hole_is_found_out(monkeypatch, hole):
+    """The attempts can fail: each hole is a store that forgot one thing."""
+    from workbench.memory import rules
+    from workbench.testing import fake_memory
+
+    honest = rules.visible
+    free = {
+        "groups": lambda item, query: {"access": query.groups or ("x",)},
+        "clearance": lambda item, query: {"classification": 0},
+        "expiry": lambda item, query: {"expires": None},
+    }
+    if hole in free:
+        import dataclasses
+
+        def leaky(item, query):
+            return honest(dataclasses.replace(item, **free[hole](item, query)), query)
+
+        monkeypatch.setattr(rules, "visible", leaky)
+    elif hole == "tenants":
+        whole = FakeStore.tenant
+
+        def confused(self, tenant):
+            return whole(self, "acme" if tenant == "acm" else tenant)
+
+        monkeypatch.setattr(FakeStore, "tenant", confused)
+    else:
+        honest_documents = fake_memory._Tenant.documents
+
+        def early(self, version=None):
+            return honest_documents(self, version) | self.staged
+
+        monkeypatch.setattr(fake_memory._Tenant, "documents", early)
+    with pytest.raises(AssertionError, match=r"was answered|changed what the victim"):
+        attempt_all(FakeStore(name="contract"), number=2000, seed=5)
+
+
+def test_the_secrets_hold_the_canary_and_what_is_public_does_not():
+    in_force, staged, written = secrets()
+    for item in (*in_force, *staged, *written):
+        assert (CANARY in item.text) == (item.source != "public")
+    store = SyncStore(inner=FakeStore(name="contract"))
+    assert isinstance(store.tenant(VICTIM).inner, FakeMemory)

@@ -1,0 +1,267 @@
+"""The manifests are well-formed, agree with each other and with the server the tests start, and work."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import jsonschema
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from workbench import doctor
+from workbench.config import MemoryServer
+from workbench.doctor import memories
+from workbench.memory.weaviate.server import VERSION, Server, find_binary
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "pipelines/deploy"
+KEY = "WORKBENCH_TEST_ROOT_KEY"
+SECRET = "one-key-for-this-test"
+#: What the server of the tests has otherwise, and why.
+DIFFERENT = {
+    "PERSISTENCE_DATA_PATH": "a volume there, a folder of the test here",
+    "GRPC_PORT": "the default there, a free one here",
+    "AUTHENTICATION_APIKEY_ALLOWED_KEYS": "a reference there",
+}
+#: What only one of the two sets, and why.
+TESTS_ONLY = {
+    "CLUSTER_GOSSIP_BIND_PORT": "several servers share a machine",
+    "CLUSTER_DATA_BIND_PORT": "several servers share a machine",
+    "RAFT_PORT": "several servers share a machine",
+    "RAFT_INTERNAL_RPC_PORT": "several servers share a machine",
+    "PATH": "the process's own", "HOME": "the process's own", "TMPDIR": "the process's own",
+}  # fmt: skip
+DEPLOYED_ONLY = {"API_BASED_MODULES_DISABLED": "nothing there may call out"}
+
+needs_server = pytest.mark.skipif(
+    find_binary() is None, reason="there is no weaviate-server; to get one: make weaviate"
+)
+
+
+def yaml(path: Path):
+    return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+
+
+def compose() -> dict:
+    return yaml(DEPLOY / "compose.yaml")
+
+
+def manifests() -> dict[str, dict]:
+    return {one["kind"]: one for path in (DEPLOY / "kubernetes").glob("*.yaml") for one in [yaml(path)]}
+
+
+def container() -> dict:
+    [one] = manifests()["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    return one
+
+
+def kubernetes_errors(manifest: dict) -> list[str]:
+    schema = json.loads((ROOT / "tests/schemas/kubernetes-1.34.json").read_text())
+    schema["$ref"] = f"#/$defs/{manifest['kind']}"
+    return [error.json_path for error in jsonschema.Draft202012Validator(schema).iter_errors(manifest)]
+
+
+def compose_errors(file: dict) -> list[str]:
+    schema = json.loads((ROOT / "tests/schemas/compose-spec.json").read_text())
+    return [error.json_path for error in jsonschema.Draft202012Validator(schema).iter_errors(file)]
+
+
+def test_the_compose_file_is_one_by_the_specification():
+    assert compose_errors(compose()) == []
+
+
+def test_a_misspelt_key_of_the_compose_file_is_seen():
+    file = compose()
+    file["services"]["weaviate"]["enviroment"] = {}
+    assert compose_errors(file) == ["$.services.weaviate"]
+
+
+def test_every_kubernetes_object_is_one_by_its_schema():
+    assert set(manifests()) == {"StatefulSet", "Service", "NetworkPolicy"}
+    assert not {kind: found for kind, one in manifests().items() if (found := kubernetes_errors(one))}
+    claims = manifests()["StatefulSet"]["spec"]["volumeClaimTemplates"]
+    assert [kubernetes_errors(claim) for claim in claims] == [[]]
+
+
+def test_a_misspelt_key_deep_inside_a_kubernetes_object_is_seen():
+    object_ = manifests()["StatefulSet"]
+    object_["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+    assert kubernetes_errors(object_)
+
+
+def test_labels_ports_and_volumes_of_the_objects_fit_each_other():
+    objects = manifests()
+    spec = objects["StatefulSet"]["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    for chosen in (
+        spec["selector"]["matchLabels"],
+        objects["Service"]["spec"]["selector"],
+        objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert chosen.items() <= labels.items()
+    ports = {port["name"]: port["containerPort"] for port in container()["ports"]}
+    assert {p["targetPort"]: p["port"] for p in objects["Service"]["spec"]["ports"]} == ports
+    [rule] = objects["NetworkPolicy"]["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == list(ports.values())
+    assert spec["serviceName"] == objects["Service"]["metadata"]["name"]
+    volumes = {v["name"] for v in spec["template"]["spec"]["volumes"]}
+    volumes |= {claim["metadata"]["name"] for claim in spec["volumeClaimTemplates"]}
+    assert {mount["name"] for mount in container()["volumeMounts"]} == volumes
+
+
+def test_both_manifests_and_the_continuous_build_are_of_the_version_the_tests_run():
+    images = {compose()["services"]["weaviate"]["image"], container()["image"]}
+    assert [image.rpartition(":")[2] for image in images] == [VERSION]
+    assert re.findall(r"^version=(.*)$", (ROOT / ".ci/run").read_text(), re.MULTILINE) == [VERSION]
+
+
+def test_compose_and_kubernetes_set_the_same_environment():
+    there = dict(compose()["services"]["weaviate"]["environment"])
+    here = {one["name"]: one.get("value") for one in container()["env"]}
+    assert list(here) == list(there)
+    there["AUTHENTICATION_APIKEY_ALLOWED_KEYS"] = None  # a reference in both, of its own kind
+    assert here == there
+
+
+def test_no_manifest_holds_a_secret():
+    [key] = [one for one in container()["env"] if one["name"] == "AUTHENTICATION_APIKEY_ALLOWED_KEYS"]
+    assert set(key) == {"name", "valueFrom"} and set(key["valueFrom"]) == {"secretKeyRef"}
+    said = compose()["services"]["weaviate"]["environment"]["AUTHENTICATION_APIKEY_ALLOWED_KEYS"]
+    assert re.fullmatch(r"\$\{[A-Z_]+:\?[^}]+\}", said)
+
+
+def test_the_environment_is_that_of_the_server_the_tests_start(tmp_path, monkeypatch):
+    monkeypatch.setenv(KEY, SECRET)
+    here = Server(tmp_path, api_key_env=KEY)._environment()
+    there = compose()["services"]["weaviate"]["environment"]
+    assert set(there) - set(here) == set(DEPLOYED_ONLY)
+    assert set(here) - set(there) <= set(TESTS_ONLY)
+    both = set(here) & set(there)
+    assert {name for name in both if here[name] != there[name]} == set(DIFFERENT)
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """A server with the environment of the compose file, on ports of its own."""
+    said = compose()["services"]["weaviate"]["environment"]
+    same = {name: value for name, value in said.items() if name not in DIFFERENT}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(KEY, SECRET)
+        with Server(tmp_path_factory.mktemp("weaviate"), api_key_env=KEY, environment=same) as server:
+            yield server
+
+
+def status(url: str, key: str | None = None) -> int:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            answer.read()
+            return answer.status
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def looked(server: Server, variable: str | None, environment: dict[str, str]) -> list[doctor.Finding]:
+    address = server.address
+    where = MemoryServer(url=address.url, grpc=f"127.0.0.1:{address.grpc_port}", api_key_env=variable)
+    return list(memories.server(where, tenants=("acme",), needed=True, environment=environment))
+
+
+@needs_server
+def test_a_server_so_deployed_refuses_strangers_and_loads_no_module(deployed):
+    schema = f"{deployed.address.url}/v1/schema"
+    assert [status(schema), status(schema, "wrong"), status(schema, SECRET)] == [401, 401, 200]
+    request = urllib.request.Request(
+        f"{deployed.address.url}/v1/meta", headers={"Authorization": f"Bearer {SECRET}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert json.load(answer)["modules"] in ({}, None)
+
+
+@needs_server
+def test_the_doctor_tells_a_right_key_from_a_wrong_one_and_from_none(deployed):
+    right = looked(deployed, KEY, {KEY: SECRET})
+    assert [found.state for found in right] == ["ok", "ok"] and VERSION in right[0].detail
+    for variable, environment, said in (
+        (KEY, {KEY: "wrong"}, "refuses the key"),
+        (None, {}, "asks for a key"),
+        (KEY, {}, "not set"),
+        ("KEY_{tenant}", {}, "KEY_ACME"),
+    ):
+        found = looked(deployed, variable, environment)
+        assert said in found[0].detail and found[0].state != "ok" and found[0].mend
+        assert SECRET not in str(found) and "wrong" not in str(found)
+
+
+@needs_server
+def test_the_doctor_sees_a_closed_grpc_port(deployed, free_port):
+    where = MemoryServer(url=deployed.address.url, grpc=f"127.0.0.1:{free_port}", api_key_env=KEY)
+    found = list(memories.server(where, needed=True, environment={KEY: SECRET}))
+    assert [one.state for one in found] == ["ok", "missing"] and "memory_grpc" in found[1].mend
+
+
+SERVE = """
+import sys
+from pathlib import Path
+from workbench import serving
+verb, http, grpc = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+if verb == "start":
+    sys.exit(serving.start(Path.cwd(), say=print, ports=(http, grpc)))
+sys.exit(serving.stop(Path.cwd(), say=print))
+"""
+
+
+def serve(folder: Path, verb: str, ports: tuple[int, int], **variables: str):
+    return subprocess.run(
+        [sys.executable, "-c", SERVE, verb, *map(str, ports)],
+        cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def ports(tmp_path) -> tuple[int, int]:
+    spare = Server(tmp_path / "spare")
+    return spare.http_port, spare.grpc_port
+
+
+@needs_server
+def test_a_server_is_started_once_outlives_its_command_and_is_stopped(tmp_path, ports):
+    try:
+        first = serve(tmp_path, "start", ports)
+        assert first.returncode == 0, first.stderr
+        assert f"memory_url: http://127.0.0.1:{ports[0]}" in first.stdout
+        assert "STOP=1" in first.stdout
+        pid = int((tmp_path / ".workbench/weaviate-server/pid").read_text().split()[0])
+        assert psutil.pid_exists(pid)
+        again = serve(tmp_path, "start", ports)
+        assert again.returncode == 0 and "already" in again.stdout
+    finally:
+        stopped = serve(tmp_path, "stop", ports)
+    assert stopped.returncode == 0 and "stopped" in stopped.stdout
+    assert not psutil.pid_exists(pid)
+    assert (tmp_path / ".workbench/weaviate-server/data").is_dir()
+    assert "no server" in serve(tmp_path, "stop", ports).stdout
+
+
+def test_without_a_server_and_without_go_the_other_ways_are_named(tmp_path, ports):
+    told = serve(tmp_path, "start", ports, PATH=str(tmp_path), HOME=str(tmp_path), WORKBENCH_WEAVIATE="")
+    assert told.returncode == 2, told.stderr
+    assert "docker compose -f pipelines/deploy/compose.yaml" in told.stdout
+    assert "memory_url" in told.stdout
+
+
+def test_a_number_that_another_process_has_by_now_is_not_stopped(tmp_path, ports):
+    folder = tmp_path / ".workbench/weaviate-server"
+    folder.mkdir(parents=True)
+    (folder / "pid").write_text(f"{os.getpid()} 1.00\n")
+    assert "no server" in serve(tmp_path, "stop", ports).stdout
+    assert not (folder / "pid").exists()

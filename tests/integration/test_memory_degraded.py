@@ -1,0 +1,137 @@
+"""A server that is killed under a workspace: what still answers, what it says of itself, and what does not."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+from switched_use_case import needs_a_server, replaced, switch, switched_repository
+
+import workbench as wb
+from workbench.errors import UnavailableError
+from workbench.memory.weaviate.server import Server
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+NUMBERS = itertools.count()
+TAXI, HOTEL, ANN = "When is a taxi paid?", "What may a hotel room cost?", "Ann Berg and her knee"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server of these tests' own."""
+    needs_a_server()
+    made = Server(tmp_path_factory.mktemp("degraded"))
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def own(server):
+    """That server, running when a test begins."""
+    if server.pid is None:
+        server.start()
+    return server
+
+
+@pytest.fixture
+def connected(own, tmp_path):
+    """Makes workspaces on one repository, with or without leave to fall back, and closes them."""
+    made = []
+    root = switched_repository(
+        tmp_path / "r", memory=f"degraded-{next(NUMBERS)}", spec="kind: episodic\n"
+    )
+
+    def connect(**settings):
+        switch(root, own, **settings)
+        made.append(wb.connect("small", root=root))
+        return made[-1]
+
+    yield connect
+    for ws in made:
+        ws.close()
+
+
+def degraded(ws):
+    """How the last search was recorded."""
+    last = ws.calls().filter(operation="search").tail(1).to_dicts()[0]
+    return last["degraded"], last["outcome"]
+
+
+def test_a_search_falls_back_to_the_last_snapshot_and_says_so_until_the_server_is_back(own, connected):
+    ws = connected(memory_fallback="snapshot")
+    memory = ws.memory()
+    memory.ingest()
+    memory.snapshot()
+    alive = memory.search(TAXI)
+    assert alive and degraded(ws) == (False, "ok")
+    forgotten = memory.forget(subject="ann")
+    assert forgotten.items >= 1
+    own.kill()
+    began = time.monotonic()
+    hits = memory.search(TAXI, k=9)
+    assert time.monotonic() - began < 15
+    assert {hit.source for hit in hits} == {"taxi", "hotel"} and hits[0].id == alive[0].id
+    assert all(hit.degraded for hit in hits) and degraded(ws) == (True, "ok")
+    assert "degraded" in str(hits) or "snapshot" in str(hits), "whoever looks at the hits is told"
+    assert not {hit.id for hit in memory.search(ANN, k=9)} & set(forgotten.ids)
+    for asked in (memory.versions, memory.ingest, memory.sweep):
+        with pytest.raises(UnavailableError, match="no Weaviate answers at"):
+            asked()
+    with pytest.raises(UnavailableError):
+        memory.remember("It rained.")
+    (old,) = memory.search(TAXI, k=1, version=1)
+    assert old.degraded and old.memory_version == 1, "the snapshot's own version"
+    own.start()
+    hits = memory.search(TAXI, k=9)
+    assert not any(hit.degraded for hit in hits) and degraded(ws) == (False, "ok")
+    assert "ann" not in {hit.source for hit in hits} and memory.stats().store == "weaviate"
+
+
+def test_what_is_forgotten_after_the_fall_is_not_found_in_the_snapshot_that_is_open(own, connected):
+    ws = connected(memory_fallback="snapshot")
+    memory = ws.memory()
+    memory.ingest()
+    memory.snapshot()
+    own.kill()
+    assert memory.search(HOTEL, k=1)[0].source == "hotel"
+    with pytest.raises(UnavailableError):
+        memory.forget(source="hotel")
+    assert "hotel" not in {hit.source for hit in memory.search(HOTEL, k=9)}, "it was asked for"
+    own.start()
+    assert memory.forget(source="hotel").items >= 1
+    assert "hotel" not in {hit.source for hit in memory.search(HOTEL, k=9)}
+
+
+def test_without_leave_a_search_fails_and_says_what_to_do(own, connected):
+    ws = connected()
+    memory = ws.memory()
+    memory.ingest()
+    memory.snapshot()
+    own.kill()
+    with pytest.raises(UnavailableError, match="no Weaviate answers at") as caught:
+        memory.search(TAXI)
+    assert "make weaviate" in caught.value.hint and degraded(ws) == (False, "failed")
+    own.start()
+    assert memory.search(TAXI)[0].source == "taxi"
+
+
+def test_leave_without_a_snapshot_is_the_stores_own_error_and_says_why(own, connected):
+    memory = connected(memory_fallback="snapshot").memory()
+    memory.ingest()
+    own.kill()
+    with pytest.raises(UnavailableError, match="no snapshot of") as caught:
+        memory.search(TAXI)
+    assert "make weaviate" in caught.value.hint
+
+
+def test_a_snapshot_of_another_version_of_the_spec_does_not_stand_in(own, connected, tmp_path):
+    ws = connected(memory_fallback="snapshot")
+    ws.memory().ingest()
+    ws.memory().snapshot()
+    manifest = next((tmp_path / "r/.workbench/state/snapshots").glob("*/manifest.json"))
+    digest = ws.memory().spec.digest
+    replaced(manifest, digest, "0" * len(digest))
+    own.kill()
+    with pytest.raises(UnavailableError, match="no snapshot of"):
+        connected(memory_fallback="snapshot").memory().search(TAXI)

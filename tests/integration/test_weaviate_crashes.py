@@ -1,0 +1,223 @@
+"""A real Weaviate that is killed, that starts, and that lets a key see one tenant alone."""
+
+import contextlib
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from weaviate_servers import QUICK_TTL
+
+from workbench import _sync
+from workbench.config import MemoryServer
+from workbench.errors import NotFoundError, RefusedError, UnavailableError
+from workbench.memory.names import Names
+from workbench.memory.weaviate import WeaviateStore, open_store, server
+from workbench.memory.weaviate.roles import grant, revoke
+from workbench.ports import Budget, Selector
+from workbench.testing.memory_items import NOW, circle, contents, ids_of, make_episode, make_query
+from workbench.testing.sync_memory import SyncStore
+
+NAMES = Names(key=b"c" * 64)
+ITEMS = circle(400)
+
+pytestmark = [pytest.mark.usefixtures("weaviate"), pytest.mark.slow]  # which skips without a binary
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A server of these tests' own, asking for keys."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADMINISTRATOR_KEY", "an administrator's key")
+        folder = tmp_path_factory.mktemp("own")
+        with server.Server(folder, api_key_env="ADMINISTRATOR_KEY", environment=QUICK_TTL) as running:
+            yield running
+
+
+@pytest.fixture
+def opened(own, tmp_path):
+    """Opens memories by their names, and closes them."""
+    stores = []
+
+    def open_one(name, *, address=None):
+        stores.append(WeaviateStore(address or own.address, name=name, names=NAMES, locks=tmp_path / "locks"))
+        return SyncStore(inner=stores[-1])
+
+    yield open_one
+    for store in stores:
+        _sync.run(store.aclose())
+
+
+def every_verb(memory):
+    return [
+        lambda: memory.add(circle(3)),
+        lambda: memory.lacking(["x"]),
+        lambda: memory.stage(circle(3)),
+        lambda: memory.publish([]),
+        lambda: memory.remember([make_episode("x")], budget=Budget(), now=NOW),
+        lambda: memory.search(make_query("w1")),
+        memory.count,
+        memory.items,
+        lambda: memory.forget(Selector(source="s1")),
+        lambda: memory.hold(Selector(source="s1")),
+        lambda: memory.release(Selector(source="s1")),
+        lambda: memory.sweep(now=NOW, keep_versions=1),
+        memory.versions,
+        lambda: memory.stats(now=NOW),
+    ]
+
+
+def test_a_tenants_key_opens_that_tenant_and_the_server_refuses_every_other(
+    own, tmp_path, monkeypatch, opened
+):
+    root = opened("keys")
+    for tenant in ("acme", "globex"):
+        root.tenant(tenant).add(circle(5))
+        monkeypatch.setenv(f"KEY_OF_{tenant.upper()}", _sync.run(grant(root.inner, tenant)))
+    before = contents(root.tenant("globex"))
+    server_of = MemoryServer(
+        url=own.address.url, grpc=f"127.0.0.1:{own.grpc_port}", api_key_env="KEY_OF_{tenant}"
+    )
+    keyed = SyncStore(
+        inner=open_store(server_of, name="keys", part="", names=NAMES, index={}, locks=tmp_path)
+    )
+    assert keyed.tenant("acme").search(make_query("w1"))[0].tenant == "acme"
+    assert keyed.tenant("acme").add(circle(6)).added == 1
+    assert keyed.tenants() == ["acme"]
+    monkeypatch.setenv("KEY_OF_GLOBEX", "")
+    wrong = SyncStore(inner=keyed.inner._opened["acme"])
+    for verb in every_verb(wrong.tenant("globex")):
+        with pytest.raises(RefusedError, match="may not do this"):
+            verb()
+    assert contents(root.tenant("globex")) == before
+    _sync.run(revoke(root.inner, "acme"))
+    keyed.close()
+    with pytest.raises(RefusedError, match="does not accept the key"):
+        keyed.tenant("acme").count()
+    keyed.close()
+
+
+def test_a_key_that_only_reads_writes_nothing(own, monkeypatch, opened):
+    root = opened("reading")
+    root.tenant("acme").add(circle(5))
+    monkeypatch.setenv("READING_KEY", _sync.run(grant(root.inner, "acme", write=False)))
+    reader = SyncStore(inner=root.inner.at(replace(own.address, api_key_env="READING_KEY")))
+    assert reader.tenant("acme").count() == 5
+    with pytest.raises(RefusedError):
+        reader.tenant("acme").add(circle(6))
+    assert root.tenant("acme").count() == 5
+
+
+def test_a_wrong_key_is_refused_and_not_repeated(own, monkeypatch, opened):
+    monkeypatch.setenv("WRONG_KEY", "canary-of-a-key")
+    store = opened("wrong", address=replace(own.address, api_key_env="WRONG_KEY"))
+    with pytest.raises(RefusedError, match="does not accept the key") as caught:
+        store.tenant("acme").count()
+    assert "canary" not in str(caught.value)
+
+
+def test_what_a_killed_server_acknowledged_is_there_again_and_the_ingest_resumes(own, opened):
+    store = opened("killed")
+    acme = store.tenant("acme")
+    acme.add(ITEMS[:50])
+    before, staged = contents(acme), []
+    threading.Timer(0.3, own.kill).start()
+
+    def ingest():
+        for start in range(50, len(ITEMS), 5):
+            acme.stage(ITEMS[start : start + 5])
+            staged.extend(ids_of(ITEMS[start : start + 5]))
+
+    with pytest.raises(UnavailableError):
+        ingest()
+    own.start()
+    assert contents(acme) == before
+    assert acme.lacking(staged) == []
+    missing = set(acme.lacking(ids_of(ITEMS)))
+    acme.stage([item for item in ITEMS if item.id in missing])
+    acme.publish(ids_of(ITEMS), now=NOW)
+    clean = opened("clean").tenant("acme")
+    clean.add(ITEMS)
+    assert contents(acme) == contents(clean)
+    assert acme.stats(now=NOW).stored == len(ITEMS)
+
+
+@pytest.mark.parametrize("after_s", [0.02, 0.1, 0.3])
+def test_a_server_killed_while_the_version_moves_shows_the_old_one_or_the_new_one(own, after_s, opened):
+    store = opened(f"moving{str(after_s).replace('.', '-')}")
+    acme = store.tenant("acme")
+    acme.add(ITEMS[:200])
+    acme.stage(ITEMS[200:])
+    timer = threading.Timer(after_s, own.kill)
+    timer.start()
+    moved = False
+    try:
+        acme.publish(ids_of(ITEMS[100:]), now=NOW)
+        moved = True
+    except UnavailableError:
+        pass
+    timer.join()
+    own.start()
+    number = acme.versions()[-1].number
+    assert number == 2 or not moved
+    expected = ITEMS[100:] if number == 2 else ITEMS[:200]
+    assert ids_of(acme.items()) == sorted(ids_of(expected))
+    acme.stage([item for item in ITEMS[100:] if item.id in set(acme.lacking(ids_of(ITEMS[100:])))])
+    acme.publish(ids_of(ITEMS[100:]), now=NOW)
+    assert ids_of(acme.items()) == sorted(ids_of(ITEMS[100:]))
+    assert ids_of(acme.items(1)) == sorted(ids_of(ITEMS[:200]))
+
+
+def test_a_server_that_starts_never_says_that_a_memory_is_empty(own, opened):
+    store = opened("starting")
+    store.tenant("acme").add(circle(5))
+    fresh, answers, started = opened("starting"), set(), threading.Event()
+
+    def ask():
+        while not started.is_set():
+            for one in (store, fresh):
+                with contextlib.suppress(UnavailableError):
+                    answers.add(one.tenant("acme").count())
+                    answers.add(len(one.tenant("acme").search(make_query("w1"))))
+
+    own.kill()
+    asking = threading.Thread(target=ask)
+    asking.start()
+    own.start()  # here, because a server ends with the thread that started it
+    started.set()
+    asking.join()
+    assert store.tenant("acme").count() == fresh.tenant("acme").count() == 5
+    assert answers <= {5}
+
+
+def test_a_dead_server_is_told_within_seconds_also_to_who_was_connected(own, opened):
+    store = opened("dead")
+    store.tenant("acme").add(circle(2))
+    own.kill()
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match="refused"):
+        store.tenant("acme").search(make_query("w1"))
+    assert time.monotonic() - began < 5
+    own.start()
+    assert store.tenant("acme").count() == 2
+
+
+def test_a_server_is_not_started_where_another_answers(tmp_path, own):
+    second = server.Server(tmp_path / "second", http_port=own.http_port)
+    with pytest.raises(UnavailableError, match=f"port {own.http_port} .* taken"):
+        second.start(wait_s=20)
+    assert second.pid is None
+
+
+def test_a_server_that_cannot_start_says_where_to_look(tmp_path):
+    broken = server.Server(tmp_path / "broken", environment={"DEFAULT_VECTORIZER_MODULE": "nonsense"})
+    with pytest.raises(UnavailableError, match=r"server\.log"):
+        broken.start(wait_s=30)
+    assert broken.pid is None
+
+
+def test_a_machine_without_the_binary_is_told_what_to_type(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "find_binary", lambda: None)
+    with pytest.raises(NotFoundError) as caught:
+        server.Server(tmp_path).start()
+    assert "make weaviate" in caught.value.hint

@@ -1,0 +1,248 @@
+"""What is the Weaviate store's own, on a real server: schema, alias, idle tenants, expiry, exactness."""
+
+import datetime as dt
+import socket
+import time
+from dataclasses import replace
+
+import pytest
+from weaviate_servers import ContractStore, open_store
+
+from workbench import _sync
+from workbench.config import MemoryServer
+from workbench.errors import ConfigError, NotFoundError, UnavailableError
+from workbench.memory.names import Names
+from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore
+from workbench.memory.weaviate import open_store as open_named
+from workbench.memory.weaviate.connection import Connection
+from workbench.ports import Budget, Selector
+from workbench.testing.memory_items import (
+    AXIS,
+    EVERYONE,
+    circle,
+    contents,
+    ids_of,
+    make_episode,
+    make_item,
+    make_query,
+)
+from workbench.testing.sync_memory import SyncStore
+
+NAMES = Names(key=b"s" * 64)
+
+
+@pytest.fixture
+def opened(weaviate_address, tmp_path):
+    """Opens stores of a memory of this test's own, and closes them."""
+    stores = []
+
+    def open_one(*, name="own", names=NAMES, address=weaviate_address, kind=WeaviateStore, **more):
+        part = tmp_path.name.replace("_", "-")
+        stores.append(kind(address, name=name, part=part, names=names, locks=tmp_path / "locks", **more))
+        return SyncStore(inner=stores[-1])
+
+    yield open_one
+    for store in stores:
+        _sync.run(store.aclose())
+
+
+def asked(store, request):
+    return _sync.run(store.inner.connection.ask(request))
+
+
+def test_no_name_of_a_tenant_an_item_or_a_subject_is_on_the_server(opened):
+    store = opened()
+    store.tenant("acme").add([make_item("taxi", subject="cust-4711")])
+    inner = store.inner
+    names = asked(store, lambda client: client.collections.use(inner.records).tenants.get())
+    rows = _sync.run(inner.tenant("acme").table.rows(vectors=True))
+    said = f"{list(names)} {[row.properties for row in rows]} {inner.tenant('acme').table.tenant}"
+    for name in ("acme", "cust-4711", make_item("taxi").id):
+        assert name not in said
+
+
+def test_another_key_another_index_and_another_schema_are_refused(opened):
+    opened().tenant("acme").add(circle(3))
+    with pytest.raises(ConfigError, match="another memory, schema or key"):
+        opened(names=Names(key=b"o" * 64)).tenant("acme").count()
+    with pytest.raises(ConfigError, match="maxConnections"):
+        opened(index=IndexSettings(max_connections=8)).tenant("acme").count()
+
+
+def test_settings_of_searches_follow_the_spec(opened):
+    first = opened()
+    first.tenant("acme").add(circle(3))
+    again = opened(index=IndexSettings(ef=77, flat_cutoff=12))
+    assert again.tenant("acme").count() == 3
+    config = asked(again, lambda client: client.collections.use(again.inner.alias).config.get()).to_dict()
+    index = config["vectorIndexConfig"]
+    assert (index["ef"], index["flatSearchCutoff"]) == (77, 12)
+
+
+def test_tenants_rest_and_wake_up_for_the_next_question(opened):
+    store = opened()
+    for name in ("acme", "globex"):
+        store.tenant(name).add(circle(4))
+    assert _sync.run(store.inner.deactivate(["acme"])) == 1
+    found = asked(store, lambda client: client.collections.use(store.inner.records).tenants.get())
+    assert found[NAMES.tenant("acme")].activity_status.value == "INACTIVE"
+    assert _sync.run(store.inner.deactivate()) == 1
+    assert store.tenants() == ["acme", "globex"]
+    assert len(opened().tenant("acme").search(make_query("w1"))) == 4
+
+
+def test_a_collection_that_the_alias_points_to_is_not_deleted(opened):
+    store = opened()
+    store.tenant("acme").add(circle(2))
+    target = asked(store, lambda client: client.alias.get(alias_name=store.inner.alias)).collection
+    with pytest.raises(ConfigError, match="points to"):
+        _sync.run(store.inner.drop(target))
+    assert store.tenant("acme").count() == 2
+
+
+def test_the_alias_moves_all_tenants_at_once_and_only_to_a_collection_that_holds_them(opened):
+    from workbench.memory.weaviate import schema
+    from workbench.memory.weaviate.table import Table
+
+    store = opened()
+    store.tenant("acme").add(circle(3))
+    inner, about = store.inner, schema.description(store.inner._whole, NAMES)
+    wanted = schema.items_collection(f"{inner.alias}_copy", about, inner.index)
+    asked(store, lambda client: client.collections.create_from_dict(wanted))
+    with pytest.raises(ConfigError, match="lacks 1 of 1"):
+        _sync.run(inner.point_all(wanted["class"]))
+    with pytest.raises(NotFoundError):
+        _sync.run(inner.point_all("Nowhere"))
+    sealed = NAMES.tenant("acme")
+    asked(store, lambda client: client.collections.use(wanted["class"]).tenants.create([sealed]))
+    copy = Table(connection=inner.connection, collection=wanted["class"], tenant=sealed)
+    rows = _sync.run(inner.tenant("acme").table.rows(properties=schema.ALL, vectors=True))
+    clean = [
+        replace(row, properties={k: v for k, v in row.properties.items() if v is not None}) for row in rows
+    ]
+    _sync.run(copy.put(clean))
+    before, old = contents(store.tenant("acme")), inner._items
+    _sync.run(inner.point_all(wanted["class"]))
+    assert contents(store.tenant("acme")) == before
+    _sync.run(inner.drop(old))
+    assert len(opened().tenant("acme").search(make_query("w1"))) == 3
+
+
+def test_a_record_whose_rows_are_gone_is_an_error_and_never_an_empty_answer(opened):
+    store = opened()
+    acme = store.tenant("acme")
+    acme.add(circle(2))
+    sealed = NAMES.tenant("acme")
+    asked(store, lambda client: client.collections.use(store.inner._items).tenants.remove([sealed]))
+    for ask in (lambda: acme.search(make_query("w1")), acme.count, acme.items):
+        with pytest.raises(UnavailableError, match="lost the tenant"):
+            ask()
+
+
+def test_another_embedding_may_come_once_all_is_forgotten(opened):
+    acme = opened().tenant("acme")
+    acme.add(circle(2))
+    short = make_item("short", vector=(1.0, 0.0), embedding="other")
+    with pytest.raises(ConfigError, match="never mix"):
+        acme.add([short])
+    acme.forget(Selector(ids=tuple(ids_of(circle(2)))))
+    acme.add([short])
+    assert [hit.id for hit in acme.search(make_query("short", vector=(1.0, 0.0)))] == [short.id]
+
+
+def test_exact_search_is_in_the_order_of_inner_products_also_where_the_index_would_approximate(opened):
+    store = opened(index=IndexSettings(flat_cutoff=5))
+    items = circle(60)
+    store.tenant("acme").add(items)
+    query = make_query("", vector=AXIS, mode="vector", exact=True, k=20, candidates=20)
+    assert ids_of(store.tenant("acme").search(query)) == ids_of(items[:20])
+
+
+def test_ties_at_the_cut_are_broken_by_id_however_many_there_are(opened):
+    same = [make_item(f"same {n}", position=n, vector=AXIS) for n in range(150)]
+    store = opened()
+    store.tenant("acme").add(same)
+    query = make_query("", vector=AXIS, mode="vector", exact=True, k=5, candidates=5)
+    assert ids_of(store.tenant("acme").search(query)) == sorted(ids_of(same))[:5]
+
+
+def test_the_servers_clock_removes_what_has_expired_and_nothing_that_is_held(opened, weaviate):
+    def instant(seconds):
+        return (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    acme = opened().tenant("acme")
+    ends = instant(3)
+    held = make_episode("held", subject="cust-1", expires=ends)
+    items = [held, make_episode("short", position=1, expires=ends), make_episode("stays", position=2)]
+    acme.remember(items, budget=Budget(), now=instant(0))
+    assert acme.hold(Selector(subject="cust-1")) == 1
+    until = time.monotonic() + 30
+    while acme.count() == 3 and time.monotonic() < until:
+        time.sleep(0.2)
+    assert {item.text for item in acme.items()} == {"held", "stays"}
+    day = instant(0)[:10]
+    assert [hit.text for hit in acme.search(make_query("held", as_of=day, now=instant(0)))] == ["stays"]
+    assert acme.release(Selector(subject="cust-1")) == 1
+    while acme.count() == 2 and time.monotonic() < until:
+        time.sleep(0.2)
+    assert {item.text for item in acme.items()} == {"stays"}
+
+
+def test_large_batches_go_in_pieces_and_come_back_whole(opened):
+    items = [make_item("x" * 20_000, source=f"s{n}", position=n) for n in range(700)]
+    acme = opened().tenant("acme")
+    assert acme.stage(items) == 700
+    acme.publish(ids_of(items))
+    assert ids_of(acme.items()) == sorted(ids_of(items))
+
+
+@pytest.mark.parametrize("verb", ["count", "items", "versions", "search"])
+def test_a_memory_that_was_never_written_is_empty(opened, verb):
+    acme = opened(name="never").tenant("acme")
+    assert not (acme.search(make_query("w1")) if verb == "search" else getattr(acme, verb)())
+
+
+def test_nobody_there_is_told_at_once_with_what_to_type(free_port, opened):
+    store = opened(address=Address(url=f"http://127.0.0.1:{free_port}"))
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match="refused") as caught:
+        store.tenant("acme").search(make_query("w1"))
+    assert "make weaviate" in caught.value.hint
+    assert time.monotonic() - began < 5
+
+
+def test_a_closed_grpc_port_is_told_apart_from_a_server_that_is_down(weaviate_address, free_port, opened):
+    store = opened(address=replace(weaviate_address, grpc_port=free_port))
+    with pytest.raises(UnavailableError, match=f"nothing answers gRPC on port {free_port}"):
+        store.tenant("acme").count()
+
+
+def test_a_server_that_accepts_and_never_answers_is_given_up(opened):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        store = opened(address=Address(url=f"http://127.0.0.1:{silent.getsockname()[1]}"))
+        store.inner.connection = Connection(store.inner.address, deadline_s=1.0, start_s=1.0)
+        with pytest.raises(UnavailableError):
+            store.tenant("acme").count()
+        _sync.run(store.inner.connection.aclose())
+
+
+def test_the_store_that_params_names_keeps_its_versions_apart(weaviate_address, tmp_path):
+    server = MemoryServer(url=weaviate_address.url, grpc=f"127.0.0.1:{weaviate_address.grpc_port}")
+    options = {"names": NAMES, "index": {"ef": 64}, "locks": tmp_path}
+    one, two = (SyncStore(inner=open_named(server, name="named", part=part, **options)) for part in "12")
+    one.tenant("acme").add(circle(2))
+    assert (one.tenant("acme").count(), two.tenant("acme").count()) == (2, 0)
+    assert one.tenant("acme").search(make_query("w1", groups=EVERYONE))[0].memory == "named"
+    one.close()
+    two.close()
+
+
+def test_a_store_of_the_contract_is_a_new_one_for_a_new_path(weaviate, tmp_path):
+    for name in ("one", "two"):
+        store = SyncStore(inner=open_store(tmp_path / name))
+        assert isinstance(store.inner, ContractStore)
+        assert store.tenant("acme").count() == 0
+        store.tenant("acme").add(circle(1))
+        store.close()

@@ -1,0 +1,51 @@
+"""How the tests are shared out among workers: which stay together, and which begin first."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+#: Files whose tests all need the clone that is promoted once for each worker.
+TOGETHER = {"test_job_faults", "test_promotion", "test_promotion_killed", "test_promotion_refused"}
+#: Files of long tests that share nothing: each of them may go to another worker.
+APART = {
+    "test_interrupted",
+    "test_lab",
+    "test_live",
+    "test_local_model",
+    "test_reproduce",
+    "test_second_use_case",
+}
+
+
+def unit_of(nodeid: str) -> str:
+    """The name of what stays together on one worker: a file, several of them, or one test."""
+    path = nodeid.partition("::")[0]
+    stem = PurePosixPath(path).stem
+    if stem in TOGETHER:
+        return "together"
+    return nodeid if stem in APART else path
+
+
+def first_the_long(items: list) -> None:
+    """Put first what may take longest, so that no worker is left alone with it at the end."""
+    items.sort(key=_rank)
+
+
+def _rank(item) -> tuple[bool, bool, float]:
+    limit = item.get_closest_marker("timeout")
+    return "unit" in item.path.parts, "slow" not in item.keywords, -limit.args[0] if limit else 0.0
+
+
+def scheduler(config, log):
+    """What xdist asks where the next tests come from; None leaves it to xdist."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    if config.getoption("dist") != "loadfile":
+        return None
+
+    class ByUnit(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return unit_of(nodeid)
+
+    config.option.loadscopereorder = False  # by their number of tests, the longest would come last
+    return ByUnit(config, log)

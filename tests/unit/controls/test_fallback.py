@@ -1,0 +1,64 @@
+"""A memory's last snapshot in place of a store that is away."""
+
+import pytest
+from calls import AwayMemory, ask, search
+
+from workbench.controls.fallback import Fallback
+from workbench.controls.onion import around
+from workbench.errors import RefusedError, UnavailableError
+from workbench.types import Event, Hit
+
+HIT = Hit(
+    id="1", text="Taxis need approval.", source="travel", title="Travel", version=1, score=1.0, tenant="acme",
+    as_of="2026-11-25", stale=False, digest="d", memory="handbook",
+)  # fmt: skip
+
+
+def test_while_the_store_answers_nothing_is_degraded():
+    memory = AwayMemory([HIT], times=0)
+    assert ask(around(Fallback(snapshot=True), memory), search()) == [[HIT]]
+    assert memory.asked == ["store"]
+
+
+def test_every_hit_of_the_snapshot_says_so_and_the_call_too():
+    call = search()
+    ((hit,),) = ask(around(Fallback(snapshot=True), AwayMemory([HIT])), call)
+    assert hit.degraded
+    assert hit.text == HIT.text
+    assert call.span.facts["degraded"]
+
+
+def test_without_leave_to_fall_back_the_error_stays_what_it_was():
+    with pytest.raises(UnavailableError, match="away") as caught:
+        ask(around(Fallback(snapshot=False), AwayMemory([HIT])), search())
+    assert caught.value.hint == "make weaviate"
+
+
+def test_what_the_store_refuses_the_snapshot_is_not_asked():
+    async def refuses(call):
+        raise RefusedError("no")
+        yield
+
+    with pytest.raises(RefusedError):
+        ask(around(Fallback(snapshot=True), refuses), search())
+
+
+def test_a_store_that_goes_away_in_the_middle_of_an_answer_is_not_answered_twice():
+    async def torn(call):
+        yield Event(data=[HIT])
+        raise UnavailableError("gone")
+
+    with pytest.raises(UnavailableError, match="gone"):
+        ask(around(Fallback(snapshot=True), torn), search())
+
+
+def test_without_a_snapshot_the_error_names_both_and_keeps_its_hint():
+    async def nothing(call):
+        if call.identity.get("degraded"):
+            raise UnavailableError("there is no snapshot")
+        raise UnavailableError("the server is away", hint="make weaviate")
+        yield
+
+    with pytest.raises(UnavailableError, match=r"the server is away.*there is no snapshot") as caught:
+        ask(around(Fallback(snapshot=True), nothing), search())
+    assert caught.value.hint == "make weaviate"

@@ -1,0 +1,114 @@
+"""Handles over a store of this process, with an embedding that needs no model and a clock that stands."""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+import re
+
+from workbench.context import Context
+from workbench.identity import Principal
+from workbench.memory.archive import Archive
+from workbench.memory.forgotten import Ledger
+from workbench.memory.names import Names
+from workbench.ports import Call
+from workbench.retrieval import Chunking, MemoryHandle, MemorySpec
+from workbench.retrieval.pages import MINIMAL
+from workbench.testing.fake_memory import FakeStore
+from workbench.testing.memory_items import hash_vector
+from workbench.types import Event
+
+BODY = "Taxis are paid. Keep the receipt."
+KEY = Names(key=b"k" * 64)
+
+
+class Killed(BaseException):
+    """The process is gone: nothing may catch it."""
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self, at="2026-01-01T12:00:00"):
+        self.set(at)
+
+    def set(self, at):
+        self.at = dt.datetime.fromisoformat(at).replace(tzinfo=dt.UTC)
+
+    def now(self):
+        return self.at
+
+    def monotonic(self):
+        return 0.0
+
+
+def write_page(root, name="acme/taxi.md", *, body=BODY, **front):
+    """A page below `root/pages`, its front matter changed as told; the folder of pages."""
+    text = MINIMAL
+    for key, value in front.items():
+        changed = re.sub(rf"{key}: .*\n", f"{key}: {value}\n" if value is not None else "", text)
+        text = (
+            changed
+            if changed != text or value is None
+            else text.replace("seed: 0", f"seed: 0\n{key}: {value}")
+        )
+    path = root / "pages" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{text}\n\n{body}\n")
+    return root / "pages"
+
+
+class Bench:
+    """One memory in one store. `calls` are the names of all calls; `die_at` is the call to be killed in."""
+
+    def __init__(self, root, source="", *, store=None, **spec):
+        self.store, self.calls, self.texts, self.root = store or FakeStore(name="m"), [], [], root
+        self.clock, self.die_at, self.queries = Clock(), None, []
+        self.ledger = Ledger(root / "state" / "forgotten.jsonl")
+        self.archive = Archive(root / "state" / "snapshots", self.ledger, lambda: KEY)
+        fields = {
+            "name": "m", "version": 1, "digest": "d", "description": "", "source": str(source),
+            "chunking": Chunking(kind="sentences", size=1), "embedding": "hash", "candidates": 50,
+        }  # fmt: skip
+        self.spec = MemorySpec(**fields | spec)
+
+    async def handle(self, call):
+        self.calls.append(call.name)
+        if self.die_at is not None and len(self.calls) >= self.die_at:
+            raise Killed
+        if call.port == "model":
+            self.texts += call.payload["input"]
+            rows = [{"index": n, "embedding": hash_vector(t)} for n, t in enumerate(call.payload["input"])]
+            yield Event(data={"data": rows})
+        else:
+            yield Event(data=await self.ask(call))
+
+    async def ask(self, call):
+        """As the boundary does, ledger included."""
+        tenant, payload = call.context.tenant, call.payload
+        if call.operation == "search":
+            self.queries.append(payload["query"])
+        if call.operation in {"add", "stage", "remember"}:
+            self.ledger.admit(tenant, payload["items"], memory="m", names=KEY, at="")
+        verb = getattr(self.store.tenant(tenant), call.operation)
+        assert set(payload) <= set(inspect.signature(verb).parameters)
+        answer = await verb(**payload)
+        if call.operation == "forget" and not payload["dry_run"]:
+            what = payload["what"]
+            named = {"subject": what.subject, "source": what.source}
+            self.ledger.forget(tenant, memory="m", names=KEY, at="", ids=answer.ids, **named)
+        return answer
+
+    def handle_of(
+        self, tenant="acme", groups=("everyone",), *, name="p", clearance=0, assurance="asserted", **more
+    ):
+        principal = Principal(name=name, groups=groups, clearance=clearance, assurance=assurance)
+        context = Context(use_case="u", tenant=tenant, principal=principal, purpose="test", clock=self.clock)
+
+        def make(port, operation, target, payload):
+            return Call(port=port, operation=operation, target=target, payload=payload, context=context)
+
+        return MemoryHandle(
+            spec=self.spec, context=context, handler=self.handle, make_call=make, root=self.root,
+            **{"archive": self.archive, "as_of": "2026-01-01", **more},
+        )  # fmt: skip

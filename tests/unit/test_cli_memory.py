@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+from memory_bench import Bench, write_page
+
+from workbench import cli_memory, config, workspace
+from workbench.errors import ConfigError, NotFoundError, WorkbenchError
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    write_page(tmp_path, "acme/taxi.md", body="Taxis are paid.", subject="ann")
+    folder = write_page(tmp_path, "globex/hotel.md", body="Hotels are paid.", tenant="globex")
+    made = Bench(tmp_path, folder, kind="episodic")
+    made.closed = 0
+
+    class Workspace:
+        use_case = SimpleNamespace(tenants=("acme", "globex", "empty"))
+
+        def __init__(self, tenant="acme"):
+            self.tenant = tenant
+
+        def bind(self, *, tenant):
+            return Workspace(tenant)
+
+        def memory(self, reference):
+            assert reference in {None, "m@1"}
+            return made.handle_of(self.tenant)
+
+        def close(self):
+            made.closed += 1
+
+    monkeypatch.setattr(workspace, "connect", lambda use_case, *, tenant, **how: Workspace(tenant))
+    monkeypatch.setattr(config, "find_root", lambda: tmp_path)
+    params = SimpleNamespace(use_cases={"u": None})
+    monkeypatch.setattr(config, "load_params", lambda root: params)
+    made.params = params
+    return made
+
+
+def run(*words, ok=0):
+    """What a command prints; an error of ours is raised."""
+    done = CliRunner().invoke(cli_memory.memory, list(map(str, words)))
+    if isinstance(done.exception, WorkbenchError):
+        raise done.exception
+    assert done.exit_code == ok, done.output or done.exception
+    return done.output
+
+
+def test_an_ingest_is_of_every_tenant_that_has_pages_and_again_changes_nothing(bench):
+    assert run("ingest").splitlines() == [
+        "acme: version 1: 1 added, 0 unchanged, 0 replaced",
+        "globex: version 1: 1 added, 0 unchanged, 0 replaced",
+    ]  # fmt: skip
+    again = json.loads(run("ingest", "--tenant", "acme", "--json"))
+    assert again["acme"] == {
+        "added": 0, "unchanged": 1, "replaced": 0, "version": 1, "other_tenants": 1,
+    }  # fmt: skip
+    assert "1 pages of other tenants left out" in run("ingest", "--tenant", "acme")
+    assert bench.closed == 3
+
+
+def test_an_ingest_of_a_folder_with_pages_of_nobody_served_says_whose_they_are(bench, tmp_path):
+    other = write_page(tmp_path / "other", "initech/a.md", tenant="initech")
+    with pytest.raises(ConfigError, match="but to: initech") as caught:
+        run("ingest", other)
+    assert "use_cases.u.tenants" in caught.value.hint
+
+
+def test_versions_differences_and_going_back_are_seen_from_the_command_line(bench, tmp_path):
+    assert run("versions").strip() == "no version yet; next: workbench memory ingest"
+    run("ingest")
+    write_page(tmp_path, "acme/taxi.md", body="Taxis are not paid.", subject="ann")
+    assert re.search(r"changed +taxi", run("diff", "--sources"))
+    run("ingest")
+    assert re.search(r"changed +taxi +1 -> 1 chunks", run("diff", 1, 2, "--tenant", "acme"))
+    assert (
+        json.loads(run("diff", "1", "2", "--tenant", "acme", "--json"))["acme"]["sources"][0]["change"]
+        == "changed"
+    )
+    assert run("restore", 1, "--tenant", "acme").startswith("acme: version 3 in force: 1 items came, 1 went")
+    numbers = [line.split()[2] for line in run("versions", "--tenant", "acme").splitlines()]
+    assert numbers == ["1", "2", "3"]
+    assert "Taxis are paid." in run("search", "taxis")
+    assert "not paid" in run("search", "taxis", "--version", 2) and bench.closed
+
+
+def test_a_snapshot_is_of_all_tenants_and_is_restored_for_all_of_them(bench, tmp_path):
+    with pytest.raises(NotFoundError, match="nothing in m@1"):
+        run("snapshot")
+    run("ingest")
+    assert "acme 1, globex 1 items" in run("snapshot")
+    written = json.loads(run("snapshot", tmp_path / "snap", "--json"))
+    assert written["items"] == {"acme": 1, "globex": 1} and written["folder"] == str(tmp_path / "snap")
+    (tmp_path / "pages/acme/taxi.md").unlink()
+    write_page(tmp_path, "acme/ship.md", body="Ships.")
+    run("ingest")
+    done = json.loads(run("restore", tmp_path / "snap", "--json"))
+    assert {tenant: one["added"] for tenant, one in done.items()} == {"acme": 1, "globex": 0}
+    with pytest.raises(NotFoundError, match="holds nothing of empty"):
+        run("restore", tmp_path / "snap", "--tenant", "empty")
+
+
+def test_forgetting_less_than_asked_because_of_a_hold_exits_with_1_and_says_so(bench):
+    run("ingest")
+    assert run("hold", "--tenant", "acme", "--subject", "ann") == "acme: 1 items are under this hold\n"
+    said = run("forget", "--tenant", "acme", "--subject", "ann", ok=1)
+    assert "0 items forgotten" in said and "1 are under legal hold and stay" in said
+    assert run("release", "--tenant", "acme", "--subject", "ann") == "acme: this hold had 1 items\n"
+    assert "1 items would be forgotten" in run("forget", "--tenant", "acme", "--source", "taxi", "--dry-run")
+    assert bench.handle_of().count() == 1
+    assert "1 items forgotten" in run(
+        "forget", "--tenant", "acme", "--id", bench.handle_of().search("taxis")[0].id
+    )
+    assert bench.handle_of().count() == 0
+
+
+def test_what_has_expired_is_forgotten_or_swept_for_all_tenants(bench):
+    for tenant in ("acme", "globex"):
+        bench.handle_of(tenant).remember("Soon gone.", expires="2026-01-02T00:00:00Z")
+    bench.clock.set("2026-01-03T00:00:00")
+    stats = json.loads(run("stats", "--json"))
+    assert [stats[tenant]["expired"] for tenant in ("acme", "globex", "empty")] == [1, 1, 0]
+    assert "1 expired, 0 held; episode 1" in run("stats", "--tenant", "acme")
+    assert run("forget", "--expired", "--tenant", "acme").startswith("acme: 1 items forgotten")
+    assert "globex: 1 expired" in run("sweep")
+    assert bench.handle_of("globex").count() == 0
+
+
+def test_what_needs_one_tenant_or_one_selector_says_how_to_name_it(bench):
+    run("ingest")
+    for words in (
+        ("forget", "--subject", "ann"),
+        ("diff", 1, 1),
+        ("restore", 1),
+        ("hold", "--source", "taxi"),
+    ):
+        with pytest.raises(ConfigError, match="this is for one of them") as caught:
+            run(*words)
+        assert "--tenant acme" in caught.value.hint
+    for words in (("diff",), ("diff", 1), ("diff", 1, 2, "--sources")):
+        with pytest.raises(ConfigError, match="two versions are compared"):
+            run(*words)
+    with pytest.raises(ConfigError, match="exactly one"):
+        run("forget", "--tenant", "acme")
+    bench.params.use_cases["v"] = None
+    with pytest.raises(ConfigError, match="2 use cases") as caught:
+        run("stats")
+    assert caught.value.hint == "say whose memory: --use-case u"
+    assert run("stats", "--use-case", "u", "--memory", "m@1")
+
+
+@pytest.mark.parametrize("name", sorted(cli_memory.memory.commands))
+def test_every_command_has_help_with_an_example_of_itself(name):
+    text = run(name, "--help")
+    assert f"workbench memory {name}" in text and "Example" in text and "--tenant" in text

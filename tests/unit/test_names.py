@@ -1,0 +1,77 @@
+"""Names as stores keep them: opaque, found again, and opened by their key alone."""
+
+import re
+import stat
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from workbench.errors import ConfigError, CorruptError
+from workbench.memory.names import KEY_VARIABLE, Names, load_names
+
+ONE, TWO = Names(key=b"1" * 64), Names(key=b"2" * 64)
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+
+
+@given(tenant=words, name=words)
+def test_a_sealed_name_is_the_same_every_time_and_opens_to_what_it_was(tenant, name):
+    sealed = ONE.seal(tenant, name)
+    assert sealed == ONE.seal(tenant, name)
+    assert ONE.unseal(tenant, sealed) == name
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", sealed)
+
+
+@given(tenant=words, other=words, name=words)
+def test_another_tenant_or_key_seals_otherwise_and_opens_nothing(tenant, other, name):
+    assume(tenant != other)
+    sealed = ONE.seal(tenant, name)
+    assert sealed != ONE.seal(other, name)
+    assert sealed != TWO.seal(tenant, name)
+    for names, asked in ((ONE, other), (TWO, tenant)):
+        with pytest.raises(CorruptError, match="not written with this key"):
+            names.unseal(asked, sealed)
+
+
+@given(name=words)
+def test_what_was_never_sealed_is_refused(name):
+    with pytest.raises(CorruptError):
+        ONE.unseal("acme", name)
+
+
+def test_tenants_and_uuids_are_keyed():
+    assert re.fullmatch(r"t[0-9a-f]{40}", ONE.tenant("acme"))
+    assert ONE.tenant("acme") == ONE.tenant("acme") != TWO.tenant("acme")
+    assert ONE.uuid("acme", "a", "bc") == ONE.uuid("acme", "a", "bc") != ONE.uuid("acme", "ab", "c")
+    assert ONE.uuid("acme", "a").version == 8
+    assert ONE.fingerprint != TWO.fingerprint
+
+
+def test_without_a_key_names_stay_as_they_are():
+    assert (Names().tenant("acme"), Names().seal("acme", "x"), Names().unseal("acme", "x")) == (
+        "acme", "x", "x",
+    )  # fmt: skip
+
+
+def test_the_key_is_made_once_for_its_owner_alone(tmp_path):
+    path = tmp_path / "state" / "memory.key"
+    first = load_names(path, environment={})
+    assert load_names(path, environment={}) == first
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in path.parent.iterdir()] == ["memory.key"]
+
+
+def test_the_environment_s_key_wins_and_no_file_is_made(tmp_path):
+    names = load_names(tmp_path / "memory.key", environment={KEY_VARIABLE: "ab" * 64})
+    assert names.key == b"\xab" * 64
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["", "x", "ab" * 63, "zz" * 64])
+def test_a_key_that_is_none_is_refused_and_not_replaced(tmp_path, text):
+    path = tmp_path / "memory.key"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="holds no key") as caught:
+        load_names(path, environment={})
+    assert "backup" in caught.value.hint
+    assert path.read_text() == text

@@ -1,0 +1,98 @@
+"""Snapshots as a workspace keeps them: each in its place, and without what was forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.memory.forgotten import Ledger
+from workbench.memory.names import Names
+from workbench.memory.snapshot import Snapshot, open_snapshot, read_manifest, write_snapshot
+from workbench.ports import Memory, Selector
+from workbench.types import Item
+
+
+class Archive:
+    """Writes snapshots below `folder`, or anywhere, and opens them without what `ledger` says was forgotten.
+
+    `names` gives the names of the live stores, under which the ledger is kept.
+    """
+
+    def __init__(self, folder: Path, ledger: Ledger, names: Callable[[], Names]) -> None:
+        self.folder = folder
+        self._ledger = ledger
+        self._names = names
+
+    async def write(
+        self, views: Sequence[Memory], folder: Path | None, *, spec: str, digest: str, version: int | None
+    ) -> tuple[Path, str, dict[str, int]]:
+        """Write the tenants behind `views`, of a memory's `spec` (`name@version`) with that digest.
+
+        Gives the folder, the logical digest, and how many items of each tenant it holds. Without a folder
+        it is written into the memory's own place, where other tenants' parts stay as they are.
+        """
+        if folder is None and version is not None:
+            raise ConfigError(
+                f"the place of {spec} is for what is in force, not for version {version}",
+                hint="name another folder for an earlier version",
+            )
+        place = folder or self.folder / spec
+        memory = spec.partition("@")[0]
+        kept = await self._kept(place, memory, digest) if folder is None else None
+        try:
+            given = {view.tenant for view in views}
+            others: list[Memory] = []
+            if kept is not None:
+                others = [kept.tenant(tenant) for tenant in kept.tenants() if tenant not in given]
+            manifest = await write_snapshot(
+                [*views, *others], place, memory=memory, spec_digest=digest, version=version
+            )
+        finally:
+            if kept is not None:
+                await kept.aclose()
+        rows = {tenant: entry.rows for tenant, entry in manifest.tenants.items()}
+        return place, manifest.logical_digest, rows
+
+    async def read(self, folder: Path, *, memory: str, tenant: str) -> list[Item]:
+        """A tenant's items in a snapshot of a memory, verified, without what was forgotten since."""
+        snapshot = await self._open(folder)
+        try:
+            tenants = snapshot.tenants()
+            if snapshot.manifest.memory != memory or tenant not in tenants:
+                raise NotFoundError(
+                    f"{folder} is a snapshot of {snapshot.manifest.memory!r} and holds nothing "
+                    f"of {tenant!r} in {memory!r} ({nearest(tenant, tenants)})",
+                    hint="name the folder of another snapshot, or another tenant",
+                )
+            return await snapshot.tenant(tenant).items()
+        finally:
+            await snapshot.aclose()
+
+    async def _open(self, folder: Path) -> Snapshot:
+        snapshot = await asyncio.to_thread(open_snapshot, folder)
+        try:
+            for tenant in snapshot.tenants():
+                await self._strike(snapshot, tenant)
+        except BaseException:
+            await snapshot.aclose()
+            raise
+        return snapshot
+
+    async def _strike(self, snapshot: Snapshot, tenant: str) -> None:
+        view, name = snapshot.tenant(tenant), snapshot.manifest.memory
+        items = await view.items()
+        gone = await asyncio.to_thread(
+            self._ledger.forgotten, tenant, items, memory=name, names=self._names()
+        )
+        if gone:
+            await view.inner.forget(Selector(ids=tuple(sorted(gone))))
+
+    async def _kept(self, place: Path, memory: str, digest: str) -> Snapshot | None:
+        """What the place holds already, if it is of the same spec."""
+        if not (place / "manifest.json").is_file():
+            return None
+        manifest = read_manifest(place)
+        same = manifest.memory == memory and manifest.spec_digest == digest
+        return await self._open(place) if same else None

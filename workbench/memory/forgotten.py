@@ -1,0 +1,223 @@
+"""What was forgotten, so that an older snapshot never brings it back.
+
+An append-only file of JSON lines, each on the disk before the verb that wrote it returns. It holds
+keyed digests only: who reads it learns nothing without the key, and with the key can only ask about
+names already known. It is state: with it lost, a snapshot restored gives back all that it holds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import orjson
+
+from workbench import files
+from workbench.errors import ConfigError, CorruptError
+from workbench.memory.names import Names
+from workbench.types import Item
+
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_HINT = "put back this file from your backup of .workbench/state"
+#: The digest of what an item is named by: "id", "subject" or "source", and its value.
+Token = Callable[[str, str], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    at: str
+    key: str
+    verb: Literal["forget", "admit"]
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """For each digest the number of the last line that forgot it, and of the last that admitted it."""
+
+    forgotten: Mapping[str, int] = field(default_factory=dict)
+    admitted: Mapping[str, int] = field(default_factory=dict)
+
+
+#: Where nothing was ever forgotten: the one object that says so, as a file unchanged has one.
+_NOTHING = Marks()
+
+
+def admitted(items: Iterable[Item], marks: Marks, token: Token) -> list[Item]:
+    """Those of `items` that may come back, in their order.
+
+    An item may not when its id, its subject or its source was forgotten, or a parent of it was, and
+    nobody has added it again since.
+    """
+    given = list(items)
+    gone = _gone(given, marks, token) if marks.forgotten else frozenset()
+    return [item for item in given if item.id not in gone]
+
+
+def _gone(items: Sequence[Item], marks: Marks, token: Token) -> frozenset[str]:
+    """Ids of what may not come back; what was forgotten is handed down from parents to children."""
+    since = {item.id: _own(item, marks, token) for item in items}
+    again = {item.id: marks.admitted.get(token("id", item.id), 0) for item in items}
+
+    def of_parent(one: str) -> int:
+        if one in since:
+            return since[one] if since[one] > again[one] else 0
+        mark = token("id", one)
+        forgotten = marks.forgotten.get(mark, 0)
+        return forgotten if forgotten > marks.admitted.get(mark, 0) else 0
+
+    derived = [item for item in items if item.parents]
+    changed = True
+    while changed:
+        changed = False
+        for item in derived:
+            latest = max(since[item.id], *map(of_parent, item.parents))
+            changed = changed or latest > since[item.id]
+            since[item.id] = latest
+    return frozenset(one for one, line in since.items() if line > again[one])
+
+
+def _own(item: Item, marks: Marks, token: Token) -> int:
+    names = (("id", item.id), ("subject", item.subject), ("source", item.source))
+    return max(marks.forgotten.get(token(kind, value), 0) for kind, value in names if value)
+
+
+class Ledger:
+    """What was forgotten in the memories of one repository, and what was added again afterwards.
+
+    Safe across threads and processes. `names` has the key of the live stores; a line written under
+    another key is a ConfigError, because what it names could not be recognised.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read: tuple[tuple[int, int, int], str, Marks] | None = None
+
+    def forget(
+        self,
+        tenant: str,
+        *,
+        memory: str,
+        names: Names,
+        at: str,
+        ids: Sequence[str] = (),
+        subject: str | None = None,
+        source: str | None = None,
+    ) -> None:
+        """Note that these were forgotten in a tenant's memory at `at`; nothing given, nothing noted.
+
+        What a selector names is noted before the store is asked, so that a crash between the two
+        forgets too much rather than too little; the ids that went, afterwards.
+        """
+        token = _token(names, tenant, memory)
+        given = [("id", one) for one in sorted(set(ids))]
+        given += [(kind, one) for kind, one in (("subject", subject), ("source", source)) if one]
+        self._append("forget", [token(kind, value) for kind, value in given], names, at)
+
+    def admit(self, tenant: str, items: Iterable[Item], *, memory: str, names: Names, at: str) -> int:
+        """Note that `items` were added again, of their own accord; how many had been forgotten.
+
+        These very items come back; others of the same subject or source stay forgotten.
+        """
+        given = list(items)
+        token = _token(names, tenant, memory)
+        gone = self.forgotten(tenant, given, memory=memory, names=names)
+        self._append("admit", [token("id", one) for one in sorted(gone)], names, at)
+        return len(gone)
+
+    def forgotten(self, tenant: str, items: Iterable[Item], *, memory: str, names: Names) -> frozenset[str]:
+        """Ids of those of a tenant's `items` that were forgotten and not added again."""
+        given = list(items)
+        stay = admitted(given, self.marks(names), _token(names, tenant, memory))
+        return frozenset(item.id for item in given) - {item.id for item in stay}
+
+    def marks(self, names: Names) -> Marks:
+        """What the file says, the same object until it changes.
+
+        CorruptError when a whole line of it is not as it was written.
+        """
+        try:
+            with self.path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                seen = (status.st_ino, status.st_size, status.st_mtime_ns)
+                if self._read is None or self._read[:2] != (seen, names.fingerprint):
+                    self._read = (seen, names.fingerprint, self._parsed(file.read(), names))
+                return self._read[2]
+        except FileNotFoundError:
+            return _NOTHING
+        except OSError as error:
+            raise ConfigError(f"cannot read {self.path}: {error.strerror}", hint=_HINT) from error
+
+    def _parsed(self, data: bytes, names: Names) -> Marks:
+        forgotten: dict[str, int] = {}
+        admitted_again: dict[str, int] = {}
+        # What stands after the last line end was never acknowledged: its writer was killed, or writes it now.
+        for number, text in enumerate(data.split(b"\n")[:-1], start=1):
+            line = self._line(text, number)
+            if line.key != names.fingerprint:
+                raise ConfigError(
+                    f"{self.path}:{number} was written with another key of memories",
+                    hint="put back the key from your backup of .workbench/state",
+                )
+            target = forgotten if line.verb == "forget" else admitted_again
+            target |= dict.fromkeys(line.digests, number)
+        return Marks(forgotten=forgotten, admitted=admitted_again)
+
+    def _line(self, text: bytes, number: int) -> _Line:
+        where = f"{self.path}:{number}"
+        try:
+            line = files.parse(_Line, orjson.loads(text), where=where)
+        except (orjson.JSONDecodeError, ConfigError):
+            raise CorruptError(f"{where} is not as it was written", hint=_HINT) from None
+        if not all(map(_DIGEST.fullmatch, line.digests)):
+            raise CorruptError(f"{where} is not as it was written", hint=_HINT)
+        return line
+
+    def _append(self, verb: str, digests: Sequence[str], names: Names, at: str) -> None:
+        if not digests:
+            return
+        self.marks(names)  # a file of another key, or one that was changed, takes no further line
+        line = {"at": at, "key": names.fingerprint, "verb": verb, "digests": list(digests)}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # given back with the descriptor
+                _write(descriptor, files.canonical(line) + b"\n")
+            finally:
+                os.close(descriptor)
+            files.sync_folder(self.path.parent)
+        except OSError as error:
+            raise files.unwritable(self.path, error) from error
+
+
+def _write(descriptor: int, record: bytes) -> None:
+    """Put `record` after the last whole line and onto the disk; all of it or nothing."""
+    end = os.fstat(descriptor).st_size
+    while end and os.pread(descriptor, 1, end - 1) != b"\n":  # cut off what a killed writer left
+        end -= 1
+    os.ftruncate(descriptor, end)
+    try:
+        written = 0
+        while written < len(record):
+            written += os.pwrite(descriptor, record[written:], end + written)
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, end)
+        raise
+
+
+def _token(names: Names, tenant: str, memory: str) -> Token:
+    return functools.partial(_digest, names, tenant, memory)
+
+
+@functools.lru_cache(maxsize=200_000)
+def _digest(names: Names, tenant: str, memory: str, kind: str, value: str) -> str:
+    return names.uuid(tenant, "forgotten", memory, kind, value).hex

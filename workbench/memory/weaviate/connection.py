@@ -1,0 +1,200 @@
+"""One connection to a Weaviate server: made on first use, on the loop that uses it, and watched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from workbench.config import secret
+from workbench.errors import ConfigError
+from workbench.memory.weaviate import errors
+
+if TYPE_CHECKING:
+    from weaviate import WeaviateAsyncClient
+
+T = TypeVar("T")
+#: After this long without an answer the server is asked over HTTP whether it is there at all: the
+#: client goes on trying a closed gRPC port for a minute.
+_SUSPECT_S = 1.0
+_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a server is. `grpc_host` and `grpc_port` default to the URL's host and 50051.
+
+    `api_key_env` names the environment variable that holds the key.
+    """
+
+    url: str
+    grpc_host: str | None = None
+    grpc_port: int = 50051
+    api_key_env: str | None = None
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.password:
+            raise ConfigError(
+                "the address of the Weaviate server is not an http URL without credentials",
+                hint="for example url: http://127.0.0.1:8080",
+            )
+        if (self.grpc_host or self.host, self.grpc_port) == (self.host, self.port):
+            raise ConfigError(
+                f"HTTP and gRPC cannot both be at {self.where}",
+                hint="name the port at which gRPC answers: 50051",
+            )
+
+    @property
+    def where(self) -> str:
+        """Host and port, for messages."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def host(self) -> str:
+        """The URL's host."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The URL's port, or its scheme's."""
+        return urlsplit(self.url).port or (443 if self.secure else 80)
+
+    @property
+    def secure(self) -> bool:
+        """Whether HTTP and gRPC are encrypted."""
+        return urlsplit(self.url).scheme == "https"
+
+
+class Connection:
+    """A client of one server. `deadline_s` is for one request, `start_s` for a server that is starting."""
+
+    def __init__(self, address: Address, *, deadline_s: float = 60.0, start_s: float = 15.0) -> None:
+        self.address = address
+        self.deadline_s = deadline_s
+        self.start_s = start_s
+        self.version = ""
+        self._client: WeaviateAsyncClient | None = None
+        self._connecting = asyncio.Lock()
+
+    async def client(self) -> WeaviateAsyncClient:
+        """The client, connected to a server that has answered a real read."""
+        if self._client is None:
+            async with self._connecting:
+                if self._client is None:
+                    self._client = await self._connect()
+        return self._client
+
+    async def ask(
+        self, request: Callable[[WeaviateAsyncClient], Awaitable[T]], *, deadline_s: float | None = None
+    ) -> T:
+        """What the server answers to `request`, or one of the workbench's errors."""
+        client = await self.client()
+        try:
+            return await self._watched(client, request(client), deadline_s or self.deadline_s)
+        except Exception as error:  # noqa: BLE001 - the client lets those of httpx and grpc through too
+            raise errors.translated(error, self.address.where) from None
+
+    async def check_ready(self) -> None:
+        """UnavailableError unless the server has read its schema: until then it denies what it has."""
+        if not await self._is_ready(await self.client()):
+            raise errors.starting(self.address.where)
+
+    async def aclose(self) -> None:
+        """Close the connection; closing twice is fine."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _watched(self, client: WeaviateAsyncClient, answer: Awaitable[T], limit: float) -> T:
+        async with asyncio.timeout(limit):
+            task = asyncio.ensure_future(answer)
+            try:
+                while True:
+                    done, _ = await asyncio.wait({task}, timeout=_SUSPECT_S)
+                    if done:
+                        return task.result()
+                    await client.get_meta()
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def _connect(self) -> WeaviateAsyncClient:
+        client = _made(self.address, deadline_s=self.deadline_s)
+        try:
+            await client.connect()
+            self.version = str((await client.get_meta())["version"])
+            self._check_version()
+            await self._wait_until_ready(client)
+        except BaseException as error:
+            await client.close()
+            if isinstance(error, Exception):
+                raise errors.translated(error, self.address.where) from None
+            raise
+        return client
+
+    def _check_version(self) -> None:
+        numbers = [int(part) if part.isdigit() else 0 for part in self.version.split(".")[:2]]
+        if tuple(numbers) < errors.OLDEST:
+            raise errors.too_old(self.address.where, self.version)
+
+    async def _wait_until_ready(self, client: WeaviateAsyncClient) -> None:
+        until = time.monotonic() + self.start_s
+        while not await self._is_ready(client):
+            if time.monotonic() > until:
+                raise errors.starting(self.address.where)
+            await asyncio.sleep(_PAUSE_S)
+        try:
+            async with asyncio.timeout(_SUSPECT_S * 3):
+                await client.collections.use("Workbench").query.fetch_objects(limit=1)
+        except TimeoutError:
+            raise errors.silent_grpc(self.address.where, self.address.grpc_port) from None
+        except Exception as error:
+            # That there is no such collection, or that the key may not read it, is an answer.
+            if errors.meaning(str(error)) not in {"collection", "refused", "other"}:
+                raise
+
+    async def _is_ready(self, client: WeaviateAsyncClient) -> bool:
+        """The ready flag alone comes seconds before a restarted server has read its schema."""
+        from weaviate.exceptions import InsufficientPermissionsError
+
+        if not await client.is_ready():
+            return False
+        try:
+            statistics = await client.cluster.statistics()
+        except InsufficientPermissionsError:  # a key of one tenant may not ask; its reads will tell
+            return True
+        except Exception as error:
+            if getattr(error, "status_code", None) == 401:
+                raise
+            return False
+        return bool(statistics.statistics) and all(
+            one.db_loaded and one.ready for one in statistics.statistics
+        )
+
+
+def _made(address: Address, *, deadline_s: float) -> WeaviateAsyncClient:
+    import weaviate
+    from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+
+    key: Any = None
+    if address.api_key_env is not None:
+        key = Auth.api_key(secret(address.api_key_env, needed_by=f"the Weaviate at {address.where}"))
+    return weaviate.use_async_with_custom(
+        http_host=address.host,
+        http_port=address.port,
+        http_secure=address.secure,
+        grpc_host=address.grpc_host or address.host,
+        grpc_port=address.grpc_port,
+        grpc_secure=address.secure,
+        auth_credentials=key,
+        skip_init_checks=True,  # they ask PyPI for the client's newest version
+        additional_config=AdditionalConfig(
+            timeout=Timeout(init=5, query=deadline_s, insert=deadline_s), trust_env=False
+        ),
+    )

@@ -1,0 +1,59 @@
+"""One writer a tenant: in this process by an asyncio lock, on this machine by a locked file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from workbench import files
+from workbench.errors import UnavailableError
+
+_PAUSE_S = 0.01
+
+
+class Locks:
+    """Locks for the tenants of one memory, as files in a folder. A lock ends with its process."""
+
+    def __init__(self, folder: Path, *, wait_s: float = 600.0) -> None:
+        self.folder = folder
+        self.wait_s = wait_s
+        self._held: dict[str, asyncio.Lock] = {}
+
+    @contextlib.asynccontextmanager
+    async def writing(self, tenant: str) -> AsyncIterator[None]:
+        """Alone with the tenant of this opaque name; UnavailableError when another writer is too long."""
+        async with self._held.setdefault(tenant, asyncio.Lock()):
+            descriptor = self._open(tenant)
+            try:
+                await self._lock(descriptor)
+                yield
+            finally:
+                os.close(descriptor)
+
+    def _open(self, tenant: str) -> int:
+        path = self.folder / f"{tenant}.lock"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise files.unwritable(path, error) from error
+
+    async def _lock(self, descriptor: int) -> None:
+        until = time.monotonic() + self.wait_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise UnavailableError(
+                        "another process is writing this tenant of the memory",
+                        hint="wait until it has ended, then run the same command again",
+                    ) from None
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                return

@@ -1,0 +1,277 @@
+"""One memory on a Weaviate server: its two collections, its alias and its tenants."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from workbench.errors import ConfigError, CorruptError, NotFoundError, RefusedError
+from workbench.memory import rules
+from workbench.memory.names import Names
+from workbench.memory.weaviate import control, schema
+from workbench.memory.weaviate.connection import Address, Connection
+from workbench.memory.weaviate.control import Control
+from workbench.memory.weaviate.errors import AbsentError
+from workbench.memory.weaviate.locks import Locks
+from workbench.memory.weaviate.memory import WeaviateMemory
+from workbench.memory.weaviate.schema import IndexSettings
+from workbench.memory.weaviate.table import Row, Table
+
+T = TypeVar("T")
+_DEFAULT = IndexSettings()
+#: Tenants asked at the same time when all of them are looked at.
+_ABREAST = 16
+
+
+class WeaviateStore:
+    """One memory for all its tenants; implements `ports.MemoryStore`.
+
+    Nothing is asked before the first verb. `part` tells memories of one name apart; `locks` is a folder
+    for this machine's lock files. Every verb must be awaited on one loop, `_sync`'s. ConfigError when
+    the server holds a memory of that name with another key, another schema or another index.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        name: str,
+        names: Names,
+        locks: Path,
+        part: str = "",
+        index: IndexSettings = _DEFAULT,
+    ) -> None:
+        self.address = address
+        self.name = name
+        self.names = names
+        self.index = index
+        self.connection = Connection(address)
+        self.locks = Locks(locks)
+        self.part = part
+        self._whole = f"{name}/{part}" if part else name
+        self.alias = schema.collection_name(self._whole)
+        self.records = f"{self.alias}_c{schema.SCHEMA}"
+        #: The last record seen of each tenant, by its opaque name.
+        self.seen: dict[str, Control] = {}
+        self._texts: dict[str, str] = {}
+        self._items = ""
+        self._making = asyncio.Lock()
+
+    def tenant(self, tenant: str) -> WeaviateMemory:
+        """One tenant's view. The tenant cannot be changed afterwards."""
+        rules.check_tenant(tenant)
+        sealed = self.names.tenant(tenant)
+        return WeaviateMemory(
+            store=self,
+            tenant=tenant,
+            table=Table(connection=self.connection, collection=self.alias, tenant=sealed),
+            records=Table(connection=self.connection, collection=self.records, tenant=sealed),
+        )
+
+    def at(self, address: Address) -> WeaviateStore:
+        """The same memory over another connection, such as one with another key."""
+        return WeaviateStore(
+            address,
+            name=self.name,
+            part=self.part,
+            names=self.names,
+            index=self.index,
+            locks=self.locks.folder,
+        )
+
+    def __repr__(self) -> str:
+        return f"WeaviateStore({self.name!r}, {self.address.where})"
+
+    async def tenants(self) -> list[str]:
+        """Tenants that have items, sorted. Each is asked; idle ones wake up for it and rest again."""
+        if not await self.exists():
+            return []
+        found = await self.connection.ask(lambda client: client.collections.use(self.records).tenants.get())
+        gate = asyncio.Semaphore(_ABREAST)
+
+        async def named(sealed: str) -> str | None:
+            async with gate:
+                return await self._name_of(sealed)
+
+        names = await asyncio.gather(*map(named, found))
+        idle = [sealed for sealed, one in found.items() if one.activity_status.value != "ACTIVE"]
+        await self._rest(idle)
+        return sorted(name for name in names if name is not None)
+
+    async def deactivate(self, tenants: Iterable[str] | None = None) -> int:
+        """Put tenants to rest, all without `tenants`: off memory until next used; how many."""
+        if not await self.exists():
+            return 0
+        if tenants is not None:
+            sealed = [self.names.tenant(one) for one in tenants]
+        else:
+            found = await self.connection.ask(
+                lambda client: client.collections.use(self.records).tenants.get()
+            )
+            sealed = [one for one, about in found.items() if about.activity_status.value == "ACTIVE"]
+        await self._rest(sealed)
+        return len(sealed)
+
+    async def point_all(self, collection: str) -> None:
+        """Let every tenant's reads and writes go to another collection of this memory, at once.
+
+        It has to hold every tenant: ConfigError otherwise, and nothing is moved.
+        """
+        await self._check(collection, schema.items_collection(collection, self._about(), self.index))
+        here = await self.connection.ask(lambda client: client.collections.use(self.records).tenants.get())
+        there = await self.connection.ask(lambda client: client.collections.use(collection).tenants.get())
+        if lacking := len(here.keys() - there.keys()):
+            raise ConfigError(
+                f"the collection {collection} lacks {lacking} of {len(here)} tenants",
+                hint="copy all tenants before the alias is moved",
+            )
+        await self.connection.ask(
+            lambda client: client.alias.update(alias_name=self.alias, new_target_collection=collection)
+        )
+        self._items = collection
+
+    async def drop(self, collection: str) -> None:
+        """Delete a collection that no alias points to: the server would leave the alias dangling."""
+        pointing = await self.connection.ask(lambda client: client.alias.list_all(collection=collection))
+        if pointing:
+            raise ConfigError(
+                f"the collection {collection} is what {', '.join(sorted(pointing))} points to",
+                hint="move the alias to another collection first: WeaviateStore.point_all",
+            )
+        await self.connection.ask(lambda client: client.collections.delete(collection))
+
+    async def aclose(self) -> None:
+        """Close the connection; closing twice is fine."""
+        await self.connection.aclose()
+
+    async def exists(self) -> bool:
+        """Whether the memory is on the server; UnavailableError while that cannot be known."""
+        if not self._items:
+            found = await self.connection.ask(lambda client: client.alias.get(alias_name=self.alias))
+            if found is None:
+                await self.connection.check_ready()
+                return False
+            await self._check(found.collection, self._wanted())
+            self._items = found.collection
+        return True
+
+    async def make(self) -> None:
+        """Make the memory on the server unless it is there."""
+        async with self._making:
+            if await self.exists():
+                return
+            wanted = self._wanted()
+            records = schema.control_collection(self.records, self._about(), self.index)
+            for one in (records, wanted):
+                await self._create(one)
+            with contextlib.suppress(Exception):  # another process was first: `exists` tells
+                await self.connection.ask(
+                    lambda client: client.alias.create(
+                        alias_name=self.alias, target_collection=wanted["class"]
+                    )
+                )
+            if not await self.exists():
+                raise AbsentError(self.address.where, "collection")
+
+    async def make_tenant(self, sealed: str, *, anew: bool = False) -> None:
+        """Make a tenant in both collections unless it is there; `anew` empties its rows first."""
+        from weaviate.classes.tenants import Tenant
+
+        await self.make()
+        one = Tenant(name=sealed)
+
+        async def made(client: Any) -> None:
+            if anew:
+                await client.collections.use(self._items).tenants.remove([one])
+            for collection in (self.records, self._items):
+                await client.collections.use(collection).tenants.create([one])
+
+        await self.connection.ask(made)
+
+    async def record(self, memory: WeaviateMemory) -> Control | None:
+        """The tenant's record, None when it was never written to."""
+        if not await self.exists():
+            return None
+        sealed, place = memory.table.tenant, self.names.uuid(memory.tenant, "control")
+        try:
+            found = await self.connection.ask(
+                lambda client: memory.records.use(client).query.fetch_object_by_id(
+                    place, return_properties=["record"]
+                )
+            )
+        except AbsentError:
+            if sealed in self.seen:
+                raise
+            await self.connection.check_ready()
+            return None
+        if found is None:
+            return None
+        text = found.properties["record"]
+        if text != self._texts.get(sealed):  # reading it strictly takes longer than getting it
+            self.seen[sealed] = control.parsed(text)
+            self._texts[sealed] = text
+        return self.seen[sealed]
+
+    async def save(self, memory: WeaviateMemory, record: Control) -> None:
+        """Replace the tenant's record: what is in force changes with this one write."""
+        place = self.names.uuid(memory.tenant, "control")
+        text = record.text()
+        await memory.records.put([Row(uuid=place, properties={"record": text})])
+        self.seen[memory.table.tenant], self._texts[memory.table.tenant] = record, text
+
+    def _about(self) -> str:
+        return schema.description(self._whole, self.names)
+
+    def _wanted(self) -> dict[str, Any]:
+        return schema.items_collection(f"{self.alias}_s{schema.SCHEMA}", self._about(), self.index)
+
+    async def _create(self, wanted: dict[str, Any]) -> None:
+        name = wanted["class"]
+        if not await self.connection.ask(lambda client: client.collections.exists(name)):
+            with contextlib.suppress(Exception):  # another process was first: the check tells
+                await self.connection.ask(lambda client: client.collections.create_from_dict(wanted))
+        await self._check(name, wanted)
+
+    async def _check(self, name: str, wanted: dict[str, Any]) -> None:
+        """ConfigError unless the collection is what is wanted; settings of searches are set anew."""
+        if not await self.connection.ask(lambda client: client.collections.exists(name)):
+            raise NotFoundError(f"the Weaviate at {self.address.where} has no collection {name}")
+        config = await self.connection.ask(lambda client: client.collections.use(name).config.get())
+        found = config.to_dict()
+        schema.check_collection(found, wanted)
+        if "ef" in wanted["vectorIndexConfig"] and schema.changed_at_run_time(found, self.index):
+            await self._update(name)
+
+    async def _update(self, name: str) -> None:
+        from weaviate.classes.config import Reconfigure
+
+        changed = Reconfigure.VectorIndex.hnsw(ef=self.index.ef, flat_search_cutoff=self.index.flat_cutoff)
+        with contextlib.suppress(RefusedError):  # a key of one tenant takes them as they are
+            await self.connection.ask(
+                lambda client: client.collections.use(name).config.update(vectorizer_config=changed)
+            )
+
+    async def _rest(self, sealed: list[str]) -> None:
+        if sealed:
+            for collection in (self.records, self._items):
+                await self.connection.ask(
+                    lambda client, name=collection: client.collections.use(name).tenants.deactivate(  # type: ignore[misc]
+                        sealed
+                    )
+                )
+
+    async def _name_of(self, sealed: str) -> str | None:
+        """A tenant's name by its opaque one; None when it holds nothing or was written under another key."""
+        rows = Table(connection=self.connection, collection=self.records, tenant=sealed)
+        for row in await rows.rows(properties=["record"]):
+            try:
+                name = self.names.unseal("", control.parsed(str(row.properties["record"])).name)
+            except CorruptError:
+                continue
+            table = Table(connection=self.connection, collection=self.alias, tenant=sealed)
+            if self.names.tenant(name) == sealed and await table.count():
+                return name
+        return None

@@ -1,0 +1,232 @@
+"""One tenant's rows in Weaviate: read, written, changed and removed in pieces that the server can take."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from workbench.memory.weaviate import errors, filters
+from workbench.memory.weaviate.connection import Connection
+from workbench.memory.weaviate.schema import ALL, BRIEF
+
+if TYPE_CHECKING:
+    from weaviate.collections.classes.filters import FilterReturn
+
+#: What the server answers at most to one query (QUERY_MAXIMUM_RESULTS).
+MOST = 10_000
+_PAGE, _FULL_PAGE = 4_000, 500
+_NAMES, _CHANGED = 1_000, 250
+#: One insertion's objects and bytes, and how many insertions are on their way at once.
+_BATCH, _BATCH_BYTES, _AHEAD = 250, 4 << 20, 2
+_ATTEMPTS, _PAUSE_S = 4, 0.05
+#: What trying again does not mend.
+_FINAL = frozenset({"key", "refused", "dimensions", "read-only", "collection"})
+Properties = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One object: its properties, or those of them that were asked for."""
+
+    uuid: uuid.UUID
+    properties: Properties
+    vector: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """The rows of the tenant of this opaque name, in a collection."""
+
+    connection: Connection
+    collection: str
+    tenant: str
+
+    def use(self, client: Any) -> Any:
+        """The client's own handle of this tenant's part of the collection."""
+        return client.collections.use(self.collection).with_tenant(self.tenant)
+
+    async def rows(
+        self,
+        where: FilterReturn | None = None,
+        keep: Callable[[Properties], bool] = lambda _: True,
+        *,
+        properties: Sequence[str] = BRIEF,
+        vectors: bool = False,
+    ) -> list[Row]:
+        """Rows that the filter lets through; `keep` says the same of a row's properties.
+
+        More than the server answers at once are read by going through the whole table.
+        """
+        if where is not None:
+            limit = _FULL_PAGE if vectors or len(properties) > len(BRIEF) else MOST
+            found = await self._page(properties, vectors=vectors, filters=where, limit=limit)
+            if len(found) < limit:
+                return found
+        return [row for row in await self._scan(properties, vectors=vectors) if keep(row.properties)]
+
+    async def named(
+        self, name: str, values: Iterable[str], *, properties: Sequence[str] = BRIEF
+    ) -> list[Row]:
+        """Rows of which a property is one of `values`, or has one of them; each once."""
+        found: dict[uuid.UUID, Row] = {}
+        for part in _pieces(sorted(set(values)), _NAMES):
+            chosen = frozenset(part)
+            rows = await self.rows(
+                filters.among(name, part),
+                lambda p, chosen=chosen: _has(p[name], chosen),  # type: ignore[misc]
+                properties=(*properties, *({name} - set(properties))),
+            )
+            found |= {row.uuid: row for row in rows}
+        return list(found.values())
+
+    async def by_uuid(self, ids: Sequence[uuid.UUID], *, vectors: bool = False) -> list[Row]:
+        """These rows with all properties, those that are still there."""
+        found: list[Row] = []
+        for part in _pieces(ids, _CHANGED):
+            answer = await self.connection.ask(
+                lambda client, part=part: self.use(client).query.fetch_objects_by_ids(  # type: ignore[misc]
+                    part, limit=len(part), include_vector=vectors, return_properties=list(ALL)
+                )
+            )
+            found += map(_row, answer.objects)
+        return found
+
+    async def count(self, where: FilterReturn | None = None) -> int:
+        """How many rows the filter lets through."""
+        answer = await self.connection.ask(
+            lambda client: self.use(client).aggregate.over_all(filters=where, total_count=True)
+        )
+        return int(answer.total_count or 0)
+
+    async def put(self, rows: Iterable[Row]) -> None:
+        """Write rows, each in place of an older one of its UUID; durable when it returns.
+
+        Few insertions are on their way at once, so that a slow server slows its writer.
+        """
+        going: set[asyncio.Task[None]] = set()
+        try:
+            for part in _batches(rows):
+                if len(going) >= _AHEAD:
+                    done, going = await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        task.result()
+                going.add(asyncio.ensure_future(self._insert(part)))
+            for task in list(going):
+                await task
+        finally:
+            for task in going:
+                task.cancel()
+            await asyncio.gather(*going, return_exceptions=True)
+
+    async def change(self, ids: Sequence[uuid.UUID], new: Callable[[Properties], Properties]) -> None:
+        """Write rows again with what `new` says of their properties; what is None goes."""
+        for part in _pieces(ids, _CHANGED):
+            rows = await self.by_uuid(part, vectors=True)
+            changed = [({**row.properties, **new(row.properties)}, row) for row in rows]
+            await self.put(
+                Row(
+                    uuid=row.uuid,
+                    vector=row.vector,
+                    properties={name: value for name, value in properties.items() if value is not None},
+                )
+                for properties, row in changed
+            )
+
+    async def remove(self, ids: Sequence[uuid.UUID]) -> None:
+        """Delete rows; those that are gone already are fine."""
+        from weaviate.classes.query import Filter
+
+        for part in _pieces(ids, _NAMES):
+            for _ in range(_ATTEMPTS):
+                answer = await self.connection.ask(
+                    lambda client, part=part: self.use(client).data.delete_many(  # type: ignore[misc]
+                        where=Filter.by_id().contains_any(part)
+                    )
+                )
+                if not answer.failed:
+                    break
+            else:
+                raise errors.partly(self.connection.address.where, answer.failed)
+
+    async def _scan(self, properties: Sequence[str], *, vectors: bool) -> list[Row]:
+        limit = _FULL_PAGE if vectors or len(properties) > len(BRIEF) else _PAGE
+        found: list[Row] = []
+        after: uuid.UUID | None = None
+        while True:
+            page = await self._page(properties, vectors=vectors, limit=limit, after=after)
+            found += page
+            if len(page) < limit:
+                return found
+            after = page[-1].uuid
+
+    async def _page(self, properties: Sequence[str], *, vectors: bool, **how: Any) -> list[Row]:
+        answer = await self.connection.ask(
+            lambda client: self.use(client).query.fetch_objects(
+                include_vector=vectors, return_properties=list(properties), **how
+            )
+        )
+        return list(map(_row, answer.objects))
+
+    async def _insert(self, rows: Sequence[Row]) -> None:
+        left = list(rows)
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(_PAUSE_S * 4**attempt)
+            failed = await self.connection.ask(lambda client, left=left: self._once(client, left))  # type: ignore[misc]
+            if not failed:
+                return
+            for said in failed.values():
+                if errors.meaning(said) in _FINAL:
+                    raise errors.named(errors.meaning(said), self.connection.address.where)
+            left = [left[place] for place in failed]
+        raise errors.partly(self.connection.address.where, len(left))
+
+    async def _once(self, client: Any, rows: Sequence[Row]) -> dict[int, str]:
+        """One insertion: the places of the objects that were not taken, and what the server said."""
+        from weaviate.classes.data import DataObject
+        from weaviate.exceptions import WeaviateInsertManyAllFailedError
+
+        objects = [
+            DataObject(uuid=row.uuid, properties=dict(row.properties), vector=list(row.vector) or None)
+            for row in rows
+        ]
+        try:
+            answer = await self.use(client).data.insert_many(objects)
+        except WeaviateInsertManyAllFailedError as error:
+            return dict.fromkeys(range(len(rows)), str(error))
+        return {place: str(error.message) for place, error in answer.errors.items()}
+
+
+def _row(found: Any) -> Row:
+    return Row(
+        uuid=uuid.UUID(int=found.uuid.int),
+        properties=found.properties,
+        vector=found.vector.get("default", ()) if found.vector else (),
+    )
+
+
+def _has(value: Any, chosen: frozenset[str]) -> bool:
+    return value in chosen if isinstance(value, str) else not chosen.isdisjoint(value or ())
+
+
+def _pieces(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(values), size):
+        yield list(values[start : start + size])
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Pieces of at most `_BATCH` rows and about `_BATCH_BYTES` bytes."""
+    waiting: list[Row] = []
+    size = 0
+    for row in rows:
+        weight = 4 * len(row.vector) + len(row.properties.get("text", "")) + 1_000
+        if waiting and (len(waiting) >= _BATCH or size + weight > _BATCH_BYTES):
+            yield waiting
+            waiting, size = [], 0
+        waiting.append(row)
+        size += weight
+    if waiting:
+        yield waiting

@@ -1,0 +1,167 @@
+"""What the command line adds to a memory's verbs: which memory is meant, and all tenants at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from workbench import _sync, config, retrieval, workspace
+from workbench.errors import ConfigError, NotFoundError
+from workbench.memory.snapshot import read_manifest
+from workbench.ports import Added
+from workbench.retrieval import MemoryHandle
+from workbench.retrieval.upkeep import Restored, Snapshotted, snapshot_of
+from workbench.stores import Stores
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Which:
+    """The memory that a command is about: what is left out is the use case's own, and all its tenants."""
+
+    use_case: str | None = None
+    memory: str | None = None
+    tenant: str | None = None
+
+
+class Memories:
+    """One memory of a use case, as each of its tenants. Connections are given back when the block ends."""
+
+    def __init__(self, root: Path, which: Which) -> None:
+        self.use_case = which.use_case or _only(config.load_params(root))
+        self._ws = workspace.connect(self.use_case, root=root, tenant=which.tenant, purpose="memory")
+        tenants = (which.tenant,) if which.tenant else self._ws.use_case.tenants
+        self.handles = {tenant: self._ws.bind(tenant=tenant).memory(which.memory) for tenant in tenants}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ws.close()
+
+    @property
+    def stores(self) -> Stores:
+        """The workspace's stores."""
+        return self._ws.boundary.stores
+
+    def first(self) -> MemoryHandle:
+        """The handle of the tenant named, or of the use case's first."""
+        return next(iter(self.handles.values()))
+
+    def one(self, verb: str) -> MemoryHandle:
+        """The handle of the only tenant; ConfigError when there are several, and the `verb` needs one."""
+        if len(self.handles) > 1:
+            raise ConfigError(
+                f"{self.use_case!r} has {len(self.handles)} tenants, and this is for one of them "
+                f"({', '.join(map(repr, self.handles))})",
+                hint=self.first().command(verb),
+            )
+        return self.first()
+
+    def each(self, verb: Callable[[MemoryHandle], T]) -> dict[str, T]:
+        """What a verb gives for each tenant."""
+        return {tenant: verb(handle) for tenant, handle in self.handles.items()}
+
+    def ingest(self, source: str | None) -> dict[str, Added]:
+        """Ingest each tenant's pages; a tenant that has neither pages nor knowledge is left out."""
+        first = self.first()
+        if source is None and not first.spec.source:
+            raise ConfigError(f"{first.spec} names no source", hint=first.command("ingest DIR"))
+        pages = retrieval.load(source or first.spec.source, root=first.root)
+        having = {page.tenant for page in pages}
+        if not having & set(self.handles):
+            raise ConfigError(
+                f"none of the {len(pages)} pages belongs to {', '.join(self.handles)} "
+                f"(but to: {', '.join(sorted(having))})",
+                hint=f"add their tenant to use_cases.{self.use_case}.tenants in params.yaml",
+            )
+        return {
+            tenant: handle.ingest(pages)
+            for tenant, handle in self.handles.items()
+            if tenant in having or handle.versions()
+        }
+
+    def restore(self, folder: Path) -> dict[str, Restored]:
+        """Restore each of these tenants that the snapshot in `folder` holds; NotFoundError when none."""
+        held = read_manifest(folder).tenants
+        having = [handle for tenant, handle in self.handles.items() if tenant in held]
+        if not having:
+            raise NotFoundError(
+                f"{folder} holds nothing of {', '.join(self.handles)} (but of {', '.join(held) or 'nobody'})",
+                hint="name another snapshot's folder, or another use case",
+            )
+        return {handle.tenant: handle.restore(folder) for handle in having}
+
+    def snapshot(self, folder: Path | None) -> Snapshotted:
+        """One snapshot of all these tenants; one that has no items is left out."""
+        having = [handle for handle in self.handles.values() if handle.count()]
+        if not having:
+            raise NotFoundError(
+                f"there is nothing in {self.first().spec} to write a snapshot of",
+                hint=self.first().command("ingest"),
+            )
+        return _sync.run(snapshot_of(having, folder))
+
+
+def grant(root: Path, which: Which, *, admin_key_env: str) -> dict[str, str]:
+    """A new key for each tenant, by its tenant's name; with it the server opens that tenant and no other.
+
+    `admin_key_env` names the variable that holds an administrator's key. A tenant's older key ends.
+    """
+    return _sync.run(_with_stores(root, which, admin_key_env, _roles("grant")))
+
+
+def revoke(root: Path, which: Which, *, admin_key_env: str) -> dict[str, bool]:
+    """End each tenant's key; whether there was one."""
+    return _sync.run(_with_stores(root, which, admin_key_env, _roles("revoke")))
+
+
+def _roles(verb: Literal["grant", "revoke"]) -> Callable[[Any, str], Awaitable[Any]]:
+    """The verb of the server's roles, imported when needed."""
+    from workbench.memory.weaviate import roles
+
+    verbs: dict[str, Callable[[Any, str], Awaitable[Any]]] = {"grant": roles.grant, "revoke": roles.revoke}
+    return verbs[verb]
+
+
+async def _with_stores(
+    root: Path, which: Which, admin_key_env: str, verb: Callable[[Any, str], Awaitable[Any]]
+) -> dict[str, Any]:
+    """What the verb gives for each tenant, asked with an administrator's key."""
+    from workbench.memory.weaviate.opening import open_store
+
+    with Memories(root, which) as memories:
+        handle, case = memories.first(), config.load_params(root).use_cases[memories.use_case]
+        server = config.memory_server(case)
+        if server is None:
+            raise ConfigError(
+                f"the memory of {memories.use_case!r} is embedded: a key would open nothing",
+                hint=f"set use_cases.{memories.use_case}.memory_provider: weaviate in params.yaml",
+            )
+        stores = memories.stores
+        store = open_store(
+            dataclasses.replace(server, api_key_env=admin_key_env),
+            name=handle.name,
+            part=str(handle.spec.version),
+            names=stores.names(),
+            index=dataclasses.asdict(handle.spec.index),
+            locks=stores.where.state / "locks",
+        )
+        try:
+            return {tenant: await verb(store, tenant) for tenant in memories.handles}
+        finally:
+            await store.aclose()
+
+
+def _only(params: config.Params) -> str:
+    names = list(params.use_cases)
+    if len(names) > 1:
+        raise ConfigError(
+            f"params.yaml has {len(names)} use cases ({', '.join(map(repr, names))})",
+            hint=f"say whose memory: --use-case {names[0]}",
+        )
+    return names[0]

@@ -1,0 +1,175 @@
+"""A memory and its embedding as a handle asks them: every verb is a call that crosses the boundary."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from workbench.errors import NotFoundError, UnavailableError
+from workbench.ports import (
+    Added,
+    Budget,
+    Call,
+    Forgotten,
+    MemoryStats,
+    MemoryVersion,
+    Query,
+    Remembered,
+    Selector,
+    Swept,
+)
+from workbench.types import JSON, Hit, Item, Port
+
+if TYPE_CHECKING:
+    from workbench.retrieval.handle import MemoryHandle
+
+#: Texts in one `model.embed`.
+TEXTS = 256
+_INSTANT = "%Y-%m-%dT%H:%M:%SZ"
+
+
+class MakeCall(Protocol):
+    """Given by the workspace: a call with its context, the target's identity, and a deadline."""
+
+    def __call__(self, port: Port, operation: str, target: str, payload: JSON) -> Call:
+        """A call that nobody has made yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Governed:
+    """`ports.Memory` over a handle: what is asked of it passes every control."""
+
+    handle: MemoryHandle
+
+    @property
+    def tenant(self) -> str:
+        """Whose items these are."""
+        return self.handle.tenant
+
+    async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
+        """Put documents in force; the older ones of their sources go."""
+        done: Added = await self._ask("add", {"items": list(items), "now": now})
+        return done
+
+    async def lacking(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` that are neither in force nor staged."""
+        found: list[str] = await self._ask("lacking", {"ids": list(ids)})
+        return found
+
+    async def stage(self, items: Iterable[Item]) -> int:
+        """Make documents a part of the next version; how many were new."""
+        return int(await self._ask("stage", {"items": list(items)}))
+
+    async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:
+        """Put the version in force that holds exactly these documents."""
+        done: Added = await self._ask("publish", {"ids": list(ids), "now": now})
+        return done
+
+    async def remember(self, items: Iterable[Item], *, budget: Budget, now: str) -> Remembered:
+        """Write episodic items within the budget."""
+        payload = {"items": list(items), "budget": budget, "now": now}
+        done: Remembered = await self._ask("remember", payload)
+        return done
+
+    async def search(self, query: Query) -> list[Hit]:
+        """At most `k` hits that the asker may see, best first."""
+        found: list[Hit] = await self._ask("search", {"query": query})
+        return found
+
+    async def count(self, ids: Sequence[str] | None = None) -> int:
+        """Items in force, or how many of `ids` are."""
+        return int(await self._ask("count", {"ids": None if ids is None else list(ids)}))
+
+    async def items(self, version: int | None = None) -> list[Item]:
+        """All items in force, or in an earlier version."""
+        found: list[Item] = await self._ask("items", {"version": version})
+        return found
+
+    async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
+        """Remove items, and what was derived from them, from every version."""
+        done: Forgotten = await self._ask("forget", {"what": what, "now": now, "dry_run": dry_run})
+        return done
+
+    async def hold(self, what: Selector) -> int:
+        """Put what is chosen under legal hold; how many items there are now."""
+        return int(await self._ask("hold", {"what": what}))
+
+    async def release(self, what: Selector) -> int:
+        """End a hold; how many items it held."""
+        return int(await self._ask("release", {"what": what}))
+
+    async def sweep(self, *, now: str, keep_versions: int) -> Swept:
+        """Remove what has expired, and versions older than those kept."""
+        done: Swept = await self._ask("sweep", {"now": now, "keep_versions": keep_versions})
+        return done
+
+    async def versions(self) -> list[MemoryVersion]:
+        """Versions that can still be asked for, oldest first."""
+        found: list[MemoryVersion] = await self._ask("versions", {})
+        return found
+
+    async def stats(self, *, now: str) -> MemoryStats:
+        """What there is, counted."""
+        found: MemoryStats = await self._ask("stats", {"now": now})
+        return found
+
+    async def _ask(self, operation: str, payload: JSON) -> Any:
+        handle = self.handle
+        return await _one(handle, handle.make_call("memory", operation, handle.name, payload))
+
+
+async def embed(handle: MemoryHandle, texts: Sequence[str]) -> list[tuple[float, ...]]:
+    """One L2-normalised vector for each text, in order, by the memory's own embedding."""
+    card = handle.spec.embedding
+    vectors: list[tuple[float, ...]] = []
+    for start in range(0, len(texts), TEXTS):
+        some = list(texts[start : start + TEXTS])
+        payload = {"model": card, "input": some, "encoding_format": "float"}
+        wire = await _one(handle, handle.make_call("model", "embed", card, payload))
+        rows = sorted(wire["data"], key=lambda row: int(row["index"]))
+        vectors += [_normal(row["embedding"]) for row in rows]
+    if len(vectors) != len(texts):
+        raise UnavailableError(
+            f"{card!r} gave {len(vectors)} vectors for {len(texts)} texts",
+            hint="run it again; if it stays so, the endpoint is not OpenAI-compatible",
+        )
+    return vectors
+
+
+def indexed(item: Item) -> str:
+    """What is embedded: the title too, because a paragraph alone often does not say what it is about."""
+    return f"{item.title}\n{item.text}" if item.title else item.text
+
+
+def instant(moment: dt.datetime) -> str:
+    """A moment as a UTC instant to the second, the form that stores compare."""
+    return moment.astimezone(dt.UTC).strftime(_INSTANT)
+
+
+def is_instant(text: str) -> bool:
+    """Whether `text` is such an instant, in its one form."""
+    try:
+        return instant(dt.datetime.strptime(text, _INSTANT).replace(tzinfo=dt.UTC)) == text
+    except ValueError:
+        return False
+
+
+async def _one(handle: MemoryHandle, call: Call) -> Any:
+    """The one event that answers `call`."""
+    async with aclosing(handle.handler(call)) as events:  # type: ignore[type-var]
+        answers = [event.data async for event in events]
+    if not answers:
+        raise NotFoundError(f"nothing answered {call.name} of {call.target!r}")
+    return answers[-1]
+
+
+def _normal(vector: Sequence[float]) -> tuple[float, ...]:
+    """`vector` at length 1, in float32; a zero vector stays."""
+    import numpy as np
+
+    exact = np.asarray(vector, dtype=np.float64)
+    length = float(np.sqrt((exact * exact).sum())) or 1.0
+    return tuple((exact / length).astype(np.float32).tolist())

@@ -1,0 +1,125 @@
+"""What differs between two versions of a tenant's knowledge, or between its sources and what is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
+
+from workbench.types import Item
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Change = Literal["added", "removed", "changed", "same"]
+_ORDER: tuple[Change, ...] = ("added", "removed", "changed", "same")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One source: what happened to it, its chunks before and after, the digests of what was read."""
+
+    source: str
+    change: Change
+    before: int
+    after: int
+    digest_before: str | None
+    digest_after: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differences:
+    """All sources of a tenant that are on either side; `withheld` of them the principal may not see."""
+
+    title: str
+    rows: tuple[Difference, ...]
+    withheld: int = 0
+
+    def of(self, *changes: Change) -> tuple[str, ...]:
+        """The sources to which one of `changes` happened."""
+        return tuple(row.source for row in self.rows if row.change in changes)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.of("added", "removed", "changed"))
+
+    def frame(self) -> pl.DataFrame:
+        """One row for each source."""
+        import polars as pl
+
+        text, number = pl.String, pl.Int64
+        schema = {
+            "source": text, "change": text, "before": number, "after": number, "digest_before": text,
+            "digest_after": text,
+        }  # fmt: skip
+        return pl.DataFrame([asdict(row) for row in self.rows], schema=schema, orient="row")
+
+    def to_json(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {"title": self.title, "withheld": self.withheld, "sources": [asdict(row) for row in self.rows]}
+
+    def _counts(self) -> str:
+        counts = [f"{number} {change}" for change in _ORDER if (number := len(self.of(change)))]
+        hidden = [f"{self.withheld} not for you to see"] if self.withheld else []
+        return ", ".join([*counts, *hidden]) or "no source"
+
+    def __str__(self) -> str:
+        shown = [row for row in self.rows if row.change != "same"]
+        width = max((len(row.source) for row in shown), default=0)
+        lines = [
+            f"  {row.change:<7}  {row.source:<{width}}  {row.before} -> {row.after} chunks  "
+            f"{(row.digest_before or 'none')[:12]} -> {(row.digest_after or 'none')[:12]}"
+            for row in shown
+        ]
+        return "\n".join([f"{self.title}: {self._counts()}", *lines])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in ("change", "source", "chunks", "digest"))
+        body = "".join(
+            f"<tr><td>{row.change}</td><td>{escape(row.source)}</td><td>{row.before} → {row.after}</td>"
+            f"<td>{(row.digest_before or 'none')[:12]} → {(row.digest_after or 'none')[:12]}</td></tr>"
+            for row in self.rows
+            if row.change != "same"
+        )
+        return (
+            f"<p><strong>{escape(self.title)}</strong>: {escape(self._counts())}</p>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+
+
+Sources = Mapping[str, tuple[str, frozenset[str]]]
+
+
+def sources_of(items: Iterable[Item]) -> dict[str, tuple[str, frozenset[str]]]:
+    """For each source of documents its digest and the ids of its chunks."""
+    found: dict[str, tuple[str, set[str]]] = {}
+    for item in items:
+        if item.kind == "document":
+            found.setdefault(item.source, (item.source_digest, set()))[1].add(item.id)
+    return {source: (digest, frozenset(ids)) for source, (digest, ids) in found.items()}
+
+
+def compared(title: str, before: Sources, after: Sources, *, hidden: Iterable[str] = ()) -> Differences:
+    """What differs, source by source in their order; `hidden` ones are only counted."""
+    withheld = frozenset(hidden) & (set(before) | set(after))
+    shown = sorted((set(before) | set(after)) - withheld)
+    rows = tuple(_difference(source, before.get(source), after.get(source)) for source in shown)
+    return Differences(title=title, rows=rows, withheld=len(withheld))
+
+
+def _difference(
+    source: str, one: tuple[str, frozenset[str]] | None, two: tuple[str, frozenset[str]] | None
+) -> Difference:
+    change: Change = "same" if one == two else "changed"
+    if one is None or two is None:
+        change = "added" if one is None else "removed"
+    return Difference(
+        source=source,
+        change=change,
+        before=len(one[1]) if one else 0,
+        after=len(two[1]) if two else 0,
+        digest_before=one[0] if one else None,
+        digest_after=two[0] if two else None,
+    )

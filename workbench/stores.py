@@ -1,0 +1,258 @@
+"""Which store holds a memory: live ones, a pinned snapshot, and the last snapshot while a server is away."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import ConfigError, NotFoundError
+from workbench.memory.archive import Archive
+from workbench.memory.forgotten import Ledger, Marks
+from workbench.memory.names import Names, load_names
+from workbench.memory.snapshot import Snapshot, open_snapshot, read_manifest
+from workbench.ports import Call, Memory, MemoryStore, Selector
+from workbench.types import JSON
+
+if TYPE_CHECKING:
+    from workbench.config import MemoryServer
+
+#: All below the repository's state: to be backed up.
+KEY = Path("memory.key")
+LEDGER = Path("forgotten.jsonl")
+SNAPSHOTS = Path("snapshots")
+#: The verbs of `ports.Memory`.
+VERBS = frozenset(
+    {
+        "add", "lacking", "stage", "publish", "remember", "search", "count", "items", "forget", "hold",
+        "release", "sweep", "versions", "stats",
+    }
+)  # fmt: skip
+
+
+#: What may put back what was forgotten.
+_WRITES = frozenset({"add", "stage", "remember"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Where a workspace's memories are.
+
+    `state` is the repository's folder of state, `live` a folder of embedded memories that are only
+    for now, `server` a Weaviate server that holds live ones. `pinned` is the folder of a snapshot that
+    is searched instead of the live memory of its name: in the server too when there is one. With
+    `today` it is searched without what was forgotten since; a reproduction has to see what it saw.
+    `last` are folders of snapshots that may stand in for a server that is away; the first that fits does.
+    """
+
+    state: Path
+    live: Path | None = None
+    server: MemoryServer | None = None
+    pinned: Path | None = None
+    today: bool = False
+    last: tuple[Path, ...] = ()
+
+
+class Stores:
+    """The stores of one boundary, opened when first used."""
+
+    def __init__(self, where: Where) -> None:
+        self.where = where
+        self.ledger = Ledger(where.state / LEDGER)
+        self._live: dict[tuple[str, int], MemoryStore] = {}
+        self._pinned: Snapshot | None = None
+        self._last: dict[tuple[str, int], Snapshot] = {}
+        self._put: MemoryStore | None = None
+        self._names: Names | None = None
+        self._gone: dict[str, tuple[Marks, Mapping[str, frozenset[str]]]] = {}
+        self._lock = threading.RLock()
+        self._putting = asyncio.Lock()
+
+    def archive(self) -> Archive:
+        """Where snapshots are kept, and read without what was forgotten."""
+        return Archive(self.where.state / SNAPSHOTS, self.ledger, self.names)
+
+    def names(self) -> Names:
+        """The names under which live stores keep tenants, ids and subjects; the key is made when needed."""
+        with self._lock:
+            if self._names is None:
+                self._names = Names() if self.where.live else load_names(self.where.state / KEY)
+            return self._names
+
+    def pinned(self) -> Snapshot | None:
+        """The pinned snapshot, verified when first needed."""
+        if self.where.pinned is None:
+            return None
+        with self._lock:
+            if self._pinned is None:
+                self._pinned = open_snapshot(self.where.pinned)
+            return self._pinned
+
+    async def view(self, call: Call) -> Memory:
+        """The view that answers a call: of the last snapshot when the call says so, else the usual one.
+
+        A call's identity names the spec's `version`, `spec` digest and `index` settings.
+        """
+        if call.identity.get("degraded"):
+            last = await asyncio.to_thread(self.last, call.target, call.identity)
+            if last is None:
+                raise NotFoundError(f"there is no snapshot of {call.target!r} to fall back to")
+            return last.tenant(call.context.tenant)
+        pinned = await asyncio.to_thread(self._pinned_for, call)
+        if pinned is None or pinned.manifest.memory != call.target:
+            store = await asyncio.to_thread(self.live, call)
+            return store.tenant(call.context.tenant)
+        if self.where.server is None:
+            return pinned.tenant(call.context.tenant)
+        return await self._on_server(pinned, call)
+
+    def live(self, call: Call) -> MemoryStore:
+        """The live store of one version of a memory's spec."""
+        name, version = call.target, int(call.identity["version"])
+        with self._lock:
+            if (name, version) not in self._live:
+                self._live[name, version] = self._open(name, version, call)
+            return self._live[name, version]
+
+    def last(self, name: str, identity: JSON) -> Snapshot | None:
+        """The last snapshot of a memory, without what was forgotten since; None when there is none."""
+        version = int(identity["version"])
+        own = self.where.state / SNAPSHOTS / f"{name}@{version}"
+        with self._lock:
+            if (name, version) not in self._last:
+                found = next(
+                    filter(None, (_fitting(f, name, identity) for f in (own, *self.where.last))), None
+                )
+                if found is None:
+                    return None
+                self._last[name, version] = open_snapshot(found)
+            snapshot = self._last[name, version]
+        return self._without_forgotten(snapshot)
+
+    async def answer(self, call: Call) -> Any:
+        """What a memory answers to a call. What it forgets, no snapshot gives back afterwards."""
+        view = await self.view(call)
+        verb, payload = call.operation, call.payload
+        if (
+            self.where.live is not None
+            or call.operation not in {"forget", *_WRITES}
+            or payload.get("dry_run")
+        ):
+            return await getattr(view, verb)(**payload)
+        note = functools.partial(
+            self.ledger.forget, call.context.tenant, memory=call.target, names=self.names(), at=_now(call)
+        )
+        if verb == "forget":
+            what: Selector = payload["what"]
+            await asyncio.to_thread(note, ids=what.ids or (), subject=what.subject, source=what.source)
+            done = await view.forget(**payload)
+            await asyncio.to_thread(note, ids=done.ids)
+            return done
+        items = list(payload["items"])
+        done = await getattr(view, verb)(**{**payload, "items": items})
+        await asyncio.to_thread(
+            self.ledger.admit,
+            call.context.tenant,
+            items,
+            memory=call.target,
+            names=self.names(),
+            at=_now(call),
+        )
+        return done
+
+    async def aclose(self) -> None:
+        """Give back files and connections; they come back when needed."""
+        with self._lock:
+            stores: list[Any] = [*self._live.values(), *self._last.values()]
+            stores += [one for one in (self._pinned, self._put) if one is not None]
+            self._live, self._last, self._pinned, self._put = {}, {}, None, None
+        for store in stores:
+            await store.aclose()
+
+    def _pinned_for(self, call: Call) -> Snapshot | None:
+        pinned = self.pinned()
+        if pinned is None or pinned.manifest.memory != call.target:
+            return None
+        return self._without_forgotten(pinned) if self.where.today else pinned
+
+    def _without_forgotten(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot as opened in this process, without what was forgotten since it was written."""
+        for tenant, gone in self._forgotten_in(snapshot).items():
+            snapshot.tenant(tenant).drop(gone)
+        return snapshot
+
+    def _forgotten_in(self, snapshot: Snapshot) -> Mapping[str, frozenset[str]]:
+        """By tenant, ids of items that were forgotten; looked up again when the ledger changes."""
+        memory, names = snapshot.manifest.memory, self.names()
+        with self._lock:
+            marks = self.ledger.marks(names)
+            known, gone = self._gone.get(snapshot.digest) or (None, {})
+            if known is not marks:
+                gone = {}
+                for tenant in snapshot.tenants():
+                    items = snapshot.tenant(tenant).inner.all_items()
+                    gone[tenant] = self.ledger.forgotten(tenant, items, memory=memory, names=names)
+                self._gone[snapshot.digest] = (marks, gone)
+            return gone
+
+    def _open(self, name: str, version: int, call: Call) -> MemoryStore:
+        if self.where.server is None:
+            from workbench.memory.sqlite import SQLiteStore
+
+            folder = self.where.live or self.where.state / "memories"
+            return SQLiteStore(folder / name / f"{version}.sqlite", name=name, names=self.names())
+        return self._weaviate(name, str(version), call)
+
+    def _weaviate(self, name: str, part: str, call: Call) -> MemoryStore:
+        from workbench.memory.weaviate.opening import open_store
+
+        if self.where.server is None:
+            raise ConfigError(f"no server is named for the memory {name!r}")
+        return open_store(
+            self.where.server,
+            name=name,
+            part=part,
+            names=self.names(),
+            index=call.identity.get("index") or {},
+            locks=self.where.state / "locks",
+        )
+
+    async def _on_server(self, pinned: Snapshot, call: Call) -> Memory:
+        """The pinned snapshot as the server's own memory of that digest, put there when it is not yet."""
+        tenant = call.context.tenant
+        async with self._putting:
+            if self._put is None:
+                part = f"pinned-{pinned.digest[:16]}"
+                self._put = await asyncio.to_thread(self._weaviate, call.target, part, call)
+            view = self._put.tenant(tenant)
+            if tenant in pinned.tenants() and not await view.versions():
+                await put(view, await pinned.tenant(tenant).items(), now="")
+            if self.where.today:
+                gone = await asyncio.to_thread(self._forgotten_in, pinned)
+                await view.forget(Selector(ids=tuple(sorted(gone.get(tenant, ())))))
+        return view
+
+
+async def put(view: Memory, items: Iterable[Any], *, now: str) -> None:
+    """Put a tenant's documents in force exactly as they are given, vectors and all."""
+    documents = [item for item in items if item.kind == "document"]
+    lacking = set(await view.lacking([item.id for item in documents]))
+    await view.stage([item for item in documents if item.id in lacking])
+    await view.publish([item.id for item in documents], now=now)
+
+
+def _now(call: Call) -> str:
+    return call.context.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _fitting(folder: Path, name: str, identity: JSON) -> Path | None:
+    """The folder, if it holds a snapshot of this memory made by this version of its spec."""
+    if not (folder / "manifest.json").is_file():
+        return None
+    manifest = read_manifest(folder)
+    fits = manifest.memory == name and manifest.spec_digest == identity.get("spec")
+    return folder if fits else None

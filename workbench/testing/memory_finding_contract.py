@@ -1,0 +1,289 @@
+"""What is added is found: sentences on adding, ranking, and questions of any form."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from workbench.errors import ConfigError
+from workbench.ports import Added, Budget, Selector
+from workbench.testing.memory_items import (
+    AXIS,
+    DIMENSIONS,
+    HOSTILE,
+    circle,
+    contents,
+    ids_of,
+    item_lists,
+    make_episode,
+    make_item,
+    make_query,
+    random_vector,
+    texts,
+)
+from workbench.testing.store_contract import StoreContract, sentence
+from workbench.testing.sync_memory import SyncMemory
+from workbench.types import Item
+
+
+class FindingContract(StoreContract):
+    """Adding and finding."""
+
+    # Adding ------------------------------------------------------------------------------------
+
+    def test_what_is_added_is_found_with_its_provenance(self, acme: SyncMemory) -> None:
+        item = make_item("taxi to the airport", source="travel", trust=3, valid=("2125-06-05", None))
+        assert acme.add([item]) == Added(added=1, unchanged=0, replaced=0, version=1)
+        (hit,) = acme.search(make_query("taxi"))
+        assert (hit.id, hit.text, hit.source, hit.title) == (item.id, item.text, "travel", item.title)
+        assert (hit.version, hit.digest, hit.tenant) == (2, item.source_digest, "acme")
+        assert (hit.as_of, hit.memory, hit.memory_version) == ("2125-06-15", "contract", 1)
+        assert (hit.kind, hit.trust, hit.since, hit.age_days) == ("document", 3, "2125-06-05", 10)
+        assert hit.allowed.startswith("everyone;")
+        assert not hit.stale
+        assert not hit.degraded
+
+    def test_every_field_of_an_item_comes_back_as_it_was(self, acme: SyncMemory) -> None:
+        document = make_item(
+            "taxi", access=("people", "everyone"), valid=("2124-02-29", "2125-03-31"), classification=9,
+            subject="cust-1", trust=3, parents=("b", "a"), created="2124-02-29T23:59:59Z",
+            expires="2130-01-01T00:00:00Z", position=7, vector=random_vector(1),
+        )  # fmt: skip
+        episode = make_episode("hotel", kind="fact", subject="cust-2", parents=(document.id,), trust=1)
+        acme.add([document])
+        acme.remember([episode], budget=Budget(), now="2125-06-15T00:00:00Z")
+        ordered = dataclasses.replace(document, access=("everyone", "people"), parents=("a", "b"))
+        expected = [ordered, episode]
+        assert acme.items() == sorted(expected, key=lambda item: item.id)
+
+    @sentence(items=item_lists(), order=st.randoms(use_true_random=False))
+    def test_adding_again_in_any_order_changes_nothing(self, items: list[Item], order: Any) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            version = acme.add(items).version
+            before = contents(acme)
+            order.shuffle(items)
+            again = acme.add(items)
+            assert again == Added(added=0, unchanged=len(items), replaced=0, version=version)
+            assert contents(acme) == before
+
+    @sentence(old=item_lists(), new=item_lists())
+    def test_the_items_of_a_source_replace_its_older_ones_only(
+        self, old: list[Item], new: list[Item]
+    ) -> None:
+        sources = {item.source for item in new}
+        there, given_ids = {item.id for item in old}, {item.id for item in new}
+        gone = {item.id for item in old if item.source in sources and item.id not in given_ids}
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add(old)
+            done = acme.add(new)
+            version = bool(old) + bool(given_ids - there or gone)
+            assert (done.added, done.replaced, done.version) == (len(given_ids - there), len(gone), version)
+            assert acme.count() == acme.count(list(there | given_ids)) == len((there | given_ids) - gone)
+            assert acme.count(list(gone)) == 0
+
+    def test_an_id_means_one_item(self, acme: SyncMemory) -> None:
+        item = make_item("taxi", source="one")
+        with pytest.raises(ConfigError, match="given twice"):
+            acme.add([item, item])
+        acme.add([item])
+        with pytest.raises(ConfigError, match="has the id of an item of 'one'"):
+            acme.add([make_item("hotel", source="two"), dataclasses.replace(item, source="two")])
+        assert acme.count() == 1
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"valid_from": "2125-6-1"},
+            {"valid_to": "2125-02-29"},
+            {"valid_to": "21250301"},
+            {"expires": "2125-03-01"},
+            {"expires": "2125-03-01T00:00:00+01:00"},
+            {"created": "2125-03-01T24:00:00Z"},
+            {"classification": -1},
+            {"trust": 4},
+            {"kind": "rumour"},
+            {"vector": ()},
+            {"vector": (math.nan,) * DIMENSIONS},
+            {"vector": (math.inf,) * DIMENSIONS},
+            {"text": "\ud800"},
+            {"subject": "\ud800"},
+        ],
+        ids=lambda wrong: "-".join(map(ascii, next(iter(wrong.items()))))[:40],
+    )
+    def test_what_could_not_be_given_back_is_refused_whole(
+        self, acme: SyncMemory, wrong: dict[str, Any]
+    ) -> None:
+        good = make_item("taxi", source="good")
+        bad = dataclasses.replace(make_item("hotel", source="bad"), **wrong)
+        for write in (acme.add, acme.stage):
+            with pytest.raises(ConfigError) as caught:
+                write([good, bad])
+            assert caught.value.hint
+        assert acme.count() == 0
+        assert acme.lacking([good.id]) == [good.id]
+
+    def test_two_embeddings_never_mix(self, acme: SyncMemory) -> None:
+        first = make_item("taxi", source="one")
+        acme.add([first])
+        for other in (
+            make_item("hotel", embedding="another"),
+            make_item("hotel", vector=[1.0]),
+        ):
+            with pytest.raises(ConfigError, match="vectors of 'hash'"):
+                acme.add([other])
+            with pytest.raises(ConfigError, match="two embeddings"):
+                acme.add([make_item("rope", source="two"), other])
+            with pytest.raises(ConfigError, match="vectors of 'hash'"):
+                acme.remember(
+                    [dataclasses.replace(other, kind="fact")], budget=Budget(), now="2125-06-15T00:00:00Z"
+                )
+        assert acme.count() == 1
+        acme.forget(Selector(ids=(first.id,)))
+        acme.add([make_item("hotel", embedding="another", vector=[1.0])])
+        assert [hit.text for hit in acme.search(make_query("hotel", vector=[1.0]))] == ["hotel"]
+
+    @sentence(text=st.text(max_size=40), name=st.text(max_size=10))
+    def test_any_text_comes_back_as_it_was(self, text: str, name: str) -> None:
+        item = make_item(text, title=name, source=name, owner=name, subject=name, access=("everyone", name))
+        item = dataclasses.replace(item, access=tuple(sorted({"everyone", name})))
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add([item])
+            (hit,) = acme.search(make_query(text))
+            assert (hit.text, hit.title, hit.source) == (text, name, name)
+            assert acme.items() == [item]
+            assert acme.add([make_item(text + "!", source=name)]).replaced == 1
+            assert [item.source for item in acme.items()] == [name]
+
+    # Finding -----------------------------------------------------------------------------------
+
+    def test_nearest_first_and_never_more_than_k(self, acme: SyncMemory) -> None:
+        acme.add(circle(30))
+        hits = acme.search(make_query("", vector=AXIS, k=7))
+        assert [hit.source for hit in hits] == [f"s{n}" for n in range(7)]
+        assert len(acme.search(make_query("", vector=AXIS, k=500))) == 30
+
+    def test_a_rare_word_finds_what_the_vector_does_not_tell_apart(self, acme: SyncMemory) -> None:
+        names = [f"clause {word} of the contract" for word in ("alder", "birch", "cedar", "dogwood", "elm")]
+        acme.add([make_item(text, source=text.split()[1], vector=AXIS) for text in names])
+        for text in names:
+            word = text.split()[1]
+            assert acme.search(make_query(word.upper(), vector=AXIS))[0].source == word
+            assert [hit.source for hit in acme.search(make_query(word, mode="words"))] == [word]
+
+    def test_a_title_is_searched_too(self, acme: SyncMemory) -> None:
+        acme.add(
+            [
+                *(make_item(f"clause {n}", source=f"s{n}", vector=AXIS) for n in range(5)),
+                make_item("another clause", source="sequoia", vector=AXIS),
+            ]
+        )
+        assert acme.search(make_query("Sequoia", vector=AXIS))[0].source == "sequoia"
+
+    def test_a_mode_asks_one_ranking_alone(self, acme: SyncMemory) -> None:
+        acme.add(circle(10))
+        assert [hit.source for hit in acme.search(make_query("w7", vector=AXIS, mode="words"))] == ["s7"]
+        assert acme.search(make_query("nothing", vector=AXIS, mode="words")) == []
+        hits = acme.search(make_query("w7", vector=AXIS, mode="vector", k=3))
+        assert [hit.source for hit in hits] == ["s0", "s1", "s2"]
+        assert acme.search(make_query("w7", vector=AXIS, k=20))[0].source == "s7"
+
+    @sentence(seeds=st.lists(st.integers(0, 40), min_size=1, max_size=30), asked=st.integers(100, 140))
+    def test_exact_search_is_brute_force(self, seeds: list[int], asked: int) -> None:
+        items = [
+            make_item("taxi", position=n, vector=random_vector(seed)) for n, seed in enumerate(seeds)
+        ]  # the same seed twice is a tie
+        axis = random_vector(asked)
+
+        def order(item: Item) -> tuple[float, str]:
+            return (-round(math.fsum(a * b for a, b in zip(item.vector, axis, strict=True)), 4), item.id)
+
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add(items)
+            hits = acme.search(make_query("taxi", vector=axis, k=10, mode="vector", exact=True))
+            assert ids_of(hits) == ids_of(sorted(items, key=order)[:10])
+            assert [hit.score for hit in hits] == [round(61 / (61 + n), 4) for n in range(len(hits))]
+
+    def test_scores_fall_from_at_most_1_and_have_4_decimals(self, acme: SyncMemory) -> None:
+        acme.add(circle(60))
+        scores = [hit.score for hit in acme.search(make_query("w0", vector=AXIS, k=60))]
+        assert scores[0] == 1.0
+        assert scores == sorted(scores, reverse=True)
+        assert all(0 < score == round(score, 4) for score in scores)
+
+    def test_equal_scores_are_ordered_by_id(self, acme: SyncMemory) -> None:
+        acme.add([make_item("taxi", source=f"s{n}", title="") for n in range(120)])
+        for mode in ("hybrid", "vector", "words"):
+            hits = acme.search(make_query("taxi", k=120, mode=mode, candidates=120))
+            assert ids_of(hits) == sorted(ids_of(hits))
+            assert len(hits) == 120
+        few = acme.search(make_query("taxi", k=3, mode="vector", candidates=5, exact=True))
+        assert ids_of(few) == ids_of(hits)[:3]
+
+    @sentence(items=item_lists(), asked=texts, order=st.randoms(use_true_random=False))
+    def test_the_order_of_adding_does_not_matter(self, items: list[Item], asked: str, order: Any) -> None:
+        found = []
+        for _ in range(2):
+            with self.opened() as store:
+                acme = store.tenant("acme")
+                for source in dict.fromkeys(item.source for item in items):
+                    acme.add([item for item in items if item.source == source])
+                hits = acme.search(make_query(asked, clearance=3))
+                found.append([dataclasses.replace(hit, memory_version=0) for hit in hits])
+            order.shuffle(items)
+        assert found[0] == found[1]
+
+    @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:20]))
+    def test_a_question_is_data_and_never_a_command(self, acme: SyncMemory, text: str) -> None:
+        acme.add([make_item("taxi hotel"), make_item("salary", source="secret", access=("people",))])
+        for mode in ("hybrid", "vector"):
+            assert [hit.text for hit in acme.search(make_query(text, mode=mode))] == ["taxi hotel"]
+        assert {hit.text for hit in acme.search(make_query(text, mode="words"))} <= {"taxi hotel"}
+
+    @sentence(text=st.text(max_size=60))
+    def test_any_question_can_be_asked(self, text: str) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add([make_item("taxi hotel"), make_item("salary", source="secret", access=("people",))])
+            assert [hit.text for hit in acme.search(make_query(text))] == ["taxi hotel"]
+
+    def test_a_question_that_cannot_be_answered_is_refused(self, acme: SyncMemory) -> None:
+        acme.add([make_item("taxi")])
+        for query in (
+            make_query("taxi", k=0),
+            make_query("taxi", candidates=0),
+            make_query("taxi", as_of="today"),
+            make_query("taxi", now="2125-06-15"),
+            make_query("taxi", mode="psychic"),
+            make_query("taxi", vector=[1.0]),
+        ):
+            with pytest.raises(ConfigError) as caught:
+                acme.search(query)
+            assert caught.value.hint
+
+    def test_an_empty_memory_finds_nothing(self, acme: SyncMemory) -> None:
+        assert (acme.search(make_query("taxi")), acme.count(), acme.items()) == ([], 0, [])
+        assert acme.forget(Selector(ids=("x",))).items == 0
+        assert acme.add([]) == acme.publish([]) == Added(added=0, unchanged=0, replaced=0)
+        assert acme.versions() == []
+
+    # Together ----------------------------------------------------------------------------------
+
+    def test_threads_add_and_search_at_once(self, acme: SyncMemory) -> None:
+        def work(n: int) -> int:
+            acme.add(circle(40)[n * 10 : n * 10 + 10])
+            return len(acme.search(make_query("w1", vector=AXIS, k=50)))
+
+        with ThreadPoolExecutor(8) as pool:
+            counts = list(pool.map(work, [0, 1, 2, 3] * 4))
+        assert (acme.count(), max(counts)) == (40, 40)
+        assert all(count % 10 == 0 and count for count in counts)
+        assert [version.items for version in acme.versions()] == [10, 20, 30, 40]

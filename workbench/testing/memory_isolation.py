@@ -1,0 +1,194 @@
+"""Attempts to read across tenants, access lists, levels, versions and time, as many as one likes.
+
+    attempt_all(store, number=10_000, seed=1)
+
+fills a new store with secrets, sends every attempt through it, and fails where one is answered.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from workbench import _sync
+from workbench.errors import WorkbenchError
+from workbench.ports import Budget, Memory, MemoryStore, Query, Selector
+from workbench.testing.memory_items import HOSTILE, HOSTILE_NAMES, NOW, make_episode, make_item, make_query
+from workbench.testing.sync_memory import SyncStore
+from workbench.types import Item
+
+#: Stands in every text, title and owner that no attempt may see.
+CANARY = "canary-4711"
+VICTIM, OUTSIDERS = "acme", ("acme2", "acm", "acme-", "acme_", "globex")
+_TOGETHER = 16
+#: Who asks within the tenant: neither is on a list, nor cleared for a level, that a secret has.
+_GROUPS = (
+    "everyone",
+    "",
+    "*",
+    "%",
+    "staf",
+    "staff ",
+    "Staff",
+    "staff,board",
+    "board' OR '1'='1",
+    "principal:eve",
+)
+_SECRETS: tuple[dict[str, Any], ...] = (
+    {"access": ("staff",)},
+    {"access": ("board", "staff")},
+    {"access": ("principal:anna",)},
+    {"access": ()},
+    {"classification": 5},
+    {"expires": "2125-01-01T00:00:00Z"},
+    {"valid": ("2999-01-01", None)},
+    {"valid": (None, "1999-01-01")},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One verb with its arguments, tried by an outsider in `tenant`; only a search names the victim's own."""
+
+    tenant: str
+    verb: str
+    arguments: dict[str, Any]
+
+
+def secrets() -> tuple[list[Item], list[Item], list[Item]]:
+    """What the victim holds: documents in force, documents only staged, and what was written by use."""
+    hidden = [
+        make_item(
+            f"taxi {CANARY} {n}", source=f"secret-{n}", subject="cust-1", title=CANARY, owner=CANARY, **fields
+        )
+        for n, fields in enumerate(_SECRETS)
+    ]
+    shown = [make_item("taxi for everyone", source="public", subject="cust-1")]
+    staged = [make_item(f"taxi {CANARY} staged", source="next", title=CANARY)]
+    written = [
+        make_episode(f"taxi {CANARY}", subject="cust-1", title=CANARY, **fields) for fields in _SECRETS[:6]
+    ]
+    written = [
+        make_episode(f"{item.text} {n}", access=item.access, classification=item.classification,
+                     expires=item.expires, subject="cust-1", title=CANARY)
+        for n, item in enumerate(written)
+    ]  # fmt: skip
+    return [*hidden, *shown], staged, written
+
+
+def attempts(number: int, *, seed: int) -> Iterator[Attempt]:
+    """The same attempts for the same seed, three of four of them searches."""
+    drawn = random.Random(seed)  # noqa: S311  draws cases, guards nothing
+    known = list(itertools.chain(*secrets()))
+    for _ in range(number):
+        if drawn.random() < 0.5:
+            yield Attempt(tenant=VICTIM, verb="search", arguments={"query": _query(drawn, known, _GROUPS)})
+        else:
+            everyone = (*_GROUPS, "staff", "board", "principal:anna", VICTIM)
+            yield _from_outside(drawn, known, _query(drawn, known, everyone, clearance=9))
+
+
+def attempt_all(store: MemoryStore, *, number: int, seed: int) -> int:
+    """Try them all on a new store, many at once; how many found what anybody may see.
+
+    AssertionError names the attempt that was answered with a secret, in a value or in an error.
+    """
+    victim = SyncStore(inner=store).tenant(VICTIM)
+    in_force, staged, written = secrets()
+    victim.add(in_force, now=NOW)
+    victim.remember(written, budget=Budget(), now="2124-01-01T00:00:00Z")
+    victim.stage(staged)
+    before = (victim.items(), victim.versions(), victim.lacking([staged[0].id]))
+    found = 0
+    todo = attempts(number, seed=seed)
+    while batch := list(itertools.islice(todo, _TOGETHER)):
+        found += sum(_sync.run(_sync.gather(_try(store.tenant(one.tenant), one) for one in batch)))
+    after = (victim.items(), victim.versions(), victim.lacking([staged[0].id]))
+    if after != before:
+        raise AssertionError("an outsider's verb changed what the victim holds")
+    return found
+
+
+async def _try(memory: Memory, attempt: Attempt) -> bool:
+    try:
+        answer = await getattr(memory, attempt.verb)(**attempt.arguments)
+    except WorkbenchError as error:
+        answer, shown = None, f"{error} {error.__cause__!r} {error.__context__!r}"
+    else:
+        shown = repr(answer)
+    if CANARY in shown or (answer is not None and _leaks(attempt, answer)):
+        raise AssertionError(f"{attempt} was answered: {shown[:500]}")
+    return "taxi for everyone" in shown
+
+
+def _leaks(attempt: Attempt, answer: Any) -> bool:
+    """Whether an answer from outside tells that the victim has something."""
+    match attempt.verb:
+        case "count":
+            return bool(answer)
+        case "lacking":
+            return bool(answer != attempt.arguments["ids"])
+        case "items":
+            return any(item.source != "outside" for item in answer)
+        case "forget":
+            return not {item.id for item in itertools.chain(*secrets())}.isdisjoint(answer.ids)
+        case "search":
+            return attempt.tenant != VICTIM and any(hit.source != "outside" for hit in answer)
+    return False
+
+
+def _query(drawn: random.Random, known: list[Item], groups: tuple[str, ...], *, clearance: int = 4) -> Query:
+    texts = (*HOSTILE[:25], *HOSTILE_NAMES, CANARY, f"taxi {CANARY}", f'"{CANARY}"', "taxi")
+    sources = ("secret-*", "%", "next", "public", "talk", *HOSTILE_NAMES, *(item.source for item in known))
+    return make_query(
+        drawn.choice(texts),
+        vector=drawn.choice(known).vector,
+        k=drawn.choice((1, 5, 100)),
+        groups=tuple(drawn.sample(groups, drawn.randint(0, len(groups)))),
+        clearance=drawn.randint(0, clearance),
+        as_of=drawn.choice(("2125-06-15", "2124-02-29", "2000-01-01", "2998-12-31")),
+        now=drawn.choice((NOW, "2125-01-01T00:00:00Z", "2999-12-31T23:59:59Z")),
+        version=drawn.choice((None, None, None, 1, 0, -1, 2, 2**31)),
+        sources=tuple(drawn.sample(sources, drawn.choice((0, 0, 1, 5)))),
+        kinds=drawn.choice(((), (), ("document",), ("episode", "fact", "summary"))),
+        candidates=drawn.choice((1, 100)),
+        mode=drawn.choice(("hybrid", "vector", "words")),
+        exact=drawn.random() < 0.5,
+    )
+
+
+def _from_outside(drawn: random.Random, known: list[Item], query: Query) -> Attempt:
+    """Any verb, from the view of another tenant, with the victim's own ids, names and versions."""
+    ids = drawn.sample([*(item.id for item in known), *HOSTILE_NAMES], 3)
+    name = drawn.choice((CANARY, "cust-1", VICTIM, "secret-1", *HOSTILE_NAMES))
+    what = drawn.choice(
+        (Selector(ids=tuple(ids)), Selector(subject=name), Selector(source=name), Selector(expired=True))
+    )
+    mine = make_item("taxi outside", source="outside", parents=tuple(ids), position=drawn.randint(0, 3))
+    written = make_episode(
+        "taxi outside", source="outside", position=drawn.randint(4, 7), parents=tuple(ids), subject="cust-1"
+    )
+    verbs: dict[str, dict[str, Any]] = {
+        "add": {"items": [mine], "now": NOW},
+        "lacking": {"ids": ids},
+        "stage": {"items": [mine]},
+        "publish": {"ids": ids, "now": NOW},
+        "remember": {"items": [written], "budget": Budget(items=2), "now": NOW},
+        "count": {"ids": ids},
+        "items": {"version": drawn.choice((None, 0, 1, 2))},
+        "forget": {"what": what, "now": NOW, "dry_run": drawn.random() < 0.5},
+        "hold": {"what": what},
+        "release": {"what": what},
+        "sweep": {"now": "2999-12-31T23:59:59Z", "keep_versions": 1},
+        "versions": {},
+        "stats": {"now": NOW},
+    }
+    verb = "search" if drawn.random() < 0.5 else drawn.choice(list(verbs))
+    return Attempt(
+        tenant=drawn.choice(OUTSIDERS),
+        verb=verb,
+        arguments={"query": query} if verb == "search" else verbs[verb],
+    )

@@ -1,0 +1,319 @@
+"""What is written by use and what goes again: budgets, forgetting, holds, sweeps."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from workbench.errors import ConfigError, RefusedError
+from workbench.memory import rules
+from workbench.ports import Budget, Forgotten, Remembered, Selector, Swept
+from workbench.testing.memory_items import (
+    NOW,
+    circle,
+    contents,
+    episode_lists,
+    ids_of,
+    item_lists,
+    make_episode,
+    make_item,
+    make_query,
+)
+from workbench.testing.memory_version_contract import everything, put
+from workbench.testing.store_contract import StoreContract, sentence
+from workbench.testing.sync_memory import SyncMemory
+from workbench.types import Item
+
+FREE = Budget()
+PAST = "2125-01-01T00:00:00Z"
+
+
+class RetentionContract(StoreContract):
+    """Remembering, forgetting, holding, sweeping."""
+
+    # Remembering -------------------------------------------------------------------------------
+
+    def test_what_is_remembered_is_found_at_once_with_the_trust_it_was_given(self, acme: SyncMemory) -> None:
+        item = make_episode("taxi", trust=1, kind="summary", parents=("unknown",))
+        assert acme.remember([item], budget=FREE, now=NOW) == Remembered(added=1, unchanged=0)
+        (hit,) = acme.search(make_query("taxi"))
+        assert (hit.id, hit.kind, hit.trust, hit.memory_version) == (item.id, "summary", 1, 0)
+        assert acme.items() == [item]
+        assert acme.versions() == []
+
+    @sentence(written=episode_lists(), order=st.randoms(use_true_random=False))
+    def test_remembering_again_changes_nothing(self, written: list[Item], order: Any) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.remember(written, budget=FREE, now=NOW)
+            before = contents(acme)
+            order.shuffle(written)
+            again = acme.remember(written, budget=FREE, now=NOW)
+            assert again == Remembered(added=0, unchanged=len(written))
+            assert contents(acme) == before
+
+    def test_documents_are_not_remembered_and_episodes_not_added(self, acme: SyncMemory) -> None:
+        with pytest.raises(ConfigError) as caught:
+            acme.remember([make_item("taxi")], budget=FREE, now=NOW)
+        assert caught.value.hint
+        for write in (acme.add, acme.stage):
+            with pytest.raises(ConfigError):
+                write([make_episode("taxi")])
+        assert acme.count() == 0
+
+    @sentence(
+        written=episode_lists(most=10),
+        more=episode_lists(most=10),
+        most=st.integers(0, 8),
+        size=st.integers(0, 30),
+    )
+    def test_a_budget_is_never_exceeded(
+        self, written: list[Item], more: list[Item], most: int, size: int
+    ) -> None:
+        budget = Budget(items=most, tokens=size)
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add([make_item("a document counts against no budget")])
+            for batch in (written, more):
+                done = acme.remember(batch, budget=budget, now=NOW)
+                left = [item for item in acme.items() if item.kind != "document"]
+                assert len(left) <= most
+                assert sum(rules.tokens(item.text) for item in left) <= size
+                assert set(done.evicted).isdisjoint(ids_of(left))
+                assert done.added + done.unchanged == len(batch)
+            assert acme.count() == len(left) + 1
+
+    @sentence(written=episode_lists(most=10), most=st.integers(0, 10))
+    def test_the_least_trusted_then_the_oldest_goes_first(self, written: list[Item], most: int) -> None:
+        def worth(item: Item) -> tuple[Any, ...]:
+            expired = item.expires is not None and item.expires <= NOW
+            return (not expired, item.trust, item.created, item.id)
+
+        best = sorted(written, key=worth, reverse=True)[:most]
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            done = acme.remember(written, budget=Budget(items=most), now=NOW)
+            assert ids_of(acme.items()) == sorted(ids_of(best))
+            assert sorted([*done.evicted, *ids_of(best)]) == sorted(ids_of(written))
+
+    def test_nothing_is_evicted_while_the_budget_holds(self, acme: SyncMemory) -> None:
+        written = [make_episode("taxi", position=n, expires=PAST) for n in range(3)]
+        done = acme.remember(written, budget=Budget(items=3, tokens=3), now=NOW)
+        assert (done.added, done.evicted, acme.count()) == (3, (), 3)
+
+    def test_a_hold_outlives_every_budget(self, acme: SyncMemory) -> None:
+        poor, rich = make_episode("poor", trust=0), make_episode("rich", trust=3, source="other")
+        acme.remember([poor], budget=FREE, now=NOW)
+        assert acme.hold(Selector(ids=(poor.id,))) == 1
+        assert acme.remember([rich], budget=Budget(items=1), now=NOW).evicted == (rich.id,)
+        assert ids_of(acme.items()) == [poor.id]
+        with pytest.raises(RefusedError) as caught:
+            acme.remember([rich], budget=Budget(items=0), now=NOW)
+        assert caught.value.hint
+        assert ids_of(acme.items()) == [poor.id]
+
+    def test_writers_at_once_stay_within_the_budget_together(self, acme: SyncMemory) -> None:
+        def write(n: int) -> None:
+            acme.remember([make_episode("taxi", position=n, trust=n % 4)], budget=Budget(items=3), now=NOW)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, range(16)))
+        assert sorted(item.trust for item in acme.items()) == [3, 3, 3]
+
+    # Forgetting --------------------------------------------------------------------------------
+
+    @sentence(items=item_lists(), written=episode_lists(), data=st.data())
+    def test_what_is_forgotten_is_never_found_again(
+        self, items: list[Item], written: list[Item], data: Any
+    ) -> None:
+        assume(items or written)
+        everyone = [*items, *written]
+        gone = data.draw(st.sets(st.sampled_from(ids_of(everyone))))
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            put(acme, items)
+            acme.remember(written, budget=FREE, now=NOW)
+            put(acme, items[:1])  # what is not in force is in an earlier version
+            done = acme.forget(Selector(ids=(*gone, "unknown")))
+            assert done == Forgotten(items=len(gone), ids=tuple(sorted(gone)))
+            assert acme.forget(Selector(ids=tuple(gone))).items == 0
+            assert acme.count(list(gone)) == 0
+            for version in [None, *(each.number for each in acme.versions())]:
+                assert gone.isdisjoint(ids_of(acme.items(version)))
+                for text in ("taxi", *(item.text for item in everyone[:2])):
+                    assert gone.isdisjoint(ids_of(acme.search(everything(text, version=version))))
+            put(acme, items)
+            assert acme.count(ids_of(items)) == len(items)
+
+    def test_each_selector_forgets_what_it_names_and_nothing_else(self, acme: SyncMemory) -> None:
+        items = [
+            make_item("taxi", source="one", subject="cust-1"),
+            make_item("hotel", source="two", subject="cust-2"),
+            make_item("rope", source="three", expires=NOW),
+            make_item("badge", source="four", expires="2125-06-15T12:00:01Z"),
+        ]
+        acme.add(items)
+        written = [make_episode("train", subject="cust-1"), make_episode("invoice", expires=PAST)]
+        acme.remember(written, budget=FREE, now=NOW)
+        expected = {
+            Selector(subject="cust-1"): {items[0].id, written[0].id},
+            Selector(source="two"): {items[1].id},
+            Selector(expired=True): {items[2].id, written[1].id},
+            Selector(ids=()): set(),
+        }
+        for what, ids in expected.items():
+            before = contents(acme)
+            dry = acme.forget(what, now=NOW, dry_run=True)
+            assert contents(acme) == before
+            assert acme.forget(what, now=NOW) == dry == Forgotten(items=len(ids), ids=tuple(sorted(ids)))
+        assert [item.text for item in acme.items()] == ["badge"]
+
+    def test_a_selector_names_exactly_one_thing(self, acme: SyncMemory) -> None:
+        acme.add([make_item("taxi", subject="")])
+        for what in (
+            Selector(),
+            Selector(subject=""),
+            Selector(source=""),
+            Selector(ids=("a",), source="page"),
+            Selector(subject="cust-1", expired=True),
+        ):
+            for verb in (acme.forget, acme.hold, acme.release):
+                with pytest.raises(ConfigError) as caught:
+                    verb(what)
+                assert caught.value.hint
+        with pytest.raises(ConfigError):
+            acme.forget(Selector(expired=True), now="yesterday")
+        with pytest.raises(ConfigError):
+            acme.hold(Selector(expired=True))
+        assert acme.count() == 1
+
+    def test_what_is_only_staged_or_in_an_earlier_version_is_forgotten_too(self, acme: SyncMemory) -> None:
+        old, new, next_ = (make_item(text, subject="cust-1") for text in ("taxi", "hotel", "rope"))
+        put(acme, [old])
+        put(acme, [new])
+        acme.stage([next_])
+        assert acme.forget(Selector(subject="cust-1")).ids == tuple(sorted((old.id, new.id, next_.id)))
+        assert acme.items(1) == acme.items(2) == []
+        assert acme.lacking([old.id, new.id, next_.id]) == [old.id, new.id, next_.id]
+        assert acme.stats(now=NOW).stored == acme.stats(now=NOW).staged == 0
+
+    @sentence(
+        edges=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=15), root=st.integers(0, 9)
+    )
+    def test_what_was_derived_goes_with_its_parents(self, edges: list[tuple[int, int]], root: int) -> None:
+        names = [f"item-{n}" for n in range(10)]
+        parents = {n: tuple({names[a] for a, b in edges if b == n}) for n in range(10)}
+        written = [
+            make_episode(f"taxi {n}", id=names[n], kind="summary", parents=parents[n]) for n in range(10)
+        ]
+        reached = {root}
+        while more := {b for a, b in edges if a in reached} - reached:
+            reached |= more
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.remember(written, budget=FREE, now=NOW)
+            done = acme.forget(Selector(ids=(names[root],)))
+            assert done.ids == tuple(sorted(names[n] for n in reached))
+            assert (done.items, done.derived, done.held) == (len(reached), len(reached) - 1, 0)
+            assert acme.count() == 10 - len(reached)
+
+    # Holds -------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("by", ["ids", "subject", "source"])
+    def test_a_hold_blocks_forgetting_sweeping_and_eviction(self, acme: SyncMemory, by: str) -> None:
+        held = make_episode("taxi", subject="cust-1", source="held", expires=PAST)
+        what = {
+            "ids": Selector(ids=("other", held.id)),
+            "subject": Selector(subject="cust-1"),
+            "source": Selector(source="held"),
+        }[by]
+        acme.remember([held], budget=FREE, now=PAST)
+        assert acme.hold(what) == acme.hold(what) == 1
+        for selector in (Selector(ids=(held.id,)), Selector(subject="cust-1"), Selector(expired=True)):
+            assert acme.forget(selector, now=NOW) == Forgotten(items=0, held=1)
+        assert acme.sweep(now=NOW, keep_versions=1) == Swept(expired=0, outdated=0, held=1)
+        acme.remember([make_episode("rope", trust=3)], budget=Budget(items=1), now=NOW)
+        assert ids_of(acme.items()) == [held.id]
+        assert acme.search(make_query("taxi", now=NOW)) == []  # kept, and found by nobody
+        assert (acme.release(what), acme.stats(now=NOW).held) == (1, 0)
+        assert acme.forget(Selector(ids=(held.id,))).items == 1
+
+    def test_a_hold_covers_what_comes_later(self, acme: SyncMemory) -> None:
+        document = make_item("taxi", subject="cust-1", expires=PAST)
+        written = make_episode("hotel", id="known-before", expires=PAST)
+        assert acme.hold(Selector(subject="cust-1")) == acme.hold(Selector(ids=("known-before",))) == 0
+        acme.add([document])
+        acme.remember([written], budget=FREE, now=NOW)
+        assert acme.sweep(now=NOW, keep_versions=1) == Swept(expired=0, outdated=0, held=2)
+        assert acme.forget(Selector(expired=True), now=NOW).held == 2
+        assert acme.stats(now=NOW).held == acme.count() == 2
+
+    def test_what_two_holds_cover_is_held_until_both_have_ended(self, acme: SyncMemory) -> None:
+        item = make_episode("taxi", subject="cust-1")
+        acme.remember([item], budget=FREE, now=NOW)
+        for what in (Selector(subject="cust-1"), Selector(source="talk"), Selector(source="talk")):
+            acme.hold(what)
+        assert acme.release(Selector(source="talk")) == 1
+        assert acme.forget(Selector(ids=(item.id,))).held == 1
+        assert acme.release(Selector(subject="cust-1")) == 1
+        assert acme.forget(Selector(ids=(item.id,))).items == 1
+
+    def test_a_held_child_outlives_its_parent_and_keeps_its_own_children(self, acme: SyncMemory) -> None:
+        parent, child, grandchild = (
+            make_episode(f"taxi {name}", id=name, parents=parents)
+            for name, parents in (("p", ()), ("c", ("p",)), ("g", ("c",)))
+        )
+        acme.remember([parent, child, grandchild], budget=FREE, now=NOW)
+        acme.hold(Selector(ids=("c",)))
+        assert acme.forget(Selector(ids=("p",))) == Forgotten(items=1, held=1, ids=("p",))
+        assert ids_of(acme.items()) == ["c", "g"]
+
+    def test_what_a_hold_keeps_of_an_old_version_can_go_when_it_ends(self, acme: SyncMemory) -> None:
+        old = make_item("taxi", subject="cust-1")
+        put(acme, [old])
+        acme.hold(Selector(subject="cust-1"))
+        put(acme, [make_item("hotel")])
+        assert acme.sweep(now=NOW, keep_versions=1) == Swept(expired=0, outdated=0, held=1)
+        assert [each.number for each in acme.versions()] == [2]
+        assert acme.stats(now=NOW).held == 1
+        acme.release(Selector(subject="cust-1"))
+        assert acme.sweep(now=NOW, keep_versions=1) == Swept(expired=0, outdated=1)
+        assert acme.forget(Selector(subject="cust-1")).items == 0
+
+    # Sweeping ----------------------------------------------------------------------------------
+
+    @sentence(items=item_lists(), written=episode_lists(), keep=st.integers(1, 3))
+    def test_a_sweep_takes_what_has_expired_and_nothing_else(
+        self, items: list[Item], written: list[Item], keep: int
+    ) -> None:
+        expired = {item.id for item in (*items, *written) if item.expires and item.expires <= NOW}
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            put(acme, items)
+            acme.remember(written, budget=FREE, now=NOW)
+            seen = acme.search(everything("taxi", now=NOW, mode="vector"))
+            assert acme.stats(now=NOW).expired == len(expired)
+            assert acme.sweep(now=NOW, keep_versions=keep) == Swept(expired=len(expired), outdated=0)
+            assert set(ids_of(acme.items())) == {item.id for item in (*items, *written)} - expired
+            assert acme.search(everything("taxi", now=NOW, mode="vector")) == seen
+            before = (contents(acme), acme.versions())
+            assert acme.sweep(now=NOW, keep_versions=keep) == Swept(expired=0, outdated=0)
+            assert (contents(acme), acme.versions()) == before
+
+    @pytest.mark.parametrize("keep", [1, 2, 4, 9])
+    def test_a_sweep_takes_what_only_older_versions_hold(self, acme: SyncMemory, keep: int) -> None:
+        pages = circle(6)
+        for first, last in itertools.pairwise(range(7)):
+            put(acme, pages[max(0, first - 1) : last])  # each page is in two versions
+        kept = {item.id for version in range(max(1, 7 - keep), 7) for item in acme.items(version)}
+        answers = [acme.items(version) for version in range(max(1, 7 - keep), 7)]
+        assert acme.sweep(now=NOW, keep_versions=keep).outdated == 6 - len(kept)
+        assert [each.number for each in acme.versions()] == list(range(max(1, 7 - keep), 7))
+        assert [acme.items(each.number) for each in acme.versions()] == answers
+        assert acme.sweep(now=NOW, keep_versions=keep) == Swept(expired=0, outdated=0)
+        assert acme.stats(now=NOW).stored == len(kept)

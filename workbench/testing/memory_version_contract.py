@@ -1,0 +1,290 @@
+"""Versions of knowledge: what is staged, what is published, and what an earlier version held."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from workbench import _sync
+from workbench.errors import CorruptError, WorkbenchError
+from workbench.memory.rows import logical_digest
+from workbench.memory.snapshot import open_snapshot, write_snapshot
+from workbench.ports import Added, Budget, Selector
+from workbench.testing.fake_memory import FakeStore
+from workbench.testing.memory_items import (
+    NOW,
+    circle,
+    contents,
+    episode_lists,
+    groups,
+    ids_of,
+    item_lists,
+    make_episode,
+    make_item,
+    make_query,
+    texts,
+)
+from workbench.testing.store_contract import StoreContract, sentence
+from workbench.testing.sync_memory import SyncMemory, SyncStore
+from workbench.types import Item
+
+EVERYBODY = ("everyone", "finance", "people")
+
+
+def everything(asked: str, **changes: Any) -> Any:
+    """A query that sees whatever is valid in the middle of June 2125."""
+    return make_query(asked, **{"groups": EVERYBODY, "clearance": 9, "k": 100, **changes})
+
+
+def put(memory: SyncMemory, items: list[Item], now: str = NOW) -> Added:
+    """Make `items` the whole of a tenant's knowledge, as an ingest does."""
+    lacking = set(memory.lacking(ids_of(items)))
+    memory.stage([item for item in items if item.id in lacking])
+    return memory.publish(ids_of(items), now=now)
+
+
+class VersionContract(StoreContract):
+    """Staging, publishing, asking earlier versions, snapshots."""
+
+    @sentence(old=item_lists(), new=item_lists(), asked=texts)
+    def test_what_is_staged_is_invisible_until_it_is_published(
+        self, old: list[Item], new: list[Item], asked: str
+    ) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            put(acme, old)
+            before = (contents(acme), acme.count(), acme.versions(), acme.search(everything(asked)))
+            fresh = {item.id for item in new} - {item.id for item in old}
+            assert set(acme.lacking(ids_of(new))) == fresh
+            assert acme.stage(new) == len(fresh)
+            assert acme.stage(new) == 0
+            assert acme.lacking(ids_of([*old, *new])) == []
+            assert acme.count(list(fresh)) == 0
+            after = (contents(acme), acme.count(), acme.versions(), acme.search(everything(asked)))
+            assert after == before
+
+    @sentence(old=item_lists(), new=item_lists())
+    def test_a_version_holds_exactly_what_was_published(self, old: list[Item], new: list[Item]) -> None:
+        there, wanted = set(ids_of(old)), set(ids_of(new))
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            put(acme, old)
+            done = put(acme, new)
+            assert (done.added, done.unchanged, done.replaced) == (
+                len(wanted - there),
+                len(wanted & there),
+                len(there - wanted),
+            )
+            assert done.version == bool(there) + (wanted != there)
+            assert ids_of(acme.items()) == sorted(wanted)
+            if there and done.version > 1:
+                assert ids_of(acme.items(1)) == sorted(there)
+
+    @sentence(items=item_lists(), order=st.randoms(use_true_random=False))
+    def test_the_same_ids_again_change_nothing(self, items: list[Item], order: Any) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            put(acme, items)
+            before = (contents(acme), acme.versions())
+            acme.stage([make_item("left over", source="dead")])
+            ids = ids_of(items)
+            order.shuffle(ids)
+            done = acme.publish(ids, now="2125-07-01T00:00:00Z")
+            assert (done.added, done.unchanged, done.replaced) == (0, len(items), 0)
+            assert (contents(acme), acme.versions()) == before
+
+    def test_what_a_dead_writer_left_staged_does_not_get_in(self, acme: SyncMemory) -> None:
+        left, wanted = make_item("left over", source="dead"), make_item("taxi")
+        acme.stage([left, make_item("another", source="dead")])
+        acme.stage([wanted])
+        assert acme.publish([wanted.id], now=NOW).version == 1
+        assert ids_of(acme.items()) == [wanted.id]
+        assert acme.lacking([left.id, wanted.id]) == [left.id]
+        assert acme.publish([], now=NOW).version == 2
+        assert acme.items() == []
+
+    def test_what_is_neither_in_force_nor_staged_cannot_be_published(self, acme: SyncMemory) -> None:
+        first, second = make_item("taxi", source="one"), make_item("hotel", source="two")
+        put(acme, [first])
+        with pytest.raises(WorkbenchError) as caught:
+            acme.publish([first.id, second.id], now=NOW)
+        assert caught.value.hint
+        assert (ids_of(acme.items()), len(acme.versions())) == ([first.id], 1)
+        put(acme, [first, second])
+        assert acme.count() == 2
+
+    def test_an_item_that_went_and_came_back_is_found_where_it_was(self, acme: SyncMemory) -> None:
+        item, other = make_item("taxi"), make_item("hotel", source="other")
+        for wanted in ([item], [other], [item, other], [], [item]):
+            put(acme, wanted)
+        held = [len(acme.search(everything("taxi", sources=("page",), version=n))) for n in range(1, 6)]
+        assert held == [1, 0, 1, 0, 1]
+        assert [ids_of(acme.items(n)) == [item.id] for n in range(1, 6)] == [True, False, False, False, True]
+        assert acme.forget(Selector(ids=(item.id,))).items == 1
+        assert all(item.id not in ids_of(acme.items(version)) for version in range(1, 6))
+
+    @sentence(versions=st.lists(item_lists(most=5), min_size=1, max_size=4), asked=texts)
+    def test_an_earlier_version_answers_as_it_did(self, versions: list[list[Item]], asked: str) -> None:
+        answers: dict[int, Any] = {}
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            for items in versions:
+                number = put(acme, items).version
+                answers[number] = (contents(acme), acme.search(everything(asked)))
+            numbers = [each.number for each in acme.versions()]
+            assert numbers == [number for number in answers if number]
+            for number in numbers:
+                assert (contents(acme, number), acme.search(everything(asked, version=number))) == answers[
+                    number
+                ]
+                hits = acme.search(everything(asked, version=number, exact=True))
+                assert {hit.memory_version for hit in hits} <= {number}
+
+    def test_versions_tell_when_and_how_much_and_whether_two_are_alike(self, acme: SyncMemory) -> None:
+        items = circle(3)
+        for wanted, now in ((items, "2125-06-01"), (items[:2], "2125-06-02"), (items, "2125-06-03")):
+            put(acme, wanted, f"{now}T00:00:00Z")
+        first, second, third = acme.versions()
+        assert [each.number for each in (first, second, third)] == [1, 2, 3]
+        assert [each.items for each in (first, second, third)] == [3, 2, 3]
+        assert [each.at[:10] for each in (first, second, third)] == ["2125-06-01", "2125-06-02", "2125-06-03"]
+        assert first.content == third.content != second.content
+
+    def test_a_version_that_is_not_kept_cannot_be_asked(self, acme: SyncMemory) -> None:
+        for n in range(4):
+            put(acme, [make_item(f"taxi {n}")])
+        acme.sweep(now=NOW, keep_versions=2)
+        assert [each.number for each in acme.versions()] == [3, 4]
+        for version in (-1, 1, 2, 5):
+            with pytest.raises(WorkbenchError) as caught:
+                acme.search(everything("taxi", version=version))
+            assert caught.value.hint
+            with pytest.raises(WorkbenchError):
+                acme.items(version)
+        assert len(acme.search(everything("taxi", version=3))) == 1
+
+    def test_adding_keeps_other_sources_in_one_new_version(self, acme: SyncMemory) -> None:
+        one, two = make_item("taxi", source="one"), make_item("hotel", source="two")
+        newer = make_item("taxi fare", source="one")
+        acme.add([one, two], now=NOW)
+        done = acme.add([newer], now=NOW)
+        assert (done.added, done.replaced, done.version) == (1, 1, 2)
+        assert set(ids_of(acme.items())) == {newer.id, two.id}
+        assert set(ids_of(acme.items(1))) == {one.id, two.id}
+
+    @sentence(documents=item_lists(), written=episode_lists(), later=item_lists())
+    def test_what_is_written_by_use_is_in_every_version(
+        self, documents: list[Item], written: list[Item], later: list[Item]
+    ) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            put(acme, documents)
+            acme.remember(written, budget=Budget(), now=NOW)
+            put(acme, later)
+            for version in [None, *(each.number for each in acme.versions())]:
+                assert set(ids_of(written)) <= set(ids_of(acme.items(version)))
+                hits = acme.search(everything("taxi", version=version))
+                assert all(hit.memory_version == 0 for hit in hits if hit.kind != "document")
+
+    def test_a_reader_sees_one_version_whole_while_the_pointer_moves(self, acme: SyncMemory) -> None:
+        one, two = circle(24)[:16], circle(24)[8:]
+        put(acme, one)
+        whole = [sorted(ids_of(one)), sorted(ids_of(two))]
+
+        def read(_: int) -> bool:
+            hits = acme.search(everything("w9", mode="vector"))
+            same = len({hit.memory_version for hit in hits}) == 1
+            return same and sorted(ids_of(hits)) in whole and ids_of(acme.items()) in whole
+
+        with ThreadPoolExecutor(3) as pool:
+            seen = pool.map(read, range(30))
+            for wanted in (two, one) * 3:
+                put(acme, wanted)
+            assert all(seen)
+        assert len(acme.versions()) == 7
+
+    def test_stats_add_up(self, acme: SyncMemory) -> None:
+        put(acme, circle(5))
+        put(acme, circle(5)[1:])
+        acme.remember(
+            [make_episode("taxi", expires=NOW), make_episode("rope", kind="fact")], budget=Budget(), now=NOW
+        )
+        acme.stage([make_item("badge")])
+        acme.hold(Selector(source="talk"))
+        stats = acme.stats(now=NOW)
+        assert (stats.tenant, stats.version, stats.items) == ("acme", 2, acme.count())
+        assert dict(stats.by_kind) == {"document": 4, "episode": 1, "fact": 1}
+        assert (stats.stored, stats.staged, stats.expired, stats.held) == (7, 1, 1, 2)
+        assert (stats.embedding, stats.dimensions) == ("hash", 16)
+        assert stats.store
+
+    # Snapshots ---------------------------------------------------------------------------------
+
+    @sentence(items=item_lists(), written=episode_lists(), asked=texts, groups=groups)
+    def test_a_snapshot_opened_and_written_again_is_the_same(
+        self, items: list[Item], written: list[Item], asked: str, groups: list[str]
+    ) -> None:
+        query = make_query(asked, groups=groups, exact=True, mode="vector", k=20)
+        with self.opened() as store, tempfile.TemporaryDirectory() as folder:
+            a, b = Path(folder) / "a", Path(folder) / "b"
+            acme = store.tenant("acme")
+            put(acme, items)
+            acme.remember(written, budget=Budget(), now=NOW)
+            first = _sync.run(write_snapshot([acme.inner], a, memory="contract", spec_digest="s"))
+            snapshot = open_snapshot(a, expected_digest=first.logical_digest)
+            pinned = SyncMemory(inner=snapshot.tenant("acme"))
+            again = _sync.run(write_snapshot([pinned.inner], b, memory="contract", spec_digest="s"))
+            assert again == first
+            for file in a.iterdir():
+                assert file.read_bytes() == (b / file.name).read_bytes()
+            assert pinned.search(query) == acme.search(query)
+            # Which words count how much is the store's own; who is found is not.
+            hybrid = dataclasses.replace(query, mode="hybrid", k=50)
+            assert {h.id for h in pinned.search(hybrid)} == {h.id for h in acme.search(hybrid)}
+            snapshot.close()
+
+    @sentence(items=item_lists(), written=episode_lists(), asked=texts)
+    def test_restored_into_another_store_it_has_the_same_digest_and_the_same_hits(
+        self, items: list[Item], written: list[Item], asked: str
+    ) -> None:
+        query = everything(asked, exact=True, mode="vector")
+        truth = SyncStore(inner=FakeStore(name="contract")).tenant("acme")
+        put(truth, items)
+        truth.remember(written, budget=Budget(), now=NOW)
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            put(acme, [item for item in truth.items() if item.kind == "document"])
+            acme.remember(
+                [item for item in truth.items() if item.kind != "document"], budget=Budget(), now=NOW
+            )
+            assert contents(acme) == contents(truth)
+            assert acme.search(query) == truth.search(query)
+
+    def test_a_version_is_snapshot_as_it_was(self, acme: SyncMemory) -> None:
+        put(acme, circle(4))
+        put(acme, circle(3))
+        with tempfile.TemporaryDirectory() as folder:
+            manifest = _sync.run(
+                write_snapshot([acme.inner], Path(folder) / "a", memory="m", spec_digest="s", version=1)
+            )
+        assert manifest.tenants["acme"].logical_digest == logical_digest("acme", circle(4))
+
+    @sentence(data=st.data())
+    def test_one_flipped_byte_of_a_snapshot_is_refused(self, data: Any) -> None:
+        with self.opened() as store, tempfile.TemporaryDirectory() as folder:
+            acme = store.tenant("acme")
+            acme.add([make_item("taxi"), make_item("hotel", source="two")])
+            _sync.run(write_snapshot([acme.inner], Path(folder) / "a", memory="m", spec_digest="s"))
+            file = Path(folder) / "a" / "acme.parquet"
+            raw = bytearray(file.read_bytes())
+            raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+            file.write_bytes(raw)
+            with pytest.raises(CorruptError, match=r"acme\.parquet") as caught:
+                open_snapshot(Path(folder) / "a")
+            assert "dvc repro" in caught.value.hint
