@@ -1,6 +1,7 @@
 """The ratios of docs/benchmarks.md, measured in one run: `make bench`. Nothing is asserted.
 
-With `--write` the table of docs/benchmarks.md is replaced by what was measured.
+With `--write` the tables of docs/benchmarks.md are replaced by what was measured. `workbench` and
+`memory` name one of the two tables; without a name both are measured.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
 import workbench as wb
+from benchmarks import memory
 from benchmarks.measuring import ROOT, Row, alternating, clone, nothing_to_do, run, timed
 from benchmarks.promotion import going_back, job_run, twenty_jobs
 from workbench import boundary, config
@@ -154,24 +157,41 @@ def notebook() -> Row:
 MEASURES = (importing, replay_hit, replaying, notebook, no_op, job_run, going_back, twenty_jobs)
 
 
-def main() -> None:
-    """Measure everything and print the table."""
-    lines = ["| what | measured | target |", "| --- | --- | --- |"]
+def rows() -> Iterator[Row]:
+    """All rows of the first table, each when it has been measured."""
     for measure in MEASURES:
-        name, value, target = measure()
-        lines.append(f"| {name} | {value} | {target} |")
-        print(lines[-1], flush=True)
+        yield measure()
+
+
+PARTS: Mapping[str, Callable[[], Iterator[Row]]] = {"workbench": rows, "memory": memory.rows}
+
+
+def main() -> None:
+    """Measure everything, or the parts that are named, and print a table for each."""
+    for part in [name for name in PARTS if name in sys.argv] or PARTS:
+        lines = [_machine(), "", "| what | measured | target |", "| --- | --- | --- |"]
+        print(*lines, sep="\n", flush=True)
+        for name, value, target in PARTS[part]():
+            lines.append(f"| {name} | {value} | {target} |")
+            print(lines[-1], flush=True)
+        if "--write" in sys.argv:
+            _write(part, lines)
+
+
+def _machine() -> str:
     cpu = " ".join(str(value) for value in processor().values())
-    machine = (
-        f"Machine: {os.cpu_count()} cores ({cpu}), {platform.system()}, Python {platform.python_version()}."
-    )
-    print(machine)
-    if "--write" in sys.argv:
-        page = ROOT / "docs" / "benchmarks.md"
-        head = page.read_text(encoding="utf-8").split("<!-- measured -->")[0]
-        page.write_text(
-            head + "<!-- measured -->\n\n" + "\n".join([machine, "", *lines]) + "\n", encoding="utf-8"
-        )
+    load = f"load {os.getloadavg()[0]:.1f} when it began"
+    python = f"{platform.system()}, Python {platform.python_version()}"
+    return f"Machine: {os.cpu_count()} cores ({cpu}), shared with other work and noisy, {load}; {python}."
+
+
+def _write(part: str, lines: list[str]) -> None:
+    """Replace what stands between the part's two marks."""
+    page = ROOT / "docs" / "benchmarks.md"
+    begin, end = f"<!-- measured: {part} -->", f"<!-- end: {part} -->"
+    head, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    tail = rest.partition(end)[2]
+    page.write_text(head + "\n".join([begin, "", *lines, "", end]) + tail, encoding="utf-8")
 
 
 if __name__ == "__main__":

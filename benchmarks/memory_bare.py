@@ -14,6 +14,7 @@ from weaviate.classes.query import HybridFusion, MetadataQuery
 
 from benchmarks.memory_made import Made
 from workbench.memory.names import Names
+from workbench.memory.stems import stems
 from workbench.memory.weaviate import filters, schema
 from workbench.memory.weaviate.connection import Address
 from workbench.memory.weaviate.schema import IndexSettings
@@ -71,7 +72,7 @@ class Client:
     async def hybrid(self, query: Query) -> Any:
         """The server's own fusion: ten rows with all they hold."""
         return await self._asked.query.hybrid(
-            query.text, vector=list(query.vector), query_properties=["title", "text"], limit=query.k,
+            stems([query.text])[0], vector=list(query.vector), query_properties=["words"], limit=query.k,
             fusion_type=HybridFusion.RANKED, filters=_filter(query), return_properties=_ALL,
             return_metadata=_SCORES,
         )  # fmt: skip
@@ -102,8 +103,8 @@ class Client:
 
     async def _words(self, query: Query, *, properties: list[str]) -> Any:
         return await self._asked.query.bm25(
-            query.text, query_properties=["title", "text"], limit=query.candidates, filters=_filter(query),
-            return_properties=properties, return_metadata=_SCORES,
+            stems([query.text])[0], query_properties=["words"], limit=query.candidates,
+            filters=_filter(query), return_properties=properties, return_metadata=_SCORES,
         )  # fmt: skip
 
 

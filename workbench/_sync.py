@@ -134,8 +134,11 @@ async def gather(coros: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coro) for coro in coros]
     except BaseExceptionGroup as several:
-        raise several.exceptions[0] from None
-    return [task.result() for task in tasks]
+        first = several.exceptions[0]
+    else:
+        return [task.result() for task in tasks]
+    # Here, so that it is not in the group's context: a notebook shows no error that has one.
+    raise first
 
 
 class _Pump(Generic[T]):

@@ -263,6 +263,19 @@ def search(*, text: str, which: Which, as_json: bool, **how: Any) -> None:
     _say(list(found), [f"{handle.spec}, tenant {handle.tenant}", str(found)], as_json=as_json)
 
 
+@memory.command()
+@_about
+def rest(*, which: Which, as_json: bool) -> None:
+    """Put tenants on a server to rest: they take no memory there until they are next used.
+
+    Example:
+        workbench memory rest --tenant acme
+
+    """
+    rested = remembering.rest(config.find_root(), which)
+    _say({"rested": rested}, [f"{rested} put to rest; the next use wakes them"], as_json=as_json)
+
+
 def _as_administrator(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--admin-key-env",
@@ -296,8 +309,8 @@ def revoke(*, admin_key_env: str, which: Which, as_json: bool) -> None:
     """End each tenant's key; the server refuses it from then on.
 
     Example:
-
         workbench memory revoke --tenant acme
+
     """
     done = remembering.revoke(config.find_root(), which, admin_key_env=admin_key_env)
     lines = [f"{tenant}: {'its key has ended' if gone else 'it had no key'}" for tenant, gone in done.items()]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from workbench import _sync, config, retrieval, workspace
 from workbench.errors import ConfigError, NotFoundError
@@ -14,7 +14,6 @@ from workbench.memory.snapshot import read_manifest
 from workbench.ports import Added
 from workbench.retrieval import MemoryHandle
 from workbench.retrieval.upkeep import Restored, Snapshotted, snapshot_of
-from workbench.stores import Stores
 
 T = TypeVar("T")
 
@@ -43,10 +42,28 @@ class Memories:
     def __exit__(self, *_: object) -> None:
         self._ws.close()
 
-    @property
-    def stores(self) -> Stores:
-        """The workspace's stores."""
-        return self._ws.boundary.stores
+    def on_server(self, *, api_key_env: str | None = None) -> Any:
+        """The memory's store on the server, opened with this key; ConfigError when it is embedded."""
+        from workbench.memory.weaviate.opening import open_store
+
+        server, stores, handle = (
+            config.memory_server(self._ws.use_case),
+            self._ws.boundary.stores,
+            self.first(),
+        )
+        if server is None:
+            raise ConfigError(
+                f"the memory of {self.use_case!r} is embedded: that is of a server",
+                hint=f"set use_cases.{self.use_case}.memory_provider: weaviate in params.yaml",
+            )
+        return open_store(
+            dataclasses.replace(server, api_key_env=api_key_env or server.api_key_env),
+            name=handle.name,
+            part=str(handle.spec.version),
+            names=stores.names(),
+            index=dataclasses.asdict(handle.spec.index),
+            locks=stores.where.state / "locks",
+        )
 
     def first(self) -> MemoryHandle:
         """The handle of the tenant named, or of the use case's first."""
@@ -112,49 +129,35 @@ def grant(root: Path, which: Which, *, admin_key_env: str) -> dict[str, str]:
 
     `admin_key_env` names the variable that holds an administrator's key. A tenant's older key ends.
     """
-    return _sync.run(_with_stores(root, which, admin_key_env, _roles("grant")))
+    from workbench.memory.weaviate import roles
+
+    with Memories(root, which) as memories:
+        store = memories.on_server(api_key_env=admin_key_env)
+        return _sync.run(_each(store, memories.handles, roles.grant))
 
 
 def revoke(root: Path, which: Which, *, admin_key_env: str) -> dict[str, bool]:
     """End each tenant's key; whether there was one."""
-    return _sync.run(_with_stores(root, which, admin_key_env, _roles("revoke")))
-
-
-def _roles(verb: Literal["grant", "revoke"]) -> Callable[[Any, str], Awaitable[Any]]:
-    """The verb of the server's roles, imported when needed."""
     from workbench.memory.weaviate import roles
 
-    verbs: dict[str, Callable[[Any, str], Awaitable[Any]]] = {"grant": roles.grant, "revoke": roles.revoke}
-    return verbs[verb]
-
-
-async def _with_stores(
-    root: Path, which: Which, admin_key_env: str, verb: Callable[[Any, str], Awaitable[Any]]
-) -> dict[str, Any]:
-    """What the verb gives for each tenant, asked with an administrator's key."""
-    from workbench.memory.weaviate.opening import open_store
-
     with Memories(root, which) as memories:
-        handle, case = memories.first(), config.load_params(root).use_cases[memories.use_case]
-        server = config.memory_server(case)
-        if server is None:
-            raise ConfigError(
-                f"the memory of {memories.use_case!r} is embedded: a key would open nothing",
-                hint=f"set use_cases.{memories.use_case}.memory_provider: weaviate in params.yaml",
-            )
-        stores = memories.stores
-        store = open_store(
-            dataclasses.replace(server, api_key_env=admin_key_env),
-            name=handle.name,
-            part=str(handle.spec.version),
-            names=stores.names(),
-            index=dataclasses.asdict(handle.spec.index),
-            locks=stores.where.state / "locks",
-        )
-        try:
-            return {tenant: await verb(store, tenant) for tenant in memories.handles}
-        finally:
-            await store.aclose()
+        store = memories.on_server(api_key_env=admin_key_env)
+        return _sync.run(_each(store, memories.handles, roles.revoke))
+
+
+def rest(root: Path, which: Which) -> int:
+    """Put tenants of a memory on a server to rest until they are next used; how many."""
+    with Memories(root, which) as memories:
+        store = memories.on_server()
+        done = _sync.run(_each(store, memories.handles, lambda store, tenant: store.deactivate([tenant])))
+    return sum(done.values())
+
+
+async def _each(store: Any, tenants: Iterable[str], verb: Callable[[Any, str], Awaitable[T]]) -> dict[str, T]:
+    try:
+        return {tenant: await verb(store, tenant) for tenant in tenants}
+    finally:
+        await store.aclose()
 
 
 def _only(params: config.Params) -> str:

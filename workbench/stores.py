@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from workbench.memory.forgotten import Ledger, Marks
 from workbench.memory.names import Names, load_names
 from workbench.memory.snapshot import Snapshot, open_snapshot, read_manifest
 from workbench.ports import Call, Memory, MemoryStore, Selector
-from workbench.types import JSON
+from workbench.types import JSON, Item
 
 if TYPE_CHECKING:
     from workbench.config import MemoryServer
@@ -46,7 +46,8 @@ class Where:
     for now, `server` a Weaviate server that holds live ones. `pinned` is the folder of a snapshot that
     is searched instead of the live memory of its name: in the server too when there is one. With
     `today` it is searched without what was forgotten since; a reproduction has to see what it saw.
-    `last` are folders of snapshots that may stand in for a server that is away; the first that fits does.
+    `last` are more folders of snapshots that may stand in for a server that is away: what is pinned does
+    first, then the memory's own snapshot in `state`, then the first of these that fits.
     """
 
     state: Path
@@ -67,6 +68,7 @@ class Stores:
         self._pinned: Snapshot | None = None
         self._last: dict[tuple[str, int], Snapshot] = {}
         self._put: MemoryStore | None = None
+        self._kept: dict[str, frozenset[str]] = {}
         self._names: Names | None = None
         self._gone: dict[str, tuple[Marks, Mapping[str, frozenset[str]]]] = {}
         self._lock = threading.RLock()
@@ -121,12 +123,12 @@ class Stores:
     def last(self, name: str, identity: JSON) -> Snapshot | None:
         """The last snapshot of a memory, without what was forgotten since; None when there is none."""
         version = int(identity["version"])
-        own = self.where.state / SNAPSHOTS / f"{name}@{version}"
+        # What is pinned stands in for itself: a version of a job has one memory, wherever it is searched.
+        folders = [*filter(None, [self.where.pinned]), self.where.state / SNAPSHOTS / f"{name}@{version}"]
         with self._lock:
             if (name, version) not in self._last:
-                found = next(
-                    filter(None, (_fitting(f, name, identity) for f in (own, *self.where.last))), None
-                )
+                fitting = (_fitting(folder, name, identity) for folder in (*folders, *self.where.last))
+                found = next(filter(None, fitting), None)
                 if found is None:
                     return None
                 self._last[name, version] = open_snapshot(found)
@@ -169,7 +171,7 @@ class Stores:
         with self._lock:
             stores: list[Any] = [*self._live.values(), *self._last.values()]
             stores += [one for one in (self._pinned, self._put) if one is not None]
-            self._live, self._last, self._pinned, self._put = {}, {}, None, None
+            self._live, self._last, self._pinned, self._put, self._kept = {}, {}, None, None, {}
         for store in stores:
             await store.aclose()
 
@@ -223,23 +225,32 @@ class Stores:
 
     async def _on_server(self, pinned: Snapshot, call: Call) -> Memory:
         """The pinned snapshot as the server's own memory of that digest, put there when it is not yet."""
-        tenant = call.context.tenant
         async with self._putting:
             if self._put is None:
-                part = f"pinned-{pinned.digest[:16]}"
+                part = f"{'today' if self.where.today else 'pinned'}-{pinned.digest[:16]}"
                 self._put = await asyncio.to_thread(self._weaviate, call.target, part, call)
-            view = self._put.tenant(tenant)
-            if tenant in pinned.tenants() and not await view.versions():
-                await put(view, await pinned.tenant(tenant).items(), now="")
-            if self.where.today:
-                gone = await asyncio.to_thread(self._forgotten_in, pinned)
-                await view.forget(Selector(ids=tuple(sorted(gone.get(tenant, ())))))
+            view = self._put.tenant(call.context.tenant)
+            if view.tenant in pinned.tenants():
+                await self._keep_up(view, pinned)
         return view
 
+    async def _keep_up(self, view: Memory, pinned: Snapshot) -> None:
+        """Let the server hold what the snapshot does; asked once for each tenant and what it forgot."""
+        gone: frozenset[str] = frozenset()
+        if self.where.today:
+            gone = (await asyncio.to_thread(self._forgotten_in, pinned))[view.tenant]
+        if self._kept.get(view.tenant) == gone:
+            return
+        if gone:
+            await view.forget(Selector(ids=tuple(sorted(gone))))
+        documents = [item for item in await pinned.tenant(view.tenant).items() if item.kind == "document"]
+        if await view.count() != len(documents):
+            await put(view, documents, now="")
+        self._kept[view.tenant] = gone
 
-async def put(view: Memory, items: Iterable[Any], *, now: str) -> None:
+
+async def put(view: Memory, documents: Sequence[Item], *, now: str) -> None:
     """Put a tenant's documents in force exactly as they are given, vectors and all."""
-    documents = [item for item in items if item.kind == "document"]
     lacking = set(await view.lacking([item.id for item in documents]))
     await view.stage([item for item in documents if item.id in lacking])
     await view.publish([item.id for item in documents], now=now)

@@ -1,4 +1,4 @@
-"""A server that is killed under a workspace: what still answers, what it says of itself, and what does not."""
+"""A server that is killed under a workspace: what still answers, what does not, and what each says."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def own(server):
 def connected(own, tmp_path):
     """Makes workspaces on one repository, with or without leave to fall back, and closes them."""
     made = []
-    root = switched_repository(
-        tmp_path / "r", memory=f"degraded-{next(NUMBERS)}", spec="kind: episodic\n"
-    )
+    root = switched_repository(tmp_path / "r", memory=f"degraded-{next(NUMBERS)}", spec="kind: episodic\n")
 
     def connect(**settings):
         switch(root, own, **settings)

@@ -1,4 +1,4 @@
-"""One memory's life on a real server: ingested, asked, changed, asked as it was, forgotten, never found again."""
+"""One memory on a real server: ingested, asked, changed, asked as it was, forgotten, never found again."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from workbench.memory.names import Names
 from workbench.memory.weaviate import WeaviateStore, open_store, server
 from workbench.memory.weaviate.roles import grant, revoke
 from workbench.ports import Budget, Selector
-from workbench.testing.memory_items import NOW, circle, contents, ids_of, make_episode, make_query
+from workbench.testing.memory_items import AXIS, NOW, circle, contents, ids_of, make_episode, make_query
 from workbench.testing.sync_memory import SyncStore
 
 NAMES = Names(key=b"c" * 64)
@@ -101,7 +101,7 @@ def test_a_key_that_only_reads_writes_nothing(own, monkeypatch, opened):
     root = opened("reading")
     root.tenant("acme").add(circle(5))
     monkeypatch.setenv("READING_KEY", _sync.run(grant(root.inner, "acme", write=False)))
-    reader = SyncStore(inner=root.inner.at(replace(own.address, api_key_env="READING_KEY")))
+    reader = opened("reading", address=replace(own.address, api_key_env="READING_KEY"))
     assert reader.tenant("acme").count() == 5
     with pytest.raises(RefusedError):
         reader.tenant("acme").add(circle(6))
@@ -188,6 +188,26 @@ def test_a_server_that_starts_never_says_that_a_memory_is_empty(own, opened):
     asking.join()
     assert store.tenant("acme").count() == fresh.tenant("acme").count() == 5
     assert answers <= {5}
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_every_vector_is_found_again_after_a_crash_whether_or_not_anybody_saw_it(own, opened, seen):
+    store = opened(f"vectors{seen}")
+    acme = store.tenant("acme")
+    acme.add(ITEMS)
+    acme.remember([make_episode("written", vector=AXIS)], budget=Budget(), now=NOW)
+    query = make_query("", vector=AXIS, mode="vector", k=500, candidates=500)
+    before = ids_of(acme.search(query))
+    assert len(before) == len(ITEMS) + 1
+    own.kill()
+    if seen:
+        with pytest.raises(UnavailableError):
+            acme.search(query)
+    own.start()
+    assert ids_of(acme.search(query)) == before
+    assert (acme.count(), acme.stats(now=NOW).stored) == (len(before), len(before))
+    assert [hit.text for hit in acme.search(make_query("written", mode="words"))] == ["written"]
+    assert ids_of(opened(f"vectors{seen}").tenant("acme").search(query)) == before
 
 
 def test_a_dead_server_is_told_within_seconds_also_to_who_was_connected(own, opened):

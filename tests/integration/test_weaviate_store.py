@@ -79,6 +79,14 @@ def test_settings_of_searches_follow_the_spec(opened):
     assert (index["ef"], index["flatSearchCutoff"]) == (77, 12)
 
 
+def test_a_row_that_was_written_again_is_still_found_by_its_words(opened):
+    acme = opened().tenant("acme")
+    acme.add([make_item("taxi")])
+    acme.add([make_item("hotel")])
+    assert [hit.text for hit in acme.search(make_query("taxi", mode="words", version=1))] == ["taxi"]
+    assert acme.search(make_query("taxi", mode="words")) == []
+
+
 def test_tenants_rest_and_wake_up_for_the_next_question(opened):
     store = opened()
     for name in ("acme", "globex"):
@@ -116,7 +124,7 @@ def test_the_alias_moves_all_tenants_at_once_and_only_to_a_collection_that_holds
     sealed = NAMES.tenant("acme")
     asked(store, lambda client: client.collections.use(wanted["class"]).tenants.create([sealed]))
     copy = Table(connection=inner.connection, collection=wanted["class"], tenant=sealed)
-    rows = _sync.run(inner.tenant("acme").table.rows(properties=schema.ALL, vectors=True))
+    rows = _sync.run(inner.tenant("acme").table.rows(properties=schema.WHOLE, vectors=True))
     clean = [
         replace(row, properties={k: v for k, v in row.properties.items() if v is not None}) for row in rows
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import typing
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from workbench import _sync, files
 from workbench.context import Occurrence, occurring
 from workbench.errors import ConfigError, InvalidOutputError, RefusedError, ReplayMissError, WorkbenchError
 from workbench.experiments.cards import Card, number
-from workbench.experiments.experiment import Progress, apply, chat_calls, summed
+from workbench.experiments.experiment import Progress, apply, chat_calls, summed, threads
 from workbench.experiments.inputs import Broken, Inputs, Row
 from workbench.experiments.task import Task
 
@@ -42,9 +41,13 @@ class Batch:
     records: tuple[Mapping[str, Any], ...] = field(repr=False)
 
     def counts(self) -> dict[str, Any]:
-        """How many rows, tokens and US dollars; None where an endpoint did not say."""
+        """How many rows, tokens and US dollars; None where an endpoint did not say.
+
+        `degraded` is there when searches were answered from a snapshot because the store was away: how many.
+        """
         calls = chat_calls(self.records)
         kinds = [one.kind for one in self.broken]
+        degraded = sum(bool(record.get("degraded")) for record in self.records)
         return {
             "rows": self.rows,
             "answered": self.answers.height,
@@ -56,6 +59,7 @@ class Batch:
             "input_tokens": summed(calls, "input_tokens") if calls else 0,
             "output_tokens": summed(calls, "output_tokens") if calls else 0,
             "held": self.held,
+            **({"degraded": degraded} if degraded else {}),
         }
 
     def quarantine(self) -> pl.DataFrame:
@@ -103,11 +107,14 @@ class Batch:
         )
 
     def _said(self) -> list[str]:
+        degraded = self.counts().get("degraded")
+        said = [f"degraded: {degraded} searches in the last snapshot, the store is away"] if degraded else []
         if self.held:
-            return [f"held: too many rows are broken{'' if self.records else ', and nothing was asked'}"]
+            asked = "" if self.records else ", and nothing was asked"
+            return [*said, f"held: too many rows are broken{asked}"]
         if not self.rows:
             return ["no inputs are named: a job is given its own"]
-        return ["a preview: nothing is published while exploring"]
+        return [*said, "a preview: nothing is published while exploring"]
 
     def __str__(self) -> str:
         return self._card().text()
@@ -128,23 +135,22 @@ async def mapped(task: Task, inputs: Inputs) -> Batch:
     done: list[tuple[Row, Any]] = []
     records: dict[int, list[dict[str, Any]]] = {}
     pending = iter(() if held else good)
-    with (
-        Progress(0 if held else len(good), f"{task.name} · {inputs.name}", inputs.progress) as bar,
-        ThreadPoolExecutor(max_workers=inputs.concurrency, thread_name_prefix="workbench-task") as pool,
-    ):
+    workers = min(inputs.concurrency, max(1, len(good)))
+    with Progress(0 if held else len(good), f"{task.name} · {inputs.name}", inputs.progress) as bar:
+        async with threads(inputs.concurrency) as pool:
 
-        async def worker() -> None:
-            for row, given in pending:
-                with occurring(Occurrence(case=row.id)) as around:
-                    try:
-                        value = task.write(await apply(task, inputs.workspace(row), given, pool))
-                        done.append((row, value))
-                    except (RefusedError, InvalidOutputError) as error:
-                        broken.append(_set_aside(row, error))
-                records[row.number] = around.records
-                bar.step()
+            async def worker() -> None:
+                for row, given in pending:
+                    with occurring(Occurrence(case=row.id)) as around:
+                        try:
+                            value = task.write(await apply(task, inputs.workspace(row), given, pool))
+                            done.append((row, value))
+                        except (RefusedError, InvalidOutputError) as error:
+                            broken.append(_set_aside(row, error))
+                    records[row.number] = around.records
+                    bar.step()
 
-        await _sync.gather(worker() for _ in range(min(inputs.concurrency, max(1, len(good)))))
+            await _sync.gather(worker() for _ in range(workers))
     held = held or (bool(inputs.rows) and len(broken) > inputs.most_broken * len(inputs.rows))
     return Batch(
         task=task.name,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
@@ -177,18 +178,16 @@ class Experiment:
         described = {**self.describe(settings), "task": task.name}
         rows: list[dict[str, Any]] = []
         pending = iter(jobs)
-        with (
-            Progress(len(jobs), f"{self.name} · {arm}", self.progress) as bar,
-            _threads(self.concurrency) as pool,
-        ):
+        with Progress(len(jobs), f"{self.name} · {arm}", self.progress) as bar:
+            async with threads(self.concurrency) as pool:
 
-            async def worker() -> None:
-                for case, repeat in pending:
-                    ws = self.bind(case.tenant, settings)
-                    rows.append(await _one(task, ws, case, repeat, scorers, pool))
-                    bar.step()
+                async def worker() -> None:
+                    for case, repeat in pending:
+                        ws = self.bind(case.tenant, settings)
+                        rows.append(await _one(task, ws, case, repeat, scorers, pool))
+                        bar.step()
 
-            await _sync.gather(worker() for _ in range(min(self.concurrency, len(jobs))))
+                await _sync.gather(worker() for _ in range(min(self.concurrency, len(jobs))))
         run = Run(
             use_case=self.use_case,
             experiment=self.name,
@@ -326,8 +325,14 @@ def _frame(rows: list[dict[str, Any]], scorers: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema).sort("case", "repeat")
 
 
-def _threads(n: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=n, thread_name_prefix="workbench-task")
+@contextlib.asynccontextmanager
+async def threads(n: int) -> AsyncIterator[ThreadPoolExecutor]:
+    """Worker threads for tasks that are not async; when the block ends, so have they."""
+    pool = ThreadPoolExecutor(max_workers=n, thread_name_prefix="workbench-task")
+    try:
+        yield pool
+    finally:  # not on the loop: what they wait for runs there
+        await asyncio.to_thread(pool.shutdown, cancel_futures=True)
 
 
 class Progress:

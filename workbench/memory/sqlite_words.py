@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from workbench.memory.rules import DECIMALS
+from workbench.memory.stems import TOKENIZER
 from workbench.memory.vectors import Vectors
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST_WORDS = 256
-_FTS5 = "fts5 (title, text, content = '', tokenize = 'porter unicode61 remove_diacritics 2')"
+_FTS5 = f"fts5 (title, text, content = '', tokenize = '{TOKENIZER}')"
 
 
 def create(db: sqlite3.Connection, key: int) -> None:

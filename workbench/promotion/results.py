@@ -40,6 +40,7 @@ class JobResult:
             ["rows", str(counts["rows"])],
             ["answered", str(counts["answered"])],
             ["quarantined", str(counts["quarantined"])],
+            *([["degraded searches", str(counts["degraded"])]] if "degraded" in counts else []),
             ["cost", cost],
             ["output" if self.outcome != "held" else "broken rows", self.folder],
         ]

@@ -1,6 +1,7 @@
 """Short-term context: what a model is told in one request, within a budget of tokens.
 
-A window is no store. It lives as long as the object, is never written anywhere and cannot be pickled.
+A window is no store. It lives as long as the object and cannot be pickled; only what a model is asked
+to count or to summarise is recorded, as every call to a model is.
 """
 
 from __future__ import annotations

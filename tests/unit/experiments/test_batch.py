@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from workbench import _sync
 from workbench.context import occurrence
 from workbench.errors import (
     ConfigError,
@@ -190,6 +191,22 @@ def test_what_every_other_row_would_meet_too_ends_the_batch(error):
     assert caught.value is error
 
 
+def test_a_row_that_still_waits_is_waited_for_and_does_not_hold_up_the_end_of_the_batch():
+    waited = []
+
+    @task
+    def one_fails(ws, case: Question) -> Answer:
+        if case.id == "r00":
+            raise UnavailableError("nobody answers")
+        _sync.run(asyncio.sleep(0.1))  # on the loop, as every verb does
+        waited.append(case.id)
+        return Answer(text="yes")
+
+    with pytest.raises(UnavailableError) as caught:
+        one_fails.map(inputs(n=8))
+    assert len(waited) < 7 and caught.value.__context__ is None, "a notebook shows no error in a group"
+
+
 @pytest.mark.parametrize(("broken", "held"), [(1, False), (2, True)])
 def test_too_many_broken_rows_hold_it_before_anything_is_asked(broken, held):
     rows = [{"id": f"x{n}", "tenant": "nobody", "question": "?"} for n in range(broken)]
@@ -353,6 +370,17 @@ def test_the_counts_come_last_so_that_a_death_before_hands_over_nothing(tmp_path
     )
     handed(answer.map(inputs(n=2)), tmp_path)
     assert written[-1] == COUNTS and len(written) == 4
+
+
+def test_searches_in_a_snapshot_are_counted_and_told():
+    @task
+    def degraded(ws, case: Question) -> Answer:
+        occurrence().records.append({"port": "memory", "operation": "search", "degraded": case.id == "r01"})
+        return Answer(text="yes")
+
+    batch = degraded.map(inputs(n=3))
+    assert batch.counts()["degraded"] == 1 and "degraded: 1 searches in the last snapshot" in str(batch)
+    assert "degraded" not in answer.map(inputs(n=3)).counts()
 
 
 def test_the_card_shows_answers_reasons_and_that_it_is_a_preview():

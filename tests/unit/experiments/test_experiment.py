@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from workbench import _sync
 from workbench.context import occurrence
 from workbench.errors import ConfigError, InvalidOutputError, RefusedError, ReplayMissError, UnavailableError
 from workbench.experiments.dataset import Case, Dataset, Question
@@ -101,6 +102,19 @@ def test_what_every_other_case_would_meet_too_stops_the_run(experiment, kept, er
     with pytest.raises(type(error)) as caught:
         experiment.run(broken, cases(), scorers=SCORERS)
     assert caught.value is error and not kept
+
+
+def test_a_case_that_still_waits_does_not_hold_up_the_end_of_the_run(experiment, kept):
+    @task
+    def one_fails(ws, case: Question) -> Answer:
+        if case.question.endswith("0"):
+            raise UnavailableError("nobody")
+        _sync.run(asyncio.sleep(0.1))
+        return Answer(text="yes")
+
+    with pytest.raises(UnavailableError):
+        experiment.run(one_fails, cases(), scorers=SCORERS)
+    assert not kept
 
 
 def test_no_more_than_the_allowed_number_run_at_once(experiment):

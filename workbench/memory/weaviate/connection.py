@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from workbench.config import secret
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, UnavailableError
 from workbench.memory.weaviate import errors
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ T = TypeVar("T")
 #: client goes on trying a closed gRPC port for a minute.
 _SUSPECT_S = 1.0
 _PAUSE_S = 0.1
+#: No server starts in less; after a longer silence it may be another one than before.
+_SILENCE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,15 +80,23 @@ class Connection:
         self.deadline_s = deadline_s
         self.start_s = start_s
         self.version = ""
+        #: Grows with every start of a server; 0 where the key may not ask.
+        self.term = 0
+        self._doubted = False
+        self._heard = 0.0
         self._client: WeaviateAsyncClient | None = None
         self._connecting = asyncio.Lock()
 
     async def client(self) -> WeaviateAsyncClient:
-        """The client, connected to a server that has answered a real read."""
-        if self._client is None:
+        """The client, connected to a server that has answered a real read, and not started anew since."""
+        self._doubted = self._doubted or time.monotonic() - self._heard > _SILENCE_S
+        if self._client is None or self._doubted:
             async with self._connecting:
                 if self._client is None:
                     self._client = await self._connect()
+                    self._doubted, self._heard = False, time.monotonic()
+                elif self._doubted:
+                    await self._look_again(self._client)
         return self._client
 
     async def ask(
@@ -95,9 +105,13 @@ class Connection:
         """What the server answers to `request`, or one of the workbench's errors."""
         client = await self.client()
         try:
-            return await self._watched(client, request(client), deadline_s or self.deadline_s)
+            answer = await self._watched(client, request(client), deadline_s or self.deadline_s)
         except Exception as error:  # noqa: BLE001 - the client lets those of httpx and grpc through too
-            raise errors.translated(error, self.address.where) from None
+            ours = errors.translated(error, self.address.where)
+            self._doubted = self._doubted or isinstance(ours, UnavailableError)
+            raise ours from None
+        self._heard = time.monotonic()
+        return answer
 
     async def check_ready(self) -> None:
         """UnavailableError unless the server has read its schema: until then it denies what it has."""
@@ -138,6 +152,17 @@ class Connection:
             raise
         return client
 
+    async def _look_again(self, client: WeaviateAsyncClient) -> None:
+        """After a failure the server may be another one: it may have started in between."""
+        try:
+            await client.get_meta()
+            ready = await self._is_ready(client)
+        except Exception as error:  # noqa: BLE001 - as in `ask`
+            raise errors.translated(error, self.address.where) from None
+        if not ready:
+            raise errors.starting(self.address.where)
+        self._doubted, self._heard = False, time.monotonic()
+
     def _check_version(self) -> None:
         numbers = [int(part) if part.isdigit() else 0 for part in self.version.split(".")[:2]]
         if tuple(numbers) < errors.OLDEST:
@@ -163,16 +188,15 @@ class Connection:
         """The ready flag alone comes seconds before a restarted server has read its schema."""
         from weaviate.exceptions import InsufficientPermissionsError
 
-        if not await client.is_ready():
-            return False
         try:
             statistics = await client.cluster.statistics()
-        except InsufficientPermissionsError:  # a key of one tenant may not ask; its reads will tell
-            return True
+        except InsufficientPermissionsError:  # the key may not ask; its reads will tell
+            return await client.is_ready()
         except Exception as error:
             if getattr(error, "status_code", None) == 401:
                 raise
             return False
+        self.term = max((int(one.raft.term) for one in statistics.statistics), default=0)
         return bool(statistics.statistics) and all(
             one.db_loaded and one.ready for one in statistics.statistics
         )

@@ -32,7 +32,8 @@ class Control:
     """A tenant's record: its sealed name, the version in force, those that are kept, and its holds.
 
     `conditions` are those that searches must state, see `filters`: a condition is added before the
-    first row that needs it is written. `writes` counts replacements of the record.
+    first row that needs it is written. `writes` counts replacements of the record. `term` is that of
+    the server's elections when its index was last known to be whole.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -44,6 +45,7 @@ class Control:
     versions: tuple[Version, ...] = ()
     holds: dict[str, Cover] = field(default_factory=dict)
     writes: int = 0
+    term: int = 0
 
     @property
     def stated(self) -> frozenset[str]:

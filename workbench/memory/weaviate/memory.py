@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from workbench.errors import RefusedError
 from workbench.memory import rules
 from workbench.memory.weaviate import filters, retention, schema, versions
 from workbench.memory.weaviate.control import Control
+from workbench.memory.weaviate.mending import mend
 from workbench.memory.weaviate.search import Search, in_force
 from workbench.memory.weaviate.table import Row, Table
 from workbench.ports import (
@@ -82,7 +84,7 @@ class WeaviateMemory:
         rules.check_query(query)
         if not query.groups:
             return []
-        record = self.store.seen.get(self.table.tenant) or await self._record()
+        record = await self._current()
         for _ in range(_ATTEMPTS):
             found, current = await self._once(query, record, None)
             if _same(record, current) and all(self._fits(query, one, current) for one in found):
@@ -180,9 +182,24 @@ class WeaviateMemory:
             record = await self._record()
             if record is None:
                 await self.store.make_tenant(self.table.tenant)
-                record = Control(name=self.store.names.seal("", self.tenant))
+                term = self.store.connection.term
+                record = Control(name=self.store.names.seal("", self.tenant), term=term)
                 await self.store.save(self, record)
-            yield record
+            yield await mend(self, record, self.store.connection.term) if self._restarted(record) else record
+
+    def _restarted(self, record: Control) -> bool:
+        """Whether the server has started since the tenant's index was known to be whole."""
+        return self.store.connection.term not in {0, record.term}
+
+    async def _current(self) -> Control | None:
+        """The last record seen, after what a crash took out of the index was put back."""
+        await self.store.connection.client()  # which knows of a restart after a failure
+        record = self.store.seen.get(self.table.tenant) or await self._record()
+        if record is not None and self._restarted(record):
+            with contextlib.suppress(RefusedError):  # a key that only reads finds what there is
+                async with self._writing() as record:
+                    return record
+        return record
 
     async def _once(
         self, query: Query, record: Control | None, conditions: frozenset[str] | None

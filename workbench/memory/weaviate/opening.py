@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,11 +58,18 @@ class KeyedStore:
 
     def tenant(self, tenant: str) -> WeaviateMemory:
         """One tenant's view, over a connection that presents its key alone."""
+        return self._of(tenant).tenant(tenant)
+
+    async def deactivate(self, tenants: Iterable[str]) -> int:
+        """Put tenants to rest, each with its own key; how many."""
+        return sum([await self._of(tenant).deactivate([tenant]) for tenant in tenants])
+
+    def _of(self, tenant: str) -> WeaviateStore:
         if tenant not in self._opened:
             variable = str(self._store.address.api_key_env).replace(_TENANT, tenant.upper().replace("-", "_"))
             address = replace(self._store.address, api_key_env=variable)
             self._opened[tenant] = self._store.at(address)
-        return self._opened[tenant].tenant(tenant)
+        return self._opened[tenant]
 
     async def tenants(self) -> list[str]:
         """Those tenants that were opened here and have items, sorted: no key here sees more."""

@@ -57,5 +57,6 @@ async def _permissions(store: WeaviateStore, sealed: str, *, write: bool) -> lis
         Permissions.data(collection=both, tenant=sealed, read=True, create=write, update=write, delete=write),
         Permissions.tenants(collection=both, tenant=sealed, read=True, update=True),
         Permissions.collections(collection=both, read_config=True),
+        Permissions.cluster(read=True),  # whether the server has started anew
         Permissions.alias(alias=store.alias, collection=pointed.collection, read=True),
     ]

@@ -15,6 +15,7 @@ from workbench import files
 from workbench.errors import ConfigError
 from workbench.memory.names import Names
 from workbench.memory.rules import INSTANT
+from workbench.memory.stems import stems
 from workbench.types import Item
 
 #: Counts changes of the layout below; each number has collections of its own.
@@ -23,7 +24,13 @@ SCHEMA = 1
 OPEN = 2**40
 _DAY_S = 86_400
 
-_WORDS = {"dataType": ["text"], "indexFilterable": False, "indexSearchable": True, "tokenization": "word"}
+#: Stemmed already (memory/stems.py): the server is to take them as they are.
+_WORDS = {
+    "dataType": ["text"],
+    "indexFilterable": False,
+    "indexSearchable": True,
+    "tokenization": "whitespace",
+}
 _NAME = {"dataType": ["text"], "indexFilterable": True, "indexSearchable": False, "tokenization": "field"}
 _NAMES = {**_NAME, "dataType": ["text[]"]}
 _KEPT = {"dataType": ["text"], "indexFilterable": False, "indexSearchable": False}
@@ -32,14 +39,18 @@ _FIGURE = {"dataType": ["int"], "indexFilterable": False}
 _FEW = {"dataType": ["int"], "indexFilterable": True, "indexRangeFilters": False}
 _MANY = {"dataType": ["int"], "indexFilterable": False, "indexRangeFilters": True}
 _PROPERTIES: Mapping[str, Mapping[str, Any]] = {
-    "text": _WORDS, "title": _WORDS,
+    "words": _WORDS,
     "item": _NAME, "source": _NAME, "kind": _NAME, "subject": _NAME, "access": _NAMES, "parents": _NAMES,
     "classification": _FEW, "since": _FEW, "until": _FEW, "starts": _FEW, "ends": _FEW, "expires": _MANY,
-    "source_digest": _KEPT, "owner": _KEPT, "created": _KEPT, "embedding": _KEPT,
+    "text": _KEPT, "title": _KEPT, "source_digest": _KEPT, "owner": _KEPT, "created": _KEPT,
+    "embedding": _KEPT,
     "position": _FIGURE, "version": _FIGURE, "trust": _FIGURE,
     "ttl": {"dataType": ["date"], "indexFilterable": True},
 }  # fmt: skip
-ALL = tuple(_PROPERTIES)
+#: What an object is written again with.
+WHOLE = tuple(_PROPERTIES)
+#: What an item is made of again.
+ALL = tuple(name for name in _PROPERTIES if name != "words")
 #: What of a row says which item it is, of which versions and of which holds.
 BRIEF = ("item", "source", "kind", "subject", "since", "until")
 
@@ -185,7 +196,8 @@ def _instant(number: int) -> str:
 def properties_of(item: Item, *, tenant: str, names: Names, since: int) -> dict[str, Any]:
     """An item as an object's properties, in force from version `since` on; see `ttl_of` for one more."""
     return {
-        "text": item.text, "title": item.title, "item": names.seal(tenant, item.id),
+        "text": item.text, "title": item.title, "words": stems([f"{item.title} {item.text}"])[0],
+        "item": names.seal(tenant, item.id),
         "source": wrapped(item.source), "kind": item.kind, "subject": names.seal(tenant, item.subject),
         "access": [wrapped(group) for group in item.access],
         "parents": [names.seal(tenant, parent) for parent in item.parents],

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.memory import rules
+from workbench.memory.stems import stems
 from workbench.memory.vectors import inner_products
 from workbench.memory.weaviate import filters, schema
 from workbench.memory.weaviate.table import MOST, Properties, Row
@@ -109,12 +110,13 @@ class Search:
 
         # The server's own syntax is none: it takes words, and refuses to be given nothing.
         words = list(dict.fromkeys(re.findall(r"\w+", self.query.text)))[:_MOST_WORDS]
-        if not words:
+        asked = " ".join(dict.fromkeys(stems([" ".join(words)])[0].split()))
+        if not asked:
             return []
         table = self.memory.table
         answer = await table.connection.ask(
             lambda client: table.use(client).query.bm25(
-                " ".join(words), query_properties=["title", "text"], limit=self._depth, filters=where,
+                asked, query_properties=["words"], limit=self._depth, filters=where,
                 return_properties=["item"], return_metadata=MetadataQuery(score=True),
             )
         )  # fmt: skip

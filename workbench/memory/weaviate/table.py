@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.memory.weaviate import errors, filters
 from workbench.memory.weaviate.connection import Connection
-from workbench.memory.weaviate.schema import ALL, BRIEF
+from workbench.memory.weaviate.schema import ALL, BRIEF, WHOLE
 
 if TYPE_CHECKING:
     from weaviate.collections.classes.filters import FilterReturn
@@ -83,12 +83,15 @@ class Table:
         return list(found.values())
 
     async def by_uuid(self, ids: Sequence[uuid.UUID], *, vectors: bool = False) -> list[Row]:
-        """These rows with all properties, those that are still there."""
+        """These rows, those still there: what items are made of; with vectors, what rows are written with."""
         found: list[Row] = []
         for part in _pieces(ids, _CHANGED):
             answer = await self.connection.ask(
                 lambda client, part=part: self.use(client).query.fetch_objects_by_ids(  # type: ignore[misc]
-                    part, limit=len(part), include_vector=vectors, return_properties=list(ALL)
+                    part,
+                    limit=len(part),
+                    include_vector=vectors,
+                    return_properties=list(WHOLE if vectors else ALL),
                 )
             )
             found += map(_row, answer.objects)
