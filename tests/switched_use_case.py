@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 
 import pytest
@@ -76,8 +75,3 @@ def needs_a_server():
 
     if find_binary() is None:
         pytest.skip("there is no weaviate-server; to get one: make weaviate")
-
-
-def told(execution):
-    """The variables of a process that a runner started for `execution`."""
-    return {**os.environ, **execution.environment()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 from contextlib import contextmanager
@@ -146,8 +147,15 @@ def test_the_few_visible_of_100000_are_all_found_in_exact_order_in_the_embedded_
 
 @pytest.mark.parametrize("opens", [sqlite_store, open_store], ids=["sqlite", "weaviate"])
 def test_a_version_that_another_handle_put_in_force_can_be_asked_for_at_once(opens, tmp_path):
-    one, two = (SyncStore(inner=opens(tmp_path / "memory")) for _ in range(2))
-    reader, writer = one.tenant("acme"), two.tenant("acme")
+    with contextlib.ExitStack() as opened:
+        stores = [SyncStore(inner=opens(tmp_path / "memory")) for _ in range(2)]
+        for store in stores:
+            opened.callback(store.close)
+        reader, writer = (store.tenant("acme") for store in stores)
+        asks_for_versions(reader, writer)
+
+
+def asks_for_versions(reader, writer):
     writer.add([make_item("taxi")], now=NOW)
     assert [hit.memory_version for hit in reader.search(make_query("taxi"))] == [1]
     writer.add([make_item("taxi by night")], now=NOW)
@@ -160,5 +168,3 @@ def test_a_version_that_another_handle_put_in_force_can_be_asked_for_at_once(ope
         reader.search(make_query("taxi", version=1))
     assert writer.forget(Selector(source="page")).items == 1
     assert reader.search(make_query("taxi", version=2)) == []
-    one.close()
-    two.close()

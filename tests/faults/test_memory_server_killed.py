@@ -27,6 +27,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(300)]
 NUMBERS = itertools.count()
 PAGES = 45
 STEPS = ("ingest", "move", "sweep", "restore")
+#: When a step's server is killed, as a share of what the step asks of it.
+KILLS = {"ingest": (0.5,), "move": (0.4, 0.9), "sweep": (0.5,), "restore": (0.7,)}
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +161,7 @@ def test_a_server_killed_in_a_step_loses_nothing_and_the_step_resumes_to_the_sam
         clean.do(STEPS[number])
     acknowledged.clear()
     interrupted = 0
-    for share in (0.3, 0.8):
+    for share in KILLS[STEPS[number]]:
         with killed_at(own, max(1, int(len(times) * share))):
             try:
                 life.do(STEPS[number])

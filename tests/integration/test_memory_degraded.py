@@ -6,9 +6,11 @@ import itertools
 import time
 
 import pytest
-from switched_use_case import needs_a_server, replaced, switch, switched_repository
+from switched_use_case import Nobody, needs_a_server, replaced, switch, switched_repository
 
 import workbench as wb
+from workbench import boundary
+from workbench.controls.retry import Patience
 from workbench.errors import UnavailableError
 from workbench.memory.weaviate.server import Server
 
@@ -35,13 +37,15 @@ def own(server):
 
 
 @pytest.fixture
-def connected(own, tmp_path):
-    """Makes workspaces on one repository, with or without leave to fall back, and closes them."""
+def connected(tmp_path, monkeypatch):
+    """Makes workspaces on one repository, on a server or embedded, and closes them; they wait little."""
+    monkeypatch.setattr(boundary, "_PATIENCE", Patience(attempts=2, first_s=0.1))
     made = []
     root = switched_repository(tmp_path / "r", memory=f"degraded-{next(NUMBERS)}", spec="kind: episodic\n")
 
-    def connect(**settings):
-        switch(root, own, **settings)
+    def connect(server=None, **settings):
+        if server is not None:
+            switch(root, server, **settings)
         made.append(wb.connect("small", root=root))
         return made[-1]
 
@@ -57,7 +61,7 @@ def degraded(ws):
 
 
 def test_a_search_falls_back_to_the_last_snapshot_and_says_so_until_the_server_is_back(own, connected):
-    ws = connected(memory_fallback="snapshot")
+    ws = connected(own, memory_fallback="snapshot")
     memory = ws.memory()
     memory.ingest()
     memory.snapshot()
@@ -87,7 +91,7 @@ def test_a_search_falls_back_to_the_last_snapshot_and_says_so_until_the_server_i
 
 
 def test_what_is_forgotten_after_the_fall_is_not_found_in_the_snapshot_that_is_open(own, connected):
-    ws = connected(memory_fallback="snapshot")
+    ws = connected(own, memory_fallback="snapshot")
     memory = ws.memory()
     memory.ingest()
     memory.snapshot()
@@ -101,35 +105,30 @@ def test_what_is_forgotten_after_the_fall_is_not_found_in_the_snapshot_that_is_o
     assert "hotel" not in {hit.source for hit in memory.search(HOTEL, k=9)}
 
 
-def test_without_leave_a_search_fails_and_says_what_to_do(own, connected):
-    ws = connected()
-    memory = ws.memory()
-    memory.ingest()
-    memory.snapshot()
-    own.kill()
+def test_without_leave_a_search_fails_and_says_what_to_do(connected):
+    embedded = connected().memory()
+    embedded.ingest()
+    embedded.snapshot()
+    ws = connected(Nobody())
     with pytest.raises(UnavailableError, match="no Weaviate answers at") as caught:
-        memory.search(TAXI)
+        ws.memory().search(TAXI)
     assert "make weaviate" in caught.value.hint and degraded(ws) == (False, "failed")
-    own.start()
-    assert memory.search(TAXI)[0].source == "taxi"
 
 
-def test_leave_without_a_snapshot_is_the_stores_own_error_and_says_why(own, connected):
-    memory = connected(memory_fallback="snapshot").memory()
-    memory.ingest()
-    own.kill()
-    with pytest.raises(UnavailableError, match="no snapshot of") as caught:
+def test_leave_without_a_snapshot_is_the_stores_own_error_and_says_why(connected):
+    memory = connected(Nobody(), memory_fallback="snapshot").memory()
+    with pytest.raises(UnavailableError, match=r"no Weaviate answers at .* no snapshot of") as caught:
         memory.search(TAXI)
     assert "make weaviate" in caught.value.hint
 
 
-def test_a_snapshot_of_another_version_of_the_spec_does_not_stand_in(own, connected, tmp_path):
-    ws = connected(memory_fallback="snapshot")
-    ws.memory().ingest()
-    ws.memory().snapshot()
+def test_a_snapshot_that_an_embedded_memory_wrote_stands_in_unless_it_is_of_another_spec(connected, tmp_path):
+    embedded = connected().memory()
+    embedded.ingest()
+    embedded.snapshot()
+    memory = connected(Nobody(), memory_fallback="snapshot").memory()
+    assert [hit.degraded for hit in memory.search(TAXI, k=1)] == [True]
     manifest = next((tmp_path / "r/.workbench/state/snapshots").glob("*/manifest.json"))
-    digest = ws.memory().spec.digest
-    replaced(manifest, digest, "0" * len(digest))
-    own.kill()
+    replaced(manifest, memory.spec.digest, "0" * 64)
     with pytest.raises(UnavailableError, match="no snapshot of"):
-        connected(memory_fallback="snapshot").memory().search(TAXI)
+        connected(Nobody(), memory_fallback="snapshot").memory().search(TAXI)

@@ -48,9 +48,8 @@ class WeaviateMemory:
     async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
         """Put documents in force in place of what their sources had, as one version."""
         batch = rules.checked_items(items, knowledge=True)
-        if not batch:
-            record = await self._record()
-            return Added(added=0, unchanged=0, replaced=0, version=record.version if record else 0)
+        if not batch and await self._record() is None:
+            return Added(added=0, unchanged=0, replaced=0)
         async with self._writing() as record:
             return await versions.add(self, record, batch, now)
 
@@ -85,6 +84,8 @@ class WeaviateMemory:
         if not query.groups:
             return []
         record = await self._current()
+        if not versions.is_kept(record, query.version):  # another handle may have put it in force meanwhile
+            record = await self._record()
         for _ in range(_ATTEMPTS):
             found, current = await self._once(query, record, None)
             if _same(record, current) and all(self._fits(query, one, current) for one in found):

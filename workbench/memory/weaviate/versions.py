@@ -65,6 +65,8 @@ async def lacking(memory: WeaviateMemory, record: Control, ids: Sequence[str]) -
 
 async def stage(memory: WeaviateMemory, record: Control, batch: Sequence[Item]) -> tuple[Control, int]:
     """Write what is neither in force nor staged as rows of the next version; how many."""
+    if not batch:
+        return record, 0
     record = await fitted(memory, record, batch)
     rows = await there(memory, batch)
     known = {row.properties["item"] for row in rows if row.properties["until"] > record.version}
@@ -226,12 +228,19 @@ async def there(memory: WeaviateMemory, batch: Sequence[Item]) -> list[Row]:
     return rows
 
 
+def is_kept(record: Control | None, version: int | None) -> bool:
+    """Whether a version can be asked for, by this record of the tenant."""
+    if record is None:
+        return version in {None, 0}
+    return version in {None, record.version} or version in {one.number for one in record.versions}
+
+
 def kept(record: Control | None, version: int | None) -> int:
     """The version to read; NotFoundError when it is none that can still be asked for."""
-    current = record.version if record else 0
-    numbers = [one.number for one in record.versions] if record else []
-    if version is None or version == current or version in numbers:
+    if is_kept(record, version):
+        current = record.version if record else 0
         return current if version is None else version
+    numbers = [one.number for one in record.versions] if record else []
     known = f"{numbers[0]} to {numbers[-1]}" if numbers else "none"
     raise NotFoundError(
         f"version {version} of this memory is not kept (kept: {known})",
