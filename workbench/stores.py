@@ -14,7 +14,7 @@ from workbench.errors import ConfigError, NotFoundError
 from workbench.memory.archive import Archive
 from workbench.memory.forgotten import Ledger, Marks
 from workbench.memory.names import Names, load_names
-from workbench.memory.snapshot import Snapshot, open_snapshot, read_manifest
+from workbench.memory.snapshot import PinnedMemory, Snapshot, open_snapshot, read_manifest
 from workbench.ports import Call, Memory, MemoryStore, Selector
 from workbench.types import JSON, Item
 
@@ -66,11 +66,11 @@ class Stores:
         self.ledger = Ledger(where.state / LEDGER)
         self._live: dict[tuple[str, int], MemoryStore] = {}
         self._pinned: Snapshot | None = None
-        self._last: dict[tuple[str, int], Snapshot] = {}
+        self._last: dict[str, Snapshot] = {}
         self._put: MemoryStore | None = None
         self._kept: dict[str, frozenset[str]] = {}
         self._names: Names | None = None
-        self._gone: dict[str, tuple[Marks, Mapping[str, frozenset[str]]]] = {}
+        self._gone: dict[int, tuple[Marks, Mapping[str, frozenset[str]]]] = {}
         self._lock = threading.RLock()
         self._putting = asyncio.Lock()
 
@@ -104,9 +104,11 @@ class Stores:
             if last is None:
                 raise NotFoundError(f"there is no snapshot of {call.target!r} to fall back to")
             return last.tenant(call.context.tenant)
-        pinned = await asyncio.to_thread(self._pinned_for, call)
-        if pinned is None or pinned.manifest.memory != call.target:
-            store = await asyncio.to_thread(self.live, call)
+        pinned = await asyncio.to_thread(self._pinned_for, call) if self.where.pinned else None
+        if pinned is None:
+            store = self._live.get((call.target, int(call.identity["version"])))
+            if store is None:  # in a thread, because opening a file waits for its lock
+                store = await asyncio.to_thread(self.live, call)
             return store.tenant(call.context.tenant)
         if self.where.server is None:
             return pinned.tenant(call.context.tenant)
@@ -125,25 +127,22 @@ class Stores:
         version = int(identity["version"])
         # What is pinned stands in for itself: a version of a job has one memory, wherever it is searched.
         folders = [*filter(None, [self.where.pinned]), self.where.state / SNAPSHOTS / f"{name}@{version}"]
+        fitting = (_fitting(folder, name, identity) for folder in (*folders, *self.where.last))
+        found = next(filter(None, fitting), None)
+        if found is None:
+            return None
+        folder, digest = found
         with self._lock:
-            if (name, version) not in self._last:
-                fitting = (_fitting(folder, name, identity) for folder in (*folders, *self.where.last))
-                found = next(filter(None, fitting), None)
-                if found is None:
-                    return None
-                self._last[name, version] = open_snapshot(found)
-            snapshot = self._last[name, version]
-        return self._without_forgotten(snapshot)
+            if digest not in self._last:
+                self._last[digest] = open_snapshot(folder, expected_digest=digest)
+            return self._without_forgotten(self._last[digest])
 
     async def answer(self, call: Call) -> Any:
         """What a memory answers to a call. What it forgets, no snapshot gives back afterwards."""
         view = await self.view(call)
         verb, payload = call.operation, call.payload
-        if (
-            self.where.live is not None
-            or call.operation not in {"forget", *_WRITES}
-            or payload.get("dry_run")
-        ):
+        changes = verb in {"forget", *_WRITES} and not payload.get("dry_run")
+        if not changes or self.where.live is not None or isinstance(view, PinnedMemory):
             return await getattr(view, verb)(**payload)
         note = functools.partial(
             self.ledger.forget, call.context.tenant, memory=call.target, names=self.names(), at=_now(call)
@@ -171,7 +170,8 @@ class Stores:
         with self._lock:
             stores: list[Any] = [*self._live.values(), *self._last.values()]
             stores += [one for one in (self._pinned, self._put) if one is not None]
-            self._live, self._last, self._pinned, self._put, self._kept = {}, {}, None, None, {}
+            self._live, self._last, self._pinned, self._put = {}, {}, None, None
+            self._kept, self._gone = {}, {}
         for store in stores:
             await store.aclose()
 
@@ -183,22 +183,23 @@ class Stores:
 
     def _without_forgotten(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot as opened in this process, without what was forgotten since it was written."""
-        for tenant, gone in self._forgotten_in(snapshot).items():
-            snapshot.tenant(tenant).drop(gone)
+        self._forgotten_in(snapshot)
         return snapshot
 
     def _forgotten_in(self, snapshot: Snapshot) -> Mapping[str, frozenset[str]]:
-        """By tenant, ids of items that were forgotten; looked up again when the ledger changes."""
+        """By tenant, ids of items that were forgotten and go with this; asked again when the ledger grows."""
         memory, names = snapshot.manifest.memory, self.names()
         with self._lock:
             marks = self.ledger.marks(names)
-            known, gone = self._gone.get(snapshot.digest) or (None, {})
+            known, gone = self._gone.get(id(snapshot)) or (None, {})
             if known is not marks:
                 gone = {}
                 for tenant in snapshot.tenants():
-                    items = snapshot.tenant(tenant).inner.all_items()
+                    view = snapshot.tenant(tenant)
+                    items = view.inner.all_items()
                     gone[tenant] = self.ledger.forgotten(tenant, items, memory=memory, names=names)
-                self._gone[snapshot.digest] = (marks, gone)
+                    view.drop(gone[tenant])
+                self._gone[id(snapshot)] = (marks, gone)
             return gone
 
     def _open(self, name: str, version: int, call: Call) -> MemoryStore:
@@ -260,10 +261,10 @@ def _now(call: Call) -> str:
     return call.context.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _fitting(folder: Path, name: str, identity: JSON) -> Path | None:
-    """The folder, if it holds a snapshot of this memory made by this version of its spec."""
+def _fitting(folder: Path, name: str, identity: JSON) -> tuple[Path, str] | None:
+    """The folder and its digest, if it holds a snapshot of this memory by this version of its spec."""
     if not (folder / "manifest.json").is_file():
         return None
     manifest = read_manifest(folder)
     fits = manifest.memory == name and manifest.spec_digest == identity.get("spec")
-    return folder if fits else None
+    return (folder, manifest.logical_digest) if fits else None

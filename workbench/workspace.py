@@ -113,6 +113,7 @@ class Workspace:
             root=self.root,
             as_of=self.use_case.as_of,
             pinned=pinned,
+            today=self.boundary.stores.where.today,
             identity=identities,
             archive=self.boundary.stores.archive(),
         )

@@ -38,8 +38,9 @@ def test_without_a_day_today_is_asked_for_and_what_is_pinned_knows_no_clock(tmp_
     bench.clock.set("2026-03-04T05:06:07")
     bench.handle_of(as_of=None).search("taxi")
     bench.handle_of(pinned="f" * 64).search("taxi")
+    bench.handle_of(pinned="f" * 64, today=True).search("taxi")  # a job: what has expired by now is gone
     assert [(query.as_of, query.now) for query in bench.queries] == [
-        ("2026-03-04", "2026-03-04T05:06:07Z"), ("2026-01-01", None),
+        ("2026-03-04", "2026-03-04T05:06:07Z"), ("2026-01-01", None), ("2026-01-01", "2026-03-04T05:06:07Z"),
     ]  # fmt: skip
 
 

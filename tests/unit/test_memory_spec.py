@@ -46,7 +46,7 @@ def test_what_a_spec_leaves_out_is_safe_and_old_versions_say_what_they_said(tmp_
         None,
     )
     assert (spec.retention, spec.budget, spec.keep_versions) == ((), Budget(), 10)
-    assert spec.index == Index(ef=256, ef_construction=128, max_connections=32, flat_cutoff=40_000)
+    assert spec.index == Index(ef=512, ef_construction=128, max_connections=32, flat_cutoff=40_000)
     for version in (1, 2):
         assert retrieval.load_spec(ROOT, f"handbook@{version}").source == "data/handbook"
 

@@ -44,6 +44,7 @@ def of_status(status, words=""):
         (of_status(503), UnavailableError, "wait"),
         (of_status(500), UnavailableError, "wait"),
         (of_status(422, "store is read-only"), UnavailableError, "READY"),
+        (of_status(500, "open segment: too many open files"), UnavailableError, "workbench memory rest"),
         (vendor.WeaviateQueryError("could not find class X in schema", "g"), AbsentError, "restore"),
         (vendor.WeaviateQueryError('tenant not found: "x"', "g"), AbsentError, "restore"),
         (vendor.WeaviateQueryError("vector lengths don't match", "g"), ConfigError, "never mix"),
@@ -98,7 +99,7 @@ def test_grpc_is_named_as_host_and_port():
 @given(item_lists())
 def test_a_document_comes_back_as_it_was(items):
     for item in items:
-        given_as = schema.properties_of(item, tenant="acme", names=NAMES, since=3)
+        given_as = schema.properties_of(item, words="", tenant="acme", names=NAMES, since=3)
         back = schema.item_of({"created": None, **given_as}, item.vector, tenant="acme", names=NAMES)
         assert back == item or set(back.access) == set(item.access)
         assert item.id not in str(given_as)
@@ -108,7 +109,7 @@ def test_a_document_comes_back_as_it_was(items):
 @given(episode_lists())
 def test_what_is_written_by_use_comes_back_with_its_instants(items):
     for item in items:
-        given_as = schema.properties_of(item, tenant="acme", names=NAMES, since=0)
+        given_as = schema.properties_of(item, words="", tenant="acme", names=NAMES, since=0)
         back = schema.item_of({"created": None, **given_as}, item.vector, tenant="acme", names=NAMES)
         assert (back.created, back.expires, back.trust) == (item.created, item.expires, item.trust)
         assert schema.ttl_of(given_as, held=False) == item.expires

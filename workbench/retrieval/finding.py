@@ -54,7 +54,7 @@ def _query(handle: MemoryHandle, text: str, vector: tuple[float, ...], wanted: W
         groups=principal.grants,
         clearance=principal.clearance,
         as_of=wanted.as_of or handle.as_of or clock.now().date().isoformat(),
-        now=None if handle.pinned else handle.now(),  # what is pinned depends on no clock
+        now=handle.now() if handle.pinned is None or handle.today else None,
         version=wanted.version if wanted.version is not None else handle.version,
         sources=wanted.sources,
         kinds=wanted.kinds,

@@ -27,7 +27,8 @@ class MemoryHandle:
 
     `as_of` is the day on which validity is judged when a search names none (without it, today), and
     `version` the version of the knowledge that is searched (without it, the one in force). `pinned`
-    is the digest of the pinned snapshot that is searched instead of live memory. `identity` is what
+    is the digest of the pinned snapshot that is searched instead of live memory: with no regard to the
+    clock, unless it is searched for `today`, as a job does. `identity` is what
     the boundary is told of the memory with each call.
     """
 
@@ -39,6 +40,7 @@ class MemoryHandle:
     as_of: str | None = None
     version: int | None = None
     pinned: str | None = None
+    today: bool = False
     identity: JSON = field(default_factory=dict)
     archive: Archive | None = field(default=None, repr=False)
 

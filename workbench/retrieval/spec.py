@@ -50,7 +50,7 @@ class Index:
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
-    ef: int = 256
+    ef: int = 512
     ef_construction: int = 128
     max_connections: int = 32
     flat_cutoff: int = 40_000

@@ -26,6 +26,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"tenant not active|inactive|cold", "inactive"),
     (r"deadline exceeded|timed out|timeout", "slow"),
     (r"memory pressure|not enough memory|disk|no space left", "full"),
+    (r"too many open files", "crowded"),
     (r"leader not found|not ready|starting|no leader|shutting down", "starting"),
 )
 
@@ -163,6 +164,12 @@ def named(word: str, where: str, status: int | None = None) -> WorkbenchError:
         return UnavailableError(
             f"the Weaviate at {where} takes no writes: it is read-only, or its disk or memory is full",
             hint="give it room, then PUT status READY to its shards; reading goes on meanwhile",
+            status=status,
+        )
+    if word == "crowded":
+        return UnavailableError(
+            f"the Weaviate at {where} has too many tenants awake: each takes some twenty open files",
+            hint="workbench memory rest puts tenants to rest; or raise the server's limit of open files",
             status=status,
         )
     return UnavailableError(f"the Weaviate at {where} could not do this", hint=_WAIT, status=status)

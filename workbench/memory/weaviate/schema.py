@@ -65,7 +65,7 @@ class IndexSettings:
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
-    ef: int = 256
+    ef: int = 512
     ef_construction: int = 128
     max_connections: int = 32
     flat_cutoff: int = 40_000
@@ -193,10 +193,13 @@ def _instant(number: int) -> str:
     return f"{_day(days)}T{minutes // 60:02}:{minutes % 60:02}:{second:02}Z"
 
 
-def properties_of(item: Item, *, tenant: str, names: Names, since: int) -> dict[str, Any]:
-    """An item as an object's properties, in force from version `since` on; see `ttl_of` for one more."""
+def properties_of(item: Item, *, words: str, tenant: str, names: Names, since: int) -> dict[str, Any]:
+    """An item as an object's properties, in force from version `since` on; see `ttl_of` for one more.
+
+    `words` are those of `words_of`.
+    """
     return {
-        "text": item.text, "title": item.title, "words": stems([f"{item.title} {item.text}"])[0],
+        "text": item.text, "title": item.title, "words": words,
         "item": names.seal(tenant, item.id),
         "source": wrapped(item.source), "kind": item.kind, "subject": names.seal(tenant, item.subject),
         "access": [wrapped(group) for group in item.access],
@@ -207,6 +210,11 @@ def properties_of(item: Item, *, tenant: str, names: Names, since: int) -> dict[
         "embedding": item.embedding, "position": item.position, "version": item.version, "trust": item.trust,
         **({"created": item.created} if item.created else {}),
     }  # fmt: skip
+
+
+def words_of(items: Sequence[Item]) -> list[str]:
+    """What each item is found by, word by word: its title and its text, stemmed."""
+    return stems([f"{item.title} {item.text}" for item in items])
 
 
 def ttl_of(properties: Mapping[str, Any], *, held: bool) -> str | None:

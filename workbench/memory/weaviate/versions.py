@@ -85,8 +85,8 @@ async def write(memory: WeaviateMemory, record: Control, new: Sequence[Item], *,
         record = await memory.save(record, conditions=wanted)
     holder, names, tenant = record.holder(), memory.store.names, memory.tenant
 
-    def row(item: Item) -> Row:
-        given = schema.properties_of(item, tenant=tenant, names=names, since=since)
+    def row(item: Item, words: str) -> Row:
+        given = schema.properties_of(item, words=words, tenant=tenant, names=names, since=since)
         ttl = schema.ttl_of(given, held=holder.holds(given))
         return Row(
             uuid=names.uuid(tenant, item.id, str(since)),
@@ -94,7 +94,7 @@ async def write(memory: WeaviateMemory, record: Control, new: Sequence[Item], *,
             vector=item.vector,
         )
 
-    await memory.table.put(map(row, new))
+    await memory.table.put(map(row, new, schema.words_of(new)))
     return record
 
 
