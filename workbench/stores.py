@@ -16,7 +16,7 @@ from workbench.memory.forgotten import Ledger, Marks
 from workbench.memory.names import Names, load_names
 from workbench.memory.snapshot import PinnedMemory, Snapshot, open_snapshot, read_manifest
 from workbench.ports import Call, Memory, MemoryStore, Selector
-from workbench.types import JSON, Item
+from workbench.types import Item
 
 if TYPE_CHECKING:
     from workbench.config import MemoryServer
@@ -100,9 +100,11 @@ class Stores:
         A call's identity names the spec's `version`, `spec` digest and `index` settings.
         """
         if call.identity.get("degraded"):
-            last = await asyncio.to_thread(self.last, call.target, call.identity)
+            last = await asyncio.to_thread(self.last, call)
             if last is None:
-                raise NotFoundError(f"there is no snapshot of {call.target!r} to fall back to")
+                raise NotFoundError(
+                    f"there is no snapshot of {call.target!r} for {call.context.tenant!r} to fall back to"
+                )
             return last.tenant(call.context.tenant)
         pinned = await asyncio.to_thread(self._pinned_for, call) if self.where.pinned else None
         if pinned is None:
@@ -122,12 +124,12 @@ class Stores:
                 self._live[name, version] = self._open(name, version, call)
             return self._live[name, version]
 
-    def last(self, name: str, identity: JSON) -> Snapshot | None:
-        """The last snapshot of a memory, without what was forgotten since; None when there is none."""
-        version = int(identity["version"])
+    def last(self, call: Call) -> Snapshot | None:
+        """The last snapshot that holds the call's tenant, without what was forgotten since; or None."""
+        name, version = call.target, int(call.identity["version"])
         # What is pinned stands in for itself: a version of a job has one memory, wherever it is searched.
         folders = [*filter(None, [self.where.pinned]), self.where.state / SNAPSHOTS / f"{name}@{version}"]
-        fitting = (_fitting(folder, name, identity) for folder in (*folders, *self.where.last))
+        fitting = (_fitting(folder, call) for folder in (*folders, *self.where.last))
         found = next(filter(None, fitting), None)
         if found is None:
             return None
@@ -261,10 +263,11 @@ def _now(call: Call) -> str:
     return call.context.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _fitting(folder: Path, name: str, identity: JSON) -> tuple[Path, str] | None:
-    """The folder and its digest, if it holds a snapshot of this memory by this version of its spec."""
+def _fitting(folder: Path, call: Call) -> tuple[Path, str] | None:
+    """The folder and its digest, if it holds this tenant of the memory, by this version of its spec."""
     if not (folder / "manifest.json").is_file():
         return None
     manifest = read_manifest(folder)
-    fits = manifest.memory == name and manifest.spec_digest == identity.get("spec")
+    fits = manifest.memory == call.target and manifest.spec_digest == call.identity.get("spec")
+    fits = fits and call.context.tenant in manifest.tenants
     return (folder, manifest.logical_digest) if fits else None

@@ -210,3 +210,17 @@ def test_a_snapshot_of_an_older_format_is_refused(store, tmp_path):
     with pytest.raises(ConfigError, match="format 1") as caught:
         open_snapshot(folder)
     assert "dvc" in caught.value.hint
+
+
+def test_a_folder_that_is_no_snapshot_is_never_replaced_by_one(tmp_path):
+    from workbench import _sync
+    from workbench.errors import ConfigError
+    from workbench.memory.snapshot import write_snapshot
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("keep me")
+    with pytest.raises(ConfigError, match="is no snapshot"):
+        _sync.run(write_snapshot([], tmp_path / "mine", memory="m", spec_digest="s"))
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "keep me"
+    _sync.run(write_snapshot([], tmp_path / "new", memory="m", spec_digest="s"))
+    _sync.run(write_snapshot([], tmp_path / "new", memory="m", spec_digest="s"))

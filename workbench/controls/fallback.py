@@ -33,7 +33,7 @@ class Fallback:
                     answering = True
                     yield event
         except TRIGGERS as error:
-            if answering or not self._snapshot:
+            if answering or not self._snapshot or not error.retryable:
                 raise
             away = error
         else:
@@ -45,6 +45,6 @@ class Fallback:
                 async for event in events:
                     yield Event(data=[dataclasses.replace(hit, degraded=True) for hit in event.data])
         except WorkbenchError as error:
-            raise type(away)(
+            raise UnavailableError(
                 f"{away.message}; and its last snapshot does not help: {error.message}", hint=away.hint
             ) from error

@@ -167,10 +167,12 @@ def visible(item: Item, query: Query) -> bool:
 def hit(item: Item, query: Query, *, score: float, memory: str, version: int, tenant: str) -> Hit:
     """The hit for an item found, checked once more: a filter that failed is a fault and shows no item."""
     if not visible(item, query):
-        raise UnavailableError(
+        fault = UnavailableError(
             f"the store of {memory!r} gave an item that the asker may not see: it was withheld",
             hint="report this as a fault of the store: its filter and the workbench's differ",
         )
+        fault.retryable = False  # nor may a snapshot stand in: the fault would stay unseen
+        raise fault
     since = item.valid_from or (item.created[:10] if item.created else None)
     groups = sorted(set(item.access) & set(query.groups))
     level = f"; classification {item.classification} <= clearance {query.clearance}"

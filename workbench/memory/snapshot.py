@@ -75,6 +75,7 @@ async def write_snapshot(
 
     An earlier `version` is that of each tenant; without it, each one's version in force.
     """
+    await asyncio.to_thread(_check_place, folder)
     aside = files.aside_of(folder)
     try:
         await asyncio.to_thread(aside.mkdir, parents=True)
@@ -86,6 +87,14 @@ async def write_snapshot(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return manifest
+
+
+def _check_place(folder: Path) -> None:
+    """ConfigError unless what is written there replaces a snapshot or nothing."""
+    if folder.is_dir() and ((folder / "manifest.json").is_file() or not any(folder.iterdir())):
+        return
+    if folder.exists():
+        raise ConfigError(f"{folder} is no snapshot: it would be replaced", hint="name another folder")
 
 
 async def _written(view: Memory, aside: Path, version: int | None) -> dict[str, Any]:

@@ -62,3 +62,14 @@ def test_without_a_snapshot_the_error_names_both_and_keeps_its_hint():
     with pytest.raises(UnavailableError, match=r"the server is away.*there is no snapshot") as caught:
         ask(around(Fallback(snapshot=True), nothing), search())
     assert caught.value.hint == "make weaviate"
+
+
+def test_a_fault_that_waiting_does_not_mend_is_shown_and_not_hidden_by_the_snapshot():
+    async def leaky(call):
+        fault = UnavailableError("it was withheld")
+        fault.retryable = False
+        raise fault
+        yield
+
+    with pytest.raises(UnavailableError, match="withheld"):
+        ask(around(Fallback(snapshot=True), leaky), search())

@@ -61,7 +61,8 @@ def translated(error: Exception, where: str) -> WorkbenchError:
     if isinstance(error, vendor.WeaviateStartUpError | vendor.WeaviateConnectionError) or _transport(error):
         return down(where)
     if status is not None and status >= 500:
-        return named("starting" if status == 503 else "other", where, status)
+        crowded = meaning(str(error)) == "crowded"
+        return named("crowded" if crowded else "starting" if status == 503 else "other", where, status)
     return named(meaning(str(error)), where, status)
 
 

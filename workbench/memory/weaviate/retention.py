@@ -56,16 +56,18 @@ async def forget(
     going = {one for one, held in chosen.items() if not held}
     kept = chosen.keys() - going
     derived: set[str] = set()
-    parents = going
+    generations = [parents := going]
     while parents:
         children = _by_item(await memory.table.named("parents", parents), holder)
         fresh = children.keys() - going - derived - kept
-        parents = {one for one in fresh if not children[one]}
+        generations.append(parents := {one for one in fresh if not children[one]})
         derived |= parents
         kept |= fresh - parents
     gone = going | derived
     if gone and not dry_run:
-        await memory.table.remove([row.uuid for row in await memory.table.named("item", gone)])
+        # What was derived goes first: killed in between, the same verb still finds it by its parents.
+        for some in reversed(generations):
+            await memory.table.remove([row.uuid for row in await memory.table.named("item", some)])
         await versions.recount(memory, record)
     ids = tuple(sorted(map(memory.unseal, gone)))
     return Forgotten(items=len(gone), derived=len(derived), held=len(kept), ids=ids)
