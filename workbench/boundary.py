@@ -23,7 +23,7 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.models import ModelCard, card_names, load_card, open_model
 from workbench.observations import Lines
 from workbench.ports import Call, Model
-from workbench.stores import VERBS, Stores, Where
+from workbench.stores import Stores, Where
 from workbench.types import Event, Usage
 
 if TYPE_CHECKING:
@@ -147,8 +147,6 @@ class Boundary:
                 yield event
 
     async def _memory(self, call: Call) -> AsyncIterator[Event]:
-        if call.operation not in VERBS:
-            raise NotFoundError(f"no memory does {call.operation!r} ({nearest(call.operation, VERBS)})")
         yield Event(data=await self.stores.answer(call))
 
 
@@ -208,7 +206,7 @@ def _memories(root: Path, home: Path, name: str, case: UseCase, execution: Execu
         server=None if embedded else named or memory_server(case),
         pinned=pinned,
         today=bool(execution and execution.live_memory),
-        last=(*([pinned] if pinned else []), root / "results" / name / "memory"),
+        last=(root / "results" / name / "memory",),
     )
 
 

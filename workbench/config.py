@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.types import MOST_CLASSIFIED
 
 Mode = Literal["live", "record", "replay", "auto"]
 #: Where `make weaviate` starts one.
@@ -274,8 +275,8 @@ def _check_memory(where: str, case: UseCase) -> None:
             f"{where}.memory_grpc: {case.memory_grpc!r} is not host:port",
             hint="for example memory_grpc: 127.0.0.1:50051",
         )
-    if not 0 <= case.clearance <= 9:
-        raise ConfigError(f"{where}.clearance must be 0 to 9, found {case.clearance}")
+    if not 0 <= case.clearance <= MOST_CLASSIFIED:
+        raise ConfigError(f"{where}.clearance must be 0 to {MOST_CLASSIFIED}, found {case.clearance}")
 
 
 def _check_job(path: Path, name: str, one: Job, params: Params) -> None:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from workbench.identity import Principal
 from workbench.types import Hit
 
+INSTANT = "%Y-%m-%dT%H:%M:%SZ"
+
 
 class Clock(Protocol):
     """Time, given from outside so that tests and replays can choose it."""
@@ -45,6 +47,24 @@ class SystemClock:
         import asyncio
 
         await asyncio.sleep(seconds)
+
+
+def instant(when: dt.datetime) -> str:
+    """A moment as stores and snapshots hold it: UTC to the second, as 2026-11-25T06:00:00Z."""
+    return when.astimezone(dt.UTC).strftime(INSTANT)
+
+
+def moment(text: str) -> dt.datetime:
+    """The moment of an instant; ValueError for any other text."""
+    return dt.datetime.strptime(text, INSTANT).replace(tzinfo=dt.UTC)
+
+
+def is_instant(text: str) -> bool:
+    """Whether `text` is an instant in its one form, so that instants compare as texts."""
+    try:
+        return instant(moment(text)) == text
+    except ValueError:
+        return False
 
 
 def new_id() -> str:

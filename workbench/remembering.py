@@ -44,25 +44,9 @@ class Memories:
 
     def on_server(self, *, api_key_env: str | None = None) -> Any:
         """The memory's store on the server, opened with this key; ConfigError when it is embedded."""
-        from workbench.memory.weaviate.opening import open_store
-
-        server, stores, handle = (
-            config.memory_server(self._ws.use_case),
-            self._ws.boundary.stores,
-            self.first(),
-        )
-        if server is None:
-            raise ConfigError(
-                f"the memory of {self.use_case!r} is embedded: that is of a server",
-                hint=f"set use_cases.{self.use_case}.memory_provider: weaviate in params.yaml",
-            )
-        return open_store(
-            dataclasses.replace(server, api_key_env=api_key_env or server.api_key_env),
-            name=handle.name,
-            part=str(handle.spec.version),
-            names=stores.names(),
-            index=dataclasses.asdict(handle.spec.index),
-            locks=stores.where.state / "locks",
+        spec = self.first().spec
+        return self._ws.boundary.stores.on_server(
+            spec.name, str(spec.version), dataclasses.asdict(spec.index), api_key_env=api_key_env
         )
 
     def first(self) -> MemoryHandle:

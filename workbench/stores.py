@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import threading
 from collections.abc import Mapping, Sequence
@@ -10,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.context import instant
 from workbench.errors import ConfigError, NotFoundError
-from workbench.memory.archive import Archive
+from workbench.memory.archive import Archive, strike
 from workbench.memory.forgotten import Ledger, Marks
 from workbench.memory.names import Names, load_names
 from workbench.memory.snapshot import PinnedMemory, Snapshot, open_snapshot, read_manifest
 from workbench.ports import Call, Memory, MemoryStore, Selector
-from workbench.types import Item
+from workbench.types import KNOWLEDGE, Item
 
 if TYPE_CHECKING:
     from workbench.config import MemoryServer
@@ -25,15 +27,6 @@ if TYPE_CHECKING:
 KEY = Path("memory.key")
 LEDGER = Path("forgotten.jsonl")
 SNAPSHOTS = Path("snapshots")
-#: The verbs of `ports.Memory`.
-VERBS = frozenset(
-    {
-        "add", "lacking", "stage", "publish", "remember", "search", "count", "items", "forget", "hold",
-        "release", "sweep", "versions", "stats",
-    }
-)  # fmt: skip
-
-
 #: What may put back what was forgotten.
 _WRITES = frozenset({"add", "stage", "remember"})
 
@@ -146,9 +139,11 @@ class Stores:
         changes = verb in {"forget", *_WRITES} and not payload.get("dry_run")
         if not changes or self.where.live is not None or isinstance(view, PinnedMemory):
             return await getattr(view, verb)(**payload)
-        note = functools.partial(
-            self.ledger.forget, call.context.tenant, memory=call.target, names=self.names(), at=_now(call)
-        )
+        tenant = call.context.tenant
+        where: dict[str, Any] = {
+            "memory": call.target, "names": self.names(), "at": instant(call.context.clock.now()),
+        }  # fmt: skip
+        note = functools.partial(self.ledger.forget, tenant, **where)
         if verb == "forget":
             what: Selector = payload["what"]
             await asyncio.to_thread(note, ids=what.ids or (), subject=what.subject, source=what.source)
@@ -157,14 +152,7 @@ class Stores:
             return done
         items = list(payload["items"])
         done = await getattr(view, verb)(**{**payload, "items": items})
-        await asyncio.to_thread(
-            self.ledger.admit,
-            call.context.tenant,
-            items,
-            memory=call.target,
-            names=self.names(),
-            at=_now(call),
-        )
+        await asyncio.to_thread(self.ledger.admit, tenant, items, **where)
         return done
 
     async def aclose(self) -> None:
@@ -190,17 +178,12 @@ class Stores:
 
     def _forgotten_in(self, snapshot: Snapshot) -> Mapping[str, frozenset[str]]:
         """By tenant, ids of items that were forgotten and go with this; asked again when the ledger grows."""
-        memory, names = snapshot.manifest.memory, self.names()
+        names = self.names()
         with self._lock:
             marks = self.ledger.marks(names)
             known, gone = self._gone.get(id(snapshot)) or (None, {})
             if known is not marks:
-                gone = {}
-                for tenant in snapshot.tenants():
-                    view = snapshot.tenant(tenant)
-                    items = view.inner.all_items()
-                    gone[tenant] = self.ledger.forgotten(tenant, items, memory=memory, names=names)
-                    view.drop(gone[tenant])
+                gone = strike(snapshot, self.ledger, names)
                 self._gone[id(snapshot)] = (marks, gone)
             return gone
 
@@ -210,19 +193,26 @@ class Stores:
 
             folder = self.where.live or self.where.state / "memories"
             return SQLiteStore(folder / name / f"{version}.sqlite", name=name, names=self.names())
-        return self._weaviate(name, str(version), call)
+        return self.on_server(name, str(version), call.identity.get("index") or {})
 
-    def _weaviate(self, name: str, part: str, call: Call) -> MemoryStore:
+    def on_server(
+        self, name: str, part: str, index: Mapping[str, Any], *, api_key_env: str | None = None
+    ) -> MemoryStore:
+        """A memory's store on the server, asked with the server's own key unless another is named."""
         from workbench.memory.weaviate.opening import open_store
 
-        if self.where.server is None:
-            raise ConfigError(f"no server is named for the memory {name!r}")
+        server = self.where.server
+        if server is None:
+            raise ConfigError(
+                f"the memory {name!r} is embedded: that is of a server",
+                hint="set memory_provider: weaviate for its use case in params.yaml",
+            )
         return open_store(
-            self.where.server,
+            dataclasses.replace(server, api_key_env=api_key_env or server.api_key_env),
             name=name,
             part=part,
             names=self.names(),
-            index=call.identity.get("index") or {},
+            index=index,
             locks=self.where.state / "locks",
         )
 
@@ -231,7 +221,9 @@ class Stores:
         async with self._putting:
             if self._put is None:
                 part = f"{'today' if self.where.today else 'pinned'}-{pinned.digest[:16]}"
-                self._put = await asyncio.to_thread(self._weaviate, call.target, part, call)
+                self._put = await asyncio.to_thread(
+                    self.on_server, call.target, part, call.identity.get("index") or {}
+                )
             view = self._put.tenant(call.context.tenant)
             if view.tenant in pinned.tenants():
                 await self._keep_up(view, pinned)
@@ -246,7 +238,7 @@ class Stores:
             return
         if gone:
             await view.forget(Selector(ids=tuple(sorted(gone))))
-        documents = [item for item in await pinned.tenant(view.tenant).items() if item.kind == "document"]
+        documents = [item for item in await pinned.tenant(view.tenant).items() if item.kind == KNOWLEDGE]
         if await view.count() != len(documents):
             await put(view, documents, now="")
         self._kept[view.tenant] = gone
@@ -257,10 +249,6 @@ async def put(view: Memory, documents: Sequence[Item], *, now: str) -> None:
     lacking = set(await view.lacking([item.id for item in documents]))
     await view.stage([item for item in documents if item.id in lacking])
     await view.publish([item.id for item in documents], now=now)
-
-
-def _now(call: Call) -> str:
-    return call.context.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _fitting(folder: Path, call: Call) -> tuple[Path, str] | None:

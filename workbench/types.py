@@ -13,6 +13,10 @@ Verdict = Literal["pass", "fail", "undecided"]
 Effect = Literal["better", "worse", "undecided"]
 #: What an item is: a chunk of a source; what happened; what was learned; what was made of other items.
 ItemKind = Literal["document", "episode", "fact", "summary"]
+#: The kind that comes from sources and has versions; every other one is written by use.
+KNOWLEDGE: ItemKind = "document"
+#: The highest levels of classification and of trust; the lowest are 0.
+MOST_CLASSIFIED, MOST_TRUSTED = 9, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

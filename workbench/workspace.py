@@ -114,7 +114,6 @@ class Workspace:
             as_of=self.use_case.as_of,
             pinned=pinned,
             today=self.boundary.stores.where.today,
-            identity=identities,
             archive=self.boundary.stores.archive(),
         )
 

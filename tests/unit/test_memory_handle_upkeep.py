@@ -8,12 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memory_bench import Bench, Killed, write_page
 
-from workbench import retrieval
+from workbench import context, retrieval
 from workbench.errors import ConfigError, CorruptError, NotFoundError
 from workbench.memory.names import Names
 from workbench.memory.rows import logical_digest
 from workbench.memory.sqlite import SQLiteStore
-from workbench.retrieval import calls
 
 
 @pytest.fixture(params=["fake", "sqlite"])
@@ -289,6 +288,6 @@ def test_a_snapshot_of_another_memory_tenant_or_embedding_is_refused_and_a_chang
 
 
 def test_an_instant_has_one_form():
-    assert calls.is_instant("2026-01-01T00:00:00Z")
+    assert context.is_instant("2026-01-01T00:00:00Z")
     for text in ("2026-01-01", "2026-1-1T00:00:00Z", "soon", "", "2026-01-01T00:00:00+00:00"):
-        assert not calls.is_instant(text)
+        assert not context.is_instant(text)

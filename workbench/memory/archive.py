@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.memory.forgotten import Ledger
 from workbench.memory.names import Names
 from workbench.memory.snapshot import Snapshot, open_snapshot, read_manifest, write_snapshot
-from workbench.ports import Memory, Selector
+from workbench.ports import Memory
 from workbench.types import Item
+
+
+def strike(snapshot: Snapshot, ledger: Ledger, names: Names) -> Mapping[str, frozenset[str]]:
+    """Take what the ledger says was forgotten out of an opened snapshot; by tenant, the ids that went."""
+    gone = {}
+    for tenant in snapshot.tenants():
+        view = snapshot.tenant(tenant)
+        items = view.inner.all_items()
+        gone[tenant] = ledger.forgotten(tenant, items, memory=snapshot.manifest.memory, names=names)
+        view.drop(gone[tenant])
+    return gone
 
 
 class Archive:
@@ -73,21 +84,11 @@ class Archive:
     async def _open(self, folder: Path) -> Snapshot:
         snapshot = await asyncio.to_thread(open_snapshot, folder)
         try:
-            for tenant in snapshot.tenants():
-                await self._strike(snapshot, tenant)
+            await asyncio.to_thread(strike, snapshot, self._ledger, self._names())
         except BaseException:
             await snapshot.aclose()
             raise
         return snapshot
-
-    async def _strike(self, snapshot: Snapshot, tenant: str) -> None:
-        view, name = snapshot.tenant(tenant), snapshot.manifest.memory
-        items = await view.items()
-        gone = await asyncio.to_thread(
-            self._ledger.forgotten, tenant, items, memory=name, names=self._names()
-        )
-        if gone:
-            await view.inner.forget(Selector(ids=tuple(sorted(gone))))
 
     async def _kept(self, place: Path, memory: str, digest: str) -> Snapshot | None:
         """What the place holds already, if it is of the same spec."""

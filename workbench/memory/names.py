@@ -18,9 +18,13 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench import files
 from workbench.errors import ConfigError, CorruptError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 #: Holds the key as 128 hexadecimal digits where several machines share one server.
 KEY_VARIABLE = "WORKBENCH_MEMORY_KEY"
@@ -93,7 +97,7 @@ def load_names(path: Path, *, environment: Mapping[str, str] = os.environ) -> Na
 
 
 @functools.lru_cache(maxsize=8)
-def _cipher(key: bytes):  # type: ignore[no-untyped-def]  # noqa: ANN202 - the vendor's class, imported late
+def _cipher(key: bytes) -> AESSIV:
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
     return AESSIV(key)

@@ -9,16 +9,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
+from workbench.context import is_instant
 from workbench.errors import ConfigError, RefusedError, UnavailableError, nearest
 from workbench.ports import Budget, Query, SearchMode, Selector
-from workbench.types import Hit, Item, ItemKind
+from workbench.types import KNOWLEDGE, MOST_CLASSIFIED, MOST_TRUSTED, Hit, Item, ItemKind
 
 #: The constant of reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
 RRF_K = 60
-#: The kind that comes from sources and has versions; every other one is written by use.
-KNOWLEDGE = "document"
-MOST_CLASSIFIED, MOST_TRUSTED = 9, 3
-INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 #: Scores closer than this are equal: float sums differ in the seventh digit between processors.
 DECIMALS = 4
 
@@ -29,19 +26,6 @@ def is_day(text: str) -> bool:
         return dt.date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
-
-
-def is_instant(text: str) -> bool:
-    """Whether `text` is a UTC instant like 2026-11-25T06:00:00Z, so that instants compare as texts."""
-    try:
-        return dt.datetime.strptime(text, INSTANT).replace(tzinfo=dt.UTC).strftime(INSTANT) == text
-    except ValueError:
-        return False
-
-
-def instant(moment: dt.datetime) -> str:
-    """A moment as the text that stores and snapshots hold, to the second."""
-    return moment.astimezone(dt.UTC).strftime(INSTANT)
 
 
 def checked_items(items: Iterable[Item], *, knowledge: bool) -> list[Item]:
@@ -233,18 +217,17 @@ def evicted(items: Sequence[Item], budget: Budget, *, held: Collection[str], now
         expired = item.expires is not None and item.expires <= now
         return (not expired, *eviction_order(item))
 
+    def fits() -> bool:
+        few = budget.items is None or number <= budget.items
+        return few and (budget.tokens is None or size <= budget.tokens)
+
     for item in sorted(items, key=order):
-        fits = (budget.items is None or number <= budget.items) and (
-            budget.tokens is None or size <= budget.tokens
-        )
-        if fits:
-            return gone
+        if fits():
+            break
         if item.id not in held:
             gone.append(item)
             number, size = number - 1, size - tokens(item.text)
-    if (budget.items is not None and number > budget.items) or (
-        budget.tokens is not None and size > budget.tokens
-    ):
+    if not fits():
         raise RefusedError(
             f"what is under legal hold takes the whole budget ({number} items, {size} tokens)",
             hint="raise the memory's budget, or release a hold",

@@ -30,7 +30,7 @@ from workbench.ports import (
     Selector,
     Swept,
 )
-from workbench.types import JSON, Hit, Item
+from workbench.types import JSON, KNOWLEDGE, Hit, Item
 
 FORMAT = 2
 _HINT = "dvc repro remember, or dvc checkout for the version that was committed"
@@ -274,7 +274,7 @@ class PinnedMemory:
             self.inner.forget_now(Selector(ids=gone))
 
     async def _documents(self) -> list[Item]:
-        return [item for item in await self.inner.items() if item.kind == rules.KNOWLEDGE]
+        return [item for item in await self.inner.items() if item.kind == KNOWLEDGE]
 
     async def _version(self) -> int:
         kept = await self.inner.versions()

@@ -31,7 +31,7 @@ from workbench.ports import (
     Selector,
     Swept,
 )
-from workbench.types import Hit, Item
+from workbench.types import KNOWLEDGE, Hit, Item
 
 T = TypeVar("T")
 _AS_THEY_ARE = Names()
@@ -249,8 +249,8 @@ class SQLiteMemory:
     def load(self, items: Iterable[Item], *, version: int) -> None:
         """Fill an empty tenant: its documents are in force as `version`, the rest was written by use."""
         given = list(items)
-        documents = rules.checked_items((one for one in given if one.kind == rules.KNOWLEDGE), knowledge=True)
-        others = rules.checked_items((one for one in given if one.kind != rules.KNOWLEDGE), knowledge=False)
+        documents = rules.checked_items((one for one in given if one.kind == KNOWLEDGE), knowledge=True)
+        others = rules.checked_items((one for one in given if one.kind != KNOWLEDGE), knowledge=False)
         self._writing(lambda db, space: sqlite_versions.load(db, space, documents, others, version))
 
     def _found(self, db: sqlite3.Connection, space: Space, query: Query) -> list[Hit]:

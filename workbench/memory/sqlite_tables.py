@@ -17,7 +17,7 @@ from workbench.errors import ConfigError, NotFoundError
 from workbench.memory import rules, sqlite_words
 from workbench.memory.names import Names
 from workbench.memory.rows import vector_bytes
-from workbench.types import Item
+from workbench.types import KNOWLEDGE, Item
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,7 +149,7 @@ def there(db: sqlite3.Connection, space: Space, items: Sequence[Item], *, among:
     for sealed, source, kind, fits in db.execute(query, space.bound | {"values": json.dumps(list(given))}):
         item = given[sealed]
         rules.check_source(item, source)
-        if (kind == rules.KNOWLEDGE) != (item.kind == rules.KNOWLEDGE):
+        if (kind == KNOWLEDGE) != (item.kind == KNOWLEDGE):
             raise ConfigError(
                 f"item {item.id!r} is there as {kind!r}, not as {item.kind!r}",
                 hint="make the kind a part of what the id is the digest of",

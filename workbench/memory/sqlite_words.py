@@ -9,20 +9,18 @@ this process's memory.
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from workbench.memory.rules import DECIMALS
-from workbench.memory.stems import TOKENIZER
+from workbench.memory.stems import TOKENIZER, words_of
 from workbench.memory.vectors import Vectors
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_MOST_WORDS = 256
 _FTS5 = f"fts5 (title, text, content = '', tokenize = '{TOKENIZER}')"
 
 
@@ -91,7 +89,7 @@ def ranking(
 def _split(db: sqlite3.Connection, key: int, text: str) -> tuple[list[str], list[str]]:
     """Words of the text as FTS5 strings: those in at most half of the items, and the others."""
     # Each word is quoted, so that nothing in a question is read as FTS5 syntax.
-    words = [f'"{word}"' for word in list(dict.fromkeys(re.findall(r"\w+", text)))[:_MOST_WORDS]]
+    words = [f'"{word}"' for word in words_of(text)]
     table = f"words_{key}"
     size = db.execute(f"SELECT count(*) FROM {table}_docsize").fetchone()[0] if words else 0
     counting = f"SELECT count(*) FROM {table} WHERE {table} MATCH ?"

@@ -6,13 +6,20 @@ accents, and stemmed (Porter, "An algorithm for suffix stripping", 1980).
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from collections.abc import Sequence
 
 #: What both stores cut texts into words with.
 TOKENIZER = "porter unicode61 remove_diacritics 2"
+_MOST_WORDS = 256
 _thread = threading.local()
+
+
+def words_of(question: str) -> list[str]:
+    """The different words of a question in their order, as many as are looked for."""
+    return list(dict.fromkeys(re.findall(r"\w+", question)))[:_MOST_WORDS]
 
 
 def stems(texts: Sequence[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 #: Texts in one `model.embed`.
 TEXTS = 256
-_INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class MakeCall(Protocol):
@@ -142,19 +140,6 @@ async def embed(handle: MemoryHandle, texts: Sequence[str]) -> list[tuple[float,
 def indexed(item: Item) -> str:
     """What is embedded: the title too, because a paragraph alone often does not say what it is about."""
     return f"{item.title}\n{item.text}" if item.title else item.text
-
-
-def instant(moment: dt.datetime) -> str:
-    """A moment as a UTC instant to the second, the form that stores compare."""
-    return moment.astimezone(dt.UTC).strftime(_INSTANT)
-
-
-def is_instant(text: str) -> bool:
-    """Whether `text` is such an instant, in its one form."""
-    try:
-        return instant(dt.datetime.strptime(text, _INSTANT).replace(tzinfo=dt.UTC)) == text
-    except ValueError:
-        return False
 
 
 async def _one(handle: MemoryHandle, call: Call) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.types import Item
+from workbench.types import KNOWLEDGE, Item
 
 if TYPE_CHECKING:
     import polars as pl
@@ -96,7 +96,7 @@ def sources_of(items: Iterable[Item]) -> dict[str, tuple[str, frozenset[str]]]:
     """For each source of documents its digest and the ids of its chunks."""
     found: dict[str, tuple[str, set[str]]] = {}
     for item in items:
-        if item.kind == "document":
+        if item.kind == KNOWLEDGE:
             found.setdefault(item.source, (item.source_digest, set()))[1].add(item.id)
     return {source: (digest, frozenset(ids)) for source, (digest, ids) in found.items()}
 

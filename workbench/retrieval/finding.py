@@ -13,7 +13,7 @@ from workbench.retrieval.calls import embed
 from workbench.retrieval.hits import Hits
 from workbench.retrieval.pages import digest_now
 from workbench.retrieval.rerank import reranked, reranker
-from workbench.types import Hit, ItemKind
+from workbench.types import KNOWLEDGE, Hit, ItemKind
 
 if TYPE_CHECKING:
     from workbench.retrieval.handle import MemoryHandle
@@ -71,10 +71,10 @@ def _marked(handle: MemoryHandle, found: list[Hit]) -> list[Hit]:
         return found
     now = {
         source: digest_now(spec.source, tenant=handle.tenant, source=source, root=handle.root)
-        for source in {hit.source for hit in found if hit.kind == "document"}
+        for source in {hit.source for hit in found if hit.kind == KNOWLEDGE}
     }
     return [
-        dataclasses.replace(hit, stale=hit.kind == "document" and hit.digest != now[hit.source])
+        dataclasses.replace(hit, stale=hit.kind == KNOWLEDGE and hit.digest != now[hit.source])
         for hit in found
     ]
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Unpack
 
 from workbench import _sync
-from workbench.context import Context
+from workbench.context import Context, instant
 from workbench.ports import Added, Forgotten, Handler, MemoryStats, MemoryVersion, Selector, Swept
 from workbench.retrieval import finding, upkeep, writing
-from workbench.retrieval.calls import Governed, MakeCall, instant
+from workbench.retrieval.calls import Governed, MakeCall
 from workbench.retrieval.differences import Differences
 from workbench.retrieval.hits import Hits
 from workbench.retrieval.spec import MemorySpec
 from workbench.retrieval.upkeep import Archive, Restored, Snapshotted, Source
 from workbench.retrieval.writing import Days, Note, Written
-from workbench.types import JSON, Item, ItemKind, Page
+from workbench.types import Item, ItemKind, Page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,7 @@ class MemoryHandle:
     `as_of` is the day on which validity is judged when a search names none (without it, today), and
     `version` the version of the knowledge that is searched (without it, the one in force). `pinned`
     is the digest of the pinned snapshot that is searched instead of live memory: with no regard to the
-    clock, unless it is searched for `today`, as a job does. `identity` is what
-    the boundary is told of the memory with each call.
+    clock, unless it is searched for `today`, as a job does.
     """
 
     spec: MemorySpec
@@ -41,7 +40,6 @@ class MemoryHandle:
     version: int | None = None
     pinned: str | None = None
     today: bool = False
-    identity: JSON = field(default_factory=dict)
     archive: Archive | None = field(default=None, repr=False)
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 
 from workbench import config, files, identity
 from workbench.errors import ConfigError, NotFoundError, nearest
-from workbench.types import Page
+from workbench.types import MOST_CLASSIFIED, Page
 
 PYDOC = "pydoc:topics"
 #: The least that the top of a page must say.
@@ -42,6 +42,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_level(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= MOST_CLASSIFIED
+
+
 def _is_day(value: Any) -> bool:
     return isinstance(value, dt.date) and not isinstance(value, dt.datetime)
 
@@ -64,7 +68,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "generator_version": ("a whole number", _is_number),
     "seed": ("a whole number", _is_number),
     "replaces": ("the name of another page", _is_text),
-    "classification": ("a whole number from 0 to 9", lambda value: _is_number(value) and 0 <= value <= 9),
+    "classification": (f"a whole number from 0 to {MOST_CLASSIFIED}", _is_level),
     "subject": ("a text: whom the page is about", _is_text),
 }
 _OPTIONAL = {"replaces", "classification", "subject"}

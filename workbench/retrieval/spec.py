@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from workbench import assets, files
+from workbench.context import instant
 from workbench.errors import ConfigError
 from workbench.ports import Budget, SearchMode
 from workbench.retrieval.chunking import Chunking
-from workbench.types import ItemKind
+from workbench.types import MOST_CLASSIFIED, ItemKind
 
 MemoryKind = Literal["knowledge", "episodic"]
 Stale = Literal["flag", "drop", "refuse"]
 Rerank = Literal["lexical"]
-#: Levels of classification are 0 to this; the most days that a rule may keep (about 270 years).
-_MOST_CLASSIFIED, _MOST_DAYS = 9, 100_000
+#: The most days that a rule may keep (about 270 years).
+_MOST_DAYS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,7 @@ class MemorySpec:
         if days is None:
             return None
         try:
-            return (since.astimezone(dt.UTC) + dt.timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            return instant(since + dt.timedelta(days=days))
         except OverflowError:  # later than the calendar goes
             return None
 
@@ -208,8 +209,8 @@ def _check_retention(rules: Sequence[Retention], where: str) -> None:
         place = f"{where}: retention.{number}"
         if not 1 <= rule.keep_days <= _MOST_DAYS:
             raise ConfigError(f"{place}: keep_days must be 1 to {_MOST_DAYS}, found {rule.keep_days}")
-        if rule.classification is not None and not 0 <= rule.classification <= _MOST_CLASSIFIED:
-            raise ConfigError(f"{place}: classification must be 0 to {_MOST_CLASSIFIED}")
+        if rule.classification is not None and not 0 <= rule.classification <= MOST_CLASSIFIED:
+            raise ConfigError(f"{place}: classification must be 0 to {MOST_CLASSIFIED}")
         first = seen.setdefault((rule.kind, rule.classification), number)
         if first != number:
             raise ConfigError(f"{place}: is for the same items as retention.{first}")

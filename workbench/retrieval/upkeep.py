@@ -16,14 +16,13 @@ from workbench.retrieval.calls import TEXTS, embed, indexed
 from workbench.retrieval.differences import Differences, compared, sources_of
 from workbench.retrieval.pages import load
 from workbench.retrieval.writing import documents, may_see
-from workbench.types import Item, Page
+from workbench.types import KNOWLEDGE, Item, Page
 
 if TYPE_CHECKING:
     from workbench.retrieval.handle import MemoryHandle
 
 #: Ids in one `memory.lacking`. How often a version is tried again that another writer's moved under.
 _IDS, _TRIES = 5_000, 3
-_DOCUMENT = "document"
 Prepare = Callable[[list[Item]], Awaitable[list[Item]]]
 Source = str | Path | Iterable[Page]
 
@@ -214,13 +213,13 @@ async def restore(handle: MemoryHandle, what: int | str | Path) -> Restored:
     """Put an earlier version's documents in force as a new version, or what a snapshot's folder holds."""
     of_version = isinstance(what, int)
     items = await (handle.view.items(what) if isinstance(what, int) else _of_snapshot(handle, Path(what)))
-    knowledge = [item for item in items if item.kind == _DOCUMENT]
+    knowledge = [item for item in items if item.kind == KNOWLEDGE]
 
     async def as_they_are(some: list[Item]) -> list[Item]:
         return some
 
     done = await _put(handle, knowledge, as_they_are, word="restore")
-    rest = [] if of_version else [item for item in items if item.kind != _DOCUMENT]
+    rest = [] if of_version else [item for item in items if item.kind != KNOWLEDGE]
     if not rest:
         return _restored(done)
     written = await handle.view.remember(rest, budget=Budget(), now=handle.now())

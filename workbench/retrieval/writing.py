@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from workbench import files, identity
+from workbench.context import instant, is_instant
 from workbench.errors import ConfigError, NotFoundError, RefusedError
-from workbench.retrieval.calls import embed, instant, is_instant
+from workbench.retrieval.calls import embed
 from workbench.retrieval.chunking import chunks
 from workbench.retrieval.pages import digests_now
-from workbench.types import Item, ItemKind, Page
+from workbench.types import KNOWLEDGE, Item, ItemKind, Page
 
 if TYPE_CHECKING:
     from workbench.identity import Principal
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 #: Levels of trust: of an item from a declared source, and of what a principal writes.
 _DECLARED, _TRUST = 3, {"authenticated": 2, "asserted": 1}
-_OF_DOCUMENT: ItemKind = "document"
 
 
 class Days(TypedDict, total=False):
@@ -99,7 +99,7 @@ def _kept_until(handle: MemoryHandle, page: Page) -> str | None:
     if page.valid_from is None:
         return None
     since = dt.datetime.combine(dt.date.fromisoformat(page.valid_from), dt.time(), dt.UTC)
-    return handle.spec.expires(_OF_DOCUMENT, page.classification, since=since)
+    return handle.spec.expires(KNOWLEDGE, page.classification, since=since)
 
 
 async def write(handle: MemoryHandle, written: Written) -> Note:
@@ -125,7 +125,7 @@ def _check(handle: MemoryHandle, written: Written) -> None:
         raise ConfigError(
             f"the pinned snapshot of {handle.name!r} is read-only", hint="remember outside a stage"
         )
-    if written.kind == _OF_DOCUMENT:
+    if written.kind == KNOWLEDGE:
         raise ConfigError("a document comes from a source", hint='kind="episode", "fact" or "summary"')
     if not written.text.strip():
         raise ConfigError("there is no text to remember", hint='memory.remember("what happened")')

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from workbench.context import instant
 from workbench.errors import WorkbenchError
 from workbench.memory import rules
 from workbench.ports import Budget, Query, Selector
@@ -110,7 +111,7 @@ class History(RuleBasedStateMachine):
     @property
     def now(self) -> str:
         """The clock's instant."""
-        return rules.instant(self.clock.now())
+        return instant(self.clock.now())
 
     def both(self, verb: str, *given: Any, **named: Any) -> Any:
         """Send a verb to both; the answer, which is the same, or None where both refused."""

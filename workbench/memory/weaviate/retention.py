@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
+from workbench.context import instant
 from workbench.memory import rules
 from workbench.memory.weaviate import filters, schema, versions
 from workbench.memory.weaviate.control import Control, Cover, Holder
@@ -172,7 +173,7 @@ async def _time(memory: WeaviateMemory, record: Control, rows: Sequence[Row]) ->
 
 def _ttl(row: Row) -> str | None:
     moment = row.properties["ttl"]
-    return None if moment is None else rules.instant(moment)
+    return None if moment is None else instant(moment)
 
 
 def _held(memory: WeaviateMemory, record: Control, new: Sequence[Item], rows: dict[str, Row]) -> set[str]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from workbench import files
+from workbench.context import moment
 from workbench.errors import ConfigError
 from workbench.memory.names import Names
-from workbench.memory.rules import INSTANT
 from workbench.memory.stems import stems
 from workbench.types import Item
 
@@ -179,8 +179,8 @@ def second_number(instant: str | None) -> int:
     """A UTC instant as a number that orders as instants do; without one, the open end."""
     if instant is None:
         return OPEN
-    moment = dt.datetime.strptime(instant, INSTANT).replace(tzinfo=dt.UTC)
-    return moment.toordinal() * _DAY_S + moment.hour * 3600 + moment.minute * 60 + moment.second
+    when = moment(instant)
+    return when.toordinal() * _DAY_S + when.hour * 3600 + when.minute * 60 + when.second
 
 
 def _day(number: int) -> str:

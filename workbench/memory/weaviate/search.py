@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.memory import rules
-from workbench.memory.stems import stems
+from workbench.memory.stems import stems, words_of
 from workbench.memory.vectors import inner_products
 from workbench.memory.weaviate import filters, schema
 from workbench.memory.weaviate.table import MOST, Properties, Row
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from workbench.memory.weaviate.memory import WeaviateMemory
 
-_MOST_WORDS = 256
 #: Two scores that round to the same differ by less than 1e-4; float32 sums err by far less than the rest.
 _MARGIN = 2e-4
 #: What is fetched beyond the depth at first, for those that tie with the last.
@@ -109,8 +107,7 @@ class Search:
         from weaviate.classes.query import MetadataQuery
 
         # The server's own syntax is none: it takes words, and refuses to be given nothing.
-        words = list(dict.fromkeys(re.findall(r"\w+", self.query.text)))[:_MOST_WORDS]
-        asked = " ".join(dict.fromkeys(stems([" ".join(words)])[0].split()))
+        asked = " ".join(dict.fromkeys(stems([" ".join(words_of(self.query.text))])[0].split()))
         if not asked:
             return []
         table = self.memory.table

@@ -18,7 +18,7 @@ from workbench.memory.weaviate.schema import OPEN
 from workbench.memory.weaviate.search import in_force
 from workbench.memory.weaviate.table import Properties, Row
 from workbench.ports import Added, MemoryVersion
-from workbench.types import Item
+from workbench.types import KNOWLEDGE, Item
 
 if TYPE_CHECKING:
     from workbench.memory.weaviate.memory import WeaviateMemory
@@ -220,7 +220,7 @@ async def there(memory: WeaviateMemory, batch: Sequence[Item]) -> list[Row]:
     for row in rows:
         item, kind = given[row.properties["item"]], row.properties["kind"]
         rules.check_source(item, schema.unwrapped(row.properties["source"]))
-        if (kind == rules.KNOWLEDGE) != (item.kind == rules.KNOWLEDGE):
+        if (kind == KNOWLEDGE) != (item.kind == KNOWLEDGE):
             raise ConfigError(
                 f"item {item.id!r} is there as {kind!r}, not as {item.kind!r}",
                 hint="make the kind a part of what the id is the digest of",
