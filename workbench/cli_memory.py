@@ -298,7 +298,7 @@ def grant(*, admin_key_env: str, which: Which, as_json: bool) -> None:
         workbench memory grant --tenant acme
     """
     keys = remembering.grant(config.find_root(), which, admin_key_env=admin_key_env)
-    lines = [f"export WEAVIATE_KEY_{tenant.upper().replace('-', '_')}={key}" for tenant, key in keys.items()]
+    lines = [f"export WEAVIATE_KEY_{config.variable_part(tenant)}={key}" for tenant, key in keys.items()]
     _say(keys, lines, as_json=as_json)
 
 

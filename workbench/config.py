@@ -17,6 +17,8 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.types import MOST_CLASSIFIED
 
 Mode = Literal["live", "record", "replay", "auto"]
+#: Stands for a tenant's name in the name of the variable that holds its key.
+TENANT = "{tenant}"
 #: Where `make weaviate` starts one.
 DEFAULT_MEMORY_URL = "http://127.0.0.1:8080"
 EXECUTION_VARIABLE = "WORKBENCH_EXECUTION"
@@ -92,6 +94,10 @@ class MemoryServer:
     url: str
     grpc: str | None = None
     api_key_env: str | None = None
+
+    def key_variable(self, tenant: str) -> str:
+        """The variable of a tenant's key; "" when none is named."""
+        return (self.api_key_env or "").replace(TENANT, variable_part(tenant))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +195,11 @@ class Execution:
         import orjson
 
         return files.parse(cls, orjson.loads(text), where=EXECUTION_VARIABLE)
+
+
+def variable_part(tenant: str) -> str:
+    """A tenant's name as a part of an environment variable's."""
+    return tenant.upper().replace("-", "_")
 
 
 def memory_server(case: UseCase) -> MemoryServer | None:

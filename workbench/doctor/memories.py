@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from workbench import stores
-from workbench.config import MemoryServer
+from workbench.config import DEFAULT_MEMORY_URL, MemoryServer
 from workbench.doctor.findings import Finding, tried
 from workbench.memory import names
 
@@ -23,7 +23,7 @@ from workbench.memory import names
 _PATIENCE_S = 0.8
 _GRPC_PORT = 50051
 _OLDEST = (1, 36)
-DEFAULT = MemoryServer(url="http://127.0.0.1:8080")
+DEFAULT = MemoryServer(url=DEFAULT_MEMORY_URL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +67,7 @@ def _key(
     """A key to ask with, and the finding when a variable named for one is not set."""
     if where.api_key_env is None:
         return None, None
-    tails = [one.upper().replace("-", "_") for one in tenants or ("",)]  # as the store looks for them
-    named = dict.fromkeys(where.api_key_env.replace("{tenant}", tail) for tail in tails)
+    named = dict.fromkeys(map(where.key_variable, tenants or ("",)))
     unset = [variable for variable in named if not environment.get(variable)]
     found = next((environment[variable] for variable in named if environment.get(variable)), None)
     if not unset:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import files
-from workbench.config import MemoryServer
+from workbench.config import TENANT, MemoryServer
 from workbench.errors import ConfigError
 from workbench.memory.names import Names
 from workbench.memory.weaviate.connection import Address
@@ -16,9 +16,6 @@ from workbench.memory.weaviate.memory import WeaviateMemory
 from workbench.memory.weaviate.schema import IndexSettings
 from workbench.memory.weaviate.store import WeaviateStore
 from workbench.ports import MemoryStore
-
-#: Stands for a tenant's name in the name of the variable that holds its key.
-_TENANT = "{tenant}"
 
 
 def open_store(
@@ -33,7 +30,7 @@ def open_store(
     store = WeaviateStore(
         address_of(server), name=name, part=part, names=names, index=settings, locks=locks / name / part
     )
-    return KeyedStore(store) if _TENANT in (server.api_key_env or "") else store
+    return KeyedStore(store, server) if TENANT in (server.api_key_env or "") else store
 
 
 def address_of(server: MemoryServer) -> Address:
@@ -51,7 +48,8 @@ def address_of(server: MemoryServer) -> Address:
 class KeyedStore:
     """One memory of which every tenant is asked with its own key; implements `ports.MemoryStore`."""
 
-    def __init__(self, store: WeaviateStore) -> None:
+    def __init__(self, store: WeaviateStore, server: MemoryServer) -> None:
+        self._server = server
         self.name = store.name
         self._store = store
         self._opened: dict[str, WeaviateStore] = {}
@@ -66,8 +64,7 @@ class KeyedStore:
 
     def _of(self, tenant: str) -> WeaviateStore:
         if tenant not in self._opened:
-            variable = str(self._store.address.api_key_env).replace(_TENANT, tenant.upper().replace("-", "_"))
-            address = replace(self._store.address, api_key_env=variable)
+            address = replace(self._store.address, api_key_env=self._server.key_variable(tenant))
             self._opened[tenant] = self._store.at(address)
         return self._opened[tenant]
 
