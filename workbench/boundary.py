@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import connections
 from workbench.config import Execution, Mode, UseCase, memory_server, tape_of
 from workbench.controls import onion
+from workbench.controls.access import Access
 from workbench.controls.fallback import Fallback
 from workbench.controls.observe import Observe
 from workbench.controls.output import Output
@@ -78,7 +79,8 @@ class Boundary:
     ) -> None:
         places = places or Places(home=root)
         self.root, self.home = root, places.home
-        self.stores = Stores(places.memories or Where(state=self.home / STATE))
+        where = places.memories or Where(state=self.home / STATE)
+        self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
         self._lock = threading.Lock()
@@ -89,6 +91,7 @@ class Boundary:
             {
                 "observe": Observe(Lines(self.home / CALLS), price=self._price),
                 "fallback": Fallback(snapshot=places.memory_fallback),
+                "access": Access(timeless=where.pinned is not None and not where.today),
                 "output": Output(),
                 "replay": self.replay,
                 "retry": Retry(_PATIENCE),

@@ -45,7 +45,8 @@ class UseCase:
     and `model` are what bare names resolve to. `provider` and `base_url` send the same use case to
     any OpenAI-compatible endpoint, `memory_provider` and `memory_url` its live memory to a Weaviate
     server; with `memory_fallback: snapshot` the last snapshot answers while that server is away.
-    `clearance` is the highest classification that may be seen. `as_of` (ISO day) is the day on which
+    `clearance` is the highest classification that may be seen, and `keepers` names the principals that may
+    ingest, forget, hold and snapshot; without it, whoever connects may. `as_of` (ISO day) is the day on which
     validity is judged; without it, today. `candidate` is the arm that the gate judges, `baseline` the
     one it is compared with. `gates` holds one column of lines per phase, `parameters` what the
     notebook is given.
@@ -78,8 +79,14 @@ class UseCase:
     baseline: str | None = None
     candidate: str = "candidate"
     groups: tuple[str, ...] = ("everyone",)
+    keepers: tuple[str, ...] | None = None
     concurrency: int = 4
     parameters: dict[str, Any] = field(default_factory=dict)
+
+    def rights(self, name: str) -> dict[str, Any]:
+        """What a principal of this name may do here, as fields of `Principal`."""
+        keeper = self.keepers is None or name in self.keepers
+        return {"groups": self.groups, "clearance": self.clearance, "keeper": keeper}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,9 @@ class Principal:
     """A person or a job. `groups` are what access lists are checked against.
 
     `clearance` is the highest classification it may see: 0 is what everybody on the list may see.
-    `assurance` is "asserted" when the name is only what the operating system says, and
-    "authenticated" when an identity provider vouched for it.
+    `keeper` may also keep memories: ingest, forget, hold, snapshot and the like, which act on all of a
+    tenant whatever its access lists say. `assurance` is "asserted" when the name is only what the
+    operating system says, and "authenticated" when an identity provider vouched for it.
     """
 
     name: str
@@ -23,6 +24,12 @@ class Principal:
     groups: tuple[str, ...] = ("everyone",)
     clearance: int = 0
     assurance: Assurance = "asserted"
+    keeper: bool = False
+
+    @property
+    def trust(self) -> int:
+        """The trust of what this principal writes: 2 when its name was vouched for, else 1."""
+        return 2 if self.assurance == "authenticated" else 1
 
     @property
     def grants(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ def build(root: Path, name: str, case: UseCase, out: Path, *, home: Path | None 
             places=boundary.Places(home=state, memories=memories),
         )
         ws = workspace.connect(name, root=root, purpose="remember", through=made)
+        # Nobody else sees this memory: who builds a result keeps it, whoever keeps the live one.
+        ws = ws.bind(principal=dataclasses.replace(ws.context.principal, keeper=True))
         ingest_through(ws, pages_of(root, name, case), out)
         ws.close()
 
@@ -49,6 +52,6 @@ def ingest_through(ws: Workspace, pages: Sequence[Page], out: Path) -> None:
     for tenant in sorted({page.tenant for page in pages}):
         handle = ws.bind(tenant=tenant).memory()
         handle.ingest(pages)
-        views.append(handle.view)
+        views.append(handle.whole)
     spec = handle.spec
     _sync.run(write_snapshot(views, out, memory=spec.name, spec_digest=spec.digest))

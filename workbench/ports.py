@@ -132,6 +132,18 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """Who reads without searching: sees what these groups and this clearance open, and `now` has not ended.
+
+    `now` is a UTC instant. No group, no item.
+    """
+
+    groups: tuple[str, ...]
+    clearance: int = 0
+    now: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
     """What changed: items new, items unchanged, older items that went, and the version in force after it.
 
@@ -264,11 +276,14 @@ class Memory(Protocol):
     async def search(self, query: Query) -> list[Hit]:
         """At most `k` hits that the asker may see and that are valid, best first."""
 
-    async def count(self, ids: Sequence[str] | None = None) -> int:
-        """Items in force, expired or not, or how many of `ids` are."""
+    async def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
+        """Items in force, or how many of `ids` are: what the asker sees; without one, expired or not."""
 
-    async def items(self, version: int | None = None) -> list[Item]:
-        """All items in force (or in an earlier version), in the order of their ids."""
+    async def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
+        """Items in force (or in an earlier version), in the order of their ids.
+
+        Those the asker sees; without one, all of them, expired or not.
+        """
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """Remove items, and what was derived from them, from every version at once."""

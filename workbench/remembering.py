@@ -99,7 +99,7 @@ class Memories:
 
     def snapshot(self, folder: Path | None) -> Snapshotted:
         """One snapshot of all these tenants; one that has no items is left out."""
-        having = [handle for handle in self.handles.values() if handle.count()]
+        having = [handle for handle in self.handles.values() if _sync.run(handle.whole.count())]
         if not having:
             raise NotFoundError(
                 f"there is nothing in {self.first().spec} to write a snapshot of",

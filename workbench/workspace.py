@@ -363,7 +363,7 @@ def connect(
     chosen = tenant or (execution.tenant if execution else None) or case.tenants[0]
     check_tenant(use_case, case, chosen)
     made_by = identity.of_job(job) if job else identity.from_system()
-    made_by = dataclasses.replace(made_by, groups=case.groups, clearance=case.clearance)
+    made_by = dataclasses.replace(made_by, **case.rights(made_by.name))
     context = Context(
         use_case=use_case,
         tenant=chosen,

@@ -13,7 +13,7 @@ from workbench.testing.memory_history_contract import History
 
 
 class StagedIsSeen(FakeMemory):
-    async def items(self, version=None):
+    async def items(self, version=None, *, asker=None):
         there = self._state.in_force(version) | self._state.staged
         return [there[one] for one in sorted(there)]
 

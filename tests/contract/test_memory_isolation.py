@@ -38,10 +38,12 @@ def test_attempts_go_through_every_verb_and_are_the_same_for_the_same_seed():
     assert made == list(attempts(2000, seed=3)) != list(attempts(2000, seed=4))
     assert {attempt.verb for attempt in made} == {n for n in vars(Memory) if n[0] != "_"} - {"tenant"}
     assert sum(attempt.tenant == VICTIM for attempt in made) > 800
-    assert {attempt.verb for attempt in made if attempt.tenant == VICTIM} == {"search"}
+    assert {attempt.verb for attempt in made if attempt.tenant == VICTIM} == {
+        "search", "items", "count",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("hole", ["groups", "clearance", "expiry", "tenants", "staged"])
+@pytest.mark.parametrize("hole", ["groups", "clearance", "expiry", "tenants", "staged", "reading"])
 def test_a_store_with_a_hole_is_found_out(monkeypatch, hole):
     """The attempts can fail: each hole is a store that forgot one thing."""
     from workbench.memory import rules
@@ -60,6 +62,9 @@ def test_a_store_with_a_hole_is_found_out(monkeypatch, hole):
             return honest(dataclasses.replace(item, **free[hole](item, query)), query)
 
         monkeypatch.setattr(rules, "visible", leaky)
+    elif hole == "reading":
+        monkeypatch.setattr(rules, "readable", lambda item, asker: True)
+        monkeypatch.setattr(rules, "visible", lambda item, query: item.source == "public")
     elif hole == "tenants":
         whole = FakeStore.tenant
 

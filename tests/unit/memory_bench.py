@@ -7,6 +7,8 @@ import inspect
 import re
 
 from workbench.context import Context
+from workbench.controls.access import Access
+from workbench.controls.onion import around
 from workbench.identity import Principal
 from workbench.memory.archive import Archive
 from workbench.memory.forgotten import Ledger
@@ -100,15 +102,27 @@ class Bench:
         return answer
 
     def handle_of(
-        self, tenant="acme", groups=("everyone",), *, name="p", clearance=0, assurance="asserted", **more
+        self,
+        tenant="acme",
+        groups=("everyone",),
+        *,
+        name="p",
+        clearance=0,
+        assurance="asserted",
+        keeper=True,
+        **more,
     ):
-        principal = Principal(name=name, groups=groups, clearance=clearance, assurance=assurance)
+        principal = Principal(
+            name=name, groups=groups, clearance=clearance, assurance=assurance, keeper=keeper
+        )
         context = Context(use_case="u", tenant=tenant, principal=principal, purpose="test", clock=self.clock)
+
+        access = Access(timeless=bool(more.get("pinned")) and not more.get("today"))
 
         def make(port, operation, target, payload):
             return Call(port=port, operation=operation, target=target, payload=payload, context=context)
 
         return MemoryHandle(
-            spec=self.spec, context=context, handler=self.handle, make_call=make, root=self.root,
-            **{"archive": self.archive, "as_of": "2026-01-01", **more},
+            spec=self.spec, context=context, handler=around(access, self.handle), make_call=make,
+            **{"root": self.root, "archive": self.archive, "as_of": "2026-01-01", **more},
         )  # fmt: skip

@@ -15,6 +15,7 @@ ORDER: Final = (
     "observe",
     "fallback",
     "policy",
+    "access",
     "output",
     "privacy",
     "moderation",
@@ -25,8 +26,8 @@ ORDER: Final = (
     "budget",
 )
 
-#: A model has no second candidate yet; a memory has its last snapshot.
-_MODEL: Final = frozenset(ORDER) - {"fallback"}
+#: A model has no second candidate yet, and no access lists; a memory has its last snapshot, and lists.
+_MODEL: Final = frozenset(ORDER) - {"fallback", "access"}
 _NOT_REPLAYED: Final = frozenset(ORDER) - {"replay", "output", "fallback", "budget"}
 
 _WRITE: Final = _NOT_REPLAYED - {"retry"}

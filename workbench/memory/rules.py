@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from workbench.context import is_instant
 from workbench.errors import ConfigError, RefusedError, UnavailableError, nearest
-from workbench.ports import Budget, Query, SearchMode, Selector
+from workbench.ports import Asker, Budget, Query, SearchMode, Selector
 from workbench.types import KNOWLEDGE, MOST_CLASSIFIED, MOST_TRUSTED, Hit, Item, ItemKind
 
 #: The constant of reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
@@ -131,18 +131,29 @@ def moment_of(query: Query) -> str:
     return query.now or f"{query.as_of}T00:00:00Z"
 
 
+def asker_of(query: Query) -> Asker:
+    """Who asks a query, and when."""
+    return Asker(groups=query.groups, clearance=query.clearance, now=moment_of(query))
+
+
+def readable(item: Item, asker: Asker | None) -> bool:
+    """Whether the asker may see `item`, to the second before it expires. No group, no item; no asker, all."""
+    return asker is None or (
+        not set(item.access).isdisjoint(asker.groups)
+        and item.classification <= asker.clearance
+        and (item.expires is None or item.expires > asker.now)
+    )
+
+
 def visible(item: Item, query: Query) -> bool:
     """Whether the asker may see `item`, it is valid on the day asked for, and what was asked for.
 
-    It is visible from `valid_from` on and until the day before `valid_to`, to the second before
-    `expires`. No group, no item.
+    It is visible from `valid_from` on and until the day before `valid_to`.
     """
     return (
-        not set(item.access).isdisjoint(query.groups)
-        and item.classification <= query.clearance
+        readable(item, asker_of(query))
         and (item.valid_from is None or item.valid_from <= query.as_of)
         and (item.valid_to is None or item.valid_to > query.as_of)
-        and (item.expires is None or item.expires > moment_of(query))
         and (not query.sources or item.source in query.sources)
         and (not query.kinds or item.kind in query.kinds)
     )

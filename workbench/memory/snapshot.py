@@ -20,6 +20,7 @@ from workbench.memory.rows import logical_digest, read_tenant, write_tenant
 from workbench.memory.sqlite import SQLiteMemory, SQLiteStore
 from workbench.ports import (
     Added,
+    Asker,
     Budget,
     Forgotten,
     Memory,
@@ -231,13 +232,13 @@ class PinnedMemory:
         """At most `k` hits that the asker may see and that are valid, best first."""
         return await self.inner.search(query)
 
-    async def count(self, ids: Sequence[str] | None = None) -> int:
-        """Items of this tenant, or how many of `ids` there are."""
-        return await self.inner.count(ids)
+    async def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
+        """Items of this tenant that the asker sees, or how many of `ids` are."""
+        return await self.inner.count(ids, asker=asker)
 
-    async def items(self, version: int | None = None) -> list[Item]:
-        """All items of this tenant, in the order of their ids."""
-        return await self.inner.items(version)
+    async def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
+        """Items of this tenant that the asker sees, in the order of their ids."""
+        return await self.inner.items(version, asker=asker)
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """What would go; ConfigError when anything would: a snapshot is made again from its input."""

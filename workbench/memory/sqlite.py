@@ -22,6 +22,7 @@ from workbench.memory.sqlite_tables import IN_VERSION, NAMED_IN_VERSION, Space
 from workbench.memory.vectors import Vectors
 from workbench.ports import (
     Added,
+    Asker,
     Budget,
     Forgotten,
     MemoryStats,
@@ -167,20 +168,22 @@ class SQLiteMemory:
             return []
         return await self._read(lambda db, space: self._found(db, space, query))
 
-    async def count(self, ids: Sequence[str] | None = None) -> int:
-        """Items in force, expired or not, or how many of `ids` are."""
+    async def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
+        """Items in force that the asker sees, or how many of `ids` are."""
 
         def counted(db: sqlite3.Connection, space: Space) -> int:
+            seen, bound = sqlite_tables.readable(asker)
             if ids is None:
-                return sqlite_tables.number(db, f"SELECT count(*) FROM items WHERE {IN_VERSION}", space.bound)
-            query = f"SELECT count(*) FROM items WHERE {NAMED_IN_VERSION}"
-            return sqlite_tables.number(db, query, space.bound | {"values": space.sealed(ids)})
+                query = f"SELECT count(*) FROM items WHERE {IN_VERSION} AND {seen}"
+                return sqlite_tables.number(db, query, space.bound | bound)
+            query = f"SELECT count(*) FROM items WHERE {NAMED_IN_VERSION} AND {seen}"
+            return sqlite_tables.number(db, query, space.bound | bound | {"values": space.sealed(ids)})
 
         return await self._read(counted)
 
-    async def items(self, version: int | None = None) -> list[Item]:
-        """All items in force, or in an earlier version, in the order of their ids."""
-        return await asyncio.to_thread(self.all_items, version)
+    async def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
+        """Items in force, or in an earlier version, that the asker sees, in the order of their ids."""
+        return await asyncio.to_thread(self.all_items, version, asker=asker)
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """Remove items, and what was derived from them, from the file to the byte.
@@ -225,13 +228,14 @@ class SQLiteMemory:
 
         return await self._read(counted)
 
-    def all_items(self, version: int | None = None) -> list[Item]:
+    def all_items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
         """`items`, from sync code."""
 
         def found(db: sqlite3.Connection, space: Space) -> list[Item]:
             asked = sqlite_tables.version_asked(db, space, version)
-            bound = space.bound | {"version": asked}
-            return sqlite_tables.items_where(db, space, IN_VERSION, bound, vectors=True)
+            seen, bound = sqlite_tables.readable(asker)
+            bound = space.bound | bound | {"version": asked}
+            return sqlite_tables.items_where(db, space, f"{IN_VERSION} AND {seen}", bound, vectors=True)
 
         return self._reading(found)
 

@@ -17,6 +17,7 @@ from workbench.errors import ConfigError, NotFoundError
 from workbench.memory import rules, sqlite_words
 from workbench.memory.names import Names
 from workbench.memory.rows import vector_bytes
+from workbench.ports import Asker
 from workbench.types import KNOWLEDGE, Item
 
 if TYPE_CHECKING:
@@ -115,6 +116,17 @@ def touch(db: sqlite3.Connection, space: Space) -> None:
 def number(db: sqlite3.Connection, query: str, values: Any = ()) -> int:
     """The one number that a query answers."""
     return int(db.execute(query, values).fetchone()[0])
+
+
+def readable(asker: Asker | None) -> tuple[str, dict[str, Any]]:
+    """An SQL condition for rows that the asker sees, as `rules.readable`, and what it is bound to."""
+    if asker is None:
+        return "TRUE", {}
+    groups = "(SELECT value FROM json_each(:groups))"
+    listed = f"EXISTS (SELECT 1 FROM json_each(access) AS one WHERE one.value IN {groups})"
+    condition = f"{listed} AND classification <= :clearance AND (expires IS NULL OR expires > :now)"
+    bound = {"groups": json.dumps(asker.groups), "clearance": asker.clearance, "now": asker.now}
+    return condition, bound
 
 
 def version_asked(db: sqlite3.Connection, space: Space, version: int | None) -> int:

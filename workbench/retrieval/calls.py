@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from workbench.errors import NotFoundError, UnavailableError
 from workbench.ports import (
     Added,
+    Asker,
     Budget,
     Call,
     Forgotten,
@@ -38,9 +39,13 @@ class MakeCall(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Governed:
-    """`ports.Memory` over a handle: what is asked of it passes every control."""
+    """`ports.Memory` over a handle: what is asked of it passes every control.
+
+    Without an asker it reads as the handle's principal, or, if `whole`, all of the tenant: for who keeps it.
+    """
 
     handle: MemoryHandle
+    whole: bool = False
 
     @property
     def tenant(self) -> str:
@@ -77,13 +82,15 @@ class Governed:
         found: list[Hit] = await self._ask("search", {"query": query})
         return found
 
-    async def count(self, ids: Sequence[str] | None = None) -> int:
+    async def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
         """Items in force, or how many of `ids` are."""
-        return int(await self._ask("count", {"ids": None if ids is None else list(ids)}))
+        payload = {"ids": None if ids is None else list(ids), "asker": asker or self._asker()}
+        return int(await self._ask("count", payload))
 
-    async def items(self, version: int | None = None) -> list[Item]:
-        """All items in force, or in an earlier version."""
-        found: list[Item] = await self._ask("items", {"version": version})
+    async def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
+        """Items in force, or in an earlier version."""
+        payload = {"version": version, "asker": asker or self._asker()}
+        found: list[Item] = await self._ask("items", payload)
         return found
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
@@ -113,6 +120,11 @@ class Governed:
         """What there is, counted."""
         found: MemoryStats = await self._ask("stats", {"now": now})
         return found
+
+    def _asker(self) -> Asker | None:
+        principal = self.handle.context.principal
+        now = self.handle.now()
+        return None if self.whole else Asker(groups=principal.grants, clearance=principal.clearance, now=now)
 
     async def _ask(self, operation: str, payload: JSON) -> Any:
         handle = self.handle

@@ -57,6 +57,11 @@ class MemoryHandle:
         """The memory's port, each verb through the boundary: for tools that take a `ports.Memory`."""
         return Governed(handle=self)
 
+    @property
+    def whole(self) -> Governed:
+        """The same port for who keeps the memory: `items` and `count` are of all of the tenant."""
+        return Governed(handle=self, whole=True)
+
     def now(self) -> str:
         """The context's time, as stores keep it."""
         return instant(self.context.clock.now())
@@ -107,7 +112,7 @@ class MemoryHandle:
         return await _sync.run_async(self._search(text, k, as_of, version, (tuple(sources), tuple(kinds))))
 
     def count(self) -> int:
-        """Items of this tenant in force."""
+        """Items of this tenant in force that the principal may see."""
         return _sync.run(self.view.count())
 
     async def count_async(self) -> int:

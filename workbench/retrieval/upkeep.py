@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench.errors import ConfigError, NotFoundError
 from workbench.ports import Added, Budget, Memory
-from workbench.retrieval.calls import TEXTS, embed, indexed
+from workbench.retrieval.calls import TEXTS, Governed, embed, indexed
 from workbench.retrieval.differences import Differences, compared, sources_of
 from workbench.retrieval.pages import load
 from workbench.retrieval.writing import documents, may_see
@@ -69,7 +69,7 @@ async def add(handle: MemoryHandle, pages: Iterable[Page]) -> Added:
     own = own_pages(handle, given)
     items = await asyncio.to_thread(documents, handle, own)
     other = len(given) - len(own)
-    there = await handle.view.count([item.id for item in items])
+    there = await handle.whole.count([item.id for item in items])
     if there == len(items):
         return Added(added=0, unchanged=there, replaced=0, other_tenants=other)
     if handle.pinned is not None:
@@ -91,7 +91,7 @@ async def _changed(handle: MemoryHandle, items: Sequence[Item]) -> list[Item]:
     lacking = await _lacking(handle, items)
     sources = {item.source for item in items if item.id in lacking}
     same = [item.id for item in items if item.source not in sources]
-    if await handle.view.count(same) < len(same):  # some of them are only staged
+    if await handle.whole.count(same) < len(same):  # some of them are only staged
         return list(items)
     return [item for item in items if item.source in sources]
 
@@ -175,7 +175,8 @@ def own_pages(handle: MemoryHandle, given: Sequence[Page]) -> list[Page]:
 
 async def diff(handle: MemoryHandle, before: int, after: int) -> Differences:
     """What was added, removed and changed from one version to another, as far as the principal may see it."""
-    one, two = await handle.view.items(before), await handle.view.items(after)
+    view = _to_compare(handle)
+    one, two = await view.items(before), await view.items(after)
     hidden = {item.source for item in (*one, *two) if not may_see(handle.context.principal, item)}
     title = f"{handle.spec}, tenant {handle.tenant}, version {before} -> {after}"
     return compared(title, sources_of(one), sources_of(two), hidden=hidden)
@@ -184,13 +185,18 @@ async def diff(handle: MemoryHandle, before: int, after: int) -> Differences:
 async def diff_sources(handle: MemoryHandle) -> Differences:
     """What an ingest of the declared source would add, remove and change."""
     pages = [page for page in await _pages(handle, None) if page.tenant == handle.tenant]
-    there = await handle.view.items()
+    there = await _to_compare(handle).items()
     on_disk = await asyncio.to_thread(documents, handle, pages)
     principal = handle.context.principal
     hidden = {item.source for item in there if not may_see(principal, item)}
     hidden |= {page.source for page in pages if not may_see(principal, page)}
     title = f"{handle.spec}, tenant {handle.tenant}, in force -> {handle.spec.source}"
     return compared(title, sources_of(there), sources_of(on_disk), hidden=hidden)
+
+
+def _to_compare(handle: MemoryHandle) -> Governed:
+    """All there is for who keeps the memory, so that what is hidden can be counted; else what may be seen."""
+    return handle.whole if handle.context.principal.keeper else handle.view
 
 
 async def snapshot(handle: MemoryHandle, folder: str | Path | None) -> Snapshotted:
@@ -201,7 +207,7 @@ async def snapshot(handle: MemoryHandle, folder: str | Path | None) -> Snapshott
 async def snapshot_of(handles: Sequence[MemoryHandle], folder: str | Path | None) -> Snapshotted:
     """Write one memory's items of several tenants into one snapshot."""
     first, place = handles[0], None if folder is None else Path(folder)
-    views = [handle.view for handle in handles]
+    views = [handle.whole for handle in handles]
     spec = first.spec
     where, digest, items = await _archive(first).write(
         views, place, spec=str(spec), digest=spec.digest, version=first.version
@@ -212,7 +218,7 @@ async def snapshot_of(handles: Sequence[MemoryHandle], folder: str | Path | None
 async def restore(handle: MemoryHandle, what: int | str | Path) -> Restored:
     """Put an earlier version's documents in force as a new version, or what a snapshot's folder holds."""
     of_version = isinstance(what, int)
-    items = await (handle.view.items(what) if isinstance(what, int) else _of_snapshot(handle, Path(what)))
+    items = await (handle.whole.items(what) if isinstance(what, int) else _of_snapshot(handle, Path(what)))
     knowledge = [item for item in items if item.kind == KNOWLEDGE]
 
     async def as_they_are(some: list[Item]) -> list[Item]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from workbench.identity import Principal
     from workbench.retrieval.handle import MemoryHandle
 
-#: Levels of trust: of an item from a declared source, and of what a principal writes.
-_DECLARED, _TRUST = 3, {"authenticated": 2, "asserted": 1}
+#: The trust of an item from a declared source; what principals write has theirs.
+_DECLARED = 3
 
 
 class Days(TypedDict, total=False):
@@ -60,11 +60,6 @@ class Written:
     days: Days
 
 
-def stamp(principal: Principal) -> int:
-    """The trust of what a principal writes: 2 when an identity provider vouched for the name, else 1."""
-    return _TRUST[principal.assurance]
-
-
 def may_see(principal: Principal, what: Item | Page) -> bool:
     """Whether the access list and the classification let a principal see it, on whatever day."""
     return not set(what.access).isdisjoint(principal.grants) and (what.classification <= principal.clearance)
@@ -78,7 +73,7 @@ def documents(handle: MemoryHandle, pages: Sequence[Page]) -> list[Item]:
     """
     spec = handle.spec
     declared = digests_now(spec.source, tenant=handle.tenant, root=handle.root) if spec.source else {}
-    own = stamp(handle.context.principal)
+    own = handle.context.principal.trust
     return [
         Item(
             id=files.digest([page.tenant, page.source, page.digest, position, text]),
@@ -157,14 +152,8 @@ async def _parents(handle: MemoryHandle, ids: Sequence[str]) -> list[Item]:
     """The items behind `ids`; NotFoundError unless the principal may see and use each."""
     if not ids:
         return []
-    now, wanted = handle.now(), set(ids)
-    found = [
-        item
-        for item in await handle.view.items()
-        if item.id in wanted
-        and may_see(handle.context.principal, item)
-        and (item.expires is None or item.expires > now)
-    ]
+    wanted = set(ids)
+    found = [item for item in await handle.view.items() if item.id in wanted]
     if len(found) < len(wanted):
         raise NotFoundError(
             f"{len(wanted) - len(found)} of {len(wanted)} parents are not in {handle.name!r}, have expired, "
@@ -199,7 +188,7 @@ def _item(handle: MemoryHandle, written: Written, parents: Sequence[Item]) -> It
         id=files.digest(made), text=written.text, vector=(), source=handle.context.use_case,
         source_digest=digest, kind=written.kind, access=access, classification=level,
         owner=principal.name, subject=written.subject, parents=tuple(sorted(set(written.parents))),
-        trust=min([stamp(principal), *(one.trust for one in parents)]), created=instant(now),
+        trust=min([principal.trust, *(one.trust for one in parents)]), created=instant(now),
         valid_from=days.get("valid_from"), valid_to=days.get("valid_to"),
         expires=min(filter(None, ends), default=None), embedding=handle.spec.embedding,
     )  # fmt: skip

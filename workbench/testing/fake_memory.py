@@ -13,6 +13,7 @@ from workbench.errors import ConfigError, NotFoundError
 from workbench.memory import rules
 from workbench.ports import (
     Added,
+    Asker,
     Budget,
     Forgotten,
     MemoryStats,
@@ -193,15 +194,15 @@ class FakeMemory:
             for one, score in rules.fuse(asked, k=query.k)
         ]
 
-    async def count(self, ids: Sequence[str] | None = None) -> int:
-        """Items in force, expired or not, or how many of `ids` are."""
-        there = self._state.in_force()
-        return len(there) if ids is None else len(there.keys() & set(ids))
+    async def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
+        """Items in force that the asker sees, or how many of `ids` are."""
+        there = {item.id for item in await self.items(asker=asker)}
+        return len(there if ids is None else there & set(ids))
 
-    async def items(self, version: int | None = None) -> list[Item]:
-        """All items in force, or in an earlier version, in the order of their ids."""
+    async def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
+        """Items in force, or in an earlier version, that the asker sees, in the order of their ids."""
         there = self._state.in_force(version)
-        return [there[one] for one in sorted(there)]
+        return [there[one] for one in sorted(there) if rules.readable(there[one], asker)]
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """Remove items, and what was derived from them, from every version at once."""

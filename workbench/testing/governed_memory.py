@@ -17,6 +17,7 @@ from workbench.identity import Principal
 from workbench.observations import Lines
 from workbench.ports import (
     Added,
+    Asker,
     Budget,
     Call,
     Control,
@@ -134,14 +135,14 @@ class GovernedMemory:
         done: list[Hit] = await self._call("search", query=query)
         return done
 
-    async def count(self, ids: Sequence[str] | None = None) -> int:
+    async def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
         """`Memory.count` through the onion."""
-        done: int = await self._call("count", ids=ids)
+        done: int = await self._call("count", ids=ids, asker=asker)
         return done
 
-    async def items(self, version: int | None = None) -> list[Item]:
+    async def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
         """`Memory.items` through the onion."""
-        done: list[Item] = await self._call("items", version=version)
+        done: list[Item] = await self._call("items", version=version, asker=asker)
         return done
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:

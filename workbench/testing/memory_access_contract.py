@@ -10,7 +10,8 @@ import pytest
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError
-from workbench.ports import Budget, Selector
+from workbench.memory import rules
+from workbench.ports import Asker, Budget, Selector
 from workbench.testing.memory_isolation import attempt_all
 from workbench.testing.memory_items import (
     AXIS,
@@ -19,6 +20,7 @@ from workbench.testing.memory_items import (
     NOW,
     circle,
     contents,
+    episode_lists,
     groups,
     ids_of,
     instants,
@@ -204,6 +206,32 @@ class AccessContract(StoreContract):
             assert acme.search(make_query("taxi", as_of=day.isoformat(), now=now)) == []
             before = make_query("taxi", as_of=day.isoformat(), now="2125-06-15T11:59:59Z")
             assert len(acme.search(before)) == 1
+
+    @sentence(
+        items=item_lists(), written=episode_lists(most=4), asked=groups, clearance=levels,
+        now=st.sampled_from([NOW, "2125-06-14T00:00:00Z", "2130-01-01T00:00:00Z"]),
+    )  # fmt: skip
+    def test_who_reads_sees_what_groups_clearance_and_the_clock_open_and_nobody_sees_all(
+        self, items: list[Item], written: list[Item], asked: list[str], clearance: int, now: str
+    ) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add(items, now=NOW)
+            acme.remember(written, budget=Budget(), now=NOW)
+            asker = Asker(groups=tuple(asked), clearance=clearance, now=now)
+            everything = sorted([*items, *written], key=lambda item: item.id)
+            seen = ids_of([item for item in everything if rules.readable(item, asker)])
+            assert ids_of(acme.items(asker=asker)) == seen
+            assert acme.count(asker=asker) == acme.count(ids_of(everything), asker=asker) == len(seen)
+            assert acme.count() == len(acme.items()) == len(everything)
+            nobody = Asker(groups=(), clearance=5, now=now)
+            assert acme.items(asker=nobody) == []
+            assert acme.count(asker=nobody) == 0
+            if items:
+                earlier = ids_of([item for item in everything if item.kind != "document"])
+                acme.publish([], now=NOW)
+                assert ids_of(acme.items(asker=asker)) == [one for one in seen if one in earlier]
+                assert ids_of(acme.items(1, asker=asker)) == seen
 
     # Hostile names and attempts ----------------------------------------------------------------
 

@@ -7,6 +7,7 @@ fills a new store with secrets, sends every attempt through it, and fails where 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 
 from workbench import _sync
 from workbench.errors import WorkbenchError
-from workbench.ports import Budget, Memory, MemoryStore, Query, Selector
+from workbench.ports import Asker, Budget, Memory, MemoryStore, Query, Selector
 from workbench.testing.memory_items import HOSTILE, HOSTILE_NAMES, NOW, make_episode, make_item, make_query
 from workbench.testing.sync_memory import SyncStore
 from workbench.types import Item
@@ -51,7 +52,7 @@ _SECRETS: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One verb with its arguments, tried by an outsider in `tenant`; only a search names the victim's own."""
+    """One verb with its arguments, tried in `tenant`: in the victim's own by who is on none of its lists."""
 
     tenant: str
     verb: str
@@ -80,12 +81,12 @@ def secrets() -> tuple[list[Item], list[Item], list[Item]]:
 
 
 def attempts(number: int, *, seed: int) -> Iterator[Attempt]:
-    """The same attempts for the same seed, three of four of them searches."""
+    """The same attempts for the same seed, most of them searches."""
     drawn = random.Random(seed)  # noqa: S311  draws cases, guards nothing
     known = list(itertools.chain(*secrets()))
     for _ in range(number):
         if drawn.random() < 0.5:
-            yield Attempt(tenant=VICTIM, verb="search", arguments={"query": _query(drawn, known, _GROUPS)})
+            yield _from_inside(drawn, known, _query(drawn, known, _GROUPS))
         else:
             everyone = (*_GROUPS, "staff", "board", "principal:anna", VICTIM)
             yield _from_outside(drawn, known, _query(drawn, known, everyone, clearance=9))
@@ -119,7 +120,8 @@ async def _try(memory: Memory, attempt: Attempt) -> bool:
         answer, shown = None, f"{error} {error.__cause__!r} {error.__context__!r}"
     else:
         shown = repr(answer)
-    if CANARY in shown or (answer is not None and _leaks(attempt, answer)):
+    told = CANARY in shown and (attempt.tenant, attempt.verb) != (VICTIM, "items")
+    if told or (answer is not None and _leaks(attempt, answer)):
         raise AssertionError(f"{attempt} was answered: {shown[:500]}")
     return "taxi for everyone" in shown
 
@@ -128,16 +130,28 @@ def _leaks(attempt: Attempt, answer: Any) -> bool:
     """Whether an answer from outside tells that the victim has something."""
     match attempt.verb:
         case "count":
-            return bool(answer)
+            return bool(answer > len(_open()) if attempt.tenant == VICTIM else answer)
         case "lacking":
             return bool(answer != attempt.arguments["ids"])
         case "items":
-            return any(item.source != "outside" for item in answer)
+            own = _open() if attempt.tenant == VICTIM else frozenset()
+            return any(item.source != "outside" and item.id not in own for item in answer)
         case "forget":
             return not {item.id for item in itertools.chain(*secrets())}.isdisjoint(answer.ids)
         case "search":
             return attempt.tenant != VICTIM and any(hit.source != "outside" for hit in answer)
     return False
+
+
+@functools.cache
+def _open() -> frozenset[str]:
+    """Ids of what anybody in the tenant may read: days of validity narrow searches, and hide nothing."""
+    in_force, _, _ = secrets()
+    return frozenset(
+        item.id
+        for item in in_force
+        if "everyone" in item.access and not item.classification and not item.expires
+    )
 
 
 def _query(drawn: random.Random, known: list[Item], groups: tuple[str, ...], *, clearance: int = 4) -> Query:
@@ -158,6 +172,20 @@ def _query(drawn: random.Random, known: list[Item], groups: tuple[str, ...], *, 
         mode=drawn.choice(("hybrid", "vector", "words")),
         exact=drawn.random() < 0.5,
     )
+
+
+def _from_inside(drawn: random.Random, known: list[Item], query: Query) -> Attempt:
+    """A verb that says who asks, by somebody who is on none of the secrets' lists."""
+    asker = Asker(groups=query.groups, clearance=query.clearance, now=query.now or NOW)
+    ids = [item.id for item in known]
+    version = drawn.choice((None, 0, 1))
+    verbs: dict[str, dict[str, Any]] = {
+        "search": {"query": query},
+        "items": {"version": version, "asker": asker},
+        "count": {"ids": drawn.choice((None, ids)), "asker": asker},
+    }
+    verb = drawn.choices(list(verbs), (8, 1, 1))[0]
+    return Attempt(tenant=VICTIM, verb=verb, arguments=verbs[verb])
 
 
 def _from_outside(drawn: random.Random, known: list[Item], query: Query) -> Attempt:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from workbench import _sync
 from workbench.ports import (
     Added,
+    Asker,
     Budget,
     Forgotten,
     Memory,
@@ -57,13 +58,13 @@ class SyncMemory:
         """`Memory.search`."""
         return _sync.run(self.inner.search(query))
 
-    def count(self, ids: Sequence[str] | None = None) -> int:
+    def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
         """`Memory.count`."""
-        return _sync.run(self.inner.count(ids))
+        return _sync.run(self.inner.count(ids, asker=asker))
 
-    def items(self, version: int | None = None) -> list[Item]:
+    def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
         """`Memory.items`."""
-        return _sync.run(self.inner.items(version))
+        return _sync.run(self.inner.items(version, asker=asker))
 
     def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """`Memory.forget`."""

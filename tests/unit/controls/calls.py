@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 from workbench.context import Context, SystemClock
+from workbench.controls.access import Access
 from workbench.controls.fallback import Fallback
 from workbench.controls.observe import Observe
 from workbench.controls.onion import fold
@@ -16,7 +18,7 @@ from workbench.controls.tape import Journal, Tape
 from workbench.errors import UnavailableError
 from workbench.identity import Principal
 from workbench.observations import Lines, read_records
-from workbench.ports import Call
+from workbench.ports import Call, Query
 from workbench.testing.fakes import FakeClock
 from workbench.types import Event
 
@@ -53,13 +55,20 @@ def chat(text: str = "a taxi?", *, clock=None, labels=None, identity=None, deadl
     )
 
 
-def search(text: str = "a taxi?", *, clock=None) -> Call:
+def search(text: str = "a taxi?", *, clock=None, **asked) -> Call:
+    query = Query(text=text, vector=(1.0,), k=5, as_of="2025-01-01", **{"groups": ("everyone",), **asked})
+    return remembered("search", clock=clock, query=query)
+
+
+def remembered(verb: str, *, clock=None, principal=None, **payload) -> Call:
+    """A verb of a memory, called by somebody who does not keep it unless another principal is named."""
+    who = context(clock)
     return Call(
         port="memory",
-        operation="search",
+        operation=verb,
         target="handbook",
-        payload={"query": text},
-        context=context(clock),
+        payload=payload,
+        context=replace(who, principal=principal or who.principal),
         identity={"version": 2, "spec": "s"},
     )
 
@@ -67,15 +76,18 @@ def search(text: str = "a taxi?", *, clock=None) -> Call:
 class AwayMemory:
     """A store that is away, and its last snapshot, which answers; what each was asked."""
 
-    def __init__(self, hits=(), *, times: int = 100):
-        self.hits, self.times = list(hits), times
+    def __init__(self, hits=(), *, times: int = 100, hangs_s: float = 0.0):
+        self.hits, self.times, self.hangs_s = list(hits), times, hangs_s
         self.asked: list[str] = []
+        self.queries: list[Query] = []
 
     async def __call__(self, call):
         degraded = call.identity.get("degraded", False)
         self.asked.append("snapshot" if degraded else "store")
+        self.queries.append(call.payload["query"])
         if not degraded and self.times > 0:
             self.times -= 1
+            await call.context.clock.sleep(self.hangs_s)
             raise UnavailableError("the server is away", hint="make weaviate")
         yield Event(data=self.hits)
 
@@ -116,6 +128,7 @@ class Bench:
         return {
             "observe": Observe(Lines(self.log), price=lambda _target, usage: usage.total_tokens / 1000),
             "fallback": Fallback(snapshot=True),
+            "access": Access(),
             "output": Output(),
             "replay": self.replay(mode),
             "retry": Retry(),

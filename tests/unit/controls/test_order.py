@@ -5,11 +5,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from calls import FORMAT, AwayMemory, behind, chat, read, search
+from calls import FORMAT, AwayMemory, behind, chat, read, remembered, search
 
 import workbench.controls
 from workbench.controls.onion import ALWAYS, APPLIES, ORDER, around
-from workbench.errors import InvalidOutputError, UnavailableError
+from workbench.errors import InvalidOutputError, RefusedError, UnavailableError
 from workbench.ports import Memory, Model
 from workbench.testing.fakes import FakeModel
 
@@ -29,7 +29,7 @@ def stack(bench, order, model, mode="auto"):
 def attempt(handler, call):
     try:
         return asyncio.run(read(handler, call))
-    except (InvalidOutputError, UnavailableError) as error:
+    except (InvalidOutputError, RefusedError, UnavailableError) as error:
         return error
 
 
@@ -60,16 +60,30 @@ def a_degraded_answer_is_one_record(bench, order):
     return [(record["outcome"], record["degraded"]) for record in bench.records] == [("ok", True)]
 
 
-def every_attempt_comes_before_the_snapshot(bench, order):
-    """fallback above retry: a store that is away for a moment is asked again before its snapshot is."""
-    away = AwayMemory(times=1)
-    attempt(stack(bench, order, away), search(clock=bench.clock))
-    return away.asked == ["store", "store"]
+def what_ends_while_the_store_is_waited_for_is_not_found(bench, order):
+    """fallback above access: the snapshot is asked as of when it is asked, not of when the store was."""
+    hanging = AwayMemory(hangs_s=60)
+    attempt(stack(bench, order, hanging), search(clock=bench.clock))
+    return hanging.queries[0].now < hanging.queries[-1].now
+
+
+def a_refusal_is_recorded(bench, order):
+    """observe above access: who asked for what they may not is on record."""
+    attempt(stack(bench, order, AwayMemory()), remembered("stats", now=""))
+    return [record["outcome"] for record in bench.records] == ["refused"]
+
+
+def a_refusal_is_no_attempt(bench, order):
+    """access above retry: the store was never asked."""
+    attempt(stack(bench, order, AwayMemory()), remembered("stats", now=""))
+    return bench.records[0]["attempts"] == []
 
 
 WHY = {
     ("observe", "fallback"): a_degraded_answer_is_one_record,
-    ("fallback", "retry"): every_attempt_comes_before_the_snapshot,
+    ("fallback", "access"): what_ends_while_the_store_is_waited_for_is_not_found,
+    ("observe", "access"): a_refusal_is_recorded,
+    ("access", "retry"): a_refusal_is_no_attempt,
     ("observe", "output"): an_answer_the_format_refuses_is_recorded_as_invalid,
     ("output", "replay"): a_recorded_answer_is_judged_and_its_invalidity_replayed,
     ("replay", "retry"): a_replayed_answer_is_no_attempt,
@@ -84,8 +98,8 @@ def test_every_adjacency_has_its_reason():
     assert set(WHY) == {pair for operation in APPLIES for pair in pairwise(built_around(operation))} - SAME
 
 
-#: Around embeddings and most of memory, retry stands where replay or output does around a chat.
-SAME = {("observe", "replay"), ("observe", "retry")}
+#: Around embeddings replay stands where output does around a chat.
+SAME = {("observe", "replay")}
 
 
 def around_both(pair):
@@ -104,6 +118,13 @@ def test_the_other_way_round_it_is_lost(bench, pair):
     above, below = map(swapped.index, pair)
     swapped[above], swapped[below] = pair[::-1]
     assert not WHY[pair](bench, swapped)
+
+
+@pytest.mark.parametrize(("order", "asked"), [(("fallback", "retry"), 2), (("retry", "fallback"), 1)])
+def test_a_store_that_is_away_for_a_moment_is_asked_again_before_its_snapshot_is(bench, order, asked):
+    away = AwayMemory(times=1)
+    attempt(stack(bench, order, away), search(clock=bench.clock))
+    assert away.asked.count("store") == asked
 
 
 def operations(port, name, besides=()):
@@ -128,6 +149,7 @@ def test_what_applies_to_what():
         return {operation for operation, applies in APPLIES.items() if control in applies}
 
     assert rows("observe") == rows("policy") == set(APPLIES)
+    assert rows("access") == operations(Memory, "memory"), "models have no access lists"
     assert rows("output") == {"model.chat"}, "only an answer has a form to fit"
     asked = {"model.chat", "model.embed", "model.count"}
     assert rows("replay") == asked, "a memory's snapshot is its determinism"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from workbench.memory.rules import moment_of
+from workbench.memory.rules import asker_of
 from workbench.memory.weaviate.schema import OPEN, day_number, second_number, wrapped
-from workbench.ports import Query
+from workbench.ports import Asker, Query
 from workbench.types import Item
 
 if TYPE_CHECKING:
@@ -40,18 +40,14 @@ def visible(query: Query, *, version: int, conditions: frozenset[str]) -> Filter
     if not groups or (query.sources and not sources):
         return None
     by = Filter.by_property
-    parts: list[Any] = [by("access").contains_any([wrapped(group) for group in groups])]
-    if "classification" in conditions:
-        parts.append(by("classification").less_or_equal(query.clearance))
+    parts = _opened(asker_of(query), groups, conditions)
     day = day_number(query.as_of, otherwise=0)
     if "starts" in conditions:
         parts.append(by("starts").less_or_equal(day))
     if "ends" in conditions:
         parts.append(by("ends").greater_than(day))
-    if "expires" in conditions:
-        parts.append(by("expires").greater_than(second_number(moment_of(query))))
     if "versions" in conditions:
-        parts += [by("since").less_or_equal(version), by("until").greater_than(version)]
+        parts += _of_version(version)
     if sources:
         parts.append(by("source").contains_any([wrapped(source) for source in sources]))
     if query.kinds:
@@ -59,12 +55,33 @@ def visible(query: Query, *, version: int, conditions: frozenset[str]) -> Filter
     return _all(parts)
 
 
-def in_version(version: int) -> FilterReturn:
-    """Rows in force in a version."""
+def readable(asker: Asker | None, *, version: int) -> FilterReturn | None:
+    """Rows of a version that the asker sees, or all of it; None when that is nothing."""
+    if asker is None:
+        return _all(_of_version(version))
+    groups = _sendable(asker.groups)
+    return _all(_opened(asker, groups, CONDITIONS) + _of_version(version)) if groups else None
+
+
+def _opened(asker: Asker, groups: Iterable[str], conditions: frozenset[str]) -> list[Any]:
+    """What these groups and the asker's clearance open, and has not ended."""
     from weaviate.classes.query import Filter
 
     by = Filter.by_property
-    return _all([by("since").less_or_equal(version), by("until").greater_than(version)])
+    parts: list[Any] = [by("access").contains_any([wrapped(group) for group in groups])]
+    if "classification" in conditions:
+        parts.append(by("classification").less_or_equal(asker.clearance))
+    if "expires" in conditions:
+        parts.append(by("expires").greater_than(second_number(asker.now)))
+    return parts
+
+
+def _of_version(version: int) -> list[Any]:
+    """What is in force in a version."""
+    from weaviate.classes.query import Filter
+
+    by = Filter.by_property
+    return [by("since").less_or_equal(version), by("until").greater_than(version)]
 
 
 def written_by_use() -> FilterReturn:

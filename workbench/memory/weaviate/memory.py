@@ -17,6 +17,7 @@ from workbench.memory.weaviate.search import Search, in_force
 from workbench.memory.weaviate.table import Row, Table
 from workbench.ports import (
     Added,
+    Asker,
     Budget,
     Forgotten,
     MemoryStats,
@@ -95,23 +96,26 @@ class WeaviateMemory:
         found, current = await self._once(query, record, filters.CONDITIONS)
         return self._hits(query, found, record)
 
-    async def count(self, ids: Sequence[str] | None = None) -> int:
-        """Items in force, expired or not, or how many of `ids` are."""
+    async def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
+        """Items in force that the asker sees, or how many of `ids` are."""
         if (record := await self._record()) is None:
             return 0
         if ids is None:
-            return await self.table.count(filters.in_version(record.version))
-        rows = await self.table.named("item", map(self.seal, ids))
-        return sum(in_force(row.properties, record.version) for row in rows)
+            seen = filters.readable(asker, version=record.version)
+            return await self.table.count(seen) if seen else 0
+        rows = await self.table.named("item", map(self.seal, ids), properties=schema.ALL)
+        return sum(
+            in_force(row.properties, record.version) and rules.readable(self.item(row), asker) for row in rows
+        )
 
-    async def items(self, version: int | None = None) -> list[Item]:
-        """All items in force, or in an earlier version, in the order of their ids."""
+    async def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
+        """Items in force, or in an earlier version, that the asker sees, in the order of their ids."""
         if (record := await self._record()) is None:
             return []
         number = versions.kept(record, version)
         rows = await self.table.rows(properties=schema.ALL, vectors=True)
         found = [self.item(row) for row in rows if in_force(row.properties, number)]
-        return sorted(found, key=lambda item: item.id)
+        return sorted((item for item in found if rules.readable(item, asker)), key=lambda item: item.id)
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """Remove items, and what was derived from them, from every version at once.

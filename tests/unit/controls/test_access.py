@@ -1,0 +1,94 @@
+"""What a call says of its asker, cut down to the principal that makes it."""
+
+import pytest
+from calls import ask, remembered, search
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.controls.access import KEEPING, Access
+from workbench.controls.onion import around
+from workbench.errors import RefusedError
+from workbench.identity import Principal
+from workbench.ports import Asker, Budget, Memory, Query
+from workbench.testing.fakes import FakeClock
+from workbench.testing.memory_items import make_episode
+from workbench.types import Event
+
+NOW = "2025-01-01T00:00:00Z"
+KEEPER = Principal(name="ann", keeper=True)
+names = st.lists(st.sampled_from(["everyone", "people", "board", "principal:ada", "principal:eve", ""]))
+
+
+class Store:
+    """Keeps the calls that reached it."""
+
+    def __init__(self):
+        self.calls = []
+
+    async def __call__(self, call):
+        self.calls.append(call)
+        yield Event(data=None)
+
+
+def through(call, **how):
+    """The payload that reaches the store."""
+    store = Store()
+    ask(around(Access(**how), store), call)
+    (reached,) = store.calls
+    return reached.payload
+
+
+@given(
+    groups=names, clearance=st.integers(0, 5), granted=names, cleared=st.integers(0, 5),
+    now=st.sampled_from([None, "1900-01-01T00:00:00Z", NOW, "2999-01-01T00:00:00Z"]),
+)  # fmt: skip
+def test_nobody_searches_as_more_than_they_are(groups, clearance, granted, cleared, now):
+    who = Principal(name="ada", groups=tuple(granted), clearance=cleared)
+    query = Query(text="t", vector=(1.0,), k=1, as_of="2025-01-01", groups=tuple(groups), now=now)
+    call = remembered("search", clock=FakeClock(), principal=who, query=query)
+    asked = through(call)["query"]
+    assert set(asked.groups) == set(groups) & set(who.grants)
+    assert asked.clearance <= cleared
+    assert asked.now == max(now or "", NOW)
+
+
+@pytest.mark.parametrize("verb", ["items", "count"])
+def test_a_reader_reads_as_itself_and_only_who_keeps_the_memory_reads_all(verb):
+    asker = Asker(groups=("everyone", "board"), clearance=5, now="1900-01-01T00:00:00Z")
+    seen = through(remembered(verb, clock=FakeClock(), asker=asker))["asker"]
+    assert seen == Asker(groups=("everyone",), clearance=0, now=NOW)
+    for missing in ({"asker": None}, {}):
+        with pytest.raises(RefusedError, match=r"user:ada .*may not read all of 'handbook'") as caught:
+            through(remembered(verb, **missing))
+        assert "use_cases.answers.keepers" in caught.value.hint
+        assert through(remembered(verb, principal=KEEPER, **missing)) == missing
+
+
+@pytest.mark.parametrize("verb", sorted(KEEPING))
+def test_what_acts_on_all_of_a_tenant_is_for_its_keepers(verb):
+    with pytest.raises(RefusedError, match=f"may not {verb} in 'handbook'"):
+        through(remembered(verb, now=NOW))
+    assert through(remembered(verb, principal=KEEPER, now=NOW)) == {"now": NOW}
+
+
+def test_every_verb_of_the_port_is_either_cut_down_or_for_keepers():
+    verbs = {name for name in vars(Memory) if not name.startswith("_")} - {"tenant"}
+    # Versions tell numbers, days and counts; no item can be told from the digest of all.
+    assert verbs - KEEPING == {"search", "items", "count", "remember", "versions"}
+
+
+@pytest.mark.parametrize(
+    "forged", [{"owner": "eve"}, {"owner": "ada", "trust": 3}, {"owner": "ada", "trust": 2}]
+)
+def test_what_is_remembered_bears_the_stamps_of_who_writes_it(forged):
+    item = make_episode("taxi", **{"trust": 1} | forged)
+    call = remembered("remember", items=[item], budget=Budget(), now=NOW)
+    with pytest.raises(RefusedError, match="1 items are not stamped"):
+        through(call)
+    own = make_episode("taxi", owner="ada", trust=1)
+    assert through(remembered("remember", items=[own], budget=Budget(), now=NOW))["items"] == [own]
+
+
+def test_a_pinned_snapshot_is_searched_as_of_its_own_day():
+    assert through(search(), timeless=True)["query"].now is None
+    assert through(search(clock=FakeClock()))["query"].now == NOW

@@ -1,0 +1,89 @@
+"""Who may do what with a memory: what a call says of its asker is cut down to the principal that makes it.
+
+Searching and reading show what the principal's groups and clearance open. The verbs that act on all of a
+tenant, whatever its access lists say, are for principals that keep the memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Final, TypeVar
+
+from workbench.context import instant
+from workbench.errors import RefusedError
+from workbench.ports import Asker, Call, Handler, Query
+from workbench.types import Event
+
+T = TypeVar("T", Asker, Query)
+#: They tell of, or change, what the asker may not see.
+KEEPING: Final = frozenset(
+    {"add", "forget", "hold", "lacking", "publish", "release", "stage", "stats", "sweep"}
+)
+
+
+class Access:
+    """Cuts down every asker, and refuses keepers' verbs to everybody else.
+
+    `timeless` says that a pinned snapshot is searched as it was, with no regard to the clock; otherwise
+    what has ended by the context's clock is not found, whatever moment a call names.
+    """
+
+    def __init__(self, *, timeless: bool = False) -> None:
+        self._timeless = timeless
+
+    async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
+        """The answer to the call as its principal may make it; RefusedError when it may not."""
+        allowed = dataclasses.replace(call, payload=self._allowed(call))
+        async with aclosing(proceed(allowed)) as events:  # type: ignore[type-var]
+            async for event in events:
+                yield event
+
+    def _allowed(self, call: Call) -> dict[str, Any]:
+        payload, keeper = dict(call.payload), call.context.principal.keeper
+        match call.operation:
+            case "search":
+                return payload | {"query": self._of(call, payload["query"])}
+            case "items" | "count" if asker := payload.get("asker"):
+                return payload | {"asker": self._of(call, asker)}
+            case "remember" if not keeper:
+                _check_stamps(call)
+            case "items" | "count":
+                _check_keeper(call, f"read all of {call.target!r}")
+            case verb if verb in KEEPING:
+                _check_keeper(call, f"{verb} in {call.target!r}")
+        return payload
+
+    def _of(self, call: Call, asker: T) -> T:
+        """An asker, or a query's, with no more groups, clearance and past than the principal has."""
+        principal = call.context.principal
+        less: dict[str, Any] = {
+            "groups": tuple(group for group in asker.groups if group in principal.grants),
+            "clearance": min(asker.clearance, principal.clearance),
+        }
+        if not self._timeless:
+            less["now"] = max(asker.now or "", instant(call.context.clock.now()))
+        return dataclasses.replace(asker, **less)
+
+
+def _check_keeper(call: Call, what: str) -> None:
+    principal, use_case = call.context.principal, call.context.use_case
+    if not principal.keeper:
+        raise RefusedError(
+            f"{principal} may not {what}: that is for those who keep the memory",
+            hint=f"ask one of them, or add {principal.name!r} to use_cases.{use_case}.keepers in params.yaml",
+        )
+
+
+def _check_stamps(call: Call) -> None:
+    """RefusedError when what is to be remembered is not stamped as the principal's own."""
+    principal = call.context.principal
+    forged = [
+        item for item in call.payload["items"] if item.owner != principal.name or item.trust > principal.trust
+    ]
+    if forged:
+        raise RefusedError(
+            f"{len(forged)} items are not stamped as what {principal} writes",
+            hint="write through the handle: ws.memory(…).remember(text)",
+        )
