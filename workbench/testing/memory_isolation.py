@@ -130,11 +130,11 @@ def _leaks(attempt: Attempt, answer: Any) -> bool:
     """Whether an answer from outside tells that the victim has something."""
     match attempt.verb:
         case "count":
-            return bool(answer > len(_open()) if attempt.tenant == VICTIM else answer)
+            return bool(answer > len(readable_by_all()) if attempt.tenant == VICTIM else answer)
         case "lacking":
             return bool(answer != attempt.arguments["ids"])
         case "items":
-            own = _open() if attempt.tenant == VICTIM else frozenset()
+            own = readable_by_all() if attempt.tenant == VICTIM else frozenset()
             return any(item.source != "outside" and item.id not in own for item in answer)
         case "forget":
             return not {item.id for item in itertools.chain(*secrets())}.isdisjoint(answer.ids)
@@ -144,7 +144,7 @@ def _leaks(attempt: Attempt, answer: Any) -> bool:
 
 
 @functools.cache
-def _open() -> frozenset[str]:
+def readable_by_all() -> frozenset[str]:
     """Ids of what anybody in the tenant may read: days of validity narrow searches, and hide nothing."""
     in_force, _, _ = secrets()
     return frozenset(

@@ -1,0 +1,284 @@
+"""The same secrets behind handles: everything a workspace gives is tried, controls, snapshots and all."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from workbench import _sync, boundary
+from workbench.config import MemoryServer
+from workbench.context import Context
+from workbench.errors import RefusedError, WorkbenchError
+from workbench.identity import Principal
+from workbench.memory.names import Names
+from workbench.memory.snapshot import open_snapshot
+from workbench.ports import Asker, Call, Query, Selector
+from workbench.retrieval import Chunking, MemoryHandle, MemorySpec
+from workbench.stores import Where
+from workbench.testing.fakes import FakeClock, FakeModel
+from workbench.testing.memory_isolation import CANARY, OUTSIDERS, VICTIM, readable_by_all, secrets
+from workbench.testing.memory_items import HOSTILE, HOSTILE_NAMES, NOW, hash_vector
+from workbench.types import Event
+
+ROOT = Path(__file__).parents[2]
+CARD = "wordllama-256"
+LISTS = ("everyone", "", "*", "staf", "staff ", "Staff", "board' OR '1'='1")
+ALL = ("everyone", "staff", "board", "principal:anna")
+
+
+class Hashes(FakeModel):
+    """Embeds as the secrets are embedded."""
+
+    async def embed(self, payload, *, timeout_s=None):
+        rows = [{"index": n, "embedding": hash_vector(text)} for n, text in enumerate(payload["input"])]
+        yield Event(data={"data": rows, "usage": {"prompt_tokens": 1, "total_tokens": 1}})
+
+
+@dataclass
+class House:
+    """One memory as workspaces hold it: through a boundary, with all controls that exist."""
+
+    folder: Path
+    server: MemoryServer | None = None
+    fallback: bool = False
+    clock: FakeClock = field(default_factory=lambda: FakeClock("2125-06-15T12:00:00+00:00"))
+
+    def __post_init__(self):
+        self.boundary = boundary.Boundary(
+            ROOT,
+            mode="live",
+            tape=boundary.open_tape(self.folder / "none"),
+            places=boundary.Places(
+                home=self.folder,
+                memories=Where(state=self.folder / "state", server=self.server),
+                memory_fallback=self.fallback,
+            ),
+        )
+        self.boundary._models[CARD] = Hashes()
+        pages = self.folder / "pages"
+        pages.mkdir(exist_ok=True)
+        self.spec = MemorySpec(
+            name="secret", version=1, digest="d", description="", source=str(pages), embedding=CARD,
+            chunking=Chunking(kind="sentences", size=1), candidates=100, kind="episodic",
+        )  # fmt: skip
+
+    def handle(self, tenant, principal) -> MemoryHandle:
+        context = Context(use_case="u", tenant=tenant, principal=principal, purpose="test", clock=self.clock)
+        made = {"context": context, "identity": {"version": 1, "spec": "d", "index": {}}}
+        return MemoryHandle(
+            spec=self.spec, context=context, handler=self.boundary.handler, root=self.folder,
+            make_call=partial(_call, **made), archive=self.boundary.stores.archive(),
+        )  # fmt: skip
+
+    def fill(self):
+        in_force, staged, written = secrets()
+        keeper = self.keeper()
+        _sync.run(keeper.whole.add(in_force, now=NOW))
+        _sync.run(keeper.whole.remember(written, budget=self.spec.budget, now="2124-01-01T00:00:00Z"))
+        _sync.run(keeper.whole.stage(staged))
+        keeper.snapshot()
+        keeper.snapshot(self.folder / "stolen")
+
+    def keeper(self):
+        return self.handle(VICTIM, Principal(name="keeper", groups=ALL, clearance=9, keeper=True))
+
+    def secrets_there(self):
+        """What the victim holds of what it held first."""
+        known = {item.id for item in itertools.chain(*secrets())}
+        return {item for item in _sync.run(self.keeper().whole.items()) if item.id in known}
+
+    def close(self):
+        _sync.run(self.boundary.aclose())
+
+
+def _call(port, operation, target, payload, **made):
+    identity = made["identity"] if port == "memory" else {}
+    return Call(port=port, operation=operation, target=target, payload=payload, context=made["context"],
+                identity=identity)  # fmt: skip
+
+
+def drawn_handle(house, drawn):
+    """Somebody on none of the victim's lists, or who keeps another tenant and names all of its groups."""
+    if drawn.random() < 0.6:
+        groups = tuple(drawn.sample(LISTS, drawn.randint(0, 3)))
+        who = Principal(
+            name=drawn.choice(("eve", "ann", "anna ")), groups=groups, clearance=drawn.randint(0, 4)
+        )
+        return house.handle(VICTIM, who)
+    who = Principal(name="anna", groups=ALL, clearance=9, keeper=True, assurance="authenticated")
+    return house.handle(drawn.choice(OUTSIDERS), who)
+
+
+def drawn_query(drawn, known):
+    """A search of the port itself, that says of its asker what it likes."""
+    text = drawn.choice((CANARY, "taxi", *HOSTILE[:20]))
+    return Query(
+        text=text, vector=drawn.choice(known).vector, k=100, groups=ALL,
+        clearance=9, now=drawn.choice((None, "1900-01-01T00:00:00Z")), as_of="2125-06-15",
+        version=drawn.choice((None, 0, 1, 2)), mode=drawn.choice(("hybrid", "vector", "words")),
+        exact=drawn.random() < 0.5,
+    )  # fmt: skip
+
+
+def verbs(house, handle, drawn, known):
+    """Every verb of a handle and of its views, as coroutines; the same drawing draws the same."""
+    ids = drawn.sample([item.id for item in known], 3)
+    name = drawn.choice((CANARY, "cust-1", "secret-1", VICTIM, *HOSTILE_NAMES))
+    how = drawn.choice(({"ids": ids}, {"subject": name}, {"source": name}))
+    text = drawn.choice((CANARY, f'"{CANARY}"', "taxi", *HOSTILE[:20], *HOSTILE_NAMES))
+    narrowed = {
+        "k": drawn.choice((1, 5, 100)),
+        "as_of": drawn.choice((None, "2125-06-15", "2000-01-01")),
+        "version": drawn.choice((None, None, 0, 1, 2)),
+        "sources": drawn.choice(((), ("secret-0", "secret-1", "next"), HOSTILE_NAMES)),
+    }
+    asker = Asker(groups=ALL, clearance=9, now=drawn.choice(("1900-01-01T00:00:00Z", "2125-06-15T12:00:00Z")))
+    place = house.folder / f"taken-{drawn.random()}"
+    what = Selector(**how if "ids" not in how else {"ids": tuple(ids)})
+    view = drawn.choice((handle.view, handle.whole))
+    at = drawn.choice((0, 1, 2))
+    return {
+        "search": partial(handle.search_async, text, **narrowed),
+        "at": partial(handle.at(at).search_async, text, k=100),
+        "view.search": partial(view.search, drawn_query(drawn, known)),
+        "view.items": partial(view.items, drawn.choice((None, 0, 1)), asker=drawn.choice((asker, None))),
+        "view.count": partial(view.count, ids, asker=drawn.choice((asker, None))),
+        "view.lacking": partial(view.lacking, ids),
+        "view.forget": partial(view.forget, what, dry_run=drawn.random() < 0.5),
+        "view.publish": partial(view.publish, ids, now=NOW),
+        "count": handle.count_async,
+        "versions": handle.versions_async,
+        "diff": partial(handle.diff_async, 0, 1),
+        "diff_sources": handle.diff_sources_async,
+        "stats": handle.stats_async,
+        "snapshot": partial(taken, handle, place),
+        "restore": partial(handle.restore_async, drawn.choice((1, str(house.folder / "stolen"), place))),
+        "remember": partial(handle.remember_async, "taxi outside", parents=ids[: drawn.randint(0, 2)]),
+        "forget": partial(handle.forget_async, **how, dry_run=drawn.random() < 0.5),
+        "hold": partial(handle.hold_async, **how),
+        "release": partial(handle.release_async, **how),
+        "sweep": handle.sweep_async,
+        "ingest": handle.ingest_async,
+    }  # fmt: skip
+
+
+async def taken(handle, place):
+    """What a snapshot that was written holds."""
+    await handle.snapshot_async(place)
+    snapshot = open_snapshot(place)
+    items = await snapshot.tenant(handle.tenant).items()
+    await snapshot.aclose()
+    return items
+
+
+async def attempt(handle, name, verb):
+    """Which verb it was and how it ended; AssertionError when it told a secret."""
+    try:
+        answer = await verb()
+    except WorkbenchError as error:
+        told, ended = f"{error} {error.__cause__!r} {error.__context__!r}", type(error).__name__
+    else:
+        told, ended = repr(shown(handle, answer)), "answered"
+    assert CANARY not in told, f"{name} by {handle.context.principal}: {told[:300]}"
+    if handle.tenant != VICTIM:
+        assert "secret-" not in told or ended != "answered", f"{name}: {told[:300]}"
+    return name, ended, "taxi for everyone" in told
+
+
+def shown(handle, answer):
+    """An answer without what anybody may read: what is not valid on a day is hidden from searches alone."""
+    if not isinstance(answer, list) or handle.tenant != VICTIM:
+        return answer
+    return [
+        one for one in answer if getattr(one, "id", None) not in readable_by_all() or CANARY not in one.text
+    ]
+
+
+def attempt_all(house, number, *, seed, only=None):
+    """How often each verb ended in which way, and how many found what everybody may see."""
+    drawn = random.Random(seed)
+    known = list(itertools.chain(*secrets()))
+    ends, found = Counter(), 0
+    before = house.secrets_there() if only is None else None
+
+    async def some(size):
+        todo = []
+        for _ in range(size):
+            handle = drawn_handle(house, drawn)
+            given = verbs(house, handle, drawn, known)
+            name = drawn.choice(only or [*given, "search", "search", "view.search", "view.items"])
+            todo.append(attempt(handle, name, given[name]))
+        return await asyncio.gather(*todo)
+
+    for _ in range(0, number, 16):
+        for name, ended, public in _sync.run(some(16)):
+            ends[name, ended] += 1
+            found += public
+    assert before is None or house.secrets_there() == before, "a verb changed what the victim holds"
+    return ends, found
+
+
+@pytest.fixture
+def house(tmp_path):
+    made = House(tmp_path)
+    made.fill()
+    yield made
+    made.close()
+
+
+def was_hard(ends, found):
+    """Every verb was tried; those that read were answered, those that keep were refused to who may not."""
+    tried = Counter(name for name, _ in ends.elements())
+    assert min(tried.values()) > 20 and len(tried) == 21
+    assert all(ends[name, "answered"] for name in ("search", "at", "view.search", "view.items", "count"))
+    for name in ("snapshot", "restore", "forget", "hold", "release", "sweep", "stats", "view.lacking"):
+        assert ends[name, "RefusedError"], name
+    assert found > 50
+
+
+def test_of_10_000_attempts_through_handles_none_succeeds_on_the_embedded_store(house):
+    was_hard(*attempt_all(house, 10_000, seed=1))
+
+
+@pytest.mark.slow
+def test_of_10_000_attempts_through_handles_none_succeeds_on_weaviate(tmp_path, weaviate):
+    server = MemoryServer(url=weaviate.address.url, grpc=f"127.0.0.1:{weaviate.address.grpc_port}")
+    made = House(tmp_path, server=server)
+    made.fill()
+    was_hard(*attempt_all(made, 10_000, seed=2))
+    made.close()
+
+
+def test_the_last_snapshot_of_a_server_that_is_away_tells_no_more(house):
+    """The house's own snapshot stands in for a server that nobody answers at."""
+    away = House(
+        house.folder, server=MemoryServer(url="http://127.0.0.1:9", grpc="127.0.0.1:10"), fallback=True
+    )
+    ends, found = attempt_all(away, 112, seed=3, only=["search", "view.search"])
+    assert found > 2 and ends["search", "answered"] > 20
+    away.close()
+
+
+@pytest.mark.parametrize("hole", ["groups", "keeper"])
+def test_a_control_with_a_hole_is_found_out(house, monkeypatch, hole):
+    from workbench.controls import access
+
+    if hole == "groups":
+        monkeypatch.setattr(access.Access, "_of", lambda self, call, asker: asker)
+    else:
+        monkeypatch.setattr(access, "_check_keeper", lambda call, what: None)
+    with pytest.raises(AssertionError, match=r"by user:|changed what the victim"):
+        attempt_all(house, 2_000, seed=4)
+
+
+def test_who_may_not_keep_a_memory_is_told_who_may(house):
+    with pytest.raises(RefusedError, match="for those who keep the memory"):
+        house.handle(VICTIM, Principal(name="eve")).snapshot()
+    assert isinstance(house.boundary.stores.names(), Names)
