@@ -17,6 +17,7 @@ import psutil
 
 import workbench as wb
 from benchmarks.measuring import ROOT
+from benchmarks.memory_made import CLEARANCE, GROUPS
 from workbench import boundary
 from workbench.config import MemoryServer
 from workbench.controls.tape import Tape
@@ -41,7 +42,9 @@ class Place:
         where = Where(state=self.home / boundary.STATE, server=self.server)
         places = boundary.Places(home=self.home, memories=where)
         made = boundary.Boundary(ROOT, mode="live", tape=Tape(self.home / "tape.jsonl"), places=places)
-        return connect("answers", root=ROOT, through=made)
+        ws = connect("answers", root=ROOT, through=made)
+        asker = dataclasses.replace(ws.context.principal, groups=GROUPS, clearance=CLEARANCE)
+        return ws.bind(principal=asker)
 
 
 def handle_of(
