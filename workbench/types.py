@@ -118,7 +118,7 @@ class Item:
 class Hit:
     """One passage found. `score` is rounded to 4 decimals; equal scores are ordered by `id`.
 
-    `stale` says that the source has changed, or is gone, since the passage was remembered.
+    `stale` says that the declared source has it in another form now, or had it and has it no more.
     `memory_version` is the version of the tenant's knowledge it was found in (0: it was written by
     use), `since` the day from which it is valid, `age_days` the days from then to `as_of`. `allowed`
     says by which of the asker's groups, and at which level, it may be seen. `degraded` says that the

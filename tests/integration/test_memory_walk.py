@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 
 import pytest
+from small_use_case import page, write
 from switched_use_case import Nobody, replaced, switch, switched_repository
 
 import workbench as wb
@@ -80,6 +81,12 @@ def test_an_answer_names_its_source_and_a_source_that_changes_is_flagged_until_i
     assert memory.search(ASKED[0], as_of="2024-12-31") == [], "nothing was valid yet"
     another = connected().memory()
     assert another.search(ASKED[0], k=1)[0] == fresh, "another process reads the moved pointer"
+
+    write(root, "elsewhere/acme/ship.md", page("ship", "A ship is never paid."))
+    memory.add(wb.load(root / "elsewhere"))
+    (root / "data/small/acme/hotel.md").unlink()
+    found = {hit.source: (hit.stale, hit.trust) for hit in memory.search("Is a hotel or a ship paid?", k=9)}
+    assert (found["ship"], found["hotel"], found["taxi"]) == ((False, 1), (True, 3), (False, 3))
 
 
 def test_what_is_forgotten_is_found_on_no_path_again(root, connected, tmp_path, monkeypatch):

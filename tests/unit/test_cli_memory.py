@@ -65,6 +65,15 @@ def test_an_ingest_is_of_every_tenant_that_has_pages_and_again_changes_nothing(b
     assert bench.closed == 3
 
 
+def test_pages_of_another_folder_are_not_said_to_have_changed_until_the_declared_source_differs(
+    bench, tmp_path
+):
+    run("ingest", write_page(tmp_path / "other", "acme/ship.md", body="Ships are paid."))
+    assert "source changed" not in run("search", "ships", "--tenant", "acme")
+    write_page(tmp_path, "acme/ship.md", body="Ships are not paid.")
+    assert "source changed" in run("search", "ships", "--tenant", "acme")
+
+
 def test_an_ingest_of_a_folder_with_pages_of_nobody_served_says_whose_they_are(bench, tmp_path):
     other = write_page(tmp_path / "other", "initech/a.md", tenant="initech")
     with pytest.raises(ConfigError, match="but to: initech") as caught:

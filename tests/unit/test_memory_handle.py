@@ -79,6 +79,62 @@ def test_a_page_that_is_gone_is_stale_too_and_an_earlier_version_only_marks_it(t
         assert (hit.source, hit.stale) == ("taxi", True)
 
 
+@pytest.mark.parametrize("stale", ["flag", "drop", "refuse"])
+def test_what_is_added_from_elsewhere_is_not_stale_for_standing_nowhere_in_the_declared_source(
+    tmp_path, stale
+):
+    bench = of_three(tmp_path, stale=stale)
+    elsewhere = write_page(tmp_path / "other", "acme/ship.md", body="A ship is paid.", title="ship")
+    bench.handle_of().add(retrieval.load(elsewhere))
+    (hit,) = bench.handle_of().search("ship", k=1)
+    assert (hit.source, hit.stale, hit.trust) == ("ship", False, 1)
+    write_page(tmp_path / "other", "acme/ship.md", body="A ship is dear.", title="ship")
+    assert bench.handle_of().search("ship", k=1) == [hit], "only the declared source is looked at"
+    write_page(tmp_path, "acme/ship.md", body="A ship is not paid.", title="ship")
+    if stale == "refuse":
+        with pytest.raises(RefusedError, match="'ship' changed after m@1"):
+            bench.handle_of().search("ship")
+        return
+    found = bench.handle_of().search("ship")
+    assert [hit.stale for hit in found if hit.source == "ship"] == ([True] if stale == "flag" else [])
+
+
+def test_what_is_ingested_from_another_folder_is_stale_only_where_the_declared_source_says_otherwise(
+    tmp_path,
+):
+    bench = of_three(tmp_path)
+    other = tmp_path / "other"
+    write_page(other, "acme/ship.md", body="A ship is paid.", title="ship")
+    write_page(other, "acme/train.md", body="A train is paid.", title="train")
+    bench.handle_of().ingest(write_page(other, "acme/taxi.md", body="A taxi is dear.", title="taxi"))
+    found = {hit.source: (hit.stale, hit.trust) for hit in bench.handle_of().search("paid", k=9)}
+    assert found == {"ship": (False, 1), "train": (False, 3), "taxi": (True, 1)}
+
+
+def test_a_page_that_changes_between_being_read_and_being_remembered_is_stale_at_once(tmp_path):
+    bench = of_three(tmp_path)
+    read = retrieval.load(write_page(tmp_path, "acme/taxi.md", body="A taxi is dear.", title="taxi"))
+    write_page(tmp_path, "acme/taxi.md", body="A taxi is cheap.", title="taxi")
+    bench.handle_of().ingest(read)
+    (hit,) = bench.handle_of().search("taxi", k=1)
+    assert (hit.text, hit.stale, hit.trust) == ("A taxi is dear.", True, 1)
+    bench.handle_of().ingest()
+    assert [(hit.text, hit.stale) for hit in bench.handle_of().search("taxi", k=1)] == [
+        ("A taxi is cheap.", False)
+    ]
+
+
+def test_a_snapshot_keeps_what_came_from_the_declared_source(tmp_path):
+    bench = of_three(tmp_path)
+    bench.handle_of().add(retrieval.load(write_page(tmp_path / "other", "acme/ship.md", title="ship")))
+    bench.handle_of().snapshot(tmp_path / "snap")
+    again = Bench(tmp_path, tmp_path / "pages")
+    again.handle_of().restore(tmp_path / "snap")
+    (tmp_path / "pages/acme/taxi.md").unlink()
+    found = {hit.source: hit.stale for hit in again.handle_of().search("taxi", k=9)}
+    assert found == {"taxi": True, "ship": False, "train": False, "hotel": False}
+
+
 def test_a_memory_without_a_source_has_nothing_to_be_stale_against(tmp_path):
     pages = retrieval.load(write_page(tmp_path))
     bench = Bench(tmp_path, "", kind="episodic", stale="refuse")

@@ -11,6 +11,7 @@ from memory_bench import BODY, Bench, write_page
 from workbench import retrieval
 from workbench.errors import ConfigError, NotFoundError
 from workbench.retrieval import Chunking, chunks
+from workbench.retrieval.pages import digest_now, digests_now
 
 
 @pytest.fixture
@@ -61,6 +62,34 @@ def test_a_second_page_of_a_name_and_a_replaced_page_that_is_not_there_are_refus
     (pages / "acme/old/taxi.md").unlink()
     with pytest.raises(ConfigError, match="replaces 'hotels', which is no page"):
         retrieval.load(pages)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["acme/taxi.md", "acme/old/hotel.md", "acme/.trash/taxi.md", "acme/.trash/ship.md"]),
+        st.sampled_from(["A taxi is paid.", "A hotel is paid."]),
+        min_size=1,
+    )
+)
+def test_the_digests_of_now_are_those_of_the_pages_that_would_be_read(tmp_path_factory, bodies):
+    root = tmp_path_factory.mktemp("now")
+    write_page(root, "globex/other.md", tenant="globex")
+    for name, body in bodies.items():
+        folder = write_page(root, name, body=body)
+    read = {page.source: page.digest for page in retrieval.load(folder) if page.tenant == "acme"}
+    assert digests_now("pages", tenant="acme", root=root) == read
+    for source in ("taxi", "hotel", "ship", "other", "../globex/other"):
+        assert digest_now("pages", tenant="acme", source=source, root=root) == read.get(source)
+
+
+def test_a_source_may_be_the_file_of_one_page_of_one_tenant(folder, tmp_path):
+    folder("acme/train.md")
+    (page,) = retrieval.load(folder("acme/taxi.md") / "acme/taxi.md")
+    where = {"uri": "pages/acme/taxi.md", "root": tmp_path}
+    assert digests_now(**where, tenant="acme") == {"taxi": page.digest}
+    assert digests_now(**where, tenant="globex") == {}
+    assert digest_now(**where, tenant="acme", source="taxi") == page.digest
+    assert digest_now(**where, tenant="acme", source="train") is None
 
 
 def test_a_folder_that_is_missing_or_empty_says_what_to_do(tmp_path):

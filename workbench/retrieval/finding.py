@@ -13,6 +13,7 @@ from workbench.retrieval.calls import embed
 from workbench.retrieval.hits import Hits
 from workbench.retrieval.pages import digest_now
 from workbench.retrieval.rerank import reranked, reranker
+from workbench.retrieval.writing import DECLARED
 from workbench.types import KNOWLEDGE, Hit, ItemKind
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _query(handle: MemoryHandle, text: str, vector: tuple[float, ...], wanted: W
 
 
 def _marked(handle: MemoryHandle, found: list[Hit]) -> list[Hit]:
-    """The hits, those of documents marked whose source has changed since, or is gone."""
+    """The hits, those of documents marked that the declared source has in another form now, or no more."""
     spec = handle.spec
     if not spec.source:
         return found
@@ -74,9 +75,14 @@ def _marked(handle: MemoryHandle, found: list[Hit]) -> list[Hit]:
         for source in {hit.source for hit in found if hit.kind == KNOWLEDGE}
     }
     return [
-        dataclasses.replace(hit, stale=hit.kind == KNOWLEDGE and hit.digest != now[hit.source])
+        dataclasses.replace(hit, stale=hit.kind == KNOWLEDGE and _is_stale(hit, now[hit.source]))
         for hit in found
     ]
+
+
+def _is_stale(hit: Hit, now: str | None) -> bool:
+    """Whether the declared source speaks against it: what was given from elsewhere need not stand there."""
+    return hit.digest != now if hit.trust == DECLARED else now not in {None, hit.digest}
 
 
 def _refuse_stale(handle: MemoryHandle, found: list[Hit]) -> None:

@@ -100,17 +100,30 @@ def digest_now(uri: str, *, tenant: str, source: str, root: Path | None = None) 
     """The digest a page of `uri` has now, or None when it is gone."""
     if uri == PYDOC:
         return _topic_digests().get(source)
-    folder = (root or Path()) / uri / tenant
-    path = next(iter(sorted(folder.rglob(f"{source}.md"))), None) if _SLUG.fullmatch(source) else None
-    return files.digest(files.read_text(path).encode()) if path else None
+    places = _places(uri, tenant, root, f"{source}.md") if _SLUG.fullmatch(source) else []
+    return files.digest(files.read_text(places[0]).encode()) if places else None
 
 
 def digests_now(uri: str, *, tenant: str, root: Path | None = None) -> dict[str, str]:
     """The digests that a tenant's pages of `uri` have now, by source."""
     if uri == PYDOC:
         return _topic_digests()
-    paths = sorted(((root or Path()) / uri / tenant).rglob("*.md"), reverse=True)
-    return {path.stem: files.digest(files.read_text(path).encode()) for path in paths}
+    places = _places(uri, tenant, root, "*.md")
+    return {path.stem: files.digest(files.read_text(path).encode()) for path in reversed(places)}
+
+
+def _places(uri: str, tenant: str, root: Path | None, pattern: str) -> list[Path]:
+    """Where `load` finds a tenant's pages of such names: in a folder of tenants, or one page's own file."""
+    place = (root or Path()) / uri
+    if place.is_file():
+        return [place] if place.parent.name == tenant and place.match(pattern) else []
+    return _files(place / tenant, pattern)
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """The files of such names in it, at any depth, without what is hidden."""
+    paths = sorted(path for path in folder.rglob(pattern) if path.is_file())
+    return [p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
 
 
 def _found(path: Path, root: Path | None) -> Path:
@@ -133,9 +146,7 @@ def _tenant_pages(folder: Path) -> list[Page]:
     pages: dict[str, Page] = {}
     places: dict[str, Path] = {}
     replaced: dict[Path, str] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
+    for path in _files(folder, "*"):
         page, replaces = _page(path, folder.name)
         if page.source in places:
             raise ConfigError(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from workbench.retrieval.handle import MemoryHandle
 
 #: The trust of an item from a declared source; what principals write has theirs.
-_DECLARED = 3
+DECLARED = 3
 
 
 class Days(TypedDict, total=False):
@@ -80,7 +80,7 @@ def documents(handle: MemoryHandle, pages: Sequence[Page]) -> list[Item]:
             text=text, vector=(), source=page.source, source_digest=page.digest, position=position,
             title=page.title, version=page.version, access=page.access,
             classification=page.classification, subject=page.subject, owner=page.owner,
-            trust=_DECLARED if declared.get(page.source) == page.digest else own,
+            trust=DECLARED if declared.get(page.source) == page.digest else own,
             valid_from=page.valid_from, valid_to=page.expires, expires=_kept_until(handle, page),
             embedding=spec.embedding,
         )
