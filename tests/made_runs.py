@@ -1,5 +1,7 @@
 """Runs made of given scores, for the tests of this folder."""
 
+import dataclasses
+
 import polars as pl
 
 from workbench.experiments.runs import Run
@@ -62,6 +64,13 @@ def made_of(arm, rows, scores, *, dataset="d", gate="gate"):
         dataset_digest=dataset,
         cases=pl.DataFrame(rows, schema=schema),
     )
+
+
+def degraded_run(searches, **scores):
+    """A run whose first case made so many searches that the last snapshot answered."""
+    run = a_run(**scores)
+    first = pl.Series("degraded", [searches] + [0] * (run.cases.height - 1))
+    return dataclasses.replace(run, cases=run.cases.with_columns(first))
 
 
 def of(right, n):

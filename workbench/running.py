@@ -35,6 +35,7 @@ class Explored:
                 run.arm: {
                     **run.identity(),
                     "id": run.id,
+                    "n_degraded": run.n_degraded,
                     "metrics": {m.name: m.to_json() for m in run.metrics()},
                     "answers": _answers(run, 3),
                 }

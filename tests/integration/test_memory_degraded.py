@@ -115,6 +115,23 @@ def test_without_leave_a_search_fails_and_says_what_to_do(connected):
     assert "make weaviate" in caught.value.hint and degraded(ws) == (False, "failed")
 
 
+def test_a_run_that_searched_the_last_snapshot_says_so_and_so_does_its_gate(connected):
+    connected().memory().ingest()
+    connected().memory().snapshot()
+    ws = connected(Nobody(), memory_fallback="snapshot")
+
+    @wb.task
+    def first(ws, case: wb.Question) -> wb.Answer:
+        hit = ws.memory().search(case.question, k=1)[0]
+        return wb.Answer(text=hit.text, sources=(hit.source,))
+
+    run = ws.experiment().run(first, ws.cases(), scorers=[wb.contains(name="accuracy")])
+    report = ws.gate(run)
+    assert run.n_degraded == report.to_json()["n_degraded"] == 4 == len(ws.cases())
+    for shown in (str(run), str(report), report._repr_html_()):
+        assert "degraded: 4 searches were answered by the last snapshot" in shown
+
+
 def test_leave_without_a_snapshot_is_the_stores_own_error_and_says_why(connected):
     memory = connected(Nobody(), memory_fallback="snapshot").memory()
     with pytest.raises(UnavailableError, match=r"no Weaviate answers at .* no snapshot of") as caught:

@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any
 from workbench import _sync, files
 from workbench.context import Occurrence, occurring
 from workbench.errors import ConfigError, InvalidOutputError, RefusedError, ReplayMissError, WorkbenchError
-from workbench.experiments.cards import Card, number
-from workbench.experiments.experiment import Progress, apply, chat_calls, summed, threads
+from workbench.experiments.cards import Card, degraded_note, number
+from workbench.experiments.experiment import (
+    Progress,
+    apply,
+    chat_calls,
+    degraded_searches,
+    summed,
+    threads,
+)
 from workbench.experiments.inputs import Broken, Inputs, Row
 from workbench.experiments.task import Task
 
@@ -47,7 +54,7 @@ class Batch:
         """
         calls = chat_calls(self.records)
         kinds = [one.kind for one in self.broken]
-        degraded = sum(bool(record.get("degraded")) for record in self.records)
+        degraded = degraded_searches(self.records)
         return {
             "rows": self.rows,
             "answered": self.answers.height,
@@ -107,8 +114,7 @@ class Batch:
         )
 
     def _said(self) -> list[str]:
-        degraded = self.counts().get("degraded")
-        said = [f"degraded: {degraded} searches in the last snapshot, the store is away"] if degraded else []
+        said = degraded_note(degraded_searches(self.records))
         if self.held:
             asked = "" if self.records else ", and nothing was asked"
             return [*said, f"held: too many rows are broken{asked}"]

@@ -102,6 +102,14 @@ def _ends(interval: Interval) -> tuple[float, float]:
     return low, high
 
 
+def degraded_note(searches: int) -> list[str]:
+    """A line that says how many searches the last snapshot answered; none without any."""
+    if not searches:
+        return []
+    were = "search was" if searches == 1 else "searches were"
+    return [f"degraded: {searches} {were} answered by the last snapshot: the server was away"]
+
+
 def _percent(level: float) -> str:
     return f"{level * 100:g} %"
 
@@ -114,7 +122,10 @@ def run_card(run: Run, *, level: float = 0.9) -> Card:
     metrics = run.metrics(level)
     rows = [[m.name, number(m.value), span(m.interval), str(m.n), _tenants(m.tenants)] for m in metrics]
     repeats = f" x {run.repeats} repeats" if run.repeats > 1 else ""
-    notes = [f"{run.n_cases} cases{repeats}, {run.n_unscored} unscored; intervals at {_percent(level)}"]
+    notes = [
+        *degraded_note(run.n_degraded),
+        f"{run.n_cases} cases{repeats}, {run.n_unscored} unscored; intervals at {_percent(level)}",
+    ]
     spreads = [f"{m.name} {number(m.repeat_sd)}" for m in metrics if m.repeat_sd is not None]
     if spreads:
         notes.append(f"standard deviation between repeats: {', '.join(spreads)}")
@@ -211,6 +222,7 @@ def gate_card(report: GateReport) -> Card:
         head=["metric", "rule", "value", "interval", "n", "verdict", "note", "by tenant"],
         rows=[_gate_row(line) for line in report.lines],
         notes=[
+            *degraded_note(report.n_degraded),
             f"{report.n_cases} cases, {report.n_unscored} rows unscored",
             f"judged on intervals at {sure}, all tenants pooled",
             f"gate {report.gate_digest[:12]}, {stated}",

@@ -26,7 +26,7 @@ from workbench.errors import (
 )
 from workbench.experiments.compare import ComparisonSet, compare_all
 from workbench.experiments.dataset import Case, Dataset
-from workbench.experiments.runs import Run
+from workbench.experiments.runs import DEGRADED, Run
 from workbench.experiments.scorers import Outcome, Scorer
 from workbench.experiments.task import Task
 
@@ -290,12 +290,18 @@ def _row(
         "input_tokens": summed(calls, "input_tokens"),
         "output_tokens": summed(calls, "output_tokens"),
         "calls": len(calls),
+        DEGRADED: degraded_searches(records),
     }
 
 
 def chat_calls(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The observations among `records` that are of chats: what costs and takes time."""
     return [r for r in records if r.get("port") == "model" and r.get("operation") == "chat"]
+
+
+def degraded_searches(records: Sequence[Mapping[str, Any]]) -> int:
+    """How many of the observations among `records` are of searches that the last snapshot answered."""
+    return sum(bool(record.get("degraded")) for record in records)
 
 
 def summed(records: Sequence[Mapping[str, Any]], name: str) -> Any:
@@ -321,8 +327,10 @@ def _frame(rows: list[dict[str, Any]], scorers: Sequence[str]) -> pl.DataFrame:
         "input_tokens": pl.Int64,
         "output_tokens": pl.Int64,
         "calls": pl.Int64,
+        DEGRADED: pl.Int64,
     }
-    return pl.DataFrame(rows, schema=schema).sort("case", "repeat")
+    frame = pl.DataFrame(rows, schema=schema).sort("case", "repeat")
+    return frame if frame[DEGRADED].sum() else frame.drop(DEGRADED)
 
 
 @contextlib.asynccontextmanager

@@ -59,7 +59,8 @@ class GateLine:
 class GateReport:
     """What a gate says of a run. `stated_before`: the run carries the digest of this very gate text.
 
-    `note` is what whoever found the run has to say of it.
+    `n_degraded` counts searches that the last snapshot answered. `note` is what whoever found the run has
+    to say of it.
     """
 
     use_case: str
@@ -75,6 +76,7 @@ class GateReport:
     n_cases: int
     n_unscored: int
     lines: tuple[GateLine, ...]
+    n_degraded: int = 0
     note: str = ""
 
     @property
@@ -101,8 +103,9 @@ class GateReport:
 
     def to_json(self) -> dict[str, Any]:
         """As stored: the same report gives the same bytes through `files.canonical`."""
-        names = set(self.__dataclass_fields__) - {"lines", "note"}
-        plain = {name: getattr(self, name) for name in names} | ({"note": self.note} if self.note else {})
+        rare = {name: getattr(self, name) for name in ("n_degraded", "note")}
+        names = set(self.__dataclass_fields__) - {"lines", *rare}
+        plain = {name: getattr(self, name) for name in names} | {k: v for k, v in rare.items() if v}
         return plain | {"verdict": self.verdict, "lines": [line.to_json() for line in self.lines]}
 
     def raise_if_not_passed(self) -> None:
@@ -179,6 +182,7 @@ def judge(run: Run, spec: GateSpec, *, phase: str, baseline: Run | None = None) 
         confidence=spec.confidence,
         n_cases=run.n_cases,
         n_unscored=run.n_unscored,
+        n_degraded=run.n_degraded,
         lines=_step_down(found, spec.confidence),
     )
 

@@ -41,6 +41,8 @@ COLUMNS = (
     "output_tokens",
     "calls",
 )
+#: A column of its own, there when a search of any case was answered by the last snapshot: how many of each.
+DEGRADED = "degraded"
 _ARM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 
 
@@ -49,7 +51,8 @@ class Run:
     """One arm's results. Two runs are the same when their `id` is: it is made of all they hold.
 
     `cases` has one row per case and repeat, sorted by both: the columns of `COLUMNS`, and one `score.<name>`
-    per scorer. `status` is "scored" or "unscored": a case that errored has no score, which is not a zero.
+    per scorer; of `DEGRADED` only if there is need to. `status` is "scored" or "unscored": a case that
+    errored has no score, which is not a zero.
     `settings` is what the arm resolved to, with digests.
     """
 
@@ -69,7 +72,8 @@ class Run:
             )
         columns = self.cases.columns
         missing = [name for name in COLUMNS if name not in columns]
-        extra = [name for name in columns if name not in COLUMNS and not name.startswith(SCORE)]
+        known_names = {*COLUMNS, DEGRADED}
+        extra = [name for name in columns if name not in known_names and not name.startswith(SCORE)]
         if missing or extra:
             raise ConfigError(f"run {self.arm}: cases lack columns {missing}, unknown columns {extra}")
         if self.cases.select("case", "repeat").is_duplicated().any():
@@ -102,6 +106,11 @@ class Run:
     def n_unscored(self) -> int:
         """Rows (case and repeat) without a score because something went wrong."""
         return int((self.cases["status"] == "unscored").sum())
+
+    @property
+    def n_degraded(self) -> int:
+        """Searches that the last snapshot answered, because the memory's server was away."""
+        return int(self.cases[DEGRADED].sum()) if DEGRADED in self.cases.columns else 0
 
     @property
     def repeats(self) -> int:

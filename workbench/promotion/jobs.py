@@ -29,6 +29,7 @@ from workbench.errors import (
     RefusedError,
     WorkbenchError,
 )
+from workbench.experiments.cards import degraded_note
 from workbench.experiments.inputs import read
 from workbench.promotion import environments, execution, jobspec, publishing, slots, worker
 from workbench.promotion.jobspec import JobSpec
@@ -183,7 +184,8 @@ def _run(
         staged = publishing.staging_of(target, run_id)
         _copy(work / "out", staged)
         publishing.publish(staged, target, manifest, replace=task.replace)
-        _finish(book, manifest, "published", folder=_relative(root, target))
+        said = "".join(degraded_note(manifest.counts.get("degraded", 0)))
+        _finish(book, manifest, "published", folder=_relative(root, target), detail=said)
         shutil.rmtree(root / STATE / slot.key, ignore_errors=True)
         there = publishing.read(target)
         return JobResult.of(there, slot=slot, outcome="published", folder=_relative(root, target))

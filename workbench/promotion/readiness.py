@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import files
 from workbench.config import UseCase
-from workbench.experiments.cards import number, span
+from workbench.experiments.cards import degraded_note, number, span
 from workbench.experiments.compare import ComparisonSet, Line
 from workbench.experiments.gates import GateLine, GateReport
 from workbench.experiments.metrics import Metric
@@ -114,6 +114,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "other": evidence.other,
         "outlook": [_line(line) for line in evidence.other.lines] if evidence.other else [],
         "candidate": candidate,
+        "degraded": [f"{run.arm}: {said}" for run in evidence.runs for said in degraded_note(run.n_degraded)],
         "primary": primary,
         "level": f"{level * 100:g} %",
         "arms": [_arm(run, primary, level, candidate) for run in evidence.runs],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from workbench.experiments.cards import Card, number
+from workbench.experiments.cards import Card, degraded_note, number
 from workbench.promotion.ledger import JobRun, Slot
 from workbench.promotion.publishing import Manifest
 
@@ -40,7 +40,6 @@ class JobResult:
             ["rows", str(counts["rows"])],
             ["answered", str(counts["answered"])],
             ["quarantined", str(counts["quarantined"])],
-            *([["degraded searches", str(counts["degraded"])]] if "degraded" in counts else []),
             ["cost", cost],
             ["output" if self.outcome != "held" else "broken rows", self.folder],
         ]
@@ -53,7 +52,11 @@ class JobResult:
             title=f"{made.job}@{made.version} · {made.at} · {made.tenant or 'all tenants'} · {self.outcome}",
             head=["", ""],
             rows=rows,
-            notes=[said[self.outcome], f"run {made.run}, input {made.input_digest[:12]}"],
+            notes=[
+                *degraded_note(counts.get("degraded", 0)),
+                said[self.outcome],
+                f"run {made.run}, input {made.input_digest[:12]}",
+            ],
             command=f"workbench jobs history {made.job}",
         )
 
@@ -72,7 +75,7 @@ def run_row(run: JobRun) -> tuple[str, ...]:
         str(run.quarantined),
         "" if run.cost_usd is None else number(run.cost_usd),
         _seconds(run),
-        run.folder or run.detail[:80],
+        "; ".join(filter(None, (run.folder, run.detail[:80]))),
     )
 
 

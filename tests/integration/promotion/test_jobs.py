@@ -18,7 +18,7 @@ from workbench.errors import (
     RefusedError,
     UnavailableError,
 )
-from workbench.promotion import environments, jobs, publishing, worker
+from workbench.promotion import environments, jobs, overview, publishing, worker
 from workbench.promotion.slots import Task
 from workbench.promotion.worker import Result
 from workbench.testing.fakes import FakeClock
@@ -102,6 +102,18 @@ def test_a_run_publishes_what_the_worker_wrote_with_where_it_came_from(root, ask
     assert "held" not in manifest.counts and manifest.counts["rows"] == 2
     assert history(root) == [("finished", "published", 1)] and left(root) == []
     assert "answers@1" in str(done) and done.to_json()["outcome"] == "published"
+
+
+def test_searches_that_the_last_snapshot_answered_are_said_by_the_result_and_the_history(root, asked):
+    said = "degraded: 2 searches were answered by the last snapshot: the server was away"
+    asked.counts = {**COUNTS, "degraded": 2}
+    done = jobs.run(root, task())
+    assert done.manifest.counts["degraded"] == 2 and said in str(done)
+    assert f"{done.folder}; {said}" in str(overview.history_of(root, "answers"))
+    asked.counts = COUNTS
+    done = jobs.run(root, task(replace=True))
+    assert "degraded" not in str(done) and "degraded" not in done.manifest.counts
+    assert str(overview.history_of(root, "answers")).count(said) == 1, "of the run before"
 
 
 def test_the_worker_is_given_the_frozen_task_and_the_versions_own_settings(root, asked):

@@ -379,7 +379,7 @@ def test_searches_in_a_snapshot_are_counted_and_told():
         return Answer(text="yes")
 
     batch = degraded.map(inputs(n=3))
-    assert batch.counts()["degraded"] == 1 and "degraded: 1 searches in the last snapshot" in str(batch)
+    assert batch.counts()["degraded"] == 1 and "degraded: 1 search was answered by the last" in str(batch)
     assert "degraded" not in answer.map(inputs(n=3)).counts()
 
 

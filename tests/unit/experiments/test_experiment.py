@@ -87,6 +87,22 @@ def test_a_case_that_errors_is_unscored_and_counted_never_a_zero(experiment):
     assert run.cases["error"].to_list()[1:3] == ["InvalidOutputError: not JSON", "KeyError"]
 
 
+def test_a_run_counts_searches_of_the_last_snapshot_and_says_nothing_without_any(experiment):
+    @task
+    def searching(ws, case: Question) -> Answer:
+        away = case.id in {"c01", "c04"}
+        search = {"port": "memory", "operation": "search", "degraded": away}
+        occurrence().records.extend([search] * (2 if case.id == "c04" else 1))
+        return Answer(text="yes")
+
+    run = experiment.run(searching, cases(), scorers=SCORERS)
+    assert run.n_degraded == 3 and run.cases["degraded"].to_list() == [0, 1, 0, 0, 2, 0]
+    assert "degraded: 3 searches were answered by the last snapshot: the server was away" in str(run)
+    healthy = experiment.run(yes, cases(), scorers=SCORERS)
+    assert healthy.n_degraded == 0 and "degraded" not in healthy.cases.columns
+    assert "degraded" not in str(healthy)
+
+
 @pytest.mark.parametrize(
     "error",
     [

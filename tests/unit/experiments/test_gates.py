@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_runs import a_run, of
+from made_runs import a_run, degraded_run, of
 from statsmodels.stats.multitest import multipletests
 
 from workbench import files
@@ -263,6 +263,15 @@ def test_a_verdict_on_another_text_than_was_stated_is_no_pass():
     with pytest.raises(GateFailedError, match="undecided of new: its text was not stated before the run"):
         report.raise_if_not_passed()
     assert judge(a_run(accuracy=of(5, 80), gate="another"), gate, phase="mvp").exit_code == 1
+
+
+def test_a_report_says_how_many_searches_the_last_snapshot_answered_and_nothing_without_any():
+    gate = spec(accuracy={"min": 0.5})
+    report = judged_as_stated(degraded_run(2, accuracy=of(60, 80)), gate)
+    assert (report.verdict, report.to_json()["n_degraded"]) == ("pass", 2)
+    assert "degraded: 2 searches were answered by the last snapshot: the server was away" in str(report)
+    healthy = judged_as_stated(a_run(accuracy=of(60, 80)), gate)
+    assert "n_degraded" not in healthy.to_json() and "degraded" not in str(healthy)
 
 
 def test_the_report_as_json_is_the_same_bytes_each_time():

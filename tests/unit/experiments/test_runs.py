@@ -4,7 +4,7 @@ import orjson
 import polars as pl
 import pytest
 import scipy.stats
-from made_runs import a_run, made_of, of
+from made_runs import a_run, degraded_run, made_of, of
 
 from workbench.errors import ConfigError, CorruptError, NotFoundError
 from workbench.experiments.runs import find_run, load_runs, runs_frame, save_runs
@@ -32,6 +32,13 @@ def test_an_errored_case_is_unscored_and_never_zero():
     assert run.metric("accuracy").value == pytest.approx(2 / 3)
     assert (run.n_unscored, run.metric("unscored_rate").value, run.metric("cases").value) == (1, 0.25, 3)
     assert "1 unscored" in str(run) and "InvalidOutputError" in str(run)
+
+
+def test_a_run_that_searched_the_last_snapshot_is_another_run_and_stays_so_in_its_file(tmp_path):
+    run = degraded_run(2, accuracy=of(3, 4))
+    save_runs([run], tmp_path)
+    (kept,) = load_runs(tmp_path)
+    assert (kept.n_degraded, kept.id) == (2, run.id) and run.id != a_run(accuracy=of(3, 4)).id
 
 
 def test_a_scorer_that_does_not_apply_leaves_the_case_scored():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from made_runs import a_run, of
+from made_runs import a_run, degraded_run, of
 
 from workbench import config
 from workbench.experiments.compare import compare_all
@@ -20,9 +20,10 @@ SPEC = GateSpec.parse({"accuracy": {"min": 0.5}, "cases": {"min": 10}, "confiden
 
 @pytest.fixture
 def evidence():
-    def make(right=0.9, *, text="It is <b>46</b> | euros", spec=SPEC):
+    def make(right=0.9, *, text="It is <b>46</b> | euros", spec=SPEC, degraded=0):
         n = 40
-        run = a_run("candidate", accuracy=of(round(right * n), n))
+        scores = {"arm": "candidate", "accuracy": of(round(right * n), n)}
+        run = degraded_run(degraded, **scores) if degraded else a_run(**scores)
         said = pl.lit(json.dumps({"text": text})).alias("output")
         run = dataclasses.replace(run, cases=run.cases.with_columns(said))
         base = a_run("few_shot", accuracy=of(0, n))
@@ -124,3 +125,11 @@ def test_the_same_evidence_gives_the_same_bytes(evidence, tmp_path):
 def test_a_failed_gate_is_not_dressed_up(evidence):
     html, markdown = pages(evidence(0.1))
     assert "At least one line of the gate is missed" in read(html) and "**fail**" in markdown.decode()
+
+
+def test_searches_that_the_last_snapshot_answered_are_said_beside_the_verdict_and_nothing_without(evidence):
+    said = "candidate: degraded: 1 search was answered by the last snapshot: the server was away"
+    html, markdown = pages(evidence(degraded=1))
+    assert read(html).index("pass") < read(html).index(said) < read(html).index("The gate")
+    assert f"\n**{said}.**\n" in markdown.decode().partition("## The gate")[0]
+    assert not any(b"degraded" in page for page in pages(evidence()))
