@@ -184,6 +184,8 @@ def of_use_case(
     tape = root / (execution.tape if execution and execution.tape else tape_of(name))
     used = Path(execution.used) if execution and execution.used else None
     home = Path(execution.home) if execution and execution.home else root
+    # Whoever names a server wants to know what that server answers, and nothing else.
+    may_fall_back = case.memory_fallback == "snapshot" and not (execution and execution.memory_server)
     return Boundary(
         root,
         mode=mode or (execution.mode if execution else "auto"),
@@ -194,7 +196,7 @@ def of_use_case(
             home=home,
             memories=_memories(root, home, name, case, execution),
             journal=Path(execution.journal) if execution and execution.journal else None,
-            memory_fallback=case.memory_fallback == "snapshot",
+            memory_fallback=may_fall_back,
         ),
     )
 

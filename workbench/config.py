@@ -157,7 +157,8 @@ class Execution:
     `tape` is read (and, by the runner, extended when the notebook succeeded); `memory` is the
     pinned snapshot searched instead of live memory, `cases` the prepared dataset, `out` the folder
     for runs; keys used go to `used`, progress to `progress`. `task_digest` is of the notebook
-    without its `explore` cells.
+    without its `explore` cells. `memory_server` is asked instead of the one of params.yaml, and nothing
+    stands in for it.
 
     For a job: its name, the run's id, the only tenant it is for; what bare names are pinned to; the
     folder that `ws.publish` writes into; the share of broken rows that holds it back; the repository

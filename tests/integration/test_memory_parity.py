@@ -9,11 +9,14 @@ import sys
 import pytest
 from endpoint import endpoint, speaking
 from made_repositories import git, saved
-from small_use_case import page, with_pipeline, write
-from switched_use_case import Nobody, switch, switched_repository
+from small_use_case import CELLS, NOTEBOOK, RUN, notebook, page, with_pipeline, write
+from switched_use_case import Nobody, needs_a_server, switch, switched_repository
 
-from workbench import stages
+import workbench as wb
+from workbench import parity, stages
+from workbench.errors import WorkbenchError
 from workbench.memory.snapshot import read_manifest
+from workbench.memory.weaviate.server import Server
 from workbench.testing.fakes import FakeModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -84,6 +87,31 @@ def test_the_same_steps_on_a_server_pass_the_same_gate_and_change_nothing(root, 
         assert f"| {one['case']} | acme | {', '.join(one['embedded'])} | {', '.join(one['server'])} |" in text
     assert "Keyword scores are not" in text and f"{len(differing)} of 4 questions differ" in text
     assert (root / ".workbench/weaviate/small/tape.jsonl").is_file()
+
+
+def test_a_server_that_goes_away_midway_is_an_error_whatever_may_stand_in_for_it(root, tmp_path, monkeypatch):
+    needs_a_server()
+    server = Server(tmp_path / "own")
+    server.start()
+    switch(root, server, memory_fallback="snapshot")
+    searching_alone = "\n".join(RUN.splitlines()[2:])  # what adds pages would fail anyway
+    write(root, NOTEBOOK, notebook(cells=(*CELLS[:2], (["explore"], searching_alone))))
+    for stage in ("prepare", "remember"):
+        assert stages.main([stage, "small"]) == 0
+    execute = stages.execute
+
+    def killed_first(*arguments, **told):
+        server.kill()
+        return execute(*arguments, **told)
+
+    monkeypatch.setattr(stages, "execute", killed_first)
+    with pytest.raises(WorkbenchError, match="no Weaviate answers at") as caught:
+        parity.reproduce_on_server(root, quiet=True)
+    assert "snapshot" not in caught.value.message and "make weaviate" in caught.value.hint
+    results = stages.Results(use_case="small", base=parity.BASE)
+    assert read_manifest(root / results.memory).tenants["acme"].rows >= 5, "the server was there at first"
+    assert not (root / results.runs).exists() and not (root / results.gate).exists()
+    assert not wb.connect("small", root=root).calls()["degraded"].any()
 
 
 def test_a_server_that_is_away_stops_it_and_what_is_pinned_stays(root):
