@@ -77,6 +77,8 @@ def test_a_search_falls_back_to_the_last_snapshot_and_says_so_until_the_server_i
     assert all(hit.degraded for hit in hits) and degraded(ws) == (True, "ok")
     assert "degraded" in str(hits) or "snapshot" in str(hits), "whoever looks at the hits is told"
     assert not {hit.id for hit in memory.search(ANN, k=9)} & set(forgotten.ids)
+    nothing = memory.search(TAXI, as_of="2001-01-01")
+    assert (nothing, nothing.degraded) == ([], True) and "degraded" in str(nothing)
     for asked in (memory.versions, memory.ingest, memory.sweep):
         with pytest.raises(UnavailableError, match="no Weaviate answers at"):
             asked()

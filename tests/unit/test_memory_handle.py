@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 from memory_bench import Bench, write_page
@@ -221,7 +222,28 @@ def test_hits_show_where_each_is_from_how_old_it_is_and_why_it_was_allowed(show)
     assert "everyone; classification 0" in shown and "changed" not in shown and "degraded" not in shown
     marked = show(Hits([made_hit(stale=True, degraded=True, kind="fact", memory_version=0)]))
     assert "source changed" in marked and "degraded: from the last snapshot" in marked and "fact" in marked
-    assert "No passage" in show(Hits([]))
+    assert "No passage" in show(Hits([])) and "degraded" not in show(Hits([]))
+    assert "No passage that you may see is valid on that day (degraded: from" in show(Hits(degraded=True))
+
+
+@pytest.mark.parametrize("rerank", [None, "lexical"])
+def test_an_answer_of_the_last_snapshot_says_so_even_when_nothing_is_found(tmp_path, rerank):
+    bench = of_three(tmp_path, stale="drop", rerank=rerank)
+    assert not bench.handle_of().search("taxi", as_of="2001-01-01").degraded
+
+    async def away(call):
+        if call.operation == "search":
+            call.span.note(degraded=True)
+        async for event in bench.handle(call):
+            yield event
+
+    handle = dataclasses.replace(bench.handle_of(), handler=away)
+    found = handle.search("taxi", as_of="2001-01-01")
+    assert (found, found.degraded) == ([], True)
+    for name in ("taxi", "train", "hotel"):
+        (tmp_path / f"pages/acme/{name}.md").unlink()
+    found = handle.search("taxi")
+    assert (found, found.degraded) == ([], True), "all of it was dropped"
 
 
 def test_a_card_holds_text_as_text_and_says_whether_any_hit_is_degraded():

@@ -21,6 +21,7 @@ from workbench.ports import (
     Selector,
     Swept,
 )
+from workbench.retrieval.hits import Hits
 from workbench.types import JSON, Hit, Item, Port
 
 if TYPE_CHECKING:
@@ -77,10 +78,11 @@ class Governed:
         done: Remembered = await self._ask("remember", payload)
         return done
 
-    async def search(self, query: Query) -> list[Hit]:
+    async def search(self, query: Query) -> Hits:
         """At most `k` hits that the asker may see, best first."""
-        found: list[Hit] = await self._ask("search", {"query": query})
-        return found
+        call = self.handle.make_call("memory", "search", self.handle.name, {"query": query})
+        found: list[Hit] = await _one(self.handle, call)
+        return Hits(found, degraded=bool(call.span.facts.get("degraded")))
 
     async def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
         """Items in force, or how many of `ids` are."""

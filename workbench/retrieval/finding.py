@@ -35,14 +35,14 @@ async def find(handle: MemoryHandle, text: str, wanted: Wanted) -> Hits:
     """At most `k` passages that the principal may see and that are valid on the day asked for."""
     spec = handle.spec
     query = _query(handle, text, (await embed(handle, [text]))[0], wanted)
-    found = await handle.view.search(query)
-    found = await asyncio.to_thread(_marked, handle, found)
+    answer = await handle.view.search(query)
+    found = await asyncio.to_thread(_marked, handle, answer)
     if spec.stale == "drop" and query.version is None:
         found = [hit for hit in found if not hit.stale]
     best = await reranked(reranker(spec.rerank), text, found, k=wanted.k)
     if spec.stale == "refuse" and query.version is None:
         _refuse_stale(handle, best)
-    return best
+    return Hits(best, degraded=answer.degraded)
 
 
 def _query(handle: MemoryHandle, text: str, vector: tuple[float, ...], wanted: Wanted) -> Query:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 
 from workbench.types import Hit
 
-_NONE = "No passage that you may see is valid on that day."
+_NONE = "No passage that you may see is valid on that day"
+_DEGRADED = "degraded: from the last snapshot, the store is away"
 
 
 class Hits(list[Hit]):
-    """Passages, best first."""
+    """Passages, best first. `degraded` says of none at all, too, that the last snapshot was asked."""
+
+    def __init__(self, hits: Iterable[Hit] = (), *, degraded: bool = False) -> None:
+        super().__init__(hits)
+        self._degraded = degraded
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -19,12 +25,12 @@ class Hits(list[Hit]):
 
     @property
     def degraded(self) -> bool:
-        """Whether any comes from the last snapshot, because the store was away."""
-        return any(hit.degraded for hit in self)
+        """Whether they, or any of them, come from the last snapshot, because the store was away."""
+        return self._degraded or any(hit.degraded for hit in self)
 
     def __str__(self) -> str:
         if not self:
-            return _NONE
+            return self._none()
         return "\n".join(
             f"{number:>2}. {hit.score:.4f}  {_origin(hit)}\n    {_about(hit)}\n    {_short(hit.text, 160)}"
             for number, hit in enumerate(self, start=1)
@@ -32,10 +38,13 @@ class Hits(list[Hit]):
 
     def _repr_html_(self) -> str:
         if not self:
-            return f"<p>{_NONE}</p>"
+            return f"<p>{self._none()}</p>"
         rows = "".join(_row(hit) for hit in self)
         head = "".join(f"<th>{name}</th>" for name in ("score", "source", "title", "text", "about it"))
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+    def _none(self) -> str:
+        return f"{_NONE} ({_DEGRADED})." if self.degraded else f"{_NONE}."
 
 
 def _origin(hit: Hit) -> str:
@@ -44,7 +53,7 @@ def _origin(hit: Hit) -> str:
         mark
         for mark, is_so in (
             ("source changed", hit.stale),
-            ("degraded: from the last snapshot, the store is away", hit.degraded),
+            (_DEGRADED, hit.degraded),
         )
         if is_so
     ]
