@@ -108,6 +108,27 @@ def test_a_key_that_only_reads_writes_nothing(own, monkeypatch, opened):
     assert root.tenant("acme").count() == 5
 
 
+def test_a_key_that_may_not_make_a_collection_is_told_so(own, monkeypatch, opened):
+    from weaviate.classes.rbac import Permissions
+
+    async def reader(client):
+        everything = [
+            Permissions.collections(collection="*", read_config=True),
+            Permissions.alias(alias="*", collection="*", read=True),
+            Permissions.cluster(read=True),
+        ]
+        await client.roles.create(role_name="looks", permissions=everything)
+        key = await client.users.db.create(user_id="looks")
+        await client.users.db.assign_roles(user_id="looks", role_names=["looks"])
+        return key
+
+    monkeypatch.setenv("LOOKING_KEY", _sync.run(opened("looks").inner.connection.ask(reader)))
+    store = opened("unmade", address=replace(own.address, api_key_env="LOOKING_KEY"))
+    assert store.tenant("acme").count() == 0
+    with pytest.raises(RefusedError, match="may not do this"):
+        store.tenant("acme").add(circle(2))
+
+
 def test_a_wrong_key_is_refused_and_not_repeated(own, monkeypatch, opened):
     monkeypatch.setenv("WRONG_KEY", "canary-of-a-key")
     store = opened("wrong", address=replace(own.address, api_key_env="WRONG_KEY"))

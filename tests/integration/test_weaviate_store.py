@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 
 import pytest
+from aiohttp import web
+from endpoint import endpoint
 from weaviate_servers import ContractStore, open_store
 
 from workbench import _sync
@@ -234,6 +236,34 @@ def test_a_server_that_accepts_and_never_answers_is_given_up(opened):
         with pytest.raises(UnavailableError):
             store.tenant("acme").count()
         _sync.run(store.inner.connection.aclose())
+
+
+def test_a_server_that_is_too_old_is_told_with_what_to_do(opened):
+    async def old(request):
+        return web.json_response({"hostname": "http://[::]:8080", "modules": {}, "version": "1.35.9"})
+
+    with endpoint(old) as url:
+        store = opened(address=Address(url=url.removesuffix("/v1")))
+        with pytest.raises(ConfigError, match=r"is version 1\.35\.9; 1\.36 or later is needed") as caught:
+            store.tenant("acme").count()
+        assert "make weaviate" in caught.value.hint
+        with pytest.raises(ConfigError, match="is needed"):
+            store.tenant("acme").add(circle(1))
+
+
+def test_of_two_that_make_one_memory_at_once_both_have_it(opened):
+    class Overtaken(WeaviateStore):
+        """Another process makes the memory whenever this one has just seen that there is none."""
+
+        async def exists(self):
+            there = await super().exists()
+            if not there:
+                await first.inner.make()
+            return there
+
+    first, second = opened(), opened(kind=Overtaken)
+    second.tenant("acme").add(circle(3))
+    assert first.tenant("acme").count() == second.tenant("acme").count() == 3
 
 
 def test_the_store_that_params_names_keeps_its_versions_apart(weaviate_address, tmp_path):

@@ -18,11 +18,11 @@ from workbench import stores
 from workbench.config import DEFAULT_MEMORY_URL, MemoryServer
 from workbench.doctor.findings import Finding, tried
 from workbench.memory import names
+from workbench.memory.weaviate.errors import OLDEST
 
 #: Seconds for one answer: what is on this machine or near it takes milliseconds.
 _PATIENCE_S = 0.8
 _GRPC_PORT = 50051
-_OLDEST = (1, 36)
 DEFAULT = MemoryServer(url=DEFAULT_MEMORY_URL)
 
 
@@ -94,8 +94,8 @@ def _read(where: MemoryServer, key: str | None, *, needed: bool) -> Finding:
     meta = _get(where.url, "/v1/meta", key=key)
     body = meta.body if meta is not None and isinstance(meta.body, dict) else {}
     version = str(body.get("version", "unknown"))
-    if _number(version) < _OLDEST:
-        detail = f"version {version} is older than {_OLDEST[0]}.{_OLDEST[1]}, or is not said"
+    if _number(version) < OLDEST:
+        detail = f"version {version} is older than {OLDEST[0]}.{OLDEST[1]}, or is not said"
         mend = "make weaviate   # or the image that pipelines/deploy names"
         return Finding(what=what, state="broken", detail=detail, mend=mend, needed=needed)
     how = "the key is accepted" if key else "open to everybody"

@@ -6,6 +6,7 @@ The server's words quote names, filters and sometimes texts, so none of them is 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from workbench.errors import ConfigError, RefusedError, UnavailableError, WorkbenchError
@@ -28,6 +29,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"memory pressure|not enough memory|disk|no space left", "full"),
     (r"too many open files", "crowded"),
     (r"leader not found|not ready|starting|no leader|shutting down", "starting"),
+    (r"already exists", "exists"),
 )
 
 
@@ -45,6 +47,13 @@ class AbsentError(UnavailableError):
             f"the Weaviate at {where} has lost the {what} of this memory, or is starting", hint=_RESTORE
         )
         self.what = what
+
+
+class ExistsError(UnavailableError):
+    """The server has one of that name already: somebody else was first."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"the Weaviate at {where} has that already", hint=_WAIT, status=422)
 
 
 def translated(error: Exception, where: str) -> WorkbenchError:
@@ -154,7 +163,9 @@ def _transport(error: Exception) -> bool:
 
 def named(word: str, where: str, status: int | None = None) -> WorkbenchError:
     """The error for what `meaning` found."""
-    plain = {"slow": slow, "starting": starting, "dimensions": other_dimensions}
+    plain: dict[str, Callable[[str], WorkbenchError]] = {
+        "slow": slow, "starting": starting, "dimensions": other_dimensions, "exists": ExistsError,
+    }  # fmt: skip
     if word in plain:
         return plain[word](where)
     if word in {"key", "refused"}:

@@ -14,7 +14,7 @@ from workbench.memory.names import Names
 from workbench.memory.weaviate import control, schema
 from workbench.memory.weaviate.connection import Address, Connection
 from workbench.memory.weaviate.control import Control
-from workbench.memory.weaviate.errors import AbsentError
+from workbench.memory.weaviate.errors import AbsentError, ExistsError
 from workbench.memory.weaviate.locks import Locks
 from workbench.memory.weaviate.memory import WeaviateMemory
 from workbench.memory.weaviate.schema import IndexSettings
@@ -167,7 +167,7 @@ class WeaviateStore:
             records = schema.control_collection(self.records, self._about(), self.index)
             for one in (records, wanted):
                 await self._create(one)
-            with contextlib.suppress(Exception):  # another process was first: `exists` tells
+            with contextlib.suppress(ExistsError):  # another process was first
                 await self.connection.ask(
                     lambda client: client.alias.create(
                         alias_name=self.alias, target_collection=wanted["class"]
@@ -229,11 +229,9 @@ class WeaviateStore:
         return schema.items_collection(f"{self.alias}_s{schema.SCHEMA}", self._about(), self.index)
 
     async def _create(self, wanted: dict[str, Any]) -> None:
-        name = wanted["class"]
-        if not await self.connection.ask(lambda client: client.collections.exists(name)):
-            with contextlib.suppress(Exception):  # another process was first: the check tells
-                await self.connection.ask(lambda client: client.collections.create_from_dict(wanted))
-        await self._check(name, wanted)
+        with contextlib.suppress(ExistsError):  # made by an attempt that was cut off, or by another process
+            await self.connection.ask(lambda client: client.collections.create_from_dict(wanted))
+        await self._check(wanted["class"], wanted)
 
     async def _check(self, name: str, wanted: dict[str, Any]) -> None:
         """ConfigError unless the collection is what is wanted; settings of searches are set anew."""
