@@ -13,7 +13,7 @@ from workbench.memory import rules
 from workbench.memory.weaviate import filters, retention, schema, versions
 from workbench.memory.weaviate.control import Control
 from workbench.memory.weaviate.mending import mend
-from workbench.memory.weaviate.search import Search, in_force
+from workbench.memory.weaviate.search import Search, in_force, of_version
 from workbench.memory.weaviate.table import Row, Table
 from workbench.ports import (
     Added,
@@ -100,13 +100,16 @@ class WeaviateMemory:
         """Items in force that the asker sees, or how many of `ids` are."""
         if (record := await self._record()) is None:
             return 0
-        if ids is None:
+        brief = schema.BRIEF if asker is None else schema.ALL
+        if ids is not None:
+            rows = await self.table.named("item", map(self.seal, ids), properties=brief)
+        elif self._restarted(record):  # while its index is mended a row may be there twice
+            rows = await self.table.rows(properties=brief)
+        else:
             seen = filters.readable(asker, version=record.version)
-            return await self.table.count(seen) if seen else 0
-        rows = await self.table.named("item", map(self.seal, ids), properties=schema.ALL)
-        return sum(
-            in_force(row.properties, record.version) and rules.readable(self.item(row), asker) for row in rows
-        )
+            return 0 if seen is None else await self.table.count(seen)
+        found = of_version(rows, record.version).values()
+        return len(found) if asker is None else len([row for row in found if self._reads(row, asker)])
 
     async def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
         """Items in force, or in an earlier version, that the asker sees, in the order of their ids."""
@@ -114,7 +117,7 @@ class WeaviateMemory:
             return []
         number = versions.kept(record, version)
         rows = await self.table.rows(properties=schema.ALL, vectors=True)
-        found = [self.item(row) for row in rows if in_force(row.properties, number)]
+        found = map(self.item, of_version(rows, number).values())
         return sorted((item for item in found if rules.readable(item, asker)), key=lambda item: item.id)
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
@@ -170,6 +173,9 @@ class WeaviateMemory:
     def item(self, row: Row) -> Item:
         """The item of a row with all its properties."""
         return schema.item_of(row.properties, row.vector, tenant=self.tenant, names=self.store.names)
+
+    def _reads(self, row: Row, asker: Asker) -> bool:
+        return rules.readable(self.item(row), asker)
 
     async def save(self, record: Control, **changes: Any) -> Control:
         """Replace the tenant's record with one in which these fields are changed."""

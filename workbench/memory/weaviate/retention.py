@@ -12,7 +12,7 @@ from workbench.context import instant
 from workbench.memory import rules
 from workbench.memory.weaviate import filters, schema, versions
 from workbench.memory.weaviate.control import Control, Cover, Holder
-from workbench.memory.weaviate.search import in_force
+from workbench.memory.weaviate.search import of_version
 from workbench.memory.weaviate.table import Properties, Row
 from workbench.ports import Budget, Forgotten, Remembered, Selector, Swept
 from workbench.types import Item
@@ -129,15 +129,16 @@ async def sweep(memory: WeaviateMemory, record: Control, *, now: str, keep_versi
 
 async def counted(memory: WeaviateMemory, record: Control, now: str) -> dict[str, Any]:
     """What `MemoryStats` says of the tenant."""
-    rows = [row.properties for row in await memory.table.rows(properties=(*schema.BRIEF, "expires"))]
-    current = [row for row in rows if in_force(row, record.version)]
+    found = await memory.table.rows(properties=(*schema.BRIEF, "expires"))
+    rows = [row.properties for row in found]
+    current = [row.properties for row in of_version(found, record.version).values()]
     holder, second = record.holder(), schema.second_number(now)
     return {
         "version": record.version,
         "items": len(current),
         "stored": len({row["item"] for row in rows if row["since"] <= record.version}),
         "staged": len({row["item"] for row in rows if row["since"] > record.version}),
-        "expired": len({row["item"] for row in current if row["expires"] <= second}),
+        "expired": sum(row["expires"] <= second for row in current),
         "held": len({row["item"] for row in rows if holder.holds(row)}),
         "by_kind": dict(sorted(Counter(row["kind"] for row in current).items())),
         "embedding": record.embedding if rows else None,

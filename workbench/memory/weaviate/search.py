@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +152,11 @@ class Search:
 def in_force(properties: Properties, version: int) -> bool:
     """Whether a row belongs to a version, as what is written by use does to all of them."""
     return bool(properties["since"] <= version < properties["until"])
+
+
+def of_version(rows: Iterable[Row], version: int) -> dict[str, Row]:
+    """The rows of a version by sealed id: each item once, though what is being mended is there twice."""
+    return {row.properties["item"]: row for row in rows if in_force(row.properties, version)}
 
 
 def _products(vectors: Sequence[Sequence[float]], query: Query) -> list[float]:
