@@ -14,9 +14,10 @@ from workbench import _sync
 from workbench.config import MemoryServer
 from workbench.errors import ConfigError, NotFoundError, UnavailableError
 from workbench.memory.names import Names
-from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore
+from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore, schema
 from workbench.memory.weaviate import open_store as open_named
 from workbench.memory.weaviate.connection import Connection
+from workbench.memory.weaviate.table import Table
 from workbench.ports import Budget, Selector
 from workbench.testing.memory_items import (
     AXIS,
@@ -111,9 +112,6 @@ def test_a_collection_that_the_alias_points_to_is_not_deleted(opened):
 
 
 def test_the_alias_moves_all_tenants_at_once_and_only_to_a_collection_that_holds_them(opened):
-    from workbench.memory.weaviate import schema
-    from workbench.memory.weaviate.table import Table
-
     store = opened()
     store.tenant("acme").add(circle(3))
     inner, about = store.inner, schema.description(store.inner._whole, NAMES)
@@ -204,6 +202,23 @@ def test_large_batches_go_in_pieces_and_come_back_whole(opened):
     assert acme.stage(items) == 700
     acme.publish(ids_of(items))
     assert ids_of(acme.items()) == sorted(ids_of(items))
+
+
+def test_words_are_stemmed_by_the_insertion_and_away_from_the_loop(opened, monkeypatch):
+    asked, stems = [], schema.stems
+
+    def seen(texts):
+        asked.append((len(texts), _sync.on_background_loop()))
+        return stems(texts)
+
+    monkeypatch.setattr(schema, "stems", seen)
+    items = circle(600)
+    acme = opened().tenant("acme")
+    acme.add(items)
+    assert asked == [(250, False), (250, False), (100, False)]
+    assert [hit.text for hit in acme.search(make_query(items[-1].text, mode="words", k=1))] == [
+        items[-1].text
+    ]
 
 
 @pytest.mark.parametrize("verb", ["count", "items", "versions", "search"])

@@ -20,7 +20,7 @@ MOST = 10_000
 _PAGE, _FULL_PAGE = 4_000, 500
 _NAMES, _CHANGED = 1_000, 250
 #: One insertion's objects and bytes, and how many insertions are on their way at once.
-_BATCH, _BATCH_BYTES, _AHEAD = 250, 4 << 20, 2
+BATCH, _BATCH_BYTES, _AHEAD = 250, 4 << 20, 2
 _ATTEMPTS, _PAUSE_S = 4, 0.05
 #: What trying again does not mend.
 _FINAL = frozenset({"key", "refused", "dimensions", "read-only", "collection"})
@@ -111,7 +111,9 @@ class Table:
         """
         going: set[asyncio.Task[None]] = set()
         try:
-            for part in _batches(rows):
+            batches = _batches(rows)
+            # In a thread, because making rows is work: stemming, sealing names.
+            while part := await asyncio.to_thread(next, batches, None):
                 if len(going) >= _AHEAD:
                     done, going = await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
                     for task in done:
@@ -221,12 +223,12 @@ def _pieces(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Pieces of at most `_BATCH` rows and about `_BATCH_BYTES` bytes."""
+    """Pieces of at most `BATCH` rows and about `_BATCH_BYTES` bytes."""
     waiting: list[Row] = []
     size = 0
     for row in rows:
         weight = 4 * len(row.vector) + len(row.properties.get("text", "")) + 1_000
-        if waiting and (len(waiting) >= _BATCH or size + weight > _BATCH_BYTES):
+        if waiting and (len(waiting) >= BATCH or size + weight > _BATCH_BYTES):
             yield waiting
             waiting, size = [], 0
         waiting.append(row)

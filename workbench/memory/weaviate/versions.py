@@ -16,7 +16,7 @@ from workbench.memory.weaviate import control, errors, filters, schema
 from workbench.memory.weaviate.control import Control, Version
 from workbench.memory.weaviate.schema import OPEN
 from workbench.memory.weaviate.search import in_force
-from workbench.memory.weaviate.table import Properties, Row
+from workbench.memory.weaviate.table import BATCH, Properties, Row
 from workbench.ports import Added, MemoryVersion
 from workbench.types import KNOWLEDGE, Item
 
@@ -94,7 +94,10 @@ async def write(memory: WeaviateMemory, record: Control, new: Sequence[Item], *,
             vector=item.vector,
         )
 
-    await memory.table.put(map(row, new, schema.words_of(new)))
+    parts = (new[start : start + BATCH] for start in range(0, len(new), BATCH))
+    await memory.table.put(
+        row(*one) for part in parts for one in zip(part, schema.words_of(part), strict=True)
+    )
     return record
 
 
