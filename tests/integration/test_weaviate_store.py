@@ -12,16 +12,18 @@ from weaviate_servers import ContractStore, open_store
 
 from workbench import _sync
 from workbench.config import MemoryServer
-from workbench.errors import ConfigError, NotFoundError, UnavailableError
+from workbench.errors import ConfigError, CorruptError, NotFoundError, UnavailableError
 from workbench.memory.names import Names
 from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore, schema
 from workbench.memory.weaviate import open_store as open_named
 from workbench.memory.weaviate.connection import Connection
+from workbench.memory.weaviate.locks import Locks
 from workbench.memory.weaviate.table import Table
 from workbench.ports import Budget, Selector
 from workbench.testing.memory_items import (
     AXIS,
     EVERYONE,
+    NOW,
     circle,
     contents,
     ids_of,
@@ -145,6 +147,53 @@ def test_a_record_whose_rows_are_gone_is_an_error_and_never_an_empty_answer(open
     for ask in (lambda: acme.search(make_query("w1")), acme.count, acme.items):
         with pytest.raises(UnavailableError, match="lost the tenant"):
             ask()
+
+
+def test_rows_without_a_record_are_an_error_and_never_a_new_tenant(opened):
+    acme, globex = (opened().tenant(name) for name in ("acme", "globex"))
+    acme.add(circle(2))
+    _sync.run(opened().inner.make_tenant(NAMES.tenant("globex")))
+    assert globex.count() == 0, "a writer killed before it wrote anything leaves a tenant without rows"
+    assert globex.add(circle(3)).version == 1
+    record = _sync.run(acme.inner.records.rows(properties=["record"]))
+    _sync.run(acme.inner.records.remove([row.uuid for row in record]))
+    again = opened().tenant("acme")
+    for ask in (lambda: again.search(make_query("w1")), again.items, lambda: again.add(circle(4))):
+        with pytest.raises(CorruptError, match="the record of its versions is lost") as caught:
+            ask()
+    assert "memory restore" in caught.value.hint
+    assert len(_sync.run(acme.inner.table.rows())) == 2
+
+
+@pytest.mark.parametrize("verb", ["sweep", "forget", "hold"])
+def test_a_slow_writer_never_moves_back_what_another_machine_has_put_in_force(
+    opened, tmp_path, monkeypatch, verb
+):
+    here, there = opened(), opened()
+    there.inner.locks = Locks(tmp_path / "another machine")
+    slow, save = here.tenant("acme"), here.inner.save
+    what = Selector(source=circle(1)[0].source)
+    run = {
+        "sweep": lambda: slow.sweep(now=NOW, keep_versions=1),
+        "forget": lambda: slow.forget(what),
+        "hold": lambda: slow.hold(what),
+    }[verb]
+    for number in (2, 3):
+        slow.add(circle(number))
+
+    async def overtaken(memory, record):
+        await there.inner.tenant("acme").add(circle(9))
+        await save(memory, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(here.inner, "save", overtaken)
+        with pytest.raises(UnavailableError, match="another writer changed this tenant") as caught:
+            run()
+    assert "run the same command again" in caught.value.hint
+    run()
+    assert slow.versions()[-1].number == there.tenant("acme").versions()[-1].number == 3
+    assert ids_of(slow.items()) == ids_of(there.tenant("acme").items())
+    assert slow.count() >= 8, "what the other machine added"
 
 
 def test_another_embedding_may_come_once_all_is_forgotten(opened):

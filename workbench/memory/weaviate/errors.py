@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from workbench.errors import ConfigError, RefusedError, UnavailableError, WorkbenchError
+from workbench.errors import ConfigError, CorruptError, RefusedError, UnavailableError, WorkbenchError
 
 #: The oldest server with all that the store uses: object TTL, aliases, tenant activation.
 OLDEST = (1, 36)
@@ -146,8 +146,16 @@ def partly(where: str, number: int) -> UnavailableError:
 def overtaken(where: str) -> UnavailableError:
     """Another machine wrote the same tenant meanwhile."""
     return UnavailableError(
-        f"another writer changed this tenant in the Weaviate at {where} meanwhile: nothing was put in force",
+        f"another writer changed this tenant in the Weaviate at {where} meanwhile: its record stays as it is",
         hint="run the same command again; what was written is kept",
+    )
+
+
+def record_lost(where: str) -> CorruptError:
+    """A tenant's rows without the record that says which of them are in force."""
+    return CorruptError(
+        f"a tenant has items in the Weaviate at {where}, and the record of its versions is lost",
+        hint="workbench memory restore FOLDER: a snapshot, into a memory of another name or version",
     )
 
 

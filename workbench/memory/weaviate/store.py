@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from workbench.errors import ConfigError, CorruptError, NotFoundError, RefusedError
 from workbench.memory import rules
 from workbench.memory.names import Names
-from workbench.memory.weaviate import control, schema
+from workbench.memory.weaviate import control, errors, schema
 from workbench.memory.weaviate.connection import Address, Connection
 from workbench.memory.weaviate.control import Control
 from workbench.memory.weaviate.errors import AbsentError, ExistsError
@@ -192,10 +192,38 @@ class WeaviateStore:
         await self.connection.ask(made)
 
     async def record(self, memory: WeaviateMemory) -> Control | None:
-        """The tenant's record, None when it was never written to."""
+        """The tenant's record, None when it was never written to; CorruptError when it alone is lost."""
         if not await self.exists():
             return None
-        sealed, place = memory.table.tenant, self.names.uuid(memory.tenant, "control")
+        sealed = memory.table.tenant
+        text = await self._text(memory)
+        if text is None and await self._has_rows(memory):
+            text = await self._text(memory)  # rows come after a record, which may have come meanwhile
+            if text is None:
+                raise errors.record_lost(self.address.where)
+        if text is None:
+            return None
+        if text != self._texts.get(sealed):  # reading it strictly takes longer than getting it
+            self.seen[sealed] = control.parsed(text)
+            self._texts[sealed] = text
+        return self.seen[sealed]
+
+    async def save(self, memory: WeaviateMemory, record: Control) -> None:
+        """Replace the tenant's record: what is in force changes with this one write.
+
+        UnavailableError, and nothing is replaced, when somebody else has replaced it since this writer read
+        it. The server cannot compare and replace in one step, so another machine may still come between.
+        """
+        now = await self.record(memory)
+        if record.writes != (now.writes + 1 if now else 0):
+            raise errors.overtaken(self.address.where)
+        place = self.names.uuid(memory.tenant, "control")
+        text = record.text()
+        await memory.records.put([Row(uuid=place, properties={"record": text})])
+        self.seen[memory.table.tenant], self._texts[memory.table.tenant] = record, text
+
+    async def _text(self, memory: WeaviateMemory) -> str | None:
+        place = self.names.uuid(memory.tenant, "control")
         try:
             found = await self.connection.ask(
                 lambda client: memory.records.use(client).query.fetch_object_by_id(
@@ -203,24 +231,18 @@ class WeaviateStore:
                 )
             )
         except AbsentError:
-            if sealed in self.seen:
+            if memory.table.tenant in self.seen:
                 raise
             await self.connection.check_ready()
             return None
-        if found is None:
-            return None
-        text = found.properties["record"]
-        if text != self._texts.get(sealed):  # reading it strictly takes longer than getting it
-            self.seen[sealed] = control.parsed(text)
-            self._texts[sealed] = text
-        return self.seen[sealed]
+        return None if found is None else str(found.properties["record"])
 
-    async def save(self, memory: WeaviateMemory, record: Control) -> None:
-        """Replace the tenant's record: what is in force changes with this one write."""
-        place = self.names.uuid(memory.tenant, "control")
-        text = record.text()
-        await memory.records.put([Row(uuid=place, properties={"record": text})])
-        self.seen[memory.table.tenant], self._texts[memory.table.tenant] = record, text
+    async def _has_rows(self, memory: WeaviateMemory) -> bool:
+        try:
+            return bool(await memory.table.count())
+        except AbsentError:
+            await self.connection.check_ready()
+            return False
 
     def _about(self) -> str:
         return schema.description(self._whole, self.names)
