@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
+import heapq
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from workbench.context import is_instant
 from workbench.errors import ConfigError, RefusedError, UnavailableError, nearest
 from workbench.ports import Asker, Budget, Query, SearchMode, Selector
 from workbench.types import KNOWLEDGE, MOST_CLASSIFIED, MOST_TRUSTED, Hit, Item, ItemKind
 
+T = TypeVar("T", bound=Hashable)
 #: The constant of reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
 RRF_K = 60
 #: Scores closer than this are equal: float sums differ in the seventh digit between processors.
 DECIMALS = 4
+#: Two scores that round to the same differ by less than half of this; float32 sums err by far less.
+MARGIN = 2 * 10**-DECIMALS
 
 
 def is_day(text: str) -> bool:
@@ -246,19 +250,22 @@ def evicted(items: Sequence[Item], budget: Budget, *, held: Collection[str], now
     return gone
 
 
-def fuse(rankings: Sequence[Sequence[str]], *, k: int) -> list[tuple[str, float]]:
-    """The best `k` ids of several rankings with their score, by reciprocal-rank fusion.
+def fuse(rankings: Sequence[Sequence[T]], *, k: int, name: Callable[[T], str] = str) -> list[tuple[T, float]]:
+    """The best `k` of several rankings with their score, by reciprocal-rank fusion.
 
     score = sum over rankings of 1 / (60 + rank), scaled so that the first of all rankings has 1,
-    rounded to 4 decimals; equal scores in the order of their ids.
+    rounded to 4 decimals; equal scores in the order of their names: of their ids, where these are ranked.
     """
-    scores: dict[str, float] = {}
+    scores: dict[T, float] = {}
     for ranking in rankings:
-        for rank, one in enumerate(ranking, start=1):
-            scores[one] = scores.get(one, 0.0) + 1 / (RRF_K + rank)
+        for place, one in enumerate(ranking, start=RRF_K + 1):
+            scores[one] = scores.get(one, 0.0) + 1 / place
     best = (RRF_K + 1) / len(rankings)
+    if len(scores) > k:  # what cannot round to the score of the last need not be rounded
+        enough = min(heapq.nlargest(k, scores.values())) - MARGIN / best
+        scores = {one: score for one, score in scores.items() if score >= enough}
     rounded = ((one, round(score * best, DECIMALS)) for one, score in scores.items())
-    return sorted(rounded, key=lambda pair: (-pair[1], pair[0]))[:k]
+    return sorted(rounded, key=lambda pair: (-pair[1], name(pair[0])))[:k]
 
 
 def check_tenant(tenant: str) -> None:

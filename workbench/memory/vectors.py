@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
-from workbench.memory.rules import DECIMALS, moment_of
+from workbench.memory.rules import DECIMALS, MARGIN, moment_of
 from workbench.ports import Query
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _ALWAYS = 0
 _NEVER = 2**62
-#: Two scores that round to the same differ by less than 1e-4; float32 sums err by far less than the rest.
-_MARGIN = 2e-4
 #: From this share of visible rows on, the product with the whole matrix is cheaper than a copy of them.
 _SHARE = 0.2
 
@@ -137,7 +135,7 @@ class Vectors:
             whole = len(rows) > _SHARE * len(self.ids)
             coarse = (self.matrix @ vector)[rows] if whole else self.matrix[rows] @ vector
             last = np.partition(coarse, len(coarse) - depth)[len(coarse) - depth]
-            rows = rows[coarse >= last - _MARGIN]
+            rows = rows[coarse >= last - MARGIN]
         scores = inner_products(self.matrix[rows], query.vector)
         return self.ids_of(rows, -scores, depth)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ class Connection:
         self._heard = 0.0
         self._client: WeaviateAsyncClient | None = None
         self._connecting = asyncio.Lock()
+        #: A client's own handle of a tenant's part of a collection: making one takes part of a search.
+        self.part = functools.lru_cache(maxsize=1_000)(_part)
 
     async def client(self) -> WeaviateAsyncClient:
         """The client, connected to a server that has answered a real read, and not started anew since."""
@@ -121,6 +124,7 @@ class Connection:
     async def aclose(self) -> None:
         """Close the connection; closing twice is fine."""
         client, self._client = self._client, None
+        self.part.cache_clear()
         if client is not None:
             await client.close()
 
@@ -200,6 +204,10 @@ class Connection:
         return bool(statistics.statistics) and all(
             one.db_loaded and one.ready for one in statistics.statistics
         )
+
+
+def _part(client: WeaviateAsyncClient, collection: str, tenant: str) -> Any:
+    return client.collections.use(collection).with_tenant(tenant)
 
 
 def _made(address: Address, *, deadline_s: float) -> WeaviateAsyncClient:

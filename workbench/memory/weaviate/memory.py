@@ -227,7 +227,7 @@ class WeaviateMemory:
         stated = record.stated | earlier if conditions is None else conditions
         search = Search(memory=self, query=query, version=version, conditions=stated)
         # The record is read after the search, so that it is of the moment to which the search belongs.
-        return await asyncio.gather(search.rows(await search.best()), self._record())
+        return await asyncio.gather(search.best(await search.rankings()), self._record())
 
     def _fits(self, query: Query, found: Found, record: Control | None) -> bool:
         """Whether a row is what was asked for; not so when it was written after the record was read."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.memory import rules
 from workbench.memory.stems import stems, words_of
 from workbench.memory.vectors import inner_products
-from workbench.memory.weaviate import filters, schema
+from workbench.memory.weaviate import filters, schema, ties
 from workbench.memory.weaviate.table import MOST, Properties, Row
 from workbench.ports import Query
 from workbench.types import Item
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
     from workbench.memory.weaviate.memory import WeaviateMemory
 
-#: Two scores that round to the same differ by less than 1e-4; float32 sums err by far less than the rest.
-_MARGIN = 2e-4
 #: What is fetched beyond the depth at first, for those that tie with the last.
 _BEYOND = 32
-Ranking = list[str]
+#: Rows by the numbers that their UUIDs are, which are quicker to look up.
+Ranking = list[list[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,28 +36,28 @@ class Search:
     version: int
     conditions: frozenset[str]
 
-    async def best(self) -> list[tuple[uuid.UUID, float]]:
-        """Keys and scores of the best rows, best first."""
+    async def rankings(self) -> list[Ranking]:
+        """The rankings that the query's mode asks for; none when nothing may be seen."""
         where = filters.visible(self.query, version=self.version, conditions=self.conditions)
         if where is None:
             return []
-        places: dict[str, uuid.UUID] = {}
         wanted = []
         if self.query.mode != "words":
-            wanted.append(self._exact(where, places) if self.query.exact else self._nearest(where, places))
+            wanted.append(self._exact(where) if self.query.exact else self._nearest(where))
         if self.query.mode != "vector":
-            wanted.append(self._words(where, places))
-        rankings = await asyncio.gather(*wanted)
-        # Opening a sealed name takes longer than fusing: only the names of those that tie are opened.
-        fused = rules.fuse(rankings, k=max(1, sum(map(len, rankings))))
-        last = fused[self.query.k - 1][1] if len(fused) >= self.query.k else 0.0
-        ordered = sorted((-score, self._open(one), one) for one, score in fused if score >= last)
-        return [(places[one], -score) for score, _, one in ordered[: self.query.k]]
+            wanted.append(self._words(where))
+        return await asyncio.gather(*wanted)
 
-    async def rows(self, best: Sequence[tuple[uuid.UUID, float]]) -> list[tuple[Row, Item, float]]:
-        """Those rows with their items and scores, as far as they are still there; without vectors."""
-        rows = {row.uuid: row for row in await self.memory.table.by_uuid([place for place, _ in best])}
-        return [(rows[place], self._item(rows[place]), score) for place, score in best if place in rows]
+    async def best(self, rankings: Sequence[Ranking]) -> list[tuple[Row, Item, float]]:
+        """Rows of the best with their items and scores, as far as they are still there; without vectors."""
+        if not rankings:
+            return []
+        table, k = self.memory.table, self.query.k
+        chosen, others = ([uuid.UUID(int=one) for one in some] for some in ties.deciding(rankings, k=k))
+        found, tied = await asyncio.gather(table.by_uuid(chosen), table.by_uuid(others, properties=["item"]))
+        names = {row.uuid.int: self._open(row.properties["item"]) for row in (*found, *tied)}
+        best, rows = ties.settled(rankings, names, k=k), {row.uuid.int: row for row in found}
+        return [(rows[one], self._item(rows[one]), score) for one, score in best if one in rows]
 
     @property
     def _depth(self) -> int:
@@ -71,22 +70,6 @@ class Search:
     def _open(self, sealed: str) -> str:
         return self.memory.store.names.unseal(self.memory.tenant, sealed)
 
-    def _ranked(self, ids: Sequence[str], scores: Sequence[float]) -> Ranking:
-        """The sealed ids of the highest scores; those that round to the same in the order of their names."""
-        together: dict[float, dict[str, None]] = {}
-        for score, one in sorted(
-            ((round(score, rules.DECIMALS), one) for score, one in zip(scores, ids, strict=True)),
-            reverse=True,
-        ):
-            together.setdefault(score, {})[one] = None
-        groups = (sorted(group, key=self._open) if len(group) > 1 else group for group in together.values())
-        return list(dict.fromkeys(one for group in groups for one in group))[: self._depth]
-
-    def _ids(self, rows: Sequence[Any], places: dict[str, uuid.UUID]) -> list[str]:
-        ids = [row.properties["item"] for row in rows]
-        places |= {one: row.uuid for one, row in zip(ids, rows, strict=True)}
-        return ids
-
     async def _near(self, where: FilterReturn, limit: int, *, vectors: bool = False) -> Any:
         from weaviate.classes.query import MetadataQuery
 
@@ -94,16 +77,15 @@ class Search:
         return await table.connection.ask(
             lambda client: table.use(client).query.near_vector(
                 vector, limit=limit, filters=where, include_vector=vectors,
-                return_properties=["item"], return_metadata=MetadataQuery(distance=True),
+                return_properties=["item"] if vectors else [], return_metadata=MetadataQuery(distance=True),
             )
         )  # fmt: skip
 
-    async def _nearest(self, where: FilterReturn, places: dict[str, uuid.UUID]) -> Ranking:
+    async def _nearest(self, where: FilterReturn) -> Ranking:
         answer = await self._near(where, self._depth)
-        scores = [-float(one.metadata.distance) for one in answer.objects]
-        return self._ranked(self._ids(answer.objects, places), scores)
+        return ties.grouped((one.uuid.int, -one.metadata.distance) for one in answer.objects)
 
-    async def _words(self, where: FilterReturn, places: dict[str, uuid.UUID]) -> Ranking:
+    async def _words(self, where: FilterReturn) -> Ranking:
         from weaviate.classes.query import MetadataQuery
 
         # The server's own syntax is none: it takes words, and refuses to be given nothing.
@@ -114,13 +96,12 @@ class Search:
         answer = await table.connection.ask(
             lambda client: table.use(client).query.bm25(
                 asked, query_properties=["words"], limit=self._depth, filters=where,
-                return_properties=["item"], return_metadata=MetadataQuery(score=True),
+                return_properties=[], return_metadata=MetadataQuery(score=True),
             )
         )  # fmt: skip
-        scores = [float(one.metadata.score) for one in answer.objects]
-        return self._ranked(self._ids(answer.objects, places), scores)
+        return ties.grouped((one.uuid.int, one.metadata.score) for one in answer.objects)
 
-    async def _exact(self, where: FilterReturn, places: dict[str, uuid.UUID]) -> Ranking:
+    async def _exact(self, where: FilterReturn) -> Ranking:
         """By inner products computed here, of as many candidates as could tie with the last one.
 
         The server looks at every visible row while there are at most `flat_cutoff` of them. When
@@ -131,15 +112,23 @@ class Search:
         if await self.memory.table.count(where) <= cutoff:
             while limit <= MOST:
                 answer = await self._near(where, limit, vectors=True)
-                vectors = [one.vector["default"] for one in answer.objects]
-                ids = self._ids(answer.objects, places)
-                scores = _products(vectors, self.query)
-                if len(ids) < limit or _settled(scores, self._depth, -answer.objects[-1].metadata.distance):
-                    return self._ranked(ids, scores)
+                rows = [
+                    Row(uuid=one.uuid, properties=one.properties, vector=one.vector["default"])
+                    for one in answer.objects
+                ]
+                scores = _products(rows, self.query)
+                if len(rows) < limit or _settled(scores, self._depth, -answer.objects[-1].metadata.distance):
+                    return self._cut(rows, scores)
                 limit *= 4
         rows = [row for row in await self._all() if self._sees(row.properties)]
-        scores = _products([row.vector for row in rows], self.query)
-        return self._ranked(self._ids(rows, places), scores)
+        return self._cut(rows, _products(rows, self.query))
+
+    def _cut(self, rows: Sequence[Row], scores: Sequence[float]) -> Ranking:
+        """The rows of the highest scores, as many as a ranking is deep; ties in the order of their names."""
+        named = (
+            (-score, self._open(row.properties["item"]), row) for score, row in zip(scores, rows, strict=True)
+        )
+        return [[row.uuid.int] for _, _, row in sorted(named, key=lambda one: one[:2])[: self._depth]]
 
     async def _all(self) -> list[Row]:
         return await self.memory.table.rows(properties=schema.ALL, vectors=True)
@@ -159,14 +148,15 @@ def of_version(rows: Iterable[Row], version: int) -> dict[str, Row]:
     return {row.properties["item"]: row for row in rows if in_force(row.properties, version)}
 
 
-def _products(vectors: Sequence[Sequence[float]], query: Query) -> list[float]:
+def _products(rows: Sequence[Row], query: Query) -> list[float]:
     import numpy as np
 
-    if not vectors:
+    if not rows:
         return []
-    return [float(score) for score in inner_products(np.asarray(vectors, np.float32), query.vector)]
+    vectors = np.asarray([row.vector for row in rows], np.float32)
+    return [float(score) for score in inner_products(vectors, query.vector)]
 
 
 def _settled(scores: Sequence[float], depth: int, last: float) -> bool:
     """Whether nothing beyond the last row fetched could reach the first `depth`."""
-    return len(scores) >= depth and last < sorted(scores, reverse=True)[depth - 1] - _MARGIN
+    return len(scores) >= depth and last < sorted(scores, reverse=True)[depth - 1] - rules.MARGIN

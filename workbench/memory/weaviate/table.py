@@ -46,7 +46,7 @@ class Table:
 
     def use(self, client: Any) -> Any:
         """The client's own handle of this tenant's part of the collection."""
-        return client.collections.use(self.collection).with_tenant(self.tenant)
+        return self.connection.part(client, self.collection, self.tenant)
 
     async def rows(
         self,
@@ -82,8 +82,11 @@ class Table:
             found |= {row.uuid: row for row in rows}
         return list(found.values())
 
-    async def by_uuid(self, ids: Sequence[uuid.UUID], *, vectors: bool = False) -> list[Row]:
+    async def by_uuid(
+        self, ids: Sequence[uuid.UUID], *, properties: Sequence[str] | None = None, vectors: bool = False
+    ) -> list[Row]:
         """These rows, those still there: what items are made of; with vectors, what rows are written with."""
+        wanted = properties or (WHOLE if vectors else ALL)
         found: list[Row] = []
         for part in _pieces(ids, _CHANGED):
             answer = await self.connection.ask(
@@ -91,7 +94,7 @@ class Table:
                     part,
                     limit=len(part),
                     include_vector=vectors,
-                    return_properties=list(WHOLE if vectors else ALL),
+                    return_properties=list(wanted),
                 )
             )
             found += map(_row, answer.objects)
