@@ -3,6 +3,7 @@
 import datetime as dt
 import socket
 import time
+import uuid
 from dataclasses import replace
 
 import pytest
@@ -90,6 +91,23 @@ def test_a_row_that_was_written_again_is_still_found_by_its_words(opened):
     acme.add([make_item("hotel")])
     assert [hit.text for hit in acme.search(make_query("taxi", mode="words", version=1))] == ["taxi"]
     assert acme.search(make_query("taxi", mode="words")) == []
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "vector", "words"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_what_has_two_rows_while_an_index_is_mended_is_found_once(opened, mode, exact):
+    acme = opened().tenant("acme")
+    acme.add([*circle(8), *(make_item("taxi", source=f"t{n}") for n in range(8))])
+    query = make_query("taxi w3", vector=AXIS, mode=mode, exact=exact, k=5)
+    before = acme.search(query)
+    table = acme.inner.table
+    rows = _sync.run(table.by_uuid([row.uuid for row in _sync.run(table.rows())], vectors=True))
+    again = [{name: value for name, value in row.properties.items() if value is not None} for row in rows]
+    _sync.run(
+        table.put(replace(row, uuid=uuid.uuid4(), properties=p) for row, p in zip(rows, again, strict=True))
+    )
+    assert len(before) == 5
+    assert ids_of(acme.search(query)) == ids_of(before)
 
 
 def test_tenants_rest_and_wake_up_for_the_next_question(opened):

@@ -42,6 +42,11 @@ def test_the_names_of_those_that_decide_give_what_all_names_give(rankings, k, ca
     assert {one for one, _ in found} <= set(chosen)
 
 
+def test_two_of_one_name_are_one_and_count_for_both():
+    found = ties.settled([[[1, 2]], [[3], [2]]], {3: "b", 2: "a", 1: "a"}, k=3)
+    assert found == rules.fuse([[1], [3, 1]], k=3)
+
+
 def test_without_ties_only_the_best_are_asked_for():
     ranking = [[place] for place in range(100)]
     assert ties.deciding([ranking], k=10) == (list(range(10)), [])

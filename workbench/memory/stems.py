@@ -26,12 +26,13 @@ def stems(texts: Sequence[str]) -> list[str]:
     """Each text's words in their order, with a space between two."""
     db = _index()
     found: list[list[str]] = [[] for _ in texts]
+    db.execute("BEGIN")  # once for all texts: each on its own would be written out
     try:
         db.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", enumerate(texts))
         for row, word in db.execute("SELECT doc, term FROM found ORDER BY doc, offset"):
             found[row].append(word)
     finally:
-        db.execute("INSERT INTO words (words) VALUES ('delete-all')")
+        db.execute("ROLLBACK")
     return [" ".join(words) for words in found]
 
 

@@ -48,14 +48,21 @@ class Search:
             wanted.append(self._words(where))
         return await asyncio.gather(*wanted)
 
-    async def best(self, rankings: Sequence[Ranking]) -> list[tuple[Row, Item, float]]:
-        """Rows of the best with their items and scores, as far as they are still there; without vectors."""
+    async def best(self, rankings: Sequence[Ranking], *, twice: int = 0) -> list[tuple[Row, Item, float]]:
+        """Rows of the best with their items and scores, as far as they are still there; without vectors.
+
+        `twice` is how many of those that decide are known to be there twice, as while an index is mended.
+        """
         if not rankings:
             return []
         table, k = self.memory.table, self.query.k
-        chosen, others = ([uuid.UUID(int=one) for one in some] for some in ties.deciding(rankings, k=k))
-        found, tied = await asyncio.gather(table.by_uuid(chosen), table.by_uuid(others, properties=["item"]))
-        names = {row.uuid.int: self._open(row.properties["item"]) for row in (*found, *tied)}
+        chosen, others = ties.deciding(rankings, k=k + twice)
+        tied, found = await asyncio.gather(
+            table.by_uuid(_uuids(others), properties=["item"]), table.by_uuid(_uuids(chosen))
+        )
+        names = {row.uuid.int: self._open(row.properties["item"]) for row in (*tied, *found)}
+        if (again := len(names) - len(set(names.values()))) > twice:
+            return await self.best(rankings, twice=again)
         best, rows = ties.settled(rankings, names, k=k), {row.uuid.int: row for row in found}
         return [(rows[one], self._item(rows[one]), score) for one, score in best if one in rows]
 
@@ -136,6 +143,10 @@ class Search:
     def _sees(self, properties: Properties) -> bool:
         item = self._item(Row(uuid=uuid.UUID(int=0), properties=properties))
         return in_force(properties, self.version) and rules.visible(item, self.query)
+
+
+def _uuids(numbers: Sequence[int]) -> list[uuid.UUID]:
+    return [uuid.UUID(int=number) for number in numbers]
 
 
 def in_force(properties: Properties, version: int) -> bool:

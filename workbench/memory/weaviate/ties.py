@@ -48,13 +48,17 @@ def deciding(rankings: Sequence[Groups[T]], *, k: int) -> tuple[list[T], list[T]
 
 
 def settled(rankings: Sequence[Groups[T]], names: Mapping[T, str], *, k: int) -> list[tuple[T, float]]:
-    """The best `k` with their scores as `rules.fuse` gives them, once the names of `deciding` are known."""
+    """The best `k` with their scores as `rules.fuse` gives them, once the names of `deciding` are known.
+
+    Several of one name count as the last of them in `names`.
+    """
+    by_name = {name: one for one, name in names.items()}
 
     def named(one: T) -> str:
         return names.get(one, "")
 
-    flat = [
-        [one for group in groups for one in (group if len(group) == 1 else sorted(group, key=named))]
-        for groups in rankings
-    ]
-    return fuse(flat, k=k, name=named)
+    def ranked(groups: Groups[T]) -> list[T]:
+        flat = (one for group in groups for one in (sorted(group, key=named) if len(group) > 1 else group))
+        return list(dict.fromkeys(by_name.get(named(one), one) for one in flat))
+
+    return fuse([ranked(groups) for groups in rankings], k=k, name=named)

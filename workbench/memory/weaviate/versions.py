@@ -16,7 +16,7 @@ from workbench.memory.weaviate import control, errors, filters, schema
 from workbench.memory.weaviate.control import Control, Version
 from workbench.memory.weaviate.schema import OPEN
 from workbench.memory.weaviate.search import in_force
-from workbench.memory.weaviate.table import BATCH, Properties, Row
+from workbench.memory.weaviate.table import BATCH, MOST, Properties, Row
 from workbench.ports import Added, MemoryVersion
 from workbench.types import KNOWLEDGE, Item
 
@@ -42,10 +42,7 @@ class Standing:
         current: dict[str, Row] = {}
         staged: dict[str, list[Row]] = {}
         past: list[Row] = []
-        rows = await memory.table.rows(
-            filters.knowledge(), _is_knowledge, properties=("item", "source", "since", "until")
-        )
-        for row in rows:
+        for row in await _knowledge(memory, (*_PLACE, "source")):
             if in_force(row.properties, record.version):
                 current[row.properties["item"]] = row
             elif row.properties["since"] > record.version:
@@ -157,10 +154,17 @@ async def _publish(
 async def _check_next(memory: WeaviateMemory, record: Control, wanted: Collection[str]) -> None:
     """UnavailableError unless the next version holds what is wanted."""
     following = record.version + 1
-    rows = await memory.table.rows(filters.knowledge(), _is_knowledge, properties=_PLACE)
+    rows = await _knowledge(memory, _PLACE)
     found = sorted(row.properties["item"] for row in rows if in_force(row.properties, following))
     if found != sorted(wanted):
         raise errors.overtaken(memory.store.address.where)
+
+
+async def _knowledge(memory: WeaviateMemory, properties: Sequence[str]) -> list[Row]:
+    """Rows of documents: of every version, and staged."""
+    where = filters.knowledge()
+    many = await memory.table.count(where) >= MOST  # then an answer to the filter alone would be in vain
+    return await memory.table.rows(None if many else where, _is_knowledge, properties=properties)
 
 
 def _is_knowledge(properties: Properties) -> bool:
@@ -180,7 +184,7 @@ def _version(memory: WeaviateMemory, number: int, sealed: Collection[str], now: 
 
 async def recount(memory: WeaviateMemory, record: Control) -> Control:
     """Let the record of each version say what is left in it, after items were removed."""
-    rows = await memory.table.rows(filters.knowledge(), _is_knowledge, properties=_PLACE)
+    rows = await _knowledge(memory, _PLACE)
     fresh = []
     for one in record.versions:
         left = {row.properties["item"] for row in rows if in_force(row.properties, one.number)}
