@@ -38,11 +38,11 @@ class Fallback:
             away = error
         else:
             return
-        call.span.note(degraded=True)
         other = dataclasses.replace(call, identity={**call.identity, "degraded": True})
         try:
             async with aclosing(proceed(other)) as events:  # type: ignore[type-var]
                 async for event in events:
+                    call.span.note(degraded=True)
                     yield Event(data=[dataclasses.replace(hit, degraded=True) for hit in event.data])
         except WorkbenchError as error:
             raise UnavailableError(

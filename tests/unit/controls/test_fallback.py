@@ -59,9 +59,11 @@ def test_without_a_snapshot_the_error_names_both_and_keeps_its_hint():
         raise UnavailableError("the server is away", hint="make weaviate")
         yield
 
+    call = search()
     with pytest.raises(UnavailableError, match=r"the server is away.*there is no snapshot") as caught:
-        ask(around(Fallback(snapshot=True), nothing), search())
+        ask(around(Fallback(snapshot=True), nothing), call)
     assert caught.value.hint == "make weaviate"
+    assert "degraded" not in call.span.facts, "nothing was answered"
 
 
 def test_a_fault_that_waiting_does_not_mend_is_shown_and_not_hidden_by_the_snapshot():
