@@ -188,14 +188,19 @@ class Selector:
 class Forgotten:
     """How many items a selector took, of all versions: `derived` of them only because a parent went.
 
-    `held` are under legal hold: they stay, and nothing finds them if they have expired. `ids` are
-    those that went, sorted.
+    `ids` are those that went and `kept` those that are under legal hold, both sorted: these stay, and
+    nothing finds them if they have expired.
     """
 
     items: int
     derived: int = 0
-    held: int = 0
     ids: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> int:
+        """How many items holds kept."""
+        return len(self.kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ import asyncio
 import dataclasses
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ from workbench.memory.archive import Archive, strike
 from workbench.memory.forgotten import Ledger, Marks
 from workbench.memory.names import Names, load_names
 from workbench.memory.snapshot import PinnedMemory, Snapshot, open_snapshot, read_manifest
-from workbench.ports import Call, Memory, MemoryStore, Selector
+from workbench.memory.weaviate.locks import Locks
+from workbench.ports import Call, Forgotten, Memory, MemoryStore, Selector
 from workbench.types import KNOWLEDGE, Item
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Stores:
     def __init__(self, where: Where) -> None:
         self.where = where
         self.ledger = Ledger(where.state / LEDGER)
+        self._turns = Locks(where.state / "locks" / "restoring")
         self._live: dict[tuple[str, int], MemoryStore] = {}
         self._pinned: Snapshot | None = None
         self._last: dict[str, Snapshot] = {}
@@ -133,26 +136,24 @@ class Stores:
             return self._without_forgotten(self._last[digest])
 
     async def answer(self, call: Call) -> Any:
-        """What a memory answers to a call. What it forgets, no snapshot gives back afterwards."""
-        view = await self.view(call)
-        verb, payload = call.operation, call.payload
+        """What a memory answers to a call. What it forgets, no snapshot gives back afterwards.
+
+        A write with `restored`, what a restore read, puts back none of it that was forgotten since.
+        """
+        view, verb = await self.view(call), call.operation
+        payload = {name: value for name, value in call.payload.items() if name != "restored"}
         changes = verb in {"forget", *_WRITES} and not payload.get("dry_run")
         if not changes or self.where.live is not None or isinstance(view, PinnedMemory):
             return await getattr(view, verb)(**payload)
-        tenant = call.context.tenant
-        where: dict[str, Any] = {
-            "memory": call.target, "names": self.names(), "at": instant(call.context.clock.now()),
-        }  # fmt: skip
-        note = functools.partial(self.ledger.forget, tenant, **where)
         if verb == "forget":
-            what: Selector = payload["what"]
-            await asyncio.to_thread(note, ids=what.ids or (), subject=what.subject, source=what.source)
-            done = await view.forget(**payload)
-            await asyncio.to_thread(note, ids=done.ids)
-            return done
+            return await self._forget(view, call)
+        write = functools.partial(getattr(view, verb), **payload)
         items = list(payload["items"])
-        done = await getattr(view, verb)(**{**payload, "items": items})
-        await asyncio.to_thread(self.ledger.admit, tenant, items, **where)
+        if "restored" in call.payload:
+            return await self._put_back(write, items, call)
+        before = await asyncio.to_thread(self.ledger.marks, self.names())
+        done = await write(items=items)
+        await asyncio.to_thread(self.ledger.admit, view.tenant, items, since=before, **self._line(call))
         return done
 
     async def aclose(self) -> None:
@@ -164,6 +165,40 @@ class Stores:
             self._kept, self._gone = {}, {}
         for store in stores:
             await store.aclose()
+
+    async def _forget(self, view: Memory, call: Call) -> Forgotten:
+        """Forget, and let the ledger say so before and after; what holds kept is not forgotten there."""
+        what: Selector = call.payload["what"]
+        note = functools.partial(self.ledger.forget, view.tenant, **self._line(call))
+        async with self._turn(call):
+            await asyncio.to_thread(note, ids=what.ids or (), subject=what.subject, source=what.source)
+        before = await asyncio.to_thread(self.ledger.marks, self.names())
+        done = await view.forget(**call.payload)
+        await asyncio.to_thread(note, ids=done.ids)
+        await asyncio.to_thread(self.ledger.keep, view.tenant, done.kept, since=before, **self._line(call))
+        return done
+
+    async def _put_back(self, write: Callable[..., Awaitable[Any]], items: list[Item], call: Call) -> Any:
+        """Write what a restore puts back, but for what was forgotten.
+
+        Whoever forgets takes the same turn to note it, and deletes after that: either the note is seen
+        here, or the rows are there when it deletes. Who is killed leaves nothing half done.
+        """
+        read = {item.id: item for item in (*call.payload["restored"], *items)}
+        names = self.names()
+        async with self._turn(call):
+            gone = await asyncio.to_thread(
+                self.ledger.forgotten, call.context.tenant, read.values(), memory=call.target, names=names
+            )
+            return await write(items=[item for item in items if item.id not in gone])
+
+    def _turn(self, call: Call) -> AbstractAsyncContextManager[None]:
+        """Alone among those who put back and those who begin to forget, in a tenant's memory."""
+        return self._turns.writing(self.names().uuid(call.context.tenant, "restoring", call.target).hex)
+
+    def _line(self, call: Call) -> dict[str, Any]:
+        """What each line of the ledger that a call writes has."""
+        return {"memory": call.target, "names": self.names(), "at": instant(call.context.clock.now())}
 
     def _pinned_for(self, call: Call) -> Snapshot | None:
         pinned = self.pinned()

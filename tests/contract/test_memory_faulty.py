@@ -81,6 +81,12 @@ class ABudgetIsOneTooMany(FakeMemory):
         return await FakeMemory.remember(self, items, budget=more, now=now)
 
 
+class WhatHoldsKeepIsNotSaid(FakeMemory):
+    async def forget(self, what, *, now="", dry_run=False):
+        done = await FakeMemory.forget(self, what, now=now, dry_run=dry_run)
+        return dataclasses.replace(done, kept=())
+
+
 class OneVersionTooFewIsKept(FakeMemory):
     async def sweep(self, *, now, keep_versions):
         return await FakeMemory.sweep(self, now=now, keep_versions=keep_versions - 1)

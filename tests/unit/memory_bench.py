@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-import inspect
 import re
 
 from workbench.context import Context
 from workbench.controls.access import Access
 from workbench.controls.onion import around
 from workbench.identity import Principal
-from workbench.memory.archive import Archive
-from workbench.memory.forgotten import Ledger
 from workbench.memory.names import Names
 from workbench.ports import Call
 from workbench.retrieval import Chunking, MemoryHandle, MemorySpec
 from workbench.retrieval.pages import MINIMAL
+from workbench.stores import Stores, Where
 from workbench.testing.fake_memory import FakeStore
 from workbench.testing.memory_items import hash_vector
 from workbench.types import Event
@@ -60,14 +58,24 @@ def write_page(root, name="acme/taxi.md", *, body=BODY, **front):
     return root / "pages"
 
 
+class OneStore(Stores):
+    """The boundary's stores, of which there is one."""
+
+    async def view(self, call):
+        return self.one.tenant(call.context.tenant)
+
+    def names(self):
+        return KEY
+
+
 class Bench:
     """One memory in one store. `calls` are the names of all calls; `die_at` is the call to be killed in."""
 
     def __init__(self, root, source="", *, store=None, **spec):
         self.store, self.calls, self.texts, self.root = store or FakeStore(name="m"), [], [], root
         self.clock, self.die_at, self.queries = Clock(), None, []
-        self.ledger = Ledger(root / "state" / "forgotten.jsonl")
-        self.archive = Archive(root / "state" / "snapshots", self.ledger, lambda: KEY)
+        self.stores = OneStore(Where(state=root / "state"))
+        self.stores.one, self.ledger, self.archive = self.store, self.stores.ledger, self.stores.archive()
         fields = {
             "name": "m", "version": 1, "digest": "d", "description": "", "source": str(source),
             "chunking": Chunking(kind="sentences", size=1), "embedding": "hash", "candidates": 50,
@@ -86,20 +94,10 @@ class Bench:
             yield Event(data=await self.ask(call))
 
     async def ask(self, call):
-        """As the boundary does, ledger included."""
-        tenant, payload = call.context.tenant, call.payload
+        """As the boundary does."""
         if call.operation == "search":
-            self.queries.append(payload["query"])
-        if call.operation in {"add", "stage", "remember"}:
-            self.ledger.admit(tenant, payload["items"], memory="m", names=KEY, at="")
-        verb = getattr(self.store.tenant(tenant), call.operation)
-        assert set(payload) <= set(inspect.signature(verb).parameters)
-        answer = await verb(**payload)
-        if call.operation == "forget" and not payload["dry_run"]:
-            what = payload["what"]
-            named = {"subject": what.subject, "source": what.source}
-            self.ledger.forget(tenant, memory="m", names=KEY, at="", ids=answer.ids, **named)
-        return answer
+            self.queries.append(call.payload["query"])
+        return await self.stores.answer(call)
 
     def handle_of(
         self,

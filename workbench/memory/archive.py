@@ -81,6 +81,12 @@ class Archive:
         finally:
             await snapshot.aclose()
 
+    async def admitted(self, items: Sequence[Item], *, memory: str, tenant: str) -> list[Item]:
+        """Those of a tenant's `items` that were not forgotten since, in their order."""
+        names = self._names()
+        gone = await asyncio.to_thread(self._ledger.forgotten, tenant, items, memory=memory, names=names)
+        return [item for item in items if item.id not in gone]
+
     async def _open(self, folder: Path) -> Snapshot:
         snapshot = await asyncio.to_thread(open_snapshot, folder)
         try:

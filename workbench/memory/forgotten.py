@@ -121,16 +121,42 @@ class Ledger:
         given += [(kind, one) for kind, one in (("subject", subject), ("source", source)) if one]
         self._append("forget", [token(kind, value) for kind, value in given], names, at)
 
-    def admit(self, tenant: str, items: Iterable[Item], *, memory: str, names: Names, at: str) -> int:
+    def admit(
+        self,
+        tenant: str,
+        items: Iterable[Item],
+        *,
+        memory: str,
+        names: Names,
+        at: str,
+        since: Marks | None = None,
+    ) -> int:
         """Note that `items` were added again, of their own accord; how many had been forgotten.
 
-        These very items come back; others of the same subject or source stay forgotten.
+        These very items come back; others of the same subject or source stay forgotten. With the marks
+        `since` before they were written, what somebody has taken away since is not admitted.
         """
-        given = list(items)
-        token = _token(names, tenant, memory)
-        gone = self.forgotten(tenant, given, memory=memory, names=names)
-        self._append("admit", [token("id", one) for one in sorted(gone)], names, at)
+        gone = self.forgotten(tenant, items, memory=memory, names=names)
+        self.keep(tenant, gone, memory=memory, names=names, at=at, since=since)
         return len(gone)
+
+    def keep(
+        self,
+        tenant: str,
+        ids: Iterable[str],
+        *,
+        memory: str,
+        names: Names,
+        at: str,
+        since: Marks | None = None,
+    ) -> None:
+        """Note that the items with these ids are not forgotten, whatever was said of them before.
+
+        Not of those that were forgotten by their own ids after the marks `since`: who takes an item out of
+        a store notes its id afterwards, and that is the later word however late this one comes.
+        """
+        token = _token(names, tenant, memory)
+        self._append("admit", [token("id", one) for one in sorted(ids)], names, at, since=since)
 
     def forgotten(self, tenant: str, items: Iterable[Item], *, memory: str, names: Names) -> frozenset[str]:
         """Ids of those of a tenant's `items` that were forgotten and not added again."""
@@ -180,17 +206,22 @@ class Ledger:
             raise CorruptError(f"{where} is not as it was written", hint=_HINT)
         return line
 
-    def _append(self, verb: str, digests: Sequence[str], names: Names, at: str) -> None:
+    def _append(
+        self, verb: str, digests: Sequence[str], names: Names, at: str, *, since: Marks | None = None
+    ) -> None:
         if not digests:
             return
-        self.marks(names)  # a file of another key, or one that was changed, takes no further line
-        line = {"at": at, "key": names.fingerprint, "verb": verb, "digests": list(digests)}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)  # given back with the descriptor
-                _write(descriptor, files.canonical(line) + b"\n")
+                now = self.marks(names)  # of a file of another key, or one that was changed: no further line
+                if since is not None:
+                    digests = [one for one in digests if now.forgotten.get(one) == since.forgotten.get(one)]
+                if digests:
+                    line = {"at": at, "key": names.fingerprint, "verb": verb, "digests": list(digests)}
+                    _write(descriptor, files.canonical(line) + b"\n")
             finally:
                 os.close(descriptor)
             files.sync_folder(self.path.parent)

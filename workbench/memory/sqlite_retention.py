@@ -69,8 +69,8 @@ def forget(db: sqlite3.Connection, space: Space, what: Selector, *, now: str, dr
         recount(db, space)
         sqlite_words.rewrite(db, space.key)
         touch(db, space)
-    ids = tuple(sorted(map(space.unseal, gone)))
-    return Forgotten(items=len(gone), derived=len(derived), held=len(kept), ids=ids)
+    ids, stay = (tuple(sorted(map(space.unseal, some))) for some in (gone, kept))
+    return Forgotten(items=len(gone), derived=len(derived), ids=ids, kept=stay)
 
 
 def hold(db: sqlite3.Connection, space: Space, what: Selector) -> int:

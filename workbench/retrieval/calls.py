@@ -63,18 +63,28 @@ class Governed:
         found: list[str] = await self._ask("lacking", {"ids": list(ids)})
         return found
 
-    async def stage(self, items: Iterable[Item]) -> int:
-        """Make documents a part of the next version; how many were new."""
-        return int(await self._ask("stage", {"items": list(items)}))
+    async def stage(self, items: Iterable[Item], *, restored: Sequence[Item] | None = None) -> int:
+        """Make documents a part of the next version; how many were new.
+
+        With what a restore read as `restored`, nothing that was forgotten comes back by it.
+        """
+        return int(await self._ask("stage", {"items": list(items), **_restored(restored)}))
 
     async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:
         """Put the version in force that holds exactly these documents."""
         done: Added = await self._ask("publish", {"ids": list(ids), "now": now})
         return done
 
-    async def remember(self, items: Iterable[Item], *, budget: Budget, now: str) -> Remembered:
-        """Write episodic items within the budget."""
-        payload = {"items": list(items), "budget": budget, "now": now}
+    async def remember(
+        self,
+        items: Iterable[Item],
+        *,
+        budget: Budget,
+        now: str,
+        restored: Sequence[Item] | None = None,
+    ) -> Remembered:
+        """Write episodic items within the budget; `restored` as in `stage`."""
+        payload = {"items": list(items), "budget": budget, "now": now, **_restored(restored)}
         done: Remembered = await self._ask("remember", payload)
         return done
 
@@ -131,6 +141,10 @@ class Governed:
     async def _ask(self, operation: str, payload: JSON) -> Any:
         handle = self.handle
         return await _one(handle, handle.make_call("memory", operation, handle.name, payload))
+
+
+def _restored(read: Sequence[Item] | None) -> JSON:
+    return {} if read is None else {"restored": read}
 
 
 async def embed(handle: MemoryHandle, texts: Sequence[str]) -> list[tuple[float, ...]]:

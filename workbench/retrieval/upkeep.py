@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 #: Ids in one `memory.lacking`. How often a version is tried again that another writer's moved under.
 _IDS, _TRIES = 5_000, 3
+Read = Callable[[], Awaitable[list[Item]]]
 Prepare = Callable[[list[Item]], Awaitable[list[Item]]]
 Source = str | Path | Iterable[Page]
 
@@ -61,6 +62,9 @@ class Archive(Protocol):
 
     async def read(self, folder: Path, *, memory: str, tenant: str) -> list[Item]:
         """A tenant's items in a snapshot of a memory, verified, without what was forgotten since."""
+
+    async def admitted(self, items: Sequence[Item], *, memory: str, tenant: str) -> list[Item]:
+        """Those of a tenant's `items` that were not forgotten since, in their order."""
 
 
 async def add(handle: MemoryHandle, pages: Iterable[Page]) -> Added:
@@ -106,11 +110,14 @@ async def ingest(handle: MemoryHandle, source: Source | None) -> Added:
         )
     items = await asyncio.to_thread(documents, handle, own)
 
+    async def given_once() -> list[Item]:
+        return items
+
     async def embedded(some: list[Item]) -> list[Item]:
         vectors = await embed(handle, [indexed(item) for item in some])
         return [dataclasses.replace(item, vector=vector) for item, vector in zip(some, vectors, strict=True)]
 
-    done = await _put(handle, items, embedded, word="ingest")
+    done = await _put(handle, given_once, embedded, word="ingest")
     return dataclasses.replace(done, other_tenants=len(given) - len(own))
 
 
@@ -122,33 +129,37 @@ async def _pages(handle: MemoryHandle, source: Source | None) -> list[Page]:
     return await asyncio.to_thread(load, source or handle.spec.source, root=handle.root)
 
 
-async def _put(handle: MemoryHandle, items: Sequence[Item], prepare: Prepare, *, word: str) -> Added:
-    """Stage what is lacking, prepared batch by batch, then publish exactly `items`.
+async def _put(handle: MemoryHandle, read: Read, prepare: Prepare | None = None, *, word: str) -> Added:
+    """Stage what is lacking, prepared batch by batch, then publish exactly what `read` gives.
 
-    Another writer may publish in between, and so remove what was staged: then it begins again.
+    Another writer may publish in between, and so remove what was staged, or forget some of it: then it
+    begins again. What is not prepared is restored.
     """
-    ids = [item.id for item in items]
     tried = 0
     while True:
+        items = await read()
         lacking = await _lacking(handle, items)
         if lacking and handle.pinned is not None:
             raise _not_pinned(handle, len(lacking), len(items))
         with _bar(handle, len(items), word) as bar:
             bar.update(len(items) - len(lacking))
-            await _stage(handle, [item for item in items if item.id in lacking], prepare, bar)
+            for some in _batches([item for item in items if item.id in lacking]):
+                if prepare is not None:
+                    await handle.view.stage(await prepare(some))
+                else:
+                    parents = items if any(item.parents for item in some) else ()
+                    await handle.view.stage(some, restored=parents)
+                bar.update(len(some))
         try:
-            return await handle.view.publish(ids, now=handle.now())
+            return await handle.view.publish([item.id for item in items], now=handle.now())
         except ConfigError:
             tried += 1
             if tried == _TRIES or not await _lacking(handle, items):
                 raise
 
 
-async def _stage(handle: MemoryHandle, items: Sequence[Item], prepare: Prepare, bar: Any) -> None:
-    for start in range(0, len(items), TEXTS):
-        some = list(items[start : start + TEXTS])
-        await handle.view.stage(await prepare(some))
-        bar.update(len(some))
+def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
+    return (list(items[start : start + TEXTS]) for start in range(0, len(items), TEXTS))
 
 
 async def _lacking(handle: MemoryHandle, items: Sequence[Item]) -> frozenset[str]:
@@ -217,18 +228,18 @@ async def snapshot_of(handles: Sequence[MemoryHandle], folder: str | Path | None
 
 async def restore(handle: MemoryHandle, what: int | str | Path) -> Restored:
     """Put an earlier version's documents in force as a new version, or what a snapshot's folder holds."""
-    of_version = isinstance(what, int)
-    items = await (handle.whole.items(what) if isinstance(what, int) else _of_snapshot(handle, Path(what)))
-    knowledge = [item for item in items if item.kind == KNOWLEDGE]
+    items: list[Item] = []
 
-    async def as_they_are(some: list[Item]) -> list[Item]:
-        return some
+    async def knowledge() -> list[Item]:
+        given = _of_version(handle, what) if isinstance(what, int) else _of_snapshot(handle, Path(what))
+        items[:] = await given
+        return [item for item in items if item.kind == KNOWLEDGE]
 
-    done = await _put(handle, knowledge, as_they_are, word="restore")
-    rest = [] if of_version else [item for item in items if item.kind != KNOWLEDGE]
+    done = await _put(handle, knowledge, word="restore")
+    rest = [] if isinstance(what, int) else [item for item in items if item.kind != KNOWLEDGE]
     if not rest:
         return _restored(done)
-    written = await handle.view.remember(rest, budget=Budget(), now=handle.now())
+    written = await handle.view.remember(rest, budget=Budget(), now=handle.now(), restored=items)
     return _restored(done, episodic=written.added)
 
 
@@ -240,6 +251,14 @@ def _restored(done: Added, *, episodic: int = 0) -> Restored:
         replaced=done.replaced,
         episodic=episodic,
     )
+
+
+async def _of_version(handle: MemoryHandle, number: int) -> list[Item]:
+    """The items of an earlier version, without those that somebody is forgetting at this moment."""
+    items = await handle.whole.items(number)
+    if handle.archive is None or handle.pinned is not None:
+        return items
+    return await handle.archive.admitted(items, memory=handle.name, tenant=handle.tenant)
 
 
 async def _of_snapshot(handle: MemoryHandle, folder: Path) -> list[Item]:

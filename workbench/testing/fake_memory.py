@@ -218,8 +218,8 @@ class FakeMemory:
         return Forgotten(
             items=len(gone | derived),
             derived=len(derived),
-            held=len(held | kept),
             ids=tuple(sorted(gone | derived)),
+            kept=tuple(sorted(held | kept)),
         )
 
     async def hold(self, what: Selector) -> int:

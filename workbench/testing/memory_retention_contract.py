@@ -235,7 +235,7 @@ class RetentionContract(StoreContract):
         acme.remember([held], budget=FREE, now=PAST)
         assert acme.hold(what) == acme.hold(what) == 1
         for selector in (Selector(ids=(held.id,)), Selector(subject="cust-1"), Selector(expired=True)):
-            assert acme.forget(selector, now=NOW) == Forgotten(items=0, held=1)
+            assert acme.forget(selector, now=NOW) == Forgotten(items=0, kept=(held.id,))
         assert acme.sweep(now=NOW, keep_versions=1) == Swept(expired=0, outdated=0, held=1)
         acme.remember([make_episode("rope", trust=3)], budget=Budget(items=1), now=NOW)
         assert ids_of(acme.items()) == [held.id]
@@ -270,7 +270,7 @@ class RetentionContract(StoreContract):
         )
         acme.remember([parent, child, grandchild], budget=FREE, now=NOW)
         acme.hold(Selector(ids=("c",)))
-        assert acme.forget(Selector(ids=("p",))) == Forgotten(items=1, held=1, ids=("p",))
+        assert acme.forget(Selector(ids=("p",))) == Forgotten(items=1, ids=("p",), kept=("c",))
         assert ids_of(acme.items()) == ["c", "g"]
 
     def test_what_a_hold_keeps_of_an_old_version_can_go_when_it_ends(self, acme: SyncMemory) -> None:

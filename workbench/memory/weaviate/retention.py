@@ -70,8 +70,8 @@ async def forget(
         for some in reversed(generations):
             await memory.table.remove([row.uuid for row in await memory.table.named("item", some)])
         await versions.recount(memory, record)
-    ids = tuple(sorted(map(memory.unseal, gone)))
-    return Forgotten(items=len(gone), derived=len(derived), held=len(kept), ids=ids)
+    ids, stay = (tuple(sorted(map(memory.unseal, some))) for some in (gone, kept))
+    return Forgotten(items=len(gone), derived=len(derived), ids=ids, kept=stay)
 
 
 async def hold(memory: WeaviateMemory, record: Control, what: Selector) -> int:
