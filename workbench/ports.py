@@ -275,8 +275,14 @@ class Memory(Protocol):
         What else was staged goes. The same ids again change nothing.
         """
 
-    async def remember(self, items: Iterable[Item], *, budget: Budget, now: str) -> Remembered:
-        """Write episodic items, then evict until the budget holds (`rules.eviction_order`)."""
+    async def remember(
+        self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
+    ) -> Remembered:
+        """Write episodic items, then evict until the budget holds (`rules.eviction_order`).
+
+        NotFoundError, and nothing is written, unless each of `while_there` is in force at that moment:
+        what is made of them is either refused or there to be forgotten with them.
+        """
 
     async def search(self, query: Query) -> list[Hit]:
         """At most `k` hits that the asker may see and that are valid, best first."""

@@ -76,9 +76,14 @@ class ASweepTakesWhatIsHeld(FakeMemory):
 
 
 class ABudgetIsOneTooMany(FakeMemory):
-    async def remember(self, items, *, budget, now):
+    async def remember(self, items, *, budget, now, while_there=()):
         more = dataclasses.replace(budget, items=None if budget.items is None else budget.items + 1)
-        return await FakeMemory.remember(self, items, budget=more, now=now)
+        return await FakeMemory.remember(self, items, budget=more, now=now, while_there=while_there)
+
+
+class ParentsMayBeGone(FakeMemory):
+    async def remember(self, items, *, budget, now, while_there=()):
+        return await FakeMemory.remember(self, items, budget=budget, now=now)
 
 
 class WhatHoldsKeepIsNotSaid(FakeMemory):

@@ -8,6 +8,7 @@ import pytest
 from memory_bench import Bench, Killed, write_page
 
 from workbench import retrieval
+from workbench.errors import NotFoundError
 from workbench.memory.names import Names
 from workbench.memory.sqlite import SQLiteMemory, SQLiteStore
 from workbench.ports import Selector
@@ -170,6 +171,17 @@ def test_what_is_forgotten_while_it_is_added_again_stays_forgotten(tmp_path, fol
     handle.ingest([page for page in retrieval.load(folder) if page.source == "train"])
     handle.restore(tmp_path / "snap")
     assert there(handle) == {*KEPT, ("ann", "ann is paid.")}, "added again, and nobody forgot it since"
+
+
+def test_nothing_is_made_of_what_is_forgotten_while_it_is_embedded(tmp_path, store):
+    bench = Bench(tmp_path, kind="episodic", store=store)
+    handle = bench.handle_of()
+    talk = handle.remember("Ann was here.", subject="ann")
+    before_call(bench, 2, forgetting(handle, ids=(talk.id,)))  # items, embed, remember
+    with pytest.raises(NotFoundError, match="1 of 1 items") as caught:
+        handle.remember("A summary.", kind="summary", parents=[talk.id])
+    assert caught.value.hint and handle.count() == 0 and bench.calls[-1] == "memory.count"
+    assert bench.calls.count("model.embed") == 2
 
 
 def test_what_a_hold_keeps_is_restored_until_it_is_released_and_forgotten(tmp_path, folder, store):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
 from workbench.context import is_instant
-from workbench.errors import ConfigError, RefusedError, UnavailableError, nearest
+from workbench.errors import ConfigError, NotFoundError, RefusedError, UnavailableError, nearest
 from workbench.ports import Asker, Budget, Query, SearchMode, Selector
 from workbench.types import KNOWLEDGE, MOST_CLASSIFIED, MOST_TRUSTED, Hit, Item, ItemKind
 
@@ -196,6 +196,15 @@ def chosen(item: Item, what: Selector, *, now: str) -> bool:
         or (what.source is not None and item.source == what.source)
         or (what.expired and item.expires is not None and item.expires <= now)
     )
+
+
+def check_there(lacking: int, of: int) -> None:
+    """NotFoundError when some of those that an item may only be written with are not in force."""
+    if lacking:
+        raise NotFoundError(
+            f"{lacking} of {of} items that this was to be written with are not there any more",
+            hint="search again, and name ids of hits that it gives",
+        )
 
 
 def check_selector(what: Selector, *, now: str, hold: bool = False) -> None:

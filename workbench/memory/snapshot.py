@@ -224,7 +224,14 @@ class PinnedMemory:
             raise self._lacks(different, f"{len(wanted | there)} items")
         return Added(added=0, unchanged=len(wanted), replaced=0, version=await self._version())
 
-    async def remember(self, items: Iterable[Item], *, budget: Budget, now: str) -> Remembered:  # noqa: ARG002
+    async def remember(
+        self,
+        items: Iterable[Item],  # noqa: ARG002
+        *,
+        budget: Budget,  # noqa: ARG002
+        now: str,  # noqa: ARG002
+        while_there: Sequence[str] = (),  # noqa: ARG002
+    ) -> Remembered:
         """ConfigError: nothing is written by use into a result."""
         raise self._read_only("search a live memory: what is remembered is kept there")
 

@@ -154,12 +154,17 @@ class SQLiteMemory:
         """Put the version in force that holds exactly these documents, in one transaction."""
         return await self._write(lambda db, space: sqlite_versions.publish(db, space, ids, now))
 
-    async def remember(self, items: Iterable[Item], *, budget: Budget, now: str) -> Remembered:
+    async def remember(
+        self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
+    ) -> Remembered:
         """Write episodic items and evict until the budget holds, in one transaction."""
-        batch = rules.checked_items(items, knowledge=False)
-        return await self._write(
-            lambda db, space: sqlite_retention.remember(db, space, batch, budget=budget, now=now)
-        )
+        batch, wanted = rules.checked_items(items, knowledge=False), set(while_there)
+
+        def written(db: sqlite3.Connection, space: Space) -> Remembered:
+            rules.check_there(len(wanted) - sqlite_tables.in_force(db, space, wanted), len(wanted))
+            return sqlite_retention.remember(db, space, batch, budget=budget, now=now)
+
+        return await self._write(written)
 
     async def search(self, query: Query) -> list[Hit]:
         """At most `k` hits that the asker may see and that are valid, best first."""
@@ -172,12 +177,11 @@ class SQLiteMemory:
         """Items in force that the asker sees, or how many of `ids` are."""
 
         def counted(db: sqlite3.Connection, space: Space) -> int:
-            seen, bound = sqlite_tables.readable(asker)
             if ids is None:
+                seen, bound = sqlite_tables.readable(asker)
                 query = f"SELECT count(*) FROM items WHERE {IN_VERSION} AND {seen}"
                 return sqlite_tables.number(db, query, space.bound | bound)
-            query = f"SELECT count(*) FROM items WHERE {NAMED_IN_VERSION} AND {seen}"
-            return sqlite_tables.number(db, query, space.bound | bound | {"values": space.sealed(ids)})
+            return sqlite_tables.in_force(db, space, ids, asker=asker)
 
         return await self._read(counted)
 

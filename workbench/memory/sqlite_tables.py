@@ -129,6 +129,13 @@ def readable(asker: Asker | None) -> tuple[str, dict[str, Any]]:
     return condition, bound
 
 
+def in_force(db: sqlite3.Connection, space: Space, ids: Iterable[str], *, asker: Asker | None = None) -> int:
+    """How many of `ids` are in force, and the asker sees."""
+    seen, bound = readable(asker)
+    query = f"SELECT count(*) FROM items WHERE {NAMED_IN_VERSION} AND {seen}"
+    return number(db, query, space.bound | bound | {"values": space.sealed(ids)})
+
+
 def version_asked(db: sqlite3.Connection, space: Space, version: int | None) -> int:
     """The version to read; NotFoundError when it is none that can still be asked for."""
     if version is None or version == space.version:

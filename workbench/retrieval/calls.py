@@ -81,10 +81,14 @@ class Governed:
         *,
         budget: Budget,
         now: str,
+        while_there: Sequence[str] = (),
         restored: Sequence[Item] | None = None,
     ) -> Remembered:
-        """Write episodic items within the budget; `restored` as in `stage`."""
-        payload = {"items": list(items), "budget": budget, "now": now, **_restored(restored)}
+        """Write episodic items within the budget, while these are in force; `restored` as in `stage`."""
+        payload = {
+            "items": list(items), "budget": budget, "now": now, "while_there": list(while_there),
+            **_restored(restored),
+        }  # fmt: skip
         done: Remembered = await self._ask("remember", payload)
         return done
 

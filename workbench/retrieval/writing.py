@@ -104,7 +104,9 @@ async def write(handle: MemoryHandle, written: Written) -> Note:
     item = _item(handle, written, parents)
     (vector,) = await embed(handle, [item.text])
     item = dataclasses.replace(item, vector=vector)
-    done = await handle.view.remember([item], budget=handle.spec.budget, now=handle.now())
+    done = await handle.view.remember(
+        [item], budget=handle.spec.budget, now=handle.now(), while_there=item.parents
+    )
     return Note(
         id=item.id, trust=item.trust, expires=item.expires, new=bool(done.added), evicted=done.evicted
     )

@@ -162,9 +162,13 @@ class FakeMemory:
             added=len(after) - both, unchanged=both, replaced=len(before) - both, version=state.version
         )
 
-    async def remember(self, items: Iterable[Item], *, budget: Budget, now: str) -> Remembered:
+    async def remember(
+        self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
+    ) -> Remembered:
         """Write episodic items, then evict until the budget holds."""
         batch, state = rules.checked_items(items, knowledge=False), self._state
+        wanted = set(while_there)
+        rules.check_there(len(wanted - state.in_force().keys()), len(wanted))
         state.check(batch)
         new = {item.id: item for item in batch if item.id not in state.episodic}
         after = state.episodic | new

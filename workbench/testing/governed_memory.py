@@ -125,9 +125,12 @@ class GovernedMemory:
         done: Added = await self._call("publish", ids=ids, now=now)
         return done
 
-    async def remember(self, items: Iterable[Item], *, budget: Budget, now: str) -> Remembered:
+    async def remember(
+        self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
+    ) -> Remembered:
         """`Memory.remember` through the onion."""
-        done: Remembered = await self._call("remember", items=items, budget=budget, now=now)
+        payload = {"items": items, "budget": budget, "now": now, "while_there": while_there}
+        done: Remembered = await self._call("remember", **payload)
         return done
 
     async def search(self, query: Query) -> list[Hit]:

@@ -168,10 +168,15 @@ class History(RuleBasedStateMachine):
         """Put some documents in force in the place of all of their sources."""
         self.both("add", picked, now=self.now)
 
-    @rule(picked=_episodes, most=st.sampled_from([None, 0, 2, 5]), size=st.sampled_from([None, 6, 20]))
-    def remember(self, picked: list[Item], most: int | None, size: int | None) -> None:
-        """Write by use, within a budget."""
-        answer = self.taking("remember", picked, budget=Budget(items=most, tokens=size), now=self.now)
+    @rule(
+        picked=_episodes, most=st.sampled_from([None, 0, 2, 5]), size=st.sampled_from([None, 6, 20]),
+        there=st.sampled_from([[], [], *([one] for one in sorted(EVERYTHING))]),
+    )  # fmt: skip
+    def remember(self, picked: list[Item], most: int | None, size: int | None, there: list[str]) -> None:
+        """Write by use, within a budget, while some item is in force."""
+        budget, before = Budget(items=most, tokens=size), ids_of(self.memory.items())
+        answer = self.taking("remember", picked, budget=budget, now=self.now, while_there=there)
+        assert answer is None or set(there) <= set(before)
         if answer is not None:
             left = [item for item in self.memory.items() if item.kind != "document"]
             assert most is None or len(left) <= most

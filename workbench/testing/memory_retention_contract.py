@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from workbench.errors import ConfigError, RefusedError
+from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.memory import rules
 from workbench.ports import Budget, Forgotten, Remembered, Selector, Swept
 from workbench.testing.memory_items import (
@@ -124,6 +125,43 @@ class RetentionContract(StoreContract):
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(write, range(16)))
         assert sorted(item.trust for item in acme.items()) == [3, 3, 3]
+
+    def test_what_is_made_of_others_is_written_only_while_they_are_in_force(self, acme: SyncMemory) -> None:
+        page, next_, talk = make_item("taxi"), make_item("rope", source="next"), make_episode("talk")
+        made = make_episode("of both", kind="summary", parents=(page.id, talk.id))
+        put(acme, [page])
+        acme.stage([next_])
+        acme.remember([talk], budget=FREE, now=NOW, while_there=[page.id])
+
+        def refused(*there: str) -> bool:
+            before = contents(acme)
+            with pytest.raises(NotFoundError) as caught:
+                acme.remember([made], budget=Budget(items=0), now=NOW, while_there=there)
+            return bool(caught.value.hint) and contents(acme) == before
+
+        for there in (("unknown",), (page.id, next_.id), (made.id,)):
+            assert refused(*there)
+        assert acme.remember([made], budget=FREE, now=NOW, while_there=made.parents).added == 1
+        assert acme.forget(Selector(ids=(talk.id,))).derived == 1
+        assert refused(page.id, talk.id)
+        put(acme, [])
+        assert refused(page.id), "an earlier version has it, and none is made of that"
+
+    def test_a_child_and_the_forgetting_of_its_parent_at_once_leave_no_child(self, acme: SyncMemory) -> None:
+        def write(child: Item) -> None:
+            with contextlib.suppress(NotFoundError):
+                acme.remember([child], budget=FREE, now=NOW, while_there=child.parents)
+
+        with ThreadPoolExecutor(4) as pool:
+            for n in range(5):
+                parent = make_episode("talk", position=n)
+                acme.remember([parent], budget=FREE, now=NOW)
+                given = [make_episode("of it", position=100 * n + m, parents=(parent.id,)) for m in range(3)]
+                written = [pool.submit(write, child) for child in given]
+                acme.forget(Selector(ids=(parent.id,)))
+                for each in written:
+                    each.result()
+        assert acme.count() == 0
 
     # Forgetting --------------------------------------------------------------------------------
 

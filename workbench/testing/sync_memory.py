@@ -50,9 +50,11 @@ class SyncMemory:
         """`Memory.publish`."""
         return _sync.run(self.inner.publish(ids, now=now))
 
-    def remember(self, items: Iterable[Item], *, budget: Budget, now: str) -> Remembered:
+    def remember(
+        self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
+    ) -> Remembered:
         """`Memory.remember`."""
-        return _sync.run(self.inner.remember(items, budget=budget, now=now))
+        return _sync.run(self.inner.remember(items, budget=budget, now=now, while_there=while_there))
 
     def search(self, query: Query) -> list[Hit]:
         """`Memory.search`."""

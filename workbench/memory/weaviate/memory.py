@@ -73,10 +73,14 @@ class WeaviateMemory:
         async with self._writing() as record:
             return await versions.publish(self, record, ids, now)
 
-    async def remember(self, items: Iterable[Item], *, budget: Budget, now: str) -> Remembered:
+    async def remember(
+        self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
+    ) -> Remembered:
         """Write episodic items, then evict until the budget holds."""
-        batch = rules.checked_items(items, knowledge=False)
+        batch, wanted = rules.checked_items(items, knowledge=False), set(while_there)
         async with self._writing() as record:
+            if wanted:
+                rules.check_there(len(wanted) - await self.count(list(wanted)), len(wanted))
             return await retention.remember(self, record, batch, budget=budget, now=now)
 
     async def search(self, query: Query) -> list[Hit]:
