@@ -94,14 +94,20 @@ def aside_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
+def asides_of(path: Path) -> list[Path]:
+    """What writers of `path` that were killed left beside it, and what others write now."""
+    aside = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    return [one for one in beside if aside.fullmatch(one.name)]
+
+
 def sweep(path: Path) -> None:
     """Remove what writers of `path` that were killed left beside it; for when nobody else writes it."""
-    left = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
     try:
-        for one in path.parent.iterdir() if path.parent.is_dir() else ():
-            if left.fullmatch(one.name) and one.is_dir() and not one.is_symlink():
+        for one in asides_of(path):
+            if one.is_dir() and not one.is_symlink():
                 shutil.rmtree(one)
-            elif left.fullmatch(one.name):
+            else:
                 one.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path.parent, error) from error

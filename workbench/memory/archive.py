@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import functools
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
+from workbench import files
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.memory.forgotten import Ledger
 from workbench.memory.names import Names
-from workbench.memory.snapshot import Snapshot, open_snapshot, read_manifest, write_snapshot
+from workbench.memory.snapshot import Snapshot, open_snapshot, put_back, read_manifest, write_snapshot
+from workbench.memory.weaviate.locks import Locks
 from workbench.ports import Memory
 from workbench.types import Item
 
@@ -35,6 +40,7 @@ class Archive:
         self.folder = folder
         self._ledger = ledger
         self._names = names
+        self._locks = Locks(folder.parent / "locks" / "snapshots", of="this snapshot")
 
     async def write(
         self, views: Sequence[Memory], folder: Path | None, *, spec: str, digest: str, version: int | None
@@ -51,24 +57,27 @@ class Archive:
             )
         place = folder or self.folder / spec
         memory = spec.partition("@")[0]
-        kept = await self._kept(place, memory, digest) if folder is None else None
-        try:
-            given = {view.tenant for view in views}
-            others: list[Memory] = []
-            if kept is not None:
-                others = [kept.tenant(tenant) for tenant in kept.tenants() if tenant not in given]
-            manifest = await write_snapshot(
-                [*views, *others], place, memory=memory, spec_digest=digest, version=version
-            )
-        finally:
-            if kept is not None:
-                await kept.aclose()
+        write = functools.partial(
+            write_snapshot, folder=place, memory=memory, spec_digest=digest, version=version
+        )
+        async with self._alone(place):
+            kept = await self._kept(place, memory, digest) if folder is None else None
+            try:
+                given = {view.tenant for view in views}
+                others: list[Memory] = []
+                if kept is not None:
+                    others = [kept.tenant(tenant) for tenant in kept.tenants() if tenant not in given]
+                manifest = await write([*views, *others])
+            finally:
+                if kept is not None:
+                    await kept.aclose()
         rows = {tenant: entry.rows for tenant, entry in manifest.tenants.items()}
         return place, manifest.logical_digest, rows
 
     async def read(self, folder: Path, *, memory: str, tenant: str) -> list[Item]:
         """A tenant's items in a snapshot of a memory, verified, without what was forgotten since."""
-        snapshot = await self._open(folder)
+        async with self._alone(folder):
+            snapshot = await self._open(folder)
         try:
             tenants = snapshot.tenants()
             if snapshot.manifest.memory != memory or tenant not in tenants:
@@ -87,6 +96,13 @@ class Archive:
         gone = await asyncio.to_thread(self._ledger.forgotten, tenant, items, memory=memory, names=names)
         return [item for item in items if item.id not in gone]
 
+    @contextlib.asynccontextmanager
+    async def _alone(self, place: Path) -> AsyncIterator[None]:
+        """Alone with the snapshot in `place`, which is put back when a killed writer left it aside."""
+        async with self._locks.writing(_name_of(place)):
+            await asyncio.to_thread(put_back, place)
+            yield
+
     async def _open(self, folder: Path) -> Snapshot:
         snapshot = await asyncio.to_thread(open_snapshot, folder)
         try:
@@ -103,3 +119,8 @@ class Archive:
         manifest = read_manifest(place)
         same = manifest.memory == memory and manifest.spec_digest == digest
         return await self._open(place) if same else None
+
+
+def _name_of(place: Path) -> str:
+    """The same for every path to one folder."""
+    return files.digest(os.path.realpath(place).encode())[:32]

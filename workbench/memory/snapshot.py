@@ -90,6 +90,21 @@ async def write_snapshot(
     return manifest
 
 
+def put_back(folder: Path) -> None:
+    """Put the newest whole snapshot that a killed writer of `folder` left aside there, if nothing is.
+
+    For who is alone among its writers.
+    """
+    try:
+        if not folder.exists():
+            whole = [one for one in files.asides_of(folder) if (one / "manifest.json").is_file()]
+            if whole:  # the manifest is what a writer writes last
+                max(whole, key=lambda one: (one / "manifest.json").stat().st_mtime_ns).rename(folder)
+                files.sync_folder(folder.parent)
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
+
+
 def _check_place(folder: Path) -> None:
     """ConfigError unless what is written there replaces a snapshot or nothing."""
     if folder.is_dir() and ((folder / "manifest.json").is_file() or not any(folder.iterdir())):
@@ -323,7 +338,7 @@ def _overall(digests: Mapping[str, str]) -> str:
 
 
 def _put_in_place(aside: Path, folder: Path, manifest: Manifest) -> None:
-    """Swap folders: a crash between the two renames leaves no snapshot, never a mixed one."""
+    """Swap folders: a crash between the two renames leaves both aside, for `put_back`, never a mixed one."""
     files.write_atomic(aside / "manifest.json", files.pretty(manifest))
     before = files.aside_of(folder)
     if folder.exists():

@@ -1,4 +1,4 @@
-"""One writer a tenant: in this process by an asyncio lock, on this machine by a locked file."""
+"""One writer at a time: in this process by an asyncio lock, on this machine by a locked file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ _PAUSE_S = 0.01
 
 
 class Locks:
-    """Locks for the tenants of one memory, as files in a folder. A lock ends with its process."""
+    """Locks as files in a folder, for the tenants of one memory or for what else `of` says, in errors.
 
-    def __init__(self, folder: Path, *, wait_s: float = 600.0) -> None:
+    A lock ends with its process.
+    """
+
+    def __init__(self, folder: Path, *, wait_s: float = 600.0, of: str = "this tenant of the memory") -> None:
         self.folder = folder
+        self.of = of
         self.wait_s = wait_s
         self._held: dict[str, asyncio.Lock] = {}
 
     @contextlib.asynccontextmanager
     async def writing(self, tenant: str) -> AsyncIterator[None]:
-        """Alone with the tenant of this opaque name; UnavailableError when another writer is too long."""
+        """Alone with what has this opaque name; UnavailableError when another writer is too long."""
         async with self._held.setdefault(tenant, asyncio.Lock()):
             descriptor = self._open(tenant)
             try:
@@ -51,7 +55,7 @@ class Locks:
             except BlockingIOError:
                 if time.monotonic() > until:
                     raise UnavailableError(
-                        "another process is writing this tenant of the memory",
+                        f"another process is writing {self.of}",
                         hint="wait until it has ended, then run the same command again",
                     ) from None
                 await asyncio.sleep(_PAUSE_S)
