@@ -262,7 +262,7 @@ class Stores:
             view = self._put.tenant(call.context.tenant)
             if view.tenant in pinned.tenants():
                 await self._keep_up(view, pinned)
-        return view
+        return PinnedMemory(inner=view, name=call.target)
 
     async def _keep_up(self, view: Memory, pinned: Snapshot) -> None:
         """Let the server hold what the snapshot does; asked once for each tenant and what it forgot."""

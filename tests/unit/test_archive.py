@@ -5,12 +5,17 @@ import asyncio
 import pytest
 
 from workbench import files
+from workbench.context import Context
+from workbench.errors import ConfigError
+from workbench.identity import Principal
 from workbench.memory.archive import Archive
 from workbench.memory.forgotten import Ledger
 from workbench.memory.names import Names
 from workbench.memory.snapshot import read_manifest
-from workbench.ports import Budget
+from workbench.ports import Budget, Call, Selector
+from workbench.stores import Stores, Where
 from workbench.testing.fake_memory import FakeMemory, FakeStore
+from workbench.testing.fakes import FakeClock
 from workbench.testing.memory_items import NOW, make_episode, make_item
 
 KEY = Names(key=b"k" * 64)
@@ -71,3 +76,53 @@ def test_a_snapshot_whose_writer_was_killed_between_its_renames_is_put_back(tmp_
     manifest = read_manifest(place)
     assert manifest.tenants["acme"].rows == 2, "the newest that is whole"
     assert len(manifest.tenants) == (1 if again == "read" else 2)
+
+
+class OnAServer(Stores):
+    """Stores whose server is a dictionary."""
+
+    def on_server(self, name, part, index, *, api_key_env=None):
+        return FakeStore(name=f"{name}/{part}")
+
+
+CHANGES = {
+    "forget": {"what": Selector(source="page")},
+    "hold": {"what": Selector(source="page")},
+    "remember": {"items": [make_episode("new")], "budget": Budget(), "now": NOW},
+    "stage": {"items": [make_item("new", source="new")]},
+    "add": {"items": [make_item("new", source="new")]},
+    "publish": {"ids": []},
+}
+
+
+@pytest.mark.parametrize("verb", CHANGES)
+def test_a_pinned_snapshot_on_a_server_is_as_read_only_as_an_embedded_one(tmp_path, verb):
+    pinned = tmp_path / "pinned"
+
+    async def said(stores):
+        with pytest.raises(ConfigError) as caught:
+            await stores.answer(asked(verb, **CHANGES[verb]))
+        assert await stores.answer(asked("count")) == 1 and not (tmp_path / "state/forgotten.jsonl").exists()
+        for quiet in ("release", "sweep"):
+            how = {"now": NOW, "keep_versions": 1} if quiet == "sweep" else {"what": Selector(source="page")}
+            await stores.answer(asked(quiet, **how))
+        await stores.aclose()
+        return str(caught.value), caught.value.hint
+
+    def asked(operation, **payload):
+        return Call(
+            port="memory", operation=operation, target="m", payload=payload, identity={"version": 1},
+            context=Context(
+                use_case="u", tenant="acme", principal=Principal(name="p"), purpose="test", clock=FakeClock()
+            ),
+        )  # fmt: skip
+
+    async def act():
+        acme = FakeStore(name="m").tenant("acme")
+        await acme.add([make_item("old")])
+        await write(tmp_path, acme, pinned)
+        where = {"state": tmp_path / "state", "pinned": pinned, "today": True}
+        embedded = await said(Stores(Where(**where)))
+        assert await said(OnAServer(Where(**where, server=object()))) == embedded
+
+    asyncio.run(act())

@@ -15,18 +15,21 @@ from workbench.memory.forgotten import Ledger
 from workbench.memory.names import Names
 from workbench.memory.snapshot import Snapshot, open_snapshot, put_back, read_manifest, write_snapshot
 from workbench.memory.weaviate.locks import Locks
-from workbench.ports import Memory
+from workbench.ports import Memory, Selector
 from workbench.types import Item
 
 
 def strike(snapshot: Snapshot, ledger: Ledger, names: Names) -> Mapping[str, frozenset[str]]:
-    """Take what the ledger says was forgotten out of an opened snapshot; by tenant, the ids that went."""
+    """Take what the ledger says was forgotten out of an opened snapshot; by tenant, the ids that went.
+
+    Nothing finds them again, nor what was derived from them; the files stay as they are.
+    """
     gone = {}
     for tenant in snapshot.tenants():
-        view = snapshot.tenant(tenant)
-        items = view.inner.all_items()
-        gone[tenant] = ledger.forgotten(tenant, items, memory=snapshot.manifest.memory, names=names)
-        view.drop(gone[tenant])
+        view = snapshot.store.tenant(tenant)
+        gone[tenant] = ledger.forgotten(tenant, view.all_items(), memory=snapshot.name, names=names)
+        if gone[tenant]:
+            view.forget_now(Selector(ids=tuple(gone[tenant])))
     return gone
 
 

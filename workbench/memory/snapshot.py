@@ -17,7 +17,7 @@ from workbench import files
 from workbench.errors import ConfigError, CorruptError, NotFoundError
 from workbench.memory import rules
 from workbench.memory.rows import logical_digest, read_tenant, write_tenant
-from workbench.memory.sqlite import SQLiteMemory, SQLiteStore
+from workbench.memory.sqlite import SQLiteStore
 from workbench.ports import (
     Added,
     Asker,
@@ -184,7 +184,7 @@ class Snapshot:
 
     def tenant(self, tenant: str) -> PinnedMemory:
         """One tenant's view."""
-        return PinnedMemory(inner=self.store.tenant(tenant))
+        return PinnedMemory(inner=self.store.tenant(tenant), name=self.name)
 
     def tenants(self) -> list[str]:
         """Tenants of the snapshot, sorted."""
@@ -201,9 +201,13 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedMemory:
-    """One tenant's view of a snapshot; implements `ports.Memory`, and refuses what would change it."""
+    """One tenant's view of the snapshot of the memory `name`, in whatever store it was put.
 
-    inner: SQLiteMemory
+    Implements `ports.Memory`, and refuses what would change it.
+    """
+
+    inner: Memory
+    name: str
 
     @property
     def tenant(self) -> str:
@@ -276,7 +280,8 @@ class PinnedMemory:
 
     async def release(self, what: Selector) -> int:
         """0: nothing is held."""
-        return await self.inner.release(what)
+        rules.check_selector(what, now="", hold=True)
+        return 0
 
     async def sweep(self, *, now: str, keep_versions: int) -> Swept:  # noqa: ARG002 - the port's
         """Nothing is removed: what has expired is not found, and there is one version."""
@@ -291,11 +296,6 @@ class PinnedMemory:
         """What there is, counted."""
         return replace(await self.inner.stats(now=now), store="snapshot")
 
-    def drop(self, ids: Iterable[str]) -> None:
-        """Let nothing find these items again, nor what was derived from them; the files stay as they are."""
-        if gone := tuple(ids):
-            self.inner.forget_now(Selector(ids=gone))
-
     async def _documents(self) -> list[Item]:
         return [item for item in await self.inner.items() if item.kind == KNOWLEDGE]
 
@@ -305,13 +305,13 @@ class PinnedMemory:
 
     def _lacks(self, some: int, of: str) -> ConfigError:
         return ConfigError(
-            f"the pinned snapshot of {self.inner.store.name!r} lacks {some} of {of} of {self.tenant!r}, "
+            f"the pinned snapshot of {self.name!r} lacks {some} of {of} of {self.tenant!r}, "
             "or holds them in another version",
             hint="dvc repro",
         )
 
     def _read_only(self, hint: str) -> ConfigError:
-        return ConfigError(f"the pinned snapshot of {self.inner.store.name!r} is read-only", hint=hint)
+        return ConfigError(f"the pinned snapshot of {self.name!r} is read-only", hint=hint)
 
 
 def _manifest(entries: Mapping[str, JSON], *, memory: str, spec_digest: str) -> Manifest:
