@@ -196,7 +196,7 @@ def test_an_opened_snapshot_refuses_what_would_change_it_and_reads_as_before(sto
     assert run(pinned.forget(Selector(ids=(item.id,)), dry_run=True)).ids == (item.id,)
     assert run(pinned.items()) == run(acme.items())
     assert run(pinned.stats(now=NOW)).store == "snapshot"
-    pinned.drop([item.id])
+    snapshot.store.tenant("acme").forget_now(Selector(ids=(item.id,)))
     assert [left.id for left in run(pinned.items())] == [note.id]
     snapshot.close()
 
