@@ -16,9 +16,9 @@ from workbench.context import instant
 from workbench.errors import ConfigError, NotFoundError
 from workbench.memory.archive import Archive, strike
 from workbench.memory.forgotten import Ledger, Marks
+from workbench.memory.locks import Locks
 from workbench.memory.names import Names, load_names
 from workbench.memory.snapshot import PinnedMemory, Snapshot, open_snapshot, read_manifest
-from workbench.memory.weaviate.locks import Locks
 from workbench.ports import Call, Forgotten, Memory, MemoryStore, Selector
 from workbench.types import KNOWLEDGE, Item
 

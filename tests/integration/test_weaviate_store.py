@@ -14,11 +14,11 @@ from weaviate_servers import ContractStore, open_store
 from workbench import _sync
 from workbench.config import MemoryServer
 from workbench.errors import ConfigError, CorruptError, NotFoundError, UnavailableError
+from workbench.memory.locks import Locks
 from workbench.memory.names import Names
 from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore, schema
 from workbench.memory.weaviate import open_store as open_named
 from workbench.memory.weaviate.connection import Connection
-from workbench.memory.weaviate.locks import Locks
 from workbench.memory.weaviate.table import Table
 from workbench.ports import Budget, Selector
 from workbench.testing.memory_items import (

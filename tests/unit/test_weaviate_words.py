@@ -155,7 +155,7 @@ def test_a_collection_of_another_key_schema_or_index_is_refused():
 
 
 def test_one_writer_waits_for_the_other(tmp_path):
-    from workbench.memory.weaviate.locks import Locks
+    from workbench.memory.locks import Locks
 
     async def overlap():
         order = []
@@ -174,7 +174,7 @@ def test_one_writer_waits_for_the_other(tmp_path):
 
 
 def test_a_writer_that_waits_too_long_is_told(tmp_path):
-    from workbench.memory.weaviate.locks import Locks
+    from workbench.memory.locks import Locks
 
     async def wait():
         async with Locks(tmp_path).writing("t"), Locks(tmp_path, wait_s=0).writing("t"):

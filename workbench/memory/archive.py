@@ -12,9 +12,9 @@ from pathlib import Path
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.memory.forgotten import Ledger
+from workbench.memory.locks import Locks
 from workbench.memory.names import Names
 from workbench.memory.snapshot import Snapshot, open_snapshot, put_back, read_manifest, write_snapshot
-from workbench.memory.weaviate.locks import Locks
 from workbench.ports import Memory, Selector
 from workbench.types import Item
 

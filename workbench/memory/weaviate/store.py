@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 from workbench.errors import ConfigError, CorruptError, NotFoundError, RefusedError
 from workbench.memory import rules
+from workbench.memory.locks import Locks
 from workbench.memory.names import Names
 from workbench.memory.weaviate import control, errors, schema
 from workbench.memory.weaviate.connection import Address, Connection
 from workbench.memory.weaviate.control import Control
 from workbench.memory.weaviate.errors import AbsentError, ExistsError
-from workbench.memory.weaviate.locks import Locks
 from workbench.memory.weaviate.memory import WeaviateMemory
 from workbench.memory.weaviate.schema import IndexSettings
 from workbench.memory.weaviate.table import Row, Table
