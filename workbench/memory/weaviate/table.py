@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 MOST = 10_000
 _PAGE, _FULL_PAGE = 4_000, 500
 _NAMES, _CHANGED = 1_000, 250
-#: One insertion's objects (as many as an ingest stages at once) and bytes, and how many insertions are on
-#: their way at once.
-BATCH, _BATCH_BYTES, _AHEAD = 256, 4 << 20, 2
+#: One insertion's objects and bytes, and how many insertions are on their way at once. An ingest stages 256
+#: items: one half is made ready while the other is on its way.
+BATCH, _BATCH_BYTES, _AHEAD = 128, 4 << 20, 2
 _ATTEMPTS, _PAUSE_S = 4, 0.05
 #: What trying again does not mend.
 _FINAL = frozenset({"key", "refused", "dimensions", "read-only", "collection"})
