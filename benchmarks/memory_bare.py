@@ -14,6 +14,7 @@ from weaviate.classes.query import HybridFusion, MetadataQuery
 
 from benchmarks.memory_made import Made
 from workbench.memory.names import Names
+from workbench.memory.rules import DECIMALS
 from workbench.memory.stems import stems
 from workbench.memory.weaviate import filters, schema
 from workbench.memory.weaviate.connection import Address
@@ -24,7 +25,7 @@ from workbench.types import Item
 BATCH = 250
 _STATED = filters.CONDITIONS - {"versions"}
 _ALL = list(schema.ALL)
-_SCORES = MetadataQuery(score=True, distance=True)
+_SCORE, _DISTANCE = MetadataQuery(score=True), MetadataQuery(distance=True)
 
 
 class Client:
@@ -47,34 +48,26 @@ class Client:
         """The single nearest-neighbour query: ten rows with all they hold."""
         return await self._near(query, limit=query.k, properties=_ALL)
 
-    async def both(self, query: Query) -> Any:
-        """The two rankings a hundred deep, by their ids alone, not fused and without texts."""
-        return await asyncio.gather(
-            self._near(query, limit=query.candidates, properties=["item"]),
-            self._words(query, properties=["item"]),
-        )
-
     async def same(self, query: Query) -> Any:
-        """The two rankings by their ids, fused, and then the ten best with all they hold."""
-        best: dict[Any, float] = {}
-        for answer in await self.both(query):
-            for rank, row in enumerate(answer.objects, start=1):
-                best[row.uuid] = best.get(row.uuid, 0.0) + 1 / (60 + rank)
-        ids = sorted(best, key=best.__getitem__, reverse=True)[: query.k]
-        return await self._asked.query.fetch_objects_by_ids(ids, limit=query.k, return_properties=_ALL)
+        """Both rankings with the ids that break ties, fused, and then the ten best with all they hold."""
+        answers = await self._both(query, ["item"])
+        names = {row.uuid: row.properties["item"] for answer in answers for row in answer.objects}
+        return await self._best(query, answers, names)
+
+    async def keys(self, query: Query) -> Any:
+        """Both rankings by keys alone, fused with ties as they come, and then the ten best."""
+        return await self._best(query, await self._both(query, []), {})
 
     async def both_whole(self, query: Query) -> Any:
-        """The two rankings a hundred deep with all that the rows hold, not fused."""
-        return await asyncio.gather(
-            self._near(query, limit=query.candidates, properties=_ALL), self._words(query, properties=_ALL)
-        )
+        """Both rankings with all that the rows hold, not fused."""
+        return await self._both(query, _ALL)
 
     async def hybrid(self, query: Query) -> Any:
         """The server's own fusion: ten rows with all they hold."""
         return await self._asked.query.hybrid(
             stems([query.text])[0], vector=list(query.vector), query_properties=["words"], limit=query.k,
             fusion_type=HybridFusion.RANKED, filters=_filter(query), return_properties=_ALL,
-            return_metadata=_SCORES,
+            return_metadata=_SCORE,
         )  # fmt: skip
 
     async def make(self, name: str) -> None:
@@ -95,16 +88,32 @@ class Client:
             answer = await mine.data.insert_many(some)
             assert not answer.has_errors
 
+    async def _both(self, query: Query, properties: list[str]) -> list[Any]:
+        return await asyncio.gather(
+            self._near(query, limit=query.candidates, properties=properties),
+            self._words(query, properties=properties),
+        )
+
+    async def _best(self, query: Query, answers: list[Any], names: dict[Any, str]) -> Any:
+        best: dict[Any, float] = {}
+        for answer in answers:
+            scores = {row.uuid: _score(row.metadata) for row in answer.objects}
+            ranked = sorted(scores, key=lambda one: (-scores[one], names.get(one, ""))) if names else scores
+            for place, one in enumerate(ranked, start=61):
+                best[one] = best.get(one, 0.0) + 1 / place
+        ids = sorted(best, key=best.__getitem__, reverse=True)[: query.k]
+        return await self._asked.query.fetch_objects_by_ids(ids, limit=query.k, return_properties=_ALL)
+
     async def _near(self, query: Query, *, limit: int, properties: list[str]) -> Any:
         return await self._asked.query.near_vector(
             list(query.vector), limit=limit, filters=_filter(query), return_properties=properties,
-            return_metadata=_SCORES,
+            return_metadata=_DISTANCE,
         )  # fmt: skip
 
     async def _words(self, query: Query, *, properties: list[str]) -> Any:
         return await self._asked.query.bm25(
             stems([query.text])[0], query_properties=["words"], limit=query.candidates,
-            filters=_filter(query), return_properties=properties, return_metadata=_SCORES,
+            filters=_filter(query), return_properties=properties, return_metadata=_SCORE,
         )  # fmt: skip
 
 
@@ -114,11 +123,16 @@ def rows_of(items: list[Item]) -> list[tuple[str, dict[str, Any], tuple[float, .
     return [
         (
             str(names.uuid("bare", item.id)),
-            schema.properties_of(item, tenant="bare", names=names, since=1),
+            schema.properties_of(item, words=words, tenant="bare", names=names, since=1),
             item.vector,
         )
-        for item in items
+        for item, words in zip(items, schema.words_of(items), strict=True)
     ]
+
+
+def _score(about: Any) -> float:
+    """To the decimals at which the workbench takes two scores for equal."""
+    return round(about.score if about.distance is None else -about.distance, DECIMALS)
 
 
 def _filter(query: Query) -> Any:

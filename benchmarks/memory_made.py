@@ -10,6 +10,7 @@ import numpy as np
 
 import workbench as wb
 from benchmarks.measuring import ROOT
+from benchmarks.memory_places import seconds
 from workbench import _sync
 from workbench.ports import Memory, Query
 from workbench.retrieval.calls import TEXTS, embed, indexed
@@ -90,11 +91,12 @@ def asked(text: str, vector: tuple[float, ...]) -> Query:
     )
 
 
-async def ingest(view: Memory, made: Made) -> None:
-    """Stage and publish, as `memory ingest` does once it has the vectors."""
+async def ingest(view: Memory, made: Made) -> float:
+    """Stage and publish, as `memory ingest` does once it has the vectors; the seconds of these alone."""
+    spent = 0.0
     for some in made.batches():
-        await view.stage(some)
-    await view.publish(made.ids(), now=NOW)
+        spent += await seconds(view.stage(some))
+    return spent + await seconds(view.publish(made.ids(), now=NOW))
 
 
 def chunks(ws: wb.Workspace) -> tuple[list[Item], list[Query]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import random
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -58,24 +59,26 @@ def handle_of(
     spec = dataclasses.replace(
         handle.spec, version=version or handle.spec.version, index=index or handle.spec.index
     )
-    identity = {**handle.identity, "version": spec.version, "index": dataclasses.asdict(spec.index)}
+    index_settings = dataclasses.asdict(spec.index)
+    identity = {"version": spec.version, "spec": spec.digest, "snapshot": None, "index": index_settings}
     other = dataclasses.replace(ws, context=dataclasses.replace(ws.context, tenant=tenant))
     return dataclasses.replace(
-        handle, spec=spec, context=other.context, identity=identity,
-        make_call=partial(other._call, memory=identity),
-    )  # fmt: skip
+        handle, spec=spec, context=other.context, make_call=partial(other._call, memory=identity)
+    )
 
 
 async def in_turns(arms: Mapping[str, Arm], queries: Sequence[Query]) -> dict[str, list[float]]:
-    """Milliseconds of each query by each arm; who is first changes from query to query."""
+    """Milliseconds of each query by each arm, in an order that is drawn anew for each query.
+
+    Who comes after another finds the server's caches warm: no arm may come after the same one always.
+    """
     times: dict[str, list[float]] = {name: [] for name in arms}
     for query in queries[:5]:
         for arm in arms.values():
             await arm(query)
-    names = list(arms)
-    for place, query in enumerate(queries):
-        turn = place % len(names)
-        for name in (*names[turn:], *names[:turn]):
+    names, drawn = list(arms), random.Random(0)
+    for query in queries:
+        for name in drawn.sample(names, k=len(names)):
             began = time.perf_counter()
             await arms[name](query)
             times[name].append((time.perf_counter() - began) * 1000)
