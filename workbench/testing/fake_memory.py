@@ -254,7 +254,8 @@ class FakeMemory:
         outdated = state.archive.keys() - living - expired
         held = {one for one in expired | outdated if state.held(everything[one])}
         state.remove((expired | outdated) - held)
-        state.archive = {one: item for one, item in state.archive.items() if one in held}
+        # Also what is staged again: the next version need not want it.
+        state.archive = {one: item for one, item in state.archive.items() if state.held(item)}
         return Swept(expired=len(expired - held), outdated=len(outdated - held), held=len(held))
 
     async def versions(self) -> list[MemoryVersion]:

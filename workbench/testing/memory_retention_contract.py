@@ -323,6 +323,19 @@ class RetentionContract(StoreContract):
         assert acme.sweep(now=NOW, keep_versions=1) == Swept(expired=0, outdated=1)
         assert acme.forget(Selector(subject="cust-1")).items == 0
 
+    def test_what_a_hold_keeps_of_an_old_version_stays_though_it_is_staged_again(
+        self, acme: SyncMemory
+    ) -> None:
+        old = make_item("taxi", source="held")
+        for wanted in ([old], []):
+            put(acme, wanted)
+        acme.hold(Selector(source="held"))
+        acme.stage([old])
+        acme.sweep(now=NOW, keep_versions=1)
+        acme.publish([], now=NOW)  # which takes what was staged and nobody wants
+        assert (acme.stats(now=NOW).stored, acme.stats(now=NOW).staged) == (1, 0)
+        assert acme.forget(Selector(source="held")) == Forgotten(items=0, held=1)
+
     # Sweeping ----------------------------------------------------------------------------------
 
     @sentence(items=item_lists(), written=episode_lists(), keep=st.integers(1, 3))
