@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from workbench import _sync
 from workbench.memory.names import Names
 from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore
+from workbench.memory.weaviate.connection import Connection
 from workbench.memory.weaviate.server import Server, find_binary
 
 #: Says where the session's server is, for processes that a test starts.
@@ -29,28 +33,40 @@ class SharedNames(Names):
 
 
 class ContractStore(WeaviateStore):
-    """A store whose tenants rest when it is closed: a session makes thousands."""
+    """A store whose tenants rest when it is closed: a session makes thousands, on one connection."""
 
     async def aclose(self) -> None:
         await self.deactivate_seen()
-        await super().aclose()
 
     async def deactivate_seen(self) -> None:
         if self.seen and await self.exists():
             await self._rest(list(self.seen))
 
 
+@functools.cache
+def connection(address: Address) -> Connection:
+    """This process's connection: to make one takes longer than most sentences take on it."""
+    return Connection(address)
+
+
 def open_store(path: Path) -> ContractStore:
     """The same memory for the same path, in the session's server; a new one for a new path."""
     http, grpc = os.environ[VARIABLE].split()
-    key = hashlib.sha512(str(path).encode()).digest()
-    return ContractStore(
+    store = ContractStore(
         Address(url=f"http://127.0.0.1:{http}", grpc_port=int(grpc)),
         name="contract",
-        names=SharedNames(key=key),
+        names=SharedNames(key=hashlib.sha512(str(path).encode()).digest()),
         locks=path,
         index=IndexSettings(ttl=False),  # these tests bring their own clock
     )
+    store.connection = connection(store.address)
+    return store
+
+
+def folder_in_memory() -> str | None:
+    """Where there is room in memory: to remove thousands of tenants from a disk takes up to half a minute."""
+    place = Path("/dev/shm")
+    return str(place) if place.is_dir() and shutil.disk_usage(place).free > 4 << 30 else None
 
 
 @pytest.fixture(scope="session")
@@ -59,13 +75,14 @@ def weaviate():
     if find_binary() is None:
         pytest.skip("there is no weaviate-server; to get one: make weaviate")
     with (
-        tempfile.TemporaryDirectory(prefix="weaviate-") as folder,
+        tempfile.TemporaryDirectory(prefix="weaviate-", dir=folder_in_memory()) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
         server = Server(Path(folder), environment=QUICK_TTL)
         server.start()
         patch.setenv(VARIABLE, f"{server.http_port} {server.grpc_port}")
         yield server
+        _sync.run(connection(server.address).aclose())
         server.kill()  # it would write down thousands of tenants that nobody asks for again
 
 

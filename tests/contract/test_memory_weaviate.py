@@ -8,9 +8,11 @@ pytestmark = pytest.mark.usefixtures("weaviate")
 
 class TestWeaviate(DurableContract):
     open_store = staticmethod(open_store)
-    examples, histories, steps, attempted, kills = 3, 2, 12, 200, 2
+    examples, histories, steps, attempted, kills = 10, 8, 20, 200, 2
+    steady_words = False
 
 
 class TestWeaviateGoverned(DurableContract):
     open_store = staticmethod(governed(open_store))
-    examples, histories, steps, attempted, kills = 1, 1, 8, 100, 1
+    examples, histories, steps, attempted, kills = 4, 3, 12, 100, 1
+    steady_words = False

@@ -39,6 +39,9 @@ class StoreContract:
     histories: ClassVar[int] = 15
     steps: ClassVar[int] = 25
     attempted: ClassVar[int] = 1000
+    #: Whether a word's weight counts only what is in force. Where it counts all rows of a tenant, what is
+    #: staged or of another version may move the hits of a hybrid search, but not change which they are.
+    steady_words: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Make a property test of every sentence, with this suite's number of examples."""
