@@ -1,32 +1,68 @@
-"""`workbench memory`, killed in the middle of its work, and run by two at once."""
+"""A writer is killed in the middle of a memory's work: what it left is whole, and the work resumes."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from clones import ROOT
+from memory_lives import STEPS, Life, in_a_process, share_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults]
+from workbench import _sync
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(300)]
+#: In which verb a step is killed, and after what share of all that its store does in it.
+KILLS = {
+    "ingest": (("stage", 0.5), ("publish", 0.5)),
+    "move": (("stage", 0.5), ("publish", 0.3), ("publish", 0.8)),
+    "sweep": (("sweep", 0.6),),
+    "restore": (("stage", 0.5), ("publish", 0.6)),
+}
+
+
+@pytest.fixture(params=["sqlite", "weaviate"])
+def server(request):
+    """None for the embedded store, or a running server."""
+    return None if request.param == "sqlite" else request.getfixturevalue("weaviate")
 
 
 @pytest.fixture
-def make_copy(tmp_path):
-    """Repositories with the handbook and a memory of their own."""
+def begin(server, tmp_path):
+    """Makes memories on that store, and closes them."""
+    lives = []
 
     def make(name):
-        folder = tmp_path / name
-        for part in ("data", "pipelines"):
-            shutil.copytree(ROOT / part, folder / part)
-        shutil.copy(ROOT / "params.yaml", folder)
-        return folder
+        lives.append(Life.begun(tmp_path / name, server=server))
+        return lives[-1]
 
-    return make
+    yield make
+    for life in lives:
+        life.ws.close()
+
+
+def test_a_writer_killed_in_the_middle_of_a_step_leaves_the_old_or_the_new_and_the_step_resumes(begin):
+    clean, life = begin("clean"), begin("killed")
+    code, (*_, taken), said = in_a_process(clean.root, STEPS)
+    assert code == 0, said
+    held = [life.contents()]
+    for step in STEPS:
+        for verb, share in KILLS[step]:
+            number = share_of(taken[step], verb, share)
+            code, staged, said = in_a_process(life.root, [step], verb, number)
+            assert code == -signal.SIGKILL, f"{step} ended before it was killed in {verb}: {said}"
+            assert _sync.run(life.memory.view.lacking([one for ids in staged for one in ids])) == []
+            held.append(life.contents())
+            found = {hit.id for hit in life.memory.search("what a word costs", k=9)}
+            assert found <= {item.id for item in _sync.run(life.memory.view.items())}
+        life.done([step])
+        after = life.contents()
+        assert set(held) <= {held[0], after}, f"what was left by {step} is neither the old nor the new"
+        held = [after]
+    assert life.state() == clean.state()
 
 
 def start(folder, *words):
@@ -44,40 +80,13 @@ def run(folder, *words):
     return json.loads(finish(start(folder, *words, "--json")))
 
 
-def killed(folder, after, *words):
-    """Start a command and kill it `after` seconds from when the memory's file is there."""
-    process = start(folder, *words)
-    until = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < until:
-        if (folder / ".workbench/state/memories/handbook/2.sqlite").exists():
-            time.sleep(after)
-            break
-        time.sleep(0.005)
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    process.communicate(timeout=60)
-
-
-def test_an_ingest_and_a_restore_that_were_killed_are_finished_by_the_next_with_the_same_digest(make_copy):
-    whole, torn = make_copy("whole"), make_copy("torn")
-    run(whole, "ingest")
-    wanted = run(whole, "snapshot", "snap")
-    for after in (0.0, 0.1, 0.3):
-        killed(torn, after, "ingest")
-    run(torn, "ingest")
-    assert run(torn, "snapshot", "snap")["digest"] == wanted["digest"]
-    assert {one["number"] for one in run(torn, "versions")["acme"]} == {1}
-    other = make_copy("other")
-    for after in (0.0, 0.2):
-        killed(other, after, "restore", str(torn / "snap"))
-    run(other, "restore", str(torn / "snap"))
-    assert run(other, "snapshot", "snap")["digest"] == wanted["digest"]
-
-
-def test_two_processes_that_ingest_the_same_sources_give_no_duplicate(make_copy):
-    folder = make_copy("both")
-    for process in [start(folder, "ingest"), start(folder, "ingest")]:
+def test_two_processes_that_ingest_the_same_sources_give_no_duplicate(tmp_path):
+    for part in ("data", "pipelines"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for process in [start(tmp_path, "ingest"), start(tmp_path, "ingest")]:
         finish(process)
-    stats = run(folder, "stats", "--tenant", "acme")["acme"]
-    assert stats["items"] == stats["stored"] == run(folder, "ingest", "--tenant", "acme")["acme"]["unchanged"]
+    stats = run(tmp_path, "stats", "--tenant", "acme")["acme"]
+    again = run(tmp_path, "ingest", "--tenant", "acme")["acme"]
+    assert stats["items"] == stats["stored"] == again["unchanged"]
     assert (stats["version"], stats["staged"]) == (1, 0)
