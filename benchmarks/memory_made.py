@@ -10,7 +10,7 @@ import numpy as np
 
 import workbench as wb
 from benchmarks.measuring import ROOT
-from benchmarks.memory_places import seconds
+from benchmarks.memory_places import CLEARANCE, GROUPS, seconds
 from workbench import _sync
 from workbench.ports import Memory, Query
 from workbench.retrieval.calls import TEXTS, embed, indexed
@@ -18,7 +18,6 @@ from workbench.types import Item
 
 DIMENSIONS = 256
 NOW, DAY = "2026-11-24T06:00:00Z", "2026-11-24"
-GROUPS, CLEARANCE = ("everyone", "people"), 2
 _WORDS, _LENGTH, _ASKED = 5_000, 25, 5
 
 

@@ -18,7 +18,6 @@ import psutil
 
 import workbench as wb
 from benchmarks.measuring import ROOT
-from benchmarks.memory_made import CLEARANCE, GROUPS
 from workbench import boundary
 from workbench.config import MemoryServer
 from workbench.controls.tape import Tape
@@ -28,6 +27,8 @@ from workbench.retrieval.spec import Index
 from workbench.stores import Where
 from workbench.workspace import connect
 
+#: Who asks.
+GROUPS, CLEARANCE = ("everyone", "people"), 2
 Arm = Callable[[Query], Awaitable[object]]
 
 

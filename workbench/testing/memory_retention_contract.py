@@ -334,7 +334,7 @@ class RetentionContract(StoreContract):
         acme.sweep(now=NOW, keep_versions=1)
         acme.publish([], now=NOW)  # which takes what was staged and nobody wants
         assert (acme.stats(now=NOW).stored, acme.stats(now=NOW).staged) == (1, 0)
-        assert acme.forget(Selector(source="held")) == Forgotten(items=0, held=1)
+        assert acme.forget(Selector(source="held")) == Forgotten(items=0, kept=(old.id,))
 
     # Sweeping ----------------------------------------------------------------------------------
 
