@@ -33,14 +33,10 @@ class SharedNames(Names):
 
 
 class ContractStore(WeaviateStore):
-    """A store whose tenants rest when it is closed: a session makes thousands, on one connection."""
+    """A store that lets its tenants rest when it is closed, and leaves the connection to the others."""
 
     async def aclose(self) -> None:
-        await self.deactivate_seen()
-
-    async def deactivate_seen(self) -> None:
-        if self.seen and await self.exists():
-            await self._rest(list(self.seen))
+        await self.awake.leave(self)
 
 
 @functools.cache

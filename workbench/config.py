@@ -21,6 +21,8 @@ Mode = Literal["live", "record", "replay", "auto"]
 TENANT = "{tenant}"
 #: Where `make weaviate` starts one.
 DEFAULT_MEMORY_URL = "http://127.0.0.1:8080"
+#: Tenants of one memory that a process keeps awake on a server.
+DEFAULT_AWAKE = 200
 EXECUTION_VARIABLE = "WORKBENCH_EXECUTION"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
@@ -72,6 +74,7 @@ class UseCase:
     memory_url: str | None = None
     memory_grpc: str | None = None
     memory_api_key_env: str | None = None
+    memory_awake: int = DEFAULT_AWAKE
     memory_fallback: Literal["snapshot"] | None = None
     clearance: int = 0
     as_of: str | None = None
@@ -94,13 +97,15 @@ class MemoryServer:
     """A Weaviate server: its HTTP address, where gRPC answers (host:port; without it, port 50051 there).
 
     `api_key_env` names the environment variable that holds the key. `{tenant}` in it stands for the
-    tenant's name in capitals, where every tenant has a key of its own.
+    tenant's name in capitals, where every tenant has a key of its own. `awake` is how many tenants of one
+    memory a process keeps awake there.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     url: str
     grpc: str | None = None
     api_key_env: str | None = None
+    awake: int = DEFAULT_AWAKE
 
     def key_variable(self, tenant: str) -> str:
         """The variable of a tenant's key; "" when none is named."""
@@ -215,7 +220,9 @@ def memory_server(case: UseCase) -> MemoryServer | None:
     if case.memory_provider == "sqlite":
         return None
     url = case.memory_url or DEFAULT_MEMORY_URL
-    return MemoryServer(url=url, grpc=case.memory_grpc, api_key_env=case.memory_api_key_env)
+    return MemoryServer(
+        url=url, grpc=case.memory_grpc, api_key_env=case.memory_api_key_env, awake=case.memory_awake
+    )
 
 
 def tape_of(use_case: str) -> Path:
@@ -279,7 +286,7 @@ def _check(path: Path, name: str, case: UseCase) -> None:
 
 def _check_memory(where: str, case: UseCase) -> None:
     server = (case.memory_url, case.memory_grpc, case.memory_api_key_env, case.memory_fallback)
-    if case.memory_provider == "sqlite" and any(server):
+    if case.memory_provider == "sqlite" and (any(server) or case.memory_awake != DEFAULT_AWAKE):
         raise ConfigError(
             f"{where}: memory_url and its like are of a server, and the memory is embedded",
             hint="add memory_provider: weaviate, or remove them",
@@ -294,6 +301,8 @@ def _check_memory(where: str, case: UseCase) -> None:
             f"{where}.memory_grpc: {case.memory_grpc!r} is not host:port",
             hint="for example memory_grpc: 127.0.0.1:50051",
         )
+    if case.memory_awake < 1:
+        raise ConfigError(f"{where}.memory_awake must be 1 or more, found {case.memory_awake}")
     if not 0 <= case.clearance <= MOST_CLASSIFIED:
         raise ConfigError(f"{where}.clearance must be 0 to {MOST_CLASSIFIED}, found {case.clearance}")
 

@@ -97,6 +97,37 @@ def test_a_tenants_key_opens_that_tenant_and_the_server_refuses_every_other(
     keyed.close()
 
 
+def test_with_a_key_for_each_tenant_too_no_more_stay_awake_than_are_wanted(
+    own, tmp_path, monkeypatch, opened
+):
+    root, tenants = opened("resting"), ("acme", "globex", "python")
+    for tenant in tenants:
+        root.tenant(tenant).add(circle(5))
+        monkeypatch.setenv(f"KEY_OF_{tenant.upper()}", _sync.run(grant(root.inner, tenant)))
+    _sync.run(root.inner.deactivate())
+    one_of = MemoryServer(
+        url=own.address.url, grpc=f"127.0.0.1:{own.grpc_port}", api_key_env="KEY_OF_{tenant}", awake=1
+    )
+    keyed = SyncStore(
+        inner=open_store(one_of, name="resting", part="", names=NAMES, index={}, locks=tmp_path)
+    )
+
+    def awake():
+        found = _sync.run(
+            root.inner.connection.ask(lambda c: c.collections.use(root.inner.alias).tenants.get())
+        )
+        return {name for name, about in found.items() if about.activity_status.value == "ACTIVE"}
+
+    for tenant in tenants:
+        assert len(keyed.tenant(tenant).search(make_query("w1"))) == 5
+    until = time.monotonic() + 30
+    while len(awake()) > 1 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert awake() == {NAMES.tenant("python")}
+    keyed.close()
+    assert awake() == set()
+
+
 def test_a_key_that_only_reads_writes_nothing(own, monkeypatch, opened):
     root = opened("reading")
     root.tenant("acme").add(circle(5))

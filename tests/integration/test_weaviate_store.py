@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 from endpoint import endpoint
-from weaviate_servers import ContractStore, open_store
+from weaviate_servers import open_store
 
 from workbench import _sync
 from workbench.config import MemoryServer
@@ -362,7 +362,6 @@ def test_the_store_that_params_names_keeps_its_versions_apart(weaviate_address, 
 def test_a_store_of_the_contract_is_a_new_one_for_a_new_path(weaviate, tmp_path):
     for name in ("one", "two"):
         store = SyncStore(inner=open_store(tmp_path / name))
-        assert isinstance(store.inner, ContractStore)
         assert store.tenant("acme").count() == 0
         store.tenant("acme").add(circle(1))
         store.close()

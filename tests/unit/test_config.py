@@ -10,6 +10,7 @@ from workbench.config import Execution
 from workbench.errors import ConfigError, NotFoundError
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
+SERVER = "memory_provider: weaviate"
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,8 @@ SHIPPED = Path(__file__).parents[2] / "params.yaml"
         ("    concurrency: 2", "    concurrency: 0", "concurrency must be 1 or more"),
         ("    seed: 7", f"    seed: {'9' * 23}", r"use_cases\.answers\.seed: integer exceeds 64-bit range"),
         ("    baseline: few_shot", "    baseline: candidate", "'candidate' is the candidate itself"),
+        ("    seed: 7", "    memory_awake: 20", "are of a server, and the memory is embedded"),
+        ("    seed: 7", f"    {SERVER}\n    memory_awake: 0", r"memory_awake must be 1 or more, found 0"),
         ("    seed: 7", "    seed: [7", r"params\.yaml:\d+: "),
     ],
 )
@@ -36,6 +39,14 @@ def test_a_wrong_key_or_value_of_params_is_named(tmp_path, before, after, said):
     with pytest.raises(ConfigError, match=said) as caught:
         config.load_params(tmp_path)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(("line", "most"), [("memory_awake: 20", 20), ("memory_provider: weaviate", 200)])
+def test_how_many_tenants_a_process_keeps_awake_is_of_its_server(tmp_path, line, most):
+    lines = "\n    ".join(dict.fromkeys([SERVER, line]))
+    (tmp_path / "params.yaml").write_text(SHIPPED.read_text().replace("    seed: 7", f"    {lines}", 1))
+    case = config.load_params(tmp_path).use_cases["answers"]
+    assert config.memory_server(case).awake == most
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ T = TypeVar("T")
 #: client goes on trying a closed gRPC port for a minute.
 _SUSPECT_S = 1.0
 _PAUSE_S = 0.1
+#: A server waits two seconds for what a tenant is still asked, twice, and denies it to others meanwhile.
+_WAKING_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6)
 #: No server starts in less; after a longer silence it may be another one than before.
 _SILENCE_S = 2.0
 
@@ -105,13 +107,25 @@ class Connection:
     async def ask(
         self, request: Callable[[WeaviateAsyncClient], Awaitable[T]], *, deadline_s: float | None = None
     ) -> T:
-        """What the server answers to `request`, or one of the workbench's errors."""
+        """What the server answers to `request`, or one of the workbench's errors.
+
+        A tenant that somebody else puts to rest at this moment is asked again until it has woken up.
+        """
+        for pause in _WAKING_S:
+            try:
+                return await self._asked(request, deadline_s or self.deadline_s)
+            except errors.RestingError:
+                await asyncio.sleep(pause)
+        return await self._asked(request, deadline_s or self.deadline_s)
+
+    async def _asked(self, request: Callable[[WeaviateAsyncClient], Awaitable[T]], limit: float) -> T:
         client = await self.client()
         try:
-            answer = await self._watched(client, request(client), deadline_s or self.deadline_s)
+            answer = await self._watched(client, request(client), limit)
         except Exception as error:  # noqa: BLE001 - the client lets those of httpx and grpc through too
             ours = errors.translated(error, self.address.where)
-            self._doubted = self._doubted or isinstance(ours, UnavailableError)
+            resting = isinstance(ours, errors.RestingError)
+            self._doubted = self._doubted or (isinstance(ours, UnavailableError) and not resting)
             raise ours from None
         self._heard = time.monotonic()
         return answer

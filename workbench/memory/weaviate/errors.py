@@ -24,12 +24,13 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"dimension|vector lengths don't match", "dimensions"),
     (r"could not find class|class not found|class .* not found in schema", "collection"),
     (r"tenant not found|tenant .* does not exist", "tenant"),
-    (r"tenant not active|inactive|cold", "inactive"),
+    (r"tenant not active|inactive|cold|already shut or dropped|shutdown in progress", "inactive"),
     (r"deadline exceeded|timed out|timeout", "slow"),
     (r"memory pressure|not enough memory|disk|no space left", "full"),
     (r"too many open files", "crowded"),
     (r"leader not found|not ready|starting|no leader|shutting down", "starting"),
     (r"already exists", "exists"),
+    (r"still in use", "busy"),
 )
 
 
@@ -47,6 +48,26 @@ class AbsentError(UnavailableError):
             f"the Weaviate at {where} has lost the {what} of this memory, or is starting", hint=_RESTORE
         )
         self.what = what
+
+
+class RestingError(UnavailableError):
+    """The tenant is being put to rest at this moment; asked again it wakes up."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"the tenant is being put to rest in the Weaviate at {where}, and does not wake up",
+            hint="workbench memory rest   # puts it to rest for good; then run the same command again",
+        )
+
+
+class BusyError(UnavailableError):
+    """A tenant is being asked and cannot be put to rest; until it is told again, reads may be denied."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"a tenant is being asked at this moment in the Weaviate at {where}, and does not rest yet",
+            hint=_WAIT,
+        )
 
 
 class ExistsError(UnavailableError):
@@ -173,6 +194,7 @@ def named(word: str, where: str, status: int | None = None) -> WorkbenchError:
     """The error for what `meaning` found."""
     plain: dict[str, Callable[[str], WorkbenchError]] = {
         "slow": slow, "starting": starting, "dimensions": other_dimensions, "exists": ExistsError,
+        "inactive": RestingError, "busy": BusyError,
     }  # fmt: skip
     if word in plain:
         return plain[word](where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from workbench.errors import ConfigError
 from workbench.memory.names import Names
 from workbench.memory.weaviate.connection import Address
 from workbench.memory.weaviate.memory import WeaviateMemory
+from workbench.memory.weaviate.resting import Awake
 from workbench.memory.weaviate.schema import IndexSettings
 from workbench.memory.weaviate.store import WeaviateStore
 from workbench.ports import MemoryStore
@@ -28,7 +30,13 @@ def open_store(
     """
     settings = files.parse(IndexSettings, {"ttl": part.isdigit(), **index}, where=f"the index of {name}")
     store = WeaviateStore(
-        address_of(server), name=name, part=part, names=names, index=settings, locks=locks / name / part
+        address_of(server),
+        name=name,
+        part=part,
+        names=names,
+        index=settings,
+        locks=locks / name / part,
+        awake=Awake(server.awake),
     )
     return KeyedStore(store, server) if TENANT in (server.api_key_env or "") else store
 
@@ -77,5 +85,4 @@ class KeyedStore:
 
     async def aclose(self) -> None:
         """Close all connections; closing twice is fine."""
-        for store in self._opened.values():
-            await store.aclose()
+        await asyncio.gather(*(store.aclose() for store in self._opened.values()))

@@ -15,15 +15,17 @@ from workbench.memory.names import Names
 from workbench.memory.weaviate import control, errors, schema
 from workbench.memory.weaviate.connection import Address, Connection
 from workbench.memory.weaviate.control import Control
-from workbench.memory.weaviate.errors import AbsentError, ExistsError
+from workbench.memory.weaviate.errors import AbsentError, BusyError, ExistsError
 from workbench.memory.weaviate.memory import WeaviateMemory
+from workbench.memory.weaviate.resting import Awake
 from workbench.memory.weaviate.schema import IndexSettings
 from workbench.memory.weaviate.table import Row, Table
 
 T = TypeVar("T")
 _DEFAULT = IndexSettings()
-#: Tenants asked at the same time when all of them are looked at.
-_ABREAST = 16
+#: Tenants asked at the same time, and put to rest again, when all of them are looked at.
+_ABREAST = 32
+_RESTING_S = (0.2, 0.4)
 
 
 class WeaviateStore:
@@ -43,6 +45,7 @@ class WeaviateStore:
         locks: Path,
         part: str = "",
         index: IndexSettings = _DEFAULT,
+        awake: Awake | None = None,
     ) -> None:
         self.address = address
         self.name = name
@@ -51,12 +54,14 @@ class WeaviateStore:
         self.connection = Connection(address)
         self.locks = Locks(locks)
         self.part = part
+        self.awake = awake or Awake()
         self._whole = f"{name}/{part}" if part else name
         self.alias = schema.collection_name(self._whole)
         self.records = f"{self.alias}_c{schema.SCHEMA}"
         #: The last record seen of each tenant, by its opaque name.
         self.seen: dict[str, Control] = {}
         self._texts: dict[str, str] = {}
+        self._met: set[str] = set()
         self._items = ""
         self._making = asyncio.Lock()
 
@@ -64,12 +69,11 @@ class WeaviateStore:
         """One tenant's view. The tenant cannot be changed afterwards."""
         rules.check_tenant(tenant)
         sealed = self.names.tenant(tenant)
-        return WeaviateMemory(
-            store=self,
-            tenant=tenant,
-            table=Table(connection=self.connection, collection=self.alias, tenant=sealed),
-            records=Table(connection=self.connection, collection=self.records, tenant=sealed),
+        table, records = (
+            Table(connection=self.connection, collection=one, tenant=sealed, used=self._used)
+            for one in (self.alias, self.records)
         )
+        return WeaviateMemory(store=self, tenant=tenant, table=table, records=records)
 
     def at(self, address: Address) -> WeaviateStore:
         """The same memory over another connection, such as one with another key."""
@@ -80,6 +84,7 @@ class WeaviateStore:
             names=self.names,
             index=self.index,
             locks=self.locks.folder,
+            awake=self.awake,
         )
 
     def __repr__(self) -> str:
@@ -90,15 +95,11 @@ class WeaviateStore:
         if not await self.exists():
             return []
         found = await self.connection.ask(lambda client: client.collections.use(self.records).tenants.get())
-        gate = asyncio.Semaphore(_ABREAST)
-
-        async def named(sealed: str) -> str | None:
-            async with gate:
-                return await self._name_of(sealed)
-
-        names = await asyncio.gather(*map(named, found))
-        idle = [sealed for sealed, one in found.items() if one.activity_status.value != "ACTIVE"]
-        await self._rest(idle)
+        names: list[str | None] = []
+        for start in range(0, len(found), _ABREAST):
+            some = list(found)[start : start + _ABREAST]
+            names += await asyncio.gather(*map(self._name_of, some))
+            await self.rest(one for one in some if found[one].activity_status.value != "ACTIVE")
         return sorted(name for name in names if name is not None)
 
     async def deactivate(self, tenants: Iterable[str] | None = None) -> int:
@@ -112,7 +113,8 @@ class WeaviateStore:
                 lambda client: client.collections.use(self.records).tenants.get()
             )
             sealed = [one for one, about in found.items() if about.activity_status.value == "ACTIVE"]
-        await self._rest(sealed)
+        await self.rest(sealed)
+        self.awake.at_rest(sealed)
         return len(sealed)
 
     async def point_all(self, collection: str) -> None:
@@ -143,8 +145,26 @@ class WeaviateStore:
             )
         await self.connection.ask(lambda client: client.collections.delete(collection))
 
+    async def rest(self, tenants: Iterable[str]) -> None:
+        """Put tenants of these opaque names to rest.
+
+        What is still asked after two seconds the server neither wakes nor lets rest until it is told once
+        more (1.39), so it is.
+        """
+        if sealed := list(tenants):
+            for collection in (self._items, self.records):
+                for pause in _RESTING_S:
+                    try:
+                        await self._deactivate(collection, sealed)
+                        break
+                    except BusyError:
+                        await asyncio.sleep(pause)
+                else:
+                    await self._deactivate(collection, sealed)
+
     async def aclose(self) -> None:
-        """Close the connection; closing twice is fine."""
+        """Put to rest what was woken, and close the connection; closing twice is fine."""
+        await self.awake.leave(self)
         await self.connection.aclose()
 
     async def exists(self) -> bool:
@@ -181,6 +201,8 @@ class WeaviateStore:
         from weaviate.classes.tenants import Tenant
 
         await self.make()
+        await self._meet(sealed)
+        self.awake.use(sealed, self)
         one = Tenant(name=sealed)
 
         async def made(client: Any) -> None:
@@ -196,6 +218,7 @@ class WeaviateStore:
         if not await self.exists():
             return None
         sealed = memory.table.tenant
+        await self._meet(sealed)
         text = await self._text(memory)
         if text is None and await self._has_rows(memory):
             text = await self._text(memory)  # rows come after a record, which may have come meanwhile
@@ -221,6 +244,26 @@ class WeaviateStore:
         text = record.text()
         await memory.records.put([Row(uuid=place, properties={"record": text})])
         self.seen[memory.table.tenant], self._texts[memory.table.tenant] = record, text
+
+    async def _deactivate(self, collection: str, sealed: list[str]) -> None:
+        await self.connection.ask(
+            lambda client: client.collections.use(collection).tenants.deactivate(sealed)
+        )
+
+    def _used(self, sealed: str) -> None:
+        self.awake.use(sealed, self)
+
+    async def _meet(self, sealed: str) -> None:
+        """See, before the first question wakes it, whether a tenant is awake already: for somebody else."""
+        if sealed in self._met:
+            return
+        with contextlib.suppress(RefusedError):  # a key that may not know leaves it awake
+            found = await self.connection.ask(
+                lambda client: client.collections.use(self.records).tenants.get_by_names([sealed])
+            )
+            if sealed not in found or found[sealed].activity_status.value != "ACTIVE":
+                self.awake.woken(sealed)
+        self._met.add(sealed)
 
     async def _text(self, memory: WeaviateMemory) -> str | None:
         place = self.names.uuid(memory.tenant, "control")
@@ -273,15 +316,6 @@ class WeaviateStore:
             await self.connection.ask(
                 lambda client: client.collections.use(name).config.update(vectorizer_config=changed)
             )
-
-    async def _rest(self, sealed: list[str]) -> None:
-        if sealed:
-            for collection in (self.records, self._items):
-                await self.connection.ask(
-                    lambda client, name=collection: client.collections.use(name).tenants.deactivate(  # type: ignore[misc]
-                        sealed
-                    )
-                )
 
     async def _name_of(self, sealed: str) -> str | None:
         """A tenant's name by its opaque one; None when it holds nothing or was written under another key."""

@@ -44,9 +44,11 @@ class Table:
     connection: Connection
     collection: str
     tenant: str
+    used: Callable[[str], None] = lambda _: None
 
     def use(self, client: Any) -> Any:
-        """The client's own handle of this tenant's part of the collection."""
+        """The client's own handle of this tenant's part of the collection; `used` is told."""
+        self.used(self.tenant)
         return self.connection.part(client, self.collection, self.tenant)
 
     async def rows(

@@ -1,0 +1,166 @@
+"""Tenants of a real server that are put to rest while, before and after they are asked."""
+
+import asyncio
+import hashlib
+import time
+
+import pytest
+from weaviate_servers import SharedNames
+
+from workbench import _sync
+from workbench.errors import UnavailableError
+from workbench.memory.weaviate import IndexSettings, WeaviateStore
+from workbench.memory.weaviate import connection as connection_module
+from workbench.memory.weaviate.errors import RestingError
+from workbench.memory.weaviate.resting import Awake
+from workbench.testing.memory_items import circle, ids_of, make_query
+from workbench.testing.sync_memory import SyncStore
+
+
+@pytest.fixture
+def opened(weaviate_address, tmp_path):
+    """Opens stores of one memory, each as if it were of a process of its own."""
+    stores = []
+
+    def open_one(**awake):
+        names = SharedNames(key=hashlib.sha512(str(tmp_path).encode()).digest())
+        stores.append(
+            WeaviateStore(
+                weaviate_address,
+                name="resting",
+                names=names,
+                locks=tmp_path,
+                index=IndexSettings(ttl=False),
+                awake=Awake(**awake),
+            )
+        )
+        return SyncStore(inner=stores[-1])
+
+    yield open_one
+    for store in stores:
+        _sync.run(store.aclose())
+
+
+@pytest.fixture
+def awake(opened):
+    """Which of these tenants the server has awake, in either collection."""
+    inner = opened().inner
+
+    async def asked(tenants):
+        await inner.exists()
+        sealed = {inner.names.tenant(one): one for one in tenants}
+        found = []
+        for collection in (inner.records, inner.alias):
+            about = await inner.connection.ask(
+                lambda client, name=collection: client.collections.use(name).tenants.get_by_names([*sealed])
+            )
+            found.append({sealed[one] for one, it in about.items() if it.activity_status.value == "ACTIVE"})
+        return found[0] | found[1]
+
+    return lambda *tenants: _sync.run(asked(tenants))
+
+
+def eventually(wanted, look):
+    until = time.monotonic() + 30
+    while look() != wanted and time.monotonic() < until:
+        time.sleep(0.05)
+    assert look() == wanted
+
+
+def test_no_more_tenants_stay_awake_than_are_wanted_and_all_of_them_answer(opened, awake):
+    names = [f"t{number}" for number in range(8)]
+    store = opened(most=3)
+    for name in names:
+        store.tenant(name).add(circle(4))
+    for name in names:
+        assert len(store.tenant(name).search(make_query("w1"))) == 4
+    eventually(set(names[-3:]), lambda: awake(*names))
+    assert len(store.tenant(names[0]).search(make_query("w1"))) == 4
+    eventually({names[0], *names[-2:]}, lambda: awake(*names))
+
+
+def test_a_tenant_that_is_not_asked_rests_while_the_process_goes_on(opened, awake):
+    store = opened(idle_s=0.3)
+    store.tenant("acme").add(circle(4))
+    eventually(set(), lambda: awake("acme"))
+    assert store.tenant("acme").count() == 4
+
+
+def test_who_closes_a_store_leaves_the_tenants_as_they_were_found(opened, awake):
+    first, second = opened(), opened()
+    first.tenant("acme").add(circle(4))
+    assert second.tenant("acme").count() == 4
+    second.close()
+    assert awake("acme") == {"acme"}, "the first one is still there"
+    first.close()
+    assert awake("acme") == set()
+    third = opened()
+    assert third.tenant("acme").count() == 4
+    third.close()
+    assert awake("acme") == set()
+
+
+def test_nothing_fails_while_somebody_else_puts_the_same_tenants_to_rest(opened):
+    here, there = opened().inner, opened().inner
+    names, met, said, asked = ["acme", "globex"], [], set(), here.connection._asked
+
+    async def seen(*request):
+        try:
+            return await asked(*request)
+        except RestingError as error:
+            met.append(error)
+            raise
+
+    async def run():
+        for name in names:
+            await here.tenant(name).add(circle(20))
+        here.connection._asked = seen
+        done = asyncio.Event()
+
+        async def asking(name):
+            found = set()
+            while not done.is_set():
+                found.add(len(await here.tenant(name).search(make_query("w1", k=30))))
+            return found
+
+        async def writing():
+            number = 20
+            while not done.is_set():
+                number += 1
+                await here.tenant("acme").add(circle(number))
+            return number
+
+        tasks = [*map(asyncio.ensure_future, (*(asking("globex") for _ in range(4)), writing()))]
+        until = time.monotonic() + 60
+        while not met and time.monotonic() < until and not any(task.done() for task in tasks):
+            try:
+                await there.deactivate(names)
+            except UnavailableError as error:
+                said.add(error.message.partition(" in the Weaviate")[0])
+        done.set()
+        *found, number = await asyncio.gather(*tasks)
+        assert found == [{20}] * 4
+        assert ids_of(await here.tenant("acme").items()) == sorted(ids_of(circle(number)))
+
+    _sync.run(run())
+    assert met, "a question came while its tenant was being put to rest"
+    assert said <= {"a tenant is being asked at this moment"}
+
+
+def test_a_question_to_a_tenant_that_is_being_put_to_rest_is_asked_again(opened, monkeypatch):
+    from weaviate.exceptions import WeaviateQueryError
+
+    asked, connection = [], opened().inner.connection
+
+    async def question(client, *, times):
+        asked.append(client)
+        if len(asked) <= times:
+            raise WeaviateQueryError("get/init local shard, no shutdown: already shut or dropped", "GRPC")
+        return "answer"
+
+    assert _sync.run(connection.ask(lambda client: question(client, times=2))) == "answer"
+    assert len(asked) == 3
+    monkeypatch.setattr(connection_module, "_WAKING_S", (0.001, 0.001))
+    with pytest.raises(UnavailableError, match="is being put to rest") as caught:
+        _sync.run(connection.ask(lambda client: question(client, times=99)))
+    assert caught.value.retryable
