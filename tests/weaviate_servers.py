@@ -45,15 +45,18 @@ def connection(address: Address) -> Connection:
     return Connection(address)
 
 
-def open_store(path: Path) -> ContractStore:
-    """The same memory for the same path, in the session's server; a new one for a new path."""
+def open_store(path: Path, *, name: str = "contract", **index: int) -> ContractStore:
+    """The same memory for the same path, in the session's server; a new one for a new path.
+
+    One with an index of its own needs a name of its own, too.
+    """
     http, grpc = os.environ[VARIABLE].split()
     store = ContractStore(
         Address(url=f"http://127.0.0.1:{http}", grpc_port=int(grpc)),
-        name="contract",
+        name=name,
         names=SharedNames(key=hashlib.sha512(str(path).encode()).digest()),
         locks=path,
-        index=IndexSettings(ttl=False),  # these tests bring their own clock
+        index=IndexSettings(ttl=False, **index),  # these tests bring their own clock
     )
     store.connection = connection(store.address)
     return store
