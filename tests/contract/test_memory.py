@@ -13,3 +13,11 @@ class TestFake(MemoryContract):
 class TestSQLite(DurableContract):
     open_store = staticmethod(functools.partial(SQLiteStore, name="contract", names=Names(key=bytes(64))))
     examples = 8
+
+
+def test_at_least_half_of_at_least_40_sentences_hold_for_generated_data():
+    sentences = [getattr(DurableContract, name) for name in dir(DurableContract) if name.startswith("test_")]
+    generated = [one for one in sentences if hasattr(one, "plain")]
+    assert len(sentences) >= 40
+    assert len(generated) >= len(sentences) / 2
+    assert hasattr(DurableContract, "test_any_history_gives_what_plain_dictionaries_give")

@@ -93,7 +93,9 @@ def release(db: sqlite3.Connection, space: Space, what: Selector) -> int:
 
 def sweep(db: sqlite3.Connection, space: Space, *, now: str, keep_versions: int) -> Swept:
     """Delete what has expired and what no kept version holds, but for what is held."""
-    oldest = space.version - max(keep_versions, 1) + 1
+    query = "SELECT coalesce(min(number), 0) FROM versions WHERE tenant = ?"
+    ((listed,),) = db.execute(query, (space.key,))
+    oldest = max(space.version - max(keep_versions, 1) + 1, listed)
     bound = {"now": now, "oldest": oldest}
     outdated_row = "since > 0 AND until <= :oldest"
     expired = _held_or_not(db, space, "expires <= :now", bound)

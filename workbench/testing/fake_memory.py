@@ -51,7 +51,7 @@ class _Tenant:
 
     def documents(self, version: int | None = None) -> dict[str, Item]:
         """The knowledge of a version, or of the one in force."""
-        if version is None:
+        if version in {None, self.version}:
             return self.knowledge.get(self.version, {})
         if version not in self.knowledge:
             raise NotFoundError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import itertools
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import ConfigError
 from workbench.memory import rules
+from workbench.memory.rules import DECIMALS
 from workbench.ports import Asker, Budget, Selector
 from workbench.testing.memory_isolation import attempt_all
 from workbench.testing.memory_items import (
@@ -25,15 +27,22 @@ from workbench.testing.memory_items import (
     ids_of,
     instants,
     item_lists,
+    kinds,
     levels,
     make_episode,
     make_item,
     make_query,
+    modes,
     texts,
 )
 from workbench.testing.store_contract import StoreContract, sentence
 from workbench.testing.sync_memory import SyncMemory, SyncStore
 from workbench.types import Item
+
+EVERYBODY = ("everyone", "finance", "people")
+#: Names of groups that a careless store would take for one another.
+GROUPS = ("people", "People", "people-team", "team people", "principal:anna", "PRINCIPAL:anna", "péople")
+strange = st.text(max_size=8).filter(lambda name: name not in EVERYBODY)
 
 
 class AccessContract(StoreContract):
@@ -115,34 +124,41 @@ class AccessContract(StoreContract):
                 query = make_query(asked, groups=groups, k=50, clearance=clearance, now=now, exact=exact)
                 assert {hit.id for hit in acme.search(query)} == expected
 
-    def test_no_group_and_an_empty_list_mean_nothing_never_everything(self, acme: SyncMemory) -> None:
-        acme.add([make_item("taxi", source="one"), make_item("taxi", source="two", access=())])
-        acme.remember([make_episode("taxi")], budget=Budget(), now=NOW)
-        for mode, exact, version in itertools.product(
-            ("hybrid", "vector", "words"), (False, True), (None, 1)
-        ):
-            settings: dict[str, Any] = {"mode": mode, "exact": exact, "version": version, "clearance": 9}
-            assert acme.search(make_query("taxi", groups=(), **settings)) == []
-            for sources, kinds in ((("one",), ()), ((), ("document", "episode"))):
-                assert acme.search(make_query("taxi", groups=(), sources=sources, kinds=kinds)) == []
-            unknown = ("", "every", "everyone ", "Everyone", "%", "*", "everyone,everyone")
-            assert acme.search(make_query("taxi", groups=unknown, **settings)) == []
-        assert {hit.source for hit in acme.search(make_query("taxi"))} == {"one", "talk"}
+    @sentence(
+        items=item_lists(), written=episode_lists(), mode=modes, exact=st.booleans(),
+        unknown=st.lists(st.sampled_from(["", "every", "everyone ", "Everyone", "%", "*", "a,b"]) | strange),
+    )  # fmt: skip
+    def test_no_group_and_an_empty_list_mean_nothing_never_everything(
+        self,
+        items: list[Item],
+        written: list[Item],
+        mode: str,
+        exact: bool,  # noqa: FBT001  drawn, named by the sentence
+        unknown: list[str],
+    ) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            version = acme.add(items).version
+            acme.remember(written, budget=Budget(), now=NOW)
+            for asking, at in itertools.product(((), unknown), (None, version or None)):
+                query = make_query("taxi", groups=asking, mode=mode, exact=exact, version=at, clearance=9)
+                assert acme.search(query) == []
+                assert acme.search(dataclasses.replace(query, sources=("one", "talk"))) == []
+                assert acme.search(dataclasses.replace(query, kinds=("document", "episode"))) == []
+            seen = acme.search(make_query("taxi", groups=EVERYBODY, k=50, mode=mode, exact=exact))
+            assert {item.id for item in items if not item.access}.isdisjoint(ids_of(seen))
 
-    def test_a_group_is_matched_whole_and_as_it_is_written(self, acme: SyncMemory) -> None:
-        names = [
-            "people",
-            "People",
-            "people-team",
-            "team people",
-            "principal:anna",
-            "PRINCIPAL:anna",
-            "péople",
-        ]
-        acme.add([make_item("taxi", source=name, access=(name,)) for name in names])
-        for name in names:
-            assert [hit.source for hit in acme.search(make_query("taxi", groups=(name,)))] == [name]
-        assert acme.search(make_query("taxi", groups=("team", "anna", "peopl"))) == []
+    @sentence(
+        names=st.lists(st.sampled_from(GROUPS) | strange, min_size=1, max_size=6, unique=True),
+        others=st.lists(st.sampled_from([*GROUPS, "team", "anna", "peopl"]) | strange, max_size=3),
+    )
+    def test_a_group_is_matched_whole_and_as_it_is_written(self, names: list[str], others: list[str]) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add([make_item("taxi", source=name, access=(name,)) for name in names])
+            for name in {*names, *others}:
+                found = acme.search(make_query("taxi", groups=(name,)))
+                assert [hit.source for hit in found] == ([name] if name in names else [])
 
     @sentence(level=st.integers(0, 9), clearance=st.integers(-1, 10))
     def test_a_level_is_seen_with_at_least_that_clearance(self, level: int, clearance: int) -> None:
@@ -152,50 +168,80 @@ class AccessContract(StoreContract):
             found = acme.search(make_query("taxi", clearance=clearance))
             assert [hit.classification for hit in found] == ([level] if level <= clearance else [])
 
-    @pytest.mark.parametrize("seen", [0, 1, 4, 5, 6])
-    def test_the_few_visible_of_many_are_all_found_in_exact_order(self, acme: SyncMemory, seen: int) -> None:
-        chosen = {f"s{7 + 50 * n}" for n in range(seen)}
+    @sentence(seen=st.sets(st.integers(0, 119), max_size=7))
+    def test_the_few_visible_of_many_are_all_found_in_exact_order(self, seen: set[int]) -> None:
         items = [
-            dataclasses.replace(item, access=("people",) if item.source in chosen else ("others",))
-            for item in circle(400)
+            dataclasses.replace(item, access=("people",) if place in seen else ("others",))
+            for place, item in enumerate(circle(120))
         ]
-        acme.add(items)
-        hits = acme.search(make_query("w1 w2 w3", vector=AXIS, groups=("people",)))
-        order = [item.source for item in items if item.source in chosen]
-        assert [hit.source for hit in hits] == order[:5]
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add(items)
+            hits = acme.search(make_query("w1 w2 w3", vector=AXIS, groups=("people",), mode="vector"))
+            order = sorted(
+                (items[place] for place in seen), key=lambda item: (-round(item.vector[0], DECIMALS), item.id)
+            )
+            assert ids_of(hits) == ids_of(order)[:5]
 
-    def test_only_the_sources_and_kinds_asked_for_are_searched(self, acme: SyncMemory) -> None:
-        acme.add(circle(200))
-        hits = acme.search(make_query("w1", vector=AXIS, sources=("s190", "s150", "nowhere")))
-        assert [hit.source for hit in hits] == ["s150", "s190"]
-        acme.remember([make_episode("w1"), make_episode("w2", kind="fact")], budget=Budget(), now=NOW)
-        assert {hit.kind for hit in acme.search(make_query("w1", kinds=("fact", "episode")))} == {
-            "fact",
-            "episode",
-        }
-        assert acme.search(make_query("w1", kinds=("summary",))) == []
+    @sentence(
+        items=item_lists(), written=episode_lists(), exact=st.booleans(),
+        sources=st.lists(st.sampled_from(["one", "two", "talk", "nowhere"]), max_size=3),
+        wanted=st.lists(kinds | st.just("document"), max_size=2),
+    )  # fmt: skip
+    def test_only_the_sources_and_kinds_asked_for_are_searched(
+        self,
+        items: list[Item],
+        written: list[Item],
+        exact: bool,  # noqa: FBT001  drawn, named by the sentence
+        sources: list[str],
+        wanted: list[Any],
+    ) -> None:
+        query = make_query("taxi", groups=EVERYBODY, k=50, clearance=9, exact=exact)
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add(items)
+            acme.remember(written, budget=Budget(), now=NOW)
+            seen = {hit.id for hit in acme.search(query)}
+            narrowed = dataclasses.replace(query, sources=tuple(sources), kinds=tuple(wanted))
+            assert {hit.id for hit in acme.search(narrowed)} == {
+                item.id
+                for item in (*items, *written)
+                if item.id in seen
+                and (not sources or item.source in sources)
+                and (not wanted or item.kind in wanted)
+            }
 
     # Validity and expiry -----------------------------------------------------------------------
 
+    @sentence(
+        day=st.dates(dt.date(2124, 2, 1), dt.date(2126, 3, 1)),
+        first=st.none() | st.integers(-2, 2),
+        end=st.none() | st.integers(-2, 2),
+    )
     def test_an_item_is_valid_from_its_first_day_until_the_day_before_valid_to(
-        self, acme: SyncMemory
+        self, day: dt.date, first: int | None, end: int | None
     ) -> None:
-        acme.add([make_item("taxi", valid=("2124-02-29", "2125-03-31"))])
-        found = {
-            day: len(acme.search(make_query("taxi", as_of=day)))
-            for day in ("2124-02-28", "2124-02-29", "2125-03-30", "2125-03-31", "2125-04-01")
-        }
-        assert list(found.values()) == [0, 1, 1, 0, 0]
+        starts, ends = (
+            None if far is None else (day + dt.timedelta(days=far)).isoformat() for far in (first, end)
+        )
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add([make_item("taxi", valid=(starts, ends))])
+            found = acme.search(make_query("taxi", as_of=day.isoformat()))
+            assert len(found) == ((first is None or first <= 0) and (end is None or end > 0))
 
-    def test_what_expires_is_gone_at_that_very_instant(self, acme: SyncMemory) -> None:
-        acme.add([make_item("taxi", expires=NOW)])
-        acme.remember([make_episode("taxi", expires=NOW)], budget=Budget(), now="2125-06-01T00:00:00Z")
-        found = {
-            now: len(acme.search(make_query("taxi", now=now)))
-            for now in ("2125-06-15T11:59:59Z", NOW, "2125-06-15T12:00:01Z", "2130-01-01T00:00:00Z")
-        }
-        assert list(found.values()) == [2, 0, 0, 0]
-        assert acme.count() == 2  # until it is swept
+    @sentence(
+        when=st.datetimes(dt.datetime(2125, 7, 1), dt.datetime(2129, 1, 1)),  # noqa: DTZ001  all are UTC
+        far=st.integers(-2, 2) | st.integers(-(10**6), 10**6),
+    )
+    def test_what_expires_is_gone_at_that_very_instant(self, when: dt.datetime, far: int) -> None:
+        expires, now = (f"{moment:%Y-%m-%dT%H:%M:%S}Z" for moment in (when, when + dt.timedelta(seconds=far)))
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add([make_item("taxi", expires=expires)])
+            acme.remember([make_episode("taxi", expires=expires)], budget=Budget(), now=NOW)
+            assert len(acme.search(make_query("taxi", now=now))) == (2 if far < 0 else 0)
+            assert acme.count() == 2  # until it is swept
 
     @sentence(day=st.dates(), later=st.integers(0, 10**6))
     def test_what_has_expired_is_not_found_whatever_day_is_asked_for(self, day: Any, later: int) -> None:

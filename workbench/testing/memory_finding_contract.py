@@ -16,19 +16,25 @@ from workbench.testing.memory_items import (
     AXIS,
     DIMENSIONS,
     HOSTILE,
+    NOW,
     circle,
     contents,
+    episode_lists,
     ids_of,
+    instants,
     item_lists,
-    make_episode,
+    levels,
     make_item,
     make_query,
+    modes,
     random_vector,
     texts,
 )
 from workbench.testing.store_contract import StoreContract, sentence
 from workbench.testing.sync_memory import SyncMemory
 from workbench.types import Item
+
+TREES = ("alder", "birch", "cedar", "dogwood", "elm", "fir", "juniper")
 
 
 class FindingContract(StoreContract):
@@ -48,18 +54,28 @@ class FindingContract(StoreContract):
         assert not hit.stale
         assert not hit.degraded
 
-    def test_every_field_of_an_item_comes_back_as_it_was(self, acme: SyncMemory) -> None:
-        document = make_item(
-            "taxi", access=("people", "everyone"), valid=("2124-02-29", "2125-03-31"), classification=9,
-            subject="cust-1", trust=3, parents=("b", "a"), created="2124-02-29T23:59:59Z",
-            expires="2130-01-01T00:00:00Z", position=7, vector=random_vector(1),
-        )  # fmt: skip
-        episode = make_episode("hotel", kind="fact", subject="cust-2", parents=(document.id,), trust=1)
-        acme.add([document])
-        acme.remember([episode], budget=Budget(), now="2125-06-15T00:00:00Z")
-        ordered = dataclasses.replace(document, access=("everyone", "people"), parents=("a", "b"))
-        expected = [ordered, episode]
-        assert acme.items() == sorted(expected, key=lambda item: item.id)
+    @sentence(
+        items=item_lists(), written=episode_lists(), parents=st.lists(st.sampled_from("abcd")),
+        trust=levels, seed=st.integers(0, 99), created=instants,
+    )  # fmt: skip
+    def test_every_field_of_an_item_comes_back_as_it_was(
+        self, items: list[Item], written: list[Item], parents: list[str], seed: int, **fields: Any
+    ) -> None:
+        given = [
+            dataclasses.replace(item, parents=tuple(parents), vector=random_vector(seed + n), **fields)
+            for n, item in enumerate(items)
+        ]
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add(given)
+            acme.remember(written, budget=Budget(), now=NOW)
+            ordered = [
+                dataclasses.replace(
+                    item, access=tuple(sorted(set(item.access))), parents=tuple(sorted(set(item.parents)))
+                )
+                for item in (*given, *written)
+            ]
+            assert acme.items() == sorted(ordered, key=lambda item: item.id)
 
     @sentence(items=item_lists(), order=st.randoms(use_true_random=False))
     def test_adding_again_in_any_order_changes_nothing(self, items: list[Item], order: Any) -> None:
@@ -164,19 +180,25 @@ class FindingContract(StoreContract):
 
     # Finding -----------------------------------------------------------------------------------
 
-    def test_nearest_first_and_never_more_than_k(self, acme: SyncMemory) -> None:
-        acme.add(circle(30))
-        hits = acme.search(make_query("", vector=AXIS, k=7))
-        assert [hit.source for hit in hits] == [f"s{n}" for n in range(7)]
-        assert len(acme.search(make_query("", vector=AXIS, k=500))) == 30
+    @sentence(there=st.integers(1, 40), k=st.integers(1, 60))
+    def test_nearest_first_and_never_more_than_k(self, there: int, k: int) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add(circle(there))
+            hits = acme.search(make_query("", vector=AXIS, k=k))
+            assert [hit.source for hit in hits] == [f"s{n}" for n in range(min(there, k))]
 
-    def test_a_rare_word_finds_what_the_vector_does_not_tell_apart(self, acme: SyncMemory) -> None:
-        names = [f"clause {word} of the contract" for word in ("alder", "birch", "cedar", "dogwood", "elm")]
-        acme.add([make_item(text, source=text.split()[1], vector=AXIS) for text in names])
-        for text in names:
-            word = text.split()[1]
-            assert acme.search(make_query(word.upper(), vector=AXIS))[0].source == word
-            assert [hit.source for hit in acme.search(make_query(word, mode="words"))] == [word]
+    @sentence(words=st.lists(st.sampled_from(TREES), min_size=1, unique=True))
+    def test_a_rare_word_finds_what_the_vector_does_not_tell_apart(self, words: list[str]) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add(
+                [make_item(f"clause {word} of the contract", source=word, vector=AXIS) for word in words]
+            )
+            for word in words[:3]:
+                assert acme.search(make_query(word.upper(), vector=AXIS))[0].source == word
+                found = acme.search(make_query(word, mode="words"))
+                assert [hit.source for hit in found] == [word]
 
     def test_a_title_is_searched_too(self, acme: SyncMemory) -> None:
         acme.add(
@@ -187,13 +209,17 @@ class FindingContract(StoreContract):
         )
         assert acme.search(make_query("Sequoia", vector=AXIS))[0].source == "sequoia"
 
-    def test_a_mode_asks_one_ranking_alone(self, acme: SyncMemory) -> None:
-        acme.add(circle(10))
-        assert [hit.source for hit in acme.search(make_query("w7", vector=AXIS, mode="words"))] == ["s7"]
-        assert acme.search(make_query("nothing", vector=AXIS, mode="words")) == []
-        hits = acme.search(make_query("w7", vector=AXIS, mode="vector", k=3))
-        assert [hit.source for hit in hits] == ["s0", "s1", "s2"]
-        assert acme.search(make_query("w7", vector=AXIS, k=20))[0].source == "s7"
+    @sentence(place=st.integers(0, 9), k=st.integers(1, 12))
+    def test_a_mode_asks_one_ranking_alone(self, place: int, k: int) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add(circle(10))
+            found = acme.search(make_query(f"w{place}", vector=AXIS, mode="words", k=k))
+            assert [hit.source for hit in found] == [f"s{place}"]
+            assert acme.search(make_query("nothing", vector=AXIS, mode="words")) == []
+            hits = acme.search(make_query(f"w{place}", vector=AXIS, mode="vector", k=k))
+            assert [hit.source for hit in hits] == [f"s{n}" for n in range(min(k, 10))]
+            assert acme.search(make_query(f"w{place}", vector=AXIS, k=20))[0].source == f"s{place}"
 
     @sentence(seeds=st.lists(st.integers(0, 40), min_size=1, max_size=30), asked=st.integers(100, 140))
     def test_exact_search_is_brute_force(self, seeds: list[int], asked: int) -> None:
@@ -212,21 +238,33 @@ class FindingContract(StoreContract):
             assert ids_of(hits) == ids_of(sorted(items, key=order)[:10])
             assert [hit.score for hit in hits] == [round(61 / (61 + n), 4) for n in range(len(hits))]
 
-    def test_scores_fall_from_at_most_1_and_have_4_decimals(self, acme: SyncMemory) -> None:
-        acme.add(circle(60))
-        scores = [hit.score for hit in acme.search(make_query("w0", vector=AXIS, k=60))]
-        assert scores[0] == 1.0
-        assert scores == sorted(scores, reverse=True)
-        assert all(0 < score == round(score, 4) for score in scores)
+    @sentence(items=item_lists(), asked=texts, mode=modes, exact=st.booleans())
+    def test_scores_fall_from_at_most_1_and_have_4_decimals(
+        self,
+        items: list[Item],
+        asked: str,
+        mode: str,
+        exact: bool,  # noqa: FBT001
+    ) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add(items)
+            hits = acme.search(make_query(asked, k=60, clearance=3, mode=mode, exact=exact))
+            scores = [hit.score for hit in hits]
+            assert scores == sorted(scores, reverse=True)
+            assert all(0 < score == round(score, 4) <= 1 for score in scores)
+            assert mode == "hybrid" or scores[:1] in ([], [1.0])
 
-    def test_equal_scores_are_ordered_by_id(self, acme: SyncMemory) -> None:
-        acme.add([make_item("taxi", source=f"s{n}", title="") for n in range(120)])
-        for mode in ("hybrid", "vector", "words"):
-            hits = acme.search(make_query("taxi", k=120, mode=mode, candidates=120))
-            assert ids_of(hits) == sorted(ids_of(hits))
-            assert len(hits) == 120
-        few = acme.search(make_query("taxi", k=3, mode="vector", candidates=5, exact=True))
-        assert ids_of(few) == ids_of(hits)[:3]
+    @sentence(there=st.integers(1, 70), k=st.integers(1, 70), mode=modes)
+    def test_equal_scores_are_ordered_by_id(self, there: int, k: int, mode: str) -> None:
+        items = [make_item("taxi", source=f"s{n}", title="") for n in range(there)]
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add(items)
+            wanted = sorted(ids_of(items))[:k]
+            assert ids_of(acme.search(make_query("taxi", k=k, mode=mode, candidates=70))) == wanted
+            few = make_query("taxi", k=min(k, 5), mode="vector", candidates=5, exact=True)
+            assert ids_of(acme.search(few)) == wanted[:5]
 
     @sentence(items=item_lists(), asked=texts, order=st.randoms(use_true_random=False))
     def test_the_order_of_adding_does_not_matter(self, items: list[Item], asked: str, order: Any) -> None:

@@ -112,6 +112,7 @@ instants = st.sampled_from(
 groups = st.lists(st.sampled_from(["everyone", "finance", "people"]), max_size=3)
 levels = st.integers(0, 3)
 kinds = st.sampled_from(["episode", "fact", "summary"])
+modes = st.sampled_from(["hybrid", "vector", "words"])
 
 
 @st.composite

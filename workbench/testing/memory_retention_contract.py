@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -39,13 +40,21 @@ class RetentionContract(StoreContract):
 
     # Remembering -------------------------------------------------------------------------------
 
-    def test_what_is_remembered_is_found_at_once_with_the_trust_it_was_given(self, acme: SyncMemory) -> None:
-        item = make_episode("taxi", trust=1, kind="summary", parents=("unknown",))
-        assert acme.remember([item], budget=FREE, now=NOW) == Remembered(added=1, unchanged=0)
-        (hit,) = acme.search(make_query("taxi"))
-        assert (hit.id, hit.kind, hit.trust, hit.memory_version) == (item.id, "summary", 1, 0)
-        assert acme.items() == [item]
-        assert acme.versions() == []
+    @sentence(written=episode_lists(), parents=st.lists(st.just("unknown"), max_size=1))
+    def test_what_is_remembered_is_found_at_once_with_the_trust_it_was_given(
+        self, written: list[Item], parents: list[str]
+    ) -> None:
+        items = [dataclasses.replace(item, parents=tuple(parents)) for item in written]
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            done = acme.remember(items, budget=FREE, now=NOW)
+            assert done == Remembered(added=len(items), unchanged=0)
+            hits = acme.search(everything("taxi", now=PAST))
+            assert {(hit.id, hit.kind, hit.trust, hit.memory_version) for hit in hits} == {
+                (item.id, item.kind, item.trust, 0) for item in items
+            }
+            assert acme.items() == sorted(items, key=lambda item: item.id)
+            assert acme.versions() == []
 
     @sentence(written=episode_lists(), order=st.randoms(use_true_random=False))
     def test_remembering_again_changes_nothing(self, written: list[Item], order: Any) -> None:
@@ -102,21 +111,34 @@ class RetentionContract(StoreContract):
             assert ids_of(acme.items()) == sorted(ids_of(best))
             assert sorted([*done.evicted, *ids_of(best)]) == sorted(ids_of(written))
 
-    def test_nothing_is_evicted_while_the_budget_holds(self, acme: SyncMemory) -> None:
-        written = [make_episode("taxi", position=n, expires=PAST) for n in range(3)]
-        done = acme.remember(written, budget=Budget(items=3, tokens=3), now=NOW)
-        assert (done.added, done.evicted, acme.count()) == (3, (), 3)
+    @sentence(written=episode_lists(), more=st.integers(0, 2))
+    def test_nothing_is_evicted_while_the_budget_holds(self, written: list[Item], more: int) -> None:
+        size = sum(rules.tokens(item.text) for item in written)
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            enough = Budget(items=len(written) + more, tokens=size + more)
+            done = acme.remember(written, budget=enough, now=NOW)
+            assert (done.added, done.evicted, acme.count()) == (len(written), (), len(written))
 
-    def test_a_hold_outlives_every_budget(self, acme: SyncMemory) -> None:
-        poor, rich = make_episode("poor", trust=0), make_episode("rich", trust=3, source="other")
-        acme.remember([poor], budget=FREE, now=NOW)
-        assert acme.hold(Selector(ids=(poor.id,))) == 1
-        assert acme.remember([rich], budget=Budget(items=1), now=NOW).evicted == (rich.id,)
-        assert ids_of(acme.items()) == [poor.id]
-        with pytest.raises(RefusedError) as caught:
-            acme.remember([rich], budget=Budget(items=0), now=NOW)
-        assert caught.value.hint
-        assert ids_of(acme.items()) == [poor.id]
+    @sentence(written=episode_lists(), more=episode_lists(), most=st.integers(0, 8), data=st.data())
+    def test_a_hold_outlives_every_budget(
+        self, written: list[Item], more: list[Item], most: int, data: Any
+    ) -> None:
+        held = data.draw(st.sets(st.sampled_from(ids_of(written)))) if written else set()
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.remember(written, budget=FREE, now=NOW)
+            assert acme.hold(Selector(ids=tuple(held))) == len(held)
+            before = contents(acme)
+            if len(held) > most:
+                with pytest.raises(RefusedError) as caught:
+                    acme.remember(more, budget=Budget(items=most), now=NOW)
+                assert caught.value.hint
+                assert contents(acme) == before
+            else:
+                acme.remember(more, budget=Budget(items=most), now=NOW)
+                assert acme.count() <= most
+                assert held <= set(ids_of(acme.items()))
 
     def test_writers_at_once_stay_within_the_budget_together(self, acme: SyncMemory) -> None:
         def write(n: int) -> None:
@@ -188,28 +210,29 @@ class RetentionContract(StoreContract):
             put(acme, items)
             assert acme.count(ids_of(items)) == len(items)
 
-    def test_each_selector_forgets_what_it_names_and_nothing_else(self, acme: SyncMemory) -> None:
-        items = [
-            make_item("taxi", source="one", subject="cust-1"),
-            make_item("hotel", source="two", subject="cust-2"),
-            make_item("rope", source="three", expires=NOW),
-            make_item("badge", source="four", expires="2125-06-15T12:00:01Z"),
-        ]
-        acme.add(items)
-        written = [make_episode("train", subject="cust-1"), make_episode("invoice", expires=PAST)]
-        acme.remember(written, budget=FREE, now=NOW)
-        expected = {
-            Selector(subject="cust-1"): {items[0].id, written[0].id},
-            Selector(source="two"): {items[1].id},
-            Selector(expired=True): {items[2].id, written[1].id},
-            Selector(ids=()): set(),
+    @sentence(items=item_lists(), written=episode_lists(), data=st.data())
+    def test_each_selector_forgets_what_it_names_and_nothing_else(
+        self, items: list[Item], written: list[Item], data: Any
+    ) -> None:
+        there = {item.id: item for item in (*items, *written)}
+        chosen: dict[Selector, Any] = {
+            Selector(subject="cust-1"): lambda item: item.subject == "cust-1",
+            Selector(source="two"): lambda item: item.source == "two",
+            Selector(source="talk"): lambda item: item.source == "talk",
+            Selector(expired=True): lambda item: item.expires is not None and item.expires <= NOW,
+            Selector(ids=()): lambda _: False,
         }
-        for what, ids in expected.items():
+        what = data.draw(st.sampled_from(list(chosen)))
+        ids = {one for one, item in there.items() if chosen[what](item)}
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.add(items)
+            acme.remember(written, budget=FREE, now=NOW)
             before = contents(acme)
             dry = acme.forget(what, now=NOW, dry_run=True)
             assert contents(acme) == before
             assert acme.forget(what, now=NOW) == dry == Forgotten(items=len(ids), ids=tuple(sorted(ids)))
-        assert [item.text for item in acme.items()] == ["badge"]
+            assert ids_of(acme.items()) == sorted(there.keys() - ids)
 
     def test_a_selector_names_exactly_one_thing(self, acme: SyncMemory) -> None:
         acme.add([make_item("taxi", subject="")])
@@ -230,15 +253,23 @@ class RetentionContract(StoreContract):
             acme.hold(Selector(expired=True))
         assert acme.count() == 1
 
-    def test_what_is_only_staged_or_in_an_earlier_version_is_forgotten_too(self, acme: SyncMemory) -> None:
-        old, new, next_ = (make_item(text, subject="cust-1") for text in ("taxi", "hotel", "rope"))
-        put(acme, [old])
-        put(acme, [new])
-        acme.stage([next_])
-        assert acme.forget(Selector(subject="cust-1")).ids == tuple(sorted((old.id, new.id, next_.id)))
-        assert acme.items(1) == acme.items(2) == []
-        assert acme.lacking([old.id, new.id, next_.id]) == [old.id, new.id, next_.id]
-        assert acme.stats(now=NOW).stored == acme.stats(now=NOW).staged == 0
+    @sentence(old=item_lists(), new=item_lists(), staged=item_lists())
+    def test_what_is_only_staged_or_in_an_earlier_version_is_forgotten_too(
+        self, old: list[Item], new: list[Item], staged: list[Item]
+    ) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            put(acme, old)
+            put(acme, new)
+            acme.stage(staged)
+            there = {item.id for number in (1, 2)[: len(acme.versions())] for item in acme.items(number)}
+            gone = acme.forget(Selector(subject="cust-1")).ids
+            assert set(gone) >= {item.id for item in staged if item.subject == "cust-1"} - there
+            for version in (None, *(each.number for each in acme.versions())):
+                left = acme.items(version)
+                assert all(item.subject != "cust-1" for item in left)
+            assert acme.lacking(gone) == list(gone)
+            assert acme.forget(Selector(subject="cust-1")).items == 0
 
     @sentence(
         edges=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=15), root=st.integers(0, 9)
@@ -320,7 +351,7 @@ class RetentionContract(StoreContract):
         assert [each.number for each in acme.versions()] == [2]
         assert acme.stats(now=NOW).held == 1
         acme.release(Selector(subject="cust-1"))
-        assert acme.sweep(now=NOW, keep_versions=1) == Swept(expired=0, outdated=1)
+        assert acme.sweep(now=NOW, keep_versions=3) == Swept(expired=0, outdated=1)
         assert acme.forget(Selector(subject="cust-1")).items == 0
 
     def test_what_a_hold_keeps_of_an_old_version_stays_though_it_is_staged_again(

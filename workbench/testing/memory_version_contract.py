@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ from workbench.testing.memory_items import (
     groups,
     ids_of,
     item_lists,
-    make_episode,
     make_item,
     make_query,
     texts,
@@ -105,25 +105,40 @@ class VersionContract(StoreContract):
             assert (done.added, done.unchanged, done.replaced) == (0, len(items), 0)
             assert (contents(acme), acme.versions()) == before
 
-    def test_what_a_dead_writer_left_staged_does_not_get_in(self, acme: SyncMemory) -> None:
-        left, wanted = make_item("left over", source="dead"), make_item("taxi")
-        acme.stage([left, make_item("another", source="dead")])
-        acme.stage([wanted])
-        assert acme.publish([wanted.id], now=NOW).version == 1
-        assert ids_of(acme.items()) == [wanted.id]
-        assert acme.lacking([left.id, wanted.id]) == [left.id]
-        assert acme.publish([], now=NOW).version == 2
-        assert acme.items() == []
+    @sentence(left=item_lists(), wanted=item_lists())
+    def test_what_a_dead_writer_left_staged_does_not_get_in(
+        self, left: list[Item], wanted: list[Item]
+    ) -> None:
+        ids = ids_of(wanted)
+        dead = [one for one in ids_of(left) if one not in ids]
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            acme.stage(left)
+            acme.stage(wanted)
+            assert acme.publish(ids, now=NOW).version == bool(ids)
+            assert ids_of(acme.items()) == sorted(ids)
+            assert acme.lacking([*dead, *ids]) == dead
+            assert acme.publish([], now=NOW).version == 2 * bool(ids)
+            assert acme.items() == []
 
-    def test_what_is_neither_in_force_nor_staged_cannot_be_published(self, acme: SyncMemory) -> None:
-        first, second = make_item("taxi", source="one"), make_item("hotel", source="two")
-        put(acme, [first])
-        with pytest.raises(WorkbenchError) as caught:
-            acme.publish([first.id, second.id], now=NOW)
-        assert caught.value.hint
-        assert (ids_of(acme.items()), len(acme.versions())) == ([first.id], 1)
-        put(acme, [first, second])
-        assert acme.count() == 2
+    @sentence(there=item_lists(), staged=item_lists(), unknown=item_lists())
+    def test_what_is_neither_in_force_nor_staged_cannot_be_published(
+        self, there: list[Item], staged: list[Item], unknown: list[Item]
+    ) -> None:
+        known = {*ids_of(there), *ids_of(staged)}
+        unknown = [item for item in unknown if item.id not in known] or [make_item("never given")]
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            put(acme, there)
+            acme.stage(staged)
+            before = (contents(acme), acme.versions())
+            with pytest.raises(WorkbenchError) as caught:
+                acme.publish([*known, unknown[0].id], now=NOW)
+            assert caught.value.hint
+            assert (contents(acme), acme.versions()) == before
+            acme.stage(unknown[:1])
+            acme.publish([*known, unknown[0].id], now=NOW)
+            assert acme.count() == len(known) + 1
 
     def test_an_item_that_went_and_came_back_is_found_where_it_was(self, acme: SyncMemory) -> None:
         item, other = make_item("taxi"), make_item("hotel", source="other")
@@ -213,20 +228,23 @@ class VersionContract(StoreContract):
             assert all(seen)
         assert len(acme.versions()) == 7
 
-    def test_stats_add_up(self, acme: SyncMemory) -> None:
-        put(acme, circle(5))
-        put(acme, circle(5)[1:])
-        acme.remember(
-            [make_episode("taxi", expires=NOW), make_episode("rope", kind="fact")], budget=Budget(), now=NOW
-        )
-        acme.stage([make_item("badge")])
-        acme.hold(Selector(source="talk"))
-        stats = acme.stats(now=NOW)
-        assert (stats.tenant, stats.version, stats.items) == ("acme", 2, acme.count())
-        assert dict(stats.by_kind) == {"document": 4, "episode": 1, "fact": 1}
-        assert (stats.stored, stats.staged, stats.expired, stats.held) == (7, 1, 1, 2)
-        assert (stats.embedding, stats.dimensions) == ("hash", 16)
-        assert stats.store
+    @sentence(old=item_lists(), new=item_lists(), written=episode_lists(), staged=item_lists())
+    def test_stats_add_up(self, old: list[Item], new: list[Item], written: list[Item], **more: Any) -> None:
+        with self.opened() as store:
+            acme = store.tenant("acme")
+            put(acme, old)
+            version = put(acme, new).version
+            acme.remember(written, budget=Budget(), now=NOW)
+            count = acme.stage(more["staged"])
+            acme.hold(Selector(source="talk"))
+            stats = acme.stats(now=NOW)
+            assert (stats.tenant, stats.version, stats.items) == ("acme", version, acme.count())
+            kinds = Counter(item.kind for item in (*new, *written))
+            assert {kind: number for kind, number in stats.by_kind.items() if number} == kinds
+            assert (stats.items, stats.held) == (len(new) + len(written), len(written))
+            past = {item.id for item in old} - {item.id for item in new}
+            assert (stats.stored, stats.staged) == (stats.items + len(past), count)
+            assert stats.store
 
     # Snapshots ---------------------------------------------------------------------------------
 

@@ -97,7 +97,8 @@ async def release(memory: WeaviateMemory, record: Control, what: Selector) -> in
 
 async def sweep(memory: WeaviateMemory, record: Control, *, now: str, keep_versions: int) -> Swept:
     """Delete what has expired and what no kept version holds, but for what is held."""
-    oldest = record.version - max(keep_versions, 1) + 1
+    first = record.versions[0].number if record.versions else 0
+    oldest = max(record.version - max(keep_versions, 1) + 1, first)
     listed = tuple(one for one in record.versions if one.number >= oldest)
     if listed != record.versions:
         record = await memory.save(record, versions=listed)
