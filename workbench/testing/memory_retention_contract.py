@@ -327,8 +327,7 @@ class RetentionContract(StoreContract):
         acme.remember([item], budget=FREE, now=NOW)
         for what in (Selector(subject="cust-1"), Selector(source="talk"), Selector(source="talk")):
             acme.hold(what)
-        assert acme.release(Selector(source="talk")) == 1
-        assert acme.forget(Selector(ids=(item.id,))).held == 1
+        assert acme.release(Selector(source="talk")) == 1 == acme.forget(Selector(ids=(item.id,))).held
         assert acme.release(Selector(subject="cust-1")) == 1
         assert acme.forget(Selector(ids=(item.id,))).items == 1
 
