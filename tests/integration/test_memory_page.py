@@ -40,7 +40,7 @@ def run(copy, *command):
 def test_the_code_and_the_commands_of_the_page_do_what_it_says(copy):
     program = [sys.executable, "-m", "workbench.cli"]
     run(copy, *program, "save", "memory/talks", "--reason", "the page says so")
-    code = "\n".join(blocks("python"))
+    code = "\n".join(block for block in blocks("python") if "MemoryContract" not in block)
     assert code.count("assert") > 6
     shown = run(copy, sys.executable, "-c", code)
     assert "added    bicycles" in shown and "Travels often." in shown
@@ -50,3 +50,25 @@ def test_the_code_and_the_commands_of_the_page_do_what_it_says(copy):
         assert command[0] == "workbench"
 
         assert run(copy, *program, *command[1:]).strip()
+
+
+def write_a_store(folder, before="FakeStore", after="MyStore"):
+    """The page's test, and beside it the copy with which it says to begin."""
+    (test,) = (block for block in blocks("python") if "MemoryContract" in block)
+    (folder / "test_my_store.py").write_text(test)
+    copied = (ROOT / "workbench" / "testing" / "fake_memory.py").read_text(encoding="utf-8")
+    assert before in copied
+    (folder / "my_store.py").write_text(copied.replace(before, after).replace("FakeStore", "MyStore"))
+    return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_store.py"]
+
+
+def test_a_copy_of_the_fake_passes_the_test_of_a_store_of_ones_own(tmp_path):
+    said = run(tmp_path, *write_a_store(tmp_path))
+    assert re.search(r"^\d{3} passed in", said, flags=re.MULTILINE)
+
+
+def test_a_store_that_shows_everybody_everything_does_not_pass_it(tmp_path):
+    command = write_a_store(tmp_path, "rules.visible(item, query)", "True")
+    command += ["-k", "test_no_group or test_a_group"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1 and "4 failed" in done.stdout, done.stdout
