@@ -122,6 +122,14 @@ class NotebookError(WorkbenchError):
     """A notebook did not run to its end."""
 
 
+def items_gone(lacking: int, of: int) -> NotFoundError:
+    """What is raised when some of those that an item may only be written with are not in force."""
+    return NotFoundError(
+        f"{lacking} of {of} items that this was to be written with are not there any more",
+        hint="search again, and name ids of hits that it gives",
+    )
+
+
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
     """`known` names for a message: the nearest first, all of them when there are few."""
     names = sorted(set(known))

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from workbench import files
 from workbench.context import Context
 from workbench.types import JSON, Event, Hit, Item, ItemKind, Port
 
@@ -241,6 +242,15 @@ class MemoryStats:
     embedding: str | None
     dimensions: int | None
     facts: JSON = field(default_factory=dict)
+
+
+def written_id(tenant: str, item: Item) -> str:
+    """The id of what a principal writes into a tenant's memory: SHA-256 of whose it is and what it says."""
+    made = [
+        tenant, item.owner, item.subject, item.kind, list(item.access), item.classification,
+        list(item.parents), item.created, files.digest(item.text.encode(errors="surrogatepass")),
+    ]  # fmt: skip
+    return files.digest(made)
 
 
 @runtime_checkable

@@ -142,11 +142,13 @@ class Stores:
         """
         view, verb = await self.view(call), call.operation
         payload = {name: value for name, value in call.payload.items() if name != "restored"}
-        changes = verb in {"forget", *_WRITES} and not payload.get("dry_run")
+        changes = verb in {"forget", "lacking", *_WRITES} and not payload.get("dry_run")
         if not changes or self.where.live is not None or isinstance(view, PinnedMemory):
             return await getattr(view, verb)(**payload)
         if verb == "forget":
             return await self._forget(view, call)
+        if verb == "lacking":
+            return await self._lacking(view, call)
         write = functools.partial(getattr(view, verb), **payload)
         items = list(payload["items"])
         if "restored" in call.payload:
@@ -165,6 +167,18 @@ class Stores:
             self._kept, self._gone = {}, {}
         for store in stores:
             await store.aclose()
+
+    async def _lacking(self, view: Memory, call: Call) -> list[str]:
+        """What is not there, and what is there again though the ledger still calls it forgotten.
+
+        A writer that was killed before it could note that it had admitted an item finds it lacking, and
+        writes it again: nothing changes but the ledger.
+        """
+        ids: Sequence[str] = call.payload["ids"]
+        lacking = set(await view.lacking(ids))
+        names = self.names()
+        owed = await asyncio.to_thread(self.ledger.named, view.tenant, ids, memory=call.target, names=names)
+        return [one for one in ids if one in lacking or one in owed]
 
     async def _forget(self, view: Memory, call: Call) -> Forgotten:
         """Forget, and let the ledger say so before and after; what holds kept is not forgotten there."""

@@ -104,6 +104,7 @@ class Workspace:
             "spec": spec.digest,
             "snapshot": pinned,
             "index": dataclasses.asdict(spec.index),
+            "budget": dataclasses.asdict(spec.budget),
         }
         return MemoryHandle(
             spec=spec,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import random
 from collections import Counter
@@ -19,12 +20,12 @@ from workbench.errors import RefusedError, WorkbenchError
 from workbench.identity import Principal
 from workbench.memory.names import Names
 from workbench.memory.snapshot import open_snapshot
-from workbench.ports import Asker, Call, Query, Selector
+from workbench.ports import Asker, Budget, Call, Query, Selector, written_id
 from workbench.retrieval import Chunking, MemoryHandle, MemorySpec
 from workbench.stores import Where
 from workbench.testing.fakes import FakeClock, FakeModel
 from workbench.testing.memory_isolation import CANARY, OUTSIDERS, VICTIM, readable_by_all, secrets
-from workbench.testing.memory_items import HOSTILE, HOSTILE_NAMES, NOW, hash_vector
+from workbench.testing.memory_items import HOSTILE, HOSTILE_NAMES, NOW, hash_vector, make_episode, make_item
 from workbench.types import Event
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +154,16 @@ def verbs(house, handle, drawn, known):
         "view.lacking": partial(view.lacking, ids),
         "view.forget": partial(view.forget, what, dry_run=drawn.random() < 0.5),
         "view.publish": partial(view.publish, ids, now=NOW),
+        "view.remember": partial(
+            view.remember, [forged(handle, drawn, known)], budget=Budget(items=0), now=NOW,
+            while_there=ids[: drawn.randint(0, 1)],
+        ),
+        "view.add": partial(view.add, [make_item("taxi outside", source="outside")], now=NOW),
+        "view.stage": partial(view.stage, [make_item("taxi outside", source="outside")]),
+        "view.hold": partial(view.hold, what),
+        "view.release": partial(view.release, what),
+        "view.sweep": partial(view.sweep, now="2999-12-31T23:59:59Z", keep_versions=1),
+        "view.stats": partial(view.stats, now=NOW),
         "count": handle.count_async,
         "versions": handle.versions_async,
         "diff": partial(handle.diff_async, 0, 1),
@@ -167,6 +178,13 @@ def verbs(house, handle, drawn, known):
         "sweep": handle.sweep_async,
         "ingest": handle.ingest_async,
     }  # fmt: skip
+
+
+def forged(handle, drawn, known):
+    """An item as its writer would stamp it, or with what is another's."""
+    own = make_episode("taxi outside", owner=handle.context.principal.name, trust=1, source="outside")
+    own = dataclasses.replace(own, id=written_id(handle.tenant, own))
+    return drawn.choice((own, dataclasses.replace(own, id=drawn.choice(known).id), make_episode("taxi")))
 
 
 async def taken(handle, place):
@@ -236,7 +254,7 @@ def house(tmp_path):
 def was_hard(ends, found):
     """Every verb was tried; those that read were answered, those that keep were refused to who may not."""
     tried = Counter(name for name, _ in ends.elements())
-    assert min(tried.values()) > 20 and len(tried) == 21
+    assert min(tried.values()) > 20 and len(tried) == 28
     assert all(ends[name, "answered"] for name in ("search", "at", "view.search", "view.items", "count"))
     for name in ("snapshot", "restore", "forget", "hold", "release", "sweep", "stats", "view.lacking"):
         assert ends[name, "RefusedError"], name

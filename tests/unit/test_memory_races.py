@@ -9,13 +9,14 @@ from memory_bench import Bench, Killed, write_page
 
 from workbench import retrieval
 from workbench.errors import NotFoundError
+from workbench.memory.forgotten import Ledger
 from workbench.memory.names import Names
 from workbench.memory.sqlite import SQLiteMemory, SQLiteStore
 from workbench.ports import Selector
 from workbench.testing.fake_memory import FakeMemory
 
 #: Calls of a restore of a snapshot: lacking, stage three times, publish, remember.
-CALLS = range(1, 7)
+CALLS = range(1, 8)
 
 
 @pytest.fixture(params=["fake", "sqlite"])
@@ -109,7 +110,7 @@ def test_what_is_forgotten_before_any_call_of_a_restore_does_not_come_back(tmp_p
     assert there(bench.handle_of()) == {*KEPT, ("u", "It rained.")}
 
 
-@pytest.mark.parametrize("number", range(1, 6))
+@pytest.mark.parametrize("number", range(1, 7))
 def test_what_is_forgotten_before_any_call_of_going_back_to_a_version_does_not_come_back(
     tmp_path, folder, store, number
 ):
@@ -171,6 +172,31 @@ def test_what_is_forgotten_while_it_is_added_again_stays_forgotten(tmp_path, fol
     handle.ingest([page for page in retrieval.load(folder) if page.source == "train"])
     handle.restore(tmp_path / "snap")
     assert there(handle) == {*KEPT, ("ann", "ann is paid.")}, "added again, and nobody forgot it since"
+
+
+@pytest.mark.parametrize("verb", ["ingest", "add"])
+def test_who_is_killed_before_the_ledger_knows_that_a_page_is_there_again_finds_it_lacking(
+    tmp_path, folder, store, monkeypatch, verb
+):
+    bench = Bench(tmp_path, folder, store=store)
+    handle = bench.handle_of()
+    pages = retrieval.load(folder)
+    handle.ingest()
+    handle.forget(subject="ann")
+
+    def killed(*given, **named):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "admit", killed)
+        with pytest.raises(Killed):
+            getattr(handle, verb)(pages)
+    getattr(handle, verb)(pages)
+    whole = {*KEPT, ("ann", "ann is paid.")}
+    assert there(handle) == whole
+    handle.snapshot(tmp_path / "snap")
+    handle.restore(tmp_path / "snap")
+    assert there(handle) == whole
 
 
 def test_nothing_is_made_of_what_is_forgotten_while_it_is_embedded(tmp_path, store):

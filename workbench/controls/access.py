@@ -12,8 +12,8 @@ from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 from workbench.context import instant
-from workbench.errors import RefusedError
-from workbench.ports import Asker, Call, Handler, Query
+from workbench.errors import RefusedError, items_gone
+from workbench.ports import Asker, Budget, Call, Handler, Query, written_id
 from workbench.types import Event
 
 T = TypeVar("T", Asker, Query)
@@ -36,6 +36,8 @@ class Access:
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """The answer to the call as its principal may make it; RefusedError when it may not."""
         allowed = dataclasses.replace(call, payload=self._allowed(call))
+        if call.operation == "remember" and not call.context.principal.keeper:
+            await self._check_seen(call, proceed)
         async with aclosing(proceed(allowed)) as events:  # type: ignore[type-var]
             async for event in events:
                 yield event
@@ -49,6 +51,8 @@ class Access:
                 return payload | {"asker": self._of(call, asker)}
             case "remember" if not keeper:
                 _check_stamps(call)
+                # Whoever chose the budget could evict what others wrote.
+                return payload | {"budget": Budget(**call.identity.get("budget", {}))}
             case "items" | "count":
                 _check_keeper(call, f"read all of {call.target!r}")
             case verb if verb in KEEPING:
@@ -66,6 +70,19 @@ class Access:
             less["now"] = max(asker.now or "", instant(call.context.clock.now()))
         return dataclasses.replace(asker, **less)
 
+    async def _check_seen(self, call: Call, proceed: Handler) -> None:
+        """NotFoundError, as of a store, unless the principal sees all that items are to be written with."""
+        ids, principal = sorted(set(call.payload.get("while_there", ()))), call.context.principal
+        if not ids:
+            return
+        asker = Asker(groups=principal.grants, clearance=principal.clearance, now="")
+        payload = {"ids": ids, "asker": self._of(call, asker)}
+        count = dataclasses.replace(call, operation="count", payload=payload)
+        async with aclosing(proceed(count)) as events:  # type: ignore[type-var]
+            (seen,) = [event.data async for event in events]
+        if seen < len(ids):
+            raise items_gone(len(ids) - seen, len(ids))
+
 
 def _check_keeper(call: Call, what: str) -> None:
     principal, use_case = call.context.principal, call.context.use_case
@@ -79,8 +96,11 @@ def _check_keeper(call: Call, what: str) -> None:
 def _check_stamps(call: Call) -> None:
     """RefusedError when what is to be remembered is not stamped as the principal's own."""
     principal = call.context.principal
+    tenant = call.context.tenant
     forged = [
-        item for item in call.payload["items"] if item.owner != principal.name or item.trust > principal.trust
+        item
+        for item in call.payload["items"]
+        if (item.owner, item.id) != (principal.name, written_id(tenant, item)) or item.trust > principal.trust
     ]
     if forged:
         raise RefusedError(

@@ -164,6 +164,16 @@ class Ledger:
         stay = admitted(given, self.marks(names), _token(names, tenant, memory))
         return frozenset(item.id for item in given) - {item.id for item in stay}
 
+    def named(self, tenant: str, ids: Iterable[str], *, memory: str, names: Names) -> frozenset[str]:
+        """Those of a tenant's `ids` that were forgotten by that very id, and not admitted since."""
+        marks, token = self.marks(names), _token(names, tenant, memory)
+        if not marks.forgotten:
+            return frozenset()
+        mark = {one: token("id", one) for one in ids}
+        return frozenset(
+            one for one, each in mark.items() if marks.forgotten.get(each, 0) > marks.admitted.get(each, 0)
+        )
+
     def marks(self, names: Names) -> Marks:
         """What the file says, the same object until it changes.
 

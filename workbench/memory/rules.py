@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
 from workbench.context import is_instant
-from workbench.errors import ConfigError, NotFoundError, RefusedError, UnavailableError, nearest
+from workbench.errors import ConfigError, RefusedError, UnavailableError, items_gone, nearest
 from workbench.ports import Asker, Budget, Query, SearchMode, Selector
 from workbench.types import KNOWLEDGE, MOST_CLASSIFIED, MOST_TRUSTED, Hit, Item, ItemKind
 
@@ -201,10 +201,7 @@ def chosen(item: Item, what: Selector, *, now: str) -> bool:
 def check_there(lacking: int, of: int) -> None:
     """NotFoundError when some of those that an item may only be written with are not in force."""
     if lacking:
-        raise NotFoundError(
-            f"{lacking} of {of} items that this was to be written with are not there any more",
-            hint="search again, and name ids of hits that it gives",
-        )
+        raise items_gone(lacking, of)
 
 
 def check_selector(what: Selector, *, now: str, hold: bool = False) -> None:

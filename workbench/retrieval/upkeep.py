@@ -74,7 +74,7 @@ async def add(handle: MemoryHandle, pages: Iterable[Page]) -> Added:
     items = await asyncio.to_thread(documents, handle, own)
     other = len(given) - len(own)
     there = await handle.whole.count([item.id for item in items])
-    if there == len(items):
+    if there == len(items) and not await _lacking(handle, items):
         return Added(added=0, unchanged=there, replaced=0, other_tenants=other)
     if handle.pinned is not None:
         raise _not_pinned(handle, len(items) - there, len(items))
@@ -195,10 +195,11 @@ async def diff(handle: MemoryHandle, before: int, after: int) -> Differences:
 
 async def diff_sources(handle: MemoryHandle) -> Differences:
     """What an ingest of the declared source would add, remove and change."""
-    pages = [page for page in await _pages(handle, None) if page.tenant == handle.tenant]
+    principal = handle.context.principal
+    own = [page for page in await _pages(handle, None) if page.tenant == handle.tenant]
+    pages = own if principal.keeper else [page for page in own if may_see(principal, page)]
     there = await _to_compare(handle).items()
     on_disk = await asyncio.to_thread(documents, handle, pages)
-    principal = handle.context.principal
     hidden = {item.source for item in there if not may_see(principal, item)}
     hidden |= {page.source for page in pages if not may_see(principal, page)}
     title = f"{handle.spec}, tenant {handle.tenant}, in force -> {handle.spec.source}"
@@ -229,6 +230,7 @@ async def snapshot_of(handles: Sequence[MemoryHandle], folder: str | Path | None
 async def restore(handle: MemoryHandle, what: int | str | Path) -> Restored:
     """Put an earlier version's documents in force as a new version, or what a snapshot's folder holds."""
     items: list[Item] = []
+    await handle.view.lacking([])  # who may not keep the memory is refused before a snapshot is read
 
     async def knowledge() -> list[Item]:
         given = _of_version(handle, what) if isinstance(what, int) else _of_snapshot(handle, Path(what))

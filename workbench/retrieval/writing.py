@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 from workbench import files, identity
 from workbench.context import instant, is_instant
 from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.ports import written_id
 from workbench.retrieval.calls import embed
 from workbench.retrieval.chunking import chunks
 from workbench.retrieval.pages import digests_now
@@ -181,16 +182,13 @@ def _item(handle: MemoryHandle, written: Written, parents: Sequence[Item]) -> It
     days = written.days
     ends = [days.get("expires"), handle.spec.expires(written.kind, level, since=now)]
     ends += [one.expires for one in parents]
-    digest = files.digest(written.text.encode())
-    made = [
-        handle.tenant, principal.name, written.subject, written.kind, list(access), level,
-        sorted(written.parents), instant(now), digest,
-    ]  # fmt: skip
-    return Item(
-        id=files.digest(made), text=written.text, vector=(), source=handle.context.use_case,
-        source_digest=digest, kind=written.kind, access=access, classification=level,
-        owner=principal.name, subject=written.subject, parents=tuple(sorted(set(written.parents))),
+    item = Item(
+        id="", text=written.text, vector=(), source=handle.context.use_case,
+        source_digest=files.digest(written.text.encode()), kind=written.kind, access=access,
+        classification=level, owner=principal.name, subject=written.subject,
+        parents=tuple(sorted(set(written.parents))),
         trust=min([principal.trust, *(one.trust for one in parents)]), created=instant(now),
         valid_from=days.get("valid_from"), valid_to=days.get("valid_to"),
         expires=min(filter(None, ends), default=None), embedding=handle.spec.embedding,
     )  # fmt: skip
+    return dataclasses.replace(item, id=written_id(handle.tenant, item))

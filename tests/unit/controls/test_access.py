@@ -1,5 +1,7 @@
 """What a call says of its asker, cut down to the principal that makes it."""
 
+from dataclasses import replace
+
 import pytest
 from calls import ask, remembered, search
 from hypothesis import given
@@ -7,9 +9,9 @@ from hypothesis import strategies as st
 
 from workbench.controls.access import KEEPING, Access
 from workbench.controls.onion import around
-from workbench.errors import RefusedError
+from workbench.errors import NotFoundError, RefusedError
 from workbench.identity import Principal
-from workbench.ports import Asker, Budget, Memory, Query
+from workbench.ports import Asker, Budget, Memory, Query, written_id
 from workbench.testing.fakes import FakeClock
 from workbench.testing.memory_items import make_episode
 from workbench.types import Event
@@ -77,16 +79,50 @@ def test_every_verb_of_the_port_is_either_cut_down_or_for_keepers():
     assert verbs - KEEPING == {"search", "items", "count", "remember", "versions"}
 
 
-@pytest.mark.parametrize(
-    "forged", [{"owner": "eve"}, {"owner": "ada", "trust": 3}, {"owner": "ada", "trust": 2}]
-)
-def test_what_is_remembered_bears_the_stamps_of_who_writes_it(forged):
-    item = make_episode("taxi", **{"trust": 1} | forged)
-    call = remembered("remember", items=[item], budget=Budget(), now=NOW)
+def own_item(**changes):
+    item = replace(make_episode("taxi", owner="ada", trust=1), **changes)
+    return item if "id" in changes else replace(item, id=written_id("acme", item))
+
+
+@pytest.mark.parametrize("changes", [{"owner": "eve"}, {"trust": 3}, {"trust": 2}, {"id": "another's"}])
+def test_what_is_remembered_bears_the_stamps_of_who_writes_it(changes):
+    call = remembered("remember", items=[own_item(**changes)], budget=Budget(), now=NOW)
     with pytest.raises(RefusedError, match="1 items are not stamped"):
         through(call)
-    own = make_episode("taxi", owner="ada", trust=1)
+    own = own_item()
     assert through(remembered("remember", items=[own], budget=Budget(), now=NOW))["items"] == [own]
+
+
+def test_nobody_evicts_what_others_wrote_by_a_budget_of_their_own():
+    call = remembered("remember", items=[], budget=Budget(items=0), now=NOW)
+    assert through(call)["budget"] == Budget()
+    kept = replace(call, identity={"budget": {"items": 7, "tokens": None}})
+    assert through(kept)["budget"] == Budget(items=7)
+
+
+@pytest.mark.parametrize(("seen", "written"), [(2, True), (1, False)])
+def test_what_an_item_is_made_of_is_there_only_for_who_sees_it(seen, written):
+    """The answer is a store's own, so that nobody learns what there is that they may not see."""
+    asked = []
+
+    async def store(call):
+        asked.append(call)
+        yield Event(data=seen)
+
+    call = remembered(
+        "remember", clock=FakeClock(), items=[own_item()], budget=Budget(), now=NOW, while_there=["a", "b"]
+    )
+    if written:
+        ask(around(Access(), store), call)
+    else:
+        with pytest.raises(NotFoundError, match=r"1 of 2 items .* not there any more"):
+            ask(around(Access(), store), call)
+    assert asked[0].operation == "count"
+    assert asked[0].payload == {
+        "ids": ["a", "b"],
+        "asker": Asker(groups=("everyone", "principal:ada"), clearance=0, now=NOW),
+    }
+    assert [one.operation for one in asked[1:]] == (["remember"] if written else [])
 
 
 def test_a_pinned_snapshot_is_searched_as_of_its_own_day():
