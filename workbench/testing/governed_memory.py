@@ -11,6 +11,8 @@ from typing import Any
 
 from workbench.context import Context
 from workbench.controls import onion
+from workbench.controls.access import Access
+from workbench.controls.fallback import Fallback
 from workbench.controls.observe import Observe
 from workbench.controls.retry import Patience, Retry
 from workbench.identity import Principal
@@ -49,7 +51,7 @@ def _open(open_store: OpenStore, path: Path) -> MemoryStore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GovernedStore:
-    """A store whose views send every verb through Observe and Retry; implements `ports.MemoryStore`."""
+    """A store whose views send every verb through a memory's controls; implements `ports.MemoryStore`."""
 
     inner: MemoryStore
     log: Lines
@@ -63,7 +65,12 @@ class GovernedStore:
     def tenant(self, tenant: str) -> GovernedMemory:
         """One tenant's view."""
         self.inner.tenant(tenant)
-        controls: dict[str, Control] = {"observe": Observe(self.log), "retry": Retry(Patience(attempts=2))}
+        controls: dict[str, Control] = {
+            "observe": Observe(self.log),
+            "fallback": Fallback(snapshot=False),
+            "access": Access(timeless=True),  # the sentences say themselves at which moment they ask
+            "retry": Retry(Patience(attempts=2)),
+        }
         return GovernedMemory(store=self, tenant=tenant, handler=onion.fold(controls, self._leaf))
 
     async def tenants(self) -> list[str]:
@@ -96,7 +103,7 @@ class GovernedMemory:
             context=Context(
                 use_case="contract",
                 tenant=self.tenant,
-                principal=Principal(name="tester"),
+                principal=_who(payload.get("query") or payload.get("asker")),
                 purpose="test",
                 clock=self.store.clock,
             ),
@@ -177,3 +184,10 @@ class GovernedMemory:
         """`Memory.stats` through the onion."""
         done: MemoryStats = await self._call("stats", now=now)
         return done
+
+
+def _who(asker: Asker | Query | None) -> Principal:
+    """Somebody who is what a sentence asks as, and keeps the memory."""
+    if asker is None:
+        return Principal(name="tester", keeper=True)
+    return Principal(name="tester", groups=asker.groups, clearance=asker.clearance, keeper=True)
