@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import orjson
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, CorruptError, UnavailableError
-from workbench.memory.forgotten import Ledger, Marks, admitted
+from workbench.memory.forgotten import Ledger
 from workbench.memory.names import Names
 from workbench.testing.memory_items import make_item
 
@@ -146,19 +148,24 @@ acts = st.lists(st.tuples(st.sampled_from(["forget", "admit"]), st.sampled_from(
 @given(acts=acts, parents=older)
 def test_what_comes_back_is_what_the_last_word_on_it_and_on_its_parents_allows(acts, parents):
     items = [make_item(one, id=one, parents=(parents[one],) if one in parents else ()) for one in "abcd"]
-    marks = Marks(
-        forgotten={one: n for n, (verb, one) in enumerate(acts, start=1) if verb == "forget"},
-        admitted={one: n for n, (verb, one) in enumerate(acts, start=1) if verb == "admit"},
-    )
-    stay = {item.id for item in admitted(items, marks, lambda kind, value: value if kind == "id" else kind)}
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "forgotten.jsonl")
+        for verb, one in acts:
+            if verb == "forget":
+                forget(ledger, ids=[one])
+            else:
+                ledger.keep("acme", [one], memory="m", names=KEY, at=AT)
+        went = gone(ledger, items)
+    forgotten = {one: n for n, (verb, one) in enumerate(acts, start=1) if verb == "forget"}
+    admitted = {one: n for n, (verb, one) in enumerate(acts, start=1) if verb == "admit"}
 
     def since(one):
         """The last word against it or against what it was made of, as far as that is gone itself."""
         parent = parents.get(one)
         inherited = since(parent) if parent and gone_for_good(parent) else 0
-        return max(marks.forgotten.get(one, 0), inherited)
+        return max(forgotten.get(one, 0), inherited)
 
     def gone_for_good(one):
-        return since(one) > marks.admitted.get(one, 0)
+        return since(one) > admitted.get(one, 0)
 
-    assert stay == {one for one in "abcd" if not gone_for_good(one)}
+    assert went == {one for one in "abcd" if gone_for_good(one)}

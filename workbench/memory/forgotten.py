@@ -50,17 +50,6 @@ class Marks:
 _NOTHING = Marks()
 
 
-def admitted(items: Iterable[Item], marks: Marks, token: Token) -> list[Item]:
-    """Those of `items` that may come back, in their order.
-
-    An item may not when its id, its subject or its source was forgotten, or a parent of it was, and
-    nobody has added it again since.
-    """
-    given = list(items)
-    gone = _gone(given, marks, token) if marks.forgotten else frozenset()
-    return [item for item in given if item.id not in gone]
-
-
 def _gone(items: Sequence[Item], marks: Marks, token: Token) -> frozenset[str]:
     """Ids of what may not come back; what was forgotten is handed down from parents to children."""
     since = {item.id: _own(item, marks, token) for item in items}
@@ -159,10 +148,12 @@ class Ledger:
         self._append("admit", [token("id", one) for one in sorted(ids)], names, at, since=since)
 
     def forgotten(self, tenant: str, items: Iterable[Item], *, memory: str, names: Names) -> frozenset[str]:
-        """Ids of those of a tenant's `items` that were forgotten and not added again."""
-        given = list(items)
-        stay = admitted(given, self.marks(names), _token(names, tenant, memory))
-        return frozenset(item.id for item in given) - {item.id for item in stay}
+        """Ids of those of a tenant's `items` that were forgotten and not added again.
+
+        By its id, its subject or its source, or with a parent that was.
+        """
+        marks = self.marks(names)
+        return _gone(list(items), marks, _token(names, tenant, memory)) if marks.forgotten else frozenset()
 
     def named(self, tenant: str, ids: Iterable[str], *, memory: str, names: Names) -> frozenset[str]:
         """Those of a tenant's `ids` that were forgotten by that very id, and not admitted since."""
