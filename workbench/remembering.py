@@ -88,6 +88,7 @@ class Memories:
 
     def restore(self, folder: Path) -> dict[str, Restored]:
         """Restore each of these tenants that the snapshot in `folder` holds; NotFoundError when none."""
+        _sync.run(self._ws.boundary.stores.archive().put_back(folder))
         held = read_manifest(folder).tenants
         having = [handle for tenant, handle in self.handles.items() if tenant in held]
         if not having:

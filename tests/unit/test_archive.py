@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shutil
+import threading
+from pathlib import Path
 
 import pytest
 
 from workbench import files
 from workbench.context import Context
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, UnavailableError
 from workbench.identity import Principal
 from workbench.memory.archive import Archive
 from workbench.memory.forgotten import Ledger
 from workbench.memory.names import Names
-from workbench.memory.snapshot import read_manifest
+from workbench.memory.snapshot import read_manifest, write_snapshot
 from workbench.ports import Budget, Call, Selector
 from workbench.stores import Stores, Where
 from workbench.testing.fake_memory import FakeMemory, FakeStore
@@ -76,6 +80,80 @@ def test_a_snapshot_whose_writer_was_killed_between_its_renames_is_put_back(tmp_
     manifest = read_manifest(place)
     assert manifest.tenants["acme"].rows == 2, "the newest that is whole"
     assert len(manifest.tenants) == (1 if again == "read" else 2)
+    assert files.asides_of(place) == []
+
+
+@pytest.mark.parametrize("renames", range(4))
+def test_a_writer_killed_at_any_rename_leaves_a_snapshot_that_once_deleted_stays_so(
+    tmp_path, monkeypatch, renames
+):
+    place = tmp_path / "snapshots" / "m@1"
+    real, done = Path.rename, []
+
+    def rename(self, target):
+        if len(done) == renames:
+            raise InterruptedError
+        done.append(target)
+        return real(self, target)
+
+    async def act():
+        acme = await tenant_of("acme")
+        await write(tmp_path, acme, place)
+        await acme.remember([make_episode("later")], budget=Budget(), now=NOW)
+        with monkeypatch.context() as patch, contextlib.suppress(UnavailableError):
+            patch.setattr(Path, "rename", rename)
+            patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # who is killed tidies nothing up
+            await write_snapshot([acme], place, memory="m", spec_digest="d")
+        await archive(tmp_path).put_back(place)
+        rows = read_manifest(place).tenants["acme"].rows
+        shutil.rmtree(place)
+        await archive(tmp_path).put_back(place)
+        return rows
+
+    assert asyncio.run(act()) == (1 if renames < 2 else 2)
+    assert len(done) == min(renames, 3) and not place.exists()
+
+
+def test_what_was_left_aside_is_gone_after_the_next_write(tmp_path):
+    place = tmp_path / "m@1"
+
+    async def act():
+        acme = await tenant_of("acme")
+        await write(tmp_path, acme, place)
+        shutil.copytree(place, files.aside_of(place))
+        await write(tmp_path, acme, place)
+
+    asyncio.run(act())
+    assert files.asides_of(place) == [] and read_manifest(place).tenants["acme"].rows == 1
+
+
+def test_nobody_puts_back_what_a_writer_at_work_has_aside(tmp_path, monkeypatch):
+    place = tmp_path / "m@1"
+    between, go_on = threading.Event(), threading.Event()
+    real = Path.rename
+
+    def rename(self, target):
+        if target == place:
+            between.set()
+            go_on.wait(10)
+        return real(self, target)
+
+    async def act():
+        acme = await tenant_of("acme")
+        await write(tmp_path, acme, place)
+        await acme.remember([make_episode("later")], budget=Budget(), now=NOW)
+        monkeypatch.setattr(Path, "rename", rename)
+        writer = asyncio.create_task(write(tmp_path, acme, place))
+        await asyncio.to_thread(between.wait, 10)
+        other = asyncio.create_task(archive(tmp_path).put_back(place))
+        await asyncio.wait([other], timeout=0.1)  # as long as it takes, if nothing makes it wait
+        waited = not other.done()
+        go_on.set()
+        await asyncio.gather(writer, other)
+        return waited
+
+    assert asyncio.run(act())
+    assert read_manifest(place).tenants["acme"].rows == 2
 
 
 class OnAServer(Stores):

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from memory_bench import Bench, write_page
 
-from workbench import cli_memory, config, workspace
+from workbench import cli_memory, config, files, workspace
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError
 
 
@@ -21,6 +21,7 @@ def bench(tmp_path, monkeypatch):
 
     class Workspace:
         use_case = SimpleNamespace(tenants=("acme", "globex", "empty"))
+        boundary = made
 
         def __init__(self, tenant="acme"):
             self.tenant = tenant
@@ -109,6 +110,7 @@ def test_a_snapshot_is_of_all_tenants_and_is_restored_for_all_of_them(bench, tmp
     (tmp_path / "pages/acme/taxi.md").unlink()
     write_page(tmp_path, "acme/ship.md", body="Ships.")
     run("ingest")
+    (tmp_path / "snap").rename(files.aside_of(tmp_path / "snap"))  # as who is killed while writing it again
     done = json.loads(run("restore", tmp_path / "snap", "--json"))
     assert {tenant: one["added"] for tenant, one in done.items()} == {"acme": 1, "globex": 0}
     with pytest.raises(NotFoundError, match="holds nothing of empty"):

@@ -14,7 +14,14 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.memory.forgotten import Ledger
 from workbench.memory.locks import Locks
 from workbench.memory.names import Names
-from workbench.memory.snapshot import Snapshot, open_snapshot, put_back, read_manifest, write_snapshot
+from workbench.memory.snapshot import (
+    Snapshot,
+    left_aside,
+    open_snapshot,
+    put_back,
+    read_manifest,
+    write_snapshot,
+)
 from workbench.ports import Memory, Selector
 from workbench.types import Item
 
@@ -71,6 +78,7 @@ class Archive:
                 if kept is not None:
                     others = [kept.tenant(tenant) for tenant in kept.tenants() if tenant not in given]
                 manifest = await write([*views, *others])
+                await asyncio.to_thread(files.sweep, place)  # who deletes it later means all of it
             finally:
                 if kept is not None:
                     await kept.aclose()
@@ -92,6 +100,12 @@ class Archive:
             return await snapshot.tenant(tenant).items()
         finally:
             await snapshot.aclose()
+
+    async def put_back(self, place: Path) -> None:
+        """Put back the snapshot that a killed writer of `place` left aside; one at work is waited for."""
+        if await asyncio.to_thread(left_aside, place):
+            async with self._alone(place):
+                pass
 
     async def admitted(self, items: Sequence[Item], *, memory: str, tenant: str) -> list[Item]:
         """Those of a tenant's `items` that were not forgotten since, in their order."""

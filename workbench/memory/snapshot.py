@@ -90,19 +90,32 @@ async def write_snapshot(
     return manifest
 
 
+def left_aside(folder: Path) -> list[Path]:
+    """Whole snapshots of `folder` that stand aside while nothing is there: its writer is between its renames.
+
+    Or was killed there.
+    """
+    try:
+        asides = [] if folder.exists() else files.asides_of(folder)
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
+    return [one for one in asides if (one / "manifest.json").is_file()]
+
+
 def put_back(folder: Path) -> None:
     """Put the newest whole snapshot that a killed writer of `folder` left aside there, if nothing is.
 
-    For who is alone among its writers.
+    For who is alone among its writers. No other one stays aside.
     """
+    whole = left_aside(folder)
+    if not whole:
+        return
     try:
-        if not folder.exists():
-            whole = [one for one in files.asides_of(folder) if (one / "manifest.json").is_file()]
-            if whole:  # the manifest is what a writer writes last
-                max(whole, key=lambda one: (one / "manifest.json").stat().st_mtime_ns).rename(folder)
-                files.sync_folder(folder.parent)
+        max(whole, key=lambda one: (one / "manifest.json").stat().st_mtime_ns).rename(folder)
+        files.sync_folder(folder.parent)
     except OSError as error:
         raise files.unwritable(folder, error) from error
+    files.sweep(folder)
 
 
 def _check_place(folder: Path) -> None:
@@ -338,12 +351,19 @@ def _overall(digests: Mapping[str, str]) -> str:
 
 
 def _put_in_place(aside: Path, folder: Path, manifest: Manifest) -> None:
-    """Swap folders: a crash between the two renames leaves both aside, for `put_back`, never a mixed one."""
-    files.write_atomic(aside / "manifest.json", files.pretty(manifest))
+    """Swap folders: a crash between the two renames leaves both aside, for `put_back`, never a mixed one.
+
+    What stands aside is whole between the two only, by having its manifest: who deletes the folder later
+    does not get an older one back.
+    """
+    named = aside / "manifest"
+    files.write_atomic(named, files.pretty(manifest))
     before = files.aside_of(folder)
     if folder.exists():
         folder.rename(before)
+    named.rename(aside / "manifest.json")
     aside.rename(folder)
+    (before / "manifest.json").unlink(missing_ok=True)
     files.sync_folder(folder.parent)
     shutil.rmtree(before, ignore_errors=True)
 
