@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ LEDGER = Path("forgotten.jsonl")
 SNAPSHOTS = Path("snapshots")
 #: What may put back what was forgotten.
 _WRITES = frozenset({"add", "stage", "remember"})
+#: By an opened snapshot's store, what was taken out of each of its tenants, and on what the ledger said.
+_Gone = weakref.WeakKeyDictionary[Any, tuple[Marks, Mapping[str, frozenset[str]]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +66,11 @@ class Stores:
         self._turns = Locks(where.state / "locks" / "restoring")
         self._live: dict[tuple[str, int], MemoryStore] = {}
         self._pinned: Snapshot | None = None
-        self._last: dict[str, Snapshot] = {}
+        self._last: dict[Path, Snapshot] = {}
         self._put: MemoryStore | None = None
         self._kept: dict[str, frozenset[str]] = {}
         self._names: Names | None = None
-        self._gone: dict[int, tuple[Marks, Mapping[str, frozenset[str]]]] = {}
+        self._gone: _Gone = weakref.WeakKeyDictionary()
         self._lock = threading.RLock()
         self._putting = asyncio.Lock()
 
@@ -96,7 +100,7 @@ class Stores:
         A call's identity names the spec's `version`, `spec` digest and `index` settings.
         """
         if call.identity.get("degraded"):
-            last = await asyncio.to_thread(self.last, call)
+            last = await self.last(call)
             if last is None:
                 raise NotFoundError(
                     f"there is no snapshot of {call.target!r} for {call.context.tenant!r} to fall back to"
@@ -120,20 +124,27 @@ class Stores:
                 self._live[name, version] = self._open(name, version, call)
             return self._live[name, version]
 
-    def last(self, call: Call) -> Snapshot | None:
+    async def last(self, call: Call) -> Snapshot | None:
         """The last snapshot that holds the call's tenant, without what was forgotten since; or None."""
-        name, version = call.target, int(call.identity["version"])
+        own = self.where.state / SNAPSHOTS / f"{call.target}@{int(call.identity['version'])}"
+        await self.archive().put_back(own)
         # What is pinned stands in for itself: a version of a job has one memory, wherever it is searched.
-        folders = [*filter(None, [self.where.pinned]), self.where.state / SNAPSHOTS / f"{name}@{version}"]
-        fitting = (_fitting(folder, call) for folder in (*folders, *self.where.last))
-        found = next(filter(None, fitting), None)
+        folders = (*filter(None, [self.where.pinned]), own, *self.where.last)
+        return await asyncio.to_thread(self._last_of, folders, call)
+
+    def _last_of(self, folders: Sequence[Path], call: Call) -> Snapshot | None:
+        """The snapshot in the first folder that fits; one it replaced is closed after its last reader."""
+        found = next(filter(None, (_fitting(folder, call) for folder in folders)), None)
         if found is None:
             return None
         folder, digest = found
         with self._lock:
-            if digest not in self._last:
-                self._last[digest] = open_snapshot(folder, expected_digest=digest)
-            return self._without_forgotten(self._last[digest])
+            before = self._last.get(folder)
+            if before is None or before.digest != digest:
+                self._last[folder] = open_snapshot(folder, expected_digest=digest)
+                if before is not None:
+                    weakref.finalize(before.store, before.store.database.close)
+            return self._without_forgotten(self._last[folder])
 
     async def answer(self, call: Call) -> Any:
         """What a memory answers to a call. What it forgets, no snapshot gives back afterwards.
@@ -159,14 +170,15 @@ class Stores:
         return done
 
     async def aclose(self) -> None:
-        """Give back files and connections; they come back when needed."""
+        """Give back files and connections, the others too when one fails; they come back when needed."""
         with self._lock:
             stores: list[Any] = [*self._live.values(), *self._last.values()]
             stores += [one for one in (self._pinned, self._put) if one is not None]
             self._live, self._last, self._pinned, self._put = {}, {}, None, None
-            self._kept, self._gone = {}, {}
-        for store in stores:
-            await store.aclose()
+            self._kept = {}
+        async with contextlib.AsyncExitStack() as closing:
+            for store in stores:
+                closing.push_async_callback(store.aclose)
 
     async def _lacking(self, view: Memory, call: Call) -> list[str]:
         """What is not there, and what is there again though the ledger still calls it forgotten.
@@ -230,10 +242,10 @@ class Stores:
         names = self.names()
         with self._lock:
             marks = self.ledger.marks(names)
-            known, gone = self._gone.get(id(snapshot)) or (None, {})
+            known, gone = self._gone.get(snapshot.store) or (None, {})
             if known is not marks:
                 gone = strike(snapshot, self.ledger, names)
-                self._gone[id(snapshot)] = (marks, gone)
+                self._gone[snapshot.store] = (marks, gone)
             return gone
 
     def _open(self, name: str, version: int, call: Call) -> MemoryStore:
