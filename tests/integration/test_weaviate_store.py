@@ -5,6 +5,7 @@ import socket
 import time
 import uuid
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import web
@@ -16,7 +17,7 @@ from workbench.config import MemoryServer
 from workbench.errors import ConfigError, CorruptError, NotFoundError, UnavailableError
 from workbench.memory.locks import Locks
 from workbench.memory.names import Names
-from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore, schema
+from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore, schema, versions
 from workbench.memory.weaviate import open_store as open_named
 from workbench.memory.weaviate.connection import Connection
 from workbench.memory.weaviate.table import Table
@@ -212,6 +213,26 @@ def test_a_slow_writer_never_moves_back_what_another_machine_has_put_in_force(
     assert slow.versions()[-1].number == there.tenant("acme").versions()[-1].number == 3
     assert ids_of(slow.items()) == ids_of(there.tenant("acme").items())
     assert slow.count() >= 8, "what the other machine added"
+
+
+@pytest.mark.parametrize("verb", ["sweep", "forget"])
+def test_versions_say_what_is_left_also_when_rows_went_uncounted(opened, monkeypatch, verb):
+    (acme, globex), what = map(opened().tenant, ("acme", "globex")), Selector(source="s0")
+    acme.add(circle(3))
+    acme.remember([make_episode("said")], budget=Budget(), now=NOW)
+    with monkeypatch.context() as patch:
+        patch.setattr(versions, "recount", Mock(side_effect=InterruptedError))
+        with pytest.raises(InterruptedError):
+            acme.forget(what)
+    acme.forget(what, dry_run=True)
+    assert acme.versions()[0].items == 3
+    again = {"sweep": lambda: acme.sweep(now=NOW, keep_versions=9), "forget": lambda: acme.forget(what)}[verb]
+    again()
+    globex.add(circle(3)[1:])
+    left, written = acme.versions()[0], _sync.run(acme.inner._record()).writes
+    assert (left.items, left.content) == (2, globex.versions()[0].content)
+    again()
+    assert _sync.run(acme.inner._record()).writes == written
 
 
 def test_another_embedding_may_come_once_all_is_forgotten(opened):

@@ -91,11 +91,12 @@ def written_by_use() -> FilterReturn:
     return Filter.by_property("since").equal(0)
 
 
-def knowledge() -> FilterReturn:
-    """Rows of documents, of every version and staged."""
+def knowledge(version: int | None = None) -> FilterReturn:
+    """Rows of documents, of one version, or of every version and staged."""
     from weaviate.classes.query import Filter
 
-    return Filter.by_property("since").greater_than(0)
+    of_documents = Filter.by_property("since").greater_than(0)
+    return of_documents if version is None else _all([of_documents, *_of_version(version)])
 
 
 def among(name: str, values: Iterable[str]) -> FilterReturn:

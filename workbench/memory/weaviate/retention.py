@@ -65,10 +65,11 @@ async def forget(
         derived |= parents
         kept |= fresh - parents
     gone = going | derived
-    if gone and not dry_run:
+    if not dry_run:
         # What was derived goes first: killed in between, the same verb still finds it by its parents.
         for some in reversed(generations):
             await memory.table.remove([row.uuid for row in await memory.table.named("item", some)])
+        # Also when nothing went: one that was killed, or the server's clock, may have removed rows before.
         await versions.recount(memory, record)
     ids, stay = (tuple(sorted(map(memory.unseal, some))) for some in (gone, kept))
     return Forgotten(items=len(gone), derived=len(derived), ids=ids, kept=stay)
@@ -117,9 +118,8 @@ async def sweep(memory: WeaviateMemory, record: Control, *, now: str, keep_versi
         one: held for one, held in _by_item(left, holder).items() if one not in living and one not in expired
     }
     going = {row.uuid for row in (*ended, *left) if not holder.holds(row.properties)}
-    if going:
-        await memory.table.remove(sorted(going))
-        await versions.recount(memory, record)
+    await memory.table.remove(sorted(going))
+    await versions.recount(memory, record)
     held = sum(expired.values()) + sum(outdated.values())
     return Swept(
         expired=len(expired) - sum(expired.values()),
