@@ -100,6 +100,23 @@ def test_who_closes_a_store_leaves_the_tenants_as_they_were_found(opened, awake)
     assert awake("acme") == set()
 
 
+def test_tenants_that_are_not_there_or_were_half_made_keep_no_other_one_awake(opened, awake):
+    store = opened()
+    half, inner = store.inner.names.tenant("half"), store.inner
+    assert _sync.run(inner.deactivate(["acme"])) == 0, "there is no memory yet"
+    for name in ("acme", "globex"):
+        store.tenant(name).add(circle(4))
+    _sync.run(
+        inner.connection.ask(lambda client: client.collections.use(inner.records).tenants.create([half]))
+    )
+    assert [_sync.run(inner.deactivate(none)) for none in ([], ["nobody"])] == [0, 0]
+    assert awake("acme", "globex") == {"acme", "globex"}
+    assert _sync.run(inner.deactivate(iter(["nobody", "half", "acme"]))) == 1
+    assert awake("acme", "globex") == {"globex"}
+    assert _sync.run(inner.deactivate()) == 1
+    assert awake("acme", "globex") == set()
+
+
 def test_nothing_fails_while_somebody_else_puts_the_same_tenants_to_rest(opened):
     here, there = opened().inner, opened().inner
     names, met, said, asked = ["acme", "globex"], [], set(), here.connection._asked

@@ -94,7 +94,7 @@ class WeaviateStore:
         """Tenants that have items, sorted. Each is asked; idle ones wake up for it and rest again."""
         if not await self.exists():
             return []
-        found = await self.connection.ask(lambda client: client.collections.use(self.records).tenants.get())
+        found = await self._listed(self.records)
         names: list[str | None] = []
         for start in range(0, len(found), _ABREAST):
             some = list(found)[start : start + _ABREAST]
@@ -103,16 +103,19 @@ class WeaviateStore:
         return sorted(name for name in names if name is not None)
 
     async def deactivate(self, tenants: Iterable[str] | None = None) -> int:
-        """Put tenants to rest, all without `tenants`: off memory until next used; how many."""
-        if not await self.exists():
+        """Put tenants to rest, all without `tenants`: off memory until next used; how many.
+
+        One that is not in both collections is left out: the server would refuse all of them for it.
+        """
+        named = None if tenants is None else [self.names.tenant(one) for one in tenants]
+        if named == [] or not await self.exists():
             return 0
-        if tenants is not None:
-            sealed = [self.names.tenant(one) for one in tenants]
-        else:
-            found = await self.connection.ask(
-                lambda client: client.collections.use(self.records).tenants.get()
-            )
-            sealed = [one for one, about in found.items() if about.activity_status.value == "ACTIVE"]
+        records, items = [await self._listed(one, named) for one in (self.records, self._items)]
+        sealed = [
+            one
+            for one in records.keys() & items.keys()
+            if named or "ACTIVE" in {about[one].activity_status.value for about in (records, items)}
+        ]
         await self.rest(sealed)
         self.awake.at_rest(sealed)
         return len(sealed)
@@ -123,8 +126,7 @@ class WeaviateStore:
         It has to hold every tenant: ConfigError otherwise, and nothing is moved.
         """
         await self._check(collection, schema.items_collection(collection, self._about(), self.index))
-        here = await self.connection.ask(lambda client: client.collections.use(self.records).tenants.get())
-        there = await self.connection.ask(lambda client: client.collections.use(collection).tenants.get())
+        here, there = await self._listed(self.records), await self._listed(collection)
         if lacking := len(here.keys() - there.keys()):
             raise ConfigError(
                 f"the collection {collection} lacks {lacking} of {len(here)} tenants",
@@ -245,6 +247,15 @@ class WeaviateStore:
         await memory.records.put([Row(uuid=place, properties={"record": text})])
         self.seen[memory.table.tenant], self._texts[memory.table.tenant] = record, text
 
+    async def _listed(self, collection: str, named: list[str] | None = None) -> dict[str, Any]:
+        """Tenants of a collection, those of these opaque names or all, and whether each is awake."""
+
+        async def asked(client: Any) -> dict[str, Any]:
+            there = client.collections.use(collection).tenants
+            return dict(await (there.get() if named is None else there.get_by_names(named)))
+
+        return await self.connection.ask(asked)
+
     async def _deactivate(self, collection: str, sealed: list[str]) -> None:
         await self.connection.ask(
             lambda client: client.collections.use(collection).tenants.deactivate(sealed)
@@ -258,9 +269,7 @@ class WeaviateStore:
         if sealed in self._met:
             return
         with contextlib.suppress(RefusedError):  # a key that may not know leaves it awake
-            found = await self.connection.ask(
-                lambda client: client.collections.use(self.records).tenants.get_by_names([sealed])
-            )
+            found = await self._listed(self.records, [sealed])
             if sealed not in found or found[sealed].activity_status.value != "ACTIVE":
                 self.awake.woken(sealed)
         self._met.add(sealed)
