@@ -140,8 +140,9 @@ def test_the_alias_moves_all_tenants_at_once_and_only_to_a_collection_that_holds
     asked(store, lambda client: client.collections.create_from_dict(wanted))
     with pytest.raises(ConfigError, match="lacks 1 of 1"):
         _sync.run(inner.point_all(wanted["class"]))
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError) as caught:
         _sync.run(inner.point_all("Nowhere"))
+    assert "copy all tenants" in caught.value.hint
     sealed = NAMES.tenant("acme")
     asked(store, lambda client: client.collections.use(wanted["class"]).tenants.create([sealed]))
     copy = Table(connection=inner.connection, collection=wanted["class"], tenant=sealed)
@@ -166,6 +167,17 @@ def test_a_record_whose_rows_are_gone_is_an_error_and_never_an_empty_answer(open
     for ask in (lambda: acme.search(make_query("w1")), acme.count, acme.items):
         with pytest.raises(UnavailableError, match="lost the tenant"):
             ask()
+
+
+def test_a_memory_whose_items_are_lost_says_how_to_restore_it(opened):
+    store = opened()
+    store.tenant("acme").add(circle(2))
+    asked(store, lambda client: client.collections.delete(store.inner._items))
+    again = opened().tenant("acme")
+    for ask in (again.count, lambda: again.search(make_query("w1")), lambda: again.stage(circle(3))):
+        with pytest.raises(NotFoundError, match="has no collection") as caught:
+            ask()
+        assert "memory restore" in caught.value.hint
 
 
 def test_rows_without_a_record_are_an_error_and_never_a_new_tenant(opened):

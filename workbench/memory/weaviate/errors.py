@@ -15,6 +15,8 @@ from workbench.errors import ConfigError, CorruptError, RefusedError, Unavailabl
 OLDEST = (1, 36)
 _START = "make weaviate   # starts one here; `workbench doctor` says which server is meant"
 _RESTORE = "wait a few seconds and try again; when it stays so, workbench memory restore a snapshot"
+#: What to type when a memory is not whole any more, and so takes nothing under its own name.
+ANOTHER = "workbench memory restore FOLDER: a snapshot, into a memory of another name or version"
 _WAIT = "wait a few seconds and run the same command again"
 #: What the server says, in the order in which it is looked for, and what it means.
 _MEANINGS: tuple[tuple[str, str], ...] = (
@@ -176,7 +178,7 @@ def record_lost(where: str) -> CorruptError:
     """A tenant's rows without the record that says which of them are in force."""
     return CorruptError(
         f"a tenant has items in the Weaviate at {where}, and the record of its versions is lost",
-        hint="workbench memory restore FOLDER: a snapshot, into a memory of another name or version",
+        hint=ANOTHER,
     )
 
 

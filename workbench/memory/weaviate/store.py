@@ -125,7 +125,8 @@ class WeaviateStore:
 
         It has to hold every tenant: ConfigError otherwise, and nothing is moved.
         """
-        await self._check(collection, schema.items_collection(collection, self._about(), self.index))
+        wanted = schema.items_collection(collection, self._about(), self.index)
+        await self._check(collection, wanted, hint="make it and copy all tenants before the alias is moved")
         here, there = await self._listed(self.records), await self._listed(collection)
         if lacking := len(here.keys() - there.keys()):
             raise ConfigError(
@@ -307,10 +308,10 @@ class WeaviateStore:
             await self.connection.ask(lambda client: client.collections.create_from_dict(wanted))
         await self._check(wanted["class"], wanted)
 
-    async def _check(self, name: str, wanted: dict[str, Any]) -> None:
+    async def _check(self, name: str, wanted: dict[str, Any], *, hint: str = errors.ANOTHER) -> None:
         """ConfigError unless the collection is what is wanted; settings of searches are set anew."""
         if not await self.connection.ask(lambda client: client.collections.exists(name)):
-            raise NotFoundError(f"the Weaviate at {self.address.where} has no collection {name}")
+            raise NotFoundError(f"the Weaviate at {self.address.where} has no collection {name}", hint=hint)
         config = await self.connection.ask(lambda client: client.collections.use(name).config.get())
         found = config.to_dict()
         schema.check_collection(found, wanted)
