@@ -77,11 +77,15 @@ def _opened(asker: Asker, groups: Iterable[str], conditions: frozenset[str]) -> 
 
 
 def _of_version(version: int) -> list[Any]:
-    """What is in force in a version."""
+    """What is in force in a version.
+
+    A row whose `until` is being written has none for a moment (1.39), and would be missed by a condition
+    that asks for one: so what has ended is left out, rather than what has not ended taken.
+    """
     from weaviate.classes.query import Filter
 
     by = Filter.by_property
-    return [by("since").less_or_equal(version), by("until").greater_than(version)]
+    return [by("since").less_or_equal(version), Filter.not_(by("until").less_or_equal(version))]
 
 
 def written_by_use() -> FilterReturn:
