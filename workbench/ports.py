@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from workbench import files
 from workbench.context import Context
+from workbench.identity import Principal
 from workbench.types import JSON, Event, Hit, Item, ItemKind, Port
 
 SearchMode = Literal["hybrid", "vector", "words"]
@@ -142,6 +143,11 @@ class Asker:
     groups: tuple[str, ...]
     clearance: int = 0
     now: str
+
+    @classmethod
+    def of(cls, principal: Principal, *, now: str) -> Asker:
+        """The principal as one who reads at a moment."""
+        return cls(groups=principal.grants, clearance=principal.clearance, now=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

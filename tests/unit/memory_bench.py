@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import re
 
+import pytest
+
 from workbench.context import Context
 from workbench.controls.access import Access
 from workbench.controls.onion import around
 from workbench.identity import Principal
 from workbench.memory.names import Names
+from workbench.memory.sqlite import SQLiteStore
 from workbench.ports import Call
 from workbench.retrieval import Chunking, MemoryHandle, MemorySpec
 from workbench.retrieval.pages import MINIMAL
@@ -20,6 +23,17 @@ from workbench.types import Event
 
 BODY = "Taxis are paid. Keep the receipt."
 KEY = Names(key=b"k" * 64)
+
+
+@pytest.fixture(name="store", params=["fake", "sqlite"])
+def either_store(request, tmp_path):
+    """For `Bench`: None, which is a fake of its own, or an embedded store of the same memory."""
+    if request.param == "fake":
+        yield None
+        return
+    opened = SQLiteStore(tmp_path / "m.sqlite", name="m", names=KEY)
+    yield opened
+    opened.close()
 
 
 class Killed(BaseException):

@@ -6,23 +6,11 @@ import dataclasses
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from memory_bench import Bench, Killed, write_page
+from memory_bench import Bench, Killed, either_store, write_page  # noqa: F401
 
 from workbench import context, retrieval
 from workbench.errors import ConfigError, CorruptError, NotFoundError
-from workbench.memory.names import Names
 from workbench.memory.rows import logical_digest
-from workbench.memory.sqlite import SQLiteStore
-
-
-@pytest.fixture(params=["fake", "sqlite"])
-def store(request, tmp_path):
-    if request.param == "fake":
-        yield None
-        return
-    opened = SQLiteStore(tmp_path / "m.sqlite", name="m", names=Names(key=b"k" * 64))
-    yield opened
-    opened.close()
 
 
 def page(tmp_path, name, body, **front):

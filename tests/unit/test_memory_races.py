@@ -5,28 +5,17 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from memory_bench import Bench, Killed, write_page
+from memory_bench import Bench, Killed, either_store, write_page  # noqa: F401
 
 from workbench import retrieval
 from workbench.errors import NotFoundError
 from workbench.memory.forgotten import Ledger
-from workbench.memory.names import Names
-from workbench.memory.sqlite import SQLiteMemory, SQLiteStore
+from workbench.memory.sqlite import SQLiteMemory
 from workbench.ports import Selector
 from workbench.testing.fake_memory import FakeMemory
 
-#: Calls of a restore of a snapshot: lacking, stage three times, publish, remember.
+#: Calls of a restore of a snapshot: lacking twice, stage three times, publish, remember.
 CALLS = range(1, 8)
-
-
-@pytest.fixture(params=["fake", "sqlite"])
-def store(request, tmp_path):
-    if request.param == "fake":
-        yield None
-        return
-    opened = SQLiteStore(tmp_path / "m.sqlite", name="m", names=Names(key=b"k" * 64))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -72,11 +72,11 @@ class Access:
 
     async def _check_seen(self, call: Call, proceed: Handler) -> None:
         """NotFoundError, as of a store, unless the principal sees all that items are to be written with."""
-        ids, principal = sorted(set(call.payload.get("while_there", ()))), call.context.principal
+        ids = sorted(set(call.payload.get("while_there", ())))
         if not ids:
             return
-        asker = Asker(groups=principal.grants, clearance=principal.clearance, now="")
-        payload = {"ids": ids, "asker": self._of(call, asker)}
+        asker = self._of(call, Asker.of(call.context.principal, now=""))
+        payload = {"ids": ids, "asker": asker}
         count = dataclasses.replace(call, operation="count", payload=payload)
         async with aclosing(proceed(count)) as events:  # type: ignore[type-var]
             (seen,) = [event.data async for event in events]

@@ -138,9 +138,7 @@ class Governed:
         return found
 
     def _asker(self) -> Asker | None:
-        principal = self.handle.context.principal
-        now = self.handle.now()
-        return None if self.whole else Asker(groups=principal.grants, clearance=principal.clearance, now=now)
+        return None if self.whole else Asker.of(self.handle.context.principal, now=self.handle.now())
 
     async def _ask(self, operation: str, payload: JSON) -> Any:
         handle = self.handle
