@@ -6,7 +6,7 @@ BIN := .venv/bin
 UV = .venv/bin/uv
 INSTALL = $(UV) pip install --no-deps --compile-bytecode --python
 SELF = --offline --no-build-isolation -e .
-# tests/sharing.py says how they share the tests; ARGS=-n0 runs all in one process.
+# tests/support/sharing.py says how they share the tests; ARGS=-n0 runs all in one process.
 WORKERS = -n logical --maxprocesses 4 --dist loadfile
 COMPILE = $(UV) pip compile --universal --generate-hashes --no-header --python-version 3.11 $(if $(UPGRADE),--upgrade)
 
@@ -32,7 +32,8 @@ check: env-test ## style, types, storeys, notebooks, house rules: under half a m
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m workbench.notebooks notebooks pipelines
+	@$(BIN)/python -m workbench.notebooks.canonical notebooks pipelines
+	@$(BIN)/python docs/map.py
 	@$(BIN)/python -m pytest -q --no-header --durations=0 tests/unit/test_house.py
 
 lab: env ## open the notebooks in JupyterLab
@@ -43,7 +44,7 @@ bench: env-test ## measure the ratios of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 weaviate: env ## start a Weaviate server on this machine, built once with Go; STOP=1 stops it
-	@$(BIN)/python -m workbench.serving $(if $(filter-out 0,$(STOP)),stop,start)
+	@$(BIN)/python -m workbench.cli.weaviate $(if $(filter-out 0,$(STOP)),stop,start)
 
 interop: env ## install .venv-interop: the libraries that must accept our clients
 	@cmp -s locks/interop.lock .venv-interop/installed.lock || { \

@@ -20,13 +20,15 @@ import workbench as wb
 from benchmarks import memory
 from benchmarks.measuring import ROOT, Row, alternating, clone, nothing_to_do, run, timed
 from benchmarks.promotion import going_back, job_run, twenty_jobs
-from workbench import boundary, config
+from workbench import layout
 from workbench.config import Execution
-from workbench.controls import onion
+from workbench.controls import stack
 from workbench.controls.replay import Replay
-from workbench.controls.tape import Journal, processor
-from workbench.promotion.execution import execute
-from workbench.workspace import connect
+from workbench.notebooks.execution import execute
+from workbench.records.journal import Journal
+from workbench.records.keys import processor
+from workbench.workspace import boundary
+from workbench.workspace.workspace import connect
 
 VENDORS = ("aiohttp", "dvc", "openai", "papermill", "polars", "numpy", "weaviate", "wordllama", "xllamacpp")
 NOTEBOOK = """{"cells": [
@@ -81,8 +83,8 @@ def replaying() -> Row:
 def replay_hit() -> Row:
     """One hit in the replay control: key, look-up, events."""
     ws = connect("answers", root=ROOT, mode="replay")
-    tape = boundary.open_tape(ROOT / config.tape_of("answers"))
-    from workbench.context import Occurrence, occurring
+    tape = boundary.open_tape(ROOT / layout.tape_of("answers"))
+    from workbench.context import InvocationScope, invocation_scope
     from workbench.ports import Call
 
     entries = [entry for entry in tape.entries() if entry.question.case][:500]
@@ -99,12 +101,14 @@ def replay_hit() -> Row:
 
     with tempfile.TemporaryDirectory() as folder:
         control = Replay("replay", tape=tape, journal=Journal(Path(folder) / "j"))
-        handler = onion.around(control, nothing)
+        handler = stack.around(control, nothing)
 
         async def all_hits() -> float:
             began = time.perf_counter()
             for entry, call in zip(entries, calls, strict=True):
-                with occurring(Occurrence(case=entry.question.case, repeat=entry.question.repeat)):
+                with invocation_scope(
+                    InvocationScope(case=entry.question.case, repeat=entry.question.repeat)
+                ):
                     async with aclosing(handler(call)) as events:
                         async for _ in events:
                             pass

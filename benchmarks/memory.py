@@ -30,16 +30,16 @@ from benchmarks.memory_places import (
     seconds,
     settled_mb,
 )
-from workbench import _sync, boundary
+from workbench import _sync, layout
 from workbench.config import MemoryServer
-from workbench.memory.names import load_names
+from workbench.layout import MEMORY_KEY as KEY
+from workbench.memory.cipher import load_cipher
 from workbench.memory.weaviate import schema
-from workbench.memory.weaviate.server import Server, find_binary
+from workbench.memory.weaviate.local_server import Server, find_binary
 from workbench.memory.weaviate.store import WeaviateStore
 from workbench.ports import Memory, Query
-from workbench.retrieval.calls import TEXTS
+from workbench.retrieval.port import TEXTS
 from workbench.retrieval.spec import Index
-from workbench.stores import KEY
 from workbench.types import Item
 
 SMALL, LARGE = 10_000, 100_000
@@ -152,7 +152,7 @@ def filling(bench: Bench) -> Iterable[Row]:
 
 def opened(bench: Bench) -> Iterable[Row]:
     """What each size takes on disk, and in memory once it has been searched after a start."""
-    memories = bench.here.home / boundary.STATE / "memories"
+    memories = bench.here.home / layout.STATE / "memories"
     together = mb_on_disk(memories)
     for size in (SMALL, LARGE):
         held, first = run(sys.executable, "-c", OPENED, str(bench.here.home), TENANT[size]).split()
@@ -163,7 +163,7 @@ def opened(bench: Bench) -> Iterable[Row]:
         yield f"SQLite: a tenant of {size:,} items, opened", said, "reported"
     bench.server.stop()
     bench.server.start()
-    names = load_names(bench.there.home / boundary.STATE / KEY)
+    names = load_cipher(bench.there.home / layout.STATE / KEY)
     ws = bench.there.workspace()
     _sync.run(handle_of(ws, "nobody").view.search(bench.asked[0]))
     for size in (SMALL, LARGE):
@@ -178,7 +178,7 @@ def opened(bench: Bench) -> Iterable[Row]:
 def on_weaviate(bench: Bench) -> Iterable[Row]:
     """Search through the port against the client asked for the same, with the same filter."""
     ws = bench.there.workspace()
-    names = load_names(bench.there.home / boundary.STATE / KEY)
+    names = load_cipher(bench.there.home / layout.STATE / KEY)
     handle = handle_of(ws, TENANT[SMALL])
     alias = schema.collection_name(f"{handle.name}/{handle.spec.version}")
     for size in (SMALL, LARGE):
@@ -299,7 +299,7 @@ def tenants(bench: Bench) -> Iterable[Row]:
 
 
 def _tenants(bench: Bench, server: Server) -> Iterable[Row]:
-    names = load_names(bench.folder / "many.key")
+    names = load_cipher(bench.folder / "many.key")
     items = [bench.made[SMALL].item(place) for place in range(10)]
     store = WeaviateStore(server.address, name="many", names=names, locks=bench.folder / "locks")
     spent, held, files, found = _sync.run(_lived(store, items, bench.asked[0], psutil.Process(server.pid)))

@@ -13,9 +13,9 @@ from weaviate.classes.data import DataObject
 from weaviate.classes.query import HybridFusion, MetadataQuery
 
 from benchmarks.memory_made import Made
-from workbench.memory.names import Names
+from workbench.memory.cipher import IdCipher
 from workbench.memory.rules import DECIMALS
-from workbench.memory.stems import stems
+from workbench.memory.stemming import stems
 from workbench.memory.weaviate import filters, schema
 from workbench.memory.weaviate.connection import Address
 from workbench.memory.weaviate.schema import IndexSettings
@@ -119,7 +119,7 @@ class Client:
 
 def rows_of(items: list[Item]) -> list[tuple[str, dict[str, Any], tuple[float, ...]]]:
     """Items as rows, names as they are, made before the clock runs."""
-    names = Names()
+    names = IdCipher()
     return [
         (
             str(names.uuid("bare", item.id)),

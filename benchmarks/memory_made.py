@@ -13,7 +13,7 @@ from benchmarks.measuring import ROOT
 from benchmarks.memory_places import CLEARANCE, GROUPS, seconds
 from workbench import _sync
 from workbench.ports import Memory, Query
-from workbench.retrieval.calls import TEXTS, embed, indexed
+from workbench.retrieval.port import TEXTS, embed, indexed
 from workbench.types import Item
 
 DIMENSIONS = 256

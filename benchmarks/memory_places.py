@@ -18,14 +18,15 @@ import psutil
 
 import workbench as wb
 from benchmarks.measuring import ROOT
-from workbench import boundary
+from workbench import layout
 from workbench.config import MemoryServer
-from workbench.controls.tape import Tape
+from workbench.memory.stores import StoreLocation
 from workbench.ports import Query
+from workbench.records.tape import Tape
 from workbench.retrieval import MemoryHandle
 from workbench.retrieval.spec import Index
-from workbench.stores import Where
-from workbench.workspace import connect
+from workbench.workspace import boundary
+from workbench.workspace.workspace import connect
 
 #: Who asks.
 GROUPS, CLEARANCE = ("everyone", "people"), 2
@@ -41,12 +42,12 @@ class Place:
 
     def workspace(self) -> wb.Workspace:
         """A workspace of the first use case that keeps nothing in the repository."""
-        where = Where(state=self.home / boundary.STATE, server=self.server)
-        places = boundary.Places(home=self.home, memories=where)
+        where = StoreLocation(state=self.home / layout.STATE, server=self.server)
+        places = boundary.StatePaths(home=self.home, memories=where)
         made = boundary.Boundary(ROOT, mode="live", tape=Tape(self.home / "tape.jsonl"), places=places)
         ws = connect("answers", root=ROOT, through=made)
-        asker = dataclasses.replace(ws.context.principal, groups=GROUPS, clearance=CLEARANCE)
-        return ws.bind(principal=asker)
+        requester = dataclasses.replace(ws.context.principal, groups=GROUPS, clearance=CLEARANCE)
+        return ws.bind(principal=requester)
 
 
 def handle_of(

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from workbench.experiments.task import Answer as Answer
     from workbench.experiments.task import task as task
     from workbench.identity import Principal as Principal
+    from workbench.prompts.window import Window as Window
     from workbench.retrieval.citations import citation_precision as citation_precision
-    from workbench.retrieval.pages import load as load
-    from workbench.retrieval.window import Window as Window
+    from workbench.retrieval.documents import load as load
     from workbench.types import Hit as Hit
     from workbench.types import Message as Message
     from workbench.types import Page as Page
     from workbench.types import Reply as Reply
-    from workbench.workspace import Workspace as Workspace
-    from workbench.workspace import connect as connect
+    from workbench.workspace.workspace import Workspace as Workspace
+    from workbench.workspace.workspace import connect as connect
 
 _HOMES = {
     "Answer": "experiments.task",
@@ -47,16 +47,16 @@ _HOMES = {
     "Question": "experiments.dataset",
     "Reply": "types",
     "WorkbenchError": "errors",
-    "Workspace": "workspace",
-    "Window": "retrieval.window",
+    "Workspace": "workspace.workspace",
+    "Window": "prompts.window",
     "citation_precision": "retrieval.citations",
     "compare": "experiments.compare",
-    "connect": "workspace",
+    "connect": "workspace.workspace",
     "contains": "experiments.scorers",
     "cross_tenant_hits": "experiments.scorers",
     "exact": "experiments.scorers",
     "grounded": "experiments.scorers",
-    "load": "retrieval.pages",
+    "load": "retrieval.documents",
     "ndcg_at": "experiments.scorers",
     "recall_at": "experiments.scorers",
     "scorer": "experiments.scorers",

@@ -47,11 +47,11 @@ class UseCase:
     and `model` are what bare names resolve to. `provider` and `base_url` send the same use case to
     any OpenAI-compatible endpoint, `memory_provider` and `memory_url` its live memory to a Weaviate
     server; with `memory_fallback: snapshot` the last snapshot answers while that server is away.
-    `clearance` is the highest classification that may be seen, and `keepers` names the principals that may
-    ingest, forget, hold and snapshot; without it, whoever connects may. `as_of` (ISO day) is the day on which
-    validity is judged; without it, today. `candidate` is the arm that the gate judges, `baseline` the
-    one it is compared with. `gates` holds one column of lines per phase, `parameters` what the
-    notebook is given.
+    `clearance` is the highest classification that may be seen. `admins` names the principals that may
+    ingest, forget, hold and snapshot; without it, whoever connects may (`keepers` is its former name).
+    `as_of` (ISO day) is the day on which validity is judged; without it, today. `candidate` is the arm
+    that the gate judges, `baseline` the one it is compared with. `gates` holds one column of lines per
+    phase, `parameters` what the notebook is given.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -82,14 +82,16 @@ class UseCase:
     baseline: str | None = None
     candidate: str = "candidate"
     groups: tuple[str, ...] = ("everyone",)
+    admins: tuple[str, ...] | None = None
     keepers: tuple[str, ...] | None = None
     concurrency: int = 4
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def rights(self, name: str) -> dict[str, Any]:
         """What a principal of this name may do here, as fields of `Principal`."""
-        keeper = self.keepers is None or name in self.keepers
-        return {"groups": self.groups, "clearance": self.clearance, "keeper": keeper}
+        named = self.admins if self.admins is not None else self.keepers
+        admin = named is None or name in named
+        return {"groups": self.groups, "clearance": self.clearance, "admin": admin}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,11 +225,6 @@ def memory_server(case: UseCase) -> MemoryServer | None:
     return MemoryServer(
         url=url, grpc=case.memory_grpc, api_key_env=case.memory_api_key_env, awake=case.memory_awake
     )
-
-
-def tape_of(use_case: str) -> Path:
-    """Where a use case's recorded answers are, from the repository's root."""
-    return Path("pipelines/tapes") / f"{use_case}.jsonl"
 
 
 def find_root(start: Path | None = None) -> Path:

@@ -85,7 +85,7 @@ class Context:
 
 
 @dataclass(slots=True, kw_only=True)
-class Occurrence:
+class InvocationScope:
     """One task over one case, once: what makes two identical requests two recordings.
 
     Identical requests inside one occurrence are numbered in the order they are made; the number
@@ -107,21 +107,21 @@ class Occurrence:
         return n
 
 
-_occurrence: contextvars.ContextVar[Occurrence | None] = contextvars.ContextVar(
+_invocation: contextvars.ContextVar[InvocationScope | None] = contextvars.ContextVar(
     "workbench_occurrence", default=None
 )
 
 
-def occurrence() -> Occurrence | None:
+def current_invocation() -> InvocationScope | None:
     """The occurrence this code runs in, if an experiment or a job started one."""
-    return _occurrence.get()
+    return _invocation.get()
 
 
 @contextlib.contextmanager
-def occurring(value: Occurrence) -> Iterator[Occurrence]:
+def invocation_scope(value: InvocationScope) -> Iterator[InvocationScope]:
     """Run a block as one occurrence."""
-    token = _occurrence.set(value)
+    token = _invocation.set(value)
     try:
         yield value
     finally:
-        _occurrence.reset(token)
+        _invocation.reset(token)

@@ -122,10 +122,10 @@ class NotebookError(WorkbenchError):
     """A notebook did not run to its end."""
 
 
-def items_gone(lacking: int, of: int) -> NotFoundError:
+def items_gone(missing: int, of: int) -> NotFoundError:
     """What is raised when some of those that an item may only be written with are not in force."""
     return NotFoundError(
-        f"{lacking} of {of} items that this was to be written with are not there any more",
+        f"{missing} of {of} items that this was to be written with are not there any more",
         hint="search again, and name ids of hits that it gives",
     )
 

@@ -101,7 +101,7 @@ def asides_of(path: Path) -> list[Path]:
     return [one for one in beside if aside.fullmatch(one.name)]
 
 
-def sweep(path: Path) -> None:
+def purge(path: Path) -> None:
     """Remove what writers of `path` that were killed left beside it; for when nobody else writes it."""
     try:
         for one in asides_of(path):

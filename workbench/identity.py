@@ -24,7 +24,7 @@ class Principal:
     groups: tuple[str, ...] = ("everyone",)
     clearance: int = 0
     assurance: Assurance = "asserted"
-    keeper: bool = False
+    admin: bool = False
 
     @property
     def trust(self) -> int:

@@ -134,7 +134,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asker:
+class Requester:
     """Who reads without searching: sees what these groups and this clearance open, and `now` has not ended.
 
     `now` is a UTC instant. No group, no item.
@@ -145,7 +145,7 @@ class Asker:
     now: str
 
     @classmethod
-    def of(cls, principal: Principal, *, now: str) -> Asker:
+    def of(cls, principal: Principal, *, now: str) -> Requester:
         """The principal as one who reads at a moment."""
         return cls(groups=principal.grants, clearance=principal.clearance, now=now)
 
@@ -211,7 +211,7 @@ class Forgotten:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Swept:
+class Purged:
     """What a sweep removed: expired items, items of versions no longer kept; and what holds kept."""
 
     expired: int
@@ -279,7 +279,7 @@ class Memory(Protocol):
         Idempotent: a new version only if anything changed.
         """
 
-    async def lacking(self, ids: Sequence[str]) -> list[str]:
+    async def missing(self, ids: Sequence[str]) -> list[str]:
         """Those of `ids` that are neither in force nor staged, in the order given."""
 
     async def stage(self, items: Iterable[Item]) -> int:
@@ -303,10 +303,10 @@ class Memory(Protocol):
     async def search(self, query: Query) -> list[Hit]:
         """At most `k` hits that the asker may see and that are valid, best first."""
 
-    async def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
+    async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
         """Items in force, or how many of `ids` are: what the asker sees; without one, expired or not."""
 
-    async def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
+    async def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
         """Items in force (or in an earlier version), in the order of their ids.
 
         Those the asker sees; without one, all of them, expired or not.
@@ -321,7 +321,7 @@ class Memory(Protocol):
     async def release(self, what: Selector) -> int:
         """End a hold, named as it was made; how many items it held."""
 
-    async def sweep(self, *, now: str, keep_versions: int) -> Swept:
+    async def purge(self, *, now: str, keep_versions: int) -> Purged:
         """Remove what has expired, and what only older versions than the last `keep_versions` hold."""
 
     async def versions(self) -> list[MemoryVersion]:

@@ -12,13 +12,14 @@ import sys
 import threading
 from pathlib import Path
 
-from workbench import config, files, knowledge
+from workbench import config, files
 from workbench.config import Execution, UseCase
 from workbench.errors import ConfigError, CorruptError, NotebookError, WorkbenchError
 from workbench.experiments.batch import COUNTS
-from workbench.promotion.inspection import INPUTS
-from workbench.promotion.worker import FORMAT, RESULT, Failure, Request, Result, end, told
-from workbench.stages import run_notebook
+from workbench.jobs.runner import FORMAT, RESULT, Failure, Request, Result, end, told
+from workbench.notebooks.inspection import INPUTS
+from workbench.pipeline import build as knowledge
+from workbench.pipeline.stages import run_notebook
 
 
 def work(request: Request) -> Result:

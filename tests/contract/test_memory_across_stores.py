@@ -18,9 +18,9 @@ from weaviate_servers import open_store
 from workbench import _sync
 from workbench.errors import NotFoundError
 from workbench.memory import rules
-from workbench.memory.names import Names
+from workbench.memory.cipher import IdCipher
 from workbench.memory.snapshot import open_snapshot, read_manifest, write_snapshot
-from workbench.memory.sqlite import SQLiteStore
+from workbench.memory.sqlite.store import SQLiteStore
 from workbench.memory.weaviate import versions
 from workbench.memory.weaviate.memory import WeaviateMemory
 from workbench.ports import Budget, Selector
@@ -43,7 +43,7 @@ from workbench.testing.memory_items import (
 from workbench.testing.sync_memory import SyncStore
 
 pytestmark = [pytest.mark.usefixtures("weaviate"), pytest.mark.timeout(240)]
-KEY = Names(key=b"s" * 64)
+KEY = IdCipher(key=b"s" * 64)
 FREE = Budget()
 days = st.sampled_from(["2125-06-13", "2125-06-14", "2125-06-15", "2125-06-16", "2126-01-02"])
 vectors = st.lists(st.integers(-3, 3), min_size=16, max_size=16).filter(any).map(unit_vector)
@@ -206,7 +206,7 @@ def asks_for_versions(reader, writer):
     assert hit.text == "taxi by night" and hit.memory_version == 2
     (hit,) = reader.search(make_query("taxi", version=1))
     assert hit.text == "taxi" and hit.memory_version == 1
-    writer.sweep(now=NOW, keep_versions=1)
+    writer.purge(now=NOW, keep_versions=1)
     with pytest.raises(NotFoundError, match="version 1"):
         reader.search(make_query("taxi", version=1))
     assert writer.forget(Selector(source="page")).items == 1

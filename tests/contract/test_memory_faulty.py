@@ -13,7 +13,7 @@ from workbench.testing.memory_history_contract import History
 
 
 class StagedIsSeen(FakeMemory):
-    async def items(self, version=None, *, asker=None):
+    async def items(self, version=None, *, requester=None):
         there = self._state.in_force(version) | self._state.staged
         return [there[one] for one in sorted(there)]
 
@@ -68,9 +68,9 @@ class AHoldIsOnlyForWhatIsThere(FakeMemory):
 
 
 class ASweepTakesWhatIsHeld(FakeMemory):
-    async def sweep(self, *, now, keep_versions):
+    async def purge(self, *, now, keep_versions):
         holds, self._state.holds = self._state.holds, set()
-        done = await FakeMemory.sweep(self, now=now, keep_versions=keep_versions)
+        done = await FakeMemory.purge(self, now=now, keep_versions=keep_versions)
         self._state.holds = holds
         return done
 
@@ -93,8 +93,8 @@ class WhatHoldsKeepIsNotSaid(FakeMemory):
 
 
 class OneVersionTooFewIsKept(FakeMemory):
-    async def sweep(self, *, now, keep_versions):
-        return await FakeMemory.sweep(self, now=now, keep_versions=keep_versions - 1)
+    async def purge(self, *, now, keep_versions):
+        return await FakeMemory.purge(self, now=now, keep_versions=keep_versions - 1)
 
 
 class ExpiryIsLate(FakeMemory):

@@ -1,13 +1,13 @@
-"""The same sentences with every verb sent through the onion, and what the onion remembers of them."""
+"""The same sentences with every verb sent through the stack, and what the stack remembers of them."""
 
 import functools
 
 import orjson
 import pytest
 
-from workbench.controls import onion
+from workbench.controls import stack
 from workbench.errors import ConfigError, UnavailableError
-from workbench.memory.sqlite import SQLiteStore
+from workbench.memory.sqlite.store import SQLiteStore
 from workbench.ports import Budget, Memory, Selector
 from workbench.testing.contracts import DurableContract, MemoryContract, governed
 from workbench.testing.fake_memory import FakeStore
@@ -36,7 +36,7 @@ def every_verb(memory):
     """Each verb once, with content and names that no record may hold."""
     item, written = make_item("canary-text", subject="canary-subject"), make_episode("canary-words")
     memory.stage([item])
-    memory.publish([*memory.lacking([]), item.id], now=NOW)
+    memory.publish([*memory.missing([]), item.id], now=NOW)
     memory.add([item], now=NOW)
     memory.remember([written], budget=Budget(items=5), now=NOW)
     memory.search(make_query("canary-text"))
@@ -45,15 +45,15 @@ def every_verb(memory):
     memory.versions()
     memory.hold(Selector(subject="canary-subject"))
     memory.release(Selector(subject="canary-subject"))
-    memory.sweep(now=NOW, keep_versions=1)
+    memory.purge(now=NOW, keep_versions=1)
     memory.forget(Selector(subject="canary-subject"), now=NOW)
     memory.stats(now=NOW)
 
 
 def test_every_verb_of_the_port_has_its_row_and_is_watched():
-    rows = {name.partition(".")[2]: controls for name, controls in onion.APPLIES.items() if "memory." in name}
+    rows = {name.partition(".")[2]: controls for name, controls in stack.APPLIES.items() if "memory." in name}
     assert rows.keys() >= VERBS
-    assert all(rows[verb] >= onion.ALWAYS for verb in VERBS)
+    assert all(rows[verb] >= stack.ALWAYS for verb in VERBS)
 
 
 def test_each_verb_leaves_one_record_and_no_content(tmp_path):
@@ -73,7 +73,7 @@ def test_a_refused_verb_leaves_its_record_too(tmp_path):
     assert [(r["outcome"], r["error"]) for r in records(tmp_path)] == [("failed", "ConfigError")]
 
 
-@pytest.mark.parametrize(("verb", "attempts"), [("count", 2), ("sweep", 1)])
+@pytest.mark.parametrize(("verb", "attempts"), [("count", 2), ("purge", 1)])
 def test_what_reads_is_tried_again_when_a_store_is_away_and_what_writes_is_not(
     tmp_path, monkeypatch, verb, attempts
 ):
@@ -84,12 +84,12 @@ def test_what_reads_is_tried_again_when_a_store_is_away_and_what_writes_is_not(
             asked.append(arguments)
             raise UnavailableError("the store is away")
 
-        count = sweep = _fail
+        count = purge = _fail
 
     store = TestFakeGoverned.open_store(tmp_path / "memory")
     monkeypatch.setattr(FakeStore, "tenant", lambda self, tenant: Away())
     memory = SyncStore(inner=store).tenant("acme")
     with pytest.raises(UnavailableError):
-        memory.count() if verb == "count" else memory.sweep(now=NOW, keep_versions=1)
+        memory.count() if verb == "count" else memory.purge(now=NOW, keep_versions=1)
     assert len(asked) == attempts
     assert len(records(tmp_path)) == 1

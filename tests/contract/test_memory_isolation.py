@@ -4,8 +4,8 @@ import pytest
 from weaviate_servers import open_store
 
 from workbench import _sync
-from workbench.memory.names import Names
-from workbench.memory.sqlite import SQLiteStore
+from workbench.memory.cipher import IdCipher
+from workbench.memory.sqlite.store import SQLiteStore
 from workbench.testing.fake_memory import FakeMemory, FakeStore
 from workbench.testing.memory_isolation import CANARY, VICTIM, attempt_all, attempts, secrets
 from workbench.testing.sync_memory import SyncStore
@@ -14,7 +14,7 @@ NUMBER = 10_000
 
 
 def test_of_10_000_attempts_none_succeeds_on_the_embedded_store(tmp_path):
-    store = SQLiteStore(tmp_path / "memory", name="contract", names=Names(key=bytes(64)))
+    store = SQLiteStore(tmp_path / "memory", name="contract", names=IdCipher(key=bytes(64)))
     assert attempt_all(store, number=NUMBER, seed=1) > 100
     store.close()
 
@@ -63,7 +63,7 @@ def test_a_store_with_a_hole_is_found_out(monkeypatch, hole):
 
         monkeypatch.setattr(rules, "visible", leaky)
     elif hole == "reading":
-        monkeypatch.setattr(rules, "readable", lambda item, asker: True)
+        monkeypatch.setattr(rules, "readable", lambda item, requester: True)
         monkeypatch.setattr(rules, "visible", lambda item, query: item.source == "public")
     elif hole == "tenants":
         whole = FakeStore.tenant

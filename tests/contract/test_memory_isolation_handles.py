@@ -13,20 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from workbench import _sync, boundary
+from workbench import _sync
 from workbench.config import MemoryServer
 from workbench.context import Context
 from workbench.errors import RefusedError, WorkbenchError
 from workbench.identity import Principal
-from workbench.memory.names import Names
+from workbench.memory.cipher import IdCipher
 from workbench.memory.snapshot import open_snapshot
-from workbench.ports import Asker, Budget, Call, Query, Selector, written_id
+from workbench.memory.stores import StoreLocation
+from workbench.ports import Budget, Call, Query, Requester, Selector, written_id
 from workbench.retrieval import Chunking, MemoryHandle, MemorySpec
-from workbench.stores import Where
 from workbench.testing.fakes import FakeClock, FakeModel
 from workbench.testing.memory_isolation import CANARY, OUTSIDERS, VICTIM, readable_by_all, secrets
 from workbench.testing.memory_items import HOSTILE, HOSTILE_NAMES, NOW, hash_vector, make_episode, make_item
 from workbench.types import Event
+from workbench.workspace import boundary
 
 ROOT = Path(__file__).parents[2]
 CARD = "wordllama-256"
@@ -56,9 +57,9 @@ class House:
             ROOT,
             mode="live",
             tape=boundary.open_tape(self.folder / "none"),
-            places=boundary.Places(
+            places=boundary.StatePaths(
                 home=self.folder,
-                memories=Where(state=self.folder / "state", server=self.server),
+                memories=StoreLocation(state=self.folder / "state", server=self.server),
                 memory_fallback=self.fallback,
             ),
         )
@@ -75,25 +76,25 @@ class House:
         made = {"context": context, "identity": {"version": 1, "spec": "d", "index": {}}}
         return MemoryHandle(
             spec=self.spec, context=context, handler=self.boundary.handler, root=self.folder,
-            make_call=partial(_call, **made), archive=self.boundary.stores.archive(),
+            make_call=partial(_call, **made), snapshot_store=self.boundary.stores.snapshot_store(),
         )  # fmt: skip
 
     def fill(self):
         in_force, staged, written = secrets()
-        keeper = self.keeper()
-        _sync.run(keeper.whole.add(in_force, now=NOW))
-        _sync.run(keeper.whole.remember(written, budget=self.spec.budget, now="2124-01-01T00:00:00Z"))
-        _sync.run(keeper.whole.stage(staged))
-        keeper.snapshot()
-        keeper.snapshot(self.folder / "stolen")
+        admin = self.admin()
+        _sync.run(admin.unfiltered.add(in_force, now=NOW))
+        _sync.run(admin.unfiltered.remember(written, budget=self.spec.budget, now="2124-01-01T00:00:00Z"))
+        _sync.run(admin.unfiltered.stage(staged))
+        admin.snapshot()
+        admin.snapshot(self.folder / "stolen")
 
-    def keeper(self):
-        return self.handle(VICTIM, Principal(name="keeper", groups=ALL, clearance=9, keeper=True))
+    def admin(self):
+        return self.handle(VICTIM, Principal(name="keeper", groups=ALL, clearance=9, admin=True))
 
     def secrets_there(self):
         """What the victim holds of what it held first."""
         known = {item.id for item in itertools.chain(*secrets())}
-        return {item for item in _sync.run(self.keeper().whole.items()) if item.id in known}
+        return {item for item in _sync.run(self.admin().unfiltered.items()) if item.id in known}
 
     def close(self):
         _sync.run(self.boundary.aclose())
@@ -113,7 +114,7 @@ def drawn_handle(house, drawn):
             name=drawn.choice(("eve", "ann", "anna ")), groups=groups, clearance=drawn.randint(0, 4)
         )
         return house.handle(VICTIM, who)
-    who = Principal(name="anna", groups=ALL, clearance=9, keeper=True, assurance="authenticated")
+    who = Principal(name="anna", groups=ALL, clearance=9, admin=True, assurance="authenticated")
     return house.handle(drawn.choice(OUTSIDERS), who)
 
 
@@ -140,18 +141,22 @@ def verbs(house, handle, drawn, known):
         "version": drawn.choice((None, None, 0, 1, 2)),
         "sources": drawn.choice(((), ("secret-0", "secret-1", "next"), HOSTILE_NAMES)),
     }
-    asker = Asker(groups=ALL, clearance=9, now=drawn.choice(("1900-01-01T00:00:00Z", "2125-06-15T12:00:00Z")))
+    requester = Requester(
+        groups=ALL, clearance=9, now=drawn.choice(("1900-01-01T00:00:00Z", "2125-06-15T12:00:00Z"))
+    )
     place = house.folder / f"taken-{drawn.random()}"
     what = Selector(**how if "ids" not in how else {"ids": tuple(ids)})
-    view = drawn.choice((handle.view, handle.whole))
+    view = drawn.choice((handle.view, handle.unfiltered))
     at = drawn.choice((0, 1, 2))
     return {
         "search": partial(handle.search_async, text, **narrowed),
         "at": partial(handle.at(at).search_async, text, k=100),
         "view.search": partial(view.search, drawn_query(drawn, known)),
-        "view.items": partial(view.items, drawn.choice((None, 0, 1)), asker=drawn.choice((asker, None))),
-        "view.count": partial(view.count, ids, asker=drawn.choice((asker, None))),
-        "view.lacking": partial(view.lacking, ids),
+        "view.items": partial(
+            view.items, drawn.choice((None, 0, 1)), requester=drawn.choice((requester, None))
+        ),
+        "view.count": partial(view.count, ids, requester=drawn.choice((requester, None))),
+        "view.missing": partial(view.missing, ids),
         "view.forget": partial(view.forget, what, dry_run=drawn.random() < 0.5),
         "view.publish": partial(view.publish, ids, now=NOW),
         "view.remember": partial(
@@ -162,7 +167,7 @@ def verbs(house, handle, drawn, known):
         "view.stage": partial(view.stage, [make_item("taxi outside", source="outside")]),
         "view.hold": partial(view.hold, what),
         "view.release": partial(view.release, what),
-        "view.sweep": partial(view.sweep, now="2999-12-31T23:59:59Z", keep_versions=1),
+        "view.purge": partial(view.purge, now="2999-12-31T23:59:59Z", keep_versions=1),
         "view.stats": partial(view.stats, now=NOW),
         "count": handle.count_async,
         "versions": handle.versions_async,
@@ -175,7 +180,7 @@ def verbs(house, handle, drawn, known):
         "forget": partial(handle.forget_async, **how, dry_run=drawn.random() < 0.5),
         "hold": partial(handle.hold_async, **how),
         "release": partial(handle.release_async, **how),
-        "sweep": handle.sweep_async,
+        "purge": handle.purge_async,
         "ingest": handle.ingest_async,
     }  # fmt: skip
 
@@ -256,7 +261,7 @@ def was_hard(ends, found):
     tried = Counter(name for name, _ in ends.elements())
     assert min(tried.values()) > 20 and len(tried) == 28
     assert all(ends[name, "answered"] for name in ("search", "at", "view.search", "view.items", "count"))
-    for name in ("snapshot", "restore", "forget", "hold", "release", "sweep", "stats", "view.lacking"):
+    for name in ("snapshot", "restore", "forget", "hold", "release", "purge", "stats", "view.missing"):
         assert ends[name, "RefusedError"], name
     assert found > 50
 
@@ -284,12 +289,12 @@ def test_the_last_snapshot_of_a_server_that_is_away_tells_no_more(house):
     away.close()
 
 
-@pytest.mark.parametrize("hole", ["groups", "keeper"])
+@pytest.mark.parametrize("hole", ["groups", "admin"])
 def test_a_control_with_a_hole_is_found_out(house, monkeypatch, hole):
     from workbench.controls import access
 
     if hole == "groups":
-        monkeypatch.setattr(access.Access, "_of", lambda self, call, asker: asker)
+        monkeypatch.setattr(access.Access, "_of", lambda self, call, requester: requester)
     else:
         monkeypatch.setattr(access, "_check_keeper", lambda call, what: None)
     with pytest.raises(AssertionError, match=r"by user:|changed what the victim"):
@@ -299,4 +304,4 @@ def test_a_control_with_a_hole_is_found_out(house, monkeypatch, hole):
 def test_who_may_not_keep_a_memory_is_told_who_may(house):
     with pytest.raises(RefusedError, match="for those who keep the memory"):
         house.handle(VICTIM, Principal(name="eve")).snapshot()
-    assert isinstance(house.boundary.stores.names(), Names)
+    assert isinstance(house.boundary.stores.names(), IdCipher)

@@ -11,13 +11,13 @@ from endpoint import endpoint, speaking
 
 from workbench import _sync
 from workbench.context import Context
-from workbench.controls.onion import fold
-from workbench.controls.tape import refusal
+from workbench.controls.stack import fold
 from workbench.errors import RefusedError
 from workbench.identity import Principal
 from workbench.models import load_card, open_model
 from workbench.models.openai import OpenAIModel
 from workbench.ports import Call, Model
+from workbench.records.keys import refusal
 from workbench.testing.fakes import FakeModel
 from workbench.testing.model_contract import ModelContract
 

@@ -11,11 +11,11 @@ PRELUDE = """
 import asyncio, os, sys
 from pathlib import Path
 from workbench import files
-from workbench.controls import tape
-from workbench.controls.tape import Journal
+from workbench.records import tape
+from workbench.records.journal import Journal
 from workbench.errors import UnavailableError, WorkbenchError
-from workbench.memory.sqlite import SQLiteStore
-from workbench.observations import Lines
+from workbench.memory.sqlite.store import SQLiteStore
+from workbench.records.log import Lines
 from workbench.testing.memory_items import make_item
 
 disk = Path(sys.argv[1])

@@ -8,17 +8,17 @@ import time
 
 import pytest
 
-from workbench.memory.forgotten import Ledger
-from workbench.memory.names import Names
+from workbench.memory.cipher import IdCipher
+from workbench.memory.tombstones import Ledger
 from workbench.testing.memory_items import make_item
 
 pytestmark = pytest.mark.faults
-KEY = Names(key=b"k" * 64)
+KEY = IdCipher(key=b"k" * 64)
 WRITER = """
 import sys
 from pathlib import Path
-from workbench.memory.forgotten import Ledger
-from workbench.memory.names import Names
+from workbench.memory.tombstones import Ledger
+from workbench.memory.cipher import Names
 
 ledger = Ledger(Path(sys.argv[1]))
 for number in range(int(sys.argv[2]), int(sys.argv[3])):

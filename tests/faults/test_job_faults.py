@@ -27,14 +27,16 @@ from clone_edits import (
     state,
 )
 
-from workbench import assets, files
-from workbench.assets import Move
+from workbench import files, registry
 from workbench.config import Limits
 from workbench.errors import CorruptError, DeadlineError, NotFoundError, RefusedError
-from workbench.promotion import jobs, jobspec, publishing, slots, worker
-from workbench.promotion.ledger import LEASE_S, Host, Ledger
-from workbench.promotion.promote import Order, promote, rollback
-from workbench.promotion.slots import Task
+from workbench.jobs import publishing, runner, slots
+from workbench.jobs import run as jobs
+from workbench.jobs import spec as jobspec
+from workbench.jobs.ledger import LEASE_S, Host, Ledger
+from workbench.jobs.slots import Task
+from workbench.promotion.promote import ReleaseOptions, promote, rollback
+from workbench.registry import Move
 from workbench.testing.fakes import FakeClock
 
 pytest_plugins = ("promoted_clones",)
@@ -134,11 +136,11 @@ def second_version(clone):
     shutil.copytree(folder, folder.with_name("2"))
     data = dataclasses.replace(spec, version=2).text()
     (folder.with_name("2") / jobspec.PAGE).write_bytes(data)
-    asset = assets.load(root, "job", "answers")
+    asset = registry.load(root, "job", "answers")
     entry = dataclasses.replace(asset.versions[1], digest=files.digest(data), parent=1)
     asset = dataclasses.replace(asset, versions={**asset.versions, 2: entry})
     move = Move(label="production", version=2, by="Test", at="2026-11-24T00:00:00+00:00", reason="a test's")
-    assets.write(root, assets.moved(asset, move))
+    registry.write(root, registry.moved(asset, move))
     commit(clone, "Another version")
 
 
@@ -146,8 +148,8 @@ def refused(root, path):
     for use in (
         lambda: jobs.run(root, Task(reference="answers@1", input=SAMPLE, show=False)),
         lambda: jobs.reproduce(root, "answers", 1, root / "results/jobs/answers-1"),
-        lambda: promote(root, "job/answers@1", Order(label="candidate")),
-        lambda: rollback(root, "job/answers", Order()),
+        lambda: promote(root, "job/answers@1", ReleaseOptions(label="candidate")),
+        lambda: rollback(root, "job/answers", ReleaseOptions()),
     ):
         with pytest.raises(CorruptError) as caught:
             use()
@@ -156,7 +158,7 @@ def refused(root, path):
 
 def test_a_rollback_that_is_not_committed_does_not_run(promoted_clone):
     second_version(promoted_clone)
-    rollback(promoted_clone.folder, "job/answers", Order())
+    rollback(promoted_clone.folder, "job/answers", ReleaseOptions())
     said = one_error(promoted_clone.run(*RUN, SAMPLE, code=3))
     assert "the last promotion or rollback of job 'answers' is not committed (pipelines/jobs/answers" in said
     assert runs(promoted_clone) == [] and not (promoted_clone.folder / "published").exists()
@@ -178,7 +180,7 @@ def test_a_versions_code_is_found_in_another_history_and_missed_when_it_is_gone(
     assert "answers@1 runs the code of commit" in said and "which is not in this history" in said
     assert "-> git fetch --unshallow" in said
     with pytest.raises(NotFoundError, match="which is not in this history"):
-        promote(root, "job/answers@1", Order(label="candidate"))
+        promote(root, "job/answers@1", ReleaseOptions(label="candidate"))
     assert state(clone) == before and runs(clone) == []
 
 
@@ -262,7 +264,7 @@ def test_a_deadline_ends_what_the_notebook_started_in_a_session_of_its_own(
             return time.monotonic() + (901 if told.exists() and told.read_text() else 0)
 
     reforged(promoted_clone, add_to_task(STRAY.format(told=str(told))))
-    monkeypatch.setattr(worker, "time", Leaping)
+    monkeypatch.setattr(runner, "time", Leaping)
     with pytest.raises(DeadlineError, match="not done after 900 s"):
         jobs.run(promoted_clone.folder, Task(reference="answers", input=SAMPLE, show=False))
     pid = int(told.read_text())
@@ -330,7 +332,7 @@ def test_a_clock_that_steps_back_makes_no_new_slot_and_loses_no_run(promoted_clo
     here.claim(slot, run="a", version=1, input_digest="i")
     clock.advance(-3600)
     here.started("a", psutil.Process().pid)
-    assert here.reconcile() == [] and here.lives("a"), "its process decides, not the clock"
+    assert here.reconcile() == [] and here.is_alive("a"), "its process decides, not the clock"
     with pytest.raises(RefusedError, match="run a, process"):
         there.claim(slot, run="b", version=1, input_digest="i")
     here.beat("a")

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(300)]
 KILLS = {
     "ingest": (("stage", 0.5), ("publish", 0.5)),
     "move": (("stage", 0.5), ("publish", 0.3), ("publish", 0.8)),
-    "sweep": (("sweep", 0.6),),
+    "purge": (("purge", 0.6),),
     "restore": (("stage", 0.5), ("publish", 0.6)),
 }
 
@@ -33,14 +33,14 @@ def server(request):
 @pytest.fixture
 def begin(server, tmp_path):
     """Makes memories on that store, and closes them."""
-    lives = []
+    is_alive = []
 
     def make(name):
-        lives.append(Life.begun(tmp_path / name, server=server))
-        return lives[-1]
+        is_alive.append(Life.begun(tmp_path / name, server=server))
+        return is_alive[-1]
 
     yield make
-    for life in lives:
+    for life in is_alive:
         life.ws.close()
 
 
@@ -54,7 +54,7 @@ def test_a_writer_killed_in_the_middle_of_a_step_leaves_the_old_or_the_new_and_t
             number = share_of(taken[step], verb, share)
             code, staged, said = in_a_process(life.root, [step], verb, number)
             assert code == -signal.SIGKILL, f"{step} ended before it was killed in {verb}: {said}"
-            assert _sync.run(life.memory.view.lacking([one for ids in staged for one in ids])) == []
+            assert _sync.run(life.memory.view.missing([one for ids in staged for one in ids])) == []
             held.append(life.contents())
             found = {hit.id for hit in life.memory.search("what a word costs", k=9)}
             assert found <= {item.id for item in _sync.run(life.memory.view.items())}
@@ -66,7 +66,7 @@ def test_a_writer_killed_in_the_middle_of_a_step_leaves_the_old_or_the_new_and_t
 
 
 def start(folder, *words):
-    command = [sys.executable, "-m", "workbench.cli", "memory", *words]
+    command = [sys.executable, "-m", "workbench.cli.app", "memory", *words]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

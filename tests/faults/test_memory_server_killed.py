@@ -12,19 +12,20 @@ import pytest
 from memory_lives import STEPS, Life, Watch, share_of
 from switched_use_case import needs_a_server
 
-from workbench import _sync, boundary
-from workbench.controls.retry import Patience
+from workbench import _sync
+from workbench.controls.retry import RetryPolicy
 from workbench.errors import UnavailableError
-from workbench.memory.rows import logical_digest
+from workbench.memory.parquet import logical_digest
 from workbench.memory.weaviate.connection import Connection
-from workbench.memory.weaviate.server import Server
+from workbench.memory.weaviate.local_server import Server
+from workbench.workspace import boundary
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(300)]
 #: In which verb the server is killed, and after what share of what it is asked in it; each costs a start.
 KILLS = {
     "ingest": (("stage", 0.5),),
     "move": (("publish", 0.3), ("publish", 0.8)),
-    "sweep": (("sweep", 0.6),),
+    "purge": (("purge", 0.6),),
     "restore": (("publish", 0.5),),
 }
 
@@ -41,7 +42,7 @@ def server(tmp_path_factory):
 @pytest.fixture
 def own(server, monkeypatch):
     """That server, running when a test begins; who asks it does so once."""
-    monkeypatch.setattr(boundary, "_PATIENCE", Patience(attempts=1))
+    monkeypatch.setattr(boundary, "_PATIENCE", RetryPolicy(attempts=1))
     if server.pid is None:
         server.start()
     return server
@@ -107,7 +108,7 @@ def test_a_server_killed_in_a_step_loses_nothing_and_the_step_resumes_to_the_sam
         assert own.pid is None, f"{step} failed before the server was killed in {verb}"
         own.start()
         assert life.contents() in truth[number : number + 2], "the old version or the new one, whole"
-        assert _sync.run(life.memory.view.lacking(watch.staged)) == []
+        assert _sync.run(life.memory.view.missing(watch.staged)) == []
         found = {hit.id for hit in life.memory.search("what a word costs", k=9)}
         assert found <= {item.id for item in _sync.run(life.memory.view.items())}
     life.do(step)
@@ -117,7 +118,7 @@ def test_a_server_killed_in_a_step_loses_nothing_and_the_step_resumes_to_the_sam
 
 def test_two_processes_that_ingest_the_same_sources_into_the_server_give_no_duplicate(live, truth):
     life = live("both")
-    command = [sys.executable, "-m", "workbench.cli", "memory", "ingest", "--json"]
+    command = [sys.executable, "-m", "workbench.cli.app", "memory", "ingest", "--json"]
     both = [
         subprocess.Popen(command, cwd=life.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)

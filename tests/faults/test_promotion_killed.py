@@ -21,10 +21,12 @@ from clone_edits import INBOX, SAMPLE, commit, runs
 from clones import Clone
 from killed_commands import Watched, drawn
 
-from workbench import assets, files
+from workbench import files, layout, registry
 from workbench.config import Limits
-from workbench.promotion import jobspec, publishing, release
-from workbench.promotion.worker import MARK
+from workbench.jobs import publishing
+from workbench.jobs import spec as jobspec
+from workbench.jobs.runner import MARK
+from workbench.promotion import release
 from workbench.testing.fakes import FakeClock
 
 pytest_plugins = ("promoted_clones",)
@@ -45,12 +47,12 @@ def in_production(promoted) -> Clone:
 
 def nothing_is_torn(root: Path) -> None:
     """What a reader may find is whole: every version, label, result and published output."""
-    asset = assets.load_or_new(root, "job", "answers")
+    asset = registry.load_or_new(root, "job", "answers")
     for number in asset.versions:
         jobspec.load(root, "answers", number)
     for page in root.glob("pipelines/jobs/*/[0-9]*/job.yaml"):  # also of a folder that no label knows yet
         jobspec.check_files(page.parent, jobspec.read(page).files)
-    for page in (root / release.STAGES, root / "dvc.lock"):
+    for page in (root / layout.PROMOTED, root / "dvc.lock"):
         files.read_yaml(page)
     for output in outputs(root):
         publishing.read(output)
@@ -123,7 +125,7 @@ def unpromoted(clone: Clone) -> None:
 
 def promotion_of(clone: Clone) -> dict[str, object]:
     """All that a promotion leaves, but who moved the label when."""
-    asset = assets.load(clone.folder, "job", "answers")
+    asset = registry.load(clone.folder, "job", "answers")
     (move,) = asset.moves
     (number,) = asset.versions
     spec, folder = jobspec.load(clone.folder, "answers", number)
@@ -255,7 +257,7 @@ def second_version(clone: Clone) -> None:
     shutil.copytree(folder, folder.with_name("2"))
     page = dataclasses.replace(spec, version=2, limits=Limits(seconds=800)).text()
     (folder.with_name("2") / jobspec.PAGE).write_bytes(page)
-    asset = assets.load(root, "job", "answers")
+    asset = registry.load(root, "job", "answers")
     entry = dataclasses.replace(asset.versions[1], digest=files.digest(page), parent=1)
     asset = dataclasses.replace(asset, versions={**asset.versions, 2: entry})
     release.move(root, asset, label="production", version=2, reason="a test's", run=None, clock=FakeClock())
@@ -267,7 +269,7 @@ def rolled_back(clone: Clone) -> dict[str, object]:
     """All that a rollback leaves, but who moved the label when."""
     release.check_stages(clone.folder)
     return {
-        "moves": [(move.label, move.version) for move in assets.load(clone.folder, "job", "answers").moves],
+        "moves": [(move.label, move.version) for move in registry.load(clone.folder, "job", "answers").moves],
         "git": clone.status(),
         "commits": clone.run("git", "log", "--format=%s", "second.."),
     }

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from workbench.promotion.publishing import read, recover
+from workbench.jobs.publishing import read, recover
 
 PRELUDE = """
 import os, signal, sys
 from pathlib import Path
 from workbench.errors import UnavailableError
-from workbench.promotion.publishing import Manifest, publish, read, recover, staging_of
+from workbench.jobs.publishing import Manifest, publish, read, recover, staging_of
 
 target = Path(sys.argv[1]) / "answers" / "acme" / "20261124T060000Z"
 
@@ -147,7 +147,7 @@ assert sorted(path.name for path in target.parent.iterdir()) == [new.name, targe
 """
 LEDGER = """
 import datetime as dt
-from workbench.promotion.ledger import Ledger, Slot
+from workbench.jobs.ledger import Ledger, Slot
 from workbench.testing.fakes import FakeClock
 
 ledger = Ledger(Path(sys.argv[1]) / "state" / "jobs.db", clock=FakeClock())

@@ -13,14 +13,14 @@ pytestmark = pytest.mark.faults
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from workbench.memory.archive import Archive
-from workbench.memory.forgotten import Ledger
-from workbench.memory.names import Names
+from workbench.memory.snapshot_store import SnapshotStore
+from workbench.memory.tombstones import Ledger
+from workbench.memory.cipher import Names
 from workbench.testing.fake_memory import FakeMemory, FakeStore
 from workbench.testing.memory_items import make_item
 
 state, tenant, often = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-archive = Archive(state / "snapshots", Ledger(state / "forgotten.jsonl"), lambda: Names(key=b"k" * 64))
+archive = SnapshotStore(state / "snapshots", Ledger(state / "forgotten.jsonl"), lambda: Names(key=b"k" * 64))
 
 async def act():
     view = FakeStore(name="m").tenant(tenant)

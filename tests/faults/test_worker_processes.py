@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from workbench.errors import DeadlineError, NotebookError, WorkbenchError
-from workbench.promotion import worker
-from workbench.promotion.worker import Request, Result
+from workbench.jobs import runner
+from workbench.jobs.runner import Request, Result
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = f"""
@@ -77,7 +77,7 @@ def version(tmp_path):
 @pytest.fixture
 def bystander():
     """A process of another run, which nobody may touch."""
-    process = subprocess.Popen(["sleep", "300"], env={**os.environ, worker.MARK: "another"})
+    process = subprocess.Popen(["sleep", "300"], env={**os.environ, runner.MARK: "another"})
     yield process
     assert process.poll() is None
     process.kill()
@@ -86,7 +86,7 @@ def bystander():
 
 def run(request, *, seconds=60.0, **given):
     work = Path(request.home) / "work"
-    return worker.run(request, python=Path(sys.executable), folder=work, seconds=seconds, **given)
+    return runner.run(request, python=Path(sys.executable), folder=work, seconds=seconds, **given)
 
 
 def until(holds, seconds=30):
@@ -105,7 +105,7 @@ def started(request):
 
 def alive(request):
     noted = [one for one in started(request) if one.status() != psutil.STATUS_ZOMBIE]
-    return [*worker._processes(request.run), *noted]
+    return [*runner._processes(request.run), *noted]
 
 
 def at_once_ready(request, then):
@@ -137,7 +137,7 @@ def test_what_outlives_a_worker_that_is_done_is_ended_and_its_result_counts(vers
 
 
 def test_what_is_started_between_the_look_and_the_kill_is_ended_too(bystander, monkeypatch):
-    look, marked = worker._processes, {**os.environ, worker.MARK: "mine"}
+    look, marked = runner._processes, {**os.environ, runner.MARK: "mine"}
     made = [subprocess.Popen(["sleep", "300"], env=marked)]
 
     def looking(run):
@@ -146,13 +146,13 @@ def test_what_is_started_between_the_look_and_the_kill_is_ended_too(bystander, m
             made.append(subprocess.Popen(["sleep", "300"], env=marked, start_new_session=True))
         return found
 
-    monkeypatch.setattr(worker, "_processes", looking)
-    worker.end("mine")
+    monkeypatch.setattr(runner, "_processes", looking)
+    runner.end("mine")
     assert [process.wait(5) for process in made] == [-signal.SIGKILL] * 3
 
 
 def test_a_process_that_ends_by_itself_between_the_look_and_the_kill_is_no_error(monkeypatch):
-    look = worker._processes
+    look = runner._processes
 
     def looking(run):
         found = look(run)
@@ -162,9 +162,9 @@ def test_a_process_that_ends_by_itself_between_the_look_and_the_kill_is_no_error
             assert one.pid == brief.pid
         return found
 
-    monkeypatch.setattr(worker, "_processes", looking)
-    brief = subprocess.Popen(["sleep", "300"], env={**os.environ, worker.MARK: "brief"})
-    worker.end("brief")
+    monkeypatch.setattr(runner, "_processes", looking)
+    brief = subprocess.Popen(["sleep", "300"], env={**os.environ, runner.MARK: "brief"})
+    runner.end("brief")
     assert brief.returncode == -signal.SIGKILL
 
 
@@ -218,7 +218,7 @@ def test_the_worker_is_asked_first_so_that_it_can_put_things_in_order(version):
 CALLER = """
 import sys
 from pathlib import Path
-from workbench.promotion import worker
+from workbench.jobs import runner as worker
 from workbench import files
 import json
 request = files.parse(worker.Request, json.loads(Path(sys.argv[1]).read_bytes()), where="x")

@@ -147,7 +147,9 @@ def test_a_stage_stops_with_the_same_words(copy_of_it, name):
     edit, said, stage = CASES[name]
     edit(copy_of_it.folder)
     changed, tape = copy_of_it.status(), (copy_of_it.folder / TAPE).read_bytes()
-    found = copy_of_it.run("python", "-m", "workbench.stages", stage, "answers", code=2, network=False)
+    found = copy_of_it.run(
+        "python", "-m", "workbench.pipeline.stages", stage, "answers", code=2, network=False
+    )
     said_well(found, said)
     assert copy_of_it.status() == changed and (copy_of_it.folder / TAPE).read_bytes() == tape
     assert not (copy_of_it.folder / "results/answers/runs").exists()
@@ -189,7 +191,9 @@ def truncated_items(folder):
 def test_a_snapshot_with_a_wrong_digest_stops_the_experiment(copy_of_it, edit, said):
     edit(copy_of_it.folder)
     tape = (copy_of_it.folder / TAPE).read_bytes()
-    found = copy_of_it.run("python", "-m", "workbench.stages", "experiment", "answers", code=2, network=False)
+    found = copy_of_it.run(
+        "python", "-m", "workbench.pipeline.stages", "experiment", "answers", code=2, network=False
+    )
     said_well(found, said)
     assert "  -> dvc repro remember, or dvc checkout" in found
     assert (copy_of_it.folder / TAPE).read_bytes() == tape
@@ -285,7 +289,7 @@ def test_the_command_line_answers_with_the_next_command(fresh_clone, command, co
 def test_a_replay_miss_after_one_changed_character_shows_where(fresh_clone):
     code = """
 import workbench as wb
-from workbench.context import Occurrence, occurring
+from workbench.context import InvocationScope, invocation_scope
 
 ws = wb.connect("answers", mode="replay")
 case = next(iter(ws.cases()))
@@ -293,7 +297,7 @@ mine = ws.bind(tenant=case.tenant)
 mine.memory().add(wb.load("data/handbook"))
 hits = mine.memory().search(case.inputs["question"], k=5)
 question = case.inputs["question"].replace("What", "Whot")
-with occurring(Occurrence(case=case.id)):
+with invocation_scope(InvocationScope(case=case.id)):
     mine.model().chat(mine.prompt().render(question=question, passages=hits[:1]))
 """
     found = fresh_clone.run("python", "-c", code, code=1)

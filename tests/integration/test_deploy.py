@@ -16,10 +16,9 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from workbench import doctor
 from workbench.config import MemoryServer
-from workbench.doctor import memories
-from workbench.memory.weaviate.server import VERSION, Server, find_binary
+from workbench.diagnostics import doctor, servers
+from workbench.memory.weaviate.local_server import VERSION, Server, find_binary
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "pipelines/deploy"
@@ -173,7 +172,7 @@ def status(url: str, key: str | None = None) -> int:
 def looked(server: Server, variable: str | None, environment: dict[str, str]) -> list[doctor.Finding]:
     address = server.address
     where = MemoryServer(url=address.url, grpc=f"127.0.0.1:{address.grpc_port}", api_key_env=variable)
-    return list(memories.server(where, tenants=("acme",), needed=True, environment=environment))
+    return list(servers.server(where, tenants=("acme",), needed=True, environment=environment))
 
 
 @needs_server
@@ -205,7 +204,7 @@ def test_the_doctor_tells_a_right_key_from_a_wrong_one_and_from_none(deployed):
 @needs_server
 def test_the_doctor_sees_a_closed_grpc_port(deployed, free_port):
     where = MemoryServer(url=deployed.address.url, grpc=f"127.0.0.1:{free_port}", api_key_env=KEY)
-    found = list(memories.server(where, needed=True, environment={KEY: SECRET}))
+    found = list(servers.server(where, needed=True, environment={KEY: SECRET}))
     assert [one.state for one in found] == ["ok", "missing"] and "memory_grpc" in found[1].mend
 
 

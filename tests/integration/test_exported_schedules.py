@@ -15,8 +15,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError
-from workbench.promotion.export import JobEntry, to_cron, to_systemd
-from workbench.promotion.schedule import Schedule
+from workbench.jobs.export import JobEntry, to_cron, to_systemd
+from workbench.jobs.schedule import Schedule
 
 systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="no systemd-analyze: apt-get install systemd"

@@ -13,7 +13,7 @@ import pytest
 from clones import ROOT, WITHOUT_NETWORK
 
 from workbench.errors import RefusedError, UnavailableError
-from workbench.promotion import environments
+from workbench.repository import environments
 
 #: Other programs' environments may be activated around us, and uv told to use them.
 ELSEWHERE = {"VIRTUAL_ENV", "PYTHONHOME", "UV_PROJECT_ENVIRONMENT", "UV_TARGET", "UV_PYTHON"}
@@ -35,9 +35,9 @@ def wheel(tmp_path, monkeypatch):
         coded = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
         lines.append(f"{name},sha256={coded},{len(text)}")
     path = folder / "taxi-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w") as snapshot_store:
         for name, text in {**contents, "taxi-1.0.dist-info/RECORD": "\n".join(lines) + "\n"}.items():
-            archive.writestr(name, text)
+            snapshot_store.writestr(name, text)
     for name, value in {"UV_OFFLINE": "1", "UV_FIND_LINKS": folder, "UV_CACHE_DIR": tmp_path / "c"}.items():
         monkeypatch.setenv(name, str(value))
     return path
@@ -68,8 +68,8 @@ def test_an_environment_holds_what_its_lock_names_and_nothing_else(tmp_path, whe
 
 def test_a_package_that_is_not_the_locked_one_is_refused(tmp_path, wheel):
     lock = lock_of(wheel)
-    with zipfile.ZipFile(wheel, "a") as archive:
-        archive.writestr("more.py", "")
+    with zipfile.ZipFile(wheel, "a") as snapshot_store:
+        snapshot_store.writestr("more.py", "")
     with pytest.raises(RefusedError, match="Hash mismatch") as caught:
         environments.install(tmp_path, lock, say=print)
     assert "another file than the lock names" in caught.value.hint
@@ -97,7 +97,7 @@ CUT_OFF = """
 import sys
 from pathlib import Path
 from workbench.errors import UnavailableError
-from workbench.promotion import environments
+from workbench.repository import environments
 
 try:
     environments.install(Path(sys.argv[1]), sys.stdin.buffer.read(), say=print)

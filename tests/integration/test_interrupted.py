@@ -65,7 +65,7 @@ def killed(clone, stage: str, event: str, pattern: str) -> str:
     marker = clone.home / "killed"
     marker.unlink(missing_ok=True)
     where = {
-        "PROCESS": "ipykernel_launcher" if stage == "experiment" else f"workbench.stages {stage}",
+        "PROCESS": "ipykernel_launcher" if stage == "experiment" else f"workbench.pipeline.stages {stage}",
         "EVENT": event,
         "PATTERN": pattern,
         "KILLED": str(marker),

@@ -10,7 +10,7 @@ import sys
 import polars as pl
 import pytest
 
-from workbench.controls.tape import Tape, compare_answers, write
+from workbench.records.tape import Tape, compare_answers, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TAPE = "pipelines/tapes/answers.jsonl"
@@ -18,7 +18,7 @@ AGAIN = """
 import json, sys
 from pathlib import Path
 from workbench import config
-from workbench.reproduction import ask_again
+from workbench.pipeline.repro import ask_again
 root = Path()
 case = config.load_params(root).use_cases["answers"]
 asked = ask_again(root, "answers", case, sample=30)
@@ -76,13 +76,13 @@ def test_a_different_answer_is_reported_and_recorded_only_when_told(fresh_clone)
 import dataclasses, json
 from pathlib import Path
 from workbench import config
-from workbench.boundary import open_tape
-from workbench.controls.tape import compare_answers, write
-from workbench.reproduction import ask_again
+from workbench.workspace.boundary import open_tape
+from workbench.records.tape import compare_answers, write
+from workbench.pipeline.repro import ask_again
 
 root = Path()
 case = config.load_params(root).use_cases["answers"]
-path = root / config.tape_of("answers")
+path = root / layout.tape_of("answers")
 three = list(open_tape(path).entries())[:3]
 event = json.loads(json.dumps(three[1].result["events"][0]))
 event["choices"][0]["message"]["content"] = "Something else."

@@ -3,11 +3,11 @@
 from benchmarks.memory_bare import Bare, Client, rows_of
 from benchmarks.memory_made import Made, ingest, queries
 from benchmarks.memory_places import Place, handle_of, in_turns
-from workbench import _sync, boundary
+from workbench import _sync, layout
 from workbench.config import MemoryServer
-from workbench.memory.names import load_names
+from workbench.layout import MEMORY_KEY as KEY
+from workbench.memory.cipher import load_cipher
 from workbench.memory.weaviate import schema
-from workbench.stores import KEY
 
 MADE = Made.of(150, seed=5)
 ASKED = queries(3, seed=6)
@@ -24,7 +24,7 @@ def taken(place):
 def test_every_arm_on_a_server_finds_ten_of_what_may_be_seen(weaviate_address, tmp_path):
     server = MemoryServer(url=weaviate_address.url, grpc=f"127.0.0.1:{weaviate_address.grpc_port}")
     ws, view, alias = taken(Place(home=tmp_path, server=server))
-    names = load_names(tmp_path / boundary.STATE / KEY)
+    names = load_cipher(tmp_path / layout.STATE / KEY)
     seen = {one for one, shown in zip(MADE.ids(), MADE.seen, strict=True) if shown}
 
     async def asked():
@@ -44,7 +44,7 @@ def test_every_arm_on_a_server_finds_ten_of_what_may_be_seen(weaviate_address, t
     for query in ASKED:
         assert {hit.id for hit in _sync.run(view.search(query))} <= seen
     for answer in answers:
-        found = {names.unseal("made", row.properties["item"]) for row in answer.objects}
+        found = {names.decrypt("made", row.properties["item"]) for row in answer.objects}
         assert len(found) == 10
         assert found <= seen
     assert whole[0] == ASKED[0].candidates

@@ -9,10 +9,10 @@ import pytest
 from switched_use_case import Nobody, needs_a_server, replaced, switch, switched_repository
 
 import workbench as wb
-from workbench import boundary
-from workbench.controls.retry import Patience
+from workbench.controls.retry import RetryPolicy
 from workbench.errors import UnavailableError
-from workbench.memory.weaviate.server import Server
+from workbench.memory.weaviate.local_server import Server
+from workbench.workspace import boundary
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 NUMBERS = itertools.count()
@@ -39,7 +39,7 @@ def own(server):
 @pytest.fixture
 def connected(tmp_path, monkeypatch):
     """Makes workspaces on one repository, on a server or embedded, and closes them; they wait little."""
-    monkeypatch.setattr(boundary, "_PATIENCE", Patience(attempts=2, first_s=0.1))
+    monkeypatch.setattr(boundary, "_PATIENCE", RetryPolicy(attempts=2, first_s=0.1))
     made = []
     root = switched_repository(tmp_path / "r", memory=f"degraded-{next(NUMBERS)}", spec="kind: episodic\n")
 
@@ -79,7 +79,7 @@ def test_a_search_falls_back_to_the_last_snapshot_and_says_so_until_the_server_i
     assert not {hit.id for hit in memory.search(ANN, k=9)} & set(forgotten.ids)
     nothing = memory.search(TAXI, as_of="2001-01-01")
     assert (nothing, nothing.degraded) == ([], True) and "degraded" in str(nothing)
-    for asked in (memory.versions, memory.ingest, memory.sweep):
+    for asked in (memory.versions, memory.ingest, memory.purge):
         with pytest.raises(UnavailableError, match="no Weaviate answers at"):
             asked()
     with pytest.raises(UnavailableError):

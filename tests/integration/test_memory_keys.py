@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 from switched_use_case import needs_a_server, switch, switched_repository
 
-from workbench import cli
-from workbench.memory.weaviate.server import Server
+from workbench.cli import app
+from workbench.memory.weaviate.local_server import Server
 
 ADMIN = "WEAVIATE_ADMIN_KEY"
 
@@ -21,7 +21,7 @@ def own_server(tmp_path, monkeypatch):
 
 
 def typed(*arguments):
-    return CliRunner().invoke(cli.cli, ["memory", *arguments], catch_exceptions=True)
+    return CliRunner().invoke(app.cli, ["memory", *arguments], catch_exceptions=True)
 
 
 def test_a_tenant_s_key_opens_its_own_tenant_alone_and_ends_when_revoked(own_server, tmp_path, monkeypatch):

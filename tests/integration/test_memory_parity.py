@@ -14,10 +14,11 @@ from small_use_case import CELLS, NOTEBOOK, RUN, notebook, with_pipeline, write
 from switched_use_case import Nobody, needs_a_server, switch, switched_repository
 
 import workbench as wb
-from workbench import parity, stages
 from workbench.errors import WorkbenchError
+from workbench.layout import Results
 from workbench.memory.snapshot import read_manifest
-from workbench.memory.weaviate.server import Server
+from workbench.memory.weaviate.local_server import Server
+from workbench.pipeline import stages, store_parity
 from workbench.testing.fakes import FakeModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -51,7 +52,7 @@ def pinned(root):
 
 def reproduced(root, *more):
     done = subprocess.run(
-        [sys.executable, "-m", "workbench.cli", "repro", "--memory", "weaviate", *more],
+        [sys.executable, "-m", "workbench.cli.app", "repro", "--memory", "weaviate", *more],
         cwd=root, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
@@ -101,9 +102,9 @@ def test_a_server_that_goes_away_midway_is_an_error_whatever_may_stand_in_for_it
 
     monkeypatch.setattr(stages, "execute", killed_first)
     with pytest.raises(WorkbenchError, match="no Weaviate answers at") as caught:
-        parity.reproduce_on_server(root, quiet=True)
+        store_parity.reproduce_on_server(root, quiet=True)
     assert "snapshot" not in caught.value.message and "make weaviate" in caught.value.hint
-    results = stages.Results(use_case="small", base=parity.BASE)
+    results = Results(use_case="small", base=store_parity.BASE)
     assert read_manifest(root / results.memory).tenants["acme"].rows > 0, "the server was there at first"
     assert not (root / results.runs).exists() and not (root / results.gate).exists()
     assert not wb.connect("small", root=root).calls()["degraded"].any()

@@ -13,12 +13,14 @@ from small_use_case import QUESTIONS, notebook
 from switched_use_case import Nobody, needs_a_server, switch, switched_repository
 
 import workbench as wb
-from workbench import config, files, knowledge, stages
+from workbench import config, files
 from workbench.errors import ConfigError, RefusedError
+from workbench.jobs import runner
+from workbench.jobs.runner import Place, Request, WorkerError
 from workbench.memory.snapshot import read_manifest
-from workbench.memory.weaviate.server import Server
-from workbench.promotion import worker
-from workbench.promotion.worker import Place, Request, WorkerError
+from workbench.memory.weaviate.local_server import Server
+from workbench.pipeline import build as knowledge
+from workbench.pipeline import stages
 from workbench.testing.fakes import FakeModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -137,7 +139,7 @@ def job(root, tmp_path):
             memories=str(root / ".workbench/cache/memories"), mode="auto", tape=str(place.work / "none"),
             out=str(place.work / "out"), show=False,
         )  # fmt: skip
-        done = worker.run(request, python=Path(sys.executable), folder=place.work, seconds=120)
+        done = runner.run(request, python=Path(sys.executable), folder=place.work, seconds=120)
         answers = pl.read_parquet(place.work / "out" / "answers.acme.parquet")
         return done.counts, {row["id"]: row["sources"] for row in answers.to_dicts()}
 

@@ -15,7 +15,8 @@ from aiohttp import web
 from clones import ROOT, Clone
 from endpoint import endpoint
 
-from workbench.promotion import publishing, release
+from workbench.jobs import publishing
+from workbench.promotion import release
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

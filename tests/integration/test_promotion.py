@@ -21,10 +21,11 @@ from clone_edits import (
 )
 
 import workbench as wb
-from workbench import assets, files
+from workbench import files, registry
 from workbench.errors import ConfigError, NotFoundError
-from workbench.promotion import jobspec, publishing
-from workbench.promotion.promote import Order, promote, rollback
+from workbench.jobs import publishing
+from workbench.jobs import spec as jobspec
+from workbench.promotion.promote import ReleaseOptions, promote, rollback
 
 pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -200,19 +201,19 @@ def test_a_prompt_a_model_and_a_memory_are_promoted_and_rolled_back(reproduced_c
     """To production only what a judged run used and passed with; a candidate is whatever is to be tried."""
     clone, root = reproduced_clone, reproduced_clone.folder
     for reference in ("prompt/answer@2", "model/smollm2-135m@1", "memory/handbook@2"):
-        done = promote(root, reference, Order(commit=True))
+        done = promote(root, reference, ReleaseOptions(commit=True))
         assert (done.before, f"{done.what}@{done.version}") == (None, reference) and done.committed
     for kind, name in (("prompt", "answer"), ("memory", "handbook")):
         assert f"no judged run used {kind}/{name}@1" in one_error(
             clone.run("workbench", "promote", f"{kind}/{name}@1", code=1)
         )
         for number in (1, 2):
-            promote(root, f"{kind}/{name}@{number}", Order(label="candidate", commit=True))
-        back = rollback(root, f"{kind}/{name}", Order(label="candidate", commit=True))
+            promote(root, f"{kind}/{name}@{number}", ReleaseOptions(label="candidate", commit=True))
+        back = rollback(root, f"{kind}/{name}", ReleaseOptions(label="candidate", commit=True))
         assert (back.before, back.version) == (2, 1)
-        assert assets.load(root, kind, name).labels == {"candidate": 1, "production": 2}
+        assert registry.load(root, kind, name).labels == {"candidate": 1, "production": 2}
     with pytest.raises(NotFoundError, match="has never had another version in production before 1"):
-        rollback(root, "model/smollm2-135m", Order())
+        rollback(root, "model/smollm2-135m", ReleaseOptions())
     with pytest.raises(ConfigError, match="answer@2 is in production already"):
-        promote(root, "prompt/answer@2", Order())
+        promote(root, "prompt/answer@2", ReleaseOptions())
     assert clone.status() == ""

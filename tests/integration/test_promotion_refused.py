@@ -7,13 +7,13 @@ from clone_edits import NOTEBOOK, add_to_task, commit, edit_cells, one_error, re
 
 from workbench.errors import ConfigError
 from workbench.promotion import requirements
-from workbench.promotion.promote import Order, promote
+from workbench.promotion.promote import ReleaseOptions, promote
 
 pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 #: By the clone's own interpreter: the installed script names the one it was installed with.
-WORKBENCH = ("python", "-m", "workbench.cli")
+WORKBENCH = ("python", "-m", "workbench.cli.app")
 KEY = "sk-" + "a1" * 12
 BAD = f"""\
 import socket
@@ -176,7 +176,7 @@ def test_what_only_the_clean_run_shows_is_refused(reproduced_clone, monkeypatch,
     before = state(reproduced_clone)
     monkeypatch.setattr(requirements, "missing", lambda *_: [])
     with pytest.raises(ConfigError) as caught:
-        promote(reproduced_clone.folder, "job/answers", Order(show=False))
+        promote(reproduced_clone.folder, "job/answers", ReleaseOptions(show=False))
     assert all(words in caught.value.message for words in said), caught.value
     assert caught.value.hint and "mail-server" not in str(caught.value)
     assert state(reproduced_clone) == before

@@ -74,7 +74,7 @@ def test_the_gate_exits_by_its_verdict(fresh_clone):
 def test_saving_a_notebook_in_the_lab_without_changing_code_reruns_nothing(fresh_clone):
     fresh_clone.run("dvc", "repro", network=False)
     save = (
-        "import nbformat, workbench.notebooks as n; p = 'notebooks/answers.ipynb'; "
+        "import nbformat, workbench.notebooks.canonical as n; p = 'notebooks/answers.ipynb'; "
         "nb = nbformat.read(p, 4); nb.cells[2]['outputs'] = [nbformat.v4.new_output('stream', text='x')]; "
         "nb.cells[2]['execution_count'] = 7; nb.metadata['widgets'] = {}; model = {'type': 'notebook', "
         "'format': 'json', 'content': nb}; n.pre_save_hook(model=model, path=p, contents_manager=None); "

@@ -122,7 +122,7 @@ def test_two_lines_of_params_send_it_to_another_endpoint(fresh_clone):
     params.write_text(text)
     code = (
         "import workbench as wb; ws = wb.connect('answers'); ws.boundary.replay.mode = 'live'; "
-        "print(ws.model().card.base_url); import workbench.boundary as b; "
+        "print(ws.model().card.base_url); import workbench.workspace.boundary as b; "
         "ws.model().chat('hello')"
     )
     said = fresh_clone.run("python", "-c", code, code=1, OPENAI_API_KEY="k-123", timeout=120)

@@ -11,12 +11,13 @@ import pytest
 from endpoint import endpoint, speaking
 from small_use_case import CELLS, NOTEBOOK, notebook, small_repository, with_pipeline
 
-from workbench import config, stages
-from workbench.boundary import open_tape
-from workbench.checks import check_all
+from workbench import config, layout
+from workbench.diagnostics.check import check_all
 from workbench.errors import ConfigError, NotebookError
-from workbench.running import explore, find, judged
+from workbench.pipeline import stages
+from workbench.pipeline.explore import explore, find, judged
 from workbench.testing.fakes import FakeModel
+from workbench.workspace.boundary import open_tape
 
 MODEL = "served/Some-7B:latest"
 pytestmark = pytest.mark.timeout(180)
@@ -75,7 +76,7 @@ def test_a_model_with_a_card_is_asked_elsewhere_by_the_card_s_name(root, served)
 
 def test_a_run_by_hand_writes_another_tape_of_answers_that_stood_on_the_first(root, served):
     pipeline(root)
-    asked, tape = len(served.calls), root / config.tape_of("small")
+    asked, tape = len(served.calls), root / layout.tape_of("small")
     (root / ".workbench/cache/answers.jsonl").unlink()
     explore(root, Path(NOTEBOOK), given={}, tape=root / "copy.jsonl", show=False)
     assert len(served.calls) == asked and len(open_tape(tape)) == 4
@@ -104,7 +105,7 @@ def test_the_gate_judges_the_task_and_the_text_that_were_stated(root):
     run = find(root, "small/candidate")
     assert (judged(root, run).exit_code, judged(root, run).note) == (0, "")
     other = judged(root, run, phase="mlvp")
-    assert (other.outlook, other.exit_code) == ("pass", 4) and "NOT stated" in str(other)
+    assert (other.provisional_verdict, other.exit_code) == ("pass", 4) and "NOT stated" in str(other)
 
     replaced(root / "params.yaml", "mvp: {accuracy: {min: 0.05}", "mvp: {accuracy: {min: 0.04}")
     assert (judged(root, run).verdict, judged(root, run).exit_code) == ("undecided", 4)
@@ -187,7 +188,7 @@ def test_what_a_killed_stage_left_is_gone_when_the_next_begins_and_is_not_in_git
 def reproduced(root: Path) -> tuple[int, str]:
     """`workbench repro`, in a process group of its own: its exit code and what it said."""
     done = subprocess.run(
-        [sys.executable, "-m", "workbench.cli", "repro"],
+        [sys.executable, "-m", "workbench.cli.app", "repro"],
         cwd=root, capture_output=True, text=True, timeout=150, start_new_session=True, check=False,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip

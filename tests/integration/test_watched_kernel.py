@@ -10,7 +10,7 @@ import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from workbench.connections import reported
+from workbench.records.egress import reported
 
 PLAIN = """
 import ctypes.util, multiprocessing, pathlib, platform, uuid
@@ -56,7 +56,7 @@ with ThreadPoolExecutor(1) as pool:
 CROSSING = """
 import asyncio
 import socket
-from workbench.connections import crossing, marked
+from workbench.records.egress import crossing, marked
 
 async def stream():
     for _ in range(2):
@@ -98,7 +98,7 @@ def opened(tmp_path, port):
         notebook = new_notebook(cells=[new_code_cell(cell.strip()) for cell in (f"port = {port}", *cells)])
         nbformat.write(notebook, tmp_path / "in.ipynb")
         path = tmp_path / "opened.jsonl"
-        watch = f"__import__('workbench.connections').connections.watch({str(path)!r})"
+        watch = f"__import__('workbench.records.egress').connections.watch({str(path)!r})"
         papermill.execute_notebook(
             str(tmp_path / "in.ipynb"),
             str(tmp_path / "out.ipynb"),

@@ -11,14 +11,14 @@ from weaviate_servers import QUICK_TTL
 from workbench import _sync
 from workbench.config import MemoryServer
 from workbench.errors import NotFoundError, RefusedError, UnavailableError
-from workbench.memory.names import Names
-from workbench.memory.weaviate import WeaviateStore, open_store, server
-from workbench.memory.weaviate.roles import grant, revoke
+from workbench.memory.cipher import IdCipher
+from workbench.memory.weaviate import WeaviateStore, local_server, open_store
+from workbench.memory.weaviate.tenant_keys import grant, revoke
 from workbench.ports import Budget, Selector
 from workbench.testing.memory_items import AXIS, NOW, circle, contents, ids_of, make_episode, make_query
 from workbench.testing.sync_memory import SyncStore
 
-NAMES = Names(key=b"c" * 64)
+NAMES = IdCipher(key=b"c" * 64)
 ITEMS = circle(400)
 
 pytestmark = [pytest.mark.usefixtures("weaviate"), pytest.mark.slow]  # which skips without a binary
@@ -30,7 +30,7 @@ def own(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADMINISTRATOR_KEY", "an administrator's key")
         folder = tmp_path_factory.mktemp("own")
-        with server.Server(folder, api_key_env="ADMINISTRATOR_KEY", environment=QUICK_TTL) as running:
+        with local_server.Server(folder, api_key_env="ADMINISTRATOR_KEY", environment=QUICK_TTL) as running:
             yield running
 
 
@@ -51,7 +51,7 @@ def opened(own, tmp_path):
 def every_verb(memory):
     return [
         lambda: memory.add(circle(3)),
-        lambda: memory.lacking(["x"]),
+        lambda: memory.missing(["x"]),
         lambda: memory.stage(circle(3)),
         lambda: memory.publish([]),
         lambda: memory.remember([make_episode("x")], budget=Budget(), now=NOW),
@@ -61,7 +61,7 @@ def every_verb(memory):
         lambda: memory.forget(Selector(source="s1")),
         lambda: memory.hold(Selector(source="s1")),
         lambda: memory.release(Selector(source="s1")),
-        lambda: memory.sweep(now=NOW, keep_versions=1),
+        lambda: memory.purge(now=NOW, keep_versions=1),
         memory.versions,
         lambda: memory.stats(now=NOW),
     ]
@@ -184,8 +184,8 @@ def test_what_a_killed_server_acknowledged_is_there_again_and_the_ingest_resumes
         ingest()
     own.start()
     assert contents(acme) == before
-    assert acme.lacking(staged) == []
-    missing = set(acme.lacking(ids_of(ITEMS)))
+    assert acme.missing(staged) == []
+    missing = set(acme.missing(ids_of(ITEMS)))
     acme.stage([item for item in ITEMS if item.id in missing])
     acme.publish(ids_of(ITEMS), now=NOW)
     clean = opened("clean").tenant("acme")
@@ -214,7 +214,7 @@ def test_a_server_killed_while_the_version_moves_shows_the_old_one_or_the_new_on
     assert number == 2 or not moved
     expected = ITEMS[100:] if number == 2 else ITEMS[:200]
     assert ids_of(acme.items()) == sorted(ids_of(expected))
-    acme.stage([item for item in ITEMS[100:] if item.id in set(acme.lacking(ids_of(ITEMS[100:])))])
+    acme.stage([item for item in ITEMS[100:] if item.id in set(acme.missing(ids_of(ITEMS[100:])))])
     acme.publish(ids_of(ITEMS[100:]), now=NOW)
     assert ids_of(acme.items()) == sorted(ids_of(ITEMS[100:]))
     assert ids_of(acme.items(1)) == sorted(ids_of(ITEMS[:200]))
@@ -275,21 +275,21 @@ def test_a_dead_server_is_told_within_seconds_also_to_who_was_connected(own, ope
 
 
 def test_a_server_is_not_started_where_another_answers(tmp_path, own):
-    second = server.Server(tmp_path / "second", http_port=own.http_port)
+    second = local_server.Server(tmp_path / "second", http_port=own.http_port)
     with pytest.raises(UnavailableError, match=f"port {own.http_port} .* taken"):
         second.start(wait_s=20)
     assert second.pid is None
 
 
 def test_a_server_that_cannot_start_says_where_to_look(tmp_path):
-    broken = server.Server(tmp_path / "broken", environment={"DEFAULT_VECTORIZER_MODULE": "nonsense"})
+    broken = local_server.Server(tmp_path / "broken", environment={"DEFAULT_VECTORIZER_MODULE": "nonsense"})
     with pytest.raises(UnavailableError, match=r"server\.log"):
         broken.start(wait_s=30)
     assert broken.pid is None
 
 
 def test_a_machine_without_the_binary_is_told_what_to_type(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "find_binary", lambda: None)
+    monkeypatch.setattr(local_server, "find_binary", lambda: None)
     with pytest.raises(NotFoundError) as caught:
-        server.Server(tmp_path).start()
+        local_server.Server(tmp_path).start()
     assert "make weaviate" in caught.value.hint

@@ -4,7 +4,7 @@ import pytest
 from weaviate_servers import open_store
 
 from workbench import _sync
-from workbench.memory.weaviate import mending
+from workbench.memory.weaviate import repair
 from workbench.memory.weaviate.table import Table
 from workbench.ports import Budget
 from workbench.testing.memory_items import AXIS, NOW, circle, contents, ids_of, make_episode, make_query
@@ -49,7 +49,7 @@ def test_while_an_index_is_mended_every_item_is_there_once(restarted, monkeypatc
         looked.append((len(rows), await look()))
         await remove(table, ids)
 
-    monkeypatch.setattr(mending, "_indexed", nothing)
+    monkeypatch.setattr(repair, "_indexed", nothing)
     monkeypatch.setattr(Table, "remove", removing)
     before = contents(acme)
     assert len(acme.search(make_query("", vector=AXIS, mode="vector", k=9, candidates=9))) == 7

@@ -12,7 +12,7 @@ from workbench.errors import UnavailableError
 from workbench.memory.weaviate import IndexSettings, WeaviateStore
 from workbench.memory.weaviate import connection as connection_module
 from workbench.memory.weaviate.errors import RestingError
-from workbench.memory.weaviate.resting import Awake
+from workbench.memory.weaviate.offloading import Awake
 from workbench.testing.memory_items import circle, ids_of, make_query
 from workbench.testing.sync_memory import SyncStore
 
@@ -48,13 +48,17 @@ def awake(opened):
 
     async def asked(tenants):
         await inner.exists()
-        sealed = {inner.names.tenant(one): one for one in tenants}
+        encrypted = {inner.names.tenant(one): one for one in tenants}
         found = []
         for collection in (inner.records, inner.alias):
             about = await inner.connection.ask(
-                lambda client, name=collection: client.collections.use(name).tenants.get_by_names([*sealed])
+                lambda client, name=collection: client.collections.use(name).tenants.get_by_names(
+                    [*encrypted]
+                )
             )
-            found.append({sealed[one] for one, it in about.items() if it.activity_status.value == "ACTIVE"})
+            found.append(
+                {encrypted[one] for one, it in about.items() if it.activity_status.value == "ACTIVE"}
+            )
         return found[0] | found[1]
 
     return lambda *tenants: _sync.run(asked(tenants))

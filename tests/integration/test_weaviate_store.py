@@ -15,8 +15,8 @@ from weaviate_servers import open_store
 from workbench import _sync
 from workbench.config import MemoryServer
 from workbench.errors import ConfigError, CorruptError, NotFoundError, UnavailableError
+from workbench.memory.cipher import IdCipher
 from workbench.memory.locks import Locks
-from workbench.memory.names import Names
 from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore, schema, versions
 from workbench.memory.weaviate import open_store as open_named
 from workbench.memory.weaviate.connection import Connection
@@ -35,7 +35,7 @@ from workbench.testing.memory_items import (
 )
 from workbench.testing.sync_memory import SyncStore
 
-NAMES = Names(key=b"s" * 64)
+NAMES = IdCipher(key=b"s" * 64)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_no_name_of_a_tenant_an_item_or_a_subject_is_on_the_server(opened):
 def test_another_key_another_index_and_another_schema_are_refused(opened):
     opened().tenant("acme").add(circle(3))
     with pytest.raises(ConfigError, match="another memory, schema or key"):
-        opened(names=Names(key=b"o" * 64)).tenant("acme").count()
+        opened(names=IdCipher(key=b"o" * 64)).tenant("acme").count()
     with pytest.raises(ConfigError, match="maxConnections"):
         opened(index=IndexSettings(max_connections=8)).tenant("acme").count()
 
@@ -143,9 +143,9 @@ def test_the_alias_moves_all_tenants_at_once_and_only_to_a_collection_that_holds
     with pytest.raises(NotFoundError) as caught:
         _sync.run(inner.point_all("Nowhere"))
     assert "copy all tenants" in caught.value.hint
-    sealed = NAMES.tenant("acme")
-    asked(store, lambda client: client.collections.use(wanted["class"]).tenants.create([sealed]))
-    copy = Table(connection=inner.connection, collection=wanted["class"], tenant=sealed)
+    encrypted = NAMES.tenant("acme")
+    asked(store, lambda client: client.collections.use(wanted["class"]).tenants.create([encrypted]))
+    copy = Table(connection=inner.connection, collection=wanted["class"], tenant=encrypted)
     rows = _sync.run(inner.tenant("acme").table.rows(properties=schema.WHOLE, vectors=True))
     clean = [
         replace(row, properties={k: v for k, v in row.properties.items() if v is not None}) for row in rows
@@ -162,8 +162,8 @@ def test_a_record_whose_rows_are_gone_is_an_error_and_never_an_empty_answer(open
     store = opened()
     acme = store.tenant("acme")
     acme.add(circle(2))
-    sealed = NAMES.tenant("acme")
-    asked(store, lambda client: client.collections.use(store.inner._items).tenants.remove([sealed]))
+    encrypted = NAMES.tenant("acme")
+    asked(store, lambda client: client.collections.use(store.inner._items).tenants.remove([encrypted]))
     for ask in (lambda: acme.search(make_query("w1")), acme.count, acme.items):
         with pytest.raises(UnavailableError, match="lost the tenant"):
             ask()
@@ -196,7 +196,7 @@ def test_rows_without_a_record_are_an_error_and_never_a_new_tenant(opened):
     assert len(_sync.run(acme.inner.table.rows())) == 2
 
 
-@pytest.mark.parametrize("verb", ["sweep", "forget", "hold"])
+@pytest.mark.parametrize("verb", ["purge", "forget", "hold"])
 def test_a_slow_writer_never_moves_back_what_another_machine_has_put_in_force(
     opened, tmp_path, monkeypatch, verb
 ):
@@ -205,7 +205,7 @@ def test_a_slow_writer_never_moves_back_what_another_machine_has_put_in_force(
     slow, save = here.tenant("acme"), here.inner.save
     what = Selector(source=circle(1)[0].source)
     run = {
-        "sweep": lambda: slow.sweep(now=NOW, keep_versions=1),
+        "purge": lambda: slow.purge(now=NOW, keep_versions=1),
         "forget": lambda: slow.forget(what),
         "hold": lambda: slow.hold(what),
     }[verb]
@@ -227,7 +227,7 @@ def test_a_slow_writer_never_moves_back_what_another_machine_has_put_in_force(
     assert slow.count() >= 8, "what the other machine added"
 
 
-@pytest.mark.parametrize("verb", ["sweep", "forget"])
+@pytest.mark.parametrize("verb", ["purge", "forget"])
 def test_versions_say_what_is_left_also_when_rows_went_uncounted(opened, monkeypatch, verb):
     (acme, globex), what = map(opened().tenant, ("acme", "globex")), Selector(source="s0")
     acme.add(circle(3))
@@ -238,7 +238,7 @@ def test_versions_say_what_is_left_also_when_rows_went_uncounted(opened, monkeyp
             acme.forget(what)
     acme.forget(what, dry_run=True)
     assert acme.versions()[0].items == 3
-    again = {"sweep": lambda: acme.sweep(now=NOW, keep_versions=9), "forget": lambda: acme.forget(what)}[verb]
+    again = {"purge": lambda: acme.purge(now=NOW, keep_versions=9), "forget": lambda: acme.forget(what)}[verb]
     again()
     globex.add(circle(3)[1:])
     left, written = acme.versions()[0], _sync.run(acme.inner._record()).writes

@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from workbench import _sync
-from workbench.boundary import Boundary, Places, open_tape
-from workbench.context import Occurrence, occurring
-from workbench.controls.tape import compare_answers
+from workbench.context import InvocationScope, invocation_scope
 from workbench.models import load_card
-from workbench.reproduction import _all_asked, _answers
-from workbench.retrieval.tokens import ESTIMATE
+from workbench.pipeline.repro import _all_asked, _answers
+from workbench.prompts.tokens import ESTIMATE
+from workbench.records.tape import compare_answers
+from workbench.workspace.boundary import Boundary, StatePaths, open_tape
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "data/handbook/acme/annual-holiday.md").read_text(encoding="utf-8")
 
 
 def workspace(home, mode="auto"):
-    made = Boundary(ROOT, mode=mode, tape=open_tape(home / "tape.jsonl"), places=Places(home=home))
+    made = Boundary(ROOT, mode=mode, tape=open_tape(home / "tape.jsonl"), places=StatePaths(home=home))
     return wb.connect("answers", root=ROOT, through=made)
 
 
@@ -32,7 +32,7 @@ def filled(ws):
     window.system("Answer in one sentence.").note(PAGE[:300])
     for n in range(6):
         window.say("user", PAGE[n * 90 : n * 90 + 90]).say("assistant", "It says so: ü, 12.5 %.")
-    with occurring(Occurrence(case="one", repeat=0)):
+    with invocation_scope(InvocationScope(case="one", repeat=0)):
         return window.fill()
 
 

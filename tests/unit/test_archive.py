@@ -12,22 +12,24 @@ from workbench import files
 from workbench.context import Context
 from workbench.errors import ConfigError, UnavailableError
 from workbench.identity import Principal
-from workbench.memory.archive import Archive
-from workbench.memory.forgotten import Ledger
-from workbench.memory.names import Names
+from workbench.memory.cipher import IdCipher
 from workbench.memory.snapshot import read_manifest, write_snapshot
+from workbench.memory.snapshot_store import SnapshotStore
+from workbench.memory.stores import StoreLocation, Stores
+from workbench.memory.tombstones import Ledger
 from workbench.ports import Budget, Call, Selector
-from workbench.stores import Stores, Where
 from workbench.testing.fake_memory import FakeMemory, FakeStore
 from workbench.testing.fakes import FakeClock
 from workbench.testing.memory_items import NOW, make_episode, make_item
 
-KEY = Names(key=b"k" * 64)
+KEY = IdCipher(key=b"k" * 64)
 
 
-def archive(tmp_path):
+def snapshot_store(tmp_path):
     """As every workspace has one of its own."""
-    return Archive(tmp_path / "state/snapshots", Ledger(tmp_path / "state/forgotten.jsonl"), lambda: KEY)
+    return SnapshotStore(
+        tmp_path / "state/snapshots", Ledger(tmp_path / "state/forgotten.jsonl"), lambda: KEY
+    )
 
 
 async def tenant_of(name):
@@ -37,7 +39,7 @@ async def tenant_of(name):
 
 
 async def write(tmp_path, view, folder=None):
-    await archive(tmp_path).write([view], folder, spec="m@1", digest="d", version=None)
+    await snapshot_store(tmp_path).write([view], folder, spec="m@1", digest="d", version=None)
 
 
 def test_two_tenants_written_at_once_into_the_memorys_own_place_are_both_there(tmp_path, monkeypatch):
@@ -74,7 +76,7 @@ def test_a_snapshot_whose_writer_was_killed_between_its_renames_is_put_back(tmp_
         if again == "written":
             await write(tmp_path, globex)
         else:
-            await archive(tmp_path).read(place, memory="m", tenant="acme")
+            await snapshot_store(tmp_path).read(place, memory="m", tenant="acme")
 
     asyncio.run(act())
     manifest = read_manifest(place)
@@ -104,10 +106,10 @@ def test_a_writer_killed_at_any_rename_leaves_a_snapshot_that_once_deleted_stays
             patch.setattr(Path, "rename", rename)
             patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # who is killed tidies nothing up
             await write_snapshot([acme], place, memory="m", spec_digest="d")
-        await archive(tmp_path).put_back(place)
+        await snapshot_store(tmp_path).put_back(place)
         rows = read_manifest(place).tenants["acme"].rows
         shutil.rmtree(place)
-        await archive(tmp_path).put_back(place)
+        await snapshot_store(tmp_path).put_back(place)
         return rows
 
     assert asyncio.run(act()) == (1 if renames < 2 else 2)
@@ -145,7 +147,7 @@ def test_nobody_puts_back_what_a_writer_at_work_has_aside(tmp_path, monkeypatch)
         monkeypatch.setattr(Path, "rename", rename)
         writer = asyncio.create_task(write(tmp_path, acme, place))
         await asyncio.to_thread(between.wait, 10)
-        other = asyncio.create_task(archive(tmp_path).put_back(place))
+        other = asyncio.create_task(snapshot_store(tmp_path).put_back(place))
         await asyncio.wait([other], timeout=0.1)  # as long as it takes, if nothing makes it wait
         waited = not other.done()
         go_on.set()
@@ -181,8 +183,8 @@ def test_a_pinned_snapshot_on_a_server_is_as_read_only_as_an_embedded_one(tmp_pa
         with pytest.raises(ConfigError) as caught:
             await stores.answer(asked(verb, **CHANGES[verb]))
         assert await stores.answer(asked("count")) == 1 and not (tmp_path / "state/forgotten.jsonl").exists()
-        for quiet in ("release", "sweep"):
-            how = {"now": NOW, "keep_versions": 1} if quiet == "sweep" else {"what": Selector(source="page")}
+        for quiet in ("release", "purge"):
+            how = {"now": NOW, "keep_versions": 1} if quiet == "purge" else {"what": Selector(source="page")}
             await stores.answer(asked(quiet, **how))
         await stores.aclose()
         return str(caught.value), caught.value.hint
@@ -200,7 +202,7 @@ def test_a_pinned_snapshot_on_a_server_is_as_read_only_as_an_embedded_one(tmp_pa
         await acme.add([make_item("old")])
         await write(tmp_path, acme, pinned)
         where = {"state": tmp_path / "state", "pinned": pinned, "today": True}
-        embedded = await said(Stores(Where(**where)))
-        assert await said(OnAServer(Where(**where, server=object()))) == embedded
+        embedded = await said(Stores(StoreLocation(**where)))
+        assert await said(OnAServer(StoreLocation(**where, server=object()))) == embedded
 
     asyncio.run(act())

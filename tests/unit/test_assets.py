@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import assets
-from workbench.assets import Asset, Move, VersionEntry
+from workbench import registry
 from workbench.errors import ConfigError, CorruptError, NotFoundError
+from workbench.registry import Asset, Move, VersionEntry
 
 
 def save(root, text, *, name="answer", parent=None):
-    return assets.save_version(
+    return registry.save_version(
         root, "prompt", name, text.encode(), author="a", reason=f"because {text}", parent=parent
     )
 
 
 def label(root, text):
-    page = assets.folder_of(root, "prompt", "answer") / "asset.yaml"
+    page = registry.folder_of(root, "prompt", "answer") / "asset.yaml"
     page.write_text(page.read_text().replace("labels: {}", f"labels:\n  {text}"))
 
 
@@ -31,11 +31,11 @@ def test_versions_are_numbered_and_resolved_by_number_label_and_name(tmp_path):
     ]  # fmt: skip
     label(tmp_path, "production: 2")
     found = {
-        ref: assets.resolve(tmp_path, "prompt", ref).number
+        ref: registry.resolve(tmp_path, "prompt", ref).number
         for ref in ("answer", "answer@1", "answer@production")
     }
     assert found == {"answer": 3, "answer@1": 1, "answer@production": 2}
-    assert assets.resolve(tmp_path, "prompt", "answer@1").path.read_bytes() == b"one"
+    assert registry.resolve(tmp_path, "prompt", "answer@1").path.read_bytes() == b"one"
 
 
 @pytest.mark.parametrize(
@@ -50,35 +50,35 @@ def test_what_is_not_there_is_answered_with_the_nearest(tmp_path, reference, sai
     save(tmp_path, "one")
     label(tmp_path, "production: 1")
     with pytest.raises(NotFoundError, match=said):
-        assets.resolve(tmp_path, "prompt", reference)
+        registry.resolve(tmp_path, "prompt", reference)
 
 
 @pytest.mark.parametrize("text", ["", "a b", "answer@", "../x", "a@b@c", "answer@²"])
 def test_what_is_no_reference_is_refused(tmp_path, text):
     save(tmp_path, "one")
     with pytest.raises((ConfigError, NotFoundError)):
-        assets.resolve(tmp_path, "prompt", text)
+        registry.resolve(tmp_path, "prompt", text)
 
 
 def test_a_saved_version_that_was_edited_or_deleted_is_refused_with_the_way_back(tmp_path):
     version = save(tmp_path, "one")
     version.path.write_bytes(b"One")
     with pytest.raises(CorruptError, match="was changed after it was saved") as caught:
-        assets.resolve(tmp_path, "prompt", "answer@1")
+        registry.resolve(tmp_path, "prompt", "answer@1")
     assert "git checkout" in caught.value.hint
     version.path.unlink()
     with pytest.raises(CorruptError, match="is missing"):
-        assets.resolve(tmp_path, "prompt", "answer@1")
+        registry.resolve(tmp_path, "prompt", "answer@1")
 
 
 def test_a_label_to_nowhere_and_a_page_of_another_name_are_refused(tmp_path):
     save(tmp_path, "one")
     label(tmp_path, "production: 4")
     with pytest.raises(ConfigError, match="points to version 4"):
-        assets.resolve(tmp_path, "prompt", "answer")
+        registry.resolve(tmp_path, "prompt", "answer")
     save(tmp_path, "one", name="other").path.parent.rename(tmp_path / "pipelines/prompts/third")
     with pytest.raises(ConfigError, match="calls itself prompt 'other'"):
-        assets.resolve(tmp_path, "prompt", "third")
+        registry.resolve(tmp_path, "prompt", "third")
 
 
 def test_threads_and_processes_that_save_at_once_get_different_numbers(tmp_path):
@@ -90,15 +90,15 @@ def test_threads_and_processes_that_save_at_once_get_different_numbers(tmp_path)
         writer.start()
     for writer in writers:
         writer.join(20)
-    assert sorted(assets.load(tmp_path, "prompt", "answer").versions) == list(range(1, 8))
-    texts = {assets.resolve(tmp_path, "prompt", f"answer@{n}").path.read_text() for n in range(1, 8)}
+    assert sorted(registry.load(tmp_path, "prompt", "answer").versions) == list(range(1, 8))
+    texts = {registry.resolve(tmp_path, "prompt", f"answer@{n}").path.read_text() for n in range(1, 8)}
     assert texts == {"t0", "t1", "t2", "t3", "p0", "p1", "p2"}
 
 
 def test_a_file_whose_saver_died_before_the_page_is_nobodys_version(tmp_path):
     save(tmp_path, "one")
-    (assets.folder_of(tmp_path, "prompt", "answer") / "2.prompty").write_text("half")
-    assert assets.resolve(tmp_path, "prompt", "answer").number == 1
+    (registry.folder_of(tmp_path, "prompt", "answer") / "2.prompty").write_text("half")
+    assert registry.resolve(tmp_path, "prompt", "answer").number == 1
     assert save(tmp_path, "two").path.read_text() == "two"
 
 
@@ -106,7 +106,7 @@ def test_the_frame_has_one_row_per_version_with_its_labels(tmp_path):
     save(tmp_path, "one")
     save(tmp_path, "two", parent=1)
     label(tmp_path, "production: 2")
-    rows = assets.frame(tmp_path).select("name", "version", "labels", "parent").rows()
+    rows = registry.frame(tmp_path).select("name", "version", "labels", "parent").rows()
     assert rows == [("answer", 1, [], None), ("answer", 2, ["production"], 1)]
 
 
@@ -119,7 +119,7 @@ def an_asset(moves=(), *, labels=None, versions=range(1, 10), **given):
     entries = {n: VersionEntry(digest="d", author="a", reason="r", **given) for n in versions}
     asset = Asset(kind="prompt", name="answer", versions=entries, labels=labels or {})
     for label, version in moves:
-        asset = assets.moved(asset, a_move(label, version))
+        asset = registry.moved(asset, a_move(label, version))
     return asset
 
 
@@ -129,9 +129,9 @@ def a_move(label, version, **given):
 
 
 def round_trip(root, asset):
-    assets.folder_of(root, asset.kind, asset.name).mkdir(parents=True, exist_ok=True)
-    page = assets.write(root, asset)
-    return assets.load(root, asset.kind, asset.name), page.read_text(encoding="utf-8")
+    registry.folder_of(root, asset.kind, asset.name).mkdir(parents=True, exist_ok=True)
+    page = registry.write(root, asset)
+    return registry.load(root, asset.kind, asset.name), page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -154,28 +154,28 @@ def test_before_is_the_promotion_that_the_present_one_followed(moves, before):
     assert an_asset([("production", n) for n in moves]).before("production") == before
 
 
-@given(moves=st.lists(st.tuples(st.sampled_from(assets.LABELS), st.integers(1, 5)), max_size=12))
+@given(moves=st.lists(st.tuples(st.sampled_from(registry.LABELS), st.integers(1, 5)), max_size=12))
 def test_going_back_again_and_again_goes_further_back_and_ends(moves):
     asset = an_asset(moves)
-    for label in assets.LABELS:
+    for label in registry.LABELS:
         mine = [version for name, version in moves if name == label]
         assert asset.labels.get(label) == (mine[-1] if mine else None)
         seen, going = mine[-1:], asset
         while (back := going.before(label)) is not None:
             assert back in mine and back not in seen, "never where one has been on the way back"
             seen.append(back)
-            going = assets.moved(going, a_move(label, back))
-        others = [name for name in assets.LABELS if name != label]
+            going = registry.moved(going, a_move(label, back))
+        others = [name for name in registry.LABELS if name != label]
         assert all(going.before(other) == asset.before(other) for other in others), "labels are apart"
 
 
 @given(first=st.lists(st.integers(1, 5), max_size=6), new=st.integers(6, 9))
 def test_going_back_undoes_a_promotion(first, new):
     asset = an_asset([("production", n) for n in first])
-    promoted = assets.moved(asset, a_move("production", new))
+    promoted = registry.moved(asset, a_move("production", new))
     assert promoted.before("production") == asset.labels.get("production")
     if first:
-        back = assets.moved(promoted, a_move("production", first[-1]))
+        back = registry.moved(promoted, a_move("production", first[-1]))
         assert back.labels == asset.labels and back.before("production") == asset.before("production")
 
 
@@ -185,7 +185,7 @@ def test_the_page_reads_back_as_it_was_written_whatever_people_write(tmp_path_fa
     versions = {1: VersionEntry(digest="d", author=author, reason=reason, parent=None, run=run)}
     versions[2] = VersionEntry(digest="e", author="Ada", reason="r: #x, [y]", parent=1)
     asset = Asset(kind="job", name="on", versions=versions)
-    asset = assets.moved(asset, a_move("production", 1, by=author, reason=reason, run=run))
+    asset = registry.moved(asset, a_move("production", 1, by=author, reason=reason, run=run))
     found, text = round_trip(tmp_path_factory.mktemp("page"), asset)
     assert found == asset
     assert round_trip(tmp_path_factory.mktemp("again"), found)[1] == text
@@ -198,7 +198,7 @@ def test_words_that_yaml_has_a_meaning_for_stay_words(tmp_path, text):
     if text.isalnum():
         assert round_trip(tmp_path, dataclasses.replace(an_asset(versions=[1]), name=text))[0].name == text
     asset = an_asset([("candidate", 1)], versions=[1])
-    asset = assets.moved(asset, a_move("production", 1, by=text, reason=text))
+    asset = registry.moved(asset, a_move("production", 1, by=text, reason=text))
     assert round_trip(tmp_path, asset)[0] == asset
 
 
@@ -216,10 +216,10 @@ def test_words_that_yaml_has_a_meaning_for_stay_words(tmp_path, text):
 def test_a_page_that_was_edited_into_another_form_is_one_clear_error(tmp_path, before, after, said):
     _, text = round_trip(tmp_path, an_asset([("production", 1)], versions=[1]))
     assert text.count(before) == 1
-    page = assets.folder_of(tmp_path, "prompt", "answer") / "asset.yaml"
+    page = registry.folder_of(tmp_path, "prompt", "answer") / "asset.yaml"
     page.write_text(text.replace(before, after))
     with pytest.raises(ConfigError, match=said):
-        assets.load(tmp_path, "prompt", "answer")
+        registry.load(tmp_path, "prompt", "answer")
 
 
 def merged(tmp_path, ours, theirs, base):
@@ -234,16 +234,16 @@ def merged(tmp_path, ours, theirs, base):
 
 
 def loaded(tmp_path, text):
-    page = assets.folder_of(tmp_path, "prompt", "answer") / "asset.yaml"
+    page = registry.folder_of(tmp_path, "prompt", "answer") / "asset.yaml"
     page.parent.mkdir(parents=True)
     page.write_text(text)
-    return assets.load(tmp_path, "prompt", "answer")
+    return registry.load(tmp_path, "prompt", "answer")
 
 
 def test_a_version_of_one_branch_and_a_move_of_another_merge_to_both(tmp_path):
     base = an_asset([("production", 1)], versions=[1, 2])
     ours = dataclasses.replace(base, versions={**base.versions, 3: base.versions[1]})
-    theirs = assets.moved(base, a_move("production", 2))
+    theirs = registry.moved(base, a_move("production", 2))
     text, conflict = merged(tmp_path, ours, theirs, base)
     assert not conflict
     assert loaded(tmp_path, text) == dataclasses.replace(theirs, versions=ours.versions)
@@ -278,13 +278,13 @@ def test_versions_that_two_branches_add_are_a_conflict_and_never_read_half(tmp_p
 
 def test_moves_of_two_branches_are_a_conflict_of_the_label_itself(tmp_path):
     base = an_asset([("production", 1)], versions=[1, 2, 3])
-    ours, theirs = (assets.moved(base, a_move("production", n)) for n in (2, 3))
+    ours, theirs = (registry.moved(base, a_move("production", n)) for n in (2, 3))
     text, conflict = merged(tmp_path, ours, theirs, base)
     assert conflict and "  production: 2\n" in text and "  production: 3\n" in text
 
 
 def test_looking_at_an_asset_that_is_not_there_makes_none(tmp_path):
-    asset = assets.load_or_new(tmp_path, "job", "answers")
+    asset = registry.load_or_new(tmp_path, "job", "answers")
     assert (asset.versions, asset.labels, asset.moves) == ({}, {}, ()) and not list(tmp_path.iterdir())
     with pytest.raises(NotFoundError, match="no job 'answers'"):
-        assets.load(tmp_path, "job", "answers")
+        registry.load(tmp_path, "job", "answers")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import UnavailableError
-from workbench.memory.weaviate.resting import Awake
+from workbench.memory.weaviate.offloading import Awake
 
 
 class Asked:

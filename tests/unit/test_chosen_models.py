@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
-from workbench.boundary import chosen_card
 from workbench.errors import ConfigError, NotFoundError
+from workbench.workspace.boundary import chosen_card
 
 ROOT = Path(__file__).resolve().parents[2]
 ELSEWHERE = {"provider": "openai", "base_url": "http://models.example/v1"}

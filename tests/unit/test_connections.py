@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench import connections
-from workbench.connections import crossing, marked, reported
 from workbench.errors import NotFoundError, UnavailableError
+from workbench.records import egress
+from workbench.records.egress import crossing, marked, reported
 
 ROOT = Path(__file__).resolve().parents[2]
 CONNECT = ("socket.connect", (None, ("10.0.0.7", 443)))
@@ -31,7 +31,7 @@ def path(tmp_path):
 @pytest.fixture
 def hook(path):
     """The hook, called as the interpreter would; installed, it could never be taken out again."""
-    return connections._Watch(path=str(path))
+    return egress._Watch(path=str(path))
 
 
 def addresses(path):
@@ -96,7 +96,7 @@ def test_a_marked_stream_crosses_while_it_works_and_its_consumer_does_not(hook, 
 
     assert asyncio.run(main()) == [0, 1, 2]
     assert addresses(path) == ["consumer:0", "consumer:1", "consumer:2"]
-    assert stream.closed and not connections._open
+    assert stream.closed and not egress._open
 
 
 def test_a_marked_stream_that_is_abandoned_or_fails_closes_the_inner_one(hook, path):
@@ -117,14 +117,14 @@ def test_a_marked_stream_that_is_abandoned_or_fails_closes_the_inner_one(hook, p
             assert [number async for number in marked(failing())] == [1]
 
     asyncio.run(main())
-    assert addresses(path) == [] and not connections._open and not connections._crossing.get()
+    assert addresses(path) == [] and not egress._open and not egress._crossing.get()
 
 
 def test_a_crossing_that_is_closed_in_another_context_ends_without_a_word(hook, path):
-    token = contextvars.copy_context().run(connections.enter)
-    connections.leave(token)
+    token = contextvars.copy_context().run(egress.enter)
+    egress.leave(token)
     hook(*CONNECT)
-    assert not connections._open and addresses(path) == ["10.0.0.7:443"]
+    assert not egress._open and addresses(path) == ["10.0.0.7:443"]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_the_hook_neither_raises_nor_hears_itself(hook, path):
     hook("os.exec", (Curl(), [], None))
     assert addresses(path) == ["curl"]
     hook("socket.connect", ())
-    connections._Watch(path=str(path / "no folder"))(*CONNECT)
+    egress._Watch(path=str(path / "no folder"))(*CONNECT)
 
 
 def test_reports_come_in_order_once_each_and_a_line_cut_off_is_passed_over(path):
@@ -244,12 +244,12 @@ def test_no_watch_is_not_the_same_as_no_report(tmp_path):
         reported(tmp_path / "never.jsonl")
     assert caught.value.hint
     with pytest.raises(UnavailableError, match=r"cannot write .*No such file or directory"):
-        connections.watch(tmp_path / "no folder" / "opened.jsonl")
+        egress.watch(tmp_path / "no folder" / "opened.jsonl")
 
 
 INSTALLED = """
 import os, platform, shutil, subprocess, sys
-from workbench import connections
+from workbench.records import egress as connections
 
 connections.watch("opened.jsonl")
 connections.watch("opened.jsonl")

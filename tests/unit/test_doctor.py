@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from workbench import config, serving
-from workbench.cli_doctor import doctor as command
-from workbench.doctor import Diagnosis, Finding, examination, examine, machine, memories, repository
+from workbench import config
+from workbench.cli import weaviate
+from workbench.cli.doctor import doctor as command
+from workbench.diagnostics import disk, doctor, machine, servers
+from workbench.diagnostics.doctor import examine
+from workbench.diagnostics.findings import Diagnosis, Finding
 from workbench.errors import UnavailableError
-from workbench.memory.names import KEY_VARIABLE
+from workbench.memory.cipher import KEY_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 OK = Finding(what="a", state="ok", detail="there")
@@ -32,7 +35,7 @@ def answers():
 
 @pytest.fixture
 def no_server(monkeypatch):
-    monkeypatch.setattr(memories, "_get", lambda *_, **__: None)
+    monkeypatch.setattr(servers, "_get", lambda *_, **__: None)
 
 
 def state_of(diagnosis: Diagnosis) -> dict[str, str]:
@@ -69,17 +72,17 @@ def test_params_that_cannot_be_read_are_a_finding_and_the_rest_is_still_looked_a
 def test_a_named_server_is_needed_and_the_default_one_is_not(answers, no_server):
     named = dataclasses.replace(answers, memory_provider="weaviate", memory_url="http://127.0.0.1:9")
     for case, needed, url in ((answers, False, "http://127.0.0.1:8080"), (named, True, "http://127.0.0.1:9")):
-        [found] = examination._servers({"answers": case}, {})
+        [found] = doctor._servers({"answers": case}, {})
         assert (found.state, found.needed, found.mend) == ("missing", needed, "make weaviate")
         assert url in found.what
     remote = dataclasses.replace(named, memory_url="https://memory.example")
-    [found] = examination._servers({"answers": remote}, {})
+    [found] = doctor._servers({"answers": remote}, {})
     assert "memory_url" in found.mend
 
 
 def test_a_server_that_two_use_cases_name_is_asked_once(answers, no_server):
     named = dataclasses.replace(answers, memory_provider="weaviate")
-    assert len(list(examination._servers({"a": named, "b": named}, {}))) == 1
+    assert len(list(doctor._servers({"a": named, "b": named}, {}))) == 1
 
 
 @pytest.mark.parametrize(
@@ -100,11 +103,11 @@ def test_ready_is_decided_by_a_real_read_and_the_version(monkeypatch, ready, sch
 
     def answer(url, path, **_):
         name = path.rsplit("/", 1)[1]
-        return memories._Answer(status=answers[name], body={"version": meta} if name == "meta" else None)
+        return servers._Answer(status=answers[name], body={"version": meta} if name == "meta" else None)
 
-    monkeypatch.setattr(memories, "_get", answer)
-    monkeypatch.setattr(memories, "_grpc", lambda *_, **__: OK)
-    found = next(iter(memories.server(memories.DEFAULT, needed=True, environment={})))
+    monkeypatch.setattr(servers, "_get", answer)
+    monkeypatch.setattr(servers, "_grpc", lambda *_, **__: OK)
+    found = next(iter(servers.server(servers.DEFAULT, needed=True, environment={})))
     assert found.state == state and said in found.detail
 
 
@@ -119,7 +122,7 @@ def test_a_model_of_an_endpoint_needs_its_key(answers, monkeypatch):
 
 
 def test_programs_that_are_not_there_are_missing_and_only_git_is_needed(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine.server, "find_binary", lambda _: None)
+    monkeypatch.setattr(machine.local_server, "find_binary", lambda _: None)
     found = {one.what: one for one in machine.programs(str(tmp_path))}
     assert {one.state for one in found.values()} == {"missing"}
     assert [name for name, one in found.items() if one.needed] == ["git"]
@@ -144,44 +147,44 @@ def test_an_environment_of_another_lock_is_broken(tmp_path, monkeypatch):
 
 def test_every_tenant_has_its_key_where_the_variable_says_so():
     where = config.MemoryServer(url="http://127.0.0.1:9", api_key_env="KEY_{tenant}")
-    key, found = memories._key(where, ("acme", "north-west"), {"KEY_ACME": "sesame"}, needed=True)
+    key, found = servers._key(where, ("acme", "north-west"), {"KEY_ACME": "sesame"}, needed=True)
     assert key == "sesame" and found.mend == "export KEY_NORTH_WEST=…"
-    assert memories._key(where, ("acme",), {"KEY_ACME": "sesame"}, needed=True)[1] is None
+    assert servers._key(where, ("acme",), {"KEY_ACME": "sesame"}, needed=True)[1] is None
 
 
 def test_the_key_of_memories_is_looked_at_and_never_made_or_shown(tmp_path):
     path = tmp_path / ".workbench/state/memory.key"
-    assert memories.key(tmp_path, environment={}).state == "ok" and not path.exists()
+    assert servers.key(tmp_path, environment={}).state == "ok" and not path.exists()
     path.parent.mkdir(parents=True)
     path.write_text("ab" * 64)
     path.chmod(0o644)
-    found = memories.key(tmp_path, environment={})
+    found = servers.key(tmp_path, environment={})
     assert found.state == "broken" and found.mend == f"chmod 600 {path}"
     path.chmod(0o600)
-    found = memories.key(tmp_path, environment={})
+    found = servers.key(tmp_path, environment={})
     assert found.state == "ok" and "abab" not in str(found)
     for value, state in (("cd" * 64, "ok"), ("cdcd", "broken")):
-        found = memories.key(tmp_path, environment={KEY_VARIABLE: value})
+        found = servers.key(tmp_path, environment={KEY_VARIABLE: value})
         assert found.state == state and KEY_VARIABLE in found.detail and "cdcd" not in str(found)
 
 
 def test_a_tape_is_needed_and_a_snapshot_where_it_is_the_fallback(answers, tmp_path):
     fallback = dataclasses.replace(answers, memory_provider="weaviate", memory_fallback="snapshot")
     for case, needed in ((answers, [True, False]), (fallback, [True, True])):
-        found = list(repository.recordings(tmp_path, {"answers": case}))
+        found = list(disk.recordings(tmp_path, {"answers": case}))
         assert [one.needed for one in found] == needed
         assert {(one.state, one.mend) for one in found} == {("missing", "make repro")}
 
 
 def test_what_a_killed_writer_left_is_named_unless_a_writer_may_be_at_work(tmp_path):
-    assert repository.leftovers(tmp_path).state == "ok"
+    assert disk.leftovers(tmp_path).state == "ok"
     left = tmp_path / "pipelines/tapes/.answers.jsonl.0123abcd"
     left.parent.mkdir(parents=True)
     left.touch()
-    assert repository.leftovers(tmp_path).state == "ok"
+    assert disk.leftovers(tmp_path).state == "ok"
     long_ago = time.time() - 3600
     os.utime(left, (long_ago, long_ago))
-    found = repository.leftovers(tmp_path)
+    found = disk.leftovers(tmp_path)
     assert found.state == "broken" and not found.needed
     assert found.mend == "rm -r -- pipelines/tapes/.answers.jsonl.0123abcd"
 
@@ -196,15 +199,15 @@ def test_a_disk_is_judged_by_what_is_free_and_by_where_the_server_stops(
     usage = shutil._ntuple_diskusage(
         (used + free) << 30 if free >= 1 else 100 << 30, int(used * 2**30), int(free * 2**30)
     )
-    monkeypatch.setattr(repository.shutil, "disk_usage", lambda _: usage)
-    found = repository.room(ROOT)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage)
+    found = disk.room(ROOT)
     assert (found.state, found.needed) == (state, needed)
 
 
 @pytest.mark.parametrize("found", [(OK, SPARE), (OK, BROKEN)])
 def test_the_command_exits_by_what_is_needed(monkeypatch, found):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("workbench.doctor.examine", lambda _: Diagnosis(findings=found))
+    monkeypatch.setattr("workbench.diagnostics.doctor.examine", lambda _: Diagnosis(findings=found))
     code = 0 if found[1] is SPARE else 1
     plain = CliRunner().invoke(command, [])
     assert plain.exit_code == code and "ok       a: there" in plain.output
@@ -222,13 +225,13 @@ mkdir -p "$GOBIN" && touch "$GOBIN/weaviate-server" && exit {code}
 @pytest.fixture
 def built(tmp_path, monkeypatch):
     """Build with a Go that does as told; the folder it should build into."""
-    monkeypatch.setattr(serving, "cached_binary", lambda: tmp_path / "cache/weaviate/weaviate-server")
+    monkeypatch.setattr(weaviate, "cached_binary", lambda: tmp_path / "cache/weaviate/weaviate-server")
 
     def build(code: int) -> Path:
         go = tmp_path / "go"
         go.write_text(GO.format(code=code))
         go.chmod(0o755)
-        return serving.build(str(go), say=lambda _: None, environment={"PATH": os.environ["PATH"]})
+        return weaviate.build(str(go), say=lambda _: None, environment={"PATH": os.environ["PATH"]})
 
     return build
 

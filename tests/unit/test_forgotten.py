@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, CorruptError, UnavailableError
-from workbench.memory.forgotten import Ledger
-from workbench.memory.names import Names
+from workbench.memory.cipher import IdCipher
+from workbench.memory.tombstones import Ledger
 from workbench.testing.memory_items import make_item
 
-KEY, OTHER = Names(key=b"k" * 64), Names(key=b"o" * 64)
+KEY, OTHER = IdCipher(key=b"k" * 64), IdCipher(key=b"o" * 64)
 AT = "2026-01-01T00:00:00Z"
 
 

@@ -22,7 +22,7 @@ def loaded_by(statement: str) -> set[str]:
     return {name.partition(".")[0] for name in json.loads(done.stdout)}
 
 
-@pytest.mark.parametrize("statement", ["import workbench", "import workbench.cli"])
+@pytest.mark.parametrize("statement", ["import workbench", "import workbench.cli.app"])
 def test_no_vendor_is_loaded(statement):
     assert not loaded_by(statement) & VENDORS
 

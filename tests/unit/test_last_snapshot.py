@@ -10,8 +10,8 @@ from workbench import files
 from workbench.context import Context
 from workbench.errors import UnavailableError
 from workbench.identity import Principal
+from workbench.memory.stores import StoreLocation, Stores
 from workbench.ports import Budget, Call
-from workbench.stores import Stores, Where
 from workbench.testing.fake_memory import FakeStore
 from workbench.testing.fakes import FakeClock
 from workbench.testing.memory_items import NOW, make_episode, make_item
@@ -20,7 +20,7 @@ from workbench.testing.memory_items import NOW, make_episode, make_item
 @pytest.fixture
 def stores(tmp_path):
     """Stores that fall back on the last snapshot, as when their server is away."""
-    return Stores(Where(state=tmp_path / "state"))
+    return Stores(StoreLocation(state=tmp_path / "state"))
 
 
 CALL = Call(
@@ -33,7 +33,7 @@ CALL = Call(
 
 
 async def written(stores, view):
-    return (await stores.archive().write([view], None, spec="m@1", digest="d", version=None))[0]
+    return (await stores.snapshot_store().write([view], None, spec="m@1", digest="d", version=None))[0]
 
 
 async def one_item():
@@ -100,7 +100,7 @@ def test_all_stores_are_closed_though_one_of_them_fails_to(tmp_path):
         def on_server(self, name, part, index, *, api_key_env=None):
             return Closing(name=f"{name}/{part}")
 
-    stores = OnAServer(Where(state=tmp_path / "state", server=object()))
+    stores = OnAServer(StoreLocation(state=tmp_path / "state", server=object()))
     for version in (1, 2, 3):
         stores.live(dataclasses.replace(CALL, identity={"version": version}))
     with pytest.raises(UnavailableError, match="m/1"):

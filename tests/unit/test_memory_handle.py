@@ -193,14 +193,14 @@ def test_an_async_twin_does_what_its_verb_does(tmp_path):
             await handle.hold_async(source="taxi"), await handle.release_async(source="taxi"),
             await handle.forget_async(source="taxi", dry_run=True), await handle.diff_async(1, 1),
             await handle.add_async(retrieval.load(tmp_path / "pages")), await handle.restore_async(1),
-            await handle.sweep_async(),
+            await handle.purge_async(),
         ]  # fmt: skip
 
     assert asyncio.run(twins()) == [
         handle.search("taxi", k=1), handle.count(), handle.ingest(), handle.versions(),
         handle.diff_sources(), handle.stats(), handle.hold(source="taxi"), handle.release(source="taxi"),
         handle.forget(source="taxi", dry_run=True), handle.diff(1, 1),
-        handle.add(retrieval.load(tmp_path / "pages")), handle.restore(1), handle.sweep(),
+        handle.add(retrieval.load(tmp_path / "pages")), handle.restore(1), handle.purge(),
     ]  # fmt: skip
 
 

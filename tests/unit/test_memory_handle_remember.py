@@ -73,7 +73,7 @@ def test_what_has_expired_is_not_found_from_that_second_on(tmp_path):
         bench.clock.set(at)
         assert len(bench.handle_of().search("rained")) == found
     assert bench.handle_of().stats().expired == 1
-    assert bench.handle_of().sweep().expired == 1 and bench.handle_of().count() == 0
+    assert bench.handle_of().purge().expired == 1 and bench.handle_of().count() == 0
 
 
 def test_the_budget_of_the_spec_holds_and_what_gave_way_is_named(tmp_path):
@@ -139,7 +139,7 @@ def test_a_parent_that_the_principal_may_not_see_is_as_if_it_were_not_there(benc
     with pytest.raises(NotFoundError, match="1 of 1 parents") as caught:
         bench.handle_of().remember("Derived.", parents=["none" if hidden == "unknown" else parent])
     assert "Hidden" not in str(caught.value)
-    assert asyncio.run(bench.handle_of().whole.count()) == 1
+    assert asyncio.run(bench.handle_of().unfiltered.count()) == 1
 
 
 def test_what_may_not_be_written_is_refused_and_nothing_is_written(bench, tmp_path):

@@ -10,7 +10,7 @@ from memory_bench import Bench, Killed, either_store, write_page  # noqa: F401
 
 from workbench import context, retrieval
 from workbench.errors import ConfigError, CorruptError, NotFoundError
-from workbench.memory.rows import logical_digest
+from workbench.memory.parquet import logical_digest
 
 
 def page(tmp_path, name, body, **front):
@@ -53,7 +53,7 @@ def test_an_ingest_killed_at_any_call_goes_on_to_the_same_contents_and_embeds_no
     whole, bench, lost = Bench(tmp_path, folder), Bench(tmp_path, folder), 0
     whole.handle_of().ingest()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workbench.retrieval.upkeep.TEXTS", 2)
+        patch.setattr("workbench.retrieval.maintenance.TEXTS", 2)
         for calls_left in deaths:
             bench.die_at = len(bench.calls) + calls_left
             try:
@@ -205,7 +205,7 @@ def test_a_restore_killed_at_any_call_is_finished_by_the_next(tmp_path):
     full.handle_of().ingest()
     full.handle_of().snapshot(tmp_path / "snap")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workbench.retrieval.upkeep.TEXTS", 2)
+        patch.setattr("workbench.retrieval.maintenance.TEXTS", 2)
         for die_at in range(1, 8):
             bench = Bench(tmp_path, folder)
             bench.die_at = die_at
@@ -272,7 +272,7 @@ def test_a_snapshot_of_another_memory_tenant_or_embedding_is_refused_and_a_chang
     with pytest.raises(CorruptError):
         bench.handle_of().restore(tmp_path / "snap")
     with pytest.raises(ConfigError, match="without a place for snapshots"):
-        bench.handle_of(archive=None).snapshot()
+        bench.handle_of(snapshot_store=None).snapshot()
 
 
 def test_an_instant_has_one_form():

@@ -9,8 +9,8 @@ from memory_bench import Bench, Killed, either_store, write_page  # noqa: F401
 
 from workbench import retrieval
 from workbench.errors import NotFoundError
-from workbench.memory.forgotten import Ledger
-from workbench.memory.sqlite import SQLiteMemory
+from workbench.memory.sqlite.store import SQLiteMemory
+from workbench.memory.tombstones import Ledger
 from workbench.ports import Selector
 from workbench.testing.fake_memory import FakeMemory
 
@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch):
-    monkeypatch.setattr("workbench.retrieval.upkeep.TEXTS", 1)
+    monkeypatch.setattr("workbench.retrieval.maintenance.TEXTS", 1)
 
 
 def before_call(bench, number, act):
@@ -125,7 +125,7 @@ def test_what_is_forgotten_while_a_restore_writes_it_goes_when_it_has_written(
     within(monkeypatch, FakeMemory if store is None else SQLiteMemory, verb, begin)
 
     async def both():
-        await retrieval.upkeep.restore(bench.handle_of(), tmp_path / "snap")
+        await retrieval.maintenance.restore(bench.handle_of(), tmp_path / "snap")
         await begun[0]
 
     asyncio.run(both())

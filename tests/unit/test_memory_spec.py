@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import assets, files, retrieval
+from workbench import files, registry, retrieval
 from workbench.errors import ConfigError
 from workbench.ports import Budget
 from workbench.retrieval import Retention
 from workbench.retrieval.spec import Index
-from workbench.saving import save
+from workbench.workspace.save import save
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOWLEDGE = """description: Notes.
@@ -30,7 +30,7 @@ candidates: 20
 def read(tmp_path, text):
     path = tmp_path / "1.yaml"
     path.write_text(text)
-    found = assets.Version(
+    found = registry.Version(
         kind="memory", name="shop", number=1, path=path, digest=files.digest(text.encode())
     )
     return retrieval.read_spec(found)

@@ -8,35 +8,35 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, CorruptError
-from workbench.memory.names import KEY_VARIABLE, Names, load_names
+from workbench.memory.cipher import KEY_VARIABLE, IdCipher, load_cipher
 
-ONE, TWO = Names(key=b"1" * 64), Names(key=b"2" * 64)
+ONE, TWO = IdCipher(key=b"1" * 64), IdCipher(key=b"2" * 64)
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 
 
 @given(tenant=words, name=words)
 def test_a_sealed_name_is_the_same_every_time_and_opens_to_what_it_was(tenant, name):
-    sealed = ONE.seal(tenant, name)
-    assert sealed == ONE.seal(tenant, name)
-    assert ONE.unseal(tenant, sealed) == name
-    assert re.fullmatch(r"[A-Za-z0-9_-]+", sealed)
+    encrypted = ONE.encrypt(tenant, name)
+    assert encrypted == ONE.encrypt(tenant, name)
+    assert ONE.decrypt(tenant, encrypted) == name
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", encrypted)
 
 
 @given(tenant=words, other=words, name=words)
 def test_another_tenant_or_key_seals_otherwise_and_opens_nothing(tenant, other, name):
     assume(tenant != other)
-    sealed = ONE.seal(tenant, name)
-    assert sealed != ONE.seal(other, name)
-    assert sealed != TWO.seal(tenant, name)
+    encrypted = ONE.encrypt(tenant, name)
+    assert encrypted != ONE.encrypt(other, name)
+    assert encrypted != TWO.encrypt(tenant, name)
     for names, asked in ((ONE, other), (TWO, tenant)):
         with pytest.raises(CorruptError, match="not written with this key"):
-            names.unseal(asked, sealed)
+            names.decrypt(asked, encrypted)
 
 
 @given(name=words)
 def test_what_was_never_sealed_is_refused(name):
     with pytest.raises(CorruptError):
-        ONE.unseal("acme", name)
+        ONE.decrypt("acme", name)
 
 
 def test_tenants_and_uuids_are_keyed():
@@ -48,21 +48,21 @@ def test_tenants_and_uuids_are_keyed():
 
 
 def test_without_a_key_names_stay_as_they_are():
-    assert (Names().tenant("acme"), Names().seal("acme", "x"), Names().unseal("acme", "x")) == (
+    assert (IdCipher().tenant("acme"), IdCipher().encrypt("acme", "x"), IdCipher().decrypt("acme", "x")) == (
         "acme", "x", "x",
     )  # fmt: skip
 
 
 def test_the_key_is_made_once_for_its_owner_alone(tmp_path):
     path = tmp_path / "state" / "memory.key"
-    first = load_names(path, environment={})
-    assert load_names(path, environment={}) == first
+    first = load_cipher(path, environment={})
+    assert load_cipher(path, environment={}) == first
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [file.name for file in path.parent.iterdir()] == ["memory.key"]
 
 
 def test_the_environment_s_key_wins_and_no_file_is_made(tmp_path):
-    names = load_names(tmp_path / "memory.key", environment={KEY_VARIABLE: "ab" * 64})
+    names = load_cipher(tmp_path / "memory.key", environment={KEY_VARIABLE: "ab" * 64})
     assert names.key == b"\xab" * 64
     assert not list(tmp_path.iterdir())
 
@@ -72,6 +72,6 @@ def test_a_key_that_is_none_is_refused_and_not_replaced(tmp_path, text):
     path = tmp_path / "memory.key"
     path.write_text(text)
     with pytest.raises(ConfigError, match="holds no key") as caught:
-        load_names(path, environment={})
+        load_cipher(path, environment={})
     assert "backup" in caught.value.hint
     assert path.read_text() == text

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import notebooks
 from workbench.errors import ConfigError
+from workbench.notebooks import canonical as notebooks
 
 
 def code(source, *, id="c1", **metadata):  # noqa: A002

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import assets, prompts
+from workbench import registry
 from workbench.errors import ConfigError
-from workbench.prompts import Header, Input, compose, parse
+from workbench.prompts import prompt as prompts
+from workbench.prompts.prompt import Header, Input, compose, parse
 
 INPUTS = {
     "question": Input(type="string", data_class="internal"),
@@ -95,7 +96,7 @@ def test_what_is_composed_is_parsed_again(system, user, reason):
 
 def test_an_edited_prompt_is_saved_as_the_next_version_with_its_reason_and_parent(tmp_path):
     data = compose(HEADER, TURNS).encode()
-    assets.save_version(tmp_path, "prompt", "answer", data, author="me", reason="first", parent=None)
+    registry.save_version(tmp_path, "prompt", "answer", data, author="me", reason="first", parent=None)
     first = prompts.load(tmp_path, "answer@1", author="you")
     draft = first.edit(system="Be kind.", examples=[("Q", "A")], parameters={"max_tokens": 9})
     assert draft.number is None and draft.reference.startswith("answer@draft-")
@@ -105,7 +106,7 @@ def test_an_edited_prompt_is_saved_as_the_next_version_with_its_reason_and_paren
         ("user", "Q"),
         ("assistant", "A"),
     )
-    assert assets.load(tmp_path, "prompt", "answer").versions[2].author == "you"
+    assert registry.load(tmp_path, "prompt", "answer").versions[2].author == "you"
     with pytest.raises(ConfigError, match="is saved already"):
         saved.save(reason="again")
     with pytest.raises(ConfigError, match="needs a reason"):

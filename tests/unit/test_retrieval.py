@@ -11,7 +11,7 @@ from memory_bench import BODY, Bench, write_page
 from workbench import retrieval
 from workbench.errors import ConfigError, NotFoundError
 from workbench.retrieval import Chunking, chunks
-from workbench.retrieval.pages import digest_now, digests_now
+from workbench.retrieval.documents import digest_now, digests_now
 
 
 @pytest.fixture

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from workbench import assets, cli, prompts, retrieval
+from workbench import registry, retrieval
+from workbench.cli import app
 from workbench.errors import ConfigError, NotFoundError
 from workbench.models import load_card
-from workbench.saving import save
+from workbench.prompts import prompt as prompts
+from workbench.workspace.save import save
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT = """---
@@ -46,7 +48,7 @@ def test_a_prompt_written_by_hand_becomes_version_1_with_its_own_reason(tmp_repo
     assert str(save(tmp_repo, "prompt/reply")) == "reply@1"
     assert path.read_text() == PROMPT, "what was written is what is saved"
     assert prompts.load(tmp_repo, "reply@1", author="a").number == 1
-    entry = assets.load(tmp_repo, "prompt", "reply").versions[1]
+    entry = registry.load(tmp_repo, "prompt", "reply").versions[1]
     assert (entry.reason, entry.parent) == ("The wording of the notebook.", None)
 
 
@@ -55,7 +57,7 @@ def test_the_next_file_is_the_next_version_and_its_parent_is_what_it_says(tmp_re
     save(tmp_repo, "prompt/reply")
     write(tmp_repo, "prompts/reply/2.prompty", PROMPT.replace("owner:", "parent: 1\nowner:"))
     save(tmp_repo, "prompt/reply", reason="said again")
-    asset = assets.load(tmp_repo, "prompt", "reply")
+    asset = registry.load(tmp_repo, "prompt", "reply")
     assert sorted(asset.versions) == [1, 2]
     assert (asset.versions[2].reason, asset.versions[2].parent) == ("said again", 1)
     with pytest.raises(NotFoundError, match=r"no file pipelines/prompts/reply/3\.prompty") as nothing:
@@ -96,8 +98,8 @@ def test_the_command_says_what_was_saved_and_what_is_next(tmp_repo, monkeypatch)
     write(tmp_repo, "memories/shop/1.yaml", MEMORY)
     shutil.copy(ROOT / "params.yaml", tmp_repo)
     monkeypatch.chdir(tmp_repo)
-    done = CliRunner().invoke(cli.cli, ["save", "memory/shop", "--reason", "first", "--json"])
+    done = CliRunner().invoke(app.cli, ["save", "memory/shop", "--reason", "first", "--json"])
     assert json.loads(done.output)["version"] == 1
     write(tmp_repo, "memories/shop/2.yaml", MEMORY)
-    done = CliRunner().invoke(cli.cli, ["save", "memory/shop", "--reason", "again"])
+    done = CliRunner().invoke(app.cli, ["save", "memory/shop", "--reason", "again"])
     assert done.output.startswith("saved memory/shop@2\nnext: name version 2 in params.yaml")

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, NotFoundError
-from workbench.memory.names import Names
-from workbench.memory.rows import vector_bytes
+from workbench.memory.cipher import IdCipher
+from workbench.memory.parquet import vector_bytes
 from workbench.memory.snapshot import open_snapshot, write_snapshot
-from workbench.memory.sqlite import SQLiteStore
+from workbench.memory.sqlite.store import SQLiteStore
 from workbench.ports import Budget, Selector
 from workbench.testing.memory_items import circle, make_episode, make_item, make_query, random_vector
 
-KEY, OTHER = Names(key=bytes(64)), Names(key=b"\x01" * 64)
+KEY, OTHER = IdCipher(key=bytes(64)), IdCipher(key=b"\x01" * 64)
 NOW = "2025-06-15T12:00:00Z"
 FREE = Budget()
 
@@ -81,8 +81,8 @@ def test_what_is_swept_is_gone_to_the_byte(store, path):
     run(acme.add([make_item("xylophone", source="one")]))
     run(acme.remember([make_episode("zeppelin", expires=NOW)], budget=FREE, now=NOW))
     run(acme.add([make_item("taxi", source="one")]))
-    swept = run(acme.sweep(now=NOW, keep_versions=1))
-    assert (swept.expired, swept.outdated) == (1, 1)
+    purged = run(acme.purge(now=NOW, keep_versions=1))
+    assert (purged.expired, purged.outdated) == (1, 1)
     left = everything_on_disk(path)
     assert b"xylophon" not in left
     assert b"zeppelin" not in left

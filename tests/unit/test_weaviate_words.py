@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from weaviate import exceptions as vendor
 
 from workbench.errors import ConfigError, RefusedError, UnavailableError
-from workbench.memory.names import Names
+from workbench.memory.cipher import IdCipher
 from workbench.memory.weaviate import Address, IndexSettings, schema
-from workbench.memory.weaviate.control import Control, Version, parsed
 from workbench.memory.weaviate.errors import AbsentError, meaning, translated
-from workbench.memory.weaviate.opening import address_of
+from workbench.memory.weaviate.factory import address_of
+from workbench.memory.weaviate.tenant_record import Control, Version, parsed
 from workbench.testing.memory_items import episode_lists, item_lists
 
-NAMES = Names(key=bytes(64))
+NAMES = IdCipher(key=bytes(64))
 WHERE = "127.0.0.1:1"
 
 
@@ -149,7 +149,7 @@ def test_a_collection_of_another_key_schema_or_index_is_refused():
     next(one for one in other["properties"] if one["name"] == "item")["tokenization"] = "word"
     with pytest.raises(ConfigError, match="other settings: item"):
         schema.check_collection(other, wanted)
-    foreign = {**wanted, "description": schema.description("m", Names(key=b"x" * 64))}
+    foreign = {**wanted, "description": schema.description("m", IdCipher(key=b"x" * 64))}
     with pytest.raises(ConfigError, match="another memory, schema or key"):
         schema.check_collection(foreign, wanted)
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, RefusedError, UnavailableError
+from workbench.prompts.tokens import ESTIMATE, Counter, estimated
+from workbench.prompts.window import Window
 from workbench.retrieval import citations
-from workbench.retrieval.tokens import ESTIMATE, Counter, estimated
-from workbench.retrieval.window import Window
 from workbench.types import Hit
 
 #: One token a word and one a turn: countable by hand.

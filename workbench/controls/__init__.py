@@ -1,1 +1,1 @@
-"""One control a file; `onion` holds their order."""
+"""Controls around every call, one a file; `stack` sorts them."""

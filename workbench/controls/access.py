@@ -13,13 +13,13 @@ from typing import Any, Final, TypeVar
 
 from workbench.context import instant
 from workbench.errors import RefusedError, items_gone
-from workbench.ports import Asker, Budget, Call, Handler, Query, written_id
+from workbench.ports import Budget, Call, Handler, Query, Requester, written_id
 from workbench.types import Event
 
-T = TypeVar("T", Asker, Query)
+T = TypeVar("T", Requester, Query)
 #: They tell of, or change, what the asker may not see.
-KEEPING: Final = frozenset(
-    {"add", "forget", "hold", "lacking", "publish", "release", "stage", "stats", "sweep"}
+ADMIN_OPERATIONS: Final = frozenset(
+    {"add", "forget", "hold", "missing", "publish", "release", "stage", "stats", "purge"}
 )
 
 
@@ -36,47 +36,47 @@ class Access:
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """The answer to the call as its principal may make it; RefusedError when it may not."""
         allowed = dataclasses.replace(call, payload=self._allowed(call))
-        if call.operation == "remember" and not call.context.principal.keeper:
+        if call.operation == "remember" and not call.context.principal.admin:
             await self._check_seen(call, proceed)
         async with aclosing(proceed(allowed)) as events:  # type: ignore[type-var]
             async for event in events:
                 yield event
 
     def _allowed(self, call: Call) -> dict[str, Any]:
-        payload, keeper = dict(call.payload), call.context.principal.keeper
+        payload, admin = dict(call.payload), call.context.principal.admin
         match call.operation:
             case "search":
                 return payload | {"query": self._of(call, payload["query"])}
-            case "items" | "count" if asker := payload.get("asker"):
-                return payload | {"asker": self._of(call, asker)}
-            case "remember" if not keeper:
+            case "items" | "count" if requester := payload.get("requester"):
+                return payload | {"requester": self._of(call, requester)}
+            case "remember" if not admin:
                 _check_stamps(call)
                 # Whoever chose the budget could evict what others wrote.
                 return payload | {"budget": Budget(**call.identity.get("budget", {}))}
             case "items" | "count":
-                _check_keeper(call, f"read all of {call.target!r}")
-            case verb if verb in KEEPING:
-                _check_keeper(call, f"{verb} in {call.target!r}")
+                _check_admin(call, f"read all of {call.target!r}")
+            case verb if verb in ADMIN_OPERATIONS:
+                _check_admin(call, f"{verb} in {call.target!r}")
         return payload
 
-    def _of(self, call: Call, asker: T) -> T:
+    def _of(self, call: Call, requester: T) -> T:
         """An asker, or a query's, with no more groups, clearance and past than the principal has."""
         principal = call.context.principal
         less: dict[str, Any] = {
-            "groups": tuple(group for group in asker.groups if group in principal.grants),
-            "clearance": min(asker.clearance, principal.clearance),
+            "groups": tuple(group for group in requester.groups if group in principal.grants),
+            "clearance": min(requester.clearance, principal.clearance),
         }
         if not self._timeless:
-            less["now"] = max(asker.now or "", instant(call.context.clock.now()))
-        return dataclasses.replace(asker, **less)
+            less["now"] = max(requester.now or "", instant(call.context.clock.now()))
+        return dataclasses.replace(requester, **less)
 
     async def _check_seen(self, call: Call, proceed: Handler) -> None:
         """NotFoundError, as of a store, unless the principal sees all that items are to be written with."""
         ids = sorted(set(call.payload.get("while_there", ())))
         if not ids:
             return
-        asker = self._of(call, Asker.of(call.context.principal, now=""))
-        payload = {"ids": ids, "asker": asker}
+        requester = self._of(call, Requester.of(call.context.principal, now=""))
+        payload = {"ids": ids, "requester": requester}
         count = dataclasses.replace(call, operation="count", payload=payload)
         async with aclosing(proceed(count)) as events:  # type: ignore[type-var]
             (seen,) = [event.data async for event in events]
@@ -84,12 +84,12 @@ class Access:
             raise items_gone(len(ids) - seen, len(ids))
 
 
-def _check_keeper(call: Call, what: str) -> None:
+def _check_admin(call: Call, what: str) -> None:
     principal, use_case = call.context.principal, call.context.use_case
-    if not principal.keeper:
+    if not principal.admin:
         raise RefusedError(
             f"{principal} may not {what}: that is for those who keep the memory",
-            hint=f"ask one of them, or add {principal.name!r} to use_cases.{use_case}.keepers in params.yaml",
+            hint=f"ask one of them, or add {principal.name!r} to use_cases.{use_case}.admins in params.yaml",
         )
 
 

@@ -12,10 +12,10 @@ import orjson
 
 from workbench import wire
 from workbench._sync import ABANDONED
-from workbench.context import Occurrence, new_id, occurrence
+from workbench.context import InvocationScope, current_invocation, new_id
 from workbench.errors import InvalidOutputError, RefusedError
-from workbench.observations import Lines
 from workbench.ports import Call, Handler
+from workbench.records.log import Lines
 from workbench.types import Event, Hit, Usage
 
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
@@ -58,7 +58,7 @@ class Observe:
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Let the call through and record how it went."""
         self._log.open()
-        clock, around = call.context.clock, occurrence()
+        clock, around = call.context.clock, current_invocation()
         at, seen = clock.now(), _Seen(clock.monotonic())
         call.span.note(trace_id=new_id())
         ended: BaseException | None = None
@@ -93,7 +93,7 @@ class Observe:
             "cost_usd": self._price(call.target, usage) if self._price and known else None,
         }
 
-    def _settle(self, record: dict[str, Any], around: Occurrence | None) -> None:
+    def _settle(self, record: dict[str, Any], around: InvocationScope | None) -> None:
         if around is not None:
             around.records.append(record)
         self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))

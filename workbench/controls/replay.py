@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import orjson
 
 from workbench import files, wire
-from workbench.context import occurrence
-from workbench.controls.tape import (
-    NOT_IN_KEY,
-    Entry,
-    Journal,
-    Question,
-    Tape,
-    leaves,
-    processor,
-    refusal,
-    refuse_secrets,
-    write,
-)
-from workbench.errors import ConfigError, RefusedError, ReplayMissError, UnavailableError
+from workbench.context import current_invocation
+from workbench.errors import ConfigError, RefusedError
 from workbench.ports import Call, Handler
+from workbench.records.journal import Journal, extend
+from workbench.records.keys import NOT_IN_KEY, Entry, Question, processor, refusal, refuse_secrets
+from workbench.records.nearest import miss
+from workbench.records.tape import Tape
 from workbench.types import JSON, Event
 
 Mode = Literal["live", "record", "replay", "auto"]
-_ABSENT: Final = object()
-_AROUND: Final = 24  # characters shown before a difference; twice as many after
 
 
 class Replay:
@@ -168,20 +158,6 @@ class Replay:
         return extend(self._tape, self._used, self._journal, path=path)
 
 
-def extend(tape: Tape, used: Mapping[str, str], journal: Journal, *, path: Path | None = None) -> bool:
-    """Write the tape anew with exactly the `used` keys, each from where it stands: "tape" or "cache"."""
-    lines = []
-    for key, source in used.items():
-        line = tape.line(key) if source == "tape" else journal.line(key)
-        if line is None:
-            raise UnavailableError(
-                f"{journal.path}: an answer of this run is gone from it",
-                hint="do not delete .workbench/cache while a run goes on; run again",
-            )
-        lines.append(line)
-    return write(path or tape.path, lines)
-
-
 def _note_latency(call: Call, latency_s: float) -> None:
     """The model's latency, asked now or recorded; a repaired answer's is the sum of both."""
     before = call.span.facts.get("recorded_latency_s", 0.0)
@@ -200,7 +176,7 @@ def _identify(call: Call) -> tuple[Question, str]:
     wanted = {name: value for name, value in call.payload.items() if name not in NOT_IN_KEY}
     try:
         request = orjson.loads(files.canonical(wanted))  # a copy: the caller may change its own
-        where = occurrence()
+        where = current_invocation()
         n = where.number(files.digest([call.name, call.identity, request])) if where else 0
     except TypeError as error:
         raise ConfigError(
@@ -215,92 +191,3 @@ def _identify(call: Call) -> tuple[Question, str]:
         n=n,
     )
     return question, question.key
-
-
-def miss(tape: Tape, question: Question, target: str) -> ReplayMissError:
-    """The error for a call the tape lacks: the nearest recording, and where it first differs."""
-    lead = f"{tape.path} holds no recording of this call to {target!r} ({_place(question)})"
-    hint = "undo the change, or `dvc repro`, which asks the model for what the tape lacks"
-    mine = _parts(question)
-    nearest: tuple[tuple[bool, float], Entry, dict[str, object]] | None = None
-    for entry in tape.entries():
-        if entry.question.operation == question.operation:
-            theirs = _parts(entry.question)
-            rank = (entry.question.case == question.case, _likeness(theirs, mine))
-            if nearest is None or rank > nearest[0]:
-                nearest = (rank, entry, theirs)
-    if nearest is None:
-        return ReplayMissError(f"{lead}; it has none of {question.operation} at all", hint=hint)
-    _, entry, theirs = nearest
-    paths = [path for path in mine | theirs if not _same(theirs, mine, path)]
-    recorded, now = _around(theirs.get(paths[0], _ABSENT), mine.get(paths[0], _ABSENT))
-    more = f" (and at {len(paths) - 1} more places)" if len(paths) > 1 else ""
-    return ReplayMissError(
-        f"{lead}\n"
-        f"  nearest recording: {entry.key[:12]} ({_place(entry.question)})\n"
-        f"  first difference:  {paths[0]}{more}\n"
-        f"    recorded  {recorded}\n"
-        f"    now       {now}",
-        hint=hint,
-        path=paths[0],
-    )
-
-
-def _place(question: Question) -> str:
-    if not question.case:
-        return "outside any case"
-    return f"case {question.case!r}, repeat {question.repeat}, identical request {question.n}"
-
-
-def _parts(question: Question) -> dict[str, object]:
-    """Every scalar of the key's material by path; the request's first, then identity, then place."""
-    place = {"case": question.case, "repeat": question.repeat, "n": question.n}
-    return {
-        **dict(leaves(question.request)),
-        **dict(leaves(question.identity, "identity")),
-        **dict(leaves(place, "occurrence")),
-    }
-
-
-def _same(one: Mapping[str, object], other: Mapping[str, object], path: str) -> bool:
-    a, b = one.get(path, _ABSENT), other.get(path, _ABSENT)
-    return type(a) is type(b) and a == b
-
-
-def _likeness(one: Mapping[str, object], other: Mapping[str, object]) -> float:
-    """Share of the leaves that agree, a changed text counting by what it shares at both ends."""
-    total = 0.0
-    for path, value in one.items():
-        now = other.get(path, _ABSENT)
-        if isinstance(value, str) and isinstance(now, str) and value != now:
-            ahead = _shared(value, now)
-            behind = _shared(value[ahead:][::-1], now[ahead:][::-1])
-            total += (ahead + behind) / max(len(value), len(now))
-        else:
-            total += _same(one, other, path)
-    return total / max(len(one), len(other), 1)
-
-
-def _shared(one: str, other: str) -> int:
-    """Length of the common beginning."""
-    for position, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return position
-    return min(len(one), len(other))
-
-
-def _around(recorded: object, now: object) -> tuple[str, str]:
-    """Two values for a message, texts cut down to where they part."""
-    if not (isinstance(recorded, str) and isinstance(now, str)):
-        return _shown(recorded), _shown(now)
-    start = max(0, _shared(recorded, now) - _AROUND)
-    return _cut(recorded, start), _cut(now, start)
-
-
-def _cut(text: str, start: int) -> str:
-    end = start + 3 * _AROUND
-    return ("…" if start else "") + repr(text[start:end]) + ("…" if len(text) > end else "")
-
-
-def _shown(value: object) -> str:
-    return "(absent)" if value is _ABSENT else _cut(value, 0) if isinstance(value, str) else repr(value)

@@ -15,7 +15,7 @@ from workbench.types import Event
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """How often and how long, in seconds.
 
     `timeout_s` bounds each wait within an attempt: for its first event and between events.
@@ -35,8 +35,8 @@ class Patience:
 class Retry:
     """Tries again what says it is `retryable`, only before the first event of a reply."""
 
-    def __init__(self, patience: Patience | None = None, *, rng: random.Random | None = None) -> None:
-        self._patience = patience or Patience()
+    def __init__(self, patience: RetryPolicy | None = None, *, rng: random.Random | None = None) -> None:
+        self._patience = patience or RetryPolicy()
         self._rng = rng or random.Random()  # noqa: S311  spreads load, guards nothing
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
@@ -81,7 +81,7 @@ class Retry:
 class _Attempt:
     """One attempt, its timeouts, and its child record."""
 
-    def __init__(self, call: Call, patience: Patience, child: dict[str, Any]) -> None:
+    def __init__(self, call: Call, patience: RetryPolicy, child: dict[str, Any]) -> None:
         self._call = call
         self._patience = patience
         self._child = child

@@ -7,22 +7,15 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench import _sync, files
-from workbench.context import Occurrence, occurring
+from workbench.context import InvocationScope, invocation_scope
+from workbench.display import Card, degraded_note, number
 from workbench.errors import ConfigError, InvalidOutputError, RefusedError, ReplayMissError, WorkbenchError
-from workbench.experiments.cards import Card, degraded_note, number
-from workbench.experiments.experiment import (
-    Progress,
-    apply,
-    chat_calls,
-    degraded_searches,
-    summed,
-    threads,
-)
+from workbench.experiments.concurrency import Applicable, Progress, apply, threads
 from workbench.experiments.inputs import Broken, Inputs, Row
-from workbench.experiments.task import Task
+from workbench.experiments.usage import chat_calls, degraded_searches, summed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -129,7 +122,26 @@ class Batch:
         return self._card().html()
 
 
-async def mapped(task: Task, inputs: Inputs) -> Batch:
+class Mappable(Applicable, Protocol):
+    """A task as a batch applies it: its name, the types it takes and gives, and how a result is fitted."""
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+
+    @property
+    def takes(self) -> Any:
+        """The type of a case."""
+
+    @property
+    def gives(self) -> Any:
+        """The type of a result."""
+
+    def write(self, value: Any) -> Any:
+        """The returned value as the promised type; InvalidOutputError when it does not fit."""
+
+
+async def mapped(task: Mappable, inputs: Inputs) -> Batch:
     """Apply `task` to every row that fits its type, with bounded concurrency.
 
     A row whose answer is refused or breaks its type is set aside like a row that does not fit. What
@@ -147,7 +159,7 @@ async def mapped(task: Task, inputs: Inputs) -> Batch:
 
             async def worker() -> None:
                 for row, given in pending:
-                    with occurring(Occurrence(case=row.id)) as around:
+                    with invocation_scope(InvocationScope(case=row.id)) as around:
                         try:
                             value = task.write(await apply(task, inputs.workspace(row), given, pool))
                             done.append((row, value))
@@ -170,7 +182,7 @@ async def mapped(task: Task, inputs: Inputs) -> Batch:
     )
 
 
-def _check_columns(task: Task) -> None:
+def _check_columns(task: Mappable) -> None:
     named = {one.name for one in fields(task.gives)} if is_dataclass(task.gives) else set()
     if clash := {"id", "tenant"} & named:
         raise ConfigError(
@@ -186,7 +198,7 @@ def _set_aside(row: Row, error: WorkbenchError) -> Broken:
     return Broken(row=row, reason=f"{type(error).__name__}: {error.message}", kind="task")
 
 
-def _frame(task: Task, inputs: Inputs, done: Sequence[tuple[Row, Any]]) -> pl.DataFrame:
+def _frame(task: Mappable, inputs: Inputs, done: Sequence[tuple[Row, Any]]) -> pl.DataFrame:
     """`id`, `tenant`, then the fields of the task's result, or `output` when it is a plain value."""
     import polars as pl
 
@@ -208,7 +220,7 @@ def _is_vague(found: Any, promised: Any) -> bool:
     return found in {pl.Null(), pl.List(pl.Null())} or (found, promised) == (pl.Int64(), pl.Float64())
 
 
-def _promised(task: Task) -> dict[str, Any]:
+def _promised(task: Mappable) -> dict[str, Any]:
     """The types of the columns for which the task's result names a plain one, or a list of it."""
     import polars as pl
 

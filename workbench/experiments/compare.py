@@ -6,15 +6,15 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from workbench.display import Card, Row, number, percent, span, verdict_text
 from workbench.errors import ConfigError, NotFoundError, nearest
-from workbench.experiments.metrics import AMOUNTS, plain_name, sample
+from workbench.experiments.metrics import AMOUNTS, plain_name
+from workbench.experiments.pairs import Pairs, paired
 from workbench.experiments.runs import Run
 from workbench.types import Effect
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
-    from numpy.typing import NDArray
 
     from workbench.experiments.statistics import Interval
 
@@ -128,13 +128,9 @@ class Comparison:
         }
 
     def __str__(self) -> str:
-        from workbench.experiments.cards import comparison_card
-
         return comparison_card(self).text()
 
     def _repr_html_(self) -> str:
-        from workbench.experiments.cards import comparison_card
-
         return comparison_card(self).html()
 
 
@@ -221,7 +217,7 @@ def compare_all(
         check_pair(run, baseline)
         lines = [
             _judged(pairs, lower=pairs.metric in lower, margin=margin, level=level, seed=seed)
-            for pairs in _pairs(run, baseline, metric)
+            for pairs in paired(run, baseline, metric)
         ]
         amounts = [Pairs.of(run, baseline, name) for name in AMOUNTS]
         raw.append((run, lines, [_line(a, level, seed, bounded=False) for a in amounts if a.n]))
@@ -267,81 +263,6 @@ def check_pair(run: Run, baseline: Run) -> None:
             f"{baseline.dataset_digest[:12]}), though their case ids agree",
             hint=hint,
         )
-
-
-def _pairs(run: Run, baseline: Run, metric: str | None) -> list[Pairs]:
-    """The metric asked for, or every score that some case has in both runs."""
-    names = [metric] if metric else [name for name in run.score_names if name in baseline.score_names]
-    found = [pairs for pairs in (Pairs.of(run, baseline, name) for name in names) if pairs.n]
-    if not found:
-        what = metric or "a common score"
-        raise ConfigError(
-            f"nothing to compare: no case has {what} in both {run.arm} and {baseline.arm}",
-            hint=f"scores are {run.score_names} and {baseline.score_names}",
-        )
-    return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs:
-    """One metric's value per case in two runs, over the cases that have it in both."""
-
-    metric: str
-    cases: tuple[str, ...]
-    ours: NDArray[np.float64]
-    theirs: NDArray[np.float64]
-    left_out: int
-
-    @classmethod
-    def of(cls, run: Run, baseline: Run, metric: str) -> Pairs:
-        """Pair two runs by case id."""
-        import numpy as np
-
-        ours, theirs = sample(run.cases, metric), sample(baseline.cases, metric)
-        both = sorted(set(ours.cases) & set(theirs.cases))
-        first = dict(zip(ours.cases, ours.values, strict=True))
-        second = dict(zip(theirs.cases, theirs.values, strict=True))
-        return cls(
-            metric=plain_name(metric),
-            cases=tuple(both),
-            ours=np.array([first[case] for case in both], dtype=np.float64),
-            theirs=np.array([second[case] for case in both], dtype=np.float64),
-            left_out=run.n_cases - len(both),
-        )
-
-    @property
-    def n(self) -> int:
-        """Pairs."""
-        return len(self.cases)
-
-    @property
-    def effect(self) -> float | None:
-        """The mean difference, ours minus theirs; None without pairs."""
-        return float((self.ours - self.theirs).mean()) if self.n else None
-
-    def needed(self, threshold: float, level: float, *, power: float = 0.5) -> int | None:
-        """More pairs for the difference to clear `threshold`, if its mean and spread stay as they are."""
-        import numpy as np
-
-        from workbench.experiments import sample_size
-
-        if self.effect is None:
-            return None
-        spread = float(np.std(self.ours - self.theirs))
-        total = sample_size.for_mean(spread, self.effect - threshold, level=level, power=power)
-        return None if total is None else max(1, total - self.n)
-
-    def is_binary(self) -> bool:
-        """Whether every value is right (1) or wrong (0)."""
-        import numpy as np
-
-        return bool(np.isin(self.ours, (0.0, 1.0)).all() and np.isin(self.theirs, (0.0, 1.0)).all())
-
-    def interval(self, *, level: float, seed: int = 7, bounded: bool = True) -> Interval:
-        """Interval of the mean difference, ours minus theirs."""
-        from workbench.experiments.statistics import paired_interval
-
-        return paired_interval(self.ours - self.theirs, level=level, bounded=bounded, seed=seed)
 
 
 def _line(pairs: Pairs, level: float, seed: int, *, bounded: bool = True) -> Line:
@@ -392,3 +313,55 @@ def _decided(line: Line, p: float, lower: Collection[str], level: float) -> Line
     if p <= 1 - level + 1e-12 and gain != 0:
         verdict = "better" if gain > 0 else "worse"
     return replace(line, p=p, verdict=verdict, needed=line.needed if verdict == "undecided" else None)
+
+
+def comparison_card(comparison: Comparison) -> Card:
+    """A run against its baseline: the primary metric first, cost and latency last."""
+    first, base, run = comparison.lines[0], comparison.baseline, comparison.run
+    notes = [
+        f"paired by case id over {first.n} cases; intervals at {percent(comparison.level)}",
+        f"p adjusted over a family of {comparison.family} (Holm)",
+    ]
+    left_out = [f"{line.metric} {line.left_out}" for line in comparison.lines if line.left_out]
+    if left_out:
+        notes.append(f"cases left out, having no score on one side: {', '.join(left_out)}")
+    if comparison.margin:
+        held = ", ".join(f"{line.metric} {line.non_inferior}" for line in comparison.lines)
+        notes.append(f"not worse by more than {comparison.margin:g}: {held}")
+    notes += [
+        f"{what}: {', '.join(cases[:5])}{' …' if len(cases) > 5 else ''}"
+        for what, cases in (("improved", first.improved), ("got worse", first.worsened))
+        if cases
+    ]
+    return Card(
+        title=f"{run.arm} against {base.arm} · {first.metric}",
+        verdict=comparison.verdict,
+        head=["metric", base.arm, run.arm, "effect", "interval", "p", "flips", "verdict"],
+        rows=[_comparison_row(line) for line in (*comparison.lines, *comparison.amounts)],
+        notes=notes,
+        command=_after_comparison(comparison),
+    )
+
+
+def _after_comparison(card: Comparison) -> str:
+    first = card.lines[0]
+    if card.run.gate_digest is None:
+        return "make lab   # no gate is stated for these runs"
+    if card.verdict == "worse":
+        return f"workbench gate {card.baseline.id}   # keep {card.baseline.arm}"
+    if card.verdict == "undecided" and first.needed:
+        return f"dvc repro   # after adding about {first.needed} cases like these: 80 % power for this effect"
+    return f"workbench gate {card.run.id}"
+
+
+def _comparison_row(line: Line) -> Row:
+    return [
+        line.metric,
+        number(line.baseline),
+        number(line.value),
+        f"{line.effect:+.3g}",
+        span(line.interval, signed=True),
+        "" if line.p is None else f"{line.p:.3f}" if line.p >= 0.001 else "< 0.001",
+        "" if line.verdict is None else f"+{len(line.improved)} -{len(line.worsened)}",
+        verdict_text(line.verdict, line.needed),
+    ]

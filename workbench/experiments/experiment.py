@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import contextvars
-import json
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from workbench import _sync, files
-from workbench.context import Occurrence, occurring
+from workbench.context import InvocationScope, invocation_scope
 from workbench.errors import (
     ConfigError,
     NotFoundError,
@@ -25,10 +20,12 @@ from workbench.errors import (
     nearest,
 )
 from workbench.experiments.compare import ComparisonSet, compare_all
+from workbench.experiments.concurrency import Progress, apply, threads
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.runs import DEGRADED, Run
 from workbench.experiments.scorers import Outcome, Scorer
 from workbench.experiments.task import Task
+from workbench.experiments.usage import chat_calls, degraded_searches, summed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -237,26 +234,23 @@ async def _one(
 ) -> dict[str, Any]:
     """One case once: the row of it, scored, or unscored with the error that stopped it."""
     output, scores, error = None, {}, None
-    with occurring(Occurrence(case=case.id, repeat=repeat)) as occurrence:
+    with invocation_scope(InvocationScope(case=case.id, repeat=repeat)) as scope:
         try:
             given = task.read(case)
             value = await apply(task, ws, given, pool)
             output = task.write(value)
-            seen = Outcome(case=case, output=output, records=occurrence.records, passages=occurrence.passages)
+            seen = Outcome(
+                case=case,
+                output=output,
+                records=scope.records,
+                passages=scope.passages,
+            )
             scores = {s.name: s(seen) for s in scorers}
         except Exception as failure:
             if _not_the_cases_fault(failure):
                 raise
             error, scores = _told(failure), {}
-    return _row(case, repeat, output, scores, error, occurrence.records)
-
-
-async def apply(task: Task, ws: Any, given: Any, pool: ThreadPoolExecutor) -> Any:
-    """Async tasks run on the loop, sync ones in a worker thread, where sync verbs may wait."""
-    if task.is_async:
-        return await task(ws, given)
-    context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(pool, context.run, task, ws, given)
+    return _row(case, repeat, output, scores, error, scope.records)
 
 
 def _told(failure: Exception) -> str:
@@ -294,22 +288,6 @@ def _row(
     }
 
 
-def chat_calls(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The observations among `records` that are of chats: what costs and takes time."""
-    return [r for r in records if r.get("port") == "model" and r.get("operation") == "chat"]
-
-
-def degraded_searches(records: Sequence[Mapping[str, Any]]) -> int:
-    """How many of the observations among `records` are of searches that the last snapshot answered."""
-    return sum(bool(record.get("degraded")) for record in records)
-
-
-def summed(records: Sequence[Mapping[str, Any]], name: str) -> Any:
-    """The sum over the calls; None when any of them did not say."""
-    values = [record.get(name) for record in records]
-    return None if not values or None in values else sum(values)
-
-
 def _frame(rows: list[dict[str, Any]], scorers: Sequence[str]) -> pl.DataFrame:
     import polars as pl
 
@@ -331,42 +309,3 @@ def _frame(rows: list[dict[str, Any]], scorers: Sequence[str]) -> pl.DataFrame:
     }
     frame = pl.DataFrame(rows, schema=schema).sort("case", "repeat")
     return frame if frame[DEGRADED].sum() else frame.drop(DEGRADED)
-
-
-@contextlib.asynccontextmanager
-async def threads(n: int) -> AsyncIterator[ThreadPoolExecutor]:
-    """Worker threads for tasks that are not async; when the block ends, so have they."""
-    pool = ThreadPoolExecutor(max_workers=n, thread_name_prefix="workbench-task")
-    try:
-        yield pool
-    finally:  # not on the loop: what they wait for runs there
-        await asyncio.to_thread(pool.shutdown, cancel_futures=True)
-
-
-class Progress:
-    """A bar in notebook or terminal; under a runner a line in a file, which the runner shows."""
-
-    def __init__(self, total: int, what: str, path: Path | None) -> None:
-        self.total, self.what, self.path, self.done, self._told = total, what, path, 0, 0.0
-
-    def __enter__(self) -> Self:
-        from tqdm.auto import tqdm
-
-        self.bar = tqdm(
-            total=self.total, desc=self.what, unit="case", disable=self.path is not None or not self.total
-        )
-        return self
-
-    def step(self) -> None:
-        """One case more."""
-        self.done += 1
-        self.bar.update(1)
-        now = time.monotonic()
-        if self.path is not None and (now - self._told > 0.2 or self.done == self.total):
-            self._told = now
-            line = json.dumps({"what": self.what, "done": self.done, "total": self.total})
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()

@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from workbench.display import Card, Row, degraded_note, number, percent, span, verdict_text
 from workbench.errors import GateFailedError
-from workbench.experiments.compare import Pairs, check_pair
-from workbench.experiments.gate_rules import GateSpec, Rule, check_spec, check_tightens
-from workbench.experiments.metrics import AMOUNTS, Metric, Sample, measure, sample
+from workbench.experiments.compare import check_pair
+from workbench.experiments.gate_spec import GateSpec, Rule, check_spec, check_tightens
+from workbench.experiments.metrics import AMOUNTS, Metric, Sample, measure, sample, tenants_text
+from workbench.experiments.pairs import Pairs
 from workbench.experiments.runs import Run
 from workbench.types import Verdict
 
@@ -80,7 +82,7 @@ class GateReport:
     note: str = ""
 
     @property
-    def outlook(self) -> Verdict:
+    def provisional_verdict(self) -> Verdict:
         """What the lines say: fail if any fails, else undecided if any is undecided, else pass."""
         verdicts = {line.verdict for line in self.lines}
         return "fail" if "fail" in verdicts else "undecided" if "undecided" in verdicts else "pass"
@@ -88,7 +90,11 @@ class GateReport:
     @property
     def verdict(self) -> Verdict:
         """The outlook, but nothing passes a text that was not stated before the run: that is undecided."""
-        return "undecided" if self.outlook == "pass" and not self.stated_before else self.outlook
+        return (
+            "undecided"
+            if self.provisional_verdict == "pass" and not self.stated_before
+            else self.provisional_verdict
+        )
 
     @property
     def exit_code(self) -> int:
@@ -122,13 +128,9 @@ class GateReport:
         raise error
 
     def __str__(self) -> str:
-        from workbench.experiments.cards import gate_card
-
         return gate_card(self).text()
 
     def _repr_html_(self) -> str:
-        from workbench.experiments.cards import gate_card
-
         return gate_card(self).html()
 
 
@@ -336,3 +338,47 @@ def _without(run: Run, values: Sample) -> str:
 
 def _joined(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
+
+
+def gate_card(report: GateReport) -> Card:
+    """Each line of a gate with its interval."""
+    stated = "stated before the run" if report.stated_before else "NOT stated before this run: cannot pass"
+    sure = percent(report.confidence)
+    return Card(
+        title=f"{report.use_case} · {report.phase} gate · {report.arm} · run {report.run}",
+        verdict=report.verdict,
+        head=["metric", "rule", "value", "interval", "n", "verdict", "note", "by tenant"],
+        rows=[_gate_row(line) for line in report.lines],
+        notes=[
+            *degraded_note(report.n_degraded),
+            f"{report.n_cases} cases, {report.n_unscored} rows unscored",
+            f"judged on intervals at {sure}, all tenants pooled",
+            f"gate {report.gate_digest[:12]}, {stated}",
+            *([report.note] if report.note else []),
+        ],
+        command=_after_gate(report),
+    )
+
+
+def _gate_row(line: GateLine) -> Row:
+    return [
+        line.metric,
+        line.rule,
+        number(line.value),
+        span(line.interval),
+        str(line.n),
+        verdict_text(line.verdict, line.needed),
+        line.note,
+        tenants_text(line.tenants),
+    ]
+
+
+def _after_gate(report: GateReport) -> str:
+    if report.verdict == "pass":
+        return "workbench report"
+    if report.verdict == "fail":
+        return f"workbench compare {report.run} BASELINE   # which cases got worse"
+    if report.provisional_verdict == "pass":
+        return "dvc repro   # when params.yaml states this gate for its phase"
+    more = f"about {report.needed} cases" if report.needed else "cases"
+    return f"dvc repro   # after adding {more} like these"

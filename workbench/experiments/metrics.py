@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from workbench.display import number, span
 from workbench.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -195,3 +196,10 @@ def measure(frame: pl.DataFrame, name: str, *, level: float, by_tenant: bool = T
         repeat_sd=found.repeat_sd,
         tenants=tenants,
     )
+
+
+def tenants_text(tenants: Mapping[str, Metric]) -> str:
+    """A metric of each tenant in one line; empty for fewer than two tenants."""
+    if len(tenants) < 2:
+        return ""
+    return "; ".join(f"{name} {number(m.value)} {span(m.interval)}".strip() for name, m in tenants.items())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
+from workbench.display import Card, degraded_note, number, percent, span
 from workbench.errors import (
     ConfigError,
     CorruptError,
@@ -20,7 +21,7 @@ from workbench.errors import (
     WorkbenchError,
     nearest,
 )
-from workbench.experiments.metrics import SCORE, Metric, known, measure, plain_name, score_names
+from workbench.experiments.metrics import SCORE, Metric, known, measure, plain_name, score_names, tenants_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -141,13 +142,9 @@ class Run:
         return measure(self.cases, name, level=level)
 
     def __str__(self) -> str:
-        from workbench.experiments.cards import run_card
-
         return run_card(self).text()
 
     def _repr_html_(self) -> str:
-        from workbench.experiments.cards import run_card
-
         return run_card(self).html()
 
 
@@ -297,4 +294,32 @@ def find_run(reference: str, folders: Sequence[Path], *, explored: Sequence[Path
     raise NotFoundError(
         f"there is no run {reference!r} ({nearest(reference, runs)})",
         hint="name it use_case/arm, for example answers/candidate, or by its id; `dvc repro` makes them",
+    )
+
+
+#: After a run that no gate was stated for, such as one over another memory than the use case's.
+_UNGATED = "workbench compare {} BASELINE   # no gate is stated for it"
+
+
+def run_card(run: Run, *, level: float = 0.9) -> Card:
+    """Every metric of a run."""
+    metrics = run.metrics(level)
+    rows = [[m.name, number(m.value), span(m.interval), str(m.n), tenants_text(m.tenants)] for m in metrics]
+    repeats = f" x {run.repeats} repeats" if run.repeats > 1 else ""
+    notes = [
+        *degraded_note(run.n_degraded),
+        f"{run.n_cases} cases{repeats}, {run.n_unscored} unscored; intervals at {percent(level)}",
+    ]
+    spreads = [f"{m.name} {number(m.repeat_sd)}" for m in metrics if m.repeat_sd is not None]
+    if spreads:
+        notes.append(f"standard deviation between repeats: {', '.join(spreads)}")
+    errors = sorted({error.split(":")[0] for error in run.cases["error"].drop_nulls()})
+    if errors:
+        notes.append(f"unscored because of {', '.join(errors)}: no score, and not counted as zero")
+    return Card(
+        title=f"{run.use_case} · {run.experiment} · {run.arm} · run {run.id}",
+        head=["metric", "value", "interval", "n", "by tenant"],
+        rows=rows,
+        notes=notes,
+        command=f"workbench gate {run.id}" if run.gate_digest else _UNGATED.format(run.id),
     )

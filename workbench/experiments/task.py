@@ -6,16 +6,14 @@ import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workbench import _sync, files
 from workbench.errors import ConfigError, InvalidOutputError
+from workbench.experiments.batch import Batch, mapped
 from workbench.experiments.dataset import Case
+from workbench.experiments.inputs import Inputs
 from workbench.types import Reply
-
-if TYPE_CHECKING:
-    from workbench.experiments.batch import Batch
-    from workbench.experiments.inputs import Inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +51,6 @@ class Task:
         return await _sync.run_async(self._mapped(inputs))
 
     async def _mapped(self, inputs: Inputs) -> Batch:
-        from workbench.experiments.batch import mapped
-
         return await mapped(self, inputs)
 
     def read(self, case: Case) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 
 from workbench.context import is_instant
 from workbench.errors import ConfigError, RefusedError, UnavailableError, items_gone, nearest
-from workbench.ports import Asker, Budget, Query, SearchMode, Selector
+from workbench.ports import Budget, Query, Requester, SearchMode, Selector
 from workbench.types import KNOWLEDGE, MOST_CLASSIFIED, MOST_TRUSTED, Hit, Item, ItemKind
 
 T = TypeVar("T", bound=Hashable)
@@ -135,17 +135,17 @@ def moment_of(query: Query) -> str:
     return query.now or f"{query.as_of}T00:00:00Z"
 
 
-def asker_of(query: Query) -> Asker:
+def requester_of(query: Query) -> Requester:
     """Who asks a query, and when."""
-    return Asker(groups=query.groups, clearance=query.clearance, now=moment_of(query))
+    return Requester(groups=query.groups, clearance=query.clearance, now=moment_of(query))
 
 
-def readable(item: Item, asker: Asker | None) -> bool:
+def readable(item: Item, requester: Requester | None) -> bool:
     """Whether the asker may see `item`, to the second before it expires. No group, no item; no asker, all."""
-    return asker is None or (
-        not set(item.access).isdisjoint(asker.groups)
-        and item.classification <= asker.clearance
-        and (item.expires is None or item.expires > asker.now)
+    return requester is None or (
+        not set(item.access).isdisjoint(requester.groups)
+        and item.classification <= requester.clearance
+        and (item.expires is None or item.expires > requester.now)
     )
 
 
@@ -155,7 +155,7 @@ def visible(item: Item, query: Query) -> bool:
     It is visible from `valid_from` on and until the day before `valid_to`.
     """
     return (
-        readable(item, asker_of(query))
+        readable(item, requester_of(query))
         and (item.valid_from is None or item.valid_from <= query.as_of)
         and (item.valid_to is None or item.valid_to > query.as_of)
         and (not query.sources or item.source in query.sources)
@@ -198,10 +198,10 @@ def chosen(item: Item, what: Selector, *, now: str) -> bool:
     )
 
 
-def check_there(lacking: int, of: int) -> None:
+def check_there(missing: int, of: int) -> None:
     """NotFoundError when some of those that an item may only be written with are not in force."""
-    if lacking:
-        raise items_gone(lacking, of)
+    if missing:
+        raise items_gone(missing, of)
 
 
 def check_selector(what: Selector, *, now: str, hold: bool = False) -> None:

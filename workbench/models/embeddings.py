@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ConfigError, RefusedError
+from workbench.layout import CACHE
 from workbench.models import weights
-from workbench.models.catalogue import ModelCard
+from workbench.models.card import ModelCard
 from workbench.types import JSON, Event
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class WordLlamaModel:
 
     def __init__(self, card: ModelCard, root: Path) -> None:
         self.card = card
-        self._cache = root / ".workbench/cache"
+        self._cache = root / CACHE
         self._loaded: tuple[Tokenizer, np.ndarray[Any, Any]] | None = None
         self._lock = threading.Lock()
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from workbench import files
 from workbench.errors import ConfigError, UnavailableError
+from workbench.layout import CACHE
 from workbench.models import weights
-from workbench.models.catalogue import ModelCard
+from workbench.models.card import ModelCard
 from workbench.models.openai import OpenAIModel
 from workbench.types import JSON, Event
 
@@ -46,7 +47,7 @@ class LocalModel:
     def __init__(self, card: ModelCard, root: Path, *, n_servers: int | None = None) -> None:
         self.card = card
         self.n_servers = n_servers or min(cores(), _MOST_SERVERS)
-        self._cache = root / ".workbench/cache"
+        self._cache = root / CACHE
         self._path: Path | None = None
         self._pool: _Pool | None = None
 

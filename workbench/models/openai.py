@@ -92,7 +92,7 @@ class OpenAIModel:
         if tokens is None:
             raise RefusedError(
                 f"{self.base_url} does not count the tokens of a request (it answered {status})",
-                hint="count as estimated: workbench.retrieval.tokens.ESTIMATE",
+                hint="count as estimated: workbench.prompts.tokens.ESTIMATE",
                 status=405,
             )
         yield Event(data={"input_tokens": tokens})

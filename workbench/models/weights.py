@@ -13,7 +13,7 @@ from workbench import files
 from workbench.errors import ConfigError, WorkbenchError
 
 if TYPE_CHECKING:
-    from workbench.models.catalogue import Runtime, Weights
+    from workbench.models.card import Runtime, Weights
 
 
 def find(weights: Weights, *, cache: Path) -> Path:

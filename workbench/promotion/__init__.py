@@ -1,1 +1,1 @@
-"""Promotion: executing notebooks, reproducing the pipeline, and the readiness page."""
+"""Promotion: freezing a judged notebook into a version, and moving labels."""

@@ -15,17 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import assets, config, files
+from workbench import files, layout, registry
 from workbench.config import Job, UseCase
 from workbench.errors import NotFoundError, WorkbenchError, nearest
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import Run, load_runs, save_runs
-from workbench.promotion import environments, inspection, jobspec, requirements, screening, worker
-from workbench.promotion.inspection import Notebook
-from workbench.promotion.jobspec import JobSpec, Parameter
-from workbench.promotion.repository import Repository
-from workbench.promotion.requirements import LOCK, Draft, Missing, read_bytes
-from workbench.promotion.worker import CACHE, Place, Request, Result
+from workbench.jobs import runner
+from workbench.jobs import spec as jobspec
+from workbench.jobs.runner import Place, Request, Result
+from workbench.jobs.spec import JobSpec, Parameter
+from workbench.layout import CACHE, LOCK
+from workbench.notebooks import inspection, screening
+from workbench.notebooks.inspection import Notebook
+from workbench.promotion import requirements
+from workbench.promotion.requirements import Blocker, Draft, read_bytes
+from workbench.repository import environments
+from workbench.repository.git import Repository
 
 #: Seconds that the clean run on the sample may take.
 CLEAN_S = 600
@@ -67,7 +72,7 @@ def draft(root: Path, name: str, one: Job, case: UseCase, gate: GateReport, run:
     page = JobSpec(
         format=jobspec.FORMAT,
         job=name,
-        version=max(assets.load_or_new(root, "job", name).versions, default=0) + 1,
+        version=max(registry.load_or_new(root, "job", name).versions, default=0) + 1,
         use_case=one.use_case,
         phase=case.phase,
         notebook=case.notebook,
@@ -113,15 +118,15 @@ def _copies(root: Path, pins: Mapping[str, str]) -> dict[str, bytes]:
     found = {}
     for kind, reference in pins.items():
         try:
-            version = assets.resolve(root, kind, reference)
+            version = registry.resolve(root, kind, reference)
         except WorkbenchError:
             continue  # said by `missing`
-        place = f"{assets.FOLDERS[kind]}/{version.name}/{version.number}{assets.SUFFIXES[kind]}"
+        place = f"{registry.FOLDERS[kind]}/{version.name}/{version.number}{registry.SUFFIXES[kind]}"
         found[place] = version.path.read_bytes()
     return found
 
 
-def clean_run(root: Path, one: Draft, case: UseCase, *, show: bool) -> tuple[CleanRun | None, list[Missing]]:
+def clean_run(root: Path, one: Draft, case: UseCase, *, show: bool) -> tuple[CleanRun | None, list[Blocker]]:
     """Run the frozen notebook alone, on the committed code: what it gave, and what it shows to be missing."""
     spec, run_id = one.spec, secrets.token_hex(8)
     work = root / CACHE / "promoting" / run_id
@@ -130,10 +135,10 @@ def clean_run(root: Path, one: Draft, case: UseCase, *, show: bool) -> tuple[Cle
         request = _request(root, one, work, code, run_id, show=show)
         python = environments.python_of(root, read_bytes(root / LOCK), install_hint="make repro")
         try:
-            result = worker.run(request, python=python, folder=work, seconds=CLEAN_S)
+            result = runner.run(request, python=python, folder=work, seconds=CLEAN_S)
         except WorkbenchError as error:
             what = f"the frozen notebook does not run clean alone: {error.message}"
-            return None, [Missing(what=what, mend=error.hint or "mend the cell, then: dvc repro")]
+            return None, [Blocker(what=what, mend=error.hint or "mend the cell, then: dvc repro")]
         _forget_input(Path(result.notebook), request.inputs)
         found = _seen(root / case.notebook, Path(result.notebook), work / "connections.jsonl", root / LOCK)
         found += _fell_short(spec, result)
@@ -147,31 +152,31 @@ def clean_run(root: Path, one: Draft, case: UseCase, *, show: bool) -> tuple[Cle
 def _request(root: Path, one: Draft, work: Path, code: Path, run_id: str, *, show: bool) -> Request:
     spec = one.spec
     files.write_atomic(work / spec.sample, one.sample)
-    return worker.request_of(
+    return runner.request_of(
         spec,
         one.task,
         Place(home=root, code=code, work=work),
         run=run_id,
         inputs=spec.sample,
         mode="auto",
-        tape=str(root / config.tape_of(spec.use_case)),
+        tape=str(root / layout.tape_of(spec.use_case)),
         tape_out=str(work / jobspec.TAPE),
         watch=str(work / "connections.jsonl"),
         show=show,
     )
 
 
-def _fell_short(spec: JobSpec, result: Result) -> list[Missing]:
+def _fell_short(spec: JobSpec, result: Result) -> list[Blocker]:
     """What of the law of promotion the run did not keep: it is the judged task, and it answers the sample."""
     found, counts = [], result.counts
     if result.task_digest != spec.task_digest:
         what = (
             f"the frozen notebook holds task {result.task_digest[:12]}, not {spec.task_digest[:12]} as judged"
         )
-        found.append(Missing(what=what, mend="dvc repro"))
+        found.append(Blocker(what=what, mend="dvc repro"))
     if counts.get("held") or not counts.get("answered"):
         what = f"of the sample's {counts.get('rows')} rows {counts.get('answered')} were answered"
-        found.append(Missing(what=what, mend=f"mend {spec.sample}, or the task"))
+        found.append(Blocker(what=what, mend=f"mend {spec.sample}, or the task"))
     return found
 
 
@@ -181,9 +186,9 @@ def _forget_input(executed: Path, inputs: str) -> None:
     files.write_atomic(executed, text.replace(inputs, Path(inputs).name).encode())
 
 
-def _seen(source: Path, executed: Path, connections: Path, lock: Path) -> list[Missing]:
+def _seen(source: Path, executed: Path, connections: Path, lock: Path) -> list[Blocker]:
     """What only the run could show: what its outputs hold, and whom it reached without the boundary."""
-    from workbench import connections as around
+    from workbench.records import egress as around
 
     known = screening.screen(inspection.read(source), lock=read_bytes(lock))
     outputs = [
@@ -193,7 +198,7 @@ def _seen(source: Path, executed: Path, connections: Path, lock: Path) -> list[M
     ]
     executed.unlink(missing_ok=True)
     reached = [
-        Missing(
+        Blocker(
             what=f"{line['where']}: {line['event']} {line['address']}, which the boundary did not open",
             mend="ask through ws.model(), ws.openai() or ws.memory()",
         )
@@ -241,8 +246,8 @@ def write(root: Path, one: Draft) -> Path:
     The caller holds the asset's lock.
     """
     spec = one.spec
-    folder = assets.path_of(root, "job", spec.job, spec.version).parent
-    files.sweep(folder)
+    folder = registry.path_of(root, "job", spec.job, spec.version).parent
+    files.purge(folder)
     aside = files.aside_of(folder)
     try:
         for name, data in one.copies.items():

@@ -6,23 +6,27 @@ import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workbench import assets, config, files
-from workbench.assets import Asset, VersionEntry
+from workbench import config, files, registry
 from workbench.config import UseCase
 from workbench.context import Clock, SystemClock
 from workbench.errors import ConfigError, NotFoundError, UnavailableError
-from workbench.experiments.gate_rules import GateSpec
+from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.runs import Run, load_runs
-from workbench.promotion import differences, freezing, jobspec, pipeline, release, requirements, worker
-from workbench.promotion.jobspec import JobSpec
+from workbench.jobs import runner
+from workbench.jobs import spec as jobspec
+from workbench.jobs.spec import JobSpec
+from workbench.promotion import diff as differences
+from workbench.promotion import freezing, release, requirements
 from workbench.promotion.release import Released
-from workbench.promotion.repository import Repository
-from workbench.promotion.requirements import Draft, Missing
+from workbench.promotion.requirements import Blocker, Draft
+from workbench.registry import Asset, VersionEntry
+from workbench.repository import dvc as pipeline
+from workbench.repository.git import Repository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class ReleaseOptions:
     """How to release: to which label, why, whether only to say what would be, and whether to commit."""
 
     label: str = "production"
@@ -33,7 +37,7 @@ class Order:
     clock: Clock = field(default_factory=SystemClock)
 
 
-def promote(root: Path, reference: str, order: Order) -> Released:
+def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
     """Freeze a job's notebook as its next version, or take an existing version, and move the label to it.
 
     Of a prompt, model or memory the named version gets the label. What forbids it is one ConfigError
@@ -47,7 +51,7 @@ def promote(root: Path, reference: str, order: Order) -> Released:
     return _promote_job(root, named, order) if named == ref.name else _promote_version(root, named, order)
 
 
-def rollback(root: Path, reference: str, order: Order, *, to: int | None = None) -> Released:
+def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | None = None) -> Released:
     """Move the label back to the version before, or to `to`; on a dirty tree too."""
     kind, ref = release.parse(reference)
     release.check_label(order.label)
@@ -56,7 +60,7 @@ def rollback(root: Path, reference: str, order: Order, *, to: int | None = None)
             f"{reference!r} names a version; the one to go back to is said with --to",
             hint=f"workbench rollback {kind}/{ref.name} --to {ref.version or 'VERSION'}",
         )
-    asset = assets.load(root, kind, ref.name)
+    asset = registry.load(root, kind, ref.name)
     if order.label not in asset.labels:
         raise NotFoundError(
             f"{kind}/{ref.name} has no version in {order.label}",
@@ -84,7 +88,7 @@ def rollback(root: Path, reference: str, order: Order, *, to: int | None = None)
     return _moved(root, asset, done, order, verb="Roll back", run=entry.run, after="dvc repro")
 
 
-def _begun(root: Path, asset: Asset, order: Order, to: int | None) -> tuple[int, int] | None:
+def _begun(root: Path, asset: Asset, order: ReleaseOptions, to: int | None) -> tuple[int, int] | None:
     """From which version to which the label has gone back already, by a rollback that was cut off."""
     past = [move.version for move in asset.moves if move.label == order.label]
     # A promotion leaves before it what the label had; going back leaves something older.
@@ -92,7 +96,7 @@ def _begun(root: Path, asset: Asset, order: Order, to: int | None) -> tuple[int,
     return (past[-2], past[-1]) if went_back and _cut_off(root, asset, order) else None
 
 
-def _cut_off(root: Path, asset: Asset, order: Order) -> bool:
+def _cut_off(root: Path, asset: Asset, order: ReleaseOptions) -> bool:
     """Whether a move is written and not staged, or not committed though ordered: its command died."""
     page = release.page_of(root, asset).relative_to(root).as_posix()
     return bool(Repository(root=root).changed(below=[page], staged=order.commit))
@@ -100,7 +104,7 @@ def _cut_off(root: Path, asset: Asset, order: Order) -> bool:
 
 def _back_rows(root: Path, asset: Asset, now: int, back: int) -> differences.Rows:
     """What changes by going back, the version checked to be whole and its code to be there."""
-    assets.resolve(root, asset.kind, f"{asset.name}@{back}")
+    registry.resolve(root, asset.kind, f"{asset.name}@{back}")
     if asset.kind != "job":
         return differences.entry_rows(asset, now, back)
     spec, _ = jobspec.load(root, asset.name, back)
@@ -115,10 +119,10 @@ def _back_rows(root: Path, asset: Asset, now: int, back: int) -> differences.Row
 # -- jobs -----------------------------------------------------------------------------------------
 
 
-def _promote_job(root: Path, name: str, order: Order) -> Released:
+def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
     one = config.job(config.load_params(root), name)
     case = config.use_case(config.load_params(root), one.use_case)
-    asset = assets.load_or_new(root, "job", name)
+    asset = registry.load_or_new(root, "job", name)
     live = _spec_of(root, name, asset.labels.get("production"))
     run = freezing.judged_run(root, one.use_case, case)
     gate = judged(root, one.use_case, case, run)
@@ -149,10 +153,10 @@ def _promote_job(root: Path, name: str, order: Order) -> Released:
     return _write_job(root, asset, draft, card, order)
 
 
-def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: Order) -> Released:
-    folder = assets.folder_of(root, "job", asset.name)
-    with assets.locked(folder):
-        asset = assets.load_or_new(root, "job", asset.name)
+def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: ReleaseOptions) -> Released:
+    folder = registry.folder_of(root, "job", asset.name)
+    with registry.locked(folder):
+        asset = registry.load_or_new(root, "job", asset.name)
         again = _same(root, asset, draft.spec)
         if again is not None and asset.labels.get(order.label) == again:
             _refuse_again(root, asset, again, order)
@@ -178,7 +182,7 @@ def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: Or
     return dataclasses.replace(card, version=version, committed=committed, command=command)
 
 
-def _with_version(root: Path, asset: Asset, draft: Draft, order: Order) -> Asset:
+def _with_version(root: Path, asset: Asset, draft: Draft, order: ReleaseOptions) -> Asset:
     """The asset with the draft written as its next version. The folder first: until then it is nobody's."""
     number = max(asset.versions, default=0) + 1  # the draft's own, unless another promotion was faster
     folder = freezing.write(
@@ -194,7 +198,7 @@ def _with_version(root: Path, asset: Asset, draft: Draft, order: Order) -> Asset
     return dataclasses.replace(asset, versions={**asset.versions, number: entry})
 
 
-def _refuse_again(root: Path, asset: Asset, version: int, order: Order) -> None:
+def _refuse_again(root: Path, asset: Asset, version: int, order: ReleaseOptions) -> None:
     """ConfigError when there is nothing to finish: the same content has the label, and it is committed."""
     if not Repository(root=root).changed(below=["pipelines/jobs"]):
         raise ConfigError(
@@ -206,16 +210,16 @@ def _refuse_again(root: Path, asset: Asset, version: int, order: Order) -> None:
 def _same(root: Path, asset: Asset, spec: JobSpec) -> int | None:
     """The version that is the same in all but its evidence, if there is one."""
     for version in sorted(asset.versions, reverse=True):
-        known = jobspec.read(assets.path_of(root, "job", asset.name, version))
+        known = jobspec.read(registry.path_of(root, "job", asset.name, version))
         if known.content() == spec.content():
             return version
     return None
 
 
-def _promote_version(root: Path, named: str, order: Order) -> Released:
+def _promote_version(root: Path, named: str, order: ReleaseOptions) -> Released:
     """Move a label to a version that is frozen already, as from candidate to production."""
-    found = assets.resolve(root, "job", named)
-    asset, run_it = assets.load(root, "job", found.name), f"workbench jobs run {found.name}"
+    found = registry.resolve(root, "job", named)
+    asset, run_it = registry.load(root, "job", found.name), f"workbench jobs run {found.name}"
     now = asset.labels.get(order.label)
     if now == found.number and not _cut_off(root, asset, order):
         raise ConfigError(f"job/{found} is in {order.label} already", hint=run_it)
@@ -241,15 +245,15 @@ def judged(root: Path, name: str, case: UseCase, run: Run) -> GateReport:
 
 def baseline_of(root: Path, use_case: str, run: Run) -> Run | None:
     """The judged run of the version in production for this use case, if it answered the same cases."""
-    for name in assets.names(root, "job"):
-        spec = _spec_of(root, name, assets.load(root, "job", name).labels.get("production"))
+    for name in registry.names(root, "job"):
+        spec = _spec_of(root, name, registry.load(root, "job", name).labels.get("production"))
         if spec is not None and spec.use_case == use_case and spec.dataset_digest == run.dataset_digest:
             return _judged_then(root, spec)
     return None
 
 
 def _judged_then(root: Path, spec: JobSpec) -> Run:
-    return load_runs(assets.path_of(root, "job", spec.job, spec.version).parent / jobspec.JUDGED)[0]
+    return load_runs(registry.path_of(root, "job", spec.job, spec.version).parent / jobspec.JUDGED)[0]
 
 
 def _spec_of(root: Path, name: str, version: int | None) -> JobSpec | None:
@@ -258,7 +262,7 @@ def _spec_of(root: Path, name: str, version: int | None) -> JobSpec | None:
 
 def _reproduce(root: Path, *, show: bool) -> None:
     """`dvc repro`, so that the new version's stage and what is compared with it are committed with it."""
-    words = worker.shown(show=show)
+    words = runner.shown(show=show)
     if pipeline.start(root, "repro", stdout=words, stderr=words).wait():
         raise UnavailableError(
             "the version is written, but `dvc repro` stopped; what is above says where",
@@ -269,15 +273,15 @@ def _reproduce(root: Path, *, show: bool) -> None:
 # -- prompts, models, memories ----------------------------------------------------------------------
 
 
-def _promote_spec(root: Path, kind: str, named: str, order: Order) -> Released:
-    found = assets.resolve(root, kind, named)
-    asset = assets.load(root, kind, found.name)
+def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> Released:
+    found = registry.resolve(root, kind, named)
+    asset = registry.load(root, kind, found.name)
     now = asset.labels.get(order.label)
     if now == found.number and not _cut_off(root, asset, order):
         raise ConfigError(f"{kind}/{found} is in {order.label} already", hint="workbench check")
     gate = _justified(root, kind, found)
     missing = [] if gate is not None or order.label != "production" else [
-        Missing(
+        Blocker(
             what=f"no judged run used {kind}/{found} and passed its gate",
             mend=f"name version {found.number} in params.yaml, then: dvc repro",
             exit_code=1,
@@ -301,7 +305,7 @@ def _promote_spec(root: Path, kind: str, named: str, order: Order) -> Released:
     )
 
 
-def _justified(root: Path, kind: str, version: assets.Version) -> GateReport | None:
+def _justified(root: Path, kind: str, version: registry.Version) -> GateReport | None:
     """The gate's report on a candidate of the pipeline that used this version and passed."""
     for name, case in config.load_params(root).use_cases.items():
         try:
@@ -316,11 +320,11 @@ def _justified(root: Path, kind: str, version: assets.Version) -> GateReport | N
 
 
 def _moved(
-    root: Path, asset: Asset, card: Released, order: Order, *, verb: str, run: str | None, after: str
+    root: Path, asset: Asset, card: Released, order: ReleaseOptions, *, verb: str, run: str | None, after: str
 ) -> Released:
     """Move the label as the card says, stage it, and commit it if ordered."""
-    with assets.locked(assets.folder_of(root, asset.kind, asset.name)):
-        asset = assets.load(root, asset.kind, asset.name)
+    with registry.locked(registry.folder_of(root, asset.kind, asset.name)):
+        asset = registry.load(root, asset.kind, asset.name)
         written = release.move(
             root,
             asset,

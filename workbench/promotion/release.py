@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import assets, files
-from workbench.assets import Asset, Move
+from workbench import files, registry
 from workbench.context import Clock
+from workbench.display import Card
 from workbench.errors import ConfigError, NotFoundError, nearest
-from workbench.experiments.cards import Card
-from workbench.promotion.repository import Repository
+from workbench.layout import PROMOTED
+from workbench.registry import Asset, Move
+from workbench.repository.git import Repository
 
 #: Which job versions have a stage: written by every move of a job's label, read by dvc.yaml.
-STAGES = Path("pipelines/jobs/stages.yaml")
-KINDS = tuple(assets.FOLDERS)
+KINDS = tuple(registry.FOLDERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Released:
         return self._card().html()
 
 
-def parse(reference: str) -> tuple[str, assets.Reference]:
+def parse(reference: str) -> tuple[str, registry.Reference]:
     """`job/answers` or `prompt/answer@2` as a kind and a reference; ConfigError lists the kinds."""
     kind, slash, rest = reference.partition("/")
     if not slash or kind not in KINDS:
@@ -78,14 +78,15 @@ def parse(reference: str) -> tuple[str, assets.Reference]:
             f"{reference!r} names no asset ({nearest(kind, KINDS)})",
             hint="write KIND/NAME, for example job/answers or prompt/answer@2",
         )
-    return kind, assets.Reference.parse(rest)
+    return kind, registry.Reference.parse(rest)
 
 
 def check_label(label: str) -> None:
     """NotFoundError unless it is one of the two labels there are."""
-    if label not in assets.LABELS:
+    if label not in registry.LABELS:
         raise NotFoundError(
-            f"there is no label {label!r} ({nearest(label, assets.LABELS)})", hint="workbench promote --help"
+            f"there is no label {label!r} ({nearest(label, registry.LABELS)})",
+            hint="workbench promote --help",
         )
 
 
@@ -100,41 +101,41 @@ def move(
         by = Repository(root=root).author()
         at = clock.now().astimezone(dt.UTC).isoformat(timespec="seconds")
         step = Move(label=label, version=version, by=by, at=at, reason=reason, run=run)
-        asset = assets.moved(asset, step)
-    files.sweep(page_of(root, asset))
-    written = [assets.write(root, asset)]
+        asset = registry.moved(asset, step)
+    files.purge(page_of(root, asset))
+    written = [registry.write(root, asset)]
     return [*written, write_stages(root)] if asset.kind == "job" else written
 
 
 def page_of(root: Path, asset: Asset) -> Path:
     """The file that its labels and moves are in."""
-    return assets.folder_of(root, asset.kind, asset.name) / "asset.yaml"
+    return registry.folder_of(root, asset.kind, asset.name) / "asset.yaml"
 
 
 def write_stages(root: Path) -> Path:
     """Write which job versions have a stage: those that a label points to; where."""
-    path = root / STAGES
-    with assets.locked(path.parent):  # of all jobs: another one's move must not be lost
-        files.sweep(path)
+    path = root / PROMOTED
+    with registry.locked(path.parent):  # of all jobs: another one's move must not be lost
+        files.purge(path)
         files.write_atomic(path, _stages(root))
     return path
 
 
 def check_stages(root: Path) -> None:
     """ConfigError unless the list of stages is what the labels say."""
-    path = root / STAGES
+    path = root / PROMOTED
     if not path.is_file() or path.read_bytes() != _stages(root):
         raise ConfigError(
-            f"{STAGES} does not list the versions that labels point to",
-            hint=f"git checkout -- {STAGES}, or promote or roll back again, which writes it",
+            f"{PROMOTED} does not list the versions that labels point to",
+            hint=f"git checkout -- {PROMOTED}, or promote or roll back again, which writes it",
         )
 
 
 def _stages(root: Path) -> bytes:
     labelled = {
         f"{name}-{number}": (name, number)
-        for name in assets.names(root, "job")
-        for number in sorted(set(assets.load(root, "job", name).labels.values()))
+        for name in registry.names(root, "job")
+        for number in sorted(set(registry.load(root, "job", name).labels.values()))
     }
     lines = [
         "# The versions that have a stage in dvc.yaml. Written by `workbench promote` and `rollback` alone.",

@@ -10,24 +10,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench import assets
+from workbench import registry
 from workbench.config import UseCase
 from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import Run
-from workbench.promotion import environments, inspection, pipeline, screening
-from workbench.promotion.inspection import INPUTS
-from workbench.promotion.jobspec import JobSpec
-from workbench.promotion.repository import Repository
-from workbench.promotion.schedule import Schedule
+from workbench.jobs.schedule import Schedule
+from workbench.jobs.spec import JobSpec
+from workbench.layout import LOCK
+from workbench.notebooks import inspection, screening
+from workbench.notebooks.inspection import INPUTS
+from workbench.repository import dvc as pipeline
+from workbench.repository import environments
+from workbench.repository.git import Repository
 
-LOCK = "locks/workbench.lock"
 #: What the pipeline writes, and what an earlier promotion left behind: no change of what was judged.
 RESULTS = ("pipelines/jobs", "published", "results", "dvc.lock")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Missing:
+class Blocker:
     """One thing that forbids the promotion: what it is, how to mend it, and the exit code of its kind."""
 
     what: str
@@ -47,9 +49,9 @@ class Draft:
     copies: Mapping[str, bytes]
 
 
-def missing(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+def missing(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     """All that forbids the promotion and can be told without running anything, the gravest first."""
-    looks: tuple[Callable[[Path, Draft, UseCase], list[Missing]], ...] = (
+    looks: tuple[Callable[[Path, Draft, UseCase], list[Blocker]], ...] = (
         _uncommitted,
         _unreproduced,
         _other_lock,
@@ -64,21 +66,21 @@ def missing(root: Path, one: Draft, case: UseCase) -> list[Missing]:
     return found + screened(screening.screen(notebook, lock=read_bytes(root / LOCK)))
 
 
-def _uncommitted(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+def _uncommitted(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     del one
     left = Repository(root=root).changed(besides=[*RESULTS, f"{case.report}.md"])
     if not left:
         return []
     shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-    return [Missing(what=f"uncommitted: {shown}", mend='git add --all && git commit -m "…"')]
+    return [Blocker(what=f"uncommitted: {shown}", mend='git add --all && git commit -m "…"')]
 
 
-def _unreproduced(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+def _unreproduced(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     del case
     stale = stale_stages(root, one.spec.use_case)
     if not stale:
         return []
-    return [Missing(what=f"the results are not of what is committed: {', '.join(stale)}", mend="make repro")]
+    return [Blocker(what=f"the results are not of what is committed: {', '.join(stale)}", mend="make repro")]
 
 
 def stale_stages(root: Path, use_case: str) -> list[str]:
@@ -94,32 +96,32 @@ def stale_stages(root: Path, use_case: str) -> list[str]:
     return sorted(orjson.loads(out))
 
 
-def _other_lock(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+def _other_lock(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     del one, case
     lock = read_bytes(root / LOCK)
     try:
         environments.python_of(root, lock, install_hint="make repro")
     except WorkbenchError:
-        return [Missing(what=f"this environment is not the one of {LOCK}", mend="make repro")]
+        return [Blocker(what=f"this environment is not the one of {LOCK}", mend="make repro")]
     return []
 
 
-def _other_task(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+def _other_task(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     del root
     if one.spec.task_digest == one.run.task_digest:
         return []
     what = (
         f"{case.notebook} holds task {one.spec.task_digest[:12]}, the gate judged {one.run.task_digest[:12]}"
     )
-    return [Missing(what=what, mend="dvc repro")]
+    return [Blocker(what=what, mend="dvc repro")]
 
 
-def _not_passed(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+def _not_passed(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     del root, case
     gate = one.gate
     if not gate.stated_before:
         return [
-            Missing(
+            Blocker(
                 what="the gate's text is not the one the run was made under", mend="dvc repro", exit_code=1
             )
         ]
@@ -128,34 +130,34 @@ def _not_passed(root: Path, one: Draft, case: UseCase) -> list[Missing]:
     lines = "; ".join(f"{line.metric} {line.rule}" for line in gate.lines if line.verdict == gate.verdict)
     mend = f"workbench gate {gate.use_case}/{gate.arm}"
     return [
-        Missing(
+        Blocker(
             what=f"the {gate.phase} gate says {gate.verdict}: {lines}", mend=mend, exit_code=gate.exit_code
         )
     ]
 
 
-def _drafts(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+def _drafts(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     del case
     found = []
     for kind, reference in one.spec.pins.items():
         try:
-            version = assets.resolve(root, kind, reference)
+            version = registry.resolve(root, kind, reference)
         except WorkbenchError:
             mend = 'draft.save(reason="…"), name the number in params.yaml, then: dvc repro'
             found.append(
-                Missing(what=f"the judged run used {kind} {reference}, which is not saved", mend=mend)
+                Blocker(what=f"the judged run used {kind} {reference}, which is not saved", mend=mend)
             )
             continue
         if kind == "prompt" and version.digest != one.spec.digests["prompt"]:
             what = f"the judged run used another {reference} than the one that is saved now"
-            found.append(Missing(what=what, mend="dvc repro"))
+            found.append(Blocker(what=what, mend="dvc repro"))
     return found
 
 
-def _untyped(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+def _untyped(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     notebook = inspection.read(root / case.notebook)
     found = [
-        Missing(
+        Blocker(
             what=f"parameter {name!r} of {case.notebook} has no type",
             mend=f"give it a default that is not None, or write {name}: TYPE = None",
         )
@@ -164,24 +166,24 @@ def _untyped(root: Path, one: Draft, case: UseCase) -> list[Missing]:
     ]
     if INPUTS not in notebook.parameters:
         what = f"{case.notebook} declares no parameter {INPUTS!r}, which a job is given its rows by"
-        found.append(Missing(what=what, mend=f'add {INPUTS} = "" to its cell tagged `parameters`'))
+        found.append(Blocker(what=what, mend=f'add {INPUTS} = "" to its cell tagged `parameters`'))
     return found
 
 
-def _never_due(root: Path, one: Draft, case: UseCase) -> list[Missing]:
+def _never_due(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     del root, case
     timing = one.spec.schedule
     if timing is not None:
         try:
             Schedule.parse(timing.cron, timing.timezone, where=f"jobs.{one.spec.job}.schedule")
         except ConfigError as error:
-            return [Missing(what=error.message, mend=f"in params.yaml {error.hint}")]
+            return [Blocker(what=error.message, mend=f"in params.yaml {error.hint}")]
     return []
 
 
-def screened(found: Sequence[screening.Finding]) -> list[Missing]:
+def screened(found: Sequence[screening.Finding]) -> list[Blocker]:
     """Findings of the screening as what is missing."""
-    return [Missing(what=f"{one.where}: {one.what}", mend=one.mend) for one in found]
+    return [Blocker(what=f"{one.where}: {one.what}", mend=one.mend) for one in found]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -195,7 +197,7 @@ def read_bytes(path: Path) -> bytes:
         ) from None
 
 
-def checked(found: list[Missing], name: str) -> None:
+def checked(found: list[Blocker], name: str) -> None:
     """ConfigError with all that is missing, unless nothing is."""
     if not found:
         return

@@ -10,14 +10,16 @@ from typing import Unpack
 
 from workbench import _sync
 from workbench.context import Context, instant
-from workbench.ports import Added, Forgotten, Handler, MemoryStats, MemoryVersion, Selector, Swept
-from workbench.retrieval import finding, upkeep, writing
-from workbench.retrieval.calls import Governed, MakeCall
-from workbench.retrieval.differences import Differences
+from workbench.ports import Added, Forgotten, Handler, MemoryStats, MemoryVersion, Purged, Selector
+from workbench.retrieval import items as writing
+from workbench.retrieval import maintenance
+from workbench.retrieval import search as finding
+from workbench.retrieval.diff import Differences
 from workbench.retrieval.hits import Hits
+from workbench.retrieval.items import Days, Note, Written
+from workbench.retrieval.maintenance import Restored, SnapshotStore, Snapshotted, Source
+from workbench.retrieval.port import Governed, MakeCall
 from workbench.retrieval.spec import MemorySpec
-from workbench.retrieval.upkeep import Archive, Restored, Snapshotted, Source
-from workbench.retrieval.writing import Days, Note, Written
 from workbench.types import Item, ItemKind, Page
 
 
@@ -40,7 +42,7 @@ class MemoryHandle:
     version: int | None = None
     pinned: str | None = None
     today: bool = False
-    archive: Archive | None = field(default=None, repr=False)
+    snapshot_store: SnapshotStore | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -58,9 +60,14 @@ class MemoryHandle:
         return Governed(handle=self)
 
     @property
-    def whole(self) -> Governed:
+    def unfiltered(self) -> Governed:
         """The same port for who keeps the memory: `items` and `count` are of all of the tenant."""
-        return Governed(handle=self, whole=True)
+        return Governed(handle=self, unfiltered=True)
+
+    @property
+    def whole(self) -> Governed:
+        """The former name of `unfiltered`."""
+        return self.unfiltered
 
     def now(self) -> str:
         """The context's time, as stores keep it."""
@@ -127,11 +134,11 @@ class MemoryHandle:
         A page's older chunks are replaced. Pages of other tenants are left out and counted in
         `other_tenants`.
         """
-        return _sync.run(upkeep.add(self, pages))
+        return _sync.run(maintenance.add(self, pages))
 
     async def add_async(self, pages: Iterable[Page]) -> Added:
         """The async twin of `add`."""
-        return await _sync.run_async(upkeep.add(self, pages))
+        return await _sync.run_async(maintenance.add(self, pages))
 
     def ingest(self, source: Source | None = None) -> Added:
         """Make the tenant's pages of `source` all of its knowledge, as one new version.
@@ -139,11 +146,11 @@ class MemoryHandle:
         `source` is what `load` takes, or pages; without it, the spec's. Again changes nothing; after
         a crash it goes on where it was, and nothing is embedded twice.
         """
-        return _sync.run(upkeep.ingest(self, source))
+        return _sync.run(maintenance.ingest(self, source))
 
     async def ingest_async(self, source: Source | None = None) -> Added:
         """The async twin of `ingest`."""
-        return await _sync.run_async(upkeep.ingest(self, source))
+        return await _sync.run_async(maintenance.ingest(self, source))
 
     def versions(self) -> list[MemoryVersion]:
         """Versions that can still be asked for, oldest first; the last is in force."""
@@ -155,19 +162,19 @@ class MemoryHandle:
 
     def diff(self, before: int, after: int) -> Differences:
         """What was added, removed and changed between two versions, source by source."""
-        return _sync.run(upkeep.diff(self, before, after))
+        return _sync.run(maintenance.diff(self, before, after))
 
     async def diff_async(self, before: int, after: int) -> Differences:
         """The async twin of `diff`."""
-        return await _sync.run_async(upkeep.diff(self, before, after))
+        return await _sync.run_async(maintenance.diff(self, before, after))
 
     def diff_sources(self) -> Differences:
         """What an `ingest` would add, remove and change: the declared source against what is in force."""
-        return _sync.run(upkeep.diff_sources(self))
+        return _sync.run(maintenance.diff_sources(self))
 
     async def diff_sources_async(self) -> Differences:
         """The async twin of `diff_sources`."""
-        return await _sync.run_async(upkeep.diff_sources(self))
+        return await _sync.run_async(maintenance.diff_sources(self))
 
     # -- episodic: written by use -----------------------------------------------------------
 
@@ -266,13 +273,16 @@ class MemoryHandle:
         """The async twin of `release`."""
         return await _sync.run_async(self.view.release(_selector(ids, subject, source)))
 
-    def sweep(self) -> Swept:
+    def purge(self) -> Purged:
         """Remove what has expired, and what only versions hold that the spec does not keep."""
-        return _sync.run(self._sweep())
+        return _sync.run(self._purge())
 
-    async def sweep_async(self) -> Swept:
-        """The async twin of `sweep`."""
-        return await _sync.run_async(self._sweep())
+    async def purge_async(self) -> Purged:
+        """The async twin of `purge`."""
+        return await _sync.run_async(self._purge())
+
+    #: Their former names.
+    sweep, sweep_async = purge, purge_async
 
     # -- going back -------------------------------------------------------------------------
 
@@ -281,11 +291,11 @@ class MemoryHandle:
 
         Without a folder into the memory's own place below `.workbench/state/snapshots`.
         """
-        return _sync.run(upkeep.snapshot(self, folder))
+        return _sync.run(maintenance.snapshot(self, folder))
 
     async def snapshot_async(self, folder: str | Path | None = None) -> Snapshotted:
         """The async twin of `snapshot`."""
-        return await _sync.run_async(upkeep.snapshot(self, folder))
+        return await _sync.run_async(maintenance.snapshot(self, folder))
 
     def restore(self, what: int | str | Path) -> Restored:
         """Put an earlier version in force again, by its number, or the snapshot in a folder.
@@ -293,11 +303,11 @@ class MemoryHandle:
         Nothing is embedded. What was forgotten since stays forgotten; what was written by use since
         stays.
         """
-        return _sync.run(upkeep.restore(self, what))
+        return _sync.run(maintenance.restore(self, what))
 
     async def restore_async(self, what: int | str | Path) -> Restored:
         """The async twin of `restore`."""
-        return await _sync.run_async(upkeep.restore(self, what))
+        return await _sync.run_async(maintenance.restore(self, what))
 
     def stats(self) -> MemoryStats:
         """What there is of this tenant, counted."""
@@ -319,8 +329,8 @@ class MemoryHandle:
         wanted = finding.Wanted(k=k, as_of=as_of, version=version, sources=sources, kinds=kinds)
         return await finding.find(self, text, wanted)
 
-    async def _sweep(self) -> Swept:
-        return await self.view.sweep(now=self.now(), keep_versions=self.spec.keep_versions)
+    async def _purge(self) -> Purged:
+        return await self.view.purge(now=self.now(), keep_versions=self.spec.keep_versions)
 
 
 def _selector(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from workbench import assets, files
+from workbench import files, registry
 from workbench.context import instant
 from workbench.errors import ConfigError
 from workbench.ports import Budget, SearchMode
@@ -146,10 +146,10 @@ class MemorySpec:
 
 def load_spec(root: Path, reference: str) -> MemorySpec:
     """The spec that `name`, `name@2` or `name@label` means; a bare name is the newest version."""
-    return read_spec(assets.resolve(root, "memory", reference))
+    return read_spec(registry.resolve(root, "memory", reference))
 
 
-def read_spec(found: assets.Version) -> MemorySpec:
+def read_spec(found: registry.Version) -> MemorySpec:
     """The spec in a version's file."""
     where = str(found.path)
     raw = files.parse(_File, files.read_yaml(found.path), where=where)

@@ -6,7 +6,7 @@
 `open_store(path)` gives a `ports.MemoryStore` whose name is "contract", empty for a path not used
 before. A store that outlives its process subclasses `DurableContract`, which adds the sentences on
 reopening, on several processes and on writers killed. `governed(open_store)` is the same store with
-every verb sent through the onion.
+every verb sent through the stack.
 """
 
 from __future__ import annotations

@@ -13,15 +13,15 @@ from workbench.errors import ConfigError, NotFoundError
 from workbench.memory import rules
 from workbench.ports import (
     Added,
-    Asker,
     Budget,
     Forgotten,
     MemoryStats,
     MemoryVersion,
+    Purged,
     Query,
     Remembered,
+    Requester,
     Selector,
-    Swept,
 )
 from workbench.types import Hit, Item
 
@@ -38,12 +38,12 @@ class _Tenant:
         self.at: dict[int, str] = {}
         self.staged: dict[str, Item] = {}
         self.episodic: dict[str, Item] = {}
-        self.archive: dict[str, Item] = {}
+        self.snapshot_store: dict[str, Item] = {}
         self.holds: set[Selector] = set()
 
     def shelves(self) -> Iterator[dict[str, Item]]:
         """Every dictionary that holds items."""
-        yield from (*self.knowledge.values(), self.staged, self.episodic, self.archive)
+        yield from (*self.knowledge.values(), self.staged, self.episodic, self.snapshot_store)
 
     def stored(self) -> dict[str, Item]:
         """All items there are, by id."""
@@ -127,7 +127,7 @@ class FakeMemory:
         await self.stage(batch)
         return await self.publish([*others, *(item.id for item in batch)], now=now)
 
-    async def lacking(self, ids: Sequence[str]) -> list[str]:
+    async def missing(self, ids: Sequence[str]) -> list[str]:
         """Those of `ids` that are neither in force nor staged, in the order given."""
         there = self._state.in_force() | self._state.staged
         return [one for one in ids if one not in there]
@@ -146,10 +146,10 @@ class FakeMemory:
         state = self._state
         before = state.documents()
         there = state.staged | before
-        if lacking := set(ids) - there.keys():
+        if missing := set(ids) - there.keys():
             raise ConfigError(
-                f"{len(lacking)} of {len(set(ids))} items are neither in force nor staged",
-                hint="stage what `lacking` names, then publish again",
+                f"{len(missing)} of {len(set(ids))} items are neither in force nor staged",
+                hint="stage what `missing` names, then publish again",
             )
         after = {one: there[one] for one in sorted(set(ids))}
         state.staged = {}
@@ -198,15 +198,15 @@ class FakeMemory:
             for one, score in rules.fuse(asked, k=query.k)
         ]
 
-    async def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
+    async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
         """Items in force that the asker sees, or how many of `ids` are."""
-        there = {item.id for item in await self.items(asker=asker)}
+        there = {item.id for item in await self.items(requester=requester)}
         return len(there if ids is None else there & set(ids))
 
-    async def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
+    async def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
         """Items in force, or in an earlier version, that the asker sees, in the order of their ids."""
         there = self._state.in_force(version)
-        return [there[one] for one in sorted(there) if rules.readable(there[one], asker)]
+        return [there[one] for one in sorted(there) if rules.readable(there[one], requester)]
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """Remove items, and what was derived from them, from every version at once."""
@@ -240,23 +240,23 @@ class FakeMemory:
         self._state.holds.remove(_named(what))
         return self._meant(what)
 
-    async def sweep(self, *, now: str, keep_versions: int) -> Swept:
+    async def purge(self, *, now: str, keep_versions: int) -> Purged:
         """Remove what has expired, and what only versions that are no longer kept hold."""
         rules.check_selector(Selector(expired=True), now=now)
         state = self._state
         old = [number for number in state.knowledge if number <= state.version - max(keep_versions, 1)]
         for number in old:
-            state.archive |= state.knowledge.pop(number)
+            state.snapshot_store |= state.knowledge.pop(number)
             del state.at[number]
         everything = state.stored()
         expired = {one for one, item in everything.items() if item.expires and item.expires <= now}
-        living = {one for shelf in state.shelves() if shelf is not state.archive for one in shelf}
-        outdated = state.archive.keys() - living - expired
+        living = {one for shelf in state.shelves() if shelf is not state.snapshot_store for one in shelf}
+        outdated = state.snapshot_store.keys() - living - expired
         held = {one for one in expired | outdated if state.held(everything[one])}
         state.remove((expired | outdated) - held)
         # Also what is staged again: the next version need not want it.
-        state.archive = {one: item for one, item in state.archive.items() if state.held(item)}
-        return Swept(expired=len(expired - held), outdated=len(outdated - held), held=len(held))
+        state.snapshot_store = {one: item for one, item in state.snapshot_store.items() if state.held(item)}
+        return Purged(expired=len(expired - held), outdated=len(outdated - held), held=len(held))
 
     async def versions(self) -> list[MemoryVersion]:
         """Versions that can still be asked for, oldest first; the last is in force."""

@@ -1,4 +1,4 @@
-"""A memory behind the onion: each verb is a call that real controls see, down to the store."""
+"""A memory behind the stack: each verb is a call that real controls see, down to the store."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from workbench.context import Context
-from workbench.controls import onion
+from workbench.controls import stack
 from workbench.controls.access import Access
 from workbench.controls.fallback import Fallback
 from workbench.controls.observe import Observe
-from workbench.controls.retry import Patience, Retry
+from workbench.controls.retry import Retry, RetryPolicy
 from workbench.identity import Principal
-from workbench.observations import Lines
 from workbench.ports import (
     Added,
-    Asker,
     Budget,
     Call,
     Control,
@@ -28,11 +26,13 @@ from workbench.ports import (
     MemoryStats,
     MemoryStore,
     MemoryVersion,
+    Purged,
     Query,
     Remembered,
+    Requester,
     Selector,
-    Swept,
 )
+from workbench.records.log import Lines
 from workbench.testing.fakes import FakeClock
 from workbench.types import Event, Hit, Item
 
@@ -41,7 +41,7 @@ CALLS = "calls.jsonl"
 
 
 def governed(open_store: OpenStore) -> OpenStore:
-    """`open_store` for the same suite with every verb sent through the onion; its log lies beside it."""
+    """`open_store` for the same suite with every verb sent through the stack; its log lies beside it."""
     return functools.partial(_open, open_store)
 
 
@@ -69,9 +69,9 @@ class GovernedStore:
             "observe": Observe(self.log),
             "fallback": Fallback(snapshot=False),
             "access": Access(timeless=True),  # the sentences say themselves at which moment they ask
-            "retry": Retry(Patience(attempts=2)),
+            "retry": Retry(RetryPolicy(attempts=2)),
         }
-        return GovernedMemory(store=self, tenant=tenant, handler=onion.fold(controls, self._leaf))
+        return GovernedMemory(store=self, tenant=tenant, handler=stack.fold(controls, self._leaf))
 
     async def tenants(self) -> list[str]:
         """Tenants that have items, sorted."""
@@ -103,7 +103,7 @@ class GovernedMemory:
             context=Context(
                 use_case="contract",
                 tenant=self.tenant,
-                principal=_who(payload.get("query") or payload.get("asker")),
+                principal=_who(payload.get("query") or payload.get("requester")),
                 purpose="test",
                 clock=self.store.clock,
             ),
@@ -113,81 +113,81 @@ class GovernedMemory:
         return answer
 
     async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
-        """`Memory.add` through the onion."""
+        """`Memory.add` through the stack."""
         done: Added = await self._call("add", items=items, now=now)
         return done
 
-    async def lacking(self, ids: Sequence[str]) -> list[str]:
-        """`Memory.lacking` through the onion."""
-        done: list[str] = await self._call("lacking", ids=ids)
+    async def missing(self, ids: Sequence[str]) -> list[str]:
+        """`Memory.missing` through the stack."""
+        done: list[str] = await self._call("missing", ids=ids)
         return done
 
     async def stage(self, items: Iterable[Item]) -> int:
-        """`Memory.stage` through the onion."""
+        """`Memory.stage` through the stack."""
         done: int = await self._call("stage", items=items)
         return done
 
     async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:
-        """`Memory.publish` through the onion."""
+        """`Memory.publish` through the stack."""
         done: Added = await self._call("publish", ids=ids, now=now)
         return done
 
     async def remember(
         self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
     ) -> Remembered:
-        """`Memory.remember` through the onion."""
+        """`Memory.remember` through the stack."""
         payload = {"items": items, "budget": budget, "now": now, "while_there": while_there}
         done: Remembered = await self._call("remember", **payload)
         return done
 
     async def search(self, query: Query) -> list[Hit]:
-        """`Memory.search` through the onion."""
+        """`Memory.search` through the stack."""
         done: list[Hit] = await self._call("search", query=query)
         return done
 
-    async def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
-        """`Memory.count` through the onion."""
-        done: int = await self._call("count", ids=ids, asker=asker)
+    async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
+        """`Memory.count` through the stack."""
+        done: int = await self._call("count", ids=ids, requester=requester)
         return done
 
-    async def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
-        """`Memory.items` through the onion."""
-        done: list[Item] = await self._call("items", version=version, asker=asker)
+    async def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
+        """`Memory.items` through the stack."""
+        done: list[Item] = await self._call("items", version=version, requester=requester)
         return done
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
-        """`Memory.forget` through the onion."""
+        """`Memory.forget` through the stack."""
         done: Forgotten = await self._call("forget", what=what, now=now, dry_run=dry_run)
         return done
 
     async def hold(self, what: Selector) -> int:
-        """`Memory.hold` through the onion."""
+        """`Memory.hold` through the stack."""
         done: int = await self._call("hold", what=what)
         return done
 
     async def release(self, what: Selector) -> int:
-        """`Memory.release` through the onion."""
+        """`Memory.release` through the stack."""
         done: int = await self._call("release", what=what)
         return done
 
-    async def sweep(self, *, now: str, keep_versions: int) -> Swept:
-        """`Memory.sweep` through the onion."""
-        done: Swept = await self._call("sweep", now=now, keep_versions=keep_versions)
+    async def purge(self, *, now: str, keep_versions: int) -> Purged:
+        """`Memory.purge` through the stack."""
+        done: Purged = await self._call("purge", now=now, keep_versions=keep_versions)
         return done
 
     async def versions(self) -> list[MemoryVersion]:
-        """`Memory.versions` through the onion."""
+        """`Memory.versions` through the stack."""
         done: list[MemoryVersion] = await self._call("versions")
         return done
 
     async def stats(self, *, now: str) -> MemoryStats:
-        """`Memory.stats` through the onion."""
+        """`Memory.stats` through the stack."""
         done: MemoryStats = await self._call("stats", now=now)
         return done
 
 
-def _who(asker: Asker | Query | None) -> Principal:
+def _who(requester: Requester | Query | None) -> Principal:
     """Somebody who is what a sentence asks as, and keeps the memory."""
-    if asker is None:
-        return Principal(name="tester", keeper=True)
-    return Principal(name="tester", groups=asker.groups, clearance=asker.clearance, keeper=True)
+    if requester is None:
+        return Principal(name="tester", admin=True)
+    return Principal(name="tester", groups=requester.groups, clearance=requester.clearance, admin=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from workbench.errors import ConfigError
 from workbench.memory import rules
 from workbench.memory.rules import DECIMALS
-from workbench.ports import Asker, Budget, Selector
+from workbench.ports import Budget, Requester, Selector
 from workbench.testing.memory_isolation import attempt_all
 from workbench.testing.memory_items import (
     AXIS,
@@ -97,7 +97,7 @@ class AccessContract(StoreContract):
         globex.remember([make_episode("rope", source="more")], budget=Budget(items=1), now=NOW)
         globex.stage([make_item("badge")])
         globex.publish([])
-        globex.sweep(now=NOW, keep_versions=1)
+        globex.purge(now=NOW, keep_versions=1)
         for what in (Selector(subject="cust-1"), Selector(source="page"), Selector(expired=True)):
             globex.forget(what, now=NOW)
         assert (contents(acme), acme.versions(), acme.stats(now=NOW)) == before
@@ -264,20 +264,24 @@ class AccessContract(StoreContract):
             acme = store.tenant("acme")
             acme.add(items, now=NOW)
             acme.remember(written, budget=Budget(), now=NOW)
-            asker = Asker(groups=tuple(asked), clearance=clearance, now=now)
+            requester = Requester(groups=tuple(asked), clearance=clearance, now=now)
             everything = sorted([*items, *written], key=lambda item: item.id)
-            seen = ids_of([item for item in everything if rules.readable(item, asker)])
-            assert ids_of(acme.items(asker=asker)) == seen
-            assert acme.count(asker=asker) == acme.count(ids_of(everything), asker=asker) == len(seen)
+            seen = ids_of([item for item in everything if rules.readable(item, requester)])
+            assert ids_of(acme.items(requester=requester)) == seen
+            assert (
+                acme.count(requester=requester)
+                == acme.count(ids_of(everything), requester=requester)
+                == len(seen)
+            )
             assert acme.count() == len(acme.items()) == len(everything)
-            nobody = Asker(groups=(), clearance=5, now=now)
-            assert acme.items(asker=nobody) == []
-            assert acme.count(asker=nobody) == 0
+            nobody = Requester(groups=(), clearance=5, now=now)
+            assert acme.items(requester=nobody) == []
+            assert acme.count(requester=nobody) == 0
             if items:
                 earlier = ids_of([item for item in everything if item.kind != "document"])
                 acme.publish([], now=NOW)
-                assert ids_of(acme.items(asker=asker)) == [one for one in seen if one in earlier]
-                assert ids_of(acme.items(1, asker=asker)) == seen
+                assert ids_of(acme.items(requester=requester)) == [one for one in seen if one in earlier]
+                assert ids_of(acme.items(1, requester=requester)) == seen
 
     # Hostile names and attempts ----------------------------------------------------------------
 
@@ -292,7 +296,7 @@ class AccessContract(StoreContract):
             assert ids_of(acme.search(narrowed)) == [item.id]
             assert ids_of(acme.search(make_query("taxi", k=50, groups=item.access))) == [item.id]
             assert acme.count([item.id]) == 1
-            assert acme.lacking([f"{item.id}?", item.id]) == [f"{item.id}?"]
+            assert acme.missing([f"{item.id}?", item.id]) == [f"{item.id}?"]
         for item in items:
             for what in (
                 Selector(ids=(item.id,)),

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from workbench.memory.rows import logical_digest
+from workbench.memory.parquet import logical_digest
 from workbench.ports import Budget, Selector
 from workbench.testing.governed_memory import OpenStore
 from workbench.testing.memory_history_contract import HistoryContract
@@ -32,8 +32,8 @@ def live(memory: SyncMemory, told: Told) -> None:
 
     What is there already is not sent again, so that doing it again is resuming it.
     """
-    lacking = set(memory.lacking(ids_of(_AFTER)))
-    missing = [item for item in _AFTER if item.id in lacking]
+    ids = set(memory.missing(ids_of(_AFTER)))
+    missing = [item for item in _AFTER if item.id in ids]
     for start in range(0, len(missing), _PART):
         memory.stage(missing[start : start + _PART])
         told("staged", ids_of(missing[start : start + _PART]))
@@ -42,7 +42,7 @@ def live(memory: SyncMemory, told: Told) -> None:
     for item in _WRITTEN:
         memory.remember([item], budget=_FREE, now=NOW)
         told("remembered", [item.id])
-    memory.sweep(now=NOW, keep_versions=1)
+    memory.purge(now=NOW, keep_versions=1)
     told("swept", [])
 
 
@@ -71,7 +71,7 @@ def _resumed(memory: SyncMemory, told: list[tuple[str, list[str]]]) -> None:
     steps = {done for done, _ in told}
     assert "published" not in steps or ids_of(documents) == whole[1]
     acknowledged = [one for _, ids in told for one in ids]
-    assert memory.lacking(acknowledged) == []
+    assert memory.missing(acknowledged) == []
     numbers = [version.number for version in memory.versions()]
     assert numbers in ([1], [1, 2], [2])
     if 1 in numbers:

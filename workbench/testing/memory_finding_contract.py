@@ -143,7 +143,7 @@ class FindingContract(StoreContract):
                 write([good, bad])
             assert caught.value.hint
         assert acme.count() == 0
-        assert acme.lacking([good.id]) == [good.id]
+        assert acme.missing([good.id]) == [good.id]
 
     def test_two_embeddings_never_mix(self, acme: SyncMemory) -> None:
         first = make_item("taxi", source="one")

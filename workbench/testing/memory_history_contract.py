@@ -143,7 +143,7 @@ class History(RuleBasedStateMachine):
     @rule(picked=_documents)
     def stage(self, picked: list[Item]) -> None:
         """Stage some documents, some of them known."""
-        self.both("lacking", ids_of(picked))
+        self.both("missing", ids_of(picked))
         before = contents(self.memory)
         self.both("stage", picked)
         assert contents(self.memory) == before
@@ -152,8 +152,8 @@ class History(RuleBasedStateMachine):
     def publish(self, picked: list[Item], all_staged: bool) -> None:  # noqa: FBT001  drawn, named by the rule
         """Publish some of what is in force or staged, or all of it."""
         ids = ids_of(DOCUMENTS if all_staged else picked)
-        lacking = set(self.both("lacking", ids))
-        wanted = [one for one in ids if one not in lacking]
+        missing = set(self.both("missing", ids))
+        wanted = [one for one in ids if one not in missing]
         self.both("publish", wanted, now=self.now)
         there = [item.id for item in self.memory.items() if item.kind == "document"]
         assert there == sorted(wanted)
@@ -206,10 +206,10 @@ class History(RuleBasedStateMachine):
         self.holds = [hold for hold in self.holds if hold != what]
 
     @rule(keep=st.integers(1, 4))
-    def sweep(self, keep: int) -> None:
+    def purge(self, keep: int) -> None:
         """Sweep twice: the second time there is nothing to do."""
-        self.taking("sweep", now=self.now, keep_versions=keep)
-        again = self.memory.sweep(now=self.now, keep_versions=keep)
+        self.taking("purge", now=self.now, keep_versions=keep)
+        again = self.memory.purge(now=self.now, keep_versions=keep)
         assert (again.expired, again.outdated) == (0, 0)
         assert len(self.memory.versions()) <= keep
         held = self._held()

@@ -16,7 +16,7 @@ from typing import Any
 
 from workbench import _sync
 from workbench.errors import WorkbenchError
-from workbench.ports import Asker, Budget, Memory, MemoryStore, Query, Selector
+from workbench.ports import Budget, Memory, MemoryStore, Query, Requester, Selector
 from workbench.testing.memory_items import HOSTILE, HOSTILE_NAMES, NOW, make_episode, make_item, make_query
 from workbench.testing.sync_memory import SyncStore
 from workbench.types import Item
@@ -102,12 +102,12 @@ def attempt_all(store: MemoryStore, *, number: int, seed: int) -> int:
     victim.add(in_force, now=NOW)
     victim.remember(written, budget=Budget(), now="2124-01-01T00:00:00Z")
     victim.stage(staged)
-    before = (victim.items(), victim.versions(), victim.lacking([staged[0].id]))
+    before = (victim.items(), victim.versions(), victim.missing([staged[0].id]))
     found = 0
     todo = attempts(number, seed=seed)
     while batch := list(itertools.islice(todo, _TOGETHER)):
         found += sum(_sync.run(_sync.gather(_try(store.tenant(one.tenant), one) for one in batch)))
-    after = (victim.items(), victim.versions(), victim.lacking([staged[0].id]))
+    after = (victim.items(), victim.versions(), victim.missing([staged[0].id]))
     if after != before:
         raise AssertionError("an outsider's verb changed what the victim holds")
     return found
@@ -131,7 +131,7 @@ def _leaks(attempt: Attempt, answer: Any) -> bool:
     match attempt.verb:
         case "count":
             return bool(answer > len(readable_by_all()) if attempt.tenant == VICTIM else answer)
-        case "lacking":
+        case "missing":
             return bool(answer != attempt.arguments["ids"])
         case "items":
             own = readable_by_all() if attempt.tenant == VICTIM else frozenset()
@@ -176,13 +176,13 @@ def _query(drawn: random.Random, known: list[Item], groups: tuple[str, ...], *, 
 
 def _from_inside(drawn: random.Random, known: list[Item], query: Query) -> Attempt:
     """A verb that says who asks, by somebody who is on none of the secrets' lists."""
-    asker = Asker(groups=query.groups, clearance=query.clearance, now=query.now or NOW)
+    requester = Requester(groups=query.groups, clearance=query.clearance, now=query.now or NOW)
     ids = [item.id for item in known]
     version = drawn.choice((None, 0, 1))
     verbs: dict[str, dict[str, Any]] = {
         "search": {"query": query},
-        "items": {"version": version, "asker": asker},
-        "count": {"ids": drawn.choice((None, ids)), "asker": asker},
+        "items": {"version": version, "requester": requester},
+        "count": {"ids": drawn.choice((None, ids)), "requester": requester},
     }
     verb = drawn.choices(list(verbs), (8, 1, 1))[0]
     return Attempt(tenant=VICTIM, verb=verb, arguments=verbs[verb])
@@ -201,7 +201,7 @@ def _from_outside(drawn: random.Random, known: list[Item], query: Query) -> Atte
     )
     verbs: dict[str, dict[str, Any]] = {
         "add": {"items": [mine], "now": NOW},
-        "lacking": {"ids": ids},
+        "missing": {"ids": ids},
         "stage": {"items": [mine]},
         "publish": {"ids": ids, "now": NOW},
         "remember": {"items": [written], "budget": Budget(items=2), "now": NOW},
@@ -210,7 +210,7 @@ def _from_outside(drawn: random.Random, known: list[Item], query: Query) -> Atte
         "forget": {"what": what, "now": NOW, "dry_run": drawn.random() < 0.5},
         "hold": {"what": what},
         "release": {"what": what},
-        "sweep": {"now": "2999-12-31T23:59:59Z", "keep_versions": 1},
+        "purge": {"now": "2999-12-31T23:59:59Z", "keep_versions": 1},
         "versions": {},
         "stats": {"now": NOW},
     }

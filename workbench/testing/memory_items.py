@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from workbench.memory.rows import logical_digest
+from workbench.memory.parquet import logical_digest
 from workbench.ports import Query
 from workbench.testing.sync_memory import SyncMemory
 from workbench.types import Item

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.memory import rules
-from workbench.ports import Budget, Forgotten, Remembered, Selector, Swept
+from workbench.ports import Budget, Forgotten, Purged, Remembered, Selector
 from workbench.testing.memory_items import (
     NOW,
     circle,
@@ -268,7 +268,7 @@ class RetentionContract(StoreContract):
             for version in (None, *(each.number for each in acme.versions())):
                 left = acme.items(version)
                 assert all(item.subject != "cust-1" for item in left)
-            assert acme.lacking(gone) == list(gone)
+            assert acme.missing(gone) == list(gone)
             assert acme.forget(Selector(subject="cust-1")).items == 0
 
     @sentence(
@@ -305,7 +305,7 @@ class RetentionContract(StoreContract):
         assert acme.hold(what) == acme.hold(what) == 1
         for selector in (Selector(ids=(held.id,)), Selector(subject="cust-1"), Selector(expired=True)):
             assert acme.forget(selector, now=NOW) == Forgotten(items=0, kept=(held.id,))
-        assert acme.sweep(now=NOW, keep_versions=1) == Swept(expired=0, outdated=0, held=1)
+        assert acme.purge(now=NOW, keep_versions=1) == Purged(expired=0, outdated=0, held=1)
         acme.remember([make_episode("rope", trust=3)], budget=Budget(items=1), now=NOW)
         assert ids_of(acme.items()) == [held.id]
         assert acme.search(make_query("taxi", now=NOW)) == []  # kept, and found by nobody
@@ -318,7 +318,7 @@ class RetentionContract(StoreContract):
         assert acme.hold(Selector(subject="cust-1")) == acme.hold(Selector(ids=("known-before",))) == 0
         acme.add([document])
         acme.remember([written], budget=FREE, now=NOW)
-        assert acme.sweep(now=NOW, keep_versions=1) == Swept(expired=0, outdated=0, held=2)
+        assert acme.purge(now=NOW, keep_versions=1) == Purged(expired=0, outdated=0, held=2)
         assert acme.forget(Selector(expired=True), now=NOW).held == 2
         assert acme.stats(now=NOW).held == acme.count() == 2
 
@@ -346,11 +346,11 @@ class RetentionContract(StoreContract):
         put(acme, [old])
         acme.hold(Selector(subject="cust-1"))
         put(acme, [make_item("hotel")])
-        assert acme.sweep(now=NOW, keep_versions=1) == Swept(expired=0, outdated=0, held=1)
+        assert acme.purge(now=NOW, keep_versions=1) == Purged(expired=0, outdated=0, held=1)
         assert [each.number for each in acme.versions()] == [2]
         assert acme.stats(now=NOW).held == 1
         acme.release(Selector(subject="cust-1"))
-        assert acme.sweep(now=NOW, keep_versions=3) == Swept(expired=0, outdated=1)
+        assert acme.purge(now=NOW, keep_versions=3) == Purged(expired=0, outdated=1)
         assert acme.forget(Selector(subject="cust-1")).items == 0
 
     def test_what_a_hold_keeps_of_an_old_version_stays_though_it_is_staged_again(
@@ -361,7 +361,7 @@ class RetentionContract(StoreContract):
             put(acme, wanted)
         acme.hold(Selector(source="held"))
         acme.stage([old])
-        acme.sweep(now=NOW, keep_versions=1)
+        acme.purge(now=NOW, keep_versions=1)
         acme.publish([], now=NOW)  # which takes what was staged and nobody wants
         assert (acme.stats(now=NOW).stored, acme.stats(now=NOW).staged) == (1, 0)
         assert acme.forget(Selector(source="held")) == Forgotten(items=0, kept=(old.id,))
@@ -379,11 +379,11 @@ class RetentionContract(StoreContract):
             acme.remember(written, budget=FREE, now=NOW)
             seen = acme.search(everything("taxi", now=NOW, mode="vector"))
             assert acme.stats(now=NOW).expired == len(expired)
-            assert acme.sweep(now=NOW, keep_versions=keep) == Swept(expired=len(expired), outdated=0)
+            assert acme.purge(now=NOW, keep_versions=keep) == Purged(expired=len(expired), outdated=0)
             assert set(ids_of(acme.items())) == {item.id for item in (*items, *written)} - expired
             assert acme.search(everything("taxi", now=NOW, mode="vector")) == seen
             before = (contents(acme), acme.versions())
-            assert acme.sweep(now=NOW, keep_versions=keep) == Swept(expired=0, outdated=0)
+            assert acme.purge(now=NOW, keep_versions=keep) == Purged(expired=0, outdated=0)
             assert (contents(acme), acme.versions()) == before
 
     @pytest.mark.parametrize("keep", [1, 2, 4, 9])
@@ -393,8 +393,8 @@ class RetentionContract(StoreContract):
             put(acme, pages[max(0, first - 1) : last])  # each page is in two versions
         kept = {item.id for version in range(max(1, 7 - keep), 7) for item in acme.items(version)}
         answers = [acme.items(version) for version in range(max(1, 7 - keep), 7)]
-        assert acme.sweep(now=NOW, keep_versions=keep).outdated == 6 - len(kept)
+        assert acme.purge(now=NOW, keep_versions=keep).outdated == 6 - len(kept)
         assert [each.number for each in acme.versions()] == list(range(max(1, 7 - keep), 7))
         assert [acme.items(each.number) for each in acme.versions()] == answers
-        assert acme.sweep(now=NOW, keep_versions=keep) == Swept(expired=0, outdated=0)
+        assert acme.purge(now=NOW, keep_versions=keep) == Purged(expired=0, outdated=0)
         assert acme.stats(now=NOW).stored == len(kept)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from workbench import _sync
 from workbench.errors import CorruptError, WorkbenchError
-from workbench.memory.rows import logical_digest
+from workbench.memory.parquet import logical_digest
 from workbench.memory.snapshot import open_snapshot, write_snapshot
 from workbench.ports import Added, Budget, Selector
 from workbench.testing.fake_memory import FakeStore
@@ -44,8 +44,8 @@ def everything(asked: str, **changes: Any) -> Any:
 
 def put(memory: SyncMemory, items: list[Item], now: str = NOW) -> Added:
     """Make `items` the whole of a tenant's knowledge, as an ingest does."""
-    lacking = set(memory.lacking(ids_of(items)))
-    memory.stage([item for item in items if item.id in lacking])
+    missing = set(memory.missing(ids_of(items)))
+    memory.stage([item for item in items if item.id in missing])
     return memory.publish(ids_of(items), now=now)
 
 
@@ -67,10 +67,10 @@ class VersionContract(StoreContract):
             put(acme, old)
             before = (contents(acme), acme.count(), acme.versions(), self.found(acme, asked))
             fresh = {item.id for item in new} - {item.id for item in old}
-            assert set(acme.lacking(ids_of(new))) == fresh
+            assert set(acme.missing(ids_of(new))) == fresh
             assert acme.stage(new) == len(fresh)
             assert acme.stage(new) == 0
-            assert acme.lacking(ids_of([*old, *new])) == []
+            assert acme.missing(ids_of([*old, *new])) == []
             assert acme.count(list(fresh)) == 0
             after = (contents(acme), acme.count(), acme.versions(), self.found(acme, asked))
             assert after == before
@@ -117,7 +117,7 @@ class VersionContract(StoreContract):
             acme.stage(wanted)
             assert acme.publish(ids, now=NOW).version == bool(ids)
             assert ids_of(acme.items()) == sorted(ids)
-            assert acme.lacking([*dead, *ids]) == dead
+            assert acme.missing([*dead, *ids]) == dead
             assert acme.publish([], now=NOW).version == 2 * bool(ids)
             assert acme.items() == []
 
@@ -178,7 +178,7 @@ class VersionContract(StoreContract):
     def test_a_version_that_is_not_kept_cannot_be_asked(self, acme: SyncMemory) -> None:
         for n in range(4):
             put(acme, [make_item(f"taxi {n}")])
-        acme.sweep(now=NOW, keep_versions=2)
+        acme.purge(now=NOW, keep_versions=2)
         assert [each.number for each in acme.versions()] == [3, 4]
         for version in (-1, 1, 2, 5):
             with pytest.raises(WorkbenchError) as caught:

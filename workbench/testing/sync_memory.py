@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from workbench import _sync
 from workbench.ports import (
     Added,
-    Asker,
     Budget,
     Forgotten,
     Memory,
     MemoryStats,
     MemoryStore,
     MemoryVersion,
+    Purged,
     Query,
     Remembered,
+    Requester,
     Selector,
-    Swept,
 )
 from workbench.types import Hit, Item
 
@@ -38,9 +38,9 @@ class SyncMemory:
         """`Memory.add`."""
         return _sync.run(self.inner.add(items, now=now))
 
-    def lacking(self, ids: Sequence[str]) -> list[str]:
-        """`Memory.lacking`."""
-        return _sync.run(self.inner.lacking(ids))
+    def missing(self, ids: Sequence[str]) -> list[str]:
+        """`Memory.missing`."""
+        return _sync.run(self.inner.missing(ids))
 
     def stage(self, items: Iterable[Item]) -> int:
         """`Memory.stage`."""
@@ -60,13 +60,13 @@ class SyncMemory:
         """`Memory.search`."""
         return _sync.run(self.inner.search(query))
 
-    def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
+    def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
         """`Memory.count`."""
-        return _sync.run(self.inner.count(ids, asker=asker))
+        return _sync.run(self.inner.count(ids, requester=requester))
 
-    def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
+    def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
         """`Memory.items`."""
-        return _sync.run(self.inner.items(version, asker=asker))
+        return _sync.run(self.inner.items(version, requester=requester))
 
     def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """`Memory.forget`."""
@@ -80,9 +80,9 @@ class SyncMemory:
         """`Memory.release`."""
         return _sync.run(self.inner.release(what))
 
-    def sweep(self, *, now: str, keep_versions: int) -> Swept:
-        """`Memory.sweep`."""
-        return _sync.run(self.inner.sweep(now=now, keep_versions=keep_versions))
+    def purge(self, *, now: str, keep_versions: int) -> Purged:
+        """`Memory.purge`."""
+        return _sync.run(self.inner.purge(now=now, keep_versions=keep_versions))
 
     def versions(self) -> list[MemoryVersion]:
         """`Memory.versions`."""

@@ -115,7 +115,7 @@ def test_a_merge_under_way_is_said(repository):
 STARTING = """
 import sys
 from pathlib import Path
-from workbench.promotion.repository import Repository
+from workbench.repository.git import Repository
 Repository(root=Path(sys.argv[1])).commit(["a"], "two")
 """
 
@@ -138,7 +138,7 @@ def test_a_commit_outlives_us_when_our_whole_group_is_killed(repository, tmp_pat
 
 
 def test_a_command_that_does_not_end_is_ended_and_leaves_no_lock(repository, monkeypatch):
-    monkeypatch.setattr("workbench.promotion.repository._HOOKS_S", 0.3)
+    monkeypatch.setattr("workbench.repository.git._HOOKS_S", 0.3)
     hook(repository, "pre-commit", "exec sleep 5")
     (repository.root / "a").write_text("two")
     with pytest.raises(UnavailableError, match=r"`git commit` did not end within 0\.3 s"):

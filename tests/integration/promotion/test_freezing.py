@@ -10,8 +10,11 @@ from made_jobs import CELLS, COUNTS, OUTPUTS, SAMPLE, copied, judged_repository,
 
 from workbench import config, files
 from workbench.errors import NotebookError, NotFoundError
-from workbench.promotion import environments, freezing, inspection, promote, worker
-from workbench.promotion.worker import Result
+from workbench.jobs import runner
+from workbench.jobs.runner import Result
+from workbench.notebooks import inspection
+from workbench.promotion import freezing, promote
+from workbench.repository import environments
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def told(root, draft, monkeypatch):
         return Result(task_digest=Told.digest, notebook=str(executed), counts=Told.counts)
 
     Told.requests = []
-    monkeypatch.setattr(worker, "run", work)
+    monkeypatch.setattr(runner, "run", work)
     return Told
 
 
@@ -76,7 +79,7 @@ def test_a_clean_run_gives_the_outputs_digests_the_tape_and_the_counts(root, dra
 
 
 def test_it_is_made_on_the_committed_code_and_nothing_of_it_is_left(root, draft, told, monkeypatch):
-    work = worker.run
+    work = runner.run
 
     def looking(request, **where):
         assert (Path(request.root) / "workbench/code.py").read_text() == "1"
@@ -84,7 +87,7 @@ def test_it_is_made_on_the_committed_code_and_nothing_of_it_is_left(root, draft,
         assert inspection.read(Path(request.notebook)).cells[-1][1] == "answered = [inputs, k]"
         return work(request, **where)
 
-    monkeypatch.setattr(worker, "run", looking)
+    monkeypatch.setattr(runner, "run", looking)
     (root / "workbench/code.py").write_text("2")
     run(root, draft)
     assert list((root / ".workbench/cache/promoting").iterdir()) == []
@@ -94,7 +97,7 @@ def test_a_notebook_that_fails_is_said_with_its_own_hint(root, draft, told, monk
     def fails(request, **where):
         raise NotebookError("cell 2: NameError", hint="define it")
 
-    monkeypatch.setattr(worker, "run", fails)
+    monkeypatch.setattr(runner, "run", fails)
     clean, (missing,) = run(root, draft)
     assert clean is None and missing.mend == "define it"
     assert missing.what == "the frozen notebook does not run clean alone: cell 2: NameError"
@@ -108,14 +111,14 @@ def test_what_the_boundary_did_not_open_is_missing_with_its_place(root, draft, t
 
 
 def test_a_run_that_nobody_watched_is_no_clean_run(root, draft, told, monkeypatch):
-    work = worker.run
+    work = runner.run
 
     def unwatched(request, **where):
         done = work(request, **where)
         Path(request.watch).unlink()
         return done
 
-    monkeypatch.setattr(worker, "run", unwatched)
+    monkeypatch.setattr(runner, "run", unwatched)
     with pytest.raises(NotFoundError, match="nobody watched"):
         run(root, draft)
 

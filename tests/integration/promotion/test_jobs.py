@@ -18,9 +18,11 @@ from workbench.errors import (
     RefusedError,
     UnavailableError,
 )
-from workbench.promotion import environments, jobs, overview, publishing, worker
-from workbench.promotion.slots import Task
-from workbench.promotion.worker import Result
+from workbench.jobs import overview, publishing, runner
+from workbench.jobs import run as jobs
+from workbench.jobs.runner import Result
+from workbench.jobs.slots import Task
+from workbench.repository import environments
 from workbench.testing.fakes import FakeClock
 
 AT = "2026-11-24T06:00Z"
@@ -66,7 +68,7 @@ def asked(monkeypatch):
         executed.touch()
         return Result(task_digest="t" * 64, notebook=str(executed), counts=dict(told.counts))
 
-    monkeypatch.setattr(worker, "run", work)
+    monkeypatch.setattr(runner, "run", work)
     return told
 
 

@@ -12,8 +12,8 @@ from made_repositories import git, saved
 from workbench import files
 from workbench.config import Limits, Timing
 from workbench.errors import ConfigError, CorruptError, NotFoundError
-from workbench.promotion import jobspec
-from workbench.promotion.jobspec import JobSpec, Parameter
+from workbench.jobs import spec as jobspec
+from workbench.jobs.spec import JobSpec, Parameter
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x85"))
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)

@@ -6,10 +6,10 @@ import pytest
 from made_jobs import copied, frozen, judged_repository, judged_run
 from made_repositories import git
 
-from workbench import assets
+from workbench import registry
 from workbench.errors import ConfigError, NotFoundError
 from workbench.promotion import release
-from workbench.promotion.promote import Order, promote, rollback
+from workbench.promotion.promote import ReleaseOptions, promote, rollback
 from workbench.testing.fakes import FakeClock
 
 
@@ -32,7 +32,7 @@ def root(judged, tmp_path):
 
 
 def order(**given):
-    return Order(**{"clock": FakeClock("2026-11-24T06:00:00Z"), **given})
+    return ReleaseOptions(**{"clock": FakeClock("2026-11-24T06:00:00Z"), **given})
 
 
 def cut_off(monkeypatch, place, name, work):
@@ -48,7 +48,7 @@ def cut_off(monkeypatch, place, name, work):
 
 
 def moves(root, kind="job", name="answers"):
-    return [move.version for move in assets.load(root, kind, name).moves]
+    return [move.version for move in registry.load(root, kind, name).moves]
 
 
 def staged(root):
@@ -103,7 +103,7 @@ def test_a_version_whose_label_was_not_staged_is_promoted_by_the_same_command(
     assert staged(root) == []
     again()
     assert len(moves(root, kind, name)) == 1
-    assert f"pipelines/{assets.FOLDERS[kind]}/{name}/asset.yaml" in staged(root)
+    assert f"pipelines/{registry.FOLDERS[kind]}/{name}/asset.yaml" in staged(root)
     with pytest.raises(ConfigError, match="is in production already"):
         again()
 

@@ -7,8 +7,8 @@ from made_jobs import PARAMS, copied, frozen, judged_repository
 
 from workbench import config
 from workbench.errors import ConfigError, NotFoundError
-from workbench.promotion import overview
-from workbench.promotion.ledger import Slot
+from workbench.jobs import overview
+from workbench.jobs.ledger import Slot
 from workbench.testing.fakes import FakeClock
 
 NOW = "2026-11-24T07:00:00Z"

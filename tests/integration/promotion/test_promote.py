@@ -7,10 +7,10 @@ import pytest
 from made_jobs import PARAMS, copied, frozen, judged_repository, judged_run, save
 from made_repositories import git, saved, tree
 
-from workbench import assets
+from workbench import layout, registry
 from workbench.errors import ConfigError, CorruptError, NotFoundError, WorkbenchError
 from workbench.promotion import release
-from workbench.promotion.promote import Order, promote, rollback
+from workbench.promotion.promote import ReleaseOptions, promote, rollback
 from workbench.testing.fakes import FakeClock
 
 
@@ -39,11 +39,11 @@ def live(promoted, tmp_path):
 
 
 def order(**given):
-    return Order(**{"clock": FakeClock("2026-11-24T06:00:00Z"), "show": False, **given})
+    return ReleaseOptions(**{"clock": FakeClock("2026-11-24T06:00:00Z"), "show": False, **given})
 
 
 def labels(root, kind="job", name="answers"):
-    return assets.load(root, kind, name).labels
+    return registry.load(root, kind, name).labels
 
 
 def held(root):
@@ -59,12 +59,12 @@ def test_a_spec_that_a_judged_run_used_goes_into_production_with_that_run(root, 
     run = judged_run(root)
     card = promote(root, reference, order(reason="it is better"))
     kind, name = reference.partition("@")[0].split("/")
-    asset = assets.load(root, kind, name)
+    asset = registry.load(root, kind, name)
     (move,) = asset.moves
     assert asset.labels == {"production": card.version} and card.before is None
     assert (move.run, move.reason, move.at) == (run.id, "it is better", "2026-11-24T06:00:00+00:00")
     staged = git(root, "diff", "--cached", "--name-only").split()
-    assert staged == [f"pipelines/{assets.FOLDERS[kind]}/{name}/asset.yaml"]
+    assert staged == [f"pipelines/{registry.FOLDERS[kind]}/{name}/asset.yaml"]
     assert card.command.startswith("git commit -m ") and not card.missing
 
 
@@ -103,7 +103,7 @@ def test_without_a_run_that_passed_a_spec_may_be_a_candidate_and_nothing_more(ro
     assert held(root) == before
 
     card = promote(root, "prompt/answer@2", order(label="candidate"))
-    (move,) = assets.load(root, "prompt", "answer").moves
+    (move,) = registry.load(root, "prompt", "answer").moves
     assert labels(root, "prompt", "answer") == {"candidate": 2} and move.run is None and not card.missing
 
 
@@ -157,8 +157,8 @@ def test_a_candidate_goes_into_production_as_it_was_frozen(root):
     frozen(root, 1, label="candidate", run="r" * 12)
     card = promote(root, "job/answers@candidate", order())
     assert labels(root) == {"candidate": 1, "production": 1} and card.version == 1
-    assert assets.load(root, "job", "answers").moves[-1].run == "r" * 12
-    assert b"answers-1" in (root / release.STAGES).read_bytes()
+    assert registry.load(root, "job", "answers").moves[-1].run == "r" * 12
+    assert b"answers-1" in (root / layout.PROMOTED).read_bytes()
     assert card.command.endswith(" pipelines/jobs/stages.yaml")
 
 
@@ -204,9 +204,9 @@ def test_going_back_takes_the_stages_along_and_says_what_changes(root):
     assert ("prompt", "answer@2", "answer@1") in card.rows
     assert ("input", "data/inbox/{date}.jsonl", "none") in card.rows
     assert ("code", card.rows[0][1], "the same") in card.rows
-    assert assets.load(root, "job", "answers").moves[-1].reason == "complaints"
+    assert registry.load(root, "job", "answers").moves[-1].reason == "complaints"
     release.check_stages(root)
-    assert b"answers-2" not in (root / release.STAGES).read_bytes()
+    assert b"answers-2" not in (root / layout.PROMOTED).read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["a byte", "the page", "all of it"])

@@ -10,11 +10,13 @@ import pytest
 from made_jobs import PARAMS, clean, copied, frozen, judged_repository, judged_run
 from made_repositories import git, saved, tree
 
-from workbench import assets, files
+from workbench import files, layout, registry
 from workbench.errors import ConfigError, CorruptError, UnavailableError
-from workbench.promotion import environments, freezing, jobspec, promote, release, requirements
-from workbench.promotion.promote import Order
-from workbench.promotion.requirements import Missing
+from workbench.jobs import spec as jobspec
+from workbench.promotion import freezing, promote, release, requirements
+from workbench.promotion.promote import ReleaseOptions
+from workbench.promotion.requirements import Blocker
+from workbench.repository import environments
 from workbench.testing.fakes import FakeClock
 
 
@@ -40,12 +42,12 @@ def root(judged, gives, tmp_path):
 
 
 def promoted(root, reference="job/answers", **given):
-    order = Order(**{"clock": FakeClock("2026-11-24T06:00:00Z"), "show": False, **given})
+    order = ReleaseOptions(**{"clock": FakeClock("2026-11-24T06:00:00Z"), "show": False, **given})
     return promote.promote(root, reference, order)
 
 
 def asset(root):
-    return assets.load(root, "job", "answers")
+    return registry.load(root, "job", "answers")
 
 
 def test_a_promotion_writes_a_whole_version_and_stages_all_of_it(root):
@@ -82,7 +84,7 @@ def test_what_is_in_production_and_committed_is_not_promoted_again(root, gives):
 def test_a_promotion_that_was_not_committed_is_finished_and_makes_no_second_version(root):
     first = promoted(root)
     git(root, "reset", "--quiet")
-    (root / release.STAGES).write_text("promoted: {}\n")  # as if it died before it wrote this
+    (root / layout.PROMOTED).write_text("promoted: {}\n")  # as if it died before it wrote this
     again = promoted(root)
     assert again.command == first.command and len(asset(root).moves) == len(asset(root).versions) == 1
     release.check_stages(root)
@@ -113,7 +115,7 @@ def test_other_code_is_another_version_beside_the_one_it_follows(root):
     rows = {what: (live, new) for what, live, new in card.rows}
     assert rows["code"][0] != rows["code"][1] != "the same" and rows["prompt"] == ("answer@2", "the same")
     assert rows["accuracy"][0] and "(+0" in rows["accuracy"][1], "beside the live version's own run"
-    assert promote.rollback(root, "job/answers", Order(commit=True)).version == 1
+    assert promote.rollback(root, "job/answers", ReleaseOptions(commit=True)).version == 1
 
 
 def test_other_limits_and_parameters_are_shown_and_are_another_version(root):
@@ -138,7 +140,7 @@ def test_a_dry_run_says_all_of_it_and_writes_nothing(root):
 
 @pytest.mark.parametrize("code", [1, 2])
 def test_what_only_the_clean_run_shows_refuses_it_and_nothing_is_written(root, gives, code):
-    gives.append((None, [Missing(what="it does not run clean", mend="mend the cell", exit_code=code)]))
+    gives.append((None, [Blocker(what="it does not run clean", mend="mend the cell", exit_code=code)]))
     before = tree(root / "pipelines")
     card = promoted(root, dry_run=True)
     assert card.missing == (("it does not run clean", "mend the cell"),) and card.command == "mend the cell"

@@ -9,7 +9,7 @@ import pytest
 from made_jobs import frozen, judged_repository, save
 from made_repositories import git, saved
 
-from workbench import assets, files
+from workbench import files, layout, registry
 from workbench.errors import ConfigError, NotFoundError
 from workbench.promotion import release
 from workbench.promotion.release import Released
@@ -29,7 +29,7 @@ def repo(tmp_repo):
 
 
 def move(root, kind="job", name="answers", *, version=1, label="production", clock=None):
-    asset = assets.load(root, kind, name)
+    asset = registry.load(root, kind, name)
     given = {"label": label, "version": version, "reason": "why", "run": "r1", "clock": clock or FakeClock()}
     return release.move(root, asset, **given)
 
@@ -79,8 +79,8 @@ def test_a_move_says_who_when_and_why_and_the_label_follows(repo):
     frozen(repo)
     clock = FakeClock("2026-11-24T06:00:00.500000+09:00")
     written = move(repo, clock=clock)
-    assert written == [repo / "pipelines/jobs/answers/asset.yaml", repo / release.STAGES]
-    asset = assets.load(repo, "job", "answers")
+    assert written == [repo / "pipelines/jobs/answers/asset.yaml", repo / layout.PROMOTED]
+    asset = registry.load(repo, "job", "answers")
     (step,) = asset.moves
     assert asset.labels == {"production": 1}
     assert (step.by, step.at, step.reason, step.run) == ("Test", "2026-11-23T21:00:00+00:00", "why", "r1")
@@ -90,7 +90,7 @@ def test_a_move_says_who_when_and_why_and_the_label_follows(repo):
 def test_a_move_of_a_prompt_leaves_the_stages_alone(repo):
     save(repo, "prompt", "answer", "one")
     assert move(repo, "prompt", "answer") == [repo / "pipelines/prompts/answer/asset.yaml"]
-    assert not (repo / release.STAGES).exists()
+    assert not (repo / layout.PROMOTED).exists()
 
 
 def test_only_versions_that_a_label_points_to_have_a_stage(repo):
@@ -122,9 +122,9 @@ def test_the_list_of_stages_is_a_function_of_the_labels(repo):
 def test_a_list_of_stages_written_by_hand_or_gone_is_noticed(repo, text):
     frozen(repo, label="production")
     release.check_stages(repo)
-    (repo / release.STAGES).unlink()
+    (repo / layout.PROMOTED).unlink()
     if text is not None:
-        (repo / release.STAGES).write_bytes(text)
+        (repo / layout.PROMOTED).write_bytes(text)
     with pytest.raises(ConfigError, match=r"stages\.yaml does not list") as caught:
         release.check_stages(repo)
     assert "git checkout -- pipelines/jobs/stages.yaml" in caught.value.hint
@@ -133,9 +133,9 @@ def test_a_list_of_stages_written_by_hand_or_gone_is_noticed(repo, text):
 def test_moves_of_two_jobs_at_once_are_both_in_the_list_of_stages(repo, monkeypatch):
     """One has read the labels and not yet written when the other's move is made."""
     frozen(repo)
-    page = assets.load(repo, "job", "answers")
-    assets.folder_of(repo, "job", "other").mkdir()
-    assets.write(repo, dataclasses.replace(page, name="other"))
+    page = registry.load(repo, "job", "answers")
+    registry.folder_of(repo, "job", "other").mkdir()
+    registry.write(repo, dataclasses.replace(page, name="other"))
     begun, read = threading.Event(), release._stages
 
     def slow(root):
@@ -150,7 +150,7 @@ def test_moves_of_two_jobs_at_once_are_both_in_the_list_of_stages(repo, monkeypa
     other.start()
     move(repo)
     other.join()
-    assert list(files.read_yaml(repo / release.STAGES)["promoted"]) == ["answers-1", "other-1"]
+    assert list(files.read_yaml(repo / layout.PROMOTED)["promoted"]) == ["answers-1", "other-1"]
 
 
 # -- staging and committing

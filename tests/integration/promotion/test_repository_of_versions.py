@@ -9,7 +9,7 @@ import pytest
 from made_repositories import NOWHERE, git, saved, small_repository, tree
 
 from workbench.errors import ConfigError, CorruptError, NotFoundError, UnavailableError
-from workbench.promotion.repository import Repository
+from workbench.repository.git import Repository
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_exporters_at_once_all_get_the_whole_folder(repository, tmp_path):
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from workbench.promotion.repository import Repository
+from workbench.repository.git import Repository
 
 def die(event, arguments):
     if event == "open" and arguments[0] == str(Path(sys.argv[3]).parent / ".exporting" / "code" / "main"):

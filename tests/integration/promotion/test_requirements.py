@@ -7,10 +7,12 @@ import pytest
 from made_jobs import PARAMS, copied, judged_repository, judged_run, save, stored
 from made_repositories import saved
 
-from workbench import assets, config
+from workbench import config, registry
 from workbench.errors import ConfigError, NotFoundError, UnavailableError
-from workbench.promotion import environments, freezing, pipeline, promote, requirements
-from workbench.promotion.requirements import Missing
+from workbench.promotion import freezing, promote, requirements
+from workbench.promotion.requirements import Blocker
+from workbench.repository import dvc as pipeline
+from workbench.repository import environments
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +93,11 @@ def unsaved_memory(root):
 
 
 def prompt_replaced(root):
-    page = assets.load(root, "prompt", "answer")
-    path = assets.path_of(root, "prompt", "answer", 2)
+    page = registry.load(root, "prompt", "answer")
+    path = registry.path_of(root, "prompt", "answer", 2)
     path.write_text("another")
-    entry = dataclasses.replace(page.versions[2], digest=assets.files.digest(b"another"))
-    assets.write(root, dataclasses.replace(page, versions={**page.versions, 2: entry}))
+    entry = dataclasses.replace(page.versions[2], digest=registry.files.digest(b"another"))
+    registry.write(root, dataclasses.replace(page, versions={**page.versions, 2: entry}))
     saved(root)
 
 
@@ -169,7 +171,7 @@ def test_the_exit_code_is_of_the_first_thing_that_is_missing():
     for code in (1, 2, 4):
         with pytest.raises(ConfigError) as caught:
             requirements.checked(
-                [Missing(what="w", mend="m", exit_code=code), Missing(what="x", mend="n")], "a"
+                [Blocker(what="w", mend="m", exit_code=code), Blocker(what="x", mend="n")], "a"
             )
         assert caught.value.exit_code == code
 
@@ -188,7 +190,7 @@ def test_what_an_earlier_promotion_and_the_pipeline_wrote_is_not_uncommitted_wor
 def test_stale_results_and_another_environment_are_said(root, monkeypatch):
     monkeypatch.setattr(requirements, "stale_stages", lambda root, use_case: ["prepare@answers"])
     (found,) = missing(root)
-    assert found == Missing(
+    assert found == Blocker(
         what="the results are not of what is committed: prepare@answers", mend="make repro"
     )
 

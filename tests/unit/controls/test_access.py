@@ -7,17 +7,17 @@ from calls import ask, remembered, search
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.controls.access import KEEPING, Access
-from workbench.controls.onion import around
+from workbench.controls.access import ADMIN_OPERATIONS, Access
+from workbench.controls.stack import around
 from workbench.errors import NotFoundError, RefusedError
 from workbench.identity import Principal
-from workbench.ports import Asker, Budget, Memory, Query, written_id
+from workbench.ports import Budget, Memory, Query, Requester, written_id
 from workbench.testing.fakes import FakeClock
 from workbench.testing.memory_items import make_episode
 from workbench.types import Event
 
 NOW = "2025-01-01T00:00:00Z"
-KEEPER = Principal(name="ann", keeper=True)
+KEEPER = Principal(name="ann", admin=True)
 names = st.lists(st.sampled_from(["everyone", "people", "board", "principal:ada", "principal:eve", ""]))
 
 
@@ -56,17 +56,17 @@ def test_nobody_searches_as_more_than_they_are(groups, clearance, granted, clear
 
 @pytest.mark.parametrize("verb", ["items", "count"])
 def test_a_reader_reads_as_itself_and_only_who_keeps_the_memory_reads_all(verb):
-    asker = Asker(groups=("everyone", "board"), clearance=5, now="1900-01-01T00:00:00Z")
-    seen = through(remembered(verb, clock=FakeClock(), asker=asker))["asker"]
-    assert seen == Asker(groups=("everyone",), clearance=0, now=NOW)
-    for missing in ({"asker": None}, {}):
+    requester = Requester(groups=("everyone", "board"), clearance=5, now="1900-01-01T00:00:00Z")
+    seen = through(remembered(verb, clock=FakeClock(), requester=requester))["requester"]
+    assert seen == Requester(groups=("everyone",), clearance=0, now=NOW)
+    for missing in ({"requester": None}, {}):
         with pytest.raises(RefusedError, match=r"user:ada .*may not read all of 'handbook'") as caught:
             through(remembered(verb, **missing))
-        assert "use_cases.answers.keepers" in caught.value.hint
+        assert "use_cases.answers.admins" in caught.value.hint
         assert through(remembered(verb, principal=KEEPER, **missing)) == missing
 
 
-@pytest.mark.parametrize("verb", sorted(KEEPING))
+@pytest.mark.parametrize("verb", sorted(ADMIN_OPERATIONS))
 def test_what_acts_on_all_of_a_tenant_is_for_its_keepers(verb):
     with pytest.raises(RefusedError, match=f"may not {verb} in 'handbook'"):
         through(remembered(verb, now=NOW))
@@ -76,7 +76,7 @@ def test_what_acts_on_all_of_a_tenant_is_for_its_keepers(verb):
 def test_every_verb_of_the_port_is_either_cut_down_or_for_keepers():
     verbs = {name for name in vars(Memory) if not name.startswith("_")} - {"tenant"}
     # Versions tell numbers, days and counts; no item can be told from the digest of all.
-    assert verbs - KEEPING == {"search", "items", "count", "remember", "versions"}
+    assert verbs - ADMIN_OPERATIONS == {"search", "items", "count", "remember", "versions"}
 
 
 def own_item(**changes):
@@ -120,7 +120,7 @@ def test_what_an_item_is_made_of_is_there_only_for_who_sees_it(seen, written):
     assert asked[0].operation == "count"
     assert asked[0].payload == {
         "ids": ["a", "b"],
-        "asker": Asker(groups=("everyone", "principal:ada"), clearance=0, now=NOW),
+        "requester": Requester(groups=("everyone", "principal:ada"), clearance=0, now=NOW),
     }
     assert [one.operation for one in asked[1:]] == (["remember"] if written else [])
 

@@ -10,12 +10,12 @@ from calls import chat, context
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.context import Occurrence, occurring
-from workbench.controls.tape import Tape, compare_answers
+from workbench.context import InvocationScope, invocation_scope
 from workbench.errors import RefusedError, ReplayMissError, UnavailableError
-from workbench.inference import ModelHandle
-from workbench.retrieval.tokens import ESTIMATE, of_model
-from workbench.retrieval.window import Window
+from workbench.models.handle import ModelHandle
+from workbench.prompts.tokens import ESTIMATE, of_model
+from workbench.prompts.window import Window
+from workbench.records.tape import Tape, compare_answers
 from workbench.testing.fakes import FakeModel
 
 CARD = SimpleNamespace(
@@ -72,7 +72,7 @@ def report(asked, *, budget=160, words="abc"):
         made.say("user", " ".join(word * 30)).say("assistant", " ".join(word * 30))
 
     async def fill():
-        with occurring(Occurrence(case="one", repeat=0)):
+        with invocation_scope(InvocationScope(case="one", repeat=0)):
             return await made.report_async()
 
     return asyncio.run(fill())
@@ -117,8 +117,8 @@ def test_a_recorded_window_is_filled_again_without_the_model(bench):
     assert b'"operation":"model.count"' in tape
     assert report(handle(bench, Gone(), "replay")) == first
     assert bench.tape.read_bytes() == tape
-    for lacking, asked in (("max_tokens", {"budget": 150}), ("messages", {"words": "abd"})):  # summary, count
-        with pytest.raises(ReplayMissError, match=rf"first difference:  {lacking}"):
+    for missing, asked in (("max_tokens", {"budget": 150}), ("messages", {"words": "abd"})):  # summary, count
+        with pytest.raises(ReplayMissError, match=rf"first difference:  {missing}"):
             report(handle(bench, Gone(), "replay"), **asked)
 
 

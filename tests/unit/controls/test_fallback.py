@@ -4,7 +4,7 @@ import pytest
 from calls import AwayMemory, ask, search
 
 from workbench.controls.fallback import Fallback
-from workbench.controls.onion import around
+from workbench.controls.stack import around
 from workbench.errors import RefusedError, UnavailableError
 from workbench.types import Event, Hit
 

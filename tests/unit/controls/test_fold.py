@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.controls.observe import Observe
-from workbench.controls.onion import APPLIES, ORDER, around, fold
-from workbench.observations import Lines, read_records
+from workbench.controls.stack import APPLIES, ORDER, around, fold
+from workbench.records.log import Lines, read_records
 from workbench.types import Event
 
 WHO = contextvars.ContextVar("who", default="nobody")

@@ -8,12 +8,13 @@ from contextlib import aclosing
 import pytest
 from calls import FORMAT, ask, behind, chat, context, read
 
-from workbench.context import Occurrence, occurring
+from workbench.context import InvocationScope, invocation_scope
 from workbench.controls.observe import Observe
-from workbench.controls.onion import fold
+from workbench.controls.stack import fold
 from workbench.errors import InvalidOutputError, RefusedError, UnavailableError, WorkbenchError
-from workbench.observations import Lines, read_calls
 from workbench.ports import Call
+from workbench.records.calls import read_calls
+from workbench.records.log import Lines
 from workbench.testing.fakes import FakeModel
 from workbench.types import Event, Hit
 
@@ -113,7 +114,7 @@ def test_a_stream_that_is_left_is_abandoned_with_what_had_come(bench):
 
 def test_a_stream_forgotten_without_closing_settles_too(bench):
     async def forget():
-        with occurring(Occurrence(case="q1", parent="p1")) as around:
+        with invocation_scope(InvocationScope(case="q1", parent="p1")) as around:
             stream = bench.handler(FakeModel())(chat("a b c d", stream=True))
             await anext(stream)
         del stream
@@ -151,7 +152,7 @@ def test_a_plain_reply_is_whole_when_its_one_event_was_read(bench):
 
 
 def test_the_occurrence_gets_the_record_and_gives_the_parent(bench):
-    with occurring(Occurrence(case="q1", parent="run-1")) as around:
+    with invocation_scope(InvocationScope(case="q1", parent="run-1")) as around:
         ask(bench.handler(FakeModel()), chat())
     assert around.records == bench.records and around.records[0]["parent"] == "run-1"
 

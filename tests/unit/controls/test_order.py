@@ -8,7 +8,7 @@ import pytest
 from calls import FORMAT, AwayMemory, behind, chat, read, remembered, search
 
 import workbench.controls
-from workbench.controls.onion import ALWAYS, APPLIES, ORDER, around
+from workbench.controls.stack import ALWAYS, APPLIES, ORDER, around
 from workbench.errors import InvalidOutputError, RefusedError, UnavailableError
 from workbench.ports import Memory, Model
 from workbench.testing.fakes import FakeModel
@@ -153,7 +153,7 @@ def test_what_applies_to_what():
     assert rows("output") == {"model.chat"}, "only an answer has a form to fit"
     asked = {"model.chat", "model.embed", "model.count"}
     assert rows("replay") == asked, "a memory's snapshot is its determinism"
-    reads = {f"memory.{verb}" for verb in ("search", "count", "lacking", "items", "versions", "stats")}
+    reads = {f"memory.{verb}" for verb in ("search", "count", "missing", "items", "versions", "stats")}
     content = {f"memory.{verb}" for verb in ("search", "items", "add", "stage", "remember")}
     assert rows("retry") == asked | reads, "no write"
     assert rows("budget") == asked, "only models cost money"

@@ -6,8 +6,8 @@ import socket
 import pytest
 from calls import FORMAT, SCHEMA, ask, behind, chat, text
 
-from workbench.controls.onion import fold
 from workbench.controls.output import Output
+from workbench.controls.stack import fold
 from workbench.errors import ConfigError, InvalidOutputError
 from workbench.testing.fakes import FakeModel
 

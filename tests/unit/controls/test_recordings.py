@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.controls.tape import Entry, Journal, Question, Tape, compare_answers, write
 from workbench.errors import ConfigError, CorruptError, NotFoundError
-from workbench.observations import Lines, read_calls, read_records
+from workbench.records.calls import read_calls
+from workbench.records.journal import Journal
+from workbench.records.keys import Entry, Question
+from workbench.records.log import Lines, read_records
+from workbench.records.tape import Tape, compare_answers, write
 from workbench.types import Event
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

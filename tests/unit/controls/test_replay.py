@@ -8,9 +8,8 @@ import orjson
 import pytest
 from calls import ask, behind, chat, read, text
 
-from workbench.context import Occurrence, occurring
-from workbench.controls.onion import fold
-from workbench.controls.tape import Tape
+from workbench.context import InvocationScope, invocation_scope
+from workbench.controls.stack import fold
 from workbench.errors import (
     ConfigError,
     RateLimitedError,
@@ -18,6 +17,7 @@ from workbench.errors import (
     ReplayMissError,
     UnavailableError,
 )
+from workbench.records.tape import Tape
 from workbench.testing.fakes import FakeModel
 
 
@@ -112,10 +112,10 @@ def test_a_miss_after_one_changed_character_names_the_place_and_both_values(benc
 def test_the_nearest_recording_is_one_of_the_same_case_first(bench):
     replay = bench.replay()
     for case, question in (("q1", "quite another text"), ("q2", "a taxi home?")):
-        with occurring(Occurrence(case=case)):
+        with invocation_scope(InvocationScope(case=case)):
             ask(only(replay, FakeModel()), chat(question))
     replay.finish()
-    with occurring(Occurrence(case="q1")), pytest.raises(ReplayMissError) as caught:
+    with invocation_scope(InvocationScope(case="q1")), pytest.raises(ReplayMissError) as caught:
         ask(only(bench.replay("replay"), FakeModel(never)), chat("a taxi home!"))
     assert "nearest recording" in str(caught.value) and "quite another text" in str(caught.value)
 
@@ -147,7 +147,7 @@ def test_identical_requests_in_one_case_are_numbered_and_repeats_are_their_own(b
     replay, model = bench.replay(), FakeModel(["a", "b", "c"])
 
     def twice(handler, repeat, times):
-        with occurring(Occurrence(case="q1", repeat=repeat)):
+        with invocation_scope(InvocationScope(case="q1", repeat=repeat)):
             return [text(ask(handler, chat())) for _ in range(times)]
 
     assert twice(only(replay, model), 0, 2) + twice(only(replay, model), 1, 1) == ["a", "b", "c"]

@@ -6,8 +6,8 @@ import random
 import pytest
 from calls import ask, behind, chat
 
-from workbench.controls.onion import fold
-from workbench.controls.retry import Patience, Retry
+from workbench.controls.retry import Retry, RetryPolicy
+from workbench.controls.stack import fold
 from workbench.errors import DeadlineError, RateLimitedError, RefusedError, UnavailableError
 from workbench.testing.fakes import FakeClock, FakeModel
 from workbench.types import Event
@@ -25,7 +25,7 @@ def down(times):
 
 
 def retrying(leaf, *, rng=None, **patience):
-    return fold({"retry": Retry(Patience(**patience), rng=rng or Highest())}, leaf)
+    return fold({"retry": Retry(RetryPolicy(**patience), rng=rng or Highest())}, leaf)
 
 
 def test_it_tries_again_with_longer_pauses_until_answered():

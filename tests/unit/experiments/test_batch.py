@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from workbench import _sync
-from workbench.context import occurrence
+from workbench.context import current_invocation
 from workbench.errors import (
     ConfigError,
     InvalidOutputError,
@@ -43,7 +43,7 @@ def called(cost=0.1, tokens=5):
     record = {
         "port": "model", "operation": "chat", "cost_usd": cost, "input_tokens": tokens, "output_tokens": 1
     }  # fmt: skip
-    occurrence().records.append(record)
+    current_invocation().records.append(record)
 
 
 @task
@@ -129,7 +129,9 @@ def test_each_row_is_an_occurrence_of_its_own():
 
     @task
     def look(ws, case: Question) -> str:
-        seen.append((occurrence().case, occurrence().repeat, occurrence().number("digest")))
+        seen.append(
+            (current_invocation().case, current_invocation().repeat, current_invocation().number("digest"))
+        )
         return "x"
 
     look.map(inputs(n=3))
@@ -375,7 +377,9 @@ def test_the_counts_come_last_so_that_a_death_before_hands_over_nothing(tmp_path
 def test_searches_in_a_snapshot_are_counted_and_told():
     @task
     def degraded(ws, case: Question) -> Answer:
-        occurrence().records.append({"port": "memory", "operation": "search", "degraded": case.id == "r01"})
+        current_invocation().records.append(
+            {"port": "memory", "operation": "search", "degraded": case.id == "r01"}
+        )
         return Answer(text="yes")
 
     batch = degraded.map(inputs(n=3))

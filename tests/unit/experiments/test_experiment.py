@@ -9,7 +9,7 @@ import time
 import pytest
 
 from workbench import _sync
-from workbench.context import occurrence
+from workbench.context import current_invocation
 from workbench.errors import ConfigError, InvalidOutputError, RefusedError, ReplayMissError, UnavailableError
 from workbench.experiments.dataset import Case, Dataset, Question
 from workbench.experiments.experiment import Experiment
@@ -92,7 +92,7 @@ def test_a_run_counts_searches_of_the_last_snapshot_and_says_nothing_without_any
     def searching(ws, case: Question) -> Answer:
         away = case.id in {"c01", "c04"}
         search = {"port": "memory", "operation": "search", "degraded": away}
-        occurrence().records.extend([search] * (2 if case.id == "c04" else 1))
+        current_invocation().records.extend([search] * (2 if case.id == "c04" else 1))
         return Answer(text="yes")
 
     run = experiment.run(searching, cases(), scorers=SCORERS)
@@ -157,7 +157,7 @@ def test_each_case_and_repeat_is_an_occurrence_of_its_own(experiment):
 
     @task
     def look(ws, case: Question) -> Answer:
-        where = occurrence()
+        where = current_invocation()
         seen.append((where.case, where.repeat, where.number("digest")))
         return Answer(text="yes")
 

@@ -257,7 +257,7 @@ def test_the_report_carries_the_hash_and_whether_it_was_stated_before():
 def test_a_verdict_on_another_text_than_was_stated_is_no_pass():
     gate = spec(accuracy={"min": 0.5})
     report = judge(a_run(accuracy=of(60, 80), gate="another"), gate, phase="mvp")
-    assert (report.outlook, report.verdict, report.exit_code) == ("pass", "undecided", 4)
+    assert (report.provisional_verdict, report.verdict, report.exit_code) == ("pass", "undecided", 4)
     assert "· UNDECIDED" in str(report) and "next: dvc repro   # when params.yaml states" in str(report)
     assert report.to_json()["verdict"] == "undecided"
     with pytest.raises(GateFailedError, match="undecided of new: its text was not stated before the run"):

@@ -10,15 +10,16 @@ import sys
 
 import pytest
 
-from workbench.promotion import execution, jobs
-from workbench.promotion.ledger import Ledger, Slot
-from workbench.promotion.worker import MARK
+from workbench import layout
+from workbench.jobs import run as jobs
+from workbench.jobs.ledger import Ledger, Slot
+from workbench.jobs.runner import MARK
 from workbench.testing.fakes import FakeClock
 
 
 @pytest.fixture
 def book(tmp_path):
-    return Ledger(tmp_path / jobs.LEDGER, clock=FakeClock())
+    return Ledger(tmp_path / layout.JOB_LEDGER, clock=FakeClock())
 
 
 def claimed(book, run, *, pid):
@@ -36,8 +37,8 @@ def dead_pid():
 
 def left_behind(root, run):
     """The files of a run in the middle of its work."""
-    rows = root / jobs.WORK / run / "input" / "rows.jsonl"
-    copies = [root / execution.FOLDER / f"task-{run}{end}" for end in (".ipynb", ".used", ".progress")]
+    rows = root / layout.JOB_WORK / run / "input" / "rows.jsonl"
+    copies = [root / layout.EXECUTED / f"task-{run}{end}" for end in (".ipynb", ".used", ".progress")]
     for path in (rows, *copies):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("a row")
@@ -55,7 +56,7 @@ def test_rows_and_copies_of_dead_runs_are_removed_and_those_of_living_runs_are_n
     kept = left_behind(tmp_path, "alive")
     found = jobs.ledger(tmp_path, FakeClock())
     assert {run.run: run.state for run in found.history()} == {"alive": "running", "dead": "lost"}
-    assert there(tmp_path) == kept and not (tmp_path / jobs.WORK / "dead").exists()
+    assert there(tmp_path) == kept and not (tmp_path / layout.JOB_WORK / "dead").exists()
 
 
 def test_a_look_that_died_before_it_had_removed_them_is_made_up_for(tmp_path, book):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import RefusedError, UnavailableError
-from workbench.promotion import environments
+from workbench.repository import environments
 
 LOCK = b"taxi==1.0 --hash=sha256:00\n"
 QUIET = [].append
@@ -204,7 +204,7 @@ def test_of_two_builders_at_once_one_builds_and_the_other_says_that_it_waits(tmp
 BUILDING = """
 import sys
 from pathlib import Path
-from workbench.promotion import environments
+from workbench.repository import environments
 
 environments._uv = lambda: sys.argv[2]
 environments.install(Path(sys.argv[1]), sys.stdin.buffer.read(), say=print)

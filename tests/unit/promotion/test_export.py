@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, RefusedError
-from workbench.promotion import export
-from workbench.promotion.export import JobEntry, to_cron, to_systemd
-from workbench.promotion.schedule import Schedule
+from workbench.jobs import export
+from workbench.jobs.export import JobEntry, to_cron, to_systemd
+from workbench.jobs.schedule import Schedule
 
 NOW = dt.datetime(2026, 11, 24, 23, tzinfo=dt.UTC)
 

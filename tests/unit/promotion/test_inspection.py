@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from workbench.errors import ConfigError, NotFoundError
-from workbench.promotion import inspection
+from workbench.notebooks import inspection
 
 PARAMETERS = 'name = "x"\ncount = 3\nrate = 0.5\nloud = False\nitems = []\nnothing = None'
 

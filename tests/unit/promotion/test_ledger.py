@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from workbench.errors import ConfigError, CorruptError, NotFoundError, RefusedError, UnavailableError
-from workbench.promotion import ledger as module
-from workbench.promotion.ledger import LEASE_S, Ledger, Slot
+from workbench.jobs import ledger as module
+from workbench.jobs.ledger import LEASE_S, Ledger, Slot
 from workbench.testing.fakes import FakeClock
 
 AT = dt.datetime(2026, 11, 24, 6, tzinfo=dt.UTC)
@@ -32,7 +32,7 @@ class FakeHost:
         self.name = name
         self.processes = {os.getpid(): "me"}
 
-    def born(self, pid):
+    def process_started_at(self, pid):
         return self.processes.get(pid)
 
 
@@ -155,7 +155,7 @@ def test_a_run_whose_process_is_gone_is_lost_whatever_the_clock_says(ledger, hos
     running(ledger, host)
     host.processes[77] = ended
     clock.advance(jump)
-    assert ledger.alive(SLOT) is None and not ledger.lives("r1")
+    assert ledger.alive(SLOT) is None and not ledger.is_alive("r1")
     [lost] = ledger.reconcile()
     assert (lost.run, lost.state, lost.outcome) == ("r1", "lost", "") and "process 77 on here" in lost.detail
     assert ledger.reconcile() == []
@@ -166,7 +166,7 @@ def test_a_run_whose_process_is_gone_is_lost_whatever_the_clock_says(ledger, hos
 def test_a_clock_that_jumps_makes_no_living_run_of_this_host_lost(ledger, host, clock, jump):
     running(ledger, host)
     clock.advance(jump)
-    assert ledger.reconcile() == [] and ledger.lives("r1")
+    assert ledger.reconcile() == [] and ledger.is_alive("r1")
     assert ledger.alive(SLOT).run == "r1"
     assert ledger.beat("r1").alive
 
@@ -186,9 +186,9 @@ def test_a_run_of_another_host_is_lost_when_it_has_not_renewed_its_lease(ledger,
 def test_a_process_that_cannot_be_looked_at_is_judged_by_its_lease(ledger, host, clock):
     running(ledger, host)
     host.processes[77] = ""
-    assert ledger.lives("r1")
+    assert ledger.is_alive("r1")
     clock.advance(LEASE_S)
-    assert not ledger.lives("r1")
+    assert not ledger.is_alive("r1")
 
 
 def test_claiming_a_dead_run_s_slot_declares_it_lost(ledger, host):
@@ -228,7 +228,7 @@ def test_a_run_nobody_claimed_is_not_known(ledger):
     claim(ledger)
     with pytest.raises(NotFoundError, match="no run r9"):
         ledger.beat("r9")
-    assert not ledger.lives("r9")
+    assert not ledger.is_alive("r9")
 
 
 def test_history_is_the_last_claimed_first_also_when_the_clock_stepped_back(ledger, clock):
@@ -310,11 +310,11 @@ class Jobs(RuleBasedStateMachine):
         self.runs = []  # name, slot, process; a process is in `host.processes` as long as it lives
         self.over = set()
 
-    def lives(self, run):
+    def is_alive(self, run):
         return run.name not in self.over and self.host.processes.get(run.pid) == run.name
 
     def holder(self, slot):
-        return next((run for run in self.runs if run.slot == slot and self.lives(run)), None)
+        return next((run for run in self.runs if run.slot == slot and self.is_alive(run)), None)
 
     @rule(slot=st.sampled_from(slots), pid=st.integers(100, 103))
     def claim_and_start(self, slot, pid):
@@ -332,7 +332,7 @@ class Jobs(RuleBasedStateMachine):
     @rule(n=one, outcome=st.sampled_from(["published", "failed"]))
     def finish(self, n, outcome):
         run = self.runs[n % len(self.runs)]
-        if self.lives(run):
+        if self.is_alive(run):
             assert self.ledger.finished(run.name, outcome).outcome == outcome
             self.over.add(run.name)
             del self.host.processes[run.pid]
@@ -344,7 +344,7 @@ class Jobs(RuleBasedStateMachine):
     @rule(n=one)
     def die(self, n):
         run = self.runs[n % len(self.runs)]
-        if self.lives(run):
+        if self.is_alive(run):
             del self.host.processes[run.pid]
 
     @rule(seconds=st.sampled_from([-HOUR, -1, 1, LEASE_S, HOUR]))
@@ -354,10 +354,10 @@ class Jobs(RuleBasedStateMachine):
     @rule()
     def reconcile(self):
         for lost in self.ledger.reconcile():
-            assert not any(run.name == lost.run and self.lives(run) for run in self.runs)
+            assert not any(run.name == lost.run and self.is_alive(run) for run in self.runs)
             self.over.add(lost.run)
         assert {run.run for run in self.ledger.history(limit=999) if run.alive} == {
-            run.name for run in self.runs if self.lives(run)
+            run.name for run in self.runs if self.is_alive(run)
         }
 
     @invariant()

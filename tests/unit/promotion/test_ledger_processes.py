@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workbench.promotion import ledger as module
-from workbench.promotion.ledger import Host, Ledger
+from workbench.jobs import ledger as module
+from workbench.jobs.ledger import Host, Ledger
 from workbench.testing.fakes import FakeClock
 
 HOUR = 3600
@@ -21,36 +21,38 @@ HOUR = 3600
 
 def test_a_process_is_told_from_a_later_one_of_its_number_and_from_one_that_has_ended():
     here = Host.here()
-    mine = here.born(os.getpid())
-    assert mine and here.born(os.getpid()) == mine
+    mine = here.process_started_at(os.getpid())
+    assert mine and here.process_started_at(os.getpid()) == mine
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        assert here.born(child.pid) not in {None, "", mine}
+        assert here.process_started_at(child.pid) not in {None, "", mine}
     finally:
         child.kill()
         while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
             pass
-    assert here.born(child.pid) is None, "killed, and its parent has not looked yet"
+    assert here.process_started_at(child.pid) is None, "killed, and its parent has not looked yet"
     child.communicate()
-    assert here.born(child.pid) is None
+    assert here.process_started_at(child.pid) is None
 
 
 def test_a_clock_that_was_set_does_not_change_when_a_process_began(monkeypatch):
-    before = Host.here().born(os.getpid())
+    before = Host.here().process_started_at(os.getpid())
     created = psutil.Process().create_time()
     boot = psutil.boot_time()
     monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot + HOUR)
     assert psutil.Process().create_time() == pytest.approx(created + HOUR)
-    assert Host.here().born(os.getpid()) == before
+    assert Host.here().process_started_at(os.getpid()) == before
 
 
 def test_where_there_is_no_proc_the_process_itself_is_asked(monkeypatch):
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     here = Host.here()
-    assert float(here.born(os.getpid())) == pytest.approx(psutil.Process().create_time(), abs=0.01)
+    assert float(here.process_started_at(os.getpid())) == pytest.approx(
+        psutil.Process().create_time(), abs=0.01
+    )
     monkeypatch.setattr(psutil, "pid_exists", lambda pid: pid == 1)
     monkeypatch.setattr(psutil, "Process", lambda pid: (_ for _ in ()).throw(psutil.AccessDenied(pid)))
-    assert here.born(1) == "" and here.born(2) is None
+    assert here.process_started_at(1) == "" and here.process_started_at(2) is None
 
 
 def test_a_container_is_a_host_of_its_own(monkeypatch):
@@ -67,7 +69,7 @@ import datetime as dt, sys
 from pathlib import Path
 from workbench.context import SystemClock
 from workbench.errors import RefusedError
-from workbench.promotion.ledger import Ledger, Slot
+from workbench.jobs.ledger import Ledger, Slot
 
 ledger = Ledger(Path(sys.argv[1]), clock=SystemClock())
 print("ready", flush=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.promotion.patterns import in_text
+from workbench.notebooks.patterns import in_text
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -17,9 +17,9 @@ from workbench.errors import (
     UnavailableError,
     WorkbenchError,
 )
-from workbench.promotion import publishing
-from workbench.promotion.ledger import Slot
-from workbench.promotion.publishing import Manifest, publish, read, recover, staging_of, target_of
+from workbench.jobs import publishing
+from workbench.jobs.ledger import Slot
+from workbench.jobs.publishing import Manifest, publish, read, recover, staging_of, target_of
 
 SLOT = Slot(job="answers", tenant="acme", at=dt.datetime(2026, 11, 24, 6, tzinfo=dt.UTC))
 OUTPUT = {"answers.parquet": b"rows", "quarantine/rows.jsonl": b"{}\n"}

@@ -9,7 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError
-from workbench.promotion.schedule import Schedule
+from workbench.jobs.schedule import Schedule
 
 MINUTE = dt.timedelta(minutes=1)
 DAY = dt.timedelta(days=1)

@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from workbench.errors import ConfigError
-from workbench.promotion import inspection, screening
+from workbench.notebooks import inspection, screening
 
 ROOT = Path(__file__).resolve().parents[3]
 LOCK = b"""\
@@ -93,7 +93,7 @@ def test_findings_come_in_the_order_of_cells_and_lines(screened):
         ("from urllib.request import urlopen", "urllib.request", "ws.model()"),
         ("from http.client import HTTPConnection", "http.client", "ws.model()"),
         ("def f():\n    import socket", "socket", "ws.model()"),
-        ("from workbench import connections", "workbench.connections", "ws.model()"),
+        ("from workbench.records import egress", "workbench.records.egress", "ws.model()"),
         ("import workbench.models.openai", "workbench.models", "ws.model()"),
         ("__import__('httpx')", "httpx", "ws.model()"),
         ("import importlib\nimportlib.import_module('boto3.session')", "boto3", "ws.model()"),

@@ -11,8 +11,8 @@ from made_jobs import a_spec
 
 from workbench.config import Timing
 from workbench.errors import ConfigError
-from workbench.promotion import slots
-from workbench.promotion.slots import Task
+from workbench.jobs import slots
+from workbench.jobs.slots import Task
 from workbench.testing.fakes import FakeClock
 
 MOMENTS = st.integers(1_735_689_600, 1_830_297_599).map(lambda n: dt.datetime.fromtimestamp(n, dt.UTC))

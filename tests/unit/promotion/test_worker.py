@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from workbench import files
 from workbench import worker as works
 from workbench.errors import ConfigError, NotebookError, RefusedError, UnavailableError, WorkbenchError
-from workbench.promotion import worker
-from workbench.promotion.worker import Failure, Request, Result
+from workbench.jobs import runner
+from workbench.jobs.runner import Failure, Request, Result
 
 REQUEST = Request(
     run="aa11", job="answers", use_case="answers", root="/code", home="/home", notebook="/w/task.ipynb",
@@ -41,22 +41,22 @@ def read(kind, data):
 @given(changes=OPTIONAL)
 def test_a_request_reads_back_and_says_nothing_that_goes_without_saying(changes):
     request = dataclasses.replace(REQUEST, **changes)
-    said = json.loads(worker.told(request))
-    assert read(Request, worker.told(request)) == request
+    said = json.loads(runner.told(request))
+    assert read(Request, runner.told(request)) == request
     usual = {name: getattr(REQUEST, name) for name in changes}
     assert said.keys() & changes.keys() == {name for name in changes if changes[name] != usual[name]}
-    assert said["format"] == worker.FORMAT, "always said, for it is looked at first"
+    assert said["format"] == runner.FORMAT, "always said, for it is looked at first"
 
 
 def test_a_result_reads_back_with_its_failure():
     failed = Result(failure=Failure(kind="RefusedError", message="no", hint="ask", exit_code=1))
     done = Result(task_digest="t", notebook="/n", counts={"rows": 2, "cost_usd": None})
-    assert read(Result, worker.told(failed)) == failed and read(Result, worker.told(done)) == done
-    assert b"failure" not in worker.told(done) and b"counts" in worker.told(done)
+    assert read(Result, runner.told(failed)) == failed and read(Result, runner.told(done)) == done
+    assert b"failure" not in runner.told(done) and b"counts" in runner.told(done)
 
 
 def test_an_older_reader_refuses_only_a_key_it_would_have_to_know():
-    said = json.loads(worker.told(REQUEST))
+    said = json.loads(runner.told(REQUEST))
     with pytest.raises(ConfigError, match=r"unknown key 'newer'"):
         files.parse(Request, {**said, "newer": True}, where="here")
     optional = {one.name for one in dataclasses.fields(Request) if one.default is not dataclasses.MISSING}
@@ -69,16 +69,16 @@ def test_an_older_reader_refuses_only_a_key_it_would_have_to_know():
 def test_a_workers_failure_is_raised_here_with_its_hint_and_exit_code(tmp_path):
     path = tmp_path / "result.json"
     failure = Failure(kind="RefusedError", message="no such key", hint="export KEY=…", exit_code=1)
-    path.write_bytes(worker.told(Result(failure=failure)))
+    path.write_bytes(runner.told(Result(failure=failure)))
     with pytest.raises(WorkbenchError, match="answers: no such key\n  -> export KEY=…") as caught:
-        worker._result(path, REQUEST, 1)
+        runner._result(path, REQUEST, 1)
     assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize(("code", "said"), [(-9, "was killed, perhaps by the system"), (3, "ended with 3")])
 def test_a_worker_that_left_no_result_is_said_to_have_died(tmp_path, code, said):
     with pytest.raises(NotebookError, match=f"answers: the worker {said}") as caught:
-        worker._result(tmp_path / "result.json", REQUEST, code)
+        runner._result(tmp_path / "result.json", REQUEST, code)
     assert "answers it had are kept" in caught.value.hint
 
 
@@ -87,20 +87,20 @@ def test_the_versions_code_and_interpreter_come_first_and_nothing_leads_elsewher
         monkeypatch.setenv(name, "elsewhere")
     monkeypatch.setenv("SOME_KEY", "kept")
     monkeypatch.setenv("PATH", "/usr/bin")
-    made = worker._environment(REQUEST, Path("/env/bin/python"))
+    made = runner._environment(REQUEST, Path("/env/bin/python"))
     assert made["PATH"] == f"/env/bin{os.pathsep}/usr/bin" and made["PYTHONPATH"] == "/code"
-    assert made["SOME_KEY"] == "kept" and made[worker.MARK] == "aa11"
+    assert made["SOME_KEY"] == "kept" and made[runner.MARK] == "aa11"
     assert "elsewhere" not in made.values()
 
 
 def test_words_go_to_standard_error_if_that_is_a_file(monkeypatch, tmp_path):
-    assert worker.shown(show=False) == subprocess.DEVNULL
+    assert runner.shown(show=False) == subprocess.DEVNULL
     with (tmp_path / "err").open("w") as file:
         monkeypatch.setattr(sys, "stderr", file)
-        assert worker.shown(show=True) == file.fileno()
-    assert worker.shown(show=True) == subprocess.DEVNULL, "it is closed"
+        assert runner.shown(show=True) == file.fileno()
+    assert runner.shown(show=True) == subprocess.DEVNULL, "it is closed"
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert worker.shown(show=True) == subprocess.DEVNULL, "as in a notebook"
+    assert runner.shown(show=True) == subprocess.DEVNULL, "as in a notebook"
 
 
 # -- the worker's side
@@ -131,7 +131,7 @@ def failing(error):
 def test_a_request_is_worked_off_and_its_result_left_beside_it(asked):
     given = []
     done = Result(task_digest="t", notebook="/n", counts={"rows": 1})
-    code, result = asked(worker.told(REQUEST), lambda request: given.append(request) or done)
+    code, result = asked(runner.told(REQUEST), lambda request: given.append(request) or done)
     assert (code, result, given) == (0, done, [REQUEST])
 
 
@@ -145,7 +145,7 @@ def test_a_request_is_worked_off_and_its_result_left_beside_it(asked):
     ],
 )
 def test_an_error_of_ours_crosses_with_its_exit_code_and_a_hint_that_can_be_followed(asked, error, code):
-    found, result = asked(worker.told(REQUEST), failing(error))
+    found, result = asked(runner.told(REQUEST), failing(error))
     assert found == result.failure.exit_code == code and result.failure.message == error.message
     assert result.failure.kind == type(error).__name__
     assert result.failure.hint == error.hint or "task.ipynb" not in result.failure.hint
@@ -153,7 +153,7 @@ def test_an_error_of_ours_crosses_with_its_exit_code_and_a_hint_that_can_be_foll
 
 def test_a_notebooks_hint_that_is_not_about_a_file_of_the_run_is_kept(asked):
     error = NotebookError("cell 2: NotFoundError: no column", hint="it needs the columns id, question")
-    assert asked(worker.told(REQUEST), failing(error))[1].failure.hint == error.hint
+    assert asked(runner.told(REQUEST), failing(error))[1].failure.hint == error.hint
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_notebooks_hint_that_is_not_about_a_file_of_the_run_is_kept(asked):
     ],
 )
 def test_a_request_of_another_time_is_refused_in_the_result(asked, change, said):
-    raw = {**json.loads(worker.told(REQUEST)), **change}
+    raw = {**json.loads(runner.told(REQUEST)), **change}
     code, result = asked(raw, failing(AssertionError("it must not be begun")))
     assert code == 2 and said in result.failure.message and result.failure.hint
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from workbench.memory.rules import asker_of
+from workbench.memory.rules import requester_of
 from workbench.memory.weaviate.schema import OPEN, day_number, second_number, wrapped
-from workbench.ports import Asker, Query
+from workbench.ports import Query, Requester
 from workbench.types import Item
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def visible(query: Query, *, version: int, conditions: frozenset[str]) -> Filter
     if not groups or (query.sources and not sources):
         return None
     by = Filter.by_property
-    parts = _opened(asker_of(query), groups, conditions)
+    parts = _opened(requester_of(query), groups, conditions)
     day = day_number(query.as_of, otherwise=0)
     if "starts" in conditions:
         parts.append(by("starts").less_or_equal(day))
@@ -55,24 +55,24 @@ def visible(query: Query, *, version: int, conditions: frozenset[str]) -> Filter
     return _all(parts)
 
 
-def readable(asker: Asker | None, *, version: int) -> FilterReturn | None:
+def readable(requester: Requester | None, *, version: int) -> FilterReturn | None:
     """Rows of a version that the asker sees, or all of it; None when that is nothing."""
-    if asker is None:
+    if requester is None:
         return _all(_of_version(version))
-    groups = _sendable(asker.groups)
-    return _all(_opened(asker, groups, CONDITIONS) + _of_version(version)) if groups else None
+    groups = _sendable(requester.groups)
+    return _all(_opened(requester, groups, CONDITIONS) + _of_version(version)) if groups else None
 
 
-def _opened(asker: Asker, groups: Iterable[str], conditions: frozenset[str]) -> list[Any]:
+def _opened(requester: Requester, groups: Iterable[str], conditions: frozenset[str]) -> list[Any]:
     """What these groups and the asker's clearance open, and has not ended."""
     from weaviate.classes.query import Filter
 
     by = Filter.by_property
     parts: list[Any] = [by("access").contains_any([wrapped(group) for group in groups])]
     if "classification" in conditions:
-        parts.append(by("classification").less_or_equal(asker.clearance))
+        parts.append(by("classification").less_or_equal(requester.clearance))
     if "expires" in conditions:
-        parts.append(by("expires").greater_than(second_number(asker.now)))
+        parts.append(by("expires").greater_than(second_number(requester.now)))
     return parts
 
 

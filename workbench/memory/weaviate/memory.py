@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import RefusedError
 from workbench.memory import rules
 from workbench.memory.weaviate import filters, retention, schema, versions
-from workbench.memory.weaviate.control import Control
-from workbench.memory.weaviate.mending import mend
+from workbench.memory.weaviate.repair import mend
 from workbench.memory.weaviate.search import Search, in_force, of_version
 from workbench.memory.weaviate.table import Row, Table
+from workbench.memory.weaviate.tenant_record import Control
 from workbench.ports import (
     Added,
-    Asker,
     Budget,
     Forgotten,
     MemoryStats,
     MemoryVersion,
+    Purged,
     Query,
     Remembered,
+    Requester,
     Selector,
-    Swept,
 )
 from workbench.types import Hit, Item
 
@@ -54,10 +54,10 @@ class WeaviateMemory:
         async with self._writing() as record:
             return await versions.add(self, record, batch, now)
 
-    async def lacking(self, ids: Sequence[str]) -> list[str]:
+    async def missing(self, ids: Sequence[str]) -> list[str]:
         """Those of `ids` that are neither in force nor staged, in the order given."""
         record = await self._record()
-        return await versions.lacking(self, record, ids) if record else list(ids)
+        return await versions.missing(self, record, ids) if record else list(ids)
 
     async def stage(self, items: Iterable[Item]) -> int:
         """Make documents a part of the next version, durably; how many were new."""
@@ -100,29 +100,29 @@ class WeaviateMemory:
         found, current = await self._once(query, record, filters.CONDITIONS)
         return self._hits(query, found, record)
 
-    async def count(self, ids: Sequence[str] | None = None, *, asker: Asker | None = None) -> int:
+    async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
         """Items in force that the asker sees, or how many of `ids` are."""
         if (record := await self._record()) is None:
             return 0
-        brief = schema.BRIEF if asker is None else schema.ALL
+        brief = schema.BRIEF if requester is None else schema.ALL
         if ids is not None:
-            rows = await self.table.named("item", map(self.seal, ids), properties=brief)
+            rows = await self.table.named("item", map(self.encrypt, ids), properties=brief)
         elif self._restarted(record):  # while its index is mended a row may be there twice
             rows = await self.table.rows(properties=brief)
         else:
-            seen = filters.readable(asker, version=record.version)
+            seen = filters.readable(requester, version=record.version)
             return 0 if seen is None else await self.table.count(seen)
         found = of_version(rows, record.version).values()
-        return len(found) if asker is None else len([row for row in found if self._reads(row, asker)])
+        return len(found) if requester is None else len([row for row in found if self._reads(row, requester)])
 
-    async def items(self, version: int | None = None, *, asker: Asker | None = None) -> list[Item]:
+    async def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
         """Items in force, or in an earlier version, that the asker sees, in the order of their ids."""
         if (record := await self._record()) is None:
             return []
         number = versions.kept(record, version)
         rows = await self.table.rows(properties=schema.ALL, vectors=True)
         found = map(self.item, of_version(rows, number).values())
-        return sorted((item for item in found if rules.readable(item, asker)), key=lambda item: item.id)
+        return sorted((item for item in found if rules.readable(item, requester)), key=lambda item: item.id)
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """Remove items, and what was derived from them, from every version at once.
@@ -147,13 +147,13 @@ class WeaviateMemory:
         async with self._writing() as record:
             return await retention.release(self, record, what)
 
-    async def sweep(self, *, now: str, keep_versions: int) -> Swept:
+    async def purge(self, *, now: str, keep_versions: int) -> Purged:
         """Remove what has expired, and what only older versions hold."""
         rules.check_selector(Selector(expired=True), now=now)
         if await self._record() is None:
-            return Swept(expired=0, outdated=0)
+            return Purged(expired=0, outdated=0)
         async with self._writing() as record:
-            return await retention.sweep(self, record, now=now, keep_versions=keep_versions)
+            return await retention.purge(self, record, now=now, keep_versions=keep_versions)
 
     async def versions(self) -> list[MemoryVersion]:
         """Versions that can still be asked for, oldest first; the last is in force."""
@@ -166,20 +166,20 @@ class WeaviateMemory:
         rows = await retention.counted(self, record, now) if record.name else _NOTHING
         return MemoryStats(store="weaviate", tenant=self.tenant, facts=self._facts(), **rows)
 
-    def seal(self, name: str) -> str:
+    def encrypt(self, name: str) -> str:
         """A name of this tenant as the server holds it."""
-        return self.store.names.seal(self.tenant, name)
+        return self.store.names.encrypt(self.tenant, name)
 
-    def unseal(self, name: str) -> str:
+    def decrypt(self, name: str) -> str:
         """A name of this tenant as it was given."""
-        return self.store.names.unseal(self.tenant, name)
+        return self.store.names.decrypt(self.tenant, name)
 
     def item(self, row: Row) -> Item:
         """The item of a row with all its properties."""
         return schema.item_of(row.properties, row.vector, tenant=self.tenant, names=self.store.names)
 
-    def _reads(self, row: Row, asker: Asker) -> bool:
-        return rules.readable(self.item(row), asker)
+    def _reads(self, row: Row, requester: Requester) -> bool:
+        return rules.readable(self.item(row), requester)
 
     async def save(self, record: Control, **changes: Any) -> Control:
         """Replace the tenant's record with one in which these fields are changed."""
@@ -198,7 +198,7 @@ class WeaviateMemory:
             if record is None:
                 await self.store.make_tenant(self.table.tenant)
                 term = self.store.connection.term
-                record = Control(name=self.store.names.seal("", self.tenant), term=term)
+                record = Control(name=self.store.names.encrypt("", self.tenant), term=term)
                 await self.store.save(self, record)
             yield await mend(self, record, self.store.connection.term) if self._restarted(record) else record
 

@@ -11,10 +11,10 @@ from workbench import files
 from workbench.context import instant
 from workbench.memory import rules
 from workbench.memory.weaviate import filters, schema, versions
-from workbench.memory.weaviate.control import Control, Cover, Holder
 from workbench.memory.weaviate.search import of_version
 from workbench.memory.weaviate.table import Properties, Row
-from workbench.ports import Budget, Forgotten, Remembered, Selector, Swept
+from workbench.memory.weaviate.tenant_record import Control, Cover, Holder
+from workbench.ports import Budget, Forgotten, Purged, Remembered, Selector
 from workbench.types import Item
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ async def remember(
     if batch:
         record = await versions.fitted(memory, record, batch)
         known = {row.properties["item"] for row in await versions.there(memory, batch)}
-    new = [item for item in batch if memory.seal(item.id) not in known]
+    new = [item for item in batch if memory.encrypt(item.id) not in known]
     gone: list[str] = []
     rows: dict[str, Row] = {}
     if budget.items is not None or budget.tokens is not None:
@@ -71,7 +71,7 @@ async def forget(
             await memory.table.remove([row.uuid for row in await memory.table.named("item", some)])
         # Also when nothing went: one that was killed, or the server's clock, may have removed rows before.
         await versions.recount(memory, record)
-    ids, stay = (tuple(sorted(map(memory.unseal, some))) for some in (gone, kept))
+    ids, stay = (tuple(sorted(map(memory.decrypt, some))) for some in (gone, kept))
     return Forgotten(items=len(gone), derived=len(derived), ids=ids, kept=stay)
 
 
@@ -96,7 +96,7 @@ async def release(memory: WeaviateMemory, record: Control, what: Selector) -> in
     return len({row.properties["item"] for row in rows})
 
 
-async def sweep(memory: WeaviateMemory, record: Control, *, now: str, keep_versions: int) -> Swept:
+async def purge(memory: WeaviateMemory, record: Control, *, now: str, keep_versions: int) -> Purged:
     """Delete what has expired and what no kept version holds, but for what is held."""
     first = record.versions[0].number if record.versions else 0
     oldest = max(record.version - max(keep_versions, 1) + 1, first)
@@ -121,7 +121,7 @@ async def sweep(memory: WeaviateMemory, record: Control, *, now: str, keep_versi
     await memory.table.remove(sorted(going))
     await versions.recount(memory, record)
     held = sum(expired.values()) + sum(outdated.values())
-    return Swept(
+    return Purged(
         expired=len(expired) - sum(expired.values()),
         outdated=len(outdated) - sum(outdated.values()),
         held=held,
@@ -150,9 +150,9 @@ async def counted(memory: WeaviateMemory, record: Control, now: str) -> dict[str
 async def _chosen(memory: WeaviateMemory, what: Selector, now: str) -> list[Row]:
     """Rows the selector means, of all versions and staged."""
     if what.ids is not None:
-        return await memory.table.named("item", map(memory.seal, what.ids))
+        return await memory.table.named("item", map(memory.encrypt, what.ids))
     if what.subject:
-        return await memory.table.named("subject", [memory.seal(what.subject)])
+        return await memory.table.named("subject", [memory.encrypt(what.subject)])
     if what.source:
         return await memory.table.named("source", [schema.wrapped(what.source)])
     second = schema.second_number(now)
@@ -186,8 +186,8 @@ def _held(memory: WeaviateMemory, record: Control, new: Sequence[Item], rows: di
         for item in new
         if holder.holds(
             {
-                "item": memory.seal(item.id),
-                "subject": memory.seal(item.subject),
+                "item": memory.encrypt(item.id),
+                "subject": memory.encrypt(item.subject),
                 "source": schema.wrapped(item.source),
             }
         )
@@ -207,9 +207,9 @@ def _by_item(rows: Iterable[Row], holder: Holder) -> dict[str, bool]:
 def _cover(memory: WeaviateMemory, what: Selector) -> Cover:
     """What a hold covers, as rows name it."""
     if what.ids is not None:
-        return tuple(("item", memory.seal(one)) for one in sorted(set(what.ids)))
+        return tuple(("item", memory.encrypt(one)) for one in sorted(set(what.ids)))
     if what.subject:
-        return (("subject", memory.seal(what.subject)),)
+        return (("subject", memory.encrypt(what.subject)),)
     return (("source", schema.wrapped(what.source or "")),)
 
 

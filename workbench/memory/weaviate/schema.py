@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 from workbench import files
 from workbench.context import moment
 from workbench.errors import ConfigError
-from workbench.memory.names import Names
-from workbench.memory.stems import stems
+from workbench.memory.cipher import IdCipher
+from workbench.memory.stemming import stems
 from workbench.types import Item
 
 #: Counts changes of the layout below; each number has collections of its own.
@@ -79,7 +79,7 @@ def collection_name(memory: str) -> str:
     return f"Wb_{safe}"
 
 
-def description(memory: str, names: Names) -> str:
+def description(memory: str, names: IdCipher) -> str:
     """What a collection says of itself."""
     return files.canonical({"memory": memory, "schema": SCHEMA, "names": names.fingerprint}).decode()
 
@@ -193,17 +193,17 @@ def _instant(number: int) -> str:
     return f"{_day(days)}T{minutes // 60:02}:{minutes % 60:02}:{second:02}Z"
 
 
-def properties_of(item: Item, *, words: str, tenant: str, names: Names, since: int) -> dict[str, Any]:
+def properties_of(item: Item, *, words: str, tenant: str, names: IdCipher, since: int) -> dict[str, Any]:
     """An item as an object's properties, in force from version `since` on; see `ttl_of` for one more.
 
     `words` are those of `words_of`.
     """
     return {
         "text": item.text, "title": item.title, "words": words,
-        "item": names.seal(tenant, item.id),
-        "source": wrapped(item.source), "kind": item.kind, "subject": names.seal(tenant, item.subject),
+        "item": names.encrypt(tenant, item.id),
+        "source": wrapped(item.source), "kind": item.kind, "subject": names.encrypt(tenant, item.subject),
         "access": [wrapped(group) for group in item.access],
-        "parents": [names.seal(tenant, parent) for parent in item.parents],
+        "parents": [names.encrypt(tenant, parent) for parent in item.parents],
         "classification": item.classification, "since": since, "until": OPEN,
         "starts": day_number(item.valid_from, otherwise=0), "ends": day_number(item.valid_to, otherwise=OPEN),
         "expires": second_number(item.expires), "source_digest": item.source_digest, "owner": item.owner,
@@ -223,17 +223,17 @@ def ttl_of(properties: Mapping[str, Any], *, held: bool) -> str | None:
     return None if held or expires >= OPEN else _instant(expires)
 
 
-def item_of(properties: Mapping[str, Any], vector: Sequence[float], *, tenant: str, names: Names) -> Item:
+def item_of(properties: Mapping[str, Any], vector: Sequence[float], *, tenant: str, names: IdCipher) -> Item:
     """The item of an object's properties, all of them."""
     p = properties
     starts, ends, expires = int(p["starts"]), int(p["ends"]), int(p["expires"])
     return Item(
-        id=names.unseal(tenant, p["item"]), text=p["text"], vector=tuple(vector), title=p["title"],
+        id=names.decrypt(tenant, p["item"]), text=p["text"], vector=tuple(vector), title=p["title"],
         source=unwrapped(p["source"]), source_digest=p["source_digest"], kind=p["kind"],
-        subject=names.unseal(tenant, p["subject"]),
+        subject=names.decrypt(tenant, p["subject"]),
         access=tuple(unwrapped(group) for group in p["access"] or ()),
         # Sorted as they were given: sealed names sort otherwise.
-        parents=tuple(sorted(names.unseal(tenant, parent) for parent in p["parents"] or ())),
+        parents=tuple(sorted(names.decrypt(tenant, parent) for parent in p["parents"] or ())),
         classification=int(p["classification"]), owner=p["owner"], trust=int(p["trust"]),
         position=int(p["position"]), version=int(p["version"]), created=p["created"] or None,
         valid_from=_day(starts) if starts else None, valid_to=_day(ends) if ends < OPEN else None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.memory import rules
-from workbench.memory.stems import stems, words_of
+from workbench.memory.stemming import stems, words_of
 from workbench.memory.vectors import inner_products
 from workbench.memory.weaviate import filters, schema, ties
 from workbench.memory.weaviate.table import MOST, Properties, Row
@@ -74,8 +74,8 @@ class Search:
         names = self.memory.store.names
         return schema.item_of(row.properties, (), tenant=self.memory.tenant, names=names)
 
-    def _open(self, sealed: str) -> str:
-        return self.memory.store.names.unseal(self.memory.tenant, sealed)
+    def _open(self, encrypted: str) -> str:
+        return self.memory.store.names.decrypt(self.memory.tenant, encrypted)
 
     async def _near(self, where: FilterReturn, limit: int, *, vectors: bool = False) -> Any:
         from weaviate.classes.query import MetadataQuery

@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 
 from workbench.errors import ConfigError, CorruptError, NotFoundError, RefusedError
 from workbench.memory import rules
+from workbench.memory.cipher import IdCipher
 from workbench.memory.locks import Locks
-from workbench.memory.names import Names
-from workbench.memory.weaviate import control, errors, schema
+from workbench.memory.weaviate import errors, schema, tenant_record
 from workbench.memory.weaviate.connection import Address, Connection
-from workbench.memory.weaviate.control import Control
 from workbench.memory.weaviate.errors import AbsentError, BusyError, ExistsError
 from workbench.memory.weaviate.memory import WeaviateMemory
-from workbench.memory.weaviate.resting import Awake
+from workbench.memory.weaviate.offloading import Awake
 from workbench.memory.weaviate.schema import IndexSettings
 from workbench.memory.weaviate.table import Row, Table
+from workbench.memory.weaviate.tenant_record import Control
 
 T = TypeVar("T")
 _DEFAULT = IndexSettings()
@@ -41,7 +41,7 @@ class WeaviateStore:
         address: Address,
         *,
         name: str,
-        names: Names,
+        names: IdCipher,
         locks: Path,
         part: str = "",
         index: IndexSettings = _DEFAULT,
@@ -68,9 +68,9 @@ class WeaviateStore:
     def tenant(self, tenant: str) -> WeaviateMemory:
         """One tenant's view. The tenant cannot be changed afterwards."""
         rules.check_tenant(tenant)
-        sealed = self.names.tenant(tenant)
+        encrypted = self.names.tenant(tenant)
         table, records = (
-            Table(connection=self.connection, collection=one, tenant=sealed, used=self._used)
+            Table(connection=self.connection, collection=one, tenant=encrypted, used=self._used)
             for one in (self.alias, self.records)
         )
         return WeaviateMemory(store=self, tenant=tenant, table=table, records=records)
@@ -111,14 +111,14 @@ class WeaviateStore:
         if named == [] or not await self.exists():
             return 0
         records, items = [await self._listed(one, named) for one in (self.records, self._items)]
-        sealed = [
+        encrypted = [
             one
             for one in records.keys() & items.keys()
             if named or "ACTIVE" in {about[one].activity_status.value for about in (records, items)}
         ]
-        await self.rest(sealed)
-        self.awake.at_rest(sealed)
-        return len(sealed)
+        await self.rest(encrypted)
+        self.awake.at_rest(encrypted)
+        return len(encrypted)
 
     async def point_all(self, collection: str) -> None:
         """Let every tenant's reads and writes go to another collection of this memory, at once.
@@ -128,9 +128,9 @@ class WeaviateStore:
         wanted = schema.items_collection(collection, self._about(), self.index)
         await self._check(collection, wanted, hint="make it and copy all tenants before the alias is moved")
         here, there = await self._listed(self.records), await self._listed(collection)
-        if lacking := len(here.keys() - there.keys()):
+        if missing := len(here.keys() - there.keys()):
             raise ConfigError(
-                f"the collection {collection} lacks {lacking} of {len(here)} tenants",
+                f"the collection {collection} lacks {missing} of {len(here)} tenants",
                 hint="copy all tenants before the alias is moved",
             )
         await self.connection.ask(
@@ -154,16 +154,16 @@ class WeaviateStore:
         What is still asked after two seconds the server neither wakes nor lets rest until it is told once
         more (1.39), so it is.
         """
-        if sealed := list(tenants):
+        if encrypted := list(tenants):
             for collection in (self._items, self.records):
                 for pause in _RESTING_S:
                     try:
-                        await self._deactivate(collection, sealed)
+                        await self._deactivate(collection, encrypted)
                         break
                     except BusyError:
                         await asyncio.sleep(pause)
                 else:
-                    await self._deactivate(collection, sealed)
+                    await self._deactivate(collection, encrypted)
 
     async def aclose(self) -> None:
         """Put to rest what was woken, and close the connection; closing twice is fine."""
@@ -199,14 +199,14 @@ class WeaviateStore:
             if not await self.exists():
                 raise AbsentError(self.address.where, "collection")
 
-    async def make_tenant(self, sealed: str, *, anew: bool = False) -> None:
+    async def make_tenant(self, encrypted: str, *, anew: bool = False) -> None:
         """Make a tenant in both collections unless it is there; `anew` empties its rows first."""
         from weaviate.classes.tenants import Tenant
 
         await self.make()
-        await self._meet(sealed)
-        self.awake.use(sealed, self)
-        one = Tenant(name=sealed)
+        await self._meet(encrypted)
+        self.awake.use(encrypted, self)
+        one = Tenant(name=encrypted)
 
         async def made(client: Any) -> None:
             if anew:
@@ -220,8 +220,8 @@ class WeaviateStore:
         """The tenant's record, None when it was never written to; CorruptError when it alone is lost."""
         if not await self.exists():
             return None
-        sealed = memory.table.tenant
-        await self._meet(sealed)
+        encrypted = memory.table.tenant
+        await self._meet(encrypted)
         text = await self._text(memory)
         if text is None and await self._has_rows(memory):
             text = await self._text(memory)  # rows come after a record, which may have come meanwhile
@@ -229,10 +229,10 @@ class WeaviateStore:
                 raise errors.record_lost(self.address.where)
         if text is None:
             return None
-        if text != self._texts.get(sealed):  # reading it strictly takes longer than getting it
-            self.seen[sealed] = control.parsed(text)
-            self._texts[sealed] = text
-        return self.seen[sealed]
+        if text != self._texts.get(encrypted):  # reading it strictly takes longer than getting it
+            self.seen[encrypted] = tenant_record.parsed(text)
+            self._texts[encrypted] = text
+        return self.seen[encrypted]
 
     async def save(self, memory: WeaviateMemory, record: Control) -> None:
         """Replace the tenant's record: what is in force changes with this one write.
@@ -257,23 +257,23 @@ class WeaviateStore:
 
         return await self.connection.ask(asked)
 
-    async def _deactivate(self, collection: str, sealed: list[str]) -> None:
+    async def _deactivate(self, collection: str, encrypted: list[str]) -> None:
         await self.connection.ask(
-            lambda client: client.collections.use(collection).tenants.deactivate(sealed)
+            lambda client: client.collections.use(collection).tenants.deactivate(encrypted)
         )
 
-    def _used(self, sealed: str) -> None:
-        self.awake.use(sealed, self)
+    def _used(self, encrypted: str) -> None:
+        self.awake.use(encrypted, self)
 
-    async def _meet(self, sealed: str) -> None:
+    async def _meet(self, encrypted: str) -> None:
         """See, before the first question wakes it, whether a tenant is awake already: for somebody else."""
-        if sealed in self._met:
+        if encrypted in self._met:
             return
         with contextlib.suppress(RefusedError):  # a key that may not know leaves it awake
-            found = await self._listed(self.records, [sealed])
-            if sealed not in found or found[sealed].activity_status.value != "ACTIVE":
-                self.awake.woken(sealed)
-        self._met.add(sealed)
+            found = await self._listed(self.records, [encrypted])
+            if encrypted not in found or found[encrypted].activity_status.value != "ACTIVE":
+                self.awake.woken(encrypted)
+        self._met.add(encrypted)
 
     async def _text(self, memory: WeaviateMemory) -> str | None:
         place = self.names.uuid(memory.tenant, "control")
@@ -327,15 +327,15 @@ class WeaviateStore:
                 lambda client: client.collections.use(name).config.update(vectorizer_config=changed)
             )
 
-    async def _name_of(self, sealed: str) -> str | None:
+    async def _name_of(self, encrypted: str) -> str | None:
         """A tenant's name by its opaque one; None when it holds nothing or was written under another key."""
-        rows = Table(connection=self.connection, collection=self.records, tenant=sealed)
+        rows = Table(connection=self.connection, collection=self.records, tenant=encrypted)
         for row in await rows.rows(properties=["record"]):
             try:
-                name = self.names.unseal("", control.parsed(str(row.properties["record"])).name)
+                name = self.names.decrypt("", tenant_record.parsed(str(row.properties["record"])).name)
             except CorruptError:
                 continue
-            table = Table(connection=self.connection, collection=self.alias, tenant=sealed)
-            if self.names.tenant(name) == sealed and await table.count():
+            table = Table(connection=self.connection, collection=self.alias, tenant=encrypted)
+            if self.names.tenant(name) == encrypted and await table.count():
                 return name
         return None

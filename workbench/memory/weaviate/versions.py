@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError
 from workbench.memory import rules
-from workbench.memory.weaviate import control, errors, filters, schema
-from workbench.memory.weaviate.control import Control, Version
+from workbench.memory.weaviate import errors, filters, schema, tenant_record
 from workbench.memory.weaviate.schema import OPEN
 from workbench.memory.weaviate.search import in_force
 from workbench.memory.weaviate.table import BATCH, MOST, Properties, Row
+from workbench.memory.weaviate.tenant_record import Control, Version
 from workbench.ports import Added, MemoryVersion
 from workbench.types import KNOWLEDGE, Item
 
@@ -52,11 +52,11 @@ class Standing:
         return cls(in_force=current, staged=staged, past=past)
 
 
-async def lacking(memory: WeaviateMemory, record: Control, ids: Sequence[str]) -> list[str]:
+async def missing(memory: WeaviateMemory, record: Control, ids: Sequence[str]) -> list[str]:
     """Those of `ids` that are neither in force nor staged, in the order given."""
-    sealed = {memory.seal(one): one for one in ids}
-    rows = await memory.table.named("item", sealed)
-    known = {sealed[row.properties["item"]] for row in rows if row.properties["until"] > record.version}
+    encrypted = {memory.encrypt(one): one for one in ids}
+    rows = await memory.table.named("item", encrypted)
+    known = {encrypted[row.properties["item"]] for row in rows if row.properties["until"] > record.version}
     return [one for one in ids if one not in known]
 
 
@@ -67,7 +67,7 @@ async def stage(memory: WeaviateMemory, record: Control, batch: Sequence[Item]) 
     record = await fitted(memory, record, batch)
     rows = await there(memory, batch)
     known = {row.properties["item"] for row in rows if row.properties["until"] > record.version}
-    new = [item for item in batch if memory.seal(item.id) not in known]
+    new = [item for item in batch if memory.encrypt(item.id) not in known]
     record = await write(memory, record, new, since=record.version + 1)
     return record, len(new)
 
@@ -77,7 +77,7 @@ async def write(memory: WeaviateMemory, record: Control, new: Sequence[Item], *,
     if not new:
         return record
     stated = filters.needed_by(new) | ({"versions"} if since else set())
-    wanted = control.conditions(record.conditions, stated)
+    wanted = tenant_record.conditions(record.conditions, stated)
     if wanted != record.conditions:
         record = await memory.save(record, conditions=wanted)
     holder, names, tenant = record.holder(), memory.store.names, memory.tenant
@@ -104,24 +104,26 @@ async def add(memory: WeaviateMemory, record: Control, batch: Sequence[Item], no
     standing = await Standing.of(memory, record)
     sources = {schema.wrapped(item.source) for item in batch}
     others = [one for one, row in standing.in_force.items() if row.properties["source"] not in sources]
-    return await _publish(memory, record, standing, [*others, *(memory.seal(item.id) for item in batch)], now)
+    return await _publish(
+        memory, record, standing, [*others, *(memory.encrypt(item.id) for item in batch)], now
+    )
 
 
 async def publish(memory: WeaviateMemory, record: Control, ids: Collection[str], now: str) -> Added:
     """Move the tenant's version to one that holds exactly `ids`; nothing when that is what is in force."""
     standing = await Standing.of(memory, record)
-    return await _publish(memory, record, standing, [memory.seal(one) for one in ids], now)
+    return await _publish(memory, record, standing, [memory.encrypt(one) for one in ids], now)
 
 
 async def _publish(
-    memory: WeaviateMemory, record: Control, standing: Standing, sealed: Collection[str], now: str
+    memory: WeaviateMemory, record: Control, standing: Standing, encrypted: Collection[str], now: str
 ) -> Added:
-    wanted, there_now = set(sealed), standing.in_force.keys()
+    wanted, there_now = set(encrypted), standing.in_force.keys()
     missing = len(wanted - there_now - standing.staged.keys())
     if missing:
         raise ConfigError(
             f"{missing} of {len(wanted)} items are neither in force nor staged",
-            hint="stage what `lacking` names, then publish again",
+            hint="stage what `missing` names, then publish again",
         )
     leaving = [row for one, row in standing.in_force.items() if one not in wanted]
     staying = [row for one, row in standing.in_force.items() if one in wanted]
@@ -174,11 +176,11 @@ def _is_knowledge(properties: Properties) -> bool:
 def _after(record: Control, *, past: bool) -> tuple[str, ...]:
     """The conditions when nothing is staged any more."""
     rest = record.stated - {"versions"}
-    return control.conditions(rest, {"versions"} if past else set())
+    return tenant_record.conditions(rest, {"versions"} if past else set())
 
 
-def _version(memory: WeaviateMemory, number: int, sealed: Collection[str], now: str) -> Version:
-    ids = sorted(map(memory.unseal, sealed))
+def _version(memory: WeaviateMemory, number: int, encrypted: Collection[str], now: str) -> Version:
+    ids = sorted(map(memory.decrypt, encrypted))
     return Version(number=number, at=now, items=len(ids), content=files.digest(ids))
 
 
@@ -226,7 +228,7 @@ async def there(memory: WeaviateMemory, batch: Sequence[Item]) -> list[Row]:
 
     ConfigError when an id is that of an item of another source, or of the other of the two kinds.
     """
-    given = {memory.seal(item.id): item for item in batch}
+    given = {memory.encrypt(item.id): item for item in batch}
     rows = await memory.table.named("item", given)
     for row in rows:
         item, kind = given[row.properties["item"]], row.properties["kind"]

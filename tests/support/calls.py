@@ -1,0 +1,143 @@
+"""Calls for the tests of controls: who asks, how a model answers, how a reply is read."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+
+from workbench.context import Context, SystemClock
+from workbench.controls.access import Access
+from workbench.controls.fallback import Fallback
+from workbench.controls.observe import Observe
+from workbench.controls.output import Output
+from workbench.controls.replay import Replay
+from workbench.controls.retry import Retry
+from workbench.controls.stack import fold
+from workbench.errors import UnavailableError
+from workbench.identity import Principal
+from workbench.ports import Call, Query
+from workbench.records.journal import Journal
+from workbench.records.log import Lines, read_records
+from workbench.records.tape import Tape
+from workbench.testing.fakes import FakeClock
+from workbench.types import Event
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"answer": {"enum": ["yes", "no"]}, "sure": {"type": "number"}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": SCHEMA}}
+
+
+def context(clock=None) -> Context:
+    return Context(
+        use_case="answers",
+        tenant="acme",
+        principal=Principal(name="ada"),
+        purpose="test",
+        clock=clock or SystemClock(),
+    )
+
+
+def chat(text: str = "a taxi?", *, clock=None, labels=None, identity=None, deadline=None, **payload) -> Call:
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": text}]
+    return Call(
+        port="model",
+        operation="chat",
+        target="small",
+        payload={"model": "small", "messages": messages, **payload},
+        context=context(clock),
+        labels=labels or {},
+        identity=identity or {"weights": "w1"},
+        deadline=deadline,
+    )
+
+
+def search(text: str = "a taxi?", *, clock=None, **asked) -> Call:
+    query = Query(text=text, vector=(1.0,), k=5, as_of="2025-01-01", **{"groups": ("everyone",), **asked})
+    return remembered("search", clock=clock, query=query)
+
+
+def remembered(verb: str, *, clock=None, principal=None, **payload) -> Call:
+    """A verb of a memory, called by somebody who does not keep it unless another principal is named."""
+    who = context(clock)
+    return Call(
+        port="memory",
+        operation=verb,
+        target="handbook",
+        payload=payload,
+        context=replace(who, principal=principal or who.principal),
+        identity={"version": 2, "spec": "s"},
+    )
+
+
+class AwayMemory:
+    """A store that is away, and its last snapshot, which answers; what each was asked."""
+
+    def __init__(self, hits=(), *, times: int = 100, hangs_s: float = 0.0):
+        self.hits, self.times, self.hangs_s = list(hits), times, hangs_s
+        self.asked: list[str] = []
+        self.queries: list[Query] = []
+
+    async def __call__(self, call):
+        degraded = call.identity.get("degraded", False)
+        self.asked.append("snapshot" if degraded else "store")
+        self.queries.append(call.payload["query"])
+        if not degraded and self.times > 0:
+            self.times -= 1
+            await call.context.clock.sleep(self.hangs_s)
+            raise UnavailableError("the server is away", hint="make weaviate")
+        yield Event(data=self.hits)
+
+
+def behind(model):
+    """The boundary's innermost handler for a fake model."""
+    return lambda call: getattr(model, call.operation)(call.payload)
+
+
+async def read(handler, call) -> list:
+    """Every event's data of a reply."""
+    async with aclosing(handler(call)) as events:
+        return [event.data async for event in events]
+
+
+def ask(handler, call) -> list:
+    return asyncio.run(read(handler, call))
+
+
+def text(events) -> str:
+    return events[0]["choices"][0]["message"]["content"]
+
+
+class Bench:
+    """A folder with a log, a tape and a journal, and the controls over them."""
+
+    def __init__(self, folder):
+        self.log = folder / "state" / "calls.jsonl"
+        self.tape = folder / "tape.jsonl"
+        self.journal = folder / "cache" / "answers.jsonl"
+        self.clock = FakeClock()
+
+    def replay(self, mode="auto") -> Replay:
+        tape = Tape.read(self.tape) if self.tape.exists() else Tape(self.tape)
+        return Replay(mode, tape=tape, journal=Journal(self.journal))
+
+    def controls(self, mode="auto") -> dict:
+        return {
+            "observe": Observe(Lines(self.log), price=lambda _target, usage: usage.total_tokens / 1000),
+            "fallback": Fallback(snapshot=True),
+            "access": Access(),
+            "output": Output(),
+            "replay": self.replay(mode),
+            "retry": Retry(),
+        }
+
+    def handler(self, model, mode="auto"):
+        return fold(self.controls(mode), behind(model))
+
+    @property
+    def records(self) -> list:
+        return read_records(self.log)[0]

@@ -1,0 +1,135 @@
+"""Clones as tests change them, look at them, and hear of their errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import psutil
+from clones import Clone
+
+import workbench as wb
+from workbench import files, registry
+from workbench.jobs import spec as jobspec
+from workbench.jobs.ledger import JobRun, Ledger
+from workbench.jobs.runner import MARK
+from workbench.layout import JOB_LEDGER as LEDGER
+from workbench.testing.fakes import FakeClock
+
+NOTEBOOK = "notebooks/answers.ipynb"
+INBOX = "data/inbox/2026-11-24.parquet"
+SAMPLE = "data/inbox/sample.jsonl"
+SLOT = "published/answers/all/20261124T060000Z"
+RUN = ("workbench", "jobs", "run", "answers", "--at", "2026-11-24T06:00Z", "--input")
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def edit_cells(root: Path, change, path: str = NOTEBOOK) -> None:
+    """Change a notebook's cells in place."""
+    notebook = json.loads((root / path).read_text())
+    change(notebook["cells"])
+    (root / path).write_text(json.dumps(notebook, indent=1) + "\n")
+
+
+def add_to_task(text: str):
+    """A change of cells: some lines before the task's own."""
+
+    def change(cells):
+        (task,) = (cell for cell in cells if "@wb.task\ndef answer" in source(cell))
+        task["source"] = (text + "\n" + source(task)).splitlines(keepends=True)
+
+    return change
+
+
+def replaced(clone: Clone, path: str, before: str, after: str) -> None:
+    text = (clone.folder / path).read_text()
+    assert before in text, f"{path} no longer holds {before!r}"
+    (clone.folder / path).write_text(text.replace(before, after, 1))
+
+
+def commit(clone: Clone, message: str) -> None:
+    clone.run("git", "add", "--all")
+    clone.run("git", "commit", "--quiet", "--message", message)
+
+
+def reforged(clone: Clone, change, **page) -> None:
+    """Make another answers@1, by hand and whole, of cells or limits that no promotion would take."""
+    spec, folder = jobspec.load(clone.folder, "answers", 1)
+    edit_cells(folder, change, jobspec.TASK)
+    data = dataclasses.replace(spec, files=jobspec.digests(folder), **page).text()
+    (folder / jobspec.PAGE).write_bytes(data)
+    asset = registry.load(clone.folder, "job", "answers")
+    entry = dataclasses.replace(asset.versions[1], digest=files.digest(data))
+    registry.write(clone.folder, dataclasses.replace(asset, versions={1: entry}))
+    commit(clone, "Another answers@1")
+
+
+def state(clone: Clone) -> dict[str, str]:
+    """What a refusal must leave as it was: git's status, and every file but caches and logs."""
+    passing = {".git", ".venv", ".workbench", ".dvc", "__pycache__"}
+    found = {
+        path.relative_to(clone.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in clone.folder.rglob("*")
+        if path.is_file() and not passing.intersection(path.relative_to(clone.folder).parts)
+    }
+    return {**found, "git": clone.status() + clone.run("git", "rev-parse", "HEAD")}
+
+
+def one_error(said: str) -> str:
+    """The output, after a look that it is one error in words, with the next command as its last line."""
+    assert "Traceback" not in said, said
+    assert said.count("error: ") == 1 and said.strip().splitlines()[-1].strip().startswith("-> "), said
+    return said
+
+
+def next_command(said: str) -> str:
+    """What a card says to type next."""
+    (line,) = (line for line in said.splitlines() if line.startswith("next: "))
+    return line.removeprefix("next: ")
+
+
+def runs(clone: Clone) -> list[JobRun]:
+    """The ledger's runs, the last first."""
+    return Ledger(clone.folder / LEDGER, clock=FakeClock()).history()
+
+
+def questions_of(clone: Clone, run: str) -> pl.DataFrame:
+    """The questions that a job's run asked, as `ws.calls()` has them; `row` is the input's."""
+    ws = wb.connect("answers", root=clone.folder)
+    calls = ws.calls().filter(pl.col("operation") == "chat")
+    ws.close()
+    labels = pl.Struct({"job": pl.String, "run": pl.String, "row": pl.String})
+    calls = calls.with_columns(pl.col("labels").str.json_decode(labels)).unnest("labels")
+    return calls.filter(pl.col("run") == run)
+
+
+def processes(clone: Clone) -> list[psutil.Process]:
+    """What lives of the runs in the ledger, by the mark that every process of a run inherits."""
+    return list(_marked({run.run for run in runs(clone)}))
+
+
+def _marked(known: set[str]) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) in known and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+        except psutil.Error:
+            continue
+
+
+def rows(clone: Clone, path: str, frame: pl.DataFrame) -> str:
+    """Write an input into the clone; its path there."""
+    (clone.folder / path).parent.mkdir(parents=True, exist_ok=True)
+    frame.write_parquet(clone.folder / path)
+    return path
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

@@ -1,0 +1,355 @@
+"""`workbench memory …`: keeping a memory from the command line, with the same verbs as the notebooks."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workbench import config, files
+from workbench.errors import ConfigError
+from workbench.workspace import memory_admin
+from workbench.workspace.memory_admin import Memories, Which
+
+
+def _about(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which memory, and --json; the command gets `which` and `as_json`."""
+
+    @click.option("--use-case", metavar="NAME", help="Whose memory; without it, the only one there is.")
+    @click.option("--memory", metavar="NAME", help="NAME or NAME@VERSION; without it, the use case's own.")
+    @click.option("--tenant", metavar="NAME", help="For whom; without it, all tenants of the use case.")
+    @click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+    @functools.wraps(command)
+    def with_which(*, use_case: str | None, memory: str | None, tenant: str | None, **given: Any) -> None:
+        command(which=Which(use_case=use_case, memory=memory, tenant=tenant), **given)
+
+    return with_which
+
+
+def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that name ids, a subject or a source."""
+    command = click.option("--id", "ids", multiple=True, metavar="ID", help="An item's id; repeatable.")(
+        command
+    )
+    command = click.option("--source", metavar="NAME", help="All that comes from this source.")(command)
+    return click.option("--subject", metavar="NAME", help="All that is about this subject.")(command)
+
+
+@click.group()
+def memory() -> None:
+    """Ingest, compare, restore and forget what a memory holds.
+
+    Every command works on the use case's memory and all its tenants, unless --memory and --tenant say
+    otherwise.
+    """
+
+
+@memory.command()
+@click.argument("source", metavar="[DIR]", required=False)
+@_about
+def ingest(*, source: str | None, which: Which, as_json: bool) -> None:
+    """Make the pages in DIR (without it, the memory's own source) all that it knows, as a new version.
+
+    Again changes nothing; after an interrupt it goes on where it was. Example:
+
+        workbench memory ingest --use-case answers
+    """
+    with _open(which) as memories:
+        done = memories.ingest(source)
+    lines = [
+        f"{tenant}: version {one.version}: {one.added} added, {one.unchanged} unchanged, "
+        f"{one.replaced} replaced"
+        + (f"; {one.other_tenants} pages of other tenants left out" if which.tenant else "")
+        for tenant, one in done.items()
+    ]
+    _say(done, lines, as_json=as_json)
+
+
+@memory.command()
+@click.argument("folder", metavar="[FOLDER]", required=False, type=click.Path(path_type=Path))
+@_about
+def snapshot(*, folder: Path | None, which: Which, as_json: bool) -> None:
+    """Write what is in force as files that can be verified, and restored into any store.
+
+    Without FOLDER below .workbench/state/snapshots, where a server that is away is stood in for. Example:
+
+        workbench memory snapshot backup/handbook
+    """
+    with _open(which) as memories:
+        done = memories.snapshot(folder)
+    items = ", ".join(f"{tenant} {number}" for tenant, number in done.items.items())
+    _say(done, [f"{done.folder}: {items} items, digest {done.digest[:12]}"], as_json=as_json)
+
+
+@memory.command()
+@click.argument("before", metavar="[V1]", type=int, required=False)
+@click.argument("after", metavar="[V2]", type=int, required=False)
+@click.option("--sources", is_flag=True, help="Compare what is in force with the sources as they are now.")
+@_about
+def diff(*, before: int | None, after: int | None, sources: bool, which: Which, as_json: bool) -> None:
+    """Show which sources were added, removed and changed from version V1 to V2, or since the last ingest.
+
+    Without versions, --sources compares with what is on disk. Example:
+
+        workbench memory diff 1 2 --tenant acme
+    """
+    if sources in {before is not None, after is not None}:
+        raise ConfigError("two versions are compared, or --sources", hint="workbench memory diff --sources")
+    with _open(which) as memories:
+        if before is None or after is None:
+            found = memories.each(lambda handle: handle.diff_sources())
+        else:
+            handle = memories.one(f"diff {before} {after}")
+            found = {handle.tenant: handle.diff(before, after)}
+    _say({tenant: one.to_json() for tenant, one in found.items()}, map(str, found.values()), as_json=as_json)
+
+
+@memory.command()
+@click.argument("what", metavar="VERSION|FOLDER")
+@_about
+def restore(*, what: str, which: Which, as_json: bool) -> None:
+    """Put an earlier VERSION in force again, or the snapshot in FOLDER; nothing is embedded.
+
+    What was forgotten since stays forgotten. Example:
+
+        workbench memory restore 3 --tenant acme
+    """
+    with _open(which) as memories:
+        if what.isdecimal():
+            handle = memories.one(f"restore {what}")
+            done = {handle.tenant: handle.restore(int(what))}
+        else:
+            done = memories.restore(Path(what))
+    lines = [
+        f"{tenant}: version {one.version} in force: {one.added} items came, {one.replaced} went, "
+        f"{one.episodic} written by use put back"
+        for tenant, one in done.items()
+    ]
+    _say(done, lines, as_json=as_json)
+
+
+@memory.command()
+@_chosen
+@click.option("--expired", is_flag=True, help="All that has expired.")
+@click.option("--dry-run", is_flag=True, help="Say how many; forget nothing.")
+@_about
+def forget(*, expired: bool, dry_run: bool, which: Which, as_json: bool, **named: Any) -> None:
+    """Forget items of every version at once, and what was derived from them.
+
+    Exit 1 when some are under legal hold and stay. Example:
+
+        workbench memory forget --tenant acme --subject ann --dry-run
+    """
+    how = _selected(named)
+    with _open(which) as memories:
+        if expired:
+            done = memories.each(lambda handle: handle.forget(**how, expired=True, dry_run=dry_run))
+        else:
+            handle = memories.one("forget …")
+            done = {handle.tenant: handle.forget(**how, dry_run=dry_run)}
+    word = "would be forgotten" if dry_run else "forgotten"
+    lines = [
+        f"{tenant}: {one.items} items {word}, {one.derived} of them derived"
+        + (f"; {one.held} are under legal hold and stay: workbench memory release" if one.held else "")
+        for tenant, one in done.items()
+    ]
+    _say(done, lines, as_json=as_json)
+    sys.exit(1 if any(one.held for one in done.values()) else 0)
+
+
+@memory.command()
+@_chosen
+@_about
+def hold(*, which: Which, as_json: bool, **named: Any) -> None:
+    """Put ids, a subject or a source under legal hold, later items too: nothing of it is removed.
+
+    Example: workbench memory hold --tenant acme --subject ann
+    """
+    with _open(which) as memories:
+        handle = memories.one("hold …")
+        done = {handle.tenant: handle.hold(**_selected(named))}
+    _say(
+        done,
+        [f"{tenant}: {number} items are under this hold" for tenant, number in done.items()],
+        as_json=as_json,
+    )
+
+
+@memory.command()
+@_chosen
+@_about
+def release(*, which: Which, as_json: bool, **named: Any) -> None:
+    """End a legal hold, named as it was made.
+
+    Example: workbench memory release --tenant acme --subject ann
+    """
+    with _open(which) as memories:
+        handle = memories.one("release …")
+        done = {handle.tenant: handle.release(**_selected(named))}
+    _say(
+        done, [f"{tenant}: this hold had {number} items" for tenant, number in done.items()], as_json=as_json
+    )
+
+
+@memory.command()
+@_about
+def purge(*, which: Which, as_json: bool) -> None:
+    """Remove what has expired, and versions that the spec does not keep. Nothing found them before either.
+
+    Example, for a timer: workbench memory purge --use-case answers
+    """
+    with _open(which) as memories:
+        done = memories.each(lambda handle: handle.purge())
+    lines = [
+        f"{tenant}: {one.expired} expired, {one.outdated} of old versions removed; {one.held} held"
+        for tenant, one in done.items()
+    ]
+    _say(done, lines, as_json=as_json)
+
+
+memory.add_command(
+    click.Command(
+        "sweep", params=purge.params, callback=purge.callback, help="The former name of `purge`.", hidden=True
+    )
+)
+
+
+@memory.command()
+@_about
+def versions(*, which: Which, as_json: bool) -> None:
+    """Every version that can still be asked for, oldest first; the last is in force.
+
+    Example: workbench memory versions --tenant acme
+    """
+    with _open(which) as memories:
+        done = memories.each(lambda handle: handle.versions())
+    lines = [
+        f"{tenant}: version {one.number}  {one.at}  {one.items} items  {one.content[:12]}"
+        for tenant, found in done.items()
+        for one in found
+    ]
+    _say(done, lines or ["no version yet; next: workbench memory ingest"], as_json=as_json)
+
+
+@memory.command()
+@_about
+def stats(*, which: Which, as_json: bool) -> None:
+    """What there is, counted, and the store's own settings.
+
+    Example: workbench memory stats
+    """
+    with _open(which) as memories:
+        done = memories.each(lambda handle: handle.stats())
+    lines = [
+        f"{tenant} ({one.store}): version {one.version}, {one.items} items in force, {one.stored} stored, "
+        f"{one.staged} staged, {one.expired} expired, {one.held} held; {_listed(one.by_kind)}\n"
+        f"  embedding {one.embedding or 'none'} ({one.dimensions or 0} dimensions); {_listed(one.facts)}"
+        for tenant, one in done.items()
+    ]
+    _say(done, lines, as_json=as_json)
+
+
+@memory.command()
+@click.argument("text")
+@click.option("-k", type=int, default=5, show_default=True, help="At most this many passages.")
+@click.option("--version", type=int, metavar="V", help="In an earlier version.")
+@click.option("--as-of", metavar="DAY", help="What was valid on this day, as YYYY-MM-DD.")
+@_about
+def search(*, text: str, which: Which, as_json: bool, **how: Any) -> None:
+    """Search for TEXT as you may, in one tenant (without --tenant, the first).
+
+    Example: workbench memory search "who pays for taxis" --version 1
+    """
+    with _open(which) as memories:
+        handle = memories.first()
+        found = handle.search(text, **how)
+    _say(list(found), [f"{handle.spec}, tenant {handle.tenant}", str(found)], as_json=as_json)
+
+
+@memory.command()
+@_about
+def rest(*, which: Which, as_json: bool) -> None:
+    """Put tenants on a server to rest: they take no memory there until they are next used.
+
+    Example:
+        workbench memory rest --tenant acme
+
+    """
+    rested = memory_admin.rest(config.find_root(), which)
+    _say({"rested": rested}, [f"{rested} put to rest; the next use wakes them"], as_json=as_json)
+
+
+def _as_administrator(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--admin-key-env",
+        default="WEAVIATE_ADMIN_KEY",
+        show_default=True,
+        metavar="NAME",
+        help="The environment variable that holds an administrator's key.",
+    )(command)
+
+
+@memory.command()
+@_as_administrator
+@_about
+def grant(*, admin_key_env: str, which: Which, as_json: bool) -> None:
+    """Make each tenant a key of its own, with which the server opens that tenant and no other.
+
+    A key is shown once and kept nowhere; a tenant's older key ends. With
+    memory_api_key_env: WEAVIATE_KEY_{tenant} in params.yaml every tenant is asked with its own. Example:
+
+        workbench memory grant --tenant acme
+    """
+    keys = memory_admin.grant(config.find_root(), which, admin_key_env=admin_key_env)
+    lines = [f"export WEAVIATE_KEY_{config.variable_part(tenant)}={key}" for tenant, key in keys.items()]
+    _say(keys, lines, as_json=as_json)
+
+
+@memory.command()
+@_as_administrator
+@_about
+def revoke(*, admin_key_env: str, which: Which, as_json: bool) -> None:
+    """End each tenant's key; the server refuses it from then on.
+
+    Example:
+        workbench memory revoke --tenant acme
+
+    """
+    done = memory_admin.revoke(config.find_root(), which, admin_key_env=admin_key_env)
+    lines = [f"{tenant}: {'its key has ended' if gone else 'it had no key'}" for tenant, gone in done.items()]
+    _say(done, lines, as_json=as_json)
+
+
+def _open(which: Which) -> Memories:
+    return Memories(config.find_root(), which)
+
+
+def _selected(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value or None for name, value in named.items()}
+
+
+def _listed(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items()) or "nothing"
+
+
+def _say(result: Any, lines: Any, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(files.pretty(_plain(result)).decode(), nl=False)
+    else:
+        click.echo("\n".join(lines))
+
+
+def _plain(value: Any) -> Any:
+    """Values as JSON can hold them."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value

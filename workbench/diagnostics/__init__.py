@@ -1,0 +1,1 @@
+"""Checks of a whole repository and machine: `workbench check` and `workbench doctor`."""

@@ -1,0 +1,177 @@
+"""`workbench check`: every declarative file, read as strictly as it will be when it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from workbench import config, layout, registry, retrieval
+from workbench.config import UseCase
+from workbench.errors import WorkbenchError, nearest
+from workbench.experiments.dataset import Dataset
+from workbench.experiments.gate_spec import GateSpec, check_spec, check_tightens
+from workbench.experiments.inputs import read
+from workbench.experiments.runs import load_runs
+from workbench.jobs import spec as jobspec
+from workbench.jobs.schedule import Schedule
+from workbench.layout import Results
+from workbench.models import load_card
+from workbench.notebooks import inspection
+from workbench.promotion import release
+from workbench.prompts import prompt as prompts
+from workbench.workspace import boundary
+from workbench.workspace.use_case import check_data, check_tenant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at. A warning does not fail the check."""
+
+    what: str
+    problem: str = ""
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """All findings, problems among them."""
+
+    findings: tuple[Finding, ...] = field(repr=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong; warnings are allowed."""
+        return not any(f.problem and not f.warning for f in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        rows = [{"what": f.what, "problem": f.problem, "warning": f.warning} for f in self.findings]
+        return {"passed": self.passed, "findings": rows}
+
+    def __str__(self) -> str:
+        lines = []
+        for f in self.findings:
+            mark = "ok     " if not f.problem else "warning" if f.warning else "WRONG  "
+            lines.append(f"{mark} {f.what}" + (f": {f.problem}" if f.problem else ""))
+        wrong = sum(bool(f.problem) and not f.warning for f in self.findings)
+        lines.append(f"{wrong} wrong; next: workbench check" if wrong else "all is well; next: make repro")
+        return "\n".join(lines)
+
+
+def check_all(root: Path) -> Checked:
+    """Look at params.yaml, every asset, and what each use case depends on; nothing is run."""
+    params = config.load_params(root)
+    findings = [Finding(what="params.yaml"), *_assets(root)]
+    for name, case in params.use_cases.items():
+        findings += _use_case(root, name, case)
+    for name, one in params.jobs.items():
+        findings.append(_tried(f"job {name}: sample and schedule", partial(_look_at_job, root, name, one)))
+    findings += _promoted(root)
+    return Checked(findings=tuple(findings))
+
+
+def _assets(root: Path) -> Iterator[Finding]:
+    looks: dict[str, Callable[[Path, str], object]] = {
+        "model": load_card,
+        "prompt": _look_at_prompt,
+        "memory": retrieval.load_spec,
+    }
+    for kind, look in looks.items():
+        for name in registry.names(root, kind):
+            what = f"pipelines/{registry.FOLDERS[kind]}/{name}"
+            yield _tried(what, partial(registry.load, root, kind, name))
+            for reference in _references(root, kind, name):
+                yield _tried(f"{kind} {reference}", partial(look, root, reference))
+
+
+def _references(root: Path, kind: str, name: str) -> list[str]:
+    try:
+        return [f"{name}@{number}" for number in sorted(registry.load(root, kind, name).versions)]
+    except WorkbenchError:
+        return []  # said already
+
+
+def _look_at_prompt(root: Path, reference: str) -> object:
+    return prompts.load(root, reference, author="check")
+
+
+def _use_case(root: Path, name: str, case: UseCase) -> Iterator[Finding]:
+    def notebook() -> None:
+        inspection.read(root / case.notebook).typed(case.parameters)
+
+    overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
+    yield _tried(f"{name}: {case.notebook}", notebook)
+    yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
+    yield _tried(f"{name}: model {case.model}", lambda: boundary.chosen_card(root, case.model, overrides))
+    yield _tried(f"{name}: {case.data} and its questions", lambda: check_data(root, name, case))
+    tape = layout.tape_of(name)
+    yield _tried(f"{name}: {tape}", lambda: boundary.open_tape(root / tape))
+    yield from _arms(root, name, case)
+    yield from _gates(root, name, case)
+
+
+def _arms(root: Path, name: str, case: UseCase) -> Iterator[Finding]:
+    """Warnings of arms that the last reproduction did not have; before the first one nobody can know."""
+    try:
+        arms = [run.arm for run in load_runs(root / Results(use_case=name).runs)]
+    except WorkbenchError:
+        return  # none yet, or damaged: the pipeline makes them again
+    for key, arm in (("candidate", case.candidate), ("baseline", case.baseline)):
+        if arm is not None and arm not in arms:
+            problem = f"the last reproduction kept no run of it ({nearest(arm, arms)})\n  -> dvc repro"
+            yield Finding(what=f"{name}: {key} {arm!r}", problem=problem, warning=True)
+
+
+def _look_at_job(root: Path, name: str, one: config.Job) -> None:
+    read(root / one.sample)
+    if one.schedule is not None:
+        Schedule.parse(one.schedule.cron, one.schedule.timezone, where=f"params.yaml: jobs.{name}.schedule")
+
+
+def _promoted(root: Path) -> Iterator[Finding]:
+    """Every promoted version, each byte of it, and the list of those that have a stage."""
+    for name in registry.names(root, "job"):
+        yield _tried(f"pipelines/jobs/{name}", partial(registry.load, root, "job", name))
+        for reference in _references(root, "job", name):
+            number = int(reference.partition("@")[2])
+            yield _tried(f"job {reference}", partial(jobspec.load, root, name, number))
+    yield _tried(str(layout.PROMOTED), partial(release.check_stages, root))
+
+
+def _gates(root: Path, name: str, case: UseCase) -> Iterator[Finding]:
+    specs = {}
+    for phase, column in case.gates.items():
+        what = f"{name}: gates.{phase}"
+        try:
+            specs[phase] = GateSpec.parse(column, where=f"use_cases.{name}.gates.{phase}")
+            never = check_spec(specs[phase], _n_cases(root, name, case))
+        except WorkbenchError as error:
+            yield Finding(what=what, problem=str(error))
+            continue
+        mend = "\n  -> workbench check   # with more cases, or another bound"
+        yield Finding(what=what, problem="; ".join(never) + mend * bool(never), warning=phase != case.phase)
+    if {"mvp", "mlvp"} <= set(specs):
+        yield _tried(
+            f"{name}: mlvp only tightens",
+            lambda: check_tightens(specs["mvp"], specs["mlvp"], where=f"{name}.gates"),
+        )
+
+
+def _n_cases(root: Path, name: str, case: UseCase) -> int:
+    spec = retrieval.load_spec(root, str(case.memory))
+    cases = Dataset.from_file(root / (spec.questions or ""))
+    tenants = case.parameters.get("tenants") or list(cases.tenants)
+    for tenant in tenants:
+        check_tenant(name, case, tenant)
+    return len(cases.of_tenants(*tenants))
+
+
+def _tried(what: str, look: Callable[[], object]) -> Finding:
+    try:
+        look()
+    except WorkbenchError as error:
+        return Finding(what=what, problem=str(error))
+    return Finding(what=what)

@@ -1,0 +1,76 @@
+"""What the repository holds: tapes, snapshots, room on its disk, and what killed processes left."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from workbench import layout
+from workbench.config import UseCase
+from workbench.diagnostics.findings import Finding
+from workbench.layout import Results
+
+_GIB = 1 << 30
+_LEAST = 1 * _GIB
+#: What a writer that was killed leaves beside its file, as in .gitignore.
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}")
+_ROOMS = ("pipelines", "results", "reports", "published", ".workbench")
+#: Large, and their own writers clean them.
+_NOT_INTO = {"env", "weaviate-server", "__pycache__"}
+#: Seconds after which no writer is still at work on a file beside another.
+_OLD_S = 60.0
+
+
+def recordings(root: Path, cases: Mapping[str, UseCase]) -> Iterator[Finding]:
+    """Each use case's tape and the snapshot of its memory."""
+    for name, case in cases.items():
+        tape = layout.tape_of(name)
+        yield _there(f"tape of {name}", root, tape, needed=True)
+        manifest = Results(use_case=name).memory / "manifest.json"
+        yield _there(f"snapshot of {name}", root, manifest, needed=case.memory_fallback is not None)
+
+
+def _there(what: str, root: Path, path: Path, *, needed: bool) -> Finding:
+    if (root / path).is_file():
+        return Finding(what=what, state="ok", detail=str(path), needed=needed)
+    return Finding(what=what, state="missing", detail=f"there is no {path}", mend="make repro", needed=needed)
+
+
+def room(root: Path) -> Finding:
+    """The disk's free space; a Weaviate server on it stops writing long before it is full."""
+    usage = shutil.disk_usage(root)
+    share = usage.used / (usage.used + usage.free)
+    detail = f"{usage.free / _GIB:.1f} GiB free, {share:.0%} used"
+    mend = "du -xh -d 2 .workbench .dvc | sort -h | tail   # what may go is in docs/weaviate.md"
+    if usage.free < _LEAST:
+        return Finding(what="disk", state="broken", detail=detail, mend=mend)
+    if share >= 0.9:
+        detail += "; a Weaviate server on this disk refuses writes from 90 % on"
+        return Finding(what="disk", state="broken", detail=detail, mend=mend, needed=False)
+    return Finding(what="disk", state="ok", detail=detail)
+
+
+def leftovers(root: Path) -> Finding:
+    """Files that writers which were killed left; they harm nothing."""
+    found = sorted(str(path.relative_to(root)) for path in _asides(root))
+    if not found:
+        return Finding(what="leftovers", state="ok", detail="none", needed=False)
+    mend = "rm -r -- " + " ".join(map(shlex.quote, found[:5]))
+    detail = f"{len(found)} of writers that were killed"
+    return Finding(what="leftovers", state="broken", detail=detail, mend=mend, needed=False)
+
+
+def _asides(root: Path) -> Iterator[Path]:
+    before = time.time() - _OLD_S
+    for top in _ROOMS:
+        for folder, folders, files in os.walk(root / top):
+            here = Path(folder)
+            for name in (*files, *folders):
+                if _ASIDE.fullmatch(name) and (here / name).lstat().st_mtime < before:
+                    yield here / name
+            folders[:] = [name for name in folders if name not in _NOT_INTO and not _ASIDE.fullmatch(name)]

@@ -1,0 +1,54 @@
+"""One examination: the machine, then what the repository declares, then what runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from workbench import config
+from workbench.config import MemoryServer, Params, UseCase
+from workbench.diagnostics import disk, machine, servers
+from workbench.diagnostics.findings import Diagnosis, Finding
+from workbench.errors import WorkbenchError
+
+
+def examine(root: Path, *, environment: Mapping[str, str] = os.environ) -> Diagnosis:
+    """Look at everything, in under three seconds; starts nothing, shows no secret."""
+    params, declared = _params(root)
+    cases = params.use_cases if params else {}
+    findings = [
+        declared,
+        *machine.environment(root),
+        *machine.programs(environment.get("PATH")),
+        *machine.models(root, cases),
+        *disk.recordings(root, cases),
+        servers.key(root, environment=environment),
+        *_servers(cases, environment),
+        disk.room(root),
+        disk.leftovers(root),
+    ]
+    return Diagnosis(findings=tuple(findings))
+
+
+def _params(root: Path) -> tuple[Params | None, Finding]:
+    try:
+        params = config.load_params(root)
+    except WorkbenchError as error:
+        mend = error.hint or "workbench check"
+        return None, Finding(what="params.yaml", state="broken", detail=error.message, mend=mend)
+    detail = f"use cases {', '.join(params.use_cases)}"
+    return params, Finding(what="params.yaml", state="ok", detail=detail)
+
+
+def _servers(cases: Mapping[str, UseCase], environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Each server that is named, once; the default address when none is."""
+    tenants: dict[MemoryServer, tuple[str, ...]] = {}
+    for case in cases.values():
+        server = config.memory_server(case)
+        if server is not None:
+            tenants[server] = tuple(dict.fromkeys((*tenants.get(server, ()), *case.tenants)))
+    if not tenants:
+        yield from servers.server(servers.DEFAULT, needed=False, environment=environment)
+    for server, served in tenants.items():
+        yield from servers.server(server, tenants=served, needed=True, environment=environment)

@@ -1,0 +1,139 @@
+"""What is installed on this machine: interpreter, environment, programs, weights and runtimes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from workbench import config, retrieval
+from workbench.config import UseCase
+from workbench.diagnostics.findings import Finding, tried
+from workbench.errors import WorkbenchError
+from workbench.layout import CACHE, LOCK
+from workbench.memory.weaviate import local_server
+from workbench.models import ModelCard, load_card, weights
+from workbench.repository import environments
+from workbench.workspace import boundary
+
+#: From this version on a Go fetches the newer one that a server's module asks for.
+GO = "1.21"
+
+
+def environment(root: Path) -> Iterator[Finding]:
+    """The interpreter, and whether what is installed is what the lock says."""
+    version = sys.version.split(maxsplit=1)[0]
+    state, mend = ("ok", "") if sys.version_info >= (3, 11) else ("broken", "make repro PYTHON=python3.12")
+    yield Finding(what="python", state=state, detail=version, mend=mend)  # type: ignore[arg-type]
+    yield _lock(root)
+    yield _dvc()
+
+
+def _dvc() -> Finding:
+    try:
+        return Finding(what="dvc", state="ok", detail=importlib.metadata.version("dvc"))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(what="dvc", state="missing", detail="not in this environment", mend="make env")
+
+
+def _lock(root: Path) -> Finding:
+    what = "locked environment"
+    stamp = Path(sys.prefix) / environments.STAMP
+    try:
+        wanted = (root / LOCK).read_bytes()
+    except OSError:
+        return Finding(
+            what=what,
+            state="missing",
+            detail="there is no locks/workbench.lock",
+            mend="git checkout -- locks",
+        )
+    if not stamp.is_file():
+        detail = "this interpreter's environment was not installed by make: its versions may be others"
+        return Finding(what=what, state="missing", detail=detail, mend="make env", needed=False)
+    if stamp.read_bytes() != wanted:
+        detail = "what is installed is of another locks/workbench.lock"
+        return Finding(what=what, state="broken", detail=detail, mend="make env")
+    return Finding(what=what, state="ok", detail=f"lock {environments.digest(wanted)}")
+
+
+def programs(search: str | None = None) -> Iterator[Finding]:
+    """git, and what only tests and a local server need; `search` is a PATH."""
+    wanted = [
+        ("git", True, "apt-get install git"),
+        ("chromium", False, "apt-get install chromium   # for the tests in a browser"),
+    ]
+    for name, needed, mend in wanted:
+        found = shutil.which(name, path=search)
+        yield (
+            Finding(what=name, state="ok", detail=found, needed=needed)
+            if found
+            else Finding(what=name, state="missing", detail="not on the PATH", mend=mend, needed=needed)
+        )
+    yield _go(shutil.which("go", path=search))
+    yield _weaviate(search)
+
+
+def _go(found: str | None) -> Finding:
+    if found is None:
+        mend = f"install Go {GO} or later   # for make weaviate; docs/weaviate.md has the ways without it"
+        return Finding(what="go", state="missing", detail="not on the PATH", mend=mend, needed=False)
+    # Asking the program would start it; its own file says as much.
+    told = Path(found).resolve().parent.parent / "VERSION"
+    version = told.read_text(encoding="utf-8").split("\n", 1)[0] if told.is_file() else found
+    return Finding(what="go", state="ok", detail=version, needed=False)
+
+
+def _weaviate(search: str | None) -> Finding:
+    """The binary that make weaviate starts."""
+    what = "weaviate-server"
+    named = {local_server.BINARY_VARIABLE: os.environ.get(local_server.BINARY_VARIABLE, "")}
+    try:
+        found = local_server.find_binary({**named, "PATH": search or os.defpath})
+    except WorkbenchError as error:
+        return Finding(what=what, state="broken", detail=error.message, mend=error.hint, needed=False)
+    if found is None:
+        mend = "make weaviate   # builds it with Go, once"
+        return Finding(what=what, state="missing", detail="not built here", mend=mend, needed=False)
+    return Finding(what=what, state="ok", detail=str(found), needed=False)
+
+
+def models(root: Path, cases: Mapping[str, UseCase]) -> Iterator[Finding]:
+    """Weights, runtimes and keys of every model a use case asks, each once."""
+    for what, look in _models(root, cases).items():
+        yield tried(what, look)
+
+
+def _models(root: Path, cases: Mapping[str, UseCase]) -> dict[str, partial[str]]:
+    looks: dict[str, partial[str]] = {}
+    for case in cases.values():
+        looks[f"model {case.model}"] = partial(_chat, root, case)
+        looks[f"embedding of {case.memory}"] = partial(_embedding, root, str(case.memory))
+    return looks
+
+
+def _chat(root: Path, case: UseCase) -> str:
+    overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
+    return _runs(root, boundary.chosen_card(root, case.model, overrides))
+
+
+def _embedding(root: Path, memory: str) -> str:
+    return _runs(root, load_card(root, retrieval.load_spec(root, memory).embedding))
+
+
+def _runs(root: Path, card: ModelCard) -> str:
+    """How a card's model runs; WorkbenchError for what it lacks."""
+    if card.provider == "openai":
+        variable = card.api_key or "OPENAI_API_KEY"
+        config.secret(variable, needed_by=f"the model {card.name!r}", environment=os.environ)
+        return f"{card.base_url}, key from {variable}"
+    for part in filter(None, (card.weights, card.tokenizer)):
+        weights.find(part, cache=root / CACHE)
+    if card.runtime is not None:
+        weights.check_runtime(card.runtime)
+        return f"weights by digest, {card.runtime.package} {card.runtime.version}"
+    return "weights by digest"

@@ -1,0 +1,71 @@
+"""Running a task over many cases at once: threads, bounded tasks, a progress bar."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import json
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+
+class Applicable(Protocol):
+    """What can be applied to a case: a task."""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether calling it gives a coroutine."""
+
+    def __call__(self, ws: Any, case: Any) -> Any:
+        """The output for one case."""
+
+
+async def apply(task: Applicable, ws: Any, given: Any, pool: ThreadPoolExecutor) -> Any:
+    """Async tasks run on the loop, sync ones in a worker thread, where sync verbs may wait."""
+    if task.is_async:
+        return await task(ws, given)
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(pool, context.run, task, ws, given)
+
+
+@contextlib.asynccontextmanager
+async def threads(n: int) -> AsyncIterator[ThreadPoolExecutor]:
+    """Worker threads for tasks that are not async; when the block ends, so have they."""
+    pool = ThreadPoolExecutor(max_workers=n, thread_name_prefix="workbench-task")
+    try:
+        yield pool
+    finally:  # not on the loop: what they wait for runs there
+        await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+
+
+class Progress:
+    """A bar in notebook or terminal; under a runner a line in a file, which the runner shows."""
+
+    def __init__(self, total: int, what: str, path: Path | None) -> None:
+        self.total, self.what, self.path, self.done, self._told = total, what, path, 0, 0.0
+
+    def __enter__(self) -> Self:
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(
+            total=self.total, desc=self.what, unit="case", disable=self.path is not None or not self.total
+        )
+        return self
+
+    def step(self) -> None:
+        """One case more."""
+        self.done += 1
+        self.bar.update(1)
+        now = time.monotonic()
+        if self.path is not None and (now - self._told > 0.2 or self.done == self.total):
+            self._told = now
+            line = json.dumps({"what": self.what, "done": self.done, "total": self.total})
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()

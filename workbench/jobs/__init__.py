@@ -1,0 +1,1 @@
+"""Promoted jobs: their versions, schedules, runs, the ledger of runs and what they publish."""

@@ -1,0 +1,229 @@
+"""A job's schedule as files for cron or systemd: plain text that runs `workbench jobs run NAME`.
+
+Quoting is for whatever a path may hold. In a crontab a backslash is always followed by a quote or a
+percent sign, so that the crons that take backslashes away and those that do not read the same; in a
+unit, the colon before the program says that `$` means itself.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.errors import ConfigError, RefusedError
+from workbench.jobs.schedule import Schedule, zone
+
+_LOCALTIME = Path("/etc/localtime")
+_TIMEZONE = Path("/etc/timezone")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_PLAIN = re.compile(r"[A-Za-z0-9_./=@+,-]+")
+_FOR_CRON = str.maketrans({"'": "'\"'\"'", "\\": "\\''", "%": "'\\%'"})
+_FOR_SYSTEMD = str.maketrans({'"': '\\"', "\\": "\\\\", "%": "%%"})
+#: Debian's cron skips a line whose command is longer, without a word.
+_LONGEST = 998
+#: Seconds that systemd gives beyond the job's own limit, which ends a run with a reason.
+_MARGIN = 120
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEntry:
+    """A job as a scheduler sees it: `command` is what to run in `root`, `seconds` a whole run's limit."""
+
+    name: str
+    root: Path
+    command: tuple[str, ...]
+    schedule: Schedule
+    seconds: int
+    description: str = ""
+
+
+def to_cron(entry: JobEntry, *, system_timezone: str, now: dt.datetime) -> str:
+    """A crontab's text: comments that say what it is and how to install it, and one line."""
+    _check(entry)
+    _check_zone(entry, system_timezone, now)
+    log = f".workbench/state/jobs/{entry.name}.log"
+    run = " ".join(_cron_word(word) for word in entry.command)
+    # cron's PATH is not ours to know: nothing in the line is looked for.
+    start = f"cd {_cron_word(str(entry.root))} && /bin/mkdir -p .workbench/state/jobs"
+    command = f"{start} && exec {run} >> {log} 2>&1"
+    if len(command.encode()) > _LONGEST:
+        raise RefusedError(
+            f"job {entry.name}: its command is longer than the {_LONGEST} bytes that cron takes",
+            hint=f"workbench jobs export {entry.name} --to systemd",
+        )
+    lines = [
+        *_heading(entry, now),
+        f"# The times are right while cron's daemon runs in {system_timezone}, as this machine says it does.",
+        "# To install: type `crontab -e` and add the line below.",
+        f"# Or, as root: a file /etc/cron.d/workbench-{entry.name} with the user's name before `cd`.",
+        f"{entry.schedule.numeric()} {command}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def to_systemd(entry: JobEntry, *, now: dt.datetime) -> dict[str, str]:
+    """The texts of a service and of its timer, by file name."""
+    _check(entry)
+    unit = f"workbench-{entry.name}"
+    return {f"{unit}.service": _service(entry, unit), f"{unit}.timer": _timer(entry, unit, now)}
+
+
+def system_timezone() -> str:
+    """The IANA name of the zone this machine's clock shows: of TZ, else of /etc, else UTC."""
+    told = os.environ.get("TZ", "").removeprefix(":")
+    if told and not told.startswith("/"):
+        return zone(told, where="TZ").key
+    link = Path(told) if told else _LOCALTIME
+    _, found, name = str(link.resolve()).partition("/zoneinfo/")
+    if found:
+        return zone(name, where=str(link)).key
+    if not told and _TIMEZONE.is_file():
+        return zone(_TIMEZONE.read_text(encoding="utf-8").strip(), where=str(_TIMEZONE)).key
+    if told or link.exists():
+        raise ConfigError(
+            f"{link} does not say which time zone it is",
+            hint="put the zone's name before the command, for example TZ=Europe/Berlin",
+        )
+    return "UTC"
+
+
+def _service(entry: JobEntry, unit: str) -> str:
+    return f"""\
+# Run by {unit}.timer, which says how to install both. Its output: journalctl --user -u {unit}
+[Unit]
+Description={_title(entry).replace("%", "%%")}
+
+[Service]
+Type=oneshot
+WorkingDirectory={_directory(entry)}
+ExecStart=:{" ".join(_systemd_word(word) for word in _program(entry.command))}
+TimeoutStartSec={entry.seconds + _MARGIN}
+"""
+
+
+def _timer(entry: JobEntry, unit: str, now: dt.datetime) -> str:
+    comments = "\n".join([*_heading(entry, now), *_left_out(entry, now)])
+    calendar = "\n".join(f"OnCalendar={line}" for line in entry.schedule.calendar())
+    return f"""\
+{comments}
+# To install for yourself, also while you are logged out:
+#   mkdir -p ~/.config/systemd/user && cp {unit}.service {unit}.timer ~/.config/systemd/user/
+#   systemctl --user daemon-reload && systemctl --user enable --now {unit}.timer
+#   loginctl enable-linger
+# For the machine: /etc/systemd/system instead, User= in [Service], and no --user.
+[Unit]
+Description={_title(entry).replace("%", "%%")}
+
+[Timer]
+{calendar}
+AccuracySec=1s
+Persistent=true
+Unit={unit}.service
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def _check(entry: JobEntry) -> None:
+    """RefusedError for what neither file can carry."""
+    if not _NAME.fullmatch(entry.name):
+        raise RefusedError(
+            f"{entry.name!r} cannot name a unit or a file of /etc/cron.d",
+            hint="name the job with letters, digits, - and _",
+        )
+    for path in (str(entry.root), entry.command[0]):
+        if not path.startswith("/"):
+            raise RefusedError(
+                f"job {entry.name}: {path!r} is no absolute path, and a scheduler starts elsewhere",
+                hint="give the whole path",
+            )
+    for word in (str(entry.root), *entry.command):
+        if _CONTROL.search(word):
+            raise RefusedError(
+                f"job {entry.name}: {word!r} has a line break or another character that cannot be quoted",
+                hint="move the repository to a folder without it",
+            )
+
+
+def _check_zone(entry: JobEntry, system: str, now: dt.datetime) -> None:
+    wanted = entry.schedule.timezone
+    if not _same_clock(wanted, system, now):
+        raise RefusedError(
+            f"job {entry.name}: its times are in {wanted}, and this machine's cron reads them in {system}"
+            " (Debian's cron ignores CRON_TZ)",
+            hint=f"workbench jobs export {entry.name} --to systemd   (or give its times in {system})",
+        )
+
+
+def _same_clock(one: str, other: str, now: dt.datetime) -> bool:
+    """Whether two names stand for the same clock, by what it shows in each hour of three years."""
+    if one == other:
+        return True
+    first, second = zone(one, where="schedule"), zone(other, where="this machine")
+    hours = (now + dt.timedelta(hours=n) for n in range(3 * 366 * 24))
+    return all(hour.astimezone(first).utcoffset() == hour.astimezone(second).utcoffset() for hour in hours)
+
+
+def _title(entry: JobEntry) -> str:
+    """One line on what it is; a backslash at its end would swallow the next."""
+    about = " ".join(_CONTROL.sub(" ", entry.description).split()).rstrip("\\ ")
+    return f"workbench job {entry.name}" + (f": {about}" if about else "")
+
+
+def _heading(entry: JobEntry, now: dt.datetime) -> list[str]:
+    """Comments: what it is and the next fire times."""
+    local = zone(entry.schedule.timezone, where=entry.name)
+    return [
+        f"# {_title(entry)}",
+        f"# Runs at `{entry.schedule.cron}` in {entry.schedule.timezone}. The next times:",
+        *(
+            f"#   {at.astimezone(local):%a %Y-%m-%d %H:%M %Z} = {at:%a %Y-%m-%d %H:%M} UTC"
+            for at in entry.schedule.after(now, _SHOWN)
+        ),
+    ]
+
+
+def _left_out(entry: JobEntry, now: dt.datetime) -> list[str]:
+    """Comments: runs of the coming year that systemd will not start, and how to make up for the first."""
+    lost = entry.schedule.beyond_calendar(now)
+    if not lost:
+        return []
+    shown = ", ".join(f"{at:%Y-%m-%dT%H:%MZ}" for at in lost[:_SHOWN]) + (" …" if lost[_SHOWN:] else "")
+    return [
+        f"# Where clocks change, systemd leaves out {shown}",
+        f"#   To make up for it: workbench jobs run {entry.name} --at {lost[0]:%Y-%m-%dT%H:%MZ}",
+    ]
+
+
+def _cron_word(word: str) -> str:
+    """A word of a crontab's command, quoted for the shell and for cron."""
+    return word if _PLAIN.fullmatch(word) else f"'{word.translate(_FOR_CRON)}'"
+
+
+def _program(command: tuple[str, ...]) -> tuple[str, ...]:
+    """The command; through a shell when systemd takes no program of that name."""
+    if {'"', "'", "\\"} & set(command[0]):
+        return ("/bin/sh", "-c", 'exec "$@"', "sh", *command)
+    return command
+
+
+def _systemd_word(word: str) -> str:
+    """A word of ExecStart."""
+    return word if _PLAIN.fullmatch(word) else f'"{word.translate(_FOR_SYSTEMD)}"'
+
+
+def _directory(entry: JobEntry) -> str:
+    """WorkingDirectory, which is not quoted: what ends its line is lost or joins the next."""
+    root = str(entry.root)
+    if root.endswith((" ", "\\")):
+        raise RefusedError(
+            f"job {entry.name}: systemd cannot read a folder whose name ends as that of {root!r} does",
+            hint="move the repository to another folder",
+        )
+    return root.replace("%", "%%")

@@ -1,0 +1,127 @@
+"""Looking at jobs: which there are, when they are due, what ran, and their schedules as files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench import config, registry
+from workbench.context import Clock, SystemClock
+from workbench.display import Card
+from workbench.errors import ConfigError
+from workbench.jobs import export, slots
+from workbench.jobs import run as jobs
+from workbench.jobs import spec as jobspec
+from workbench.jobs.ledger import JobRun
+from workbench.jobs.result import run_row
+from workbench.layout import LOCK
+from workbench.repository import environments
+from workbench.repository.git import Repository
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of a question about jobs, as a card and as JSON; `command` is what to type next."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    command: str
+
+    def to_json(self) -> list[dict[str, str]]:
+        """One object a row."""
+        return [dict(zip(self.head, row, strict=True)) for row in self.rows]
+
+    def _card(self) -> Card:
+        notes = [] if self.rows else ["nothing yet"]
+        return Card(title=self.title, head=self.head, rows=self.rows, notes=notes, command=self.command)
+
+    def __str__(self) -> str:
+        return self._card().text()
+
+    def _repr_html_(self) -> str:
+        return self._card().html()
+
+
+def overview(root: Path, *, clock: Clock | None = None) -> Table:
+    """Every job that is declared or promoted: versions, labels, next time, last run."""
+    clock = clock or SystemClock()
+    declared = config.load_params(root).jobs
+    names = sorted({*declared, *registry.names(root, "job")})
+    book = jobs.ledger(root, clock)
+    rows = [_overview_row(root, name, clock, book.history(name, limit=1)) for name in names]
+    live = [name for name, production, *_ in rows if production]
+    first = (live or names or ["NAME"])[0]
+    promote = f"workbench promote job/{first} --to production --dry-run"
+    return Table(
+        title=f"{len(rows)} {'job' if len(rows) == 1 else 'jobs'}",
+        head=("job", "production", "candidate", "versions", "due next", "last run"),
+        rows=tuple(rows),
+        command=f"workbench jobs run {first}" if live else promote,
+    )
+
+
+def _overview_row(root: Path, name: str, clock: Clock, last: Sequence[JobRun]) -> tuple[str, ...]:
+    asset = registry.load_or_new(root, "job", name)
+    live = asset.labels.get("production")
+    due = ""
+    if live is not None:
+        schedule = slots.schedule_of(jobspec.load(root, name, live)[0])
+        due = f"{schedule.after(clock.now(), 1)[0]:%Y-%m-%d %H:%MZ}" if schedule else "when asked"
+    ended = f"{last[0].outcome or last[0].state} {last[0].slot.at:%Y-%m-%d %H:%MZ}" if last else "never here"
+    shown = [str(asset.labels.get(label, "")) for label in ("production", "candidate")]
+    return (name, *shown, ", ".join(map(str, sorted(asset.versions))), due, ended)
+
+
+def history_of(root: Path, name: str, *, limit: int = 20, clock: Clock | None = None) -> Table:
+    """The runs of a job on this machine, newest first; those that died are called lost."""
+    known = {*config.load_params(root).jobs, *registry.names(root, "job")}
+    if name not in known:
+        config.job(config.load_params(root), name)  # says which there are
+    rows = [run_row(run) for run in jobs.ledger(root, clock or SystemClock()).history(name, limit=limit)]
+    head = ("when", "slot", "version", "ended", "rows", "set aside", "cost", "seconds", "output")
+    return Table(
+        title=f"{name}: {len(rows)} runs", head=head, rows=tuple(rows), command=f"workbench jobs run {name}"
+    )
+
+
+def exported(root: Path, name: str, *, target: str, clock: Clock | None = None) -> Mapping[str, str]:
+    """The schedule of the version in production as files by name, for cron or systemd."""
+    clock = clock or SystemClock()
+    job, number = jobs.number_of(root, name)
+    spec, _ = jobspec.load(root, job, number)
+    schedule = slots.schedule_of(spec)
+    if schedule is None:
+        raise ConfigError(
+            f"{spec.reference} has no schedule",
+            hint=f'add jobs.{job}.schedule: {{cron: "0 6 * * *"}} to params.yaml, and promote it',
+        )
+    if spec.input is None:
+        raise ConfigError(
+            f"{spec.reference} does not say where a scheduled run finds its input",
+            hint=f"add jobs.{job}.input: data/inbox/{{date}}.parquet to params.yaml, and promote it",
+        )
+    case = config.load_params(root).use_cases.get(spec.use_case)
+    entry = export.JobEntry(
+        name=job,
+        root=root,
+        command=(str(Path(sys.executable).with_name("workbench")), "jobs", "run", name),
+        schedule=schedule,
+        seconds=spec.limits.seconds,
+        description=case.title if case else "",
+    )
+    now = clock.now()
+    if target == "systemd":
+        return export.to_systemd(entry, now=now)
+    return {f"{job}.cron": export.to_cron(entry, system_timezone=export.system_timezone(), now=now)}
+
+
+def install_environment(root: Path, name: str, *, say: Callable[[str], Any]) -> Path:
+    """The interpreter of a version's own environment, installed when it is missing."""
+    job, number = jobs.number_of(root, name)
+    spec, _ = jobspec.load(root, job, number)
+    lock = Repository(root=root).read(jobspec.code_of(root, spec), LOCK) or b""
+    return environments.install(root, lock, say=say)

@@ -1,0 +1,85 @@
+"""What a job's run gave, as a card: published, held back, or there already."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from workbench.display import Card, degraded_note, number
+from workbench.jobs.ledger import JobRun, Slot
+from workbench.jobs.publishing import Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """One run's end: "published", "held" or "unchanged". `folder` holds the output, or the rows held back."""
+
+    slot: str
+    outcome: str
+    folder: str
+    manifest: Manifest
+
+    @classmethod
+    def of(cls, manifest: Manifest, *, slot: Slot, outcome: str, folder: str) -> JobResult:
+        """The result of a run with this manifest."""
+        return cls(slot=slot.key, outcome=outcome, folder=folder, manifest=manifest)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 when it was held back."""
+        return 1 if self.outcome == "held" else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {"slot": self.slot, "outcome": self.outcome, "folder": self.folder, **asdict(self.manifest)}
+
+    def _card(self) -> Card:
+        made, counts = self.manifest, self.manifest.counts
+        cost = "unknown" if made.cost_usd is None else f"{number(made.cost_usd)} USD"
+        rows = [
+            ["rows", str(counts["rows"])],
+            ["answered", str(counts["answered"])],
+            ["quarantined", str(counts["quarantined"])],
+            ["cost", cost],
+            ["output" if self.outcome != "held" else "broken rows", self.folder],
+        ]
+        said = {
+            "published": "published",
+            "held": "held back: too many rows are broken, and nothing was published",
+            "unchanged": "nothing to do: this version has published this input for this slot already",
+        }
+        return Card(
+            title=f"{made.job}@{made.version} · {made.at} · {made.tenant or 'all tenants'} · {self.outcome}",
+            head=["", ""],
+            rows=rows,
+            notes=[
+                *degraded_note(counts.get("degraded", 0)),
+                said[self.outcome],
+                f"run {made.run}, input {made.input_digest[:12]}",
+            ],
+            command=f"workbench jobs history {made.job}",
+        )
+
+    def __str__(self) -> str:
+        return self._card().text()
+
+
+def run_row(run: JobRun) -> tuple[str, ...]:
+    """A run of the ledger as a row of `jobs history`."""
+    return (
+        f"{run.queued_at:%Y-%m-%d %H:%M:%SZ}",
+        run.slot.key,
+        str(run.version),
+        run.outcome or run.state,
+        str(run.rows),
+        str(run.quarantined),
+        "" if run.cost_usd is None else number(run.cost_usd),
+        _seconds(run),
+        "; ".join(filter(None, (run.folder, run.detail[:80]))),
+    )
+
+
+def _seconds(run: JobRun) -> str:
+    if run.started_at is None or run.finished_at is None:
+        return ""
+    return f"{(run.finished_at - run.started_at).total_seconds():.0f}"

@@ -1,0 +1,250 @@
+"""What is said between a job's runner and the worker that runs its code: one request, one result.
+
+The runner is today's workbench; the worker (`python -m workbench.worker REQUEST`) is the workbench of
+the version's own commit, in its own environment. These two files are all they share, so both carry
+a format number and grow by optional keys alone, which are left out where they say nothing new.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from workbench import files
+from workbench.config import Mode
+from workbench.errors import DeadlineError, NotebookError, WorkbenchError
+from workbench.jobs import spec as jobspec
+from workbench.layout import CACHE
+
+FORMAT: Literal[1] = 1
+#: Of the repository: exported code, built memories, and a folder for each run while it lasts.
+REQUEST, RESULT = "request.json", "result.json"
+#: Every process of a run inherits it, so that none outlives the run, whatever session it began.
+MARK = "WORKBENCH_RUN"
+_TICK_S, _GRACE_S = 0.1, 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One run of a frozen notebook. Paths are absolute; `root` holds the version's code and specs.
+
+    `home` is the repository that keeps state and caches. `memory` is the logical digest of the
+    snapshot to search, which the worker finds in or builds into the folder `memories`. `out` is
+    where `ws.publish` writes, `tape` what is read and `tape_out` where the used recordings go.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    format: int = FORMAT
+    run: str
+    job: str
+    use_case: str
+    root: str
+    home: str
+    notebook: str
+    cwd: str
+    parameters: dict[str, Any]
+    inputs: str
+    pins: dict[str, str]
+    arm: dict[str, Any]
+    memory: str
+    memories: str
+    mode: Mode
+    tape: str
+    out: str
+    broken: float = 1.0
+    tenant: str | None = None
+    journal: str | None = None
+    tape_out: str | None = None
+    watch: str | None = None
+    show: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An error as it crosses from the worker: what, what to type, and the exit code of its kind."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    kind: str
+    message: str
+    hint: str = ""
+    exit_code: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How it went. `counts` is what `ws.publish` counted, empty when nothing was published."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    format: int = FORMAT
+    task_digest: str = ""
+    notebook: str = ""
+    counts: dict[str, Any] = field(default_factory=dict)
+    failure: Failure | None = None
+
+
+class WorkerError(WorkbenchError):
+    """What a worker reported, raised again here with its exit code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a run happens: the repository, the version's exported code, and the run's own folder."""
+
+    home: Path
+    code: Path
+    work: Path
+
+
+def request_of(
+    spec: jobspec.JobSpec, task: bytes, place: Place, *, run: str, inputs: Path | str, **rest: Any
+) -> Request:
+    """The request to run a version's frozen notebook `task`, which is written into the run's folder.
+
+    `inputs` lies in that folder. `rest` is the request's mode and tape, and what is optional in it.
+    """
+    notebook = place.work / jobspec.TASK
+    files.write_atomic(notebook, task)
+    return Request(
+        run=run,
+        job=spec.job,
+        use_case=spec.use_case,
+        root=str(place.code),
+        home=str(place.home),
+        notebook=str(notebook),
+        cwd=str(place.code / Path(spec.notebook).parent),
+        parameters=spec.values(),
+        inputs=str(place.work / inputs),
+        pins=spec.pins,
+        arm=spec.arm,
+        memory=spec.digests["memory"],
+        memories=str(place.home / CACHE / "memories"),
+        out=str(place.work / "out"),
+        broken=spec.limits.broken,
+        **rest,
+    )
+
+
+def told(value: Request | Result) -> bytes:
+    """The file of a request or result, without keys at their default: an older reader may not know them."""
+    usual = {one.name: one.default for one in dataclasses.fields(value) if one.name != "format"}
+    plain = dataclasses.asdict(value)
+    return files.pretty({name: one for name, one in plain.items() if name not in usual or one != usual[name]})
+
+
+def run(
+    request: Request, *, python: Path, folder: Path, seconds: float, tick: Callable[[], None] = lambda: None
+) -> Result:
+    """Run a request in a process of its own, under one deadline for all of it; its result.
+
+    `tick` is called ten times a second. Whatever ends the run (its end, the deadline, an interrupt,
+    an error in `tick`), every process that it started is ended before this returns.
+    """
+    files.write_atomic(folder / REQUEST, told(request))
+    process = subprocess.Popen(  # noqa: S603  the version's own interpreter, our own arguments
+        [str(python), "-m", "workbench.worker", str(folder / REQUEST)],
+        cwd=request.root,
+        env=_environment(request, python),
+        # The worker watches this pipe: it closes when we die, however we die.
+        stdin=subprocess.PIPE,
+        stdout=shown(show=request.show),
+        stderr=shown(show=request.show),
+        start_new_session=True,
+    )
+    until = time.monotonic() + seconds
+    try:
+        while process.poll() is None:
+            tick()
+            if time.monotonic() > until:
+                raise DeadlineError(
+                    f"{request.job}: not done after {seconds:g} s; all its processes were ended",
+                    hint="run it again: answers it had are kept; or raise limits.seconds and promote again",
+                )
+            time.sleep(_TICK_S)
+    finally:
+        end(request.run, process)
+    return _result(folder / RESULT, request, process.returncode)
+
+
+def shown(*, show: bool) -> int:
+    """Where a child's words go: to our standard error, unless it is no file, as in a notebook."""
+    try:
+        return sys.stderr.fileno() if show else subprocess.DEVNULL
+    except (OSError, ValueError):
+        return subprocess.DEVNULL
+
+
+def end(run_id: str, process: subprocess.Popen[bytes] | None = None) -> None:
+    """End every process of a run: asked first, then killed. They are known by their environment."""
+    if process is not None and process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process is not None and process.stdin is not None:
+        process.stdin.close()
+    _kill(run_id)
+
+
+def _kill(run_id: str) -> None:
+    """Until none is left, because one that is being killed may have started another."""
+    import psutil
+
+    until = time.monotonic() + _GRACE_S
+    while (left := _processes(run_id)) and time.monotonic() < until:
+        for one in left:
+            with contextlib.suppress(psutil.Error):  # it ended by itself
+                one.kill()
+        time.sleep(0.02)
+
+
+def _processes(run_id: str) -> list[Any]:
+    """Processes of this user that carry the run's mark, but not this one."""
+    import psutil
+
+    found = []
+    for one in psutil.process_iter():
+        try:
+            marked = one.pid != os.getpid() and one.environ().get(MARK) == run_id
+            if marked and one.status() != psutil.STATUS_ZOMBIE:
+                found.append(one)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _environment(request: Request, python: Path) -> dict[str, str]:
+    """The caller's environment, in which credentials are, with the version's code and interpreter first."""
+    dropped = {"PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "WORKBENCH_EXECUTION"}
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    path = f"{python.parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
+    return {**kept, "PYTHONPATH": request.root, "PATH": path, MARK: request.run, "DVC_NO_ANALYTICS": "1"}
+
+
+def _result(path: Path, request: Request, code: int) -> Result:
+    """What the worker left; NotebookError when it died without a word."""
+    import orjson
+
+    if not path.is_file():
+        why = "was killed, perhaps by the system for memory" if code < 0 else f"ended with {code}"
+        raise NotebookError(
+            f"{request.job}: the worker {why}, and left no result",
+            hint="run it again: answers it had are kept and not asked again",
+        )
+    raw: Mapping[str, Any] = orjson.loads(path.read_bytes())
+    result = files.parse(Result, raw, where=str(path))
+    if result.failure is not None:
+        error = WorkerError(f"{request.job}: {result.failure.message}", hint=result.failure.hint)
+        error.exit_code = result.failure.exit_code
+        raise error
+    return result

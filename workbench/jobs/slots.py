@@ -1,0 +1,89 @@
+"""Which slot a job's run is for, and which file is its input."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from workbench.context import Clock, SystemClock
+from workbench.errors import ConfigError, NotFoundError
+from workbench.jobs.ledger import Slot
+from workbench.jobs.schedule import Schedule, zone
+from workbench.jobs.spec import JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What to run: a job's reference, its input, when and for whom, and whether to replace what is there."""
+
+    reference: str
+    input: str | None = None
+    at: str | None = None
+    tenant: str | None = None
+    replace: bool = False
+    show: bool = True
+    clock: Clock = field(default_factory=SystemClock)
+
+
+def schedule_of(spec: JobSpec) -> Schedule | None:
+    """When a version is due, if it has a schedule."""
+    if spec.schedule is None:
+        return None
+    return Schedule.parse(spec.schedule.cron, spec.schedule.timezone, where=f"{spec.reference}: schedule")
+
+
+def slot_of(spec: JobSpec, task: Task) -> Slot:
+    """The slot of a run: the time that was named, else the last scheduled one, else the day."""
+    now = task.clock.now()
+    schedule = schedule_of(spec)
+    if task.at is None:
+        at = schedule.before(now) if schedule else now.replace(hour=0, minute=0, second=0, microsecond=0)
+        return Slot(job=spec.job, tenant=task.tenant or "", at=at)
+    try:
+        if len(task.at) == len("2026-11-24"):
+            day = dt.date.fromisoformat(task.at)
+            due = schedule.on(day) if schedule else []
+            at = due[-1] if due else dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
+        else:
+            at = dt.datetime.fromisoformat(task.at)
+    except ValueError:
+        raise ConfigError(
+            f"--at {task.at!r} is no time", hint="write 2026-11-24 or 2026-11-24T06:00Z"
+        ) from None
+    if at.tzinfo is None:
+        raise ConfigError(f"--at {task.at!r} does not say in which zone", hint=f"write {task.at}Z for UTC")
+    return Slot(job=spec.job, tenant=task.tenant or "", at=at)
+
+
+def input_of(root: Path, spec: JobSpec, task: Task, slot: Slot) -> Path:
+    """The file of a run's rows: the one that was named, else the job's own for that time."""
+    if task.input is not None:
+        here = Path(task.input).absolute()
+        return here if here.is_file() else root / task.input
+    if spec.input is None:
+        raise ConfigError(
+            f"job {spec.job!r} names no input of its own", hint=f"workbench jobs run {spec.job} --input FILE"
+        )
+    # As the clock of its schedule shows it: whoever writes the file names it by that day.
+    at = slot.at.astimezone(zone(spec.schedule.timezone, where=spec.reference)) if spec.schedule else slot.at
+    return root / spec.input.format(date=f"{at:%Y-%m-%d}", time=f"{at:%H%M}")
+
+
+def bytes_of(path: Path) -> bytes:
+    """What the input holds; an error that says what to name instead."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(
+            f"there is no input {path}", hint="workbench jobs run NAME --input FILE"
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}", hint="name another file with --input"
+        ) from None
+
+
+def iso(at: dt.datetime) -> str:
+    """A moment as manifests and command lines write it: to the second, with Z for UTC."""
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

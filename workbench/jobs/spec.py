@@ -1,0 +1,163 @@
+"""A job's version: a folder that never changes, and its `job.yaml`, which names every file in it.
+
+pipelines/jobs/<name>/<n>/
+    job.yaml          what is frozen, from which code, judged by which gate on which run
+    task.ipynb        the notebook without its `explore` cells
+    sample.*          the input that the version's stage reproduces
+    tape.jsonl        the model's answers to it
+    prompts/ models/ memories/    copies of the specs that its bare names mean
+    evidence/         the verdict, the judged run, and what the clean run gave
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from workbench import files, registry
+from workbench.config import Limits, Timing
+from workbench.errors import ConfigError, CorruptError, NotFoundError
+from workbench.repository.git import Repository
+
+FORMAT: Literal[1] = 1
+PAGE = "job.yaml"
+TASK = "task.ipynb"
+TAPE = "tape.jsonl"
+JUDGED = "evidence/run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A parameter's declared type and frozen value."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    type: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """`job.yaml`, read strictly.
+
+    `commit` is the code's, and `code` the git object id of each path in it that a run reads: where
+    a commit was rebased away, the same objects in another one are the same code. `pins` is what bare
+    names mean; `digests` are of prompt, memory snapshot, model, lock and sample; `arm` is the judged
+    arm's own settings. `sample_outputs` has SHA-256 of what the sample gives; `files` of every file
+    beside this page.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    format: int
+    job: str
+    version: int
+    use_case: str
+    phase: str
+    notebook: str
+    commit: str
+    code: dict[str, str]
+    task_digest: str
+    gate_digest: str
+    dataset_digest: str
+    run: str
+    pins: dict[str, str]
+    digests: dict[str, str]
+    parameters: dict[str, Parameter]
+    sample: str
+    sample_outputs: dict[str, str]
+    limits: Limits
+    files: dict[str, str]
+    arm: dict[str, Any] = field(default_factory=dict)
+    schedule: Timing | None = None
+    input: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """`answers@1`."""
+        return f"{self.job}@{self.version}"
+
+    def values(self) -> dict[str, Any]:
+        """Parameters as the notebook is given them."""
+        return {name: one.value for name, one in self.parameters.items()}
+
+    def content(self) -> str:
+        """Digest of what makes it another version: not of names, evidence, or how long answers took."""
+        plain = dataclasses.asdict(self)
+        named = {"version", "commit", "run"}
+        plain["files"] = {n: d for n, d in self.files.items() if n != TAPE and not n.startswith("evidence/")}
+        plain["digests"] = {n: d for n, d in self.digests.items() if n != "tape"}
+        return files.digest({key: value for key, value in plain.items() if key not in named})
+
+    def text(self) -> bytes:
+        """The page's bytes."""
+        plain = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+        return files.yaml_text(plain).encode()
+
+
+def load(root: Path, name: str, number: int) -> tuple[JobSpec, Path]:
+    """A version's page and folder, every byte of it checked; CorruptError names what was changed."""
+    version = registry.resolve(root, "job", f"{name}@{number}")
+    spec = read(version.path)
+    if (spec.job, spec.version) != (name, number):
+        raise CorruptError(
+            f"{version.path} calls itself {spec.reference}", hint=f"git checkout -- {version.path}"
+        )
+    check_files(version.path.parent, spec.files)
+    return spec, version.path.parent
+
+
+def code_of(root: Path, spec: JobSpec) -> str:
+    """The commit that holds a version's code: its own, or another of this history with the same bytes."""
+    repository = Repository(root=root)
+    commit = spec.commit if repository.is_ancestor(spec.commit) else repository.commit_holding(spec.code)
+    if commit is None:
+        raise NotFoundError(
+            f"{spec.reference} runs the code of commit {spec.commit[:12]}, which is not in this history",
+            hint="git fetch --unshallow, or merge the branch it was promoted on; or promote again",
+        )
+    return commit
+
+
+def read(path: Path) -> JobSpec:
+    """`job.yaml`; another format is a ConfigError that says which workbench reads it."""
+    raw = files.read_yaml(path)
+    if raw.get("format") != FORMAT:
+        raise ConfigError(
+            f"{path} has format {raw.get('format')!r}, this workbench reads {FORMAT}",
+            hint="run it with the workbench that promoted it, or promote again",
+        )
+    return files.parse(JobSpec, raw, where=str(path))
+
+
+def check_files(folder: Path, known: Mapping[str, str]) -> None:
+    """CorruptError for the first file that is missing, changed, or not one of the version's."""
+    there = digests(folder)
+    for name in sorted(there.keys() | known.keys()):
+        if there.get(name) == known.get(name):
+            continue
+        what = "is missing" if name not in there else "was changed" if name in known else "is no file of it"
+        place = shlex.quote(str(folder / name))
+        mend = f"git checkout -- {place}" if name in known else f"rm {place}"
+        raise CorruptError(f"{folder / name} {what}: a promoted version never changes", hint=mend)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a version's folder but its page, by relative path."""
+    found = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return {
+        path.relative_to(folder).as_posix(): _digest(path)
+        for path in found
+        if path.relative_to(folder).as_posix() != PAGE
+    }
+
+
+def _digest(path: Path) -> str:
+    if path.is_symlink():
+        return "a link"
+    try:
+        return files.digest(path.read_bytes())
+    except OSError as error:
+        raise CorruptError(f"cannot read {path}: {error.strerror}", hint=f"git checkout -- {path}") from None

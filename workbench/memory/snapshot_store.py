@@ -1,0 +1,143 @@
+"""Snapshots as a workspace keeps them: each in its place, and without what was forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+
+from workbench import files
+from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.memory.cipher import IdCipher
+from workbench.memory.locks import Locks
+from workbench.memory.snapshot import (
+    Snapshot,
+    left_aside,
+    open_snapshot,
+    put_back,
+    read_manifest,
+    write_snapshot,
+)
+from workbench.memory.tombstones import Ledger
+from workbench.ports import Memory, Selector
+from workbench.types import Item
+
+
+def apply_tombstones(snapshot: Snapshot, ledger: Ledger, names: IdCipher) -> Mapping[str, frozenset[str]]:
+    """Take what the ledger says was forgotten out of an opened snapshot; by tenant, the ids that went.
+
+    Nothing finds them again, nor what was derived from them; the files stay as they are.
+    """
+    gone = {}
+    for tenant in snapshot.tenants():
+        view = snapshot.store.tenant(tenant)
+        gone[tenant] = ledger.forgotten(tenant, view.all_items(), memory=snapshot.name, names=names)
+        if gone[tenant]:
+            view.forget_now(Selector(ids=tuple(gone[tenant])))
+    return gone
+
+
+class SnapshotStore:
+    """Writes snapshots below `folder`, or anywhere, and opens them without what `ledger` says was forgotten.
+
+    `names` gives the names of the live stores, under which the ledger is kept.
+    """
+
+    def __init__(self, folder: Path, ledger: Ledger, names: Callable[[], IdCipher]) -> None:
+        self.folder = folder
+        self._ledger = ledger
+        self._names = names
+        self._locks = Locks(folder.parent / "locks" / "snapshots", of="this snapshot")
+
+    async def write(
+        self, views: Sequence[Memory], folder: Path | None, *, spec: str, digest: str, version: int | None
+    ) -> tuple[Path, str, dict[str, int]]:
+        """Write the tenants behind `views`, of a memory's `spec` (`name@version`) with that digest.
+
+        Gives the folder, the logical digest, and how many items of each tenant it holds. Without a folder
+        it is written into the memory's own place, where other tenants' parts stay as they are.
+        """
+        if folder is None and version is not None:
+            raise ConfigError(
+                f"the place of {spec} is for what is in force, not for version {version}",
+                hint="name another folder for an earlier version",
+            )
+        place = folder or self.folder / spec
+        memory = spec.partition("@")[0]
+        write = functools.partial(
+            write_snapshot, folder=place, memory=memory, spec_digest=digest, version=version
+        )
+        async with self._alone(place):
+            kept = await self._kept(place, memory, digest) if folder is None else None
+            try:
+                given = {view.tenant for view in views}
+                others: list[Memory] = []
+                if kept is not None:
+                    others = [kept.tenant(tenant) for tenant in kept.tenants() if tenant not in given]
+                manifest = await write([*views, *others])
+                await asyncio.to_thread(files.purge, place)  # who deletes it later means all of it
+            finally:
+                if kept is not None:
+                    await kept.aclose()
+        rows = {tenant: entry.rows for tenant, entry in manifest.tenants.items()}
+        return place, manifest.logical_digest, rows
+
+    async def read(self, folder: Path, *, memory: str, tenant: str) -> list[Item]:
+        """A tenant's items in a snapshot of a memory, verified, without what was forgotten since."""
+        async with self._alone(folder):
+            snapshot = await self._open(folder)
+        try:
+            tenants = snapshot.tenants()
+            if snapshot.manifest.memory != memory or tenant not in tenants:
+                raise NotFoundError(
+                    f"{folder} is a snapshot of {snapshot.manifest.memory!r} and holds nothing "
+                    f"of {tenant!r} in {memory!r} ({nearest(tenant, tenants)})",
+                    hint="name the folder of another snapshot, or another tenant",
+                )
+            return await snapshot.tenant(tenant).items()
+        finally:
+            await snapshot.aclose()
+
+    async def put_back(self, place: Path) -> None:
+        """Put back the snapshot that a killed writer of `place` left aside; one at work is waited for."""
+        if await asyncio.to_thread(left_aside, place):
+            async with self._alone(place):
+                pass
+
+    async def admitted(self, items: Sequence[Item], *, memory: str, tenant: str) -> list[Item]:
+        """Those of a tenant's `items` that were not forgotten since, in their order."""
+        names = self._names()
+        gone = await asyncio.to_thread(self._ledger.forgotten, tenant, items, memory=memory, names=names)
+        return [item for item in items if item.id not in gone]
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, place: Path) -> AsyncIterator[None]:
+        """Alone with the snapshot in `place`, which is put back when a killed writer left it aside."""
+        async with self._locks.writing(_name_of(place)):
+            await asyncio.to_thread(put_back, place)
+            yield
+
+    async def _open(self, folder: Path) -> Snapshot:
+        snapshot = await asyncio.to_thread(open_snapshot, folder)
+        try:
+            await asyncio.to_thread(apply_tombstones, snapshot, self._ledger, self._names())
+        except BaseException:
+            await snapshot.aclose()
+            raise
+        return snapshot
+
+    async def _kept(self, place: Path, memory: str, digest: str) -> Snapshot | None:
+        """What the place holds already, if it is of the same spec."""
+        if not (place / "manifest.json").is_file():
+            return None
+        manifest = read_manifest(place)
+        same = manifest.memory == memory and manifest.spec_digest == digest
+        return await self._open(place) if same else None
+
+
+def _name_of(place: Path) -> str:
+    """The same for every path to one folder."""
+    return files.digest(os.path.realpath(place).encode())[:32]

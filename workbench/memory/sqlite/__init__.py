@@ -1,0 +1,1 @@
+"""The embedded memory store: one SQLite file for each memory."""

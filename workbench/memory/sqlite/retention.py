@@ -1,0 +1,188 @@
+"""How long the embedded store keeps an item: eviction, forgetting, legal holds, expiry, old versions."""
+# ruff: noqa: S608 - only names of tables and columns are put in; values are bound
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from workbench.memory import rules
+from workbench.memory.sqlite import keywords
+from workbench.memory.sqlite.tables import (
+    AMONG,
+    Space,
+    fitted,
+    insert,
+    items_where,
+    number,
+    remove,
+    there,
+    touch,
+)
+from workbench.memory.sqlite.versions import recount
+from workbench.ports import Budget, Forgotten, Purged, Remembered, Selector
+from workbench.types import Item
+
+_NAMED = "IN (SELECT name FROM holds WHERE tenant = :key AND what ="
+_HELD = f"(id {_NAMED} 'id') OR subject {_NAMED} 'subject') OR source {_NAMED} 'source'))"
+
+
+def remember(
+    db: sqlite3.Connection, space: Space, batch: Sequence[Item], *, budget: Budget, now: str
+) -> Remembered:
+    """Write what is not there, then delete what is more than the budget allows."""
+    new: list[Item] = []
+    if batch:
+        space = fitted(db, space, batch[0])
+        known = there(db, space, batch, among="TRUE")
+        new = [item for item in batch if item.id not in known]
+        insert(db, space, new, since=0)
+    written_by_use = "tenant = :key AND kind <> 'document'"
+    episodic = items_where(db, space, written_by_use, space.bound, vectors=False)
+    encrypted = db.execute(f"SELECT id FROM items WHERE {written_by_use} AND {_HELD}", space.bound).fetchall()
+    held = {space.decrypt(row[0]) for row in encrypted}
+    gone = [item.id for item in rules.evicted(episodic, budget, held=held, now=now)]
+    remove(db, space, _numbers(db, space, map(space.encrypt, gone)))
+    if new or gone:
+        touch(db, space)
+    return Remembered(added=len(new), unchanged=len(batch) - len(new), evicted=tuple(gone))
+
+
+def forget(db: sqlite3.Connection, space: Space, what: Selector, *, now: str, dry_run: bool) -> Forgotten:
+    """Delete all rows of what is chosen and of what was derived from it; nothing when `dry_run`."""
+    chosen = _held_or_not(db, space, _condition(what), _values(space, what, now))
+    going = {one for one, held in chosen.items() if not held}
+    kept = chosen.keys() - going
+    derived: set[str] = set()
+    parents = going
+    while parents:
+        children = _children(db, space, parents)
+        fresh = children.keys() - going - derived - kept
+        parents = {one for one in fresh if not children[one]}
+        derived |= parents
+        kept |= fresh - parents
+    gone = going | derived
+    if not dry_run:
+        remove(db, space, _numbers(db, space, gone))
+        recount(db, space)
+        keywords.rewrite(db, space.key)
+        touch(db, space)
+    ids, stay = (tuple(sorted(map(space.decrypt, some))) for some in (gone, kept))
+    return Forgotten(items=len(gone), derived=len(derived), ids=ids, kept=stay)
+
+
+def hold(db: sqlite3.Connection, space: Space, what: Selector) -> int:
+    """Remember the hold; how many items it means now."""
+    name = _name_of(space, what)
+    db.executemany(
+        "INSERT OR IGNORE INTO holds (tenant, hold, what, name) VALUES (?, ?, ?, ?)",
+        [(space.key, name, kind, encrypted) for kind, encrypted in _named(space, what)],
+    )
+    return len(_held_or_not(db, space, _condition(what), _values(space, what, "")))
+
+
+def release(db: sqlite3.Connection, space: Space, what: Selector) -> int:
+    """Drop the hold of that name; how many items it meant, 0 when there is none."""
+    query = "DELETE FROM holds WHERE tenant = ? AND hold = ?"
+    if not db.execute(query, (space.key, _name_of(space, what))).rowcount:
+        return 0
+    return len(_held_or_not(db, space, _condition(what), _values(space, what, "")))
+
+
+def purge(db: sqlite3.Connection, space: Space, *, now: str, keep_versions: int) -> Purged:
+    """Delete what has expired and what no kept version holds, but for what is held."""
+    query = "SELECT coalesce(min(number), 0) FROM versions WHERE tenant = ?"
+    ((listed,),) = db.execute(query, (space.key,))
+    oldest = max(space.version - max(keep_versions, 1) + 1, listed)
+    bound = {"now": now, "oldest": oldest}
+    outdated_row = "since > 0 AND until <= :oldest"
+    expired = _held_or_not(db, space, "expires <= :now", bound)
+    rows = _held_or_not(db, space, outdated_row, bound)
+    living = _held_or_not(db, space, f"NOT ({outdated_row})", bound)
+    outdated = {one: held for one, held in rows.items() if one not in living and one not in expired}
+    query = (
+        f"SELECT number FROM items WHERE tenant = :key AND NOT {_HELD} "
+        f"AND (expires IS NOT NULL AND expires <= :now OR {outdated_row})"
+    )
+    numbers = [row[0] for row in db.execute(query, space.bound | bound)]
+    remove(db, space, numbers)
+    db.execute("DELETE FROM versions WHERE tenant = :key AND number < :oldest", space.bound | bound)
+    if numbers:
+        recount(db, space)
+        keywords.rewrite(db, space.key)
+        touch(db, space)
+    held = sum(expired.values()) + sum(outdated.values())
+    return Purged(
+        expired=len(expired) - sum(expired.values()),
+        outdated=len(outdated) - sum(outdated.values()),
+        held=held,
+    )
+
+
+def counted(db: sqlite3.Connection, space: Space, now: str) -> dict[str, Any]:
+    """What `MemoryStats` says of the tenant."""
+    in_force = "since <= :version AND until > :version"
+    kinds = f"SELECT kind, count(*) FROM items WHERE tenant = :key AND {in_force} GROUP BY kind ORDER BY kind"
+    by_kind = dict(db.execute(kinds, space.bound).fetchall())
+
+    def distinct(condition: str) -> int:
+        query = f"SELECT count(DISTINCT id) FROM items WHERE tenant = :key AND {condition}"
+        return number(db, query, space.bound | {"now": now})
+
+    anything = distinct("TRUE") > 0
+    return {
+        "version": space.version,
+        "items": sum(by_kind.values()),
+        "stored": distinct("since <= :version"),
+        "staged": distinct("since > :version"),
+        "expired": distinct(f"{in_force} AND expires <= :now"),
+        "held": distinct(_HELD),
+        "by_kind": by_kind,
+        "embedding": space.embedding if anything else None,
+        "dimensions": space.dimensions if anything else None,
+    }
+
+
+def _condition(what: Selector) -> str:
+    if what.ids is not None:
+        return f"id IN {AMONG}"
+    if what.subject:
+        return "subject <> '' AND subject = :value"  # the first half lets the partial index be used
+    return "source = :value" if what.source else "expires <= :now"
+
+
+def _values(space: Space, what: Selector, now: str) -> dict[str, Any]:
+    name = space.encrypt(what.subject) if what.subject else what.source
+    return {"values": space.encrypted(what.ids or ()), "value": name, "now": now}
+
+
+def _named(space: Space, what: Selector) -> list[tuple[str, str]]:
+    """What a hold covers, as (column, name) pairs."""
+    if what.ids is not None:
+        return [("id", space.encrypt(one)) for one in sorted(set(what.ids))]
+    return [("subject", space.encrypt(what.subject))] if what.subject else [("source", what.source or "")]
+
+
+def _name_of(space: Space, what: Selector) -> str:
+    return hashlib.sha256(json.dumps(_named(space, what)).encode()).hexdigest()
+
+
+def _held_or_not(
+    db: sqlite3.Connection, space: Space, condition: str, values: dict[str, Any]
+) -> dict[str, bool]:
+    """Sealed ids of the items with a row for which `condition` holds, and whether a hold covers them."""
+    query = f"SELECT id, max({_HELD}) FROM items WHERE tenant = :key AND ({condition}) GROUP BY +id"
+    return {one: bool(held) for one, held in db.execute(query, space.bound | values)}
+
+
+def _children(db: sqlite3.Connection, space: Space, parents: Iterable[str]) -> dict[str, bool]:
+    condition = f"parents <> '[]' AND EXISTS (SELECT 1 FROM json_each(parents) AS p WHERE p.value IN {AMONG})"
+    return _held_or_not(db, space, condition, {"values": json.dumps(sorted(parents))})
+
+
+def _numbers(db: sqlite3.Connection, space: Space, encrypted: Iterable[str]) -> list[int]:
+    query = f"SELECT number FROM items WHERE tenant = :key AND id IN {AMONG}"
+    return [row[0] for row in db.execute(query, space.bound | {"values": json.dumps(list(encrypted))})]

@@ -1,0 +1,321 @@
+"""Which store holds a memory: live ones, a pinned snapshot, and the last snapshot while a server is away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.context import instant
+from workbench.errors import ConfigError, NotFoundError
+from workbench.layout import MEMORY_KEY, SNAPSHOTS, TOMBSTONES
+from workbench.memory.cipher import IdCipher, load_cipher
+from workbench.memory.locks import Locks
+from workbench.memory.read_only import PinnedMemory
+from workbench.memory.snapshot import Snapshot, open_snapshot, read_manifest
+from workbench.memory.snapshot_store import SnapshotStore, apply_tombstones
+from workbench.memory.tombstones import Ledger, Tombstones
+from workbench.ports import Call, Forgotten, Memory, MemoryStore, Selector
+from workbench.types import KNOWLEDGE, Item
+
+if TYPE_CHECKING:
+    from workbench.config import MemoryServer
+
+#: All below the repository's state: to be backed up.
+#: What may put back what was forgotten.
+_WRITES = frozenset({"add", "stage", "remember"})
+#: By an opened snapshot's store, what was taken out of each of its tenants, and on what the ledger said.
+_Gone = weakref.WeakKeyDictionary[Any, tuple[Tombstones, Mapping[str, frozenset[str]]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLocation:
+    """Where a workspace's memories are.
+
+    `state` is the repository's folder of state, `live` a folder of embedded memories that are only
+    for now, `server` a Weaviate server that holds live ones. `pinned` is the folder of a snapshot that
+    is searched instead of the live memory of its name: in the server too when there is one. With
+    `today` it is searched without what was forgotten since; a reproduction has to see what it saw.
+    `last` are more folders of snapshots that may stand in for a server that is away: what is pinned does
+    first, then the memory's own snapshot in `state`, then the first of these that fits.
+    """
+
+    state: Path
+    live: Path | None = None
+    server: MemoryServer | None = None
+    pinned: Path | None = None
+    today: bool = False
+    last: tuple[Path, ...] = ()
+
+
+class Stores:
+    """The stores of one boundary, opened when first used."""
+
+    def __init__(self, where: StoreLocation) -> None:
+        self.where = where
+        self.ledger = Ledger(where.state / TOMBSTONES)
+        self._turns = Locks(where.state / "locks" / "restoring")
+        self._live: dict[tuple[str, int], MemoryStore] = {}
+        self._pinned: Snapshot | None = None
+        self._last: dict[Path, Snapshot] = {}
+        self._put: MemoryStore | None = None
+        self._kept: dict[str, frozenset[str]] = {}
+        self._names: IdCipher | None = None
+        self._gone: _Gone = weakref.WeakKeyDictionary()
+        self._lock = threading.RLock()
+        self._putting = asyncio.Lock()
+
+    def snapshot_store(self) -> SnapshotStore:
+        """Where snapshots are kept, and read without what was forgotten."""
+        return SnapshotStore(self.where.state / SNAPSHOTS, self.ledger, self.names)
+
+    def names(self) -> IdCipher:
+        """The names under which live stores keep tenants, ids and subjects; the key is made when needed."""
+        with self._lock:
+            if self._names is None:
+                self._names = IdCipher() if self.where.live else load_cipher(self.where.state / MEMORY_KEY)
+            return self._names
+
+    def pinned(self) -> Snapshot | None:
+        """The pinned snapshot, verified when first needed."""
+        if self.where.pinned is None:
+            return None
+        with self._lock:
+            if self._pinned is None:
+                self._pinned = open_snapshot(self.where.pinned)
+            return self._pinned
+
+    async def view(self, call: Call) -> Memory:
+        """The view that answers a call: of the last snapshot when the call says so, else the usual one.
+
+        A call's identity names the spec's `version`, `spec` digest and `index` settings.
+        """
+        if call.identity.get("degraded"):
+            last = await self.last(call)
+            if last is None:
+                raise NotFoundError(
+                    f"there is no snapshot of {call.target!r} for {call.context.tenant!r} to fall back to"
+                )
+            return last.tenant(call.context.tenant)
+        pinned = await asyncio.to_thread(self._pinned_for, call) if self.where.pinned else None
+        if pinned is None:
+            store = self._live.get((call.target, int(call.identity["version"])))
+            if store is None:  # in a thread, because opening a file waits for its lock
+                store = await asyncio.to_thread(self.live, call)
+            return store.tenant(call.context.tenant)
+        if self.where.server is None:
+            return pinned.tenant(call.context.tenant)
+        return await self._on_server(pinned, call)
+
+    def live(self, call: Call) -> MemoryStore:
+        """The live store of one version of a memory's spec."""
+        name, version = call.target, int(call.identity["version"])
+        with self._lock:
+            if (name, version) not in self._live:
+                self._live[name, version] = self._open(name, version, call)
+            return self._live[name, version]
+
+    async def last(self, call: Call) -> Snapshot | None:
+        """The last snapshot that holds the call's tenant, without what was forgotten since; or None."""
+        own = self.where.state / SNAPSHOTS / f"{call.target}@{int(call.identity['version'])}"
+        await self.snapshot_store().put_back(own)
+        # What is pinned stands in for itself: a version of a job has one memory, wherever it is searched.
+        folders = (*filter(None, [self.where.pinned]), own, *self.where.last)
+        return await asyncio.to_thread(self._last_of, folders, call)
+
+    def _last_of(self, folders: Sequence[Path], call: Call) -> Snapshot | None:
+        """The snapshot in the first folder that fits; one it replaced is closed after its last reader."""
+        found = next(filter(None, (_fitting(folder, call) for folder in folders)), None)
+        if found is None:
+            return None
+        folder, digest = found
+        with self._lock:
+            before = self._last.get(folder)
+            if before is None or before.digest != digest:
+                self._last[folder] = open_snapshot(folder, expected_digest=digest)
+                if before is not None:
+                    weakref.finalize(before.store, before.store.database.close)
+            return self._without_forgotten(self._last[folder])
+
+    async def answer(self, call: Call) -> Any:
+        """What a memory answers to a call. What it forgets, no snapshot gives back afterwards.
+
+        A write with `restored`, what a restore read, puts back none of it that was forgotten since.
+        """
+        view, verb = await self.view(call), call.operation
+        payload = {name: value for name, value in call.payload.items() if name != "restored"}
+        changes = verb in {"forget", "missing", *_WRITES} and not payload.get("dry_run")
+        if not changes or self.where.live is not None or isinstance(view, PinnedMemory):
+            return await getattr(view, verb)(**payload)
+        if verb == "forget":
+            return await self._forget(view, call)
+        if verb == "missing":
+            return await self._missing(view, call)
+        write = functools.partial(getattr(view, verb), **payload)
+        items = list(payload["items"])
+        if "restored" in call.payload:
+            return await self._put_back(write, items, call)
+        before = await asyncio.to_thread(self.ledger.marks, self.names())
+        done = await write(items=items)
+        await asyncio.to_thread(self.ledger.admit, view.tenant, items, since=before, **self._line(call))
+        return done
+
+    async def aclose(self) -> None:
+        """Give back files and connections, the others too when one fails; they come back when needed."""
+        with self._lock:
+            stores: list[Any] = [*self._live.values(), *self._last.values()]
+            stores += [one for one in (self._pinned, self._put) if one is not None]
+            self._live, self._last, self._pinned, self._put = {}, {}, None, None
+            self._kept = {}
+        async with contextlib.AsyncExitStack() as closing:
+            for store in stores:
+                closing.push_async_callback(store.aclose)
+
+    async def _missing(self, view: Memory, call: Call) -> list[str]:
+        """What is not there, and what is there again though the ledger still calls it forgotten.
+
+        A writer that was killed before it could note that it had admitted an item finds it lacking, and
+        writes it again: nothing changes but the ledger.
+        """
+        ids: Sequence[str] = call.payload["ids"]
+        missing = set(await view.missing(ids))
+        names = self.names()
+        owed = await asyncio.to_thread(self.ledger.named, view.tenant, ids, memory=call.target, names=names)
+        return [one for one in ids if one in missing or one in owed]
+
+    async def _forget(self, view: Memory, call: Call) -> Forgotten:
+        """Forget, and let the ledger say so before and after; what holds kept is not forgotten there."""
+        what: Selector = call.payload["what"]
+        note = functools.partial(self.ledger.forget, view.tenant, **self._line(call))
+        async with self._turn(call):
+            await asyncio.to_thread(note, ids=what.ids or (), subject=what.subject, source=what.source)
+        before = await asyncio.to_thread(self.ledger.marks, self.names())
+        done = await view.forget(**call.payload)
+        await asyncio.to_thread(note, ids=done.ids)
+        await asyncio.to_thread(self.ledger.keep, view.tenant, done.kept, since=before, **self._line(call))
+        return done
+
+    async def _put_back(self, write: Callable[..., Awaitable[Any]], items: list[Item], call: Call) -> Any:
+        """Write what a restore puts back, but for what was forgotten.
+
+        Whoever forgets takes the same turn to note it, and deletes after that: either the note is seen
+        here, or the rows are there when it deletes. Who is killed leaves nothing half done.
+        """
+        read = {item.id: item for item in (*call.payload["restored"], *items)}
+        names = self.names()
+        async with self._turn(call):
+            gone = await asyncio.to_thread(
+                self.ledger.forgotten, call.context.tenant, read.values(), memory=call.target, names=names
+            )
+            return await write(items=[item for item in items if item.id not in gone])
+
+    def _turn(self, call: Call) -> AbstractAsyncContextManager[None]:
+        """Alone among those who put back and those who begin to forget, in a tenant's memory."""
+        return self._turns.writing(self.names().uuid(call.context.tenant, "restoring", call.target).hex)
+
+    def _line(self, call: Call) -> dict[str, Any]:
+        """What each line of the ledger that a call writes has."""
+        return {"memory": call.target, "names": self.names(), "at": instant(call.context.clock.now())}
+
+    def _pinned_for(self, call: Call) -> Snapshot | None:
+        pinned = self.pinned()
+        if pinned is None or pinned.manifest.memory != call.target:
+            return None
+        return self._without_forgotten(pinned) if self.where.today else pinned
+
+    def _without_forgotten(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot as opened in this process, without what was forgotten since it was written."""
+        self._forgotten_in(snapshot)
+        return snapshot
+
+    def _forgotten_in(self, snapshot: Snapshot) -> Mapping[str, frozenset[str]]:
+        """By tenant, ids of items that were forgotten and go with this; asked again when the ledger grows."""
+        names = self.names()
+        with self._lock:
+            marks = self.ledger.marks(names)
+            known, gone = self._gone.get(snapshot.store) or (None, {})
+            if known is not marks:
+                gone = apply_tombstones(snapshot, self.ledger, names)
+                self._gone[snapshot.store] = (marks, gone)
+            return gone
+
+    def _open(self, name: str, version: int, call: Call) -> MemoryStore:
+        if self.where.server is None:
+            from workbench.memory.sqlite.store import SQLiteStore
+
+            folder = self.where.live or self.where.state / "memories"
+            return SQLiteStore(folder / name / f"{version}.sqlite", name=name, names=self.names())
+        return self.on_server(name, str(version), call.identity.get("index") or {})
+
+    def on_server(
+        self, name: str, part: str, index: Mapping[str, Any], *, api_key_env: str | None = None
+    ) -> MemoryStore:
+        """A memory's store on the server, asked with the server's own key unless another is named."""
+        from workbench.memory.weaviate.factory import open_store
+
+        server = self.where.server
+        if server is None:
+            raise ConfigError(
+                f"the memory {name!r} is embedded: that is of a server",
+                hint="set memory_provider: weaviate for its use case in params.yaml",
+            )
+        return open_store(
+            dataclasses.replace(server, api_key_env=api_key_env or server.api_key_env),
+            name=name,
+            part=part,
+            names=self.names(),
+            index=index,
+            locks=self.where.state / "locks",
+        )
+
+    async def _on_server(self, pinned: Snapshot, call: Call) -> Memory:
+        """The pinned snapshot as the server's own memory of that digest, put there when it is not yet."""
+        async with self._putting:
+            if self._put is None:
+                part = f"{'today' if self.where.today else 'pinned'}-{pinned.digest[:16]}"
+                self._put = await asyncio.to_thread(
+                    self.on_server, call.target, part, call.identity.get("index") or {}
+                )
+            view = self._put.tenant(call.context.tenant)
+            if view.tenant in pinned.tenants():
+                await self._keep_up(view, pinned)
+        return PinnedMemory(inner=view, name=call.target)
+
+    async def _keep_up(self, view: Memory, pinned: Snapshot) -> None:
+        """Let the server hold what the snapshot does; asked once for each tenant and what it forgot."""
+        gone: frozenset[str] = frozenset()
+        if self.where.today:
+            gone = (await asyncio.to_thread(self._forgotten_in, pinned))[view.tenant]
+        if self._kept.get(view.tenant) == gone:
+            return
+        if gone:
+            await view.forget(Selector(ids=tuple(sorted(gone))))
+        documents = [item for item in await pinned.tenant(view.tenant).items() if item.kind == KNOWLEDGE]
+        if await view.count() != len(documents):
+            await put(view, documents, now="")
+        self._kept[view.tenant] = gone
+
+
+async def put(view: Memory, documents: Sequence[Item], *, now: str) -> None:
+    """Put a tenant's documents in force exactly as they are given, vectors and all."""
+    missing = set(await view.missing([item.id for item in documents]))
+    await view.stage([item for item in documents if item.id in missing])
+    await view.publish([item.id for item in documents], now=now)
+
+
+def _fitting(folder: Path, call: Call) -> tuple[Path, str] | None:
+    """The folder and its digest, if it holds this tenant of the memory, by this version of its spec."""
+    if not (folder / "manifest.json").is_file():
+        return None
+    manifest = read_manifest(folder)
+    fits = manifest.memory == call.target and manifest.spec_digest == call.identity.get("spec")
+    fits = fits and call.context.tenant in manifest.tenants
+    return (folder, manifest.logical_digest) if fits else None

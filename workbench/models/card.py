@@ -1,0 +1,218 @@
+"""Model cards: what each model is, costs and may do, in versions `pipelines/models/<name>/1.yaml`, …."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, get_args
+from urllib.parse import urlsplit
+
+from workbench import files
+from workbench.errors import ConfigError, nearest
+from workbench.types import JSON, Usage
+
+Provider = Literal["local", "openai", "wordllama"]
+OPENAI_URL = "https://api.openai.com/v1"
+OPENAI_KEY = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """US dollars per million tokens; nothing for a model that runs here."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    input_usd: float
+    output_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much fits into one request, in tokens."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    context_tokens: int
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """A file inside an installed package, and its digest."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    package: str
+    version: str
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The package that computes the answers; another version may answer otherwise."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    package: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """How the embedded server runs.
+
+    Identical answers need these defaults: one slot, one thread, no prompt cache (other thread
+    counts change a third of the longer answers). `port` 0 is any free one; with a fixed port,
+    further servers take the ports after it.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    n_ctx: int = 4096
+    n_parallel: int = 1
+    n_threads: int = 1
+    cache_prompt: bool = False
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """One model. `model` is its name on the wire, `api_key` the NAME of an environment variable.
+
+    `recorded` says whether calls go on the tape: not when the model is a computation in this
+    process that gives the same bytes everywhere. Without `price_per_million` a price is unknown.
+    `version` is the file's number and not in it; 0 is a card that was not saved.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    name: str
+    provider: Provider
+    model: str
+    kind: Literal["chat", "embedding"]
+    purpose: str
+    licence: str
+    region: str
+    limits: Limits
+    notes: str = ""
+    price_per_million: Price | None = None
+    dimensions: int | None = None
+    weights: Weights | None = None
+    tokenizer: Weights | None = None
+    runtime: Runtime | None = None
+    server: Server = field(default_factory=Server)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    base_url: str | None = None
+    api_key: str | None = None
+    recorded: bool = True
+    version: int = 0
+
+    @classmethod
+    def unsaved(cls, model: str) -> ModelCard:
+        """For a model of an endpoint that has no card: nothing is assumed of it, its price is unknown."""
+        return cls(
+            name=model,
+            provider="openai",
+            model=model,
+            kind="chat",
+            purpose="named in params.yaml, without a card",
+            licence="unknown",
+            region="unknown",
+            limits=Limits(context_tokens=4096),  # what any of today's models takes
+            base_url=OPENAI_URL,
+        )
+
+    @property
+    def reference(self) -> str:
+        """`smollm2-135m@1`: which version of the card this is."""
+        return f"{self.name}@{self.version}" if self.version else self.name
+
+    def identity(self) -> JSON:
+        """All of the card that can change an answer: part of a recording's key."""
+        identity: dict[str, Any] = {"provider": self.provider, "model": self.model}
+        if self.provider == "openai":
+            return {**identity, "base_url": self.base_url}
+        if self.weights:
+            identity["weights"] = self.weights.sha256
+        if self.tokenizer:
+            identity["tokenizer"] = self.tokenizer.sha256
+        if self.runtime:
+            identity["runtime"] = f"{self.runtime.package} {self.runtime.version}"
+        if self.provider == "local":
+            server = dataclasses.asdict(self.server)
+            identity["server"] = {key: value for key, value in server.items() if key != "port"}
+        return identity
+
+    def wire_defaults(self) -> dict[str, Any]:
+        """What every request to this model carries unless the caller says otherwise."""
+        if self.provider == "local":
+            return {**self.defaults, "cache_prompt": self.server.cache_prompt}
+        return dict(self.defaults)
+
+    def cost_usd(self, usage: Usage) -> float | None:
+        """The price of one answer in US dollars; `None` when price or usage is unknown."""
+        price = self.price_per_million
+        if price is None or usage.input_tokens is None:
+            return None
+        output = usage.output_tokens or 0
+        return (usage.input_tokens * price.input_usd + output * price.output_usd) / 1_000_000
+
+    def overridden(
+        self,
+        *,
+        provider: str | None = None,
+        base_url: str | None = None,
+        model: str | None = None,
+        api_key: str | None = None,
+    ) -> ModelCard:
+        """The card pointed at another endpoint, as two lines of `params.yaml` do.
+
+        What described the old endpoint's model (price, weights, runtime) no longer holds and goes.
+        """
+        target = provider or ("openai" if base_url else self.provider)
+        if target not in get_args(Provider):
+            raise ConfigError(
+                f"unknown provider {target!r} ({nearest(target, get_args(Provider))})",
+                hint="provider: openai, with a base_url, is any OpenAI-compatible endpoint",
+            )
+        if target == self.provider and not (base_url or model or api_key):
+            return self
+        if target != "openai":
+            raise ConfigError(
+                f"only provider 'openai' can be pointed elsewhere; {self.name!r} would be {target!r}",
+                hint="name another model card instead, or set provider: openai and base_url",
+            )
+        moved = dataclasses.replace(
+            self,
+            provider="openai",
+            base_url=base_url or self.base_url,
+            model=model or self.model,
+            api_key=api_key or self.api_key,
+            price_per_million=None,
+            weights=None,
+            tokenizer=None,
+            runtime=None,
+            recorded=True,
+        )
+        return checked_card(moved, where="params.yaml")
+
+
+def checked_card(card: ModelCard, *, where: str) -> ModelCard:
+    """The rules between keys, which no type can state."""
+    if card.api_key is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", card.api_key):
+        raise ConfigError(
+            f"{where}: api_key: must be the NAME of an environment variable, never the key itself",
+            hint=f"write api_key: {OPENAI_KEY}, put the key into the environment, and revoke a key "
+            "that stood in a file",
+        )
+    if card.provider == "openai":
+        url = urlsplit(card.base_url or OPENAI_URL)
+        if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.password:
+            raise ConfigError(
+                f"{where}: base_url: must be http(s)://HOST/…, without a user or password",
+                hint="for example base_url: https://api.openai.com/v1",
+            )
+        return card if card.base_url else dataclasses.replace(card, base_url=OPENAI_URL)
+    missing = [key for key in ("weights", "runtime") if getattr(card, key) is None]
+    if missing:
+        raise ConfigError(f"{where}: provider {card.provider!r} needs the key {missing[0]!r}")
+    if card.base_url or card.api_key:
+        raise ConfigError(f"{where}: base_url and api_key are only for provider 'openai'")
+    return card

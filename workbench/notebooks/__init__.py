@@ -1,0 +1,1 @@
+"""Notebooks: stored form, inspection, screening and execution."""

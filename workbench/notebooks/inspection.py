@@ -1,0 +1,165 @@
+"""A notebook as text: is it runnable, which parameters does it declare, what is its task's digest."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench import files
+from workbench.errors import ConfigError, nearest
+from workbench.notebooks import canonical as notebooks
+
+PARAMETERS_TAG = "parameters"
+EXPLORE_TAG = "explore"
+#: The parameter that names a job's input: another file every day, so it is no part of the task.
+INPUTS = "inputs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """A parameter as the notebook declares it: name, default (a literal) and type ("" when none is said)."""
+
+    name: str
+    default: Any
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notebook:
+    """A notebook read strictly: its path, declared parameters, and code cells in order with tags."""
+
+    path: Path
+    parameters: Mapping[str, Declared]
+    cells: tuple[tuple[int, str, frozenset[str]], ...]
+
+    def digest(self, parameters: Mapping[str, Any]) -> str:
+        """SHA-256 of the task: syntax trees of the cells not tagged `explore`, and the parameters' values.
+
+        Comments, spaces and outputs do not change it; any code that a job would run does. The value of
+        `inputs` is no part of it.
+        """
+        trees = [
+            ast.parse(plain(source))
+            for _, source, tags in self.cells
+            if not tags & {EXPLORE_TAG, PARAMETERS_TAG}
+        ]
+        cells = [ast.dump(tree, include_attributes=False) for tree in trees if tree.body]
+        return files.digest({"cells": cells, "parameters": self.values(parameters)})
+
+    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Every parameter's value but that of `inputs`: the given one, or its default."""
+        return {name: given.get(name, p.default) for name, p in self.parameters.items() if name != INPUTS}
+
+    def frozen(self) -> str:
+        """The notebook as a job runs it: without the cells tagged `explore`, in its stored form."""
+        raw = notebooks.read(self.path)
+        kept = [cell for cell in raw["cells"] if EXPLORE_TAG not in cell["metadata"].get("tags", ())]
+        return notebooks.as_text({**raw, "cells": kept})
+
+    def typed(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """`given` with texts read as the declared types; an unknown or unreadable one is a ConfigError."""
+        typed = {}
+        for name, value in given.items():
+            if name not in self.parameters:
+                raise ConfigError(
+                    f"{self.path}: no parameter {name!r} ({nearest(name, self.parameters)})",
+                    hint="parameters are the names assigned in the cell tagged `parameters`",
+                )
+            typed[name] = _as_declared(value, self.parameters[name], self.path)
+        return typed
+
+
+def read(path: Path) -> Notebook:
+    """Read a notebook; every reason why it could not run as a pipeline step is a ConfigError."""
+    import nbformat
+
+    text = files.read_text(path, hint="notebooks are in notebooks/")
+    try:
+        raw = nbformat.read(io.StringIO(text), as_version=4)
+    except Exception as error:  # noqa: BLE001  it raises whatever a broken file leads to
+        raise ConfigError(
+            f"{path} is not a notebook: {str(error).splitlines()[0]}", hint=f"git checkout -- {path}"
+        ) from None
+    cells = tuple(
+        (number, cell.source, frozenset(cell.metadata.get("tags", ())))
+        for number, cell in enumerate(raw.cells, start=1)
+        if cell.cell_type == "code"
+    )
+    for number, source, _ in cells:
+        _parse(path, number, source)
+    tagged = [cell for cell in cells if PARAMETERS_TAG in cell[2]]
+    if len(tagged) != 1:
+        found = "none" if not tagged else f"{len(tagged)}"
+        raise ConfigError(
+            f"{path}: a notebook needs one cell tagged `parameters`, found {found}",
+            hint="in JupyterLab: property inspector (gear), Cell Tags, add `parameters`",
+        )
+    return Notebook(path=path, parameters=_declared(path, *tagged[0][:2]), cells=cells)
+
+
+def _parse(path: Path, number: int, source: str) -> ast.Module:
+    try:
+        return ast.parse(plain(source))
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise ConfigError(
+            f"{path}: cell {number}, line {error.lineno}: {error.msg}: {line}",
+            hint="open it with `make lab` and mend the cell",
+        ) from None
+
+
+def plain(source: str) -> str:
+    """A cell as Python: IPython's `%magic` and `!shell` lines as the calls they stand for."""
+    if "%" not in source and "!" not in source and "?" not in source:
+        return source
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    transformed: str = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
+    return transformed
+
+
+def _declared(path: Path, number: int, source: str) -> dict[str, Declared]:
+    found: dict[str, Declared] = {}
+    for statement in _parse(path, number, source).body:
+        target = None
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            target = statement.targets[0]
+        elif isinstance(statement, ast.AnnAssign):
+            target = statement.target
+        if not isinstance(target, ast.Name) or not isinstance(statement, ast.Assign | ast.AnnAssign):
+            continue
+        try:
+            default = ast.literal_eval(statement.value) if statement.value else None
+            files.canonical(default)
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"{path}: cell {number}: parameter {target.id!r} must be a literal (a text, number, list …)"
+            ) from None
+        written = ast.unparse(statement.annotation) if isinstance(statement, ast.AnnAssign) else ""
+        kind = written or ("" if default is None else type(default).__name__)
+        found[target.id] = Declared(name=target.id, default=default, type=kind)
+    return found
+
+
+def _as_declared(value: Any, declared: Declared, path: Path) -> Any:
+    """Texts from a command line become what the default is; other values must be of its type."""
+    kind = type(declared.default)
+    if declared.default is None or type(value) is kind:
+        return value
+    read = value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError):
+            read = ast.literal_eval(value)
+    if type(read) is kind:
+        return read
+    if (kind, type(read)) in {(float, int), (tuple, list)}:
+        return kind(read)
+    raise ConfigError(
+        f"{path}: parameter {declared.name!r} is {kind.__name__}, got {value!r}",
+        hint=f"for example -p {declared.name}={declared.default!r}",
+    )

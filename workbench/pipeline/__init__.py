@@ -1,0 +1,1 @@
+"""The pipeline of dvc.yaml: its stages, `make repro`, and the readiness page."""

@@ -1,0 +1,50 @@
+"""A use case's knowledge, made from its documents."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from workbench import _sync, layout
+from workbench.config import UseCase
+from workbench.memory.stores import StoreLocation
+from workbench.types import Page
+from workbench.workspace import boundary, workspace
+from workbench.workspace.use_case import pages_of
+from workbench.workspace.workspace import Workspace
+
+
+def build(root: Path, name: str, case: UseCase, out: Path, *, home: Path | None = None) -> None:
+    """Write into `out` the snapshot of a use case's memory, made from its documents alone.
+
+    `home` is the repository that keeps the log, when `root` is only a copy of its code.
+    """
+    state = home or root
+    with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
+        memories = StoreLocation(state=state / layout.STATE, live=Path(folder))
+        made = boundary.Boundary(
+            root,
+            mode="live",
+            tape=boundary.open_tape(Path(folder) / "none"),
+            places=boundary.StatePaths(home=state, memories=memories),
+        )
+        ws = workspace.connect(name, root=root, purpose="remember", through=made)
+        # Nobody else sees this memory: who builds a result keeps it, whoever keeps the live one.
+        ws = ws.bind(principal=dataclasses.replace(ws.context.principal, admin=True))
+        ingest_through(ws, pages_of(root, name, case), out)
+        ws.close()
+
+
+def ingest_through(ws: Workspace, pages: Sequence[Page], out: Path) -> None:
+    """Put `pages` in force in the workspace's live memory, and write its snapshot into `out`."""
+    from workbench.memory.snapshot import write_snapshot
+
+    views = []
+    for tenant in sorted({page.tenant for page in pages}):
+        handle = ws.bind(tenant=tenant).memory()
+        handle.ingest(pages)
+        views.append(handle.whole)
+    spec = handle.spec
+    _sync.run(write_snapshot(views, out, memory=spec.name, spec_digest=spec.digest))

@@ -1,0 +1,134 @@
+"""What the command line adds to the verbs: running a notebook by hand, and finding and judging its runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench import config, layout
+from workbench.config import Execution
+from workbench.errors import ConfigError
+from workbench.experiments.compare import ComparisonSet, compare_all
+from workbench.experiments.gates import GateReport
+from workbench.experiments.runs import MANIFEST, Run, find_run, load_runs
+from workbench.layout import Results
+from workbench.pipeline.stages import check_task, run_notebook
+from workbench.promotion.promote import baseline_of
+from workbench.workspace import workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explored:
+    """What running a notebook by hand gave: the executed copy, its runs, and how they compare."""
+
+    notebook: str
+    runs: tuple[Run, ...]
+    comparison: ComparisonSet | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {
+            "notebook": self.notebook,
+            "runs": {
+                run.arm: {
+                    **run.identity(),
+                    "id": run.id,
+                    "n_degraded": run.n_degraded,
+                    "metrics": {m.name: m.to_json() for m in run.metrics()},
+                    "answers": _answers(run, 3),
+                }
+                for run in self.runs
+            },
+            "comparisons": [one.to_json() for one in self.comparison or ()],
+        }
+
+    def __str__(self) -> str:
+        parts = [f"{run}\n{_shown(run)}" for run in self.runs]
+        parts += [str(self.comparison)] if self.comparison else []
+        return "\n\n".join([*parts, f"executed: {self.notebook}"])
+
+
+def explore(
+    root: Path,
+    path: Path,
+    *,
+    given: Mapping[str, Any],
+    use_case: str | None = None,
+    tape: Path | None = None,
+    show: bool = True,
+) -> Explored:
+    """Run a notebook as it stands, with its use case's parameters under the `given` ones.
+
+    The tape is read, then the cache, then the model is asked; only `tape` is written, if named.
+    """
+    params = config.load_params(root)
+    name = use_case or _whose(root, params, path)
+    case = config.use_case(params, name)
+    out = root / layout.CACHE / "runs" / secrets.token_hex(4)
+    parameters = {**({} if given else case.parameters), **given}
+    execution = Execution(notebook=str(path), use_case=name, out=str(out))
+    executed = run_notebook(root, path, parameters, execution=execution, tape=tape, show=show)
+    runs = tuple(load_runs(out)) if (out / MANIFEST).is_file() else ()
+    compared = compare_all(runs[1:], baseline=runs[0]) if len(runs) > 1 else None
+    return Explored(notebook=str(executed.notebook), runs=runs, comparison=compared)
+
+
+def find(root: Path, reference: str) -> Run:
+    """The run a reference means: of the pipeline first, then of what was explored here."""
+    pipeline, explored = sorted(root.glob("results/*/runs")), sorted((root / layout.RUNS).glob("*"))
+    return find_run(reference, pipeline, explored=explored)
+
+
+def judged(root: Path, run: Run, *, phase: str | None = None) -> GateReport:
+    """A run judged by its use case's gate, as params.yaml states it now, beside production if it says so.
+
+    ConfigError when the pipeline made it of another task than the notebook holds now. One that was
+    explored is of a draft, and the report says so.
+    """
+    ws = workspace.connect(run.use_case, root=root, mode="replay", purpose="gate")
+    note = ""
+    try:
+        check_task(root, ws, run)
+    except ConfigError:
+        if _of_pipeline(root, run):
+            raise
+        note = f"explored: of another task than {ws.use_case.notebook} and params.yaml hold now"
+    report = ws.gate(run, phase=phase, baseline=baseline_of(root, run.use_case, run))
+    return dataclasses.replace(report, note=note)
+
+
+def _of_pipeline(root: Path, run: Run) -> bool:
+    folder = root / Results(use_case=run.use_case).runs
+    return (folder / MANIFEST).is_file() and run.id in {one.id for one in load_runs(folder)}
+
+
+def _whose(root: Path, params: config.Params, path: Path) -> str:
+    """The use case that names this notebook."""
+    names = [n for n, case in params.use_cases.items() if (root / case.notebook).resolve() == path.resolve()]
+    if not names and len(params.use_cases) > 1:
+        raise ConfigError(
+            f"no use case of params.yaml names {path}",
+            hint=f"say whose settings apply: --use-case {next(iter(params.use_cases))}",
+        )
+    return (names or list(params.use_cases))[0]
+
+
+def _answers(run: Run, most: int) -> list[dict[str, Any]]:
+    rows = run.cases.select("case", "output", "sources").drop_nulls("output").head(most)
+    return rows.to_dicts()
+
+
+def _shown(run: Run) -> str:
+    import orjson
+
+    lines = []
+    for row in _answers(run, 3):
+        output = orjson.loads(row["output"])
+        text = str(output.get("text", output) if isinstance(output, dict) else output)
+        sources = ", ".join(row["sources"]) or "no source"
+        lines.append(f"  {row['case']}: {' '.join(text.split())[:100]}  (from {sources})")
+    return "\n".join(lines)

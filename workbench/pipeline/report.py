@@ -1,0 +1,243 @@
+"""The readiness page: what was measured, what the gate says, and what is undecided, for whoever decides.
+
+A pure function of the evidence: no clock, host or path goes in, so the same evidence gives the same
+bytes. Plots are SVG written by the template (docs/design/report.md says why).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench import files
+from workbench.config import UseCase
+from workbench.display import degraded_note, number, span
+from workbench.experiments.compare import ComparisonSet, Line
+from workbench.experiments.gates import GateLine, GateReport
+from workbench.experiments.metrics import Metric
+from workbench.experiments.runs import Run
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+#: Cases shown of those the candidate got wrong, and characters of each answer.
+_WRONG, _TEXT = 5, 160
+_SENTENCES = {
+    "pass": "Every line of the gate holds, judged on its interval.",
+    "fail": "At least one line of the gate is missed, surely and not by chance.",
+    "undecided": "No line is missed for sure, and at least one is not yet shown to hold.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetUse:
+    """One version of one asset that the runs depended on."""
+
+    kind: str
+    reference: str
+    digest: str
+    reason: str
+    author: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All a readiness page is made of.
+
+    `other` is the same run judged by the other phase's gate, an outlook that decides nothing.
+    `memory` is the snapshot's manifest, `tape` the number of recordings and who made them.
+    """
+
+    name: str
+    use_case: UseCase
+    runs: tuple[Run, ...]
+    gate: GateReport
+    other: GateReport | None
+    comparison: ComparisonSet | None
+    memory: Mapping[str, Any]
+    versions: tuple[AssetUse, ...]
+    tape: Mapping[str, Any]
+
+
+def write(evidence: Evidence, path: Path) -> tuple[Path, Path]:
+    """Write `path` with .html and with .md; where they are."""
+    page, text = pages(evidence)
+    html, markdown = path.with_suffix(".html"), path.with_suffix(".md")
+    files.write_atomic(html, page)
+    files.write_atomic(markdown, text)
+    return html, markdown
+
+
+def pages(evidence: Evidence) -> tuple[bytes, bytes]:
+    """The page as HTML and as Markdown."""
+    facts = _facts(evidence)
+    html = _environment(autoescape=True).get_template("readiness.html.j2").render(facts)
+    markdown = _environment(autoescape=False).get_template("readiness.md.j2").render(facts)
+    return html.encode(), markdown.encode()
+
+
+def _environment(*, autoescape: bool) -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("workbench.pipeline", "."),
+        autoescape=autoescape,  # noqa: S701  Markdown is not HTML; the page is escaped
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = _cell
+    return environment
+
+
+def _cell(value: object) -> str:
+    """A text that stays inside its cell of a Markdown table."""
+    return " ".join(str(value).split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _facts(evidence: Evidence) -> dict[str, Any]:
+    gate, case = evidence.gate, evidence.use_case
+    candidate = next(run for run in evidence.runs if run.id == gate.run)
+    primary = candidate.score_names[0]
+    level = gate.confidence
+    open_lines = [line for line in gate.lines if line.verdict == "undecided"]
+    return {
+        "name": evidence.name,
+        "case": case,
+        "gate": gate,
+        "sentence": _SENTENCES[gate.verdict],
+        "lines": [_line(line) for line in gate.lines],
+        "undecided": [_line(line) for line in open_lines],
+        "other": evidence.other,
+        "outlook": [_line(line) for line in evidence.other.lines] if evidence.other else [],
+        "candidate": candidate,
+        "degraded": [f"{run.arm}: {said}" for run in evidence.runs for said in degraded_note(run.n_degraded)],
+        "primary": primary,
+        "level": f"{level * 100:g} %",
+        "arms": [_arm(run, primary, level, candidate) for run in evidence.runs],
+        "compared": [_compared(one) for one in (evidence.comparison or ())],
+        "amounts": [_amount(run, level) for run in evidence.runs],
+        "wrong": _wrong(candidate, primary),
+        "versions": evidence.versions,
+        "tenants": _tenants(evidence, candidate),
+        "memory": evidence.memory,
+        "tape": evidence.tape,
+    }
+
+
+def _line(line: GateLine) -> dict[str, Any]:
+    return {
+        "metric": line.metric,
+        "rule": line.rule,
+        "value": number(line.value),
+        "interval": span(line.interval),
+        "n": line.n,
+        "verdict": line.verdict,
+        "needed": line.needed,
+        "note": line.note,
+        "tenants": _by_tenant(line.tenants),
+    }
+
+
+def _by_tenant(tenants: Mapping[str, Metric]) -> str:
+    shown = (f"{name} {number(m.value)} {span(m.interval)}".strip() for name, m in tenants.items())
+    return "; ".join(shown) if len(tenants) > 1 else ""
+
+
+def _arm(run: Run, primary: str, level: float, candidate: Run) -> dict[str, Any]:
+    """A row of the plot: positions are in percent of the scale from 0 to 1."""
+    metric = run.metric(primary, level)
+    low, high = (metric.interval.low, metric.interval.high) if metric.interval else (0.0, 0.0)
+    return {
+        "name": run.arm,
+        "candidate": run.id == candidate.id,
+        "value": number(metric.value),
+        "interval": span(metric.interval),
+        "n": metric.n,
+        "unscored": run.n_unscored,
+        "prompt": run.settings.get("prompt", ""),
+        "task": run.settings.get("task", ""),
+        "x": _percent(metric.value or 0.0),
+        "low": _percent(low),
+        "high": _percent(high),
+        "width": _percent(max(high - low, 0.0)),
+    }
+
+
+def _percent(value: float) -> str:
+    return f"{min(max(value, 0.0), 1.0) * 100:.2f}"
+
+
+def _compared(one: Any) -> dict[str, Any]:
+    return {
+        "arm": one.run.arm,
+        "baseline": one.baseline.arm,
+        "verdict": one.verdict,
+        "level": f"{one.level * 100:g} %",
+        "rows": [_effect(line) for line in one.lines],
+    }
+
+
+def _effect(line: Line) -> dict[str, Any]:
+    return {
+        "metric": line.metric,
+        "baseline": number(line.baseline),
+        "value": number(line.value),
+        "effect": f"{line.effect:+.3g}",
+        "interval": span(line.interval, signed=True),
+        "p": "" if line.p is None else f"{line.p:.3f}" if line.p >= 0.001 else "< 0.001",
+        "improved": len(line.improved),
+        "worsened": len(line.worsened),
+        "verdict": line.verdict or "",
+        "needed": line.needed,
+    }
+
+
+def _amount(run: Run, level: float) -> dict[str, Any]:
+    """What an arm costs and takes, for each case."""
+
+    def mean(column: str) -> str:
+        value = run.cases[column].mean()
+        return "unknown" if value is None or math.isnan(float(value)) else number(round(float(value), 3))  # type: ignore[arg-type]
+
+    return {
+        "name": run.arm,
+        "cost": number(run.metric("cost_usd_per_case", level).value),
+        "input": mean("input_tokens"),
+        "output": mean("output_tokens"),
+        "latency": mean("latency_s"),
+        "p95": number(run.metric("latency_p95_s", level).value),
+        "total": int(run.cases["input_tokens"].sum()) + int(run.cases["output_tokens"].sum()),
+    }
+
+
+def _wrong(run: Run, primary: str) -> list[dict[str, Any]]:
+    """The first cases, by id, that the candidate did not get right."""
+    import orjson
+
+    column = f"score.{primary}"
+    rows = run.cases.filter(run.cases[column] < 1).head(_WRONG).to_dicts()
+    shown = []
+    for row in rows:
+        output = orjson.loads(row["output"])
+        text = " ".join(str(output.get("text", output) if isinstance(output, dict) else output).split())
+        cut = text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
+        shown.append(
+            {"case": row["case"], "tenant": row["tenant"], "text": cut, "sources": ", ".join(row["sources"])}
+        )
+    return shown
+
+
+def _tenants(evidence: Evidence, candidate: Run) -> Sequence[dict[str, Any]]:
+    """What of the memory each tenant has, and how many cases asked about it."""
+    entries = evidence.memory.get("tenants", {})
+    asked = candidate.cases.group_by("tenant").len().sort("tenant").rows()
+    cases = dict(asked)
+    names = sorted({*entries, *cases})
+    return [
+        {"name": name, "rows": entries.get(name, {}).get("rows", 0), "cases": cases.get(name, 0)}
+        for name in names
+    ]

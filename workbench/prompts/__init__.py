@@ -1,0 +1,1 @@
+"""Prompts: versioned templates, and the window of a conversation."""

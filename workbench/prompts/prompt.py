@@ -1,0 +1,283 @@
+"""Prompts: immutable versions in `.prompty` files, rendered strictly, edited and saved from a notebook.
+
+A file is YAML front matter between `---` lines, then chat turns, each begun by a line that is only
+`system:`, `user:` or `assistant:` (the form of Prompty). Turns are Jinja2 templates, rendered in a
+sandbox one by one, so that no value can begin a turn of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+from workbench import files, registry
+from workbench.errors import ConfigError, nearest
+from workbench.types import Hit, Message, Role
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import SandboxedEnvironment
+
+InputType = Literal["string", "integer", "number", "boolean", "list", "passages"]
+DataClass = Literal["public", "internal", "personal"]
+_PYTHON: Mapping[str, type | tuple[type, ...]] = {
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "list": (list, tuple),
+    "passages": (list, tuple),
+}
+_DRAFT = "draft-"
+_ROLE_LINE = re.compile(r"^(system|user|assistant):[ \t]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """One input of a prompt: its type, and how sensitive the data is that goes into it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    type: InputType
+    data_class: DataClass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """A prompt's front matter. `output` is a JSON schema the answer must fit, or null for free text.
+
+    `parameters` are wire parameters of this prompt (such as `max_tokens`), over the model card's.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    name: str
+    owner: str
+    reason: str
+    inputs: dict[str, Input]
+    description: str = ""
+    parent: int | None = None
+    output: dict[str, Any] | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """A prompt with its values in place: what `ws.model().chat` takes."""
+
+    messages: tuple[Message, ...]
+    prompt: str
+    digest: str
+    passages: tuple[Hit, ...] = ()
+    output: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+Saver = Callable[["Prompt", str], "Prompt"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One prompt, saved (`number` set) or a draft (`number` is None)."""
+
+    header: Header
+    turns: tuple[tuple[Role, str], ...]
+    digest: str
+    number: int | None = None
+    saver: Saver | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The asset's name."""
+        return self.header.name
+
+    @property
+    def reference(self) -> str:
+        """`answer@2`, or `answer@draft-1f2e3d4c` for a draft: its digest tells drafts apart."""
+        return f"{self.name}@{self.number or _DRAFT + self.digest[:8]}"
+
+    def render(self, **inputs: Any) -> Rendered:
+        """Chat turns with `inputs` in place; ConfigError when one is missing, unknown or of a wrong type."""
+        _check_inputs(self.header, inputs)
+        environment = _environment()
+        messages = tuple(
+            Message(role=role, content=_render(environment, text, inputs, self.reference))
+            for role, text in self.turns
+        )
+        passages = tuple(
+            hit
+            for name, declared in self.header.inputs.items()
+            if declared.type == "passages"
+            for hit in inputs[name]
+        )
+        return Rendered(
+            messages=messages,
+            prompt=self.reference,
+            digest=self.digest,
+            passages=passages,
+            output=self.header.output,
+            parameters=self.header.parameters,
+        )
+
+    def edit(
+        self,
+        *,
+        system: str | None = None,
+        user: str | None = None,
+        examples: Sequence[tuple[str, str]] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Prompt:
+        """A draft with some turns changed; `examples` are worked (user, assistant) turns."""
+        old_system = [text for role, text in self.turns if role == "system"]
+        middle = list(self.turns[len(old_system) : -1])
+        if examples is not None:
+            middle = [turn for u, a in examples for turn in (("user", u), ("assistant", a))]
+        new_system = [system] if system is not None else old_system
+        turns = (
+            *(("system", text) for text in new_system),
+            *middle,
+            ("user", user if user is not None else self.turns[-1][1]),
+        )
+        header = dataclasses.replace(
+            self.header,
+            parent=self.number if self.number is not None else self.header.parent,
+            parameters={**self.header.parameters, **(parameters or {})},
+        )
+        draft = parse(compose(header, turns), where=f"draft of {self.reference}")
+        return dataclasses.replace(draft, number=None, saver=self.saver)
+
+    def save(self, *, reason: str) -> Prompt:
+        """Write this draft as the next version; the saved prompt. `reason` is kept with it."""
+        if self.number is not None:
+            raise ConfigError(
+                f"{self.reference} is saved already", hint="edit it first: prompt.edit(system=…)"
+            )
+        if not reason.strip():
+            raise ConfigError("a new version needs a reason", hint='draft.save(reason="why it is better")')
+        if self.saver is None:
+            raise ConfigError("this prompt belongs to no repository", hint='take it from ws.prompt("…")')
+        return self.saver(self, reason)
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"{role}:\n{text}" for role, text in self.turns)
+
+
+def is_draft(reference: str) -> bool:
+    """Whether a prompt's reference is of a draft, which no file holds."""
+    return reference.partition("@")[2].startswith(_DRAFT)
+
+
+def parse(text: str, *, where: str) -> Prompt:
+    """A prompt from its file's text; every fault is a ConfigError that names the place."""
+    if not text.startswith("---\n") or "\n---\n" not in text[4:]:
+        raise ConfigError(f"{where}: a prompt begins with front matter between two lines of ---")
+    front, body = text[4:].split("\n---\n", 1)
+    header = files.parse(Header, files.parse_yaml(front + "\n", where=where), where=where)
+    pieces = _ROLE_LINE.split(body)
+    if pieces[0].strip():
+        raise ConfigError(f"{where}: text before the first turn; begin it with a line 'system:' or 'user:'")
+    turns = tuple(
+        (cast("Role", role), content.strip("\n"))
+        for role, content in zip(pieces[1::2], pieces[2::2], strict=True)
+    )
+    if not turns or turns[-1][0] != "user":
+        raise ConfigError(f"{where}: the last turn must be 'user:'")
+    _check_templates(header, turns, where)
+    if header.output is not None:
+        _check_schema(header.output, where)
+    return Prompt(header=header, turns=turns, digest=files.digest(text.encode()))
+
+
+def compose(header: Header, turns: Sequence[tuple[str, str]]) -> str:
+    """The file's text of a prompt: the inverse of `parse`."""
+    raw = {k: v for k, v in dataclasses.asdict(header).items() if v not in (None, {}, "")}
+    raw["inputs"] = {name: dataclasses.asdict(value) for name, value in header.inputs.items()}
+    body = "\n\n".join(f"{role}:\n{text}" for role, text in turns)
+    return f"---\n{files.yaml_text(raw)}---\n{body}\n"
+
+
+def load(root: Path, reference: str, *, author: str) -> Prompt:
+    """A saved prompt, its digest checked; `author` signs what is saved from it."""
+    prompt = read(registry.resolve(root, "prompt", reference))
+
+    def saver(draft: Prompt, reason: str) -> Prompt:
+        header = dataclasses.replace(draft.header, reason=reason)
+        data = compose(header, draft.turns).encode()
+        parse(data.decode(), where=f"draft of {draft.name}")
+        saved = registry.save_version(
+            root, "prompt", draft.name, data, author=author, reason=reason, parent=header.parent
+        )
+        return load(root, str(saved), author=author)
+
+    return dataclasses.replace(prompt, saver=saver)
+
+
+def read(version: registry.Version) -> Prompt:
+    """The prompt in a version's file; ConfigError when it goes by another name."""
+    prompt = parse(files.read_text(version.path), where=str(version.path))
+    if prompt.name != version.name:
+        raise ConfigError(f"{version.path}: it calls itself {prompt.name!r}", hint=f"name: {version.name}")
+    return dataclasses.replace(prompt, number=version.number)
+
+
+def _environment() -> SandboxedEnvironment:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    # Prompts are plain text for a model, not HTML: escaping would change what it reads.
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def _render(environment: SandboxedEnvironment, text: str, inputs: Mapping[str, Any], where: str) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return environment.from_string(text).render(**inputs)
+    except TemplateError as error:
+        raise ConfigError(f"prompt {where}: {error.message}") from None
+
+
+def _check_inputs(header: Header, inputs: Mapping[str, Any]) -> None:
+    for name in inputs:
+        if name not in header.inputs:
+            raise ConfigError(
+                f"prompt {header.name!r} has no input {name!r} ({nearest(name, header.inputs)})"
+            )
+    for name, declared in header.inputs.items():
+        if name not in inputs:
+            raise ConfigError(
+                f"prompt {header.name!r} needs the input {name!r}", hint=f"prompt.render({name}=…)"
+            )
+        value = inputs[name]
+        wrong_bool = isinstance(value, bool) and declared.type in {"integer", "number"}
+        if wrong_bool or not isinstance(value, _PYTHON[declared.type]):
+            raise ConfigError(
+                f"prompt {header.name!r}: input {name!r} is {type(value).__name__}, declared {declared.type}"
+            )
+
+
+def _check_templates(header: Header, turns: Sequence[tuple[str, str]], where: str) -> None:
+    from jinja2 import TemplateSyntaxError, meta
+
+    environment = _environment()
+    used: set[str] = set()
+    for role, text in turns:
+        try:
+            used |= meta.find_undeclared_variables(environment.parse(text))
+        except TemplateSyntaxError as error:
+            raise ConfigError(f"{where}: {role} turn, line {error.lineno}: {error.message}") from None
+    for name in sorted(used - set(header.inputs)):
+        raise ConfigError(
+            f"{where}: undefined variable {name!r} ({nearest(name, header.inputs)})",
+            hint=f"declare it under inputs: with a type and a data_class, or remove {{{{ {name} }}}}",
+        )
+
+
+def _check_schema(schema: Mapping[str, Any], where: str) -> None:
+    import jsonschema
+
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise ConfigError(f"{where}: output is not a JSON schema: {error.message}") from None

@@ -1,0 +1,111 @@
+"""The call log as a polars frame, and what stands behind one answer."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from workbench.errors import NotFoundError
+from workbench.records.log import read_records
+from workbench.types import JSON, Reply
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def read_calls(path: Path) -> pl.DataFrame:
+    """One row per call, oldest first; the columns are the same when there is none.
+
+    `cost_usd` is what the answer costs when asked for; what was spent is where not `replayed`.
+    """
+    import polars as pl
+
+    schema = _columns()
+    rows = []
+    for record in read_records(path)[0]:
+        row = {name: record.get(name) for name in schema}
+        row["at"] = dt.datetime.fromisoformat(record["at"])
+        row["labels"] = orjson.dumps(record["labels"], option=orjson.OPT_SORT_KEYS).decode()
+        rows.append(row)
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _columns() -> dict[str, Any]:
+    import polars as pl
+
+    text, number, count = pl.String(), pl.Float64(), pl.Int64()
+    hit = pl.Struct({"id": text, "source": text, "tenant": text, "score": number})
+    attempt = pl.Struct(
+        {
+            "n": count, "started_s": number, "duration_s": number, "waited_s": number,
+            "outcome": text, "error": text,
+        }
+    )  # fmt: skip
+    return {
+        "trace_id": text, "parent": text, "at": pl.Datetime("us", "UTC"), "use_case": text,
+        "tenant": text, "principal": text, "assurance": text, "purpose": text, "port": text,
+        "operation": text, "target": text, "outcome": text, "error": text, "status": count,
+        "duration_s": number, "first_event_s": number, "streamed": pl.Boolean(), "events": count,
+        "input_tokens": count, "output_tokens": count, "cached_tokens": count, "cost_usd": number,
+        "replayed": pl.Boolean(), "source": text, "recorded_latency_s": number, "key": text,
+        "repaired": pl.Boolean(), "degraded": pl.Boolean(), "labels": text, "hits": pl.List(hit),
+        "attempts": pl.List(attempt),
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What stands behind one answer. `record` is the boundary's own record of the call."""
+
+    reply: Reply = field(repr=False)
+    record: JSON
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What a reader asks first, as name and value."""
+        record, reply = self.record, self.reply
+        usage = f"{record['input_tokens']} in, {record['output_tokens']} out"
+        source = {"tape": "replayed from the tape", "cache": "replayed from the cache"}
+        cost = "unknown" if record["cost_usd"] is None else f"{record['cost_usd']:.6f} USD"
+        passages = [
+            f"{hit.source} v{hit.version} ({hit.score:.4f}, as of {hit.as_of})" for hit in reply.passages
+        ]
+        return [
+            ("answer", reply.text.strip()),
+            ("prompt", reply.prompt or "none"),
+            ("passages", "; ".join(passages) or "none"),
+            ("model", str(record["target"])),
+            ("asked for", f"{record['use_case']}, tenant {record['tenant']}, {record['purpose']}"),
+            ("asked by", f"{record['principal']} ({record['assurance']})"),
+            ("came from", source.get(str(record["source"]), "asked now")),
+            ("tokens", usage),
+            ("cost", cost),
+            ("attempts", str(len(record["attempts"]) or "none: replayed")),
+            ("trace", str(record["trace_id"])),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:>10}  {value}" for name, value in self.rows())
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(value)}</td></tr>"
+            for name, value in self.rows()
+        )
+        return f"<table>{cells}</table>"
+
+
+def explain(path: Path, reply: Reply) -> Explanation:
+    """The explanation of a reply whose call is in the log; NotFoundError when it is not."""
+    for record in reversed(read_records(path)[0]):
+        if record.get("trace_id") == reply.trace_id:
+            return Explanation(reply=reply, record=record)
+    raise NotFoundError(
+        f"no call with trace {reply.trace_id or '(none)'} is in {path}",
+        hint="a reply is explained in the repository in which it was asked for",
+    )

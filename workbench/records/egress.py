@@ -1,0 +1,266 @@
+"""Connections the boundary did not open: an audit hook that writes them down.
+
+A guard rail, as everything inside one Python process is. It hears what goes through Python's own
+`socket`, `subprocess` and `os`; a library that opens sockets in its own C, Rust or Go raises no event.
+A fork is not reported, because the child takes the hook along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import ipaddress
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, TypeVar
+
+from workbench.errors import NotFoundError, UnavailableError
+
+T = TypeVar("T")
+_crossing: ContextVar[bool] = ContextVar("workbench_crossing", default=False)
+#: Crossings that are open now, in any thread, by the identity of their tokens.
+_open: set[int] = set()
+_watched: set[str] = set()
+
+_CELL: Final = re.compile(r"[/\\]ipykernel_\d+[/\\]\d+\.py$")
+_PACKAGES: Final = re.compile(r"[/\\](?:site|dist)-packages[/\\]")
+#: The interpreter's own modules and ours; what lies there is nobody's cell or module to mend.
+#: The standard library and this package: neither is whoever opened a connection.
+_OURS: Final = tuple(
+    folder + os.sep
+    for folder in (os.path.dirname(os.__file__), str(Path(__file__).resolve().parents[1]))  # noqa: PTH120
+)
+#: Standard modules that run `uname`, `ldconfig` and the like to learn what machine this is.
+_ASK_THE_MACHINE: Final = frozenset({"platform", "ctypes.util", "uuid"})
+#: A report that cannot name the cell is still a report.
+_NO_KERNEL: Final = (KeyError, AttributeError)
+_DEBUGGERS: Final = ("debugpy", "pydevd", "_pydevd_bundle", "_pydev_bundle")
+
+
+def enter() -> Token[bool]:
+    """What is opened from now on in this context, and in tasks it starts, is the boundary's."""
+    token = _crossing.set(True)
+    _open.add(id(token))
+    return token
+
+
+def leave(token: Token[bool]) -> None:
+    """End what `enter` began."""
+    _open.discard(id(token))
+    # A coroutine that the garbage collector closes is in another context, where no mark was set.
+    with contextlib.suppress(ValueError):
+        _crossing.reset(token)
+
+
+@contextlib.contextmanager
+def crossing() -> Iterator[None]:
+    """What is opened inside this block is the boundary's. Not for a block that yields: see `marked`."""
+    token = enter()
+    try:
+        yield
+    finally:
+        leave(token)
+
+
+async def marked(stream: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """`stream`, crossing while it works and not while its consumer does; closed with this one."""
+    try:
+        while True:
+            with crossing():
+                try:
+                    item = await anext(stream)
+                except StopAsyncIteration:
+                    return
+            yield item
+    finally:
+        if (close := getattr(stream, "aclose", None)) is not None:
+            with crossing():
+                await close()
+
+
+def watch(path: Path | str) -> None:
+    """From now on, for as long as this process lives, add what is opened outside a crossing to `path`.
+
+    A line each: the audit event, the address or program, and where in the caller's code. The file
+    is made now, so that a place that cannot be written is an error here, where one can be raised.
+    """
+    where = os.path.abspath(path)  # noqa: PTH100 - a notebook may change its folder later
+    try:
+        _append(where, b"")
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot write {where}: {error.strerror}", hint="name a file in a folder that can be written"
+        ) from error
+    if where not in _watched:  # a hook cannot be taken out again
+        _watched.add(where)
+        sys.addaudithook(_Watch(path=where))
+
+
+def reported(path: Path) -> list[dict[str, str]]:
+    """What a watch wrote, in order, each once; NotFoundError when there was no watch."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        raise NotFoundError(
+            f"there is no {path}: nobody watched what was opened", hint="run the notebook again"
+        ) from None
+    reports = []
+    for line in dict.fromkeys(lines):
+        with contextlib.suppress(ValueError):  # cut off: its writer was killed
+            reports.append(json.loads(line))
+    return reports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watch:
+    """The hook: `path` receives the reports."""
+
+    path: str
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        try:
+            describe = _EVENTS.get(event)
+            if describe is None or _crossing.get():
+                return
+            token = _crossing.set(True)  # what this hook causes is not heard
+            try:
+                self._report(event, describe(*args))
+            finally:
+                _crossing.reset(token)
+        except Exception:  # noqa: BLE001, S110  raised here, it would break what the caller does
+            pass
+
+    def _report(self, event: str, address: str | None) -> None:
+        if address is None:
+            return
+        place = _Place.of(inspect.currentframe())
+        if not place.excuses(event, address):
+            report = {"event": event, "address": address, "where": place.where}
+            _append(self.path, json.dumps(report).encode() + b"\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where something was opened, and the modules it went `through`, innermost first.
+
+    `asked` is false when no code outside libraries is on the stack: on a thread of a library's own.
+    """
+
+    where: str
+    through: tuple[str, ...]
+    asked: bool = True
+
+    @classmethod
+    def of(cls, frame: FrameType | None) -> _Place:
+        """The nearest frame outside libraries; on a library's own thread, the nearest library."""
+        through: list[str] = []
+        library = ""
+        while frame is not None:
+            file = frame.f_code.co_filename
+            name = str(frame.f_globals.get("__name__"))
+            if _CELL.search(file):
+                return cls(where=_cell(file, frame.f_lineno), through=tuple(through))
+            if _PACKAGES.search(file):
+                library = library or name.partition(".")[0]
+            elif not file.startswith(("<", *_OURS)):
+                return cls(where=f"{file}, line {frame.f_lineno}", through=tuple(through))
+            through.append(name)
+            frame = frame.f_back
+        where = f"inside {library or 'the standard library'}{_meanwhile()}"
+        return cls(where=where, through=tuple(through), asked=False)
+
+    def excuses(self, event: str, address: str) -> bool:
+        """Whether this is known not to be a call around the boundary."""
+        through = set(self.through)
+        if event in _LOOK_UPS:
+            # An event loop looks names up on a pool's thread, which has no context to be marked.
+            return not self.asked and "concurrent.futures.thread" in through and bool(_open)
+        if event == "subprocess.Popen" and through & _ASK_THE_MACHINE:
+            return True
+        if event == "os.posix_spawn" and "subprocess" in through:
+            return True  # reported as subprocess.Popen
+        if any(name.partition(".")[0] in _DEBUGGERS for name in through):
+            return True
+        # A pool of processes talks to its own children.
+        return address.startswith("unix:") and any(name.startswith("multiprocessing.") for name in through)
+
+
+def _cell(file: str, line: int) -> str:
+    """A line of a cell, by the number Jupyter shows beside the cell when it has one."""
+    named = None
+    with contextlib.suppress(*_NO_KERNEL):
+        named = sys.modules["IPython"].get_ipython().compile.format_code_name(file)
+    return f"cell {named[1]}, line {line}" if named else f"a cell of the notebook, line {line}"
+
+
+def _meanwhile() -> str:
+    """Which cell the kernel is at, for what a library does on a thread of its own."""
+    with contextlib.suppress(*_NO_KERNEL):
+        begun = sys.modules["IPython"].get_ipython().history_manager.input_hist_parsed
+        return f", while cell In[{len(begun) - 1}] ran"
+    return ""
+
+
+def _append(path: str, line: bytes) -> None:
+    """One write to the end of the file. Opened each time: a fork or the notebook may close it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+def _peer(_: Any, address: Any) -> str | None:
+    """The other end of a socket; None for a datagram on a socket that is connected already."""
+    if address is None:
+        return None
+    if isinstance(address, str | bytes):
+        return "unix:" + os.fsdecode(address).replace("\0", "@", 1)
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
+def _name(host: Any, port: Any = None, *_: Any) -> str | None:
+    """A name that is asked for; None for a number and for this machine, which nobody is asked for."""
+    host = os.fsdecode(host or "")
+    if host in {"", "localhost", socket.gethostname()}:
+        return None
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host if port is None else f"{host}:{os.fsdecode(port) if isinstance(port, bytes) else port}"
+    return None
+
+
+def _program(program: Any, *_: Any) -> str:
+    """A program's name. Without arguments, which may hold a secret, and folders: `exec` tries many."""
+    if not isinstance(program, str | bytes | os.PathLike):
+        return "a program"
+    return os.path.basename(os.fsdecode(program))  # noqa: PTH119
+
+
+def _command(command: Any) -> str:
+    """A shell command's first word, unless that assigns a value."""
+    first = os.fsdecode(command).strip().partition(" ")[0]
+    return "a shell command" if "=" in first else first
+
+
+_LOOK_UPS: Final = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
+_EVENTS: Final[Mapping[str, Callable[..., str | None]]] = {
+    "socket.connect": _peer,
+    "socket.sendto": _peer,
+    "socket.sendmsg": _peer,
+    **dict.fromkeys(_LOOK_UPS, _name),
+    "subprocess.Popen": _program,
+    "os.system": _command,
+    "os.exec": _program,
+    "os.posix_spawn": _program,
+}

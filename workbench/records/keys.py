@@ -1,0 +1,182 @@
+"""Recorded calls: the key that identifies one, and the line that stores it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from workbench import files
+from workbench.errors import ConfigError, RefusedError
+from workbench.types import JSON, Event
+
+#: Fields of a request that cannot change its answer, so neither the key nor the tape has them.
+NOT_IN_KEY: Final[Mapping[str, str]] = {
+    "user": "names the end user to the provider; personal, and the model never sees it",
+    "safety_identifier": "the same, by its newer name",
+    "metadata": "labels for the provider's dashboard",
+    "store": "whether the provider keeps a copy",
+    "prompt_cache_key": "a hint where the provider looks for a cached prefix",
+    "request_id": "a random number of this attempt",
+}
+
+
+#: Client errors that are about the account, the route or the moment: asking again may be answered.
+PASSING: Final = frozenset({401, 402, 403, 404, 407, 408, 409, 421, 423, 425, 429})
+
+
+_SECRET: Final = re.compile(
+    r"\bsk-(?=[\w-]*\d)[\w-]{20,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}"
+    r"|\bBearer\s+(?=\S*\d)[\w.~+/-]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY"
+)
+
+
+_KEY_AT: Final = slice(8, 72)  # a line starts {"key":"…64 hex…"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """All that identifies one recorded call: the request, whom it was put to, and the occurrence."""
+
+    operation: str
+    identity: JSON
+    request: JSON
+    case: str = ""
+    repeat: int = 0
+    n: int = 0
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the canonical JSON of everything that can change the answer."""
+        parts = {
+            "format": 1,
+            "operation": self.operation,
+            "identity": self.identity,
+            "request": self.request,
+            "case": self.case,
+            "repeat": self.repeat,
+            "n": self.n,
+        }
+        return hashlib.sha256(files.canonical(parts)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One recorded call. `result` is `{"events": […]}`, or `{"refused": {…}}` for a refusal.
+
+    `latency_s` is the time spent waiting for the model, all attempts together; `processor` is what
+    answered when the model ran on this machine.
+    """
+
+    key: str
+    question: Question
+    target: str
+    result: JSON
+    latency_s: float
+    first_event_s: float | None
+    processor: JSON
+
+    def line(self) -> bytes:
+        """The entry as one line. The key comes first, so that an index need not parse the rest."""
+        asked = self.question
+        return files.canonical(
+            {
+                "key": self.key,
+                "occurrence": {"case": asked.case, "repeat": asked.repeat, "n": asked.n},
+                "operation": asked.operation,
+                "processor": self.processor,
+                "request": asked.request,
+                "result": self.result,
+                "target": {"name": self.target, "identity": asked.identity},
+                "timing": {"latency_s": self.latency_s, "first_event_s": self.first_event_s},
+            }
+        )
+
+    @classmethod
+    def parse(cls, line: bytes) -> Entry:
+        """The entry of a line; `ValueError` or `KeyError` when it is not one."""
+        fields = orjson.loads(line)
+        where, target, timing = fields["occurrence"], fields["target"], fields["timing"]
+        return cls(
+            key=fields["key"],
+            question=Question(
+                operation=fields["operation"],
+                identity=target["identity"],
+                request=fields["request"],
+                case=where["case"],
+                repeat=where["repeat"],
+                n=where["n"],
+            ),
+            target=target["name"],
+            result=fields["result"],
+            latency_s=timing["latency_s"],
+            first_event_s=timing["first_event_s"],
+            processor=fields["processor"],
+        )
+
+    def events(self) -> list[Event]:
+        """The recorded reply in its recorded pieces; raises the recorded refusal."""
+        refused = self.result.get("refused")
+        if refused is not None:
+            raise RefusedError(
+                refused["message"],
+                hint=refused["hint"],
+                status=refused["status"],
+                body=refused["body"],
+            )
+        return [Event(data=data) for data in self.result["events"]]
+
+
+def refusal(error: RefusedError) -> JSON | None:
+    """The result to record for a refusal, or None when asking again may be answered."""
+    if error.status is None or not 400 <= error.status < 500 or error.status in PASSING:
+        return None
+    parts = {"message": error.message, "hint": error.hint, "status": error.status, "body": error.body}
+    return {"refused": parts}
+
+
+def refuse_secrets(line: bytes) -> None:
+    """`ConfigError` naming the place if canonical JSON holds something shaped like a key or a token."""
+    if _SECRET.search(line.decode()) is None:
+        return
+    found = (path for path, text in leaves(orjson.loads(line)) if _SECRET.search(f"{path} {text}"))
+    raise ConfigError(
+        f"{next(found, 'the call')} holds what looks like a key or a token; it is not recorded",
+        hint="take it out of the text, or ask in mode 'live', which stores nothing",
+    )
+
+
+def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Every scalar of a JSON value with its path, as `messages[1].content`, keys in order."""
+    if isinstance(value, Mapping) and value:
+        for name in sorted(value):
+            yield from leaves(value[name], f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list | tuple) and value:
+        for position, item in enumerate(value):
+            yield from leaves(item, f"{path}[{position}]")
+    else:
+        yield path, value
+
+
+@functools.cache
+def processor() -> JSON:
+    """The processor's type: identical answers are promised only on the same one."""
+    wanted = {
+        "vendor_id": "vendor", "cpu family": "family", "model": "model",
+        "CPU implementer": "vendor", "CPU architecture": "family", "CPU part": "model",
+    }  # fmt: skip
+    found = {"machine": platform.machine()}
+    with contextlib.suppress(OSError):
+        for text in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = text.partition(":")
+            if name.strip() in wanted:
+                found.setdefault(wanted[name.strip()], value.strip())
+    return found

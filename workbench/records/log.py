@@ -1,0 +1,103 @@
+"""The record of what happened: JSON lines that are only ever appended to, and the frame over them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from workbench.files import unwritable
+
+if TYPE_CHECKING:
+    pass
+
+
+class Lines:
+    """An append-only file of JSON lines: a record is there whole or not at all.
+
+    Safe across threads and processes. One write per record, under a lock that only writers take,
+    so that a line somebody was killed in is ended before the next one starts and a record that
+    does not fit on the disk is taken back.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+        self._pid = 0
+        self._lock = threading.Lock()
+
+    def open(self) -> int:
+        """The file's descriptor, opened or created when needed; `UnavailableError` if it cannot be."""
+        if self._fd is not None and self._pid == os.getpid() and os.fstat(self._fd).st_nlink:
+            return self._fd
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            fd = os.open(self.path, flags, 0o666)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        if self._fd is not None and self._pid == os.getpid():
+            os.close(self._fd)
+        self._fd, self._pid = fd, os.getpid()
+        return fd
+
+    def append(self, line: bytes) -> int:
+        """Add one line, given without its end; returns the offset where it starts."""
+        with self._lock:
+            fd = self.open()
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                try:
+                    return _append(fd, line)
+                finally:
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+            except OSError as error:
+                raise unwritable(self.path, error) from error
+
+    def read(self, start: int = 0, length: int | None = None) -> bytes:
+        """Bytes from `start`, to the end of the file unless told how many."""
+        fd = self.open()
+        wanted = os.fstat(fd).st_size - start if length is None else length
+        parts = []
+        while wanted > 0 and (part := os.pread(fd, min(wanted, 1 << 26), start)):
+            parts.append(part)
+            start += len(part)
+            wanted -= len(part)
+        return b"".join(parts)
+
+    def size(self) -> int:
+        """Bytes in the file now, by whichever process they were written."""
+        return os.fstat(self.open()).st_size
+
+
+def _append(fd: int, line: bytes) -> int:
+    end = os.fstat(fd).st_size
+    torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"
+    record = (b"\n" if torn else b"") + line + b"\n"
+    written = 0
+    try:
+        while written < len(record):
+            written += os.write(fd, record[written:])
+    except OSError:
+        os.ftruncate(fd, end)
+        raise
+    return end + torn
+
+
+def read_records(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The records of a log, oldest first, and how many lines were torn: their writer was killed."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return [], 0
+    records, torn = [], 0
+    for line in filter(None, lines):
+        try:
+            records.append(orjson.loads(line))
+        except orjson.JSONDecodeError:
+            torn += 1
+    return records, torn

@@ -1,0 +1,104 @@
+"""The nearest recording of a call that the tape lacks, and the first difference from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from workbench.errors import ReplayMissError
+from workbench.records.keys import Entry, Question, leaves
+from workbench.records.tape import Tape
+
+_ABSENT: Final = object()
+
+
+_AROUND: Final = 24  # characters shown before a difference; twice as many after
+
+
+def miss(tape: Tape, question: Question, target: str) -> ReplayMissError:
+    """The error for a call the tape lacks: the nearest recording, and where it first differs."""
+    lead = f"{tape.path} holds no recording of this call to {target!r} ({_place(question)})"
+    hint = "undo the change, or `dvc repro`, which asks the model for what the tape lacks"
+    mine = _parts(question)
+    nearest: tuple[tuple[bool, float], Entry, dict[str, object]] | None = None
+    for entry in tape.entries():
+        if entry.question.operation == question.operation:
+            theirs = _parts(entry.question)
+            rank = (entry.question.case == question.case, _likeness(theirs, mine))
+            if nearest is None or rank > nearest[0]:
+                nearest = (rank, entry, theirs)
+    if nearest is None:
+        return ReplayMissError(f"{lead}; it has none of {question.operation} at all", hint=hint)
+    _, entry, theirs = nearest
+    paths = [path for path in mine | theirs if not _same(theirs, mine, path)]
+    recorded, now = _around(theirs.get(paths[0], _ABSENT), mine.get(paths[0], _ABSENT))
+    more = f" (and at {len(paths) - 1} more places)" if len(paths) > 1 else ""
+    return ReplayMissError(
+        f"{lead}\n"
+        f"  nearest recording: {entry.key[:12]} ({_place(entry.question)})\n"
+        f"  first difference:  {paths[0]}{more}\n"
+        f"    recorded  {recorded}\n"
+        f"    now       {now}",
+        hint=hint,
+        path=paths[0],
+    )
+
+
+def _place(question: Question) -> str:
+    if not question.case:
+        return "outside any case"
+    return f"case {question.case!r}, repeat {question.repeat}, identical request {question.n}"
+
+
+def _parts(question: Question) -> dict[str, object]:
+    """Every scalar of the key's material by path; the request's first, then identity, then place."""
+    place = {"case": question.case, "repeat": question.repeat, "n": question.n}
+    return {
+        **dict(leaves(question.request)),
+        **dict(leaves(question.identity, "identity")),
+        **dict(leaves(place, "occurrence")),
+    }
+
+
+def _same(one: Mapping[str, object], other: Mapping[str, object], path: str) -> bool:
+    a, b = one.get(path, _ABSENT), other.get(path, _ABSENT)
+    return type(a) is type(b) and a == b
+
+
+def _likeness(one: Mapping[str, object], other: Mapping[str, object]) -> float:
+    """Share of the leaves that agree, a changed text counting by what it shares at both ends."""
+    total = 0.0
+    for path, value in one.items():
+        now = other.get(path, _ABSENT)
+        if isinstance(value, str) and isinstance(now, str) and value != now:
+            ahead = _shared(value, now)
+            behind = _shared(value[ahead:][::-1], now[ahead:][::-1])
+            total += (ahead + behind) / max(len(value), len(now))
+        else:
+            total += _same(one, other, path)
+    return total / max(len(one), len(other), 1)
+
+
+def _shared(one: str, other: str) -> int:
+    """Length of the common beginning."""
+    for position, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return position
+    return min(len(one), len(other))
+
+
+def _around(recorded: object, now: object) -> tuple[str, str]:
+    """Two values for a message, texts cut down to where they part."""
+    if not (isinstance(recorded, str) and isinstance(now, str)):
+        return _shown(recorded), _shown(now)
+    start = max(0, _shared(recorded, now) - _AROUND)
+    return _cut(recorded, start), _cut(now, start)
+
+
+def _cut(text: str, start: int) -> str:
+    end = start + 3 * _AROUND
+    return ("…" if start else "") + repr(text[start:end]) + ("…" if len(text) > end else "")
+
+
+def _shown(value: object) -> str:
+    return "(absent)" if value is _ABSENT else _cut(value, 0) if isinstance(value, str) else repr(value)

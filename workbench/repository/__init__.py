@@ -1,0 +1,1 @@
+"""The repository: git, DVC, and the environments of old commits."""

@@ -1,0 +1,168 @@
+"""The environment a promoted version runs in: installed from the lock of its own commit, byte for byte.
+
+`.workbench/cache/env/<digest of the lock>/` is such an environment. A copy of the lock inside it,
+written last, says that it is whole; the Makefile leaves the same stamp in `.venv`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from workbench import files
+from workbench.errors import RefusedError, UnavailableError, WorkbenchError
+from workbench.layout import ENVIRONMENTS
+
+STAMP = "installed.lock"
+#: Seconds to build an environment in; a registry that does not answer ends uv much sooner.
+_BUILD_S = 3600.0
+_LINES = 4
+#: What of uv's settings says how to reach a registry. The others could change what is installed, or where.
+_REACHING = (
+    "UV_CACHE_DIR", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_HTTP_", "UV_INDEX",
+    "UV_INSECURE_HOST", "UV_KEYRING_PROVIDER", "UV_LINK_MODE", "UV_NATIVE_TLS", "UV_OFFLINE",
+    "UV_SYSTEM_CERTS",
+)  # fmt: skip
+_REDIRECTING = ("CONDA", "PYTHON", "UV_", "VIRTUAL_ENV")
+
+
+def digest(lock: bytes) -> str:
+    """The name of a lock's environment: 16 hex digits of SHA-256 over its bytes, line ends included."""
+    return files.digest(lock)[:16]
+
+
+def python_of(root: Path, lock: bytes, *, install_hint: str) -> Path:
+    """The interpreter whose environment holds exactly this lock; UnavailableError when there is none yet."""
+    python = _installed(root, lock)
+    if python is None:
+        missing = UnavailableError(
+            f"the environment of this version (lock {digest(lock)}) is not installed here", hint=install_hint
+        )
+        missing.retryable = False  # waiting installs nothing
+        raise missing
+    return python
+
+
+def install(root: Path, lock: bytes, *, say: Callable[[str], None]) -> Path:
+    """The interpreter of this lock's environment, which is built when missing; one builder at a time."""
+    python = _installed(root, lock)
+    if python is not None:
+        return python
+    folder = _folder(root, lock)
+    try:
+        with _one_builder(folder, say) as held:
+            if _installed(root, lock) is None:
+                say(f"installing the environment of lock {digest(lock)} (once; about a minute)")
+                _build(folder, lock, held)
+                os.sync()  # a power cut must not keep the stamp and lose what it vouches for
+                files.write_atomic(folder / STAMP, lock)
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
+    return _python(folder)
+
+
+def _folder(root: Path, lock: bytes) -> Path:
+    return root.absolute() / ENVIRONMENTS / digest(lock)
+
+
+def _python(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
+def _installed(root: Path, lock: bytes) -> Path | None:
+    if _holds(Path(sys.prefix), lock):
+        return Path(sys.executable)
+    folder = _folder(root, lock)
+    # The interpreter is a link: it leads nowhere when Python itself was replaced on this machine.
+    return _python(folder) if _holds(folder, lock) and _python(folder).is_file() else None
+
+
+def _holds(folder: Path, lock: bytes) -> bool:
+    try:
+        return (folder / STAMP).read_bytes() == lock
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _one_builder(folder: Path, say: Callable[[str], None]) -> Iterator[int]:
+    """The descriptor of a lock that lasts as long as anybody holds it: we, or an installer we left behind."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder.with_suffix(".building"), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another process installs this environment; waiting for it")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _build(folder: Path, lock: bytes, held: int) -> None:
+    (folder / STAMP).unlink(missing_ok=True)
+    uv, python = _uv(), str(_python(folder))
+    _run(folder.parent, held, sys.executable, "-I", "-m", "venv", "--clear", "--without-pip", str(folder))
+    options = ("--quiet", "--no-deps", "--require-hashes", "--compile-bytecode")
+    _run(folder.parent, held, uv, "pip", "install", *options, "--python", python, "-r", "-", given=lock)
+
+
+def _uv() -> str:
+    """The project's uv, which stands beside our interpreter, or the machine's."""
+    own = Path(sys.executable).parent / "uv"
+    found = str(own) if own.is_file() else shutil.which("uv")
+    if found is None:
+        raise UnavailableError("there is no `uv` to install an environment with", hint="make env installs it")
+    return found
+
+
+def _run(within: Path, held: int, *command: str, given: bytes = b"") -> None:
+    """A step of building, which keeps the lock `held` even when we die and it does not."""
+    try:
+        done = subprocess.run(  # noqa: S603  our own interpreter, or uv, with arguments of our own
+            command,
+            input=given,
+            capture_output=True,
+            cwd=within,  # uv reads settings there and above: the project's own
+            env=_environment(),
+            pass_fds=(held,),
+            timeout=_BUILD_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise _failed(f"it took longer than {_BUILD_S:g} s") from None
+    if done.returncode:
+        raise _failed((done.stderr or done.stdout).decode(errors="replace"))
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what would lead an installer to another environment, interpreter or choice of files."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_REACHING) or not name.startswith(_REDIRECTING)
+    }
+    return {**kept, "UV_PYTHON_DOWNLOADS": "never"}
+
+
+def _failed(said: str) -> WorkbenchError:
+    lines = [line.strip() for line in said.splitlines() if line.strip() and "warning:" not in line]
+    message = "the environment was not installed: " + "; ".join(lines[:_LINES])
+    if "Hash mismatch" in said:
+        return RefusedError(
+            message, hint="the registry serves another file than the lock names: ask whoever runs it"
+        )
+    if "No space left" in said or "os error 28" in said:
+        return UnavailableError(message, hint="free some space on this disk, then run the same command again")
+    return UnavailableError(
+        message,
+        hint="installing needs the network once: connect, or name a mirror in UV_DEFAULT_INDEX, "
+        "then run the same command again",
+    )

@@ -1,0 +1,194 @@
+"""What becomes an item, and with which stamps: trust, retention, who may see it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+from workbench import files, identity
+from workbench.context import instant, is_instant
+from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.ports import written_id
+from workbench.retrieval.chunking import chunks
+from workbench.retrieval.documents import digests_now
+from workbench.retrieval.port import embed
+from workbench.types import KNOWLEDGE, Item, ItemKind, Page
+
+if TYPE_CHECKING:
+    from workbench.identity import Principal
+    from workbench.retrieval.handle import MemoryHandle
+
+#: The trust of an item from a declared source; what principals write has theirs.
+DECLARED = 3
+
+
+class Days(TypedDict, total=False):
+    """When something is true (ISO days), and from which UTC instant it may not be used any more."""
+
+    valid_from: str | None
+    valid_to: str | None
+    expires: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What was written by use: its id, the trust stamped on it, when it expires; ids that gave way to it.
+
+    `new` is False when it was there already: the same was written in the same second. Its own id is
+    among `evicted` when the budget is full of what is trusted more.
+    """
+
+    id: str
+    trust: int
+    expires: str | None
+    new: bool
+    evicted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a principal asks to be remembered; `access` None means this principal alone."""
+
+    text: str
+    subject: str
+    kind: ItemKind
+    access: Sequence[str] | None
+    classification: int
+    parents: tuple[str, ...]
+    days: Days
+
+
+def may_see(principal: Principal, what: Item | Page) -> bool:
+    """Whether the access list and the classification let a principal see it, on whatever day."""
+    return not set(what.access).isdisjoint(principal.grants) and (what.classification <= principal.clearance)
+
+
+def documents(handle: MemoryHandle, pages: Sequence[Page]) -> list[Item]:
+    """The chunks of `pages` as they are remembered, not embedded yet.
+
+    A page that stands in the memory's declared source as it is given is trusted most (3), any other
+    as much as who gives it. They have no time of writing, so that the same pages give the same items.
+    """
+    spec = handle.spec
+    declared = digests_now(spec.source, tenant=handle.tenant, root=handle.root) if spec.source else {}
+    own = handle.context.principal.trust
+    return [
+        Item(
+            id=files.digest([page.tenant, page.source, page.digest, position, text]),
+            text=text, vector=(), source=page.source, source_digest=page.digest, position=position,
+            title=page.title, version=page.version, access=page.access,
+            classification=page.classification, subject=page.subject, owner=page.owner,
+            trust=DECLARED if declared.get(page.source) == page.digest else own,
+            valid_from=page.valid_from, valid_to=page.expires, expires=_kept_until(handle, page),
+            embedding=spec.embedding,
+        )
+        for page in pages
+        for position, text in enumerate(chunks(page.text, spec.chunking))
+    ]  # fmt: skip
+
+
+def _kept_until(handle: MemoryHandle, page: Page) -> str | None:
+    """A page without a day from which it is valid is kept: there is nothing to count from."""
+    if page.valid_from is None:
+        return None
+    since = dt.datetime.combine(dt.date.fromisoformat(page.valid_from), dt.time(), dt.UTC)
+    return handle.spec.expires(KNOWLEDGE, page.classification, since=since)
+
+
+async def write(handle: MemoryHandle, written: Written) -> Note:
+    """Remember one thing within the spec's budget."""
+    _check(handle, written)
+    parents = await _parents(handle, written.parents)
+    item = _item(handle, written, parents)
+    (vector,) = await embed(handle, [item.text])
+    item = dataclasses.replace(item, vector=vector)
+    done = await handle.view.remember(
+        [item], budget=handle.spec.budget, now=handle.now(), while_there=item.parents
+    )
+    return Note(
+        id=item.id, trust=item.trust, expires=item.expires, new=bool(done.added), evicted=done.evicted
+    )
+
+
+def _check(handle: MemoryHandle, written: Written) -> None:
+    if handle.spec.kind != "episodic":
+        raise ConfigError(
+            f"{handle.spec} is built from its sources alone",
+            hint="remember into a memory whose spec says kind: episodic",
+        )
+    if handle.pinned is not None:
+        raise ConfigError(
+            f"the pinned snapshot of {handle.name!r} is read-only", hint="remember outside a stage"
+        )
+    if written.kind == KNOWLEDGE:
+        raise ConfigError("a document comes from a source", hint='kind="episode", "fact" or "summary"')
+    if not written.text.strip():
+        raise ConfigError("there is no text to remember", hint='memory.remember("what happened")')
+    if not all(map(_is_unicode, (written.text, written.subject))):
+        raise ConfigError(
+            "half of a surrogate pair is no text",
+            hint='clean it first: text.encode(errors="replace").decode()',
+        )
+    access = written.access
+    if access is not None and (isinstance(access, str) or not all(map(str.strip, access or [""]))):
+        raise ConfigError(
+            "the access list is no list of names, or is empty: nobody could see the item",
+            hint='access=["everyone"], or leave it out: the principal alone',
+        )
+    expires = written.days.get("expires")
+    if expires is not None and not is_instant(expires):
+        raise ConfigError(f"expires is {expires!r}", hint="write an instant as 2026-11-25T06:00:00Z")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+async def _parents(handle: MemoryHandle, ids: Sequence[str]) -> list[Item]:
+    """The items behind `ids`; NotFoundError unless the principal may see and use each."""
+    if not ids:
+        return []
+    wanted = set(ids)
+    found = [item for item in await handle.view.items() if item.id in wanted]
+    if len(found) < len(wanted):
+        raise NotFoundError(
+            f"{len(wanted) - len(found)} of {len(wanted)} parents are not in {handle.name!r}, have expired, "
+            "or are not for you to see",
+            hint="name ids of hits that a search just gave: parents=[hit.id for hit in hits]",
+        )
+    return found
+
+
+def _item(handle: MemoryHandle, written: Written, parents: Sequence[Item]) -> Item:
+    """The item, stamped: never more trusted, less classified, wider known or longer kept than its parents."""
+    principal, clock = handle.context.principal, handle.context.clock
+    now = clock.now()
+    me = identity.personal(principal.name)
+    access = tuple(sorted(set(written.access))) if written.access is not None else (me,)
+    level = max([written.classification, *(one.classification for one in parents)])
+    wider = [one for one in access if one != me and not all(one in parent.access for parent in parents)]
+    if wider:
+        raise RefusedError(
+            f"{len(wider)} of {len(access)} entries of the access list may not see everything it was made of",
+            hint="leave access out: the principal alone, or name groups that may see all parents",
+        )
+    days = written.days
+    ends = [days.get("expires"), handle.spec.expires(written.kind, level, since=now)]
+    ends += [one.expires for one in parents]
+    item = Item(
+        id="", text=written.text, vector=(), source=handle.context.use_case,
+        source_digest=files.digest(written.text.encode()), kind=written.kind, access=access,
+        classification=level, owner=principal.name, subject=written.subject,
+        parents=tuple(sorted(set(written.parents))),
+        trust=min([principal.trust, *(one.trust for one in parents)]), created=instant(now),
+        valid_from=days.get("valid_from"), valid_to=days.get("valid_to"),
+        expires=min(filter(None, ends), default=None), embedding=handle.spec.embedding,
+    )  # fmt: skip
+    return dataclasses.replace(item, id=written_id(handle.tenant, item))

@@ -1,0 +1,95 @@
+"""How a handle searches: who asks, on which day, what of it has changed since, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workbench.errors import RefusedError
+from workbench.ports import Query
+from workbench.retrieval.documents import digest_now
+from workbench.retrieval.hits import Hits
+from workbench.retrieval.items import DECLARED
+from workbench.retrieval.port import embed
+from workbench.retrieval.rerank import reranked, reranker
+from workbench.types import KNOWLEDGE, Hit, ItemKind
+
+if TYPE_CHECKING:
+    from workbench.retrieval.handle import MemoryHandle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a search asks for besides its text; `version` None is the one in force."""
+
+    k: int
+    as_of: str | None
+    version: int | None
+    sources: tuple[str, ...]
+    kinds: tuple[ItemKind, ...]
+
+
+async def find(handle: MemoryHandle, text: str, wanted: Wanted) -> Hits:
+    """At most `k` passages that the principal may see and that are valid on the day asked for."""
+    spec = handle.spec
+    query = _query(handle, text, (await embed(handle, [text]))[0], wanted)
+    answer = await handle.view.search(query)
+    found = await asyncio.to_thread(_marked, handle, answer)
+    if spec.stale == "drop" and query.version is None:
+        found = [hit for hit in found if not hit.stale]
+    best = await reranked(reranker(spec.rerank), text, found, k=wanted.k)
+    if spec.stale == "refuse" and query.version is None:
+        _refuse_stale(handle, best)
+    return Hits(best, degraded=answer.degraded)
+
+
+def _query(handle: MemoryHandle, text: str, vector: tuple[float, ...], wanted: Wanted) -> Query:
+    spec, principal, clock = handle.spec, handle.context.principal, handle.context.clock
+    deeper = spec.rerank is not None or spec.stale == "drop"
+    return Query(
+        text=text,
+        vector=vector,
+        k=max(wanted.k, spec.candidates) if deeper and wanted.k >= 1 else wanted.k,
+        groups=principal.grants,
+        clearance=principal.clearance,
+        as_of=wanted.as_of or handle.as_of or clock.now().date().isoformat(),
+        now=handle.now() if handle.pinned is None or handle.today else None,
+        version=wanted.version if wanted.version is not None else handle.version,
+        sources=wanted.sources,
+        kinds=wanted.kinds,
+        candidates=spec.candidates,
+        mode=spec.mode,
+        exact=spec.exact,
+    )
+
+
+def _marked(handle: MemoryHandle, found: list[Hit]) -> list[Hit]:
+    """The hits, those of documents marked that the declared source has in another form now, or no more."""
+    spec = handle.spec
+    if not spec.source:
+        return found
+    now = {
+        source: digest_now(spec.source, tenant=handle.tenant, source=source, root=handle.root)
+        for source in {hit.source for hit in found if hit.kind == KNOWLEDGE}
+    }
+    return [
+        dataclasses.replace(hit, stale=hit.kind == KNOWLEDGE and _is_stale(hit, now[hit.source]))
+        for hit in found
+    ]
+
+
+def _is_stale(hit: Hit, now: str | None) -> bool:
+    """Whether the declared source speaks against it: what was given from elsewhere need not stand there."""
+    return hit.digest != now if hit.trust == DECLARED else now not in {None, hit.digest}
+
+
+def _refuse_stale(handle: MemoryHandle, found: list[Hit]) -> None:
+    changed = sorted({hit.source for hit in found if hit.stale})
+    if changed:
+        raise RefusedError(
+            f"{', '.join(map(repr, changed))} changed after {handle.spec} remembered it, and its spec says "
+            "stale: refuse",
+            hint="dvc repro" if handle.pinned else handle.command("ingest"),
+        )

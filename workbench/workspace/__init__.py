@@ -1,0 +1,1 @@
+"""What `wb.connect` returns, and the boundary that it composes."""

@@ -1,0 +1,218 @@
+"""The one boundary of a workspace: the controls that exist, around the adapters, over log and tape."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.config import Execution, Mode, UseCase, memory_server
+from workbench.controls import stack
+from workbench.controls.access import Access
+from workbench.controls.fallback import Fallback
+from workbench.controls.observe import Observe
+from workbench.controls.output import Output
+from workbench.controls.replay import Replay
+from workbench.controls.retry import Retry, RetryPolicy
+from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.layout import CALLS, JOURNAL, STATE, tape_of
+from workbench.memory.stores import StoreLocation, Stores
+from workbench.models import ModelCard, card_names, load_card, open_model
+from workbench.ports import Call, Model
+from workbench.records import egress
+from workbench.records.journal import Journal
+from workbench.records.log import Lines
+from workbench.records.tape import Tape
+from workbench.types import Event, Usage
+
+if TYPE_CHECKING:
+    from workbench.memory.snapshot import Snapshot
+
+#: An embedded server answers one caller at a time; the others' waiting counts as silence.
+_PATIENCE = RetryPolicy(timeout_s=180, deadline_s=600)
+
+OnUse = Callable[[str, str], None]
+
+
+def open_tape(path: Path) -> Tape:
+    """The tape in a file, or an empty one where there is none yet."""
+    return Tape.read(path) if path.exists() else Tape(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatePaths:
+    """Where a boundary keeps things, if not where a repository does.
+
+    `home` keeps state and caches, when the boundary's root is only a copy of its code; `memories`
+    says where memories are, `journal` is a file of answers below `home`.
+    """
+
+    home: Path
+    memories: StoreLocation | None = None
+    journal: Path | None = None
+    memory_fallback: bool = False
+
+
+class Boundary:
+    """Every call of a process to a model or a memory, in one place.
+
+    `cards` are used instead of the repository's of the same name, as params.yaml may say.
+    `on_use` is told the key of each recording used or made, and whether it stands on the tape or in
+    the cache.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        mode: Mode,
+        tape: Tape,
+        cards: Iterable[ModelCard] = (),
+        on_use: OnUse | None = None,
+        places: StatePaths | None = None,
+    ) -> None:
+        places = places or StatePaths(home=root)
+        self.root, self.home = root, places.home
+        where = places.memories or StoreLocation(state=self.home / STATE)
+        self.stores = Stores(where)
+        self._cards = {name: card for card in cards for name in (card.name, card.reference)}
+        self._models: dict[str, Model] = {}
+        self._lock = threading.Lock()
+        self.replay = Replay(
+            mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
+        )
+        self.handler = stack.fold(
+            {
+                "observe": Observe(Lines(self.home / CALLS), price=self._price),
+                "fallback": Fallback(snapshot=places.memory_fallback),
+                "access": Access(timeless=where.pinned is not None and not where.today),
+                "output": Output(),
+                "replay": self.replay,
+                "retry": Retry(_PATIENCE),
+            },
+            self._leaf,
+        )
+
+    def card(self, name: str) -> ModelCard:
+        """A model card, as this workspace was told to use it."""
+        with self._lock:
+            if name not in self._cards:
+                self._cards[name] = load_card(self.root, name)
+            return self._cards[name]
+
+    def card_for(self, model: str, *, prefer: str) -> ModelCard:
+        """The card a client means by `model`: a card's name, or the model's own name on one."""
+        if model in {prefer, self.card(prefer).name, self.card(prefer).model}:
+            return self.card(prefer)
+        names = card_names(self.root)
+        named = [name for name in names if model in {name, self.card(name).model}]
+        if not named:
+            raise NotFoundError(
+                f"no model card is called {model!r} ({nearest(model, names)})",
+                hint=f"model={prefer!r} is what this use case is set to",
+            )
+        return self.card(named[0])
+
+    def snapshot(self) -> Snapshot | None:
+        """The pinned memory of this execution, verified when first needed."""
+        return self.stores.pinned()
+
+    async def aclose(self) -> None:
+        """Give back servers, connections and files."""
+        for model in self._models.values():
+            await model.aclose()
+        await self.stores.aclose()
+        self._models = {}
+
+    def _price(self, target: str, usage: Usage) -> float | None:
+        return self.card(target).cost_usd(usage)
+
+    def _leaf(self, call: Call) -> AsyncIterator[Event]:
+        # What is connected to or started from here on is the boundary's own doing.
+        return egress.marked(self._model(call) if call.port == "model" else self._memory(call))
+
+    async def _model(self, call: Call) -> AsyncIterator[Event]:
+        card = self.card(call.target)
+        with self._lock:
+            if call.target not in self._models:
+                self._models[call.target] = open_model(card, self.home)
+            model = self._models[call.target]
+        left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
+        ask = {"chat": model.chat, "embed": model.embed, "count": model.count}[call.operation]
+        async with aclosing(ask(call.payload, timeout_s=left)) as events:  # type: ignore[type-var]
+            async for event in events:
+                yield event
+
+    async def _memory(self, call: Call) -> AsyncIterator[Event]:
+        yield Event(data=await self.stores.answer(call))
+
+
+def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCard:
+    """The use case's model card with the endpoint that params.yaml names, if it names one.
+
+    With `provider: openai` a model without a card is what the endpoint calls it.
+    """
+    saved = name.partition("@")[0] in card_names(root)
+    embedded = overrides.get("provider") in {None, "local", "wordllama"}
+    card = load_card(root, name) if saved or embedded else ModelCard.unsaved(name)
+    if card.kind != "chat":
+        raise ConfigError(f"the model {name!r} is for {card.kind}, not for chat", hint="name another model")
+    return card.overridden(**overrides) if any(overrides.values()) else card
+
+
+def recorded(card: ModelCard) -> dict[str, Any]:
+    """The label that keeps computations of this process off the tape."""
+    return {} if card.recorded else {"recorded": False}
+
+
+def of_use_case(
+    root: Path,
+    name: str,
+    case: UseCase,
+    *,
+    execution: Execution | None = None,
+    mode: Mode | None = None,
+) -> Boundary:
+    """The boundary of a use case, told by the runner (if one started this process) where things are."""
+    overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
+    tape = root / (execution.tape if execution and execution.tape else tape_of(name))
+    used = Path(execution.used) if execution and execution.used else None
+    home = Path(execution.home) if execution and execution.home else root
+    # Whoever names a server wants to know what that server answers, and nothing else.
+    may_fall_back = case.memory_fallback == "snapshot" and not (execution and execution.memory_server)
+    return Boundary(
+        root,
+        mode=mode or (execution.mode if execution else "auto"),
+        tape=open_tape(tape),
+        cards=[chosen_card(root, case.model, overrides)],
+        on_use=partial(_note_use, used) if used else None,
+        places=StatePaths(
+            home=home,
+            memories=_memories(root, home, name, case, execution),
+            journal=Path(execution.journal) if execution and execution.journal else None,
+            memory_fallback=may_fall_back,
+        ),
+    )
+
+
+def _memories(root: Path, home: Path, name: str, case: UseCase, execution: Execution | None) -> StoreLocation:
+    """Where a use case's memories are. A stage searches what is pinned in the embedded store alone."""
+    pinned = root / execution.memory if execution and execution.memory else None
+    embedded = pinned is not None and not (execution and execution.live_memory)
+    named = execution.memory_server if execution else None
+    return StoreLocation(
+        state=home / STATE,
+        server=None if embedded else named or memory_server(case),
+        pinned=pinned,
+        today=bool(execution and execution.live_memory),
+        last=(root / "results" / name / "memory",),
+    )
+
+
+def _note_use(path: Path, key: str, source: str) -> None:
+    with path.open("a", encoding="ascii") as file:
+        file.write(f"{key} {source}\n")

@@ -1,0 +1,70 @@
+"""A use case's documents, questions and tenants, checked against each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from workbench import config, retrieval
+from workbench.config import UseCase
+from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.experiments.dataset import Case, Dataset
+from workbench.experiments.scorers import normalise
+from workbench.types import Page
+
+
+def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page]]:
+    """A use case's questions and pages; ConfigError unless each question's page is there and answers it."""
+    spec = retrieval.load_spec(root, str(case.memory))
+    if spec.questions is None:
+        raise ConfigError(f"the memory {spec} names no questions", hint="add the key questions to its spec")
+    for what in (spec.source, spec.questions):
+        _check_tracked(name, case, what, f"the memory {spec}")
+    pages = pages_of(root, name, case)
+    cases = Dataset.from_file(root / spec.questions)
+    known = {(page.tenant, page.source): page for page in pages}
+    for one in cases:
+        _check_question(one, known, str(spec.questions))
+    return cases, pages
+
+
+def _check_tracked(name: str, case: UseCase, what: str, reads: str) -> None:
+    """ConfigError unless it lies in `data`, which is all that the pipeline sees change."""
+    if not Path(os.path.normpath(what)).is_relative_to(os.path.normpath(case.data)):
+        raise ConfigError(
+            f"{reads} reads {what}, which does not lie in use_cases.{name}.data, {case.data}: "
+            "the pipeline would not see it change",
+            hint=f"write data: {what if Path(what).suffix == '' else Path(what).parent} into params.yaml",
+        )
+
+
+def _check_question(one: Case, pages: Mapping[tuple[str, str], Page], where: str) -> None:
+    page = pages.get((one.tenant, one.expected["page"]))
+    if page is None:
+        own = [source for tenant, source in pages if tenant == one.tenant]
+        raise ConfigError(
+            f"{where}: question {one.id!r}: {one.tenant!r} has no page {one.expected['page']!r} "
+            f"({nearest(one.expected['page'], own)})"
+        )
+    text = f" {normalise(page.text)} "
+    if not any(f" {normalise(answer)} " in text for answer in one.expected["answers"]):
+        raise ConfigError(f"{where}: question {one.id!r}: no accepted answer stands in page {page.source!r}")
+
+
+def pages_of(root: Path, name: str, case: UseCase) -> list[Page]:
+    """The use case's documents; ConfigError when one belongs to a tenant it does not serve."""
+    spec = retrieval.load_spec(root, str(case.memory))
+    pages = retrieval.load(spec.source, root=root)
+    for tenant in sorted({page.tenant for page in pages}):
+        check_tenant(name, case, tenant)
+    return pages
+
+
+def check_tenant(name: str, case: config.UseCase, tenant: str) -> None:
+    """NotFoundError unless the use case may work for this tenant."""
+    if tenant not in case.tenants:
+        raise NotFoundError(
+            f"use case {name!r} has no tenant {tenant!r} ({nearest(tenant, case.tenants)})",
+            hint=f"add it to use_cases.{name}.tenants in params.yaml",
+        )

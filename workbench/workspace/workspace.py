@@ -1,0 +1,394 @@
+"""What `wb.connect` returns: one handle bound to use case, tenant, principal and purpose."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench import _sync, config, identity, layout, registry, retrieval
+from workbench.context import Context, current_invocation
+from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.experiments.batch import Batch
+from workbench.experiments.dataset import Dataset
+from workbench.experiments.experiment import Experiment
+from workbench.experiments.gate_spec import GateSpec
+from workbench.experiments.gates import GateReport, judge
+from workbench.experiments.inputs import Inputs, read
+from workbench.experiments.runs import Run, runs_frame, save_runs
+from workbench.identity import Principal
+from workbench.layout import RUNS
+from workbench.models.handle import ModelHandle
+from workbench.ports import Call
+from workbench.prompts import prompt as prompts
+from workbench.prompts.prompt import Prompt
+from workbench.prompts.window import Window
+from workbench.records.calls import Explanation, explain, read_calls
+from workbench.retrieval import MemoryHandle
+from workbench.types import JSON, Port, Reply
+from workbench.workspace import boundary
+from workbench.workspace.boundary import Boundary
+from workbench.workspace.use_case import check_tenant
+
+if TYPE_CHECKING:
+    import polars as pl
+    from openai import AsyncOpenAI, OpenAI
+
+    from workbench.promotion.release import Released
+
+_MISSING: Any = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """Everything a notebook or a job may do, for one tenant. `bind` gives another one.
+
+    Nothing is read from an ambient variable but the parent trace and the occurrence.
+    """
+
+    root: Path
+    name: str
+    use_case: config.UseCase
+    context: Context
+    boundary: Boundary = field(repr=False)
+    execution: config.Execution | None = field(default=None, repr=False)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    _kept: list[Run] = field(default_factory=list, repr=False)
+
+    @property
+    def tenant(self) -> str:
+        """For whom this workspace asks."""
+        return self.context.tenant
+
+    def bind(
+        self,
+        *,
+        tenant: str | None = None,
+        principal: Principal | None = None,
+        purpose: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Workspace:
+        """The same workspace for another tenant, principal, purpose, or with an arm's settings."""
+        if tenant is not None:
+            check_tenant(self.name, self.use_case, tenant)
+        context = dataclasses.replace(
+            self.context,
+            tenant=tenant or self.context.tenant,
+            principal=principal or self.context.principal,
+            purpose=purpose or self.context.purpose,
+        )
+        chosen = self.settings if settings is None else settings
+        return dataclasses.replace(self, context=context, settings=chosen)
+
+    def setting(self, name: str, default: Any = _MISSING) -> Any:
+        """A setting of the arm that runs; ConfigError when it has none and no default is given."""
+        if name in self.settings:
+            return self.settings[name]
+        if default is _MISSING:
+            raise ConfigError(
+                f"this arm has no setting {name!r} ({nearest(name, self.settings)})",
+                hint=f"arms={{…: {{{name!r}: …}}}}, or ws.setting({name!r}, default)",
+            )
+        return default
+
+    # -- what can be asked ------------------------------------------------------------------
+
+    def memory(self, reference: str | None = None) -> MemoryHandle:
+        """A memory by name or `name@version`; without one, the use case's."""
+        pin = self.use_case.memory
+        wanted = reference or self.setting("memory", pin.name)
+        spec = retrieval.load_spec(self.root, str(pin) if wanted == pin.name else wanted)
+        snapshot = self.boundary.snapshot()
+        pinned = snapshot.digest if snapshot and snapshot.manifest.memory == spec.name else None
+        identities = {
+            "version": spec.version,
+            "spec": spec.digest,
+            "snapshot": pinned,
+            "index": dataclasses.asdict(spec.index),
+            "budget": dataclasses.asdict(spec.budget),
+        }
+        return MemoryHandle(
+            spec=spec,
+            context=self.context,
+            handler=self.boundary.handler,
+            make_call=partial(self._call, memory=identities),
+            root=self.root,
+            as_of=self.use_case.as_of,
+            pinned=pinned,
+            today=self.boundary.stores.where.today,
+            snapshot_store=self.boundary.stores.snapshot_store(),
+        )
+
+    def window(
+        self, budget: int, *, shares: Mapping[str, float] | None = None, model: str | None = None
+    ) -> Window:
+        """A conversation within `budget` tokens of a model: what does not fit is summarised or goes.
+
+        `shares` are the most a section may take, as {"passages": 0.5}. Counting (where the endpoint
+        does) and summaries are the model's, through the boundary; nothing of a window is stored.
+        """
+        return Window.of_model(self.model(model), tenant=self.tenant, budget=budget, shares=shares)
+
+    def prompt(self, reference: str | None = None) -> Prompt:
+        """A prompt by `name@version`, `name@label` or name: a bare name is the arm's, then params.yaml's."""
+        pin = self.use_case.prompt
+        wanted = reference or pin.name
+        chosen = self.settings.get("prompt")
+        if isinstance(chosen, Prompt) and wanted in {chosen.name, chosen.reference}:
+            return chosen
+        if isinstance(chosen, str) and wanted == registry.Reference.parse(chosen).name:
+            wanted = chosen
+        elif wanted == pin.name:
+            wanted = str(pin)
+        return prompts.load(self.root, wanted, author=self.context.principal.name)
+
+    def model(self, name: str | None = None) -> ModelHandle:
+        """A chat model by its card's name; without one, the arm's, then the use case's."""
+        card = self.boundary.card(self._model_reference(name))
+        return ModelHandle(
+            card=card, handler=self.boundary.handler, make_call=partial(self._model_call, card.reference)
+        )
+
+    def openai(self) -> OpenAI:
+        """An ordinary `openai.OpenAI`, governed: every request crosses the boundary."""
+        from workbench.models.clients import openai_client
+
+        return openai_client(self.boundary.handler, self._client_call)
+
+    def openai_async(self) -> AsyncOpenAI:
+        """An ordinary `openai.AsyncOpenAI`, governed as `openai()` is."""
+        from workbench.models.clients import openai_async_client
+
+        return openai_async_client(self.boundary.handler, self._client_call)
+
+    def cases(self, memory: str | None = None) -> Dataset:
+        """The questions about a memory: in the pipeline the prepared ones, otherwise its spec's file."""
+        spec = self.memory(memory).spec
+        prepared = self.execution.cases if self.execution else None
+        if prepared and spec.name == self.use_case.memory.name:
+            return Dataset.from_file(self.root / prepared)
+        if spec.questions is None:
+            raise NotFoundError(
+                f"the memory {spec} names no questions", hint="wb.Dataset.from_file(…) reads any file"
+            )
+        return Dataset.from_file(self.root / spec.questions)
+
+    def inputs(self, source: str = "") -> Inputs:
+        """The rows of a Parquet or JSON lines file, for `task.map`; none when no file is named."""
+        execution = self.execution
+        only = execution.tenant if execution else None
+        return Inputs(
+            name=Path(source).name or "nothing",
+            rows=read(self.root / source, tenant=only) if source else (),
+            tenants=(only,) if only else self.use_case.tenants,
+            bind=lambda tenant: self.bind(tenant=tenant),
+            concurrency=self.use_case.concurrency,
+            most_broken=execution.broken if execution else 1.0,
+            progress=Path(execution.progress) if execution and execution.progress else None,
+        )
+
+    def publish(self, batch: Batch, name: str) -> Batch:
+        """In a job, hand the batch to the runner, which publishes it whole; while exploring, a preview."""
+        if self.execution and self.execution.publish:
+            batch.hand_over(Path(self.execution.publish), name)
+        return batch
+
+    # -- what can be judged -----------------------------------------------------------------
+
+    def experiment(self, name: str | None = None) -> Experiment:
+        """An experiment of this use case. The one named like the use case is the one a gate judges."""
+        execution = self.execution
+        return Experiment(
+            name=name or self.name,
+            use_case=self.name,
+            bind=lambda tenant, settings: self.bind(tenant=tenant, settings=settings),
+            describe=lambda settings: self.bind(settings=settings).describe(),
+            keep=self._keep,
+            task_digest=execution.task_digest if execution else None,
+            gate_digest=self.gate_spec().digest,
+            gated_memory=self.use_case.memory.name,
+            concurrency=self.use_case.concurrency,
+            progress=Path(execution.progress) if execution and execution.progress else None,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What this workspace's bare names resolve to, with digests: a run's settings."""
+        prompt, memory = self.prompt(), self.memory()
+        card = self.boundary.card(self._model_reference(None))
+        rest = {k: v for k, v in self.settings.items() if k not in {"prompt", "memory", "model"}}
+        return {
+            "prompt": prompt.reference,
+            "prompt_digest": prompt.digest,
+            "memory": str(memory.spec),
+            "memory_digest": memory.pinned or memory.spec.digest,
+            "model": card.reference,
+            "model_digest": card_digest(card),
+            **rest,
+        }
+
+    def gate_spec(self, phase: str | None = None) -> GateSpec:
+        """The gate's text for a phase (the use case's own unless named), read strictly."""
+        phase = phase or self.use_case.phase
+        if phase not in self.use_case.gates:
+            raise NotFoundError(
+                f"use case {self.name!r} has no gate {phase!r} ({nearest(phase, self.use_case.gates)})",
+                hint=f"write the column use_cases.{self.name}.gates.{phase} into params.yaml",
+            )
+        where = f"{self.root / 'params.yaml'}: use_cases.{self.name}.gates.{phase}"
+        return GateSpec.parse(self.use_case.gates[phase], where=where)
+
+    def gate(self, run: Run, *, phase: str | None = None, baseline: Run | None = None) -> GateReport:
+        """Judge a run by the gate of params.yaml: each line with its interval. A no is no exception."""
+        return judge(run, self.gate_spec(phase), phase=phase or self.use_case.phase, baseline=baseline)
+
+    def promote(self, reference: str, *, to: str = "production", **how: Any) -> Released:
+        """Freeze `job/NAME` as its next version and label it, or label `prompt/NAME@2`; the card says what.
+
+        `how` is `reason`, `dry_run`, `commit`: see `workbench promote --help`.
+        """
+        from workbench.promotion.promote import ReleaseOptions, promote
+
+        return promote(self.root, reference, ReleaseOptions(label=to, **how))
+
+    def rollback(self, reference: str, *, to: int | None = None, **how: Any) -> Released:
+        """Give production back to the version before, or to version `to`; a dirty tree does not matter."""
+        from workbench.promotion.promote import ReleaseOptions, rollback
+
+        return rollback(self.root, reference, ReleaseOptions(**how), to=to)
+
+    # -- what has happened ------------------------------------------------------------------
+
+    def calls(self) -> pl.DataFrame:
+        """Every call that crossed the boundary here, oldest first, without content."""
+        return read_calls(self.boundary.home / layout.CALLS)
+
+    def runs(self) -> pl.DataFrame:
+        """Every run kept here or by the pipeline: one row each, with its first metric."""
+        explored = sorted((self.root / RUNS).glob("*"))
+        return runs_frame(sorted(self.root.glob("results/*/runs")), explored=explored)
+
+    def assets(self) -> pl.DataFrame:
+        """Every version of every asset: one row each, with its labels."""
+        return registry.frame(self.root)
+
+    def why(self, reply: Reply) -> Explanation:
+        """What stands behind one answer: prompt, passages, model, tokens, cost, replayed or not."""
+        return explain(self.boundary.home / layout.CALLS, reply)
+
+    def close(self) -> None:
+        """Give back servers, connections and files; they come back when needed, and go with the process."""
+        _sync.run(self.boundary.aclose())
+
+    # -- inside -----------------------------------------------------------------------------
+
+    def _call(
+        self, port: Port, operation: str, target: str, payload: JSON, *, memory: JSON | None = None
+    ) -> Call:
+        if port == "model":
+            return self._model_call(target, operation, payload, {})
+        return Call(
+            port=port,
+            operation=operation,
+            target=target,
+            payload=payload,
+            context=self.context,
+            identity=memory or {},
+        )
+
+    def _model_call(self, name: str, operation: str, payload: JSON, labels: Mapping[str, Any]) -> Call:
+        card = self.boundary.card(name)
+        return Call(
+            port="model",
+            operation=operation,
+            target=card.reference,
+            payload={**payload, "model": card.model},
+            context=self.context,
+            identity=card.identity(),
+            labels={**labels, **boundary.recorded(card), **self._job_labels()},
+        )
+
+    def _job_labels(self) -> dict[str, Any]:
+        """Which run of which job a call was made in, and for which row: what joins an output to its calls."""
+        if self.execution is None or self.execution.job is None:
+            return {}
+        around = current_invocation()
+        return {
+            "job": self.execution.job,
+            "run": self.execution.run,
+            "row": around.case if around else None,
+        }
+
+    def _model_reference(self, name: str | None) -> str:
+        """What a model's name means: the arm's, then the frozen or params.yaml's, which a bare name pins."""
+        pin = self.use_case.model
+        wanted = str(name or self.setting("model", pin))
+        return pin if wanted == pin.partition("@")[0] else wanted
+
+    def _client_call(self, operation: str, payload: JSON) -> Call:
+        """A call of an `openai` client: `model` is a card's name, or the model's own name on a card."""
+        asked = str(payload.get("model", ""))
+        card = self.boundary.card_for(asked, prefer=self.use_case.model)
+        defaults = card.wire_defaults() if operation == "chat" else {}
+        return self._model_call(card.reference, operation, {**defaults, **payload}, {"client": "openai"})
+
+    def _keep(self, run: Run) -> None:
+        save_runs([run], self.root / RUNS / run.id)
+        if self.execution and self.execution.out and run.experiment == self.name:
+            self._kept[:] = [*(old for old in self._kept if old.arm != run.arm), run]
+            save_runs(self._kept, Path(self.execution.out))
+
+
+def connect(
+    use_case: str,
+    *,
+    tenant: str | None = None,
+    root: str | Path | None = None,
+    principal: Principal | None = None,
+    purpose: str = "explore",
+    mode: config.Mode | None = None,
+    through: Boundary | None = None,
+) -> Workspace:
+    """A workspace for a use case of this repository's params.yaml. Nothing is started before the first call.
+
+    Without `tenant` it is the use case's first. `mode` says what may answer model calls: "auto" the
+    tape, then the cache, then the model; "replay" the tape alone; "live" and "record" always the
+    model. `through` is a boundary made elsewhere. Raises ConfigError and NotFoundError that name
+    file and key.
+    """
+    base = config.find_root(Path(root) if root is not None else None)
+    case = config.use_case(config.load_params(base), use_case)
+    execution = config.Execution.current()
+    if execution is not None and execution.use_case != use_case:
+        execution = None
+    job = execution.job if execution else None
+    case = config.pinned(case, execution.pins) if execution else case
+    chosen = tenant or (execution.tenant if execution else None) or case.tenants[0]
+    check_tenant(use_case, case, chosen)
+    made_by = identity.of_job(job) if job else identity.from_system()
+    made_by = dataclasses.replace(made_by, **case.rights(made_by.name))
+    context = Context(
+        use_case=use_case,
+        tenant=chosen,
+        principal=principal or made_by,
+        purpose="job" if job else purpose,
+        phase=case.phase,
+    )
+    return Workspace(
+        root=base,
+        name=use_case,
+        use_case=case,
+        context=context,
+        boundary=through or boundary.of_use_case(base, use_case, case, execution=execution, mode=mode),
+        execution=execution,
+        settings=execution.settings if execution else {},
+    )
+
+
+def card_digest(card: Any) -> str:
+    """SHA-256 of all of a model card that can change an answer."""
+    from workbench import files
+
+    return files.digest({**card.identity(), "defaults": card.wire_defaults()})
