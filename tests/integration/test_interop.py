@@ -9,7 +9,7 @@ import pytest
 from clones import ROOT, Clone
 
 INTEROP = ROOT / ".venv-interop" / "bin" / "python"
-SCRIPT = ROOT / "tests" / "integration" / "interop_script.py"
+SCRIPT = ROOT / "tests" / "support" / "interop_script.py"
 #: pydantic-ai reads ahead in a task of its own: whether a read is pending when the reader leaves, and so
 #: is cancelled, or is not, and the stream is only closed, is a matter of which of the two is faster.
 LEFT = "cancelled or abandoned"
