@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.display import Card, Row, degraded_note, number, percent, span, verdict_text
+from workbench.display import Card, Row, Shown, degraded_note, number, percent, span, verdict_text
 from workbench.errors import GateFailedError
 from workbench.experiments.compare import check_pair
 from workbench.experiments.gate_spec import GateSpec, Rule, check_spec, check_tightens
@@ -58,7 +58,7 @@ class GateLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateReport:
+class GateReport(Shown):
     """What a gate says of a run. `stated_before`: the run carries the digest of this very gate text.
 
     `n_degraded` counts searches that the last snapshot answered. `note` is what whoever found the run has
@@ -127,11 +127,24 @@ class GateReport:
         error.exit_code = self.exit_code
         raise error
 
-    def __str__(self) -> str:
-        return gate_card(self).text()
-
-    def _repr_html_(self) -> str:
-        return gate_card(self).html()
+    def card(self) -> Card:
+        """Each line of a gate with its interval."""
+        stated = "stated before the run" if self.stated_before else "NOT stated before this run: cannot pass"
+        sure = percent(self.confidence)
+        return Card(
+            title=f"{self.use_case} · {self.phase} gate · {self.arm} · run {self.run}",
+            verdict=self.verdict,
+            head=["metric", "rule", "value", "interval", "n", "verdict", "note", "by tenant"],
+            rows=[_gate_row(line) for line in self.lines],
+            notes=[
+                *degraded_note(self.n_degraded),
+                f"{self.n_cases} cases, {self.n_unscored} rows unscored",
+                f"judged on intervals at {sure}, all tenants pooled",
+                f"gate {self.gate_digest[:12]}, {stated}",
+                *([self.note] if self.note else []),
+            ],
+            command=_after_gate(self),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -338,26 +351,6 @@ def _without(run: Run, values: Sample) -> str:
 
 def _joined(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
-
-
-def gate_card(report: GateReport) -> Card:
-    """Each line of a gate with its interval."""
-    stated = "stated before the run" if report.stated_before else "NOT stated before this run: cannot pass"
-    sure = percent(report.confidence)
-    return Card(
-        title=f"{report.use_case} · {report.phase} gate · {report.arm} · run {report.run}",
-        verdict=report.verdict,
-        head=["metric", "rule", "value", "interval", "n", "verdict", "note", "by tenant"],
-        rows=[_gate_row(line) for line in report.lines],
-        notes=[
-            *degraded_note(report.n_degraded),
-            f"{report.n_cases} cases, {report.n_unscored} rows unscored",
-            f"judged on intervals at {sure}, all tenants pooled",
-            f"gate {report.gate_digest[:12]}, {stated}",
-            *([report.note] if report.note else []),
-        ],
-        command=_after_gate(report),
-    )
 
 
 def _gate_row(line: GateLine) -> Row:
