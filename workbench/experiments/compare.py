@@ -16,7 +16,7 @@ from workbench.types import Effect
 if TYPE_CHECKING:
     import polars as pl
 
-    from workbench.experiments.statistics import Interval
+    from workbench.experiments.intervals import Interval
 
 #: Scores of which less is better; more are named with `lower_is_better=`.
 LOWER_IS_BETTER = frozenset({"cross_tenant_hits"})
@@ -50,7 +50,7 @@ class ComparedMetric:
 
     def to_json(self) -> dict[str, Any]:
         """As stored: numbers rounded to 6 decimals."""
-        from workbench.experiments.statistics import rounded
+        from workbench.experiments.intervals import rounded
 
         return {
             "metric": self.metric,
@@ -229,7 +229,7 @@ def compare_all(
     lower_is_better: Collection[str] = LOWER_IS_BETTER,
 ) -> ComparisonSet:
     """Each of `runs` against `baseline` as `compare` does, adjusted over all arms and metrics together."""
-    from workbench.experiments.statistics import holm
+    from workbench.experiments.significance import holm
 
     _check_numbers(level, margin)
     lower = {plain_name(name) for name in lower_is_better}
@@ -300,7 +300,8 @@ def _line(pairs: Pairs, level: float, seed: int, *, bounded: bool = True) -> Com
 
 def _judged(pairs: Pairs, *, lower: bool, margin: float, level: float, seed: int) -> ComparedMetric:
     """The line with its p not yet adjusted."""
-    from workbench.experiments.statistics import mcnemar, non_inferior, sign_flip_p
+    from workbench.experiments.intervals import non_inferior
+    from workbench.experiments.significance import mcnemar, sign_flip_p
 
     gain = (pairs.theirs - pairs.ours) if lower else (pairs.ours - pairs.theirs)
     better = tuple(case for case, d in zip(pairs.cases, gain, strict=True) if d > 1e-9)

@@ -20,7 +20,7 @@ from workbench.experiments.runs import Run
 from workbench.types import Verdict
 
 if TYPE_CHECKING:
-    from workbench.experiments.statistics import Interval
+    from workbench.experiments.intervals import Interval
 
 __all__ = ["GateLine", "GateReport", "GateSpec", "Rule", "check_spec", "check_tightens", "judge"]
 EXIT_CODES: Mapping[Verdict, int] = {"pass": 0, "fail": 1, "undecided": 4}
@@ -42,7 +42,7 @@ class GateLine:
 
     def to_json(self) -> dict[str, Any]:
         """As stored: numbers rounded to 6 decimals."""
-        from workbench.experiments.statistics import rounded
+        from workbench.experiments.intervals import rounded
 
         return {
             "metric": self.metric,
@@ -219,7 +219,7 @@ def _lines(run: Run, rule: Rule, level: float, baseline: Run | None) -> list[Gat
 
 def _counted(run: Run, rule: Rule, values: Sample, level: float) -> GateLine:
     """Judge how often something was seen, and say which rate that rules out."""
-    from workbench.experiments.statistics import count_bound
+    from workbench.experiments.intervals import count_bound
 
     total, cases = float(values.rows.sum()), int((values.values > 0).sum())
     verdict: Verdict = "fail" if total > rule.value else "pass" if values.n else "undecided"
