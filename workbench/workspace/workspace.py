@@ -229,14 +229,8 @@ class Workspace:
 
     def gate_spec(self, phase: str | None = None) -> GateSpec:
         """The gate's text for a phase (the use case's own unless named), read strictly."""
-        phase = phase or self.use_case.phase
-        if phase not in self.use_case.gates:
-            raise NotFoundError(
-                f"use case {self.name!r} has no gate {phase!r} ({nearest(phase, self.use_case.gates)})",
-                hint=f"write the column use_cases.{self.name}.gates.{phase} into params.yaml",
-            )
-        where = f"{self.root / 'params.yaml'}: use_cases.{self.name}.gates.{phase}"
-        return GateSpec.parse(self.use_case.gates[phase], where=where)
+        where = f"{self.root / 'params.yaml'}: use_cases.{self.name}.gates"
+        return GateSpec.of_phase(self.use_case.gates, phase or self.use_case.phase, where=where)
 
     def gate(self, run: Run, *, phase: str | None = None, baseline: Run | None = None) -> GateReport:
         """Judge a run by the gate of params.yaml: each line with its interval. A no is no exception."""
