@@ -28,7 +28,7 @@ def workspace(home, mode="auto"):
 
 def filled(ws):
     """A conversation of twelve turns that does not fit, filled in one case of an experiment."""
-    window = ws.window(budget=400, shares={"history": 0.4})
+    window = ws.window(budget=200)
     window.system("Answer in one sentence.").note(PAGE[:300])
     for n in range(6):
         window.say("user", PAGE[n * 90 : n * 90 + 90]).say("assistant", "It says so: ü, 12.5 %.")
@@ -40,9 +40,9 @@ def test_the_budget_is_in_the_model_s_own_tokens_and_a_recorded_window_needs_no_
     ws = workspace(tmp_path)
     first = filled(ws)
     used = ws.model().chat(first, max_tokens=1).usage.input_tokens
-    assert first.report.used == used <= 400
+    assert first.report.used == used <= 200
     assert first.report.counter == "the model smollm2-135m"
-    assert first.report.tokens("evicted") + first.report.tokens("summarised") > 0
+    assert {line.fate for line in first.report.lines} == {"kept", "summarised", "evicted"}
     assert ESTIMATE.count([turn.wire() for turn in first.messages]) > used
     ws.boundary.replay.finish()
     ws.close()
@@ -58,7 +58,7 @@ def test_recorded_counts_asked_again_are_the_same(tmp_path):
     ws.close()
     entries = list(open_tape(tmp_path / "tape.jsonl").entries())
     counts = [entry for entry in entries if entry.question.operation == "model.count"]
-    assert len(counts) > 10
+    assert len(counts) > 5
     assert [entry for entry in entries if entry not in counts] == _answers(entries)
     live = workspace(tmp_path, "live")
     context = dataclasses.replace(live.context, purpose="verify")

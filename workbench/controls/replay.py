@@ -16,7 +16,7 @@ from workbench.context import current_invocation
 from workbench.errors import ConfigError, RefusedError
 from workbench.ports import Call, Handler
 from workbench.records.journal import Journal, extend
-from workbench.records.keys import NOT_IN_KEY, Entry, Question, processor, refusal, refuse_secrets
+from workbench.records.keys import NOT_IN_KEY, Entry, RecordedRequest, processor, refusal, refuse_secrets
 from workbench.records.nearest import miss
 from workbench.records.tape import Tape
 from workbench.types import JSON, Event
@@ -67,7 +67,7 @@ class Replay:
             for event in await self._ask_plain(call, proceed, question, key):
                 yield event
 
-    def _recorded(self, call: Call, question: Question, key: str) -> Entry | None:
+    def _recorded(self, call: Call, question: RecordedRequest, key: str) -> Entry | None:
         if self.mode in ("live", "record"):
             return None
         source: Literal["tape", "cache"] = "tape"
@@ -82,7 +82,9 @@ class Replay:
             _note_latency(call, entry.latency_s)
         return entry
 
-    async def _ask_plain(self, call: Call, proceed: Handler, question: Question, key: str) -> list[Event]:
+    async def _ask_plain(
+        self, call: Call, proceed: Handler, question: RecordedRequest, key: str
+    ) -> list[Event]:
         """Ask; in auto, an identical question asked meanwhile is waited for and its answer taken.
 
         Only for plain replies. A stream waits for its reader, and a second reader of the same
@@ -101,7 +103,7 @@ class Replay:
                 return [event async for event in events]
 
     async def _ask(
-        self, call: Call, proceed: Handler, question: Question, key: str
+        self, call: Call, proceed: Handler, question: RecordedRequest, key: str
     ) -> AsyncGenerator[Event, None]:
         call.span.note(replayed=False, source="model")
         if keep := self.mode != "live":
@@ -127,7 +129,9 @@ class Replay:
         if taken and (not call.payload.get("stream") or _ended(events_json)):
             self._keep(call, question, key, {"events": events_json}, waited)
 
-    def _keep(self, call: Call, question: Question, key: str, result: JSON, waited: Sequence[float]) -> None:
+    def _keep(
+        self, call: Call, question: RecordedRequest, key: str, result: JSON, waited: Sequence[float]
+    ) -> None:
         entry = Entry(
             key=key,
             question=question,
@@ -171,7 +175,7 @@ def _ended(chunks: Sequence[JSON]) -> bool:
     return wire.finish_of(whole) is not None
 
 
-def _identify(call: Call) -> tuple[Question, str]:
+def _identify(call: Call) -> tuple[RecordedRequest, str]:
     """What identifies this call, and its key. Outside an occurrence, the same question is the same."""
     wanted = {name: value for name, value in call.payload.items() if name not in NOT_IN_KEY}
     try:
@@ -182,7 +186,7 @@ def _identify(call: Call) -> tuple[Question, str]:
         raise ConfigError(
             f"the request is not JSON: {error}", hint="give plain texts, numbers, lists and mappings"
         ) from None
-    question = Question(
+    question = RecordedRequest(
         operation=call.name,
         identity=call.identity,
         request=request,

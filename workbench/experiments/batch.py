@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench import _sync, files
 from workbench.context import InvocationScope, invocation_scope
-from workbench.display import Card, degraded_note, number
+from workbench.display import Card, Shown, degraded_note, number
 from workbench.errors import ConfigError, InvalidOutputError, RefusedError, ReplayMissError, WorkbenchError
 from workbench.experiments.concurrency import Applicable, Progress, apply, threads
-from workbench.experiments.inputs import Broken, Inputs, Row
+from workbench.experiments.inputs import Broken, InputRow, Inputs
 from workbench.experiments.usage import chat_calls, degraded_searches, summed
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ COUNTS = "batch.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(Shown):
     """What `task.map(inputs)` gives. `answers` has one row each for what was answered, sorted by id.
 
     `broken` are rows set aside, by the input's order. `held` says that too many are; when the rows
@@ -93,7 +93,8 @@ class Batch:
         files.write_atomic(folder / "quarantine.parquet", _parquet(self.quarantine()))
         files.write_atomic(folder.with_name(COUNTS), files.pretty(self.counts()))
 
-    def _card(self) -> Card:
+    def card(self) -> Card:
+        """The first answers, and the reasons of the first broken rows."""
         shown = [[str(value)[:80] for value in row] for row in self.answers.head(5).rows()]
         reasons = [f"row {one.row.number}: {one.reason}" for one in self.broken[:3]]
         counts = self.counts()
@@ -114,12 +115,6 @@ class Batch:
         if not self.rows:
             return ["no inputs are named: a job is given its own"]
         return [*said, "a preview: nothing is published while exploring"]
-
-    def __str__(self) -> str:
-        return self._card().text()
-
-    def _repr_html_(self) -> str:
-        return self._card().html()
 
 
 class Mappable(Applicable, Protocol):
@@ -150,7 +145,7 @@ async def mapped(task: Mappable, inputs: Inputs) -> Batch:
     _check_columns(task)
     good, broken = inputs.fitted(task.takes, task=task.name)
     held = bool(inputs.rows) and len(broken) > inputs.most_broken * len(inputs.rows)
-    done: list[tuple[Row, Any]] = []
+    done: list[tuple[InputRow, Any]] = []
     records: dict[int, list[dict[str, Any]]] = {}
     pending = iter(() if held else good)
     workers = min(inputs.concurrency, max(1, len(good)))
@@ -191,14 +186,14 @@ def _check_columns(task: Mappable) -> None:
         )
 
 
-def _set_aside(row: Row, error: WorkbenchError) -> Broken:
+def _set_aside(row: InputRow, error: WorkbenchError) -> Broken:
     """The row, broken; raises what is not the row's own fault."""
     if isinstance(error, ReplayMissError) or (isinstance(error, RefusedError) and error.status in {401, 403}):
         raise error
     return Broken(row=row, reason=f"{type(error).__name__}: {error.message}", kind="task")
 
 
-def _frame(task: Mappable, inputs: Inputs, done: Sequence[tuple[Row, Any]]) -> pl.DataFrame:
+def _frame(task: Mappable, inputs: Inputs, done: Sequence[tuple[InputRow, Any]]) -> pl.DataFrame:
     """`id`, `tenant`, then the fields of the task's result, or `output` when it is a plain value."""
     import polars as pl
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.display import Card, Row, number, percent, span, verdict_text
+from workbench.display import Card, Row, Shown, number, percent, span, verdict_text
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.metrics import AMOUNTS, plain_name
 from workbench.experiments.pairs import Pairs, paired
@@ -16,7 +16,7 @@ from workbench.types import Effect
 if TYPE_CHECKING:
     import polars as pl
 
-    from workbench.experiments.statistics import Interval
+    from workbench.experiments.intervals import Interval
 
 #: Scores of which less is better; more are named with `lower_is_better=`.
 LOWER_IS_BETTER = frozenset({"cross_tenant_hits"})
@@ -24,7 +24,7 @@ POWER = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class ComparedMetric:
     """One metric of a run against its baseline, over the `n` cases that have it on both sides.
 
     `effect` is run minus baseline in the metric's own unit. `improved` and `worsened` are ids of cases, by
@@ -50,7 +50,7 @@ class Line:
 
     def to_json(self) -> dict[str, Any]:
         """As stored: numbers rounded to 6 decimals."""
-        from workbench.experiments.statistics import rounded
+        from workbench.experiments.intervals import rounded
 
         return {
             "metric": self.metric,
@@ -71,13 +71,13 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(Shown):
     """A run against a baseline. The first line is the primary metric, and its verdict the comparison's."""
 
     run: Run
     baseline: Run
-    lines: tuple[Line, ...]
-    amounts: tuple[Line, ...] = ()
+    lines: tuple[ComparedMetric, ...]
+    amounts: tuple[ComparedMetric, ...] = ()
     level: float
     margin: float
     family: int
@@ -87,7 +87,7 @@ class Comparison:
         """The primary metric's verdict."""
         return self.lines[0].verdict or "undecided"
 
-    def __getitem__(self, metric: str) -> Line:
+    def __getitem__(self, metric: str) -> ComparedMetric:
         lines = {line.metric: line for line in (*self.lines, *self.amounts)}
         name = plain_name(metric)
         if name not in lines:
@@ -127,11 +127,32 @@ class Comparison:
             "amounts": [line.to_json() for line in self.amounts],
         }
 
-    def __str__(self) -> str:
-        return comparison_card(self).text()
-
-    def _repr_html_(self) -> str:
-        return comparison_card(self).html()
+    def card(self) -> Card:
+        """A run against its baseline: the primary metric first, cost and latency last."""
+        first, base, run = self.lines[0], self.baseline, self.run
+        notes = [
+            f"paired by case id over {first.n} cases; intervals at {percent(self.level)}",
+            f"p adjusted over a family of {self.family} (Holm)",
+        ]
+        left_out = [f"{line.metric} {line.left_out}" for line in self.lines if line.left_out]
+        if left_out:
+            notes.append(f"cases left out, having no score on one side: {', '.join(left_out)}")
+        if self.margin:
+            held = ", ".join(f"{line.metric} {line.non_inferior}" for line in self.lines)
+            notes.append(f"not worse by more than {self.margin:g}: {held}")
+        notes += [
+            f"{what}: {', '.join(cases[:5])}{' …' if len(cases) > 5 else ''}"
+            for what, cases in (("improved", first.improved), ("got worse", first.worsened))
+            if cases
+        ]
+        return Card(
+            title=f"{run.arm} against {base.arm} · {first.metric}",
+            verdict=self.verdict,
+            head=["metric", base.arm, run.arm, "effect", "interval", "p", "flips", "verdict"],
+            rows=[_comparison_row(line) for line in (*self.lines, *self.amounts)],
+            notes=notes,
+            command=_after_comparison(self),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,11 +229,11 @@ def compare_all(
     lower_is_better: Collection[str] = LOWER_IS_BETTER,
 ) -> ComparisonSet:
     """Each of `runs` against `baseline` as `compare` does, adjusted over all arms and metrics together."""
-    from workbench.experiments.statistics import holm
+    from workbench.experiments.significance import holm
 
     _check_numbers(level, margin)
     lower = {plain_name(name) for name in lower_is_better}
-    raw: list[tuple[Run, list[Line], list[Line]]] = []
+    raw: list[tuple[Run, list[ComparedMetric], list[ComparedMetric]]] = []
     for run in runs:
         check_pair(run, baseline)
         lines = [
@@ -265,8 +286,8 @@ def check_pair(run: Run, baseline: Run) -> None:
         )
 
 
-def _line(pairs: Pairs, level: float, seed: int, *, bounded: bool = True) -> Line:
-    return Line(
+def _line(pairs: Pairs, level: float, seed: int, *, bounded: bool = True) -> ComparedMetric:
+    return ComparedMetric(
         metric=pairs.metric,
         value=float(pairs.ours.mean()),
         baseline=float(pairs.theirs.mean()),
@@ -277,9 +298,10 @@ def _line(pairs: Pairs, level: float, seed: int, *, bounded: bool = True) -> Lin
     )
 
 
-def _judged(pairs: Pairs, *, lower: bool, margin: float, level: float, seed: int) -> Line:
+def _judged(pairs: Pairs, *, lower: bool, margin: float, level: float, seed: int) -> ComparedMetric:
     """The line with its p not yet adjusted."""
-    from workbench.experiments.statistics import mcnemar, non_inferior, sign_flip_p
+    from workbench.experiments.intervals import non_inferior
+    from workbench.experiments.significance import mcnemar, sign_flip_p
 
     gain = (pairs.theirs - pairs.ours) if lower else (pairs.ours - pairs.theirs)
     better = tuple(case for case, d in zip(pairs.cases, gain, strict=True) if d > 1e-9)
@@ -307,40 +329,12 @@ def _needed(pairs: Pairs, better: int, worse: int, level: float) -> int | None:
     return None if total is None else max(1, total - pairs.n)
 
 
-def _decided(line: Line, p: float, lower: Collection[str], level: float) -> Line:
+def _decided(line: ComparedMetric, p: float, lower: Collection[str], level: float) -> ComparedMetric:
     gain = -line.effect if line.metric in lower else line.effect
     verdict: Effect = "undecided"
     if p <= 1 - level + 1e-12 and gain != 0:
         verdict = "better" if gain > 0 else "worse"
     return replace(line, p=p, verdict=verdict, needed=line.needed if verdict == "undecided" else None)
-
-
-def comparison_card(comparison: Comparison) -> Card:
-    """A run against its baseline: the primary metric first, cost and latency last."""
-    first, base, run = comparison.lines[0], comparison.baseline, comparison.run
-    notes = [
-        f"paired by case id over {first.n} cases; intervals at {percent(comparison.level)}",
-        f"p adjusted over a family of {comparison.family} (Holm)",
-    ]
-    left_out = [f"{line.metric} {line.left_out}" for line in comparison.lines if line.left_out]
-    if left_out:
-        notes.append(f"cases left out, having no score on one side: {', '.join(left_out)}")
-    if comparison.margin:
-        held = ", ".join(f"{line.metric} {line.non_inferior}" for line in comparison.lines)
-        notes.append(f"not worse by more than {comparison.margin:g}: {held}")
-    notes += [
-        f"{what}: {', '.join(cases[:5])}{' …' if len(cases) > 5 else ''}"
-        for what, cases in (("improved", first.improved), ("got worse", first.worsened))
-        if cases
-    ]
-    return Card(
-        title=f"{run.arm} against {base.arm} · {first.metric}",
-        verdict=comparison.verdict,
-        head=["metric", base.arm, run.arm, "effect", "interval", "p", "flips", "verdict"],
-        rows=[_comparison_row(line) for line in (*comparison.lines, *comparison.amounts)],
-        notes=notes,
-        command=_after_comparison(comparison),
-    )
 
 
 def _after_comparison(card: Comparison) -> str:
@@ -354,7 +348,7 @@ def _after_comparison(card: Comparison) -> str:
     return f"workbench gate {card.run.id}"
 
 
-def _comparison_row(line: Line) -> Row:
+def _comparison_row(line: ComparedMetric) -> Row:
     return [
         line.metric,
         number(line.baseline),

@@ -37,7 +37,7 @@ Describe = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result(Mapping[str, Run]):
+class ComparedRuns(Mapping[str, Run]):
     """The runs of a comparison by arm, and the comparison of each with the baseline."""
 
     runs: Mapping[str, Run]
@@ -121,7 +121,7 @@ class Experiment:
         arms: Mapping[str, Mapping[str, Any]],
         baseline: str | None = None,
         repeats: int = 1,
-    ) -> Result:
+    ) -> ComparedRuns:
         """Run each arm over the same cases and compare it with the baseline; see `compare_async`."""
         return _sync.run(
             self.compare_async(task, cases, scorers=scorers, arms=arms, baseline=baseline, repeats=repeats)
@@ -136,7 +136,7 @@ class Experiment:
         arms: Mapping[str, Mapping[str, Any]],
         baseline: str | None = None,
         repeats: int = 1,
-    ) -> Result:
+    ) -> ComparedRuns:
         """One run per arm, then `wb.compare` of each with `baseline` (the first arm when not named).
 
         An arm is a mapping of settings over params.yaml: `prompt`, `model`, or `task` for another
@@ -159,7 +159,9 @@ class Experiment:
                 settings.get("task", task), cases, scorers=scorers, arm=name, settings=rest, repeats=repeats
             )
         others = [run for name, run in runs.items() if name != base]
-        return Result(runs=runs, comparison=compare_all(others, baseline=runs[base]) if others else None)
+        return ComparedRuns(
+            runs=runs, comparison=compare_all(others, baseline=runs[base]) if others else None
+        )
 
     async def _run(
         self,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workbench import files
-from workbench.errors import ConfigError, nearest
+from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.metrics import ALWAYS, AMOUNTS, plain_name
 
 Comparator = Literal["min", "max", "count"]
@@ -57,6 +57,16 @@ class GateSpec:
         if len({rule.metric for rule in rules}) < len(rules):
             raise ConfigError(f"{where} has two lines for one metric, with and without 'score.'")
         return cls(rules=tuple(rules), confidence=float(confidence))
+
+    @classmethod
+    def of_phase(cls, gates: Mapping[str, Mapping[str, Any]], phase: str, *, where: str) -> GateSpec:
+        """Read the column of a phase; NotFoundError names the nearest phase."""
+        if phase not in gates:
+            raise NotFoundError(
+                f"{where} has no phase {phase!r} ({nearest(phase, gates)})",
+                hint=f"write the column gates.{phase} into params.yaml, or name another --phase",
+            )
+        return cls.parse(gates[phase], where=f"{where}.{phase}")
 
     @property
     def digest(self) -> str:
@@ -131,7 +141,7 @@ def check_spec(spec: GateSpec, n_cases: int) -> list[str]:
 def _hopeless(rule: Rule, n: int, level: float) -> str | None:
     """Why `n` cases are not enough for this rule, whatever they score."""
     from workbench.experiments import sample_size
-    from workbench.experiments.statistics import quantile_interval
+    from workbench.experiments.intervals import quantile_interval
 
     if rule.metric == "cases" or n < 1:
         return f"the dataset has {n} cases" if n < max(rule.value, 1) else None
@@ -148,7 +158,7 @@ def _hopeless(rule: Rule, n: int, level: float) -> str | None:
 def _unreachable(rule: Rule, n: int, level: float) -> str | None:
     """Why the interval of `n` perfect cases does not reach the bound of a rate, if it does not."""
     from workbench.experiments import sample_size
-    from workbench.experiments.statistics import proportion_interval
+    from workbench.experiments.intervals import proportion_interval
 
     upward = rule.comparator == "min"
     best = 1.0 if upward else 0.0

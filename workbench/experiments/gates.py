@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.display import Card, Row, degraded_note, number, percent, span, verdict_text
+from workbench.display import Card, Row, Shown, degraded_note, number, percent, span, verdict_text
 from workbench.errors import GateFailedError
 from workbench.experiments.compare import check_pair
 from workbench.experiments.gate_spec import GateSpec, Rule, check_spec, check_tightens
@@ -20,7 +20,7 @@ from workbench.experiments.runs import Run
 from workbench.types import Verdict
 
 if TYPE_CHECKING:
-    from workbench.experiments.statistics import Interval
+    from workbench.experiments.intervals import Interval
 
 __all__ = ["GateLine", "GateReport", "GateSpec", "Rule", "check_spec", "check_tightens", "judge"]
 EXIT_CODES: Mapping[Verdict, int] = {"pass": 0, "fail": 1, "undecided": 4}
@@ -42,7 +42,7 @@ class GateLine:
 
     def to_json(self) -> dict[str, Any]:
         """As stored: numbers rounded to 6 decimals."""
-        from workbench.experiments.statistics import rounded
+        from workbench.experiments.intervals import rounded
 
         return {
             "metric": self.metric,
@@ -58,7 +58,7 @@ class GateLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateReport:
+class GateReport(Shown):
     """What a gate says of a run. `stated_before`: the run carries the digest of this very gate text.
 
     `n_degraded` counts searches that the last snapshot answered. `note` is what whoever found the run has
@@ -127,11 +127,24 @@ class GateReport:
         error.exit_code = self.exit_code
         raise error
 
-    def __str__(self) -> str:
-        return gate_card(self).text()
-
-    def _repr_html_(self) -> str:
-        return gate_card(self).html()
+    def card(self) -> Card:
+        """Each line of a gate with its interval."""
+        stated = "stated before the run" if self.stated_before else "NOT stated before this run: cannot pass"
+        sure = percent(self.confidence)
+        return Card(
+            title=f"{self.use_case} · {self.phase} gate · {self.arm} · run {self.run}",
+            verdict=self.verdict,
+            head=["metric", "rule", "value", "interval", "n", "verdict", "note", "by tenant"],
+            rows=[_gate_row(line) for line in self.lines],
+            notes=[
+                *degraded_note(self.n_degraded),
+                f"{self.n_cases} cases, {self.n_unscored} rows unscored",
+                f"judged on intervals at {sure}, all tenants pooled",
+                f"gate {self.gate_digest[:12]}, {stated}",
+                *([self.note] if self.note else []),
+            ],
+            command=_after_gate(self),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -206,7 +219,7 @@ def _lines(run: Run, rule: Rule, level: float, baseline: Run | None) -> list[Gat
 
 def _counted(run: Run, rule: Rule, values: Sample, level: float) -> GateLine:
     """Judge how often something was seen, and say which rate that rules out."""
-    from workbench.experiments.statistics import count_bound
+    from workbench.experiments.intervals import count_bound
 
     total, cases = float(values.rows.sum()), int((values.values > 0).sum())
     verdict: Verdict = "fail" if total > rule.value else "pass" if values.n else "undecided"
@@ -338,26 +351,6 @@ def _without(run: Run, values: Sample) -> str:
 
 def _joined(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
-
-
-def gate_card(report: GateReport) -> Card:
-    """Each line of a gate with its interval."""
-    stated = "stated before the run" if report.stated_before else "NOT stated before this run: cannot pass"
-    sure = percent(report.confidence)
-    return Card(
-        title=f"{report.use_case} · {report.phase} gate · {report.arm} · run {report.run}",
-        verdict=report.verdict,
-        head=["metric", "rule", "value", "interval", "n", "verdict", "note", "by tenant"],
-        rows=[_gate_row(line) for line in report.lines],
-        notes=[
-            *degraded_note(report.n_degraded),
-            f"{report.n_cases} cases, {report.n_unscored} rows unscored",
-            f"judged on intervals at {sure}, all tenants pooled",
-            f"gate {report.gate_digest[:12]}, {stated}",
-            *([report.note] if report.note else []),
-        ],
-        command=_after_gate(report),
-    )
 
 
 def _gate_row(line: GateLine) -> Row:

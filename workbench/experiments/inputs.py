@@ -17,7 +17,7 @@ FORMATS = (".parquet", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class InputRow:
     """One row as it was read: its number from 1, and its columns, or why it could not be read."""
 
     number: int
@@ -41,7 +41,7 @@ class Row:
 class Broken:
     """A row that is set aside. `kind` is "input" when the row is at fault, "task" when its answer is."""
 
-    row: Row
+    row: InputRow
     reason: str
     kind: str = "input"
 
@@ -55,7 +55,7 @@ class Inputs:
     """
 
     name: str
-    rows: tuple[Row, ...] = field(repr=False)
+    rows: tuple[InputRow, ...] = field(repr=False)
     tenants: tuple[str, ...]
     bind: Bind = field(repr=False)
     concurrency: int = 4
@@ -65,14 +65,14 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def fitted(self, takes: Any, *, task: str) -> tuple[list[tuple[Row, Any]], list[Broken]]:
+    def fitted(self, takes: Any, *, task: str) -> tuple[list[tuple[InputRow, Any]], list[Broken]]:
         """Rows as the type a task takes, and the broken ones; ConfigError when no row has a column."""
         if not is_dataclass(takes):
             raise ConfigError(f"task {task}: a row must be taken as a dataclass, such as wb.Question")
         wanted = [one.name for one in fields(takes)]
         needed = [one.name for one in fields(takes) if one.default is one.default_factory is MISSING]
         self._check_columns(["id", *(name for name in needed if name not in {"id", "tenant"})])
-        good: list[tuple[Row, Any]] = []
+        good: list[tuple[InputRow, Any]] = []
         broken: list[Broken] = []
         seen: set[str] = set()
         for row in self.rows:
@@ -91,7 +91,7 @@ class Inputs:
                     hint=f"it needs the columns {', '.join(wanted)}",
                 )
 
-    def _fit(self, row: Row, takes: Any, wanted: Sequence[str], seen: set[str]) -> Any:
+    def _fit(self, row: InputRow, takes: Any, wanted: Sequence[str], seen: set[str]) -> Any:
         if row.fault:
             raise ConfigError(row.fault)
         if not row.id.strip():
@@ -105,19 +105,19 @@ class Inputs:
         seen.add(row.id)
         return value
 
-    def _tenant(self, row: Row) -> str:
+    def _tenant(self, row: InputRow) -> str:
         if row.columns.get("tenant") is None and len(self.tenants) == 1:
             return self.tenants[0]
         if row.tenant not in self.tenants:
             raise ConfigError("'tenant' is missing or not one this use case serves")
         return row.tenant
 
-    def workspace(self, row: Row) -> Any:
+    def workspace(self, row: InputRow) -> Any:
         """The workspace for a fitted row."""
         return self.bind(self._tenant(row))
 
 
-def read(path: Path, *, tenant: str | None = None) -> tuple[Row, ...]:
+def read(path: Path, *, tenant: str | None = None) -> tuple[InputRow, ...]:
     """The rows of a Parquet or JSON lines file; one that cannot be read as a table is a ConfigError.
 
     A line of JSON lines that is no object is a row at fault, not a fault of the file. With `tenant`,
@@ -141,19 +141,19 @@ def read(path: Path, *, tenant: str | None = None) -> tuple[Row, ...]:
 _HINT = "workbench jobs run NAME --input FILE; FILE is .parquet or .jsonl"
 
 
-def _parsed(number: int, line: str) -> Row:
+def _parsed(number: int, line: str) -> InputRow:
     import orjson
 
     try:
         found = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return Row(number=number, columns={}, fault="not JSON")
+        return InputRow(number=number, columns={}, fault="not JSON")
     if not isinstance(found, dict):
-        return Row(number=number, columns={}, fault="not a JSON object")
-    return Row(number=number, columns=found)
+        return InputRow(number=number, columns={}, fault="not a JSON object")
+    return InputRow(number=number, columns=found)
 
 
-def _table(path: Path) -> tuple[Row, ...]:
+def _table(path: Path) -> tuple[InputRow, ...]:
     import polars as pl
 
     try:
@@ -163,4 +163,6 @@ def _table(path: Path) -> tuple[Row, ...]:
     except (OSError, pl.exceptions.PolarsError) as error:
         said = (str(error).splitlines() or ["cannot be read"])[0]
         raise ConfigError(f"{path} is not a whole Parquet file: {said}") from None
-    return tuple(Row(number=n, columns=row) for n, row in enumerate(frame.iter_rows(named=True), start=1))
+    return tuple(
+        InputRow(number=n, columns=row) for n, row in enumerate(frame.iter_rows(named=True), start=1)
+    )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from workbench.experiments.statistics import Interval
+    from workbench.experiments.intervals import Interval
 
 SCORE = "score."
 #: Metrics every run has, whatever its scorers, with the column each is made of.
@@ -50,7 +50,7 @@ class Metric:
 
     def to_json(self) -> dict[str, Any]:
         """As stored: numbers rounded to 6 decimals."""
-        from workbench.experiments.statistics import rounded
+        from workbench.experiments.intervals import rounded
 
         plain: dict[str, Any] = {"value": rounded(self.value), "n": self.n}
         if self.interval is not None:
@@ -81,7 +81,7 @@ class Sample:
     @property
     def value(self) -> float | None:
         """The metric; None without any value."""
-        from workbench.experiments.statistics import quantile
+        from workbench.experiments.intervals import quantile
 
         if self.kind == "number":
             return float(self.values.sum())
@@ -91,18 +91,18 @@ class Sample:
 
     def interval(self, level: float) -> Interval | None:
         """Two-sided interval of the metric at any level; None for a plain number and without values."""
-        from workbench.experiments import statistics
+        from workbench.experiments import intervals
 
         if self.kind == "number" or not self.n:
             return None
         if self.kind == "p95":
-            found = statistics.quantile_interval(self.rows, 0.95, level=level, clusters=self.n)
-            return statistics.Interval(
+            found = intervals.quantile_interval(self.rows, 0.95, level=level, clusters=self.n)
+            return intervals.Interval(
                 low=max(0.0, found.low), high=found.high, level=level, method=found.method
             )
         if self.kind == "score":
-            return statistics.score_interval(self.values, level=level)
-        return statistics.mean_interval(self.values, level=level)
+            return intervals.score_interval(self.values, level=level)
+        return intervals.mean_interval(self.values, level=level)
 
     def needed(self, threshold: float, level: float) -> int | None:
         """Cases still missing for the interval to clear `threshold` if the numbers stay as they are."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from workbench.experiments.statistics import Interval
+    from workbench.experiments.intervals import Interval
 
 
 def paired(run: Run, baseline: Run, metric: str | None) -> list[Pairs]:
@@ -86,6 +86,6 @@ class Pairs:
 
     def interval(self, *, level: float, seed: int = 7, bounded: bool = True) -> Interval:
         """Interval of the mean difference, ours minus theirs."""
-        from workbench.experiments.statistics import paired_interval
+        from workbench.experiments.intervals import paired_interval
 
         return paired_interval(self.ours - self.theirs, level=level, bounded=bounded, seed=seed)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
-from workbench.display import Card, degraded_note, number, percent, span
+from workbench.display import Card, Shown, degraded_note, number, percent, span
 from workbench.errors import (
     ConfigError,
     CorruptError,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 FORMAT = 1
+#: The level of the intervals that a run shows.
+LEVEL = 0.9
 MANIFEST = "runs.json"
 COLUMNS = (
     "case",
@@ -48,7 +50,7 @@ _ARM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Run:
+class Run(Shown):
     """One arm's results. Two runs are the same when their `id` is: it is made of all they hold.
 
     `cases` has one row per case and repeat, sorted by both: the columns of `COLUMNS`, and one `score.<name>`
@@ -133,19 +135,38 @@ class Run:
             )
         return self.cases.select("case", "repeat", score=SCORE + name).drop_nulls()
 
-    def metrics(self, level: float = 0.9) -> list[Metric]:
+    def metrics(self, level: float = LEVEL) -> list[Metric]:
         """Every metric with its two-sided interval, all tenants pooled and each alone."""
         return [measure(self.cases, name, level=level) for name in known(self.cases)]
 
-    def metric(self, name: str, level: float = 0.9) -> Metric:
+    def metric(self, name: str, level: float = LEVEL) -> Metric:
         """One metric; ConfigError with the nearest name when there is none."""
         return measure(self.cases, name, level=level)
 
-    def __str__(self) -> str:
-        return run_card(self).text()
-
-    def _repr_html_(self) -> str:
-        return run_card(self).html()
+    def card(self) -> Card:
+        """Every metric of a self."""
+        metrics = self.metrics()
+        rows = [
+            [m.name, number(m.value), span(m.interval), str(m.n), tenants_text(m.tenants)] for m in metrics
+        ]
+        repeats = f" x {self.repeats} repeats" if self.repeats > 1 else ""
+        notes = [
+            *degraded_note(self.n_degraded),
+            f"{self.n_cases} cases{repeats}, {self.n_unscored} unscored; intervals at {percent(LEVEL)}",
+        ]
+        spreads = [f"{m.name} {number(m.repeat_sd)}" for m in metrics if m.repeat_sd is not None]
+        if spreads:
+            notes.append(f"standard deviation between repeats: {', '.join(spreads)}")
+        errors = sorted({error.split(":")[0] for error in self.cases["error"].drop_nulls()})
+        if errors:
+            notes.append(f"unscored because of {', '.join(errors)}: no score, and not counted as zero")
+        return Card(
+            title=f"{self.use_case} · {self.experiment} · {self.arm} · run {self.id}",
+            head=["metric", "value", "interval", "n", "by tenant"],
+            rows=rows,
+            notes=notes,
+            command=f"workbench gate {self.id}" if self.gate_digest else _UNGATED.format(self.id),
+        )
 
 
 def save_runs(runs: Sequence[Run], folder: Path) -> None:
@@ -299,27 +320,3 @@ def find_run(reference: str, folders: Sequence[Path], *, explored: Sequence[Path
 
 #: After a run that no gate was stated for, such as one over another memory than the use case's.
 _UNGATED = "workbench compare {} BASELINE   # no gate is stated for it"
-
-
-def run_card(run: Run, *, level: float = 0.9) -> Card:
-    """Every metric of a run."""
-    metrics = run.metrics(level)
-    rows = [[m.name, number(m.value), span(m.interval), str(m.n), tenants_text(m.tenants)] for m in metrics]
-    repeats = f" x {run.repeats} repeats" if run.repeats > 1 else ""
-    notes = [
-        *degraded_note(run.n_degraded),
-        f"{run.n_cases} cases{repeats}, {run.n_unscored} unscored; intervals at {percent(level)}",
-    ]
-    spreads = [f"{m.name} {number(m.repeat_sd)}" for m in metrics if m.repeat_sd is not None]
-    if spreads:
-        notes.append(f"standard deviation between repeats: {', '.join(spreads)}")
-    errors = sorted({error.split(":")[0] for error in run.cases["error"].drop_nulls()})
-    if errors:
-        notes.append(f"unscored because of {', '.join(errors)}: no score, and not counted as zero")
-    return Card(
-        title=f"{run.use_case} · {run.experiment} · {run.arm} · run {run.id}",
-        head=["metric", "value", "interval", "n", "by tenant"],
-        rows=rows,
-        notes=notes,
-        command=f"workbench gate {run.id}" if run.gate_digest else _UNGATED.format(run.id),
-    )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from workbench.experiments.statistics import binomial_cdf, binomial_sf, z_value
+from workbench.experiments.distributions import NOISE, binomial_cdf, binomial_sf, z_value
 
-_NOISE = 1e-9
 _LARGE = 5_000
 
 
@@ -17,7 +16,7 @@ def for_proportion(rate: float, threshold: float, *, level: float) -> int | None
     Paik 2003, section 2.7) is exact enough and at once there.
     """
     distance = abs(rate - threshold)
-    if distance < _NOISE:
+    if distance < NOISE:
         return None
     side = (1 - level) / 2
     start = z_value(side) ** 2 * threshold * (1 - threshold) / distance**2
@@ -31,8 +30,8 @@ def for_proportion(rate: float, threshold: float, *, level: float) -> int | None
 
 def _clears(rate: float, threshold: float, n: int, side: float) -> bool:
     if rate > threshold:
-        return binomial_sf(math.floor(rate * n + _NOISE), n, threshold) <= side
-    return binomial_cdf(math.ceil(rate * n - _NOISE), n, threshold) <= side
+        return binomial_sf(math.floor(rate * n + NOISE), n, threshold) <= side
+    return binomial_cdf(math.ceil(rate * n - NOISE), n, threshold) <= side
 
 
 def for_mean(deviation: float, distance: float, *, level: float, power: float = 0.5) -> int | None:
@@ -40,7 +39,7 @@ def for_mean(deviation: float, distance: float, *, level: float, power: float = 
 
     At `power` 0.5 the interval of unchanged data would just clear the bound. None at distance 0.
     """
-    if abs(distance) < _NOISE:
+    if abs(distance) < NOISE:
         return None
     z = z_value((1 - level) / 2) + z_value(1 - power)
     return max(2, math.ceil((z * deviation / distance) ** 2))
@@ -49,8 +48,8 @@ def for_mean(deviation: float, distance: float, *, level: float, power: float = 
 def for_pairs(improved: float, worsened: float, *, level: float = 0.95, power: float = 0.8) -> int | None:
     """Pairs in all for McNemar's test to see these shares of flips (Connor 1987, Biometrics 43)."""
     flips, effect = improved + worsened, abs(improved - worsened)
-    if effect < _NOISE:
+    if effect < NOISE:
         return None
     spread = z_value((1 - level) / 2) * math.sqrt(flips)
     spread += z_value(1 - power) * math.sqrt(max(0.0, flips - effect**2))
-    return math.ceil((spread / effect) ** 2 - _NOISE)
+    return math.ceil((spread / effect) ** 2 - NOISE)

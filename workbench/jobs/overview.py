@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench import config, registry
 from workbench.context import Clock, SystemClock
-from workbench.display import Card
+from workbench.display import Card, Shown
 from workbench.errors import ConfigError
 from workbench.jobs import export, slots
 from workbench.jobs import run as jobs
@@ -23,7 +23,7 @@ from workbench.repository.git import Repository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class Table(Shown):
     """Rows of a question about jobs, as a card and as JSON; `command` is what to type next."""
 
     title: str
@@ -35,15 +35,10 @@ class Table:
         """One object a row."""
         return [dict(zip(self.head, row, strict=True)) for row in self.rows]
 
-    def _card(self) -> Card:
+    def card(self) -> Card:
+        """The table with its title."""
         notes = [] if self.rows else ["nothing yet"]
         return Card(title=self.title, head=self.head, rows=self.rows, notes=notes, command=self.command)
-
-    def __str__(self) -> str:
-        return self._card().text()
-
-    def _repr_html_(self) -> str:
-        return self._card().html()
 
 
 def overview(root: Path, *, clock: Clock | None = None) -> Table:

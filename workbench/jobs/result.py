@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from workbench.display import Card, degraded_note, number
+from workbench.display import Card, Shown, degraded_note, number
 from workbench.jobs.ledger import JobRun, Slot
 from workbench.jobs.publishing import Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobResult:
+class JobResult(Shown):
     """One run's end: "published", "held" or "unchanged". `folder` holds the output, or the rows held back."""
 
     slot: str
@@ -33,7 +33,8 @@ class JobResult:
         """As `--json` prints it."""
         return {"slot": self.slot, "outcome": self.outcome, "folder": self.folder, **asdict(self.manifest)}
 
-    def _card(self) -> Card:
+    def card(self) -> Card:
+        """The counts, the cost and the folder of the run."""
         made, counts = self.manifest, self.manifest.counts
         cost = "unknown" if made.cost_usd is None else f"{number(made.cost_usd)} USD"
         rows = [
@@ -59,9 +60,6 @@ class JobResult:
             ],
             command=f"workbench jobs history {made.job}",
         )
-
-    def __str__(self) -> str:
-        return self._card().text()
 
 
 def run_row(run: JobRun) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from workbench.ports import Call, Handler
 from workbench.types import JSON, Hit, Message, Reply, Usage, wire_messages
 
 
-class Card(Protocol):
+class ModelFacts(Protocol):
     """What asking needs of a model card."""
 
     @property
@@ -68,7 +68,7 @@ MakeCall = Callable[[str, JSON, Mapping[str, Any]], Call]
 class ModelHandle:
     """One model for one tenant and principal. Every verb crosses the boundary."""
 
-    card: Card
+    card: ModelFacts
     handler: Handler = field(repr=False)
     make_call: MakeCall = field(repr=False)
 

@@ -17,7 +17,7 @@ from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import MANIFEST, Run, find_run, load_runs
 from workbench.layout import Results
 from workbench.pipeline.stages import check_task, run_notebook
-from workbench.promotion.promote import baseline_of
+from workbench.promotion import judgement
 from workbench.workspace import workspace
 
 
@@ -97,7 +97,7 @@ def judged(root: Path, run: Run, *, phase: str | None = None) -> GateReport:
         if _of_pipeline(root, run):
             raise
         note = f"explored: of another task than {ws.use_case.notebook} and params.yaml hold now"
-    report = ws.gate(run, phase=phase, baseline=baseline_of(root, run.use_case, run))
+    report = judgement.judged(root, run.use_case, ws.use_case, run, phase=phase)
     return dataclasses.replace(report, note=note)
 
 

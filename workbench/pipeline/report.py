@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import files
 from workbench.config import UseCase
 from workbench.display import degraded_note, number, span
-from workbench.experiments.compare import ComparisonSet, Line
+from workbench.experiments.compare import ComparedMetric, ComparisonSet
 from workbench.experiments.gates import GateLine, GateReport
 from workbench.experiments.metrics import Metric
 from workbench.experiments.runs import Run
@@ -181,7 +181,7 @@ def _compared(one: Any) -> dict[str, Any]:
     }
 
 
-def _effect(line: Line) -> dict[str, Any]:
+def _effect(line: ComparedMetric) -> dict[str, Any]:
     return {
         "metric": line.metric,
         "baseline": number(line.baseline),

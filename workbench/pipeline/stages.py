@@ -27,7 +27,7 @@ from workbench.notebooks import inspection
 from workbench.pipeline import build as knowledge
 from workbench.pipeline.report import AssetUse
 from workbench.promotion.freezing import judged_run
-from workbench.promotion.promote import baseline_of
+from workbench.promotion.judgement import judged
 from workbench.prompts import prompt as prompts
 from workbench.records.journal import Journal, extend
 from workbench.records.tape import Tape
@@ -111,7 +111,7 @@ def gate(root: Path, name: str, *, results: Results | None = None) -> GateReport
     ws = workspace.connect(name, root=root, mode="replay", purpose="gate")
     run = candidate_of(root, name, ws.use_case, results=results)
     check_task(root, ws, run)
-    verdict = ws.gate(run, baseline=baseline_of(root, name, run))
+    verdict = judged(root, name, ws.use_case, run)
     files.write_atomic(root / results.gate, files.pretty(verdict.to_json()))
     return verdict
 
@@ -148,13 +148,13 @@ def report(
     runs = tuple(load_runs(root / results.runs))
     later = next((phase for phase in case.gates if phase != case.phase), None)
     others = [one for one in runs if one.arm != run.arm]
-    tape, baseline = boundary.open_tape(root / results.tape), baseline_of(root, name, run)
+    tape = boundary.open_tape(root / results.tape)
     evidence = readiness.Evidence(
         name=name,
         use_case=case,
         runs=runs,
-        gate=ws.gate(run, baseline=baseline),
-        other=ws.gate(run, phase=later, baseline=baseline) if later else None,
+        gate=judged(root, name, case, run),
+        other=judged(root, name, case, run, phase=later) if later else None,
         comparison=_compared(name, case, run, others),
         memory=dataclasses.asdict(read_manifest(root / results.memory)),
         versions=_versions(root, case, runs),

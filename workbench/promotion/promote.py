@@ -7,17 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from workbench import config, files, registry
-from workbench.config import UseCase
 from workbench.context import Clock, SystemClock
 from workbench.errors import ConfigError, NotFoundError, UnavailableError
-from workbench.experiments.gate_spec import GateSpec
-from workbench.experiments.gates import GateReport, judge
-from workbench.experiments.runs import Run, load_runs
+from workbench.experiments.gates import GateReport
 from workbench.jobs import runner
 from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec
 from workbench.promotion import diff as differences
 from workbench.promotion import freezing, release, requirements
+from workbench.promotion.judgement import judged, run_of, spec_of
 from workbench.promotion.release import Released
 from workbench.promotion.requirements import Blocker, Draft
 from workbench.registry import Asset, VersionEntry
@@ -123,7 +121,7 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
     one = config.job(config.load_params(root), name)
     case = config.use_case(config.load_params(root), one.use_case)
     asset = registry.load_or_new(root, "job", name)
-    live = _spec_of(root, name, asset.labels.get("production"))
+    live = spec_of(root, name, asset.labels.get("production"))
     run = freezing.judged_run(root, one.use_case, case)
     gate = judged(root, one.use_case, case, run)
     draft = freezing.draft(root, name, one, case, gate, run)
@@ -140,7 +138,7 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
         before=asset.labels.get(order.label),
         rows=(
             *differences.spec_rows(live, draft.spec),
-            *differences.gate_rows(gate, run, _judged_then(root, live) if live else None),
+            *differences.gate_rows(gate, run, run_of(root, live) if live else None),
         ),
         notes=differences.freezes(draft, counts),
         missing=tuple((miss.what, miss.mend) for miss in missing),
@@ -225,7 +223,7 @@ def _promote_version(root: Path, named: str, order: ReleaseOptions) -> Released:
         raise ConfigError(f"job/{found} is in {order.label} already", hint=run_it)
     spec, _ = jobspec.load(root, found.name, found.number)
     jobspec.code_of(root, spec)
-    live = _spec_of(root, found.name, asset.labels.get("production"))
+    live = spec_of(root, found.name, asset.labels.get("production"))
     card = Released(
         what=f"job/{found.name}", label=order.label, version=found.number, before=now,
         rows=tuple(differences.spec_rows(live, spec)), dry=order.dry_run,
@@ -234,30 +232,6 @@ def _promote_version(root: Path, named: str, order: ReleaseOptions) -> Released:
     if order.dry_run:
         return card
     return _moved(root, asset, card, order, verb="Promote", run=spec.run, after=run_it)
-
-
-def judged(root: Path, name: str, case: UseCase, run: Run) -> GateReport:
-    """The run judged by its use case's gate as params.yaml states it now, beside production if it says so."""
-    column = case.gates[case.phase]
-    spec = GateSpec.parse(column, where=f"{root / 'params.yaml'}: use_cases.{name}.gates.{case.phase}")
-    return judge(run, spec, phase=case.phase, baseline=baseline_of(root, name, run))
-
-
-def baseline_of(root: Path, use_case: str, run: Run) -> Run | None:
-    """The judged run of the version in production for this use case, if it answered the same cases."""
-    for name in registry.names(root, "job"):
-        spec = _spec_of(root, name, registry.load(root, "job", name).labels.get("production"))
-        if spec is not None and spec.use_case == use_case and spec.dataset_digest == run.dataset_digest:
-            return _judged_then(root, spec)
-    return None
-
-
-def _judged_then(root: Path, spec: JobSpec) -> Run:
-    return load_runs(registry.path_of(root, "job", spec.job, spec.version).parent / jobspec.JUDGED)[0]
-
-
-def _spec_of(root: Path, name: str, version: int | None) -> JobSpec | None:
-    return None if version is None else jobspec.load(root, name, version)[0]
 
 
 def _reproduce(root: Path, *, show: bool) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from workbench import files, registry
 from workbench.context import Clock
-from workbench.display import Card
+from workbench.display import Card, Shown
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import PROMOTED
 from workbench.registry import Asset, Move
@@ -29,7 +29,7 @@ KINDS = tuple(registry.FOLDERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
+class Released(Shown):
     """A move of a label, done or proposed (`dry`). `rows` is what changes in production, as a table.
 
     `missing` is what forbids it. `committed` is the commit's id when it was made.
@@ -50,7 +50,8 @@ class Released:
         """As `--json` prints it."""
         return dataclasses.asdict(self)
 
-    def _card(self) -> Card:
+    def card(self) -> Card:
+        """The changes in production, and what forbids them."""
         done = "would be" if self.dry else "is"
         forbidden = [f"missing: {what}\n         {mend}" for what, mend in self.missing]
         before = "none" if self.before is None else f"@{self.before}"
@@ -62,12 +63,6 @@ class Released:
             notes=[*self.notes, *forbidden],
             command=self.command,
         )
-
-    def __str__(self) -> str:
-        return self._card().text()
-
-    def _repr_html_(self) -> str:
-        return self._card().html()
 
 
 def parse(reference: str) -> tuple[str, registry.Reference]:

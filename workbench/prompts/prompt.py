@@ -66,10 +66,10 @@ class Header:
 class Rendered:
     """A prompt with its values in place: what `ws.model().chat` takes."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...] = field(repr=False)
     prompt: str
     digest: str
-    passages: tuple[Hit, ...] = ()
+    passages: tuple[Hit, ...] = field(default=(), repr=False)
     output: Mapping[str, Any] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,8 +1,7 @@
-"""How many tokens chat turns take: the model's own count where it offers one, else an estimate."""
+"""The number of tokens that chat turns take: the model's own count, or an estimate."""
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,23 +11,21 @@ from typing import Any
 from workbench.errors import RefusedError, UnavailableError
 
 Wire = dict[str, Any]
-#: Words, single digits, white space that a word does not carry with it, and every other sign.
+#: Words, single digits, white space that does not belong to a word, and every other sign.
 _PIECE = re.compile(r"[^\W\d_]+|\d|\s+|[\W_]")
-#: What the embedded model's template puts around a turn, and around them all.
+#: Tokens that the embedded model's template adds to a turn, and to a request.
 _TURN, _REQUEST = 6, 4
-#: An empty turn: what a request takes without its content.
-EMPTY: Sequence[Wire] = ({"role": "user", "content": ""},)
-#: A refusal by a control or by a recording that is not there has no status; the others are about the key.
-_NOT_FOR_THE_ROUTE = frozenset({None, 401, 402, 403})
+#: A control's refusal and a missing recording have no status; the others concern the key. None of
+#: them says that the endpoint does not count.
+_NOT_OF_THE_ENDPOINT = frozenset({None, 401, 402, 403})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counter:
-    """How tokens are counted, and whether that is the model's own count.
+    """Counts the tokens of a request; `exact` when the count is the model's own.
 
-    `count` is given chat turns as wire JSON and returns the tokens a request with them takes, with
-    all that the model's template adds. It may be async; one that is not runs on the workbench's own
-    loop and must be quick.
+    `count` takes chat turns as wire JSON and includes what the model's template adds. It may be async;
+    a plain function runs on the event loop and must be quick.
     """
 
     name: str
@@ -39,25 +36,23 @@ class Counter:
         return self.name if self.exact else f"{self.name} (an estimate)"
 
     async def __call__(self, messages: Sequence[Wire]) -> int:
-        """Tokens of a request with these turns; UnavailableError when the count is no number of tokens."""
+        """Return the tokens of a request; UnavailableError when `count` returns anything but 0 or more."""
         counted = self.count(messages)
         tokens = await counted if inspect.isawaitable(counted) else counted
-        if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
+        if type(tokens) is not int or tokens < 0:
             raise UnavailableError(
-                f"the token counter {self.name!r} gave no number of tokens",
+                f"the token counter {self.name!r} returned {tokens!r} and not a number of tokens",
                 hint="count as estimated: workbench.prompts.tokens.ESTIMATE",
             )
         return tokens
 
 
 def of_model(name: str, count: Callable[[Sequence[Wire]], Awaitable[int]]) -> Counter:
-    """The count of the model `name`, asked with `count`: once for the same turns, and never for none."""
-    counted: dict[bytes, int] = {}
+    """Return the counter of the model `name`, which asks `count` once for each different request."""
+    counted = {"[]": 0}
 
     async def once(messages: Sequence[Wire]) -> int:
-        if not messages:
-            return 0
-        key = hashlib.sha256(repr(list(messages)).encode()).digest()
+        key = repr(list(messages))
         if key not in counted:
             counted[key] = await count(messages)
         return counted[key]
@@ -65,25 +60,24 @@ def of_model(name: str, count: Callable[[Sequence[Wire]], Awaitable[int]]) -> Co
     return Counter(name=f"the model {name}", exact=True, count=once)
 
 
-async def offered(counter: Counter) -> Counter:
-    """`counter` if it counts; the estimate when its server refuses to, and not for who is asking."""
-    if not counter.exact:
-        return counter
-    try:
-        await counter(EMPTY)
-    except RefusedError as error:
-        if error.status in _NOT_FOR_THE_ROUTE:
-            raise
-        return ESTIMATE
+async def usable(counter: Counter) -> Counter:
+    """Return `counter`, or the estimate when its endpoint does not count."""
+    if counter.exact:
+        try:
+            await counter([{"role": "user", "content": ""}])
+        except RefusedError as error:
+            if error.status in _NOT_OF_THE_ENDPOINT:
+                raise
+            return ESTIMATE
     return counter
 
 
 def estimated(text: str) -> int:
-    """About how many tokens a text has in any model's vocabulary: rather too many than too few.
+    """Estimate the tokens of a text in any model's vocabulary: rather too many than too few.
 
-    One for each four letters begun of an English word, one for each digit and other sign, one for
-    each byte of what is not ASCII; a single space belongs to its word. Against the embedded model's
-    tokenizer it is a third too high at the median, and was too low for none of 160 English texts.
+    Four letters of an English word are a token, as is each digit, each other sign and each byte that is
+    not ASCII; a single space belongs to its word. Against the embedded model's tokenizer the estimate is
+    a third too high at the median, and was too low for none of 160 English texts.
     """
     return sum(_tokens(piece) for piece in _PIECE.findall(text))
 
@@ -100,5 +94,5 @@ def _of_request(messages: Sequence[Wire]) -> int:
     return _REQUEST + sum(_TURN + estimated(str(message["content"])) for message in messages)
 
 
-#: For models that do not count for us.
+#: Counts for models that do not count.
 ESTIMATE = Counter(name="letters, digits and signs", exact=False, count=_of_request)

@@ -1,208 +1,204 @@
-"""Short-term context: what a model is told in one request, within a budget of tokens.
-
-A window is no store. It lives as long as the object and cannot be pickled; only what a model is asked
-to count or to summarise is recorded, as every call to a model is.
-"""
+"""A window: system text, conversation, passages and notes, given to a model within a budget of tokens."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, NoReturn, Protocol
 
-from workbench import _sync
-from workbench.errors import ConfigError, RefusedError, nearest
-from workbench.prompts.entries import GIVEN_UP, Entry, Section
-from workbench.prompts.report import Filled, Report
-from workbench.prompts.tokens import ESTIMATE, Counter, Wire, of_model, offered
-from workbench.prompts.trimming import Fitting, Measure, Summarise, Summary
-from workbench.types import Hit, Reply, Role
+from workbench import _sync, files
+from workbench.errors import ConfigError, RefusedError, ReplayMissError, WorkbenchError
+from workbench.prompts.entries import SECTIONS, WindowEntry, best_first, evictable, render
+from workbench.prompts.report import Fate, FilledWindow, WindowLine, WindowReport
+from workbench.prompts.tokens import ESTIMATE, Counter, Wire, of_model, usable
+from workbench.types import Hit, Reply
 
-#: Room kept for a summary, as a part of the budget.
-_SUMMARY = 8
-_ASKED = "Summarise the conversation above: what was asked, what was answered, what is still open."
-
-
-class Named(Protocol):
-    """A model card."""
-
-    @property
-    def name(self) -> str:
-        """The card's name."""
+#: Takes turns as wire JSON and returns their summary. A plain function runs in a thread.
+Summarise = Callable[[Sequence[Wire]], str | Awaitable[str]]
+_REQUEST = "Summarise the conversation above: what was asked, what was answered, what is still open."
 
 
-class Asked(Protocol):
-    """The model that a window is for: `ws.model()`."""
+class WindowModel(Protocol):
+    """The model that a window counts and summarises with: `ws.model()`."""
 
     @property
-    def card(self) -> Named:
-        """Which model it is."""
+    def card(self) -> Any:
+        """The model's card, of which the window reads the name."""
 
     async def chat_async(self, asked: Sequence[Wire], **parameters: Any) -> Reply:
-        """The model's whole answer to chat turns."""
+        """Return the model's answer to chat turns."""
 
     async def count_tokens_async(self, asked: Sequence[Wire], **parameters: Any) -> int:
-        """Tokens that chat turns take; RefusedError when the model does not count."""
+        """Return the tokens of chat turns; RefusedError when the model does not count."""
 
 
 class Window:
-    """System text, history, passages and notes of one tenant, given to a model within `budget` tokens.
+    """System text, conversation, passages and notes of one tenant within `budget` tokens.
 
-    When it is too much, notes go first (the oldest first), then passages (the lowest score first),
-    then history: summarised once by `summarise` if there is one, else the oldest exchange first. System
-    text, what is pinned and the last exchange never go. Nothing is cut: an entry stays whole or
-    goes. `shares` are the most a section may take, as parts of the budget: {"passages": 0.5}.
-    `summary_tokens` is the room left for a summary with its heading (default: an eighth of the budget).
-    A `counter` whose server does not count gives way to the estimate at the first filling.
+    Above the budget notes go first (the oldest first), then passages (the lowest score first), then
+    history: a summary by `summarise` replaces the oldest exchanges, or they go. System text, pinned
+    entries and the last exchange stay. An entry stays whole or goes.
     """
 
     def __init__(
-        self,
-        *,
-        tenant: str,
-        budget: int,
-        counter: Counter = ESTIMATE,
-        summarise: Summarise | None = None,
-        shares: Mapping[str, float] | None = None,
-        summary_tokens: int | None = None,
+        self, *, tenant: str, budget: int, counter: Counter = ESTIMATE, summarise: Summarise | None = None
     ) -> None:
-        _check(budget, shares or {})
+        if budget < 1:
+            raise ConfigError(f"a window's budget is 1 token or more, not {budget}", hint="budget=1200")
         self.tenant, self.budget, self.counter = tenant, budget, counter
-        self.summary_tokens = budget // _SUMMARY if summary_tokens is None else summary_tokens
-        self._shares = {section: shares[section] for section in GIVEN_UP if shares and section in shares}
-        self._summary = Summary(summarise, room=self.summary_tokens)
-        self._measure: Measure | None = None
-        self._entries: list[Entry] = []
-        self._made = 0
+        self._summarise = summarise
+        self._entries: list[WindowEntry] = []
+        self._added = 0
         self._lock = asyncio.Lock()
 
     @classmethod
-    def of_model(
-        cls, model: Asked, *, tenant: str, budget: int, shares: Mapping[str, float] | None = None
-    ) -> Window:
-        """A window whose tokens are counted, and whose summaries are made, by a model."""
+    def of_model(cls, model: WindowModel, *, tenant: str, budget: int) -> Window:
+        """Return a window that counts and summarises with `model`, in an eighth of the budget."""
 
         async def summarise(turns: Sequence[Wire]) -> str:
-            asked = [*turns, {"role": "user", "content": _ASKED}]
-            return (await model.chat_async(asked, max_tokens=made.summary_tokens)).text
+            request = [*turns, {"role": "user", "content": _REQUEST}]
+            return (await model.chat_async(request, max_tokens=window.budget // 8)).text
 
         counter = of_model(model.card.name, model.count_tokens_async)
-        made = cls(tenant=tenant, budget=budget, counter=counter, summarise=summarise, shares=shares)
-        return made
+        window = cls(tenant=tenant, budget=budget, counter=counter, summarise=summarise)
+        return window
 
     def __repr__(self) -> str:
         return f"Window(tenant={self.tenant!r}, budget={self.budget}, entries={len(self._entries)})"
 
     def __reduce__(self) -> NoReturn:
-        raise ConfigError("a window is never stored", hint="keep what should last in a memory: ws.memory(…)")
-
-    # -- what goes in -----------------------------------------------------------------------
+        raise ConfigError("a window cannot be stored", hint="store what should last in ws.memory(…)")
 
     def system(self, text: str) -> Window:
-        """Add instructions of ours; they never go."""
-        return self._put("system", "system", text, pinned=True)
+        """Add an instruction; it stays."""
+        return self._add(text, section="system", role="system", pinned=True)
 
     def say(self, role: Literal["user", "assistant"], text: str, *, pinned: bool = False) -> Window:
-        """Add a turn of the conversation. A pinned one stays, with the exchange that it belongs to."""
+        """Add a turn of the conversation. A pinned turn keeps its whole exchange."""
         if role not in {"user", "assistant"}:
-            raise ConfigError(f"{role!r} says nothing in a conversation", hint='window.say("user", "…")')
-        return self._put("history", role, text, pinned=pinned)
+            raise ConfigError(f"{role!r} is no role of a conversation", hint='window.say("user", "…")')
+        return self._add(text, section="history", role=role, pinned=pinned)
 
     def show(self, hits: Iterable[Hit], *, pinned: bool = False) -> Window:
-        """Add passages found; one that is there already is replaced, and stays pinned if it was.
+        """Add passages; one that is added again replaces the earlier one and keeps its pin.
 
-        RefusedError for another tenant's.
+        RefusedError for a passage of another tenant; then none is added.
         """
-        given = list(hits)
-        if any(hit.tenant != self.tenant for hit in given):
+        hits = list(hits)
+        if any(hit.tenant != self.tenant for hit in hits):
             raise RefusedError(
-                "a passage belongs to another tenant than the window",
+                f"a passage is of another tenant than the window ({self.tenant})",
                 hint="search with the workspace that made the window",
             )
-        for hit in given:
+        for hit in hits:
             same = [e for e in self._entries if e.hit and (e.hit.memory, e.hit.id) == (hit.memory, hit.id)]
-            self._entries = [e for e in self._entries if e not in same]
+            self._entries = _without(self._entries, same)
             stays = pinned or any(entry.pinned for entry in same)
-            self._put("passages", "user", hit.text, pinned=stays, hit=hit)
+            self._add(hit.text, section="passages", role="user", pinned=stays, hit=hit)
         return self
 
     def note(self, text: str, *, pinned: bool = False) -> Window:
-        """Add to the scratch section: what was found out while working, such as a tool's result."""
-        return self._put("scratch", "user", text, pinned=pinned)
+        """Add an intermediate result, such as the result of a tool."""
+        return self._add(text, section="scratch", role="user", pinned=pinned)
 
-    def clear(self, section: Literal["passages", "scratch"]) -> Window:
-        """Take out what is not pinned of a section, before the next question."""
-        if section not in {"passages", "scratch"}:
-            raise ConfigError(f"{section!r} is not cleared", hint='window.clear("passages"), or "scratch"')
-        self._entries = [e for e in self._entries if e.section != section or e.pinned]
-        return self
+    def fill(self) -> FilledWindow:
+        """Return the request within the budget, with its report; ConfigError when what must stay exceeds it.
 
-    # -- what comes out ---------------------------------------------------------------------
-
-    def fill(self) -> Filled:
-        """What to ask a model with, within the budget; ConfigError when what must stay is too much.
-
-        The same entries give the same turns. Counting and making a summary ask the model.
+        Counting and summarising ask the model. A summary replaces its turns in the window.
         """
         return _sync.run(self._fill())
 
-    async def fill_async(self) -> Filled:
+    async def fill_async(self) -> FilledWindow:
         """The async twin of `fill`."""
         return await _sync.run_async(self._fill())
 
-    def messages(self) -> list[Wire]:
-        """The chat turns of `fill` as wire JSON."""
-        return [dict(turn.wire()) for turn in self.fill().messages]
-
-    async def messages_async(self) -> list[Wire]:
-        """The async twin of `messages`."""
-        return [dict(turn.wire()) for turn in (await self.fill_async()).messages]
-
-    def report(self) -> Report:
-        """What is kept, summarised and evicted, and why: the report of `fill`."""
-        return self.fill().report
-
-    async def report_async(self) -> Report:
-        """The async twin of `report`."""
-        return (await self.fill_async()).report
-
-    # -- inside -----------------------------------------------------------------------------
-
-    def _put(
-        self, section: Section, role: Role, text: str, *, pinned: bool, hit: Hit | None = None
-    ) -> Window:
+    def _add(self, text: str, **fields: Any) -> Window:
         if not text.strip():
-            raise ConfigError(f"an empty text was put into the window's {section}", hint="leave it out")
-        self._made += 1
-        entry = Entry(number=self._made, section=section, role=role, text=text, pinned=pinned, hit=hit)
-        self._entries.append(entry)
+            raise ConfigError(f"an empty text cannot be added to {fields['section']}", hint="leave it out")
+        self._added += 1
+        self._entries.append(WindowEntry(number=self._added, text=text, **fields))
         return self
 
-    async def _fill(self) -> Filled:
-        async with self._lock:  # two at once would ask twice for a summary
-            if self._measure is None:
-                self.counter = await offered(self.counter)
-                self._measure = Measure(self.counter)
-            fitting = Fitting(list(self._entries), measure=self._measure, summary=self._summary)
-            for section, share in self._shares.items():
-                most = int(share * self.budget)
-                await fitting.reduce((section,), most, f"over its share of {most} tokens")
-            await fitting.reduce_whole(GIVEN_UP, self.budget, f"over the budget of {self.budget} tokens")
-            return await fitting.done(self.budget)
+    async def _fill(self) -> FilledWindow:
+        async with self._lock:  # two fillings at once would ask for two summaries
+            self.counter = await usable(self.counter)
+            before, failure = list(self._entries), ""
+            kept = await self._evict(self._entries, ("scratch", "passages"))
+            if self._summarise is not None and not await self._fits(kept):
+                failure = await self._replace_oldest(self._summarise, kept)
+                kept = await self._evict(self._entries, ("scratch", "passages"))
+            kept = await self._evict(kept, ("history",))
+            used = await self.counter(_wire(kept))
+            if used > self.budget:
+                raise ConfigError(
+                    f"what must stay takes {used} tokens, above the window's budget of {self.budget}",
+                    hint=f"ws.window(budget={used}), or pin less",
+                )
+            lines, messages = self._lines(before, kept, failure), tuple(render(kept))
+            return FilledWindow(
+                prompt="window",
+                digest=files.digest([turn.wire() for turn in messages]),
+                messages=messages,
+                passages=tuple(entry.hit for entry in best_first(kept) if entry.hit is not None),
+                report=WindowReport(budget=self.budget, used=used, counter=str(self.counter), lines=lines),
+            )
+
+    async def _fits(self, entries: Sequence[WindowEntry], spare: int = 0) -> bool:
+        return await self.counter(_wire(entries)) + spare <= self.budget
+
+    async def _evict(
+        self, entries: Sequence[WindowEntry], sections: Sequence[str], spare: int = 0
+    ) -> list[WindowEntry]:
+        """Evict as little of the sections, in their order, as makes the rest fit; all of it if none does."""
+        parts = [part for section in sections for part in evictable(entries, section)]
+        if await self._fits(entries, spare):
+            return list(entries)
+        low, high = 0, len(parts)
+        while high - low > 1:
+            middle = (low + high) // 2
+            fits = await self._fits(_without(entries, *parts[:middle]), spare)
+            low, high = (low, middle) if fits else (middle, high)
+        return _without(entries, *parts[:high])
+
+    async def _replace_oldest(self, summarise: Summarise, kept: Sequence[WindowEntry]) -> str:
+        """Replace as few of the oldest exchanges as possible by a summary; a text says why that failed."""
+        room = self.budget // 8
+        rest = await self._evict(kept, ("history",), room)
+        turns = _without(kept, rest)
+        if not turns or not await self._fits(rest, room):
+            return "no summary fits"
+        try:
+            made = await asyncio.to_thread(summarise, _wire(turns))
+            text = await made if inspect.isawaitable(made) else made
+        except ReplayMissError:  # a recorded window is filled as it was, or not at all
+            raise
+        except WorkbenchError as error:
+            return f"its summary failed ({type(error).__name__})"
+        total = sum(entry.summary_of or 1 for entry in turns)
+        summary = WindowEntry(number=0, section="history", role="user", text=text, summary_of=total)
+        if not text.strip() or not await self._fits([summary, *rest]):
+            return "its summary did not fit" if text.strip() else "its summary was empty"
+        self._entries = [summary, *_without(self._entries, turns)]
+        return ""
+
+    def _lines(
+        self, before: Sequence[WindowEntry], kept: Sequence[WindowEntry], failure: str
+    ) -> tuple[WindowLine, ...]:
+        over = f"over the budget of {self.budget} tokens" + (f"; {failure}" if failure else "")
+        lines = []
+        entries = [*self._entries, *(entry for entry in before if entry not in self._entries)]
+        for entry in sorted(entries, key=lambda entry: (SECTIONS.index(entry.section), entry.number)):
+            fate: Fate = "kept" if entry in kept else "evicted" if entry in self._entries else "summarised"
+            why = over if fate != "kept" else "pinned" if entry.pinned else ""
+            lines.append(WindowLine(section=entry.section, what=entry.label, fate=fate, why=why))
+        return tuple(lines)
 
 
-def _check(budget: int, shares: Mapping[str, float]) -> None:
-    """ConfigError unless the budget is a number of tokens, and each share a part of it for a section."""
-    if budget < 1:
-        raise ConfigError(f"a window needs a budget of 1 token or more, found {budget}")
-    for section, share in shares.items():
-        if section not in GIVEN_UP:
-            raise ConfigError(
-                f"no section {section!r} has a share ({nearest(section, GIVEN_UP)})",
-                hint='ws.window(budget=…, shares={"passages": 0.5})',
-            )
-        if not 0 < share <= 1:
-            raise ConfigError(
-                f"the share of {section!r} must be above 0 and at most 1, found {share}",
-                hint=f"ws.window(budget=…, shares={{{section!r}: 0.5}})",
-            )
+def _wire(entries: Sequence[WindowEntry]) -> list[Wire]:
+    return [dict(turn.wire()) for turn in render(entries)]
+
+
+def _without(entries: Sequence[WindowEntry], *parts: Sequence[WindowEntry]) -> list[WindowEntry]:
+    gone = {entry.number for part in parts for entry in part}
+    return [entry for entry in entries if entry.number not in gone]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from workbench.display import Card, Shown
 from workbench.errors import NotFoundError
 from workbench.records.log import read_records
 from workbench.types import JSON, Reply
@@ -59,7 +59,7 @@ def _columns() -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Explanation(Shown):
     """What stands behind one answer. `record` is the boundary's own record of the call."""
 
     reply: Reply = field(repr=False)
@@ -91,13 +91,9 @@ class Explanation:
     def __str__(self) -> str:
         return "\n".join(f"{name:>10}  {value}" for name, value in self.rows())
 
-    def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(value)}</td></tr>"
-            for name, value in self.rows()
-        )
-        return f"<table>{cells}</table>"
+    def card(self) -> Card:
+        """Name and value, row by row."""
+        return Card(title=f"call {self.reply.trace_id}", head=("", ""), rows=self.rows())
 
 
 def explain(path: Path, reply: Reply) -> Explanation:

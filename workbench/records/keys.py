@@ -43,7 +43,7 @@ _KEY_AT: Final = slice(8, 72)  # a line starts {"key":"…64 hex…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class RecordedRequest:
     """All that identifies one recorded call: the request, whom it was put to, and the occurrence."""
 
     operation: str
@@ -77,7 +77,7 @@ class Entry:
     """
 
     key: str
-    question: Question
+    question: RecordedRequest
     target: str
     result: JSON
     latency_s: float
@@ -107,7 +107,7 @@ class Entry:
         where, target, timing = fields["occurrence"], fields["target"], fields["timing"]
         return cls(
             key=fields["key"],
-            question=Question(
+            question=RecordedRequest(
                 operation=fields["operation"],
                 identity=target["identity"],
                 request=fields["request"],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from workbench.errors import ReplayMissError
-from workbench.records.keys import Entry, Question, leaves
+from workbench.records.keys import Entry, RecordedRequest, leaves
 from workbench.records.tape import Tape
 
 _ABSENT: Final = object()
@@ -15,7 +15,7 @@ _ABSENT: Final = object()
 _AROUND: Final = 24  # characters shown before a difference; twice as many after
 
 
-def miss(tape: Tape, question: Question, target: str) -> ReplayMissError:
+def miss(tape: Tape, question: RecordedRequest, target: str) -> ReplayMissError:
     """The error for a call the tape lacks: the nearest recording, and where it first differs."""
     lead = f"{tape.path} holds no recording of this call to {target!r} ({_place(question)})"
     hint = "undo the change, or `dvc repro`, which asks the model for what the tape lacks"
@@ -44,13 +44,13 @@ def miss(tape: Tape, question: Question, target: str) -> ReplayMissError:
     )
 
 
-def _place(question: Question) -> str:
+def _place(question: RecordedRequest) -> str:
     if not question.case:
         return "outside any case"
     return f"case {question.case!r}, repeat {question.repeat}, identical request {question.n}"
 
 
-def _parts(question: Question) -> dict[str, object]:
+def _parts(question: RecordedRequest) -> dict[str, object]:
     """Every scalar of the key's material by path; the request's first, then identity, then place."""
     place = {"case": question.case, "repeat": question.repeat, "n": question.n}
     return {

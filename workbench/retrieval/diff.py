@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
+from workbench.display import Card, Shown
 from workbench.types import KNOWLEDGE, Item
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Differences:
+class Differences(Shown):
     """All sources of a tenant that are on either side; `withheld` of them the principal may not see."""
 
     title: str
@@ -75,18 +75,20 @@ class Differences:
         ]
         return "\n".join([f"{self.title}: {self._counts()}", *lines])
 
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in ("change", "source", "chunks", "digest"))
-        body = "".join(
-            f"<tr><td>{row.change}</td><td>{escape(row.source)}</td><td>{row.before} → {row.after}</td>"
-            f"<td>{(row.digest_before or 'none')[:12]} → {(row.digest_after or 'none')[:12]}</td></tr>"
+    def card(self) -> Card:
+        """One row for each source that differs."""
+        rows = [
+            (
+                row.change,
+                row.source,
+                f"{row.before} → {row.after}",
+                " → ".join((digest or "none")[:12] for digest in (row.digest_before, row.digest_after)),
+            )
             for row in self.rows
             if row.change != "same"
-        )
-        return (
-            f"<p><strong>{escape(self.title)}</strong>: {escape(self._counts())}</p>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
+        ]
+        head = ("change", "source", "chunks", "digest")
+        return Card(title=f"{self.title}: {self._counts()}", head=head, rows=rows)
 
 
 Sources = Mapping[str, tuple[str, frozenset[str]]]

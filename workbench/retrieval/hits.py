@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
 
+from workbench.display import Card, Row, Shown
 from workbench.types import Hit
 
 _NONE = "No passage that you may see is valid on that day"
 _DEGRADED = "degraded: from the last snapshot, the store is away"
 
 
-class Hits(list[Hit]):
+class Hits(list[Hit], Shown):
     """Passages, best first. `degraded` says of none at all, too, that the last snapshot was asked."""
 
     def __init__(self, hits: Iterable[Hit] = (), *, degraded: bool = False) -> None:
@@ -36,12 +36,11 @@ class Hits(list[Hit]):
             for number, hit in enumerate(self, start=1)
         )
 
-    def _repr_html_(self) -> str:
-        if not self:
-            return f"<p>{self._none()}</p>"
-        rows = "".join(_row(hit) for hit in self)
-        head = "".join(f"<th>{name}</th>" for name in ("score", "source", "title", "text", "about it"))
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    def card(self) -> Card:
+        """One row for each passage."""
+        title = f"{len(self)} {'passage' if len(self) == 1 else 'passages'}" if self else self._none()
+        head = ("score", "source", "title", "text", "about it")
+        return Card(title=title, head=head, rows=[_row(hit) for hit in self])
 
     def _none(self) -> str:
         return f"{_NONE} ({_DEGRADED})." if self.degraded else f"{_NONE}."
@@ -73,8 +72,6 @@ def _short(text: str, most: int) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-def _row(hit: Hit) -> str:
+def _row(hit: Hit) -> Row:
     text = hit.text if len(hit.text) <= 240 else hit.text[:239] + "…"
-    cells = (f"{hit.score:.4f}", _origin(hit), hit.title, text, _about(hit))
-    styled = "".join(f'<td style="text-align:left;vertical-align:top">{escape(c)}</td>' for c in cells)
-    return f"<tr>{styled}</tr>"
+    return (f"{hit.score:.4f}", _origin(hit), hit.title, text, _about(hit))

@@ -122,15 +122,13 @@ class Workspace:
             snapshot_store=self.boundary.stores.snapshot_store(),
         )
 
-    def window(
-        self, budget: int, *, shares: Mapping[str, float] | None = None, model: str | None = None
-    ) -> Window:
-        """A conversation within `budget` tokens of a model: what does not fit is summarised or goes.
+    def window(self, budget: int, *, model: str | None = None) -> Window:
+        """Return a window of `budget` tokens: what does not fit is summarised or evicted.
 
-        `shares` are the most a section may take, as {"passages": 0.5}. Counting (where the endpoint
-        does) and summaries are the model's, through the boundary; nothing of a window is stored.
+        The model counts, where its endpoint does, and summarises, through the boundary; a window is
+        not stored.
         """
-        return Window.of_model(self.model(model), tenant=self.tenant, budget=budget, shares=shares)
+        return Window.of_model(self.model(model), tenant=self.tenant, budget=budget)
 
     def prompt(self, reference: str | None = None) -> Prompt:
         """A prompt by `name@version`, `name@label` or name: a bare name is the arm's, then params.yaml's."""
@@ -231,14 +229,8 @@ class Workspace:
 
     def gate_spec(self, phase: str | None = None) -> GateSpec:
         """The gate's text for a phase (the use case's own unless named), read strictly."""
-        phase = phase or self.use_case.phase
-        if phase not in self.use_case.gates:
-            raise NotFoundError(
-                f"use case {self.name!r} has no gate {phase!r} ({nearest(phase, self.use_case.gates)})",
-                hint=f"write the column use_cases.{self.name}.gates.{phase} into params.yaml",
-            )
-        where = f"{self.root / 'params.yaml'}: use_cases.{self.name}.gates.{phase}"
-        return GateSpec.parse(self.use_case.gates[phase], where=where)
+        where = f"{self.root / 'params.yaml'}: use_cases.{self.name}.gates"
+        return GateSpec.of_phase(self.use_case.gates, phase or self.use_case.phase, where=where)
 
     def gate(self, run: Run, *, phase: str | None = None, baseline: Run | None = None) -> GateReport:
         """Judge a run by the gate of params.yaml: each line with its interval. A no is no exception."""

@@ -13,7 +13,7 @@ from made_repositories import git, saved, tree
 from workbench import files, layout, registry
 from workbench.errors import ConfigError, CorruptError, UnavailableError
 from workbench.jobs import spec as jobspec
-from workbench.promotion import freezing, promote, release, requirements
+from workbench.promotion import freezing, judgement, promote, release, requirements
 from workbench.promotion.promote import ReleaseOptions
 from workbench.promotion.requirements import Blocker
 from workbench.repository import environments
@@ -189,10 +189,10 @@ def test_a_pipeline_that_stops_leaves_a_version_that_the_same_command_finishes(r
 
 def test_production_is_what_a_run_of_the_same_cases_is_compared_with(root):
     run = freezing.judged_run(root, "answers", promote.config.load_params(root).use_cases["answers"])
-    assert promote.baseline_of(root, "answers", run) is None
+    assert judgement.baseline_of(root, "answers", run) is None
     promoted(root, label="candidate", commit=True)
-    assert promote.baseline_of(root, "answers", run) is None, "a candidate is no baseline"
+    assert judgement.baseline_of(root, "answers", run) is None, "a candidate is no baseline"
     promoted(root, commit=True)
-    assert promote.baseline_of(root, "answers", run).id == run.id
-    assert promote.baseline_of(root, "triage", run) is None
-    assert promote.baseline_of(root, "answers", dataclasses.replace(run, dataset_digest="other")) is None
+    assert judgement.baseline_of(root, "answers", run).id == run.id
+    assert judgement.baseline_of(root, "triage", run) is None
+    assert judgement.baseline_of(root, "answers", dataclasses.replace(run, dataset_digest="other")) is None

@@ -9,7 +9,7 @@ from made_repositories import saved
 
 from workbench import config, registry
 from workbench.errors import ConfigError, NotFoundError, UnavailableError
-from workbench.promotion import freezing, promote, requirements
+from workbench.promotion import freezing, judgement, requirements
 from workbench.promotion.requirements import Blocker
 from workbench.repository import dvc as pipeline
 from workbench.repository import environments
@@ -32,7 +32,7 @@ def drafted(root):
     params = config.load_params(root)
     case = params.use_cases["answers"]
     run = freezing.judged_run(root, "answers", case)
-    gate = promote.judged(root, "answers", case, run)
+    gate = judgement.judged(root, "answers", case, run)
     return freezing.draft(root, "answers", params.jobs["answers"], case, gate, run), case
 
 

@@ -73,7 +73,7 @@ def report(asked, *, budget=160, words="abc"):
 
     async def fill():
         with invocation_scope(InvocationScope(case="one", repeat=0)):
-            return await made.report_async()
+            return (await made.fill_async()).report
 
     return asyncio.run(fill())
 
@@ -82,10 +82,9 @@ def test_a_window_of_a_model_counts_with_the_model_each_request_once(bench):
     model = Counting(["a short summary"])
     made = report(handle(bench, model))
     assert made.counter == "the model small"
-    assert (
-        made.used == 2 + 15 + 4 + 120 <= 160
-    )  # in words: system, a heading, a quoted summary, two exchanges
-    assert len({str(payload) for payload in model.counted}) == len(model.counted) > 10
+    # In words: system, a heading, a quoted summary, two exchanges, and the note beside its heading.
+    assert made.used == 2 + 15 + 4 + 120 + 9 + 6 <= 160
+    assert len({str(payload) for payload in model.counted}) == len(model.counted) == 6
     assert {record["operation"] for record in bench.records} == {"count", "chat"}
     assert all(record["outcome"] == "ok" for record in bench.records)
 

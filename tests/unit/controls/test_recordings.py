@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from workbench.errors import ConfigError, CorruptError, NotFoundError
 from workbench.records.calls import read_calls
 from workbench.records.journal import Journal
-from workbench.records.keys import Entry, Question
+from workbench.records.keys import Entry, RecordedRequest
 from workbench.records.log import Lines, read_records
 from workbench.records.tape import Tape, compare_answers, write
 from workbench.types import Event
@@ -29,7 +29,7 @@ JSON = st.dictionaries(TEXT, VALUE, max_size=4)
 
 @st.composite
 def entries(draw):
-    question = Question(
+    question = RecordedRequest(
         operation="model.chat",
         identity=draw(JSON),
         request=draw(JSON),
@@ -50,7 +50,7 @@ def entries(draw):
 
 
 def entry(text: str, answer: str = "yes") -> Entry:
-    question = Question(operation="model.chat", identity={}, request={"messages": [{"content": text}]})
+    question = RecordedRequest(operation="model.chat", identity={}, request={"messages": [{"content": text}]})
     whole = {"choices": [{"message": {"content": answer}, "finish_reason": "stop"}], "usage": {}}
     return Entry(
         key=question.key, question=question, target="small", result={"events": [whole]},
@@ -247,7 +247,7 @@ def test_answers_are_compared_by_text_usage_and_finish_reason():
         "choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 3},
     }
-    question = Question(operation="model.chat", identity={}, request={})
+    question = RecordedRequest(operation="model.chat", identity={}, request={})
     recorded = Entry(
         key=question.key, question=question, target="m", result={"events": [whole]},
         latency_s=0.0, first_event_s=0.0, processor={},

@@ -27,13 +27,13 @@ from workbench.errors import (
 )
 from workbench.experiments.batch import COUNTS
 from workbench.experiments.dataset import Question
-from workbench.experiments.inputs import Inputs, Row
+from workbench.experiments.inputs import InputRow, Inputs
 from workbench.experiments.task import Answer, task
 
 
 def inputs(*columns, n=0, **given):
     made = [{"id": f"r{i:02}", "tenant": ("acme", "globex")[i % 2], "question": f"q{i}"} for i in range(n)]
-    rows = tuple(Row(number=i, columns=one) for i, one in enumerate((*columns, *made), start=1))
+    rows = tuple(InputRow(number=i, columns=one) for i, one in enumerate((*columns, *made), start=1))
     usual = {"name": "rows", "tenants": ("acme", "globex"), "concurrency": 3}
     return Inputs(rows=rows, bind=lambda tenant: SimpleNamespace(tenant=tenant), **{**usual, **given})
 

@@ -8,7 +8,7 @@ from made_runs import a_run, made_of, of
 
 from workbench.errors import ConfigError, NotFoundError
 from workbench.experiments.compare import compare, compare_all
-from workbench.experiments.statistics import mcnemar
+from workbench.experiments.significance import mcnemar
 
 OPPOSITE = {"better": "worse", "worse": "better", "undecided": "undecided"}
 WRONG_RIGHT = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0])), min_size=8)

@@ -11,7 +11,7 @@ from made_runs import a_run, degraded_run, of
 from statsmodels.stats.multitest import multipletests
 
 from workbench import files
-from workbench.errors import ConfigError, GateFailedError
+from workbench.errors import ConfigError, GateFailedError, NotFoundError
 from workbench.experiments.gates import GateSpec, check_spec, check_tightens, judge
 
 ORDER = {"fail": 0, "undecided": 1, "pass": 2}
@@ -365,3 +365,11 @@ def test_the_card_ends_with_the_next_command_by_verdict():
     report = judged_as_stated(run, spec(accuracy={"min": 0.55}))
     assert f"after adding about {report.needed} cases" in str(report)
     assert f"? undecided ({report.needed} more cases)" in report._repr_html_()
+
+
+def test_a_phase_without_a_gate_is_named_with_the_nearest_one():
+    gates = {"mvp": {"confidence": 0.9, "accuracy": {"min": 0.5}}}
+    assert GateSpec.of_phase(gates, "mvp", where="params.yaml: gates").confidence == 0.9
+    with pytest.raises(NotFoundError, match=r"no phase 'mlvp' \(nearest: 'mvp'\)") as caught:
+        GateSpec.of_phase(gates, "mlvp", where="params.yaml: gates")
+    assert "gates.mlvp" in caught.value.hint

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, NotFoundError
 from workbench.experiments.dataset import Question
-from workbench.experiments.inputs import Inputs, Row, read
+from workbench.experiments.inputs import InputRow, Inputs, read
 
 #: Signs that Unicode counts as the end of a line and JSON does not.
 BREAKS = "\x0b\x0c\x1c\x85\u2028\u2029"
@@ -20,7 +20,7 @@ TEXTS = st.text(st.characters(codec="utf-8") | st.sampled_from(BREAKS))
 
 
 def inputs(*columns, tenants=("acme", "globex"), **given):
-    rows = tuple(Row(number=n, columns=one) for n, one in enumerate(columns, start=1))
+    rows = tuple(InputRow(number=n, columns=one) for n, one in enumerate(columns, start=1))
     return Inputs(name="rows.jsonl", rows=rows, tenants=tenants, bind=lambda tenant: tenant, **given)
 
 
@@ -179,7 +179,7 @@ def test_a_column_that_no_row_has_is_named_with_the_nearest():
 
 
 def test_rows_none_of_which_could_be_read_are_broken_rows_and_no_missing_column():
-    rows = (Row(number=1, columns={}, fault="not JSON"),)
+    rows = (InputRow(number=1, columns={}, fault="not JSON"),)
     made = Inputs(name="r", rows=rows, tenants=("acme",), bind=str)
     good, broken = made.fitted(Question, task="answer")
     assert not good and [one.reason for one in broken] == ["not JSON"]
