@@ -32,12 +32,14 @@ check: env-test ## style, types, storeys, notebooks, house rules: under half a m
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m workbench.notebooks.canonical notebooks pipelines
+	@$(BIN)/python -m workbench.notebooks.stored notebooks pipelines
 	@$(BIN)/python docs/map.py
 	@$(BIN)/python -m pytest -q --no-header --durations=0 tests/unit/test_house.py
 
 lab: env ## open the notebooks in JupyterLab
-	@JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab \
+	@root=; if test "$$(id -u)" = 0; then \
+		echo "== JupyterLab runs as root: --allow-root is passed"; root=--allow-root; fi; \
+		JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab $$root \
 		--ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
 bench: env-test ## measure the ratios of docs/benchmarks.md

@@ -1,6 +1,7 @@
-"""The Lab of this repository (`make lab`): notebooks are stored as `make check` wants them."""
+"""JupyterLab's settings for this repository (`make lab`): notebooks are stored as `make check` expects."""
 
-from workbench.notebooks.canonical import pre_save_hook
+from pathlib import Path
 
 c = get_config()  # noqa: F821  (Jupyter puts it here)
-c.ContentsManager.pre_save_hook = pre_save_hook
+c.ServerApp.contents_manager_class = "workbench.notebooks.lab.NotebookManager"
+c.NotebookManager.repository = str(Path(__file__).resolve().parents[1])

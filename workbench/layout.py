@@ -18,6 +18,8 @@ CALLS = STATE / "calls.jsonl"
 RUNS = STATE / "runs"
 JOB_STATE = STATE / "jobs"
 JOB_LEDGER = STATE / "jobs.db"
+#: A folder for each notebook that the Lab saved, with its outputs.
+LAB_OUTPUTS = STATE / "outputs"
 #: Relative to a folder of state, which a job may have elsewhere.
 MEMORY_KEY = Path("memory.key")
 TOMBSTONES = Path("forgotten.jsonl")

@@ -1,7 +1,8 @@
-"""`make lab` in a real browser: looking, running and saving leave a notebook's bytes alone."""
+"""`make lab` in a real browser: a notebook's stored bytes stay, and its outputs are shown again."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -90,9 +91,8 @@ def lab(folder, port, home):
     """`make lab` in `folder` with an empty home, until it answers; ended with its kernels."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "XDG_"))}
     options = (
-        f"--ServerApp.port={port} --ServerApp.port_retries=0 --no-browser --allow-root "
-        f"--IdentityProvider.token={TOKEN} --LabApp.news_url=None --expose-app-in-browser "
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"
+        f"--ServerApp.port={port} --ServerApp.port_retries=0 --no-browser "
+        f"--IdentityProvider.token={TOKEN} --expose-app-in-browser"
     )
     with (home / "lab.log").open("w") as log:
         server = subprocess.Popen(
@@ -152,6 +152,22 @@ def save(page, path):
     command(page, "docmanager:save")
     page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
     assert path.stat().st_mtime_ns > before
+    assert not page.locator(".jp-Dialog").count()  # such as "file changed on disk"
+
+
+def reopen(page):
+    """Load the page again, as a person does the next morning."""
+    page.goto(page.url, wait_until="domcontentloaded")
+    page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+
+
+def shown(page) -> str:
+    """What the outputs of the notebook's cells hold."""
+    return page.evaluate(
+        "() => JSON.stringify(window.jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON()"
+        ".cells.map(cell => cell.outputs ?? []))"
+    )
 
 
 def run(page, cell, source) -> str:
@@ -181,6 +197,35 @@ def test_running_and_saving_leaves_the_bytes_and_an_edit_changes_them(repository
         page.evaluate(EDIT)
         save(page, path)
         assert path.read_bytes() == stored.replace(b"k = 5", b"k = 6")
+
+        reopen(page)
+        page.locator(".jp-OutputArea-output", has_text="sum 42").first.wait_for()
+        save(page, path)
+        path.write_bytes(path.read_bytes().replace(b"k + 37", b"k + 36"))  # outside the Lab
+        reopen(page)
+        assert "sum" not in shown(page)
+        assert not page.get_by_text("news").count()  # nobody is asked whether to fetch them
+    assert "--allow-root is passed" in (tmp_path / "lab.log").read_text() or os.getuid()
+
+
+def test_a_notebook_of_somebody_else_keeps_its_outputs_on_disk(repository, free_port, tmp_path):
+    path = repository / "thirdparty" / "results.ipynb"
+    path.parent.mkdir()
+    notebook = json.loads(notebooks.as_text(PROBE))
+    notebook["cells"][2]["source"] = "k"
+    notebook["cells"][2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "from last year"}]
+    notebook["metadata"]["kernelspec"]["display_name"] = "theirs"
+    path.write_text(notebooks.text_of(notebook))
+    with (
+        lab(repository, free_port, tmp_path) as url,
+        opened(f"{url}/tree/thirdparty/results.ipynb?token={TOKEN}&reset") as page,
+    ):
+        assert "from last year" in shown(page)
+        page.evaluate(EDIT)
+        save(page, path)
+    kept = json.loads(path.read_text())
+    assert kept["cells"][1]["source"] == ["k = 6"]
+    assert kept["cells"][2]["outputs"][0]["text"] == ["from last year"]
 
 
 def test_the_first_hour_a_verdict_then_a_draft_that_is_compared_and_saved_as_the_next_version(

@@ -76,9 +76,7 @@ def test_saving_a_notebook_in_the_lab_without_changing_code_reruns_nothing(fresh
     save = (
         "import nbformat, workbench.notebooks.canonical as n; p = 'notebooks/answers.ipynb'; "
         "nb = nbformat.read(p, 4); nb.cells[2]['outputs'] = [nbformat.v4.new_output('stream', text='x')]; "
-        "nb.cells[2]['execution_count'] = 7; nb.metadata['widgets'] = {}; model = {'type': 'notebook', "
-        "'format': 'json', 'content': nb}; n.pre_save_hook(model=model, path=p, contents_manager=None); "
-        "open(p, 'w').write(n.as_text(model['content']))"
+        "nb.cells[2]['execution_count'] = 7; nb.metadata['widgets'] = {}; open(p, 'w').write(n.as_text(nb))"
     )
     fresh_clone.run("python", "-c", save)
     assert fresh_clone.status() == ""

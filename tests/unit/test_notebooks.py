@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import ConfigError
 from workbench.notebooks import canonical as notebooks
+from workbench.notebooks import outputs, stored
 
 
 def code(source, *, id="c1", **metadata):  # noqa: A002
@@ -54,6 +55,7 @@ def used(clean):
     return nb
 
 
+CELL = '{"cells": [{"cell_type": "code", "metadata": %s, "source": %s}], "metadata": {}, "nbformat": 4}'
 CLEAN = notebook(
     {"cell_type": "markdown", "id": "t", "metadata": {}, "source": "# Title\ntext é"},
     code("k = 5", id="p", tags=["parameters"]),
@@ -131,15 +133,6 @@ def test_canonical_is_a_fixed_point_through_the_file(many):
     assert notebooks.as_text(used(json.loads(text))) == text
 
 
-def test_the_hook_stores_notebooks_canonically_and_leaves_files_alone():
-    model = {"type": "notebook", "content": used(CLEAN)}
-    notebooks.pre_save_hook(model=model, path="n.ipynb", contents_manager=None)
-    assert model["content"] == notebooks.canonical(CLEAN)
-    plain = {"type": "file", "content": "text"}
-    notebooks.pre_save_hook(model=plain, path="n.txt", contents_manager=None)
-    assert plain == {"type": "file", "content": "text"}
-
-
 def test_the_check_names_what_is_stored_otherwise_and_can_repair_it(tmp_path, capsys):
     good, bad = tmp_path / "good.ipynb", tmp_path / "deep" / "bad.ipynb"
     bad.parent.mkdir()
@@ -148,24 +141,41 @@ def test_the_check_names_what_is_stored_otherwise_and_can_repair_it(tmp_path, ca
     checkpoint = tmp_path / ".ipynb_checkpoints" / "good-checkpoint.ipynb"
     checkpoint.parent.mkdir()
     checkpoint.write_text(json.dumps(used(CLEAN)))
-    assert notebooks.main([str(tmp_path)]) == 1
+    assert stored.main([str(tmp_path)]) == 1
     said = capsys.readouterr().out
     assert str(bad) in said and str(good) not in said and "--write" in said
-    assert notebooks.main(["--write", str(tmp_path)]) == 0
+    assert stored.main(["--write", str(tmp_path)]) == 0
     assert bad.read_text(encoding="utf-8") == good.read_text(encoding="utf-8")
-    assert notebooks.main([str(tmp_path)]) == 0
+    assert stored.main([str(tmp_path)]) == 0
+
+
+def test_storing_a_notebook_canonically_keeps_its_outputs_in_a_repository(tmp_path):
+    (tmp_path / "params.yaml").touch()
+    path = tmp_path / "notebooks" / "n.ipynb"
+    path.parent.mkdir()
+    path.write_text(json.dumps(used(CLEAN)))
+    assert stored.main(["--write", str(path)]) == 0
+    assert path.read_text(encoding="utf-8") == notebooks.as_text(CLEAN)
+    shown = outputs.kept_of(tmp_path, path).shown(notebooks.read(path))
+    assert [c.get("outputs") for c in shown["cells"]] == [c.get("outputs") for c in used(CLEAN)["cells"][:3]]
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "n.ipynb:1: not a notebook"),
+        ("{", "n.ipynb:1 is not a notebook"),
         ("[]", "`cells`"),
         ('{"cells": [], "metadata": {}, "nbformat": 3}', "format 3"),
         (
             '{"cells": [{"cell_type": "raw", "source": ""}], "metadata": {}, "nbformat": 4}',
             "cell 1 has no metad",
         ),
+        ("[" * 100_000, "nested too deep"),
+        ('{"cells": 3, "metadata": {}, "nbformat": 4}', "`cells` must be a list"),
+        ('{"cells": ["a"], "metadata": {}, "nbformat": 4}', "cell 1 is not a mapping"),
+        (CELL % ("{}", "7"), "source that is not text"),
+        (CELL % ("[]", '"a"'), "malformed metadata"),
+        (CELL % ('{"tags": "explore"}', '"a"'), "tags that are not a list"),
     ],
 )
 def test_what_is_no_notebook_is_one_clear_error(tmp_path, text, says):

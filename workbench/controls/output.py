@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from workbench import files, wire
+from workbench import files, schemas, wire
 from workbench.errors import ConfigError, InvalidOutputError
 from workbench.ports import Call, Handler
 from workbench.types import JSON, Event
@@ -100,9 +100,9 @@ def _schema(payload: JSON) -> bytes | None:
 @functools.lru_cache(maxsize=128)
 def _validator(canonical: bytes) -> Any:
     """A compiled schema, JSON Schema 2020-12. References to other documents are not followed."""
-    import jsonschema
     import referencing
 
+    jsonschema = schemas.jsonschema()
     schema = orjson.loads(canonical)
     try:
         jsonschema.Draft202012Validator.check_schema(schema)

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import errors, files
+from workbench import errors, files, schemas
 from workbench.config import Execution
 from workbench.errors import NotebookError
 from workbench.layout import EXECUTED
+from workbench.notebooks import canonical as notebooks
 from workbench.notebooks import inspection
 
-#: Where executed copies are kept; a job's is named by its run.
+#: The tag that papermill gives to the cell with the parameters.
+_INJECTED = "injected-parameters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,7 @@ class _Told:
 
 
 def _papermill(path: Path, output: Path, typed: Mapping[str, Any], told: _Told) -> None:
+    schemas.jsonschema()  # papermill imports it through nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -138,18 +141,21 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], told: _Told) 
 
 def scrub(executed: Path) -> None:
     """Take out of an executed notebook what it printed and was given: both may hold rows."""
-    import nbformat
-
     if not executed.is_file():
         return
-    notebook = nbformat.read(executed, as_version=4)
-    for cell in notebook.cells:
-        if "injected-parameters" in cell.metadata.get("tags", ()):
-            cell.source = "# its parameters are in the version's job.yaml and in the run's manifest"
-        if cell.cell_type == "code":
-            cell.outputs = []
-    notebook.metadata.pop("papermill", None)
-    files.write_atomic(executed, (nbformat.writes(notebook) + "\n").encode())
+    notebook = _executed(executed)
+    for cell in notebook["cells"]:
+        if _INJECTED in cell["metadata"].get("tags", ()):
+            cell["source"] = "# its parameters are in the version's job.yaml and in the run's manifest"
+        if cell["cell_type"] == "code":
+            cell["outputs"] = []
+    notebook["metadata"].pop("papermill", None)
+    files.write_atomic(executed, notebooks.text_of(notebook).encode())
+
+
+def _executed(path: Path) -> dict[str, Any]:
+    """Return an executed copy's JSON. Its size is what its cells printed, so it has no limit here."""
+    return notebooks.parse(path.read_text(encoding="utf-8"), path)
 
 
 def _failed(error: Any, output: Path, told: _Told) -> NotebookError:
@@ -178,10 +184,8 @@ def _cell(executed: Path, index: int) -> int:
 
     `index` counts the cell that papermill injected, but not the note it put on top afterwards.
     """
-    import nbformat
-
-    cells = nbformat.read(executed, as_version=4).cells[: index + 2]
-    injected = any("injected-parameters" in cell.metadata.get("tags", ()) for cell in cells)
+    cells = _executed(executed)["cells"][: index + 2]
+    injected = any(_INJECTED in cell["metadata"].get("tags", ()) for cell in cells)
     return int(index) + 1 - injected
 
 

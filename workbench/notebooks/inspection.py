@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,19 +75,10 @@ class Notebook:
 
 def read(path: Path) -> Notebook:
     """Read a notebook; every reason why it could not run as a pipeline step is a ConfigError."""
-    import nbformat
-
-    text = files.read_text(path, hint="notebooks are in notebooks/")
-    try:
-        raw = nbformat.read(io.StringIO(text), as_version=4)
-    except Exception as error:  # noqa: BLE001  it raises whatever a broken file leads to
-        raise ConfigError(
-            f"{path} is not a notebook: {str(error).splitlines()[0]}", hint=f"git checkout -- {path}"
-        ) from None
     cells = tuple(
-        (number, cell.source, frozenset(cell.metadata.get("tags", ())))
-        for number, cell in enumerate(raw.cells, start=1)
-        if cell.cell_type == "code"
+        (number, notebooks.source_of(cell), frozenset(cell["metadata"].get("tags", ())))
+        for number, cell in enumerate(notebooks.read(path)["cells"], start=1)
+        if cell["cell_type"] == "code"
     )
     for number, source, _ in cells:
         _parse(path, number, source)

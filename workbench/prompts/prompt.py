@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from workbench import files, registry
+from workbench import files, registry, schemas
 from workbench.errors import ConfigError, nearest
 from workbench.types import Hit, Message, Role
 
@@ -275,8 +275,7 @@ def _check_templates(header: Header, turns: Sequence[tuple[str, str]], where: st
 
 
 def _check_schema(schema: Mapping[str, Any], where: str) -> None:
-    import jsonschema
-
+    jsonschema = schemas.jsonschema()
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.SchemaError as error:

@@ -1,0 +1,120 @@
+"""JupyterLab's access to notebooks: stored canonically, shown with the outputs they had when saved."""
+
+# mypy: disable-error-code="no-untyped-call, import-untyped"
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
+from send2trash import send2trash
+from tornado.web import HTTPError
+from traitlets import Instance, Unicode
+
+from workbench.errors import WorkbenchError
+from workbench.notebooks import outputs
+from workbench.notebooks.canonical import canonical
+from workbench.notebooks.outputs import KeptOutputs
+
+
+class NotebookManager(AsyncLargeFileManager):
+    """Jupyter's contents manager for a repository: notebooks elsewhere are saved as they are."""
+
+    repository = Unicode(help="The repository's folder.").tag(config=True)
+    _saving = Instance(asyncio.Lock, ())
+
+    async def get(
+        self,
+        path: str,
+        content: bool = True,  # noqa: FBT001, FBT002  Jupyter's
+        type: str | None = None,  # noqa: A002  Jupyter's
+        format: str | None = None,  # noqa: A002  Jupyter's
+        require_hash: bool = False,  # noqa: FBT001, FBT002  Jupyter's
+    ) -> dict[str, Any]:
+        """Return a file's model; a notebook's has its outputs, and its hash changes with them."""
+        model: dict[str, Any] = await super().get(path, content, type, format, require_hash)
+        kept = self._kept(path) if model["type"] == "notebook" else None
+        if kept is None:
+            return model
+        if content:
+            full = await asyncio.to_thread(kept.shown, model["content"])
+            for cell in full["cells"]:
+                cell["metadata"].pop("trusted", None)
+            model["content"] = nbformat.from_dict(full)
+            self.mark_trusted_cells(model["content"], path)
+        if require_hash and kept.last.is_file():  # the Lab sees that another tab has saved
+            last = await asyncio.to_thread(kept.last.read_bytes)
+            model["hash"] = hashlib.new(model["hash_algorithm"], model["hash"].encode() + last).hexdigest()
+        return model
+
+    async def save(self, model: dict[str, Any], path: str = "") -> dict[str, Any]:
+        """Save a file; of a notebook, first the outputs, then the canonical form."""
+        content = model.get("content") if model.get("type") == "notebook" else None
+        kept = self._kept(path) if content and content.get("nbformat") == 4 else None
+        if content is None or kept is None:
+            saved: dict[str, Any] = await super().save(model, path)
+            return saved
+        async with self._saving:
+            file, clean = Path(self._get_os_path(path.strip("/"))), canonical(content)
+            await _done(kept.keep, content, stored=file)
+            saved = await super().save({**model, "content": clean}, path)
+            full = nbformat.from_dict(await asyncio.to_thread(kept.shown, clean))
+            self.notary.mark_cells(full, self.notary.check_cells(nbformat.from_dict(content)))
+            self.check_and_sign(full, path)
+        return saved
+
+    async def create_checkpoint(self, path: str) -> dict[str, Any]:
+        """Create a checkpoint, of the outputs too."""
+        made: dict[str, Any] = await super().create_checkpoint(path)
+        if kept := self._kept(path):
+            await _done(kept.keep_checkpoint)
+        return made
+
+    async def restore_checkpoint(self, checkpoint_id: str, path: str) -> None:
+        """Restore a checkpoint, with its outputs."""
+        await super().restore_checkpoint(checkpoint_id, path)
+        if kept := self._kept(path):
+            await _done(kept.restore_checkpoint)
+
+    async def rename_file(self, old_path: str, new_path: str) -> None:
+        """Rename a file or folder; outputs follow."""
+        await super().rename_file(old_path, new_path)
+        await self._follow(old_path, new_path, copied=False)
+
+    async def copy(self, from_path: str, to_path: str | None = None) -> dict[str, Any]:
+        """Copy a file or folder; outputs follow. A notebook is copied as the Lab shows it."""
+        made: dict[str, Any] = await super().copy(from_path, to_path)
+        if made["type"] == "directory":
+            await self._follow(from_path, made["path"], copied=True)
+        return made
+
+    async def delete_file(self, path: str) -> None:
+        """Delete a file or folder; its outputs go where it goes, into the trash for example."""
+        await super().delete_file(path)
+        if (kept := self._kept(path)) and kept.folder.is_dir():
+            remove: Callable[[Path], Any] = send2trash if self.delete_to_trash else shutil.rmtree
+            try:
+                await asyncio.to_thread(remove, kept.folder)
+            except OSError as error:
+                self.log.warning("the outputs in %s stay: %s", kept.folder, error)
+
+    def _kept(self, path: str) -> KeptOutputs | None:
+        return outputs.kept_of(Path(self.repository), Path(self._get_os_path(path.strip("/"))))
+
+    async def _follow(self, old: str, new: str, *, copied: bool) -> None:
+        source, target = (Path(self._get_os_path(path.strip("/"))) for path in (old, new))
+        await _done(outputs.follow, Path(self.repository), source, target, copied=copied)
+
+
+async def _done(verb: Callable[..., None], *arguments: Any, **options: Any) -> None:
+    """Do work on files outside the event loop; an error is one that the Lab shows."""
+    try:
+        await asyncio.to_thread(verb, *arguments, **options)
+    except (WorkbenchError, OSError) as error:
+        raise HTTPError(507, f"the outputs cannot be kept: {error}") from error

@@ -1,0 +1,163 @@
+"""Outputs of notebooks opened in the Lab, kept under `.workbench/` because the stored form has none.
+
+A notebook in `notebooks/` or `pipelines/` has a folder of full copies, each a valid notebook: as saved
+last, as it was before a change outside the Lab, and at the Lab's checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from workbench import files
+from workbench.errors import NotFoundError, WorkbenchError
+from workbench.layout import LAB_OUTPUTS
+from workbench.notebooks import canonical as notebooks
+
+#: Folders of a repository whose notebooks are stored canonically.
+FOLDERS: Final = frozenset({"notebooks", "pipelines"})
+#: Bytes of the largest copy that is read: Jupyter's own limit for a notebook that is saved.
+_LIMIT: Final = 512 << 20
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptOutputs:
+    """The full copies of one notebook, in `folder`."""
+
+    folder: Path
+
+    @property
+    def last(self) -> Path:
+        """The notebook as the Lab saved it last."""
+        return self.folder / "last.ipynb"
+
+    @property
+    def _before(self) -> Path:
+        return self.folder / "before.ipynb"
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.ipynb"
+
+    def keep(self, notebook: Mapping[str, Any], *, stored: Path) -> None:
+        """Keep `notebook` before its canonical form replaces the file `stored`.
+
+        The copy kept last stays as well when `stored` was changed outside the Lab, by git for example:
+        its outputs are shown again when that version of the notebook returns.
+        """
+        clean = notebooks.canonical(notebook)
+        cells = [dict(cell) for cell in notebook["cells"]]
+        for cell, named in zip(cells, clean["cells"], strict=False):  # canonical drops empty cells at the end
+            cell["id"] = named["id"]
+        full = {**notebook, "cells": cells, "nbformat": 4, "nbformat_minor": 5}
+        text = json.dumps(full).encode()
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            last = _copy(self.last)
+            if last is not None and not _is_of(last, stored):
+                os.replace(self.last, self._before)
+        except OSError as error:
+            raise files.unwritable(self.folder, error) from error
+        files.write_atomic(self.last, text)
+
+    def shown(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the notebook `stored` with its outputs: those of each cell with the same id and source."""
+        full: dict[str, Any] = copy.deepcopy(dict(stored))
+        kept: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+        for notebook in filter(None, map(_copy, (self._before, self.last))):
+            kept |= {_key(cell): cell for cell in notebook["cells"]}
+            volatile = {k: v for k, v in notebook["metadata"].items() if k in notebooks.VOLATILE}
+            full["metadata"] = {**full["metadata"], **volatile}
+        for cell in full["cells"]:
+            if (found := kept.get(_key(cell))) is not None:
+                _restore(cell, found)
+        return full
+
+    def keep_checkpoint(self) -> None:
+        """Keep the last copy as the checkpoint."""
+        if self.last.is_file():
+            files.write_atomic(self._checkpoint, self.last.read_bytes())
+
+    def restore_checkpoint(self) -> None:
+        """Make the checkpoint the last copy; the last copy stays as the one before."""
+        if self._checkpoint.is_file():
+            checkpoint = self._checkpoint.read_bytes()
+            if self.last.is_file():
+                os.replace(self.last, self._before)
+            files.write_atomic(self.last, checkpoint)
+
+
+def kept_of(root: Path, path: Path) -> KeptOutputs | None:
+    """Return the kept outputs of a notebook, or of a folder of them; None when it is stored as it is."""
+    root, path = root.resolve(), path.resolve()
+    if not path.is_relative_to(root):
+        return None
+    relative = path.relative_to(root)
+    if relative.parts[:1] and relative.parts[0] in FOLDERS and ".ipynb_checkpoints" not in relative.parts:
+        return KeptOutputs(folder=root / LAB_OUTPUTS / relative)
+    return None
+
+
+def follow(root: Path, old: Path, new: Path, *, copied: bool) -> None:
+    """Let outputs follow a notebook, or a folder of notebooks, that was moved or copied from `old` to `new`.
+
+    Outside `notebooks/` and `pipelines/` a notebook is stored as it is: its outputs go into the file.
+    """
+    for path in [new] if new.is_file() else sorted(new.rglob("*.ipynb")):
+        source = kept_of(root, old / path.relative_to(new))
+        if source is None or not source.folder.is_dir():
+            continue
+        target = kept_of(root, path)
+        try:
+            if target is None:
+                full = source.shown(notebooks.read(path))
+                files.write_atomic(path, notebooks.text_of(full).encode())
+            else:
+                shutil.copytree(source.folder, target.folder, dirs_exist_ok=True)
+            if not copied:
+                shutil.rmtree(source.folder)
+        except OSError as error:
+            raise files.unwritable(source.folder, error) from error
+
+
+def _copy(path: Path) -> dict[str, Any] | None:
+    """Return a kept copy; None when there is none or it cannot be read, which the log says."""
+    try:
+        if path.is_file() and path.stat().st_size <= _LIMIT:
+            return notebooks.parse(path.read_text(encoding="utf-8"), path)
+    except NotFoundError:
+        return None
+    except (OSError, ValueError, WorkbenchError) as error:
+        _log.warning("outputs kept in %s are ignored: %s", path, error)
+    return None
+
+
+def _is_of(copy_: Mapping[str, Any], stored: Path) -> bool:
+    """Whether the file `stored` is the canonical form of a kept copy."""
+    try:
+        return notebooks.canonical(copy_) == notebooks.canonical(notebooks.read(stored))
+    except WorkbenchError:
+        return False
+
+
+def _key(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+    return str(cell.get("id")), cell["cell_type"], notebooks.source_of(cell)
+
+
+def _restore(cell: dict[str, Any], kept: Mapping[str, Any]) -> None:
+    """Give a cell the outputs and the metadata of a kept one; outputs of its own stay."""
+    if cell["cell_type"] == "code" and not cell.get("outputs") and isinstance(kept.get("outputs"), list):
+        cell["outputs"], cell["execution_count"] = kept["outputs"], kept.get("execution_count")
+    volatile = {k: v for k, v in kept["metadata"].items() if k in notebooks.VOLATILE_IN_CELL - {"trusted"}}
+    if "outputs_hidden" in kept["metadata"].get("jupyter", {}):
+        hidden = {"outputs_hidden": kept["metadata"]["jupyter"]["outputs_hidden"]}
+        volatile["jupyter"] = {**cell["metadata"].get("jupyter", {}), **hidden}
+    cell["metadata"] = {**cell["metadata"], **volatile}
