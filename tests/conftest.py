@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sharing
+import sizes
 from hypothesis import settings
 from weaviate_servers import weaviate, weaviate_address  # noqa: F401 - fixtures for every folder
 
@@ -41,6 +42,8 @@ def _environment(tmp_path_factory):
         patch.setenv("GIT_CONFIG_GLOBAL", str(config))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
         patch.delenv("OPENAI_API_KEY", raising=False)
+        # A process that compiles the whole package before it begins takes twice as long.
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         yield
 
 
@@ -84,8 +87,14 @@ def pytest_xdist_make_scheduler(config, log):
     return sharing.scheduler(config, log)
 
 
+def pytest_report_header():
+    """The size and the seed are part of what a run has shown."""
+    return sizes.header()
+
+
 def pytest_collection_modifyitems(config, items):
-    """A folder's name is its marker, so that nobody forgets it."""
+    """Mark each item with its folder's name, and give each property its number of examples."""
+    sizes.limit_examples(items)
     for item in items:
         for name in item.path.relative_to(ROOT / "tests").parts[:-1]:
             if name in {"integration", "contract", "faults", "browser"}:

@@ -1,5 +1,7 @@
 import functools
 
+from sizes import histories
+
 from workbench.memory.cipher import IdCipher
 from workbench.memory.sqlite.store import SQLiteStore
 from workbench.testing.contracts import DurableContract, MemoryContract
@@ -8,11 +10,12 @@ from workbench.testing.fake_memory import FakeStore
 
 class TestFake(MemoryContract):
     open_store = staticmethod(lambda path: FakeStore(name="contract"))
+    histories = histories(15)
 
 
 class TestSQLite(DurableContract):
     open_store = staticmethod(functools.partial(SQLiteStore, name="contract", names=IdCipher(key=bytes(64))))
-    examples = 8
+    examples, histories = 8, histories(15)
 
 
 def test_at_least_half_of_at_least_40_sentences_hold_for_generated_data():

@@ -1,11 +1,10 @@
-"""kill -9 at thirty steps of promote, run, publish and rollback: the same command again finishes the work."""
+"""kill -9 at a step of promote, run, publish or rollback: the same command again finishes the work."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -20,6 +19,7 @@ import pytest
 from clone_edits import INBOX, SAMPLE, commit, runs
 from clones import Clone
 from killed_commands import Watched, drawn
+from sizes import kill_points
 
 from workbench import files, layout, registry
 from workbench.config import Limits
@@ -32,7 +32,7 @@ from workbench.testing.fakes import FakeClock
 pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SEED = int(os.environ.get("KILL_SEED", "92"))  # another one looks at other steps
+SEED = 92  # draws the steps of each test, of which a run takes as many as its size says
 PROMOTE = ("workbench", "promote", "job/answers")
 ROLLBACK = ("workbench", "rollback", "job/answers")
 RUN = ("workbench", "jobs", "run", "answers", "--input")
@@ -95,7 +95,7 @@ def killed_in_two_clones(clone: Clone, folder: Path, kills: list[str], work: Cal
 # -- promote ----------------------------------------------------------------------------------------
 
 
-def test_a_promotion_killed_at_twelve_steps_is_finished_as_one_version(in_production, tmp_path):
+def test_a_promotion_killed_at_a_step_is_finished_as_one_version(in_production, tmp_path):
     whole = Watched.of(in_production, tmp_path / "whole")
     unpromoted(whole.clone)
     steps = whole.finished(*PROMOTE)
@@ -113,8 +113,8 @@ def test_a_promotion_killed_at_twelve_steps_is_finished_as_one_version(in_produc
         watched.clone.run(*shlex.split(line.removeprefix("next: ")))
         assert watched.clone.status() == ""
 
-    kills = drawn(steps, 12, seed=SEED)
-    assert killed_in_two_clones(in_production, tmp_path, kills, killed_and_finished) == 12
+    kills = kill_points(drawn(steps, 12, seed=SEED))
+    assert killed_in_two_clones(in_production, tmp_path, kills, killed_and_finished) == len(kills)
 
 
 def unpromoted(clone: Clone) -> None:
@@ -170,7 +170,7 @@ def wait_until(happened: Callable[[], bool], process) -> None:
 # -- jobs run ---------------------------------------------------------------------------------------
 
 
-def test_a_run_killed_at_ten_steps_is_published_once(in_production, tmp_path):
+def test_a_run_killed_at_a_step_is_published_once(in_production, tmp_path):
     whole = Watched.of(in_production, tmp_path / "whole")
     steps = whole.finished(*RUN, SAMPLE, "--at", DAY)
     (expected,) = published(whole.clone)
@@ -188,8 +188,8 @@ def test_a_run_killed_at_ten_steps_is_published_once(in_production, tmp_path):
         nothing_is_left(watched.root)
         assert published(watched.clone) == [expected] * slots
 
-    kills = drawn(steps, 10, seed=SEED)
-    assert killed_in_two_clones(in_production, tmp_path, kills, killed_and_finished) == 10
+    kills = kill_points(drawn(steps, 10, seed=SEED))
+    assert killed_in_two_clones(in_production, tmp_path, kills, killed_and_finished) == len(kills)
 
 
 def published(clone: Clone) -> list[dict[str, str]]:
@@ -207,7 +207,7 @@ def published(clone: Clone) -> list[dict[str, str]]:
     return [publishing.read(path).outputs for path in outputs(clone.folder)]
 
 
-def test_a_replacement_killed_at_four_steps_leaves_one_whole_output(in_production, tmp_path):
+def test_a_replacement_killed_at_a_step_leaves_one_whole_output(in_production, tmp_path):
     watched = Watched.of(in_production, tmp_path / "one")
     watched.finished(*RUN, SAMPLE, "--at", DAY)
     (old,) = published(watched.clone)
@@ -218,7 +218,7 @@ def test_a_replacement_killed_at_four_steps_leaves_one_whole_output(in_productio
     (new,) = published(watched.clone)
     assert new.keys() == old.keys() and new != old
 
-    kills = drawn(steps, 4, seed=SEED, among="published")
+    kills = kill_points(drawn(steps, 4, seed=SEED, among="published"))
     for kill, run in zip(kills, itertools.cycle(reversed(replace)), strict=False):
         assert watched.killed(*run, kill=kill), f"{kill} was not come to after {watched.kills}"
         assert [publishing.read(path).outputs for path in outputs(watched.root)] in ([], [old], [new])
@@ -232,7 +232,7 @@ def test_a_replacement_killed_at_four_steps_leaves_one_whole_output(in_productio
 
 
 @pytest.mark.parametrize("commits", [(), ("--commit",)], ids=["staged", "committed"])
-def test_a_rollback_killed_at_four_steps_goes_back_once(in_production, tmp_path, commits):
+def test_a_rollback_killed_at_a_step_goes_back_once(in_production, tmp_path, commits):
     watched = Watched.of(in_production, tmp_path / "one")
     second_version(watched.clone)
     steps = watched.finished(*ROLLBACK, *commits)
@@ -240,14 +240,15 @@ def test_a_rollback_killed_at_four_steps_goes_back_once(in_production, tmp_path,
         assert "rev-parse" in steps.pop()  # it is committed by then: again would go further back
     expected = rolled_back(watched.clone)
     assert expected["moves"] == [("production", 1), ("production", 2), ("production", 1)]
-    for kill in drawn(steps, 4, seed=SEED):
+    kills = kill_points(drawn(steps, 4, seed=SEED))
+    for kill in kills:
         watched.clone.run("git", "reset", "--quiet", "--hard", "second")
         assert watched.killed(*ROLLBACK, *commits, kill=kill)
         nothing_is_torn(watched.root)
         watched.finished(*ROLLBACK, *commits)
         nothing_is_left(watched.root)
         assert rolled_back(watched.clone) == expected, kill
-    assert len(watched.kills) == 4
+    assert watched.kills == kills
 
 
 def second_version(clone: Clone) -> None:

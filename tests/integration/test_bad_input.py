@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import nullcontext
+import shutil
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from aiohttp import web
 from clones import Clone
 from endpoint import endpoint
 
+import workbench as wb
+from workbench.cli import main
+from workbench.diagnostics.check import check_all
+from workbench.errors import (
+    ConfigError,
+    CorruptError,
+    NotFoundError,
+    RateLimitedError,
+    RefusedError,
+    UnavailableError,
+    WorkbenchError,
+)
+from workbench.pipeline import stages
+
 TAPE = "pipelines/tapes/answers.jsonl"
 NOTEBOOK = "notebooks/answers.ipynb"
 QUESTIONS = "data/handbook/questions.jsonl"
+RUNS = "results/answers/runs"
 
 
 def replaced(path, before, after):
@@ -44,125 +60,159 @@ def truncated(folder):
     path.write_bytes(path.read_bytes()[:-300])
 
 
-#: What is done to the repository, what is said of it, and the stage that stops (None: a gate may be so).
+#: What is done to the repository, the error of the stage that stops (None: a gate may be so), its word.
 CASES = {
     "missing key": (
         replaced("params.yaml", "    title: Answers from the company handbook\n", ""),
-        "missing key",
-        "prepare",
+        ("prepare", ConfigError),
+        "title",
     ),
     "unknown key": (
         replaced("params.yaml", "    owner:", "    onwer:"),
-        r"unknown key .*nearest: 'owner'",
-        "prepare",
+        ("prepare", ConfigError),
+        "'owner'",
     ),
     "unknown prompt": (
         replaced("params.yaml", "name: answer,", "name: anser,"),
-        "nearest: 'answer'",
-        "experiment",
+        ("experiment", NotFoundError),
+        "'answer'",
     ),
     "unknown version": (
         replaced("params.yaml", "answer, version: 2", "answer, version: 9"),
-        "has no version 9",
-        "experiment",
+        ("experiment", NotFoundError),
+        "version 9",
     ),
     "unknown model": (
         replaced("params.yaml", "smollm2-135m", "smollm"),
-        "nearest: 'smollm2-135m'",
-        "experiment",
+        ("experiment", NotFoundError),
+        "'smollm2-135m'",
     ),
     "edited version": (
         replaced("pipelines/prompts/answer/2.prompty", "staff", "stuff"),
-        "changed after it was saved",
-        "experiment",
+        ("experiment", CorruptError),
+        "changed",
     ),
     "no parameters cell": (
         cell(lambda cells: cells[1]["metadata"].pop("tags")),
-        "needs one cell tagged `parameters`, found none",
-        "experiment",
+        ("experiment", ConfigError),
+        "`parameters`",
     ),
-    "syntax error": (cell(lambda cells: cells[2].update(source="x = (1")), "cell 3, line 1", "experiment"),
+    "syntax error": (
+        cell(lambda cells: cells[2].update(source="x = (1")),
+        ("experiment", ConfigError),
+        "cell 3",
+    ),
     "unknown parameter": (
         replaced("params.yaml", "      corpus:", "      corpsu:"),
-        "nearest: 'corpus'",
-        "experiment",
+        ("experiment", ConfigError),
+        "'corpus'",
     ),
-    "duplicate ids": (twice, "case id 'acme-001' is there twice", "prepare"),
+    "duplicate ids": (twice, ("prepare", ConfigError), "'acme-001'"),
     "other tape format": (
         replaced(TAPE, "workbench-tape/1", "workbench-tape/9"),
-        "tape of format",
-        "experiment",
+        ("experiment", CorruptError),
+        "format",
     ),
-    "edited tape": (replaced(TAPE, '"content":"', '"content":" '), "edited by hand", "experiment"),
-    "truncated tape": (truncated, "cut off|ends here|digest", "experiment"),
+    "edited tape": (
+        replaced(TAPE, '"content":"', '"content":" '),
+        ("experiment", CorruptError),
+        "edited",
+    ),
+    "truncated tape": (truncated, ("experiment", CorruptError), "cut off|ends here|digest"),
     "hopeless gate": (
         replaced("params.yaml", "cases: {min: 100}", "cases: {min: 1000}"),
-        "can never pass",
         None,
+        "never pass",
     ),
     "looser mlvp": (
         replaced("params.yaml", "accuracy: {min: 0.70", "accuracy: {min: 0.40"),
-        "may only tighten",
         None,
+        "tighten",
     ),
 }
 
 
-@pytest.fixture(scope="module")
-def remembered(tmp_path_factory) -> Clone:
-    """A clone whose memory is built, for what stops the experiment; copied for each test."""
-    clone = Clone.of_head(tmp_path_factory.mktemp("remembered"))
-    clone.run("dvc", "repro", "remember@answers", "prepare@answers", network=False)
-    return clone
-
-
 @pytest.fixture
-def copy_of_it(remembered, tmp_path) -> Clone:
-    return remembered.copied(tmp_path)
+def remembered(shipped_clone) -> Clone:
+    """A clone whose cases and memory are made, for what stops the experiment."""
+    shutil.rmtree(shipped_clone.folder / RUNS)
+    return shipped_clone
 
 
-def said_well(found: str, said: str) -> None:
+def said_well(found: str, word: str) -> None:
     """What is wrong is said, and below it, where a line begins with an arrow, what to type next."""
-    place = re.search(said, found, flags=re.DOTALL)
+    place = re.search(word, found, flags=re.DOTALL)
     assert place, found
     assert re.search(r"^  -> \S", found[place.start() :], flags=re.MULTILINE), found
     assert "Traceback" not in found
 
 
+def kept(clone) -> tuple[str, bytes]:
+    """What bad input may not change."""
+    return clone.status(), (clone.folder / TAPE).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def looked_at(head, tmp_path_factory) -> Clone:
+    """One clone for all that only looks: each test takes its edit back."""
+    return head.copied(tmp_path_factory.mktemp("looked-at"))
+
+
+@pytest.fixture
+def edited(looked_at):
+    """The clone after an edit, until the test ends."""
+
+    def make(edit) -> Clone:
+        edit(looked_at.folder)
+        return looked_at
+
+    yield make
+    looked_at.run("git", "checkout", "--quiet", ".")
+    assert looked_at.status() == ""
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_check_names_it_and_changes_nothing(fresh_clone, name):
-    edit, said, _ = CASES[name]
-    edit(fresh_clone.folder)
-    changed, tape = fresh_clone.status(), (fresh_clone.folder / TAPE).read_bytes()
-    code = 2 if "key" in name else 1
-    found = fresh_clone.run("workbench", "check", code=code)
-    said_well(found, said)
-    for problem in re.split(r"^(?=ok |WRONG|warning|\d+ wrong)", found, flags=re.MULTILINE):
-        assert "\n  -> " in problem or not problem.startswith(("WRONG", "warning")), problem
-    assert fresh_clone.status() == changed and (fresh_clone.folder / TAPE).read_bytes() == tape
+def test_check_names_it_and_changes_nothing(edited, name):
+    edit, stops, word = CASES[name]
+    clone = edited(edit)
+    before = kept(clone)
+    if "key" in name:
+        with pytest.raises(stops[1]) as caught:
+            check_all(clone.folder)
+        problems = [str(caught.value)]
+    else:
+        checked = check_all(clone.folder)
+        assert not checked.passed
+        problems = [finding.problem for finding in checked.findings if finding.problem]
+    said_well("\n".join(problems), word)
+    assert all("\n  -> " in problem for problem in problems), problems
+    assert kept(clone) == before
 
 
-@pytest.mark.parametrize("name", [name for name, (*_, stage) in CASES.items() if stage])
-def test_a_stage_stops_with_the_same_words(copy_of_it, name):
-    edit, said, stage = CASES[name]
-    edit(copy_of_it.folder)
-    changed, tape = copy_of_it.status(), (copy_of_it.folder / TAPE).read_bytes()
-    found = copy_of_it.run(
-        "python", "-m", "workbench.pipeline.stages", stage, "answers", code=2, network=False
-    )
-    said_well(found, said)
-    assert copy_of_it.status() == changed and (copy_of_it.folder / TAPE).read_bytes() == tape
-    assert not (copy_of_it.folder / "results/answers/runs").exists()
+@pytest.mark.parametrize("name", [name for name, (_, stops, _) in CASES.items() if stops])
+def test_a_stage_stops_with_the_same_words(remembered, monkeypatch, name):
+    edit, (stage, kind), word = CASES[name]
+    edit(remembered.folder)
+    before = kept(remembered)
+    monkeypatch.chdir(remembered.folder)
+    with pytest.raises(WorkbenchError) as caught:
+        getattr(stages, stage)(remembered.folder, "answers")
+    assert caught.value.exit_code == 2
+    # What a kernel raised comes as a NotebookError that names the type.
+    assert isinstance(caught.value, kind) or f"{kind.__name__}: " in str(caught.value), caught.value
+    said_well(str(caught.value), word)
+    assert kept(remembered) == before
+    assert not (remembered.folder / RUNS).exists()
 
 
-@pytest.mark.parametrize("name", ["unknown prompt", "syntax error", "duplicate ids", "truncated tape"])
-def test_the_pipeline_stops_with_the_same_words(copy_of_it, name):
-    edit, said, _ = CASES[name]
-    edit(copy_of_it.folder)
-    tape = (copy_of_it.folder / TAPE).read_bytes()
-    found = copy_of_it.run("workbench", "repro", code=2, network=False)
-    said_well(found, said)
-    assert (copy_of_it.folder / TAPE).read_bytes() == tape
+@pytest.mark.parametrize("name", ["syntax error", "duplicate ids"])
+def test_the_pipeline_stops_with_the_same_words(remembered, name):
+    edit, _, word = CASES[name]
+    edit(remembered.folder)
+    tape = (remembered.folder / TAPE).read_bytes()
+    found = remembered.run("workbench", "repro", code=2, network=False)
+    said_well(found, word)
+    assert (remembered.folder / TAPE).read_bytes() == tape
 
 
 def wrong_manifest(folder):
@@ -181,23 +231,18 @@ def truncated_items(folder):
     items.write_bytes(data[:-100])
 
 
-@pytest.mark.parametrize(
-    ("edit", "said"),
-    [
-        (wrong_manifest, r"CorruptError: \S+/memory/\S+ .*(digests do not fit|other items)"),
-        (truncated_items, r"CorruptError: \S+/memory/globex\.parquet"),
-    ],
-)
-def test_a_snapshot_with_a_wrong_digest_stops_the_experiment(copy_of_it, edit, said):
-    edit(copy_of_it.folder)
-    tape = (copy_of_it.folder / TAPE).read_bytes()
-    found = copy_of_it.run(
-        "python", "-m", "workbench.pipeline.stages", "experiment", "answers", code=2, network=False
-    )
-    said_well(found, said)
-    assert "  -> dvc repro remember, or dvc checkout" in found
-    assert (copy_of_it.folder / TAPE).read_bytes() == tape
-    assert not (copy_of_it.folder / "results/answers/runs").exists()
+@pytest.mark.parametrize("edit", [wrong_manifest, truncated_items])
+def test_a_snapshot_with_a_wrong_digest_stops_the_experiment(remembered, monkeypatch, edit):
+    edit(remembered.folder)
+    before = kept(remembered)
+    monkeypatch.chdir(remembered.folder)
+    with pytest.raises(WorkbenchError) as caught:
+        stages.experiment(remembered.folder, "answers")
+    assert caught.value.exit_code == 2
+    said_well(str(caught.value), "CorruptError: .*/memory/")
+    assert "  -> dvc repro remember, or dvc checkout" in str(caught.value)
+    assert kept(remembered) == before
+    assert not (remembered.folder / RUNS).exists()
 
 
 async def unauthorised(_request):
@@ -217,41 +262,68 @@ async def half_an_answer(_request):
     return web.Response(text='{"choices": [{"message": {"content": "46 eu', content_type="application/json")
 
 
-#: What answers (None: nobody does), how often it is asked at most, and what is said of it.
+#: What answers (None: nobody does), how often it is asked at most, its error and a word of it.
 ENDPOINTS = {
-    "refuses the connection": (None, 0, r"UnavailableError: cannot connect to \S+"),
-    "401": (unauthorised, 1, r"RefusedError: \S+ answered 401: this key is not known"),
-    "429 for ever": (too_many, 4, r"RateLimitedError: \S+ answered 429: slow down"),
-    "HTML": (a_page, 4, "UnavailableError: .* answered 200, but not with choices in JSON: '<!doctype html>"),
-    "truncated JSON": (half_an_answer, 4, "UnavailableError: .* answered 200, but not with choices in JSON"),
+    "refuses the connection": (None, 0, UnavailableError, "connect"),
+    "401": (unauthorised, 1, RefusedError, "401: this key is not known"),
+    "429 for ever": (too_many, 4, RateLimitedError, "429: slow down"),
+    "HTML": (a_page, 4, UnavailableError, "<!doctype html>"),
+    "truncated JSON": (half_an_answer, 4, UnavailableError, "JSON"),
 }
 
 
-@pytest.mark.parametrize("name", ENDPOINTS)
-def test_an_endpoint_that_does_not_answer_stops_the_pipeline_and_changes_nothing(copy_of_it, free_port, name):
-    answer, most, said = ENDPOINTS[name]
-    asked = []
+@contextmanager
+def elsewhere(folder, name, free_port, asked):
+    """The repository's model is asked at an endpoint, which counts in `asked`."""
+    answer = ENDPOINTS[name][0]
 
     async def counted(request):
         asked.append(request.headers["Authorization"])
         return await answer(request)
 
-    tape, params = copy_of_it.folder / TAPE, copy_of_it.folder / "params.yaml"
-    tape.write_bytes(b"")
+    (folder / TAPE).write_bytes(b"")
     with endpoint(counted) if answer else nullcontext(f"http://127.0.0.1:{free_port}/v1") as url:
         lines = f"    model: smollm2-135m\n    provider: openai\n    base_url: {url}\n"
-        text = params.read_text()
-        assert "    model: smollm2-135m\n" in text
-        params.write_text(text.replace("    model: smollm2-135m\n", lines, 1))
-        changed = copy_of_it.status()
-        found = copy_of_it.run("workbench", "repro", code=3, OPENAI_API_KEY="k-123456")
-    said_well(found, said)
-    assert "Running stage 'experiment@answers'" in found and "k-123456" not in found
+        replaced("params.yaml", "    model: smollm2-135m\n", lines)(folder)
+        yield
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_an_endpoint_that_does_not_answer_is_one_error_and_changes_nothing(
+    edited, monkeypatch, free_port, name
+):
+    _, most, kind, word = ENDPOINTS[name]
+    clone, asked = edited(lambda folder: None), []
+    monkeypatch.setenv("OPENAI_API_KEY", "k-123456")
+    with elsewhere(clone.folder, name, free_port, asked):
+        before = kept(clone)
+        ws = wb.connect("answers", root=clone.folder)
+        with pytest.raises(kind) as caught:
+            ws.model().chat("What is paid?")
+        ws.close()
+    said_well(str(caught.value), word)
+    assert "k-123456" not in str(caught.value)
     assert asked == ["Bearer k-123456"] * most
-    now = [line for line in copy_of_it.status().splitlines() if not line.endswith(" dvc.lock")]
-    assert tape.read_bytes() == b"" and now == changed.splitlines(), "only the stages before it left a trace"
-    journal = copy_of_it.folder / ".workbench/cache/answers.jsonl"
-    assert not journal.exists() or journal.read_bytes() == b""
+    assert kept(clone) == before
+    assert no_answer_is_kept(clone)
+
+
+def no_answer_is_kept(clone) -> bool:
+    journal = clone.folder / ".workbench/cache/answers.jsonl"
+    return not journal.exists() or journal.read_bytes() == b""
+
+
+def test_an_endpoint_that_refuses_the_key_stops_the_pipeline_and_changes_nothing(remembered, free_port):
+    asked = []
+    with elsewhere(remembered.folder, "401", free_port, asked):
+        changed = remembered.status()
+        found = remembered.run("workbench", "repro", code=3, OPENAI_API_KEY="k-123456")
+    said_well(found, "RefusedError: .*401: this key is not known")
+    assert "Running stage 'experiment@answers'" in found and "k-123456" not in found
+    assert asked == ["Bearer k-123456"]
+    now = [line for line in remembered.status().splitlines() if not line.endswith(" dvc.lock")]
+    assert now == changed.splitlines(), "only the stages before it left a trace"
+    assert (remembered.folder / TAPE).read_bytes() == b"" and no_answer_is_kept(remembered)
 
 
 def test_a_failing_cell_is_named_with_its_source_and_the_way_to_run_it_again(fresh_clone):
@@ -280,10 +352,16 @@ def test_a_kernel_killed_for_memory_is_said_and_answers_are_kept(fresh_clone):
         (("frobnicate",), 2, "No such command"),
     ],
 )
-def test_the_command_line_answers_with_the_next_command(fresh_clone, command, code, said):
-    found = fresh_clone.run("workbench", *command, code=code)
+def test_the_command_line_answers_with_the_next_command(looked_at, monkeypatch, capsys, command, code, said):
+    monkeypatch.chdir(looked_at.folder)
+    monkeypatch.setattr("sys.argv", ["workbench", *command])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    output = capsys.readouterr()
+    found = output.out + output.err
+    assert ended.value.code == code
     assert said in found and "Traceback" not in found
-    assert re.search(r"^(  -> \S|Try 'workbench --help')", found, flags=re.MULTILINE), found
+    assert re.search(r"^ *(-> \S|Try '.* --help')", found, flags=re.MULTILINE), found
 
 
 def test_a_replay_miss_after_one_changed_character_shows_where(fresh_clone):

@@ -13,10 +13,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_the_verdict_card_is_the_pipelines(fresh_clone):
+def test_the_verdict_card_is_the_pipelines(shipped):
     shown = re.search(r"```text\n(.*?)```", README, flags=re.DOTALL)[1]
-    fresh_clone.run("dvc", "repro", network=False)
-    card = fresh_clone.run("workbench", "gate", "answers/candidate")
+    card = shipped.run("workbench", "gate", "answers/candidate")
     lines = [re.sub(r"  +.*", "", line) if "by tenant" in line else line for line in card.splitlines()]
     for line in shown.splitlines():
         wanted = line.rstrip(" …")

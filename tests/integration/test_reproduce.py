@@ -54,33 +54,31 @@ def test_a_clone_reproduces_again_and_elsewhere_without_network(fresh_clone, tmp
     assert outs(elsewhere) == bytes_of_first and elsewhere.status() == ""
 
 
-def test_the_gate_exits_by_its_verdict(fresh_clone):
-    fresh_clone.run("dvc", "repro", network=False)
-    fresh_clone.run("workbench", "gate", "answers/candidate", code=0)
-    fresh_clone.run("workbench", "gate", "answers/closed_book", code=1)
-    fresh_clone.run("workbench", "gate", "answers/wrong_passage", code=1)
-    fresh_clone.run("workbench", "gate", "answers/closed_book", "--out", "verdict.json", code=0)
-    assert '"verdict": "fail"' in (fresh_clone.folder / "verdict.json").read_text()
-    better = fresh_clone.run("workbench", "compare", "answers/candidate", "answers/few_shot")
+def test_the_gate_exits_by_its_verdict(shipped_clone):
+    shipped_clone.run("workbench", "gate", "answers/candidate", code=0)
+    shipped_clone.run("workbench", "gate", "answers/closed_book", code=1)
+    shipped_clone.run("workbench", "gate", "answers/wrong_passage", code=1)
+    shipped_clone.run("workbench", "gate", "answers/closed_book", "--out", "verdict.json", code=0)
+    assert '"verdict": "fail"' in (shipped_clone.folder / "verdict.json").read_text()
+    better = shipped_clone.run("workbench", "compare", "answers/candidate", "answers/few_shot")
     assert "candidate against few_shot · accuracy · BETTER" in better
-    params = fresh_clone.folder / "params.yaml"
+    params = shipped_clone.folder / "params.yaml"
     params.write_text(params.read_text().replace("cases: {min: 100}", "cases: {min: 1000}"))
-    undecided = fresh_clone.run("workbench", "gate", "answers/candidate", code=4)
+    undecided = shipped_clone.run("workbench", "gate", "answers/candidate", code=4)
     assert "UNDECIDED" in undecided and "812 more cases" in undecided
-    missing = fresh_clone.run("workbench", "gate", "answers/candidat", code=2)
+    missing = shipped_clone.run("workbench", "gate", "answers/candidat", code=2)
     assert "nearest: 'answers/candidate'" in missing
 
 
-def test_saving_a_notebook_in_the_lab_without_changing_code_reruns_nothing(fresh_clone):
-    fresh_clone.run("dvc", "repro", network=False)
+def test_saving_a_notebook_in_the_lab_without_changing_code_reruns_nothing(shipped_clone):
     save = (
         "import nbformat, workbench.notebooks.canonical as n; p = 'notebooks/answers.ipynb'; "
         "nb = nbformat.read(p, 4); nb.cells[2]['outputs'] = [nbformat.v4.new_output('stream', text='x')]; "
         "nb.cells[2]['execution_count'] = 7; nb.metadata['widgets'] = {}; open(p, 'w').write(n.as_text(nb))"
     )
-    fresh_clone.run("python", "-c", save)
-    assert fresh_clone.status() == ""
-    assert "Running stage" not in fresh_clone.run("dvc", "repro", network=False)
+    shipped_clone.run("python", "-c", save)
+    assert shipped_clone.status() == ""
+    assert "Running stage" not in shipped_clone.run("dvc", "repro", network=False)
 
 
 def test_a_worse_prompt_fails_the_gate(fresh_clone):

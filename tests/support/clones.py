@@ -31,19 +31,26 @@ class Clone:
     @classmethod
     def of_head(cls, folder: Path) -> Clone:
         """A clone of HEAD in `folder`, with an empty home and the running environment as its `.venv`."""
-        clone = cls(folder=folder / "clone", home=folder / "home")
+        clone = cls.at(folder)
         clone.home.mkdir(parents=True)
         subprocess.run(["git", "clone", "--quiet", ROOT, clone.folder], check=True)
         (clone.folder / ".venv").symlink_to(sys.prefix)
         # A link is no folder to .gitignore.
         (clone.folder / ".git" / "info" / "exclude").write_text("/.venv\n")
+        # Each command in it, and in its copies, would compile the package again.
+        subprocess.run([sys.executable, "-m", "compileall", "-q", clone.folder / "workbench"], check=True)
         return clone
+
+    @classmethod
+    def at(cls, folder: Path) -> Clone:
+        """The clone that was made in `folder`."""
+        return cls(folder=folder / "clone", home=folder / "home")
 
     def copied(self, folder: Path) -> Clone:
         """A copy in `folder`, results and all, with an empty home."""
-        shutil.copytree(self.folder, folder / "clone", symlinks=True)
+        shutil.copytree(self.folder, folder / "clone", symlinks=True, copy_function=_link_or_copy)
         (folder / "home").mkdir()
-        return Clone(folder=folder / "clone", home=folder / "home")
+        return Clone.at(folder)
 
     def environment(self, **more: str) -> dict[str, str]:
         """The caller's environment with another home, and the clone's code before the installed one."""
@@ -84,3 +91,11 @@ class Clone:
     def status(self) -> str:
         """`git status --porcelain`: empty when the clone is as it was committed."""
         return self.run("git", "status", "--porcelain")
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """Copy a file, or link it where git and DVC keep files that they never change."""
+    if "/.git/objects/" in source or "/.dvc/cache/files/" in source:
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)

@@ -1,10 +1,11 @@
-"""A small use case in a clone: reproduced once and promoted once for all tests, copied for each of them.
+"""A small use case in a clone: reproduced once and promoted once in a run, copied for each test.
 
 A test module asks for these fixtures with `pytest_plugins = ("promoted_clones",)`.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from clone_edits import SAMPLE, commit, edit_cells, next_command, source, state
 from clones import Clone
+from made_once import made_once
 
 from workbench import files
 
@@ -24,11 +26,14 @@ CASES, ROWS = 5, 2
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory) -> Clone:
     """The small use case, reproduced and committed, with nothing promoted."""
-    clone = Clone.of_head(tmp_path_factory.mktemp("reproduced"))
-    _make_small(clone.folder)
-    clone.run("dvc", "repro")
-    commit(clone, "A small use case")
-    return clone
+
+    def make(folder: Path) -> None:
+        clone = Clone.of_head(folder)
+        _make_small(clone.folder)
+        clone.run("dvc", "repro")
+        commit(clone, "A small use case")
+
+    return Clone.at(made_once(tmp_path_factory, "reproduced", make))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +49,19 @@ class Promotion:
 @pytest.fixture(scope="session")
 def promoted(reproduced, tmp_path_factory) -> Promotion:
     """answers@1 in production, as a user brings it there: look, promote, commit as told."""
-    clone = reproduced.copied(tmp_path_factory.mktemp("promoted"))
-    before = state(clone)
-    card = clone.run("workbench", "promote", "job/answers", "--dry-run")
-    untouched = state(clone) == before
-    said = clone.run(*shlex.split(next_command(card)))
-    clone.run("sh", "-c", next_command(said))
-    return Promotion(clone=clone, card=card, said=said, untouched=untouched)
+
+    def make(folder: Path) -> None:
+        clone = reproduced.copied(folder)
+        before = state(clone)
+        card = clone.run("workbench", "promote", "job/answers", "--dry-run")
+        untouched = state(clone) == before
+        said = clone.run(*shlex.split(next_command(card)))
+        clone.run("sh", "-c", next_command(said))
+        seen = {"card": card, "said": said, "untouched": untouched}
+        (folder / "seen.json").write_text(json.dumps(seen))
+
+    folder = made_once(tmp_path_factory, "promoted", make)
+    return Promotion(clone=Clone.at(folder), **json.loads((folder / "seen.json").read_text()))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sizes import examples
 
 from workbench.errors import ConfigError, CorruptError, NotFoundError, RefusedError, UnavailableError
 from workbench.jobs import ledger as module
@@ -371,4 +372,4 @@ class Jobs(RuleBasedStateMachine):
 
 
 TestJobs = Jobs.TestCase
-TestJobs.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+TestJobs.settings = settings(max_examples=examples(20), stateful_step_count=20, deadline=None)

@@ -1,0 +1,64 @@
+"""How much the tests try: a sample in every run, all of it under WORKBENCH_SOAK=1, which `make soak` sets.
+
+| | every run | `make soak` |
+|---|---|---|
+| attempts to read another's items, for each store | 1,000 | 10,000 |
+| kill points of promote, run, publish and rollback | 3 of each test's own | all |
+| generated examples of a property | a fifth, 10 at least | all |
+| generated histories of a store | 5 to 15 | 500 |
+
+WORKBENCH_SEED chooses the kill points. A run prints its seed; the same seed gives the same points.
+Nothing else reads the two variables.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections.abc import Sequence
+from typing import TypeVar
+
+from hypothesis import settings
+
+T = TypeVar("T")
+SOAK = os.environ.get("WORKBENCH_SOAK") == "1"
+#: The workers of xdist inherit what the first process drew.
+SEED = int(os.environ.setdefault("WORKBENCH_SEED", str(secrets.randbelow(10_000))))
+ATTEMPTS = 10_000 if SOAK else 1_000
+
+
+def examples(full: int) -> int:
+    """How many of a property's examples this run generates."""
+    return full if SOAK else min(full, max(10, full // 5))
+
+
+def histories(sample: int) -> int:
+    """How many histories of a store this run generates, of which `sample` are enough for every run."""
+    return 500 if SOAK else sample
+
+
+def kill_points(points: Sequence[T]) -> list[T]:
+    """Three of the points where a test kills, in their order, or all of them."""
+    if SOAK or len(points) <= 3:
+        return list(points)
+    chosen = random.Random(SEED).sample(range(len(points)), 3)
+    return [points[index] for index in sorted(chosen)]
+
+
+def header() -> str:
+    """The size and the seed of this run, for its header."""
+    return f"size: {'soak' if SOAK else 'sample'}, WORKBENCH_SEED={SEED}"
+
+
+def limit_examples(items: list) -> None:
+    """Give every property among the items the number of examples of this run."""
+    functions = {getattr(item.obj, "__func__", item.obj) for item in items if hasattr(item, "obj")}
+    for function in functions:
+        full = getattr(function, SETTINGS, None)
+        if full is not None:
+            setattr(function, SETTINGS, settings(full, max_examples=examples(full.max_examples)))
+
+
+#: Where hypothesis keeps the settings of a property. tests/unit/test_sharing.py notices when it moves.
+SETTINGS = "_hypothesis_internal_use_settings"
