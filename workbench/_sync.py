@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import functools
 import os
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import aclosing
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from workbench.errors import WorkbenchError
 
 T = TypeVar("T")
+P = ParamSpec("P")
+Self = TypeVar("Self")
 #: What a stream's cancellation says when its reader just left.
 ABANDONED = "abandoned"
 
@@ -126,6 +129,29 @@ async def run_async(coro: Coroutine[Any, Any, T]) -> T:
         waiter.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # seen by nobody else
         job.cancel()
         raise
+
+
+def twins(
+    method: Callable[Concatenate[Self, P], Coroutine[Any, Any, T]],
+) -> tuple[Callable[Concatenate[Self, P], T], Callable[Concatenate[Self, P], Coroutine[Any, Any, T]]]:
+    """Return a sync verb and its async twin, made from the coroutine method `_verb`.
+
+    Written in the class as `add, add_async = twins(_add)`. Both have the method's signature and docstring,
+    and both run it on the background loop.
+    """
+    name = method.__name__.removeprefix("_")
+
+    def waited(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return run(method(self, *args, **kwargs))
+
+    async def awaited(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await run_async(method(self, *args, **kwargs))
+
+    for made, called in ((waited, name), (awaited, f"{name}_async")):
+        functools.update_wrapper(made, method)
+        made.__name__ = called
+        made.__qualname__ = method.__qualname__.removesuffix(method.__name__) + called
+    return waited, awaited
 
 
 async def gather(coros: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

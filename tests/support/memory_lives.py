@@ -108,12 +108,12 @@ class Watch:
     @contextmanager
     def verbs(self):
         """Know which verb is on its way; texts are staged little by little."""
-        ask = Governed._ask
+        invoke = Governed._invoke
 
         async def named(memory, verb, payload):
             self.verb = verb
             try:
-                done = await ask(memory, verb, payload)
+                done = await invoke(memory, verb, payload)
             finally:
                 self.verb = ""
             if verb == "stage":
@@ -121,7 +121,7 @@ class Watch:
             return done
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Governed, "_ask", named)
+            patch.setattr(Governed, "_invoke", named)
             patch.setattr(maintenance, "TEXTS", 32)
             yield patch
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from workbench.errors import ConfigError
 from workbench.memory import rules
@@ -13,21 +14,19 @@ from workbench.ports import (
     Forgotten,
     Memory,
     MemoryStats,
-    MemoryVersion,
+    MemoryVerbs,
     Purged,
-    Query,
     Remembered,
-    Requester,
     Selector,
 )
-from workbench.types import KNOWLEDGE, Hit, Item
+from workbench.types import KNOWLEDGE, Item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PinnedMemory:
-    """One tenant's view of the snapshot of the memory `name`, in whatever store it was put.
+class PinnedMemory(MemoryVerbs):
+    """One tenant's view of a snapshot of the memory `name`, in the store that `inner` reads.
 
-    Implements `ports.Memory`, and refuses what would change it.
+    A verb that would change the snapshot raises ConfigError; the other ones read `inner`.
     """
 
     inner: Memory
@@ -48,10 +47,6 @@ class PinnedMemory:
         if missing:
             raise self._lacks(len(missing), f"{len(sources)} pages")
         return Added(added=0, unchanged=len(batch), replaced=0, version=await self._version())
-
-    async def missing(self, ids: Sequence[str]) -> list[str]:
-        """Those of `ids` that are not there, in the order given."""
-        return await self.inner.missing(ids)
 
     async def stage(self, items: Iterable[Item]) -> int:
         """0 when all is there already; ConfigError otherwise."""
@@ -78,18 +73,6 @@ class PinnedMemory:
         """ConfigError: nothing is written by use into a result."""
         raise self._read_only("search a live memory: what is remembered is kept there")
 
-    async def search(self, query: Query) -> list[Hit]:
-        """At most `k` hits that the asker may see and that are valid, best first."""
-        return await self.inner.search(query)
-
-    async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
-        """Items of this tenant that the asker sees, or how many of `ids` are."""
-        return await self.inner.count(ids, requester=requester)
-
-    async def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
-        """Items of this tenant that the asker sees, in the order of their ids."""
-        return await self.inner.items(version, requester=requester)
-
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """What would go; ConfigError when anything would: a snapshot is made again from its input."""
         would = await self.inner.forget(what, now=now, dry_run=True)
@@ -112,13 +95,13 @@ class PinnedMemory:
         rules.check_selector(Selector(expired=True), now=now)
         return Purged(expired=0, outdated=0)
 
-    async def versions(self) -> list[MemoryVersion]:
-        """The one version of the snapshot, if it holds knowledge."""
-        return await self.inner.versions()
-
     async def stats(self, *, now: str) -> MemoryStats:
         """What there is, counted."""
         return replace(await self.inner.stats(now=now), store="snapshot")
+
+    async def _invoke(self, verb: str, arguments: dict[str, Any]) -> Any:
+        """Pass a verb that only reads on to the store."""
+        return await getattr(self.inner, verb)(**arguments)
 
     async def _documents(self) -> list[Item]:
         return [item for item in await self.inner.items() if item.kind == KNOWLEDGE]

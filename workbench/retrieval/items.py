@@ -12,14 +12,14 @@ from workbench import files, identity
 from workbench.context import instant, is_instant
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.ports import written_id
+from workbench.retrieval.binding import Binding
 from workbench.retrieval.chunking import chunks
 from workbench.retrieval.documents import digests_now
-from workbench.retrieval.port import embed
+from workbench.retrieval.port import embed, view
 from workbench.types import KNOWLEDGE, Item, ItemKind, Page
 
 if TYPE_CHECKING:
     from workbench.identity import Principal
-    from workbench.retrieval.handle import MemoryHandle
 
 #: The trust of an item from a declared source; what principals write has theirs.
 DECLARED = 3
@@ -66,15 +66,15 @@ def may_see(principal: Principal, what: Item | Page) -> bool:
     return not set(what.access).isdisjoint(principal.grants) and (what.classification <= principal.clearance)
 
 
-def documents(handle: MemoryHandle, pages: Sequence[Page]) -> list[Item]:
+def documents(binding: Binding, pages: Sequence[Page]) -> list[Item]:
     """The chunks of `pages` as they are remembered, not embedded yet.
 
     A page that stands in the memory's declared source as it is given is trusted most (3), any other
     as much as who gives it. They have no time of writing, so that the same pages give the same items.
     """
-    spec = handle.spec
-    declared = digests_now(spec.source, tenant=handle.tenant, root=handle.root) if spec.source else {}
-    own = handle.context.principal.trust
+    spec = binding.spec
+    declared = digests_now(spec.source, tenant=binding.tenant, root=binding.root) if spec.source else {}
+    own = binding.context.principal.trust
     return [
         Item(
             id=files.digest([page.tenant, page.source, page.digest, position, text]),
@@ -82,7 +82,7 @@ def documents(handle: MemoryHandle, pages: Sequence[Page]) -> list[Item]:
             title=page.title, version=page.version, access=page.access,
             classification=page.classification, subject=page.subject, owner=page.owner,
             trust=DECLARED if declared.get(page.source) == page.digest else own,
-            valid_from=page.valid_from, valid_to=page.expires, expires=_kept_until(handle, page),
+            valid_from=page.valid_from, valid_to=page.expires, expires=_kept_until(binding, page),
             embedding=spec.embedding,
         )
         for page in pages
@@ -90,38 +90,38 @@ def documents(handle: MemoryHandle, pages: Sequence[Page]) -> list[Item]:
     ]  # fmt: skip
 
 
-def _kept_until(handle: MemoryHandle, page: Page) -> str | None:
+def _kept_until(binding: Binding, page: Page) -> str | None:
     """A page without a day from which it is valid is kept: there is nothing to count from."""
     if page.valid_from is None:
         return None
     since = dt.datetime.combine(dt.date.fromisoformat(page.valid_from), dt.time(), dt.UTC)
-    return handle.spec.expires(KNOWLEDGE, page.classification, since=since)
+    return binding.spec.expires(KNOWLEDGE, page.classification, since=since)
 
 
-async def write(handle: MemoryHandle, written: Written) -> Note:
+async def write(binding: Binding, written: Written) -> Note:
     """Remember one thing within the spec's budget."""
-    _check(handle, written)
-    parents = await _parents(handle, written.parents)
-    item = _item(handle, written, parents)
-    (vector,) = await embed(handle, [item.text])
+    _check(binding, written)
+    parents = await _parents(binding, written.parents)
+    item = _item(binding, written, parents)
+    (vector,) = await embed(binding, [item.text])
     item = dataclasses.replace(item, vector=vector)
-    done = await handle.view.remember(
-        [item], budget=handle.spec.budget, now=handle.now(), while_there=item.parents
+    done = await view(binding).remember(
+        [item], budget=binding.spec.budget, now=binding.now(), while_there=item.parents
     )
     return Note(
         id=item.id, trust=item.trust, expires=item.expires, new=bool(done.added), evicted=done.evicted
     )
 
 
-def _check(handle: MemoryHandle, written: Written) -> None:
-    if handle.spec.kind != "episodic":
+def _check(binding: Binding, written: Written) -> None:
+    if binding.spec.kind != "episodic":
         raise ConfigError(
-            f"{handle.spec} is built from its sources alone",
+            f"{binding.spec} is built from its sources alone",
             hint="remember into a memory whose spec says kind: episodic",
         )
-    if handle.pinned is not None:
+    if binding.pinned is not None:
         raise ConfigError(
-            f"the pinned snapshot of {handle.name!r} is read-only", hint="remember outside a stage"
+            f"the pinned snapshot of {binding.name!r} is read-only", hint="remember outside a stage"
         )
     if written.kind == KNOWLEDGE:
         raise ConfigError("a document comes from a source", hint='kind="episode", "fact" or "summary"')
@@ -151,24 +151,24 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-async def _parents(handle: MemoryHandle, ids: Sequence[str]) -> list[Item]:
+async def _parents(binding: Binding, ids: Sequence[str]) -> list[Item]:
     """The items behind `ids`; NotFoundError unless the principal may see and use each."""
     if not ids:
         return []
     wanted = set(ids)
-    found = [item for item in await handle.view.items() if item.id in wanted]
+    found = [item for item in await view(binding).items() if item.id in wanted]
     if len(found) < len(wanted):
         raise NotFoundError(
-            f"{len(wanted) - len(found)} of {len(wanted)} parents are not in {handle.name!r}, have expired, "
+            f"{len(wanted) - len(found)} of {len(wanted)} parents are not in {binding.name!r}, have expired, "
             "or are not for you to see",
             hint="name ids of hits that a search just gave: parents=[hit.id for hit in hits]",
         )
     return found
 
 
-def _item(handle: MemoryHandle, written: Written, parents: Sequence[Item]) -> Item:
+def _item(binding: Binding, written: Written, parents: Sequence[Item]) -> Item:
     """The item, stamped: never more trusted, less classified, wider known or longer kept than its parents."""
-    principal, clock = handle.context.principal, handle.context.clock
+    principal, clock = binding.context.principal, binding.context.clock
     now = clock.now()
     me = identity.personal(principal.name)
     access = tuple(sorted(set(written.access))) if written.access is not None else (me,)
@@ -180,15 +180,15 @@ def _item(handle: MemoryHandle, written: Written, parents: Sequence[Item]) -> It
             hint="leave access out: the principal alone, or name groups that may see all parents",
         )
     days = written.days
-    ends = [days.get("expires"), handle.spec.expires(written.kind, level, since=now)]
+    ends = [days.get("expires"), binding.spec.expires(written.kind, level, since=now)]
     ends += [one.expires for one in parents]
     item = Item(
-        id="", text=written.text, vector=(), source=handle.context.use_case,
+        id="", text=written.text, vector=(), source=binding.context.use_case,
         source_digest=files.digest(written.text.encode()), kind=written.kind, access=access,
         classification=level, owner=principal.name, subject=written.subject,
         parents=tuple(sorted(set(written.parents))),
         trust=min([principal.trust, *(one.trust for one in parents)]), created=instant(now),
         valid_from=days.get("valid_from"), valid_to=days.get("valid_to"),
-        expires=min(filter(None, ends), default=None), embedding=handle.spec.embedding,
+        expires=min(filter(None, ends), default=None), embedding=binding.spec.embedding,
     )  # fmt: skip
-    return dataclasses.replace(item, id=written_id(handle.tenant, item))
+    return dataclasses.replace(item, id=written_id(binding.tenant, item))

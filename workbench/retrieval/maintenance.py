@@ -8,18 +8,16 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from workbench.errors import ConfigError, NotFoundError
-from workbench.ports import Added, Budget, Memory
+from workbench.ports import Added, Budget
+from workbench.retrieval.binding import Binding, Snapshots
 from workbench.retrieval.diff import Differences, compared, sources_of
 from workbench.retrieval.documents import load
 from workbench.retrieval.items import documents, may_see
-from workbench.retrieval.port import TEXTS, Governed, embed, indexed
+from workbench.retrieval.port import TEXTS, Governed, embed, indexed, unfiltered, view
 from workbench.types import KNOWLEDGE, Item, Page
-
-if TYPE_CHECKING:
-    from workbench.retrieval.handle import MemoryHandle
 
 #: Ids in one `memory.missing`. How often a version is tried again that another writer's moved under.
 _IDS, _TRIES = 5_000, 3
@@ -48,88 +46,69 @@ class Restored:
     episodic: int = 0
 
 
-class SnapshotStore(Protocol):
-    """Snapshots as files. Given by the workspace, which knows where state is and what was forgotten."""
-
-    async def write(
-        self, views: Sequence[Memory], folder: Path | None, *, spec: str, digest: str, version: int | None
-    ) -> tuple[Path, str, dict[str, int]]:
-        """Write the tenants behind `views`, of a memory's `spec` (`name@version`) with that digest.
-
-        Gives the folder, the logical digest, and how many items of each tenant it holds. Without a folder
-        it is written into the memory's own place, where other tenants' parts stay as they are.
-        """
-
-    async def read(self, folder: Path, *, memory: str, tenant: str) -> list[Item]:
-        """A tenant's items in a snapshot of a memory, verified, without what was forgotten since."""
-
-    async def admitted(self, items: Sequence[Item], *, memory: str, tenant: str) -> list[Item]:
-        """Those of a tenant's `items` that were not forgotten since, in their order."""
-
-
-async def add(handle: MemoryHandle, pages: Iterable[Page]) -> Added:
+async def add(binding: Binding, pages: Iterable[Page]) -> Added:
     """Put this tenant's `pages` in force beside its other sources, as one version."""
     given = list(pages)
-    own = own_pages(handle, given)
-    items = await asyncio.to_thread(documents, handle, own)
+    own = own_pages(binding, given)
+    items = await asyncio.to_thread(documents, binding, own)
     other = len(given) - len(own)
-    there = await handle.unfiltered.count([item.id for item in items])
-    if there == len(items) and not await _missing(handle, items):
+    there = await unfiltered(binding).count([item.id for item in items])
+    if there == len(items) and not await _missing(binding, items):
         return Added(added=0, unchanged=there, replaced=0, other_tenants=other)
-    if handle.pinned is not None:
-        raise _not_pinned(handle, len(items) - there, len(items))
-    changed = await _changed(handle, items)
-    with _bar(handle, len(changed), "remember") as bar:
+    if binding.pinned is not None:
+        raise _not_pinned(binding, len(items) - there, len(items))
+    changed = await _changed(binding, items)
+    with _bar(binding, len(changed), "remember") as bar:
         vectors: list[tuple[float, ...]] = []
         for start in range(0, len(changed), TEXTS):
             some = changed[start : start + TEXTS]
-            vectors += await embed(handle, [indexed(item) for item in some])
+            vectors += await embed(binding, [indexed(item) for item in some])
             bar.update(len(some))
     ready = [dataclasses.replace(item, vector=vector) for item, vector in zip(changed, vectors, strict=True)]
-    done = await handle.view.add(ready, now=handle.now())
+    done = await view(binding).add(ready, now=binding.now())
     return dataclasses.replace(done, unchanged=len(items) - done.added, other_tenants=other)
 
 
-async def _changed(handle: MemoryHandle, items: Sequence[Item]) -> list[Item]:
+async def _changed(binding: Binding, items: Sequence[Item]) -> list[Item]:
     """All items of those sources that are not in force as they are given."""
-    missing = await _missing(handle, items)
+    missing = await _missing(binding, items)
     sources = {item.source for item in items if item.id in missing}
     same = [item.id for item in items if item.source not in sources]
-    if await handle.unfiltered.count(same) < len(same):  # some of them are only staged
+    if await unfiltered(binding).count(same) < len(same):  # some of them are only staged
         return list(items)
     return [item for item in items if item.source in sources]
 
 
-async def ingest(handle: MemoryHandle, source: Source | None) -> Added:
+async def ingest(binding: Binding, source: Source | None) -> Added:
     """Put in force exactly the tenant's pages of `source`; what was staged stays embedded."""
-    given = await _pages(handle, source)
-    own = own_pages(handle, given)
+    given = await _pages(binding, source)
+    own = own_pages(binding, given)
     if not own:
         raise NotFoundError(
-            f"there is no page to ingest for {handle.tenant!r}", hint=handle.command("forget --source …")
+            f"there is no page to ingest for {binding.tenant!r}", hint=binding.command("forget --source …")
         )
-    items = await asyncio.to_thread(documents, handle, own)
+    items = await asyncio.to_thread(documents, binding, own)
 
     async def given_once() -> list[Item]:
         return items
 
     async def embedded(some: list[Item]) -> list[Item]:
-        vectors = await embed(handle, [indexed(item) for item in some])
+        vectors = await embed(binding, [indexed(item) for item in some])
         return [dataclasses.replace(item, vector=vector) for item, vector in zip(some, vectors, strict=True)]
 
-    done = await _put(handle, given_once, embedded, word="ingest")
+    done = await _put(binding, given_once, embedded, word="ingest")
     return dataclasses.replace(done, other_tenants=len(given) - len(own))
 
 
-async def _pages(handle: MemoryHandle, source: Source | None) -> list[Page]:
+async def _pages(binding: Binding, source: Source | None) -> list[Page]:
     if source is not None and not isinstance(source, str | Path):
         return list(source)
-    if source is None and not handle.spec.source:
-        raise ConfigError(f"{handle.spec} names no source", hint=handle.command("ingest DIR"))
-    return await asyncio.to_thread(load, source or handle.spec.source, root=handle.root)
+    if source is None and not binding.spec.source:
+        raise ConfigError(f"{binding.spec} names no source", hint=binding.command("ingest DIR"))
+    return await asyncio.to_thread(load, source or binding.spec.source, root=binding.root)
 
 
-async def _put(handle: MemoryHandle, read: Read, prepare: Prepare | None = None, *, word: str) -> Added:
+async def _put(binding: Binding, read: Read, prepare: Prepare | None = None, *, word: str) -> Added:
     """Stage what is lacking, prepared batch by batch, then publish exactly what `read` gives.
 
     Another writer may publish in between, and so remove what was staged, or forget some of it: then it
@@ -138,23 +117,23 @@ async def _put(handle: MemoryHandle, read: Read, prepare: Prepare | None = None,
     tried = 0
     while True:
         items = await read()
-        missing = await _missing(handle, items)
-        if missing and handle.pinned is not None:
-            raise _not_pinned(handle, len(missing), len(items))
-        with _bar(handle, len(items), word) as bar:
+        missing = await _missing(binding, items)
+        if missing and binding.pinned is not None:
+            raise _not_pinned(binding, len(missing), len(items))
+        with _bar(binding, len(items), word) as bar:
             bar.update(len(items) - len(missing))
             for some in _batches([item for item in items if item.id in missing]):
                 if prepare is not None:
-                    await handle.view.stage(await prepare(some))
+                    await view(binding).stage(await prepare(some))
                 else:
                     parents = items if any(item.parents for item in some) else ()
-                    await handle.view.stage(some, restored=parents)
+                    await view(binding).stage(some, restored=parents)
                 bar.update(len(some))
         try:
-            return await handle.view.publish([item.id for item in items], now=handle.now())
+            return await view(binding).publish([item.id for item in items], now=binding.now())
         except ConfigError:
             tried += 1
-            if tried == _TRIES or not await _missing(handle, items):
+            if tried == _TRIES or not await _missing(binding, items):
                 raise
 
 
@@ -162,20 +141,20 @@ def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
     return (list(items[start : start + TEXTS]) for start in range(0, len(items), TEXTS))
 
 
-async def _missing(handle: MemoryHandle, items: Sequence[Item]) -> frozenset[str]:
+async def _missing(binding: Binding, items: Sequence[Item]) -> frozenset[str]:
     found: list[str] = []
     for start in range(0, len(items), _IDS):
-        found += await handle.view.missing([item.id for item in items[start : start + _IDS]])
+        found += await view(binding).missing([item.id for item in items[start : start + _IDS]])
     return frozenset(found)
 
 
-def own_pages(handle: MemoryHandle, given: Sequence[Page]) -> list[Page]:
+def own_pages(binding: Binding, given: Sequence[Page]) -> list[Page]:
     """The tenant's own of `given`; ConfigError when none of them is, or two have one name."""
-    own = [page for page in given if page.tenant == handle.tenant]
+    own = [page for page in given if page.tenant == binding.tenant]
     if given and not own:
         others = ", ".join(sorted({page.tenant for page in given}))
         raise ConfigError(
-            f"none of the {len(given)} pages belongs to tenant {handle.tenant!r} (but to: {others})",
+            f"none of the {len(given)} pages belongs to tenant {binding.tenant!r} (but to: {others})",
             hint="bind the workspace to their tenant: ws.bind(tenant=…)",
         )
     source, times = next(iter(Counter(page.source for page in own).most_common(1)), ("", 0))
@@ -184,42 +163,42 @@ def own_pages(handle: MemoryHandle, given: Sequence[Page]) -> list[Page]:
     return own
 
 
-async def diff(handle: MemoryHandle, before: int, after: int) -> Differences:
+async def diff(binding: Binding, before: int, after: int) -> Differences:
     """What was added, removed and changed from one version to another, as far as the principal may see it."""
-    view = _to_compare(handle)
-    one, two = await view.items(before), await view.items(after)
-    hidden = {item.source for item in (*one, *two) if not may_see(handle.context.principal, item)}
-    title = f"{handle.spec}, tenant {handle.tenant}, version {before} -> {after}"
+    port = _to_compare(binding)
+    one, two = await port.items(before), await port.items(after)
+    hidden = {item.source for item in (*one, *two) if not may_see(binding.context.principal, item)}
+    title = f"{binding.spec}, tenant {binding.tenant}, version {before} -> {after}"
     return compared(title, sources_of(one), sources_of(two), hidden=hidden)
 
 
-async def diff_sources(handle: MemoryHandle) -> Differences:
+async def diff_sources(binding: Binding) -> Differences:
     """What an ingest of the declared source would add, remove and change."""
-    principal = handle.context.principal
-    own = [page for page in await _pages(handle, None) if page.tenant == handle.tenant]
+    principal = binding.context.principal
+    own = [page for page in await _pages(binding, None) if page.tenant == binding.tenant]
     pages = own if principal.admin else [page for page in own if may_see(principal, page)]
-    there = await _to_compare(handle).items()
-    on_disk = await asyncio.to_thread(documents, handle, pages)
+    there = await _to_compare(binding).items()
+    on_disk = await asyncio.to_thread(documents, binding, pages)
     hidden = {item.source for item in there if not may_see(principal, item)}
     hidden |= {page.source for page in pages if not may_see(principal, page)}
-    title = f"{handle.spec}, tenant {handle.tenant}, in force -> {handle.spec.source}"
+    title = f"{binding.spec}, tenant {binding.tenant}, in force -> {binding.spec.source}"
     return compared(title, sources_of(there), sources_of(on_disk), hidden=hidden)
 
 
-def _to_compare(handle: MemoryHandle) -> Governed:
+def _to_compare(binding: Binding) -> Governed:
     """All there is for who keeps the memory, so that what is hidden can be counted; else what may be seen."""
-    return handle.unfiltered if handle.context.principal.admin else handle.view
+    return unfiltered(binding) if binding.context.principal.admin else view(binding)
 
 
-async def snapshot(handle: MemoryHandle, folder: str | Path | None) -> Snapshotted:
+async def snapshot(binding: Binding, folder: str | Path | None) -> Snapshotted:
     """Write the tenant's items as files that can be verified and restored into any store."""
-    return await snapshot_of([handle], folder)
+    return await snapshot_of([binding], folder)
 
 
-async def snapshot_of(handles: Sequence[MemoryHandle], folder: str | Path | None) -> Snapshotted:
+async def snapshot_of(bindings: Sequence[Binding], folder: str | Path | None) -> Snapshotted:
     """Write one memory's items of several tenants into one snapshot."""
-    first, place = handles[0], None if folder is None else Path(folder)
-    views = [handle.unfiltered for handle in handles]
+    first, place = bindings[0], None if folder is None else Path(folder)
+    views = [unfiltered(binding) for binding in bindings]
     spec = first.spec
     where, digest, items = await _archive(first).write(
         views, place, spec=str(spec), digest=spec.digest, version=first.version
@@ -227,21 +206,21 @@ async def snapshot_of(handles: Sequence[MemoryHandle], folder: str | Path | None
     return Snapshotted(folder=where, digest=digest, items=items)
 
 
-async def restore(handle: MemoryHandle, what: int | str | Path) -> Restored:
+async def restore(binding: Binding, what: int | str | Path) -> Restored:
     """Put an earlier version's documents in force as a new version, or what a snapshot's folder holds."""
     items: list[Item] = []
-    await handle.view.missing([])  # who may not keep the memory is refused before a snapshot is read
+    await view(binding).missing([])  # who may not keep the memory is refused before a snapshot is read
 
     async def knowledge() -> list[Item]:
-        given = _of_version(handle, what) if isinstance(what, int) else _of_snapshot(handle, Path(what))
+        given = _of_version(binding, what) if isinstance(what, int) else _of_snapshot(binding, Path(what))
         items[:] = await given
         return [item for item in items if item.kind == KNOWLEDGE]
 
-    done = await _put(handle, knowledge, word="restore")
+    done = await _put(binding, knowledge, word="restore")
     rest = [] if isinstance(what, int) else [item for item in items if item.kind != KNOWLEDGE]
     if not rest:
         return _restored(done)
-    written = await handle.view.remember(rest, budget=Budget(), now=handle.now(), restored=items)
+    written = await view(binding).remember(rest, budget=Budget(), now=binding.now(), restored=items)
     return _restored(done, episodic=written.added)
 
 
@@ -255,46 +234,46 @@ def _restored(done: Added, *, episodic: int = 0) -> Restored:
     )
 
 
-async def _of_version(handle: MemoryHandle, number: int) -> list[Item]:
+async def _of_version(binding: Binding, number: int) -> list[Item]:
     """The items of an earlier version, without those that somebody is forgetting at this moment."""
-    items = await handle.unfiltered.items(number)
-    if handle.snapshot_store is None or handle.pinned is not None:
+    items = await unfiltered(binding).items(number)
+    if binding.snapshot_store is None or binding.pinned is not None:
         return items
-    return await handle.snapshot_store.admitted(items, memory=handle.name, tenant=handle.tenant)
+    return await binding.snapshot_store.admitted(items, memory=binding.name, tenant=binding.tenant)
 
 
-async def _of_snapshot(handle: MemoryHandle, folder: Path) -> list[Item]:
+async def _of_snapshot(binding: Binding, folder: Path) -> list[Item]:
     """The tenant's items in a snapshot of this memory, embedded as its spec says."""
-    items = await _archive(handle).read(folder, memory=handle.name, tenant=handle.tenant)
-    other = {item.embedding for item in items} - {handle.spec.embedding}
+    items = await _archive(binding).read(folder, memory=binding.name, tenant=binding.tenant)
+    other = {item.embedding for item in items} - {binding.spec.embedding}
     if other:
         raise ConfigError(
             f"{folder} is embedded with {', '.join(map(repr, sorted(other)))}, "
-            f"{handle.spec} with {handle.spec.embedding!r}",
-            hint=handle.command("ingest"),
+            f"{binding.spec} with {binding.spec.embedding!r}",
+            hint=binding.command("ingest"),
         )
     return items
 
 
-def _archive(handle: MemoryHandle) -> SnapshotStore:
-    if handle.snapshot_store is None:
+def _archive(binding: Binding) -> Snapshots:
+    if binding.snapshot_store is None:
         raise ConfigError(
-            f"this handle of {handle.name!r} was made without a place for snapshots",
+            f"this binding of {binding.name!r} was made without a place for snapshots",
             hint="take it from a workspace: wb.connect(…).memory()",
         )
-    return handle.snapshot_store
+    return binding.snapshot_store
 
 
-def _not_pinned(handle: MemoryHandle, missing: int, of: int) -> ConfigError:
+def _not_pinned(binding: Binding, missing: int, of: int) -> ConfigError:
     return ConfigError(
-        f"the pinned snapshot of {handle.name!r} ({(handle.pinned or '')[:12]}) lacks "
-        f"{missing} of {of} chunks of {handle.tenant!r}",
+        f"the pinned snapshot of {binding.name!r} ({(binding.pinned or '')[:12]}) lacks "
+        f"{missing} of {of} chunks of {binding.tenant!r}",
         hint="dvc repro",
     )
 
 
-def _bar(handle: MemoryHandle, total: int, word: str) -> Any:
+def _bar(binding: Binding, total: int, word: str) -> Any:
     """A bar with a rate, that appears only when it takes long enough for somebody to wait."""
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, desc=f"{word} {handle.name}", unit="chunk", delay=1, leave=False)
+    return tqdm(total=total, desc=f"{word} {binding.name}", unit="chunk", delay=1, leave=False)

@@ -1,23 +1,20 @@
-"""How a handle searches: who asks, on which day, what of it has changed since, and in which order."""
+"""How a binding searches: who asks, on which day, what of it has changed since, and in which order."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from workbench.errors import RefusedError
 from workbench.ports import Query
+from workbench.retrieval.binding import Binding
 from workbench.retrieval.documents import digest_now
 from workbench.retrieval.hits import Hits
 from workbench.retrieval.items import DECLARED
-from workbench.retrieval.port import embed
+from workbench.retrieval.port import embed, view
 from workbench.retrieval.rerank import reranked, reranker
 from workbench.types import KNOWLEDGE, Hit, ItemKind
-
-if TYPE_CHECKING:
-    from workbench.retrieval.handle import MemoryHandle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,22 +28,22 @@ class Wanted:
     kinds: tuple[ItemKind, ...]
 
 
-async def find(handle: MemoryHandle, text: str, wanted: Wanted) -> Hits:
+async def find(binding: Binding, text: str, wanted: Wanted) -> Hits:
     """At most `k` passages that the principal may see and that are valid on the day asked for."""
-    spec = handle.spec
-    query = _query(handle, text, (await embed(handle, [text]))[0], wanted)
-    answer = await handle.view.search(query)
-    found = await asyncio.to_thread(_marked, handle, answer)
+    spec = binding.spec
+    query = _query(binding, text, (await embed(binding, [text]))[0], wanted)
+    answer = await view(binding).search(query)
+    found = await asyncio.to_thread(_marked, binding, answer)
     if spec.stale == "drop" and query.version is None:
         found = [hit for hit in found if not hit.stale]
     best = await reranked(reranker(spec.rerank), text, found, k=wanted.k)
     if spec.stale == "refuse" and query.version is None:
-        _refuse_stale(handle, best)
+        _refuse_stale(binding, best)
     return Hits(best, degraded=answer.degraded)
 
 
-def _query(handle: MemoryHandle, text: str, vector: tuple[float, ...], wanted: Wanted) -> Query:
-    spec, principal, clock = handle.spec, handle.context.principal, handle.context.clock
+def _query(binding: Binding, text: str, vector: tuple[float, ...], wanted: Wanted) -> Query:
+    spec, principal, clock = binding.spec, binding.context.principal, binding.context.clock
     deeper = spec.rerank is not None or spec.stale == "drop"
     return Query(
         text=text,
@@ -54,9 +51,9 @@ def _query(handle: MemoryHandle, text: str, vector: tuple[float, ...], wanted: W
         k=max(wanted.k, spec.candidates) if deeper and wanted.k >= 1 else wanted.k,
         groups=principal.grants,
         clearance=principal.clearance,
-        as_of=wanted.as_of or handle.as_of or clock.now().date().isoformat(),
-        now=handle.now() if handle.pinned is None or handle.today else None,
-        version=wanted.version if wanted.version is not None else handle.version,
+        as_of=wanted.as_of or binding.as_of or clock.now().date().isoformat(),
+        now=binding.now() if binding.pinned is None or binding.today else None,
+        version=wanted.version if wanted.version is not None else binding.version,
         sources=wanted.sources,
         kinds=wanted.kinds,
         candidates=spec.candidates,
@@ -65,13 +62,13 @@ def _query(handle: MemoryHandle, text: str, vector: tuple[float, ...], wanted: W
     )
 
 
-def _marked(handle: MemoryHandle, found: list[Hit]) -> list[Hit]:
+def _marked(binding: Binding, found: list[Hit]) -> list[Hit]:
     """The hits, those of documents marked that the declared source has in another form now, or no more."""
-    spec = handle.spec
+    spec = binding.spec
     if not spec.source:
         return found
     now = {
-        source: digest_now(spec.source, tenant=handle.tenant, source=source, root=handle.root)
+        source: digest_now(spec.source, tenant=binding.tenant, source=source, root=binding.root)
         for source in {hit.source for hit in found if hit.kind == KNOWLEDGE}
     }
     return [
@@ -85,11 +82,11 @@ def _is_stale(hit: Hit, now: str | None) -> bool:
     return hit.digest != now if hit.trust == DECLARED else now not in {None, hit.digest}
 
 
-def _refuse_stale(handle: MemoryHandle, found: list[Hit]) -> None:
+def _refuse_stale(binding: Binding, found: list[Hit]) -> None:
     changed = sorted({hit.source for hit in found if hit.stale})
     if changed:
         raise RefusedError(
-            f"{', '.join(map(repr, changed))} changed after {handle.spec} remembered it, and its spec says "
+            f"{', '.join(map(repr, changed))} changed after {binding.spec} remembered it, and its spec says "
             "stale: refuse",
-            hint="dvc repro" if handle.pinned else handle.command("ingest"),
+            hint="dvc repro" if binding.pinned else binding.command("ingest"),
         )

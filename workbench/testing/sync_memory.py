@@ -1,26 +1,31 @@
-"""Memories for tests that are not async: each verb is the port's, waited for."""
+"""Memories for tests that are not async: every verb of the port waits for its result."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from workbench import _sync
-from workbench.ports import (
-    Added,
-    Budget,
-    Forgotten,
-    Memory,
-    MemoryStats,
-    MemoryStore,
-    MemoryVersion,
-    Purged,
-    Query,
-    Remembered,
-    Requester,
-    Selector,
-)
-from workbench.types import Hit, Item
+from workbench.ports import Memory, MemoryStore
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _waited(
+    verb: Callable[Concatenate[Memory, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncMemory, P], T]:
+    """Make a verb of `SyncMemory` with the signature and docstring of the port's."""
+    name = verb.__name__
+
+    @functools.wraps(verb)
+    def waited(self: SyncMemory, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        done: T = _sync.run(getattr(self.inner, name)(*args, **kwargs))
+        return done
+
+    return waited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,66 +36,23 @@ class SyncMemory:
 
     @property
     def tenant(self) -> str:
-        """Whose items these are."""
+        """The tenant whose items these are."""
         return self.inner.tenant
 
-    def add(self, items: Iterable[Item], *, now: str = "") -> Added:
-        """`Memory.add`."""
-        return _sync.run(self.inner.add(items, now=now))
-
-    def missing(self, ids: Sequence[str]) -> list[str]:
-        """`Memory.missing`."""
-        return _sync.run(self.inner.missing(ids))
-
-    def stage(self, items: Iterable[Item]) -> int:
-        """`Memory.stage`."""
-        return _sync.run(self.inner.stage(items))
-
-    def publish(self, ids: Sequence[str], *, now: str = "") -> Added:
-        """`Memory.publish`."""
-        return _sync.run(self.inner.publish(ids, now=now))
-
-    def remember(
-        self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
-    ) -> Remembered:
-        """`Memory.remember`."""
-        return _sync.run(self.inner.remember(items, budget=budget, now=now, while_there=while_there))
-
-    def search(self, query: Query) -> list[Hit]:
-        """`Memory.search`."""
-        return _sync.run(self.inner.search(query))
-
-    def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
-        """`Memory.count`."""
-        return _sync.run(self.inner.count(ids, requester=requester))
-
-    def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
-        """`Memory.items`."""
-        return _sync.run(self.inner.items(version, requester=requester))
-
-    def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
-        """`Memory.forget`."""
-        return _sync.run(self.inner.forget(what, now=now, dry_run=dry_run))
-
-    def hold(self, what: Selector) -> int:
-        """`Memory.hold`."""
-        return _sync.run(self.inner.hold(what))
-
-    def release(self, what: Selector) -> int:
-        """`Memory.release`."""
-        return _sync.run(self.inner.release(what))
-
-    def purge(self, *, now: str, keep_versions: int) -> Purged:
-        """`Memory.purge`."""
-        return _sync.run(self.inner.purge(now=now, keep_versions=keep_versions))
-
-    def versions(self) -> list[MemoryVersion]:
-        """`Memory.versions`."""
-        return _sync.run(self.inner.versions())
-
-    def stats(self, *, now: str) -> MemoryStats:
-        """`Memory.stats`."""
-        return _sync.run(self.inner.stats(now=now))
+    add = _waited(Memory.add)
+    missing = _waited(Memory.missing)
+    stage = _waited(Memory.stage)
+    publish = _waited(Memory.publish)
+    remember = _waited(Memory.remember)
+    search = _waited(Memory.search)
+    count = _waited(Memory.count)
+    items = _waited(Memory.items)
+    forget = _waited(Memory.forget)
+    hold = _waited(Memory.hold)
+    release = _waited(Memory.release)
+    purge = _waited(Memory.purge)
+    versions = _waited(Memory.versions)
+    stats = _waited(Memory.stats)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

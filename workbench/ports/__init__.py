@@ -1,0 +1,51 @@
+"""The ports: what a model and a memory do, and the types of the boundary that every call crosses."""
+
+from workbench.ports.boundary import (
+    Call,
+    Control,
+    Handler,
+    Model,
+    Span,
+)
+from workbench.ports.memory import (
+    Memory,
+    MemoryStore,
+    MemoryVerbs,
+)
+from workbench.ports.memory_values import (
+    Added,
+    Budget,
+    Forgotten,
+    MemoryStats,
+    MemoryVersion,
+    Purged,
+    Query,
+    Remembered,
+    Requester,
+    SearchMode,
+    Selector,
+    written_id,
+)
+
+__all__ = [
+    "Added",
+    "Budget",
+    "Call",
+    "Control",
+    "Forgotten",
+    "Handler",
+    "Memory",
+    "MemoryStats",
+    "MemoryStore",
+    "MemoryVerbs",
+    "MemoryVersion",
+    "Model",
+    "Purged",
+    "Query",
+    "Remembered",
+    "Requester",
+    "SearchMode",
+    "Selector",
+    "Span",
+    "written_id",
+]

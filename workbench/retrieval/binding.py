@@ -1,0 +1,80 @@
+"""What a memory handle is bound to: a spec, a caller, the boundary, and the place of snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from workbench.context import Context, instant
+from workbench.ports import Call, Handler, Memory
+from workbench.retrieval.spec import MemorySpec
+from workbench.types import JSON, Item, Port
+
+
+class MakeCall(Protocol):
+    """Builds a call with its context, the target's identity and a deadline. The workspace supplies it."""
+
+    def __call__(self, port: Port, operation: str, target: str, payload: JSON) -> Call:
+        """Build a call without making it."""
+
+
+class Snapshots(Protocol):
+    """Writes and reads snapshots as files. The workspace supplies it, with the state and the tombstones."""
+
+    async def write(
+        self, views: Sequence[Memory], folder: Path | None, *, spec: str, digest: str, version: int | None
+    ) -> tuple[Path, str, dict[str, int]]:
+        """Write the tenants behind `views`, of a memory's `spec` (`name@version`) with that digest.
+
+        Returns the folder, the logical digest, and the number of items of each tenant. Without a folder the
+        snapshot goes into the memory's own place, where other tenants' parts stay as they are.
+        """
+
+    async def read(self, folder: Path, *, memory: str, tenant: str) -> list[Item]:
+        """Read a tenant's items from a snapshot of a memory, verified, without tombstoned items."""
+
+    async def admitted(self, items: Sequence[Item], *, memory: str, tenant: str) -> list[Item]:
+        """Return those of a tenant's `items` that have no tombstone, in their order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """One memory for one tenant and one principal, without the verbs.
+
+    `as_of` is the day on which validity is judged when a search names none (None: today). `version` is the
+    version of the knowledge that is searched (None: the active one). `pinned` is the digest of the pinned
+    snapshot that is searched instead of the live memory. A pinned snapshot ignores the clock unless `today`
+    is set, as it is in a job.
+    """
+
+    spec: MemorySpec
+    context: Context
+    handler: Handler
+    make_call: MakeCall
+    root: Path
+    as_of: str | None = None
+    version: int | None = None
+    pinned: str | None = None
+    today: bool = False
+    snapshot_store: Snapshots | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The memory's name."""
+        return self.spec.name
+
+    @property
+    def tenant(self) -> str:
+        """The tenant whose items are added and found."""
+        return self.context.tenant
+
+    def now(self) -> str:
+        """The context's time, as stores keep it."""
+        return instant(self.context.clock.now())
+
+    def command(self, verb: str) -> str:
+        """The command for this memory and tenant, for an error's hint."""
+        name = f"--use-case {self.context.use_case} --memory {self.spec} --tenant {self.tenant}"
+        return f"workbench memory {verb} {name}"
