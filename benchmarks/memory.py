@@ -35,7 +35,7 @@ from workbench.config import MemoryServer
 from workbench.layout import MEMORY_KEY as KEY
 from workbench.memory.cipher import load_cipher
 from workbench.memory.weaviate import schema
-from workbench.memory.weaviate.local_server import Server, find_binary
+from workbench.memory.weaviate.local_server import LocalServer, find_binary
 from workbench.memory.weaviate.store import WeaviateStore
 from workbench.ports import Memory, Query
 from workbench.retrieval.port import TEXTS
@@ -74,7 +74,7 @@ class Bench:
     """One run: what was made of each size, a place on SQLite, one on a server of its own."""
 
     folder: Path
-    server: Server
+    server: LocalServer
     made: dict[int, Made]
     asked: list[Query]
 
@@ -101,7 +101,7 @@ def rows() -> Iterator[Row]:
     if find_binary() is None:
         yield "memory", "not measured: there is no weaviate-server here", "make weaviate"
         return
-    with tempfile.TemporaryDirectory() as name, Server(Path(name) / "server") as server:
+    with tempfile.TemporaryDirectory() as name, LocalServer(Path(name) / "server") as server:
         made = {size: Made.of(size, seed=size) for size in (SMALL, LARGE)}
         bench = Bench(folder=Path(name), server=server, made=made, asked=queries(200, seed=3))
         for measure in MEASURES:
@@ -294,11 +294,11 @@ def going_back(bench: Bench) -> Iterable[Row]:
 
 def tenants(bench: Bench) -> Iterable[Row]:
     """1,000 tenants of ten items, a hundred awake at a time: a server keeps files open for each of them."""
-    with Server(bench.folder / "many") as server:  # what another one holds may shrink meanwhile
+    with LocalServer(bench.folder / "many") as server:  # what another one holds may shrink meanwhile
         yield from _tenants(bench, server)
 
 
-def _tenants(bench: Bench, server: Server) -> Iterable[Row]:
+def _tenants(bench: Bench, server: LocalServer) -> Iterable[Row]:
     names = load_cipher(bench.folder / "many.key")
     items = [bench.made[SMALL].item(place) for place in range(10)]
     store = WeaviateStore(server.address, name="many", names=names, locks=bench.folder / "locks")

@@ -17,7 +17,7 @@ from workbench.controls.retry import RetryPolicy
 from workbench.errors import UnavailableError
 from workbench.memory.parquet import logical_digest
 from workbench.memory.weaviate.connection import Connection
-from workbench.memory.weaviate.local_server import Server
+from workbench.memory.weaviate.local_server import LocalServer
 from workbench.workspace import boundary
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(300)]
@@ -34,7 +34,7 @@ KILLS = {
 def server(tmp_path_factory):
     """A server of these tests' own."""
     needs_a_server()
-    made = Server(tmp_path_factory.mktemp("killed"))
+    made = LocalServer(tmp_path_factory.mktemp("killed"))
     yield made
     made.kill()
 

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import grpc
 import jsonschema
 import psutil
 import pytest
@@ -18,7 +19,8 @@ from ruamel.yaml import YAML
 
 from workbench.config import MemoryServer
 from workbench.diagnostics import doctor, servers
-from workbench.memory.weaviate.local_server import VERSION, Server, find_binary
+from workbench.errors import CorruptError
+from workbench.memory.weaviate.local_server import VERSION, LocalServer, find_binary, root_key
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "pipelines/deploy"
@@ -29,7 +31,9 @@ DIFFERENT = {
     "PERSISTENCE_DATA_PATH": "a volume there, a folder of the test here",
     "GRPC_PORT": "the default there, a free one here",
     "AUTHENTICATION_APIKEY_ALLOWED_KEYS": "a reference there",
+    "CLUSTER_BASIC_AUTH_PASSWORD": "a reference there, random here",
 }
+SECRETS = ("AUTHENTICATION_APIKEY_ALLOWED_KEYS", "CLUSTER_BASIC_AUTH_PASSWORD")
 #: What only one of the two sets, and why.
 TESTS_ONLY = {
     "CLUSTER_GOSSIP_BIND_PORT": "several servers share a machine",
@@ -126,20 +130,21 @@ def test_compose_and_kubernetes_set_the_same_environment():
     there = dict(compose()["services"]["weaviate"]["environment"])
     here = {one["name"]: one.get("value") for one in container()["env"]}
     assert list(here) == list(there)
-    there["AUTHENTICATION_APIKEY_ALLOWED_KEYS"] = None  # a reference in both, of its own kind
+    there |= dict.fromkeys(SECRETS)  # references in both, each of its own kind
     assert here == there
 
 
-def test_no_manifest_holds_a_secret():
-    [key] = [one for one in container()["env"] if one["name"] == "AUTHENTICATION_APIKEY_ALLOWED_KEYS"]
-    assert set(key) == {"name", "valueFrom"} and set(key["valueFrom"]) == {"secretKeyRef"}
-    said = compose()["services"]["weaviate"]["environment"]["AUTHENTICATION_APIKEY_ALLOWED_KEYS"]
-    assert re.fullmatch(r"\$\{[A-Z_]+:\?[^}]+\}", said)
+@pytest.mark.parametrize("name", SECRETS)
+def test_no_manifest_holds_a_secret(name):
+    [variable] = [one for one in container()["env"] if one["name"] == name]
+    assert set(variable) == {"name", "valueFrom"} and set(variable["valueFrom"]) == {"secretKeyRef"}
+    reference = compose()["services"]["weaviate"]["environment"][name]
+    assert re.fullmatch(r"\$\{[A-Z_]+:\?[^}]+\}", reference)
 
 
 def test_the_environment_is_that_of_the_server_the_tests_start(tmp_path, monkeypatch):
     monkeypatch.setenv(KEY, SECRET)
-    here = Server(tmp_path, api_key_env=KEY)._environment()
+    here = LocalServer(tmp_path, api_key_env=KEY)._environment()
     there = compose()["services"]["weaviate"]["environment"]
     assert set(there) - set(here) == set(DEPLOYED_ONLY)
     assert set(here) - set(there) <= set(TESTS_ONLY)
@@ -154,7 +159,7 @@ def deployed(tmp_path_factory):
     same = {name: value for name, value in said.items() if name not in DIFFERENT}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(KEY, SECRET)
-        with Server(tmp_path_factory.mktemp("weaviate"), api_key_env=KEY, environment=same) as server:
+        with LocalServer(tmp_path_factory.mktemp("weaviate"), api_key_env=KEY, environment=same) as server:
             yield server
 
 
@@ -169,7 +174,7 @@ def status(url: str, key: str | None = None) -> int:
         return error.code
 
 
-def looked(server: Server, variable: str | None, environment: dict[str, str]) -> list[doctor.Finding]:
+def looked(server: LocalServer, variable: str | None, environment: dict[str, str]) -> list[doctor.Finding]:
     address = server.address
     where = MemoryServer(url=address.url, grpc=f"127.0.0.1:{address.grpc_port}", api_key_env=variable)
     return list(servers.server(where, tenants=("acme",), needed=True, environment=environment))
@@ -208,18 +213,56 @@ def test_the_doctor_sees_a_closed_grpc_port(deployed, free_port):
     assert [one.state for one in found] == ["ok", "missing"] and "memory_grpc" in found[1].mend
 
 
+def listening(pid: int) -> list[tuple[str, int]]:
+    """Addresses and ports at which a process takes connections or datagrams."""
+    sockets = psutil.Process(pid).net_connections("inet")
+    return [tuple(one.laddr) for one in sockets if one.status in {"LISTEN", "NONE"}]
+
+
+def refusal(port: int, method: str, metadata: tuple = ()) -> str:
+    """What the server says to a gRPC call with an empty request."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        try:
+            channel.unary_unary(method)(b"", timeout=10, metadata=metadata)
+        except grpc.RpcError as error:
+            return f"{error.code().name} {error.details()}"
+    return "OK"
+
+
+SERVICE = "/weaviate.v1.Weaviate"
+#: Rows, states and users, as one node of a cluster asks another for them.
+INNER = ("/nodes/status", "/indices/X/shards/y/objects/1", "/replicas/indices/X", "/cluster/users/db/")
+
+
+@needs_server
+def test_a_server_with_a_key_listens_on_loopback_or_refuses_whoever_has_none(deployed):
+    data, raft = deployed.data_port, deployed.raft_port
+    outside = {port for address, port in listening(deployed.pid) if address != "127.0.0.1"}
+    assert outside == {deployed.grpc_port, data}, "these two the server binds to every interface"
+    inside = {port for address, port in listening(deployed.pid) if address == "127.0.0.1"}
+    assert inside == {deployed.http_port, deployed.gossip_port, raft, raft + 1}
+    for verb in ("Search", "BatchObjects", "BatchDelete", "TenantsGet", "Aggregate"):
+        for metadata in ((), (("authorization", "Bearer wrong"),)):
+            assert "extract auth" in refusal(deployed.grpc_port, f"{SERVICE}/{verb}", metadata), verb
+    right = (("authorization", f"Bearer {SECRET}"),)
+    assert "extract auth" not in refusal(deployed.grpc_port, f"{SERVICE}/TenantsGet", right)
+    assert {status(f"http://127.0.0.1:{data}{path}") for path in INNER} == {401}
+    for replication in ("FileReplicationService/CreateReplicaSnapshot", "ReplicationService/FetchObjects"):
+        assert "UNAUTHENTICATED" in refusal(data, f"/clusterapi.{replication}")
+
+
 SERVE = """
 import sys
 from pathlib import Path
-from workbench import serving
-verb, http, grpc = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+from workbench.cli import weaviate
+verb, ports = sys.argv[1], tuple(map(int, sys.argv[2:]))
 if verb == "start":
-    sys.exit(serving.start(Path.cwd(), say=print, ports=(http, grpc)))
-sys.exit(serving.stop(Path.cwd(), say=print))
+    sys.exit(weaviate.start(Path.cwd(), say=print, ports=ports))
+sys.exit(weaviate.stop(Path.cwd(), say=print))
 """
 
 
-def serve(folder: Path, verb: str, ports: tuple[int, int], **variables: str):
+def serve(folder: Path, verb: str, ports: tuple[int, ...], **variables: str):
     return subprocess.run(
         [sys.executable, "-c", SERVE, verb, *map(str, ports)],
         cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, timeout=120, check=False,
@@ -227,9 +270,9 @@ def serve(folder: Path, verb: str, ports: tuple[int, int], **variables: str):
 
 
 @pytest.fixture
-def ports(tmp_path) -> tuple[int, int]:
-    spare = Server(tmp_path / "spare")
-    return spare.http_port, spare.grpc_port
+def ports(tmp_path) -> tuple[int, ...]:
+    spare = LocalServer(tmp_path / "spare")
+    return spare.http_port, spare.grpc_port, spare.data_port
 
 
 @needs_server
@@ -239,15 +282,22 @@ def test_a_server_is_started_once_outlives_its_command_and_is_stopped(tmp_path, 
         assert first.returncode == 0, first.stderr
         assert f"memory_url: http://127.0.0.1:{ports[0]}" in first.stdout
         assert "STOP=1" in first.stdout
-        pid = int((tmp_path / ".workbench/weaviate-server/pid").read_text().split()[0])
+        folder = tmp_path / ".workbench/weaviate-server"
+        pid = int((folder / "pid").read_text().split()[0])
         assert psutil.pid_exists(pid)
+        key, url = (folder / "key").read_text().strip(), f"http://127.0.0.1:{ports[0]}/v1/schema"
+        assert [(folder / name).stat().st_mode & 0o777 for name in ("", "key")] == [0o700, 0o600]
+        assert [status(url), status(url, key)] == [401, 200]
+        assert 'export WEAVIATE_ROOT_KEY="$(cat .workbench/weaviate-server/key)"' in first.stdout
+        assert "memory_api_key_env: WEAVIATE_ROOT_KEY" in first.stdout and key not in first.stdout
+        assert key not in (folder / "server.log").read_text()
         again = serve(tmp_path, "start", ports)
-        assert again.returncode == 0 and "already" in again.stdout
+        assert again.returncode == 0 and "already" in again.stdout and "WEAVIATE_ROOT_KEY" in again.stdout
     finally:
         stopped = serve(tmp_path, "stop", ports)
     assert stopped.returncode == 0 and "stopped" in stopped.stdout
     assert not psutil.pid_exists(pid)
-    assert (tmp_path / ".workbench/weaviate-server/data").is_dir()
+    assert (folder / "data").is_dir() and (folder / "key").read_text().strip() == key
     assert "no server" in serve(tmp_path, "stop", ports).stdout
 
 
@@ -264,3 +314,13 @@ def test_a_number_that_another_process_has_by_now_is_not_stopped(tmp_path, ports
     (folder / "pid").write_text(f"{os.getpid()} 1.00\n")
     assert "no server" in serve(tmp_path, "stop", ports).stdout
     assert not (folder / "pid").exists()
+
+
+@pytest.mark.parametrize("text", ["", "half a key\n", "a" * 63 + "\n"])
+def test_a_file_that_holds_no_key_is_an_error_and_stays_as_it_is(tmp_path, text):
+    path = tmp_path / ".workbench/weaviate-server/key"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(CorruptError, match="hexadecimal") as caught:
+        root_key(tmp_path)
+    assert "make weaviate" in caught.value.hint and path.read_text() == text

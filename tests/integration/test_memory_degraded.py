@@ -11,7 +11,7 @@ from switched_use_case import Nobody, needs_a_server, replaced, switch, switched
 import workbench as wb
 from workbench.controls.retry import RetryPolicy
 from workbench.errors import UnavailableError
-from workbench.memory.weaviate.local_server import Server
+from workbench.memory.weaviate.local_server import LocalServer
 from workbench.workspace import boundary
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -23,7 +23,7 @@ TAXI, HOTEL, ANN = "When is a taxi paid?", "What may a hotel room cost?", "Ann B
 def server(tmp_path_factory):
     """A server of these tests' own."""
     needs_a_server()
-    made = Server(tmp_path_factory.mktemp("degraded"))
+    made = LocalServer(tmp_path_factory.mktemp("degraded"))
     yield made
     made.kill()
 

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from switched_use_case import needs_a_server, switch, switched_repository
 
 from workbench.cli import app
-from workbench.memory.weaviate.local_server import Server
+from workbench.memory.weaviate.local_server import LocalServer
 
 ADMIN = "WEAVIATE_ADMIN_KEY"
 
@@ -16,7 +16,7 @@ ADMIN = "WEAVIATE_ADMIN_KEY"
 def own_server(tmp_path, monkeypatch):
     needs_a_server()
     monkeypatch.setenv(ADMIN, "key-of-the-administrator")
-    with Server(tmp_path / "server", api_key_env=ADMIN) as running:
+    with LocalServer(tmp_path / "server", api_key_env=ADMIN) as running:
         yield running
 
 

@@ -17,7 +17,7 @@ import workbench as wb
 from workbench.errors import WorkbenchError
 from workbench.layout import Results
 from workbench.memory.snapshot import read_manifest
-from workbench.memory.weaviate.local_server import Server
+from workbench.memory.weaviate.local_server import LocalServer
 from workbench.pipeline import stages, store_parity
 from workbench.testing.fakes import FakeModel
 
@@ -87,7 +87,7 @@ def test_the_shipped_use_case_passes_its_gate_on_a_server_with_the_pinned_tape(f
 
 def test_a_server_that_goes_away_midway_is_an_error_whatever_may_stand_in_for_it(root, tmp_path, monkeypatch):
     needs_a_server()
-    server = Server(tmp_path / "own")
+    server = LocalServer(tmp_path / "own")
     server.start()
     switch(root, server, memory_fallback="snapshot")
     searching_alone = "\n".join(RUN.splitlines()[2:])  # what adds pages would fail anyway

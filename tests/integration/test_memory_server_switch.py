@@ -18,7 +18,7 @@ from workbench.errors import ConfigError, RefusedError
 from workbench.jobs import runner
 from workbench.jobs.runner import Place, Request, WorkerError
 from workbench.memory.snapshot import read_manifest
-from workbench.memory.weaviate.local_server import Server
+from workbench.memory.weaviate.local_server import LocalServer
 from workbench.pipeline import build as knowledge
 from workbench.pipeline import stages
 from workbench.testing.fakes import FakeModel
@@ -50,7 +50,7 @@ def server(tmp_path_factory):
     needs_a_server()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWITCH_KEY", "the key of these tests")
-        made = Server(tmp_path_factory.mktemp("switch"), api_key_env="SWITCH_KEY")
+        made = LocalServer(tmp_path_factory.mktemp("switch"), api_key_env="SWITCH_KEY")
         made.start()
         yield made
         made.kill()

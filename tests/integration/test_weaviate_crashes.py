@@ -30,7 +30,9 @@ def own(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADMINISTRATOR_KEY", "an administrator's key")
         folder = tmp_path_factory.mktemp("own")
-        with local_server.Server(folder, api_key_env="ADMINISTRATOR_KEY", environment=QUICK_TTL) as running:
+        with local_server.LocalServer(
+            folder, api_key_env="ADMINISTRATOR_KEY", environment=QUICK_TTL
+        ) as running:
             yield running
 
 
@@ -275,14 +277,18 @@ def test_a_dead_server_is_told_within_seconds_also_to_who_was_connected(own, ope
 
 
 def test_a_server_is_not_started_where_another_answers(tmp_path, own):
-    second = local_server.Server(tmp_path / "second", http_port=own.http_port)
+    second = local_server.LocalServer(
+        tmp_path / "second", ports=(own.http_port, own.grpc_port, own.data_port)
+    )
     with pytest.raises(UnavailableError, match=f"port {own.http_port} .* taken"):
         second.start(wait_s=20)
     assert second.pid is None
 
 
 def test_a_server_that_cannot_start_says_where_to_look(tmp_path):
-    broken = local_server.Server(tmp_path / "broken", environment={"DEFAULT_VECTORIZER_MODULE": "nonsense"})
+    broken = local_server.LocalServer(
+        tmp_path / "broken", environment={"DEFAULT_VECTORIZER_MODULE": "nonsense"}
+    )
     with pytest.raises(UnavailableError, match=r"server\.log"):
         broken.start(wait_s=30)
     assert broken.pid is None
@@ -291,5 +297,5 @@ def test_a_server_that_cannot_start_says_where_to_look(tmp_path):
 def test_a_machine_without_the_binary_is_told_what_to_type(tmp_path, monkeypatch):
     monkeypatch.setattr(local_server, "find_binary", lambda: None)
     with pytest.raises(NotFoundError) as caught:
-        local_server.Server(tmp_path).start()
+        local_server.LocalServer(tmp_path).start()
     assert "make weaviate" in caught.value.hint

@@ -16,7 +16,7 @@ from workbench import _sync
 from workbench.memory.cipher import IdCipher
 from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore
 from workbench.memory.weaviate.connection import Connection
-from workbench.memory.weaviate.local_server import Server, find_binary
+from workbench.memory.weaviate.local_server import LocalServer, find_binary
 
 #: Says where the session's server is, for processes that a test starts.
 VARIABLE = "WORKBENCH_TEST_WEAVIATE"
@@ -77,7 +77,7 @@ def weaviate():
         tempfile.TemporaryDirectory(prefix="weaviate-", dir=folder_in_memory()) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
-        server = Server(Path(folder), environment=QUICK_TTL)
+        server = LocalServer(Path(folder), environment=QUICK_TTL)
         server.start()
         patch.setenv(VARIABLE, f"{server.http_port} {server.grpc_port}")
         yield server

@@ -103,7 +103,7 @@ def test_ready_is_decided_by_a_real_read_and_the_version(monkeypatch, ready, sch
 
     def answer(url, path, **_):
         name = path.rsplit("/", 1)[1]
-        return servers._Answer(status=answers[name], body={"version": meta} if name == "meta" else None)
+        return servers.ServerAnswer(status=answers[name], body={"version": meta} if name == "meta" else None)
 
     monkeypatch.setattr(servers, "_get", answer)
     monkeypatch.setattr(servers, "_grpc", lambda *_, **__: OK)

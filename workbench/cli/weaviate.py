@@ -1,7 +1,7 @@
-"""`make weaviate`: a Weaviate server on this machine, built once with Go, started and stopped.
+"""`make weaviate`: build, start and stop a Weaviate server on this machine.
 
-It answers on the loopback only, at the default ports, open to everybody on this machine; its data,
-log and process id are in `.workbench/weaviate-server/`.
+The server listens at the default ports and demands a key, which is made once. Its data, log, key and
+process id are in `.workbench/weaviate-server/`, which its owner alone may read.
 """
 
 from __future__ import annotations
@@ -23,38 +23,53 @@ from workbench.errors import NotFoundError, RefusedError, UnavailableError, Work
 from workbench.layout import WEAVIATE_SERVER
 from workbench.memory.weaviate import Address
 from workbench.memory.weaviate.connection import Connection
-from workbench.memory.weaviate.local_server import MODULE, VERSION, Server, cached_binary, find_binary
+from workbench.memory.weaviate.local_server import (
+    KEY_FILE,
+    KEY_VARIABLE,
+    MODULE,
+    VERSION,
+    LocalServer,
+    cached_binary,
+    find_binary,
+    root_key,
+)
 
-_HTTP, _GRPC = 8080, 50051
-#: Seconds between two lines of progress, and for a server to end by itself.
-_TELL_S = 10.0
+#: HTTP, gRPC and the cluster's data; docs/weaviate.md closes the last two to other machines.
+_PORTS = (8080, 50051, 7947)
+#: Seconds between two lines of progress, and for a server to end after SIGTERM.
+_PROGRESS_S = 10.0
 _END_S = 30.0
 _COMPOSE = "docker compose -f pipelines/deploy/compose.yaml up --wait"
-_NEXT = """\
-two lines under a use case of params.yaml:
+_LINES = """\
+lines under a use case of params.yaml:
   memory_provider: weaviate
-  memory_url: {url}
+  memory_url: {url}"""
+_NEXT = f"""\
+type in each shell that uses it:
+  export {KEY_VARIABLE}="$(cat {KEY_FILE})"
+{_LINES}
+  memory_api_key_env: {KEY_VARIABLE}
 stop it: make weaviate STOP=1"""
 _WITHOUT_GO = f"""\
-there is neither a weaviate-server nor Go to build one; one of:
-  make weaviate                # once Go 1.26 or later is installed
+neither a weaviate-server nor Go to build one is on this machine; one of:
+  make weaviate                # after you install Go 1.26 or later
   {_COMPOSE}
-  memory_url: …                # in params.yaml: a server that is there already; docs/weaviate.md"""
+  memory_url: …                # in params.yaml: the address of a running server; docs/weaviate.md"""
 
 
 def start(
     root: Path,
     *,
     say: Callable[[str], None],
-    ports: tuple[int, int] = (_HTTP, _GRPC),
+    ports: tuple[int, int, int] = _PORTS,
     environment: Mapping[str, str] = os.environ,
 ) -> int:
-    """Start a server at the default address unless one answers there; the exit code."""
-    http, grpc = ports
+    """Start a server at the default address unless one answers there; return the exit code."""
+    http, grpc, data = ports
     address = Address(url=f"http://127.0.0.1:{http}", grpc_port=grpc)
-    if (known := _answers(address)) is not None:
-        say(f"a server answers at {address.url} already{known}")
-        say(_NEXT.format(url=address.url))
+    if (access := _access(address)) is not None:
+        say(f"a server answers at {address.url} already, {access}")
+        say((_NEXT if _noted(root) else _LINES).format(url=address.url))
         return 0
     if find_binary(environment) is None:
         go = shutil.which("go", path=environment.get("PATH"))
@@ -63,23 +78,26 @@ def start(
             return 2
         build(go, say=say, environment=environment)
     say(f"starting weaviate {VERSION}; its log: {WEAVIATE_SERVER}/server.log")
-    server = Server(root / WEAVIATE_SERVER, http_port=http, grpc_port=grpc, tied=False)
+    server = LocalServer(
+        root / WEAVIATE_SERVER, ports=ports, api_key_env=KEY_VARIABLE, key=root_key(root), tied=False
+    )
     server.start()
     note(root, server.pid or 0)
-    say(f"it answers at {address.url}, gRPC at 127.0.0.1:{grpc}, data in {WEAVIATE_SERVER}/")
+    say(f"it answers at {address.url}, gRPC at port {grpc}, data in {WEAVIATE_SERVER}/")
+    say(f"other machines reach ports {grpc} and {data}, and are refused without a key: docs/weaviate.md")
     say(_NEXT.format(url=address.url))
     return 0
 
 
 def stop(root: Path, *, say: Callable[[str], None]) -> int:
-    """Stop the server that `start` started in this repository; what is in it stays."""
+    """Stop the server that `start` started in this repository; its data and key stay."""
     import psutil
 
     running = _noted(root)
     path = root / WEAVIATE_SERVER / "pid"
     if running is None:
         path.unlink(missing_ok=True)
-        say("no server that make weaviate started here is running")
+        say("no server of this repository is running")
         return 0
     process = psutil.Process(running)
     process.terminate()
@@ -94,7 +112,7 @@ def stop(root: Path, *, say: Callable[[str], None]) -> int:
 
 
 def note(root: Path, pid: int) -> None:
-    """Write down which process it is, with its time of birth: numbers are used again."""
+    """Write the process id with its start time, because the system uses ids again."""
     import psutil
 
     started_at = psutil.Process(pid).create_time()
@@ -102,7 +120,7 @@ def note(root: Path, pid: int) -> None:
 
 
 def _noted(root: Path) -> int | None:
-    """The process that was written down, if it is still that one."""
+    """Return the id that `note` wrote, if its process still runs."""
     import psutil
 
     with contextlib.suppress(OSError, ValueError, psutil.Error):
@@ -112,10 +130,10 @@ def _noted(root: Path) -> int | None:
     return None
 
 
-def _answers(address: Address) -> str | None:
-    """What is to be said of a server that answers; None when nobody does."""
+def _access(address: Address) -> str | None:
+    """Say who may use the server that answers; None when no server answers."""
 
-    async def ask() -> None:
+    async def read() -> None:
         connection = Connection(address, start_s=0.5)
         try:
             await connection.client()
@@ -123,34 +141,34 @@ def _answers(address: Address) -> str | None:
             await connection.aclose()
 
     try:
-        _sync.run(ask())
+        _sync.run(read())
     except UnavailableError:
         return None
     except RefusedError:
-        return ", and asks for a key: name it in params.yaml with memory_api_key_env"
-    return ""
+        return "and demands a key: name its variable in params.yaml as memory_api_key_env"
+    return "open to everybody who reaches its ports: stop it, then make weaviate starts one with a key"
 
 
 def build(go: str, *, say: Callable[[str], None], environment: Mapping[str, str] = os.environ) -> Path:
-    """Build the server with Go into the cache of this machine's user, whole or not at all; some minutes."""
-    wanted = cached_binary()
-    wanted.parent.parent.mkdir(parents=True, exist_ok=True)
-    made = files.aside_of(wanted.parent)
+    """Build the server with Go into the user's cache, whole or not at all; it takes minutes."""
+    binary = cached_binary()
+    binary.parent.parent.mkdir(parents=True, exist_ok=True)
+    made = files.aside_of(binary.parent)
     say(f"building weaviate {VERSION} with Go, once: about four minutes and 4 GB of Go's own caches")
-    # A Go that is older than the server asks for fetches the newer one, unless it was told not to.
-    told = {"GOTOOLCHAIN": "auto", **environment, "GOBIN": str(made)}
+    # An older Go downloads the version that the server needs, unless the environment forbids it.
+    variables = {"GOTOOLCHAIN": "auto", **environment, "GOBIN": str(made)}
     try:
-        _run([go, "install", "-v", MODULE], told, say)
-        shutil.rmtree(wanted.parent, ignore_errors=True)
-        made.replace(wanted.parent)
+        _run([go, "install", "-v", MODULE], variables, say)
+        shutil.rmtree(binary.parent, ignore_errors=True)
+        made.replace(binary.parent)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return wanted
+    return binary
 
 
 def _run(command: list[str], environment: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Run Go's build with a line of progress now and then; UnavailableError quotes its end."""
-    began = told = time.monotonic()
+    """Run Go's build and print its progress; UnavailableError quotes the last lines of a failed build."""
+    started = printed = time.monotonic()
     lines: deque[str] = deque(maxlen=3)
     count = 0
     with subprocess.Popen(  # noqa: S603 - the Go that was found, on a module named here
@@ -159,10 +177,10 @@ def _run(command: list[str], environment: Mapping[str, str], say: Callable[[str]
         for line in process.stderr or ():
             lines.append(line.strip())
             count += 1
-            if time.monotonic() - told >= _TELL_S:
-                told = time.monotonic()
+            if time.monotonic() - printed >= _PROGRESS_S:
+                printed = time.monotonic()
                 step = "downloading" if line.startswith("go: downloading") else "compiling"
-                say(f"  {told - began:4.0f} s: {step}, {count} modules and packages so far")
+                say(f"  {printed - started:4.0f} s: {step}, {count} modules and packages so far")
     if process.returncode:
         raise UnavailableError(
             f"Go ended with code {process.returncode}: {' / '.join(lines)}",
@@ -171,11 +189,13 @@ def _run(command: list[str], environment: Mapping[str, str], say: Callable[[str]
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m workbench.cli.weaviate start|stop`, for the Makefile."""
+    """Run `python -m workbench.cli.weaviate start|stop`, as the Makefile does."""
     verbs = {"start": start, "stop": stop}
     try:
         if len(arguments) != 1 or arguments[0] not in verbs:
-            raise NotFoundError("start or stop is expected", hint="make weaviate")
+            raise NotFoundError(
+                f"start or stop is expected, not {' '.join(arguments)!r}", hint="make weaviate"
+            )
         return verbs[arguments[0]](config.find_root(), say=click.echo)
     except WorkbenchError as error:
         click.echo(f"error: {error}", err=True)

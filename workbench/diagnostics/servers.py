@@ -1,4 +1,4 @@
-"""What runs of a Weaviate server, and whether the key of memories is there: asked, never started."""
+"""Check a Weaviate server and the key of memories for `workbench doctor`; nothing is started or made."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from workbench.diagnostics.findings import Finding, tried
 from workbench.layout import MEMORY_KEY, STATE
 from workbench.memory import cipher
 from workbench.memory.weaviate.errors import OLDEST
+from workbench.memory.weaviate.local_server import KEY_FILE, KEY_VARIABLE
 
-#: Seconds for one answer: what is on this machine or near it takes milliseconds.
-_PATIENCE_S = 0.8
+#: Seconds for one answer; a server on this machine or near it takes milliseconds.
+_DEADLINE_S = 0.8
 _GRPC_PORT = 50051
 DEFAULT = MemoryServer(url=DEFAULT_MEMORY_URL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
-    """An HTTP answer: its status, and its JSON when it is some."""
+class ServerAnswer:
+    """An HTTP answer: its status, and its body when that is JSON."""
 
     status: int
     body: Any = None
@@ -41,12 +42,11 @@ def server(
     needed: bool,
     environment: Mapping[str, str] = os.environ,
 ) -> Iterator[Finding]:
-    """A server: does it answer, accept the key, answer a real read, and on gRPC too."""
+    """Yield whether a server answers, accepts the key, answers a real read, and listens for gRPC."""
     what = f"weaviate at {where.url}"
     ready = _get(where.url, "/v1/.well-known/ready")
     if ready is None:
-        own = urlsplit(where.url).hostname in {"127.0.0.1", "localhost", "::1"}
-        mend = "make weaviate" if own else "start it, or correct memory_url in params.yaml"
+        mend = "make weaviate" if _is_local(where) else "start it, or correct memory_url in params.yaml"
         yield Finding(what=what, state="missing", detail="nobody answers", mend=mend, needed=needed)
         return
     if ready.status != 200:
@@ -64,69 +64,79 @@ def server(
 def _key(
     where: MemoryServer, tenants: tuple[str, ...], environment: Mapping[str, str], *, needed: bool
 ) -> tuple[str | None, Finding | None]:
-    """A key to ask with, and the finding when a variable named for one is not set."""
+    """Return a key that is set, and a finding about the variables of keys that are not."""
     if where.api_key_env is None:
         return None, None
-    named = dict.fromkeys(map(where.key_variable, tenants or ("",)))
-    unset = [variable for variable in named if not environment.get(variable)]
-    found = next((environment[variable] for variable in named if environment.get(variable)), None)
+    variables = dict.fromkeys(map(where.key_variable, tenants or ("",)))
+    unset = [variable for variable in variables if not environment.get(variable)]
+    key = next((environment[variable] for variable in variables if environment.get(variable)), None)
     if not unset:
-        return found, None
-    mend = "\n              ".join(f"export {variable}=…" for variable in unset)
+        return key, None
+    mend = "\n              ".join(map(_export, unset))
     detail = f"not set: {', '.join(unset)}"
-    return found, Finding(what="weaviate key", state="missing", detail=detail, mend=mend, needed=needed)
+    return key, Finding(what="weaviate key", state="missing", detail=detail, mend=mend, needed=needed)
 
 
 def _read(where: MemoryServer, key: str | None, *, needed: bool) -> Finding:
-    """A real read: after a crash the ready flag comes seconds before the server can answer one."""
+    """Try a real read: after a crash the ready flag comes seconds before the server answers one."""
     what = f"weaviate at {where.url}"
     schema = _get(where.url, "/v1/schema", key=key)
     status = 0 if schema is None else schema.status
     if status == 401:
-        wrong = "it refuses the key" if key else "it asks for a key"
-        mend = f"export {where.api_key_env or 'WEAVIATE_KEY'}=…"
+        detail = "it refuses the key" if key else "it asks for a key"
+        mend = _export(where.api_key_env or KEY_VARIABLE)
         mend += "" if where.api_key_env else "   # and name it: memory_api_key_env in params.yaml"
-        return Finding(what=what, state="broken", detail=wrong, mend=mend, needed=needed)
-    if status not in {200, 403}:  # a key of one tenant alone may not list everything
-        detail = f"it says ready, and answers no read (status {status or 'none'})"
+        return Finding(what=what, state="broken", detail=detail, mend=mend, needed=needed)
+    if status not in {200, 403}:  # a key of one tenant may not read the whole schema
+        detail = f"it reports ready, and answers no read (status {status or 'none'})"
         mend = "workbench doctor   # again in half a minute"
         return Finding(what=what, state="broken", detail=detail, mend=mend, needed=needed)
     meta = _get(where.url, "/v1/meta", key=key)
     body = meta.body if meta is not None and isinstance(meta.body, dict) else {}
     version = str(body.get("version", "unknown"))
     if _number(version) < OLDEST:
-        detail = f"version {version} is older than {OLDEST[0]}.{OLDEST[1]}, or is not said"
+        detail = f"version {version} is older than {OLDEST[0]}.{OLDEST[1]}, or is not stated"
         mend = "make weaviate   # or the image that pipelines/deploy names"
         return Finding(what=what, state="broken", detail=detail, mend=mend, needed=needed)
     how = "the key is accepted" if key else "open to everybody"
     return Finding(what=what, state="ok", detail=f"{version}, a read is answered, {how}", needed=needed)
 
 
+def _is_local(where: MemoryServer) -> bool:
+    return urlsplit(where.url).hostname in {"127.0.0.1", "localhost", "::1"}
+
+
+def _export(variable: str) -> str:
+    """Return the line that sets a key: the key of `make weaviate` is in a file."""
+    value = f'"$(cat {KEY_FILE})"' if variable == KEY_VARIABLE else "…"
+    return f"export {variable}={value}"
+
+
 def _grpc(where: MemoryServer, *, needed: bool) -> Finding:
     host, _, port = (where.grpc or f"{urlsplit(where.url).hostname}:{_GRPC_PORT}").rpartition(":")
     what = f"weaviate gRPC at {host}:{port}"
     try:
-        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+        socket.create_connection((host, int(port)), timeout=_DEADLINE_S).close()
     except OSError:
         mend = f"open port {port} on the server, or name another: memory_grpc in params.yaml"
         return Finding(what=what, state="missing", detail="nobody answers", mend=mend, needed=needed)
     return Finding(what=what, state="ok", detail="the port is open", needed=needed)
 
 
-def _get(url: str, path: str, *, key: str | None = None) -> _Answer | None:
-    """What the server answers; None when nobody does, or not in HTTP."""
+def _get(url: str, path: str, *, key: str | None = None) -> ServerAnswer | None:
+    """Return the server's answer; None when no server answers in HTTP."""
     parts = urlsplit(url)
     connection = (
         http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=_PATIENCE_S, context=ssl.create_default_context()
+            parts.hostname or "", parts.port, timeout=_DEADLINE_S, context=ssl.create_default_context()
         )
         if parts.scheme == "https"
-        else http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_PATIENCE_S)
+        else http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_DEADLINE_S)
     )
     try:
         connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
         answer = connection.getresponse()
-        return _Answer(status=answer.status, body=_json(answer.read(1 << 20)))
+        return ServerAnswer(status=answer.status, body=_json(answer.read(1 << 20)))
     except (OSError, http.client.HTTPException, ValueError):
         return None
     finally:
@@ -146,7 +156,7 @@ def _number(version: str) -> tuple[int, ...]:
 
 
 def key(root: Path, *, environment: Mapping[str, str] = os.environ) -> Finding:
-    """The key under which live memories keep names; looked at, never made."""
+    """Check the key that encrypts names in live memories; it is never made here."""
     what = "key of memories"
     path = root / STATE / MEMORY_KEY
     if environment.get(cipher.KEY_VARIABLE):

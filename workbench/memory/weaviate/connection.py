@@ -76,10 +76,16 @@ class Address:
 
 
 class Connection:
-    """A client of one server. `deadline_s` is for one request, `start_s` for a server that is starting."""
+    """A client of one server. `deadline_s` limits one request, `start_s` the start of a server.
 
-    def __init__(self, address: Address, *, deadline_s: float = 60.0, start_s: float = 15.0) -> None:
+    `key` is presented in place of the one that the address names.
+    """
+
+    def __init__(
+        self, address: Address, *, deadline_s: float = 60.0, start_s: float = 15.0, key: str | None = None
+    ) -> None:
         self.address = address
+        self._key = key
         self.deadline_s = deadline_s
         self.start_s = start_s
         self.version = ""
@@ -157,7 +163,7 @@ class Connection:
                     await task
 
     async def _connect(self) -> WeaviateAsyncClient:
-        client = _made(self.address, deadline_s=self.deadline_s)
+        client = _made(self.address, key=self._key, deadline_s=self.deadline_s)
         try:
             await client.connect()
             self.version = str((await client.get_meta())["version"])
@@ -224,13 +230,12 @@ def _part(client: WeaviateAsyncClient, collection: str, tenant: str) -> Any:
     return client.collections.use(collection).with_tenant(tenant)
 
 
-def _made(address: Address, *, deadline_s: float) -> WeaviateAsyncClient:
+def _made(address: Address, *, key: str | None, deadline_s: float) -> WeaviateAsyncClient:
     import weaviate
     from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 
-    key: Any = None
-    if address.api_key_env is not None:
-        key = Auth.api_key(secret(address.api_key_env, needed_by=f"the Weaviate at {address.where}"))
+    if key is None and address.api_key_env is not None:
+        key = secret(address.api_key_env, needed_by=f"the Weaviate at {address.where}")
     return weaviate.use_async_with_custom(
         http_host=address.host,
         http_port=address.port,
@@ -238,7 +243,7 @@ def _made(address: Address, *, deadline_s: float) -> WeaviateAsyncClient:
         grpc_host=address.grpc_host or address.host,
         grpc_port=address.grpc_port,
         grpc_secure=address.secure,
-        auth_credentials=key,
+        auth_credentials=None if key is None else Auth.api_key(key),
         skip_init_checks=True,  # they ask PyPI for the client's newest version
         additional_config=AdditionalConfig(
             timeout=Timeout(init=5, query=deadline_s, insert=deadline_s), trust_env=False
