@@ -25,7 +25,7 @@ from workbench import files, layout, registry
 from workbench.config import Limits
 from workbench.jobs import publishing
 from workbench.jobs import spec as jobspec
-from workbench.jobs.runner import MARK
+from workbench.processes import MARK
 from workbench.promotion import release
 from workbench.testing.fakes import FakeClock
 

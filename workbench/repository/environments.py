@@ -6,16 +6,15 @@ written last, says that it is whole; the Makefile leaves the same stamp in `.ven
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from workbench import files
+from workbench import files, locking
 from workbench.errors import RefusedError, UnavailableError, WorkbenchError
 from workbench.layout import ENVIRONMENTS
 
@@ -56,7 +55,10 @@ def install(root: Path, lock: bytes, *, say: Callable[[str], None]) -> Path:
         return python
     folder = _folder(root, lock)
     try:
-        with _one_builder(folder, say) as held:
+        files.make_folder(folder.parent)
+        # The lock lasts as long as anybody holds it: this process, or an installer that outlives it.
+        waiting = partial(say, "another process installs this environment; waiting for it")
+        with locking.locked(folder.with_suffix(".building"), on_wait=waiting) as held:
             if _installed(root, lock) is None:
                 say(f"installing the environment of lock {digest(lock)} (once; about a minute)")
                 _build(folder, lock, held)
@@ -88,22 +90,6 @@ def _holds(folder: Path, lock: bytes) -> bool:
         return (folder / STAMP).read_bytes() == lock
     except OSError:
         return False
-
-
-@contextlib.contextmanager
-def _one_builder(folder: Path, say: Callable[[str], None]) -> Iterator[int]:
-    """The descriptor of a lock that lasts as long as anybody holds it: we, or an installer we left behind."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder.with_suffix(".building"), os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another process installs this environment; waiting for it")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _build(folder: Path, lock: bytes, held: int) -> None:

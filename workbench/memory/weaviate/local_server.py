@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from workbench import _sync
+from workbench import _sync, files
 from workbench.config import secret
 from workbench.errors import ConfigError, NotFoundError, UnavailableError
 from workbench.memory.weaviate.connection import Address, Connection
@@ -107,7 +107,7 @@ class Server:
         if binary is None:
             raise NotFoundError(f"there is no {BINARY} on this machine", hint="make weaviate   # needs Go")
         self._check_ports()  # another server there would be taken for this one
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.folder)
         arguments = ["--host", "127.0.0.1", "--port", str(self.http_port), "--scheme", "http"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the binary that was found
