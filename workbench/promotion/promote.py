@@ -21,7 +21,7 @@ from workbench.promotion import freezing, release, requirements
 from workbench.promotion.release import Released
 from workbench.promotion.requirements import Blocker, Draft
 from workbench.registry import Asset, VersionEntry
-from workbench.repository import dvc as pipeline
+from workbench.repository import dvc
 from workbench.repository.git import Repository
 
 
@@ -263,10 +263,20 @@ def _spec_of(root: Path, name: str, version: int | None) -> JobSpec | None:
 def _reproduce(root: Path, *, show: bool) -> None:
     """`dvc repro`, so that the new version's stage and what is compared with it are committed with it."""
     words = runner.shown(show=show)
-    if pipeline.start(root, "repro", stdout=words, stderr=words).wait():
+    code, interrupted = dvc.repro(root, stdout=words, stderr=words)
+    if interrupted:
+        raise KeyboardInterrupt
+    if code:
+        try:
+            files.read_yaml(root / "dvc.lock")
+        except ConfigError as error:  # DVC writes it in place: a killed one leaves half of it
+            raise ConfigError(
+                f"the version is written, but dvc.lock is torn: {error.message}",
+                hint="git checkout -- dvc.lock, then run the same command again",
+            ) from None
         raise UnavailableError(
-            "the version is written, but `dvc repro` stopped; what is above says where",
-            hint="mend it, then run the same command again",
+            "the version is written, but `dvc repro` stopped; its output above names the stage",
+            hint="fix what it names, then run the same command again",
         )
 
 
