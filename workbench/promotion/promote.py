@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from workbench import config, files, registry
 from workbench.config import UseCase
 from workbench.context import Clock, SystemClock
-from workbench.errors import ConfigError, NotFoundError, UnavailableError
+from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
 from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.runs import Run, load_runs
-from workbench.jobs import runner
+from workbench.jobs import runner, versions
 from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec
 from workbench.promotion import diff as differences
@@ -35,6 +36,11 @@ class ReleaseOptions:
     commit: bool = False
     show: bool = True
     clock: Clock = field(default_factory=SystemClock)
+
+    def say(self, text: str) -> None:
+        """Write a line of progress to standard error, unless told to be quiet."""
+        if self.show:
+            sys.stderr.write(f"{text}\n")
 
 
 def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
@@ -79,13 +85,36 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
     rows = _back_rows(root, asset, now, back)
     done = Released(
         what=f"{kind}/{ref.name}", label=order.label, version=back, before=now, rows=tuple(rows),
-        dry=order.dry_run,
+        notes=_environment_note(root, asset, back), dry=order.dry_run,
         command=f"workbench rollback {kind}/{ref.name} --to {back}",
     )  # fmt: skip
     if order.dry_run:
         return done
+    _ensure_environment(root, asset, back, order)
     entry = asset.versions[back]
     return _moved(root, asset, done, order, verb="Roll back", run=entry.run, after="dvc repro")
+
+
+def _environment_note(root: Path, asset: Asset, number: int) -> tuple[str, ...]:
+    """That the version's environment is not installed here, and is installed before the label moves."""
+    if asset.kind != "job" or versions.has_environment(root, jobspec.load(root, asset.name, number)[0]):
+        return ()
+    reference = f"{asset.name}@{number}"
+    note = f"the environment of {reference} is not installed here, and is installed before the label moves"
+    return (f"{note} (workbench jobs install {reference})",)
+
+
+def _ensure_environment(root: Path, asset: Asset, number: int, order: ReleaseOptions) -> None:
+    """Install a job version's environment before its label moves: without it the version cannot run."""
+    if asset.kind != "job":
+        return
+    spec, _ = jobspec.load(root, asset.name, number)
+    try:
+        versions.install(root, spec, say=order.say)
+    except WorkbenchError as error:
+        message = f"{spec.reference} cannot run here, and {order.label} was not moved: {error.message}"
+        failure = type(error)(message, hint=error.hint or f"workbench jobs install {spec.reference}")
+        raise failure from error
 
 
 def _begun(root: Path, asset: Asset, order: ReleaseOptions, to: int | None) -> tuple[int, int] | None:
@@ -124,11 +153,15 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
     case = config.use_case(config.load_params(root), one.use_case)
     asset = registry.load_or_new(root, "job", name)
     live = _spec_of(root, name, asset.labels.get("production"))
+    order.say("checking what is committed, reproduced and judged")
     run = freezing.judged_run(root, one.use_case, case)
     gate = judged(root, one.use_case, case, run)
     draft = freezing.draft(root, name, one, case, gate, run)
     missing, counts = requirements.missing(root, draft, case), {}
     if not missing:
+        order.say(
+            f"running the frozen notebook alone on its sample (about a minute, at most {freezing.CLEAN_S} s)"
+        )
         clean, missing = freezing.clean_run(root, draft, case, show=order.show)
         if clean is not None:
             draft, counts = freezing.finished(draft, clean), dict(clean.counts)
@@ -172,6 +205,7 @@ def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: Re
             run=draft.run.id,
             clock=order.clock,
         )
+    order.say("reproducing the pipeline with the new version (dvc repro)")
     _reproduce(root, show=order.show)
     # The tree was clean before, but for what an earlier, interrupted promotion wrote: all of this is ours.
     changed = [root / place for place in Repository(root=root).changed(besides=["published"])]
@@ -229,10 +263,12 @@ def _promote_version(root: Path, named: str, order: ReleaseOptions) -> Released:
     card = Released(
         what=f"job/{found.name}", label=order.label, version=found.number, before=now,
         rows=tuple(differences.spec_rows(live, spec)), dry=order.dry_run,
+        notes=_environment_note(root, asset, found.number),
         command=f"workbench promote job/{found} --to {order.label}",
     )  # fmt: skip
     if order.dry_run:
         return card
+    _ensure_environment(root, asset, found.number, order)
     return _moved(root, asset, card, order, verb="Promote", run=spec.run, after=run_it)
 
 
