@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -52,13 +53,10 @@ def write_atomic(path: Path, data: bytes) -> bool:
     try:
         if path.is_file() and path.read_bytes() == data:
             return False
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         aside = aside_of(path)
         try:
-            with aside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_synced(aside, data, 0o600 if _private_top(path) else 0o666)
             os.replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)
@@ -71,14 +69,11 @@ def write_atomic(path: Path, data: bytes) -> bool:
 def write_once(path: Path, data: bytes) -> bytes:
     """What the file holds: `data`, for its owner alone, unless somebody was first; never half of either."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         if not path.exists():
             aside = aside_of(path)
             try:
-                with os.fdopen(os.open(aside, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
+                _write_synced(aside, data, 0o600)
                 with contextlib.suppress(FileExistsError):
                     os.link(aside, path)
             finally:
@@ -87,6 +82,33 @@ def write_once(path: Path, data: bytes) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def _write_synced(path: Path, data: bytes, mode: int) -> None:
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents; `.workbench`, `published` and all below are for their owner alone."""
+    top = _private_top(folder)
+    if top is not None and top.is_dir() and top.stat().st_mode & 0o077:  # made by an earlier version
+        with contextlib.suppress(PermissionError):  # another user's: its owner decides
+            top.chmod(0o700)
+    missing = itertools.takewhile(lambda path: not path.is_dir(), (folder, *folder.parents))
+    for path in reversed(list(missing)):
+        path.mkdir(0o700 if top is not None and path.is_relative_to(top) else 0o777, exist_ok=True)
+
+
+def _private_top(path: Path) -> Path | None:
+    """The `.workbench` or `published` folder of a repository that `path` is, or is in."""
+    for folder in (path, *path.parents):
+        of_repository = folder.name == "published" and (folder.parent / "params.yaml").is_file()
+        if folder.name == ".workbench" or of_repository:
+            return folder
+    return None
 
 
 def aside_of(path: Path) -> Path:

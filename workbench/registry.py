@@ -9,9 +9,7 @@ checked at every use. A label moves.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from workbench import files
+from workbench import files, locking
 from workbench.errors import ConfigError, CorruptError, NotFoundError, nearest
 
 if TYPE_CHECKING:
@@ -272,15 +270,11 @@ def _quoted(value: str | int) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """One writer of this asset at a time, over processes."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
+        files.make_folder(folder)
     except OSError as error:
         raise files.unwritable(folder, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locking.locked(folder):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def frame(root: Path) -> pl.DataFrame:

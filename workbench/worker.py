@@ -6,17 +6,15 @@ frozen notebook in a fresh kernel, and leaves a result. It ends when whoever sta
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
-import threading
 from pathlib import Path
 
-from workbench import config, files
+from workbench import config, files, processes
 from workbench.config import Execution, UseCase
 from workbench.errors import ConfigError, CorruptError, NotebookError, WorkbenchError
 from workbench.experiments.batch import COUNTS
-from workbench.jobs.runner import FORMAT, RESULT, Failure, Request, Result, end, told
+from workbench.jobs.runner import FORMAT, RESULT, Failure, Request, Result, told
 from workbench.notebooks.inspection import INPUTS
 from workbench.pipeline import build as knowledge
 from workbench.pipeline.stages import run_notebook
@@ -106,7 +104,7 @@ def main(arguments: list[str]) -> int:
     path = Path(arguments[0])
     raw = orjson.loads(path.read_bytes())
     result_path = path.with_name(RESULT)
-    _end_with_caller(str(raw.get("run", "")))
+    processes.end_with_caller(str(raw.get("run", "")))
     try:
         if raw.get("format") != FORMAT:
             raise ConfigError(
@@ -126,18 +124,6 @@ def _failure(error: WorkbenchError) -> Failure:
     if isinstance(error, NotebookError) and hint.startswith("workbench run "):
         hint = "run it again: answers it had are kept; mend the notebook in `make lab` and promote it"
     return Failure(kind=type(error).__name__, message=error.message, hint=hint, exit_code=error.exit_code)
-
-
-def _end_with_caller(run: str) -> None:
-    """End this process and all that it started when the caller's end of our standard input closes."""
-
-    def wait() -> None:
-        while os.read(0, 4096):  # not through sys.stdin, whose lock would outlive this process's main thread
-            pass
-        end(run)
-        os._exit(3)
-
-    threading.Thread(target=wait, name="workbench-caller", daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from workbench import processes
 from workbench.errors import DeadlineError, NotebookError, WorkbenchError
 from workbench.jobs import runner
 from workbench.jobs.runner import Request, Result
@@ -77,7 +78,7 @@ def version(tmp_path):
 @pytest.fixture
 def bystander():
     """A process of another run, which nobody may touch."""
-    process = subprocess.Popen(["sleep", "300"], env={**os.environ, runner.MARK: "another"})
+    process = subprocess.Popen(["sleep", "300"], env={**os.environ, processes.MARK: "another"})
     yield process
     assert process.poll() is None
     process.kill()
@@ -105,7 +106,7 @@ def started(request):
 
 def alive(request):
     noted = [one for one in started(request) if one.status() != psutil.STATUS_ZOMBIE]
-    return [*runner._processes(request.run), *noted]
+    return [*processes.marked(request.run), *noted]
 
 
 def at_once_ready(request, then):
@@ -137,7 +138,7 @@ def test_what_outlives_a_worker_that_is_done_is_ended_and_its_result_counts(vers
 
 
 def test_what_is_started_between_the_look_and_the_kill_is_ended_too(bystander, monkeypatch):
-    look, marked = runner._processes, {**os.environ, runner.MARK: "mine"}
+    look, marked = processes.marked, {**os.environ, processes.MARK: "mine"}
     made = [subprocess.Popen(["sleep", "300"], env=marked)]
 
     def looking(run):
@@ -146,13 +147,13 @@ def test_what_is_started_between_the_look_and_the_kill_is_ended_too(bystander, m
             made.append(subprocess.Popen(["sleep", "300"], env=marked, start_new_session=True))
         return found
 
-    monkeypatch.setattr(runner, "_processes", looking)
-    runner.end("mine")
+    monkeypatch.setattr(processes, "marked", looking)
+    processes.end("mine")
     assert [process.wait(5) for process in made] == [-signal.SIGKILL] * 3
 
 
 def test_a_process_that_ends_by_itself_between_the_look_and_the_kill_is_no_error(monkeypatch):
-    look = runner._processes
+    look = processes.marked
 
     def looking(run):
         found = look(run)
@@ -162,9 +163,9 @@ def test_a_process_that_ends_by_itself_between_the_look_and_the_kill_is_no_error
             assert one.pid == brief.pid
         return found
 
-    monkeypatch.setattr(runner, "_processes", looking)
-    brief = subprocess.Popen(["sleep", "300"], env={**os.environ, runner.MARK: "brief"})
-    runner.end("brief")
+    monkeypatch.setattr(processes, "marked", looking)
+    brief = subprocess.Popen(["sleep", "300"], env={**os.environ, processes.MARK: "brief"})
+    processes.end("brief")
     assert brief.returncode == -signal.SIGKILL
 
 
@@ -225,12 +226,9 @@ request = files.parse(worker.Request, json.loads(Path(sys.argv[1]).read_bytes())
 worker.run(request, python=Path(sys.executable), folder=Path(request.home) / "work", seconds=300)
 """
 #: The real worker's own watch over its caller, in our script.
-WATCHING = f"""
-import importlib.util
-spec = importlib.util.spec_from_file_location("real_worker", {str(ROOT / "workbench" / "worker.py")!r})
-real = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(real)
-real._end_with_caller(request["run"])
+WATCHING = """
+from workbench import processes
+processes.end_with_caller(request["run"])
 """
 
 

@@ -16,8 +16,8 @@ import workbench as wb
 from workbench import files, registry
 from workbench.jobs import spec as jobspec
 from workbench.jobs.ledger import JobRun, Ledger
-from workbench.jobs.runner import MARK
 from workbench.layout import JOB_LEDGER as LEDGER
+from workbench.processes import MARK
 from workbench.testing.fakes import FakeClock
 
 NOTEBOOK = "notebooks/answers.ipynb"

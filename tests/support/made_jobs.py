@@ -10,7 +10,7 @@ from made_repositories import git, saved
 from made_runs import a_run, of
 from nbformat.v4 import new_code_cell, new_notebook
 
-from workbench import config, files, registry
+from workbench import config, files, layout, registry
 from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.runs import save_runs
 from workbench.jobs import spec as jobspec
@@ -18,6 +18,7 @@ from workbench.jobs.spec import JobSpec, Parameter
 from workbench.notebooks import inspection
 from workbench.promotion import freezing, release
 from workbench.promotion.freezing import CleanRun
+from workbench.repository import environments
 from workbench.testing.fakes import FakeClock
 
 PARAMS = """\
@@ -75,7 +76,9 @@ def judged_repository(root, *, right=36):
     (root / "params.yaml").write_text(PARAMS)
     release.write_stages(root)
     judged_run(root, right=right)
+    installed(root)
     others = {"workbench/code.py": "1", freezing.LOCK: "lock", "data/inbox/sample.jsonl": SAMPLE}
+    (root / ".gitignore").write_text("/.workbench/\n")
     saved(root, "Start", **others)
     return root
 
@@ -120,6 +123,14 @@ def a_spec(**changes):
         schedule=config.Timing(cron="0 6 * * *"), input="data/inbox/{date}.jsonl",
     )  # fmt: skip
     return dataclasses.replace(plain, **changes)
+
+
+def installed(root, lock=b"lock"):
+    """What stands for the installed environment of a lock."""
+    folder = root / layout.ENVIRONMENTS / environments.digest(lock)
+    files.write_atomic(folder / environments.STAMP, lock)
+    files.write_atomic(folder / "bin" / "python", b"")
+    return folder
 
 
 def clean(counts=None, tape=b"tape"):

@@ -328,6 +328,20 @@ def install(job: str, as_json: bool) -> None:
     _say({"python": str(python)} if as_json else str(python), as_json=as_json)
 
 
+@jobs.command()
+@click.option("--dry-run", is_flag=True, help="Only list them, with their sizes.")
+@Json()
+def prune(dry_run: bool, as_json: bool) -> None:
+    """Remove the installed environments that no labelled version needs; each takes about 1 GB.
+
+    One in which a process runs stays. `workbench jobs install` installs a removed one again.
+    """
+    from workbench.jobs.overview import prune as pruned
+
+    found = pruned(config.find_root(), dry_run=dry_run)
+    _say(found.to_json() if as_json else str(found), as_json=as_json)
+
+
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
     pairs = {}
     for text in texts:

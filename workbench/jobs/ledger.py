@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import errno
-import fcntl
 import os
 import platform
 import re
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench import files
+from workbench import files, locking
 from workbench.context import Clock
 from workbench.errors import (
     ConfigError,
@@ -300,7 +299,9 @@ class Ledger:
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
         """All of the block or nothing of it; on disk when the block has ended."""
         with _explained(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(self.path.parent)
+            if not self.path.exists():  # SQLite would create it readable for all
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
             with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)) as db:
                 _prepare(db, self.path)
                 db.execute(begin)
@@ -326,14 +327,10 @@ def _schema(db: sqlite3.Connection) -> int:
 
 def _create(db: sqlite3.Connection, path: Path) -> None:
     """The tables, unless another process was faster or the file is another program's."""
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with locking.locked(path.parent):
         if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
-    finally:
-        os.close(folder)
 
 
 @contextlib.contextmanager

@@ -12,18 +12,15 @@ from workbench import config, registry
 from workbench.context import Clock, SystemClock
 from workbench.display import Card, Shown
 from workbench.errors import ConfigError
-from workbench.jobs import export, slots
+from workbench.jobs import export, slots, versions
 from workbench.jobs import run as jobs
 from workbench.jobs import spec as jobspec
 from workbench.jobs.ledger import JobRun
 from workbench.jobs.result import run_row
-from workbench.layout import LOCK
-from workbench.repository import environments
-from workbench.repository.git import Repository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table(Shown):
+class JobTable(Shown):
     """Rows of a question about jobs, as a card and as JSON; `command` is what to type next."""
 
     title: str
@@ -41,22 +38,36 @@ class Table(Shown):
         return Card(title=self.title, head=self.head, rows=self.rows, notes=notes, command=self.command)
 
 
-def overview(root: Path, *, clock: Clock | None = None) -> Table:
+def overview(root: Path, *, clock: Clock | None = None) -> JobTable:
     """Every job that is declared or promoted: versions, labels, next time, last run."""
     clock = clock or SystemClock()
     declared = config.load_params(root).jobs
     names = sorted({*declared, *registry.names(root, "job")})
     book = jobs.ledger(root, clock)
-    rows = [_overview_row(root, name, clock, book.history(name, limit=1)) for name in names]
+    missing = [spec.reference for spec in versions.without_environment(root)]
+    rows = [
+        (*_overview_row(root, name, clock, book.history(name, limit=1)), _missing_of(name, missing))
+        for name in names
+    ]
     live = [name for name, production, *_ in rows if production]
     first = (live or names or ["NAME"])[0]
     promote = f"workbench promote job/{first} --to production --dry-run"
-    return Table(
+    return JobTable(
         title=f"{len(rows)} {'job' if len(rows) == 1 else 'jobs'}",
-        head=("job", "production", "candidate", "versions", "due next", "last run"),
+        head=("job", "production", "candidate", "versions", "due next", "last run", "environment"),
         rows=tuple(rows),
-        command=f"workbench jobs run {first}" if live else promote,
+        command=_next(missing) or (f"workbench jobs run {first}" if live else promote),
     )
+
+
+def _next(missing: Sequence[str]) -> str:
+    return f"workbench jobs install {missing[0]}" if missing else ""
+
+
+def _missing_of(name: str, missing: Sequence[str]) -> str:
+    """Which labelled versions of a job have no environment here."""
+    found = [reference for reference in missing if reference.partition("@")[0] == name]
+    return f"missing for {', '.join(found)}" if found else ""
 
 
 def _overview_row(root: Path, name: str, clock: Clock, last: Sequence[JobRun]) -> tuple[str, ...]:
@@ -71,14 +82,14 @@ def _overview_row(root: Path, name: str, clock: Clock, last: Sequence[JobRun]) -
     return (name, *shown, ", ".join(map(str, sorted(asset.versions))), due, ended)
 
 
-def history_of(root: Path, name: str, *, limit: int = 20, clock: Clock | None = None) -> Table:
+def history_of(root: Path, name: str, *, limit: int = 20, clock: Clock | None = None) -> JobTable:
     """The runs of a job on this machine, newest first; those that died are called lost."""
     known = {*config.load_params(root).jobs, *registry.names(root, "job")}
     if name not in known:
         config.job(config.load_params(root), name)  # says which there are
     rows = [run_row(run) for run in jobs.ledger(root, clock or SystemClock()).history(name, limit=limit)]
     head = ("when", "slot", "version", "ended", "rows", "set aside", "cost", "seconds", "output")
-    return Table(
+    return JobTable(
         title=f"{name}: {len(rows)} runs", head=head, rows=tuple(rows), command=f"workbench jobs run {name}"
     )
 
@@ -117,6 +128,17 @@ def exported(root: Path, name: str, *, target: str, clock: Clock | None = None) 
 def install_environment(root: Path, name: str, *, say: Callable[[str], Any]) -> Path:
     """The interpreter of a version's own environment, installed when it is missing."""
     job, number = jobs.number_of(root, name)
-    spec, _ = jobspec.load(root, job, number)
-    lock = Repository(root=root).read(jobspec.code_of(root, spec), LOCK) or b""
-    return environments.install(root, lock, say=say)
+    return versions.install(root, jobspec.load(root, job, number)[0], say=say)
+
+
+def prune(root: Path, *, dry_run: bool = False) -> JobTable:
+    """Remove the environments that no labelled version needs, and say what each takes."""
+    found = versions.prune(root, dry_run=dry_run)
+    megabytes = sum(environment.size for environment in found) / 1e6
+    count = f"{len(found)} {'environment' if len(found) == 1 else 'environments'}"
+    return JobTable(
+        title=f"{count}, {megabytes:.0f} MB, {'would be' if dry_run else ''} removed".replace("  ", " "),
+        head=("environment", "MB"),
+        rows=tuple((str(e.folder.relative_to(root)), f"{e.size / 1e6:.0f}") for e in found),
+        command="workbench jobs prune" if dry_run and found else "workbench jobs list",
+    )

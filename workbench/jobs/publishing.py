@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from workbench import files
+from workbench import files, locking
 from workbench.errors import CorruptError, NotFoundError, RefusedError, UnavailableError
 from workbench.jobs.ledger import Slot
 from workbench.layout import PUBLISHED
@@ -77,8 +76,8 @@ def publish(staged: Path, target: Path, manifest: Manifest, *, replace: bool = F
         raise NotFoundError(f"there is no output {staged} to publish", hint="run the job again")
     try:
         _seal(staged, manifest)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target.parent):
+        files.make_folder(target.parent)
+        with locking.locked(target.parent):
             _mend(target)
             if os.path.lexists(target) and not replace:
                 raise _taken(target)
@@ -140,7 +139,7 @@ def recover(folder: Path, *, alive: Callable[[str], bool]) -> list[Path]:
     done = []
     try:
         for place in sorted({path.parent for path in folder.glob("*/.*") if _ASIDE.fullmatch(path.name)}):
-            with _locked(place):
+            with locking.locked(place):
                 for path in sorted(place.iterdir()):
                     found = _ASIDE.fullmatch(path.name)
                     if found and found["what"] == "before":
@@ -176,7 +175,7 @@ def read(target: Path) -> Manifest:
     if not target.parent.is_dir():
         raise absent
     try:
-        with _locked(target.parent, fcntl.LOCK_SH):
+        with locking.locked(target.parent, shared=True):
             if not target.is_dir():
                 raise absent
             manifest = _manifest(target / MANIFEST)
@@ -216,14 +215,3 @@ def _check(target: Path, outputs: Mapping[str, str]) -> None:
 
 def _corrupt(path: Path, what: str) -> CorruptError:
     return CorruptError(f"{path}: {what}", hint="run the job for this time again with --replace")
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
-    """One publisher of this folder at a time, over processes, and none while somebody reads."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, kind)
-        yield
-    finally:
-        os.close(descriptor)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import files, registry
+from workbench import files, processes, registry
 from workbench.context import Clock
 from workbench.display import degraded_note
 from workbench.errors import (
@@ -65,7 +65,7 @@ def ledger(root: Path, clock: Clock) -> Ledger:
     for work in (root / JOB_WORK).glob("*"):
         if found.is_alive(work.name):
             continue
-        runner.end(work.name)
+        processes.end(work.name)
         for copy in (root / EXECUTED).glob(f"*-{work.name}.*"):  # nobody scrubbed it
             copy.unlink(missing_ok=True)
         shutil.rmtree(work, ignore_errors=True)  # last: it says that there is something left

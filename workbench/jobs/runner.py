@@ -7,10 +7,8 @@ a format number and grow by optional keys alone, which are left out where they s
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -19,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from workbench import files
+from workbench import files, processes
 from workbench.config import Mode
 from workbench.errors import DeadlineError, NotebookError, WorkbenchError
 from workbench.jobs import spec as jobspec
@@ -28,9 +26,7 @@ from workbench.layout import CACHE
 FORMAT: Literal[1] = 1
 #: Of the repository: exported code, built memories, and a folder for each run while it lasts.
 REQUEST, RESULT = "request.json", "result.json"
-#: Every process of a run inherits it, so that none outlives the run, whatever session it began.
-MARK = "WORKBENCH_RUN"
-_TICK_S, _GRACE_S = 0.1, 3.0
+_TICK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,15 +145,15 @@ def run(
     an error in `tick`), every process that it started is ended before this returns.
     """
     files.write_atomic(folder / REQUEST, told(request))
-    process = subprocess.Popen(  # noqa: S603  the version's own interpreter, our own arguments
+    process = processes.start(
         [str(python), "-m", "workbench.worker", str(folder / REQUEST)],
-        cwd=request.root,
-        env=_environment(request, python),
-        # The worker watches this pipe: it closes when we die, however we die.
-        stdin=subprocess.PIPE,
+        mark=request.run,
+        cwd=Path(request.root),
+        environment=_environment(request, python),
         stdout=shown(show=request.show),
         stderr=shown(show=request.show),
         start_new_session=True,
+        umask=0o077,  # it writes below .workbench alone
     )
     until = time.monotonic() + seconds
     try:
@@ -170,7 +166,7 @@ def run(
                 )
             time.sleep(_TICK_S)
     finally:
-        end(request.run, process)
+        processes.end(request.run, process)
     return _result(folder / RESULT, request, process.returncode)
 
 
@@ -182,53 +178,12 @@ def shown(*, show: bool) -> int:
         return subprocess.DEVNULL
 
 
-def end(run_id: str, process: subprocess.Popen[bytes] | None = None) -> None:
-    """End every process of a run: asked first, then killed. They are known by their environment."""
-    if process is not None and process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if process is not None and process.stdin is not None:
-        process.stdin.close()
-    _kill(run_id)
-
-
-def _kill(run_id: str) -> None:
-    """Until none is left, because one that is being killed may have started another."""
-    import psutil
-
-    until = time.monotonic() + _GRACE_S
-    while (left := _processes(run_id)) and time.monotonic() < until:
-        for one in left:
-            with contextlib.suppress(psutil.Error):  # it ended by itself
-                one.kill()
-        time.sleep(0.02)
-
-
-def _processes(run_id: str) -> list[Any]:
-    """Processes of this user that carry the run's mark, but not this one."""
-    import psutil
-
-    found = []
-    for one in psutil.process_iter():
-        try:
-            marked = one.pid != os.getpid() and one.environ().get(MARK) == run_id
-            if marked and one.status() != psutil.STATUS_ZOMBIE:
-                found.append(one)
-        except psutil.Error:
-            continue
-    return found
-
-
 def _environment(request: Request, python: Path) -> dict[str, str]:
     """The caller's environment, in which credentials are, with the version's code and interpreter first."""
     dropped = {"PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "WORKBENCH_EXECUTION"}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     path = f"{python.parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
-    return {**kept, "PYTHONPATH": request.root, "PATH": path, MARK: request.run, "DVC_NO_ANALYTICS": "1"}
+    return {**kept, "PYTHONPATH": request.root, "PATH": path, "DVC_NO_ANALYTICS": "1"}
 
 
 def _result(path: Path, request: Request, code: int) -> Result:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from workbench import files
+from workbench import files, locking
 from workbench.errors import UnavailableError
 
 _PAUSE_S = 0.01
@@ -42,7 +41,7 @@ class Locks:
     def _open(self, tenant: str) -> int:
         path = self.folder / f"{tenant}.lock"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(self.folder)
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise files.unwritable(path, error) from error
@@ -50,14 +49,11 @@ class Locks:
     async def _lock(self, descriptor: int) -> None:
         until = time.monotonic() + self.wait_s
         while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise UnavailableError(
-                        f"another process is writing {self.of}",
-                        hint="wait until it has ended, then run the same command again",
-                    ) from None
-                await asyncio.sleep(_PAUSE_S)
-            else:
+            if locking.acquire(descriptor, wait=False):
                 return
+            if time.monotonic() > until:
+                raise UnavailableError(
+                    f"another process is writing {self.of}",
+                    hint="wait until it has ended, then run the same command again",
+                )
+            await asyncio.sleep(_PAUSE_S)

@@ -7,7 +7,6 @@ names already known. It is state: with it lost, a snapshot restored gives back a
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import os
 import re
@@ -18,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import orjson
 
-from workbench import files
+from workbench import files, locking
 from workbench.errors import ConfigError, CorruptError
 from workbench.memory.cipher import IdCipher
 from workbench.types import Item
@@ -215,10 +214,10 @@ class Ledger:
         if not digests:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(self.path.parent)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)  # given back with the descriptor
+                locking.acquire(descriptor)  # released with the descriptor
                 now = self.marks(names)  # of a file of another key, or one that was changed: no further line
                 if since is not None:
                     digests = [one for one in digests if now.forgotten.get(one) == since.forgotten.get(one)]

@@ -177,7 +177,8 @@ class _Server:
         self._owner = os.getpid()
         self._log = folder / f"{settings['model']}.{self._owner}.{number}.log"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder)
+            self._log.touch(0o600)
             log = self._log.open("wb")
         except OSError as error:
             raise files.unwritable(self._log, error) from error

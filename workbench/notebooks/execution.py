@@ -60,9 +60,9 @@ def execute(
     stem = f"{path.stem}-{execution.run or secrets.token_hex(4)}"
     output, used, progress = (folder / f"{stem}{end}" for end in (".ipynb", ".used", ".progress"))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         for file in (used, progress):
-            file.touch()
+            file.touch(0o600)
     except OSError as error:
         raise files.unwritable(folder, error) from error
     execution = dataclasses.replace(
@@ -78,8 +78,10 @@ def execute(
     finally:
         if execution.job is not None and not (succeeded and watch is not None):
             scrub(output)
-        used.unlink(missing_ok=True)
-        progress.unlink(missing_ok=True)
+        for file in (used, progress):
+            file.unlink(missing_ok=True)
+        if output.is_file():
+            output.chmod(0o600)
     return Executed(notebook=output, task_digest=execution.task_digest or "", used=keys)
 
 

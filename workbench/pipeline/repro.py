@@ -79,15 +79,10 @@ def run_pipeline(root: Path, *, quiet: bool = False) -> int:
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
         noted = Path(folder) / "stage-exit"
         told = {EXIT_VARIABLE: str(noted)}
-        process = pipeline.start(root, "repro", stdout=sys.stderr.fileno() if quiet else None, told=told)
-        interrupted = False
-        while process.poll() is None:
-            try:
-                process.wait()
-            except KeyboardInterrupt:
-                interrupted = True  # DVC ends its stage first; it has been interrupted too
+        output = sys.stderr.fileno() if quiet else None
+        code, interrupted = pipeline.repro(root, stdout=output, variables=told)
         stage = noted.read_text(encoding="ascii") if noted.is_file() else None
-    return _exit_code(process.returncode, stage, interrupted=interrupted)
+    return _exit_code(code, stage, interrupted=interrupted)
 
 
 def _exit_code(dvc: int, stage: str | None, *, interrupted: bool) -> int:

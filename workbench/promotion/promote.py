@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from workbench import config, files, registry
 from workbench.context import Clock, SystemClock
-from workbench.errors import ConfigError, NotFoundError, UnavailableError
+from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
 from workbench.experiments.gates import GateReport
-from workbench.jobs import runner
+from workbench.jobs import runner, versions
 from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec
 from workbench.promotion import diff as differences
@@ -19,7 +20,7 @@ from workbench.promotion.judgement import judged, run_of, spec_of
 from workbench.promotion.release import Released
 from workbench.promotion.requirements import Blocker, Draft
 from workbench.registry import Asset, VersionEntry
-from workbench.repository import dvc as pipeline
+from workbench.repository import dvc
 from workbench.repository.git import Repository
 
 
@@ -33,6 +34,11 @@ class ReleaseOptions:
     commit: bool = False
     show: bool = True
     clock: Clock = field(default_factory=SystemClock)
+
+    def say(self, text: str) -> None:
+        """Write a line of progress to standard error, unless told to be quiet."""
+        if self.show:
+            sys.stderr.write(f"{text}\n")
 
 
 def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
@@ -77,13 +83,36 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
     rows = _back_rows(root, asset, now, back)
     done = Released(
         what=f"{kind}/{ref.name}", label=order.label, version=back, before=now, rows=tuple(rows),
-        dry=order.dry_run,
+        notes=_environment_note(root, asset, back), dry=order.dry_run,
         command=f"workbench rollback {kind}/{ref.name} --to {back}",
     )  # fmt: skip
     if order.dry_run:
         return done
+    _ensure_environment(root, asset, back, order)
     entry = asset.versions[back]
     return _moved(root, asset, done, order, verb="Roll back", run=entry.run, after="dvc repro")
+
+
+def _environment_note(root: Path, asset: Asset, number: int) -> tuple[str, ...]:
+    """That the version's environment is not installed here, and is installed before the label moves."""
+    if asset.kind != "job" or versions.has_environment(root, jobspec.load(root, asset.name, number)[0]):
+        return ()
+    reference = f"{asset.name}@{number}"
+    note = f"the environment of {reference} is not installed here, and is installed before the label moves"
+    return (f"{note} (workbench jobs install {reference})",)
+
+
+def _ensure_environment(root: Path, asset: Asset, number: int, order: ReleaseOptions) -> None:
+    """Install a job version's environment before its label moves: without it the version cannot run."""
+    if asset.kind != "job":
+        return
+    spec, _ = jobspec.load(root, asset.name, number)
+    try:
+        versions.install(root, spec, say=order.say)
+    except WorkbenchError as error:
+        message = f"{spec.reference} cannot run here, and {order.label} was not moved: {error.message}"
+        failure = type(error)(message, hint=error.hint or f"workbench jobs install {spec.reference}")
+        raise failure from error
 
 
 def _begun(root: Path, asset: Asset, order: ReleaseOptions, to: int | None) -> tuple[int, int] | None:
@@ -122,11 +151,15 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
     case = config.use_case(config.load_params(root), one.use_case)
     asset = registry.load_or_new(root, "job", name)
     live = spec_of(root, name, asset.labels.get("production"))
+    order.say("checking what is committed, reproduced and judged")
     run = freezing.judged_run(root, one.use_case, case)
     gate = judged(root, one.use_case, case, run)
     draft = freezing.draft(root, name, one, case, gate, run)
     missing, counts = requirements.missing(root, draft, case), {}
     if not missing:
+        order.say(
+            f"running the frozen notebook alone on its sample (about a minute, at most {freezing.CLEAN_S} s)"
+        )
         clean, missing = freezing.clean_run(root, draft, case, show=order.show)
         if clean is not None:
             draft, counts = freezing.finished(draft, clean), dict(clean.counts)
@@ -170,6 +203,7 @@ def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: Re
             run=draft.run.id,
             clock=order.clock,
         )
+    order.say("reproducing the pipeline with the new version (dvc repro)")
     _reproduce(root, show=order.show)
     # The tree was clean before, but for what an earlier, interrupted promotion wrote: all of this is ours.
     changed = [root / place for place in Repository(root=root).changed(besides=["published"])]
@@ -227,20 +261,32 @@ def _promote_version(root: Path, named: str, order: ReleaseOptions) -> Released:
     card = Released(
         what=f"job/{found.name}", label=order.label, version=found.number, before=now,
         rows=tuple(differences.spec_rows(live, spec)), dry=order.dry_run,
+        notes=_environment_note(root, asset, found.number),
         command=f"workbench promote job/{found} --to {order.label}",
     )  # fmt: skip
     if order.dry_run:
         return card
+    _ensure_environment(root, asset, found.number, order)
     return _moved(root, asset, card, order, verb="Promote", run=spec.run, after=run_it)
 
 
 def _reproduce(root: Path, *, show: bool) -> None:
     """`dvc repro`, so that the new version's stage and what is compared with it are committed with it."""
     words = runner.shown(show=show)
-    if pipeline.start(root, "repro", stdout=words, stderr=words).wait():
+    code, interrupted = dvc.repro(root, stdout=words, stderr=words)
+    if interrupted:
+        raise KeyboardInterrupt
+    if code:
+        try:
+            files.read_yaml(root / "dvc.lock")
+        except ConfigError as error:  # DVC writes it in place: a killed one leaves half of it
+            raise ConfigError(
+                f"the version is written, but dvc.lock is torn: {error.message}",
+                hint="git checkout -- dvc.lock, then run the same command again",
+            ) from None
         raise UnavailableError(
-            "the version is written, but `dvc repro` stopped; what is above says where",
-            hint="mend it, then run the same command again",
+            "the version is written, but `dvc repro` stopped; its output above names the stage",
+            hint="fix what it names, then run the same command again",
         )
 
 

@@ -5,14 +5,13 @@ Each look returns what is missing with the command that mends it, so that a card
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from workbench import registry
 from workbench.config import UseCase
-from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
+from workbench.errors import ConfigError, NotFoundError, WorkbenchError
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import Run
 from workbench.jobs.schedule import Schedule
@@ -20,8 +19,7 @@ from workbench.jobs.spec import JobSpec
 from workbench.layout import LOCK
 from workbench.notebooks import inspection, screening
 from workbench.notebooks.inspection import INPUTS
-from workbench.repository import dvc as pipeline
-from workbench.repository import environments
+from workbench.repository import dvc, environments
 from workbench.repository.git import Repository
 
 #: What the pipeline writes, and what an earlier promotion left behind: no change of what was judged.
@@ -85,15 +83,9 @@ def _unreproduced(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
 
 def stale_stages(root: Path, use_case: str) -> list[str]:
     """The stages up to the judged run that `dvc status` calls changed."""
-    import orjson
-
-    stages = [f"{stage}@{use_case}" for stage in ("prepare", "remember", "experiment")]
-    done = pipeline.start(root, "status", "--json", *stages, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, words = done.communicate()
-    if done.returncode:
-        said = (words.decode(errors="replace").strip().splitlines() or ["no word"])[-1]
-        raise UnavailableError(f"dvc status failed: {said}", hint="dvc status")
-    return sorted(orjson.loads(out))
+    return sorted(
+        dvc.status(root, *(f"{stage}@{use_case}" for stage in ("prepare", "remember", "experiment")))
+    )
 
 
 def _other_lock(root: Path, one: Draft, case: UseCase) -> list[Blocker]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
-from workbench.files import unwritable
-
-if TYPE_CHECKING:
-    pass
+from workbench import files, locking
 
 
 class Lines:
@@ -35,11 +31,11 @@ class Lines:
         if self._fd is not None and self._pid == os.getpid() and os.fstat(self._fd).st_nlink:
             return self._fd
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(self.path.parent)
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            fd = os.open(self.path, flags, 0o666)
+            fd = os.open(self.path, flags, 0o600)
         except OSError as error:
-            raise unwritable(self.path, error) from error
+            raise files.unwritable(self.path, error) from error
         if self._fd is not None and self._pid == os.getpid():
             os.close(self._fd)
         self._fd, self._pid = fd, os.getpid()
@@ -50,13 +46,10 @@ class Lines:
         with self._lock:
             fd = self.open()
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                try:
+                with locking.held(fd):
                     return _append(fd, line)
-                finally:
-                    fcntl.flock(fd, fcntl.LOCK_UN)
             except OSError as error:
-                raise unwritable(self.path, error) from error
+                raise files.unwritable(self.path, error) from error
 
     def read(self, start: int = 0, length: int | None = None) -> bytes:
         """Bytes from `start`, to the end of the file unless told how many."""

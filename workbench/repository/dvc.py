@@ -1,30 +1,143 @@
-"""DVC's command line, with this environment's programs first on the path: its stages start `python`."""
+"""DVC's commands: run with this environment's programs, ended with their caller, and unlocked after a death.
+
+DVC notes in `.dvc/tmp/rwlock` which process reads and writes which path. It writes that file in place, so
+a killed process can leave it empty or torn, and every later command then fails. Its other locks end with
+their process.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import secrets
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from workbench import locking, processes
+from workbench.errors import UnavailableError
+
+_RWLOCK = Path(".dvc/tmp/rwlock")
+#: Seconds for another DVC to end: one whose caller was killed ends a little later.
+_WAIT_S = 2 * processes.GRACE_S
 
 
-def start(
+def repro(
     root: Path,
-    *arguments: str,
+    *,
     stdout: int | None = None,
     stderr: int | None = None,
-    told: Mapping[str, str] | None = None,
-) -> subprocess.Popen[bytes]:
-    """`dvc ARGUMENTS`, begun in `root`, with the variables in `told`.
+    variables: Mapping[str, str] | None = None,
+) -> tuple[int, bool]:
+    """Run `dvc repro` to its end: its exit code, and whether it was interrupted.
 
-    It stays in our process group, so that an interrupt at the terminal reaches its stage.
+    It stays in our process group: an interrupt at the terminal reaches its stage too, and DVC ends the
+    stage first. UnavailableError names another DVC that is at work in `root`.
     """
+    _check_idle(root)
+    interrupted = False
+    with _started(root, "repro", stdout=stdout, stderr=stderr, variables=variables or {}) as process:
+        while process.poll() is None:
+            try:
+                process.wait()
+            except KeyboardInterrupt:
+                interrupted = True
+    return process.returncode, interrupted
+
+
+def status(root: Path, *stages: str) -> dict[str, Any]:
+    """What `dvc status` says of these stages: one entry for each that is changed."""
+    with tempfile.TemporaryFile() as errors, contextlib.ExitStack() as stack:
+        process = stack.enter_context(
+            _started(root, "status", "--json", *stages, stdout=subprocess.PIPE, stderr=errors.fileno())
+        )
+        assert process.stdout is not None  # noqa: S101  it is piped
+        with process.stdout as pipe:
+            output = pipe.read()
+        if process.wait() == 0:
+            found: dict[str, Any] = json.loads(output)
+            return found
+        errors.seek(0)
+        lines = errors.read().decode(errors="replace").strip().splitlines() or ["without a message"]
+    busy = running(root)
+    hint = f"wait until process {busy[0]} (DVC) has ended, then run the same command again" if busy else ""
+    raise UnavailableError(f"`dvc status` failed: {lines[-1]}", hint=hint or "dvc status")
+
+
+def running(root: Path) -> list[int]:
+    """The process ids of DVC commands in a repository."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [Path(word).name for word in process.cmdline()[:4]]
+            is_dvc = "dvc" in words and words[0].startswith(("python", "dvc"))
+            if is_dvc and Path(process.cwd()).is_relative_to(root.resolve()):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def repair_lock(root: Path) -> bool:
+    """Remove DVC's lock file when no DVC runs here and it is torn or names a process; True if removed."""
+    path = root / _RWLOCK
+    if not path.is_file() or running(root):
+        return False
+    with locking.locked(path.with_name("rwlock.lock")):  # DVC's own guard of that file
+        if not path.is_file() or _is_free(path):
+            return False
+        path.unlink()
+    return True
+
+
+def _is_free(path: Path) -> bool:
+    """Whether the lock file is whole and names no process."""
+    try:
+        entries = json.loads(path.read_bytes())
+        return not any(holders for paths in entries.values() for holders in paths.values())
+    except (ValueError, AttributeError):
+        return False
+
+
+def _check_idle(root: Path) -> None:
+    until = time.monotonic() + _WAIT_S
+    while busy := running(root):
+        if time.monotonic() > until:
+            raise UnavailableError(
+                f"another DVC command is at work in {root}: process {busy[0]}",
+                hint=f"wait until it has ended (or: kill {busy[0]}), then run the same command again",
+            )
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _started(
+    root: Path,
+    *arguments: str,
+    stdout: int | None,
+    stderr: int | None,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A DVC command, which is ended with all its stages when the block or this process ends."""
+    repair_lock(root)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return subprocess.Popen(  # noqa: S603  our own interpreter and arguments
-        [sys.executable, "-m", "dvc", *arguments],
+    mark = secrets.token_hex(8)
+    process = processes.start(
+        [sys.executable, "-m", "workbench.processes", "dvc", *arguments],
+        mark=mark,
         cwd=root,
-        env={**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **(told or {})},
+        environment={**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **(variables or {})},
         stdout=stdout,
         stderr=stderr,
     )
+    try:
+        yield process
+    finally:
+        processes.end(mark, process)

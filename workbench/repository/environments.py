@@ -6,16 +6,16 @@ written last, says that it is whole; the Makefile leaves the same stamp in `.ven
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from workbench import files
+from workbench import files, locking
 from workbench.errors import RefusedError, UnavailableError, WorkbenchError
 from workbench.layout import ENVIRONMENTS
 
@@ -23,6 +23,8 @@ STAMP = "installed.lock"
 #: Seconds to build an environment in; a registry that does not answer ends uv much sooner.
 _BUILD_S = 3600.0
 _LINES = 4
+#: Digits of a lock's digest that name its environment.
+_NAME = 16
 #: What of uv's settings says how to reach a registry. The others could change what is installed, or where.
 _REACHING = (
     "UV_CACHE_DIR", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_HTTP_", "UV_INDEX",
@@ -34,12 +36,17 @@ _REDIRECTING = ("CONDA", "PYTHON", "UV_", "VIRTUAL_ENV")
 
 def digest(lock: bytes) -> str:
     """The name of a lock's environment: 16 hex digits of SHA-256 over its bytes, line ends included."""
-    return files.digest(lock)[:16]
+    return files.digest(lock)[:_NAME]
+
+
+def is_installed(root: Path, lock_digest: str) -> bool:
+    """Whether an environment is here that holds exactly the lock with this SHA-256."""
+    return _installed(root, lock_digest) is not None
 
 
 def python_of(root: Path, lock: bytes, *, install_hint: str) -> Path:
     """The interpreter whose environment holds exactly this lock; UnavailableError when there is none yet."""
-    python = _installed(root, lock)
+    python = _installed(root, files.digest(lock))
     if python is None:
         missing = UnavailableError(
             f"the environment of this version (lock {digest(lock)}) is not installed here", hint=install_hint
@@ -51,20 +58,67 @@ def python_of(root: Path, lock: bytes, *, install_hint: str) -> Path:
 
 def install(root: Path, lock: bytes, *, say: Callable[[str], None]) -> Path:
     """The interpreter of this lock's environment, which is built when missing; one builder at a time."""
-    python = _installed(root, lock)
+    python = _installed(root, files.digest(lock))
     if python is not None:
         return python
     folder = _folder(root, lock)
     try:
-        with _one_builder(folder, say) as held:
-            if _installed(root, lock) is None:
+        files.make_folder(folder.parent)
+        # The lock lasts as long as anybody holds it: this process, or an installer that outlives it.
+        waiting = partial(say, "another process installs this environment; waiting for it")
+        with locking.locked(folder.with_suffix(".building"), on_wait=waiting) as held:
+            if _installed(root, files.digest(lock)) is None:
                 say(f"installing the environment of lock {digest(lock)} (once; about a minute)")
                 _build(folder, lock, held)
                 os.sync()  # a power cut must not keep the stamp and lose what it vouches for
                 files.write_atomic(folder / STAMP, lock)
+                size = size_of(folder) / 1e6
+                say(f"installed: {size:.0f} MB in {folder} (workbench jobs prune removes old ones)")
     except OSError as error:
         raise files.unwritable(folder, error) from error
     return _python(folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """An installed environment: its folder, and its size in bytes as `du` counts it."""
+
+    folder: Path
+    size: int
+
+
+def unused(root: Path, needed: Iterable[str]) -> list[Environment]:
+    """The environments of none of the locks with these digests, in which no process runs."""
+    import psutil
+
+    kept = {lock_digest[:_NAME] for lock_digest in needed}
+    folders = sorted(
+        path for path in (root / ENVIRONMENTS).glob("*") if path.is_dir() and path.name not in kept
+    )
+    programs = [Path(p.info["cmdline"][0]) for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"]]
+    idle = [f for f in folders if not any(path.is_relative_to(f.absolute()) for path in programs)]
+    return [Environment(folder=folder, size=size_of(folder)) for folder in idle]
+
+
+def remove(environment: Environment) -> bool:
+    """Remove an environment, its stamp first; False when it is being built."""
+    folder = environment.folder
+    building = folder.with_suffix(".building")
+    try:
+        with building.open("ab") as file:
+            if not locking.acquire(file.fileno(), wait=False):
+                return False
+            (folder / STAMP).unlink(missing_ok=True)  # from here on it counts as not installed
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
+    return True
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of a folder on the disk, each file once."""
+    found = {(entry.st_dev, entry.st_ino): entry for entry in (path.lstat() for path in folder.rglob("*"))}
+    return sum(entry.st_blocks * 512 for entry in found.values())
 
 
 def _folder(root: Path, lock: bytes) -> Path:
@@ -75,35 +129,19 @@ def _python(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def _installed(root: Path, lock: bytes) -> Path | None:
-    if _holds(Path(sys.prefix), lock):
+def _installed(root: Path, lock_digest: str) -> Path | None:
+    if _holds(Path(sys.prefix), lock_digest):
         return Path(sys.executable)
-    folder = _folder(root, lock)
+    folder = root.absolute() / ENVIRONMENTS / lock_digest[:_NAME]
     # The interpreter is a link: it leads nowhere when Python itself was replaced on this machine.
-    return _python(folder) if _holds(folder, lock) and _python(folder).is_file() else None
+    return _python(folder) if _holds(folder, lock_digest) and _python(folder).is_file() else None
 
 
-def _holds(folder: Path, lock: bytes) -> bool:
+def _holds(folder: Path, lock_digest: str) -> bool:
     try:
-        return (folder / STAMP).read_bytes() == lock
+        return files.digest((folder / STAMP).read_bytes()) == lock_digest
     except OSError:
         return False
-
-
-@contextlib.contextmanager
-def _one_builder(folder: Path, say: Callable[[str], None]) -> Iterator[int]:
-    """The descriptor of a lock that lasts as long as anybody holds it: we, or an installer we left behind."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder.with_suffix(".building"), os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another process installs this environment; waiting for it")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _build(folder: Path, lock: bytes, held: int) -> None:

@@ -6,19 +6,17 @@ read as it was committed: no attribute, filter or setting of this machine change
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from workbench import files, identity
+from workbench import files, identity, locking
 from workbench.errors import (
     ConfigError,
     CorruptError,
@@ -165,7 +163,8 @@ class Repository:
             raise ConfigError(f"{commit!r} is not the id of a commit", hint="git log --format=%H")
         aside = folder.parent / ".exporting"
         try:
-            with _alone(folder.parent):
+            files.make_folder(folder.parent)
+            with locking.locked(folder.parent):
                 if not folder.is_dir():
                     shutil.rmtree(aside, ignore_errors=True)
                     try:
@@ -215,18 +214,18 @@ class Repository:
         listed = self._git("ls-tree", "-r", "-z", commit).stdout.split(b"\0")[:-1]
         entries = [(*facts.split(), path) for facts, _, path in (line.partition(b"\t") for line in listed)]
         ids = b"".join(name + b"\n" for _, kind, name, _ in entries if kind == b"blob")
-        folder.mkdir()
+        files.make_folder(folder)
         # Through a file: a repository may be larger than memory, and a full pipe would stand still.
         with tempfile.TemporaryFile(dir=folder) as blobs:
             self._git("cat-file", "--buffer", "--batch", given=ids, stdout=blobs)
             blobs.seek(0)
             for mode, kind, _, path in entries:
                 place = folder / os.fsdecode(path)
-                place.parent.mkdir(parents=True, exist_ok=True)
+                files.make_folder(place.parent)
                 if kind == b"blob":
                     _write(place, mode, _next_blob(blobs, place.relative_to(folder)))
                 else:
-                    place.mkdir()  # another repository's commit: as a checkout leaves it
+                    files.make_folder(place)  # another repository's commit: as a checkout leaves it
         for inner, _, _ in os.walk(folder):
             files.sync_folder(Path(inner))
 
@@ -319,21 +318,9 @@ def _write(path: Path, mode: bytes, data: bytes) -> None:
     if mode == b"120000":
         path.symlink_to(os.fsdecode(data))
         return
-    permissions = 0o777 if mode == b"100755" else 0o666  # what the umask leaves of it
+    permissions = 0o700 if mode == b"100755" else 0o600  # an export is private, as its cache is
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)
     with open(descriptor, "wb") as file:  # noqa: PTH123  of a descriptor
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One exporter into this folder at a time, over processes; a death lets the next one in."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

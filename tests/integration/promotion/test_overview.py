@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 
 import pytest
-from made_jobs import PARAMS, copied, frozen, judged_repository
+from made_jobs import PARAMS, a_spec, copied, frozen, installed, judged_repository
 
-from workbench import config
+from workbench import config, files, layout
 from workbench.errors import ConfigError, NotFoundError
-from workbench.jobs import overview
+from workbench.jobs import overview, versions
 from workbench.jobs.ledger import Slot
 from workbench.testing.fakes import FakeClock
 
@@ -42,9 +43,9 @@ def test_jobs_that_are_declared_and_promoted_are_listed_with_what_is_due(root):
     found = overview.overview(root, clock=FakeClock(NOW))
     assert found.to_json() == [
         {"job": "another", "production": "", "candidate": "", "versions": "", "due next": "",
-         "last run": "never here"},
+         "last run": "never here", "environment": ""},
         {"job": "answers", "production": "1", "candidate": "2", "versions": "1, 2",
-         "due next": "2026-11-25 06:00Z", "last run": "published 2026-11-24 06:00Z"},
+         "due next": "2026-11-25 06:00Z", "last run": "published 2026-11-24 06:00Z", "environment": ""},
     ]  # fmt: skip
     assert str(found).endswith("next: workbench jobs run answers"), "the one that can run"
     assert "<table" in found._repr_html_()
@@ -92,3 +93,25 @@ def test_what_cannot_run_by_itself_is_not_exported_and_the_key_it_lacks_is_named
         overview.exported(root, "answers", target="cron", clock=FakeClock(NOW))
     assert f"jobs.answers.{missing}" in caught.value.hint
     assert missing in config.Job.__dataclass_fields__
+
+
+def test_a_labelled_version_without_its_environment_is_named_with_the_command(root):
+    frozen(root, 1)
+    frozen(root, 2, label="production")
+    shutil.rmtree(root / layout.ENVIRONMENTS)
+    assert [spec.reference for spec in versions.without_environment(root)] == ["answers@2"]
+    found = overview.overview(root, clock=FakeClock(NOW))
+    assert [row["environment"] for row in found.to_json()] == ["", "missing for answers@2"]
+    assert found.command == "workbench jobs install answers@2"
+
+
+def test_environments_that_no_labelled_version_needs_are_pruned(root):
+    frozen(root, 1, label="production")
+    frozen(root, 2, digests={**a_spec().digests, "lock": files.digest(b"older")})
+    needed, old = installed(root), installed(root, b"older")
+    looked = overview.prune(root, dry_run=True)
+    assert [row["environment"] for row in looked.to_json()] == [str(old.relative_to(root))]
+    assert old.exists() and looked.command == "workbench jobs prune"
+    overview.prune(root)
+    assert needed.exists() and not old.exists()
+    assert "0 environments, 0 MB" in str(overview.prune(root))

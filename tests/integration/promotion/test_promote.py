@@ -4,13 +4,14 @@ import dataclasses
 import shutil
 
 import pytest
-from made_jobs import PARAMS, copied, frozen, judged_repository, judged_run, save
+from made_jobs import PARAMS, copied, frozen, installed, judged_repository, judged_run, save
 from made_repositories import git, saved, tree
 
 from workbench import layout, registry
-from workbench.errors import ConfigError, CorruptError, NotFoundError, WorkbenchError
+from workbench.errors import ConfigError, CorruptError, NotFoundError, UnavailableError, WorkbenchError
 from workbench.promotion import release
 from workbench.promotion.promote import ReleaseOptions, promote, rollback
+from workbench.repository import environments
 from workbench.testing.fakes import FakeClock
 
 
@@ -281,3 +282,30 @@ def test_every_refusal_is_an_error_of_ours_with_a_hint(root):
             with pytest.raises(WorkbenchError) as caught:
                 rollback(root, reference, bad)
             assert caught.value.hint
+
+
+@pytest.mark.parametrize("work", [lambda root, order: rollback(root, "job/answers", order),
+                                  lambda root, order: promote(root, "job/answers@1", order)])  # fmt: skip
+def test_a_label_moves_only_to_a_version_whose_environment_is_installed(live, monkeypatch, work, capsys):
+    shutil.rmtree(live / layout.ENVIRONMENTS)
+    before = held(live)
+    (note,) = work(live, order(dry_run=True)).notes
+    assert "not installed" in note and "workbench jobs install answers@1" in note and held(live) == before
+
+    def offline(root, lock, *, say):
+        say("installing")
+        raise UnavailableError("no network", hint="connect")
+
+    monkeypatch.setattr(environments, "install", offline)
+    with pytest.raises(UnavailableError, match="answers@1 cannot run here, and production was not moved"):
+        work(live, order(show=True))
+    assert held(live) == before and "installing" in capsys.readouterr().err
+    monkeypatch.setattr(environments, "install", lambda root, lock, say: installed(root, lock))
+    assert work(live, order()).version == 1 and labels(live) == {"production": 1}
+    assert not work(copied_label(live), order(dry_run=True)).notes
+
+
+def copied_label(root):
+    """The repository with version 2 in production again."""
+    rollback(root, "job/answers", order(), to=2)
+    return root

@@ -61,7 +61,10 @@ def test_a_promotion_writes_a_whole_version_and_stages_all_of_it(root):
         "evidence", "job.yaml", "memories", "models", "prompts", "sample.jsonl", "tape.jsonl", "task.ipynb"
     }  # fmt: skip
     assert spec.sample_outputs == clean().outputs and spec.digests["tape"] == files.digest(b"tape")
-    assert git(root, "diff", "--name-only") == "" and git(root, "ls-files", "--others") == ""
+    assert (
+        git(root, "diff", "--name-only") == ""
+        and git(root, "ls-files", "--others", "--exclude-standard") == ""
+    )
     assert card.version == 1 and "ran clean alone: 1 of 2 sample rows answered" in card.notes
 
     subprocess.run(card.command, shell=True, cwd=root, check=True, capture_output=True)
@@ -196,3 +199,10 @@ def test_production_is_what_a_run_of_the_same_cases_is_compared_with(root):
     assert judgement.baseline_of(root, "answers", run).id == run.id
     assert judgement.baseline_of(root, "triage", run) is None
     assert judgement.baseline_of(root, "answers", dataclasses.replace(run, dataset_digest="other")) is None
+
+
+def test_a_dry_run_says_what_takes_its_time(root, capsys):
+    promoted(root, dry_run=True, show=True)
+    assert "running the frozen notebook alone on its sample" in capsys.readouterr().err
+    promoted(root, dry_run=True)
+    assert capsys.readouterr().err == ""

@@ -13,7 +13,7 @@ import pytest
 from workbench import layout
 from workbench.jobs import run as jobs
 from workbench.jobs.ledger import Ledger, Slot
-from workbench.jobs.runner import MARK
+from workbench.processes import MARK
 from workbench.testing.fakes import FakeClock
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from workbench import files, locking
 from workbench.errors import RefusedError, UnavailableError
 from workbench.repository import environments
 
@@ -66,10 +68,11 @@ def test_an_environment_is_built_once_from_the_locks_own_bytes_and_then_found(tm
     (call,) = calls()
     assert "--no-deps --require-hashes" in call and call.endswith(f"--python {python} -r -")
     assert (tmp_path / "lock").read_bytes() == LOCK == (folder / "installed.lock").read_bytes()
-    assert len(said) == 1 and environments.digest(LOCK) in said[0]
+    assert len(said) == 2 and environments.digest(LOCK) in said[0]
+    assert re.search(r"installed: \d+ MB .*workbench jobs prune", said[1])
     assert environments.install(tmp_path, LOCK, say=said.append) == python
     assert environments.python_of(tmp_path, LOCK, install_hint="-") == python
-    assert len(calls()) == len(said) == 1
+    assert len(calls()) == 1 and len(said) == 2
 
 
 def test_the_path_of_an_environment_does_not_depend_on_where_we_stand(tmp_path, uv, monkeypatch):
@@ -198,7 +201,7 @@ def test_of_two_builders_at_once_one_builds_and_the_other_says_that_it_waits(tmp
     first.join()
     second.join()
     assert first.python == second.python and first.python.is_file()
-    assert len(calls()) == len(first.said) == len(second.said) == 1
+    assert len(calls()) == 1 and len(first.said) == 2 and len(second.said) == 1
 
 
 BUILDING = """
@@ -234,3 +237,51 @@ def test_after_a_kill_the_next_builder_waits_for_the_installer_left_behind_and_b
     on.write_text("")
     second.join()
     assert second.python.is_file() and len(calls()) == 2
+
+
+def installed(root, lock, size=0):
+    folder = root / ".workbench/cache/env" / environments.digest(lock)
+    files.write_atomic(folder / "bin/python", b"")
+    files.write_atomic(folder / "lib", b"x" * size)
+    files.write_atomic(folder / environments.STAMP, lock)
+    return folder
+
+
+def test_environments_of_no_needed_lock_are_removed_and_their_size_is_said(tmp_path):
+    kept, old = installed(tmp_path, b"kept"), installed(tmp_path, b"old", size=2_000_000)
+    needed = [files.digest(b"kept")]
+    (found,) = environments.unused(tmp_path, needed)
+    assert found.folder == old and 2_000_000 <= found.size < 2_100_000
+    assert environments.remove(found) and not old.exists()
+    assert environments.unused(tmp_path, needed) == [] and environments.is_installed(tmp_path, needed[0])
+    assert (kept / "bin/python").exists() and not environments.is_installed(tmp_path, files.digest(b"old"))
+
+
+def test_an_environment_in_which_a_process_runs_or_that_is_being_built_is_not_removed(tmp_path):
+    folder = installed(tmp_path, b"old")
+    python = folder / "bin/python"
+    python.unlink()
+    python.symlink_to(sys.executable)
+    running = subprocess.Popen([python, "-c", "import time; print(flush=True); time.sleep(300)"], stdout=-1)
+    try:
+        running.stdout.readline()
+        assert environments.unused(tmp_path, []) == []
+    finally:
+        running.kill()
+        running.communicate()
+    (found,) = environments.unused(tmp_path, [])
+    with locking.locked(folder.with_suffix(".building")):
+        assert not environments.remove(found) and (folder / environments.STAMP).exists()
+
+
+def test_an_environment_that_cannot_be_removed_whole_counts_as_missing(tmp_path, monkeypatch):
+    folder = installed(tmp_path, b"old")
+    (found,) = environments.unused(tmp_path, [])
+
+    def fails(path):
+        raise PermissionError(1, "not permitted")
+
+    monkeypatch.setattr(environments.shutil, "rmtree", fails)
+    with pytest.raises(UnavailableError, match="not permitted"):
+        environments.remove(found)
+    assert folder.exists() and not environments.is_installed(tmp_path, files.digest(b"old"))

@@ -89,7 +89,7 @@ def test_the_versions_code_and_interpreter_come_first_and_nothing_leads_elsewher
     monkeypatch.setenv("PATH", "/usr/bin")
     made = runner._environment(REQUEST, Path("/env/bin/python"))
     assert made["PATH"] == f"/env/bin{os.pathsep}/usr/bin" and made["PYTHONPATH"] == "/code"
-    assert made["SOME_KEY"] == "kept" and made[runner.MARK] == "aa11"
+    assert made["SOME_KEY"] == "kept"
     assert "elsewhere" not in made.values()
 
 
@@ -109,7 +109,7 @@ def test_words_go_to_standard_error_if_that_is_a_file(monkeypatch, tmp_path):
 @pytest.fixture
 def asked(tmp_path, monkeypatch):
     """Work off a request with `work` in the place of the kernel; the exit code and the result."""
-    monkeypatch.setattr(works, "_end_with_caller", lambda run: None)
+    monkeypatch.setattr(works.processes, "end_with_caller", lambda run: None)
 
     def ask(raw, work=lambda request: Result()):
         monkeypatch.setattr(works, "work", work)
@@ -181,3 +181,11 @@ def test_a_notebook_that_publishes_nothing_is_told_the_cell_it_lacks(monkeypatch
     with pytest.raises(ConfigError, match="published nothing") as caught:
         works.work(request)
     assert "ws.publish(" in caught.value.hint
+
+
+def test_a_worker_is_started_with_the_mark_of_its_run_and_a_private_umask(monkeypatch, tmp_path):
+    given = {}
+    monkeypatch.setattr(runner.processes, "start", lambda *a, **options: given.update(options) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        runner.run(REQUEST, python=Path("/env/bin/python"), folder=tmp_path, seconds=1)
+    assert given["mark"] == "aa11" and given["umask"] == 0o077

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import sqlite3
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workbench import files
+from workbench import files, locking
 from workbench.errors import ConfigError, CorruptError, UnavailableError, WorkbenchError
 
 #: Marks our files ("wkbm"), so that a foreign database is refused instead of written into.
@@ -115,8 +114,8 @@ def _open(path: Path | None) -> sqlite3.Connection:
         connection = _connect(":memory:")
         _create(connection)
         return connection
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.parent):  # two processes must not both create the tables
+    files.make_folder(path.parent)
+    with locking.locked(path.parent):  # two processes must not both create the tables
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = _connect(str(path))
         try:
@@ -162,16 +161,6 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 def _create(connection: sqlite3.Connection) -> None:
     marks = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA};"
     connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} {marks} COMMIT;")
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

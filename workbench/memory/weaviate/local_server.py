@@ -134,9 +134,8 @@ class LocalServer:
         binary = find_binary()
         if binary is None:
             raise NotFoundError(f"there is no {BINARY} on this machine", hint="make weaviate   # needs Go")
-        self._check_ports()  # a server that listens there would be taken for this one
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700)  # texts of every tenant are in clear below it
+        self._check_ports()  # another server there would be taken for this one
+        files.make_folder(self.folder)
         arguments = ["--host", "127.0.0.1", "--port", str(self.http_port), "--scheme", "http"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the binary that was found

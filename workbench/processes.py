@@ -1,0 +1,116 @@
+"""Child processes that end with their caller, and the end of a child with all processes it started.
+
+A child is started with a pipe as its standard input, which the system closes when the caller ends. The
+child watches that pipe (`end_with_caller`). `python -m workbench.processes MODULE …` runs another Python
+program that way. All processes that a child starts carry its mark in their environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+#: The variable that holds the mark. Every process below a child inherits it, in whatever session it is.
+MARK = "WORKBENCH_RUN"
+GRACE_S = 3.0
+
+
+def start(
+    command: Sequence[str], *, mark: str, cwd: Path, environment: Mapping[str, str], **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start a command that watches its standard input; `options` are those of `subprocess.Popen`."""
+    return subprocess.Popen(  # noqa: S603  our own programs and arguments
+        command, cwd=cwd, env={**environment, MARK: mark}, stdin=subprocess.PIPE, **options
+    )
+
+
+def end(mark: str, process: subprocess.Popen[bytes] | None = None) -> None:
+    """End a child and every process that carries its mark: asked first, then killed."""
+    if process is not None:
+        stop(process)
+        if process.stdin is not None:
+            process.stdin.close()
+    until = time.monotonic() + GRACE_S
+    while kill_marked(mark) and time.monotonic() < until:  # one that is being killed may start another
+        time.sleep(0.02)
+
+
+def stop(process: subprocess.Popen[bytes], *, grace_s: float = GRACE_S) -> None:
+    """Ask a process to end; kill it when it is still there after `grace_s` seconds."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def kill_marked(mark: str) -> int:
+    """Kill this user's processes that carry the mark, this one excepted; return how many there were."""
+    import psutil
+
+    found = marked(mark)
+    for process in found:
+        with contextlib.suppress(psutil.Error):  # it has ended by itself
+            process.kill()
+    return len(found)
+
+
+def marked(mark: str) -> list[Any]:
+    """The living processes of this user that carry the mark, this one excepted."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            ours = process.pid != os.getpid() and process.environ().get(MARK) == mark
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def end_with_caller(mark: str, *, grace_s: float = 0.0) -> None:
+    """End this process, and all that carry the mark, when the caller's end of standard input closes.
+
+    For `grace_s` seconds only the others are killed, so that this process can release what it holds.
+    """
+    # Not through sys.stdin, whose lock would outlive the main thread. Children get an empty input.
+    pipe = os.dup(0)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+
+    def wait() -> None:
+        while os.read(pipe, 4096):
+            pass
+        until = time.monotonic() + grace_s
+        while time.monotonic() < until:  # this thread ends with the main one
+            kill_marked(mark)
+            time.sleep(0.05)
+        end(mark)
+        os._exit(3)
+
+    threading.Thread(target=wait, name="workbench-caller", daemon=True).start()
+
+
+def main(arguments: list[str]) -> None:
+    """Run a Python module as a program that ends with its caller."""
+    end_with_caller(os.environ.get(MARK, ""), grace_s=GRACE_S)
+    sys.argv = arguments
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
