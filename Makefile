@@ -13,10 +13,11 @@ COMPILE = $(UV) pip compile --universal --generate-hashes --no-header --python-v
 export DVC_NO_ANALYTICS := 1
 export UV_PYTHON_DOWNLOADS := never
 # Another activated environment must not receive our packages.
-unexport VIRTUAL_ENV UV_PYTHON UV_SYSTEM_PYTHON UV_PROJECT_ENVIRONMENT CONDA_PREFIX PYTHONHOME
+# Without compiled modules, which some images switch off, each command compiles the package anew.
+unexport VIRTUAL_ENV PYTHONDONTWRITEBYTECODE UV_PYTHON UV_SYSTEM_PYTHON UV_PROJECT_ENVIRONMENT CONDA_PREFIX PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test check lab bench weaviate interop lock clean env env-test python
+.PHONY: help repro test soak check lab bench weaviate interop lock clean env env-test python
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -24,10 +25,13 @@ help: ## show this list
 repro: env ## install what is missing, run the pipeline, print the verdict; LIVE=1 asks all again, MEMORY=weaviate searches a server
 	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench repro $(if $(filter-out 0,$(LIVE)),--live) $(if $(MEMORY),--memory $(MEMORY))
 
-test: env-test interop check ## run every check and every test; ARGS="..." goes to pytest
+test: env-test interop check ## every check and every test, at sample size; ARGS="..." goes to pytest
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
-check: env-test ## style, types, storeys, notebooks, house rules: under half a minute
+soak: env-test interop ## every test at full size, for hours: all kill points, attempts, examples and histories
+	@WORKBENCH_SOAK=1 $(BIN)/python -m pytest $(WORKERS) -o timeout=3600 $(ARGS)
+
+check: env-test ## style, types, floors, notebooks, house rules: under half a minute
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sizes import MANY
 from weaviate_servers import open_store
 
 from workbench import _sync
@@ -157,9 +158,9 @@ light = functools.partial(open_store, name="many", ef_construction=8, max_connec
 
 @pytest.mark.slow
 @pytest.mark.parametrize("opens", [sqlite_store, light], ids=["sqlite", "weaviate"])
-def test_the_few_visible_of_100000_are_all_found_in_exact_order(opens, tmp_path):
-    places = {0, 3, 50_000, 77_777, 99_998, 99_999}
-    vectors = [item.vector for item in circle(100_000)]
+def test_the_few_visible_of_many_are_all_found_in_exact_order(opens, tmp_path):
+    places = {0, 3, MANY // 2, MANY * 7 // 9, MANY - 2, MANY - 1}
+    vectors = [item.vector for item in circle(MANY)]
     items = [make_item("taxi", position=n, vector=vector) for n, vector in enumerate(vectors)]
     items = seen_by_people(items, places)
     with contextlib.closing(SyncStore(inner=opens(tmp_path / "memory"))) as store:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-#: Files whose tests all need the clone that is promoted once for each worker.
-TOGETHER = {"test_job_faults", "test_promotion", "test_promotion_killed", "test_promotion_refused"}
-#: Files of long tests that share nothing: each of them may go to another worker.
+#: Files of long tests that share no more than a folder made once: each test may go to another worker.
 APART = {
     "test_interrupted",
+    "test_job_faults",
     "test_lab",
     "test_live",
     "test_local_model",
+    "test_promotion",
+    "test_promotion_killed",
+    "test_promotion_refused",
     "test_reproduce",
     "test_second_use_case",
 }
 
 
 def unit_of(nodeid: str) -> str:
-    """The name of what stays together on one worker: a file, several of them, or one test."""
+    """The name of what stays together on one worker: a file, or one test."""
     path = nodeid.partition("::")[0]
-    stem = PurePosixPath(path).stem
-    if stem in TOGETHER:
-        return "together"
-    return nodeid if stem in APART else path
+    return nodeid if PurePosixPath(path).stem in APART else path
 
 
 def first_the_long(items: list) -> None:

@@ -5,7 +5,8 @@
 | attempts to read another's items, for each store | 1,000 | 10,000 |
 | kill points of promote, run, publish and rollback | 3 of each test's own | all |
 | generated examples of a property | a fifth, 10 at least | all |
-| generated histories of a store | 5 to 15 | 500 |
+| generated histories of a store | 3 to 15 | 500 |
+| items among which the few visible are found | 20,000 | 100,000 |
 
 WORKBENCH_SEED chooses the kill points. A run prints its seed; the same seed gives the same points.
 Nothing else reads the two variables.
@@ -26,6 +27,7 @@ SOAK = os.environ.get("WORKBENCH_SOAK") == "1"
 #: The workers of xdist inherit what the first process drew.
 SEED = int(os.environ.setdefault("WORKBENCH_SEED", str(secrets.randbelow(10_000))))
 ATTEMPTS = 10_000 if SOAK else 1_000
+MANY = 100_000 if SOAK else 20_000
 
 
 def examples(full: int) -> int:
