@@ -1,6 +1,5 @@
 import functools
 
-from workbench.memory.cipher import IdCipher
 from workbench.memory.sqlite.store import SQLiteStore
 from workbench.testing.contracts import DurableContract, MemoryContract
 from workbench.testing.fake_memory import FakeStore
@@ -11,7 +10,7 @@ class TestFake(MemoryContract):
 
 
 class TestSQLite(DurableContract):
-    open_store = staticmethod(functools.partial(SQLiteStore, name="contract", names=IdCipher(key=bytes(64))))
+    open_store = staticmethod(functools.partial(SQLiteStore, name="contract"))
     examples = 8
 
 

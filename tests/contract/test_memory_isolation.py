@@ -4,7 +4,6 @@ import pytest
 from weaviate_servers import open_store
 
 from workbench import _sync
-from workbench.memory.cipher import IdCipher
 from workbench.memory.sqlite.store import SQLiteStore
 from workbench.testing.fake_memory import FakeMemory, FakeStore
 from workbench.testing.memory_isolation import CANARY, VICTIM, attempt_all, attempts, secrets
@@ -14,7 +13,7 @@ NUMBER = 10_000
 
 
 def test_of_10_000_attempts_none_succeeds_on_the_embedded_store(tmp_path):
-    store = SQLiteStore(tmp_path / "memory", name="contract", names=IdCipher(key=bytes(64)))
+    store = SQLiteStore(tmp_path / "memory", name="contract")
     assert attempt_all(store, number=NUMBER, seed=1) > 100
     store.close()
 
