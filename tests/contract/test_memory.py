@@ -2,7 +2,6 @@ import functools
 
 from sizes import histories
 
-from workbench.memory.cipher import IdCipher
 from workbench.memory.sqlite.store import SQLiteStore
 from workbench.testing.contracts import DurableContract, MemoryContract
 from workbench.testing.fake_memory import FakeStore
@@ -14,7 +13,7 @@ class TestFake(MemoryContract):
 
 
 class TestSQLite(DurableContract):
-    open_store = staticmethod(functools.partial(SQLiteStore, name="contract", names=IdCipher(key=bytes(64))))
+    open_store = staticmethod(functools.partial(SQLiteStore, name="contract"))
     examples, histories = 8, histories(15)
 
 

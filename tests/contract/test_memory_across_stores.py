@@ -51,7 +51,7 @@ vectors = st.lists(st.integers(-3, 3), min_size=16, max_size=16).filter(any).map
 
 
 def sqlite_store(path):
-    return SQLiteStore(path, name="contract", names=KEY)
+    return SQLiteStore(path, name="contract")
 
 
 @contextmanager

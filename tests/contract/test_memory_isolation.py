@@ -5,7 +5,6 @@ from sizes import ATTEMPTS
 from weaviate_servers import open_store
 
 from workbench import _sync
-from workbench.memory.cipher import IdCipher
 from workbench.memory.sqlite.store import SQLiteStore
 from workbench.testing.fake_memory import FakeMemory, FakeStore
 from workbench.testing.memory_isolation import CANARY, VICTIM, attempt_all, attempts, secrets
@@ -13,7 +12,7 @@ from workbench.testing.sync_memory import SyncStore
 
 
 def test_of_all_attempts_none_succeeds_on_the_embedded_store(tmp_path):
-    store = SQLiteStore(tmp_path / "memory", name="contract", names=IdCipher(key=bytes(64)))
+    store = SQLiteStore(tmp_path / "memory", name="contract")
     assert attempt_all(store, number=ATTEMPTS, seed=1) > ATTEMPTS // 100
     store.close()
 

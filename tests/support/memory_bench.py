@@ -31,7 +31,7 @@ def either_store(request, tmp_path):
     if request.param == "fake":
         yield None
         return
-    opened = SQLiteStore(tmp_path / "m.sqlite", name="m", names=KEY)
+    opened = SQLiteStore(tmp_path / "m.sqlite", name="m")
     yield opened
     opened.close()
 

@@ -225,6 +225,18 @@ def test_an_async_twin_takes_what_its_sync_verb_takes():
     assert not apart
 
 
+def test_twins_that_are_made_have_the_names_of_the_method_they_are_made_of():
+    """`add, add_async = _sync.twins(_add)`: a copied line with one name left is a wrong verb."""
+    made = [
+        (name_of(path), ast.unparse(node.targets[0]), ast.unparse(node.value.args[0]).removeprefix("_"))
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("_sync.twins(")
+    ]
+    assert made
+    assert not [each for each in made if each[1].strip("()") != f"{each[2]}, {each[2]}_async"]
+
+
 def the_map():
     spec = importlib.util.spec_from_file_location("workbench_map", ROOT / "docs" / "map.py")
     module = importlib.util.module_from_spec(spec)

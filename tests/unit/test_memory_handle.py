@@ -143,8 +143,8 @@ def test_a_memory_without_a_source_has_nothing_to_be_stale_against(tmp_path):
     assert [hit.stale for hit in bench.handle_of().search("taxis", k=1)] == [False]
 
 
-def test_a_reranker_sees_all_candidates_and_gives_the_best_of_them(tmp_path):
-    bench = of_three(tmp_path, rerank="lexical", candidates=9)
+def test_a_search_that_drops_stale_passages_sees_all_candidates(tmp_path):
+    bench = of_three(tmp_path, stale="drop", candidates=9)
     (hit,) = bench.handle_of().search("hotel", k=1)
     assert (hit.source, bench.queries[-1].k) == ("hotel", 9)
     with pytest.raises(ConfigError, match="k is 0"):
@@ -226,9 +226,8 @@ def test_hits_show_where_each_is_from_how_old_it_is_and_why_it_was_allowed(show)
     assert "No passage that you may see is valid on that day (degraded: from" in show(Hits(degraded=True))
 
 
-@pytest.mark.parametrize("rerank", [None, "lexical"])
-def test_an_answer_of_the_last_snapshot_says_so_even_when_nothing_is_found(tmp_path, rerank):
-    bench = of_three(tmp_path, stale="drop", rerank=rerank)
+def test_an_answer_of_the_last_snapshot_says_so_even_when_nothing_is_found(tmp_path):
+    bench = of_three(tmp_path, stale="drop")
     assert not bench.handle_of().search("taxi", as_of="2001-01-01").degraded
 
     async def away(call):

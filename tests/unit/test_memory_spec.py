@@ -38,12 +38,11 @@ def read(tmp_path, text):
 
 def test_what_a_spec_leaves_out_is_safe_and_old_versions_say_what_they_said(tmp_path):
     spec = read(tmp_path, KNOWLEDGE)
-    assert (spec.kind, spec.stale, spec.mode, spec.exact, spec.rerank) == (
+    assert (spec.kind, spec.stale, spec.mode, spec.exact) == (
         "knowledge",
         "flag",
         "hybrid",
         False,
-        None,
     )
     assert (spec.retention, spec.budget, spec.keep_versions) == ((), Budget(), 10)
     assert spec.index == Index(ef=512, ef_construction=128, max_connections=32, flat_cutoff=40_000)
@@ -56,7 +55,7 @@ def test_every_key_is_read_as_it_is_written(tmp_path):
         tmp_path,
         EPISODIC
         + "retention: [{keep_days: 30}, {kind: fact, classification: 2, keep_days: 7}]\nstale: refuse\n"
-        + "budget: {items: 100, tokens: 5000}\nkeep_versions: 3\nindex: {ef: 64}\nrerank: lexical\n"
+        + "budget: {items: 100, tokens: 5000}\nkeep_versions: 3\nindex: {ef: 64}\nrerank: null\n"
         + "mode: vector\nexact: true\n",
     )
     assert spec.retention == (
@@ -64,12 +63,13 @@ def test_every_key_is_read_as_it_is_written(tmp_path):
     )  # fmt: skip
     assert (spec.stale, spec.budget, spec.keep_versions) == ("refuse", Budget(items=100, tokens=5000), 3)
     assert (spec.index.ef, spec.index.flat_cutoff) == (64, 40_000)
-    assert (spec.rerank, spec.mode, spec.exact, spec.source) == ("lexical", "vector", True, "")
+    assert (spec.mode, spec.exact, spec.source) == ("vector", True, "")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (KNOWLEDGE + "rerank: lexical\n", "rerank"),
         (KNOWLEDGE + "stail: drop\n", r"unknown key 'stail' \(nearest: 'stale'"),
         (KNOWLEDGE + "index: {eff: 4}\n", r"unknown key 'index.eff' \(nearest: 'ef'"),
         (EPISODIC + "budget: {item: 4}\n", r"unknown key 'budget.item' \(nearest: 'items'"),

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from memory_bench import BODY, Bench, write_page
 
-from workbench import retrieval
+from workbench import files, retrieval
 from workbench.errors import ConfigError, NotFoundError
 from workbench.retrieval import Chunking, chunks
-from workbench.retrieval.documents import digest_now, digests_now
+from workbench.retrieval.documents import digests_now
 
 
 @pytest.fixture
@@ -79,7 +81,9 @@ def test_the_digests_of_now_are_those_of_the_pages_that_would_be_read(tmp_path_f
     read = {page.source: page.digest for page in retrieval.load(folder) if page.tenant == "acme"}
     assert digests_now("pages", tenant="acme", root=root) == read
     for source in ("taxi", "hotel", "ship", "other", "../globex/other"):
-        assert digest_now("pages", tenant="acme", source=source, root=root) == read.get(source)
+        assert digests_now("pages", tenant="acme", sources={source}, root=root).get(source) == read.get(
+            source
+        )
 
 
 def test_a_source_may_be_the_file_of_one_page_of_one_tenant(folder, tmp_path):
@@ -88,8 +92,7 @@ def test_a_source_may_be_the_file_of_one_page_of_one_tenant(folder, tmp_path):
     where = {"uri": "pages/acme/taxi.md", "root": tmp_path}
     assert digests_now(**where, tenant="acme") == {"taxi": page.digest}
     assert digests_now(**where, tenant="globex") == {}
-    assert digest_now(**where, tenant="acme", source="taxi") == page.digest
-    assert digest_now(**where, tenant="acme", source="train") is None
+    assert digests_now(**where, tenant="acme", sources={"train"}) == {}
 
 
 def test_a_folder_that_is_missing_or_empty_says_what_to_do(tmp_path):
@@ -188,3 +191,24 @@ def test_two_pages_of_one_name_are_refused(folder, tmp_path):
     (page,) = retrieval.load(folder())
     with pytest.raises(ConfigError, match="2 of the pages are called 'taxi'"):
         Bench(tmp_path, tmp_path).handle_of().add([page, replace(page, text="other")])
+
+
+def test_an_unchanged_source_is_read_once_and_a_change_of_the_same_size_is_seen(tmp_path, monkeypatch):
+    page = tmp_path / "pages" / "acme" / "taxi.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("one")
+    os.utime(page, ns=(10**18, 10**18))
+    read = []
+    monkeypatch.setattr(files, "read_text", lambda path: read.append(path) or Path(path).read_text())
+
+    def digest():
+        return digests_now("pages", tenant="acme", root=tmp_path)["taxi"]
+
+    assert digest() == digest() == files.digest(b"one")
+    assert read == [page]
+    page.write_text("two")
+    os.utime(page, ns=(10**18 + 1, 10**18 + 1))
+    assert digest() == digest() == files.digest(b"two")
+    assert read == [page, page]
+    page.write_text("six")  # young: read each time, since the next write may have the same time
+    assert (digest(), digest(), len(read)) == (files.digest(b"six"), files.digest(b"six"), 4)

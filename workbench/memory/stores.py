@@ -252,7 +252,7 @@ class Stores:
             from workbench.memory.sqlite.store import SQLiteStore
 
             folder = self.where.live or self.where.state / "memories"
-            return SQLiteStore(folder / name / f"{version}.sqlite", name=name, names=self.names())
+            return SQLiteStore(folder / name / f"{version}.sqlite", name=name, cipher=self.names)
         return self.on_server(name, str(version), call.identity.get("index") or {})
 
     def on_server(

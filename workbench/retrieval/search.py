@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from workbench.errors import RefusedError
 from workbench.ports import Query
 from workbench.retrieval.binding import Binding
-from workbench.retrieval.documents import digest_now
+from workbench.retrieval.documents import digests_now
 from workbench.retrieval.hits import Hits
 from workbench.retrieval.items import DECLARED
 from workbench.retrieval.port import embed, view
-from workbench.retrieval.rerank import reranked, reranker
 from workbench.types import KNOWLEDGE, Hit, ItemKind
 
 
@@ -36,7 +35,7 @@ async def find(binding: Binding, text: str, wanted: Wanted) -> Hits:
     found = await asyncio.to_thread(_marked, binding, answer)
     if spec.stale == "drop" and query.version is None:
         found = [hit for hit in found if not hit.stale]
-    best = await reranked(reranker(spec.rerank), text, found, k=wanted.k)
+    best = found[: wanted.k]
     if spec.stale == "refuse" and query.version is None:
         _refuse_stale(binding, best)
     return Hits(best, degraded=answer.degraded)
@@ -44,11 +43,10 @@ async def find(binding: Binding, text: str, wanted: Wanted) -> Hits:
 
 def _query(binding: Binding, text: str, vector: tuple[float, ...], wanted: Wanted) -> Query:
     spec, principal, clock = binding.spec, binding.context.principal, binding.context.clock
-    deeper = spec.rerank is not None or spec.stale == "drop"
     return Query(
         text=text,
         vector=vector,
-        k=max(wanted.k, spec.candidates) if deeper and wanted.k >= 1 else wanted.k,
+        k=max(wanted.k, spec.candidates) if spec.stale == "drop" and wanted.k >= 1 else wanted.k,
         groups=principal.grants,
         clearance=principal.clearance,
         as_of=wanted.as_of or binding.as_of or clock.now().date().isoformat(),
@@ -67,12 +65,10 @@ def _marked(binding: Binding, found: list[Hit]) -> list[Hit]:
     spec = binding.spec
     if not spec.source:
         return found
-    now = {
-        source: digest_now(spec.source, tenant=binding.tenant, source=source, root=binding.root)
-        for source in {hit.source for hit in found if hit.kind == KNOWLEDGE}
-    }
+    sources = {hit.source for hit in found if hit.kind == KNOWLEDGE}
+    now = digests_now(spec.source, tenant=binding.tenant, root=binding.root, sources=sources)
     return [
-        dataclasses.replace(hit, stale=hit.kind == KNOWLEDGE and _is_stale(hit, now[hit.source]))
+        dataclasses.replace(hit, stale=hit.kind == KNOWLEDGE and _is_stale(hit, now.get(hit.source)))
         for hit in found
     ]
 

@@ -17,7 +17,6 @@ from workbench.types import MOST_CLASSIFIED, ItemKind
 
 MemoryKind = Literal["knowledge", "episodic"]
 Stale = Literal["flag", "drop", "refuse"]
-Rerank = Literal["lexical"]
 #: The most days that a rule may keep (about 270 years).
 _MOST_DAYS = 100_000
 
@@ -58,7 +57,7 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Budget:
+class _WritingLimits:
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     items: int | None = None
     tokens: int | None = None
@@ -78,10 +77,9 @@ class _File:
     kind: MemoryKind = "knowledge"
     retention: tuple[Retention, ...] = ()
     stale: Stale = "flag"
-    budget: _Budget = field(default_factory=_Budget)
+    budget: _WritingLimits = field(default_factory=_WritingLimits)
     keep_versions: int = 10
     index: Index = field(default_factory=Index)
-    rerank: Rerank | None = None
     mode: SearchMode = "hybrid"
     exact: bool = False
 
@@ -94,8 +92,8 @@ class MemorySpec:
     takes ("" where an episodic memory has none), `embedding` a model card's name, `candidates` how
     deep each of the two rankings goes before they are fused, `questions` a dataset about it, `digest`
     SHA-256 of the spec's file. `stale` is what becomes of a passage whose source has changed since.
-    `budget` is for what is written by use, `keep_versions` for knowledge. `mode`, `exact` and
-    `rerank` say how a search is made.
+    `budget` is for what is written by use, `keep_versions` for knowledge. `mode` and `exact`
+    say how a search is made.
     """
 
     name: str
@@ -113,7 +111,6 @@ class MemorySpec:
     budget: Budget = field(default_factory=Budget)
     keep_versions: int = 10
     index: Index = field(default_factory=Index)
-    rerank: Rerank | None = None
     mode: SearchMode = "hybrid"
     exact: bool = False
 
@@ -152,7 +149,7 @@ def load_spec(root: Path, reference: str) -> MemorySpec:
 def read_spec(found: registry.Version) -> MemorySpec:
     """The spec in a version's file."""
     where = str(found.path)
-    raw = files.parse(_File, files.read_yaml(found.path), where=where)
+    raw = files.parse(_File, _without_rerank(files.read_yaml(found.path), where), where=where)
     _check(raw, where)
     return MemorySpec(
         name=found.name,
@@ -170,10 +167,21 @@ def read_spec(found: registry.Version) -> MemorySpec:
         budget=Budget(items=raw.budget.items, tokens=raw.budget.tokens),
         keep_versions=raw.keep_versions,
         index=raw.index,
-        rerank=raw.rerank,
         mode=raw.mode,
         exact=raw.exact,
     )
+
+
+def _without_rerank(raw: Any, where: str) -> Any:
+    """Drop the former key `rerank` when it names no reranker; ConfigError when it names one."""
+    if not isinstance(raw, dict) or "rerank" not in raw:
+        return raw
+    if raw["rerank"] not in (None, "none"):
+        raise ConfigError(
+            f"{where}: rerank names {raw['rerank']!r}, and the workbench has no reranker any more",
+            hint="copy the file without the line rerank, then: workbench save",
+        )
+    return {key: value for key, value in raw.items() if key != "rerank"}
 
 
 def _check(raw: _File, where: str) -> None:
@@ -193,7 +201,7 @@ def _check_source(raw: _File, where: str) -> None:
         for name in ("source", "chunking"):
             if getattr(raw, name) is None:
                 raise ConfigError(f"{where}: missing key {name!r} (only kind: episodic goes without)")
-        if raw.budget != _Budget():
+        if raw.budget != _WritingLimits():
             raise ConfigError(f"{where}: budget is for kind: episodic, what is written by use")
     if (raw.source is None) != (raw.chunking is None):
         raise ConfigError(f"{where}: source and chunking go together: give both or neither")

@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,13 +15,15 @@ from workbench.errors import ConfigError, CorruptError, UnavailableError, Workbe
 
 #: Marks our files ("wkbm"), so that a foreign database is refused instead of written into.
 APPLICATION = 0x776B626D
-SCHEMA = 2
+SCHEMA = 3
+#: The schema that an `upgrade` makes a file of `SCHEMA` from.
+UPGRADED = 2
 BUSY_S = 10.0
+Upgrade = Callable[[sqlite3.Connection], None]
 
 _TABLES = """
-CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE tenants (
-    key INTEGER PRIMARY KEY, tenant TEXT NOT NULL UNIQUE, sealed TEXT NOT NULL,
+    key INTEGER PRIMARY KEY, tenant TEXT NOT NULL UNIQUE,
     changes INTEGER NOT NULL, version INTEGER NOT NULL, embedding TEXT NOT NULL, dimensions INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE items (
@@ -51,15 +53,19 @@ CREATE TABLE holds (
 
 
 class Database:
-    """One connection, used by one thread at a time. `path` None keeps everything in memory."""
+    """One connection, used by one thread at a time. `path` None keeps everything in memory.
 
-    def __init__(self, path: Path | None) -> None:
+    `upgrade` turns the tables of the former schema into those of this one, inside a transaction.
+    """
+
+    def __init__(self, path: Path | None, *, upgrade: Upgrade | None = None) -> None:
         self.path = path
+        self._upgrade = upgrade
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._left_behind: list[sqlite3.Connection] = []
         with _explained(path):
-            self._connection = _open(path)
+            self._connection = _open(path, upgrade)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -73,9 +79,16 @@ class Database:
         with self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
 
-    def truncate_log(self) -> None:
-        """Bring the log's content into the file and empty it; UnavailableError while others read."""
+    def erase_deleted(self) -> None:
+        """Write the file anew without deleted bytes and empty its log; UnavailableError while others read.
+
+        `secure_delete` overwrites a deleted row, and not the copy that SQLite leaves in the free part of a
+        page when it moves a row to another page.
+        """
+        if self.path is None:
+            return
         with self._lock, _explained(self.path):
+            self._usable().execute("VACUUM")
             busy = self._usable().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
             raise UnavailableError(
@@ -105,11 +118,11 @@ class Database:
         """The connection; after a fork a new one, for SQLite's locks belong to the process."""
         if self.path is not None and self._pid != os.getpid():
             self._left_behind.append(self._connection)  # closing it here would break the parent's locks
-            self._connection, self._pid = _open(self.path), os.getpid()
+            self._connection, self._pid = _open(self.path, self._upgrade), os.getpid()
         return self._connection
 
 
-def _open(path: Path | None) -> sqlite3.Connection:
+def _open(path: Path | None, upgrade: Upgrade | None) -> sqlite3.Connection:
     if path is None:
         connection = _connect(":memory:")
         _create(connection)
@@ -119,7 +132,7 @@ def _open(path: Path | None) -> sqlite3.Connection:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = _connect(str(path))
         try:
-            _check(connection, path)
+            _check(connection, path, upgrade)
             connection.execute("PRAGMA journal_mode = WAL")
         except BaseException:
             connection.close()
@@ -141,7 +154,7 @@ def _whole(text: str) -> str:
     return bytes.fromhex(text).decode()
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _check(connection: sqlite3.Connection, path: Path, upgrade: Upgrade | None) -> None:
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -151,11 +164,24 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise ConfigError(
             f"{path} is a database of another program", hint="name another file; this one is untouched"
         )
+    elif version == UPGRADED and upgrade is not None:
+        _upgrade(connection, upgrade)
     elif version != SCHEMA:
         raise ConfigError(
             f"{path} has schema {version}, this workbench knows schema {SCHEMA}",
             hint=f"mv {path} {path}.old, then: workbench memory ingest",
         )
+
+
+def _upgrade(connection: sqlite3.Connection, upgrade: Upgrade) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        upgrade(connection)
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
 
 
 def _create(connection: sqlite3.Connection) -> None:

@@ -14,13 +14,16 @@ from workbench.memory.sqlite import keywords
 from workbench.memory.sqlite.tables import (
     AMONG,
     Space,
+    escaped,
     fitted,
     insert,
     items_where,
+    listed,
     number,
     remove,
     there,
     touch,
+    unescaped,
 )
 from workbench.memory.sqlite.versions import recount
 from workbench.ports import Budget, Forgotten, Purged, Remembered, Selector
@@ -42,10 +45,10 @@ def remember(
         insert(db, space, new, since=0)
     written_by_use = "tenant = :key AND kind <> 'document'"
     episodic = items_where(db, space, written_by_use, space.bound, vectors=False)
-    encrypted = db.execute(f"SELECT id FROM items WHERE {written_by_use} AND {_HELD}", space.bound).fetchall()
-    held = {space.decrypt(row[0]) for row in encrypted}
+    rows = db.execute(f"SELECT id FROM items WHERE {written_by_use} AND {_HELD}", space.bound)
+    held = {unescaped(row[0]) for row in rows}
     gone = [item.id for item in rules.evicted(episodic, budget, held=held, now=now)]
-    remove(db, space, _numbers(db, space, map(space.encrypt, gone)))
+    remove(db, space, _numbers(db, space, map(escaped, gone)))
     if new or gone:
         touch(db, space)
     return Remembered(added=len(new), unchanged=len(batch) - len(new), evicted=tuple(gone))
@@ -53,7 +56,7 @@ def remember(
 
 def forget(db: sqlite3.Connection, space: Space, what: Selector, *, now: str, dry_run: bool) -> Forgotten:
     """Delete all rows of what is chosen and of what was derived from it; nothing when `dry_run`."""
-    chosen = _held_or_not(db, space, _condition(what), _values(space, what, now))
+    chosen = _held_or_not(db, space, _condition(what), _values(what, now))
     going = {one for one, held in chosen.items() if not held}
     kept = chosen.keys() - going
     derived: set[str] = set()
@@ -70,26 +73,27 @@ def forget(db: sqlite3.Connection, space: Space, what: Selector, *, now: str, dr
         recount(db, space)
         keywords.rewrite(db, space.key)
         touch(db, space)
-    ids, stay = (tuple(sorted(map(space.decrypt, some))) for some in (gone, kept))
+    ids, stay = (tuple(sorted(map(unescaped, some))) for some in (gone, kept))
     return Forgotten(items=len(gone), derived=len(derived), ids=ids, kept=stay)
 
 
 def hold(db: sqlite3.Connection, space: Space, what: Selector) -> int:
     """Remember the hold; how many items it means now."""
-    name = _name_of(space, what)
+    named = _named(what)
+    name = hold_name(named)
     db.executemany(
         "INSERT OR IGNORE INTO holds (tenant, hold, what, name) VALUES (?, ?, ?, ?)",
-        [(space.key, name, kind, encrypted) for kind, encrypted in _named(space, what)],
+        [(space.key, name, column, value) for column, value in named],
     )
-    return len(_held_or_not(db, space, _condition(what), _values(space, what, "")))
+    return len(_held_or_not(db, space, _condition(what), _values(what, "")))
 
 
 def release(db: sqlite3.Connection, space: Space, what: Selector) -> int:
     """Drop the hold of that name; how many items it meant, 0 when there is none."""
     query = "DELETE FROM holds WHERE tenant = ? AND hold = ?"
-    if not db.execute(query, (space.key, _name_of(space, what))).rowcount:
+    if not db.execute(query, (space.key, hold_name(_named(what)))).rowcount:
         return 0
-    return len(_held_or_not(db, space, _condition(what), _values(space, what, "")))
+    return len(_held_or_not(db, space, _condition(what), _values(what, "")))
 
 
 def purge(db: sqlite3.Connection, space: Space, *, now: str, keep_versions: int) -> Purged:
@@ -154,26 +158,27 @@ def _condition(what: Selector) -> str:
     return "source = :value" if what.source else "expires <= :now"
 
 
-def _values(space: Space, what: Selector, now: str) -> dict[str, Any]:
-    name = space.encrypt(what.subject) if what.subject else what.source
-    return {"values": space.encrypted(what.ids or ()), "value": name, "now": now}
+def _values(what: Selector, now: str) -> dict[str, Any]:
+    name = escaped(what.subject) if what.subject else what.source
+    return {"values": listed(what.ids or ()), "value": name, "now": now}
 
 
-def _named(space: Space, what: Selector) -> list[tuple[str, str]]:
+def _named(what: Selector) -> list[tuple[str, str]]:
     """What a hold covers, as (column, name) pairs."""
     if what.ids is not None:
-        return [("id", space.encrypt(one)) for one in sorted(set(what.ids))]
-    return [("subject", space.encrypt(what.subject))] if what.subject else [("source", what.source or "")]
+        return [("id", escaped(one)) for one in sorted(set(what.ids))]
+    return [("subject", escaped(what.subject))] if what.subject else [("source", what.source or "")]
 
 
-def _name_of(space: Space, what: Selector) -> str:
-    return hashlib.sha256(json.dumps(_named(space, what)).encode()).hexdigest()
+def hold_name(named: Sequence[tuple[str, str]]) -> str:
+    """The name of the hold that covers these (column, value) pairs."""
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def _held_or_not(
     db: sqlite3.Connection, space: Space, condition: str, values: dict[str, Any]
 ) -> dict[str, bool]:
-    """Sealed ids of the items with a row for which `condition` holds, and whether a hold covers them."""
+    """Escaped ids of the items with a row for which `condition` holds, and whether a hold covers them."""
     query = f"SELECT id, max({_HELD}) FROM items WHERE tenant = :key AND ({condition}) GROUP BY +id"
     return {one: bool(held) for one, held in db.execute(query, space.bound | values)}
 
@@ -183,6 +188,6 @@ def _children(db: sqlite3.Connection, space: Space, parents: Iterable[str]) -> d
     return _held_or_not(db, space, condition, {"values": json.dumps(sorted(parents))})
 
 
-def _numbers(db: sqlite3.Connection, space: Space, encrypted: Iterable[str]) -> list[int]:
+def _numbers(db: sqlite3.Connection, space: Space, escaped_ids: Iterable[str]) -> list[int]:
     query = f"SELECT number FROM items WHERE tenant = :key AND id IN {AMONG}"
-    return [row[0] for row in db.execute(query, space.bound | {"values": json.dumps(list(encrypted))})]
+    return [row[0] for row in db.execute(query, space.bound | {"values": json.dumps(list(escaped_ids))})]

@@ -1,23 +1,23 @@
 """The embedded store: one SQLite file a memory, FTS5 keyword search and exact vectors, fused.
 
 Every tenant has rows of its own, a keyword index of its own (so that no other tenant's words weigh in
-its scores) and a matrix of its own, kept in memory until the tenant's change counter moves. Names are
-sealed; a verb's whole work is one transaction, done in a thread.
+its scores) and a matrix of its own, kept in memory until the tenant's change counter moves. A verb's whole
+work is one transaction, done in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from workbench.errors import ConfigError
 from workbench.memory import rules
 from workbench.memory.cipher import IdCipher
-from workbench.memory.sqlite import keywords, retention, tables
+from workbench.memory.sqlite import keywords, migration, retention, tables
 from workbench.memory.sqlite import versions as sqlite_versions
 from workbench.memory.sqlite.database import Database
 from workbench.memory.sqlite.tables import IN_VERSION, NAMED_IN_VERSION, Space
@@ -37,28 +37,22 @@ from workbench.ports import (
 from workbench.types import KNOWLEDGE, Hit, Item
 
 T = TypeVar("T")
-_AS_THEY_ARE = IdCipher()
 
 
 class SQLiteStore:
     """One memory in one file, for all its tenants; implements `ports.MemoryStore`.
 
-    `path` None keeps it in this process's memory. ConfigError when the file was written with names of
-    another key.
+    `path` None keeps it in this process's memory. `cipher` gives the key for a file of schema 2, whose ids
+    are encrypted: it is decrypted once, when it is opened.
     """
 
-    def __init__(self, path: Path | None, *, name: str, names: IdCipher = _AS_THEY_ARE) -> None:
+    def __init__(self, path: Path | None, *, name: str, cipher: Callable[[], IdCipher] | None = None) -> None:
         self.name = name
-        self.names = names
-        self.database = Database(path)
+        upgrade = functools.partial(migration.decrypt_ids, cipher=cipher) if cipher else None
+        self.database = Database(path, upgrade=upgrade)
         # Used inside transactions alone, which the database lets happen one at a time.
         self._matrices: dict[str, tuple[Space, Vectors]] = {}
         self._earlier: dict[str, tuple[Space, int, sqlite3.Connection]] = {}
-        try:
-            self._check_key()
-        except BaseException:
-            self.database.close()
-            raise
 
     def tenant(self, tenant: str) -> SQLiteMemory:
         """One tenant's view. The tenant cannot be changed afterwards."""
@@ -108,25 +102,10 @@ class SQLiteStore:
         self._earlier[space.tenant] = (space, version, words)
         return words, 0
 
-    def _check_key(self) -> None:
-        query = "SELECT value FROM settings WHERE name = 'names'"
-        with self.database.reading() as db:
-            row = db.execute(query).fetchone()
-        if row is None:
-            with self.database.writing() as db:
-                insert = "INSERT OR IGNORE INTO settings (name, value) VALUES ('names', ?)"
-                db.execute(insert, (self.names.fingerprint,))
-                row = db.execute(query).fetchone()
-        if row[0] != self.names.fingerprint:
-            raise ConfigError(
-                f"{self.database.path} was written with another key of memories",
-                hint="put back the key from your backup of .workbench/state, or restore a snapshot",
-            )
-
     def _tenants(self) -> list[str]:
-        query = "SELECT sealed FROM tenants WHERE key IN (SELECT tenant FROM items)"
+        query = "SELECT tenant FROM tenants WHERE key IN (SELECT tenant FROM items) ORDER BY tenant"
         with self.database.reading() as db:
-            return sorted(self.names.decrypt("", row[0]) for row in db.execute(query))
+            return [row[0] for row in db.execute(query)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +194,7 @@ class SQLiteMemory:
         done = await self._write(
             lambda db, space: retention.purge(db, space, now=now, keep_versions=keep_versions)
         )
-        await asyncio.to_thread(self.store.database.truncate_log)
+        await asyncio.to_thread(self.store.database.erase_deleted)
         return done
 
     async def versions(self) -> list[MemoryVersion]:
@@ -251,7 +230,7 @@ class SQLiteMemory:
         transaction = self._reading if dry_run else self._writing
         done = transaction(lambda db, space: retention.forget(db, space, what, now=now, dry_run=dry_run))
         if not dry_run:
-            self.store.database.truncate_log()
+            self.store.database.erase_deleted()
         return done
 
     def load(self, items: Iterable[Item], *, version: int) -> None:
@@ -277,7 +256,7 @@ class SQLiteMemory:
             ranked = keywords.ranking(words, key, query.text, vectors=vectors, seen=seen, depth=depth)
             rankings.append(ranked)
         best = rules.fuse(rankings, k=query.k)
-        bound = space.bound | {"version": version, "values": space.encrypted(one for one, _ in best)}
+        bound = space.bound | {"version": version, "values": tables.listed(one for one, _ in best)}
         found = tables.items_where(db, space, NAMED_IN_VERSION, bound, vectors=False)
         items = {item.id: item for item in found}
         return [
@@ -295,8 +274,8 @@ class SQLiteMemory:
 
     def _reading(self, work: Callable[[sqlite3.Connection, Space], T]) -> T:
         with self.store.database.reading() as db:
-            return work(db, tables.find(db, self.store.names, self.tenant))
+            return work(db, tables.find(db, self.tenant))
 
     def _writing(self, work: Callable[[sqlite3.Connection, Space], T]) -> T:
         with self.store.database.writing() as db:
-            return work(db, tables.make(db, self.store.names, self.tenant))
+            return work(db, tables.make(db, self.tenant))

@@ -8,6 +8,7 @@ Staged rows begin with the next version; what is written by use begins with 0 an
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ConfigError, NotFoundError
 from workbench.memory import rules
-from workbench.memory.cipher import IdCipher
 from workbench.memory.parquet import vector_bytes
 from workbench.memory.sqlite import keywords
 from workbench.ports import Requester
@@ -39,58 +39,59 @@ _AS_THEY_ARE = (
 )  # fmt: skip
 _COLUMNS = ("id", "subject", "access", "parents", *_AS_THEY_ARE)
 _SELECTED = ", ".join(_COLUMNS)
+_ESCAPED = re.compile(r"\\([0\\])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """One tenant's row as of one transaction: its version in force and the space its vectors lie in.
+    """One tenant's row as of one transaction: its active version and the space of its vectors.
 
     `changes` counts its committed writes, over all processes.
     """
 
     tenant: str
-    names: IdCipher
     key: int
     changes: int
     version: int
     embedding: str
     dimensions: int
 
-    def encrypt(self, name: str) -> str:
-        """A name as the file holds it."""
-        return self.names.encrypt(self.tenant, name)
-
-    def encrypted(self, names: Iterable[str]) -> str:
-        """Names as JSON to bind to `AMONG`."""
-        return json.dumps([self.encrypt(name) for name in names])
-
-    def decrypt(self, name: str) -> str:
-        """A name as it was given."""
-        return self.names.decrypt(self.tenant, name)
-
     @property
     def bound(self) -> dict[str, Any]:
-        """What `IN_VERSION` is bound to for the version in force."""
+        """What `IN_VERSION` is bound to for the active version."""
         return {"key": self.key, "version": self.version}
 
 
-def find(db: sqlite3.Connection, names: IdCipher, tenant: str) -> Space:
-    """The tenant's row; with the key 0, which no row has, when it was never written to."""
+def escaped(name: str) -> str:
+    """An id or a subject as the file holds it, without NUL, at which SQLite's functions end a text."""
+    return name.replace("\\", "\\\\").replace("\0", "\\0")
+
+
+def unescaped(name: str) -> str:
+    """An id or a subject as it was given."""
+    return _ESCAPED.sub(lambda found: "\0" if found[1] == "0" else "\\", name) if "\\" in name else name
+
+
+def listed(names: Iterable[str]) -> str:
+    """Ids as JSON to bind to `AMONG`."""
+    return json.dumps(list(map(escaped, names)))
+
+
+def find(db: sqlite3.Connection, tenant: str) -> Space:
+    """Read the tenant's row; its key is 0, which no row has, when nothing was ever written."""
     query = "SELECT key, changes, version, embedding, dimensions FROM tenants WHERE tenant = ?"
-    row = db.execute(query, (names.tenant(tenant),)).fetchone() or (0, 0, 0, "", 0)
+    row = db.execute(query, (tenant,)).fetchone() or (0, 0, 0, "", 0)
     return Space(
-        tenant=tenant, names=names, key=row[0], changes=row[1], version=row[2], embedding=row[3],
-        dimensions=row[4],
-    )  # fmt: skip
+        tenant=tenant, key=row[0], changes=row[1], version=row[2], embedding=row[3], dimensions=row[4]
+    )
 
 
-def make(db: sqlite3.Connection, names: IdCipher, tenant: str) -> Space:
-    """The tenant's row, made when missing."""
-    space = find(db, names, tenant)
+def make(db: sqlite3.Connection, tenant: str) -> Space:
+    """Read the tenant's row, or insert it."""
+    space = find(db, tenant)
     if space.key:
         return space
-    values = (names.tenant(tenant), names.encrypt("", tenant))
-    key = number(db, "INSERT INTO tenants VALUES (NULL, ?, ?, 0, 0, '', 0) RETURNING key", values)
+    key = number(db, "INSERT INTO tenants VALUES (NULL, ?, 0, 0, '', 0) RETURNING key", (tenant,))
     keywords.create(db, key)
     return replace(space, key=key)
 
@@ -136,7 +137,7 @@ def in_force(
     """How many of `ids` are in force, and the asker sees."""
     seen, bound = readable(requester)
     query = f"SELECT count(*) FROM items WHERE {NAMED_IN_VERSION} AND {seen}"
-    return number(db, query, space.bound | bound | {"values": space.encrypted(ids)})
+    return number(db, query, space.bound | bound | {"values": listed(ids)})
 
 
 def version_asked(db: sqlite3.Connection, space: Space, version: int | None) -> int:
@@ -165,11 +166,11 @@ def there(db: sqlite3.Connection, space: Space, items: Sequence[Item], *, among:
 
     ConfigError when an id is that of an item of another source, or of the other of the two kinds.
     """
-    given = {space.encrypt(item.id): item for item in items}
+    given = {escaped(item.id): item for item in items}
     query = f"SELECT id, source, kind, {among} FROM items WHERE tenant = :key AND id IN {AMONG}"
     found = set()
-    for encrypted, source, kind, fits in db.execute(query, space.bound | {"values": json.dumps(list(given))}):
-        item = given[encrypted]
+    for name, source, kind, fits in db.execute(query, space.bound | {"values": json.dumps(list(given))}):
+        item = given[name]
         rules.check_source(item, source)
         if (kind == KNOWLEDGE) != (item.kind == KNOWLEDGE):
             raise ConfigError(
@@ -188,9 +189,9 @@ def insert(db: sqlite3.Connection, space: Space, items: Sequence[Item], *, since
     written = []
     for item in items:
         row = (
-            space.key, since, OPEN, vector_bytes(item.vector), space.encrypt(item.id),
-            space.encrypt(item.subject),
-            json.dumps(item.access), space.encrypted(item.parents), *(getattr(item, n) for n in _AS_THEY_ARE),
+            space.key, since, OPEN, vector_bytes(item.vector), escaped(item.id),
+            escaped(item.subject), json.dumps(item.access), listed(item.parents),
+            *(getattr(item, n) for n in _AS_THEY_ARE),
         )  # fmt: skip
         written.append(db.execute(f"INSERT INTO items ({names}) VALUES ({marks})", row).lastrowid)
     if since <= space.version:
@@ -221,14 +222,13 @@ def items_where(
 
     query = f"SELECT {'vector' if vectors else 'NULL'}, {_SELECTED} FROM items WHERE {condition}"
     found = []
-    for blob, one, subject, access, parents, *rest in db.execute(query, dict(values)):
+    for blob, name, subject, access, parents, *rest in db.execute(query, dict(values)):
         found.append(
             Item(
-                id=space.decrypt(one),
-                subject=space.decrypt(subject),
+                id=unescaped(name),
+                subject=unescaped(subject),
                 access=tuple(json.loads(access)),
-                # Sorted as they were given: sealed names sort otherwise.
-                parents=tuple(sorted(space.decrypt(parent) for parent in json.loads(parents))),
+                parents=tuple(map(unescaped, json.loads(parents))),
                 vector=tuple(np.frombuffer(blob, "<f4").tolist()) if blob is not None else (),
                 embedding=space.embedding,
                 **dict(zip(_AS_THEY_ARE, rest, strict=True)),
@@ -257,6 +257,6 @@ def rows_after(db: sqlite3.Connection, space: Space, last: int) -> Iterator[tupl
         "SELECT id, number, since, until, classification, valid_from, valid_to, expires, access, source, "
         "kind, vector FROM items WHERE tenant = ? AND number > ?"
     )
-    rows = [(space.decrypt(row[0]), *row[1:]) for row in db.execute(query, (space.key, last))]
+    rows = [(unescaped(row[0]), *row[1:]) for row in db.execute(query, (space.key, last))]
     rows.sort(key=lambda row: row[:2])
     return ((*row[:8], json.loads(row[8]), *row[9:]) for row in rows)

@@ -16,11 +16,14 @@ from workbench.memory.sqlite.tables import (
     IN_VERSION,
     OPEN,
     Space,
+    escaped,
     fitted,
     insert,
+    listed,
     remove,
     there,
     touch,
+    unescaped,
 )
 from workbench.ports import Added, MemoryVersion
 from workbench.types import Item
@@ -31,10 +34,9 @@ _CURRENT = f"tenant = :key AND kind = 'document' AND until = {OPEN}"
 
 def missing(db: sqlite3.Connection, space: Space, ids: Sequence[str]) -> list[str]:
     """Those of `ids` that are neither in force nor staged, in the order given."""
-    encrypted = [space.encrypt(one) for one in ids]
     query = f"SELECT id FROM items WHERE tenant = :key AND +until = {OPEN} AND id IN {AMONG}"
-    known = {row[0] for row in db.execute(query, space.bound | {"values": json.dumps(encrypted)})}
-    return [one for one, name in zip(ids, encrypted, strict=True) if name not in known]
+    known = {row[0] for row in db.execute(query, space.bound | {"values": listed(ids)})}
+    return [name for name in ids if escaped(name) not in known]
 
 
 def stage(db: sqlite3.Connection, space: Space, batch: Sequence[Item]) -> int:
@@ -56,13 +58,13 @@ def add(db: sqlite3.Connection, space: Space, batch: Sequence[Item], now: str) -
     # As digits, because a source may hold a NUL.
     among = "(SELECT whole(value) FROM json_each(:values))"
     query = f"SELECT id FROM items WHERE {IN_VERSION} AND kind = 'document' AND source NOT IN {among}"
-    others = [space.decrypt(row[0]) for row in db.execute(query, space.bound | {"values": sources})]
+    others = [unescaped(row[0]) for row in db.execute(query, space.bound | {"values": sources})]
     return publish(db, space, [*others, *(item.id for item in batch)], now)
 
 
 def publish(db: sqlite3.Connection, space: Space, ids: Collection[str], now: str) -> Added:
     """Move the tenant's version to one that holds exactly `ids`; nothing when that is what is in force."""
-    wanted = {space.encrypt(one): one for one in ids}
+    wanted = {escaped(one): one for one in ids}
     in_force: dict[str, int] = {}
     staged: dict[str, int] = {}
     for number, one, since in db.execute(
@@ -133,7 +135,7 @@ def recount(db: sqlite3.Connection, space: Space) -> None:
     query = f"SELECT id FROM items WHERE {IN_VERSION} AND kind = 'document'"
     for one in versions(db, space):
         rows = db.execute(query, space.bound | {"version": one.number})
-        ids = sorted(space.decrypt(row[0]) for row in rows)
+        ids = sorted(unescaped(row[0]) for row in rows)
         if len(ids) != one.items:
             db.execute(
                 "UPDATE versions SET items = ?, content = ? WHERE tenant = ? AND number = ?",
