@@ -120,7 +120,7 @@ class Connection:
         for pause in _WAKING_S:
             try:
                 return await self._asked(request, deadline_s or self.deadline_s)
-            except errors.RestingError:
+            except errors.InactiveError:
                 await asyncio.sleep(pause)
         return await self._asked(request, deadline_s or self.deadline_s)
 
@@ -130,7 +130,7 @@ class Connection:
             answer = await self._watched(client, request(client), limit)
         except Exception as error:  # noqa: BLE001 - the client lets those of httpx and grpc through too
             ours = errors.translated(error, self.address.where)
-            resting = isinstance(ours, errors.RestingError)
+            resting = isinstance(ours, errors.InactiveError)
             self._doubted = self._doubted or (isinstance(ours, UnavailableError) and not resting)
             raise ours from None
         self._heard = time.monotonic()

@@ -52,7 +52,7 @@ class AbsentError(UnavailableError):
         self.what = what
 
 
-class RestingError(UnavailableError):
+class InactiveError(UnavailableError):
     """The tenant is being put to rest at this moment; asked again it wakes up."""
 
     def __init__(self, where: str) -> None:
@@ -196,7 +196,7 @@ def named(word: str, where: str, status: int | None = None) -> WorkbenchError:
     """The error for what `meaning` found."""
     plain: dict[str, Callable[[str], WorkbenchError]] = {
         "slow": slow, "starting": starting, "dimensions": other_dimensions, "exists": ExistsError,
-        "inactive": RestingError, "busy": BusyError,
+        "inactive": InactiveError, "busy": BusyError,
     }  # fmt: skip
     if word in plain:
         return plain[word](where)

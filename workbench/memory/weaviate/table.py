@@ -29,7 +29,7 @@ Properties = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class StoredRow:
     """One object: its properties, or those of them that were asked for."""
 
     uuid: uuid.UUID
@@ -38,7 +38,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class TenantTable:
     """The rows of the tenant of this opaque name, in a collection."""
 
     connection: Connection
@@ -58,7 +58,7 @@ class Table:
         *,
         properties: Sequence[str] = BRIEF,
         vectors: bool = False,
-    ) -> list[Row]:
+    ) -> list[StoredRow]:
         """Rows that the filter lets through; `keep` says the same of a row's properties.
 
         More than the server answers at once are read by going through the whole table.
@@ -72,9 +72,9 @@ class Table:
 
     async def named(
         self, name: str, values: Iterable[str], *, properties: Sequence[str] = BRIEF
-    ) -> list[Row]:
+    ) -> list[StoredRow]:
         """Rows of which a property is one of `values`, or has one of them; each once."""
-        found: dict[uuid.UUID, Row] = {}
+        found: dict[uuid.UUID, StoredRow] = {}
         for part in _pieces(sorted(set(values)), _NAMES):
             chosen = frozenset(part)
             rows = await self.rows(
@@ -87,10 +87,10 @@ class Table:
 
     async def by_uuid(
         self, ids: Sequence[uuid.UUID], *, properties: Sequence[str] | None = None, vectors: bool = False
-    ) -> list[Row]:
+    ) -> list[StoredRow]:
         """These rows, those still there: what items are made of; with vectors, what rows are written with."""
         wanted = properties or (WHOLE if vectors else ALL)
-        found: list[Row] = []
+        found: list[StoredRow] = []
         for part in _pieces(ids, _CHANGED):
             answer = await self.connection.ask(
                 lambda client, part=part: self.use(client).query.fetch_objects_by_ids(  # type: ignore[misc]
@@ -110,7 +110,7 @@ class Table:
         )
         return int(answer.total_count or 0)
 
-    async def put(self, rows: Iterable[Row]) -> None:
+    async def put(self, rows: Iterable[StoredRow]) -> None:
         """Write rows, each in place of an older one of its UUID; durable when it returns.
 
         Few insertions are on their way at once, so that a slow server slows its writer.
@@ -138,7 +138,7 @@ class Table:
             rows = await self.by_uuid(part, vectors=True)
             changed = [({**row.properties, **new(row.properties)}, row) for row in rows]
             await self.put(
-                Row(
+                StoredRow(
                     uuid=row.uuid,
                     vector=row.vector,
                     properties={name: value for name, value in properties.items() if value is not None},
@@ -162,9 +162,9 @@ class Table:
             else:
                 raise errors.partly(self.connection.address.where, answer.failed)
 
-    async def _scan(self, properties: Sequence[str], *, vectors: bool) -> list[Row]:
+    async def _scan(self, properties: Sequence[str], *, vectors: bool) -> list[StoredRow]:
         limit = _FULL_PAGE if vectors or len(properties) > len(BRIEF) else _PAGE
-        found: list[Row] = []
+        found: list[StoredRow] = []
         after: uuid.UUID | None = None
         while True:
             page = await self._page(properties, vectors=vectors, limit=limit, after=after)
@@ -173,7 +173,7 @@ class Table:
                 return found
             after = page[-1].uuid
 
-    async def _page(self, properties: Sequence[str], *, vectors: bool, **how: Any) -> list[Row]:
+    async def _page(self, properties: Sequence[str], *, vectors: bool, **how: Any) -> list[StoredRow]:
         answer = await self.connection.ask(
             lambda client: self.use(client).query.fetch_objects(
                 include_vector=vectors, return_properties=list(properties), **how
@@ -181,7 +181,7 @@ class Table:
         )
         return list(map(_row, answer.objects))
 
-    async def _insert(self, rows: Sequence[Row]) -> None:
+    async def _insert(self, rows: Sequence[StoredRow]) -> None:
         left = list(rows)
         for attempt in range(_ATTEMPTS):
             if attempt:
@@ -195,7 +195,7 @@ class Table:
             left = [left[place] for place in failed]
         raise errors.partly(self.connection.address.where, len(left))
 
-    async def _once(self, client: Any, rows: Sequence[Row]) -> dict[int, str]:
+    async def _once(self, client: Any, rows: Sequence[StoredRow]) -> dict[int, str]:
         """One insertion: the places of the objects that were not taken, and what the server said."""
         from weaviate.classes.data import DataObject
         from weaviate.exceptions import WeaviateInsertManyAllFailedError
@@ -211,8 +211,8 @@ class Table:
         return {place: str(error.message) for place, error in answer.errors.items()}
 
 
-def _row(found: Any) -> Row:
-    return Row(
+def _row(found: Any) -> StoredRow:
+    return StoredRow(
         uuid=uuid.UUID(int=found.uuid.int),
         properties=found.properties,
         vector=found.vector.get("default", ()) if found.vector else (),
@@ -228,9 +228,9 @@ def _pieces(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
         yield list(values[start : start + size])
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def _batches(rows: Iterable[StoredRow]) -> Iterator[list[StoredRow]]:
     """Pieces of at most `BATCH` rows and about `_BATCH_BYTES` bytes."""
-    waiting: list[Row] = []
+    waiting: list[StoredRow] = []
     size = 0
     for row in rows:
         weight = 4 * len(row.vector) + len(row.properties.get("text", "")) + 1_000
