@@ -181,7 +181,7 @@ def test_a_question_to_a_tenant_that_is_being_put_to_rest_is_asked_again(opened,
 
     assert _sync.run(connection.ask(lambda client: question(client, times=2))) == "answer"
     assert len(asked) == 3
-    monkeypatch.setattr(connection_module, "_WAKING_S", (0.001, 0.001))
-    with pytest.raises(UnavailableError, match="is being put to rest") as caught:
+    monkeypatch.setattr(connection_module, "_INACTIVE_S", (0.001, 0.001))
+    with pytest.raises(UnavailableError, match="deactivated") as caught:
         _sync.run(connection.ask(lambda client: question(client, times=99)))
     assert caught.value.retryable

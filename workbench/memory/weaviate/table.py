@@ -1,4 +1,4 @@
-"""One tenant's rows in Weaviate: read, written, changed and removed in pieces that the server can take."""
+"""Read, write, change and remove one tenant's rows, in pieces that the server accepts."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from workbench.memory.weaviate.schema import ALL, BRIEF, WHOLE
 if TYPE_CHECKING:
     from weaviate.collections.classes.filters import FilterReturn
 
-#: What the server answers at most to one query (QUERY_MAXIMUM_RESULTS).
+#: The most rows that the server returns for one query (QUERY_MAXIMUM_RESULTS).
 MOST = 10_000
 _PAGE, _FULL_PAGE = 4_000, 500
 _NAMES, _CHANGED = 1_000, 250
-#: One insertion's objects and bytes, and how many insertions are on their way at once. An ingest stages 256
-#: items: one half is made ready while the other is on its way.
+#: Objects and bytes of one insertion, and insertions in flight. An ingest stages 256 items: one half is
+#: prepared while the other is in flight.
 BATCH, _BATCH_BYTES, _AHEAD = 128, 4 << 20, 2
 _ATTEMPTS, _PAUSE_S = 4, 0.05
-#: What trying again does not mend.
+#: Errors that a repetition does not fix.
 _FINAL = frozenset({"key", "refused", "dimensions", "read-only", "collection"})
 Properties = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRow:
-    """One object: its properties, or those of them that were asked for."""
+    """One object of the server, with the requested properties."""
 
     uuid: uuid.UUID
     properties: Properties
@@ -39,7 +39,7 @@ class StoredRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantTable:
-    """The rows of the tenant of this opaque name, in a collection."""
+    """The rows of one tenant, by its encrypted name, in a collection; `used` is called at each request."""
 
     connection: Connection
     collection: str
@@ -47,7 +47,7 @@ class TenantTable:
     used: Callable[[str], None] = lambda _: None
 
     def use(self, client: Any) -> Any:
-        """The client's own handle of this tenant's part of the collection; `used` is told."""
+        """Return the client's handle of this tenant's part of the collection."""
         self.used(self.tenant)
         return self.connection.part(client, self.collection, self.tenant)
 
@@ -59,9 +59,9 @@ class TenantTable:
         properties: Sequence[str] = BRIEF,
         vectors: bool = False,
     ) -> list[StoredRow]:
-        """Rows that the filter lets through; `keep` says the same of a row's properties.
+        """Return the rows that the filter admits; `keep` applies the same filter to a row's properties.
 
-        More than the server answers at once are read by going through the whole table.
+        When the server cannot return them at once, the whole table is read in pages, and each row once.
         """
         if where is not None:
             limit = _FULL_PAGE if vectors or len(properties) > len(BRIEF) else MOST
@@ -73,7 +73,7 @@ class TenantTable:
     async def named(
         self, name: str, values: Iterable[str], *, properties: Sequence[str] = BRIEF
     ) -> list[StoredRow]:
-        """Rows of which a property is one of `values`, or has one of them; each once."""
+        """Return each row of which a property is, or contains, one of `values`."""
         found: dict[uuid.UUID, StoredRow] = {}
         for part in _pieces(sorted(set(values)), _NAMES):
             chosen = frozenset(part)
@@ -88,7 +88,7 @@ class TenantTable:
     async def by_uuid(
         self, ids: Sequence[uuid.UUID], *, properties: Sequence[str] | None = None, vectors: bool = False
     ) -> list[StoredRow]:
-        """These rows, those still there: what items are made of; with vectors, what rows are written with."""
+        """Return the rows of these UUIDs that exist, by default with all that an item, or a writer, needs."""
         wanted = properties or (WHOLE if vectors else ALL)
         found: list[StoredRow] = []
         for part in _pieces(ids, _CHANGED):
@@ -104,21 +104,21 @@ class TenantTable:
         return found
 
     async def count(self, where: FilterReturn | None = None) -> int:
-        """How many rows the filter lets through."""
+        """Return the number of rows that the filter admits."""
         answer = await self.connection.ask(
             lambda client: self.use(client).aggregate.over_all(filters=where, total_count=True)
         )
         return int(answer.total_count or 0)
 
     async def put(self, rows: Iterable[StoredRow]) -> None:
-        """Write rows, each in place of an older one of its UUID; durable when it returns.
+        """Write rows durably, each in place of an older one of its UUID.
 
-        Few insertions are on their way at once, so that a slow server slows its writer.
+        Few insertions are in flight at once, so that a slow server slows its writer.
         """
         going: set[asyncio.Task[None]] = set()
         try:
             batches = _batches(rows)
-            # In a thread, because making rows is work: stemming, sealing names.
+            # In a thread, because stemming and encryption of names take CPU time.
             while part := await asyncio.to_thread(next, batches, None):
                 if len(going) >= _AHEAD:
                     done, going = await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
@@ -133,7 +133,7 @@ class TenantTable:
             await asyncio.gather(*going, return_exceptions=True)
 
     async def change(self, ids: Sequence[uuid.UUID], new: Callable[[Properties], Properties]) -> None:
-        """Write rows again with what `new` says of their properties; what is None goes."""
+        """Write rows again with the properties that `new` returns; a property that is None is removed."""
         for part in _pieces(ids, _CHANGED):
             rows = await self.by_uuid(part, vectors=True)
             changed = [({**row.properties, **new(row.properties)}, row) for row in rows]
@@ -147,7 +147,7 @@ class TenantTable:
             )
 
     async def remove(self, ids: Sequence[uuid.UUID]) -> None:
-        """Delete rows; those that are gone already are fine."""
+        """Delete rows; missing ones are ignored."""
         from weaviate.classes.query import Filter
 
         for part in _pieces(ids, _NAMES):
@@ -196,7 +196,7 @@ class TenantTable:
         raise errors.partly(self.connection.address.where, len(left))
 
     async def _once(self, client: Any, rows: Sequence[StoredRow]) -> dict[int, str]:
-        """One insertion: the places of the objects that were not taken, and what the server said."""
+        """Insert rows once; return the positions of the refused ones with the server's messages."""
         from weaviate.classes.data import DataObject
         from weaviate.exceptions import WeaviateInsertManyAllFailedError
 
@@ -229,7 +229,7 @@ def _pieces(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _batches(rows: Iterable[StoredRow]) -> Iterator[list[StoredRow]]:
-    """Pieces of at most `BATCH` rows and about `_BATCH_BYTES` bytes."""
+    """Yield pieces of at most `BATCH` rows and about `_BATCH_BYTES` bytes."""
     waiting: list[StoredRow] = []
     size = 0
     for row in rows:
