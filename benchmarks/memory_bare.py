@@ -23,7 +23,7 @@ from workbench.ports import Query
 from workbench.types import Item
 
 BATCH = 250
-_STATED = filters.CONDITIONS - {"versions"}
+
 _ALL = list(schema.ALL)
 _SCORE, _DISTANCE = MetadataQuery(score=True), MetadataQuery(distance=True)
 
@@ -136,7 +136,7 @@ def _score(about: Any) -> float:
 
 
 def _filter(query: Query) -> Any:
-    return filters.visible(query, version=1, conditions=_STATED)
+    return filters.visible(query, version=1)
 
 
 class Bare:

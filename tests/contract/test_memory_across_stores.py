@@ -147,7 +147,7 @@ def filled(memory, items):
     memory.add(items[:1], now=NOW)
 
     async def write():
-        record = await memory.inner.store.record(memory.inner)
+        record = await memory.inner.record()
         await versions.write(memory.inner, record, items[1:], since=record.version)
 
     _sync.run(write())

@@ -5,7 +5,7 @@ from weaviate_servers import open_store
 
 from workbench import _sync
 from workbench.memory.weaviate import repair
-from workbench.memory.weaviate.table import Table
+from workbench.memory.weaviate.table import TenantTable
 from workbench.ports import Budget
 from workbench.testing.memory_items import AXIS, NOW, circle, contents, ids_of, make_episode, make_query
 from workbench.testing.sync_memory import SyncStore
@@ -21,7 +21,7 @@ def restarted(weaviate, tmp_path):
     acme.add(ITEMS)
     acme.remember([make_episode("written", vector=AXIS)], budget=Budget(), now=NOW)
     memory = stores[0].inner.tenant("acme")
-    record = _sync.run(stores[0].inner.record(memory))
+    record = _sync.run(memory.record())
     _sync.run(memory.save(record, term=-1))
     yield acme, stores[1].inner.tenant("acme")
     for store in stores:
@@ -42,7 +42,7 @@ def test_while_an_index_is_mended_every_item_is_there_once(restarted, monkeypatc
         counts = (await elsewhere.count(), await elsewhere.count(ids), stats.items, stats.stored)
         return (ids, counts, stats.by_kind)
 
-    remove = Table.remove
+    remove = TenantTable.remove
 
     async def removing(table, ids):
         rows = await table.rows(properties=("item",))
@@ -50,7 +50,7 @@ def test_while_an_index_is_mended_every_item_is_there_once(restarted, monkeypatc
         await remove(table, ids)
 
     monkeypatch.setattr(repair, "_indexed", nothing)
-    monkeypatch.setattr(Table, "remove", removing)
+    monkeypatch.setattr(TenantTable, "remove", removing)
     before = contents(acme)
     assert len(acme.search(make_query("", vector=AXIS, mode="vector", k=9, candidates=9))) == 7
     assert looked[0][0] == 14, "every row was there under two UUIDs"

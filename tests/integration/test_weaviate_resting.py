@@ -11,8 +11,8 @@ from workbench import _sync
 from workbench.errors import UnavailableError
 from workbench.memory.weaviate import IndexSettings, WeaviateStore
 from workbench.memory.weaviate import connection as connection_module
-from workbench.memory.weaviate.errors import RestingError
-from workbench.memory.weaviate.offloading import Awake
+from workbench.memory.weaviate.errors import InactiveError
+from workbench.memory.weaviate.offloading import ActiveTenants
 from workbench.testing.memory_items import circle, ids_of, make_query
 from workbench.testing.sync_memory import SyncStore
 
@@ -31,7 +31,7 @@ def opened(weaviate_address, tmp_path):
                 names=names,
                 locks=tmp_path,
                 index=IndexSettings(ttl=False),
-                awake=Awake(**awake),
+                active=ActiveTenants(**awake),
             )
         )
         return SyncStore(inner=stores[-1])
@@ -128,7 +128,7 @@ def test_nothing_fails_while_somebody_else_puts_the_same_tenants_to_rest(opened)
     async def seen(*request):
         try:
             return await asked(*request)
-        except RestingError as error:
+        except InactiveError as error:
             met.append(error)
             raise
 
@@ -181,7 +181,7 @@ def test_a_question_to_a_tenant_that_is_being_put_to_rest_is_asked_again(opened,
 
     assert _sync.run(connection.ask(lambda client: question(client, times=2))) == "answer"
     assert len(asked) == 3
-    monkeypatch.setattr(connection_module, "_WAKING_S", (0.001, 0.001))
-    with pytest.raises(UnavailableError, match="is being put to rest") as caught:
+    monkeypatch.setattr(connection_module, "_INACTIVE_S", (0.001, 0.001))
+    with pytest.raises(UnavailableError, match="deactivated") as caught:
         _sync.run(connection.ask(lambda client: question(client, times=99)))
     assert caught.value.retryable

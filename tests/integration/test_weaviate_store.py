@@ -20,7 +20,8 @@ from workbench.memory.locks import Locks
 from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore, schema, versions
 from workbench.memory.weaviate import open_store as open_named
 from workbench.memory.weaviate.connection import Connection
-from workbench.memory.weaviate.table import Table
+from workbench.memory.weaviate.space import TenantSpace
+from workbench.memory.weaviate.table import TenantTable
 from workbench.ports import Budget, Selector
 from workbench.testing.memory_items import (
     AXIS,
@@ -145,7 +146,7 @@ def test_the_alias_moves_all_tenants_at_once_and_only_to_a_collection_that_holds
     assert "copy all tenants" in caught.value.hint
     encrypted = NAMES.tenant("acme")
     asked(store, lambda client: client.collections.use(wanted["class"]).tenants.create([encrypted]))
-    copy = Table(connection=inner.connection, collection=wanted["class"], tenant=encrypted)
+    copy = TenantTable(connection=inner.connection, collection=wanted["class"], tenant=encrypted)
     rows = _sync.run(inner.tenant("acme").table.rows(properties=schema.WHOLE, vectors=True))
     clean = [
         replace(row, properties={k: v for k, v in row.properties.items() if v is not None}) for row in rows
@@ -202,7 +203,7 @@ def test_a_slow_writer_never_moves_back_what_another_machine_has_put_in_force(
 ):
     here, there = opened(), opened()
     there.inner.locks = Locks(tmp_path / "another machine")
-    slow, save = here.tenant("acme"), here.inner.save
+    slow, write = here.tenant("acme"), TenantSpace.write_record
     what = Selector(source=circle(1)[0].source)
     run = {
         "purge": lambda: slow.purge(now=NOW, keep_versions=1),
@@ -212,12 +213,13 @@ def test_a_slow_writer_never_moves_back_what_another_machine_has_put_in_force(
     for number in (2, 3):
         slow.add(circle(number))
 
-    async def overtaken(memory, record):
-        await there.inner.tenant("acme").add(circle(9))
-        await save(memory, record)
+    async def overtaken(space, record):
+        if space.store is here.inner:
+            await there.inner.tenant("acme").add(circle(9))
+        await write(space, record)
 
     with monkeypatch.context() as patch:
-        patch.setattr(here.inner, "save", overtaken)
+        patch.setattr(TenantSpace, "write_record", overtaken)
         with pytest.raises(UnavailableError, match="another writer changed this tenant") as caught:
             run()
     assert "run the same command again" in caught.value.hint

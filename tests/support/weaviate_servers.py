@@ -33,10 +33,10 @@ class SharedNames(IdCipher):
 
 
 class ContractStore(WeaviateStore):
-    """A store that lets its tenants rest when it is closed, and leaves the connection to the others."""
+    """A store that deactivates its tenants when it is closed, and leaves the connection to the others."""
 
     async def aclose(self) -> None:
-        await self.awake.leave(self)
+        await self.active.leave(self)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import UnavailableError
-from workbench.memory.weaviate.offloading import Awake
+from workbench.memory.weaviate.offloading import ActiveTenants
 
 
 class Asked:
@@ -20,7 +20,7 @@ class Asked:
         self.awake.add(tenant)
         self.within.use(tenant, self)
 
-    async def rest(self, tenants):
+    async def offload(self, tenants):
         self.rested.append(sorted(tenants))
         self.awake -= set(tenants)
 
@@ -28,19 +28,19 @@ class Asked:
 class Away(Asked):
     """A store whose server is away when a tenant is to be put to rest."""
 
-    async def rest(self, tenants):
+    async def offload(self, tenants):
         raise UnavailableError("nobody answers")
 
 
 async def settled(awake):
-    while awake._going is not None and not awake._going.done():
-        await awake._going
+    while awake._task is not None and not awake._task.done():
+        await awake._task
 
 
 @given(asked=st.lists(st.integers(0, 30)), most=st.integers(1, 12), together=st.integers(1, 9))
 def test_whatever_is_asked_at_most_so_many_stay_awake_and_they_are_the_latest(asked, most, together):
     async def run():
-        awake = Awake(most)
+        awake = ActiveTenants(most)
         store = Asked(awake)
         for start in range(0, len(asked), together):
             for one in asked[start : start + together]:
@@ -57,7 +57,7 @@ def test_whatever_is_asked_at_most_so_many_stay_awake_and_they_are_the_latest(as
 
 def test_a_tenth_goes_at_once_and_not_one_at_a_time():
     async def run():
-        awake = Awake(20)
+        awake = ActiveTenants(20)
         store = Asked(awake)
         for number in range(21):
             store.ask(f"t{number:02}")
@@ -70,7 +70,7 @@ def test_a_tenth_goes_at_once_and_not_one_at_a_time():
 
 def test_who_asks_does_not_wait_and_what_is_asked_again_is_the_latest():
     async def run():
-        awake = Awake(2)
+        awake = ActiveTenants(2)
         store = Asked(awake)
         for tenant in ("acme", "globex", "acme", "python"):
             store.ask(tenant)
@@ -84,7 +84,7 @@ def test_who_asks_does_not_wait_and_what_is_asked_again_is_the_latest():
 
 def test_a_tenant_that_nobody_asks_any_more_is_put_to_rest_though_nothing_else_happens():
     async def run():
-        awake = Awake(idle_s=0.01)
+        awake = ActiveTenants(idle_s=0.01)
         store = Asked(awake)
         store.ask("acme")
         while store.awake:
@@ -99,10 +99,10 @@ def test_a_tenant_that_nobody_asks_any_more_is_put_to_rest_though_nothing_else_h
 
 def test_who_leaves_puts_to_rest_what_it_woke_and_leaves_awake_what_others_had_awake():
     async def run():
-        awake = Awake()
+        awake = ActiveTenants()
         one, other = Asked(awake), Asked(awake)
-        awake.woken("acme")
-        awake.woken("python")
+        awake.activated("acme")
+        awake.activated("python")
         one.ask("acme")
         one.ask("globex")
         other.ask("python")
@@ -120,10 +120,10 @@ def test_who_leaves_puts_to_rest_what_it_woke_and_leaves_awake_what_others_had_a
 @pytest.mark.parametrize("leaving", [True, False])
 def test_a_server_that_is_away_keeps_nobody_from_working_or_leaving(leaving):
     async def run():
-        awake = Awake(1)
+        awake = ActiveTenants(1)
         store = Away(awake)
         for tenant in ("acme", "globex"):
-            awake.woken(tenant)
+            awake.activated(tenant)
             store.ask(tenant)
         if not leaving:
             await settled(awake)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.memory import rules
-from workbench.memory.weaviate import ties
+from workbench.memory.weaviate import search
 
 #: One ranking: scores of some of forty rows, few enough that many tie.
 scored = st.dictionaries(st.integers(0, 39), st.integers(0, 9), max_size=40)
@@ -33,36 +33,36 @@ def test_fusing_is_its_formula_over_all_and_then_the_best(rankings, k, called):
 
 @given(rankings=several, k=st.integers(1, 50), called=names)
 def test_the_names_of_those_that_decide_give_what_all_names_give(rankings, k, called):
-    grouped = [ties.grouped(scores.items()) for scores in rankings]
-    chosen, others = ties.deciding(grouped, k=k)
+    grouped = [search.grouped(scores.items()) for scores in rankings]
+    chosen, others = search.deciding(grouped, k=k)
     assert not set(chosen) & set(others)
-    found = ties.settled(grouped, {one: called[one] for one in (*chosen, *others)}, k=k)
+    found = search.settled(grouped, {one: called[one] for one in (*chosen, *others)}, k=k)
     ranked = [ordered(scores, called.__getitem__) for scores in rankings]
     assert found == rules.fuse(ranked, k=k, name=called.__getitem__)
     assert {one for one, _ in found} <= set(chosen)
 
 
 def test_two_of_one_name_are_one_and_count_for_both():
-    found = ties.settled([[[1, 2]], [[3], [2]]], {3: "b", 2: "a", 1: "a"}, k=3)
+    found = search.settled([[[1, 2]], [[3], [2]]], {3: "b", 2: "a", 1: "a"}, k=3)
     assert found == rules.fuse([[1], [3, 1]], k=3)
 
 
 def test_without_ties_only_the_best_are_asked_for():
     ranking = [[place] for place in range(100)]
-    assert ties.deciding([ranking], k=10) == (list(range(10)), [])
+    assert search.deciding([ranking], k=10) == (list(range(10)), [])
 
 
 def test_of_those_that_tie_far_down_no_name_is_asked_for():
     ranking = [[0], [1], [*range(2, 50)]]
-    assert sorted(ties.deciding([ranking], k=2)[0]) == [0, 1]
+    assert sorted(search.deciding([ranking], k=2)[0]) == [0, 1]
 
 
 def test_those_that_tie_with_one_of_the_best_decide_with_it():
-    chosen, others = ties.deciding([[[0], [1], [2]], [[*range(5, 9)], [0, 9]]], k=1)
+    chosen, others = search.deciding([[[0], [1], [2]], [[*range(5, 9)], [0, 9]]], k=1)
     assert (chosen, others) == ([0], [9])
 
 
 @pytest.mark.parametrize("rankings", [[[]], [[], []]])
 def test_empty_rankings_have_no_best(rankings):
-    assert ties.deciding(rankings, k=3) == ([], [])
-    assert ties.settled(rankings, {}, k=3) == rules.fuse(rankings, k=3) == []
+    assert search.deciding(rankings, k=3) == ([], [])
+    assert search.settled(rankings, {}, k=3) == rules.fuse(rankings, k=3) == []

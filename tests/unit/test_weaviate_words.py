@@ -13,7 +13,7 @@ from workbench.memory.cipher import IdCipher
 from workbench.memory.weaviate import Address, IndexSettings, schema
 from workbench.memory.weaviate.errors import AbsentError, meaning, translated
 from workbench.memory.weaviate.factory import address_of
-from workbench.memory.weaviate.tenant_record import Control, Version, parsed
+from workbench.memory.weaviate.tenant_record import RecordedVersion, TenantRecord, parsed
 from workbench.testing.memory_items import episode_lists, item_lists
 
 NAMES = IdCipher(key=bytes(64))
@@ -123,9 +123,9 @@ def test_no_two_memories_share_a_collection_even_where_case_does_not_count(one, 
 
 
 def test_a_record_is_read_as_it_was_written():
-    record = Control(
+    record = TenantRecord(
         name="n", version=2, embedding="e", dimensions=3, conditions=("expires",),
-        versions=(Version(number=2, at="", items=1, content="c"),),
+        versions=(RecordedVersion(number=2, at="", items=1, content="c"),),
         holds={"h": (("item", "x"), ("subject", "y"))}, writes=7,
     )  # fmt: skip
     assert parsed(record.text()) == record

@@ -171,7 +171,7 @@ def repro(live: bool, record: bool, memory: str | None, as_json: bool) -> None:
 
     Exit by the gates: 0 pass, 1 fail, 4 undecided. What the model answers differently is reported
     here and under .workbench/live, and changes no result. With --memory weaviate everything goes
-    into .workbench/weaviate/, and a page there lists which hits differ from the pipeline's.
+    into .workbench/weaviate/, and the questions whose hits differ from the pipeline's are listed.
     """
     from workbench.pipeline.repro import reproduce
 

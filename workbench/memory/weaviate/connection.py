@@ -1,4 +1,4 @@
-"""One connection to a Weaviate server: made on first use, on the loop that uses it, and watched."""
+"""Connect to a Weaviate server on first use, and check it after each failure."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
 
 T = TypeVar("T")
-#: After this long without an answer the server is asked over HTTP whether it is there at all: the
-#: client goes on trying a closed gRPC port for a minute.
+#: After this long without an answer HTTP tells whether the server runs: the client tries a closed gRPC port
+#: for a minute.
 _SUSPECT_S = 1.0
 _PAUSE_S = 0.1
-#: A server waits two seconds for what a tenant is still asked, twice, and denies it to others meanwhile.
-_WAKING_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6)
-#: No server starts in less; after a longer silence it may be another one than before.
+#: Pauses before a request to a tenant that is being deactivated is repeated: the server waits two seconds for
+#: earlier requests, twice, and refuses new ones meanwhile.
+_INACTIVE_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6)
+#: No server restarts in less time; after a longer silence it may have restarted.
 _SILENCE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a server is. `grpc_host` and `grpc_port` default to the URL's host and 50051.
+    """The address of a server. `grpc_host` and `grpc_port` default to the URL's host and 50051.
 
     `api_key_env` names the environment variable that holds the key.
     """
@@ -56,22 +57,22 @@ class Address:
 
     @property
     def where(self) -> str:
-        """Host and port, for messages."""
+        """Return host and port, for messages."""
         return f"{self.host}:{self.port}"
 
     @property
     def host(self) -> str:
-        """The URL's host."""
+        """Return the URL's host."""
         return urlsplit(self.url).hostname or ""
 
     @property
     def port(self) -> int:
-        """The URL's port, or its scheme's."""
+        """Return the URL's port, or its scheme's."""
         return urlsplit(self.url).port or (443 if self.secure else 80)
 
     @property
     def secure(self) -> bool:
-        """Whether HTTP and gRPC are encrypted."""
+        """Return whether HTTP and gRPC are encrypted."""
         return urlsplit(self.url).scheme == "https"
 
 
@@ -89,17 +90,17 @@ class Connection:
         self.deadline_s = deadline_s
         self.start_s = start_s
         self.version = ""
-        #: Grows with every start of a server; 0 where the key may not ask.
+        #: Grows with every start of the server; 0 where the key may not read it.
         self.term = 0
         self._doubted = False
         self._heard = 0.0
         self._client: WeaviateAsyncClient | None = None
         self._connecting = asyncio.Lock()
-        #: A client's own handle of a tenant's part of a collection: making one takes part of a search.
+        #: The client's handle of a tenant in a collection, cached because its construction slows a search.
         self.part = functools.lru_cache(maxsize=1_000)(_part)
 
     async def client(self) -> WeaviateAsyncClient:
-        """The client, connected to a server that has answered a real read, and not started anew since."""
+        """Return the client, connected to a server that has answered a real read since its start."""
         self._doubted = self._doubted or time.monotonic() - self._heard > _SILENCE_S
         if self._client is None or self._doubted:
             async with self._connecting:
@@ -113,14 +114,14 @@ class Connection:
     async def ask(
         self, request: Callable[[WeaviateAsyncClient], Awaitable[T]], *, deadline_s: float | None = None
     ) -> T:
-        """What the server answers to `request`, or one of the workbench's errors.
+        """Return the server's answer to `request`, or raise one of the workbench's errors.
 
-        A tenant that somebody else puts to rest at this moment is asked again until it has woken up.
+        The request is repeated while another process deactivates its tenant.
         """
-        for pause in _WAKING_S:
+        for pause in _INACTIVE_S:
             try:
                 return await self._asked(request, deadline_s or self.deadline_s)
-            except errors.RestingError:
+            except errors.InactiveError:
                 await asyncio.sleep(pause)
         return await self._asked(request, deadline_s or self.deadline_s)
 
@@ -128,16 +129,16 @@ class Connection:
         client = await self.client()
         try:
             answer = await self._watched(client, request(client), limit)
-        except Exception as error:  # noqa: BLE001 - the client lets those of httpx and grpc through too
+        except Exception as error:  # noqa: BLE001 - the client passes on errors of httpx and grpc
             ours = errors.translated(error, self.address.where)
-            resting = isinstance(ours, errors.RestingError)
-            self._doubted = self._doubted or (isinstance(ours, UnavailableError) and not resting)
+            inactive = isinstance(ours, errors.InactiveError)
+            self._doubted = self._doubted or (isinstance(ours, UnavailableError) and not inactive)
             raise ours from None
         self._heard = time.monotonic()
         return answer
 
     async def check_ready(self) -> None:
-        """UnavailableError unless the server has read its schema: until then it denies what it has."""
+        """UnavailableError unless the server has read its schema: until then it denies collections."""
         if not await self._is_ready(await self.client()):
             raise errors.starting(self.address.where)
 
@@ -177,7 +178,7 @@ class Connection:
         return client
 
     async def _look_again(self, client: WeaviateAsyncClient) -> None:
-        """After a failure the server may be another one: it may have started in between."""
+        """Check a server that may have restarted since a failure."""
         try:
             await client.get_meta()
             ready = await self._is_ready(client)
@@ -204,25 +205,25 @@ class Connection:
         except TimeoutError:
             raise errors.silent_grpc(self.address.where, self.address.grpc_port) from None
         except Exception as error:
-            # That there is no such collection, or that the key may not read it, is an answer.
+            # "No such collection" and "the key may not read it" are answers.
             if errors.meaning(str(error)) not in {"collection", "refused", "other"}:
                 raise
 
     async def _is_ready(self, client: WeaviateAsyncClient) -> bool:
-        """The ready flag alone comes seconds before a restarted server has read its schema."""
+        """Return whether the server has read its schema; its ready flag comes seconds earlier."""
         from weaviate.exceptions import InsufficientPermissionsError
 
         try:
             statistics = await client.cluster.statistics()
-        except InsufficientPermissionsError:  # the key may not ask; its reads will tell
+        except InsufficientPermissionsError:  # the key may not read the cluster; its reads decide
             return await client.is_ready()
         except Exception as error:
             if getattr(error, "status_code", None) == 401:
                 raise
             return False
-        self.term = max((int(one.raft.term) for one in statistics.statistics), default=0)
+        self.term = max((int(node.raft.term) for node in statistics.statistics), default=0)
         return bool(statistics.statistics) and all(
-            one.db_loaded and one.ready for one in statistics.statistics
+            node.db_loaded and node.ready for node in statistics.statistics
         )
 
 

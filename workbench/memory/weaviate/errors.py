@@ -1,6 +1,6 @@
-"""What the server and its client say, as the workbench's own errors.
+"""Translate errors of the server and its client into the workbench's own.
 
-The server's words quote names, filters and sometimes texts, so none of them is passed on.
+The server's messages quote names, filters and sometimes texts, so none of them is passed on.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 from workbench.errors import ConfigError, CorruptError, RefusedError, UnavailableError, WorkbenchError
 
-#: The oldest server with all that the store uses: object TTL, aliases, tenant activation.
+#: The oldest version with all that the store uses: object TTL, aliases, tenant activation.
 OLDEST = (1, 36)
-_START = "make weaviate   # starts one here; `workbench doctor` says which server is meant"
+_START = "make weaviate   # starts one here; `workbench doctor` names the server of params.yaml"
 _RESTORE = "wait a few seconds and try again; when it stays so, workbench memory restore a snapshot"
-#: What to type when a memory is not whole any more, and so takes nothing under its own name.
+#: What to type when a memory is damaged, and so takes no snapshot under its own name.
 ANOTHER = "workbench memory restore FOLDER: a snapshot, into a memory of another name or version"
 _WAIT = "wait a few seconds and run the same command again"
-#: What the server says, in the order in which it is looked for, and what it means.
+#: Patterns of the server's messages, in the order in which they are tried, and their meanings.
 _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"read.?only", "read-only"),
     (r"unauthenticated|anonymous access not enabled|invalid api key|unauthorized", "key"),
@@ -37,13 +37,13 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
 
 
 def meaning(text: str) -> str:
-    """What the server's words mean, in one word; "other" for those nobody has met."""
+    """Return the meaning of a message of the server, in one word; "other" for an unknown one."""
     lowered = text.lower()
     return next((word for pattern, word in _MEANINGS if re.search(pattern, lowered)), "other")
 
 
 class AbsentError(UnavailableError):
-    """The server says that it has no such collection or tenant; `what` says which of the two."""
+    """The server has no such collection or tenant; `what` says which of the two."""
 
     def __init__(self, where: str, what: str) -> None:
         super().__init__(
@@ -52,35 +52,37 @@ class AbsentError(UnavailableError):
         self.what = what
 
 
-class RestingError(UnavailableError):
-    """The tenant is being put to rest at this moment; asked again it wakes up."""
+class InactiveError(UnavailableError):
+    """The tenant is being deactivated; a second request activates it."""
 
     def __init__(self, where: str) -> None:
         super().__init__(
-            f"the tenant is being put to rest in the Weaviate at {where}, and does not wake up",
-            hint="workbench memory rest   # puts it to rest for good; then run the same command again",
+            f"the tenant is being deactivated in the Weaviate at {where}, and does not become active again",
+            hint="workbench memory rest   # completes the deactivation; then run the same command again",
         )
 
 
 class BusyError(UnavailableError):
-    """A tenant is being asked and cannot be put to rest; until it is told again, reads may be denied."""
+    """A tenant is in use and cannot be deactivated; until that is repeated, reads may be refused."""
 
     def __init__(self, where: str) -> None:
         super().__init__(
-            f"a tenant is being asked at this moment in the Weaviate at {where}, and does not rest yet",
+            f"a tenant is in use in the Weaviate at {where}, and cannot be deactivated yet",
             hint=_WAIT,
         )
 
 
 class ExistsError(UnavailableError):
-    """The server has one of that name already: somebody else was first."""
+    """The server has an object of that name already: another process was first."""
 
     def __init__(self, where: str) -> None:
-        super().__init__(f"the Weaviate at {where} has that already", hint=_WAIT, status=422)
+        super().__init__(
+            f"the Weaviate at {where} has an object of that name already", hint=_WAIT, status=422
+        )
 
 
 def translated(error: Exception, where: str) -> WorkbenchError:
-    """The workbench's error for one of the client's; `where` names the server."""
+    """Return the workbench's error for one of the client's; `where` names the server."""
     from weaviate import exceptions as vendor
 
     if isinstance(error, WorkbenchError):
@@ -99,27 +101,27 @@ def translated(error: Exception, where: str) -> WorkbenchError:
 
 
 def meaning_of_status(status: Any, text: str) -> str:
-    """Whether a refusal is about the key itself or about what it may do."""
+    """Return whether a refusal concerns the key itself or its permissions."""
     return "key" if status == 401 or meaning(text) == "key" else "refused"
 
 
 def down(where: str) -> UnavailableError:
-    """Nobody listens there."""
+    """Return the error for an address at which no server listens."""
     return UnavailableError(f"no Weaviate answers at {where}: the connection was refused", hint=_START)
 
 
 def slow(where: str) -> UnavailableError:
-    """No answer within the time given."""
+    """Return the error for an answer that did not come within the deadline."""
     return UnavailableError(f"the Weaviate at {where} did not answer in time", hint=_WAIT)
 
 
 def starting(where: str) -> UnavailableError:
-    """It listens and cannot read yet."""
+    """Return the error for a server that listens and cannot read yet."""
     return UnavailableError(f"the Weaviate at {where} is starting: it cannot read its schema yet", hint=_WAIT)
 
 
 def silent_grpc(where: str, port: int) -> UnavailableError:
-    """HTTP answers and gRPC does not."""
+    """Return the error for a server that answers HTTP and not gRPC."""
     return UnavailableError(
         f"the Weaviate at {where} answers HTTP, but nothing answers gRPC on port {port}",
         hint="open the server's GRPC_PORT, or name it as grpc_port beside the URL",
@@ -127,7 +129,7 @@ def silent_grpc(where: str, port: int) -> UnavailableError:
 
 
 def too_old(where: str, version: str) -> ConfigError:
-    """A server that lacks what the store uses."""
+    """Return the error for a server older than the store needs."""
     oldest = ".".join(map(str, OLDEST))
     return ConfigError(
         f"the Weaviate at {where} is version {version}; {oldest} or later is needed",
@@ -136,11 +138,11 @@ def too_old(where: str, version: str) -> ConfigError:
 
 
 def refused(where: str, word: str) -> RefusedError:
-    """The server knows the caller or does not, and says no."""
+    """Return the error for a key that is invalid, or valid without permission."""
     if word == "key":
         return RefusedError(
             f"the Weaviate at {where} does not accept the key",
-            hint="set the environment variable that the memory's api_key_env names to a valid key",
+            hint="export the variable that memory_api_key_env (api_key_env of an address) names",
             status=401,
         )
     return RefusedError(
@@ -151,23 +153,23 @@ def refused(where: str, word: str) -> RefusedError:
 
 
 def other_dimensions(where: str) -> ConfigError:
-    """Vectors of another embedding than those that are there."""
+    """Return the error for vectors of another embedding than the stored ones."""
     return ConfigError(
-        f"the vectors have other dimensions than those of this memory in the Weaviate at {where}",
+        f"the vectors have other dimensions than those stored in this memory in the Weaviate at {where}",
         hint="never mix two embeddings: give the new one a memory of its own",
     )
 
 
 def partly(where: str, number: int) -> UnavailableError:
-    """Objects the server did not take, in several attempts."""
+    """Return the error for objects that the server refused in several attempts."""
     return UnavailableError(
-        f"the Weaviate at {where} did not take {number} items, tried several times",
+        f"the Weaviate at {where} refused {number} items in several attempts",
         hint="run the same command again; what was taken is kept",
     )
 
 
 def overtaken(where: str) -> UnavailableError:
-    """Another machine wrote the same tenant meanwhile."""
+    """Return the error for a tenant that another machine wrote meanwhile."""
     return UnavailableError(
         f"another writer changed this tenant in the Weaviate at {where} meanwhile: its record stays as it is",
         hint="run the same command again; what was written is kept",
@@ -175,7 +177,7 @@ def overtaken(where: str) -> UnavailableError:
 
 
 def record_lost(where: str) -> CorruptError:
-    """A tenant's rows without the record that says which of them are in force."""
+    """Return the error for a tenant that has rows and no record of its versions."""
     return CorruptError(
         f"a tenant has items in the Weaviate at {where}, and the record of its versions is lost",
         hint=ANOTHER,
@@ -183,7 +185,7 @@ def record_lost(where: str) -> CorruptError:
 
 
 def _transport(error: Exception) -> bool:
-    """Whether the connection itself failed; httpx and grpc are the client's, so their names must do."""
+    """Return whether the connection failed; httpx and grpc belong to the client, so names are compared."""
     if type(error).__name__ in {"WeaviateRetryError", "WeaviateGRPCUnavailableError"}:
         return True
     words = ("failed to connect", "connection refused", "connecterror", "readerror", "socket closed",
@@ -193,10 +195,10 @@ def _transport(error: Exception) -> bool:
 
 
 def named(word: str, where: str, status: int | None = None) -> WorkbenchError:
-    """The error for what `meaning` found."""
+    """Return the error for a word of `meaning`."""
     plain: dict[str, Callable[[str], WorkbenchError]] = {
         "slow": slow, "starting": starting, "dimensions": other_dimensions, "exists": ExistsError,
-        "inactive": RestingError, "busy": BusyError,
+        "inactive": InactiveError, "busy": BusyError,
     }  # fmt: skip
     if word in plain:
         return plain[word](where)
@@ -207,13 +209,13 @@ def named(word: str, where: str, status: int | None = None) -> WorkbenchError:
     if word in {"read-only", "full"}:
         return UnavailableError(
             f"the Weaviate at {where} takes no writes: it is read-only, or its disk or memory is full",
-            hint="give it room, then PUT status READY to its shards; reading goes on meanwhile",
+            hint="free disk or memory, then PUT status READY to its shards; reads are answered meanwhile",
             status=status,
         )
     if word == "crowded":
         return UnavailableError(
-            f"the Weaviate at {where} has too many tenants awake: each takes some twenty open files",
-            hint="workbench memory rest puts tenants to rest; or raise the server's limit of open files",
+            f"the Weaviate at {where} has too many active tenants: each takes about twenty open files",
+            hint="workbench memory rest deactivates tenants; or raise the server's limit of open files",
             status=status,
         )
     return UnavailableError(f"the Weaviate at {where} could not do this", hint=_WAIT, status=status)

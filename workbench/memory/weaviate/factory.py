@@ -1,4 +1,4 @@
-"""A memory's store on the server that params.yaml names: with one key for all, or one key a tenant."""
+"""Open a memory's store on a server, with one key for all tenants or one key for each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workbench.errors import ConfigError
 from workbench.memory.cipher import IdCipher
 from workbench.memory.weaviate.connection import Address
 from workbench.memory.weaviate.memory import WeaviateMemory
-from workbench.memory.weaviate.offloading import Awake
+from workbench.memory.weaviate.offloading import ActiveTenants
 from workbench.memory.weaviate.schema import IndexSettings
 from workbench.memory.weaviate.store import WeaviateStore
 from workbench.ports import MemoryStore
@@ -23,10 +23,10 @@ from workbench.ports import MemoryStore
 def open_store(
     server: MemoryServer, *, name: str, part: str, names: IdCipher, index: Mapping[str, Any], locks: Path
 ) -> MemoryStore:
-    """The memory `name` on a server; nothing is asked yet.
+    """Open the memory `name` on a server; no request is sent yet.
 
-    A `part` that is a number is a version of the memory's spec, and live; any other is kept as it was
-    written, so that the server's clock removes nothing from it.
+    A `part` that is a number is a version of the memory's spec, and live. Any other part is pinned: the
+    server's clock removes nothing from it.
     """
     settings = files.parse(IndexSettings, {"ttl": part.isdigit(), **index}, where=f"the index of {name}")
     store = WeaviateStore(
@@ -36,13 +36,13 @@ def open_store(
         names=names,
         index=settings,
         locks=locks / name / part,
-        awake=Awake(server.awake),
+        active=ActiveTenants(server.awake),
     )
     return KeyedStore(store, server) if TENANT in (server.api_key_env or "") else store
 
 
 def address_of(server: MemoryServer) -> Address:
-    """A server's address as params.yaml writes it; ConfigError when gRPC's is not host:port."""
+    """Return a server's address from params.yaml; ConfigError when that of gRPC is not host:port."""
     if server.grpc is None:
         return Address(url=server.url, api_key_env=server.api_key_env)
     host, _, port = server.grpc.rpartition(":")
@@ -54,7 +54,7 @@ def address_of(server: MemoryServer) -> Address:
 
 
 class KeyedStore:
-    """One memory of which every tenant is asked with its own key; implements `ports.MemoryStore`."""
+    """One memory whose tenants each have a key of their own; implements `ports.MemoryStore`."""
 
     def __init__(self, store: WeaviateStore, server: MemoryServer) -> None:
         self._server = server
@@ -63,11 +63,11 @@ class KeyedStore:
         self._opened: dict[str, WeaviateStore] = {}
 
     def tenant(self, tenant: str) -> WeaviateMemory:
-        """One tenant's view, over a connection that presents its key alone."""
+        """Return one tenant's view, over a connection that presents its key alone."""
         return self._of(tenant).tenant(tenant)
 
     async def deactivate(self, tenants: Iterable[str]) -> int:
-        """Put tenants to rest, each with its own key; how many."""
+        """Deactivate tenants, each with its own key; return how many."""
         return sum([await self._of(tenant).deactivate([tenant]) for tenant in tenants])
 
     def _of(self, tenant: str) -> WeaviateStore:
@@ -77,7 +77,7 @@ class KeyedStore:
         return self._opened[tenant]
 
     async def tenants(self) -> list[str]:
-        """Those tenants that were opened here and have items, sorted: no key here sees more."""
+        """Return the opened tenants that have items, sorted: no key here sees more."""
         found: set[str] = set()
         for store in self._opened.values():
             found |= set(await store.tenants())

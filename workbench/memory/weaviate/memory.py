@@ -1,20 +1,21 @@
-"""One tenant's view of a memory in Weaviate: every verb of the port, each an outline of its work."""
+"""Implement the port of one tenant's memory on a Weaviate server."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from workbench.errors import RefusedError
 from workbench.memory import rules
 from workbench.memory.weaviate import filters, retention, schema, versions
-from workbench.memory.weaviate.repair import mend
-from workbench.memory.weaviate.search import Search, in_force, of_version
-from workbench.memory.weaviate.table import Row, Table
-from workbench.memory.weaviate.tenant_record import Control
+from workbench.memory.weaviate.repair import repair_index
+from workbench.memory.weaviate.search import Search
+from workbench.memory.weaviate.space import TenantSpace, is_active, of_version
+from workbench.memory.weaviate.table import StoredRow
+from workbench.memory.weaviate.tenant_record import TenantRecord
 from workbench.ports import (
     Added,
     Budget,
@@ -29,38 +30,30 @@ from workbench.ports import (
 )
 from workbench.types import Hit, Item
 
-if TYPE_CHECKING:
-    from workbench.memory.weaviate.store import WeaviateStore
-
-Found = tuple[Row, Item, float]
-#: How often a search begins again because the version in force moved while it ran.
-_ATTEMPTS = 5
+Found = tuple[StoredRow, Item, float]
+#: Searches that start again because the active version moved while they ran.
+_ATTEMPTS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WeaviateMemory:
+class WeaviateMemory(TenantSpace):
     """One tenant's view of a `WeaviateStore`; implements `ports.Memory`."""
 
-    store: WeaviateStore
-    tenant: str
-    table: Table
-    records: Table
-
     async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
-        """Put documents in force in place of what their sources had, as one version."""
+        """Activate documents in place of what their sources had, as one version."""
         batch = rules.checked_items(items, knowledge=True)
-        if not batch and await self._record() is None:
+        if not batch and await self.record() is None:
             return Added(added=0, unchanged=0, replaced=0)
         async with self._writing() as record:
             return await versions.add(self, record, batch, now)
 
     async def missing(self, ids: Sequence[str]) -> list[str]:
-        """Those of `ids` that are neither in force nor staged, in the order given."""
-        record = await self._record()
+        """Return the ids that are neither active nor staged, in the order given."""
+        record = await self.record()
         return await versions.missing(self, record, ids) if record else list(ids)
 
     async def stage(self, items: Iterable[Item]) -> int:
-        """Make documents a part of the next version, durably; how many were new."""
+        """Make documents a part of the next version, durably; return how many were new."""
         batch = rules.checked_items(items, knowledge=True)
         if not batch:
             return 0
@@ -69,7 +62,7 @@ class WeaviateMemory:
             return new
 
     async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:
-        """Put the version in force that holds exactly these documents."""
+        """Activate the version that holds exactly these documents."""
         async with self._writing() as record:
             return await versions.publish(self, record, ids, now)
 
@@ -84,42 +77,40 @@ class WeaviateMemory:
             return await retention.remember(self, record, batch, budget=budget, now=now)
 
     async def search(self, query: Query) -> list[Hit]:
-        """At most `k` hits that the asker may see and that are valid, best first."""
+        """Return at most `k` valid hits that the requester may see, best first."""
         rules.check_query(query)
         if not query.groups:
             return []
-        record = await self._current()
-        if not versions.is_kept(record, query.version):  # another handle may have put it in force meanwhile
-            record = await self._record()
+        current = await self._current()
+        if not versions.is_kept(current, query.version):  # another handle may have activated it meanwhile
+            current = await self.record()
         for _ in range(_ATTEMPTS):
-            found, current = await self._once(query, record, None)
-            if _same(record, current) and all(self._fits(query, one, current) for one in found):
-                return self._hits(query, found, current)
             record = current
-        # Written all the time: one more, with every condition stated.
-        found, current = await self._once(query, record, filters.CONDITIONS)
+            found, current = await self._search(query, record)
+            if _same(record, current) and all(self._fits(query, row, current) for row in found):
+                break
         return self._hits(query, found, record)
 
     async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
-        """Items in force that the asker sees, or how many of `ids` are."""
-        if (record := await self._record()) is None:
+        """Return the number of active items that the requester sees, or of those among `ids`."""
+        if (record := await self.record()) is None:
             return 0
-        brief = schema.BRIEF if requester is None else schema.ALL
+        properties = schema.BRIEF if requester is None else schema.ALL
         if ids is not None:
-            rows = await self.table.named("item", map(self.encrypt, ids), properties=brief)
-        elif self._restarted(record):  # while its index is mended a row may be there twice
-            rows = await self.table.rows(properties=brief)
+            rows = await self.table.named("item", map(self.encrypt, ids), properties=properties)
+        elif self._restarted(record):  # a repair may hold a row twice
+            rows = await self.table.rows(properties=properties)
         else:
             seen = filters.readable(requester, version=record.version)
             return 0 if seen is None else await self.table.count(seen)
         found = of_version(rows, record.version).values()
-        return len(found) if requester is None else len([row for row in found if self._reads(row, requester)])
+        return sum(requester is None or rules.readable(self.item(row), requester) for row in found)
 
     async def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
-        """Items in force, or in an earlier version, that the asker sees, in the order of their ids."""
-        if (record := await self._record()) is None:
+        """Return the items of a version, the active one by default, that the requester sees, sorted by id."""
+        if (record := await self.record()) is None:
             return []
-        number = versions.kept(record, version)
+        number = versions.kept_version(record, version)
         rows = await self.table.rows(properties=schema.ALL, vectors=True)
         found = map(self.item, of_version(rows, number).values())
         return sorted((item for item in found if rules.readable(item, requester)), key=lambda item: item.id)
@@ -127,22 +118,22 @@ class WeaviateMemory:
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """Remove items, and what was derived from them, from every version at once.
 
-        Nothing finds them any more. Their bytes stay in the server's files until it compacts them.
+        No verb finds them afterwards. Their bytes stay in the server's files until it compacts them.
         """
         rules.check_selector(what, now=now)
-        if await self._record() is None:
+        if await self.record() is None:
             return Forgotten(items=0)
         async with self._writing() as record:
             return await retention.forget(self, record, what, now=now, dry_run=dry_run)
 
     async def hold(self, what: Selector) -> int:
-        """Put ids, a subject or a source under legal hold; how many items there are now."""
+        """Put ids, a subject or a source under legal hold; return how many items it covers now."""
         rules.check_selector(what, now="", hold=True)
         async with self._writing() as record:
             return await retention.hold(self, record, what)
 
     async def release(self, what: Selector) -> int:
-        """End a hold, named as it was made; how many items it held."""
+        """End a hold, named as it was made; return how many items it covered."""
         rules.check_selector(what, now="", hold=True)
         async with self._writing() as record:
             return await retention.release(self, record, what)
@@ -150,100 +141,76 @@ class WeaviateMemory:
     async def purge(self, *, now: str, keep_versions: int) -> Purged:
         """Remove what has expired, and what only older versions hold."""
         rules.check_selector(Selector(expired=True), now=now)
-        if await self._record() is None:
+        if await self.record() is None:
             return Purged(expired=0, outdated=0)
         async with self._writing() as record:
             return await retention.purge(self, record, now=now, keep_versions=keep_versions)
 
     async def versions(self) -> list[MemoryVersion]:
-        """Versions that can still be asked for, oldest first; the last is in force."""
-        record = await self._record()
+        """Return the kept versions, oldest first; the last is the active one."""
+        record = await self.record()
         return versions.listed(record) if record else []
 
     async def stats(self, *, now: str) -> MemoryStats:
-        """What there is, counted."""
-        record = await self._record() or Control(name="")
+        """Count what the memory holds."""
+        record = await self.record() or TenantRecord(name="")
         rows = await retention.counted(self, record, now) if record.name else _NOTHING
         return MemoryStats(store="weaviate", tenant=self.tenant, facts=self._facts(), **rows)
 
-    def encrypt(self, name: str) -> str:
-        """A name of this tenant as the server holds it."""
-        return self.store.names.encrypt(self.tenant, name)
-
-    def decrypt(self, name: str) -> str:
-        """A name of this tenant as it was given."""
-        return self.store.names.decrypt(self.tenant, name)
-
-    def item(self, row: Row) -> Item:
-        """The item of a row with all its properties."""
-        return schema.item_of(row.properties, row.vector, tenant=self.tenant, names=self.store.names)
-
-    def _reads(self, row: Row, requester: Requester) -> bool:
-        return rules.readable(self.item(row), requester)
-
-    async def save(self, record: Control, **changes: Any) -> Control:
-        """Replace the tenant's record with one in which these fields are changed."""
-        fresh = replace(record, writes=record.writes + 1, **changes)
-        await self.store.save(self, fresh)
-        return fresh
-
-    async def _record(self) -> Control | None:
-        return await self.store.record(self)
-
     @contextlib.asynccontextmanager
-    async def _writing(self) -> AsyncIterator[Control]:
-        """Alone with the tenant, whose record is made when missing."""
+    async def _writing(self) -> AsyncIterator[TenantRecord]:
+        """Take the tenant's lock, and give its record, which is made when missing."""
         async with self.store.locks.writing(self.table.tenant):
-            record = await self._record()
+            record, term = await self.record(), self.store.connection.term
             if record is None:
                 await self.store.make_tenant(self.table.tenant)
-                term = self.store.connection.term
-                record = Control(name=self.store.names.encrypt("", self.tenant), term=term)
-                await self.store.save(self, record)
-            yield await mend(self, record, self.store.connection.term) if self._restarted(record) else record
+                record = TenantRecord(
+                    name=self.store.names.encrypt("", self.tenant), term=self.store.connection.term
+                )
+                await self.write_record(record)
+            yield await repair_index(self, record, term) if self._restarted(record) else record
 
-    def _restarted(self, record: Control) -> bool:
-        """Whether the server has started since the tenant's index was known to be whole."""
+    def _restarted(self, record: TenantRecord) -> bool:
+        """Return whether the server has started since the tenant's index was known to be complete."""
         return self.store.connection.term not in {0, record.term}
 
-    async def _current(self) -> Control | None:
-        """The last record seen, after what a crash took out of the index was put back."""
-        await self.store.connection.client()  # which knows of a restart after a failure
-        record = self.store.seen.get(self.table.tenant) or await self._record()
+    async def _current(self) -> TenantRecord | None:
+        """Return the last record read, after a repair of the index when the server has restarted."""
+        await self.store.connection.client()  # notices a restart after a failure
+        record = self.last_record or await self.record()
         if record is not None and self._restarted(record):
-            with contextlib.suppress(RefusedError):  # a key that only reads finds what there is
+            with contextlib.suppress(RefusedError):  # a key that only reads finds what the index has
                 async with self._writing() as record:
                     return record
         return record
 
-    async def _once(
-        self, query: Query, record: Control | None, conditions: frozenset[str] | None
-    ) -> tuple[list[Found], Control | None]:
-        """What is found by a record, and the record as it was meanwhile."""
-        version = versions.kept(record, query.version)
+    async def _search(
+        self, query: Query, record: TenantRecord | None
+    ) -> tuple[list[Found], TenantRecord | None]:
+        """Search by a record; return what is found, and the record as it is afterwards."""
+        version = versions.kept_version(record, query.version)
         if record is None or not record.embedding:
-            return [], await self._record()
+            return [], await self.record()
         if len(query.vector) != record.dimensions:
             if await self.table.count():
                 rules.check_dimensions(query, record.dimensions)
-            return [], await self._record()
-        earlier = {"versions"} if version != record.version else set()
-        stated = record.stated | earlier if conditions is None else conditions
-        search = Search(memory=self, query=query, version=version, conditions=stated)
-        # The record is read after the search, so that it is of the moment to which the search belongs.
-        return await asyncio.gather(search.best(await search.rankings()), self._record())
+            return [], await self.record()
+        search = Search(space=self, query=query, version=version)
+        # The record is read after the rankings, so that it is of the moment at which rows were ranked.
+        return await asyncio.gather(search.best(await search.rankings()), self.record())
 
-    def _fits(self, query: Query, found: Found, record: Control | None) -> bool:
-        """Whether a row is what was asked for; not so when it was written after the record was read."""
+    def _fits(self, query: Query, found: Found, record: TenantRecord | None) -> bool:
+        """Return whether a row is still what the query asks for: it may have been written again meanwhile."""
         row, item, _ = found
-        return in_force(row.properties, versions.kept(record, query.version)) and rules.visible(item, query)
+        version = versions.kept_version(record, query.version)
+        return is_active(row.properties, version) and rules.visible(item, query)
 
-    def _hits(self, query: Query, found: Sequence[Found], record: Control | None) -> list[Hit]:
-        version, memory = versions.kept(record, query.version), self.store.name
+    def _hits(self, query: Query, found: Sequence[Found], record: TenantRecord | None) -> list[Hit]:
+        version, memory = versions.kept_version(record, query.version), self.store.name
         return [
             rules.hit(item, query, score=score, memory=memory, version=version, tenant=self.tenant)
             for row, item, score in found
-            if in_force(row.properties, version)
+            if is_active(row.properties, version)
         ]
 
     def _facts(self) -> dict[str, Any]:
@@ -258,11 +225,11 @@ class WeaviateMemory:
         }
 
 
-def _same(one: Control | None, other: Control | None) -> bool:
-    """Whether a search by one record is a search by the other."""
-    if one is None or other is None:
-        return one is other
-    return (one.version, one.conditions, one.embedding) == (other.version, other.conditions, other.embedding)
+def _same(before: TenantRecord | None, after: TenantRecord | None) -> bool:
+    """Return whether a search by one record is a search by the other."""
+    if before is None or after is None:
+        return before is after
+    return (before.version, before.embedding) == (after.version, after.embedding)
 
 
 _NOTHING: dict[str, Any] = {

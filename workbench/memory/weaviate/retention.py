@@ -1,125 +1,124 @@
-"""How long a tenant's rows stay in Weaviate: eviction, forgetting, legal holds, expiry, old versions."""
+"""Evict, forget, hold, expire and purge a tenant's rows."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workbench import files
 from workbench.context import instant
 from workbench.memory import rules
 from workbench.memory.weaviate import filters, schema, versions
-from workbench.memory.weaviate.search import of_version
-from workbench.memory.weaviate.table import Properties, Row
-from workbench.memory.weaviate.tenant_record import Control, Cover, Holder
+from workbench.memory.weaviate.space import TenantSpace, of_version
+from workbench.memory.weaviate.table import Properties, StoredRow
+from workbench.memory.weaviate.tenant_record import Cover, Holder, TenantRecord
 from workbench.ports import Budget, Forgotten, Purged, Remembered, Selector
 from workbench.types import Item
 
-if TYPE_CHECKING:
-    from workbench.memory.weaviate.memory import WeaviateMemory
-
 
 async def remember(
-    memory: WeaviateMemory, record: Control, batch: Sequence[Item], *, budget: Budget, now: str
+    space: TenantSpace, record: TenantRecord, batch: Sequence[Item], *, budget: Budget, now: str
 ) -> Remembered:
-    """Write what is not there, and delete what is more than the budget allows.
+    """Write new items, and delete what exceeds the budget.
 
-    What would be written and evicted at once is not written.
+    An item that its own write would evict is not written.
     """
     known: set[str] = set()
     if batch:
-        record = await versions.fitted(memory, record, batch)
-        known = {row.properties["item"] for row in await versions.there(memory, batch)}
-    new = [item for item in batch if memory.encrypt(item.id) not in known]
+        record = await versions.with_embedding(space, record, batch)
+        known = {row.properties["item"] for row in await versions.stored(space, batch)}
+    new = [item for item in batch if space.encrypt(item.id) not in known]
     gone: list[str] = []
-    rows: dict[str, Row] = {}
+    rows: dict[str, StoredRow] = {}
     if budget.items is not None or budget.tokens is not None:
-        found = await memory.table.rows(
+        found = await space.table.rows(
             filters.written_by_use(), lambda p: not p["since"], properties=schema.ALL
         )
-        old = [memory.item(row) for row in found]
+        old = [space.item(row) for row in found]
         rows = {item.id: row for item, row in zip(old, found, strict=True)}
-        held = _held(memory, record, new, rows)
+        held = _held(space, record, new, rows)
         gone = [item.id for item in rules.evicted([*old, *new], budget, held=held, now=now)]
-    await versions.write(memory, record, [item for item in new if item.id not in gone], since=0)
-    await memory.table.remove([rows[one].uuid for one in gone if one in rows])
+    await versions.write(space, record, [item for item in new if item.id not in gone], since=0)
+    await space.table.remove([rows[name].uuid for name in gone if name in rows])
     return Remembered(added=len(new), unchanged=len(batch) - len(new), evicted=tuple(gone))
 
 
 async def forget(
-    memory: WeaviateMemory, record: Control, what: Selector, *, now: str, dry_run: bool
+    space: TenantSpace, record: TenantRecord, what: Selector, *, now: str, dry_run: bool
 ) -> Forgotten:
-    """Delete all rows of what is chosen and of what was derived from it; nothing when `dry_run`."""
+    """Delete all rows of the selected items and of what was derived from them; nothing when `dry_run`."""
     holder = record.holder()
-    chosen = _by_item(await _chosen(memory, what, now), holder)
-    going = {one for one, held in chosen.items() if not held}
-    kept = chosen.keys() - going
+    selected = _by_item(await _selected(space, what, now), holder)
+    leaving = {item for item, held in selected.items() if not held}
+    kept = selected.keys() - leaving
     derived: set[str] = set()
-    generations = [parents := going]
+    generations = [parents := leaving]
     while parents:
-        children = _by_item(await memory.table.named("parents", parents), holder)
-        fresh = children.keys() - going - derived - kept
-        generations.append(parents := {one for one in fresh if not children[one]})
+        children = _by_item(await space.table.named("parents", parents), holder)
+        new = children.keys() - leaving - derived - kept
+        generations.append(parents := {item for item in new if not children[item]})
         derived |= parents
-        kept |= fresh - parents
-    gone = going | derived
+        kept |= new - parents
+    gone = leaving | derived
     if not dry_run:
-        # What was derived goes first: killed in between, the same verb still finds it by its parents.
-        for some in reversed(generations):
-            await memory.table.remove([row.uuid for row in await memory.table.named("item", some)])
-        # Also when nothing went: one that was killed, or the server's clock, may have removed rows before.
-        await versions.recount(memory, record)
-    ids, stay = (tuple(sorted(map(memory.decrypt, some))) for some in (gone, kept))
-    return Forgotten(items=len(gone), derived=len(derived), ids=ids, kept=stay)
+        # Derived items are removed first: after an interruption the same verb still finds them by parents.
+        for items in reversed(generations):
+            await space.table.remove([row.uuid for row in await space.table.named("item", items)])
+        # Without rows too: an interrupted verb or the server's clock may have removed some before.
+        await versions.recount(space, record)
+    ids, kept_ids = (tuple(sorted(map(space.decrypt, items))) for items in (gone, kept))
+    return Forgotten(items=len(gone), derived=len(derived), ids=ids, kept=kept_ids)
 
 
-async def hold(memory: WeaviateMemory, record: Control, what: Selector) -> int:
-    """Remember the hold, so that it covers what comes later too; how many items it means now."""
-    cover = _cover(memory, what)
-    record = await memory.save(record, holds={**record.holds, _name_of(cover): cover})
-    rows = await _chosen(memory, what, "")
-    await _time(memory, record, rows)
+async def hold(space: TenantSpace, record: TenantRecord, what: Selector) -> int:
+    """Record the hold, which covers later items too; return how many items it covers now."""
+    cover = _cover(space, what)
+    record = await space.save(record, holds={**record.holds, _name_of(cover): cover})
+    rows = await _selected(space, what, "")
+    await _set_ttl(space, record, rows)
     return len({row.properties["item"] for row in rows})
 
 
-async def release(memory: WeaviateMemory, record: Control, what: Selector) -> int:
-    """Drop the hold of that name; how many items it meant, 0 when there is none."""
-    name = _name_of(_cover(memory, what))
+async def release(space: TenantSpace, record: TenantRecord, what: Selector) -> int:
+    """Remove the hold; return how many items it covered, 0 when there is none."""
+    name = _name_of(_cover(space, what))
     if name not in record.holds:
         return 0
     rest = {key: cover for key, cover in record.holds.items() if key != name}
-    record = await memory.save(record, holds=rest)
-    rows = await _chosen(memory, what, "")
-    await _time(memory, record, rows)
+    record = await space.save(record, holds=rest)
+    rows = await _selected(space, what, "")
+    await _set_ttl(space, record, rows)
     return len({row.properties["item"] for row in rows})
 
 
-async def purge(memory: WeaviateMemory, record: Control, *, now: str, keep_versions: int) -> Purged:
-    """Delete what has expired and what no kept version holds, but for what is held."""
+async def purge(space: TenantSpace, record: TenantRecord, *, now: str, keep_versions: int) -> Purged:
+    """Delete what has expired and what no kept version holds, except what is under hold."""
     first = record.versions[0].number if record.versions else 0
     oldest = max(record.version - max(keep_versions, 1) + 1, first)
-    listed = tuple(one for one in record.versions if one.number >= oldest)
+    listed = tuple(version for version in record.versions if version.number >= oldest)
     if listed != record.versions:
-        record = await memory.save(record, versions=listed)
+        record = await space.save(record, versions=listed)
     holder, second = record.holder(), schema.second_number(now)
-    ended = await memory.table.rows(
+    ended = await space.table.rows(
         filters.expired(now), lambda p: bool(p["expires"] <= second), properties=(*schema.BRIEF, "expires")
     )
-    left = await memory.table.rows(filters.outdated(oldest), lambda p: bool(p["until"] <= oldest))
+    left = await space.table.rows(filters.outdated(oldest), lambda p: bool(p["until"] <= oldest))
     expired = _by_item(ended, holder)
     living = {
         row.properties["item"]
-        for row in await memory.table.named("item", (row.properties["item"] for row in left))
+        for row in await space.table.named("item", (row.properties["item"] for row in left))
         if row.properties["until"] > oldest
     }
     outdated = {
-        one: held for one, held in _by_item(left, holder).items() if one not in living and one not in expired
+        item: held
+        for item, held in _by_item(left, holder).items()
+        if item not in living and item not in expired
     }
-    going = {row.uuid for row in (*ended, *left) if not holder.holds(row.properties)}
-    await memory.table.remove(sorted(going))
-    await versions.recount(memory, record)
+    leaving = {row.uuid for row in (*ended, *left) if not holder.holds(row.properties)}
+    await space.table.remove(sorted(leaving))
+    await versions.recount(space, record)
     held = sum(expired.values()) + sum(outdated.values())
     return Purged(
         expired=len(expired) - sum(expired.values()),
@@ -128,9 +127,9 @@ async def purge(memory: WeaviateMemory, record: Control, *, now: str, keep_versi
     )
 
 
-async def counted(memory: WeaviateMemory, record: Control, now: str) -> dict[str, Any]:
-    """What `MemoryStats` says of the tenant."""
-    found = await memory.table.rows(properties=(*schema.BRIEF, "expires"))
+async def counted(space: TenantSpace, record: TenantRecord, now: str) -> dict[str, Any]:
+    """Count what `MemoryStats` reports of the tenant."""
+    found = await space.table.rows(properties=(*schema.BRIEF, "expires"))
     rows = [row.properties for row in found]
     current = [row.properties for row in of_version(found, record.version).values()]
     holder, second = record.holder(), schema.second_number(now)
@@ -147,69 +146,71 @@ async def counted(memory: WeaviateMemory, record: Control, now: str) -> dict[str
     }
 
 
-async def _chosen(memory: WeaviateMemory, what: Selector, now: str) -> list[Row]:
-    """Rows the selector means, of all versions and staged."""
+async def _selected(space: TenantSpace, what: Selector, now: str) -> list[StoredRow]:
+    """Return the selected rows, of all versions and staged."""
     if what.ids is not None:
-        return await memory.table.named("item", map(memory.encrypt, what.ids))
+        return await space.table.named("item", map(space.encrypt, what.ids))
     if what.subject:
-        return await memory.table.named("subject", [memory.encrypt(what.subject)])
+        return await space.table.named("subject", [space.encrypt(what.subject)])
     if what.source:
-        return await memory.table.named("source", [schema.wrapped(what.source)])
+        return await space.table.named("source", [schema.wrapped(what.source)])
     second = schema.second_number(now)
-    return await memory.table.rows(
+    return await space.table.rows(
         filters.expired(now), lambda p: bool(p["expires"] <= second), properties=(*schema.BRIEF, "expires")
     )
 
 
-async def _time(memory: WeaviateMemory, record: Control, rows: Sequence[Row]) -> None:
-    """Let the server's own clock remove these rows when they have expired, unless they are held."""
+async def _set_ttl(space: TenantSpace, record: TenantRecord, rows: Sequence[StoredRow]) -> None:
+    """Let the server's clock remove these rows when they expire, unless they are under hold."""
     holder = record.holder()
-    full = await memory.table.by_uuid([row.uuid for row in rows])
+    full = await space.table.by_uuid([row.uuid for row in rows])
 
     def wanted(properties: Properties) -> str | None:
         return schema.ttl_of(properties, held=holder.holds(properties))
 
     changed = [row.uuid for row in full if _ttl(row) != wanted(row.properties)]
-    await memory.table.change(changed, lambda properties: {"ttl": wanted(properties)})
+    await space.table.change(changed, lambda properties: {"ttl": wanted(properties)})
 
 
-def _ttl(row: Row) -> str | None:
+def _ttl(row: StoredRow) -> str | None:
     moment = row.properties["ttl"]
     return None if moment is None else instant(moment)
 
 
-def _held(memory: WeaviateMemory, record: Control, new: Sequence[Item], rows: dict[str, Row]) -> set[str]:
-    """Ids of what is held among rows and among items not yet written."""
+def _held(
+    space: TenantSpace, record: TenantRecord, new: Sequence[Item], rows: dict[str, StoredRow]
+) -> set[str]:
+    """Return the ids under hold among rows and among items not yet written."""
     holder = record.holder()
-    fresh = {
+    unwritten = {
         item.id
         for item in new
         if holder.holds(
             {
-                "item": memory.encrypt(item.id),
-                "subject": memory.encrypt(item.subject),
+                "item": space.encrypt(item.id),
+                "subject": space.encrypt(item.subject),
                 "source": schema.wrapped(item.source),
             }
         )
     }
-    return fresh | {one for one, row in rows.items() if holder.holds(row.properties)}
+    return unwritten | {name for name, row in rows.items() if holder.holds(row.properties)}
 
 
-def _by_item(rows: Iterable[Row], holder: Holder) -> dict[str, bool]:
-    """Sealed ids of rows, and whether a hold covers one of theirs."""
+def _by_item(rows: Iterable[StoredRow], holder: Holder) -> dict[str, bool]:
+    """Return the encrypted ids of rows, and whether a hold covers a row of each."""
     found: dict[str, bool] = {}
     for row in rows:
-        one = row.properties["item"]
-        found[one] = found.get(one, False) or holder.holds(row.properties)
+        item = row.properties["item"]
+        found[item] = found.get(item, False) or holder.holds(row.properties)
     return found
 
 
-def _cover(memory: WeaviateMemory, what: Selector) -> Cover:
-    """What a hold covers, as rows name it."""
+def _cover(space: TenantSpace, what: Selector) -> Cover:
+    """Return what a hold covers, in the names of rows."""
     if what.ids is not None:
-        return tuple(("item", memory.encrypt(one)) for one in sorted(set(what.ids)))
+        return tuple(("item", space.encrypt(name)) for name in sorted(set(what.ids)))
     if what.subject:
-        return (("subject", memory.encrypt(what.subject)),)
+        return (("subject", space.encrypt(what.subject)),)
     return (("source", schema.wrapped(what.source or "")),)
 
 

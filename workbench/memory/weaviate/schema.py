@@ -1,7 +1,7 @@
-"""What a memory is in Weaviate: its collections, how an item becomes an object, and an object an item.
+"""Define a memory's collections in Weaviate, and convert items to objects and back.
 
-An object is a row: an item and the versions between which it is in force, from `since` until before
-`until`. Staged rows begin with the next version; what is written by use begins with 0 and stays open.
+An object is a row: an item and the versions in which it is active, from `since` until before `until`.
+Staged rows begin with the next version; rows that use writes begin with 0 and have no end.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from workbench.types import Item
 
 #: Counts changes of the layout below; each number has collections of its own.
 SCHEMA = 1
-#: The end of what has none. Numbers cross gRPC as doubles, so nothing may be 2**53 or more.
+#: The end of an item without one. Numbers cross gRPC as doubles, so nothing may be 2**53 or more.
 OPEN = 2**40
 _DAY_S = 86_400
 
-#: Stemmed already (memory/stems.py): the server is to take them as they are.
+#: Stemmed by memory/stemming.py, so the server tokenizes at white space alone.
 _WORDS = {
     "dataType": ["text"],
     "indexFilterable": False,
@@ -35,7 +35,7 @@ _NAME = {"dataType": ["text"], "indexFilterable": True, "indexSearchable": False
 _NAMES = {**_NAME, "dataType": ["text[]"]}
 _KEPT = {"dataType": ["text"], "indexFilterable": False, "indexSearchable": False}
 _FIGURE = {"dataType": ["int"], "indexFilterable": False}
-#: Of few different values, where one bitmap for each is quicker than an index of ranges.
+#: A property of few values, for which one bitmap each is faster than a range index.
 _FEW = {"dataType": ["int"], "indexFilterable": True, "indexRangeFilters": False}
 _MANY = {"dataType": ["int"], "indexFilterable": False, "indexRangeFilters": True}
 _PROPERTIES: Mapping[str, Mapping[str, Any]] = {
@@ -47,21 +47,21 @@ _PROPERTIES: Mapping[str, Mapping[str, Any]] = {
     "position": _FIGURE, "version": _FIGURE, "trust": _FIGURE,
     "ttl": {"dataType": ["date"], "indexFilterable": True},
 }  # fmt: skip
-#: What an object is written again with.
+#: The properties that a writer of an existing object needs.
 WHOLE = tuple(_PROPERTIES)
-#: What an item is made of again.
+#: The properties of an item.
 ALL = tuple(name for name in _PROPERTIES if name != "words")
-#: What of a row says which item it is, of which versions and of which holds.
+#: The properties that tell a row's item, versions and holds.
 BRIEF = ("item", "source", "kind", "subject", "since", "until")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSettings:
-    """How vectors are indexed, as a memory's spec says.
+    """The index of vectors, as a memory's spec sets it.
 
     `ef` and `flat_cutoff` (searches that see fewer items are exact) may be changed at any time,
-    `ef_construction`, `max_connections` and `replicas` only in a new memory. `ttl` lets the server remove
-    what has expired by its own clock.
+    `ef_construction`, `max_connections` and `replicas` only in a new memory. With `ttl` the server's
+    clock removes expired items.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -74,18 +74,18 @@ class IndexSettings:
 
 
 def collection_name(memory: str) -> str:
-    """The alias of a memory's items: injective, and no two names differ in case alone."""
+    """Return the alias of a memory's items: injective, and no two aliases differ in case alone."""
     safe = "".join(c if c.isascii() and (c.islower() or c.isdigit()) else f"_{ord(c):x}_" for c in memory)
     return f"Wb_{safe}"
 
 
 def description(memory: str, names: IdCipher) -> str:
-    """What a collection says of itself."""
+    """Return the description of a collection, by which its memory and key are known."""
     return files.canonical({"memory": memory, "schema": SCHEMA, "names": names.fingerprint}).decode()
 
 
 def items_collection(name: str, about: str, index: IndexSettings) -> dict[str, Any]:
-    """The collection of all tenants' rows. The distance is the negative inner product."""
+    """Return the collection of all tenants' rows. The distance is the negative inner product."""
     ttl = {"enabled": index.ttl, "deleteOn": "ttl", "filterExpiredObjects": False, "defaultTtl": 0}
     return {
         **_tenanted(name, about, index),
@@ -102,7 +102,7 @@ def items_collection(name: str, about: str, index: IndexSettings) -> dict[str, A
 
 
 def control_collection(name: str, about: str, index: IndexSettings) -> dict[str, Any]:
-    """The collection of one record a tenant: which version is in force, and what is held."""
+    """Return the collection of the tenants' records: active version and holds."""
     return {
         **_tenanted(name, about, index),
         "vectorizer": "none",
@@ -123,7 +123,7 @@ def _tenanted(name: str, about: str, index: IndexSettings) -> dict[str, Any]:
 
 
 def check_collection(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """ConfigError unless a collection of that name is the memory that is meant."""
+    """ConfigError unless a collection of that name belongs to the wanted memory."""
     if found.get("description") != wanted["description"]:
         raise ConfigError(
             f"the Weaviate has a collection {wanted['class']} of another memory, schema or key",
@@ -138,7 +138,7 @@ def check_collection(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Non
 
 
 def changed_at_run_time(found: Mapping[str, Any], index: IndexSettings) -> bool:
-    """Whether settings that may change differ from those of the collection."""
+    """Return whether settings that may change differ from those of the collection."""
     now = found["vectorIndexConfig"]
     return (now["ef"], now["flatSearchCutoff"]) != (index.ef, index.flat_cutoff)
 
@@ -161,22 +161,22 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> set[str
 
 
 def wrapped(name: str) -> str:
-    """A name as it is filtered by: the server trims what stands at the ends of a text."""
+    """Return a name as filters compare it: the server trims white space at the ends of a text."""
     return f"[{name}]"
 
 
 def unwrapped(name: str) -> str:
-    """The name that was wrapped."""
+    """Return the name inside `wrapped`."""
     return name[1:-1]
 
 
 def day_number(day: str | None, *, otherwise: int) -> int:
-    """An ISO day as a number that orders as days do."""
+    """Return an ISO day as a number of the same order."""
     return dt.date.fromisoformat(day).toordinal() if day else otherwise
 
 
 def second_number(instant: str | None) -> int:
-    """A UTC instant as a number that orders as instants do; without one, the open end."""
+    """Return a UTC instant as a number of the same order; `OPEN` without one."""
     if instant is None:
         return OPEN
     when = moment(instant)
@@ -194,9 +194,9 @@ def _instant(number: int) -> str:
 
 
 def properties_of(item: Item, *, words: str, tenant: str, names: IdCipher, since: int) -> dict[str, Any]:
-    """An item as an object's properties, in force from version `since` on; see `ttl_of` for one more.
+    """Return an item as an object's properties, active from version `since` on; `ttl_of` gives one more.
 
-    `words` are those of `words_of`.
+    `words` come from `words_of`.
     """
     return {
         "text": item.text, "title": item.title, "words": words,
@@ -213,18 +213,18 @@ def properties_of(item: Item, *, words: str, tenant: str, names: IdCipher, since
 
 
 def words_of(items: Sequence[Item]) -> list[str]:
-    """What each item is found by, word by word: its title and its text, stemmed."""
+    """Return the words of each item for keyword search: its title and text, stemmed."""
     return stems([f"{item.title} {item.text}" for item in items])
 
 
 def ttl_of(properties: Mapping[str, Any], *, held: bool) -> str | None:
-    """When the server may remove an object by its own clock; never one that is held."""
+    """Return when the server's clock may remove an object; None when a hold covers it or it has no end."""
     expires = int(properties["expires"])
     return None if held or expires >= OPEN else _instant(expires)
 
 
 def item_of(properties: Mapping[str, Any], vector: Sequence[float], *, tenant: str, names: IdCipher) -> Item:
-    """The item of an object's properties, all of them."""
+    """Return the item of an object's properties."""
     p = properties
     starts, ends, expires = int(p["starts"]), int(p["ends"]), int(p["expires"])
     return Item(
@@ -232,7 +232,7 @@ def item_of(properties: Mapping[str, Any], vector: Sequence[float], *, tenant: s
         source=unwrapped(p["source"]), source_digest=p["source_digest"], kind=p["kind"],
         subject=names.decrypt(tenant, p["subject"]),
         access=tuple(unwrapped(group) for group in p["access"] or ()),
-        # Sorted as they were given: sealed names sort otherwise.
+        # Sorted as the writer sorted them: encrypted names sort otherwise.
         parents=tuple(sorted(names.decrypt(tenant, parent) for parent in p["parents"] or ())),
         classification=int(p["classification"]), owner=p["owner"], trust=int(p["trust"]),
         position=int(p["position"]), version=int(p["version"]), created=p["created"] or None,

@@ -1,4 +1,4 @@
-"""One tenant's rows in Weaviate: read, written, changed and removed in pieces that the server can take."""
+"""Read, write, change and remove one tenant's rows, in pieces that the server accepts."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from workbench.memory.weaviate.schema import ALL, BRIEF, WHOLE
 if TYPE_CHECKING:
     from weaviate.collections.classes.filters import FilterReturn
 
-#: What the server answers at most to one query (QUERY_MAXIMUM_RESULTS).
+#: The most rows that the server returns for one query (QUERY_MAXIMUM_RESULTS).
 MOST = 10_000
 _PAGE, _FULL_PAGE = 4_000, 500
 _NAMES, _CHANGED = 1_000, 250
-#: One insertion's objects and bytes, and how many insertions are on their way at once. An ingest stages 256
-#: items: one half is made ready while the other is on its way.
+#: Objects and bytes of one insertion, and insertions in flight. An ingest stages 256 items: one half is
+#: prepared while the other is in flight.
 BATCH, _BATCH_BYTES, _AHEAD = 128, 4 << 20, 2
 _ATTEMPTS, _PAUSE_S = 4, 0.05
-#: What trying again does not mend.
+#: Errors that a repetition does not fix.
 _FINAL = frozenset({"key", "refused", "dimensions", "read-only", "collection"})
 Properties = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One object: its properties, or those of them that were asked for."""
+class StoredRow:
+    """One object of the server, with the requested properties."""
 
     uuid: uuid.UUID
     properties: Properties
@@ -38,8 +38,8 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """The rows of the tenant of this opaque name, in a collection."""
+class TenantTable:
+    """The rows of one tenant, by its encrypted name, in a collection; `used` is called at each request."""
 
     connection: Connection
     collection: str
@@ -47,7 +47,7 @@ class Table:
     used: Callable[[str], None] = lambda _: None
 
     def use(self, client: Any) -> Any:
-        """The client's own handle of this tenant's part of the collection; `used` is told."""
+        """Return the client's handle of this tenant's part of the collection."""
         self.used(self.tenant)
         return self.connection.part(client, self.collection, self.tenant)
 
@@ -58,10 +58,10 @@ class Table:
         *,
         properties: Sequence[str] = BRIEF,
         vectors: bool = False,
-    ) -> list[Row]:
-        """Rows that the filter lets through; `keep` says the same of a row's properties.
+    ) -> list[StoredRow]:
+        """Return the rows that the filter admits; `keep` applies the same filter to a row's properties.
 
-        More than the server answers at once are read by going through the whole table.
+        When the server cannot return them at once, the whole table is read in pages, and each row once.
         """
         if where is not None:
             limit = _FULL_PAGE if vectors or len(properties) > len(BRIEF) else MOST
@@ -72,9 +72,9 @@ class Table:
 
     async def named(
         self, name: str, values: Iterable[str], *, properties: Sequence[str] = BRIEF
-    ) -> list[Row]:
-        """Rows of which a property is one of `values`, or has one of them; each once."""
-        found: dict[uuid.UUID, Row] = {}
+    ) -> list[StoredRow]:
+        """Return each row of which a property is, or contains, one of `values`."""
+        found: dict[uuid.UUID, StoredRow] = {}
         for part in _pieces(sorted(set(values)), _NAMES):
             chosen = frozenset(part)
             rows = await self.rows(
@@ -87,10 +87,10 @@ class Table:
 
     async def by_uuid(
         self, ids: Sequence[uuid.UUID], *, properties: Sequence[str] | None = None, vectors: bool = False
-    ) -> list[Row]:
-        """These rows, those still there: what items are made of; with vectors, what rows are written with."""
+    ) -> list[StoredRow]:
+        """Return the rows of these UUIDs that exist, by default with all that an item, or a writer, needs."""
         wanted = properties or (WHOLE if vectors else ALL)
-        found: list[Row] = []
+        found: list[StoredRow] = []
         for part in _pieces(ids, _CHANGED):
             answer = await self.connection.ask(
                 lambda client, part=part: self.use(client).query.fetch_objects_by_ids(  # type: ignore[misc]
@@ -104,21 +104,21 @@ class Table:
         return found
 
     async def count(self, where: FilterReturn | None = None) -> int:
-        """How many rows the filter lets through."""
+        """Return the number of rows that the filter admits."""
         answer = await self.connection.ask(
             lambda client: self.use(client).aggregate.over_all(filters=where, total_count=True)
         )
         return int(answer.total_count or 0)
 
-    async def put(self, rows: Iterable[Row]) -> None:
-        """Write rows, each in place of an older one of its UUID; durable when it returns.
+    async def put(self, rows: Iterable[StoredRow]) -> None:
+        """Write rows durably, each in place of an older one of its UUID.
 
-        Few insertions are on their way at once, so that a slow server slows its writer.
+        Few insertions are in flight at once, so that a slow server slows its writer.
         """
         going: set[asyncio.Task[None]] = set()
         try:
             batches = _batches(rows)
-            # In a thread, because making rows is work: stemming, sealing names.
+            # In a thread, because stemming and encryption of names take CPU time.
             while part := await asyncio.to_thread(next, batches, None):
                 if len(going) >= _AHEAD:
                     done, going = await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
@@ -133,12 +133,12 @@ class Table:
             await asyncio.gather(*going, return_exceptions=True)
 
     async def change(self, ids: Sequence[uuid.UUID], new: Callable[[Properties], Properties]) -> None:
-        """Write rows again with what `new` says of their properties; what is None goes."""
+        """Write rows again with the properties that `new` returns; a property that is None is removed."""
         for part in _pieces(ids, _CHANGED):
             rows = await self.by_uuid(part, vectors=True)
             changed = [({**row.properties, **new(row.properties)}, row) for row in rows]
             await self.put(
-                Row(
+                StoredRow(
                     uuid=row.uuid,
                     vector=row.vector,
                     properties={name: value for name, value in properties.items() if value is not None},
@@ -147,7 +147,7 @@ class Table:
             )
 
     async def remove(self, ids: Sequence[uuid.UUID]) -> None:
-        """Delete rows; those that are gone already are fine."""
+        """Delete rows; missing ones are ignored."""
         from weaviate.classes.query import Filter
 
         for part in _pieces(ids, _NAMES):
@@ -162,9 +162,9 @@ class Table:
             else:
                 raise errors.partly(self.connection.address.where, answer.failed)
 
-    async def _scan(self, properties: Sequence[str], *, vectors: bool) -> list[Row]:
+    async def _scan(self, properties: Sequence[str], *, vectors: bool) -> list[StoredRow]:
         limit = _FULL_PAGE if vectors or len(properties) > len(BRIEF) else _PAGE
-        found: list[Row] = []
+        found: list[StoredRow] = []
         after: uuid.UUID | None = None
         while True:
             page = await self._page(properties, vectors=vectors, limit=limit, after=after)
@@ -173,7 +173,7 @@ class Table:
                 return found
             after = page[-1].uuid
 
-    async def _page(self, properties: Sequence[str], *, vectors: bool, **how: Any) -> list[Row]:
+    async def _page(self, properties: Sequence[str], *, vectors: bool, **how: Any) -> list[StoredRow]:
         answer = await self.connection.ask(
             lambda client: self.use(client).query.fetch_objects(
                 include_vector=vectors, return_properties=list(properties), **how
@@ -181,7 +181,7 @@ class Table:
         )
         return list(map(_row, answer.objects))
 
-    async def _insert(self, rows: Sequence[Row]) -> None:
+    async def _insert(self, rows: Sequence[StoredRow]) -> None:
         left = list(rows)
         for attempt in range(_ATTEMPTS):
             if attempt:
@@ -195,8 +195,8 @@ class Table:
             left = [left[place] for place in failed]
         raise errors.partly(self.connection.address.where, len(left))
 
-    async def _once(self, client: Any, rows: Sequence[Row]) -> dict[int, str]:
-        """One insertion: the places of the objects that were not taken, and what the server said."""
+    async def _once(self, client: Any, rows: Sequence[StoredRow]) -> dict[int, str]:
+        """Insert rows once; return the positions of the refused ones with the server's messages."""
         from weaviate.classes.data import DataObject
         from weaviate.exceptions import WeaviateInsertManyAllFailedError
 
@@ -211,8 +211,8 @@ class Table:
         return {place: str(error.message) for place, error in answer.errors.items()}
 
 
-def _row(found: Any) -> Row:
-    return Row(
+def _row(found: Any) -> StoredRow:
+    return StoredRow(
         uuid=uuid.UUID(int=found.uuid.int),
         properties=found.properties,
         vector=found.vector.get("default", ()) if found.vector else (),
@@ -228,9 +228,9 @@ def _pieces(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
         yield list(values[start : start + size])
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Pieces of at most `BATCH` rows and about `_BATCH_BYTES` bytes."""
-    waiting: list[Row] = []
+def _batches(rows: Iterable[StoredRow]) -> Iterator[list[StoredRow]]:
+    """Yield pieces of at most `BATCH` rows and about `_BATCH_BYTES` bytes."""
+    waiting: list[StoredRow] = []
     size = 0
     for row in rows:
         weight = 4 * len(row.vector) + len(row.properties.get("text", "")) + 1_000

@@ -1,4 +1,4 @@
-"""Keys that open one tenant: the server itself refuses every other one."""
+"""Grant and revoke keys that open one tenant: the server refuses them every other one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from workbench.memory.weaviate.store import WeaviateStore
 
 
 async def grant(store: WeaviateStore, tenant: str, *, write: bool = True) -> str:
-    """A new key for one tenant of the memory, which is made when missing; an older key ends.
+    """Return a new key for one tenant, which is made when missing; its older key ends.
 
-    The store's own key has to be an administrator's. The key is returned once and kept nowhere: put
-    it where the environment of its user gets it from.
+    The store's own key has to be an administrator's. The new key is kept nowhere: put it where the
+    environment of its user is set.
     """
     rules.check_tenant(tenant)
     encrypted = store.names.tenant(tenant)
@@ -21,7 +21,7 @@ async def grant(store: WeaviateStore, tenant: str, *, write: bool = True) -> str
     role = f"{store.alias}_{encrypted}"
     permissions = await _permissions(store, encrypted, write=write)
 
-    async def granted(client: Any) -> str:
+    async def create(client: Any) -> str:
         if await client.roles.exists(role):
             await client.roles.delete(role)
         await client.roles.create(role_name=role, permissions=permissions)
@@ -31,34 +31,34 @@ async def grant(store: WeaviateStore, tenant: str, *, write: bool = True) -> str
         await client.users.db.assign_roles(user_id=role, role_names=[role])
         return str(key)
 
-    return await store.connection.ask(granted)
+    return await store.connection.ask(create)
 
 
 async def revoke(store: WeaviateStore, tenant: str) -> bool:
-    """End the key of a tenant; whether there was one."""
+    """End the key of a tenant; return whether there was one."""
     role = f"{store.alias}_{store.names.tenant(tenant)}"
 
-    async def revoked(client: Any) -> bool:
-        gone = bool(await client.users.db.delete(user_id=role))
+    async def delete(client: Any) -> bool:
+        found = bool(await client.users.db.delete(user_id=role))
         await client.roles.delete(role)
-        return gone
+        return found
 
-    return await store.connection.ask(revoked)
+    return await store.connection.ask(delete)
 
 
 async def _permissions(store: WeaviateStore, encrypted: str, *, write: bool) -> list[Any]:
     from weaviate.classes.rbac import Permissions
 
-    pointed = await store.connection.ask(lambda client: client.alias.get(alias_name=store.alias))
-    if pointed is None:
+    target = await store.connection.ask(lambda client: client.alias.get(alias_name=store.alias))
+    if target is None:
         raise AbsentError(store.address.where, "collection")
-    both = [pointed.collection, store.records]
+    collections = [target.collection, store.records]
     return [
         Permissions.data(
-            collection=both, tenant=encrypted, read=True, create=write, update=write, delete=write
+            collection=collections, tenant=encrypted, read=True, create=write, update=write, delete=write
         ),
-        Permissions.tenants(collection=both, tenant=encrypted, read=True, update=True),
-        Permissions.collections(collection=both, read_config=True),
-        Permissions.cluster(read=True),  # whether the server has started anew
-        Permissions.alias(alias=store.alias, collection=pointed.collection, read=True),
+        Permissions.tenants(collection=collections, tenant=encrypted, read=True, update=True),
+        Permissions.collections(collection=collections, read_config=True),
+        Permissions.cluster(read=True),  # tells a restart of the server
+        Permissions.alias(alias=store.alias, collection=target.collection, read=True),
     ]

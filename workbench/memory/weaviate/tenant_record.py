@@ -1,8 +1,8 @@
-"""The one record of a tenant that says which version of it is in force: replaced whole, and last."""
+"""Define the record of a tenant, whose replacement activates a version or a hold."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,15 +10,17 @@ import orjson
 
 from workbench import files
 from workbench.errors import ConfigError, CorruptError
-from workbench.memory.weaviate.filters import CONDITIONS
 
 #: What a hold covers: pairs of "item", "subject" or "source" and a name as rows hold it.
 Cover = tuple[tuple[str, str], ...]
+#: Earlier workbenches state in a search only the conditions that the record names. Promoted versions still
+#: run them, so a record names all conditions before this workbench writes a row.
+CONDITIONS = ("classification", "ends", "expires", "starts", "versions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
-    """One version as the record keeps it."""
+class RecordedVersion:
+    """One version of a tenant's knowledge in its record."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     number: int
@@ -28,12 +30,11 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
-    """A tenant's record: its sealed name, the version in force, those that are kept, and its holds.
+class TenantRecord:
+    """A tenant's encrypted name, its active version, its kept versions and its holds.
 
-    `conditions` are those that searches must state, see `filters`: a condition is added before the
-    first row that needs it is written. `writes` counts replacements of the record. `term` is that of
-    the server's elections when its index was last known to be whole.
+    `writes` counts replacements of the record. `term` is the term of the server's elections at which the
+    tenant's index was last known to be complete.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -41,50 +42,40 @@ class Control:
     version: int = 0
     embedding: str = ""
     dimensions: int = 0
-    conditions: tuple[str, ...] = ()
-    versions: tuple[Version, ...] = ()
+    conditions: tuple[str, ...] = CONDITIONS
+    versions: tuple[RecordedVersion, ...] = ()
     holds: dict[str, Cover] = field(default_factory=dict)
     writes: int = 0
     term: int = 0
 
-    @property
-    def stated(self) -> frozenset[str]:
-        """The conditions as a set; one that nobody knows would be a record of a later workbench."""
-        return CONDITIONS & frozenset(self.conditions)
-
     def holder(self) -> Holder:
-        """What all holds together cover."""
+        """Return the test for what any hold covers."""
         return Holder(covered=frozenset(pair for cover in self.holds.values() for pair in cover))
 
     def text(self) -> str:
-        """The record as the server keeps it."""
+        """Return the record as the server keeps it."""
         return files.canonical(self).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Tells what is under legal hold."""
+    """Tests whether a row is under legal hold."""
 
     covered: frozenset[tuple[str, str]]
 
     def holds(self, properties: Mapping[str, Any]) -> bool:
-        """Whether a row with these properties is held."""
+        """Return whether a hold covers a row with these properties."""
         return bool(self.covered) and any(
             (name, properties[name]) in self.covered for name in ("item", "subject", "source")
         )
 
 
-def parsed(text: str) -> Control:
-    """A record as it was written; CorruptError otherwise."""
+def parsed(text: str) -> TenantRecord:
+    """Parse a record; CorruptError when it is not as it was written."""
     try:
-        return files.parse(Control, orjson.loads(text), where="the tenant's record")
+        return files.parse(TenantRecord, orjson.loads(text), where="the tenant's record")
     except (orjson.JSONDecodeError, ConfigError):
         raise CorruptError(
-            "a tenant's record in the Weaviate is not as it was written",
+            "a tenant's record in the Weaviate is damaged: it is not a record of this workbench",
             hint="restore a snapshot into a memory of another name: workbench memory restore",
         ) from None
-
-
-def conditions(*given: Iterable[str]) -> tuple[str, ...]:
-    """Several sets of conditions as one, sorted."""
-    return tuple(sorted({name for one in given for name in one}))

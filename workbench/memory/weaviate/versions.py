@@ -1,261 +1,237 @@
-"""Versions of a tenant's knowledge in Weaviate: staged, then put in force by one write of its record.
+"""Stage, activate and list versions of a tenant's knowledge.
 
-Every step before that write leaves the version in force as it was, and can be done again.
+One write of the tenant's record activates a version. Every step before it leaves the active version as it
+was, and can be repeated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError
 from workbench.memory import rules
-from workbench.memory.weaviate import errors, filters, schema, tenant_record
+from workbench.memory.weaviate import errors, filters, schema
 from workbench.memory.weaviate.schema import OPEN
-from workbench.memory.weaviate.search import in_force
-from workbench.memory.weaviate.table import BATCH, MOST, Properties, Row
-from workbench.memory.weaviate.tenant_record import Control, Version
+from workbench.memory.weaviate.space import TenantSpace, is_active
+from workbench.memory.weaviate.table import BATCH, MOST, Properties, StoredRow
+from workbench.memory.weaviate.tenant_record import CONDITIONS, RecordedVersion, TenantRecord
 from workbench.ports import Added, MemoryVersion
 from workbench.types import KNOWLEDGE, Item
 
-if TYPE_CHECKING:
-    from workbench.memory.weaviate.memory import WeaviateMemory
-
-
-#: What says of which versions a row is.
+#: The properties that say to which versions a row belongs.
 _PLACE = ("item", "since", "until")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """The rows of a tenant's knowledge by sealed id: in force, staged, and of what has gone."""
+class KnowledgeRows:
+    """The active and the staged rows of a tenant's knowledge, by encrypted id."""
 
-    in_force: dict[str, Row]
-    staged: dict[str, list[Row]]
-    past: list[Row]
+    active: dict[str, StoredRow]
+    staged: dict[str, list[StoredRow]]
 
     @classmethod
-    async def of(cls, memory: WeaviateMemory, record: Control) -> Standing:
-        """As the server has it now."""
-        current: dict[str, Row] = {}
-        staged: dict[str, list[Row]] = {}
-        past: list[Row] = []
-        for row in await _knowledge(memory, (*_PLACE, "source")):
-            if in_force(row.properties, record.version):
-                current[row.properties["item"]] = row
+    async def of(cls, space: TenantSpace, record: TenantRecord) -> KnowledgeRows:
+        """Read them from the server."""
+        active: dict[str, StoredRow] = {}
+        staged: dict[str, list[StoredRow]] = {}
+        for row in await _knowledge(space, (*_PLACE, "source")):
+            if is_active(row.properties, record.version):
+                active[row.properties["item"]] = row
             elif row.properties["since"] > record.version:
                 staged.setdefault(row.properties["item"], []).append(row)
-            else:
-                past.append(row)
-        return cls(in_force=current, staged=staged, past=past)
+        return cls(active=active, staged=staged)
 
 
-async def missing(memory: WeaviateMemory, record: Control, ids: Sequence[str]) -> list[str]:
-    """Those of `ids` that are neither in force nor staged, in the order given."""
-    encrypted = {memory.encrypt(one): one for one in ids}
-    rows = await memory.table.named("item", encrypted)
+async def missing(space: TenantSpace, record: TenantRecord, ids: Sequence[str]) -> list[str]:
+    """Return the ids that are neither active nor staged, in the order given."""
+    encrypted = {space.encrypt(name): name for name in ids}
+    rows = await space.table.named("item", encrypted)
     known = {encrypted[row.properties["item"]] for row in rows if row.properties["until"] > record.version}
-    return [one for one in ids if one not in known]
+    return [name for name in ids if name not in known]
 
 
-async def stage(memory: WeaviateMemory, record: Control, batch: Sequence[Item]) -> tuple[Control, int]:
-    """Write what is neither in force nor staged as rows of the next version; how many."""
+async def stage(space: TenantSpace, record: TenantRecord, batch: Sequence[Item]) -> tuple[TenantRecord, int]:
+    """Write what is neither active nor staged as rows of the next version; return how many."""
     if not batch:
         return record, 0
-    record = await fitted(memory, record, batch)
-    rows = await there(memory, batch)
+    record = await with_embedding(space, record, batch)
+    rows = await stored(space, batch)
     known = {row.properties["item"] for row in rows if row.properties["until"] > record.version}
-    new = [item for item in batch if memory.encrypt(item.id) not in known]
-    record = await write(memory, record, new, since=record.version + 1)
+    new = [item for item in batch if space.encrypt(item.id) not in known]
+    record = await write(space, record, new, since=record.version + 1)
     return record, len(new)
 
 
-async def write(memory: WeaviateMemory, record: Control, new: Sequence[Item], *, since: int) -> Control:
-    """Write rows, after the record says what searches must state once they are there."""
-    if not new:
-        return record
-    stated = filters.needed_by(new) | ({"versions"} if since else set())
-    wanted = tenant_record.conditions(record.conditions, stated)
-    if wanted != record.conditions:
-        record = await memory.save(record, conditions=wanted)
-    holder, names, tenant = record.holder(), memory.store.names, memory.tenant
+async def write(space: TenantSpace, record: TenantRecord, new: Sequence[Item], *, since: int) -> TenantRecord:
+    """Write items as rows that are active from version `since` on."""
+    if new and record.conditions != CONDITIONS:  # an earlier workbench wrote the record
+        record = await space.save(record, conditions=CONDITIONS)
+    holder, names, tenant = record.holder(), space.store.names, space.tenant
 
-    def row(item: Item, words: str) -> Row:
+    def row(item: Item, words: str) -> StoredRow:
         given = schema.properties_of(item, words=words, tenant=tenant, names=names, since=since)
         ttl = schema.ttl_of(given, held=holder.holds(given))
-        return Row(
+        return StoredRow(
             uuid=names.uuid(tenant, item.id, str(since)),
             properties=given | ({"ttl": ttl} if ttl else {}),
             vector=item.vector,
         )
 
     parts = (new[start : start + BATCH] for start in range(0, len(new), BATCH))
-    await memory.table.put(
-        row(*one) for part in parts for one in zip(part, schema.words_of(part), strict=True)
+    await space.table.put(
+        row(item, words) for part in parts for item, words in zip(part, schema.words_of(part), strict=True)
     )
     return record
 
 
-async def add(memory: WeaviateMemory, record: Control, batch: Sequence[Item], now: str) -> Added:
-    """Put the batch in force in place of what its sources had."""
-    record, _ = await stage(memory, record, batch)
-    standing = await Standing.of(memory, record)
+async def add(space: TenantSpace, record: TenantRecord, batch: Sequence[Item], now: str) -> Added:
+    """Activate the batch in place of what its sources had."""
+    record, _ = await stage(space, record, batch)
+    rows = await KnowledgeRows.of(space, record)
     sources = {schema.wrapped(item.source) for item in batch}
-    others = [one for one, row in standing.in_force.items() if row.properties["source"] not in sources]
-    return await _publish(
-        memory, record, standing, [*others, *(memory.encrypt(item.id) for item in batch)], now
-    )
+    others = [item for item, row in rows.active.items() if row.properties["source"] not in sources]
+    return await _publish(space, record, rows, [*others, *(space.encrypt(item.id) for item in batch)], now)
 
 
-async def publish(memory: WeaviateMemory, record: Control, ids: Collection[str], now: str) -> Added:
-    """Move the tenant's version to one that holds exactly `ids`; nothing when that is what is in force."""
-    standing = await Standing.of(memory, record)
-    return await _publish(memory, record, standing, [memory.encrypt(one) for one in ids], now)
+async def publish(space: TenantSpace, record: TenantRecord, ids: Collection[str], now: str) -> Added:
+    """Activate a version that holds exactly `ids`, unless the active version does."""
+    rows = await KnowledgeRows.of(space, record)
+    return await _publish(space, record, rows, [space.encrypt(name) for name in ids], now)
 
 
 async def _publish(
-    memory: WeaviateMemory, record: Control, standing: Standing, encrypted: Collection[str], now: str
+    space: TenantSpace, record: TenantRecord, rows: KnowledgeRows, encrypted: Collection[str], now: str
 ) -> Added:
-    wanted, there_now = set(encrypted), standing.in_force.keys()
-    missing = len(wanted - there_now - standing.staged.keys())
+    wanted, active = set(encrypted), rows.active.keys()
+    missing = len(wanted - active - rows.staged.keys())
     if missing:
         raise ConfigError(
-            f"{missing} of {len(wanted)} items are neither in force nor staged",
+            f"{missing} of {len(wanted)} items are neither active nor staged",
             hint="stage what `missing` names, then publish again",
         )
-    leaving = [row for one, row in standing.in_force.items() if one not in wanted]
-    staying = [row for one, row in standing.in_force.items() if one in wanted]
-    # What a killed writer had taken out stays; what it had staged and nobody wants goes.
-    await memory.table.change(
+    leaving = [row for item, row in rows.active.items() if item not in wanted]
+    staying = [row for item, row in rows.active.items() if item in wanted]
+    # A killed writer may have ended rows that stay, and staged rows that nobody wants.
+    await space.table.change(
         [row.uuid for row in staying if row.properties["until"] != OPEN], lambda _: {"until": OPEN}
     )
-    idle = [
+    unwanted = [
         row.uuid
-        for one, rows in standing.staged.items()
-        for row in (rows if one not in wanted or one in there_now else rows[1:])
+        for item, staged in rows.staged.items()
+        for row in (staged if item not in wanted or item in active else staged[1:])
     ]
-    await memory.table.remove(idle)
-    if wanted != there_now:
+    await space.table.remove(unwanted)
+    if wanted != active:
         after = record.version + 1
-        await memory.table.change([row.uuid for row in leaving], lambda _: {"until": after})
-        await _check_next(memory, record, wanted)
-        record = await memory.save(
-            record,
-            version=after,
-            versions=(*record.versions, _version(memory, after, wanted, now)),
-            conditions=_after(record, past=bool(leaving or standing.past)),
-        )
-    elif _after(record, past=bool(standing.past)) != record.conditions:
-        record = await memory.save(record, conditions=_after(record, past=bool(standing.past)))
+        await space.table.change([row.uuid for row in leaving], lambda _: {"until": after})
+        await _check_next(space, record, wanted)
+        version = _version(space, after, wanted, now)
+        record = await space.save(record, version=after, versions=(*record.versions, version))
     both = len(staying)
     return Added(added=len(wanted) - both, unchanged=both, replaced=len(leaving), version=record.version)
 
 
-async def _check_next(memory: WeaviateMemory, record: Control, wanted: Collection[str]) -> None:
-    """UnavailableError unless the next version holds what is wanted."""
+async def _check_next(space: TenantSpace, record: TenantRecord, wanted: Collection[str]) -> None:
+    """UnavailableError unless the next version holds exactly what is wanted."""
     following = record.version + 1
-    rows = await _knowledge(memory, _PLACE)
-    found = sorted(row.properties["item"] for row in rows if in_force(row.properties, following))
+    rows = await _knowledge(space, _PLACE)
+    found = sorted(row.properties["item"] for row in rows if is_active(row.properties, following))
     if found != sorted(wanted):
-        raise errors.overtaken(memory.store.address.where)
+        raise errors.overtaken(space.store.address.where)
 
 
-async def _knowledge(memory: WeaviateMemory, properties: Sequence[str]) -> list[Row]:
-    """Rows of documents: of every version, and staged."""
+async def _knowledge(space: TenantSpace, properties: Sequence[str]) -> list[StoredRow]:
+    """Read the rows of documents, of every version and staged."""
     where = filters.knowledge()
-    many = await memory.table.count(where) >= MOST  # then an answer to the filter alone would be in vain
-    return await memory.table.rows(None if many else where, _is_knowledge, properties=properties)
+    many = await space.table.count(where) >= MOST  # the filter alone would get no complete answer
+    return await space.table.rows(None if many else where, _is_knowledge, properties=properties)
 
 
 def _is_knowledge(properties: Properties) -> bool:
     return bool(properties["since"] > 0)
 
 
-def _after(record: Control, *, past: bool) -> tuple[str, ...]:
-    """The conditions when nothing is staged any more."""
-    rest = record.stated - {"versions"}
-    return tenant_record.conditions(rest, {"versions"} if past else set())
+def _version(space: TenantSpace, number: int, encrypted: Collection[str], now: str) -> RecordedVersion:
+    ids = sorted(map(space.decrypt, encrypted))
+    return RecordedVersion(number=number, at=now, items=len(ids), content=files.digest(ids))
 
 
-def _version(memory: WeaviateMemory, number: int, encrypted: Collection[str], now: str) -> Version:
-    ids = sorted(map(memory.decrypt, encrypted))
-    return Version(number=number, at=now, items=len(ids), content=files.digest(ids))
-
-
-async def recount(memory: WeaviateMemory, record: Control) -> Control:
-    """Let the record of each version say what is left in it, after items were removed."""
-    for one in record.versions:  # counting costs the server less than sending its rows
-        if await memory.table.count(filters.knowledge(one.number)) != one.items:
+async def recount(space: TenantSpace, record: TenantRecord) -> TenantRecord:
+    """Correct the record of each version to what is left in it, after items were removed."""
+    for version in record.versions:  # a count costs the server less than its rows
+        if await space.table.count(filters.knowledge(version.number)) != version.items:
             break
     else:
         return record
-    rows = await _knowledge(memory, _PLACE)
-    fresh = []
-    for one in record.versions:
-        left = {row.properties["item"] for row in rows if in_force(row.properties, one.number)}
-        same = len(left) == one.items
-        fresh.append(one if same else _version(memory, one.number, left, one.at))
-    return record if tuple(fresh) == record.versions else await memory.save(record, versions=tuple(fresh))
+    rows = await _knowledge(space, _PLACE)
+    corrected = []
+    for version in record.versions:
+        left = {row.properties["item"] for row in rows if is_active(row.properties, version.number)}
+        same = len(left) == version.items
+        corrected.append(version if same else _version(space, version.number, left, version.at))
+    if tuple(corrected) == record.versions:
+        return record
+    return await space.save(record, versions=tuple(corrected))
 
 
-def listed(record: Control) -> list[MemoryVersion]:
-    """Versions that are kept, oldest first."""
+def listed(record: TenantRecord) -> list[MemoryVersion]:
+    """Return the versions that are kept, oldest first."""
     return [
-        MemoryVersion(number=one.number, at=one.at, items=one.items, content=one.content)
-        for one in record.versions
+        MemoryVersion(number=version.number, at=version.at, items=version.items, content=version.content)
+        for version in record.versions
     ]
 
 
-async def fitted(memory: WeaviateMemory, record: Control, batch: Sequence[Item]) -> Control:
-    """The record with the space of the batch; ConfigError when the tenant holds vectors of another one."""
+async def with_embedding(space: TenantSpace, record: TenantRecord, batch: Sequence[Item]) -> TenantRecord:
+    """Record the batch's embedding; ConfigError when the tenant holds vectors of another one."""
     item = batch[0]
     if (record.embedding, record.dimensions) == (item.embedding, len(item.vector)):
         return record
-    if record.embedding and await memory.table.count():
+    if record.embedding and await space.table.count():
         rules.check_embedding(item, embedding=record.embedding, dimensions=record.dimensions)
-    # The server's index keeps the dimensions of what was in it until its tenant goes.
+    # The server's index keeps its dimensions until the tenant is removed.
     anew = record.dimensions not in {0, len(item.vector)}
     if anew and record.embedding:
-        record = await memory.save(record, embedding="")  # until it is made again nothing is looked for
-    await memory.store.make_tenant(memory.table.tenant, anew=anew)
-    return await memory.save(record, embedding=item.embedding, dimensions=len(item.vector))
+        record = await space.save(record, embedding="")  # no search until the tenant is made again
+    await space.store.make_tenant(space.table.tenant, anew=anew)
+    return await space.save(record, embedding=item.embedding, dimensions=len(item.vector))
 
 
-async def there(memory: WeaviateMemory, batch: Sequence[Item]) -> list[Row]:
-    """Rows with an id of the batch.
+async def stored(space: TenantSpace, batch: Sequence[Item]) -> list[StoredRow]:
+    """Return the rows that have an id of the batch.
 
-    ConfigError when an id is that of an item of another source, or of the other of the two kinds.
+    ConfigError when an id belongs to an item of another source, or one is a document and the other is not.
     """
-    given = {memory.encrypt(item.id): item for item in batch}
-    rows = await memory.table.named("item", given)
+    given = {space.encrypt(item.id): item for item in batch}
+    rows = await space.table.named("item", given)
     for row in rows:
         item, kind = given[row.properties["item"]], row.properties["kind"]
         rules.check_source(item, schema.unwrapped(row.properties["source"]))
         if (kind == KNOWLEDGE) != (item.kind == KNOWLEDGE):
             raise ConfigError(
-                f"item {item.id!r} is there as {kind!r}, not as {item.kind!r}",
+                f"item {item.id!r} is of kind {item.kind!r}, and the memory has its id as {kind!r}",
                 hint="make the kind a part of what the id is the digest of",
             )
     return rows
 
 
-def is_kept(record: Control | None, version: int | None) -> bool:
-    """Whether a version can be asked for, by this record of the tenant."""
+def is_kept(record: TenantRecord | None, version: int | None) -> bool:
+    """Return whether the tenant keeps a version, by its record."""
     if record is None:
         return version in {None, 0}
-    return version in {None, record.version} or version in {one.number for one in record.versions}
+    return version in {None, record.version} or version in {kept.number for kept in record.versions}
 
 
-def kept(record: Control | None, version: int | None) -> int:
-    """The version to read; NotFoundError when it is none that can still be asked for."""
+def kept_version(record: TenantRecord | None, version: int | None) -> int:
+    """Return the version to read; NotFoundError when the tenant does not keep it."""
     if is_kept(record, version):
         current = record.version if record else 0
         return current if version is None else version
-    numbers = [one.number for one in record.versions] if record else []
+    numbers = [kept.number for kept in record.versions] if record else []
     known = f"{numbers[0]} to {numbers[-1]}" if numbers else "none"
     raise NotFoundError(
         f"version {version} of this memory is not kept (kept: {known})",
-        hint="workbench memory versions lists those that can be asked for",
+        hint="workbench memory versions   # lists the kept versions",
     )
