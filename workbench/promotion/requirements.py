@@ -87,7 +87,7 @@ def stale_stages(root: Path, use_case: str) -> list[str]:
     """The stages up to the judged run that `dvc status` calls changed."""
     import orjson
 
-    stages = [f"{stage}@{use_case}" for stage in ("prepare", "remember", "experiment")]
+    stages = [f"{stage}@{use_case}" for stage in ("settings", "prepare", "remember", "experiment")]
     done = pipeline.start(root, "status", "--json", *stages, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, words = done.communicate()
     if done.returncode:

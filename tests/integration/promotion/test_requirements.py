@@ -221,7 +221,7 @@ def test_stale_stages_are_what_dvc_names_and_its_failure_is_quoted(tmp_path, mon
 
     answering(0, b'{"remember@u": [], "prepare@u": []}', b"")
     assert requirements.stale_stages(tmp_path, "u") == ["prepare@u", "remember@u"]
-    assert asked == [("status", "--json", "prepare@u", "remember@u", "experiment@u")]
+    assert asked == [("status", "--json", "settings@u", "prepare@u", "remember@u", "experiment@u")]
     answering(1, b"", b"ERROR: first\nERROR: dvc.yaml is torn\n")
     with pytest.raises(UnavailableError, match=r"dvc status failed: ERROR: dvc\.yaml is torn"):
         requirements.stale_stages(tmp_path, "u")
