@@ -29,12 +29,10 @@ UNREAD = frozenset(
 #: The keys that each stage depends on; `experiment` depends on every other key, because a notebook may.
 READ: Mapping[str, frozenset[str]] = {
     "prepare": frozenset({"data", "memory", "tenants"}),
-    "remember": frozenset({"data", "memory", "tenants"}),
+    "remember": frozenset({"memory", "tenants"}),
     "experiment": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD,
     "gate": frozenset({"candidate", "gates", "notebook", "parameters", "phase"}),
-    "plots": frozenset(
-        {"as_of", "candidate", "clearance", "gates", "groups", "memory", "notebook", "phase", "tenants"}
-    ),
+    "plots": frozenset({"as_of", "clearance", "gates", "groups", "memory", "phase", "tenants"}),
     "report": frozenset(
         {
             "baseline", "candidate", "gates", "memory", "notebook", "owner", "phase", "prompt", "purpose",
