@@ -79,6 +79,6 @@ def _twenty(folder: Path) -> None:
         lines.append(f'  j{number}-1: {{name: "j{number}", version: 1}}')
     (folder / "pipelines/jobs/stages.yaml").write_text("\n".join(lines) + "\n")
     text = (folder / "dvc.yaml").read_text()
-    command = "cmd: python -m workbench.pipeline.stages job ${item.name}@${item.version}"
+    command = "cmd: sh workbench/pipeline/stage.sh job ${item.name}@${item.version}"
     quick = "cmd: mkdir -p results/jobs/${key} && echo ${key} > results/jobs/${key}/out"
     (folder / "dvc.yaml").write_text(text.replace(command, quick))

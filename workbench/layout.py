@@ -62,6 +62,11 @@ class Results:
         return tape_of(self.use_case) if ours else self.folder / "tape.jsonl"
 
     @property
+    def settings(self) -> Path:
+        """The settings that each stage depends on."""
+        return self.folder / "settings"
+
+    @property
     def prepared(self) -> Path:
         """Checked cases."""
         return self.folder / "prepared"
@@ -75,6 +80,16 @@ class Results:
     def runs(self) -> Path:
         """Scored cases of every arm."""
         return self.folder / "runs"
+
+    @property
+    def metrics(self) -> Path:
+        """The gate's numbers, for `dvc metrics`."""
+        return self.folder / "metrics.json"
+
+    @property
+    def plots(self) -> Path:
+        """The data that `dvc plots` draws."""
+        return self.folder / "plots"
 
     @property
     def gate(self) -> Path:

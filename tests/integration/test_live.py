@@ -75,7 +75,7 @@ def test_a_different_answer_is_reported_and_recorded_only_when_told(fresh_clone)
     code = """
 import dataclasses, json
 from pathlib import Path
-from workbench import config
+from workbench import config, layout
 from workbench.workspace.boundary import open_tape
 from workbench.records.tape import compare_answers, write
 from workbench.pipeline.repro import ask_again

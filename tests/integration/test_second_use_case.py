@@ -40,7 +40,7 @@ ws.experiment().run(answer, ws.cases(), arm="candidate", scorers=scorers)"""
 CELLS = ((["parameters"], 'greeting = "Answer:"'), ([], TASK), (["explore"], RUN))
 SETUP = """
 from pathlib import Path
-from workbench import assets, prompts
+from workbench import registry
 root = Path()
 questions = root / "data/handbook/questions.jsonl"
 own = '"tenant": "acme"', '"page": "travel-expenses"'
@@ -54,10 +54,10 @@ for page in Path("data/handbook/acme").glob("travel*.md"):
     target.write_text(page.read_text())
 spec = (root / "pipelines/memories/handbook/2.yaml").read_text()
 spec = spec.replace("data/handbook", "data/little")
-assets.save_version(root, "memory", "little", spec.encode(), author="t", reason="small", parent=None)
+registry.save_version(root, "memory", "little", spec.encode(), author="t", reason="small", parent=None)
 text = (root / "pipelines/prompts/answer/2.prompty").read_text().replace("name: answer", "name: brief")
 text = text.replace("parent: 1\\n", "")
-assets.save_version(root, "prompt", "brief", text.encode(), author="t", reason="small", parent=None)
+registry.save_version(root, "prompt", "brief", text.encode(), author="t", reason="small", parent=None)
 """
 SAVE = """
 import workbench as wb

@@ -27,6 +27,8 @@ use_cases:
     prompt: {name: brief, version: 1}
     model: MODEL
     candidate: candidate
+    concurrency: 2
+    seed: 7
     report: reports/small
     gates:
       mvp: {accuracy: {min: 0.05}, cases: {min: 2}, confidence: 0.9}
@@ -80,7 +82,8 @@ def small_repository(folder: Path, *, model: str = "smollm2-135m", endpoint: str
 
 def with_pipeline(folder: Path) -> Path:
     """Give a small repository git, DVC and what its stages depend on."""
-    for name in ("dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore", "locks/workbench.lock"):
+    copied = (".dvc/config", ".dvc/.gitignore", ".dvc/plots/intervals.json", ".dvcignore", ".gitignore")
+    for name in ("dvc.yaml", *copied, "locks/workbench.lock"):
         write(folder, name, (ROOT / name).read_text())
     shutil.copytree(ROOT / "workbench", folder / "workbench", ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(["git", "init", "--quiet", folder], check=True)

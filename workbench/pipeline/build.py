@@ -1,4 +1,4 @@
-"""A use case's knowledge, made from its documents."""
+"""Build the memory of a use case from its documents and write the snapshot."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from workbench.workspace.workspace import Workspace
 
 
 def build(root: Path, name: str, case: UseCase, out: Path, *, home: Path | None = None) -> None:
-    """Write into `out` the snapshot of a use case's memory, made from its documents alone.
+    """Build the memory from the documents alone, and write its snapshot into `out`.
 
-    `home` is the repository that keeps the log, when `root` is only a copy of its code.
+    `home` is the repository that keeps the log when `root` is only a copy of its code.
     """
     state = home or root
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
         memories = StoreLocation(state=state / layout.STATE, live=Path(folder))
-        made = boundary.Boundary(
+        private = boundary.Boundary(
             root,
             mode="live",
             tape=boundary.open_tape(Path(folder) / "none"),
             places=boundary.StatePaths(home=state, memories=memories),
         )
-        ws = workspace.connect(name, root=root, purpose="remember", through=made)
-        # Nobody else sees this memory: who builds a result keeps it, whoever keeps the live one.
+        ws = workspace.connect(name, root=root, purpose="remember", through=private)
+        # The memory is temporary and private, so its builder is its admin, whatever params.yaml says.
         ws = ws.bind(principal=dataclasses.replace(ws.context.principal, admin=True))
         ingest_through(ws, pages_of(root, name, case), out)
         ws.close()
 
 
 def ingest_through(ws: Workspace, pages: Sequence[Page], out: Path) -> None:
-    """Put `pages` in force in the workspace's live memory, and write its snapshot into `out`."""
+    """Ingest `pages` into the workspace's live memory, and write its snapshot into `out`."""
     from workbench.memory.snapshot import write_snapshot
 
     views = []

@@ -1,4 +1,4 @@
-"""What the command line adds to the verbs: running a notebook by hand, and finding and judging its runs."""
+"""Run a notebook by hand; find and judge runs, as `workbench run` and `workbench gate` do."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from workbench.workspace import workspace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explored:
-    """What running a notebook by hand gave: the executed copy, its runs, and how they compare."""
+    """The result of running a notebook by hand: the executed copy, its runs and their comparison."""
 
     notebook: str
     runs: tuple[Run, ...]
     comparison: ComparisonSet | None
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
+        """The value that `--json` prints."""
         return {
             "notebook": self.notebook,
             "runs": {
@@ -43,7 +43,7 @@ class Explored:
                 }
                 for run in self.runs
             },
-            "comparisons": [one.to_json() for one in self.comparison or ()],
+            "comparisons": [comparison.to_json() for comparison in self.comparison or ()],
         }
 
     def __str__(self) -> str:
@@ -61,12 +61,12 @@ def explore(
     tape: Path | None = None,
     show: bool = True,
 ) -> Explored:
-    """Run a notebook as it stands, with its use case's parameters under the `given` ones.
+    """Run a notebook with the `given` parameters; without any, with those of its use case.
 
-    The tape is read, then the cache, then the model is asked; only `tape` is written, if named.
+    The tape answers first, then the cache, then the model. Only the file `tape` is written, when given.
     """
     params = config.load_params(root)
-    name = use_case or _whose(root, params, path)
+    name = use_case or _use_case_of(root, params, path)
     case = config.use_case(params, name)
     out = root / layout.CACHE / "runs" / secrets.token_hex(4)
     parameters = {**({} if given else case.parameters), **given}
@@ -78,16 +78,16 @@ def explore(
 
 
 def find(root: Path, reference: str) -> Run:
-    """The run a reference means: of the pipeline first, then of what was explored here."""
+    """Return the run that a reference names; the pipeline's runs come before the explored ones."""
     pipeline, explored = sorted(root.glob("results/*/runs")), sorted((root / layout.RUNS).glob("*"))
     return find_run(reference, pipeline, explored=explored)
 
 
 def judged(root: Path, run: Run, *, phase: str | None = None) -> GateReport:
-    """A run judged by its use case's gate, as params.yaml states it now, beside production if it says so.
+    """Judge a run by its use case's gate, as params.yaml states it now.
 
-    ConfigError when the pipeline made it of another task than the notebook holds now. One that was
-    explored is of a draft, and the report says so.
+    A run of the pipeline with another task than the notebook's is a ConfigError. An explored run may have
+    another task; a note in the report says so.
     """
     ws = workspace.connect(run.use_case, root=root, mode="replay", purpose="gate")
     note = ""
@@ -103,16 +103,16 @@ def judged(root: Path, run: Run, *, phase: str | None = None) -> GateReport:
 
 def _of_pipeline(root: Path, run: Run) -> bool:
     folder = root / Results(use_case=run.use_case).runs
-    return (folder / MANIFEST).is_file() and run.id in {one.id for one in load_runs(folder)}
+    return (folder / MANIFEST).is_file() and run.id in {known.id for known in load_runs(folder)}
 
 
-def _whose(root: Path, params: config.Params, path: Path) -> str:
-    """The use case that names this notebook."""
+def _use_case_of(root: Path, params: config.Params, path: Path) -> str:
+    """The use case whose `notebook` is this path."""
     names = [n for n, case in params.use_cases.items() if (root / case.notebook).resolve() == path.resolve()]
     if not names and len(params.use_cases) > 1:
         raise ConfigError(
             f"no use case of params.yaml names {path}",
-            hint=f"say whose settings apply: --use-case {next(iter(params.use_cases))}",
+            hint=f"name the use case: --use-case {next(iter(params.use_cases))}",
         )
     return (names or list(params.use_cases))[0]
 

@@ -1,29 +1,28 @@
-"""The readiness page: what was measured, what the gate says, and what is undecided, for whoever decides.
+"""The readiness page of a use case: what was measured, what the gate says, what is undecided.
 
-A pure function of the evidence: no clock, host or path goes in, so the same evidence gives the same
-bytes. Plots are SVG written by the template (docs/design/report.md says why).
+The page is a pure function of the evidence: the same evidence gives the same bytes on every machine. The
+template writes the plot as SVG (docs/design/report.md gives the reasons).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
-from workbench.config import UseCase
 from workbench.display import degraded_note, number, span
-from workbench.experiments.compare import ComparedMetric, ComparisonSet
-from workbench.experiments.gates import GateLine, GateReport
+from workbench.experiments.compare import ComparedMetric, Comparison
+from workbench.experiments.gates import GateLine
 from workbench.experiments.metrics import Metric
 from workbench.experiments.runs import Run
+from workbench.pipeline.evidence import Evidence
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-#: Cases shown of those the candidate got wrong, and characters of each answer.
+#: The number of wrong answers that the page shows, and the characters of each.
 _WRONG, _TEXT = 5, 160
 _SENTENCES = {
     "pass": "Every line of the gate holds, judged on its interval.",
@@ -32,38 +31,8 @@ _SENTENCES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AssetUse:
-    """One version of one asset that the runs depended on."""
-
-    kind: str
-    reference: str
-    digest: str
-    reason: str
-    author: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """All a readiness page is made of.
-
-    `other` is the same run judged by the other phase's gate, an outlook that decides nothing.
-    `memory` is the snapshot's manifest, `tape` the number of recordings and who made them.
-    """
-
-    name: str
-    use_case: UseCase
-    runs: tuple[Run, ...]
-    gate: GateReport
-    other: GateReport | None
-    comparison: ComparisonSet | None
-    memory: Mapping[str, Any]
-    versions: tuple[AssetUse, ...]
-    tape: Mapping[str, Any]
-
-
 def write(evidence: Evidence, path: Path) -> tuple[Path, Path]:
-    """Write `path` with .html and with .md; where they are."""
+    """Write the page to `path` with .html and with .md; return both paths."""
     page, text = pages(evidence)
     html, markdown = path.with_suffix(".html"), path.with_suffix(".md")
     files.write_atomic(html, page)
@@ -72,7 +41,7 @@ def write(evidence: Evidence, path: Path) -> tuple[Path, Path]:
 
 
 def pages(evidence: Evidence) -> tuple[bytes, bytes]:
-    """The page as HTML and as Markdown."""
+    """Return the page as HTML and as Markdown."""
     facts = _facts(evidence)
     html = _environment(autoescape=True).get_template("readiness.html.j2").render(facts)
     markdown = _environment(autoescape=False).get_template("readiness.md.j2").render(facts)
@@ -94,7 +63,7 @@ def _environment(*, autoescape: bool) -> Environment:
 
 
 def _cell(value: object) -> str:
-    """A text that stays inside its cell of a Markdown table."""
+    """Escape a text for one cell of a Markdown table."""
     return " ".join(str(value).split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
@@ -118,7 +87,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "primary": primary,
         "level": f"{level * 100:g} %",
         "arms": [_arm(run, primary, level, candidate) for run in evidence.runs],
-        "compared": [_compared(one) for one in (evidence.comparison or ())],
+        "compared": [_compared(comparison) for comparison in (evidence.comparison or ())],
         "amounts": [_amount(run, level) for run in evidence.runs],
         "wrong": _wrong(candidate, primary),
         "versions": evidence.versions,
@@ -148,7 +117,7 @@ def _by_tenant(tenants: Mapping[str, Metric]) -> str:
 
 
 def _arm(run: Run, primary: str, level: float, candidate: Run) -> dict[str, Any]:
-    """A row of the plot: positions are in percent of the scale from 0 to 1."""
+    """One row of the plot, with positions in percent of the scale from 0 to 1."""
     metric = run.metric(primary, level)
     low, high = (metric.interval.low, metric.interval.high) if metric.interval else (0.0, 0.0)
     return {
@@ -171,13 +140,13 @@ def _percent(value: float) -> str:
     return f"{min(max(value, 0.0), 1.0) * 100:.2f}"
 
 
-def _compared(one: Any) -> dict[str, Any]:
+def _compared(comparison: Comparison) -> dict[str, Any]:
     return {
-        "arm": one.run.arm,
-        "baseline": one.baseline.arm,
-        "verdict": one.verdict,
-        "level": f"{one.level * 100:g} %",
-        "rows": [_effect(line) for line in one.lines],
+        "arm": comparison.run.arm,
+        "baseline": comparison.baseline.arm,
+        "verdict": comparison.verdict,
+        "level": f"{comparison.level * 100:g} %",
+        "rows": [_effect(line) for line in comparison.lines],
     }
 
 
@@ -197,7 +166,7 @@ def _effect(line: ComparedMetric) -> dict[str, Any]:
 
 
 def _amount(run: Run, level: float) -> dict[str, Any]:
-    """What an arm costs and takes, for each case."""
+    """Cost, tokens and seconds of an arm, for each case."""
 
     def mean(column: str) -> str:
         value = run.cases[column].mean()
@@ -215,7 +184,7 @@ def _amount(run: Run, level: float) -> dict[str, Any]:
 
 
 def _wrong(run: Run, primary: str) -> list[dict[str, Any]]:
-    """The first cases, by id, that the candidate did not get right."""
+    """The first cases, by id, whose primary score is below 1."""
     import orjson
 
     column = f"score.{primary}"
@@ -232,7 +201,7 @@ def _wrong(run: Run, primary: str) -> list[dict[str, Any]]:
 
 
 def _tenants(evidence: Evidence, candidate: Run) -> Sequence[dict[str, Any]]:
-    """What of the memory each tenant has, and how many cases asked about it."""
+    """The rows of the memory and the number of cases of each tenant."""
     entries = evidence.memory.get("tenants", {})
     asked = candidate.cases.group_by("tenant").len().sort("tenant").rows()
     cases = dict(asked)

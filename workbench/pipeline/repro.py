@@ -1,4 +1,4 @@
-"""`workbench repro`: run the pipeline, say the verdict, then show that the recorded answers are real."""
+"""`workbench repro`: run the pipeline, print the verdict, ask recorded questions of the model again."""
 
 from __future__ import annotations
 
@@ -23,34 +23,35 @@ from workbench.experiments.gates import GateReport
 from workbench.jobs import overview
 from workbench.layout import LIVE, PROMOTED, Results
 from workbench.pipeline.explore import judged
-from workbench.pipeline.stages import EXIT_VARIABLE, candidate_of
+from workbench.pipeline.stages import EXIT_VARIABLE
 from workbench.ports import Call
+from workbench.promotion.freezing import judged_run
 from workbench.records.keys import Entry, processor
 from workbench.records.tape import Tape, compare_answers, write
-from workbench.repository import dvc as pipeline
+from workbench.repository import dvc
 from workbench.types import Event
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
 
-#: How many recorded answers are asked again after every reproduction.
+#: The number of recorded questions that every reproduction asks again.
 SAMPLE = 10
 
 
 def check_named(root: Path, params: config.Params) -> None:
-    """NotFoundError for what params.yaml names and is not there: DVC would say so without the way on."""
+    """NotFoundError when params.yaml names a missing asset or path; DVC's own error has no hint."""
     for name, case in params.use_cases.items():
         for kind, pin in (("prompt", case.prompt), ("memory", case.memory)):
             registry.resolve(root, kind, str(pin))
         for path in (case.notebook, case.data):
             if not (root / path).exists():
                 raise NotFoundError(
-                    f"params.yaml: use_cases.{name} names {path}, and there is no such path",
-                    hint=f"git checkout -- {path}, or name another one in params.yaml",
+                    f"params.yaml: use_cases.{name} names {path}, and this path does not exist",
+                    hint=f"git checkout -- {path}, or name another path in params.yaml",
                 )
 
 
 def make_tapes(root: Path, params: config.Params) -> None:
-    """An empty tape where a use case has none, because a missing dependency is an error of DVC's."""
+    """Write an empty tape for each use case without one: DVC stops at a missing dependency."""
     for name in params.use_cases:
         path = root / layout.tape_of(name)
         if not path.exists():
@@ -58,13 +59,13 @@ def make_tapes(root: Path, params: config.Params) -> None:
 
 
 def install_promoted(root: Path, *, say: Callable[[str], None]) -> None:
-    """Install the environments that promoted versions lack here; their stages say so if that fails.
+    """Install the missing environments of promoted versions: each sample runs in its version's own lock.
 
-    A version's sample runs in the environment of its own lock, and a newer lock has another one.
+    A failed installation stops nothing here; the version's stage reports it.
     """
     raw = files.read_yaml(root / PROMOTED)
-    for one in (raw.get("promoted") or {}).values():
-        reference = f"{one['name']}@{one['version']}"
+    for version in (raw.get("promoted") or {}).values():
+        reference = f"{version['name']}@{version['version']}"
         try:
             overview.install_environment(root, reference, say=say)
         except UnavailableError as error:
@@ -72,22 +73,22 @@ def install_promoted(root: Path, *, say: Callable[[str], None]) -> None:
 
 
 def run_pipeline(root: Path, *, quiet: bool = False) -> int:
-    """`dvc repro` with this environment first on the path; DVC speaks for itself.
+    """Run `dvc repro`; return the exit code of the stage that failed, or 0.
 
-    The exit code is that of the stage that failed: 2 for bad input, 3 for a fault, 130 after an interrupt.
+    2 is bad input, 3 a fault, 130 an interrupt.
     """
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
         noted = Path(folder) / "stage-exit"
         told = {EXIT_VARIABLE: str(noted)}
         output = sys.stderr.fileno() if quiet else None
-        code, interrupted = pipeline.repro(root, stdout=output, variables=told)
+        code, interrupted = dvc.repro(root, stdout=output, variables=told)
         stage = noted.read_text(encoding="ascii") if noted.is_file() else None
     return _exit_code(code, stage, interrupted=interrupted)
 
 
-def _exit_code(dvc: int, stage: str | None, *, interrupted: bool) -> int:
-    """What DVC's exit code means, by what its last stage noted (nothing when none began)."""
-    if dvc == 0:
+def _exit_code(code: int, stage: str | None, *, interrupted: bool) -> int:
+    """Our exit code for DVC's `code` and the one that the last stage wrote (None when no stage began)."""
+    if code == 0:
         return 0
     if interrupted:
         return 130
@@ -97,8 +98,8 @@ def _exit_code(dvc: int, stage: str | None, *, interrupted: bool) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One answer that came back otherwise: `differs` names text, usage or finish reason."""
+class AnswerDifference:
+    """One answer that differs from its recording; `differs` names text, usage or finish reason."""
 
     key: str
     case: str
@@ -108,12 +109,12 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What asking a tape's questions again gave.
+class Reasked:
+    """The result of asking a tape's questions of the model again.
 
-    `elsewhere` counts recordings of endpoints that cost money, asked only with LIVE=1;
-    `same_processor` says whether all recordings were made on a processor of this type, because
-    identical answers are promised only there. `refused` is why nothing could be asked.
+    `elsewhere` counts recordings of paid endpoints, which only LIVE=1 asks again. `same_processor` is true
+    when a processor of this type made all recordings: identical answers are promised only there.
+    `refused` is the reason why no question was asked.
     """
 
     use_case: str
@@ -123,68 +124,67 @@ class Asked:
     elsewhere: int
     same_processor: bool
     seconds: float
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[AnswerDifference, ...] = ()
     refused: str = ""
 
     def __str__(self) -> str:
         if self.refused:
             return f"{self.use_case}: no answer could be asked again: {self.refused}"
-        said = f"{self.use_case}: {self.identical} of {self.asked} answers asked again are identical"
-        said += f" ({self.recorded} recorded, {self.seconds:.0f} s)"
+        summary = f"{self.use_case}: {self.identical} of {self.asked} answers asked again are identical"
+        summary += f" ({self.recorded} recorded, {self.seconds:.0f} s)"
         if self.elsewhere:
-            said += f"; {self.elsewhere} of other endpoints only with LIVE=1"
+            summary += f"; {self.elsewhere} of other endpoints only with LIVE=1"
         if self.differences and not self.same_processor:
-            said += "; they were recorded on another type of processor, where answers may differ"
+            summary += "; they were recorded on another type of processor, where answers may differ"
         lines = [
             f"  {d.case}: {', '.join(d.differs)}: {d.recorded!r} -> {d.now!r}" for d in self.differences[:5]
         ]
-        return "\n".join([said, *lines])
+        return "\n".join([summary, *lines])
 
 
 def ask_again(
     root: Path, name: str, case: UseCase, *, sample: int | None = SAMPLE, record: bool = False
-) -> Asked:
-    """Ask a seeded sample of a tape's questions, or all of them (None), of the model again.
+) -> Reasked:
+    """Ask a seeded sample of a tape's questions, or all of them (`sample=None`), of the model again.
 
-    Nothing reproduced depends on it. Touches no tape unless told to `record`. The report is also
-    written to `.workbench/live/`.
+    No result depends on it. The report also goes to `.workbench/live/`; the tape changes only with `record`.
     """
     tape = boundary.open_tape(root / layout.tape_of(name))
     try:
-        asked = _sync.run(_ask_again(root, name, case, tape, sample=sample, record=record))
+        result = _sync.run(_ask_again(root, name, case, tape, sample=sample, record=record))
     except WorkbenchError as error:
-        asked = Asked(
+        result = Reasked(
             use_case=name, recorded=len(tape), asked=0, identical=0, elsewhere=0, same_processor=True,
             seconds=0.0, refused=error.message,
         )  # fmt: skip
-    files.write_atomic(root / LIVE / f"{name}.json", files.pretty(dataclasses.asdict(asked)))
-    return asked
+    files.write_atomic(root / LIVE / f"{name}.json", files.pretty(dataclasses.asdict(result)))
+    return result
 
 
 async def _ask_again(
     root: Path, name: str, case: UseCase, tape: Tape, *, sample: int | None, record: bool
-) -> Asked:
+) -> Reasked:
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
     card = boundary.chosen_card(root, case.model, overrides)
-    made = Boundary(root, mode="live", tape=tape, cards=[card])
+    live = Boundary(root, mode="live", tape=tape, cards=[card])
     entries = list(tape.entries())
     answered = [e for e in entries if "refused" not in e.result]
-    here = [e for e in answered if sample is None or made.card(e.target).provider == "local"]
-    telling = here if sample is None else _answers(here)
-    most = len(telling) if sample is None else min(sample, len(telling))
-    chosen = random.Random(case.seed).sample(telling, most)  # noqa: S311
+    here = [e for e in answered if sample is None or live.card(e.target).provider == "local"]
+    candidates = here if sample is None else _answers(here)
+    size = len(candidates) if sample is None else min(sample, len(candidates))
+    chosen = random.Random(case.seed).sample(candidates, size)  # noqa: S311
     began = time.monotonic()
     try:
-        answers = await _all_asked(made, chosen, _contexts(root, name, case), case.concurrency)
+        answers = await _all_asked(live, chosen, _contexts(root, name, case), case.concurrency)
     finally:
-        await made.aclose()
+        await live.aclose()
     differences = tuple(
         d for entry, (events, _) in zip(chosen, answers, strict=True) if (d := _difference(entry, events))
     )
     if record:
         fresh = {e.key: _recorded(e, *answer).line() for e, answer in zip(chosen, answers, strict=True)}
         write(tape.path, [fresh.get(e.key, tape.line(e.key)) for e in entries])
-    return Asked(
+    return Reasked(
         use_case=name,
         recorded=len(entries),
         asked=len(chosen),
@@ -197,9 +197,9 @@ async def _ask_again(
 
 
 def _contexts(root: Path, name: str, case: UseCase) -> Mapping[str, Context]:
-    """In whose name each case is asked again: its own tenant's."""
+    """The context of each case, with its own tenant; "" stands for a question without a case."""
     prepared = root / Results(use_case=name).prepared / "cases.parquet"
-    tenants = {one.id: one.tenant for one in Dataset.from_file(prepared)} if prepared.is_file() else {}
+    cases = Dataset.from_file(prepared) if prepared.is_file() else ()
     base = Context(
         use_case=name,
         tenant=case.tenants[0],
@@ -207,14 +207,13 @@ def _contexts(root: Path, name: str, case: UseCase) -> Mapping[str, Context]:
         purpose="verify",
         phase=case.phase,
     )
-    contexts = {one: dataclasses.replace(base, tenant=tenant) for one, tenant in tenants.items()}
-    return {"": base, **contexts}
+    return {"": base} | {case.id: dataclasses.replace(base, tenant=case.tenant) for case in cases}
 
 
 async def _all_asked(
-    made: Boundary, entries: Sequence[Entry], contexts: Mapping[str, Context], concurrency: int
+    live: Boundary, entries: Sequence[Entry], contexts: Mapping[str, Context], concurrency: int
 ) -> list[tuple[list[Event], float]]:
-    """Each question's live events and seconds, in order, with a bar when it takes long."""
+    """Each question's live events and seconds, in order; a progress bar appears after two seconds."""
     from tqdm.auto import tqdm
 
     free = asyncio.Semaphore(concurrency)
@@ -222,7 +221,7 @@ async def _all_asked(
 
         async def ask(entry: Entry) -> tuple[list[Event], float]:
             port, operation = entry.question.operation.split(".")
-            card = made.card(entry.target)
+            card = live.card(entry.target)
             call = Call(
                 port=port,  # type: ignore[arg-type]
                 operation=operation,
@@ -233,7 +232,7 @@ async def _all_asked(
             )
             async with free:
                 began = time.monotonic()
-                async with aclosing(made.handler(call)) as events:  # type: ignore[type-var]
+                async with aclosing(live.handler(call)) as events:  # type: ignore[type-var]
                     answer = [event async for event in events]
             bar.update(1)
             return answer, time.monotonic() - began
@@ -241,33 +240,33 @@ async def _all_asked(
         return await _sync.gather(ask(entry) for entry in entries)
 
 
-def _difference(entry: Entry, events: Sequence[Event]) -> Difference | None:
+def _difference(entry: Entry, events: Sequence[Event]) -> AnswerDifference | None:
     from workbench import wire
 
     differs = compare_answers(entry, events)
     if not differs:
         return None
 
-    def said(answer: Sequence[Event]) -> str:
-        whole = wire.fold(answer)
-        return (wire.text_of(whole) or str(wire.tokens_of(whole) or ""))[:120]
+    def excerpt(answer: Sequence[Event]) -> str:
+        reply = wire.fold(answer)
+        return (wire.text_of(reply) or str(wire.tokens_of(reply) or ""))[:120]
 
-    return Difference(
+    return AnswerDifference(
         key=entry.key,
         case=entry.question.case,
         differs=tuple(differs),
-        recorded=said(entry.events()),
-        now=said(events),
+        recorded=excerpt(entry.events()),
+        now=excerpt(events),
     )
 
 
 def _answers(entries: Sequence[Entry]) -> list[Entry]:
-    """Those that a sample is drawn from: a window makes many counts, which say nothing of answers."""
+    """The entries with an answer; a window records many token counts, which are none."""
     return [entry for entry in entries if entry.question.operation != "model.count"]
 
 
 def _recorded(entry: Entry, events: Sequence[Event], seconds: float) -> Entry:
-    """The recording as asked again. One that came back the same stays as it is, latency too."""
+    """The new recording of an entry; an entry with the same answer stays as it is, latency too."""
     if not compare_answers(entry, events):
         return entry
     return dataclasses.replace(
@@ -281,14 +280,14 @@ def _recorded(entry: Entry, events: Sequence[Event], seconds: float) -> Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduced:
-    """What `workbench repro` ends with: verdicts by use case, what was asked again, the exit code."""
+    """The result of `workbench repro`: verdicts and repeated questions by use case, and the exit code."""
 
     exit_code: int
     gates: Mapping[str, GateReport]
-    asked: Mapping[str, Asked]
+    asked: Mapping[str, Reasked]
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
+        """The value that `--json` prints."""
         return {
             "exit_code": self.exit_code,
             "gates": {name: gate.to_json() for name, gate in self.gates.items()},
@@ -297,9 +296,11 @@ class Reproduced:
 
 
 def reproduce(root: Path, *, live: bool = False, record: bool = False, quiet: bool = False) -> Reproduced:
-    """Run the pipeline, say each verdict, and ask recorded questions again; see `workbench repro --help`."""
+    """Run the pipeline, print each verdict and ask recorded questions again, as `workbench repro` does."""
     if record and not live:
-        raise ConfigError("RECORD=1 records what LIVE=1 asks", hint="make repro LIVE=1 RECORD=1")
+        raise ConfigError(
+            "RECORD=1 needs LIVE=1, whose answers it records", hint="make repro LIVE=1 RECORD=1"
+        )
     params = config.load_params(root)
     check_named(root, params)
     make_tapes(root, params)
@@ -307,12 +308,12 @@ def reproduce(root: Path, *, live: bool = False, record: bool = False, quiet: bo
     install_promoted(root, say=say)
     code = run_pipeline(root, quiet=quiet)
     if code:
-        say("\nThe pipeline stopped; what is above says where. What was answered so far is not asked again.")
+        say("\nThe pipeline stopped; the error is above. Answers so far are kept and are not asked again.")
         say("next: make repro")
         return Reproduced(exit_code=code, gates={}, asked={})
     gates = {}
     for name, case in params.use_cases.items():
-        gates[name] = judged(root, candidate_of(root, name, case))
+        gates[name] = judged(root, judged_run(root, name, case))
         say(f"\n{gates[name]}\npage: {case.report}.html")
     say("")
     asked = {}

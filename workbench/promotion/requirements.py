@@ -83,9 +83,8 @@ def _unreproduced(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
 
 def stale_stages(root: Path, use_case: str) -> list[str]:
     """The stages up to the judged run that `dvc status` calls changed."""
-    return sorted(
-        dvc.status(root, *(f"{stage}@{use_case}" for stage in ("prepare", "remember", "experiment")))
-    )
+    stages = [f"{stage}@{use_case}" for stage in ("settings", "prepare", "remember", "experiment")]
+    return sorted(dvc.status(root, *stages))
 
 
 def _other_lock(root: Path, one: Draft, case: UseCase) -> list[Blocker]:

@@ -12,7 +12,8 @@ from made_runs import a_run, degraded_run, of
 from workbench import config
 from workbench.experiments.compare import compare_all
 from workbench.experiments.gates import GateSpec, judge
-from workbench.pipeline.report import AssetUse, Evidence, pages, write
+from workbench.pipeline.evidence import AssetUse, Evidence
+from workbench.pipeline.report import pages, write
 
 ROOT = Path(__file__).parents[3]
 SPEC = GateSpec.parse({"accuracy": {"min": 0.5}, "cases": {"min": 10}, "confidence": 0.9}, where="here")

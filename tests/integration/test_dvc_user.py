@@ -1,0 +1,255 @@
+"""DVC's own commands on the small use case, typed without an activated environment."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from endpoint import endpoint, speaking
+from ruamel.yaml import YAML
+from small_use_case import small_repository, with_pipeline
+
+from workbench.experiments.runs import load_runs
+from workbench.pipeline import stages
+from workbench.pipeline.settings import READ
+from workbench.testing.fakes import FakeModel
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+USE_CASE = "results/small"
+STAGES = ("settings", "prepare", "remember", "experiment", "gate", "plots", "report")
+#: Another value for each key of a use case, which the stages that do not depend on the key must ignore.
+OTHER = {
+    "title": "Other", "purpose": "Other.", "owner": "others", "phase": "mlvp",
+    "notebook": "notebooks/other.ipynb", "tenants": ["acme", "globex"], "data": "data",
+    "memory": {"name": "other", "version": 1},
+    "prompt": {"name": "other", "version": 1}, "model": "other", "report": "reports/other",
+    "gates": {"mvp": {"accuracy": {"min": 0.1}, "confidence": 0.95}, "mlvp": {"accuracy": {"min": 0.2}}},
+    "provider": "openai", "base_url": "http://127.0.0.1:9/v1", "api_key_env": "OTHER_KEY",
+    "memory_provider": "weaviate", "memory_url": "http://127.0.0.1:9", "memory_grpc": "127.0.0.1:9",
+    "memory_api_key_env": "OTHER_KEY", "memory_awake": 3, "memory_fallback": "snapshot", "clearance": 1,
+    "as_of": "2026-10-01", "seed": 8, "baseline": "none", "candidate": "other",
+    "groups": ["everyone", "people"], "admins": ["nobody"], "concurrency": 1, "parameters": {"k": 2},
+}  # fmt: skip
+
+
+def typed(root: Path, command: str, *, code: int | None = 0, python: Path | None = None) -> str:
+    """The output of a DVC command by its path in .venv, with no environment of ours on the PATH."""
+    program, *rest = command.split()
+    path = f"{python or root.parent / 'bare'}:/usr/bin:/bin"
+    kept = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"}}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name(program)), *rest], cwd=root, capture_output=True, text=True,
+        env={**kept, "PATH": path, "HOME": str(root.parent), "OPENAI_API_KEY": "k-123"},
+        timeout=250, check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said, said
+    assert code is None or done.returncode == code, f"{command}: {done.returncode}\n{said}"
+    return done.stdout if code == 0 and "show" in rest else said
+
+
+def ran(said: str) -> set[str]:
+    return set(re.findall(r"Running stage '(\w+)@small'", said))
+
+
+def git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def replaced(root: Path, before: str, after: str, path: str = "params.yaml") -> None:
+    text = (root / path).read_text()
+    assert before in text, f"{path} has no {before!r}"
+    (root / path).write_text(text.replace(before, after))
+
+
+def passage(payload) -> str:
+    return payload["messages"][-1]["content"].split("Question:")[0].strip()
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """The small repository, reproduced by `dvc repro` and committed, and what that printed."""
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "bare").mkdir()
+    bare = folder / "bare" / "python"  # the interpreter that a shell finds: it has no libraries
+    bare.write_text(f'#!/bin/sh\nexec {sys._base_executable} -S "$@"\n')
+    bare.chmod(0o755)
+    with endpoint(speaking(FakeModel(passage))) as url:
+        root = with_pipeline(small_repository(folder / "repo", model="served/Some-7B", endpoint=url))
+        (root / "pipelines/tapes").mkdir(exist_ok=True)
+        (root / "pipelines/tapes/small.jsonl").touch()
+        (root / ".venv").symlink_to(sys.prefix)
+        (root / ".git/info/exclude").write_text("/.venv\n")
+        git(root, "add", "--all")
+        git(root, "commit", "--quiet", "-m", "A small use case")
+        said = typed(root, "dvc repro")
+        git(root, "add", "--all")
+        git(root, "commit", "--quiet", "-m", "Results")
+        yield root, said
+
+
+@pytest.fixture
+def root(first, tmp_path, monkeypatch):
+    """A copy of the reproduced repository for one test, which stands in it."""
+    shutil.copytree(first[0].parent, tmp_path / "user", symlinks=True)
+    monkeypatch.chdir(tmp_path / "user/repo")
+    monkeypatch.setenv("OPENAI_API_KEY", "k-123")
+    return tmp_path / "user/repo"
+
+
+def test_repro_works_without_an_activated_environment(first):
+    root, said = first
+    assert ran(said) == set(STAGES)
+    assert ran(typed(root, "dvc repro")) == set() and git(root, "status", "--porcelain") == ""
+
+
+def test_without_any_environment_one_error_says_what_to_type(root):
+    (root / ".venv").unlink()
+    said = typed(root, "dvc repro --force settings@small", code=None)
+    (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert ".venv" in error and "  -> make repro" in said
+    assert "failed to reproduce" in said
+    # An environment elsewhere will do when it is first on the path.
+    said = typed(root, "dvc repro --force settings@small", python=Path(sys.executable).parent)
+    assert ran(said) == {"settings"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reruns"),
+    [
+        ("concurrency: 2", "concurrency: 3", {"settings"}),
+        ("seed: 7", "seed: 8", {"settings"}),
+        ("title: A small use case", "title: Another title", {"settings", "report"}),
+        ("owner: tests", "owner: somebody", {"settings", "report"}),
+        ("mlvp: {accuracy: {min: 0.05}", "mlvp: {accuracy: {min: 0.06}", {"settings", "report"}),
+    ],
+)
+def test_a_changed_setting_reruns_what_depends_on_it(root, before, after, reruns):
+    replaced(root, before, after)
+    assert ran(typed(root, "dvc repro")) == reruns
+
+
+def test_a_gate_that_changed_is_stated_by_a_new_run(root):
+    replaced(root, "mvp: {accuracy: {min: 0.05}", "mvp: {accuracy: {min: 0.06}")
+    assert ran(typed(root, "dvc repro")) >= {"settings", "experiment", "gate", "report"}
+    assert json.loads((root / USE_CASE / "gate.json").read_bytes())["stated_before"] is True
+
+
+def with_other_settings(root: Path, stage: str) -> None:
+    """Change every key on which the stage does not depend, all at once."""
+    yaml = YAML()
+    params = yaml.load((root / "params.yaml").read_text())
+    case = params["use_cases"]["small"]
+    others = {key: value for key, value in OTHER.items() if key not in READ[stage]}
+    if "gates" in READ[stage] and stage != "report":
+        case["gates"]["mlvp"] = OTHER["gates"]["mlvp"]
+    if "phase" not in others and "gates" in others:
+        others["gates"] = {case["phase"]: OTHER["gates"]["mvp"]}
+    case.update(others)
+    with (root / "params.yaml").open("w") as file:
+        yaml.dump(params, file)
+
+
+OUTPUTS = {
+    "prepare": ("prepared",), "remember": ("memory",), "experiment": ("runs",),
+    "gate": ("gate.json", "metrics.json"), "plots": ("plots",), "report": ("../../reports",),
+}  # fmt: skip
+
+
+def bytes_of(root: Path, stage: str) -> dict[str, bytes]:
+    paths = [root / USE_CASE / name for name in OUTPUTS[stage]] + [root / "pipelines/tapes"]
+    found = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))]
+    return {str(file): file.read_bytes() for file in found if file.is_file() and file.name != ".gitignore"}
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_a_stage_writes_the_same_bytes_whatever_the_settings_that_it_does_not_depend_on(root, stage):
+    before = bytes_of(root, stage)
+    assert len(before) > 1
+    with_other_settings(root, stage)
+    for name in OUTPUTS[stage]:
+        path = root / USE_CASE / name
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    assert stages.main([stage, "small"]) == 0
+    assert bytes_of(root, stage) == before
+
+
+def test_metrics_show_the_gate_s_numbers_and_diff_says_what_changed(root):
+    gate = json.loads((root / USE_CASE / "gate.json").read_bytes())
+    shown = json.loads(typed(root, "dvc metrics show --json"))[""]["data"]
+    assert list(shown) == [f"{USE_CASE}/metrics.json"]
+    numbers = shown[f"{USE_CASE}/metrics.json"]["data"]
+    assert numbers == {"verdict": gate["verdict"]} | {line["metric"]: line["value"] for line in gate["lines"]}
+    assert {"accuracy", "cases"} <= numbers.keys()
+
+    questions = root / "data/small/questions.jsonl"
+    questions.write_text("".join(questions.read_text().splitlines(keepends=True)[:-1]))
+    assert "experiment" in ran(typed(root, "dvc repro"))
+    table = typed(root, "dvc metrics diff --md")
+    (row,) = [line for line in table.splitlines() if "| cases " in line]
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["cases", "4.0", "3.0", "-1.0"]
+
+
+def test_plots_show_the_arms_with_intervals_and_recall_by_number_of_hits(root, tmp_path):
+    typed(root, f"dvc plots show --out {tmp_path / 'page'}")
+    page = (tmp_path / "page/index.html").read_text()
+    arms, recall = (
+        json.loads((root / USE_CASE / f"plots/{name}.json").read_bytes()) for name in ("arms", "recall")
+    )
+    drawn = [json.loads(found) for found in re.findall(r'"values": (\[.*?\])\}', page)]
+    assert sorted(map(str, drawn)) == sorted(
+        str([{**row, "rev": "workspace"} for row in rows]) for rows in (arms, recall)
+    )
+    assert "<DVC_METRIC" not in page
+    runs = {run.arm: run for run in load_runs(root / USE_CASE / "runs")}
+    gate = json.loads((root / USE_CASE / "gate.json").read_bytes())
+    for row in arms:
+        metric = runs.pop(row["arm"]).metric("accuracy", gate["confidence"]).to_json()
+        ends = metric["interval"]
+        assert (row["value"], row["low"], row["high"], row["n"]) == (
+            metric["value"], ends["low"], ends["high"], metric["n"],
+        )  # fmt: skip
+    assert not runs
+    assert [row["k"] for row in recall] == list(range(1, 11))
+    values = [row["value"] for row in recall]
+    assert values == sorted(values) and values[-1] == 1.0
+    assert all(row["low"] <= row["value"] <= row["high"] and row["n"] == 4 for row in recall)
+
+
+def test_an_experiment_runs_with_another_seed_and_the_table_is_readable(root, tmp_path):
+    subprocess.run(["git", "clone", "--quiet", root, tmp_path / "clone"], check=True)
+    clone = tmp_path / "clone"
+    shutil.copytree(root / ".dvc/cache", clone / ".dvc/cache")
+    (clone / ".venv").symlink_to(sys.prefix)
+    (clone / ".git/info/exclude").write_text("/.venv\n")
+    git(clone, "config", "user.name", "Test")
+    git(clone, "config", "user.email", "test@example.invalid")
+    shutil.copytree(root.parent / "bare", tmp_path / "bare")
+    said = typed(clone, "dvc exp run --name other-seed -S use_cases.small.seed=8")
+    assert ran(said) == {"settings"}, said
+    (unread,) = [line for line in said.splitlines() if line.startswith("No stage depends on ")]
+    assert " seed" in unread and " concurrency" in unread
+    assert sorted(git(clone, "diff", "--name-only").split()) == ["dvc.lock", "params.yaml"]
+
+    columns = "dvc exp show --only-changed --drop .*/.* --keep accuracy|cases|verdict"
+    rows = {row["Experiment"]: row for row in csv.DictReader(typed(clone, f"{columns} --csv").splitlines())}
+    numbers = json.loads((root / USE_CASE / "metrics.json").read_bytes())
+    row = rows["other-seed"]
+    assert row["use_cases.small.seed"] == "8" and float(row["accuracy"]) == numbers["accuracy"]
+    assert set(row) - {"Experiment", "rev", "typ", "Created"} == {
+        "accuracy", "cases", "verdict", "use_cases.small.seed",
+    }  # fmt: skip
+    table = typed(clone, f"{columns} --md")
+    assert max(map(len, table.splitlines())) <= 120 and "[other-seed]" in table
+
+    # In a folder of its own the stages find the same environment.
+    said = typed(clone, "dvc exp run --temp --name apart -S use_cases.small.concurrency=3")
+    assert ran(said) == {"settings"}

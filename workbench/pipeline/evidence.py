@@ -1,0 +1,117 @@
+"""The evidence of a readiness page, collected from the results of a use case."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench import files, registry
+from workbench.config import UseCase
+from workbench.errors import ConfigError, nearest
+from workbench.experiments.compare import ComparisonSet, compare_all
+from workbench.experiments.gates import GateReport
+from workbench.experiments.runs import Run, load_runs
+from workbench.layout import Results
+from workbench.promotion.judgement import judged
+from workbench.prompts import prompt as prompts
+from workbench.workspace import boundary
+from workbench.workspace.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetUse:
+    """One version of one asset that the runs depended on."""
+
+    kind: str
+    reference: str
+    digest: str
+    reason: str
+    author: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that a readiness page is made of.
+
+    `other` is the same run judged by the gate of the other phase, which decides nothing. `memory` is the
+    snapshot's manifest; `tape` counts the recordings and lists the processors that made them.
+    """
+
+    name: str
+    use_case: UseCase
+    runs: tuple[Run, ...]
+    gate: GateReport
+    other: GateReport | None
+    comparison: ComparisonSet | None
+    memory: Mapping[str, Any]
+    versions: tuple[AssetUse, ...]
+    tape: Mapping[str, Any]
+
+
+def collect(root: Path, ws: Workspace, run: Run, results: Results) -> Evidence:
+    """Collect the evidence of the judged `run` and of the other runs in `results`."""
+    from workbench.memory.snapshot import read_manifest
+
+    case = ws.use_case
+    runs = tuple(load_runs(root / results.runs))
+    later = next((phase for phase in case.gates if phase != case.phase), None)
+    return Evidence(
+        name=ws.name,
+        use_case=case,
+        runs=runs,
+        gate=judged(root, ws.name, case, run),
+        other=judged(root, ws.name, case, run, phase=later) if later else None,
+        comparison=_compared(ws.name, case, run, [other for other in runs if other.arm != run.arm]),
+        memory=dataclasses.asdict(read_manifest(root / results.memory)),
+        versions=_versions(root, case, runs),
+        tape=_tape_facts(root / results.tape),
+    )
+
+
+def _compared(name: str, case: UseCase, run: Run, others: Sequence[Run]) -> ComparisonSet | None:
+    """The candidate against the use case's baseline, or against the first other arm if it names none."""
+    named = {other.arm: other for other in others}
+    if case.baseline is not None and case.baseline not in named:
+        raise ConfigError(
+            f"{case.notebook} kept no run of baseline {case.baseline!r} ({nearest(case.baseline, named)})",
+            hint=f'name the arm in ws.experiment("{name}").compare(…), or set use_cases.{name}.baseline',
+        )
+    baseline = named[case.baseline] if case.baseline else next(iter(others), None)
+    return compare_all([run], baseline=baseline) if baseline else None
+
+
+def _versions(root: Path, case: UseCase, runs: Sequence[Run]) -> tuple[AssetUse, ...]:
+    """Every prompt that an arm used, the memory and the model, each with its digest."""
+    used = {str(case.prompt): ""} | {run.settings["prompt"]: run.settings["prompt_digest"] for run in runs}
+    found = {}
+    for reference, digest in sorted(used.items()):
+        if prompts.is_draft(reference):
+            found[reference] = AssetUse(
+                kind="prompt", reference=reference, digest=digest, reason="a draft, not saved", author=""
+            )
+        else:
+            found[reference] = _use(root, "prompt", reference)
+    found[str(case.memory)] = _use(root, "memory", str(case.memory))
+    settings = runs[0].settings
+    model = AssetUse(
+        kind="model", reference=settings["model"], digest=settings["model_digest"], reason="", author=""
+    )
+    return (*found.values(), model)
+
+
+def _use(root: Path, kind: str, reference: str) -> AssetUse:
+    version = registry.resolve(root, kind, reference)
+    entry = registry.load(root, kind, version.name).versions[version.number]
+    return AssetUse(
+        kind=kind, reference=str(version), digest=version.digest, reason=entry.reason, author=entry.author
+    )
+
+
+def _tape_facts(path: Path) -> dict[str, Any]:
+    """The number of recorded answers, and the types of processor that made them."""
+    tape = boundary.open_tape(path)
+    processors = {files.canonical(entry.processor): dict(entry.processor) for entry in tape.entries()}
+    return {"entries": len(tape), "processors": [processors[key] for key in sorted(processors)]}
