@@ -24,6 +24,7 @@ DEFAULT_MEMORY_URL = "http://127.0.0.1:8080"
 #: Tenants of one memory that a process keeps awake on a server.
 DEFAULT_AWAKE = 200
 EXECUTION_VARIABLE = "WORKBENCH_EXECUTION"
+_TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -227,6 +228,15 @@ def memory_server(case: UseCase) -> MemoryServer | None:
     )
 
 
+def check_tenant(tenant: str, *, where: str = "") -> None:
+    """ConfigError unless `tenant` can name a folder and a file on every system."""
+    if not _TENANT_NAME.fullmatch(tenant):
+        raise ConfigError(
+            f"{where}{tenant!r} cannot name a tenant",
+            hint="use up to 63 of a-z, 0-9, - and _, beginning with a letter or a digit",
+        )
+
+
 def find_root(start: Path | None = None) -> Path:
     """The nearest folder, here or above, that holds `params.yaml`."""
     here = (start or Path.cwd()).resolve()
@@ -255,6 +265,11 @@ def load_params(root: Path) -> Params:
 
 def _check(path: Path, name: str, case: UseCase) -> None:
     where = f"{path}: use_cases.{name}"
+    if case.admins is not None and case.keepers is not None:
+        raise ConfigError(
+            f"{where} has both admins and keepers, which is the former name of admins",
+            hint=f"keep use_cases.{name}.admins, remove keepers, then: workbench check",
+        )
     if case.phase not in case.gates:
         raise ConfigError(
             f"{where}.gates has no column for phase {case.phase!r} ({nearest(case.phase, case.gates)})",
@@ -262,6 +277,8 @@ def _check(path: Path, name: str, case: UseCase) -> None:
         )
     if not case.tenants:
         raise ConfigError(f"{where}.tenants is empty: there is no untenanted call")
+    for tenant in case.tenants:
+        check_tenant(tenant, where=f"{where}.tenants: ")
     if case.concurrency < 1:
         raise ConfigError(f"{where}.concurrency must be 1 or more, found {case.concurrency}")
     if case.base_url is not None and not case.base_url.startswith(("http://", "https://")):

@@ -1,8 +1,8 @@
-"""Who is calling: a principal, and how surely we know it."""
+"""Principals: who is calling, with which rights, and who vouches for the name."""
 
 from __future__ import annotations
 
-import getpass
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,9 +14,9 @@ class Principal:
     """A person or a job. `groups` are what access lists are checked against.
 
     `clearance` is the highest classification it may see: 0 is what everybody on the list may see.
-    `keeper` may also keep memories: ingest, forget, hold, snapshot and the like, which act on all of a
-    tenant whatever its access lists say. `assurance` is "asserted" when the name is only what the
-    operating system says, and "authenticated" when an identity provider vouched for it.
+    `admin` allows the verbs that act on all of a tenant's memory whatever the access lists say: ingest,
+    forget, hold, snapshot and the like. `assurance` is "asserted" when only the operating system names
+    the principal, and "authenticated" when an identity provider does.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Principal:
 
     @property
     def grants(self) -> tuple[str, ...]:
-        """What access lists are matched with: the groups, and this principal alone."""
+        """The entries of access lists that this principal matches: its groups, and itself."""
         return (*self.groups, personal(self.name))
 
     def __str__(self) -> str:
@@ -42,19 +42,29 @@ class Principal:
 
 
 def personal(name: str) -> str:
-    """The entry of an access list that means one principal and nobody else."""
+    """The entry of an access list that means this one principal."""
     return f"principal:{name}"
 
 
 def from_system() -> Principal:
-    """The operating system's user, marked as asserted: nobody has vouched for the name."""
+    """The user of this process, marked as asserted: nobody has vouched for the name.
+
+    The name is the user id's in the system's own table, "uid-1000" without an entry. Environment
+    variables do not count: whoever starts the process chooses them.
+    """
     try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # no entry for this uid, as in many containers
-        name = "unknown"
+        import pwd
+    except ImportError:  # a system without user ids
+        import getpass
+
+        return Principal(name=getpass.getuser())
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # as in many containers
+        name = f"uid-{os.getuid()}"
     return Principal(name=name)
 
 
 def of_job(name: str) -> Principal:
-    """A job as its own principal, not the person or the timer that started it."""
+    """The principal of a job, whoever or whatever timer starts it."""
     return Principal(name=f"job:{name}", kind="job")

@@ -122,7 +122,7 @@ class _Folded:
                 async for event in events:
                     yield event
 
-        self.model, self.handler = model, fold({"observe": _through, "budget": _through}, leaf)
+        self.model, self.handler = model, fold({"observe": _through, "retry": _through}, leaf)
 
     def chat(self, payload, *, timeout_s=None):
         return self._call("chat", payload)

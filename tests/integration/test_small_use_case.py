@@ -68,6 +68,12 @@ def test_a_model_without_a_card_is_asked_by_its_own_name_and_its_price_is_unknow
     assert candidate.metric("accuracy").n == 4 and candidate.metric("cost_usd_per_case").value is None
 
 
+def test_check_names_the_new_key_for_who_keeps_memories(root):
+    replaced(root / "params.yaml", "    tenants: [acme]\n", "    tenants: [acme]\n    keepers: [ann]\n")
+    found = check_all(root)
+    assert found.passed and "use_cases.small.keepers to admins" in str(found)
+
+
 def test_a_model_with_a_card_is_asked_elsewhere_by_the_card_s_name(root, served):
     replaced(root / "params.yaml", MODEL, "smollm2-135m")
     explore(root, Path(NOTEBOOK), given={}, show=False)

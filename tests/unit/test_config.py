@@ -22,6 +22,10 @@ SERVER = "memory_provider: weaviate"
         ("phase: mvp", "phase: mlpv", r"use_cases\.answers\.phase"),
         ('as_of: "2026-11-01"', 'as_of: "1st of May"', "is not a day like"),
         ("tenants: [acme, globex, python]", "tenants: []", "there is no untenanted call"),
+        ("tenants: [acme, globex, python]", "tenants: [acme, ../x]", r"'../x' cannot name a tenant"),
+        ("tenants: [acme, globex, python]", "tenants: [ACME]", "'ACME' cannot name a tenant"),
+        ("tenants: [acme, globex, python]", 'tenants: [""]', "'' cannot name a tenant"),
+        ("    seed: 7", "    admins: [ann]\n    keepers: [ann]", "both admins and keepers"),
         ("      mvp:\n", "      mpv:\n", "gates has no column for phase 'mvp'"),
         ("    concurrency: 2", "    base_url: localhost", "is not an http address"),
         ("    concurrency: 2", "    concurrency: 0", "concurrency must be 1 or more"),
@@ -39,6 +43,13 @@ def test_a_wrong_key_or_value_of_params_is_named(tmp_path, before, after, said):
     with pytest.raises(ConfigError, match=said) as caught:
         config.load_params(tmp_path)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("key", ["admins", "keepers"])
+def test_the_admins_are_those_named_under_the_key_or_its_former_name(tmp_path, key):
+    (tmp_path / "params.yaml").write_text(SHIPPED.read_text().replace("    seed: 7", f"    {key}: [ann]", 1))
+    case = config.load_params(tmp_path).use_cases["answers"]
+    assert case.rights("ann")["admin"] and not case.rights("eve")["admin"]
 
 
 @pytest.mark.parametrize(("line", "most"), [("memory_awake: 20", 20), ("memory_provider: weaviate", 200)])

@@ -12,12 +12,17 @@ from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 from workbench.context import instant
+from workbench.controls.position import READS, WRITES, Position
 from workbench.errors import RefusedError, items_gone
 from workbench.ports import Budget, Call, Handler, Query, Requester, written_id
 from workbench.types import Event
 
 T = TypeVar("T", Requester, Query)
-#: They tell of, or change, what the asker may not see.
+#: Memory's part of policy. Models have no access lists.
+POSITION: Final = Position(
+    name="access", operations=READS | WRITES, after=("fallback", "policy"), before=("output", "retry")
+)
+#: They report or change what the requester may not see.
 ADMIN_OPERATIONS: Final = frozenset(
     {"add", "forget", "hold", "missing", "publish", "release", "stage", "stats", "purge"}
 )

@@ -10,10 +10,17 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
+from workbench.controls.position import Position
 from workbench.errors import UnavailableError, WorkbenchError
 from workbench.ports import Call, Handler
 from workbench.types import Event
 
+#: Outside of what authorises: the snapshot is authorised, and judged by the clock, for itself. A search
+#: alone may fall back: what has to be right now is never read from a snapshot. Models follow when they
+#: have a second candidate.
+POSITION: Final = Position(
+    name="fallback", operations=frozenset({"memory.search"}), after=("observe",), before=("policy",)
+)
 #: What may trigger it: the store is away. What it refuses, or holds in another form, it says itself.
 TRIGGERS: Final[tuple[type[WorkbenchError], ...]] = (UnavailableError,)
 

@@ -6,18 +6,21 @@ import asyncio
 import datetime as dt
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from workbench import wire
 from workbench._sync import ABANDONED
 from workbench.context import InvocationScope, current_invocation, new_id
+from workbench.controls.position import OPERATIONS, Position
 from workbench.errors import InvalidOutputError, RefusedError
 from workbench.ports import Call, Handler
 from workbench.records.log import Lines
 from workbench.types import Event, Hit, Usage
 
+#: Outermost: a refusal by any other control, a degraded answer and a crash are one record each.
+POSITION: Final = Position(name="observe", operations=OPERATIONS, before=("fallback",))
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
 Price = Callable[[str, Usage], float | None]
 

@@ -11,10 +11,16 @@ from typing import Any, Final
 import orjson
 
 from workbench import files, schemas, wire
+from workbench.controls.position import Position
 from workbench.errors import ConfigError, InvalidOutputError
 from workbench.ports import Call, Handler
 from workbench.types import JSON, Event
 
+#: Outside of privacy: the restored answer is judged. Outside of replay: so is a recorded one. Only an
+#: answer has a form to fit.
+POSITION: Final = Position(
+    name="output", operations=frozenset({"model.chat"}), after=("access",), before=("privacy", "replay")
+)
 _MOST: Final = 8  # violations named; a wholly wrong answer has hundreds
 
 

@@ -7,12 +7,13 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import orjson
 
 from workbench import files, wire
 from workbench.context import current_invocation
+from workbench.controls.position import MODEL, Position
 from workbench.errors import ConfigError, RefusedError
 from workbench.ports import Call, Handler
 from workbench.records.journal import Journal, extend
@@ -21,6 +22,11 @@ from workbench.records.nearest import miss
 from workbench.records.tape import Tape
 from workbench.types import JSON, Event
 
+#: Inside of privacy and moderation: recordings hold no identifier, and today's rules judge them. A memory
+#: is never replayed: its snapshot is its determinism.
+POSITION: Final = Position(
+    name="replay", operations=MODEL, after=("output", "privacy", "moderation"), before=("retry",)
+)
 Mode = Literal["live", "record", "replay", "auto"]
 
 

@@ -7,11 +7,21 @@ import dataclasses
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
+from workbench.controls.position import MODEL, READS, Position
 from workbench.errors import DeadlineError, RateLimitedError, RefusedError, UnavailableError, WorkbenchError
 from workbench.ports import Call, Handler
 from workbench.types import Event
+
+#: Outside of the limits: each attempt takes a token, asks the breaker and pays. A write is never retried:
+#: a lost answer does not say that the write was lost.
+POSITION: Final = Position(
+    name="retry",
+    operations=MODEL | READS,
+    after=("replay",),
+    before=("rate_limit", "circuit_breaker", "budget"),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,67 +1,83 @@
-"""The whole stack on one screen: which controls exist, in which order, around which operations."""
+"""The stack of controls: sorts them by the neighbours they state, checks the order, and prints it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import graphlib
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from itertools import pairwise
 from typing import Final
 
+from workbench.controls import access, fallback, observe, output, replay, retry
+from workbench.controls.position import OPERATIONS, Position
+from workbench.errors import ConfigError, RefusedError, nearest
 from workbench.ports import Call, Control, Handler
 from workbench.types import Event
 
-#: Outermost first. A name without a file in this folder is a control that is not built yet:
-#: its place is fixed, so that building it later moves no other.
-ORDER: Final = (
-    "observe",
-    "fallback",
-    "policy",
-    "access",
-    "output",
-    "privacy",
-    "moderation",
-    "replay",
-    "retry",
-    "rate_limit",
-    "circuit_breaker",
-    "budget",
-)
+#: Controls that are planned. Neighbours may name them, so that building one moves no other.
+PLANNED: Final = ("policy", "privacy", "moderation", "rate_limit", "circuit_breaker", "budget")
 
-#: A model has no second candidate yet, and no access lists; a memory has its last snapshot, and lists.
-_MODEL: Final = frozenset(ORDER) - {"fallback", "access"}
-_NOT_REPLAYED: Final = frozenset(ORDER) - {"replay", "output", "fallback", "budget"}
 
-_WRITE: Final = _NOT_REPLAYED - {"retry"}
-_NO_CONTENT: Final = _NOT_REPLAYED - {"privacy", "moderation"}
+def ordered(positions: Iterable[Position], *, planned: Iterable[str] = PLANNED) -> tuple[Position, ...]:
+    """The positions, outermost first; ConfigError unless their neighbours state exactly one order."""
+    known = {position.name: position for position in positions}
+    names, graph = {*known, *planned}, graphlib.TopologicalSorter[str]()
+    for position in known.values():
+        for neighbour in (*position.after, *position.before):
+            _check_known(position, neighbour, names)
+        graph.add(position.name, *position.after)
+        for inner in position.before:
+            graph.add(inner, position.name)
+    try:
+        graph.prepare()
+    except graphlib.CycleError as error:
+        pairs = ", ".join(f"{outer!r} before {inner!r}" for outer, inner in pairwise(error.args[1]))
+        raise ConfigError(
+            f"the controls contradict each other: {pairs}", hint="change `after` or `before` in one of them"
+        ) from None
+    found: list[Position] = []
+    while graph.is_active():
+        found += _next(graph, known)
+    return tuple(found)
 
-#: Which controls apply to which operation. Memory is never replayed: its snapshot is its
-#: determinism. A write is never retried: nothing says that a lost answer was a lost write.
-#: A search alone may fall back: what has to be right now is never read from a snapshot.
-APPLIES: Final[Mapping[str, frozenset[str]]] = {
-    "model.chat": _MODEL,
-    "model.embed": _MODEL - {"output", "moderation"},
-    "model.count": _MODEL - {"output", "moderation"},
-    "memory.search": _NOT_REPLAYED | {"fallback"},
-    "memory.count": _NO_CONTENT,
-    "memory.missing": _NO_CONTENT,
-    "memory.items": _NOT_REPLAYED,
-    "memory.versions": _NO_CONTENT,
-    "memory.stats": _NO_CONTENT,
-    "memory.add": _WRITE,
-    "memory.stage": _WRITE,
-    "memory.remember": _WRITE,
-    "memory.publish": _NO_CONTENT - {"retry"},
-    "memory.forget": _NO_CONTENT - {"retry"},
-    "memory.hold": _NO_CONTENT - {"retry"},
-    "memory.release": _NO_CONTENT - {"retry"},
-    "memory.purge": _NO_CONTENT - {"retry"},
-}
 
-#: These run around every operation and cannot be switched off.
-ALWAYS: Final = frozenset({"observe", "policy"})
+def _check_known(position: Position, neighbour: str, names: set[str]) -> None:
+    if neighbour not in names:
+        raise ConfigError(
+            f"the control {position.name!r} names the neighbour {neighbour!r}, and there is no such control "
+            f"({nearest(neighbour, names)})",
+            hint=f"correct POSITION in workbench/controls/{position.name}.py",
+        )
+
+
+def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position]) -> list[Position]:
+    """The outermost control of those that are left; none when only planned ones come next."""
+    ready = list(graph.get_ready())
+    while planned := [name for name in ready if name not in known]:
+        graph.done(*planned)
+        ready = [name for name in ready if name in known] + list(graph.get_ready())
+    if len(ready) > 1:
+        first, second = sorted(ready)[:2]
+        raise ConfigError(
+            f"the controls {first!r} and {second!r} do not state which of them is the outer one",
+            hint=f"add {second!r} to `after` or `before` in workbench/controls/{first}.py",
+        )
+    graph.done(*ready)
+    return [known[name] for name in ready]
+
+
+#: Every control that is built, outermost first.
+POSITIONS: Final = ordered(
+    (
+        observe.POSITION, fallback.POSITION, access.POSITION, output.POSITION, replay.POSITION,
+        retry.POSITION,
+    )
+)  # fmt: skip
 
 
 def around(control: Control, proceed: Handler) -> Handler:
-    """`control` around `proceed`, closing what it opened below however it ends."""
+    """`control` around `proceed`. What the control opens below is closed however the call ends."""
 
     async def handle(call: Call) -> AsyncIterator[Event]:
         opened: list[AsyncIterator[Event]] = []
@@ -90,20 +106,51 @@ async def _close(streams: list[AsyncIterator[Event]]) -> None:
             await _close(streams)
 
 
-def fold(controls: Mapping[str, Control], leaf: Handler) -> Handler:
-    """One handler: for each operation, the controls that apply to it in ORDER, then `leaf`."""
-    unknown = set(controls) - set(ORDER)
-    if unknown:
-        raise ValueError(f"controls without a place in ORDER: {sorted(unknown)}")
-    stacks: dict[str, Handler] = {}
-    for operation, applies in APPLIES.items():
-        handler = leaf
-        for name in reversed(ORDER):
-            if name in controls and name in applies:
-                handler = around(controls[name], handler)
-        stacks[operation] = handler
+def fold(
+    controls: Mapping[str, Control], leaf: Handler, *, positions: Sequence[Position] = POSITIONS
+) -> Handler:
+    """One handler: for each operation the controls that apply to it, outermost first, then `leaf`.
+
+    A call with an unknown operation is refused inside the controls that apply to every operation,
+    so that the refusal is recorded.
+    """
+    if unknown := set(controls) - {position.name for position in positions}:
+        raise ValueError(f"controls without a position: {sorted(unknown)}")
+
+    def stack(operations: frozenset[str], handler: Handler) -> Handler:
+        for position in reversed(positions):
+            if position.name in controls and operations <= position.operations:
+                handler = around(controls[position.name], handler)
+        return handler
+
+    stacks = {operation: stack(frozenset({operation}), leaf) for operation in OPERATIONS}
+    refused = stack(OPERATIONS, _refuse)
 
     def handle(call: Call) -> AsyncIterator[Event]:
-        return stacks[call.name](call)
+        return stacks.get(call.name, refused)(call)
 
     return handle
+
+
+def _refuse(call: Call) -> AsyncIterator[Event]:
+    known = sorted(name for name in OPERATIONS if name.startswith(f"{call.port}.")) or sorted(OPERATIONS)
+    raise RefusedError(
+        f"no control knows the operation {call.name!r}, so nothing was asked",
+        hint=f"use one of these operations: {', '.join(known)}",
+    )
+
+
+def table(positions: Sequence[Position] = POSITIONS) -> str:
+    """The operations x the controls, outermost first, as text."""
+    names = [position.name for position in positions]
+    width = max(map(len, OPERATIONS))
+    lines = [f"{'operation':<{width}}  {'  '.join(names)}"]
+    for operation in sorted(OPERATIONS):
+        cells = ["x" if operation in position.operations else "" for position in positions]
+        row = "  ".join(f"{cell:<{len(name)}}" for cell, name in zip(cells, names, strict=True))
+        lines.append(f"{operation:<{width}}  {row}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())

@@ -103,6 +103,11 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[Finding]:
         inspection.read(root / case.notebook).typed(case.parameters)
 
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
+    if case.keepers is not None:
+        problem = (
+            f"the key is called admins now\n  -> rename use_cases.{name}.keepers to admins in params.yaml"
+        )
+        yield Finding(what=f"{name}: keepers", problem=problem, warning=True)
     yield _tried(f"{name}: {case.notebook}", notebook)
     yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield _tried(f"{name}: model {case.model}", lambda: boundary.chosen_card(root, case.model, overrides))

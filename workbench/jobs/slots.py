@@ -35,6 +35,8 @@ def schedule_of(spec: JobSpec) -> Schedule | None:
 
 def slot_of(spec: JobSpec, task: Task) -> Slot:
     """The slot of a run: the time that was named, else the last scheduled one, else the day."""
+    if task.tenant == "":
+        raise ConfigError("--tenant is empty", hint="name a tenant, or leave --tenant out for all of them")
     now = task.clock.now()
     schedule = schedule_of(spec)
     if task.at is None:

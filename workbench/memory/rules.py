@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import heapq
 import math
-import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
+from workbench import config
 from workbench.context import is_instant
 from workbench.errors import ConfigError, RefusedError, UnavailableError, items_gone, nearest
 from workbench.ports import Budget, Query, Requester, SearchMode, Selector
@@ -276,8 +276,4 @@ def fuse(rankings: Sequence[Sequence[T]], *, k: int, name: Callable[[T], str] = 
 
 def check_tenant(tenant: str) -> None:
     """ConfigError unless `tenant` can name a folder and a file on every system."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", tenant):
-        raise ConfigError(
-            f"{tenant!r} cannot name a tenant",
-            hint="use up to 63 of a-z, 0-9, - and _, beginning with a letter or a digit",
-        )
+    config.check_tenant(tenant)

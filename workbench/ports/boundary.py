@@ -64,7 +64,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """`port.operation`, the row of the APPLIES table."""
+        """`port.operation`, as a control names what it applies to."""
         return f"{self.port}.{self.operation}"
 
 

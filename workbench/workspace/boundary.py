@@ -22,12 +22,12 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, JOURNAL, STATE, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, card_names, load_card, open_model
-from workbench.ports import Call, Model
+from workbench.ports import Call, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
 from workbench.records.log import Lines
 from workbench.records.tape import Tape
-from workbench.types import Event, Usage
+from workbench.types import Event, Port, Usage
 
 if TYPE_CHECKING:
     from workbench.memory.snapshot import Snapshot
@@ -85,6 +85,8 @@ class Boundary:
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
         )
+        #: What answers a port's calls below the controls.
+        self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
         self.handler = stack.fold(
             {
                 "observe": Observe(Lines(self.home / CALLS), price=self._price),
@@ -132,8 +134,8 @@ class Boundary:
         return self.card(target).cost_usd(usage)
 
     def _leaf(self, call: Call) -> AsyncIterator[Event]:
-        # What is connected to or started from here on is the boundary's own doing.
-        return egress.marked(self._model(call) if call.port == "model" else self._memory(call))
+        # The boundary itself makes the connections and processes that come from here on.
+        return egress.marked(self._leaves[call.port](call))
 
     async def _model(self, call: Call) -> AsyncIterator[Event]:
         card = self.card(call.target)

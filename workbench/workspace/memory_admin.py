@@ -34,7 +34,7 @@ class Memories:
     def __init__(self, root: Path, which: Which) -> None:
         self.use_case = which.use_case or _only(config.load_params(root))
         self._ws = workspace.connect(self.use_case, root=root, tenant=which.tenant, purpose="memory")
-        tenants = (which.tenant,) if which.tenant else self._ws.use_case.tenants
+        tenants = self._ws.use_case.tenants if which.tenant is None else (which.tenant,)
         self.handles = {tenant: self._ws.bind(tenant=tenant).memory(which.memory) for tenant in tenants}
 
     def __enter__(self) -> Self:

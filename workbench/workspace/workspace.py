@@ -357,13 +357,14 @@ def connect(
         execution = None
     job = execution.job if execution else None
     case = config.pinned(case, execution.pins) if execution else case
-    chosen = tenant or (execution.tenant if execution else None) or case.tenants[0]
-    check_tenant(use_case, case, chosen)
+    if tenant is None:
+        tenant = (execution.tenant if execution else None) or case.tenants[0]
+    check_tenant(use_case, case, tenant)
     made_by = identity.of_job(job) if job else identity.from_system()
     made_by = dataclasses.replace(made_by, **case.rights(made_by.name))
     context = Context(
         use_case=use_case,
-        tenant=chosen,
+        tenant=tenant,
         principal=principal or made_by,
         purpose="job" if job else purpose,
         phase=case.phase,

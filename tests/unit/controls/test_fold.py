@@ -2,21 +2,32 @@
 
 import asyncio
 import contextvars
+import dataclasses
 import gc
 from contextlib import aclosing
+from itertools import pairwise
 
 import pytest
 from calls import chat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.controls.observe import Observe
-from workbench.controls.stack import APPLIES, ORDER, around, fold
+from workbench.controls.observe import POSITION, Observe
+from workbench.controls.position import OPERATIONS, Position
+from workbench.controls.stack import around, fold, ordered
 from workbench.records.log import Lines, read_records
 from workbench.types import Event
 
 WHO = contextvars.ContextVar("who", default="nobody")
-NAMES = [name for name in ORDER[1:] if name in APPLIES["model.chat"]]  # observe is always there
+NAMES = ["policy", "output", "privacy", "moderation", "replay", "retry", "rate_limit", "breaker", "budget"]
+#: Observe, which is always there, and one control more than will be built.
+POSITIONS = ordered(
+    [
+        dataclasses.replace(POSITION, before=(NAMES[0],)),
+        *(Position(name=a, operations=OPERATIONS, before=(b,)) for a, b in pairwise([*NAMES, "last"])),
+        Position(name="last", operations=OPERATIONS),
+    ]
+)
 
 
 class Broken(Exception):
@@ -95,7 +106,7 @@ class Trial:
 
     def handler(self, path):
         controls = {name: self.control(name, kind) for name, kind in self.kinds.items()}
-        return fold({"observe": Observe(Lines(path)), **controls}, self.leaf)
+        return fold({"observe": Observe(Lines(path)), **controls}, self.leaf, positions=POSITIONS)
 
 
 KINDS = ("tidy", "careless", "two_at_once", "answers_itself", "stops_early", "gathers", "never_reads")
@@ -158,7 +169,7 @@ def test_whatever_happens_every_stream_is_closed_and_there_is_one_record(
     begun = path.exists()  # observe opens its log first
     assert begun or not after or leaving is cancel
     assert len(read_records(path)[0]) == int(begun)
-    assert [name for name in ORDER if name in trial.entered] == list(dict.fromkeys(trial.entered))
+    assert [name for name in NAMES if name in trial.entered] == list(dict.fromkeys(trial.entered))
     assert len({task for task, _ in trial.seen}) <= 1, "the call was moved to another task"
     assert {who for _, who in trial.seen} <= {"ada"}
 
@@ -168,7 +179,7 @@ def test_controls_run_in_order_whatever_order_they_are_given_in(tmp_path_factory
     path = tmp_path_factory.getbasetemp() / "order.jsonl"
     trial = Trial(dict.fromkeys(sorted(names, reverse=True), "tidy"), 1, "ends")
     asyncio.run(abandon(trial, path, 5))
-    assert trial.entered == [name for name in ORDER if name in names]
+    assert trial.entered == [name for name in NAMES if name in names]
     assert trial.left == trial.entered[::-1]
 
 
@@ -197,6 +208,6 @@ def test_when_closing_one_stream_fails_the_others_are_closed_too():
     assert sorted(closed) == [0, 1, 2]
 
 
-def test_a_control_without_a_place_is_refused():
+def test_a_control_without_a_position_is_refused():
     with pytest.raises(ValueError, match="caching"):
         fold({"caching": None}, None)

@@ -1,20 +1,37 @@
 """Why each control that exists stands where it stands: with the two swapped, something is lost."""
 
 import asyncio
+import dataclasses
+import importlib
+import random
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from calls import FORMAT, AwayMemory, behind, chat, read, remembered, search
+from calls import FORMAT, AwayMemory, ask, behind, chat, read, remembered, search
 
 import workbench.controls
-from workbench.controls.stack import ALWAYS, APPLIES, ORDER, around
-from workbench.errors import InvalidOutputError, RefusedError, UnavailableError
+from workbench.controls.observe import Observe
+from workbench.controls.position import OPERATIONS, Position
+from workbench.controls.stack import PLANNED, POSITIONS, around, fold, ordered, table
+from workbench.errors import ConfigError, InvalidOutputError, RefusedError, UnavailableError
 from workbench.ports import Memory, Model
+from workbench.records.log import Lines
 from workbench.testing.fakes import FakeModel
 
 FOLDER = Path(workbench.controls.__file__).parent
-BUILT = tuple(name for name in ORDER if (FOLDER / f"{name}.py").exists())
+#: The one order, as the design has it, of the controls that are built and of those that are planned.
+DESIGN = (
+    "observe", "fallback", "policy", "access", "output", "privacy", "moderation", "replay", "retry",
+    "rate_limit", "circuit_breaker", "budget",
+)  # fmt: skip
+BUILT = tuple(position.name for position in POSITIONS)
+APPLIES = {
+    operation: {position.name for position in POSITIONS if operation in position.operations}
+    for operation in sorted(OPERATIONS)
+}
 
 
 def stack(bench, order, model, mode="auto"):
@@ -135,28 +152,93 @@ def operations(port, name, besides=()):
 
 def test_every_operation_of_every_port_has_its_row():
     model = operations(Model, "model", besides=("aclose",))
-    assert set(APPLIES) == model | operations(Memory, "memory")
-    assert {"model.chat", "memory.search"} < set(APPLIES)
-
-
-@pytest.mark.parametrize("operation", APPLIES)
-def test_a_row_names_controls_that_have_a_place_and_those_that_cannot_be_left_out(operation):
-    assert ALWAYS <= APPLIES[operation] <= set(ORDER)
+    assert model | operations(Memory, "memory") == OPERATIONS
+    assert {"model.chat", "memory.search"} < OPERATIONS
 
 
 def test_what_applies_to_what():
     def rows(control):
         return {operation for operation, applies in APPLIES.items() if control in applies}
 
-    assert rows("observe") == rows("policy") == set(APPLIES)
+    assert rows("observe") == OPERATIONS, "nothing crosses the boundary without a record"
     assert rows("access") == operations(Memory, "memory"), "models have no access lists"
     assert rows("output") == {"model.chat"}, "only an answer has a form to fit"
     asked = {"model.chat", "model.embed", "model.count"}
     assert rows("replay") == asked, "a memory's snapshot is its determinism"
     reads = {f"memory.{verb}" for verb in ("search", "count", "missing", "items", "versions", "stats")}
-    content = {f"memory.{verb}" for verb in ("search", "items", "add", "stage", "remember")}
     assert rows("retry") == asked | reads, "no write"
-    assert rows("budget") == asked, "only models cost money"
     assert rows("fallback") == {"memory.search"}, "what has to be right now is never read from a snapshot"
-    assert rows("moderation") == {"model.chat"} | content, "where text goes in or out"
-    assert rows("privacy") == asked | content
+
+
+def test_the_order_is_the_one_of_the_design_as_far_as_it_is_built():
+    assert tuple(name for name in DESIGN if name in BUILT) == BUILT
+    assert set(DESIGN) == {*BUILT, *PLANNED} and not set(BUILT) & set(PLANNED)
+
+
+def test_every_control_of_the_folder_states_its_position_under_its_own_name():
+    files = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "stack", "position"}
+    assert files == set(BUILT)
+    for position in POSITIONS:
+        assert importlib.import_module(f"workbench.controls.{position.name}").POSITION is position
+
+
+def test_the_order_does_not_depend_on_who_is_named_first():
+    for seed in range(50):
+        mixed = random.Random(seed).sample(POSITIONS, len(POSITIONS))
+        assert ordered(mixed) == POSITIONS
+
+
+def placed(name, **more):
+    return Position(name=name, operations=OPERATIONS, **more)
+
+
+@pytest.mark.parametrize("planned", PLANNED)
+def test_a_planned_control_that_is_built_stands_where_the_design_has_it(planned):
+    at = DESIGN.index(planned)
+    new = placed(planned, after=DESIGN[max(at - 1, 0) : at], before=DESIGN[at + 1 : at + 2])
+    names = {*BUILT, planned}
+    found = ordered([*POSITIONS, new])
+    assert [position.name for position in found] == [name for name in DESIGN if name in names]
+
+
+def changed(name, **more):
+    return [dataclasses.replace(p, **more) if p.name == name else p for p in POSITIONS]
+
+
+@pytest.mark.parametrize(
+    ("positions", "named"),
+    [
+        (changed("retry", before=("output",)), ("retry", "output", "contradict")),
+        (changed("access", after=("budget",), before=("policy",)), ("access", "budget", "contradict")),
+        ([placed("a", before=("b",)), placed("b", before=("a",))], ("a", "b", "contradict")),
+        (changed("output", after=("acess",)), ("output", "acess", "nearest: 'access'")),
+        ([*POSITIONS, placed("caching", after=("output",))], ("caching", "replay", "outer")),
+    ],
+)
+def test_neighbours_that_state_no_order_are_an_error_that_names_both(positions, named):
+    with pytest.raises(ConfigError) as caught:
+        ordered(positions)
+    assert all(word in caught.value.message for word in named)
+    assert "after" in caught.value.hint or "POSITION" in caught.value.hint
+
+
+@pytest.mark.parametrize("operation", ["chatt", "search"])
+def test_an_operation_without_a_row_is_refused_by_name_and_recorded(tmp_path, operation):
+    async def leaf(_call):
+        raise AssertionError("nobody is asked")
+        yield
+
+    handler = fold({"observe": Observe(Lines(tmp_path / "calls.jsonl"))}, leaf)
+    with pytest.raises(RefusedError, match=f"'model.{operation}'") as caught:
+        ask(handler, dataclasses.replace(chat(), operation=operation))
+    assert all(name in caught.value.hint for name in ("model.chat", "model.count", "model.embed"))
+    assert b'"outcome":"refused"' in (tmp_path / "calls.jsonl").read_bytes()
+
+
+def test_the_table_of_operations_and_controls_is_printed():
+    done = subprocess.run(
+        [sys.executable, "-m", "workbench.controls.stack"], capture_output=True, check=True, text=True
+    )
+    head, *rows = done.stdout.splitlines()
+    assert head.split() == ["operation", *BUILT] and done.stdout == table() and not done.stderr
+    assert {row.split()[0]: row.count(" x") for row in rows} == {o: len(a) for o, a in APPLIES.items()}

@@ -1,0 +1,37 @@
+"""Who the operating system says is calling."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+import workbench as wb
+from workbench import identity
+from workbench.errors import NotFoundError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("variable", ["LOGNAME", "USER", "LNAME", "USERNAME"])
+def test_the_name_is_the_user_id_s_whatever_the_environment_says(monkeypatch, variable):
+    monkeypatch.setenv(variable, "boss")
+    principal = identity.from_system()
+    assert principal.name == pwd.getpwuid(os.getuid()).pw_name != "boss"
+    assert principal.assurance == "asserted" and not principal.admin
+    assert wb.connect("answers", root=ROOT, mode="replay").context.principal.name == principal.name
+
+
+def test_a_user_id_without_an_entry_is_named_by_its_number(monkeypatch):
+    monkeypatch.setenv("LOGNAME", "boss")
+    monkeypatch.setattr(os, "getuid", lambda: 54_321_098)
+    assert identity.from_system().name == "uid-54321098"
+
+
+def test_an_empty_tenant_is_refused_and_not_taken_for_the_first():
+    with pytest.raises(NotFoundError, match="no tenant ''"):
+        wb.connect("answers", root=ROOT, tenant="")
+    with pytest.raises(NotFoundError, match="no tenant ''"):
+        wb.connect("answers", root=ROOT, mode="replay").bind(tenant="")
