@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 TAPE = "pipelines/tapes/answers.jsonl"
 JOURNAL = ".workbench/cache/answers.jsonl"
@@ -81,22 +82,22 @@ def stages_of(said: str) -> list[str]:
     return [stage for stage in STAGES if f"Running stage '{stage}@answers'" in said]
 
 
-def test_killed_in_the_middle_of_each_stage_it_resumes(fresh_clone):
-    fresh_clone.folder.joinpath("results/answers/gate.json").unlink()  # in git: a clone need not judge again
+def test_killed_in_the_middle_of_each_stage_it_resumes(small_clone):
+    small_clone.folder.joinpath("results/answers/gate.json").unlink()  # in git: a clone need not judge again
     unfinished, due = {}, []
     for stage, (out, *points) in STAGES.items():
         for point in points:
-            said = killed(fresh_clone, stage, *point)
+            said = killed(small_clone, stage, *point)
             assert stages_of(said) == [*due, stage], "what was finished is not repeated, the rest is"
-            unfinished[stage, point] = left(fresh_clone, out)
+            unfinished[stage, point] = left(small_clone, out)
             due = []
         due = [stage]
 
-    assert "· PASS" in (rest := fresh_clone.run("make", "repro", network=False)) and stages_of(rest) == due
+    assert "· PASS" in (rest := small_clone.run("make", "repro", network=False)) and stages_of(rest) == due
     for (stage, point), files in unfinished.items():
-        assert files.keys() < left(fresh_clone, STAGES[stage][0]).keys(), f"{point}: all was done already"
-    assert fresh_clone.status() == ""
-    assert "Running stage" not in fresh_clone.run("dvc", "repro", network=False)
+        assert files.keys() < left(small_clone, STAGES[stage][0]).keys(), f"{point}: all was done already"
+    assert small_clone.status() == ""
+    assert "Running stage" not in small_clone.run("dvc", "repro", network=False)
 
 
 def begun(process, stage: str) -> None:
@@ -111,22 +112,16 @@ def lines(path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_an_interrupted_live_stage_asks_only_for_the_rest(fresh_clone):
+def test_an_interrupted_live_stage_asks_only_for_the_rest(small_clone):
     """SIGINT while the model answers: the tape is as it was, and no answer is asked for twice."""
-    fresh_clone.run("dvc", "repro", "prepare@answers", "remember@answers", network=False)
-    text = (fresh_clone.folder / "params.yaml").read_text()
-    cut = text.replace("tenants: [acme, globex]\n    gates", "tenants: [acme]\n    gates")
-    assert cut != text
-    (fresh_clone.folder / "params.yaml").write_text(cut.replace("{min: 100}", "{min: 5}"))
-    questions = fresh_clone.folder / "data/handbook/questions.jsonl"
-    few = [line for line in questions.read_text().splitlines(keepends=True) if '"acme-00' in line]
-    questions.write_text("".join(few))
-    tape = fresh_clone.folder / TAPE
+    small_clone.run("dvc", "repro", "prepare@answers", "remember@answers", network=False)
+    tape = small_clone.folder / TAPE
+    recorded = lines(tape) - 1
     tape.write_bytes(b"")
 
-    process = fresh_clone.start("workbench", "repro", network=False)
+    process = small_clone.start("workbench", "repro", network=False)
     begun(process, "experiment")
-    journal = fresh_clone.folder / JOURNAL
+    journal = small_clone.folder / JOURNAL
     waited = time.monotonic()
     while lines(journal) < 5:
         assert time.monotonic() - waited < 120, "nothing was answered"
@@ -137,13 +132,13 @@ def test_an_interrupted_live_stage_asks_only_for_the_rest(fresh_clone):
     assert tape.read_bytes() == b""
     kept = lines(journal)
 
-    fresh_clone.run("workbench", "repro", network=False, code=None)
+    small_clone.run("workbench", "repro", network=False, code=None)
     entries = lines(tape) - 1
-    assert entries >= 4 * len(few)
+    assert entries == recorded
     assert lines(journal) == entries, "an answer that was kept was asked for again"
     assert kept < entries
 
-    shutil.rmtree(fresh_clone.folder / ".workbench/cache")
+    shutil.rmtree(small_clone.folder / ".workbench/cache")
     before = tape.read_bytes()
-    fresh_clone.run("dvc", "repro", "--force", "experiment@answers", network=False)
+    small_clone.run("dvc", "repro", "--force", "experiment@answers", network=False)
     assert tape.read_bytes() == before and lines(journal) == 0

@@ -29,11 +29,11 @@ class Clone:
     home: Path
 
     @classmethod
-    def of_head(cls, folder: Path) -> Clone:
+    def of_head(cls, folder: Path, *, source: Path = ROOT) -> Clone:
         """A clone of HEAD in `folder`, with an empty home and the running environment as its `.venv`."""
         clone = cls.at(folder)
         clone.home.mkdir(parents=True)
-        subprocess.run(["git", "clone", "--quiet", ROOT, clone.folder], check=True)
+        subprocess.run(["git", "clone", "--quiet", source, clone.folder], check=True)
         (clone.folder / ".venv").symlink_to(sys.prefix)
         # A link is no folder to .gitignore.
         (clone.folder / ".git" / "info" / "exclude").write_text("/.venv\n")

@@ -65,6 +65,12 @@ def promoted(reproduced, tmp_path_factory) -> Promotion:
 
 
 @pytest.fixture
+def small_clone(reproduced, tmp_path) -> Clone:
+    """A new clone of `reproduced`: what it committed, no results and no cache."""
+    return Clone.of_head(tmp_path, source=reproduced.folder)
+
+
+@pytest.fixture
 def reproduced_clone(reproduced, tmp_path) -> Clone:
     """A copy of `reproduced` for one test."""
     return reproduced.copied(tmp_path)
