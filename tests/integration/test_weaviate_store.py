@@ -22,6 +22,7 @@ from workbench.memory.weaviate import open_store as open_named
 from workbench.memory.weaviate.connection import Connection
 from workbench.memory.weaviate.space import TenantSpace
 from workbench.memory.weaviate.table import TenantTable
+from workbench.memory.weaviate.tenant_record import CONDITIONS
 from workbench.ports import Budget, Selector
 from workbench.testing.memory_items import (
     AXIS,
@@ -136,7 +137,7 @@ def test_a_collection_that_the_alias_points_to_is_not_deleted(opened):
 def test_the_alias_moves_all_tenants_at_once_and_only_to_a_collection_that_holds_them(opened):
     store = opened()
     store.tenant("acme").add(circle(3))
-    inner, about = store.inner, schema.description(store.inner._whole, NAMES)
+    inner, about = store.inner, schema.description(store.inner._full_name, NAMES)
     wanted = schema.items_collection(f"{inner.alias}_copy", about, inner.index)
     asked(store, lambda client: client.collections.create_from_dict(wanted))
     with pytest.raises(ConfigError, match="lacks 1 of 1"):
@@ -243,10 +244,34 @@ def test_versions_say_what_is_left_also_when_rows_went_uncounted(opened, monkeyp
     again = {"purge": lambda: acme.purge(now=NOW, keep_versions=9), "forget": lambda: acme.forget(what)}[verb]
     again()
     globex.add(circle(3)[1:])
-    left, written = acme.versions()[0], _sync.run(acme.inner._record()).writes
+    left, written = acme.versions()[0], _sync.run(acme.inner.record()).writes
     assert (left.items, left.content) == (2, globex.versions()[0].content)
     again()
-    assert _sync.run(acme.inner._record()).writes == written
+    assert _sync.run(acme.inner.record()).writes == written
+
+
+def test_a_record_of_an_earlier_workbench_names_all_conditions_before_a_row_is_written(opened, monkeypatch):
+    acme = opened().tenant("acme")
+    acme.add(circle(1))
+    space = acme.inner
+    record = _sync.run(space.record())
+    _sync.run(space.save(record, conditions=("expires",)))
+    with monkeypatch.context() as patch:
+        patch.setattr(TenantTable, "put", refusing_rows(TenantTable.put))
+        with pytest.raises(InterruptedError):
+            acme.remember([make_episode("said")], budget=Budget(), now=NOW)
+    assert _sync.run(space.record()).conditions == CONDITIONS
+
+
+def refusing_rows(put):
+    """Writes records and no item."""
+
+    async def put_records(table, rows):
+        if table.collection.endswith("_c1"):
+            return await put(table, rows)
+        raise InterruptedError
+
+    return put_records
 
 
 def test_another_embedding_may_come_once_all_is_forgotten(opened):
