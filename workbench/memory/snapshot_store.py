@@ -21,12 +21,14 @@ from workbench.memory.snapshot import (
     read_manifest,
     write_snapshot,
 )
-from workbench.memory.tombstones import Ledger
+from workbench.memory.tombstones import TombstoneLog
 from workbench.ports import Memory, Selector
 from workbench.types import Item
 
 
-def apply_tombstones(snapshot: Snapshot, ledger: Ledger, names: IdCipher) -> Mapping[str, frozenset[str]]:
+def apply_tombstones(
+    snapshot: Snapshot, ledger: TombstoneLog, names: IdCipher
+) -> Mapping[str, frozenset[str]]:
     """Take what the ledger says was forgotten out of an opened snapshot; by tenant, the ids that went.
 
     Nothing finds them again, nor what was derived from them; the files stay as they are.
@@ -46,7 +48,7 @@ class SnapshotStore:
     `names` gives the names of the live stores, under which the ledger is kept.
     """
 
-    def __init__(self, folder: Path, ledger: Ledger, names: Callable[[], IdCipher]) -> None:
+    def __init__(self, folder: Path, ledger: TombstoneLog, names: Callable[[], IdCipher]) -> None:
         self.folder = folder
         self._ledger = ledger
         self._names = names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -61,9 +61,10 @@ class Written:
     days: Days
 
 
-def may_see(principal: Principal, what: Item | Page) -> bool:
-    """Whether the access list and the classification let a principal see it, on whatever day."""
-    return not set(what.access).isdisjoint(principal.grants) and (what.classification <= principal.clearance)
+def visible_to(principal: Principal) -> Callable[[Item | Page], bool]:
+    """Return a test of whether access list and classification let the principal see an item, on any day."""
+    grants, clearance = frozenset(principal.grants), principal.clearance
+    return lambda item: not grants.isdisjoint(item.access) and item.classification <= clearance
 
 
 def documents(binding: Binding, pages: Sequence[Page]) -> list[Item]:
