@@ -119,7 +119,7 @@ def drawn_handle(house, drawn):
 
 
 def drawn_query(drawn, known):
-    """A search of the port itself, that says of its asker what it likes."""
+    """A search of the port itself, that names any requester."""
     text = drawn.choice((CANARY, "taxi", *HOSTILE[:20]))
     return Query(
         text=text, vector=drawn.choice(known).vector, k=100, groups=ALL,
@@ -296,7 +296,7 @@ def test_a_control_with_a_hole_is_found_out(house, monkeypatch, hole):
     if hole == "groups":
         monkeypatch.setattr(access.Access, "_of", lambda self, call, requester: requester)
     else:
-        monkeypatch.setattr(access, "_check_keeper", lambda call, what: None)
+        monkeypatch.setattr(access, "_check_admin", lambda call, what: None)
     with pytest.raises(AssertionError, match=r"by user:|changed what the victim"):
         attempt_all(house, 2_000, seed=4)
 

@@ -29,7 +29,6 @@ from workbench.types import KNOWLEDGE, Item
 if TYPE_CHECKING:
     from workbench.config import MemoryServer
 
-#: All below the repository's state: to be backed up.
 #: What may put back what was forgotten.
 _WRITES = frozenset({"add", "stage", "remember"})
 #: By an opened snapshot's store, what was taken out of each of its tenants, and on what the ledger said.

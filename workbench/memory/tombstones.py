@@ -79,7 +79,7 @@ def _own(item: Item, marks: Tombstones, token: Token) -> int:
 
 
 class TombstoneLog:
-    """What was forgotten in the memories of one repository, and what was added again afterwards.
+    """The tombstones of one repository's memories: ids, subjects and sources forgotten, ids added again.
 
     Safe across threads and processes. `names` has the key of the live stores; a line written under
     another key is a ConfigError, because what it names could not be recognised.

@@ -1,4 +1,4 @@
-"""What differs between two versions of a tenant's knowledge, or between its sources and what is in force."""
+"""Compare two versions of a tenant's knowledge, or its sources with the active version."""
 
 from __future__ import annotations
 

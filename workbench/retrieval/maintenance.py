@@ -1,4 +1,4 @@
-"""Keeping a memory: ingesting its sources, comparing versions, going back, snapshots."""
+"""Maintain a memory: ingest its sources, compare versions, write snapshots, restore."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from workbench.types import KNOWLEDGE, Item, Page
 
 #: Ids in one `memory.missing`. How often a version is tried again that another writer's moved under.
 _IDS, _TRIES = 5_000, 3
-Read = Callable[[], Awaitable[list[Item]]]
-Prepare = Callable[[list[Item]], Awaitable[list[Item]]]
+_Read = Callable[[], Awaitable[list[Item]]]
+_Prepare = Callable[[list[Item]], Awaitable[list[Item]]]
 Source = str | Path | Iterable[Page]
 
 
@@ -108,7 +108,7 @@ async def _pages(binding: Binding, source: Source | None) -> list[Page]:
     return await asyncio.to_thread(load, source or binding.spec.source, root=binding.root)
 
 
-async def _put(binding: Binding, read: Read, prepare: Prepare | None = None, *, word: str) -> Added:
+async def _put(binding: Binding, read: _Read, prepare: _Prepare | None = None, *, word: str) -> Added:
     """Stage what is lacking, prepared batch by batch, then publish exactly what `read` gives.
 
     Another writer may publish in between, and so remove what was staged, or forget some of it: then it
