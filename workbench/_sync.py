@@ -56,13 +56,13 @@ def on_background_loop() -> bool:
     return _current is not None and threading.current_thread() is _current.thread
 
 
-class _Job(Generic[T]):
+class _BackgroundTask(Generic[T]):
     """A coroutine on the loop, seen from elsewhere: its future, and a way to cancel it.
 
     Kept until it ends: a loop holds its tasks weakly, and one that waits could be collected.
     """
 
-    _unfinished: ClassVar[set[_Job[Any]]] = set()
+    _unfinished: ClassVar[set[_BackgroundTask[Any]]] = set()
 
     def __init__(self, coro: Coroutine[Any, Any, T]) -> None:
         self.future: concurrent.futures.Future[T] = concurrent.futures.Future()
@@ -71,7 +71,7 @@ class _Job(Generic[T]):
         self._context = contextvars.copy_context()
         self._loop = _background().loop
 
-    def begin(self) -> _Job[T]:
+    def begin(self) -> _BackgroundTask[T]:
         """Hand it to the loop. Apart from making it, so that an interrupt meanwhile finds what to cancel."""
         self._unfinished.add(self)
         self.future.add_done_callback(lambda _: self._unfinished.discard(self))
@@ -105,7 +105,7 @@ def run(coro: Coroutine[Any, Any, T]) -> T:
             "a sync verb was called from the workbench's own loop, where it would wait for itself",
             hint="in async code call the twin whose name ends in _async, and await it",
         )
-    job = _Job(coro)
+    job = _BackgroundTask(coro)
     try:
         return job.begin().future.result()
     except concurrent.futures.CancelledError:
@@ -121,7 +121,7 @@ async def run_async(coro: Coroutine[Any, Any, T]) -> T:
     """Await `coro` from any loop; it runs on the background loop. Cancelling the waiter cancels it."""
     if on_background_loop():
         return await coro
-    job = _Job(coro).begin()
+    job = _BackgroundTask(coro).begin()
     waiter = asyncio.wrap_future(job.future)
     try:
         return await asyncio.shield(waiter)
@@ -179,7 +179,7 @@ class _Pump(Generic[T]):
         self._queue: asyncio.Queue[tuple[T | None, BaseException | None]] = asyncio.Queue()
         self._ahead = asyncio.Semaphore(8)
         self._ending = False
-        self._job = _Job(self._pump()).begin()
+        self._job = _BackgroundTask(self._pump()).begin()
 
     async def _pump(self) -> None:
         end: BaseException = StopAsyncIteration()

@@ -120,7 +120,7 @@ def drawn_handle(house, drawn):
 
 
 def drawn_query(drawn, known):
-    """A search of the port itself, that says of its asker what it likes."""
+    """A search of the port itself, that names any requester."""
     text = drawn.choice((CANARY, "taxi", *HOSTILE[:20]))
     return Query(
         text=text, vector=drawn.choice(known).vector, k=100, groups=ALL,

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from workbench.memory.cipher import IdCipher
-from workbench.memory.tombstones import Ledger
+from workbench.memory.tombstones import TombstoneLog
 from workbench.testing.memory_items import make_item
 
 pytestmark = pytest.mark.faults
@@ -17,12 +17,12 @@ KEY = IdCipher(key=b"k" * 64)
 WRITER = """
 import sys
 from pathlib import Path
-from workbench.memory.tombstones import Ledger
-from workbench.memory.cipher import Names
+from workbench.memory.tombstones import TombstoneLog
+from workbench.memory.cipher import IdCipher
 
-ledger = Ledger(Path(sys.argv[1]))
+ledger = TombstoneLog(Path(sys.argv[1]))
 for number in range(int(sys.argv[2]), int(sys.argv[3])):
-    ledger.forget("acme", memory="m", names=Names(key=b"k" * 64), at="", ids=[f"i{number}"])
+    ledger.forget("acme", memory="m", names=IdCipher(key=b"k" * 64), at="", ids=[f"i{number}"])
     print(number, flush=True)
 """
 
@@ -35,7 +35,7 @@ def writer(path, first, last):
 
 def gone(path, most):
     items = [make_item("x", id=f"i{number}") for number in range(most)]
-    return Ledger(path).forgotten("acme", items, memory="m", names=KEY)
+    return TombstoneLog(path).forgotten("acme", items, memory="m", names=KEY)
 
 
 def test_two_processes_that_write_at_once_lose_nothing(tmp_path):

@@ -14,13 +14,14 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from workbench.memory.snapshot_store import SnapshotStore
-from workbench.memory.tombstones import Ledger
-from workbench.memory.cipher import Names
+from workbench.memory.tombstones import TombstoneLog
+from workbench.memory.cipher import IdCipher
 from workbench.testing.fake_memory import FakeMemory, FakeStore
 from workbench.testing.memory_items import make_item
 
 state, tenant, often = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-archive = SnapshotStore(state / "snapshots", Ledger(state / "forgotten.jsonl"), lambda: Names(key=b"k" * 64))
+ledger = TombstoneLog(state / "forgotten.jsonl")
+archive = SnapshotStore(state / "snapshots", ledger, lambda: IdCipher(key=b"k" * 64))
 
 async def act():
     view = FakeStore(name="m").tenant(tenant)

@@ -16,7 +16,7 @@ from workbench.memory.cipher import IdCipher
 from workbench.memory.snapshot import read_manifest, write_snapshot
 from workbench.memory.snapshot_store import SnapshotStore
 from workbench.memory.stores import StoreLocation, Stores
-from workbench.memory.tombstones import Ledger
+from workbench.memory.tombstones import TombstoneLog
 from workbench.ports import Budget, Call, Selector
 from workbench.testing.fake_memory import FakeMemory, FakeStore
 from workbench.testing.fakes import FakeClock
@@ -28,7 +28,7 @@ KEY = IdCipher(key=b"k" * 64)
 def snapshot_store(tmp_path):
     """As every workspace has one of its own."""
     return SnapshotStore(
-        tmp_path / "state/snapshots", Ledger(tmp_path / "state/forgotten.jsonl"), lambda: KEY
+        tmp_path / "state/snapshots", TombstoneLog(tmp_path / "state/forgotten.jsonl"), lambda: KEY
     )
 
 

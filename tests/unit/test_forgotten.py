@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, CorruptError, UnavailableError
 from workbench.memory.cipher import IdCipher
-from workbench.memory.tombstones import Ledger
+from workbench.memory.tombstones import TombstoneLog
 from workbench.testing.memory_items import make_item
 
 KEY, OTHER = IdCipher(key=b"k" * 64), IdCipher(key=b"o" * 64)
@@ -20,7 +20,7 @@ AT = "2026-01-01T00:00:00Z"
 
 @pytest.fixture
 def ledger(tmp_path):
-    return Ledger(tmp_path / "state" / "forgotten.jsonl")
+    return TombstoneLog(tmp_path / "state" / "forgotten.jsonl")
 
 
 def forget(ledger, tenant="acme", *, memory="m", names=KEY, **what):
@@ -43,7 +43,7 @@ def test_what_was_forgotten_by_id_subject_or_source_goes_with_all_that_was_made_
     assert gone(ledger, ALL) == frozenset()
     forget(ledger, **what)
     assert gone(ledger, ALL) == {"t", "s", "o"}
-    assert gone(Ledger(ledger.path), ALL) == {"t", "s", "o"}, "it is on the disk"
+    assert gone(TombstoneLog(ledger.path), ALL) == {"t", "s", "o"}, "it is on the disk"
     assert gone(ledger, [OF_IT]) == frozenset() and gone(ledger, [SUMMARY]) == (
         {"s"} if "ids" in what else set()
     )
@@ -74,7 +74,7 @@ def test_the_marks_are_the_same_object_until_the_file_changes(ledger):
     forget(ledger, ids=["t"])
     marks = ledger.marks(KEY)
     assert marks is not nothing and ledger.marks(KEY) is marks
-    forget(Ledger(ledger.path), ids=["r"])
+    forget(TombstoneLog(ledger.path), ids=["r"])
     assert ledger.marks(KEY) is not marks
 
 
@@ -111,7 +111,7 @@ def test_a_whole_line_that_is_not_as_it_was_written_is_an_error_with_its_number(
 @settings(max_examples=30)
 @given(cut=st.integers(1, 300))
 def test_a_last_line_that_was_cut_off_counts_for_nothing_and_the_next_takes_its_place(tmp_path_factory, cut):
-    ledger = Ledger(tmp_path_factory.mktemp("cut") / "forgotten.jsonl")
+    ledger = TombstoneLog(tmp_path_factory.mktemp("cut") / "forgotten.jsonl")
     forget(ledger, ids=["t"])
     whole = ledger.path.read_bytes()
     forget(ledger, ids=["r"])
@@ -149,7 +149,7 @@ acts = st.lists(st.tuples(st.sampled_from(["forget", "admit"]), st.sampled_from(
 def test_what_comes_back_is_what_the_last_word_on_it_and_on_its_parents_allows(acts, parents):
     items = [make_item(one, id=one, parents=(parents[one],) if one in parents else ()) for one in "abcd"]
     with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger(Path(folder) / "forgotten.jsonl")
+        ledger = TombstoneLog(Path(folder) / "forgotten.jsonl")
         for verb, one in acts:
             if verb == "forget":
                 forget(ledger, ids=[one])

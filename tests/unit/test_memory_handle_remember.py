@@ -145,11 +145,11 @@ def test_a_parent_that_the_principal_may_not_see_is_as_if_it_were_not_there(benc
 def test_what_may_not_be_written_is_refused_and_nothing_is_written(bench, tmp_path):
     handle = bench.handle_of()
     for said, how in (
-        ("there is no text", {"text": " "}),
+        ("text to remember", {"text": " "}),
         ("a document comes from a source", {"text": "x", "kind": "document"}),
-        ("nobody could see", {"text": "x", "access": []}),
-        ("nobody could see", {"text": "x", "access": "everyone"}),
-        ("nobody could see", {"text": "x", "access": ["everyone", " "]}),
+        ("access is", {"text": "x", "access": []}),
+        ("access is", {"text": "x", "access": "everyone"}),
+        ("access is", {"text": "x", "access": ["everyone", " "]}),
         ("expires is 'soon'", {"text": "x", "expires": "soon"}),
         ("half of a surrogate", {"text": "\ud800"}),
         ("valid_from is 'soon'", {"text": "x", "valid_from": "soon"}),

@@ -10,7 +10,7 @@ from memory_bench import Bench, Killed, either_store, write_page  # noqa: F401
 from workbench import retrieval
 from workbench.errors import NotFoundError
 from workbench.memory.sqlite.store import SQLiteMemory
-from workbench.memory.tombstones import Ledger
+from workbench.memory.tombstones import TombstoneLog
 from workbench.ports import Selector
 from workbench.testing.fake_memory import FakeMemory
 
@@ -177,7 +177,7 @@ def test_who_is_killed_before_the_ledger_knows_that_a_page_is_there_again_finds_
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "admit", killed)
+        patch.setattr(TombstoneLog, "admit", killed)
         with pytest.raises(Killed):
             getattr(handle, verb)(pages)
     getattr(handle, verb)(pages)

@@ -28,11 +28,8 @@ class Counter:
 
 def test_twins_show_the_methods_parameters_and_docstring_under_their_own_names():
     for verb, name in ((Counter.add, "add"), (Counter.add_async, "add_async")):
-        assert (verb.__name__, verb.__qualname__, verb.__doc__) == (
-            name,
-            f"Counter.{name}",
-            "Add and multiply.",
-        )
+        assert (verb.__name__, verb.__qualname__) == (name, f"Counter.{name}")
+        assert verb.__doc__ == "Add and multiply."
         assert list(inspect.signature(verb).parameters) == ["self", "number", "times"]
     assert inspect.iscoroutinefunction(Counter.add_async)
     assert not inspect.iscoroutinefunction(Counter.add)

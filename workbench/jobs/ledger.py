@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import errno
 import os
 import platform
 import re
@@ -22,14 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import files, locking
 from workbench.context import Clock
-from workbench.errors import (
-    ConfigError,
-    CorruptError,
-    NotFoundError,
-    RefusedError,
-    UnavailableError,
-    WorkbenchError,
-)
+from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.sqlite_errors import BUSY_S, translated
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,7 +32,6 @@ Outcome = Literal["published", "unchanged", "held", "failed", "interrupted", "de
 #: A run on a host we cannot look into is dead when it has not renewed its lease for so long.
 LEASE_S = 60
 SCHEMA = 1
-BUSY_S = 10.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _EVERY_TENANT = "all"
 _DETAIL = 300
@@ -298,7 +290,7 @@ class Ledger:
     @contextlib.contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
         """All of the block or nothing of it; on disk when the block has ended."""
-        with _explained(self.path):
+        with translated(self.path, damaged=_set_aside(self.path), waited_s=BUSY_S):
             files.make_folder(self.path.parent)
             if not self.path.exists():  # SQLite would create it readable for all
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -331,30 +323,6 @@ def _create(db: sqlite3.Connection, path: Path) -> None:
         if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """SQLite's and the system's errors as ours."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _ours(path, error) from error
-    except OSError as error:
-        raise files.unwritable(path, error) from error
-
-
-def _ours(path: Path, error: sqlite3.Error) -> WorkbenchError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code of an extended one
-    if code == sqlite3.SQLITE_FULL:
-        return files.unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
-        return files.unwritable(path, OSError(errno.EROFS, "the file or its folder is read-only"))
-    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-        return CorruptError(f"{path} is damaged, or is no SQLite file ({error})", hint=_set_aside(path))
-    busy = code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-    why = f"another process has held it for {BUSY_S:g} s" if busy else f"SQLite failed ({error})"
-    return UnavailableError(f"{path}: {why}", hint="nothing was changed; run the same command again")
 
 
 def _set_aside(path: Path) -> str:

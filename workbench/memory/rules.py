@@ -141,7 +141,7 @@ def requester_of(query: Query) -> Requester:
 
 
 def readable(item: Item, requester: Requester | None) -> bool:
-    """Whether the asker may see `item`, to the second before it expires. No group, no item; no asker, all."""
+    """Return whether the requester may see `item`, which ends at its expiry. Without a requester, True."""
     return requester is None or (
         not set(item.access).isdisjoint(requester.groups)
         and item.classification <= requester.clearance
@@ -150,7 +150,7 @@ def readable(item: Item, requester: Requester | None) -> bool:
 
 
 def visible(item: Item, query: Query) -> bool:
-    """Whether the asker may see `item`, it is valid on the day asked for, and what was asked for.
+    """Whether the requester may see `item`, it is valid on the day asked for, and what was asked for.
 
     It is visible from `valid_from` on and until the day before `valid_to`.
     """
@@ -167,7 +167,7 @@ def hit(item: Item, query: Query, *, score: float, memory: str, version: int, te
     """The hit for an item found, checked once more: a filter that failed is a fault and shows no item."""
     if not visible(item, query):
         fault = UnavailableError(
-            f"the store of {memory!r} gave an item that the asker may not see: it was withheld",
+            f"the store of {memory!r} gave an item that the requester may not see: it was withheld",
             hint="report this as a fault of the store: its filter and the workbench's differ",
         )
         fault.retryable = False  # nor may a snapshot stand in: the fault would stay unseen

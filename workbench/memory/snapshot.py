@@ -46,7 +46,7 @@ class TenantEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class SnapshotManifest:
     """`manifest.json`. `logical_digest` is SHA-256 of the tenants' names and logical digests."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -61,7 +61,7 @@ class Manifest:
 
 async def write_snapshot(
     views: Iterable[Memory], folder: Path, *, memory: str, spec_digest: str, version: int | None = None
-) -> Manifest:
+) -> SnapshotManifest:
     """Write the tenants behind `views` into `folder`, replacing it as a whole; its manifest.
 
     An earlier `version` is that of each tenant; without it, each one's version in force.
@@ -148,7 +148,7 @@ def open_snapshot(folder: Path, *, expected_digest: str | None = None) -> Snapsh
     return Snapshot(manifest=manifest, store=store)
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> SnapshotManifest:
     """The manifest, read strictly; nothing else of the snapshot is looked at."""
     import orjson
 
@@ -161,7 +161,7 @@ def read_manifest(folder: Path) -> Manifest:
             raise ConfigError(
                 f"{path} has format {raw.get('format')!r}, this workbench reads format {FORMAT}", hint=_HINT
             )
-        return files.parse(Manifest, raw, where=str(path))
+        return files.parse(SnapshotManifest, raw, where=str(path))
     except orjson.JSONDecodeError as error:
         raise CorruptError(f"{path} is not JSON (line {error.lineno})", hint=_HINT) from None
     except OSError as error:
@@ -172,7 +172,7 @@ def read_manifest(folder: Path) -> Manifest:
 class Snapshot:
     """An opened snapshot: read-only views of its tenants."""
 
-    manifest: Manifest
+    manifest: SnapshotManifest
     store: SQLiteStore
 
     @property
@@ -202,7 +202,7 @@ class Snapshot:
         self.store.close()
 
 
-def _manifest(entries: Mapping[str, JSON], *, memory: str, spec_digest: str) -> Manifest:
+def _manifest(entries: Mapping[str, JSON], *, memory: str, spec_digest: str) -> SnapshotManifest:
     spaces = {(e["embedding"], e["dimensions"]) for e in entries.values() if e["rows"]}
     if len(spaces) > 1:
         raise ConfigError(
@@ -210,7 +210,7 @@ def _manifest(entries: Mapping[str, JSON], *, memory: str, spec_digest: str) -> 
             hint="add their pages again with one embedding",
         )
     embedding, dimensions = next(iter(spaces), (None, None))
-    return Manifest(
+    return SnapshotManifest(
         format=FORMAT,
         memory=memory,
         spec_digest=spec_digest,
@@ -225,7 +225,7 @@ def _overall(digests: Mapping[str, str]) -> str:
     return files.digest(dict(digests))
 
 
-def _put_in_place(aside: Path, folder: Path, manifest: Manifest) -> None:
+def _put_in_place(aside: Path, folder: Path, manifest: SnapshotManifest) -> None:
     """Swap folders: a crash between the two renames leaves both aside, for `put_back`, never a mixed one.
 
     What stands aside is whole between the two only, by having its manifest: who deletes the folder later

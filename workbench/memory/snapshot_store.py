@@ -1,4 +1,4 @@
-"""Snapshots as a workspace keeps them: each in its place, and without what was forgotten."""
+"""The store of a workspace's snapshots: writes each in its folder, reads it without tombstoned items."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ from workbench.memory.snapshot import (
     read_manifest,
     write_snapshot,
 )
-from workbench.memory.tombstones import Ledger
+from workbench.memory.tombstones import TombstoneLog
 from workbench.ports import Memory, Selector
 from workbench.types import Item
 
 
-def apply_tombstones(snapshot: Snapshot, ledger: Ledger, names: IdCipher) -> Mapping[str, frozenset[str]]:
-    """Take what the ledger says was forgotten out of an opened snapshot; by tenant, the ids that went.
+def apply_tombstones(
+    snapshot: Snapshot, ledger: TombstoneLog, names: IdCipher
+) -> Mapping[str, frozenset[str]]:
+    """Remove tombstoned and derived items from an opened snapshot; return their ids by tenant.
 
-    Nothing finds them again, nor what was derived from them; the files stay as they are.
+    The files of the snapshot stay as they are.
     """
     gone = {}
     for tenant in snapshot.tenants():
@@ -41,12 +43,12 @@ def apply_tombstones(snapshot: Snapshot, ledger: Ledger, names: IdCipher) -> Map
 
 
 class SnapshotStore:
-    """Writes snapshots below `folder`, or anywhere, and opens them without what `ledger` says was forgotten.
+    """Writes snapshots below `folder` or anywhere, and opens them without the items that `ledger` names.
 
-    `names` gives the names of the live stores, under which the ledger is kept.
+    `names` returns the cipher whose key the tombstones use.
     """
 
-    def __init__(self, folder: Path, ledger: Ledger, names: Callable[[], IdCipher]) -> None:
+    def __init__(self, folder: Path, ledger: TombstoneLog, names: Callable[[], IdCipher]) -> None:
         self.folder = folder
         self._ledger = ledger
         self._names = names
@@ -86,7 +88,7 @@ class SnapshotStore:
         return place, manifest.logical_digest, rows
 
     async def read(self, folder: Path, *, memory: str, tenant: str) -> list[Item]:
-        """A tenant's items in a snapshot of a memory, verified, without what was forgotten since."""
+        """A tenant's items in a snapshot of a memory, verified, without tombstoned items."""
         async with self._alone(folder):
             snapshot = await self._open(folder)
         try:
@@ -108,7 +110,7 @@ class SnapshotStore:
                 pass
 
     async def admitted(self, items: Sequence[Item], *, memory: str, tenant: str) -> list[Item]:
-        """Those of a tenant's `items` that were not forgotten since, in their order."""
+        """Those of a tenant's `items` that have no tombstone, in their order."""
         names = self._names()
         gone = await asyncio.to_thread(self._ledger.forgotten, tenant, items, memory=memory, names=names)
         return [item for item in items if item.id not in gone]

@@ -22,14 +22,13 @@ from workbench.memory.locks import Locks
 from workbench.memory.read_only import PinnedMemory
 from workbench.memory.snapshot import Snapshot, open_snapshot, read_manifest
 from workbench.memory.snapshot_store import SnapshotStore, apply_tombstones
-from workbench.memory.tombstones import Ledger, Tombstones
+from workbench.memory.tombstones import TombstoneLog, Tombstones
 from workbench.ports import Call, Forgotten, Memory, MemoryStore, Selector
 from workbench.types import KNOWLEDGE, Item
 
 if TYPE_CHECKING:
     from workbench.config import MemoryServer
 
-#: All below the repository's state: to be backed up.
 #: What may put back what was forgotten.
 _WRITES = frozenset({"add", "stage", "remember"})
 #: By an opened snapshot's store, what was taken out of each of its tenants, and on what the ledger said.
@@ -61,7 +60,7 @@ class Stores:
 
     def __init__(self, where: StoreLocation) -> None:
         self.where = where
-        self.ledger = Ledger(where.state / TOMBSTONES)
+        self.ledger = TombstoneLog(where.state / TOMBSTONES)
         self._turns = Locks(where.state / "locks" / "restoring")
         self._live: dict[tuple[str, int], MemoryStore] = {}
         self._pinned: Snapshot | None = None

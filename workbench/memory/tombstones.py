@@ -29,7 +29,7 @@ Token = Callable[[str, str], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
+class _TombstoneLine:
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     at: str
     key: str
@@ -77,8 +77,8 @@ def _own(item: Item, marks: Tombstones, token: Token) -> int:
     return max(marks.forgotten.get(token(kind, value), 0) for kind, value in names if value)
 
 
-class Ledger:
-    """What was forgotten in the memories of one repository, and what was added again afterwards.
+class TombstoneLog:
+    """The tombstones of one repository's memories: ids, subjects and sources forgotten, ids added again.
 
     Safe across threads and processes. `names` has the key of the live stores; a line written under
     another key is a ConfigError, because what it names could not be recognised.
@@ -198,10 +198,10 @@ class Ledger:
             target |= dict.fromkeys(line.digests, number)
         return Tombstones(forgotten=forgotten, admitted=admitted_again)
 
-    def _line(self, text: bytes, number: int) -> _Line:
+    def _line(self, text: bytes, number: int) -> _TombstoneLine:
         where = f"{self.path}:{number}"
         try:
-            line = files.parse(_Line, orjson.loads(text), where=where)
+            line = files.parse(_TombstoneLine, orjson.loads(text), where=where)
         except (orjson.JSONDecodeError, ConfigError):
             raise CorruptError(f"{where} is not as it was written", hint=_HINT) from None
         if not all(map(_DIGEST.fullmatch, line.digests)):

@@ -68,15 +68,15 @@ class Memory(Protocol):
         """
 
     async def search(self, query: Query) -> list[Hit]:
-        """At most `k` hits that the asker may see and that are valid, best first."""
+        """At most `k` hits that the requester may see and that are valid, best first."""
 
     async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
-        """Items in force, or how many of `ids` are: what the asker sees; without one, expired or not."""
+        """Items in force, or how many of `ids` are: what the requester sees; without one, expired or not."""
 
     async def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
         """Items in force (or in an earlier version), in the order of their ids.
 
-        Those the asker sees; without one, all of them, expired or not.
+        Those the requester sees; without one, all of them, expired or not.
         """
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:

@@ -15,7 +15,7 @@ SearchMode = Literal["hybrid", "vector", "words"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What to look for, and who asks: `groups` and `clearance` are the asker's.
+    """What to look for, and who asks: `groups` and `clearance` are the requester's.
 
     `as_of` is an ISO day: what was valid then. `now` is a UTC instant: what has expired by then is
     not found whatever day is asked for; without it, the beginning of `as_of`. `version` is an earlier

@@ -1,4 +1,4 @@
-"""What differs between two versions of a tenant's knowledge, or between its sources and what is in force."""
+"""Compare two versions of a tenant's knowledge, or its sources with the active version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ORDER: tuple[Change, ...] = ("added", "removed", "changed", "same")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class ItemDifference:
     """One source: what happened to it, its chunks before and after, the digests of what was read."""
 
     source: str
@@ -33,7 +33,7 @@ class Differences(Shown):
     """All sources of a tenant that are on either side; `withheld` of them the principal may not see."""
 
     title: str
-    rows: tuple[Difference, ...]
+    rows: tuple[ItemDifference, ...]
     withheld: int = 0
 
     def of(self, *changes: Change) -> tuple[str, ...]:
@@ -113,11 +113,11 @@ def compared(title: str, before: Sources, after: Sources, *, hidden: Iterable[st
 
 def _difference(
     source: str, one: tuple[str, frozenset[str]] | None, two: tuple[str, frozenset[str]] | None
-) -> Difference:
+) -> ItemDifference:
     change: Change = "same" if one == two else "changed"
     if one is None or two is None:
         change = "added" if one is None else "removed"
-    return Difference(
+    return ItemDifference(
         source=source,
         change=change,
         before=len(one[1]) if one else 0,

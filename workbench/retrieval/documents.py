@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import os
 import re
 import sys
 import time
@@ -108,9 +109,7 @@ def digests_now(
     """
     if uri == PYDOC:
         return _topic_digests()
-    places = _places(uri, tenant, root, "*.md")
-    wanted = [path for path in reversed(places) if sources is None or path.stem in sources]
-    return {path.stem: _digest_of(path) for path in wanted}
+    return {path.stem: _digest_of(path) for path in reversed(_places(uri, tenant, root, sources))}
 
 
 def _digest_of(path: Path) -> str:
@@ -127,18 +126,23 @@ def _read_digest(path: Path, seen: tuple[int, ...]) -> str:  # noqa: ARG001 - a 
     return files.digest(files.read_text(path).encode())
 
 
-def _places(uri: str, tenant: str, root: Path | None, pattern: str) -> list[Path]:
-    """Where `load` finds a tenant's pages of such names: in a folder of tenants, or one page's own file."""
+def _places(uri: str, tenant: str, root: Path | None, sources: Collection[str] | None) -> list[Path]:
+    """Return the files of a tenant's pages, below a folder of tenants or as one page's own file."""
     place = (root or Path()) / uri
     if place.is_file():
-        return [place] if place.parent.name == tenant and place.match(pattern) else []
-    return _files(place / tenant, pattern)
+        fits = place.parent.name == tenant and place.suffix == ".md"
+        return [place] if fits and (sources is None or place.stem in sources) else []
+    return _files(place / tenant, None if sources is None else {f"{source}.md" for source in sources}, ".md")
 
 
-def _files(folder: Path, pattern: str) -> list[Path]:
-    """The files of such names in it, at any depth, without what is hidden."""
-    paths = sorted(path for path in folder.rglob(pattern) if path.is_file())
-    return [p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+def _files(folder: Path, names: Collection[str] | None = None, suffix: str = "") -> list[Path]:
+    """Return the files at any depth, of these names or this suffix, without hidden ones, in order."""
+    found = []
+    for parent, folders, entries in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        fitting = [n for n in entries if (n.endswith(suffix) if names is None else n in names)]
+        found += [Path(parent, name) for name in fitting if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
 
 
 def _found(path: Path, root: Path | None) -> Path:
@@ -161,7 +165,7 @@ def _tenant_pages(folder: Path) -> list[Page]:
     pages: dict[str, Page] = {}
     places: dict[str, Path] = {}
     replaced: dict[Path, str] = {}
-    for path in _files(folder, "*"):
+    for path in _files(folder):
         page, replaces = _page(path, folder.name)
         if page.source in places:
             raise ConfigError(

@@ -1,10 +1,10 @@
-"""What becomes an item, and with which stamps: trust, retention, who may see it."""
+"""Make items of pages and of notes, with their trust, retention and access list."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -61,9 +61,10 @@ class Written:
     days: Days
 
 
-def may_see(principal: Principal, what: Item | Page) -> bool:
-    """Whether the access list and the classification let a principal see it, on whatever day."""
-    return not set(what.access).isdisjoint(principal.grants) and (what.classification <= principal.clearance)
+def visible_to(principal: Principal) -> Callable[[Item | Page], bool]:
+    """Return a test of whether access list and classification let the principal see an item, on any day."""
+    grants, clearance = frozenset(principal.grants), principal.clearance
+    return lambda item: not grants.isdisjoint(item.access) and item.classification <= clearance
 
 
 def documents(binding: Binding, pages: Sequence[Page]) -> list[Item]:
@@ -126,16 +127,16 @@ def _check(binding: Binding, written: Written) -> None:
     if written.kind == KNOWLEDGE:
         raise ConfigError("a document comes from a source", hint='kind="episode", "fact" or "summary"')
     if not written.text.strip():
-        raise ConfigError("there is no text to remember", hint='memory.remember("what happened")')
+        raise ConfigError("the text to remember is empty", hint='memory.remember("what happened")')
     if not all(map(_is_unicode, (written.text, written.subject))):
         raise ConfigError(
-            "half of a surrogate pair is no text",
+            "the text or the subject holds half of a surrogate pair, which is not Unicode",
             hint='clean it first: text.encode(errors="replace").decode()',
         )
     access = written.access
     if access is not None and (isinstance(access, str) or not all(map(str.strip, access or [""]))):
         raise ConfigError(
-            "the access list is no list of names, or is empty: nobody could see the item",
+            f"access is {access!r}: it must be a list of one or more names",
             hint='access=["everyone"], or leave it out: the principal alone',
         )
     expires = written.days.get("expires")

@@ -1,4 +1,4 @@
-"""Keeping a memory: ingesting its sources, comparing versions, going back, snapshots."""
+"""Maintain a memory: ingest its sources, compare versions, write snapshots, restore."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from workbench.ports import Added, Budget
 from workbench.retrieval.binding import Binding, Snapshots
 from workbench.retrieval.diff import Differences, compared, sources_of
 from workbench.retrieval.documents import load
-from workbench.retrieval.items import documents, may_see
+from workbench.retrieval.items import documents, visible_to
 from workbench.retrieval.port import TEXTS, Governed, embed, indexed, unfiltered, view
 from workbench.types import KNOWLEDGE, Item, Page
 
 #: Ids in one `memory.missing`. How often a version is tried again that another writer's moved under.
 _IDS, _TRIES = 5_000, 3
-Read = Callable[[], Awaitable[list[Item]]]
-Prepare = Callable[[list[Item]], Awaitable[list[Item]]]
+_Read = Callable[[], Awaitable[list[Item]]]
+_Prepare = Callable[[list[Item]], Awaitable[list[Item]]]
 Source = str | Path | Iterable[Page]
 
 
@@ -108,7 +108,7 @@ async def _pages(binding: Binding, source: Source | None) -> list[Page]:
     return await asyncio.to_thread(load, source or binding.spec.source, root=binding.root)
 
 
-async def _put(binding: Binding, read: Read, prepare: Prepare | None = None, *, word: str) -> Added:
+async def _put(binding: Binding, read: _Read, prepare: _Prepare | None = None, *, word: str) -> Added:
     """Stage what is lacking, prepared batch by batch, then publish exactly what `read` gives.
 
     Another writer may publish in between, and so remove what was staged, or forget some of it: then it
@@ -167,20 +167,21 @@ async def diff(binding: Binding, before: int, after: int) -> Differences:
     """What was added, removed and changed from one version to another, as far as the principal may see it."""
     port = _to_compare(binding)
     one, two = await port.items(before), await port.items(after)
-    hidden = {item.source for item in (*one, *two) if not may_see(binding.context.principal, item)}
+    visible = visible_to(binding.context.principal)
+    hidden = {item.source for item in (*one, *two) if not visible(item)}
     title = f"{binding.spec}, tenant {binding.tenant}, version {before} -> {after}"
     return compared(title, sources_of(one), sources_of(two), hidden=hidden)
 
 
 async def diff_sources(binding: Binding) -> Differences:
     """What an ingest of the declared source would add, remove and change."""
-    principal = binding.context.principal
+    visible, admin = visible_to(binding.context.principal), binding.context.principal.admin
     own = [page for page in await _pages(binding, None) if page.tenant == binding.tenant]
-    pages = own if principal.admin else [page for page in own if may_see(principal, page)]
+    pages = own if admin else [page for page in own if visible(page)]
     there = await _to_compare(binding).items()
     on_disk = await asyncio.to_thread(documents, binding, pages)
-    hidden = {item.source for item in there if not may_see(principal, item)}
-    hidden |= {page.source for page in pages if not may_see(principal, page)}
+    hidden = {item.source for item in there if not visible(item)}
+    hidden |= {page.source for page in pages if not visible(page)}
     title = f"{binding.spec}, tenant {binding.tenant}, in force -> {binding.spec.source}"
     return compared(title, sources_of(there), sources_of(on_disk), hidden=hidden)
 

@@ -1,4 +1,4 @@
-"""A memory and its embedding as a binding asks them: every verb is a call that crosses the boundary."""
+"""Send a memory's verbs and its embedding through the boundary, each as a call."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def _answer(binding: Binding, call: Call) -> Any:
     async with aclosing(binding.handler(call)) as events:  # type: ignore[type-var]
         answers = [event.data async for event in events]
     if not answers:
-        raise NotFoundError(f"nothing answered {call.name} of {call.target!r}")
+        raise NotFoundError(f"{call.name} of {call.target!r} returned no answer")
     return answers[-1]
 
 

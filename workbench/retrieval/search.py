@@ -1,4 +1,4 @@
-"""How a binding searches: who asks, on which day, what of it has changed since, and in which order."""
+"""Search a memory for a principal on a day, and mark the passages whose source has changed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _refuse_stale(binding: Binding, found: list[Hit]) -> None:
     changed = sorted({hit.source for hit in found if hit.stale})
     if changed:
         raise RefusedError(
-            f"{', '.join(map(repr, changed))} changed after {binding.spec} remembered it, and its spec says "
+            f"{', '.join(map(repr, changed))} changed after {binding.spec} was ingested, and its spec says "
             "stale: refuse",
             hint="dvc repro" if binding.pinned else binding.command("ingest"),
         )

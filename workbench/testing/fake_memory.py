@@ -178,7 +178,7 @@ class FakeMemory:
         return Remembered(added=len(new), unchanged=len(batch) - len(new), evicted=tuple(evicted))
 
     async def search(self, query: Query) -> list[Hit]:
-        """At most `k` hits that the asker may see and that are valid, best first."""
+        """At most `k` hits that the requester may see and that are valid, best first."""
         rules.check_query(query)
         state = self._state
         items = state.in_force(query.version)
@@ -199,12 +199,12 @@ class FakeMemory:
         ]
 
     async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
-        """Items in force that the asker sees, or how many of `ids` are."""
+        """Items in force that the requester sees, or how many of `ids` are."""
         there = {item.id for item in await self.items(requester=requester)}
         return len(there if ids is None else there & set(ids))
 
     async def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
-        """Items in force, or in an earlier version, that the asker sees, in the order of their ids."""
+        """Items in force, or in an earlier version, that the requester sees, in the order of their ids."""
         there = self._state.in_force(version)
         return [there[one] for one in sorted(there) if rules.readable(there[one], requester)]
 

@@ -51,7 +51,7 @@ _SECRETS: tuple[dict[str, Any], ...] = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class IsolationAttempt:
     """One verb with its arguments, tried in `tenant`: in the victim's own by who is on none of its lists."""
 
     tenant: str
@@ -80,7 +80,7 @@ def secrets() -> tuple[list[Item], list[Item], list[Item]]:
     return [*hidden, *shown], staged, written
 
 
-def attempts(number: int, *, seed: int) -> Iterator[Attempt]:
+def attempts(number: int, *, seed: int) -> Iterator[IsolationAttempt]:
     """The same attempts for the same seed, most of them searches."""
     drawn = random.Random(seed)  # noqa: S311  draws cases, guards nothing
     known = list(itertools.chain(*secrets()))
@@ -113,7 +113,7 @@ def attempt_all(store: MemoryStore, *, number: int, seed: int) -> int:
     return found
 
 
-async def _try(memory: Memory, attempt: Attempt) -> bool:
+async def _try(memory: Memory, attempt: IsolationAttempt) -> bool:
     try:
         answer = await getattr(memory, attempt.verb)(**attempt.arguments)
     except WorkbenchError as error:
@@ -126,7 +126,7 @@ async def _try(memory: Memory, attempt: Attempt) -> bool:
     return "taxi for everyone" in shown
 
 
-def _leaks(attempt: Attempt, answer: Any) -> bool:
+def _leaks(attempt: IsolationAttempt, answer: Any) -> bool:
     """Whether an answer from outside tells that the victim has something."""
     match attempt.verb:
         case "count":
@@ -174,7 +174,7 @@ def _query(drawn: random.Random, known: list[Item], groups: tuple[str, ...], *, 
     )
 
 
-def _from_inside(drawn: random.Random, known: list[Item], query: Query) -> Attempt:
+def _from_inside(drawn: random.Random, known: list[Item], query: Query) -> IsolationAttempt:
     """A verb that says who asks, by somebody who is on none of the secrets' lists."""
     requester = Requester(groups=query.groups, clearance=query.clearance, now=query.now or NOW)
     ids = [item.id for item in known]
@@ -185,10 +185,10 @@ def _from_inside(drawn: random.Random, known: list[Item], query: Query) -> Attem
         "count": {"ids": drawn.choice((None, ids)), "requester": requester},
     }
     verb = drawn.choices(list(verbs), (8, 1, 1))[0]
-    return Attempt(tenant=VICTIM, verb=verb, arguments=verbs[verb])
+    return IsolationAttempt(tenant=VICTIM, verb=verb, arguments=verbs[verb])
 
 
-def _from_outside(drawn: random.Random, known: list[Item], query: Query) -> Attempt:
+def _from_outside(drawn: random.Random, known: list[Item], query: Query) -> IsolationAttempt:
     """Any verb, from the view of another tenant, with the victim's own ids, names and versions."""
     ids = drawn.sample([*(item.id for item in known), *HOSTILE_NAMES], 3)
     name = drawn.choice((CANARY, "cust-1", VICTIM, "secret-1", *HOSTILE_NAMES))
@@ -215,7 +215,7 @@ def _from_outside(drawn: random.Random, known: list[Item], query: Query) -> Atte
         "stats": {"now": NOW},
     }
     verb = "search" if drawn.random() < 0.5 else drawn.choice(list(verbs))
-    return Attempt(
+    return IsolationAttempt(
         tenant=drawn.choice(OUTSIDERS),
         verb=verb,
         arguments={"query": query} if verb == "search" else verbs[verb],

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from workbench import files, locking
-from workbench.errors import ConfigError, CorruptError, UnavailableError, WorkbenchError
+from workbench.errors import ConfigError, UnavailableError
+from workbench.sqlite_errors import BUSY_S, translated
 
 #: Marks our files ("wkbm"), so that a foreign database is refused instead of written into.
 APPLICATION = 0x776B626D
 SCHEMA = 3
 #: The schema that an `upgrade` makes a file of `SCHEMA` from.
 UPGRADED = 2
-BUSY_S = 10.0
 Upgrade = Callable[[sqlite3.Connection], None]
 
 _TABLES = """
@@ -64,7 +63,7 @@ class Database:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._left_behind: list[sqlite3.Connection] = []
-        with _explained(path):
+        with _translated(path):
             self._connection = _open(path, upgrade)
 
     @contextmanager
@@ -87,7 +86,7 @@ class Database:
         """
         if self.path is None:
             return
-        with self._lock, _explained(self.path):
+        with self._lock, _translated(self.path):
             self._usable().execute("VACUUM")
             busy = self._usable().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
@@ -103,7 +102,7 @@ class Database:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        with self._lock, _explained(self.path):
+        with self._lock, _translated(self.path):
             connection = self._usable()
             connection.execute(begin)
             try:
@@ -189,32 +188,6 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} {marks} COMMIT;")
 
 
-@contextmanager
-def _explained(path: Path | None) -> Iterator[None]:
-    """SQLite's and the system's errors as ours."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _ours(path or Path(":memory:"), error) from error
-    except OSError as error:
-        raise files.unwritable(path or Path(":memory:"), error) from error
-
-
-def _ours(path: Path, error: sqlite3.Error) -> WorkbenchError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code of an extended one
-    if code == sqlite3.SQLITE_FULL:
-        return files.unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
-        return files.unwritable(path, OSError(errno.EROFS, "the file or its folder is read-only"))
-    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-        return CorruptError(
-            f"{path} is damaged, or is no SQLite file ({error})",
-            hint=f"mv {path} {path}.old, then: workbench memory ingest",
-        )
-    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return UnavailableError(
-            f"{path}: another process has held it for {BUSY_S:g} s", hint="run the same command again"
-        )
-    return UnavailableError(
-        f"{path}: SQLite failed ({error})", hint="see whether the disk is full, then run it again"
-    )
+def _translated(path: Path | None) -> AbstractContextManager[None]:
+    again = f"mv {path} {path}.old, then: workbench memory ingest"
+    return translated(path or Path(":memory:"), damaged=again, waited_s=BUSY_S)

@@ -148,14 +148,14 @@ class SQLiteMemory:
         return await self._write(written)
 
     async def search(self, query: Query) -> list[Hit]:
-        """At most `k` hits that the asker may see and that are valid, best first."""
+        """At most `k` hits that the requester may see and that are valid, best first."""
         rules.check_query(query)
         if not query.groups:
             return []
         return await self._read(lambda db, space: self._found(db, space, query))
 
     async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
-        """Items in force that the asker sees, or how many of `ids` are."""
+        """Items in force that the requester sees, or how many of `ids` are."""
 
         def counted(db: sqlite3.Connection, space: Space) -> int:
             if ids is None:
@@ -167,7 +167,7 @@ class SQLiteMemory:
         return await self._read(counted)
 
     async def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
-        """Items in force, or in an earlier version, that the asker sees, in the order of their ids."""
+        """Items in force, or in an earlier version, that the requester sees, in the order of their ids."""
         return await asyncio.to_thread(self.all_items, version, requester=requester)
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:

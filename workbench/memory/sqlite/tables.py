@@ -121,7 +121,7 @@ def number(db: sqlite3.Connection, query: str, values: Any = ()) -> int:
 
 
 def readable(requester: Requester | None) -> tuple[str, dict[str, Any]]:
-    """An SQL condition for rows that the asker sees, as `rules.readable`, and what it is bound to."""
+    """An SQL condition for rows that the requester sees, as `rules.readable`, and what it is bound to."""
     if requester is None:
         return "TRUE", {}
     groups = "(SELECT value FROM json_each(:groups))"
@@ -134,7 +134,7 @@ def readable(requester: Requester | None) -> tuple[str, dict[str, Any]]:
 def in_force(
     db: sqlite3.Connection, space: Space, ids: Iterable[str], *, requester: Requester | None = None
 ) -> int:
-    """How many of `ids` are in force, and the asker sees."""
+    """How many of `ids` are in force, and the requester sees."""
     seen, bound = readable(requester)
     query = f"SELECT count(*) FROM items WHERE {NAMED_IN_VERSION} AND {seen}"
     return number(db, query, space.bound | bound | {"values": listed(ids)})
