@@ -14,13 +14,13 @@ from workbench import config, files, processes
 from workbench.config import Execution, UseCase
 from workbench.errors import ConfigError, CorruptError, NotebookError, WorkbenchError
 from workbench.experiments.batch import COUNTS
-from workbench.jobs.runner import FORMAT, RESULT, Failure, Request, Result, told
+from workbench.jobs.runner import FORMAT, RESULT, Failure, Request, WorkerResult, told
 from workbench.notebooks.inspection import INPUTS
 from workbench.pipeline import build as knowledge
 from workbench.pipeline.stages import run_notebook
 
 
-def work(request: Request) -> Result:
+def work(request: Request) -> WorkerResult:
     """Execute the request; errors are raised."""
     import orjson
 
@@ -43,7 +43,7 @@ def work(request: Request) -> Result:
             hint='end it with a cell like ws.publish(answer.map(ws.inputs(inputs)), "answers")',
         )
     told = orjson.loads(counts.read_bytes())
-    return Result(task_digest=executed.task_digest, notebook=str(executed.notebook), counts=told)
+    return WorkerResult(task_digest=executed.task_digest, notebook=str(executed.notebook), counts=told)
 
 
 def _execution(request: Request, memory: Path) -> Execution:
@@ -113,7 +113,7 @@ def main(arguments: list[str]) -> int:
             )
         result = work(files.parse(Request, raw, where=str(path)))
     except WorkbenchError as error:
-        result = Result(failure=_failure(error))
+        result = WorkerResult(failure=_failure(error))
     files.write_atomic(result_path, told(result))
     return 0 if result.failure is None else result.failure.exit_code
 

@@ -76,7 +76,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class WorkerResult:
     """How it went. `counts` is what `ws.publish` counted, empty when nothing was published."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -92,7 +92,7 @@ class WorkerError(WorkbenchError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RunPaths:
     """Where a run happens: the repository, the version's exported code, and the run's own folder."""
 
     home: Path
@@ -101,7 +101,7 @@ class Place:
 
 
 def request_of(
-    spec: jobspec.JobSpec, task: bytes, place: Place, *, run: str, inputs: Path | str, **rest: Any
+    spec: jobspec.JobSpec, task: bytes, place: RunPaths, *, run: str, inputs: Path | str, **rest: Any
 ) -> Request:
     """The request to run a version's frozen notebook `task`, which is written into the run's folder.
 
@@ -129,7 +129,7 @@ def request_of(
     )
 
 
-def told(value: Request | Result) -> bytes:
+def told(value: Request | WorkerResult) -> bytes:
     """The file of a request or result, without keys at their default: an older reader may not know them."""
     usual = {one.name: one.default for one in dataclasses.fields(value) if one.name != "format"}
     plain = dataclasses.asdict(value)
@@ -138,7 +138,7 @@ def told(value: Request | Result) -> bytes:
 
 def run(
     request: Request, *, python: Path, folder: Path, seconds: float, tick: Callable[[], None] = lambda: None
-) -> Result:
+) -> WorkerResult:
     """Run a request in a process of its own, under one deadline for all of it; its result.
 
     `tick` is called ten times a second. Whatever ends the run (its end, the deadline, an interrupt,
@@ -186,7 +186,7 @@ def _environment(request: Request, python: Path) -> dict[str, str]:
     return {**kept, "PYTHONPATH": request.root, "PATH": path, "DVC_NO_ANALYTICS": "1"}
 
 
-def _result(path: Path, request: Request, code: int) -> Result:
+def _result(path: Path, request: Request, code: int) -> WorkerResult:
     """What the worker left; NotebookError when it died without a word."""
     import orjson
 
@@ -197,7 +197,7 @@ def _result(path: Path, request: Request, code: int) -> Result:
             hint="run it again: answers it had are kept and not asked again",
         )
     raw: Mapping[str, Any] = orjson.loads(path.read_bytes())
-    result = files.parse(Result, raw, where=str(path))
+    result = files.parse(WorkerResult, raw, where=str(path))
     if result.failure is not None:
         error = WorkerError(f"{request.job}: {result.failure.message}", hint=result.failure.hint)
         error.exit_code = result.failure.exit_code

@@ -14,7 +14,7 @@ from workbench.jobs.spec import JobSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class RunRequest:
     """What to run: a job's reference, its input, when and for whom, and whether to replace what is there."""
 
     reference: str
@@ -33,7 +33,7 @@ def schedule_of(spec: JobSpec) -> Schedule | None:
     return Schedule.parse(spec.schedule.cron, spec.schedule.timezone, where=f"{spec.reference}: schedule")
 
 
-def slot_of(spec: JobSpec, task: Task) -> Slot:
+def slot_of(spec: JobSpec, task: RunRequest) -> Slot:
     """The slot of a run: the time that was named, else the last scheduled one, else the day."""
     now = task.clock.now()
     schedule = schedule_of(spec)
@@ -56,7 +56,7 @@ def slot_of(spec: JobSpec, task: Task) -> Slot:
     return Slot(job=spec.job, tenant=task.tenant or "", at=at)
 
 
-def input_of(root: Path, spec: JobSpec, task: Task, slot: Slot) -> Path:
+def input_of(root: Path, spec: JobSpec, task: RunRequest, slot: Slot) -> Path:
     """The file of a run's rows: the one that was named, else the job's own for that time."""
     if task.input is not None:
         here = Path(task.input).absolute()
