@@ -123,7 +123,7 @@ def run(root: Path, task: RunRequest) -> JobResult:
         publishing.recover(target.parents[1], alive=book.is_alive)
         if task.replace or not target.exists():
             return _run(
-                _Run(root=root, ready=this, request=task, slot=slot, source=source, book=book, id=run_id)
+                _SlotRun(root=root, ready=this, request=task, slot=slot, source=source, book=book, id=run_id)
             )
         there = publishing.read(target)
         if (there.version, there.input_digest) != (number, data):
@@ -164,7 +164,7 @@ def _ending(error: BaseException) -> Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
+class _SlotRun:
     """One run of a slot: what was asked, what runs on which input, and where it is recorded."""
 
     root: Path
@@ -186,7 +186,7 @@ class _Run:
         return JOB_STATE / self.slot.key
 
 
-def _run(this: _Run) -> JobResult:
+def _run(this: _SlotRun) -> JobResult:
     """Run the worker on the input, and publish its output or hold it back."""
     spec = this.ready.spec
     data = slots.bytes_of(this.source)
@@ -210,7 +210,7 @@ def _run(this: _Run) -> JobResult:
         shutil.rmtree(this.work, ignore_errors=True)
 
 
-def _asked(this: _Run, inputs: Path) -> Request:
+def _asked(this: _SlotRun, inputs: Path) -> Request:
     """The worker's request. It names no tape that exists: today's rows are asked today.
 
     The journal keeps answers until the slot is published, for a rerun.
@@ -229,7 +229,7 @@ def _asked(this: _Run, inputs: Path) -> Request:
     )
 
 
-def _published(this: _Run, manifest: PublishedManifest) -> JobResult:
+def _published(this: _SlotRun, manifest: PublishedManifest) -> JobResult:
     this.book.beat(this.id)  # a run that was declared lost meanwhile may not publish
     target = publishing.target_of(this.root, this.slot)
     staged = publishing.staging_of(target, this.id)
@@ -319,7 +319,7 @@ def _manifest(
     )
 
 
-def _held(this: _Run, manifest: PublishedManifest) -> JobResult:
+def _held(this: _SlotRun, manifest: PublishedManifest) -> JobResult:
     """Keep the broken rows for a look at them; nothing is published."""
     kept = this.kept / f"held-{manifest.run}.parquet"
     files.write_atomic(this.root / kept, (this.work / "out" / "quarantine.parquet").read_bytes())
