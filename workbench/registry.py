@@ -1,4 +1,4 @@
-"""Assets: whatever has versions that production depends on. Names, labels, digests, for every kind.
+"""Reads and writes assets, the things with versions that production depends on: names, labels, digests.
 
 An asset is a folder `pipelines/<kind>s/<name>/` holding `1.<suffix>`, `2.<suffix>`, … and an
 `asset.yaml` that says of each version its digest, author, parent, reason and the run that justified

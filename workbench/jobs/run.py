@@ -1,8 +1,7 @@
-"""Running a promoted job on today's input, and reproducing its sample.
+"""Runs a promoted job on an input and publishes its output once for each slot; reproduces its sample.
 
-The version's folder and label are taken from HEAD, its code from the commit it names, its environment
-from its own lock. What runs is the worker of that code, in a process of its own; what it wrote is
-published whole or not at all, once for each slot.
+The version's folder and label come from HEAD, its code from the commit that it names, its environment from
+its own lock. The worker of that code runs in a process of its own. Its output is published atomically.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _CELL = re.compile(r"(, cell \d+: \w+).*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A version that can run: its page and folder, verified; its code, exported; its interpreter."""
+    """A version that can run: its verified page and folder, its exported code, its interpreter."""
 
     spec: JobSpec
     folder: Path
@@ -59,7 +58,7 @@ class Ready:
 
 
 def ledger(root: Path, clock: Clock) -> RunLedger:
-    """The ledger of a repository; runs that died are declared lost, and what they left is removed."""
+    """Open a repository's ledger, declare runs whose process died lost, and remove their files."""
     found = RunLedger(root / JOB_LEDGER, clock=clock)
     found.reconcile()
     for work in (root / JOB_WORK).glob("*"):
@@ -135,7 +134,7 @@ def run(root: Path, task: RunRequest) -> JobResult:
 
 
 def _taken(slot: Slot, there: PublishedManifest, number: int, again: str) -> RefusedError:
-    """The error for a slot that was published from something else."""
+    """The error for a slot that another version or input has published."""
     other = "version" if there.version != number else "input"
     whose = f" --tenant {slot.tenant}" if slot.tenant else ""
     return RefusedError(
@@ -146,7 +145,7 @@ def _taken(slot: Slot, there: PublishedManifest, number: int, again: str) -> Ref
 
 @contextmanager
 def _recorded(book: RunLedger, run_id: str) -> Iterator[None]:
-    """Settle a run that ends with an error, by what ended it."""
+    """Record how a run ended that raises an error."""
     try:
         yield
     except BaseException as error:
@@ -275,7 +274,7 @@ def reproduce(root: Path, name: str, number: int, out: Path) -> None:
 
 
 class _Beat:
-    """Renews the lease now and then; raises when the run was declared lost."""
+    """Renews the lease every ten seconds; raises when the run was declared lost."""
 
     def __init__(self, book: RunLedger, run_id: str, clock: Clock) -> None:
         self._book, self._run_id, self._clock, self._last = book, run_id, clock, clock.monotonic()

@@ -1,8 +1,8 @@
-"""What is said between a job's runner and the worker that runs its code: one request, one result.
+"""Starts a job's worker and exchanges one request and one result with it, as files with a format number.
 
-The runner is today's workbench; the worker (`python -m workbench.worker REQUEST`) is the workbench of
-the version's own commit, in its own environment. These two files are all they share, so both carry
-a format number and grow by optional keys alone, which are left out where they say nothing new.
+The runner is today's workbench. The worker (`python -m workbench.worker REQUEST`) is the workbench of the
+version's own commit, in its own environment. The two files are all they share: they grow by optional keys
+alone, and a key at its default is left out.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """An error as it crosses from the worker: what, what to type, and the exit code of its kind."""
+    """An error of the worker: its message, its hint, and the exit code of its kind."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     kind: str
@@ -77,7 +77,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerResult:
-    """How it went. `counts` is what `ws.publish` counted, empty when nothing was published."""
+    """The worker's result. `counts` is what `ws.publish` counted; it is empty when nothing was published."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     format: int = FORMAT
@@ -171,7 +171,7 @@ def run(
 
 
 def shown(*, show: bool) -> int:
-    """Where a child's words go: to our standard error, unless it is no file, as in a notebook."""
+    """Where a child's output goes: to our standard error, unless it is no file, as in a notebook."""
     try:
         return sys.stderr.fileno() if show else subprocess.DEVNULL
     except (OSError, ValueError):
@@ -187,7 +187,7 @@ def _environment(request: Request, python: Path) -> dict[str, str]:
 
 
 def _result(path: Path, request: Request, code: int) -> WorkerResult:
-    """What the worker left; NotebookError when it died without a word."""
+    """Read the worker's result; NotebookError when it ended without one."""
     import orjson
 
     if not path.is_file():

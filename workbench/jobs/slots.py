@@ -1,4 +1,4 @@
-"""Which slot a job's run is for, and which file is its input."""
+"""Finds the slot that a run is for, and the file that is its input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.jobs.spec import JobSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What to run: a job's reference, its input, when and for whom, and whether to replace what is there."""
+    """A request to run a job: reference, input, time, tenant, and whether to replace a published output."""
 
     reference: str
     input: str | None = None
@@ -71,7 +71,7 @@ def input_of(root: Path, spec: JobSpec, task: RunRequest, slot: Slot) -> Path:
 
 
 def bytes_of(path: Path) -> bytes:
-    """What the input holds; an error that says what to name instead."""
+    """Read the input's bytes; the error's hint names --input."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

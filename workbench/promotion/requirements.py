@@ -1,6 +1,6 @@
-"""What a promotion requires: all that forbids one and can be told without running anything.
+"""Checks what a promotion requires, and returns each blocker with the command that fixes it.
 
-Each look returns what is missing with the command that fixes it, so that a card can list all of it at once.
+Nothing is run. Every check is made, so that a card lists all blockers at once.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _never_due(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
 
 
 def screened(found: Sequence[screening.Finding]) -> list[Blocker]:
-    """Findings of the screening as what is missing."""
+    """The screening's findings as blockers."""
     return [Blocker(what=f"{one.where}: {one.what}", fix=one.mend) for one in found]
 
 
@@ -186,7 +186,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def checked(found: list[Blocker], name: str) -> None:
-    """ConfigError with all that is missing, unless nothing is."""
+    """ConfigError that lists all blockers, if there are any."""
     if not found:
         return
     lines = "\n".join(f"  - {one.what}\n    {one.fix}" for one in found)

@@ -1,4 +1,4 @@
-"""Git, as promotion needs it: what is committed, a commit's files whole, and the commit of a version.
+"""Git commands for promotion: what is committed, a commit's files, and the commit of a version's code.
 
 The `git` command does it all, in a process of its own and never through a shell. What is read is
 read as it was committed: no attribute, filter or setting of this machine changes a byte of it.
