@@ -1,8 +1,8 @@
-"""Files, read strictly and written whole.
+"""Reads files strictly against a type, and writes them atomically with private modes where they hold answers.
 
-A file is read against a declared type: an unknown key, a missing key or a wrong type is one
-`ConfigError` that names file, place and the nearest known key. A file is written aside, synced and
-renamed, so that a reader finds the old one or the new one and never half of either.
+An unknown key, a missing key or a wrong type is one `ConfigError` that names the file, the key and the
+nearest known key. A file is written beside its path, synced and renamed: a reader finds the old content or
+the new one, never a part.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def digest(value: Any) -> str:
 
 
 def write_atomic(path: Path, data: bytes) -> bool:
-    """Write `data` whole or not at all; False when the file held these bytes already."""
+    """Write `data` atomically; False when the file holds these bytes already."""
     try:
         if path.is_file() and path.read_bytes() == data:
             return False
@@ -67,7 +67,7 @@ def write_atomic(path: Path, data: bytes) -> bool:
 
 
 def write_once(path: Path, data: bytes) -> bytes:
-    """What the file holds: `data`, for its owner alone, unless somebody was first; never half of either."""
+    """Write `data` for the owner alone unless the file exists; return what the file then holds."""
     try:
         make_folder(path.parent)
         if not path.exists():
@@ -112,31 +112,31 @@ def _private_top(path: Path) -> Path | None:
 
 
 def aside_of(path: Path) -> Path:
-    """A new place beside `path`, in which it is written before it is put in place."""
+    """A new path beside `path`, for content that is renamed to it when it is whole."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
 def asides_of(path: Path) -> list[Path]:
-    """What writers of `path` that were killed left beside it, and what others write now."""
+    """The unfinished copies beside `path`, of killed writers and of those at work now."""
     aside = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
     beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    return [one for one in beside if aside.fullmatch(one.name)]
+    return [path for path in beside if aside.fullmatch(path.name)]
 
 
 def purge(path: Path) -> None:
-    """Remove what writers of `path` that were killed left beside it; for when nobody else writes it."""
+    """Remove the unfinished copies beside `path`. The caller is its only writer."""
     try:
-        for one in asides_of(path):
-            if one.is_dir() and not one.is_symlink():
-                shutil.rmtree(one)
+        for copy in asides_of(path):
+            if copy.is_dir() and not copy.is_symlink():
+                shutil.rmtree(copy)
             else:
-                one.unlink(missing_ok=True)
+                copy.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path.parent, error) from error
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` outlive a power cut."""
+    """Put renames inside `folder` on the disk, so that they survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -145,11 +145,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> UnavailableError:
-    """The error for a file that cannot be written, by what the system said."""
+    """The error for a file that cannot be written, by the system's error number."""
     hints = {
         errno.ENOSPC: "free some space on this disk, then run the same command again",
         errno.EROFS: "the disk is mounted read-only; work in a copy on a writable one",
-        errno.EACCES: "you may not write there; check the owner of the folder",
+        errno.EACCES: "check who owns the folder: ls -ld FOLDER",
     }
     hint = hints.get(error.errno or 0, "nothing was changed; run the same command again")
     return UnavailableError(f"cannot write {path}: {error.strerror}", hint=hint)
@@ -224,7 +224,7 @@ def parse(kind: type[T], raw: Mapping[str, Any], *, where: str, hint: str = "") 
 
 
 def _beyond_json(raw: Any, place: str = "", depth: int = 0) -> str:
-    """Where a value is that JSON cannot hold, and why: a number too long, a set, an anchor inside itself."""
+    """The key of the first value that JSON cannot hold, and why; "" when there is none."""
     import orjson
 
     if depth > 100:

@@ -8,8 +8,6 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from workbench import files
-
 
 def acquire(descriptor: int, *, shared: bool = False, wait: bool = True) -> bool:
     """Lock an open file or folder; False when another process holds it and `wait` is off.
@@ -38,13 +36,10 @@ def held(descriptor: int) -> Iterator[None]:
 def locked(path: Path, *, shared: bool = False, on_wait: Callable[[], None] | None = None) -> Iterator[int]:
     """Hold the lock on a folder that exists, or on a file that is created; yield its descriptor.
 
-    `on_wait` is called once when another process holds the lock.
+    `on_wait` is called once when another process holds the lock. OSError when `path` cannot be opened.
     """
-    try:
-        flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise files.unwritable(path, error) from error
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
         if on_wait is None or not acquire(descriptor, shared=shared, wait=False):
             if on_wait is not None:

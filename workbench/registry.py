@@ -1,4 +1,4 @@
-"""Assets: whatever has versions that production depends on. Names, labels, digests, for every kind.
+"""Reads and writes assets, the things with versions that production depends on: names, labels, digests.
 
 An asset is a folder `pipelines/<kind>s/<name>/` holding `1.<suffix>`, `2.<suffix>`, … and an
 `asset.yaml` that says of each version its digest, author, parent, reason and the run that justified
@@ -12,7 +12,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -269,11 +269,12 @@ def _quoted(value: str | int) -> str:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One writer of this asset at a time, over processes."""
-    try:
-        files.make_folder(folder)
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
-    with locking.locked(folder):
+    with ExitStack() as stack:
+        try:
+            files.make_folder(folder)
+            stack.enter_context(locking.locked(folder))
+        except OSError as error:
+            raise files.unwritable(folder, error) from error
         yield
 
 

@@ -1,7 +1,7 @@
-"""The worker of a job run: `python -m workbench.worker REQUEST`, in the version's own code and environment.
+"""The worker of a job run: executes a version's frozen notebook in the version's own code and environment.
 
-It reads a request (promotion/worker.py), makes the memory snapshot that the version names, executes the
-frozen notebook in a fresh kernel, and leaves a result. It ends when whoever started it is gone.
+`python -m workbench.worker REQUEST` reads a request (jobs/runner.py), builds the memory snapshot that the
+version names, executes the notebook in a fresh kernel, and writes a result. It ends when its caller ends.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from workbench import config, files, processes
 from workbench.config import Execution, UseCase
 from workbench.errors import ConfigError, CorruptError, NotebookError, WorkbenchError
 from workbench.experiments.batch import COUNTS
-from workbench.jobs.runner import FORMAT, RESULT, Failure, Request, Result, told
+from workbench.jobs.runner import FORMAT, RESULT, Failure, Request, WorkerResult, told
 from workbench.notebooks.inspection import INPUTS
 from workbench.pipeline import build as knowledge
 from workbench.pipeline.stages import run_notebook
 
 
-def work(request: Request) -> Result:
-    """Execute the request; errors are raised."""
+def work(request: Request) -> WorkerResult:
+    """Execute the request; raise its error."""
     import orjson
 
     root, counts = Path(request.root), Path(request.out).with_name(COUNTS)
@@ -43,11 +43,11 @@ def work(request: Request) -> Result:
             hint='end it with a cell like ws.publish(answer.map(ws.inputs(inputs)), "answers")',
         )
     told = orjson.loads(counts.read_bytes())
-    return Result(task_digest=executed.task_digest, notebook=str(executed.notebook), counts=told)
+    return WorkerResult(task_digest=executed.task_digest, notebook=str(executed.notebook), counts=told)
 
 
 def _execution(request: Request, memory: Path) -> Execution:
-    """What the kernel is told."""
+    """The settings of the kernel."""
     return Execution(
         notebook=request.notebook,
         use_case=request.use_case,
@@ -69,7 +69,7 @@ def _execution(request: Request, memory: Path) -> Execution:
 
 
 def snapshot(request: Request, root: Path, case: UseCase) -> Path:
-    """The folder of the version's memory snapshot: found by its digest, or built from its sources."""
+    """Return the folder of the version's memory snapshot; build it from its sources when it is missing."""
     from workbench.memory.snapshot import open_snapshot, read_manifest
 
     memories = Path(request.memories)
@@ -98,7 +98,7 @@ def snapshot(request: Request, root: Path, case: UseCase) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """Work off one request; the exit code. The result says the rest."""
+    """Execute one request, write its result, and return the exit code."""
     import orjson
 
     path = Path(arguments[0])
@@ -113,16 +113,16 @@ def main(arguments: list[str]) -> int:
             )
         result = work(files.parse(Request, raw, where=str(path)))
     except WorkbenchError as error:
-        result = Result(failure=_failure(error))
+        result = WorkerResult(failure=_failure(error))
     files.write_atomic(result_path, told(result))
     return 0 if result.failure is None else result.failure.exit_code
 
 
 def _failure(error: WorkbenchError) -> Failure:
-    """The error for whoever called; the command that reruns a notebook names a file that is gone by then."""
+    """The error for the caller. Its hint names no file of the run, which is removed by then."""
     hint = error.hint
     if isinstance(error, NotebookError) and hint.startswith("workbench run "):
-        hint = "run it again: answers it had are kept; mend the notebook in `make lab` and promote it"
+        hint = "run it again: answers it had are kept; fix the notebook in `make lab` and promote it"
     return Failure(kind=type(error).__name__, message=error.message, hint=hint, exit_code=error.exit_code)
 
 

@@ -33,8 +33,8 @@ from workbench.errors import CorruptError, DeadlineError, NotFoundError, Refused
 from workbench.jobs import publishing, runner, slots
 from workbench.jobs import run as jobs
 from workbench.jobs import spec as jobspec
-from workbench.jobs.ledger import LEASE_S, Host, Ledger
-from workbench.jobs.slots import Task
+from workbench.jobs.ledger import LEASE_S, Host, RunLedger
+from workbench.jobs.slots import RunRequest
 from workbench.promotion.promote import ReleaseOptions, promote, rollback
 from workbench.registry import Move
 from workbench.testing.fakes import FakeClock
@@ -146,7 +146,7 @@ def second_version(clone):
 
 def refused(root, path):
     for use in (
-        lambda: jobs.run(root, Task(reference="answers@1", input=SAMPLE, show=False)),
+        lambda: jobs.run(root, RunRequest(reference="answers@1", input=SAMPLE, show=False)),
         lambda: jobs.reproduce(root, "answers", 1, root / "results/jobs/answers-1"),
         lambda: promote(root, "job/answers@1", ReleaseOptions(label="candidate")),
         lambda: rollback(root, "job/answers", ReleaseOptions()),
@@ -167,11 +167,14 @@ def test_a_rollback_that_is_not_committed_does_not_run(promoted_clone):
 def test_a_versions_code_is_found_in_another_history_and_missed_when_it_is_gone(promoted_clone):
     """A rebase gives the same bytes another commit; a history that never had them cannot run it."""
     clone, root = promoted_clone, promoted_clone.folder
-    assert jobs.ready(root, "answers", 1).code.name == jobspec.load(root, "answers", 1)[0].commit
+    assert (
+        jobs.ready(root, *jobspec.load(root, "answers", 1)).code.name
+        == jobspec.load(root, "answers", 1)[0].commit
+    )
     clone.run("git", "checkout", "--quiet", "--orphan", "rebased")
     commit(clone, "All of it as one commit")
     head = clone.run("git", "rev-parse", "HEAD").strip()
-    assert jobs.ready(root, "answers", 1).code.name == head
+    assert jobs.ready(root, *jobspec.load(root, "answers", 1)).code.name == head
 
     replaced(clone, "workbench/types.py", '"""', '"""Other words. ')
     clone.run("git", "commit", "--quiet", "--all", "--amend", "--message", "Code that was never judged")
@@ -266,7 +269,7 @@ def test_a_deadline_ends_what_the_notebook_started_in_a_session_of_its_own(
     reforged(promoted_clone, add_to_task(STRAY.format(told=str(told))))
     monkeypatch.setattr(runner, "time", Leaping)
     with pytest.raises(DeadlineError, match="not done after 900 s"):
-        jobs.run(promoted_clone.folder, Task(reference="answers", input=SAMPLE, show=False))
+        jobs.run(promoted_clone.folder, RunRequest(reference="answers", input=SAMPLE, show=False))
     pid = int(told.read_text())
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     assert processes(promoted_clone) == []
@@ -318,7 +321,7 @@ def test_an_output_that_cannot_be_written_is_not_published_and_the_rerun_is(prom
 def test_a_clock_that_steps_back_makes_no_new_slot_and_loses_no_run(promoted_clone, tmp_path):
     clock = FakeClock("2026-11-24T06:00:30+00:00")
     spec, _ = jobspec.load(promoted_clone.folder, "answers", 1)
-    task = Task(reference="answers", clock=clock)
+    task = RunRequest(reference="answers", clock=clock)
     slot = slots.slot_of(spec, task)
     assert slot.key == "answers/all/20261124T060000Z"
     clock.advance(-60)
@@ -327,7 +330,7 @@ def test_a_clock_that_steps_back_makes_no_new_slot_and_loses_no_run(promoted_clo
     assert slots.slot_of(spec, task) == slot
 
     here, there = (
-        Ledger(tmp_path / "jobs.db", clock=clock, host=host) for host in (None, Host(name="there"))
+        RunLedger(tmp_path / "jobs.db", clock=clock, host=host) for host in (None, Host(name="there"))
     )
     here.claim(slot, run="a", version=1, input_digest="i")
     clock.advance(-3600)

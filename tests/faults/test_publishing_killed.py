@@ -14,12 +14,12 @@ PRELUDE = """
 import os, signal, sys
 from pathlib import Path
 from workbench.errors import UnavailableError
-from workbench.jobs.publishing import Manifest, publish, read, recover, staging_of
+from workbench.jobs.publishing import PublishedManifest, publish, read, recover, staging_of
 
 target = Path(sys.argv[1]) / "answers" / "acme" / "20261124T060000Z"
 
 def manifest(run):
-    return Manifest(
+    return PublishedManifest(
         job="answers", version=1, tenant="acme", at="2026-11-24T06:00:00Z", run=run, use_case="answers",
         input_digest="i", task_digest="t",
     )
@@ -147,10 +147,10 @@ assert sorted(path.name for path in target.parent.iterdir()) == [new.name, targe
 """
 LEDGER = """
 import datetime as dt
-from workbench.jobs.ledger import Ledger, Slot
+from workbench.jobs.ledger import RunLedger, Slot
 from workbench.testing.fakes import FakeClock
 
-ledger = Ledger(Path(sys.argv[1]) / "state" / "jobs.db", clock=FakeClock())
+ledger = RunLedger(Path(sys.argv[1]) / "state" / "jobs.db", clock=FakeClock())
 def claim(n):
     slot = Slot(job="answers", tenant="acme", at=dt.datetime(2026, 11, 24, n, tzinfo=dt.UTC))
     return ledger.claim(slot, run=f"r{n}", version=1, input_digest="i")

@@ -20,7 +20,7 @@ import pytest
 from workbench import processes
 from workbench.errors import DeadlineError, NotebookError, WorkbenchError
 from workbench.jobs import runner
-from workbench.jobs.runner import Request, Result
+from workbench.jobs.runner import Request, WorkerResult
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = f"""
@@ -133,7 +133,7 @@ def test_the_deadline_ends_every_process_also_a_grandchild_in_its_own_session(ve
 
 def test_what_outlives_a_worker_that_is_done_is_ended_and_its_result_counts(version, bystander):
     request = version(GRANDCHILD + "result(task_digest='t', counts={'rows': 2})")
-    assert run(request) == Result(task_digest="t", counts={"rows": 2})
+    assert run(request) == WorkerResult(task_digest="t", counts={"rows": 2})
     assert not alive(request)
 
 

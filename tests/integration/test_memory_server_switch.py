@@ -16,7 +16,7 @@ import workbench as wb
 from workbench import config, files
 from workbench.errors import ConfigError, RefusedError
 from workbench.jobs import runner
-from workbench.jobs.runner import Place, Request, WorkerError
+from workbench.jobs.runner import Request, RunPaths, WorkerError
 from workbench.memory.snapshot import read_manifest
 from workbench.memory.weaviate.local_server import LocalServer
 from workbench.pipeline import build as knowledge
@@ -128,7 +128,7 @@ def job(root, tmp_path):
 
     def run():
         name = f"run{next(NUMBERS)}x{tmp_path.name}"
-        place = Place(home=root, code=root, work=tmp_path / name)
+        place = RunPaths(home=root, code=root, work=tmp_path / name)
         rows = [{"id": one, "tenant": "acme", "question": question} for one, _, question, _ in QUESTIONS[:2]]
         files.write_atomic(place.work / "rows.jsonl", b"".join(files.canonical(row) + b"\n" for row in rows))
         files.write_atomic(place.work / "task.ipynb", JOB.encode())

@@ -217,3 +217,16 @@ def test_a_prompt_a_model_and_a_memory_are_promoted_and_rolled_back(reproduced_c
     with pytest.raises(ConfigError, match="answer@2 is in production already"):
         promote(root, "prompt/answer@2", ReleaseOptions())
     assert clone.status() == ""
+
+
+def test_what_a_job_and_an_explore_run_leave_is_for_its_owner_alone(promoted_clone):
+    clone, root = promoted_clone, promoted_clone.folder
+    (root / ".workbench").chmod(0o755)  # as an earlier version made it
+    clone.run(*RUN, SAMPLE)
+    clone.run("workbench", "run", "notebooks/answers.ipynb")
+    tops = [root / ".workbench", root / "published"]
+    found = [path for top in tops for path in (top, *top.rglob("*")) if not path.is_symlink()]
+    made = [path for path in found if path.stat().st_mtime >= (root / SLOT).parents[2].stat().st_ctime - 60]
+    assert [path.stat().st_mode & 0o777 for path in tops] == [0o700, 0o700]
+    shown = [str(path.relative_to(root)) for path in made if path.stat().st_mode & 0o077]
+    assert len(made) > 20 and shown == []

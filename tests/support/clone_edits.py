@@ -15,7 +15,7 @@ from clones import Clone
 import workbench as wb
 from workbench import files, registry
 from workbench.jobs import spec as jobspec
-from workbench.jobs.ledger import JobRun, Ledger
+from workbench.jobs.ledger import JobRun, RunLedger
 from workbench.layout import JOB_LEDGER as LEDGER
 from workbench.processes import MARK
 from workbench.testing.fakes import FakeClock
@@ -97,7 +97,7 @@ def next_command(said: str) -> str:
 
 def runs(clone: Clone) -> list[JobRun]:
     """The ledger's runs, the last first."""
-    return Ledger(clone.folder / LEDGER, clock=FakeClock()).history()
+    return RunLedger(clone.folder / LEDGER, clock=FakeClock()).history()
 
 
 def questions_of(clone: Clone, run: str) -> pl.DataFrame:

@@ -267,9 +267,9 @@ def run_job(
         workbench jobs run answers --input data/inbox/2026-11-24.parquet
     """
     from workbench.jobs.run import run as run_it
-    from workbench.jobs.slots import Task
+    from workbench.jobs.slots import RunRequest
 
-    task = Task(reference=job, input=source, at=at, tenant=tenant, replace=replace, show=not as_json)
+    task = RunRequest(reference=job, input=source, at=at, tenant=tenant, replace=replace, show=not as_json)
     done = run_it(config.find_root(), task)
     _say(done.to_json() if as_json else str(done), as_json=as_json)
     sys.exit(done.exit_code)

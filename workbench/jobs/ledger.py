@@ -154,7 +154,7 @@ def _ticks(pid: int) -> str | None:
     return None if ended else f"{boot[:8]}/{int(fields[19])}"
 
 
-class Ledger:
+class RunLedger:
     """The ledger in one SQLite file. Safe over threads and processes: every verb is one transaction."""
 
     def __init__(self, path: Path, *, clock: Clock, host: Host | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Looking at jobs: which there are, when they are due, what ran, and their schedules as files."""
+"""Lists jobs with their next times, environments and runs, and exports their schedules as files."""
 
 from __future__ import annotations
 

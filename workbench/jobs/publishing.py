@@ -32,7 +32,7 @@ _ASIDE = re.compile(r"\.(?P<name>.+)\.(?P<what>staging|before)-(?P<run>.+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class PublishedManifest:
     """What was published, made of what, by which run, and what it cost.
 
     `at` is the logical time, in ISO 8601 and UTC. `outputs` has the SHA-256 of every file, by its path
@@ -66,7 +66,7 @@ def staging_of(target: Path, run: str) -> Path:
     return target.with_name(f".{target.name}.staging-{run}")
 
 
-def publish(staged: Path, target: Path, manifest: Manifest, *, replace: bool = False) -> Path:
+def publish(staged: Path, target: Path, manifest: PublishedManifest, *, replace: bool = False) -> Path:
     """Put the folder `staged` in place as `target`, whole or not at all; where it is.
 
     RefusedError when an output is there already, unless told to `replace` it. What cannot be put in
@@ -92,7 +92,7 @@ def _taken(target: Path) -> RefusedError:
     return RefusedError(f"{target} is published already", hint=hint)
 
 
-def _seal(staged: Path, manifest: Manifest) -> None:
+def _seal(staged: Path, manifest: PublishedManifest) -> None:
     """Write the manifest into the folder and see that all of it is on the disk."""
     outputs = {}
     for path in sorted(staged.rglob("*")):
@@ -169,7 +169,7 @@ def _mend(target: Path) -> list[Path]:
     return done
 
 
-def read(target: Path) -> Manifest:
+def read(target: Path) -> PublishedManifest:
     """What is published there, every byte checked; CorruptError names the file that is not as published."""
     absent = NotFoundError(f"nothing is published at {target}", hint="workbench jobs list")
     if not target.parent.is_dir():
@@ -185,7 +185,7 @@ def read(target: Path) -> Manifest:
     return manifest
 
 
-def _manifest(path: Path) -> Manifest:
+def _manifest(path: Path) -> PublishedManifest:
     import orjson
 
     if not path.is_file():
@@ -199,7 +199,7 @@ def _manifest(path: Path) -> Manifest:
         raise _corrupt(path, "it was changed after it was published")
     if (found := body.pop("format", None)) != FORMAT:
         raise _corrupt(path, f"format {found!r}, this version reads {FORMAT}")
-    return files.parse(Manifest, body, where=str(path))
+    return files.parse(PublishedManifest, body, where=str(path))
 
 
 def _check(target: Path, outputs: Mapping[str, str]) -> None:

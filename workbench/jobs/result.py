@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.display import Card, Shown, degraded_note, number
 from workbench.jobs.ledger import JobRun, Slot
-from workbench.jobs.publishing import Manifest
+from workbench.jobs.publishing import PublishedManifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,10 +17,10 @@ class JobResult(Shown):
     slot: str
     outcome: str
     folder: str
-    manifest: Manifest
+    manifest: PublishedManifest
 
     @classmethod
-    def of(cls, manifest: Manifest, *, slot: Slot, outcome: str, folder: str) -> JobResult:
+    def of(cls, manifest: PublishedManifest, *, slot: Slot, outcome: str, folder: str) -> JobResult:
         """The result of a run with this manifest."""
         return cls(slot=slot.key, outcome=outcome, folder=folder, manifest=manifest)
 

@@ -1,8 +1,7 @@
-"""Running a promoted job on today's input, and reproducing its sample.
+"""Runs a promoted job on an input and publishes its output once for each slot; reproduces its sample.
 
-The version's folder and label are taken from HEAD, its code from the commit it names, its environment
-from its own lock. What runs is the worker of that code, in a process of its own; what it wrote is
-published whole or not at all, once for each slot.
+The version's folder and label come from HEAD, its code from the commit that it names, its environment from
+its own lock. The worker of that code runs in a process of its own. Its output is published atomically.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from workbench.errors import (
 from workbench.experiments.inputs import read
 from workbench.jobs import publishing, runner, slots
 from workbench.jobs import spec as jobspec
-from workbench.jobs.ledger import Ledger, Outcome, Slot
-from workbench.jobs.publishing import Manifest
+from workbench.jobs.ledger import Outcome, RunLedger, Slot
+from workbench.jobs.publishing import PublishedManifest
 from workbench.jobs.result import JobResult
-from workbench.jobs.runner import Place, Request, Result
-from workbench.jobs.slots import Task
+from workbench.jobs.runner import Request, RunPaths, WorkerResult
+from workbench.jobs.slots import RunRequest
 from workbench.jobs.spec import JobSpec
 from workbench.layout import CACHE, CODE, EXECUTED, JOB_LEDGER, JOB_STATE, JOB_WORK, LOCK
 from workbench.registry import Reference
@@ -50,7 +49,7 @@ _CELL = re.compile(r"(, cell \d+: \w+).*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A version that can run: its page and folder, verified; its code, exported; its interpreter."""
+    """A version that can run: its verified page and folder, its exported code, its interpreter."""
 
     spec: JobSpec
     folder: Path
@@ -58,9 +57,9 @@ class Ready:
     python: Path
 
 
-def ledger(root: Path, clock: Clock) -> Ledger:
-    """The ledger of a repository; runs that died are declared lost, and what they left is removed."""
-    found = Ledger(root / JOB_LEDGER, clock=clock)
+def ledger(root: Path, clock: Clock) -> RunLedger:
+    """Open a repository's ledger, declare runs whose process died lost, and remove their files."""
+    found = RunLedger(root / JOB_LEDGER, clock=clock)
     found.reconcile()
     for work in (root / JOB_WORK).glob("*"):
         if found.is_alive(work.name):
@@ -72,14 +71,16 @@ def ledger(root: Path, clock: Clock) -> Ledger:
     return found
 
 
-def ready(root: Path, name: str, number: int) -> Ready:
-    """A version made ready to run; every reason why it cannot is one error, before anything runs."""
-    spec, folder = jobspec.load(root, name, number)
+def ready(root: Path, spec: JobSpec, folder: Path) -> Ready:
+    """Make a loaded version ready to run; an error says why it cannot, before anything runs."""
     repository = Repository(root=root)
     commit = jobspec.code_of(root, spec)
     lock = repository.read(commit, LOCK) or b""
     if files.digest(lock) != spec.digests["lock"]:
-        raise CorruptError(f"{LOCK} at {commit[:12]} is not the one {spec.reference} was judged with")
+        raise CorruptError(
+            f"{LOCK} at {commit[:12]} is not the one {spec.reference} was judged with",
+            hint=f"git log --oneline -- {LOCK}; promote the job again to judge it with today's lock",
+        )
     python = environments.python_of(root, lock, install_hint=f"workbench jobs install {spec.reference}")
     code = repository.export(commit, root / CODE / commit)
     return Ready(spec=spec, folder=folder, code=code, python=python)
@@ -99,16 +100,16 @@ def number_of(root: Path, reference: str) -> tuple[str, int]:
     return ref.name, registry.resolve(root, "job", reference).number
 
 
-def run(root: Path, task: Task) -> JobResult:
+def run(root: Path, task: RunRequest) -> JobResult:
     """Run a job on an input and publish what it gives; what was published, held, or there already.
 
     RefusedError when the label's move is not committed, when the slot is published from another input
     or version, or when another run of the slot is alive.
     """
     name, number = number_of(root, task.reference)
-    jobspec.load(root, name, number)  # first: what was changed by hand is not to be committed
+    spec, folder = jobspec.load(root, name, number)  # first: a version changed by hand is not to be committed
     _check_committed(root, name)
-    this = ready(root, name, number)
+    this = ready(root, spec, folder)
     slot = slots.slot_of(this.spec, task)
     source = slots.input_of(root, this.spec, task, slot)
     data = files.digest(slots.bytes_of(source))
@@ -120,7 +121,9 @@ def run(root: Path, task: Task) -> JobResult:
         target = publishing.target_of(root, slot)
         publishing.recover(target.parents[1], alive=book.is_alive)
         if task.replace or not target.exists():
-            return _run(root, this, task, slot, source, book, run_id)
+            return _run(
+                _SlotRun(root=root, ready=this, request=task, slot=slot, source=source, book=book, id=run_id)
+            )
         there = publishing.read(target)
         if (there.version, there.input_digest) != (number, data):
             again = f"workbench jobs run {task.reference} --input {shlex.quote(str(source))}"
@@ -130,8 +133,8 @@ def run(root: Path, task: Task) -> JobResult:
         return JobResult.of(there, slot=slot, outcome="unchanged", folder=_relative(root, target))
 
 
-def _taken(slot: Slot, there: Manifest, number: int, again: str) -> RefusedError:
-    """The error for a slot that was published from something else."""
+def _taken(slot: Slot, there: PublishedManifest, number: int, again: str) -> RefusedError:
+    """The error for a slot that another version or input has published."""
     other = "version" if there.version != number else "input"
     whose = f" --tenant {slot.tenant}" if slot.tenant else ""
     return RefusedError(
@@ -141,8 +144,8 @@ def _taken(slot: Slot, there: Manifest, number: int, again: str) -> RefusedError
 
 
 @contextmanager
-def _recorded(book: Ledger, run_id: str) -> Iterator[None]:
-    """Settle a run that ends with an error, by what ended it."""
+def _recorded(book: RunLedger, run_id: str) -> Iterator[None]:
+    """Record how a run ended that raises an error."""
     try:
         yield
     except BaseException as error:
@@ -159,46 +162,93 @@ def _ending(error: BaseException) -> Outcome:
     return "deadline" if isinstance(error, DeadlineError) else "failed"
 
 
-def _run(
-    root: Path, this: Ready, task: Task, slot: Slot, source: Path, book: Ledger, run_id: str
-) -> JobResult:
-    spec, work = this.spec, root / JOB_WORK / run_id
-    # No tape is there: today's rows are asked today. Answers are kept until published, for a rerun.
-    tape, journal = work / jobspec.TAPE, JOB_STATE / slot.key / f"{spec.version}.jsonl"
-    data = slots.bytes_of(source)
-    inputs = Path("input") / source.name
-    files.write_atomic(work / inputs, data)
-    told = {"tenant": task.tenant, "journal": str(journal), "show": task.show}
-    request = _request(root, this, work, run_id, inputs=inputs, mode="auto", tape=str(tape), **told)
-    book.started(run_id, os.getpid())
-    beat = _Beat(book, run_id, task.clock)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SlotRun:
+    """One run of a slot: what was asked, what runs on which input, and where it is recorded."""
+
+    root: Path
+    ready: Ready
+    request: RunRequest
+    slot: Slot
+    source: Path
+    book: RunLedger
+    id: str
+
+    @property
+    def work(self) -> Path:
+        """The run's own folder, which lasts as long as the run."""
+        return self.root / JOB_WORK / self.id
+
+    @property
+    def kept(self) -> Path:
+        """Where answers, and rows that were held back, are kept for the slot."""
+        return JOB_STATE / self.slot.key
+
+
+def _run(this: _SlotRun) -> JobResult:
+    """Run the worker on the input, and publish its output or hold it back."""
+    spec = this.ready.spec
+    data = slots.bytes_of(this.source)
+    inputs = Path("input") / this.source.name
+    files.write_atomic(this.work / inputs, data)
+    this.book.started(this.id, os.getpid())
+    beat = _Beat(this.book, this.id, this.request.clock)
     try:
-        result = runner.run(request, python=this.python, folder=work, seconds=spec.limits.seconds, tick=beat)
-        manifest = _manifest(spec, slot, run_id, files.digest(data), result)
+        result = runner.run(
+            _asked(this, inputs),
+            python=this.ready.python,
+            folder=this.work,
+            seconds=spec.limits.seconds,
+            tick=beat,
+        )
+        manifest = _manifest(spec, this.slot, this.id, files.digest(data), result)
         if result.counts["held"]:
-            return _held(root, book, slot, work, manifest)
-        book.beat(run_id)  # whoever was declared lost meanwhile may not publish
-        target = publishing.target_of(root, slot)
-        staged = publishing.staging_of(target, run_id)
-        _copy(work / "out", staged)
-        publishing.publish(staged, target, manifest, replace=task.replace)
-        said = "".join(degraded_note(manifest.counts.get("degraded", 0)))
-        _finish(book, manifest, "published", folder=_relative(root, target), detail=said)
-        shutil.rmtree(root / JOB_STATE / slot.key, ignore_errors=True)
-        there = publishing.read(target)
-        return JobResult.of(there, slot=slot, outcome="published", folder=_relative(root, target))
+            return _held(this, manifest)
+        return _published(this, manifest)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(this.work, ignore_errors=True)
+
+
+def _asked(this: _SlotRun, inputs: Path) -> Request:
+    """The worker's request. It names no tape that exists: today's rows are asked today.
+
+    The journal keeps answers until the slot is published, for a rerun.
+    """
+    return _request(
+        this.root,
+        this.ready,
+        this.work,
+        this.id,
+        inputs=inputs,
+        mode="auto",
+        tape=str(this.work / jobspec.TAPE),
+        journal=str(this.kept / f"{this.ready.spec.version}.jsonl"),
+        tenant=this.request.tenant,
+        show=this.request.show,
+    )
+
+
+def _published(this: _SlotRun, manifest: PublishedManifest) -> JobResult:
+    this.book.beat(this.id)  # a run that was declared lost meanwhile may not publish
+    target = publishing.target_of(this.root, this.slot)
+    staged = publishing.staging_of(target, this.id)
+    _copy(this.work / "out", staged)
+    publishing.publish(staged, target, manifest, replace=this.request.replace)
+    note = "".join(degraded_note(manifest.counts.get("degraded", 0)))
+    folder = _relative(this.root, target)
+    _finish(this.book, manifest, "published", folder=folder, detail=note)
+    shutil.rmtree(this.root / this.kept, ignore_errors=True)
+    return JobResult.of(publishing.read(target), slot=this.slot, outcome="published", folder=folder)
 
 
 def _request(root: Path, this: Ready, work: Path, run_id: str, *, inputs: Path, **rest: Any) -> Request:
-    task, place = (this.folder / jobspec.TASK).read_bytes(), Place(home=root, code=this.code, work=work)
+    task, place = (this.folder / jobspec.TASK).read_bytes(), RunPaths(home=root, code=this.code, work=work)
     return runner.request_of(this.spec, task, place, run=run_id, inputs=inputs, **rest)
 
 
 def reproduce(root: Path, name: str, number: int, out: Path) -> None:
     """The version's sample, answered from its own tape, into `out`; CorruptError when a byte is another."""
-    this = ready(root, name, number)
+    this = ready(root, *jobspec.load(root, name, number))
     spec, run_id = this.spec, secrets.token_hex(8)
     work = root / CACHE / "reproducing" / f"{name}-{number}"
     shutil.rmtree(work, ignore_errors=True)  # of a stage that was killed
@@ -224,9 +274,9 @@ def reproduce(root: Path, name: str, number: int, out: Path) -> None:
 
 
 class _Beat:
-    """Renews the lease now and then; raises when the run was declared lost."""
+    """Renews the lease every ten seconds; raises when the run was declared lost."""
 
-    def __init__(self, book: Ledger, run_id: str, clock: Clock) -> None:
+    def __init__(self, book: RunLedger, run_id: str, clock: Clock) -> None:
         self._book, self._run_id, self._clock, self._last = book, run_id, clock, clock.monotonic()
 
     def __call__(self) -> None:
@@ -245,11 +295,13 @@ def _check_committed(root: Path, name: str) -> None:
         )
 
 
-def _manifest(spec: JobSpec, slot: Slot, run_id: str, input_digest: str, result: Result) -> Manifest:
+def _manifest(
+    spec: JobSpec, slot: Slot, run_id: str, input_digest: str, result: WorkerResult
+) -> PublishedManifest:
     counts: dict[str, Any] = dict(result.counts)
     cost, held = counts.pop("cost_usd"), counts.pop("held")
     tokens = {name: counts.pop(name) for name in ("input_tokens", "output_tokens")}
-    return Manifest(
+    return PublishedManifest(
         job=spec.job,
         version=spec.version,
         tenant=slot.tenant,
@@ -266,17 +318,18 @@ def _manifest(spec: JobSpec, slot: Slot, run_id: str, input_digest: str, result:
     )
 
 
-def _held(root: Path, book: Ledger, slot: Slot, work: Path, manifest: Manifest) -> JobResult:
-    """Too many rows are broken: nothing is published, and the rows are kept where they can be looked at."""
-    kept = JOB_STATE / slot.key / f"held-{manifest.run}.parquet"
-    files.write_atomic(root / kept, (work / "out" / "quarantine.parquet").read_bytes())
+def _held(this: _SlotRun, manifest: PublishedManifest) -> JobResult:
+    """Keep the broken rows for a look at them; nothing is published."""
+    kept = this.kept / f"held-{manifest.run}.parquet"
+    files.write_atomic(this.root / kept, (this.work / "out" / "quarantine.parquet").read_bytes())
     counts = manifest.counts
-    _finish(book, manifest, "held", detail=f"{counts['quarantined']} of {counts['rows']} rows broken: {kept}")
-    return JobResult.of(manifest, slot=slot, outcome="held", folder=str(kept))
+    detail = f"{counts['quarantined']} of {counts['rows']} rows broken: {kept}"
+    _finish(this.book, manifest, "held", detail=detail)
+    return JobResult.of(manifest, slot=this.slot, outcome="held", folder=str(kept))
 
 
 def _finish(
-    book: Ledger, manifest: Manifest, outcome: Outcome, *, folder: str = "", detail: str = ""
+    book: RunLedger, manifest: PublishedManifest, outcome: Outcome, *, folder: str = "", detail: str = ""
 ) -> None:
     book.finished(
         manifest.run,

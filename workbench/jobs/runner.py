@@ -1,8 +1,8 @@
-"""What is said between a job's runner and the worker that runs its code: one request, one result.
+"""Starts a job's worker and exchanges one request and one result with it, as files with a format number.
 
-The runner is today's workbench; the worker (`python -m workbench.worker REQUEST`) is the workbench of
-the version's own commit, in its own environment. These two files are all they share, so both carry
-a format number and grow by optional keys alone, which are left out where they say nothing new.
+The runner is today's workbench. The worker (`python -m workbench.worker REQUEST`) is the workbench of the
+version's own commit, in its own environment. The two files are all they share: they grow by optional keys
+alone, and a key at its default is left out.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """An error as it crosses from the worker: what, what to type, and the exit code of its kind."""
+    """An error of the worker: its message, its hint, and the exit code of its kind."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     kind: str
@@ -76,8 +76,8 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """How it went. `counts` is what `ws.publish` counted, empty when nothing was published."""
+class WorkerResult:
+    """The worker's result. `counts` is what `ws.publish` counted; it is empty when nothing was published."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     format: int = FORMAT
@@ -92,7 +92,7 @@ class WorkerError(WorkbenchError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RunPaths:
     """Where a run happens: the repository, the version's exported code, and the run's own folder."""
 
     home: Path
@@ -101,7 +101,7 @@ class Place:
 
 
 def request_of(
-    spec: jobspec.JobSpec, task: bytes, place: Place, *, run: str, inputs: Path | str, **rest: Any
+    spec: jobspec.JobSpec, task: bytes, place: RunPaths, *, run: str, inputs: Path | str, **rest: Any
 ) -> Request:
     """The request to run a version's frozen notebook `task`, which is written into the run's folder.
 
@@ -129,7 +129,7 @@ def request_of(
     )
 
 
-def told(value: Request | Result) -> bytes:
+def told(value: Request | WorkerResult) -> bytes:
     """The file of a request or result, without keys at their default: an older reader may not know them."""
     usual = {one.name: one.default for one in dataclasses.fields(value) if one.name != "format"}
     plain = dataclasses.asdict(value)
@@ -138,7 +138,7 @@ def told(value: Request | Result) -> bytes:
 
 def run(
     request: Request, *, python: Path, folder: Path, seconds: float, tick: Callable[[], None] = lambda: None
-) -> Result:
+) -> WorkerResult:
     """Run a request in a process of its own, under one deadline for all of it; its result.
 
     `tick` is called ten times a second. Whatever ends the run (its end, the deadline, an interrupt,
@@ -171,7 +171,7 @@ def run(
 
 
 def shown(*, show: bool) -> int:
-    """Where a child's words go: to our standard error, unless it is no file, as in a notebook."""
+    """Where a child's output goes: to our standard error, unless it is no file, as in a notebook."""
     try:
         return sys.stderr.fileno() if show else subprocess.DEVNULL
     except (OSError, ValueError):
@@ -186,8 +186,8 @@ def _environment(request: Request, python: Path) -> dict[str, str]:
     return {**kept, "PYTHONPATH": request.root, "PATH": path, "DVC_NO_ANALYTICS": "1"}
 
 
-def _result(path: Path, request: Request, code: int) -> Result:
-    """What the worker left; NotebookError when it died without a word."""
+def _result(path: Path, request: Request, code: int) -> WorkerResult:
+    """Read the worker's result; NotebookError when it ended without one."""
     import orjson
 
     if not path.is_file():
@@ -197,7 +197,7 @@ def _result(path: Path, request: Request, code: int) -> Result:
             hint="run it again: answers it had are kept and not asked again",
         )
     raw: Mapping[str, Any] = orjson.loads(path.read_bytes())
-    result = files.parse(Result, raw, where=str(path))
+    result = files.parse(WorkerResult, raw, where=str(path))
     if result.failure is not None:
         error = WorkerError(f"{request.job}: {result.failure.message}", hint=result.failure.hint)
         error.exit_code = result.failure.exit_code

@@ -1,4 +1,4 @@
-"""Which slot a job's run is for, and which file is its input."""
+"""Finds the slot that a run is for, and the file that is its input."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from workbench.jobs.spec import JobSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What to run: a job's reference, its input, when and for whom, and whether to replace what is there."""
+class RunRequest:
+    """A request to run a job: reference, input, time, tenant, and whether to replace a published output."""
 
     reference: str
     input: str | None = None
@@ -33,7 +33,7 @@ def schedule_of(spec: JobSpec) -> Schedule | None:
     return Schedule.parse(spec.schedule.cron, spec.schedule.timezone, where=f"{spec.reference}: schedule")
 
 
-def slot_of(spec: JobSpec, task: Task) -> Slot:
+def slot_of(spec: JobSpec, task: RunRequest) -> Slot:
     """The slot of a run: the time that was named, else the last scheduled one, else the day."""
     if task.tenant == "":
         raise ConfigError("--tenant is empty", hint="name a tenant, or leave --tenant out for all of them")
@@ -58,7 +58,7 @@ def slot_of(spec: JobSpec, task: Task) -> Slot:
     return Slot(job=spec.job, tenant=task.tenant or "", at=at)
 
 
-def input_of(root: Path, spec: JobSpec, task: Task, slot: Slot) -> Path:
+def input_of(root: Path, spec: JobSpec, task: RunRequest, slot: Slot) -> Path:
     """The file of a run's rows: the one that was named, else the job's own for that time."""
     if task.input is not None:
         here = Path(task.input).absolute()
@@ -73,7 +73,7 @@ def input_of(root: Path, spec: JobSpec, task: Task, slot: Slot) -> Path:
 
 
 def bytes_of(path: Path) -> bytes:
-    """What the input holds; an error that says what to name instead."""
+    """Read the input's bytes; the error's hint names --input."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

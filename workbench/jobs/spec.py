@@ -12,6 +12,7 @@ pipelines/jobs/<name>/<n>/
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ PAGE = "job.yaml"
 TASK = "task.ipynb"
 TAPE = "tape.jsonl"
 JUDGED = "evidence/run"
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*|")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,22 @@ def read(path: Path) -> JobSpec:
             f"{path} has format {raw.get('format')!r}, this workbench reads {FORMAT}",
             hint="run it with the workbench that promoted it, or promote again",
         )
-    return files.parse(JobSpec, raw, where=str(path))
+    spec = files.parse(JobSpec, raw, where=str(path))
+    _check_names(path, spec)
+    return spec
+
+
+def _check_names(path: Path, spec: JobSpec) -> None:
+    """ConfigError for a name in the page that would lead out of the folder it is used in."""
+    plain = {"sample": spec.sample, **{f"digests.{kind}": text for kind, text in spec.digests.items()}}
+    wrong = [key for key, text in plain.items() if not _PLAIN.fullmatch(text)]
+    paths = {"notebook": spec.notebook, **{f"files.{name}": name for name in spec.files}}
+    wrong += [key for key, text in paths.items() if Path(text).is_absolute() or ".." in Path(text).parts]
+    if wrong:
+        raise ConfigError(
+            f"{path}: {wrong[0]} leads out of its folder",
+            hint=f"git checkout -- {shlex.quote(str(path))}: a promoted version never changes",
+        )
 
 
 def check_files(folder: Path, known: Mapping[str, str]) -> None:

@@ -22,7 +22,7 @@ from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import Run, load_runs, save_runs
 from workbench.jobs import runner
 from workbench.jobs import spec as jobspec
-from workbench.jobs.runner import Place, Request, Result
+from workbench.jobs.runner import Request, RunPaths, WorkerResult
 from workbench.jobs.spec import JobSpec, Parameter
 from workbench.layout import CACHE, LOCK
 from workbench.notebooks import inspection, screening
@@ -138,7 +138,7 @@ def clean_run(root: Path, one: Draft, case: UseCase, *, show: bool) -> tuple[Cle
             result = runner.run(request, python=python, folder=work, seconds=CLEAN_S)
         except WorkbenchError as error:
             what = f"the frozen notebook does not run clean alone: {error.message}"
-            return None, [Blocker(what=what, mend=error.hint or "mend the cell, then: dvc repro")]
+            return None, [Blocker(what=what, fix=error.hint or "fix the cell, then: dvc repro")]
         _forget_input(Path(result.notebook), request.inputs)
         found = _seen(root / case.notebook, Path(result.notebook), work / "connections.jsonl", root / LOCK)
         found += _fell_short(spec, result)
@@ -155,7 +155,7 @@ def _request(root: Path, one: Draft, work: Path, code: Path, run_id: str, *, sho
     return runner.request_of(
         spec,
         one.task,
-        Place(home=root, code=code, work=work),
+        RunPaths(home=root, code=code, work=work),
         run=run_id,
         inputs=spec.sample,
         mode="auto",
@@ -166,17 +166,17 @@ def _request(root: Path, one: Draft, work: Path, code: Path, run_id: str, *, sho
     )
 
 
-def _fell_short(spec: JobSpec, result: Result) -> list[Blocker]:
+def _fell_short(spec: JobSpec, result: WorkerResult) -> list[Blocker]:
     """What of the law of promotion the run did not keep: it is the judged task, and it answers the sample."""
     found, counts = [], result.counts
     if result.task_digest != spec.task_digest:
         what = (
             f"the frozen notebook holds task {result.task_digest[:12]}, not {spec.task_digest[:12]} as judged"
         )
-        found.append(Blocker(what=what, mend="dvc repro"))
+        found.append(Blocker(what=what, fix="dvc repro"))
     if counts.get("held") or not counts.get("answered"):
         what = f"of the sample's {counts.get('rows')} rows {counts.get('answered')} were answered"
-        found.append(Blocker(what=what, mend=f"mend {spec.sample}, or the task"))
+        found.append(Blocker(what=what, fix=f"fix {spec.sample}, or the task"))
     return found
 
 
@@ -200,7 +200,7 @@ def _seen(source: Path, executed: Path, connections: Path, lock: Path) -> list[B
     reached = [
         Blocker(
             what=f"{line['where']}: {line['event']} {line['address']}, which the boundary did not open",
-            mend="ask through ws.model(), ws.openai() or ws.memory()",
+            fix="ask through ws.model(), ws.openai() or ws.memory()",
         )
         for line in around.reported(connections)
     ]

@@ -174,9 +174,9 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
             *differences.gate_rows(gate, run, run_of(root, live) if live else None),
         ),
         notes=differences.freezes(draft, counts),
-        missing=tuple((miss.what, miss.mend) for miss in missing),
+        missing=tuple((miss.what, miss.fix) for miss in missing),
         dry=order.dry_run,
-        command=missing[0].mend if missing else f"workbench promote job/{name} --to {order.label}",
+        command=missing[0].fix if missing else f"workbench promote job/{name} --to {order.label}",
     )
     if order.dry_run:
         return card
@@ -303,7 +303,7 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
     missing = [] if gate is not None or order.label != "production" else [
         Blocker(
             what=f"no judged run used {kind}/{found} and passed its gate",
-            mend=f"name version {found.number} in params.yaml, then: dvc repro",
+            fix=f"name version {found.number} in params.yaml, then: dvc repro",
             exit_code=1,
         )
     ]  # fmt: skip
@@ -311,13 +311,13 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
         what=f"{kind}/{found.name}", label=order.label, version=found.number, before=now,
         rows=tuple(differences.entry_rows(asset, now, found.number)),
         notes=tuple(differences.lines_of(root, asset, now, found.number)),
-        missing=tuple((miss.what, miss.mend) for miss in missing), dry=order.dry_run,
-        command=missing[0].mend if missing else f"workbench promote {kind}/{found} --to {order.label}",
+        missing=tuple((miss.what, miss.fix) for miss in missing), dry=order.dry_run,
+        command=missing[0].fix if missing else f"workbench promote {kind}/{found} --to {order.label}",
     )  # fmt: skip
     if order.dry_run:
         return card
     if missing:
-        error = ConfigError(f"{kind}/{found} cannot be promoted: {missing[0].what}", hint=missing[0].mend)
+        error = ConfigError(f"{kind}/{found} cannot be promoted: {missing[0].what}", hint=missing[0].fix)
         error.exit_code = missing[0].exit_code
         raise error
     return _moved(

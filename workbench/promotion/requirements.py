@@ -1,6 +1,6 @@
-"""What a promotion requires: all that forbids one and can be told without running anything.
+"""Checks what a promotion requires, and returns each blocker with the command that fixes it.
 
-Each look returns what is missing with the command that mends it, so that a card can list all of it at once.
+Nothing is run. Every check is made, so that a card lists all blockers at once.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ RESULTS = ("pipelines/jobs", "published", "results", "dvc.lock")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocker:
-    """One thing that forbids the promotion: what it is, how to mend it, and the exit code of its kind."""
+    """One thing that forbids the promotion: what it is, how to fix it, and the exit code of its kind."""
 
     what: str
-    mend: str
+    fix: str
     exit_code: int = 2
 
 
@@ -70,7 +70,7 @@ def _uncommitted(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     if not left:
         return []
     shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-    return [Blocker(what=f"uncommitted: {shown}", mend='git add --all && git commit -m "…"')]
+    return [Blocker(what=f"uncommitted: {shown}", fix='git add --all && git commit -m "…"')]
 
 
 def _unreproduced(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
@@ -78,7 +78,7 @@ def _unreproduced(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     stale = stale_stages(root, one.spec.use_case)
     if not stale:
         return []
-    return [Blocker(what=f"the results are not of what is committed: {', '.join(stale)}", mend="make repro")]
+    return [Blocker(what=f"the results are not of what is committed: {', '.join(stale)}", fix="make repro")]
 
 
 def stale_stages(root: Path, use_case: str) -> list[str]:
@@ -93,7 +93,7 @@ def _other_lock(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     try:
         environments.python_of(root, lock, install_hint="make repro")
     except WorkbenchError:
-        return [Blocker(what=f"this environment is not the one of {LOCK}", mend="make repro")]
+        return [Blocker(what=f"this environment is not the one of {LOCK}", fix="make repro")]
     return []
 
 
@@ -104,7 +104,7 @@ def _other_task(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     what = (
         f"{case.notebook} holds task {one.spec.task_digest[:12]}, the gate judged {one.run.task_digest[:12]}"
     )
-    return [Blocker(what=what, mend="dvc repro")]
+    return [Blocker(what=what, fix="dvc repro")]
 
 
 def _not_passed(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
@@ -113,17 +113,15 @@ def _not_passed(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     if not gate.stated_before:
         return [
             Blocker(
-                what="the gate's text is not the one the run was made under", mend="dvc repro", exit_code=1
+                what="the gate's text is not the one the run was made under", fix="dvc repro", exit_code=1
             )
         ]
     if gate.verdict == "pass":
         return []
     lines = "; ".join(f"{line.metric} {line.rule}" for line in gate.lines if line.verdict == gate.verdict)
-    mend = f"workbench gate {gate.use_case}/{gate.arm}"
+    fix = f"workbench gate {gate.use_case}/{gate.arm}"
     return [
-        Blocker(
-            what=f"the {gate.phase} gate says {gate.verdict}: {lines}", mend=mend, exit_code=gate.exit_code
-        )
+        Blocker(what=f"the {gate.phase} gate says {gate.verdict}: {lines}", fix=fix, exit_code=gate.exit_code)
     ]
 
 
@@ -134,14 +132,12 @@ def _drafts(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
         try:
             version = registry.resolve(root, kind, reference)
         except WorkbenchError:
-            mend = 'draft.save(reason="…"), name the number in params.yaml, then: dvc repro'
-            found.append(
-                Blocker(what=f"the judged run used {kind} {reference}, which is not saved", mend=mend)
-            )
+            fix = 'draft.save(reason="…"), name the number in params.yaml, then: dvc repro'
+            found.append(Blocker(what=f"the judged run used {kind} {reference}, which is not saved", fix=fix))
             continue
         if kind == "prompt" and version.digest != one.spec.digests["prompt"]:
             what = f"the judged run used another {reference} than the one that is saved now"
-            found.append(Blocker(what=what, mend="dvc repro"))
+            found.append(Blocker(what=what, fix="dvc repro"))
     return found
 
 
@@ -150,14 +146,14 @@ def _untyped(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     found = [
         Blocker(
             what=f"parameter {name!r} of {case.notebook} has no type",
-            mend=f"give it a default that is not None, or write {name}: TYPE = None",
+            fix=f"give it a default that is not None, or write {name}: TYPE = None",
         )
         for name, parameter in one.spec.parameters.items()
         if not parameter.type
     ]
     if INPUTS not in notebook.parameters:
         what = f"{case.notebook} declares no parameter {INPUTS!r}, which a job is given its rows by"
-        found.append(Blocker(what=what, mend=f'add {INPUTS} = "" to its cell tagged `parameters`'))
+        found.append(Blocker(what=what, fix=f'add {INPUTS} = "" to its cell tagged `parameters`'))
     return found
 
 
@@ -168,13 +164,13 @@ def _never_due(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
         try:
             Schedule.parse(timing.cron, timing.timezone, where=f"jobs.{one.spec.job}.schedule")
         except ConfigError as error:
-            return [Blocker(what=error.message, mend=f"in params.yaml {error.hint}")]
+            return [Blocker(what=error.message, fix=f"in params.yaml {error.hint}")]
     return []
 
 
 def screened(found: Sequence[screening.Finding]) -> list[Blocker]:
-    """Findings of the screening as what is missing."""
-    return [Blocker(what=f"{one.where}: {one.what}", mend=one.mend) for one in found]
+    """The screening's findings as blockers."""
+    return [Blocker(what=f"{one.where}: {one.what}", fix=one.mend) for one in found]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -189,10 +185,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def checked(found: list[Blocker], name: str) -> None:
-    """ConfigError with all that is missing, unless nothing is."""
+    """ConfigError that lists all blockers, if there are any."""
     if not found:
         return
-    lines = "\n".join(f"  - {one.what}\n    {one.mend}" for one in found)
-    error = ConfigError(f"job/{name} cannot be promoted:\n{lines}", hint=found[0].mend)
+    lines = "\n".join(f"  - {one.what}\n    {one.fix}" for one in found)
+    error = ConfigError(f"job/{name} cannot be promoted:\n{lines}", hint=found[0].fix)
     error.exit_code = found[0].exit_code
     raise error

@@ -1,4 +1,4 @@
-"""The record of what happened: JSON lines that are only ever appended to, and the frame over them."""
+"""An append-only file of JSON lines that is safe across threads, processes and kills."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench import locking, processes
+from workbench import files, locking, processes
 from workbench.errors import UnavailableError
 
 _RWLOCK = Path(".dvc/tmp/rwlock")
@@ -90,10 +90,13 @@ def repair_lock(root: Path) -> bool:
     path = root / _RWLOCK
     if not path.is_file() or running(root):
         return False
-    with locking.locked(path.with_name("rwlock.lock")):  # DVC's own guard of that file
-        if not path.is_file() or _is_free(path):
-            return False
-        path.unlink()
+    try:
+        with locking.locked(path.with_name("rwlock.lock")):  # DVC's own guard of that file
+            if not path.is_file() or _is_free(path):
+                return False
+            path.unlink()
+    except OSError as error:
+        raise files.unwritable(path, error) from error
     return True
 
 

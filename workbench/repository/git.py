@@ -1,4 +1,4 @@
-"""Git, as promotion needs it: what is committed, a commit's files whole, and the commit of a version.
+"""Git commands for promotion: what is committed, a commit's files, and the commit of a version's code.
 
 The `git` command does it all, in a process of its own and never through a shell. What is read is
 read as it was committed: no attribute, filter or setting of this machine changes a byte of it.
@@ -226,8 +226,7 @@ class Repository:
                     _write(place, mode, _next_blob(blobs, place.relative_to(folder)))
                 else:
                     files.make_folder(place)  # another repository's commit: as a checkout leaves it
-        for inner, _, _ in os.walk(folder):
-            files.sync_folder(Path(inner))
+        os.sync()  # one for all files: the rename must not outlive their contents
 
     def _git(
         self,
@@ -314,7 +313,7 @@ def _next_blob(stream: IO[bytes], path: Path) -> bytes:
 
 
 def _write(path: Path, mode: bytes, data: bytes) -> None:
-    """A file as git checks it out: a link, or synced contents, executable or not."""
+    """Write a file as git checks it out: a link, or contents, executable or not."""
     if mode == b"120000":
         path.symlink_to(os.fsdecode(data))
         return
@@ -322,5 +321,3 @@ def _write(path: Path, mode: bytes, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)
     with open(descriptor, "wb") as file:  # noqa: PTH123  of a descriptor
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

@@ -11,7 +11,7 @@ from made_jobs import CELLS, COUNTS, OUTPUTS, SAMPLE, copied, judged_repository,
 from workbench import config, files
 from workbench.errors import NotebookError, NotFoundError
 from workbench.jobs import runner
-from workbench.jobs.runner import Result
+from workbench.jobs.runner import WorkerResult
 from workbench.notebooks import inspection
 from workbench.promotion import freezing, promote
 from workbench.repository import environments
@@ -57,7 +57,7 @@ def told(root, draft, monkeypatch):
         files.write_atomic(Path(request.tape_out), b"used")
         lines = [json.dumps(line) for line in Told.reached]
         Path(request.watch).write_text("\n".join(lines))
-        return Result(task_digest=Told.digest, notebook=str(executed), counts=Told.counts)
+        return WorkerResult(task_digest=Told.digest, notebook=str(executed), counts=Told.counts)
 
     Told.requests = []
     monkeypatch.setattr(runner, "run", work)
@@ -99,7 +99,7 @@ def test_a_notebook_that_fails_is_said_with_its_own_hint(root, draft, told, monk
 
     monkeypatch.setattr(runner, "run", fails)
     clean, (missing,) = run(root, draft)
-    assert clean is None and missing.mend == "define it"
+    assert clean is None and missing.fix == "define it"
     assert missing.what == "the frozen notebook does not run clean alone: cell 2: NameError"
     assert list((root / ".workbench/cache/promoting").iterdir()) == []
 
@@ -131,7 +131,7 @@ def test_personal_data_that_only_the_executed_copy_shows_is_found(root, draft, t
 
 def test_the_inputs_own_place_is_no_finding(root, draft, told):
     told.cells = (CELLS[0], ('inputs = "/Users/ada/rows.jsonl"', "injected-parameters"), CELLS[1])
-    assert [one.mend for one in run(root, draft)[1]] == [
+    assert [one.fix for one in run(root, draft)[1]] == [
         "name it relative to the repository, or make it a parameter"
     ], "another place is one"
 

@@ -20,8 +20,8 @@ from workbench.errors import (
 )
 from workbench.jobs import overview, publishing, runner
 from workbench.jobs import run as jobs
-from workbench.jobs.runner import Result
-from workbench.jobs.slots import Task
+from workbench.jobs.runner import WorkerResult
+from workbench.jobs.slots import RunRequest
 from workbench.repository import environments
 from workbench.testing.fakes import FakeClock
 
@@ -66,7 +66,7 @@ def asked(monkeypatch):
             files.write_atomic(Path(request.out) / name, data)
         executed = folder / "executed.ipynb"
         executed.touch()
-        return Result(task_digest="t" * 64, notebook=str(executed), counts=dict(told.counts))
+        return WorkerResult(task_digest="t" * 64, notebook=str(executed), counts=dict(told.counts))
 
     monkeypatch.setattr(runner, "run", work)
     return told
@@ -74,7 +74,7 @@ def asked(monkeypatch):
 
 def task(**given):
     usual = {"reference": "answers", "input": "data/inbox/sample.jsonl", "at": AT, "show": False}
-    return Task(**{**usual, "clock": FakeClock("2026-11-25T01:02:03Z"), **given})
+    return RunRequest(**{**usual, "clock": FakeClock("2026-11-25T01:02:03Z"), **given})
 
 
 def history(root):
@@ -85,7 +85,9 @@ def history(root):
 
 def left(root):
     """What a run leaves where only running ones have something."""
-    return [p for p in (root / ".workbench/cache").rglob("*") if p.is_file() and "code" not in p.parts]
+    return [
+        p for p in (root / ".workbench/cache").rglob("*") if p.is_file() and not {"code", "env"} & {*p.parts}
+    ]
 
 
 # -- publishing
@@ -245,9 +247,9 @@ def test_two_runs_of_one_slot_at_once_run_once(root, asked):
 
 def test_the_lease_is_renewed_now_and_then_and_not_at_every_tick(root, asked, monkeypatch):
     clock, beats = FakeClock("2026-11-25T01:02:03Z"), []
-    beat = jobs.Ledger.beat
+    beat = jobs.RunLedger.beat
     monkeypatch.setattr(
-        jobs.Ledger, "beat", lambda book, run: beats.append(clock.monotonic()) or beat(book, run)
+        jobs.RunLedger, "beat", lambda book, run: beats.append(clock.monotonic()) or beat(book, run)
     )
 
     def ticking(tick):

@@ -218,3 +218,23 @@ def test_the_code_is_the_named_commit_or_one_with_the_same_objects(repo):
 def test_the_page_itself_is_not_among_its_own_files(folder):
     assert "job.yaml" not in jobspec.digests(folder)
     assert files.digest((folder / "job.yaml").read_bytes()) not in jobspec.digests(folder).values()
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"sample": "../../../.workbench/state/x"}, "sample"),
+        ({"sample": "/tmp/x"}, "sample"),
+        ({"sample": ".."}, "sample"),
+        ({"notebook": "../../n.ipynb"}, "notebook"),
+        ({"notebook": "/n.ipynb"}, "notebook"),
+        ({"digests": {**a_spec().digests, "memory": "../../state"}}, "digests.memory"),
+        ({"files": {"../../x": "0"}}, "files"),
+    ],
+)
+def test_a_page_whose_names_lead_out_of_their_folder_is_refused(tmp_path, change, key):
+    path = tmp_path / "job.yaml"
+    path.write_bytes(a_spec(**change).text())
+    with pytest.raises(ConfigError, match=rf"job\.yaml: {key}.* leads out of its folder") as caught:
+        jobspec.read(path)
+    assert "git checkout" in caught.value.hint

@@ -143,7 +143,7 @@ def test_a_dry_run_says_all_of_it_and_writes_nothing(root):
 
 @pytest.mark.parametrize("code", [1, 2])
 def test_what_only_the_clean_run_shows_refuses_it_and_nothing_is_written(root, gives, code):
-    gives.append((None, [Blocker(what="it does not run clean", mend="mend the cell", exit_code=code)]))
+    gives.append((None, [Blocker(what="it does not run clean", fix="mend the cell", exit_code=code)]))
     before = tree(root / "pipelines")
     card = promoted(root, dry_run=True)
     assert card.missing == (("it does not run clean", "mend the cell"),) and card.command == "mend the cell"

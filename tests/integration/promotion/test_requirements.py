@@ -151,7 +151,7 @@ def secret(root):
 def test_what_is_missing_is_named_alone_with_what_mends_it(root, change, said, mend, code):
     change(root)
     (found,) = missing(root)
-    assert said in found.what and mend in found.mend and found.exit_code == code
+    assert said in found.what and mend in found.fix and found.exit_code == code
 
 
 def test_all_that_is_missing_is_listed_at_once_the_gravest_first(root):
@@ -161,8 +161,8 @@ def test_all_that_is_missing_is_listed_at_once_the_gravest_first(root):
     assert found[0].what == "uncommitted: workbench/code.py" and len(found) == 2
     with pytest.raises(ConfigError) as caught:
         requirements.checked(found, "answers")
-    assert all(one.what in caught.value.message and one.mend in caught.value.message for one in found)
-    assert caught.value.hint == found[0].mend
+    assert all(one.what in caught.value.message and one.fix in caught.value.message for one in found)
+    assert caught.value.hint == found[0].fix
 
 
 def test_the_exit_code_is_of_the_first_thing_that_is_missing():
@@ -170,7 +170,7 @@ def test_the_exit_code_is_of_the_first_thing_that_is_missing():
     for code in (1, 2, 4):
         with pytest.raises(ConfigError) as caught:
             requirements.checked(
-                [Blocker(what="w", mend="m", exit_code=code), Blocker(what="x", mend="n")], "a"
+                [Blocker(what="w", fix="m", exit_code=code), Blocker(what="x", fix="n")], "a"
             )
         assert caught.value.exit_code == code
 
@@ -190,7 +190,7 @@ def test_stale_results_and_another_environment_are_said(root, monkeypatch):
     monkeypatch.setattr(requirements, "stale_stages", lambda root, use_case: ["prepare@answers"])
     (found,) = missing(root)
     assert found == Blocker(
-        what="the results are not of what is committed: prepare@answers", mend="make repro"
+        what="the results are not of what is committed: prepare@answers", fix="make repro"
     )
 
     def absent(root, lock, install_hint):

@@ -12,14 +12,14 @@ import pytest
 
 from workbench import layout
 from workbench.jobs import run as jobs
-from workbench.jobs.ledger import Ledger, Slot
+from workbench.jobs.ledger import RunLedger, Slot
 from workbench.processes import MARK
 from workbench.testing.fakes import FakeClock
 
 
 @pytest.fixture
 def book(tmp_path):
-    return Ledger(tmp_path / layout.JOB_LEDGER, clock=FakeClock())
+    return RunLedger(tmp_path / layout.JOB_LEDGER, clock=FakeClock())
 
 
 def claimed(book, run, *, pid):

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from workbench.jobs import ledger as module
-from workbench.jobs.ledger import Host, Ledger
+from workbench.jobs.ledger import Host, RunLedger
 from workbench.testing.fakes import FakeClock
 
 HOUR = 3600
@@ -69,9 +69,9 @@ import datetime as dt, sys
 from pathlib import Path
 from workbench.context import SystemClock
 from workbench.errors import RefusedError
-from workbench.jobs.ledger import Ledger, Slot
+from workbench.jobs.ledger import RunLedger, Slot
 
-ledger = Ledger(Path(sys.argv[1]), clock=SystemClock())
+ledger = RunLedger(Path(sys.argv[1]), clock=SystemClock())
 print("ready", flush=True)
 input()
 for n in range(10):
@@ -115,7 +115,7 @@ def test_of_processes_that_claim_one_slot_at_once_exactly_one_wins(tmp_path):
         each.stdin.flush()
     won = [said(each) for each in racers]
     assert sorted(int(n) for mine in won for n in mine) == list(range(10))
-    ledger = Ledger(path, clock=FakeClock())
+    ledger = RunLedger(path, clock=FakeClock())
     assert ledger.reconcile() == [] and len(ledger.history()) == 10
     for each in racers[:2]:
         each.send_signal(signal.SIGKILL)

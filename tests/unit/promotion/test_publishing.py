@@ -19,7 +19,7 @@ from workbench.errors import (
 )
 from workbench.jobs import publishing
 from workbench.jobs.ledger import Slot
-from workbench.jobs.publishing import Manifest, publish, read, recover, staging_of, target_of
+from workbench.jobs.publishing import PublishedManifest, publish, read, recover, staging_of, target_of
 
 SLOT = Slot(job="answers", tenant="acme", at=dt.datetime(2026, 11, 24, 6, tzinfo=dt.UTC))
 OUTPUT = {"answers.parquet": b"rows", "quarantine/rows.jsonl": b"{}\n"}
@@ -32,7 +32,7 @@ def manifest(**changes):
         "counts": {"rows": 20, "quarantined": 1}, "cost_usd": 0.02, "tokens": {"input": 10, "output": None},
         "verdict": "pass", "settings": {"prompt": "answer@1"},
     }  # fmt: skip
-    return Manifest(**{**given, **changes})
+    return PublishedManifest(**{**given, **changes})
 
 
 def write(folder, content):

@@ -12,7 +12,7 @@ from made_jobs import a_spec
 from workbench.config import Timing
 from workbench.errors import ConfigError
 from workbench.jobs import slots
-from workbench.jobs.slots import Task
+from workbench.jobs.slots import RunRequest
 from workbench.testing.fakes import FakeClock
 
 MOMENTS = st.integers(1_735_689_600, 1_830_297_599).map(lambda n: dt.datetime.fromtimestamp(n, dt.UTC))
@@ -21,7 +21,7 @@ TWICE = Timing(cron="30 6,18 * * 1-5", timezone="Europe/Berlin")
 
 def slot(at=None, *, now="2026-11-24T07:15:30.250000+00:00", schedule=None, tenant=None):
     spec = a_spec(schedule=schedule)
-    found = slots.slot_of(spec, Task(reference="answers", at=at, tenant=tenant, clock=FakeClock(now)))
+    found = slots.slot_of(spec, RunRequest(reference="answers", at=at, tenant=tenant, clock=FakeClock(now)))
     return found.at.isoformat().replace("+00:00", "Z")
 
 
@@ -76,7 +76,7 @@ def test_a_clock_that_is_set_back_gives_an_earlier_slot_and_never_a_later_one():
     seen = []
     for step in (0, -1, -3600, 3601, 0):
         clock.advance(step)
-        found = slots.slot_of(spec, Task(reference="answers", clock=clock))
+        found = slots.slot_of(spec, RunRequest(reference="answers", clock=clock))
         assert found.at <= clock.now()
         seen.append(found.key)
     assert seen[0] == seen[3] == seen[4] == "answers/all/20261124T053000Z"
@@ -93,7 +93,10 @@ def test_every_moment_of_a_day_has_a_slot_that_is_past_and_named_by_its_own_time
 
 def test_a_tenants_slot_is_another_one():
     clock = FakeClock("2026-11-24T07:00:00Z")
-    both = [slots.slot_of(a_spec(), Task(reference="answers", tenant=t, clock=clock)) for t in (None, "acme")]
+    both = [
+        slots.slot_of(a_spec(), RunRequest(reference="answers", tenant=t, clock=clock))
+        for t in (None, "acme")
+    ]
     assert [one.key for one in both] == ["answers/all/20261124T060000Z", "answers/acme/20261124T060000Z"]
 
 
@@ -102,7 +105,7 @@ def test_a_tenants_slot_is_another_one():
 
 def place(root, template, at, zone="UTC"):
     spec = a_spec(input=template, schedule=Timing(cron="0 6 * * *", timezone=zone))
-    task = Task(reference="answers", at=at)
+    task = RunRequest(reference="answers", at=at)
     return slots.input_of(root, spec, task, slots.slot_of(spec, task)).relative_to(root).as_posix()
 
 
@@ -123,7 +126,7 @@ def test_a_jobs_own_input_is_named_by_the_day_and_time_of_its_schedules_clock(
 
 
 def test_a_job_that_names_no_input_asks_for_one(tmp_path):
-    spec, task = a_spec(input=None), Task(reference="answers", clock=FakeClock())
+    spec, task = a_spec(input=None), RunRequest(reference="answers", clock=FakeClock())
     with pytest.raises(ConfigError, match="names no input of its own") as caught:
         slots.input_of(tmp_path, spec, task, slots.slot_of(spec, task))
     assert caught.value.hint == "workbench jobs run answers --input FILE"
@@ -137,10 +140,10 @@ def test_an_input_is_looked_for_here_and_then_in_the_repository(tmp_path, monkey
         (folder / "a.jsonl").touch()
     (root / "b.jsonl").touch()
     monkeypatch.chdir(here)
-    task = Task(reference="answers", clock=FakeClock())
+    task = RunRequest(reference="answers", clock=FakeClock())
     slot = slots.slot_of(spec, task)
     found = [
-        slots.input_of(root, spec, Task(reference="answers", input=name), slot)
+        slots.input_of(root, spec, RunRequest(reference="answers", input=name), slot)
         for name in ("a.jsonl", "b.jsonl")
     ]
     assert found == [here / "a.jsonl", root / "b.jsonl"]

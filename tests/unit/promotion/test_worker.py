@@ -18,7 +18,7 @@ from workbench import files
 from workbench import worker as works
 from workbench.errors import ConfigError, NotebookError, RefusedError, UnavailableError, WorkbenchError
 from workbench.jobs import runner
-from workbench.jobs.runner import Failure, Request, Result
+from workbench.jobs.runner import Failure, Request, WorkerResult
 
 REQUEST = Request(
     run="aa11", job="answers", use_case="answers", root="/code", home="/home", notebook="/w/task.ipynb",
@@ -49,9 +49,9 @@ def test_a_request_reads_back_and_says_nothing_that_goes_without_saying(changes)
 
 
 def test_a_result_reads_back_with_its_failure():
-    failed = Result(failure=Failure(kind="RefusedError", message="no", hint="ask", exit_code=1))
-    done = Result(task_digest="t", notebook="/n", counts={"rows": 2, "cost_usd": None})
-    assert read(Result, runner.told(failed)) == failed and read(Result, runner.told(done)) == done
+    failed = WorkerResult(failure=Failure(kind="RefusedError", message="no", hint="ask", exit_code=1))
+    done = WorkerResult(task_digest="t", notebook="/n", counts={"rows": 2, "cost_usd": None})
+    assert read(WorkerResult, runner.told(failed)) == failed and read(WorkerResult, runner.told(done)) == done
     assert b"failure" not in runner.told(done) and b"counts" in runner.told(done)
 
 
@@ -69,7 +69,7 @@ def test_an_older_reader_refuses_only_a_key_it_would_have_to_know():
 def test_a_workers_failure_is_raised_here_with_its_hint_and_exit_code(tmp_path):
     path = tmp_path / "result.json"
     failure = Failure(kind="RefusedError", message="no such key", hint="export KEY=…", exit_code=1)
-    path.write_bytes(runner.told(Result(failure=failure)))
+    path.write_bytes(runner.told(WorkerResult(failure=failure)))
     with pytest.raises(WorkbenchError, match="answers: no such key\n  -> export KEY=…") as caught:
         runner._result(path, REQUEST, 1)
     assert caught.value.exit_code == 1
@@ -111,12 +111,12 @@ def asked(tmp_path, monkeypatch):
     """Work off a request with `work` in the place of the kernel; the exit code and the result."""
     monkeypatch.setattr(works.processes, "end_with_caller", lambda run: None)
 
-    def ask(raw, work=lambda request: Result()):
+    def ask(raw, work=lambda request: WorkerResult()):
         monkeypatch.setattr(works, "work", work)
         path = tmp_path / "request.json"
         path.write_bytes(raw if isinstance(raw, bytes) else files.pretty(raw))
         code = works.main([str(path)])
-        return code, read(Result, (tmp_path / "result.json").read_bytes())
+        return code, read(WorkerResult, (tmp_path / "result.json").read_bytes())
 
     return ask
 
@@ -130,7 +130,7 @@ def failing(error):
 
 def test_a_request_is_worked_off_and_its_result_left_beside_it(asked):
     given = []
-    done = Result(task_digest="t", notebook="/n", counts={"rows": 1})
+    done = WorkerResult(task_digest="t", notebook="/n", counts={"rows": 1})
     code, result = asked(runner.told(REQUEST), lambda request: given.append(request) or done)
     assert (code, result, given) == (0, done, [REQUEST])
 
