@@ -301,6 +301,7 @@ class Ledger:
         """All of the block or nothing of it; on disk when the block has ended."""
         with _explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(files.open_regular(self.path, os.O_RDWR | os.O_CREAT))
             with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)) as db:
                 _prepare(db, self.path)
                 db.execute(begin)

@@ -112,7 +112,7 @@ def _on_server(root: Path, name: str, case: UseCase, server: MemoryServer, *, qu
         )
     shutil.rmtree(root / results.folder, ignore_errors=True)
     stages.prepare(root, name, results=results)
-    files.write_atomic(root / results.tape, (root / layout.tape_of(name)).read_bytes())
+    files.write_atomic(root / results.tape, files.read_bytes(root / layout.tape_of(name)))
     pages = pages_of(root, name, case)
     _step("remember: ingest into the server, and a snapshot out of it", quiet=quiet)
     live = StoreLocation(state=root / layout.STATE, server=server)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from workbench.files import unwritable
+from workbench.files import open_regular, read_bytes, unwritable
 
 if TYPE_CHECKING:
     pass
@@ -36,8 +36,7 @@ class Lines:
             return self._fd
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            fd = os.open(self.path, flags, 0o666)
+            fd = open_regular(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         except OSError as error:
             raise unwritable(self.path, error) from error
         if self._fd is not None and self._pid == os.getpid():
@@ -91,7 +90,7 @@ def _append(fd: int, line: bytes) -> int:
 def read_records(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The records of a log, oldest first, and how many lines were torn: their writer was killed."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = read_bytes(path).split(b"\n")
     except FileNotFoundError:
         return [], 0
     records, torn = [], 0

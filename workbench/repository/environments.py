@@ -85,7 +85,7 @@ def _installed(root: Path, lock: bytes) -> Path | None:
 
 def _holds(folder: Path, lock: bytes) -> bool:
     try:
-        return (folder / STAMP).read_bytes() == lock
+        return files.read_bytes(folder / STAMP) == lock
     except OSError:
         return False
 

@@ -122,7 +122,7 @@ def _places(uri: str, tenant: str, root: Path | None, pattern: str) -> list[Path
 
 def _files(folder: Path, pattern: str) -> list[Path]:
     """The files of such names in it, at any depth, without what is hidden."""
-    paths = sorted(path for path in folder.rglob(pattern) if path.is_file())
+    paths = sorted(path for path in folder.rglob(pattern) if not path.is_dir())
     return [p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
 
 

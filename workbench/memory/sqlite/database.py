@@ -117,7 +117,7 @@ def _open(path: Path | None) -> sqlite3.Connection:
         return connection
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent):  # two processes must not both create the tables
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        os.close(files.open_regular(path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = _connect(str(path))
         try:
             _check(connection, path)
