@@ -241,7 +241,7 @@ def find_root(start: Path | None = None) -> Path:
     """The nearest folder, here or above, that holds `params.yaml`."""
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
-        if (folder / "params.yaml").is_file():
+        if (folder / "params.yaml").exists():
             return folder
     raise NotFoundError(
         f"no params.yaml in {here} or above",

@@ -11,11 +11,13 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import io
 import itertools
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,7 +81,7 @@ def write_once(path: Path, data: bytes) -> bytes:
             finally:
                 aside.unlink(missing_ok=True)
             sync_folder(path.parent)
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -155,10 +157,40 @@ def unwritable(path: Path, error: OSError) -> UnavailableError:
     return UnavailableError(f"cannot write {path}: {error.strerror}", hint=hint)
 
 
+def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+    """A descriptor of a regular file, at once; ConfigError for a pipe, a device or a folder.
+
+    Any other error is the system's own OSError, as of `os.open`.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno not in {errno.ENXIO, errno.EISDIR}:  # of a socket or a pipe; of a folder
+            raise
+        raise ConfigError(f"cannot read {path}: {error.strerror}: not a regular file") from None
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return descriptor
+    os.close(descriptor)
+    what = "Is a directory" if stat.S_ISDIR(kind) else "not a regular file"
+    raise ConfigError(f"cannot read {path}: {what}", hint=f"ls -l {path}   # a file is expected there")
+
+
+def read_bytes(path: Path, *, limit: int = 1 << 30) -> bytes:
+    """A regular file's bytes, as many as `limit` at most; errors as of `open_regular`."""
+    with open(open_regular(path), "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ConfigError(
+            f"{path} is larger than {limit} bytes", hint=f"ls -l {path}   # is it the right file?"
+        )
+    return data
+
+
 def read_text(path: Path, *, hint: str = "") -> str:
     """A UTF-8 file's text."""
     try:
-        return path.read_text(encoding="utf-8")
+        return io.TextIOWrapper(io.BytesIO(read_bytes(path)), encoding="utf-8").read()
     except FileNotFoundError:
         raise NotFoundError(f"there is no file {path}", hint=hint) from None
     except UnicodeDecodeError as error:
@@ -194,8 +226,6 @@ def read_yaml(path: Path, *, hint: str = "") -> dict[str, Any]:
 
 def yaml_text(raw: Mapping[str, Any]) -> str:
     """`raw` as block YAML in its own order, lines as long as they are: the same bytes for the same value."""
-    import io
-
     from ruamel.yaml import YAML
 
     stream = io.StringIO()

@@ -136,7 +136,7 @@ def names(root: Path, kind: str) -> list[str]:
 def load(root: Path, kind: str, name: str) -> Asset:
     """An asset's page; NotFoundError lists the nearest names."""
     path = folder_of(root, kind, name) / "asset.yaml"
-    if not path.is_file():
+    if not path.exists():
         written = path_of(root, kind, name, 1).is_file() and kind != "job"
         raise NotFoundError(
             f"there is no {kind} {name!r} ({nearest(name, names(root, kind))})",
@@ -179,9 +179,9 @@ def resolve(root: Path, kind: str, reference: str) -> Version:
 
 
 def _checked(path: Path, expected: str) -> str:
-    if not path.is_file():
+    if not path.exists():
         raise CorruptError(f"{path} is missing", hint=f"git checkout -- {path}")
-    found = files.digest(path.read_bytes())
+    found = files.digest(files.read_bytes(path))
     if found != expected:
         raise CorruptError(
             f"{path} was changed after it was saved (digest {found[:12]}, saved as {expected[:12]})",

@@ -124,7 +124,7 @@ def _noted(root: Path) -> int | None:
     import psutil
 
     with contextlib.suppress(OSError, ValueError, psutil.Error):
-        number, started_at = (root / WEAVIATE_SERVER / "pid").read_text(encoding="ascii").split()
+        number, started_at = files.read_bytes(root / WEAVIATE_SERVER / "pid").decode("ascii").split()
         if abs(psutil.Process(int(number)).create_time() - float(started_at)) < 1:
             return int(number)
     return None

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from workbench import config, retrieval
+from workbench import config, files, retrieval
 from workbench.config import UseCase
 from workbench.diagnostics.findings import Finding, tried
 from workbench.errors import WorkbenchError
@@ -44,7 +44,7 @@ def _lock(root: Path) -> Finding:
     what = "locked environment"
     stamp = Path(sys.prefix) / environments.STAMP
     try:
-        wanted = (root / LOCK).read_bytes()
+        wanted = files.read_bytes(root / LOCK)
     except OSError:
         return Finding(
             what=what,

@@ -104,9 +104,11 @@ class Dataset:
         if path.suffix == ".parquet":
             import polars as pl
 
-            if not path.is_file():
+            if not path.exists():
                 raise ConfigError(f"there is no file {path}", hint="dvc repro prepare")
-            return cls.from_frame(pl.read_parquet(path), name=path.stem, inputs=inputs, expected=expected)
+            return cls.from_frame(
+                pl.read_parquet(files.read_bytes(path)), name=path.stem, inputs=inputs, expected=expected
+            )
         rows = []
         # Not `splitlines`: JSON may hold signs that Unicode counts as the end of a line.
         for number, line in enumerate(files.read_text(path).split("\n"), start=1):

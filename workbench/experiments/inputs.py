@@ -157,7 +157,7 @@ def _table(path: Path) -> tuple[InputRow, ...]:
     import polars as pl
 
     try:
-        frame = pl.read_parquet(io.BytesIO(path.read_bytes()))
+        frame = pl.read_parquet(io.BytesIO(files.read_bytes(path)))
     except FileNotFoundError:
         raise NotFoundError(f"there is no file {path}", hint=_HINT) from None
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -246,7 +246,7 @@ def _load(path: Path, entry: dict[str, Any]) -> Run:
     import polars as pl
 
     try:
-        data = path.read_bytes()
+        data = files.read_bytes(path)
     except OSError as error:
         raise UnavailableError(f"cannot read {path}: {error.strerror}", hint="dvc repro") from error
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:

@@ -292,8 +292,8 @@ class RunLedger:
         """All of the block or nothing of it; on disk when the block has ended."""
         with translated(self.path, damaged=_set_aside(self.path), waited_s=BUSY_S):
             files.make_folder(self.path.parent)
-            if not self.path.exists():  # SQLite would create it readable for all
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            # SQLite would create it readable for all, and wait for ever on a named pipe.
+            os.close(files.open_regular(self.path, os.O_CREAT | os.O_RDWR, 0o600))
             with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)) as db:
                 _prepare(db, self.path)
                 db.execute(begin)

@@ -109,7 +109,7 @@ def _seal(staged: Path, manifest: PublishedManifest) -> None:
 
 
 def _digest(path: Path, *, sync: bool = False) -> str:
-    with path.open("rb") as file:
+    with open(files.open_regular(path), "rb") as file:  # noqa: PTH123  of a descriptor
         if sync:
             os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()

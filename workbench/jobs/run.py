@@ -258,7 +258,7 @@ def reproduce(root: Path, name: str, number: int, out: Path) -> None:
         request = _request(root, this, work, run_id, inputs=Path(spec.sample), mode="replay", tape=tape)
         result = runner.run(request, python=this.python, folder=work, seconds=spec.limits.seconds)
         Path(result.notebook).unlink(missing_ok=True)
-        found = {path.name: files.digest(path.read_bytes()) for path in sorted((work / "out").iterdir())}
+        found = {path.name: files.digest(files.read_bytes(path)) for path in sorted((work / "out").iterdir())}
         if found != spec.sample_outputs:
             changed = ", ".join(sorted({name for name, _ in found.items() ^ spec.sample_outputs.items()}))
             raise CorruptError(
@@ -347,7 +347,7 @@ def _copy(source: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     try:
         for path in sorted(source.iterdir()):
-            files.write_atomic(target / path.name, path.read_bytes())
+            files.write_atomic(target / path.name, files.read_bytes(path))
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise

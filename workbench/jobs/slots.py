@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workbench import files
 from workbench.context import Clock, SystemClock
 from workbench.errors import ConfigError, NotFoundError
 from workbench.jobs.ledger import Slot
@@ -75,7 +76,7 @@ def input_of(root: Path, spec: JobSpec, task: RunRequest, slot: Slot) -> Path:
 def bytes_of(path: Path) -> bytes:
     """Read the input's bytes; the error's hint names --input."""
     try:
-        return path.read_bytes()
+        return files.read_bytes(path)
     except FileNotFoundError:
         raise NotFoundError(
             f"there is no input {path}", hint="workbench jobs run NAME --input FILE"

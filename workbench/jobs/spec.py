@@ -175,6 +175,6 @@ def _digest(path: Path) -> str:
     if path.is_symlink():
         return "a link"
     try:
-        return files.digest(path.read_bytes())
+        return files.digest(files.read_bytes(path))
     except OSError as error:
         raise CorruptError(f"cannot read {path}: {error.strerror}", hint=f"git checkout -- {path}") from None

@@ -153,10 +153,10 @@ def read_manifest(folder: Path) -> SnapshotManifest:
     import orjson
 
     path = folder / "manifest.json"
-    if not path.is_file():
+    if not path.exists():
         raise NotFoundError(f"there is no memory snapshot in {folder}", hint=_HINT)
     try:
-        raw = orjson.loads(path.read_bytes())
+        raw = orjson.loads(files.read_bytes(path))
         if isinstance(raw, dict) and raw.get("format") != FORMAT:
             raise ConfigError(
                 f"{path} has format {raw.get('format')!r}, this workbench reads format {FORMAT}", hint=_HINT
@@ -248,7 +248,7 @@ def _verified(folder: Path, tenant: str, entry: TenantEntry) -> list[Item]:
 
     path = folder / f"{tenant}.parquet"
     try:
-        data = path.read_bytes()
+        data = files.read_bytes(path)
     except OSError as error:
         raise CorruptError(f"cannot read {path}: {error.strerror}", hint=_HINT) from error
     if files.digest(data) != entry.sha256:

@@ -172,7 +172,7 @@ class TombstoneLog:
         CorruptError when a whole line of it is not as it was written.
         """
         try:
-            with self.path.open("rb") as file:
+            with open(files.open_regular(self.path), "rb") as file:  # noqa: PTH123  of a descriptor
                 status = os.fstat(file.fileno())
                 seen = (status.st_ino, status.st_size, status.st_mtime_ns)
                 if self._read is None or self._read[:2] != (seen, names.fingerprint):

@@ -59,7 +59,7 @@ def _digest(path: Path, memo: Path) -> str:
     stat = path.stat()
     key = f"{path}:{stat.st_size}:{stat.st_mtime_ns}"
     try:
-        known = dict(orjson.loads(memo.read_bytes()))
+        known = dict(orjson.loads(files.read_bytes(memo)))
     except (OSError, ValueError, TypeError):
         known = {}
     if key in known:

@@ -79,7 +79,7 @@ def _on_server(root: Path, name: str, case: UseCase, server: MemoryServer, *, qu
         raise NotFoundError(f"the pipeline's snapshot {pipeline.memory} is missing", hint="make repro")
     shutil.rmtree(root / results.folder, ignore_errors=True)
     stages.prepare(root, name, results=results)
-    files.write_atomic(root / results.tape, (root / layout.tape_of(name)).read_bytes())
+    files.write_atomic(root / results.tape, files.read_bytes(root / layout.tape_of(name)))
     _progress("remember: ingest into the server, and a snapshot of it", quiet=quiet)
     ws = _workspace(root, name, StoreLocation(state=root / layout.STATE, server=server))
     build.ingest_through(ws, pages_of(root, name, case), root / results.memory)

@@ -142,7 +142,7 @@ def clean_run(root: Path, one: Draft, case: UseCase, *, show: bool) -> tuple[Cle
         _forget_input(Path(result.notebook), request.inputs)
         found = _seen(root / case.notebook, Path(result.notebook), work / "connections.jsonl", root / LOCK)
         found += _fell_short(spec, result)
-        outputs = {p.name: files.digest(p.read_bytes()) for p in sorted((work / "out").iterdir())}
+        outputs = {p.name: files.digest(files.read_bytes(p)) for p in sorted((work / "out").iterdir())}
         tape = (work / jobspec.TAPE).read_bytes() if (work / jobspec.TAPE).is_file() else b""
         return CleanRun(outputs=outputs, tape=tape, counts=result.counts), found
     finally:

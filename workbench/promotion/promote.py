@@ -221,7 +221,7 @@ def _with_version(root: Path, asset: Asset, draft: Draft, order: ReleaseOptions)
         root, dataclasses.replace(draft, spec=dataclasses.replace(draft.spec, version=number))
     )
     entry = VersionEntry(
-        digest=files.digest((folder / jobspec.PAGE).read_bytes()),
+        digest=files.digest(files.read_bytes(folder / jobspec.PAGE)),
         author=Repository(root=root).author(),
         reason=order.reason or f"{draft.gate.phase} gate passed on run {draft.run.id}",
         parent=asset.labels.get("production"),

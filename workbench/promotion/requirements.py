@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench import registry
+from workbench import files, registry
 from workbench.config import UseCase
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError
 from workbench.experiments.gates import GateReport
@@ -176,7 +176,7 @@ def screened(found: Sequence[screening.Finding]) -> list[Blocker]:
 def read_bytes(path: Path) -> bytes:
     """A file's bytes; NotFoundError says which one is not there."""
     try:
-        return path.read_bytes()
+        return files.read_bytes(path)
     except OSError as error:
         raise NotFoundError(
             f"cannot read {path}: {error.strerror}",

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeVar
 
+from workbench import files
 from workbench.errors import NotFoundError, UnavailableError
 
 T = TypeVar("T")
@@ -107,7 +108,7 @@ def watch(path: Path | str) -> None:
 def reported(path: Path) -> list[dict[str, str]]:
     """What a watch wrote, in order, each once; NotFoundError when there was no watch."""
     try:
-        lines = path.read_bytes().splitlines()
+        lines = files.read_bytes(path).splitlines()
     except FileNotFoundError:
         raise NotFoundError(
             f"there is no {path}: nobody watched what was opened", hint="run the notebook again"

@@ -32,8 +32,7 @@ class Lines:
             return self._fd
         try:
             files.make_folder(self.path.parent)
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            fd = os.open(self.path, flags, 0o600)
+            fd = files.open_regular(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         except OSError as error:
             raise files.unwritable(self.path, error) from error
         if self._fd is not None and self._pid == os.getpid():
@@ -84,7 +83,7 @@ def _append(fd: int, line: bytes) -> int:
 def read_records(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The records of a log, oldest first, and how many lines were torn: their writer was killed."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = files.read_bytes(path).split(b"\n")
     except FileNotFoundError:
         return [], 0
     records, torn = [], 0

@@ -36,7 +36,7 @@ class Tape:
     def read(cls, path: Path) -> Tape:
         """The tape in a file, checked to the byte; `CorruptError` naming the line. Zero bytes: empty."""
         try:
-            data = path.read_bytes()
+            data = files.read_bytes(path)
         except FileNotFoundError:
             raise NotFoundError(f"{path}: there is no such tape", hint="`make repro` creates it") from None
         except OSError as error:

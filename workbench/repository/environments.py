@@ -139,7 +139,7 @@ def _installed(root: Path, lock_digest: str) -> Path | None:
 
 def _holds(folder: Path, lock_digest: str) -> bool:
     try:
-        return files.digest((folder / STAMP).read_bytes()) == lock_digest
+        return files.digest(files.read_bytes(folder / STAMP)) == lock_digest
     except OSError:
         return False
 

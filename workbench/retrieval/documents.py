@@ -142,7 +142,7 @@ def _files(folder: Path, names: Collection[str] | None = None, suffix: str = "")
         folders[:] = [name for name in folders if not name.startswith(".")]
         fitting = [n for n in entries if (n.endswith(suffix) if names is None else n in names)]
         found += [Path(parent, name) for name in fitting if not name.startswith(".")]
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in found if not path.is_dir())
 
 
 def _found(path: Path, root: Path | None) -> Path:

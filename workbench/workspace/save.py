@@ -47,7 +47,7 @@ def save(root: Path, reference: str, *, reason: str = "") -> Version:
         hint = f'workbench save {kind}/{ref.name} --reason "why it is better"'
         raise ConfigError("a new version needs a reason", hint=hint)
     return registry.save_version(
-        root, kind, ref.name, draft.path.read_bytes(),
+        root, kind, ref.name, files.read_bytes(draft.path),
         author=Repository(root=root).author(), reason=reason, parent=parent,
     )  # fmt: skip
 
@@ -61,4 +61,6 @@ def _draft(root: Path, kind: str, name: str, number: int) -> Version:
         if number > 1:
             mend = f"cp {here.with_stem(str(number - 1))} {here}, and change that"
         raise NotFoundError(f"there is no file {here} to save", hint=mend)
-    return Version(kind=kind, name=name, number=number, path=path, digest=files.digest(path.read_bytes()))
+    return Version(
+        kind=kind, name=name, number=number, path=path, digest=files.digest(files.read_bytes(path))
+    )

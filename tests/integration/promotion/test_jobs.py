@@ -296,6 +296,7 @@ def test_a_version_that_was_touched_or_whose_lock_is_another_never_runs(root, as
         ({"input": "empty.jsonl"}, ConfigError, r"empty\.jsonl has no rows"),
         ({"input": "params.yaml"}, ConfigError, r"inputs are \.parquet or \.jsonl files"),
         ({"tenant": "globex"}, ConfigError, "has no rows of tenant 'globex'"),
+        ({"tenant": ""}, ConfigError, "--tenant is empty"),
         ({"tenant": "a/../b"}, ConfigError, "cannot name folders"),
         ({"at": "soon"}, ConfigError, "--at 'soon' is no time"),
     ],

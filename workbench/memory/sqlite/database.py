@@ -128,7 +128,7 @@ def _open(path: Path | None, upgrade: Upgrade | None) -> sqlite3.Connection:
         return connection
     files.make_folder(path.parent)
     with locking.locked(path.parent):  # two processes must not both create the tables
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        os.close(files.open_regular(path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = _connect(str(path))
         try:
             _check(connection, path, upgrade)
