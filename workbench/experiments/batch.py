@@ -1,4 +1,4 @@
-"""A task applied to a job's inputs: the answers, what was set aside and why, and what it cost."""
+"""Apply a task to a job's inputs: the answers, the broken rows with their reasons, the cost."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from workbench.experiments.usage import chat_calls, degraded_searches, summed
 if TYPE_CHECKING:
     import polars as pl
 
-#: What a job's kernel leaves for its runner, beside the published files.
+#: The file of counts that a job's kernel writes for its runner, beside the published files.
 COUNTS = "batch.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch(Shown):
-    """What `task.map(inputs)` gives. `answers` has one row each for what was answered, sorted by id.
+    """The result of `task.map(inputs)`. `answers` has one row for each answered row, sorted by id.
 
-    `broken` are rows set aside, by the input's order. `held` says that too many are; when the rows
-    themselves are too many, nothing was asked.
+    `broken` holds the rows without an answer, in the order of the input. `held` is true when there are
+    too many of them; with too many broken inputs no row is answered.
     """
 
     task: str
@@ -41,12 +41,13 @@ class Batch(Shown):
     records: tuple[Mapping[str, Any], ...] = field(repr=False)
 
     def counts(self) -> dict[str, Any]:
-        """How many rows, tokens and US dollars; None where an endpoint did not say.
+        """Return the numbers of rows, calls and tokens, and the cost; None where an endpoint gave none.
 
-        `degraded` is there when searches were answered from a snapshot because the store was away: how many.
+        `degraded` counts the searches that a snapshot answered, because the store was unavailable; it is
+        left out when there are none.
         """
         calls = chat_calls(self.records)
-        kinds = [one.kind for one in self.broken]
+        kinds = [row.kind for row in self.broken]
         degraded = degraded_searches(self.records)
         return {
             "rows": self.rows,
@@ -63,7 +64,7 @@ class Batch(Shown):
         }
 
     def quarantine(self) -> pl.DataFrame:
-        """The rows set aside: number, id, tenant, kind, reason, and the row as JSON text."""
+        """Return the broken rows: number, id, tenant, kind, reason, and the row as JSON text."""
         import polars as pl
 
         schema: dict[str, Any] = {
@@ -82,12 +83,15 @@ class Batch(Shown):
     def hand_over(self, folder: Path, name: str) -> None:
         """Write `<name>.<tenant>.parquet` for each tenant, `quarantine.parquet`, and the counts beside.
 
-        Same rows, same bytes. The counts come last: without them nothing was handed over.
+        The same rows give the same bytes. The counts are written last and mark the batch as complete.
         """
         if not name.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(f"{name!r} cannot name a file", hint='ws.publish(batch, "answers")')
         if (folder.with_name(COUNTS)).exists():
-            raise ConfigError("a job publishes once", hint="join what is to be published into one task")
+            raise ConfigError(
+                "a job publishes once, and this job has published",
+                hint="publish one task that returns all columns",
+            )
         for (tenant,), part in sorted(self.answers.partition_by("tenant", as_dict=True).items()):
             files.write_atomic(folder / f"{name}.{tenant}.parquet", _parquet(part))
         files.write_atomic(folder / "quarantine.parquet", _parquet(self.quarantine()))
@@ -96,7 +100,7 @@ class Batch(Shown):
     def card(self) -> Card:
         """The first answers, and the reasons of the first broken rows."""
         shown = [[str(value)[:80] for value in row] for row in self.answers.head(5).rows()]
-        reasons = [f"row {one.row.number}: {one.reason}" for one in self.broken[:3]]
+        reasons = [f"row {broken.row.number}: {broken.reason}" for broken in self.broken[:3]]
         counts = self.counts()
         cost = "cost unknown" if counts["cost_usd"] is None else f"{number(counts['cost_usd'])} USD"
         return Card(
@@ -113,12 +117,12 @@ class Batch(Shown):
             asked = "" if self.records else ", and nothing was asked"
             return [*said, f"held: too many rows are broken{asked}"]
         if not self.rows:
-            return ["no inputs are named: a job is given its own"]
+            return ["no inputs are named: a job gets its own"]
         return [*said, "a preview: nothing is published while exploring"]
 
 
 class Mappable(Applicable, Protocol):
-    """A task as a batch applies it: its name, the types it takes and gives, and how a result is fitted."""
+    """A task as a batch applies it: its name, its two types, and the check of its result."""
 
     @property
     def name(self) -> str:
@@ -133,14 +137,14 @@ class Mappable(Applicable, Protocol):
         """The type of a result."""
 
     def write(self, value: Any) -> Any:
-        """The returned value as the promised type; InvalidOutputError when it does not fit."""
+        """Return the value as the declared type; InvalidOutputError when it does not fit."""
 
 
 async def mapped(task: Mappable, inputs: Inputs) -> Batch:
     """Apply `task` to every row that fits its type, with bounded concurrency.
 
-    A row whose answer is refused or breaks its type is set aside like a row that does not fit. What
-    every other row would meet too (nobody answers, a key is missing) ends the whole batch.
+    A row is broken when it does not fit, when its answer is refused, or when the answer does not fit the
+    task's type. An error that every other row would raise too (no endpoint, no key) ends the batch.
     """
     _check_columns(task)
     good, broken = inputs.fitted(task.takes, task=task.name)
@@ -170,31 +174,31 @@ async def mapped(task: Mappable, inputs: Inputs) -> Batch:
         name=inputs.name,
         rows=len(inputs),
         answers=_frame(task, inputs, done),
-        broken=tuple(sorted(broken, key=lambda one: one.row.number)),
+        broken=tuple(sorted(broken, key=lambda item: item.row.number)),
         held=held,
-        # In the rows' order, whoever was done first: the sum of floats depends on it.
+        # In the order of the rows, because a sum of floats depends on its order.
         records=tuple(record for _, made in sorted(records.items()) for record in made),
     )
 
 
 def _check_columns(task: Mappable) -> None:
-    named = {one.name for one in fields(task.gives)} if is_dataclass(task.gives) else set()
+    named = {item.name for item in fields(task.gives)} if is_dataclass(task.gives) else set()
     if clash := {"id", "tenant"} & named:
         raise ConfigError(
             f"task {task.name}: its result may not have a field {min(clash)!r}",
-            hint="a row's id and tenant stand beside its answer already: name it otherwise",
+            hint="id and tenant of the row stand beside its answer: rename the field",
         )
 
 
 def _set_aside(row: InputRow, error: WorkbenchError) -> Broken:
-    """The row, broken; raises what is not the row's own fault."""
+    """Return the row as broken; raise an error that is not of this row."""
     if isinstance(error, ReplayMissError) or (isinstance(error, RefusedError) and error.status in {401, 403}):
         raise error
     return Broken(row=row, reason=f"{type(error).__name__}: {error.message}", kind="task")
 
 
 def _frame(task: Mappable, inputs: Inputs, done: Sequence[tuple[InputRow, Any]]) -> pl.DataFrame:
-    """`id`, `tenant`, then the fields of the task's result, or `output` when it is a plain value."""
+    """Return `id`, `tenant` and the fields of the task's result, or `output` for a plain value."""
     import polars as pl
 
     rows = []
@@ -209,21 +213,21 @@ def _frame(task: Mappable, inputs: Inputs, done: Sequence[tuple[InputRow, Any]])
 
 
 def _is_vague(found: Any, promised: Any) -> bool:
-    """Whether a day's values say less than the task's type does: none are there, or whole numbers alone."""
+    """Whether the values leave the column's type open: there is none, or all are whole numbers."""
     import polars as pl
 
     return found in {pl.Null(), pl.List(pl.Null())} or (found, promised) == (pl.Int64(), pl.Float64())
 
 
 def _promised(task: Mappable) -> dict[str, Any]:
-    """The types of the columns for which the task's result names a plain one, or a list of it."""
+    """Return the types of the columns that the task declares as a plain type, or as a list of it."""
     import polars as pl
 
     plain: dict[Any, Any] = {str: pl.String(), int: pl.Int64(), float: pl.Float64(), bool: pl.Boolean()}
     hints = {"output": task.gives}
     if is_dataclass(task.gives):
         known = typing.get_type_hints(task.gives)
-        hints = {one.name: known[one.name] for one in fields(task.gives)}
+        hints = {item.name: known[item.name] for item in fields(task.gives)}
     found = {}
     for name, hint in hints.items():
         parts = [kind for kind in typing.get_args(hint) if kind not in {type(None), ...}]
@@ -240,7 +244,7 @@ def _parquet(frame: pl.DataFrame) -> bytes:
 
 
 def _plain(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns as JSON can hold them: Parquet has decimals and bytes that it cannot, also inside lists."""
+    """Return columns that JSON can hold: decimals and bytes of Parquet become text."""
     found = {}
     for name, value in columns.items():
         try:

@@ -1,4 +1,4 @@
-"""Running a task over many cases at once: threads, bounded tasks, a progress bar."""
+"""Apply a task to many cases at once: threads, bounded concurrency, a progress bar."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import Any, Protocol, Self
 
 
 class Applicable(Protocol):
-    """What can be applied to a case: a task."""
+    """A task, as it is applied to a case."""
 
     @property
     def is_async(self) -> bool:
-        """Whether calling it gives a coroutine."""
+        """Whether a call returns a coroutine."""
 
     def __call__(self, ws: Any, case: Any) -> Any:
-        """The output for one case."""
+        """Return the output for one case."""
 
 
 async def apply(task: Applicable, ws: Any, given: Any, pool: ThreadPoolExecutor) -> Any:
-    """Async tasks run on the loop, sync ones in a worker thread, where sync verbs may wait."""
+    """Run an async task on the loop, and a sync task in a worker thread, where sync verbs may wait."""
     if task.is_async:
         return await task(ws, given)
     context = contextvars.copy_context()
@@ -34,19 +34,19 @@ async def apply(task: Applicable, ws: Any, given: Any, pool: ThreadPoolExecutor)
 
 @contextlib.asynccontextmanager
 async def threads(n: int) -> AsyncIterator[ThreadPoolExecutor]:
-    """Worker threads for tasks that are not async; when the block ends, so have they."""
+    """Worker threads for sync tasks; all have ended when the block ends."""
     pool = ThreadPoolExecutor(max_workers=n, thread_name_prefix="workbench-task")
     try:
         yield pool
-    finally:  # not on the loop: what they wait for runs there
+    finally:  # not on the loop, because the threads wait for calls that run there
         await asyncio.to_thread(pool.shutdown, cancel_futures=True)
 
 
 class Progress:
-    """A bar in notebook or terminal; under a runner a line in a file, which the runner shows."""
+    """A bar in a notebook or terminal; under a runner, lines in a file that the runner shows."""
 
     def __init__(self, total: int, what: str, path: Path | None) -> None:
-        self.total, self.what, self.path, self.done, self._told = total, what, path, 0, 0.0
+        self.total, self.what, self.path, self.done, self._written_at = total, what, path, 0, 0.0
 
     def __enter__(self) -> Self:
         from tqdm.auto import tqdm
@@ -57,12 +57,12 @@ class Progress:
         return self
 
     def step(self) -> None:
-        """One case more."""
+        """Count one case."""
         self.done += 1
         self.bar.update(1)
         now = time.monotonic()
-        if self.path is not None and (now - self._told > 0.2 or self.done == self.total):
-            self._told = now
+        if self.path is not None and (now - self._written_at > 0.2 or self.done == self.total):
+            self._written_at = now
             line = json.dumps({"what": self.what, "done": self.done, "total": self.total})
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")

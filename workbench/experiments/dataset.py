@@ -1,4 +1,4 @@
-"""Datasets: cases with ids, read strictly from a file or a frame, with where each row came from."""
+"""Datasets: cases with ids and provenance, read strictly from a file or a frame."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from workbench.errors import ConfigError, nearest
 if TYPE_CHECKING:
     import polars as pl
 
-#: Where a row came from; every synthetic row must say so.
+#: The columns of provenance; a synthetic row names its author or generator.
 PROVENANCE = ("synthetic", "author", "generator", "generator_version", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One case: what the task is given (`inputs`) and what scorers know (`expected`)."""
+    """One case: the `inputs` of the task, and the `expected` values for scorers."""
 
     id: str
     tenant: str
@@ -40,7 +40,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Cases with unique ids, sorted by id. Its `digest` is of what tasks and scorers see."""
+    """Cases with unique ids, sorted by id."""
 
     name: str
     cases: tuple[Case, ...]
@@ -51,20 +51,20 @@ class Dataset:
             if case.id in seen:
                 raise ConfigError(
                     f"dataset {self.name}: case id {case.id!r} is there twice",
-                    hint="runs are paired by case id: give each case its own",
+                    hint="runs are paired by case id: give each case an id of its own",
                 )
             seen.add(case.id)
         object.__setattr__(self, "cases", tuple(sorted(self.cases, key=lambda case: case.id)))
 
     @property
     def digest(self) -> str:
-        """SHA-256 over ids, tenants, inputs and expectations, in id order."""
+        """SHA-256 over ids, tenants, inputs and expected values, in the order of ids."""
         rows = [[c.id, c.tenant, dict(c.inputs), dict(c.expected)] for c in self.cases]
         return files.digest(rows)
 
     @property
     def tenants(self) -> tuple[str, ...]:
-        """The tenants its cases belong to, sorted."""
+        """The tenants of the cases, sorted."""
         return tuple(sorted({case.tenant for case in self.cases}))
 
     def __len__(self) -> int:
@@ -74,19 +74,19 @@ class Dataset:
         return iter(self.cases)
 
     def of_tenants(self, *tenants: str) -> Dataset:
-        """Only the cases of these tenants; none given means all."""
+        """Return the cases of these tenants, or all cases when none is named."""
         for tenant in tenants:
             if tenant not in self.tenants:
                 raise ConfigError(
                     f"dataset {self.name} has no cases of tenant {tenant!r} "
                     f"({nearest(tenant, self.tenants)})",
-                    hint="name one that has, or none for all of them",
+                    hint=f"name one of {', '.join(self.tenants)}, or none for all",
                 )
         chosen = tenants or self.tenants
         return Dataset(name=self.name, cases=tuple(c for c in self.cases if c.tenant in chosen))
 
     def sample(self, n: int, *, seed: int) -> Dataset:
-        """`n` cases drawn without replacement; the same ones for the same seed, on any machine."""
+        """Return `n` cases drawn without replacement; the same seed gives the same cases on any machine."""
         if n >= len(self.cases):
             return self
         return Dataset(name=self.name, cases=tuple(random.Random(seed).sample(self.cases, n)))  # noqa: S311
@@ -99,7 +99,7 @@ class Dataset:
         inputs: Sequence[str] = ("question",),
         expected: Sequence[str] = ("answers", "page"),
     ) -> Dataset:
-        """JSON lines or Parquet: `id`, `tenant`, the named inputs and expectations, provenance."""
+        """Read JSON lines or Parquet: `id`, `tenant`, the named inputs and expected values, provenance."""
         path = Path(path)
         if path.suffix == ".parquet":
             import polars as pl
@@ -110,7 +110,7 @@ class Dataset:
                 pl.read_parquet(files.read_bytes(path)), name=path.stem, inputs=inputs, expected=expected
             )
         rows = []
-        # Not `splitlines`: JSON may hold signs that Unicode counts as the end of a line.
+        # Not `splitlines`: JSON may hold characters that Unicode counts as the end of a line.
         for number, line in enumerate(files.read_text(path).split("\n"), start=1):
             if line.strip():
                 rows.append((f"{path}:{number}", _row(line, f"{path}:{number}")))
@@ -125,7 +125,7 @@ class Dataset:
         inputs: Sequence[str] = ("question",),
         expected: Sequence[str] = ("answers", "page"),
     ) -> Dataset:
-        """A polars frame with the same columns as the file."""
+        """Read a polars frame with the columns of such a file."""
         rows = enumerate(frame.iter_rows(named=True), start=1)
         return cls(
             name=name,
@@ -133,7 +133,7 @@ class Dataset:
         )
 
     def to_frame(self) -> pl.DataFrame:
-        """One row a case: id, tenant, inputs, expectations, provenance."""
+        """Return one row for each case: id, tenant, inputs, expected values, provenance."""
         import polars as pl
 
         return pl.DataFrame(
@@ -142,7 +142,7 @@ class Dataset:
         )
 
     def to_parquet(self) -> bytes:
-        """The frame as Parquet: same cases, same bytes with the same version of polars."""
+        """Return the frame as Parquet: the same cases and version of polars give the same bytes."""
         import io
 
         buffer = io.BytesIO()

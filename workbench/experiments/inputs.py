@@ -1,4 +1,4 @@
-"""Inputs of a job: rows of a file, each fitted to the task's type or set aside with a reason."""
+"""Inputs of a job: the rows of a file, each as the task's type or broken with a reason."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError, nearest
 
-#: Gives a task its workspace, bound to a row's tenant.
+#: Returns a workspace bound to the tenant of a row.
 Bind = Callable[[str], Any]
 FORMATS = (".parquet", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputRow:
-    """One row as it was read: its number from 1, and its columns, or why it could not be read."""
+    """One row of a file: its number from 1, and its columns, or the fault that makes it unreadable."""
 
     number: int
     columns: Mapping[str, Any]
@@ -26,20 +26,20 @@ class InputRow:
 
     @property
     def id(self) -> str:
-        """Its id, when it has one that is text."""
+        """The id; empty when it is missing or not text."""
         found = self.columns.get("id")
         return found if isinstance(found, str) else ""
 
     @property
     def tenant(self) -> str:
-        """Whose row it is, when it says."""
+        """The tenant; empty when it is missing or not text."""
         found = self.columns.get("tenant")
         return found if isinstance(found, str) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broken:
-    """A row that is set aside. `kind` is "input" when the row is at fault, "task" when its answer is."""
+    """A row without an answer. `kind` is "input" when the row is at fault, "task" when its answer is."""
 
     row: InputRow
     reason: str
@@ -48,10 +48,10 @@ class Broken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """Rows for `task.map`. `bind` gives a workspace for a row's tenant, one of `tenants`.
+    """Rows for `task.map`. `bind` returns a workspace for a row's tenant, which is one of `tenants`.
 
-    `most_broken` is the share of broken rows above which nothing is asked. `progress` is a file
-    that progress is told to, instead of a bar.
+    `most_broken` is the largest share of broken rows with which a batch runs. `progress` is a file for the
+    progress, in place of a bar.
     """
 
     name: str
@@ -66,11 +66,14 @@ class Inputs:
         return len(self.rows)
 
     def fitted(self, takes: Any, *, task: str) -> tuple[list[tuple[InputRow, Any]], list[Broken]]:
-        """Rows as the type a task takes, and the broken ones; ConfigError when no row has a column."""
+        """Return rows as the type of a task, and broken rows; ConfigError when a column is missing."""
         if not is_dataclass(takes):
-            raise ConfigError(f"task {task}: a row must be taken as a dataclass, such as wb.Question")
-        wanted = [one.name for one in fields(takes)]
-        needed = [one.name for one in fields(takes) if one.default is one.default_factory is MISSING]
+            raise ConfigError(
+                f"task {task}: its second parameter is {takes!r} and not a dataclass",
+                hint=f"def {task}(ws, case: wb.Question) -> wb.Answer",
+            )
+        wanted = [item.name for item in fields(takes)]
+        needed = [item.name for item in fields(takes) if item.default is item.default_factory is MISSING]
         self._check_columns(["id", *(name for name in needed if name not in {"id", "tenant"})])
         good: list[tuple[InputRow, Any]] = []
         broken: list[Broken] = []
@@ -95,10 +98,10 @@ class Inputs:
         if row.fault:
             raise ConfigError(row.fault)
         if not row.id.strip():
-            raise ConfigError("'id' is missing or no text")
+            raise ConfigError("'id' is missing or not text")
         tenant = self._tenant(row)
         if row.id in seen:
-            raise ConfigError("its id is there twice; the first row counts")
+            raise ConfigError("its id is the id of an earlier row")
         given = {**row.columns, "tenant": tenant}
         raw = {name: given[name] for name in wanted if given.get(name) is not None}
         value = files.parse(takes, raw, where="row")
@@ -113,28 +116,28 @@ class Inputs:
         return row.tenant
 
     def workspace(self, row: InputRow) -> Any:
-        """The workspace for a fitted row."""
+        """Return the workspace for a row that fits."""
         return self.bind(self._tenant(row))
 
 
 def read(path: Path, *, tenant: str | None = None) -> tuple[InputRow, ...]:
-    """The rows of a Parquet or JSON lines file; one that cannot be read as a table is a ConfigError.
+    """Return the rows of a Parquet or JSON lines file; ConfigError when the file is not a table.
 
-    A line of JSON lines that is no object is a row at fault, not a fault of the file. With `tenant`,
-    rows that say they are of another one are left out.
+    A line that is not a JSON object is a row with a fault. With `tenant`, rows of other tenants are left
+    out.
     """
     if path.suffix not in FORMATS:
         raise ConfigError(f"{path}: inputs are {' or '.join(FORMATS)} files", hint=_HINT)
     if path.suffix == ".jsonl":
-        # Not `splitlines`: JSON may hold signs that Unicode counts as the end of a line.
+        # Not `splitlines`: JSON may hold characters that Unicode counts as the end of a line.
         lines = [line for line in files.read_text(path, hint=_HINT).split("\n") if line.strip()]
         rows = tuple(_parsed(number, line) for number, line in enumerate(lines, start=1))
     else:
         rows = _table(path)
     rows = tuple(row for row in rows if tenant is None or row.tenant in {"", tenant})
     if not rows:
-        whose = f" of tenant {tenant!r}" if tenant else ""
-        raise ConfigError(f"{path} has no rows{whose}", hint="name a file with at least one row")
+        owner = f" of tenant {tenant!r}" if tenant else ""
+        raise ConfigError(f"{path} has no rows{owner}", hint="name a file with one row or more: --input FILE")
     return rows
 
 
@@ -161,8 +164,8 @@ def _table(path: Path) -> tuple[InputRow, ...]:
     except FileNotFoundError:
         raise NotFoundError(f"there is no file {path}", hint=_HINT) from None
     except (OSError, pl.exceptions.PolarsError) as error:
-        said = (str(error).splitlines() or ["cannot be read"])[0]
-        raise ConfigError(f"{path} is not a whole Parquet file: {said}") from None
+        reason = (str(error).splitlines() or ["cannot be read"])[0]
+        raise ConfigError(f"{path} is not a whole Parquet file: {reason}") from None
     return tuple(
         InputRow(number=n, columns=row) for n, row in enumerate(frame.iter_rows(named=True), start=1)
     )

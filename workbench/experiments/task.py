@@ -1,4 +1,4 @@
-"""Tasks: a function of a workspace and a case, typed in and out. What the gate judges and the job applies."""
+"""Tasks: typed functions of a workspace and a case; the gate judges them, and jobs apply them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workbench.types import Reply
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The usual output of a question-answering task: the text, and the sources it stands on."""
+    """The usual output of a question-answering task: the text and its sources."""
 
     text: str
     sources: tuple[str, ...] = ()
@@ -26,7 +26,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A typed function `(ws, case) -> output`. Calling it calls the function, unchanged."""
+    """A typed function `(ws, case) -> output`; a call of the task calls the function."""
 
     name: str
     function: Callable[..., Any]
@@ -54,10 +54,10 @@ class Task:
         return await mapped(self, inputs)
 
     def read(self, case: Case) -> Any:
-        """The case as the type the function takes; ConfigError when a field is missing or of a wrong type."""
+        """Return the case as the function's type; ConfigError when a field is missing or of a wrong type."""
         if not is_dataclass(self.takes):
             raise ConfigError(
-                f"task {self.name}: a case must be taken as a dataclass",
+                f"task {self.name}: its second parameter is {self.takes!r} and not a dataclass",
                 hint=f"def {self.name}(ws, case: wb.Question) -> wb.Answer",
             )
         given = {"id": case.id, "tenant": case.tenant, **case.inputs}
@@ -66,7 +66,7 @@ class Task:
         return files.parse(typing.cast("type[Any]", self.takes), raw, where=f"case {case.id}")
 
     def write(self, value: Any) -> Any:
-        """The function's return value as the type it promised; a model's `Reply` is fitted to it."""
+        """Return the function's result as the declared type, also when it is a model's `Reply`."""
         if isinstance(self.gives, type) and isinstance(value, self.gives):
             return value
         if isinstance(value, Reply):
@@ -79,14 +79,14 @@ class Task:
             return files.parse(self.gives, value, where=f"task {self.name}")
         except (ConfigError, TypeError) as error:
             raise InvalidOutputError(
-                f"task {self.name} promised {getattr(self.gives, '__name__', self.gives)} and returned "
+                f"task {self.name} declares {getattr(self.gives, '__name__', self.gives)} and returned "
                 f"{type(value).__name__}",
                 hint=error.message if isinstance(error, ConfigError) else str(error),
             ) from None
 
 
 def task(function: Callable[..., Any]) -> Task:
-    """Make a function a task. Both its case and its result must be annotated."""
+    """Make a function a task; the annotations of its case and its result are its types."""
     try:
         hints = typing.get_type_hints(function)
     except NameError as error:
@@ -94,7 +94,7 @@ def task(function: Callable[..., Any]) -> Task:
     parameters = list(inspect.signature(function).parameters)
     if len(parameters) != 2 or parameters[1] not in hints or "return" not in hints:
         raise ConfigError(
-            f"task {function.__name__} must take (ws, case: Type) and name what it returns",
+            f"task {function.__name__} needs the parameters (ws, case: Type) and a return type",
             hint="@wb.task\n     def answer(ws, case: wb.Question) -> wb.Answer: …",
         )
     return Task(name=function.__name__, function=function, takes=hints[parameters[1]], gives=hints["return"])

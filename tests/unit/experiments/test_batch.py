@@ -173,7 +173,7 @@ def test_an_answer_of_another_type_than_promised_is_set_aside():
         return Answer(text="x") if case.id == "r00" else 3
 
     batch = wrong.map(inputs(n=2))
-    assert batch.broken[0].reason == "InvalidOutputError: task wrong promised Answer and returned int"
+    assert batch.broken[0].reason == "InvalidOutputError: task wrong declares Answer and returned int"
 
 
 @pytest.mark.parametrize(

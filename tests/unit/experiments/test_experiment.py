@@ -207,13 +207,13 @@ def test_progress_is_told_to_a_runner_in_lines(experiment, kept, tmp_path):
 
 
 def test_a_task_must_say_what_it_takes_and_gives():
-    with pytest.raises(ConfigError, match="must take"):
+    with pytest.raises(ConfigError, match="needs the parameters"):
         task(lambda ws, case: None)
 
     @task
     def wrong(ws, case: Question) -> Answer:
         return 3
 
-    with pytest.raises(InvalidOutputError, match="promised Answer and returned int"):
+    with pytest.raises(InvalidOutputError, match="declares Answer and returned int"):
         wrong.write(3)
     assert time.monotonic() and wrong(None, None) == 3
