@@ -181,7 +181,7 @@ def _never_due(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     return []
 
 
-def screened(found: Sequence[screening.Finding]) -> list[Blocker]:
+def screened(found: Sequence[screening.ScreeningFinding]) -> list[Blocker]:
     """Findings of the screening as what is missing."""
     return [Blocker(what=f"{one.where}: {one.what}", mend=one.mend) for one in found]
 
