@@ -27,7 +27,7 @@ from workbench.workspace.use_case import check_data, check_tenant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class CheckedFile:
     """One thing that was looked at. A warning does not fail the check."""
 
     what: str
@@ -39,7 +39,7 @@ class Finding:
 class Checked:
     """All findings, problems among them."""
 
-    findings: tuple[Finding, ...] = field(repr=False)
+    findings: tuple[CheckedFile, ...] = field(repr=False)
 
     @property
     def passed(self) -> bool:
@@ -64,7 +64,7 @@ class Checked:
 def check_all(root: Path) -> Checked:
     """Look at params.yaml, every asset, and what each use case depends on; nothing is run."""
     params = config.load_params(root)
-    findings = [Finding(what="params.yaml"), *_assets(root)]
+    findings = [CheckedFile(what="params.yaml"), *_assets(root)]
     for name, case in params.use_cases.items():
         findings += _use_case(root, name, case)
     for name, one in params.jobs.items():
@@ -73,7 +73,7 @@ def check_all(root: Path) -> Checked:
     return Checked(findings=tuple(findings))
 
 
-def _assets(root: Path) -> Iterator[Finding]:
+def _assets(root: Path) -> Iterator[CheckedFile]:
     looks: dict[str, Callable[[Path, str], object]] = {
         "model": load_card,
         "prompt": _look_at_prompt,
@@ -98,7 +98,7 @@ def _look_at_prompt(root: Path, reference: str) -> object:
     return prompts.load(root, reference, author="check")
 
 
-def _use_case(root: Path, name: str, case: UseCase) -> Iterator[Finding]:
+def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     def notebook() -> None:
         inspection.read(root / case.notebook).typed(case.parameters)
 
@@ -118,7 +118,7 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[Finding]:
     yield from _gates(root, name, case)
 
 
-def _arms(root: Path, name: str, case: UseCase) -> Iterator[Finding]:
+def _arms(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     """Warnings of arms that the last reproduction did not have; before the first one nobody can know."""
     try:
         arms = [run.arm for run in load_runs(root / Results(use_case=name).runs)]
@@ -127,7 +127,7 @@ def _arms(root: Path, name: str, case: UseCase) -> Iterator[Finding]:
     for key, arm in (("candidate", case.candidate), ("baseline", case.baseline)):
         if arm is not None and arm not in arms:
             problem = f"the last reproduction kept no run of it ({nearest(arm, arms)})\n  -> dvc repro"
-            yield Finding(what=f"{name}: {key} {arm!r}", problem=problem, warning=True)
+            yield CheckedFile(what=f"{name}: {key} {arm!r}", problem=problem, warning=True)
 
 
 def _look_at_job(root: Path, name: str, one: config.Job) -> None:
@@ -136,7 +136,7 @@ def _look_at_job(root: Path, name: str, one: config.Job) -> None:
         Schedule.parse(one.schedule.cron, one.schedule.timezone, where=f"params.yaml: jobs.{name}.schedule")
 
 
-def _promoted(root: Path) -> Iterator[Finding]:
+def _promoted(root: Path) -> Iterator[CheckedFile]:
     """Every promoted version, each byte of it, and the list of those that have a stage."""
     for name in registry.names(root, "job"):
         yield _tried(f"pipelines/jobs/{name}", partial(registry.load, root, "job", name))
@@ -146,7 +146,7 @@ def _promoted(root: Path) -> Iterator[Finding]:
     yield _tried(str(layout.PROMOTED), partial(release.check_stages, root))
 
 
-def _gates(root: Path, name: str, case: UseCase) -> Iterator[Finding]:
+def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     specs = {}
     for phase, column in case.gates.items():
         what = f"{name}: gates.{phase}"
@@ -154,10 +154,12 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[Finding]:
             specs[phase] = GateSpec.parse(column, where=f"use_cases.{name}.gates.{phase}")
             never = check_spec(specs[phase], _n_cases(root, name, case))
         except WorkbenchError as error:
-            yield Finding(what=what, problem=str(error))
+            yield CheckedFile(what=what, problem=str(error))
             continue
         mend = "\n  -> workbench check   # with more cases, or another bound"
-        yield Finding(what=what, problem="; ".join(never) + mend * bool(never), warning=phase != case.phase)
+        yield CheckedFile(
+            what=what, problem="; ".join(never) + mend * bool(never), warning=phase != case.phase
+        )
     if {"mvp", "mlvp"} <= set(specs):
         yield _tried(
             f"{name}: mlvp only tightens",
@@ -174,9 +176,9 @@ def _n_cases(root: Path, name: str, case: UseCase) -> int:
     return len(cases.of_tenants(*tenants))
 
 
-def _tried(what: str, look: Callable[[], object]) -> Finding:
+def _tried(what: str, look: Callable[[], object]) -> CheckedFile:
     try:
         look()
     except WorkbenchError as error:
-        return Finding(what=what, problem=str(error))
-    return Finding(what=what)
+        return CheckedFile(what=what, problem=str(error))
+    return CheckedFile(what=what)

@@ -25,7 +25,7 @@ from workbench.notebooks.patterns import Found, in_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class ScreeningFinding:
     """Something that may not be frozen: `where` it is, `what` it is, how to `mend` it."""
 
     where: str
@@ -40,7 +40,9 @@ class Finding:
 _Nodes = list[tuple[int, ast.AST]]
 
 
-def screen(notebook: inspection.Notebook, *, lock: bytes, executed: Path | None = None) -> list[Finding]:
+def screen(
+    notebook: inspection.Notebook, *, lock: bytes, executed: Path | None = None
+) -> list[ScreeningFinding]:
     """All that keeps a notebook from being frozen, in the order of its cells; [] when nothing does.
 
     Cells tagged `explore` are not frozen and not looked at. Of the `executed` copy every source and
@@ -60,8 +62,8 @@ def screen(notebook: inspection.Notebook, *, lock: bytes, executed: Path | None 
     return list(dict.fromkeys(findings))
 
 
-def _finding(place: str, line: int, what: str, mend: str) -> Finding:
-    return Finding(where=f"{place}, line {line}", what=what, mend=mend)
+def _finding(place: str, line: int, what: str, mend: str) -> ScreeningFinding:
+    return ScreeningFinding(where=f"{place}, line {line}", what=what, mend=mend)
 
 
 def _lines(source: str, nodes: _Nodes) -> list[str]:
@@ -218,14 +220,14 @@ def _commands(node: ast.AST) -> Iterator[tuple[str, str]]:
                 yield f"`{verb}` of an address, a way around the boundary", "let `inputs` bring the data"
 
 
-def _in_copy(path: Path, known: set[str]) -> Iterator[Finding]:
+def _in_copy(path: Path, known: set[str]) -> Iterator[ScreeningFinding]:
     for number, cell in enumerate(notebooks.read(path)["cells"], start=1):
         place = f"executed copy, cell {number}"
         source = _text(cell["source"])
         if source not in known:
             yield from (_finding(place, *found) for found in in_text(source.split("\n")))
         for index, output in enumerate(cell.get("outputs", ()), start=1):
-            first: dict[str, Finding] = {}  # one value is often shown as text and as HTML
+            first: dict[str, ScreeningFinding] = {}  # one value is often shown as text and as HTML
             for text in _shown(output):
                 for line, what, mend in in_text(text.splitlines()):
                     said = f"print less in this cell; {mend}"

@@ -168,9 +168,9 @@ def _never_due(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     return []
 
 
-def screened(found: Sequence[screening.Finding]) -> list[Blocker]:
+def screened(found: Sequence[screening.ScreeningFinding]) -> list[Blocker]:
     """The screening's findings as blockers."""
-    return [Blocker(what=f"{one.where}: {one.what}", fix=one.mend) for one in found]
+    return [Blocker(what=f"{finding.where}: {finding.what}", fix=finding.mend) for finding in found]
 
 
 def read_bytes(path: Path) -> bytes:
