@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -247,3 +248,12 @@ def test_a_build_that_fails_leaves_nothing_and_names_the_ways_on(built, tmp_path
         built(3)
     assert "docker compose" in error.value.hint
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".asked"]
+
+
+def test_a_package_installed_in_another_version_than_the_lock_has_is_named():
+    lock = (ROOT / "locks" / "workbench.lock").read_text()
+    assert machine.differing_versions(lock) == []
+    changed = re.sub(r"^click==\S+", "click==0.1", lock, flags=re.MULTILINE) + "no-such-package==1.0\n"
+    differing = machine.differing_versions(changed)
+    assert [line.split()[0] for line in differing] == ["click", "no-such-package"]
+    assert "0.1" in differing[0] and "missing" in differing[1]

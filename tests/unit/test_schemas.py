@@ -12,7 +12,7 @@ import pytest
     "code",
     [
         "from workbench.diagnostics.check import check_all; check_all(pathlib.Path())",
-        "import workbench.pipeline.stages as s; from workbench import schemas as j; j.jsonschema(); import papermill",
+        "import workbench.pipeline.stages; import workbench.schemas as s; s.jsonschema(); import papermill",
     ],
     ids=["check", "stage"],
 )

@@ -58,7 +58,36 @@ def _lock(root: Path) -> Finding:
     if stamp.read_bytes() != wanted:
         detail = "what is installed is of another locks/workbench.lock"
         return Finding(what=what, state="broken", detail=detail, mend="make env")
+    if differing := differing_versions(wanted.decode()):
+        shown = ", ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
+        detail = f"{len(differing)} installed packages differ from the lock: {shown}"
+        return Finding(what=what, state="broken", detail=detail, mend="rm .venv/installed.lock && make env")
     return Finding(what=what, state="ok", detail=f"lock {environments.digest(wanted)}")
+
+
+def differing_versions(lock: str) -> list[str]:
+    """Return the packages of a lock whose installed version is another one, or that are missing."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    differing = []
+    for line in lock.splitlines():
+        if line[:1] in {"", "#", " ", "\t", "-"}:
+            continue
+        try:
+            wanted = Requirement(line.rstrip("\\ "))
+        except InvalidRequirement:
+            continue
+        if wanted.marker is not None and not wanted.marker.evaluate():
+            continue
+        try:
+            installed = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            installed = "missing"
+        if installed == "missing" or not wanted.specifier.contains(installed, prereleases=True):
+            differing.append(
+                f"{wanted.name} is {installed}, the lock has {wanted.specifier}".replace("==", "")
+            )
+    return differing
 
 
 def programs(search: str | None = None) -> Iterator[Finding]:
