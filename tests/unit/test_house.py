@@ -26,27 +26,18 @@ MANY_NAMES = {
     "workbench/cli/memory.py": "one function for each command",
     "workbench/config.py": "one class for each section of params.yaml",
     "workbench/errors.py": "the tree of errors",
-    "workbench/experiments/statistics.py": "one function for each statistic",
     "workbench/files.py": "one function for each way to read and write a file",
-    "workbench/jobs/runner.py": "the request and the result of a worker, field by field",
     "workbench/layout.py": "one constant for each path of a repository",
     "workbench/memory/rules.py": "one function for each rule that every store keeps",
     "workbench/memory/sqlite/tables.py": "one function for each statement",
     "workbench/memory/weaviate/errors.py": "one function for each error of the server",
     "workbench/memory/weaviate/schema.py": "the properties of a collection and their types",
-    "workbench/pipeline/stages.py": "one function for each stage of dvc.yaml",
-    "workbench/ports.py": "the ports and the values that cross them",
     "workbench/registry.py": "the kinds of assets and the page of each",
-    "workbench/retrieval/maintenance.py": "one function for each verb of an admin",
     "workbench/testing/memory_items.py": "one strategy for each field of an item",
     "workbench/types.py": "the values that every room uses",
 }
 #: Names that two classes have, a leading underscore not counted. The list may only shrink.
-TWICE = {
-    "Answer", "Asked", "Attempt", "Budget", "Card", "Control", "Difference", "Entry", "Finding", "Job",
-    "Ledger", "Limits", "Line", "Manifest", "Place", "Question", "Result", "Row", "Server",
-    "SnapshotStore", "Table", "Task", "Version",
-}  # fmt: skip
+TWICE = {"Limits", "Server"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

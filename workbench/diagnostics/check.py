@@ -107,7 +107,7 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         problem = (
             f"the key is called admins now\n  -> rename use_cases.{name}.keepers to admins in params.yaml"
         )
-        yield Finding(what=f"{name}: keepers", problem=problem, warning=True)
+        yield CheckedFile(what=f"{name}: keepers", problem=problem, warning=True)
     yield _tried(f"{name}: {case.notebook}", notebook)
     yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield _tried(f"{name}: model {case.model}", lambda: boundary.chosen_card(root, case.model, overrides))
