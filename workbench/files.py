@@ -143,7 +143,7 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     except OSError as error:
-        if error.errno not in {errno.ENXIO, errno.EISDIR}:  # of a socket or a pipe; of a folder
+        if error.errno != errno.ENXIO:  # of a socket, or of a pipe that nobody reads
             raise
         raise ConfigError(f"cannot read {path}: {error.strerror}: not a regular file") from None
     kind = os.fstat(descriptor).st_mode
