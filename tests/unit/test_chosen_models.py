@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import workbench as wb
+from workbench.controls.position import OPERATIONS
 from workbench.errors import ConfigError, NotFoundError
+from workbench.models import load_card
+from workbench.models.local import LocalModel
 from workbench.workspace.boundary import chosen_card
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,3 +70,34 @@ def test_a_workspace_asks_under_that_name_and_its_runs_say_so(tmp_path):
     ws = wb.connect("answers", root=tmp_path)
     assert ws.model().card.model == ws.describe()["model"] == "meta-llama/Llama-3.1-8B"
     assert ws.bind(settings={"model": "smollm2-135m"}).describe()["model"] == "smollm2-135m@1"
+
+
+def test_closing_closes_every_model_and_store_also_when_one_fails():
+    class Kept:
+        def __init__(self, name):
+            self.name = name
+
+        async def aclose(self):
+            closed.append(self.name)
+            if self.name != "store":
+                raise OSError(self.name)
+
+    closed, boundary = [], wb.connect("answers", root=ROOT, mode="replay").boundary
+    boundary._models = {"a": Kept("a"), "b": Kept("b")}
+    boundary.stores = Kept("store")
+    with pytest.raises(OSError, match=r"a|b"):
+        asyncio.run(boundary.aclose())
+    assert sorted(closed) == ["a", "b", "store"]
+
+
+def test_a_local_model_is_closed_while_its_server_starts():
+    model, stopped = LocalModel(load_card(ROOT, "smollm2-135m"), ROOT), []
+    starting = SimpleNamespace(started=False)
+    model._pool = SimpleNamespace(servers=[starting], stop=lambda: stopped.append(starting))
+    asyncio.run(model.aclose())
+    assert stopped == [starting]
+
+
+def test_every_port_that_has_operations_has_a_leaf():
+    leaves = wb.connect("answers", root=ROOT, mode="replay").boundary._leaves
+    assert leaves.keys() == {name.partition(".")[0] for name in OPERATIONS}

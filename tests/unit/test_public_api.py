@@ -60,7 +60,7 @@ COMMANDS = """
 MODULES = {
     "workbench.cli.weaviate": "workbench/cli/weaviate.py",
     "workbench.notebooks": "workbench/notebooks/__main__.py",
-    "workbench.notebooks.stored": "workbench/notebooks/canonical.py",
+    "workbench.notebooks.stored": "workbench/notebooks/stored.py",
     "workbench.pipeline.stages": "workbench/pipeline/stages.py",
     "workbench.stages": "workbench/stages.py",
     "workbench.worker": "workbench/worker.py",

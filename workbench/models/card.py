@@ -28,7 +28,7 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ModelLimits:
     """How much fits into one request, in tokens."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -57,7 +57,7 @@ class Runtime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class ServerSettings:
     """How the embedded server runs.
 
     Identical answers need these defaults: one slot, one thread, no prompt cache (other thread
@@ -90,14 +90,14 @@ class ModelCard:
     purpose: str
     licence: str
     region: str
-    limits: Limits
+    limits: ModelLimits
     notes: str = ""
     price_per_million: Price | None = None
     dimensions: int | None = None
     weights: Weights | None = None
     tokenizer: Weights | None = None
     runtime: Runtime | None = None
-    server: Server = field(default_factory=Server)
+    server: ServerSettings = field(default_factory=ServerSettings)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     base_url: str | None = None
     api_key: str | None = None
@@ -115,7 +115,7 @@ class ModelCard:
             purpose="named in params.yaml, without a card",
             licence="unknown",
             region="unknown",
-            limits=Limits(context_tokens=4096),  # what any of today's models takes
+            limits=ModelLimits(context_tokens=4096),  # what any of today's models takes
             base_url=OPENAI_URL,
         )
 

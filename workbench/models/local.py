@@ -85,9 +85,11 @@ class LocalModel:
         """Stop the servers; the next call starts new ones."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            for server in pool.servers:
-                await server.model.aclose()
-            await asyncio.to_thread(pool.stop)
+            async with contextlib.AsyncExitStack() as closing:
+                closing.push_async_callback(asyncio.to_thread, pool.stop)
+                for server in pool.servers:
+                    if server.started:  # it has a model only then
+                        closing.push_async_callback(server.model.aclose)
 
     @contextlib.asynccontextmanager
     async def _server(self) -> AsyncIterator[_Server]:
@@ -174,6 +176,7 @@ class _Server:
     def __init__(self, number: int, settings: dict[str, object], *, folder: Path) -> None:
         self.number = number
         self.model: OpenAIModel
+        self.started = False
         self._owner = os.getpid()
         self._log = folder / f"{settings['model']}.{self._owner}.{number}.log"
         try:
@@ -201,7 +204,7 @@ class _Server:
         if not address:
             await self.ended()
             raise self.died("ended when it started")
-        self.model = OpenAIModel(address + "/v1")
+        self.model, self.started = OpenAIModel(address + "/v1"), True
 
     def _address(self) -> str:
         for line in self.process.stdout or ():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -124,11 +124,12 @@ class Boundary:
         return self.stores.pinned()
 
     async def aclose(self) -> None:
-        """Give back servers, connections and files."""
-        for model in self._models.values():
-            await model.aclose()
-        await self.stores.aclose()
-        self._models = {}
+        """Close every model and store, also when closing one of them fails."""
+        models, self._models = self._models, {}
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.stores.aclose)
+            for model in models.values():
+                closing.push_async_callback(model.aclose)
 
     def _price(self, target: str, usage: Usage) -> float | None:
         return self.card(target).cost_usd(usage)
