@@ -66,7 +66,7 @@ def test_a_writer_killed_in_the_middle_of_a_step_leaves_the_old_or_the_new_and_t
 
 
 def start(folder, *words):
-    command = [sys.executable, "-m", "workbench.cli.app", "memory", *words]
+    command = [sys.executable, "-m", "workbench.cli", "memory", *words]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

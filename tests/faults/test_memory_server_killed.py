@@ -118,7 +118,7 @@ def test_a_server_killed_in_a_step_loses_nothing_and_the_step_resumes_to_the_sam
 
 def test_two_processes_that_ingest_the_same_sources_into_the_server_give_no_duplicate(live, truth):
     life = live("both")
-    command = [sys.executable, "-m", "workbench.cli.app", "memory", "ingest", "--json"]
+    command = [sys.executable, "-m", "workbench.cli", "memory", "ingest", "--json"]
     both = [
         subprocess.Popen(command, cwd=life.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)

@@ -38,7 +38,7 @@ def run(copy, *command):
 
 
 def test_the_code_and_the_commands_of_the_page_do_what_it_says(copy):
-    program = [sys.executable, "-m", "workbench.cli.app"]
+    program = [sys.executable, "-m", "workbench.cli"]
     run(copy, *program, "save", "memory/talks", "--reason", "the page says so")
     code = "\n".join(block for block in blocks("python") if "MemoryContract" not in block)
     assert code.count("assert") > 6

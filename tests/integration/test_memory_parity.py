@@ -55,7 +55,7 @@ def pinned(root):
 
 def reproduced(root, *more):
     done = subprocess.run(
-        [sys.executable, "-m", "workbench.cli.app", "repro", "--memory", "weaviate", *more],
+        [sys.executable, "-m", "workbench.cli", "repro", "--memory", "weaviate", *more],
         cwd=root, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr

@@ -13,7 +13,7 @@ pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 #: By the clone's own interpreter: the installed script names the one it was installed with.
-WORKBENCH = ("python", "-m", "workbench.cli.app")
+WORKBENCH = ("python", "-m", "workbench.cli")
 KEY = "sk-" + "a1" * 12
 BAD = f"""\
 import socket

@@ -194,7 +194,7 @@ def test_what_a_killed_stage_left_is_gone_when_the_next_begins_and_is_not_in_git
 def reproduced(root: Path) -> tuple[int, str]:
     """`workbench repro`, in a process group of its own: its exit code and what it said."""
     done = subprocess.run(
-        [sys.executable, "-m", "workbench.cli.app", "repro"],
+        [sys.executable, "-m", "workbench.cli", "repro"],
         cwd=root, capture_output=True, text=True, timeout=150, start_new_session=True, check=False,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip

@@ -22,7 +22,6 @@ OTHER_DATACLASSES = {"context.InvocationScope"}
 
 #: Files with more than 12 public names, and why. The list may only shrink.
 MANY_NAMES = {
-    "workbench/cli/app.py": "one function for each command",
     "workbench/cli/memory.py": "one function for each command",
     "workbench/config.py": "one class for each section of params.yaml",
     "workbench/errors.py": "the tree of errors",

@@ -9,6 +9,8 @@ import inspect
 import re
 import runpy
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,6 +119,13 @@ def test_an_address_of_python_m_ends_with_the_code_of_its_main(name):
     assert isinstance(last, ast.If) and ast.unparse(last.test) == "__name__ == '__main__'"
     assert ast.unparse(last.body[-1]) == "sys.exit(main(sys.argv[1:]))"
     assert any(getattr(node, "name", "") == "main" for node in ast.walk(tree))
+
+
+def test_the_command_line_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "workbench.cli", "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "Usage: " in done.stdout and "promote" in done.stdout
 
 
 def test_the_former_address_of_the_canonical_form_still_works(monkeypatch, tmp_path, capsys):

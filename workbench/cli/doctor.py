@@ -1,4 +1,4 @@
-"""`workbench doctor`: the command."""
+"""`workbench doctor`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import sys
 
 import click
 
-from workbench import config, files
+from workbench import config
+from workbench.cli.output import Json, show
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+@Json()
 def doctor(*, as_json: bool) -> None:
-    """Say what is installed, what runs and what is missing, each with the command that mends it.
+    """Say what is installed, what runs and what is missing, each with the command that fixes it.
 
     Nothing is started and no secret is shown. Exit 1 when anything is missing or broken that the use
     cases of params.yaml need.
@@ -20,5 +21,5 @@ def doctor(*, as_json: bool) -> None:
     from workbench.diagnostics.doctor import examine
 
     found = examine(config.find_root())
-    click.echo(files.pretty(found.to_json()).decode() if as_json else found, nl=not as_json)
+    show(found, as_json=as_json)
     sys.exit(0 if found.passed else 1)

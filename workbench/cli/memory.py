@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from workbench import config, files
+from workbench import config
+from workbench.cli.output import say
 from workbench.errors import ConfigError
 from workbench.workspace import memory_admin
 from workbench.workspace.memory_admin import Memories, Which
@@ -337,19 +337,5 @@ def _listed(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items()) or "nothing"
 
 
-def _say(result: Any, lines: Any, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(files.pretty(_plain(result)).decode(), nl=False)
-    else:
-        click.echo("\n".join(lines))
-
-
-def _plain(value: Any) -> Any:
-    """Values as JSON can hold them."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return str(value) if isinstance(value, Path) else value
+def _say(result: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    say(result, "\n".join(lines), as_json=as_json)
