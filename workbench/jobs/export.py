@@ -1,8 +1,8 @@
-"""A job's schedule as files for cron or systemd: plain text that runs `workbench jobs run NAME`.
+"""Exports a job's schedule to cron or systemd: text files that run `workbench jobs run NAME`.
 
-Quoting is for whatever a path may hold. In a crontab a backslash is always followed by a quote or a
-percent sign, so that the crons that take backslashes away and those that do not read the same; in a
-unit, the colon before the program says that `$` means itself.
+Every character of a path is quoted. In a crontab, a quote or a percent sign follows each backslash, so
+that crons read the same whether or not they remove backslashes. In a unit, the colon before the program
+makes systemd take `$` literally.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLAIN = re.compile(r"[A-Za-z0-9_./=@+,-]+")
 _FOR_CRON = str.maketrans({"'": "'\"'\"'", "\\": "\\''", "%": "'\\%'"})
 _FOR_SYSTEMD = str.maketrans({'"': '\\"', "\\": "\\\\", "%": "%%"})
-#: Debian's cron skips a line whose command is longer, without a word.
+#: Bytes of the longest command; Debian's cron skips a longer one without a message.
 _LONGEST = 998
-#: Seconds that systemd gives beyond the job's own limit, which ends a run with a reason.
+#: Seconds that systemd waits beyond the job's own limit, which ends a run with an error that names it.
 _MARGIN = 120
 _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEntry:
-    """A job as a scheduler sees it: `command` is what to run in `root`, `seconds` a whole run's limit."""
+    """A job to export: the `command` to run in `root`, and the limit of a whole run in `seconds`."""
 
     name: str
     root: Path
@@ -43,12 +43,12 @@ class JobEntry:
 
 
 def to_cron(entry: JobEntry, *, system_timezone: str, now: dt.datetime) -> str:
-    """A crontab's text: comments that say what it is and how to install it, and one line."""
+    """Return the text of a crontab: comments on its times and installation, and one line."""
     _check(entry)
     _check_zone(entry, system_timezone, now)
     log = f".workbench/state/jobs/{entry.name}.log"
     run = " ".join(_cron_word(word) for word in entry.command)
-    # cron's PATH is not ours to know: nothing in the line is looked for.
+    # cron's PATH is unknown: every program has its whole path.
     start = f"cd {_cron_word(str(entry.root))} && /bin/mkdir -p .workbench/state/jobs"
     command = f"{start} && exec {run} >> {log} 2>&1"
     if len(command.encode()) > _LONGEST:
@@ -67,14 +67,14 @@ def to_cron(entry: JobEntry, *, system_timezone: str, now: dt.datetime) -> str:
 
 
 def to_systemd(entry: JobEntry, *, now: dt.datetime) -> dict[str, str]:
-    """The texts of a service and of its timer, by file name."""
+    """Return the texts of a service and its timer by file name."""
     _check(entry)
     unit = f"workbench-{entry.name}"
     return {f"{unit}.service": _service(entry, unit), f"{unit}.timer": _timer(entry, unit, now)}
 
 
 def system_timezone() -> str:
-    """The IANA name of the zone this machine's clock shows: of TZ, else of /etc, else UTC."""
+    """Return the IANA name of this machine's time zone: from TZ, else from /etc, else UTC."""
     told = os.environ.get("TZ", "").removeprefix(":")
     if told and not told.startswith("/"):
         return zone(told, where="TZ").key
@@ -131,7 +131,7 @@ WantedBy=timers.target
 
 
 def _check(entry: JobEntry) -> None:
-    """RefusedError for what neither file can carry."""
+    """Raise RefusedError for a name, path or word that neither kind of file can hold."""
     if not _NAME.fullmatch(entry.name):
         raise RefusedError(
             f"{entry.name!r} cannot name a unit or a file of /etc/cron.d",
@@ -162,7 +162,7 @@ def _check_zone(entry: JobEntry, system: str, now: dt.datetime) -> None:
 
 
 def _same_clock(one: str, other: str, now: dt.datetime) -> bool:
-    """Whether two names stand for the same clock, by what it shows in each hour of three years."""
+    """Return whether two zones have the same offset in each hour of the next three years."""
     if one == other:
         return True
     first, second = zone(one, where="schedule"), zone(other, where="this machine")
@@ -171,13 +171,13 @@ def _same_clock(one: str, other: str, now: dt.datetime) -> bool:
 
 
 def _title(entry: JobEntry) -> str:
-    """One line on what it is; a backslash at its end would swallow the next."""
+    """Return a one-line title. A backslash at its end would join the next line to it."""
     about = " ".join(_CONTROL.sub(" ", entry.description).split()).rstrip("\\ ")
     return f"workbench job {entry.name}" + (f": {about}" if about else "")
 
 
 def _heading(entry: JobEntry, now: dt.datetime) -> list[str]:
-    """Comments: what it is and the next fire times."""
+    """Return comments: the title, the schedule and the next fire times."""
     local = zone(entry.schedule.timezone, where=entry.name)
     return [
         f"# {_title(entry)}",
@@ -190,7 +190,7 @@ def _heading(entry: JobEntry, now: dt.datetime) -> list[str]:
 
 
 def _left_out(entry: JobEntry, now: dt.datetime) -> list[str]:
-    """Comments: runs of the coming year that systemd will not start, and how to make up for the first."""
+    """Return comments: the coming year's runs that systemd leaves out, and a command for the first."""
     lost = entry.schedule.beyond_calendar(now)
     if not lost:
         return []
@@ -202,24 +202,24 @@ def _left_out(entry: JobEntry, now: dt.datetime) -> list[str]:
 
 
 def _cron_word(word: str) -> str:
-    """A word of a crontab's command, quoted for the shell and for cron."""
+    """Return a word quoted for the shell and for cron."""
     return word if _PLAIN.fullmatch(word) else f"'{word.translate(_FOR_CRON)}'"
 
 
 def _program(command: tuple[str, ...]) -> tuple[str, ...]:
-    """The command; through a shell when systemd takes no program of that name."""
+    """Return the command, run by a shell when systemd refuses the program's name."""
     if {'"', "'", "\\"} & set(command[0]):
         return ("/bin/sh", "-c", 'exec "$@"', "sh", *command)
     return command
 
 
 def _systemd_word(word: str) -> str:
-    """A word of ExecStart."""
+    """Return a word quoted for ExecStart."""
     return word if _PLAIN.fullmatch(word) else f'"{word.translate(_FOR_SYSTEMD)}"'
 
 
 def _directory(entry: JobEntry) -> str:
-    """WorkingDirectory, which is not quoted: what ends its line is lost or joins the next."""
+    """Return WorkingDirectory, which systemd reads unquoted: a space at its end is lost."""
     root = str(entry.root)
     if root.endswith((" ", "\\")):
         raise RefusedError(
