@@ -1,4 +1,4 @@
-"""`workbench check`: every declarative file, read as strictly as it will be when it matters."""
+"""`workbench check`: read every declarative file as strictly as a run does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from workbench.workspace.use_case import check_data, check_tenant
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedFile:
-    """One thing that was looked at. A warning does not fail the check."""
+    """A checked file or setting; `problem` is "" without one. A warning does not fail the check."""
 
     what: str
     problem: str = ""
@@ -37,13 +37,13 @@ class CheckedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """All findings, problems among them."""
+    """The result of a check: its findings, with and without problems."""
 
     findings: tuple[CheckedFile, ...] = field(repr=False)
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is wrong; warnings are allowed."""
+        """Whether no finding has a problem; warnings are allowed."""
         return not any(f.problem and not f.warning for f in self.findings)
 
     def to_json(self) -> dict[str, Any]:
@@ -62,13 +62,13 @@ class Checked:
 
 
 def check_all(root: Path) -> Checked:
-    """Look at params.yaml, every asset, and what each use case depends on; nothing is run."""
+    """Check params.yaml, every asset and the dependencies of each use case; no notebook is run."""
     params = config.load_params(root)
     findings = [CheckedFile(what="params.yaml"), *_assets(root)]
     for name, case in params.use_cases.items():
         findings += _use_case(root, name, case)
-    for name, one in params.jobs.items():
-        findings.append(_tried(f"job {name}: sample and schedule", partial(_look_at_job, root, name, one)))
+    for name, job in params.jobs.items():
+        findings.append(_tried(f"job {name}: sample and schedule", partial(_look_at_job, root, name, job)))
     findings += _promoted(root)
     return Checked(findings=tuple(findings))
 
@@ -91,7 +91,7 @@ def _references(root: Path, kind: str, name: str) -> list[str]:
     try:
         return [f"{name}@{number}" for number in sorted(registry.load(root, kind, name).versions)]
     except WorkbenchError:
-        return []  # said already
+        return []  # `registry.load` reported it already
 
 
 def _look_at_prompt(root: Path, reference: str) -> object:
@@ -119,25 +119,25 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
 
 
 def _arms(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
-    """Warnings of arms that the last reproduction did not have; before the first one nobody can know."""
+    """Yield warnings for arms without a run in the last reproduction, if there is one."""
     try:
         arms = [run.arm for run in load_runs(root / Results(use_case=name).runs)]
     except WorkbenchError:
-        return  # none yet, or damaged: the pipeline makes them again
+        return  # no runs, or damaged ones: the pipeline recreates them
     for key, arm in (("candidate", case.candidate), ("baseline", case.baseline)):
         if arm is not None and arm not in arms:
             problem = f"the last reproduction kept no run of it ({nearest(arm, arms)})\n  -> dvc repro"
             yield CheckedFile(what=f"{name}: {key} {arm!r}", problem=problem, warning=True)
 
 
-def _look_at_job(root: Path, name: str, one: config.Job) -> None:
-    read(root / one.sample)
-    if one.schedule is not None:
-        Schedule.parse(one.schedule.cron, one.schedule.timezone, where=f"params.yaml: jobs.{name}.schedule")
+def _look_at_job(root: Path, name: str, job: config.Job) -> None:
+    read(root / job.sample)
+    if job.schedule is not None:
+        Schedule.parse(job.schedule.cron, job.schedule.timezone, where=f"params.yaml: jobs.{name}.schedule")
 
 
 def _promoted(root: Path) -> Iterator[CheckedFile]:
-    """Every promoted version, each byte of it, and the list of those that have a stage."""
+    """Check every byte of each promoted version, and the list of stages."""
     for name in registry.names(root, "job"):
         yield _tried(f"pipelines/jobs/{name}", partial(registry.load, root, "job", name))
         for reference in _references(root, "job", name):

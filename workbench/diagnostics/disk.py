@@ -1,4 +1,4 @@
-"""What the repository holds: tapes, snapshots, room on its disk, and what killed processes left."""
+"""Check tapes, snapshots, free disk space and leftovers of killed processes."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from workbench.layout import Results
 
 _GIB = 1 << 30
 _LEAST = 1 * _GIB
-#: What a writer that was killed leaves beside its file, as in .gitignore.
+#: The name of a killed writer's temporary file, as in .gitignore.
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{8}")
 _ROOMS = ("pipelines", "results", "reports", "published", ".workbench")
-#: Large, and their own writers clean them.
+#: Large folders, which their own writers clean.
 _NOT_INTO = {"env", "weaviate-server", "__pycache__"}
-#: Seconds after which no writer is still at work on a file beside another.
+#: Seconds after which a temporary file has no living writer.
 _OLD_S = 60.0
 
 
 def recordings(root: Path, cases: Mapping[str, UseCase]) -> Iterator[Finding]:
-    """Each use case's tape and the snapshot of its memory."""
+    """Check each use case's tape and the snapshot of its memory."""
     for name, case in cases.items():
         tape = layout.tape_of(name)
-        yield _there(f"tape of {name}", root, tape, needed=True)
+        yield _file(f"tape of {name}", root, tape, needed=True)
         manifest = Results(use_case=name).memory / "manifest.json"
-        yield _there(f"snapshot of {name}", root, manifest, needed=case.memory_fallback is not None)
+        yield _file(f"snapshot of {name}", root, manifest, needed=case.memory_fallback is not None)
 
 
-def _there(what: str, root: Path, path: Path, *, needed: bool) -> Finding:
+def _file(what: str, root: Path, path: Path, *, needed: bool) -> Finding:
     if (root / path).is_file():
         return Finding(what=what, state="ok", detail=str(path), needed=needed)
     return Finding(what=what, state="missing", detail=f"there is no {path}", mend="make repro", needed=needed)
 
 
 def room(root: Path) -> Finding:
-    """The disk's free space; a Weaviate server on it stops writing long before it is full."""
+    """Check the disk's free space; a Weaviate server stops writing long before the disk is full."""
     usage = shutil.disk_usage(root)
     share = usage.used / (usage.used + usage.free)
     detail = f"{usage.free / _GIB:.1f} GiB free, {share:.0%} used"
@@ -56,12 +56,12 @@ def room(root: Path) -> Finding:
 
 
 def leftovers(root: Path) -> Finding:
-    """Files that writers which were killed left; they harm nothing."""
+    """Check for temporary files of killed writers, which are harmless."""
     found = sorted(str(path.relative_to(root)) for path in _asides(root))
     if not found:
         return Finding(what="leftovers", state="ok", detail="none", needed=False)
     mend = "rm -r -- " + " ".join(map(shlex.quote, found[:5]))
-    detail = f"{len(found)} of writers that were killed"
+    detail = f"{len(found)} temporary files of killed writers"
     return Finding(what="leftovers", state="broken", detail=detail, mend=mend, needed=False)
 
 

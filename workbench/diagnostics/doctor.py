@@ -1,4 +1,4 @@
-"""One examination: the machine, then what the repository declares, then what runs."""
+"""Examine the machine, the repository and its servers for `workbench doctor`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workbench.errors import WorkbenchError
 
 
 def examine(root: Path, *, environment: Mapping[str, str] = os.environ) -> Diagnosis:
-    """Look at everything, in under three seconds; starts nothing, shows no secret."""
+    """Return all findings, in under three seconds; no program is started and no secret is shown."""
     params, declared = _params(root)
     cases = params.use_cases if params else {}
     findings = [
@@ -42,7 +42,7 @@ def _params(root: Path) -> tuple[Params | None, Finding]:
 
 
 def _servers(cases: Mapping[str, UseCase], environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Each server that is named, once; the default address when none is."""
+    """Check each named server once, or the default address when none is named."""
     tenants: dict[MemoryServer, tuple[str, ...]] = {}
     for case in cases.values():
         server = config.memory_server(case)

@@ -1,4 +1,4 @@
-"""What the doctor says: one finding a thing looked at, each with the command that mends it."""
+"""Findings of `workbench doctor`, each with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ State = Literal["ok", "missing", "broken"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at.
+    """The state of one part of the machine or repository.
 
-    `mend` is the command that mends it, empty when it is ok. `needed` says whether what params.yaml
-    declares cannot do without it.
+    `mend` is the command that fixes it, "" when the state is "ok". `needed` says whether the use cases
+    in params.yaml require it.
     """
 
     what: str
@@ -33,13 +33,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """All findings."""
+    """All findings of an examination."""
 
     findings: tuple[Finding, ...] = field(repr=False)
 
     @property
     def passed(self) -> bool:
-        """Whether all is there that what params.yaml declares needs."""
+        """Whether every needed finding is ok."""
         return not self._wrong()
 
     def to_json(self) -> dict[str, Any]:
@@ -50,10 +50,10 @@ class Diagnosis:
 
     def __str__(self) -> str:
         wrong = self._wrong()
-        closing = "all that is needed is there; next: make repro"
+        closing = "every needed part is present; next: make repro"
         if wrong:
             first = wrong[0].mend.partition("\n")[0]
-            closing = f"{len(wrong)} needed and not there or broken; next: {first}"
+            closing = f"{len(wrong)} needed and missing or broken; next: {first}"
         return "\n".join([*map(str, self.findings), closing])
 
     def _wrong(self) -> list[Finding]:
@@ -61,7 +61,7 @@ class Diagnosis:
 
 
 def tried(what: str, look: Callable[[], str], *, state: State = "broken", needed: bool = True) -> Finding:
-    """What `look` returns as the detail of an ok finding; its error as one that is `state`."""
+    """Return an ok finding with the text of `look`, or a finding in `state` with its error."""
     try:
         return Finding(what=what, state="ok", detail=look(), needed=needed)
     except WorkbenchError as error:

@@ -1,4 +1,4 @@
-"""What is installed on this machine: interpreter, environment, programs, weights and runtimes."""
+"""Check this machine's interpreter, environment, programs, weights and runtimes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from workbench.models import ModelCard, load_card, weights
 from workbench.repository import environments
 from workbench.workspace import boundary
 
-#: From this version on a Go fetches the newer one that a server's module asks for.
+#: The first version of Go that downloads the newer version a server's module requires.
 GO = "1.21"
 
 
 def environment(root: Path) -> Iterator[Finding]:
-    """The interpreter, and whether what is installed is what the lock says."""
+    """Check the interpreter's version and compare the installed packages with the lock."""
     version = sys.version.split(maxsplit=1)[0]
     state, mend = ("ok", "") if sys.version_info >= (3, 11) else ("broken", "make repro PYTHON=python3.12")
     yield Finding(what="python", state=state, detail=version, mend=mend)  # type: ignore[arg-type]
@@ -53,10 +53,10 @@ def _lock(root: Path) -> Finding:
             mend="git checkout -- locks",
         )
     if not stamp.is_file():
-        detail = "this interpreter's environment was not installed by make: its versions may be others"
+        detail = "this environment was not installed by make: its versions may differ from the lock"
         return Finding(what=what, state="missing", detail=detail, mend="make env", needed=False)
     if stamp.read_bytes() != wanted:
-        detail = "what is installed is of another locks/workbench.lock"
+        detail = "the environment was installed from another locks/workbench.lock"
         return Finding(what=what, state="broken", detail=detail, mend="make env")
     if differing := differing_versions(wanted.decode()):
         shown = ", ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
@@ -66,7 +66,7 @@ def _lock(root: Path) -> Finding:
 
 
 def differing_versions(lock: str) -> list[str]:
-    """Return the packages of a lock whose installed version is another one, or that are missing."""
+    """Return a description of each locked package that is missing or has another version."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     differing = []
@@ -91,7 +91,7 @@ def differing_versions(lock: str) -> list[str]:
 
 
 def programs(search: str | None = None) -> Iterator[Finding]:
-    """git, and what only tests and a local server need; `search` is a PATH."""
+    """Check git and the programs of tests and of a local server; `search` is a PATH."""
     wanted = [
         ("git", True, "apt-get install git"),
         ("chromium", False, "apt-get install chromium   # for the tests in a browser"),
@@ -111,14 +111,14 @@ def _go(found: str | None) -> Finding:
     if found is None:
         mend = f"install Go {GO} or later   # for make weaviate; docs/weaviate.md has the ways without it"
         return Finding(what="go", state="missing", detail="not on the PATH", mend=mend, needed=False)
-    # Asking the program would start it; its own file says as much.
+    # Its VERSION file spares starting the program.
     told = Path(found).resolve().parent.parent / "VERSION"
     version = told.read_text(encoding="utf-8").split("\n", 1)[0] if told.is_file() else found
     return Finding(what="go", state="ok", detail=version, needed=False)
 
 
 def _weaviate(search: str | None) -> Finding:
-    """The binary that make weaviate starts."""
+    """Check the binary that `make weaviate` starts."""
     what = "weaviate-server"
     named = {local_server.BINARY_VARIABLE: os.environ.get(local_server.BINARY_VARIABLE, "")}
     try:
@@ -132,7 +132,7 @@ def _weaviate(search: str | None) -> Finding:
 
 
 def models(root: Path, cases: Mapping[str, UseCase]) -> Iterator[Finding]:
-    """Weights, runtimes and keys of every model a use case asks, each once."""
+    """Check the weights, runtime and key of every model that a use case names, each once."""
     for what, look in _models(root, cases).items():
         yield tried(what, look)
 
@@ -155,7 +155,7 @@ def _embedding(root: Path, memory: str) -> str:
 
 
 def _runs(root: Path, card: ModelCard) -> str:
-    """How a card's model runs; WorkbenchError for what it lacks."""
+    """Describe how a card's model runs; WorkbenchError for a missing key, weight or runtime."""
     if card.provider == "openai":
         variable = card.api_key or "OPENAI_API_KEY"
         config.secret(variable, needed_by=f"the model {card.name!r}", environment=os.environ)

@@ -1,4 +1,4 @@
-"""Check a Weaviate server and the key of memories for `workbench doctor`; nothing is started or made."""
+"""Check a Weaviate server and the key of memories for `workbench doctor`, without creating any."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFAULT = MemoryServer(url=DEFAULT_MEMORY_URL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAnswer:
-    """An HTTP answer: its status, and its body when that is JSON."""
+    """An HTTP answer: its status, and its JSON body or None."""
 
     status: int
     body: Any = None
@@ -42,12 +42,12 @@ def server(
     needed: bool,
     environment: Mapping[str, str] = os.environ,
 ) -> Iterator[Finding]:
-    """Yield whether a server answers, accepts the key, answers a real read, and listens for gRPC."""
+    """Check that a server answers, accepts the key, answers a read and listens for gRPC."""
     what = f"weaviate at {where.url}"
     ready = _get(where.url, "/v1/.well-known/ready")
     if ready is None:
         mend = "make weaviate" if _is_local(where) else "start it, or correct memory_url in params.yaml"
-        yield Finding(what=what, state="missing", detail="nobody answers", mend=mend, needed=needed)
+        yield Finding(what=what, state="missing", detail="no answer", mend=mend, needed=needed)
         return
     if ready.status != 200:
         detail = f"it is starting, or is no Weaviate (status {ready.status})"
@@ -64,7 +64,7 @@ def server(
 def _key(
     where: MemoryServer, tenants: tuple[str, ...], environment: Mapping[str, str], *, needed: bool
 ) -> tuple[str | None, Finding | None]:
-    """Return a key that is set, and a finding about the variables of keys that are not."""
+    """Return the first key that is set, and a finding about unset variables of keys."""
     if where.api_key_env is None:
         return None, None
     variables = dict.fromkeys(map(where.key_variable, tenants or ("",)))
@@ -107,7 +107,7 @@ def _is_local(where: MemoryServer) -> bool:
 
 
 def _export(variable: str) -> str:
-    """Return the line that sets a key: the key of `make weaviate` is in a file."""
+    """Return the shell line that sets a key; `make weaviate` keeps its key in a file."""
     value = f'"$(cat {KEY_FILE})"' if variable == KEY_VARIABLE else "…"
     return f"export {variable}={value}"
 
@@ -119,7 +119,7 @@ def _grpc(where: MemoryServer, *, needed: bool) -> Finding:
         socket.create_connection((host, int(port)), timeout=_DEADLINE_S).close()
     except OSError:
         mend = f"open port {port} on the server, or name another: memory_grpc in params.yaml"
-        return Finding(what=what, state="missing", detail="nobody answers", mend=mend, needed=needed)
+        return Finding(what=what, state="missing", detail="no answer", mend=mend, needed=needed)
     return Finding(what=what, state="ok", detail="the port is open", needed=needed)
 
 
@@ -156,7 +156,7 @@ def _number(version: str) -> tuple[int, ...]:
 
 
 def key(root: Path, *, environment: Mapping[str, str] = os.environ) -> Finding:
-    """Check the key that encrypts names in live memories; it is never made here."""
+    """Check the key that encrypts names in live memories, without creating it."""
     what = "key of memories"
     path = root / STATE / MEMORY_KEY
     if environment.get(cipher.KEY_VARIABLE):

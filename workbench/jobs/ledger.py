@@ -1,8 +1,8 @@
-"""The ledger of job runs: who runs which slot, what became of it, and who died on the way.
+"""The ledger of job runs: the slot, process, state and outcome of each run.
 
-A slot is job, tenant and logical time. At most one run of a slot is alive, over all processes: the
-database itself holds no second one. A run whose process has ended is declared lost by whoever finds
-it; from then on it can neither renew its lease nor finish, so that it does not publish.
+A slot is job, tenant and logical time. At most one run of a slot is alive, over all processes: a unique
+index of the database enforces it. The next process to look declares a run lost when its process has
+ended; a lost run can neither renew its lease nor finish, so it does not publish.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 State = Literal["queued", "running", "finished", "lost"]
 Outcome = Literal["published", "unchanged", "held", "failed", "interrupted", "deadline"]
-#: A run on a host we cannot look into is dead when it has not renewed its lease for so long.
+#: Seconds after which a run on another host counts as dead unless it renews its lease.
 LEASE_S = 60
 SCHEMA = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _EVERY_TENANT = "all"
 _DETAIL = 300
-#: The process namespace of a machine itself; a container has another one.
+#: The process namespace of the machine itself; each container has its own.
 _MACHINE = "pid:[4026531836]"
 _TABLES = """
 CREATE TABLE runs (
@@ -58,7 +58,10 @@ _HOLDER = "SELECT * FROM runs WHERE job = ? AND tenant = ? AND at = ? AND alive"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """What one output is for: a job, a tenant ("" for all of the use case) and a logical time."""
+    """The key of one output: a job, a tenant ("" for all of the use case) and a logical time in UTC.
+
+    ConfigError for names that cannot be folders and for a time without offset or with microseconds.
+    """
 
     job: str
     tenant: str
@@ -80,16 +83,16 @@ class Slot:
 
     @property
     def key(self) -> str:
-        """Its name, also as a path: `answers/acme/20261124T060000Z`."""
+        """The slot's name and relative path, such as `answers/acme/20261124T060000Z`."""
         return f"{self.job}/{self.tenant or _EVERY_TENANT}/{self.at:%Y%m%dT%H%M%SZ}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRun:
-    """One run of a slot, as the ledger has it. `outcome` is "" until it has finished, and when it was lost.
+    """A run of a slot in the ledger. `outcome` is "" for an unfinished or lost run.
 
-    The run lives as long as process `pid` on `host` does; `process_started_at` tells it from a later process
-    with the same number. Its output was published in `folder`; `quarantined` rows were set aside.
+    The run is alive while process `pid` on `host` is; `process_started_at` distinguishes it from a later
+    process with the same number. `folder` is the published output, `quarantined` a count of rows.
     """
 
     run: str
@@ -113,19 +116,19 @@ class JobRun:
 
     @property
     def alive(self) -> bool:
-        """Whether the ledger has it as queued or running."""
+        """Whether its state is queued or running."""
         return self.state in {"queued", "running"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """Where a process number means one process: a machine, or a container on it."""
+    """A machine or a container: the scope in which a process number is unique."""
 
     name: str
 
     @classmethod
     def here(cls) -> Host:
-        """The one this process runs on."""
+        """Return the host of this process."""
         name = platform.node()
         with contextlib.suppress(OSError):
             namespace = str(Path("/proc/self/ns/pid").readlink())
@@ -133,7 +136,7 @@ class Host:
         return cls(name=name)
 
     def process_started_at(self, pid: int) -> str | None:
-        """When a process began; None when it has ended, "" when it lives and cannot be looked at."""
+        """Return a process's start as a text; None when it has ended, "" when it cannot be read."""
         import psutil
 
         try:
@@ -146,16 +149,16 @@ class Host:
 
 
 def _ticks(pid: int) -> str | None:
-    """Which boot, and how many ticks after it: psutil's `create_time` moves whenever the clock is set."""
+    """Return boot id and ticks since boot: psutil's `create_time` changes when the clock is set."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     stat = Path(f"/proc/{pid}/stat").read_bytes()
-    fields = stat.rpartition(b")")[2].split()  # the name before it may hold anything, also a bracket
-    ended = fields[0] in {b"Z", b"X"}  # only its parent has not asked for it yet
+    fields = stat.rpartition(b")")[2].split()  # the process name may contain brackets
+    ended = fields[0] in {b"Z", b"X"}  # ended, and not yet reaped by its parent
     return None if ended else f"{boot[:8]}/{int(fields[19])}"
 
 
 class RunLedger:
-    """The ledger in one SQLite file. Safe over threads and processes: every verb is one transaction."""
+    """The ledger in one SQLite file, safe across threads and processes: a method is one transaction."""
 
     def __init__(self, path: Path, *, clock: Clock, host: Host | None = None) -> None:
         self.path = path
@@ -163,7 +166,7 @@ class RunLedger:
         self._host = host or Host.here()
 
     def claim(self, slot: Slot, *, run: str, version: int, input_digest: str) -> JobRun:
-        """A queued run of the slot, this process's; RefusedError names the one that is alive there."""
+        """Insert a queued run of the slot for this process; RefusedError names a run that is alive."""
         with self._transaction() as db:
             for holder in map(_job_run, db.execute(_HOLDER, _place(slot)).fetchall()):
                 if not self._is_dead(holder):
@@ -177,7 +180,7 @@ class RunLedger:
             return _found(db, run)
 
     def started(self, run: str, pid: int) -> JobRun:
-        """The run is running, and lives as long as this process of this host does."""
+        """Mark a queued run as running in process `pid` of this host; RefusedError when it is not queued."""
         statement = (
             "UPDATE runs SET state = 'running', started_at = ?, host = ?, pid = ?, born = ?, lease_until = ?"
             " WHERE run = ? AND state = 'queued'"
@@ -185,7 +188,7 @@ class RunLedger:
         return self._change(run, statement, self._now(), *self._process(pid))
 
     def beat(self, run: str) -> JobRun:
-        """Renew the lease; RefusedError when the run is over or was declared lost: it must not publish."""
+        """Renew the lease; RefusedError when the run is finished or lost: it must not publish."""
         return self._change(run, "UPDATE runs SET lease_until = ? WHERE run = ? AND alive", self._lease())
 
     def finished(
@@ -199,7 +202,7 @@ class RunLedger:
         folder: str = "",
         detail: str = "",
     ) -> JobRun:
-        """The run is over; RefusedError when it was already, or was declared lost."""
+        """Mark a run as finished; RefusedError when it is finished or lost already."""
         line = " ".join(detail.split())
         line = line if len(line) <= _DETAIL else line[: _DETAIL - 1] + "…"
         statement = (
@@ -209,9 +212,9 @@ class RunLedger:
         return self._change(run, statement, outcome, self._now(), rows, quarantined, cost_usd, folder, line)
 
     def reconcile(self) -> list[JobRun]:
-        """Declare lost whoever is queued or running by the ledger and dead in truth; who that was.
+        """Declare every queued or running run with a dead process lost; return these runs.
 
-        On this host the process alone decides, whatever the clock says; on another one the lease does.
+        On this host only the process decides, whatever the clock says; on another host the lease does.
         """
         if not self.path.exists():
             return []
@@ -220,21 +223,21 @@ class RunLedger:
             return [self._lose(db, run) for run in alive if self._is_dead(run)]
 
     def alive(self, slot: Slot) -> JobRun | None:
-        """The run that holds the slot now, dead ones not counted."""
+        """Return the run that holds the slot, or None; a run with a dead process does not count."""
         return next((run for run in self._read(_HOLDER, *_place(slot)) if not self._is_dead(run)), None)
 
     def is_alive(self, run: str) -> bool:
-        """Whether this run is queued or running, and its process alive."""
+        """Whether this run is queued or running and its process is alive."""
         found = self._read("SELECT * FROM runs WHERE run = ? AND alive", run)
-        return any(not self._is_dead(one) for one in found)
+        return any(not self._is_dead(item) for item in found)
 
     def history(self, job: str | None = None, *, limit: int = 50) -> list[JobRun]:
-        """The runs of one job or of all, the last claimed first."""
+        """Return the newest runs of one job or of all jobs, the last claimed first."""
         query = "SELECT * FROM runs WHERE ?1 IS NULL OR job = ?1 ORDER BY number DESC LIMIT ?2"
         return self._read(query, job, limit)
 
     def frame(self, job: str | None = None, *, limit: int = 50) -> pl.DataFrame:
-        """`history` as a frame; the columns are the same when there is none."""
+        """Return `history` as a data frame, with one row per run; an empty one has the same columns."""
         import polars as pl
 
         text, count, time = pl.String(), pl.Int64(), pl.Datetime("us", "UTC")
@@ -260,7 +263,7 @@ class RunLedger:
         return run.lease_until <= self._clock.now()
 
     def _lose(self, db: sqlite3.Connection, run: JobRun) -> JobRun:
-        why = f"process {run.pid} on {run.host} ended without a word"
+        why = f"process {run.pid} on {run.host} ended without reporting an outcome"
         statement = "UPDATE runs SET state = 'lost', finished_at = ?, detail = ? WHERE run = ? AND alive"
         db.execute(statement, (self._now(), why, run.run))
         return _found(db, run.run)
@@ -272,7 +275,7 @@ class RunLedger:
             return _found(db, run)
 
     def _read(self, query: str, *values: Any) -> list[JobRun]:
-        if not self.path.exists():  # looking creates nothing
+        if not self.path.exists():  # a read does not create the file
             return []
         with self._transaction("BEGIN") as db:
             return [_job_run(row) for row in db.execute(query, values)]
@@ -284,15 +287,15 @@ class RunLedger:
         return (self._clock.now() + dt.timedelta(seconds=LEASE_S)).isoformat()
 
     def _process(self, pid: int) -> tuple[str, int, str, str]:
-        """The columns `host`, `pid`, `born` and `lease_until`."""
+        """Return the columns `host`, `pid`, `born` and `lease_until`."""
         return self._host.name, pid, self._host.process_started_at(pid) or "", self._lease()
 
     @contextlib.contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        """All of the block or nothing of it; on disk when the block has ended."""
+        """Run the block as one transaction, which is on disk when the block ends."""
         with translated(self.path, damaged=_set_aside(self.path), waited_s=BUSY_S):
             files.make_folder(self.path.parent)
-            # SQLite would create it readable for all, and wait for ever on a named pipe.
+            # SQLite would create a file readable by all users, and block on a named pipe.
             os.close(files.open_regular(self.path, os.O_CREAT | os.O_RDWR, 0o600))
             with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)) as db:
                 _prepare(db, self.path)
@@ -318,7 +321,7 @@ def _schema(db: sqlite3.Connection) -> int:
 
 
 def _create(db: sqlite3.Connection, path: Path) -> None:
-    """The tables, unless another process was faster or the file is another program's."""
+    """Create the tables in an empty database; a database with tables stays unchanged."""
     with locking.locked(path.parent):
         if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             db.execute("PRAGMA journal_mode = WAL")
@@ -326,7 +329,7 @@ def _create(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _set_aside(path: Path) -> str:
-    """The command; the log beside the file must go with it, or SQLite would put it into the next one."""
+    """Return the command that moves the database and its write-ahead log, which belong together."""
     aside = shlex.quote(str(path.parent / "aside"))
     return f"mkdir -p {aside} && mv {shlex.quote(str(path))}* {aside}   (the history begins anew)"
 
@@ -344,7 +347,7 @@ def _found(db: sqlite3.Connection, run: str) -> JobRun:
 
 def _job_run(row: sqlite3.Row) -> JobRun:
     columns = {name: name for name in JobRun.__dataclass_fields__ if name != "slot"}
-    columns["process_started_at"] = "born"  # its name in the table, which older versions read too
+    columns["process_started_at"] = "born"  # the column's name, which older versions read too
     raw = {name: row[column] for name, column in columns.items()}
     for name in ("queued_at", "started_at", "finished_at", "lease_until"):
         raw[name] = dt.datetime.fromisoformat(raw[name]) if raw[name] is not None else None

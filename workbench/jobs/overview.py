@@ -1,4 +1,4 @@
-"""Lists jobs with their next times, environments and runs, and exports their schedules as files."""
+"""List jobs with their next times, environments and runs, and export their schedules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workbench.jobs.result import run_row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTable(Shown):
-    """Rows of a question about jobs, as a card and as JSON; `command` is what to type next."""
+    """A table about jobs, as a card and as JSON; `command` is the suggested next command."""
 
     title: str
     head: tuple[str, ...]
@@ -29,17 +29,17 @@ class JobTable(Shown):
     command: str
 
     def to_json(self) -> list[dict[str, str]]:
-        """One object a row."""
+        """Return one object per row."""
         return [dict(zip(self.head, row, strict=True)) for row in self.rows]
 
     def card(self) -> Card:
-        """The table with its title."""
+        """Return the table as a card."""
         notes = [] if self.rows else ["nothing yet"]
         return Card(title=self.title, head=self.head, rows=self.rows, notes=notes, command=self.command)
 
 
 def overview(root: Path, *, clock: Clock | None = None) -> JobTable:
-    """Every job that is declared or promoted: versions, labels, next time, last run."""
+    """Return every declared or promoted job with its versions, labels, next time and last run."""
     clock = clock or SystemClock()
     declared = config.load_params(root).jobs
     names = sorted({*declared, *registry.names(root, "job")})
@@ -65,7 +65,7 @@ def _next(missing: Sequence[str]) -> str:
 
 
 def _missing_of(name: str, missing: Sequence[str]) -> str:
-    """Which labelled versions of a job have no environment here."""
+    """Name the labelled versions of a job whose environment is not installed."""
     found = [reference for reference in missing if reference.partition("@")[0] == name]
     return f"missing for {', '.join(found)}" if found else ""
 
@@ -83,10 +83,10 @@ def _overview_row(root: Path, name: str, clock: Clock, last: Sequence[JobRun]) -
 
 
 def history_of(root: Path, name: str, *, limit: int = 20, clock: Clock | None = None) -> JobTable:
-    """The runs of a job on this machine, newest first; those that died are called lost."""
+    """Return the runs of a job on this machine, the newest first; NotFoundError for an unknown job."""
     known = {*config.load_params(root).jobs, *registry.names(root, "job")}
     if name not in known:
-        config.job(config.load_params(root), name)  # says which there are
+        config.job(config.load_params(root), name)  # its error names the known jobs
     rows = [run_row(run) for run in jobs.ledger(root, clock or SystemClock()).history(name, limit=limit)]
     head = ("when", "slot", "version", "ended", "rows", "set aside", "cost", "seconds", "output")
     return JobTable(
@@ -95,7 +95,10 @@ def history_of(root: Path, name: str, *, limit: int = 20, clock: Clock | None = 
 
 
 def exported(root: Path, name: str, *, target: str, clock: Clock | None = None) -> Mapping[str, str]:
-    """The schedule of the version in production as files by name, for cron or systemd."""
+    """Return the schedule of the version in production as files by name, for cron or systemd.
+
+    ConfigError when the version has no schedule or no input.
+    """
     clock = clock or SystemClock()
     job, number = jobs.number_of(root, name)
     spec, _ = jobspec.load(root, job, number)
@@ -126,13 +129,13 @@ def exported(root: Path, name: str, *, target: str, clock: Clock | None = None) 
 
 
 def install_environment(root: Path, name: str, *, say: Callable[[str], Any]) -> Path:
-    """The interpreter of a version's own environment, installed when it is missing."""
+    """Install a version's environment when it is missing; return its interpreter."""
     job, number = jobs.number_of(root, name)
     return versions.install(root, jobspec.load(root, job, number)[0], say=say)
 
 
 def prune(root: Path, *, dry_run: bool = False) -> JobTable:
-    """Remove the environments that no labelled version needs, and say what each takes."""
+    """Remove the environments that no labelled version needs; return them with their sizes in MB."""
     found = versions.prune(root, dry_run=dry_run)
     megabytes = sum(environment.size for environment in found) / 1e6
     count = f"{len(found)} {'environment' if len(found) == 1 else 'environments'}"

@@ -1,11 +1,11 @@
-"""Publishing a job's output: written aside, put in place by one rename, with a manifest that proves it.
+"""Publish a job's output with one rename of a staged folder, and verify it by its manifest.
 
     published/<job>/<tenant or "all">/<logical time>/      the output of one slot, and manifest.json
-                                     .<time>.staging-<run>  an output still being made
-                                     .<time>.before-<run>   an output being replaced, for a moment
+                                     .<time>.staging-<run>  an output in the making
+                                     .<time>.before-<run>   an output during its replacement
 
-A reader finds the old output or the new one, whole. Who is killed in between leaves folders with a dot,
-which `recover` clears up.
+A reader finds either the old output or the new output, complete. A killed publisher leaves folders whose
+names start with a dot; `recover` restores or removes them.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _ASIDE = re.compile(r"\.(?P<name>.+)\.(?P<what>staging|before)-(?P<run>.+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedManifest:
-    """What was published, made of what, by which run, and what it cost.
+    """The manifest of a published output: its run, inputs, files, counts and cost.
 
-    `at` is the logical time, in ISO 8601 and UTC. `outputs` has the SHA-256 of every file, by its path
-    in the folder; `publish` fills it. `settings` are the references that the task resolved to.
+    `at` is the logical time, in ISO 8601 and UTC. `outputs` maps the relative path of every file to its
+    SHA-256; `publish` fills it. `settings` are the resolved references of the task.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -57,20 +57,20 @@ class PublishedManifest:
 
 
 def target_of(root: Path, slot: Slot) -> Path:
-    """Where the output of a slot is published."""
+    """Return the folder in which the output of a slot is published."""
     return root / PUBLISHED / slot.key
 
 
 def staging_of(target: Path, run: str) -> Path:
-    """Where a run writes what will be published at `target`: beside it, on the same disk."""
+    """Return the folder in which a run stages its output: next to `target`, on the same disk."""
     return target.with_name(f".{target.name}.staging-{run}")
 
 
 def publish(staged: Path, target: Path, manifest: PublishedManifest, *, replace: bool = False) -> Path:
-    """Put the folder `staged` in place as `target`, whole or not at all; where it is.
+    """Rename the folder `staged` to `target` in one step; return `target`.
 
-    RefusedError when an output is there already, unless told to `replace` it. What cannot be put in
-    place leaves `target` as it was, and `staged` where it was.
+    RefusedError when an output is published already and `replace` is not set. On failure `target` and
+    `staged` stay as they were.
     """
     if not staged.is_dir():
         raise NotFoundError(f"there is no output {staged} to publish", hint="run the job again")
@@ -78,7 +78,7 @@ def publish(staged: Path, target: Path, manifest: PublishedManifest, *, replace:
         _seal(staged, manifest)
         files.make_folder(target.parent)
         with locking.locked(target.parent):
-            _mend(target)
+            _repair(target)
             if os.path.lexists(target) and not replace:
                 raise _taken(target)
             _put(staged, target, manifest.run)
@@ -88,12 +88,12 @@ def publish(staged: Path, target: Path, manifest: PublishedManifest, *, replace:
 
 
 def _taken(target: Path) -> RefusedError:
-    hint = "to publish in its place, run it again with --replace"
+    hint = "to replace it, run the job again with --replace"
     return RefusedError(f"{target} is published already", hint=hint)
 
 
 def _seal(staged: Path, manifest: PublishedManifest) -> None:
-    """Write the manifest into the folder and see that all of it is on the disk."""
+    """Write the manifest into the folder and sync every file to the disk."""
     outputs = {}
     for path in sorted(staged.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
@@ -122,19 +122,19 @@ def _put(staged: Path, target: Path, run: str) -> None:
             target.rename(before)
         staged.rename(target)
     except BaseException:
-        with contextlib.suppress(OSError):  # `recover` tries again
+        with contextlib.suppress(OSError):  # `recover` retries it
             before.rename(target)
         raise
     files.sync_folder(target.parent)
-    # It is published: an old file that cannot be removed now is no failure, and `recover` tries again.
+    # The output is published: an old file that cannot be removed is no failure; `recover` retries it.
     shutil.rmtree(before, ignore_errors=True)
 
 
 def recover(folder: Path, *, alive: Callable[[str], bool]) -> list[Path]:
-    """Clear up after publishers that were killed, in one job's folder; what was put back or removed.
+    """Clean up after killed publishers in one job's folder; return the restored and removed paths.
 
-    An output that was being replaced comes back unless the new one is in place. Of what is still being
-    made, only that of runs which are not `alive` is removed. Doing it twice, or two at once, is fine.
+    A replaced output is restored unless the new output is in place. A staged output is removed unless
+    its run is `alive`. Repeated and concurrent calls are safe.
     """
     done = []
     try:
@@ -143,7 +143,7 @@ def recover(folder: Path, *, alive: Callable[[str], bool]) -> list[Path]:
                 for path in sorted(place.iterdir()):
                     found = _ASIDE.fullmatch(path.name)
                     if found and found["what"] == "before":
-                        done += _mend(place / found["name"])
+                        done += _repair(place / found["name"])
                     elif found and not alive(found["run"]):
                         shutil.rmtree(path)
                         done.append(path)
@@ -152,8 +152,8 @@ def recover(folder: Path, *, alive: Callable[[str], bool]) -> list[Path]:
     return done
 
 
-def _mend(target: Path) -> list[Path]:
-    """Undo a replacement that was cut off, or end it. Under the lock: nobody is in the middle of one."""
+def _repair(target: Path) -> list[Path]:
+    """Undo or complete an interrupted replacement. The caller holds the folder's lock."""
     done = []
     for path in sorted(target.parent.iterdir()):
         found = _ASIDE.fullmatch(path.name)
@@ -170,7 +170,10 @@ def _mend(target: Path) -> list[Path]:
 
 
 def read(target: Path) -> PublishedManifest:
-    """What is published there, every byte checked; CorruptError names the file that is not as published."""
+    """Return the manifest of a published output, after checking every byte of its files.
+
+    NotFoundError without an output; CorruptError names a missing, changed or additional file.
+    """
     absent = NotFoundError(f"nothing is published at {target}", hint="workbench jobs list")
     if not target.parent.is_dir():
         raise absent
@@ -204,9 +207,9 @@ def _manifest(path: Path) -> PublishedManifest:
 
 def _check(target: Path, outputs: Mapping[str, str]) -> None:
     found = (path for path in target.rglob("*") if path.is_symlink() or not path.is_dir())
-    there = {path.relative_to(target).as_posix() for path in found}
+    paths = {path.relative_to(target).as_posix() for path in found}
     wanted = {MANIFEST, *outputs}
-    for name in sorted(wanted ^ there):
+    for name in sorted(wanted ^ paths):
         raise _corrupt(target / name, "it is missing" if name in wanted else "it was not published")
     for name, digest in sorted(outputs.items()):
         if _digest(target / name) != digest:

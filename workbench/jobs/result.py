@@ -1,4 +1,4 @@
-"""What a job's run gave, as a card: published, held back, or there already."""
+"""The result of a job's run as a card: published, held back or unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from workbench.jobs.publishing import PublishedManifest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult(Shown):
-    """One run's end: "published", "held" or "unchanged". `folder` holds the output, or the rows held back."""
+    """The outcome of a run: "published", "held" or "unchanged".
+
+    `folder` holds the output, or the broken rows of a run that was held back.
+    """
 
     slot: str
     outcome: str
@@ -21,12 +24,12 @@ class JobResult(Shown):
 
     @classmethod
     def of(cls, manifest: PublishedManifest, *, slot: Slot, outcome: str, folder: str) -> JobResult:
-        """The result of a run with this manifest."""
+        """Return the result of a run with this manifest."""
         return cls(slot=slot.key, outcome=outcome, folder=folder, manifest=manifest)
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 when it was held back."""
+        """1 when the output was held back, else 0."""
         return 1 if self.outcome == "held" else 0
 
     def to_json(self) -> dict[str, Any]:
@@ -34,7 +37,7 @@ class JobResult(Shown):
         return {"slot": self.slot, "outcome": self.outcome, "folder": self.folder, **asdict(self.manifest)}
 
     def card(self) -> Card:
-        """The counts, the cost and the folder of the run."""
+        """Return the counts, the cost in USD and the folder of the run."""
         made, counts = self.manifest, self.manifest.counts
         cost = "unknown" if made.cost_usd is None else f"{number(made.cost_usd)} USD"
         rows = [
@@ -44,7 +47,7 @@ class JobResult(Shown):
             ["cost", cost],
             ["output" if self.outcome != "held" else "broken rows", self.folder],
         ]
-        said = {
+        notes = {
             "published": "published",
             "held": "held back: too many rows are broken, and nothing was published",
             "unchanged": "nothing to do: this version has published this input for this slot already",
@@ -55,7 +58,7 @@ class JobResult(Shown):
             rows=rows,
             notes=[
                 *degraded_note(counts.get("degraded", 0)),
-                said[self.outcome],
+                notes[self.outcome],
                 f"run {made.run}, input {made.input_digest[:12]}",
             ],
             command=f"workbench jobs history {made.job}",
@@ -63,7 +66,7 @@ class JobResult(Shown):
 
 
 def run_row(run: JobRun) -> tuple[str, ...]:
-    """A run of the ledger as a row of `jobs history`."""
+    """Return a run of the ledger as a row of `jobs history`."""
     return (
         f"{run.queued_at:%Y-%m-%d %H:%M:%SZ}",
         run.slot.key,

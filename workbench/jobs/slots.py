@@ -1,4 +1,4 @@
-"""Finds the slot that a run is for, and the file that is its input."""
+"""Find the slot and the input file of a run."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ class RunRequest:
 
 
 def schedule_of(spec: JobSpec) -> Schedule | None:
-    """When a version is due, if it has a schedule."""
+    """Return a version's schedule, or None."""
     if spec.schedule is None:
         return None
     return Schedule.parse(spec.schedule.cron, spec.schedule.timezone, where=f"{spec.reference}: schedule")
 
 
 def slot_of(spec: JobSpec, task: RunRequest) -> Slot:
-    """The slot of a run: the time that was named, else the last scheduled one, else the day."""
+    """Return the slot of a run, at the requested time, the last scheduled time or the start of the day.
+
+    ConfigError for an empty tenant or an unreadable time.
+    """
     if task.tenant == "":
         raise ConfigError("--tenant is empty", hint="name a tenant, or leave --tenant out for all of them")
     now = task.clock.now()
@@ -60,7 +63,7 @@ def slot_of(spec: JobSpec, task: RunRequest) -> Slot:
 
 
 def input_of(root: Path, spec: JobSpec, task: RunRequest, slot: Slot) -> Path:
-    """The file of a run's rows: the one that was named, else the job's own for that time."""
+    """Return the path of a run's rows: the requested file, or the job's own file for the slot's time."""
     if task.input is not None:
         here = Path(task.input).absolute()
         return here if here.is_file() else root / task.input
@@ -68,13 +71,13 @@ def input_of(root: Path, spec: JobSpec, task: RunRequest, slot: Slot) -> Path:
         raise ConfigError(
             f"job {spec.job!r} names no input of its own", hint=f"workbench jobs run {spec.job} --input FILE"
         )
-    # As the clock of its schedule shows it: whoever writes the file names it by that day.
+    # In the schedule's time zone: the file's name has the date of that zone.
     at = slot.at.astimezone(zone(spec.schedule.timezone, where=spec.reference)) if spec.schedule else slot.at
     return root / spec.input.format(date=f"{at:%Y-%m-%d}", time=f"{at:%H%M}")
 
 
 def bytes_of(path: Path) -> bytes:
-    """Read the input's bytes; the error's hint names --input."""
+    """Return the input's bytes; NotFoundError or ConfigError when it cannot be read."""
     try:
         return files.read_bytes(path)
     except FileNotFoundError:
@@ -88,5 +91,5 @@ def bytes_of(path: Path) -> bytes:
 
 
 def iso(at: dt.datetime) -> str:
-    """A moment as manifests and command lines write it: to the second, with Z for UTC."""
+    """Format a time as manifests and command lines do: to the second, with Z for UTC."""
     return at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,12 +1,12 @@
-"""A job's version: a folder that never changes, and its `job.yaml`, which names every file in it.
+"""A job's version: an immutable folder, whose `job.yaml` lists every file in it.
 
 pipelines/jobs/<name>/<n>/
-    job.yaml          what is frozen, from which code, judged by which gate on which run
+    job.yaml          the frozen parts, their code, and the gate and run of the judgement
     task.ipynb        the notebook without its `explore` cells
     sample.*          the input that the version's stage reproduces
     tape.jsonl        the model's answers to it
-    prompts/ models/ memories/    copies of the specs that its bare names mean
-    evidence/         the verdict, the judged run, and what the clean run gave
+    prompts/ models/ memories/    copies of the pinned specs
+    evidence/         the verdict, the judged run, and the clean run's counts
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Parameter:
 class JobSpec:
     """`job.yaml`, read strictly.
 
-    `commit` is the code's, and `code` the git object id of each path in it that a run reads: where
-    a commit was rebased away, the same objects in another one are the same code. `pins` is what bare
-    names mean; `digests` are of prompt, memory snapshot, model, lock and sample; `arm` is the judged
-    arm's own settings. `sample_outputs` has SHA-256 of what the sample gives; `files` of every file
-    beside this page.
+    `commit` is the commit of the code, and `code` the git object id of each path that a run reads:
+    after a rebase, the same objects in another commit are the same code. `pins` are the resolved
+    references; `digests` the SHA-256 of prompt, memory snapshot, model, lock and sample; `arm` the judged
+    arm's own settings. `sample_outputs` has the SHA-256 of each output of the sample; `files` that
+    of every other file.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -78,15 +78,15 @@ class JobSpec:
 
     @property
     def reference(self) -> str:
-        """`answers@1`."""
+        """The version as a reference, such as `answers@1`."""
         return f"{self.job}@{self.version}"
 
     def values(self) -> dict[str, Any]:
-        """Parameters as the notebook is given them."""
-        return {name: one.value for name, one in self.parameters.items()}
+        """Return the value of each parameter by name."""
+        return {name: parameter.value for name, parameter in self.parameters.items()}
 
     def content(self) -> str:
-        """Digest of what makes it another version: not of names, evidence, or how long answers took."""
+        """Return the digest that identifies the content, without version, commit, run, tape and evidence."""
         plain = dataclasses.asdict(self)
         named = {"version", "commit", "run"}
         plain["files"] = {n: d for n, d in self.files.items() if n != TAPE and not n.startswith("evidence/")}
@@ -94,13 +94,13 @@ class JobSpec:
         return files.digest({key: value for key, value in plain.items() if key not in named})
 
     def text(self) -> bytes:
-        """The page's bytes."""
+        """Return the page as YAML bytes."""
         plain = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
         return files.yaml_text(plain).encode()
 
 
 def load(root: Path, name: str, number: int) -> tuple[JobSpec, Path]:
-    """A version's page and folder, every byte of it checked; CorruptError names what was changed."""
+    """Return a version's page and folder, after checking every byte; CorruptError names a changed file."""
     version = registry.resolve(root, "job", f"{name}@{number}")
     spec = read(version.path)
     if (spec.job, spec.version) != (name, number):
@@ -112,7 +112,10 @@ def load(root: Path, name: str, number: int) -> tuple[JobSpec, Path]:
 
 
 def code_of(root: Path, spec: JobSpec) -> str:
-    """The commit that holds a version's code: its own, or another of this history with the same bytes."""
+    """Return the commit of a version's code: its own, or a commit in this history with the same bytes.
+
+    NotFoundError when the history has no such commit.
+    """
     repository = Repository(root=root)
     commit = spec.commit if repository.is_ancestor(spec.commit) else repository.commit_holding(spec.code)
     if commit is None:
@@ -124,7 +127,7 @@ def code_of(root: Path, spec: JobSpec) -> str:
 
 
 def read(path: Path) -> JobSpec:
-    """`job.yaml`; another format is a ConfigError that says which workbench reads it."""
+    """Read a `job.yaml`; ConfigError for another format or a path outside the version's folder."""
     raw = files.read_yaml(path)
     if raw.get("format") != FORMAT:
         raise ConfigError(
@@ -137,7 +140,7 @@ def read(path: Path) -> JobSpec:
 
 
 def _check_names(path: Path, spec: JobSpec) -> None:
-    """ConfigError for a name in the page that would lead out of the folder it is used in."""
+    """Raise ConfigError for a name in the page that leads out of its folder."""
     plain = {"sample": spec.sample, **{f"digests.{kind}": text for kind, text in spec.digests.items()}}
     wrong = [key for key, text in plain.items() if not _PLAIN.fullmatch(text)]
     paths = {"notebook": spec.notebook, **{f"files.{name}": name for name in spec.files}}
@@ -150,19 +153,19 @@ def _check_names(path: Path, spec: JobSpec) -> None:
 
 
 def check_files(folder: Path, known: Mapping[str, str]) -> None:
-    """CorruptError for the first file that is missing, changed, or not one of the version's."""
-    there = digests(folder)
-    for name in sorted(there.keys() | known.keys()):
-        if there.get(name) == known.get(name):
+    """Raise CorruptError for the first missing, changed or additional file of a version's folder."""
+    found = digests(folder)
+    for name in sorted(found.keys() | known.keys()):
+        if found.get(name) == known.get(name):
             continue
-        what = "is missing" if name not in there else "was changed" if name in known else "is no file of it"
+        what = "is missing" if name not in found else "was changed" if name in known else "is no file of it"
         place = shlex.quote(str(folder / name))
         mend = f"git checkout -- {place}" if name in known else f"rm {place}"
         raise CorruptError(f"{folder / name} {what}: a promoted version never changes", hint=mend)
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a version's folder but its page, by relative path."""
+    """Return the SHA-256 of every file below a version's folder except its page, by relative path."""
     found = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
     return {
         path.relative_to(folder).as_posix(): _digest(path)

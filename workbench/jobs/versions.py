@@ -1,4 +1,4 @@
-"""Labelled versions of jobs and their environments: which are missing, how one is installed or removed."""
+"""Find, install and remove the environments of labelled job versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workbench.repository.git import Repository
 
 
 def labelled(root: Path) -> list[JobSpec]:
-    """The page of each version that a label points to, by job and version."""
+    """Return the page of each version that a label points to, in the order of job and version."""
     return [
         jobspec.read(registry.resolve(root, "job", f"{name}@{number}").path)
         for name in registry.names(root, "job")
@@ -25,25 +25,25 @@ def labelled(root: Path) -> list[JobSpec]:
 
 
 def without_environment(root: Path) -> list[JobSpec]:
-    """The labelled versions whose environment is not installed here: a run of them ends at once."""
+    """Return the labelled versions whose environment is not installed; their runs fail at once."""
     return [spec for spec in labelled(root) if not has_environment(root, spec)]
 
 
 def has_environment(root: Path, spec: JobSpec) -> bool:
-    """Whether the environment of a version's lock is installed here."""
+    """Whether the environment of a version's lock is installed."""
     return environments.is_installed(root, spec.digests["lock"])
 
 
 def install(root: Path, spec: JobSpec, *, say: Callable[[str], Any]) -> Path:
-    """The interpreter of a version's environment, which is installed when it is missing."""
+    """Install a version's environment when it is missing; return its interpreter."""
     lock = Repository(root=root).read(jobspec.code_of(root, spec), LOCK) or b""
     return environments.install(root, lock, say=say)
 
 
 def prune(root: Path, *, dry_run: bool) -> list[Environment]:
-    """Remove the environments that neither a labelled version nor today's lock needs; return them.
+    """Remove the environments that neither a labelled version nor the current lock needs; return them.
 
-    One in which a process runs, or that is being built, stays. With `dry_run` nothing is removed.
+    An environment with a running process or a running build stays. `dry_run` removes none.
     """
     needed = {spec.digests["lock"] for spec in labelled(root)}
     if (root / LOCK).is_file():

@@ -1,4 +1,4 @@
-"""Executing a notebook: papermill in a fresh kernel, told where recordings, memory and results are."""
+"""Execute a notebook with papermill in a fresh kernel, with the settings of its environment."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _INJECTED = "injected-parameters"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executed:
-    """A notebook that ran to its end: the executed copy, the task's digest, and what was replayed.
+    """A completed run: the executed copy, the task's digest and the recordings used.
 
-    `used` has the key of each recording used or made, with where it stands: "tape" or "cache".
+    `used` maps the key of each recording, used or made, to its store: "tape" or "cache".
     """
 
     notebook: Path
@@ -48,11 +48,10 @@ def execute(
 ) -> Executed:
     """Run a notebook top to bottom in a fresh kernel; NotebookError when a cell fails.
 
-    `root` is the repository that keeps the executed copy, `cwd` the kernel's folder (the notebook's
-    own unless given), `watch` a file that is told of connections the boundary did not open. Whether
-    it succeeded is decided by the exception alone: an executed notebook's own metadata calls a cell
-    completed that timed out. A job's executed copy is scrubbed, unless it succeeded under watch:
-    then it is still to be screened.
+    `root` is the repository for the executed copy, `cwd` the kernel's folder (the notebook's own by
+    default), `watch` a file for reports of connections around the boundary. Only the exception
+    marks a failure: the metadata of an executed notebook calls a timed-out cell completed. A job's
+    executed copy is scrubbed, unless the run succeeded under `watch`: promotion screens that copy.
     """
     notebook = inspection.read(path)
     typed = notebook.typed(parameters)
@@ -87,7 +86,7 @@ def execute(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
-    """Where the execution runs, and what an error says of it."""
+    """The kernel's arguments and the command for the error's hint."""
 
     path: Path
     parameters: Mapping[str, Any]
@@ -97,8 +96,8 @@ class _Told:
 
     @property
     def kernel(self) -> list[str]:
-        """Arguments of the kernel."""
-        said = ["--IPKernelApp.log_level=ERROR"]  # loopback needs no word on encryption
+        """The arguments of the kernel."""
+        said = ["--IPKernelApp.log_level=ERROR"]  # no warning on unencrypted loopback
         if self.watch is not None:
             line = f"import workbench.records.egress as _; _.watch({str(self.watch)!r}); del _"
             said.append(f"--IPKernelApp.exec_lines={line}")
@@ -106,7 +105,7 @@ class _Told:
 
     @property
     def again(self) -> str:
-        """The command that runs it again."""
+        """The command that repeats the run."""
         given = "".join(f" -p {name}={shlex.quote(str(v))}" for name, v in self.parameters.items())
         return f"workbench run {shlex.quote(str(_near(self.path)))}{given}"
 
@@ -142,7 +141,7 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], told: _Told) 
 
 
 def scrub(executed: Path) -> None:
-    """Take out of an executed notebook what it printed and was given: both may hold rows."""
+    """Remove the outputs and the parameters from an executed notebook: both may hold rows."""
     if not executed.is_file():
         return
     notebook = _executed(executed)
@@ -156,12 +155,12 @@ def scrub(executed: Path) -> None:
 
 
 def _executed(path: Path) -> dict[str, Any]:
-    """Return an executed copy's JSON. Its size is what its cells printed, so it has no limit here."""
+    """Return an executed copy's JSON, without a size limit: cells may print any amount."""
     return notebooks.parse(path.read_text(encoding="utf-8"), path)
 
 
 def _failed(error: Any, output: Path, told: _Told) -> NotebookError:
-    """What papermill says of a cell. An error of ours keeps its hint, as the last word, and its exit code."""
+    """Convert papermill's error of a cell; a WorkbenchError keeps its hint and exit code."""
     source = "\n".join(f"    {line}" for line in error.source.splitlines()[:15])
     where = f"{_near(told.path)}, cell {_cell(output, error.cell_index)}: {error.ename}"
     again = f"{told.again}   (the executed copy is {_near(output)})"
@@ -169,22 +168,22 @@ def _failed(error: Any, output: Path, told: _Told) -> NotebookError:
     said, arrow, hint = error.evalue.rpartition("\n  -> ")
     if not arrow or not (isinstance(kind, type) and issubclass(kind, errors.WorkbenchError)):
         return NotebookError(f"{where}: {error.evalue}\n{source}", hint=again)
-    rerun = "" if told.job else f"\n  again: {again}"  # a job's copy is gone when this is read
+    rerun = "" if told.job else f"\n  again: {again}"  # a job's executed copy is deleted by then
     failure = NotebookError(f"{where}: {said}\n{source}{rerun}", hint=hint)
     failure.exit_code = kind.exit_code
     return failure
 
 
 def _near(path: Path) -> Path:
-    """A path as one would type it here."""
+    """Return a path relative to the current folder where possible."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _cell(executed: Path, index: int) -> int:
-    """The failing cell's number in the notebook as it was written, counted from 1.
+    """Return the failing cell's number in the source notebook, counted from 1.
 
-    `index` counts the cell that papermill injected, but not the note it put on top afterwards.
+    `index` counts the cell with papermill's parameters, but not the error note that it adds on top.
     """
     cells = _executed(executed)["cells"][: index + 2]
     injected = any(_INJECTED in cell["metadata"].get("tags", ()) for cell in cells)
@@ -193,7 +192,7 @@ def _cell(executed: Path, index: int) -> int:
 
 @contextlib.contextmanager
 def _environment(execution: Execution) -> Iterator[None]:
-    """The kernel inherits this process's environment, so it is told through it."""
+    """Set the execution's variables in this process's environment, which the kernel inherits."""
     told = execution.environment()
     before = {name: os.environ.get(name) for name in told}
     os.environ.update(told)
@@ -208,7 +207,7 @@ def _environment(execution: Execution) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _shown(progress: Path, *, show: bool) -> Iterator[None]:
-    """Show what the kernel says of its progress, until the block ends."""
+    """Show the kernel's progress until the block ends."""
     if not show:
         yield
         return
@@ -238,7 +237,7 @@ def _shown(progress: Path, *, show: bool) -> Iterator[None]:
 
 
 def _moved(tqdm: Any, bar: Any, line: str) -> Any:
-    """The bar after one progress line: moved, or a new one when another piece of work began."""
+    """Return the progress bar after one line; a new description starts a new bar."""
     import orjson
 
     with contextlib.suppress(orjson.JSONDecodeError):

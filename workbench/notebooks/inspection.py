@@ -1,4 +1,4 @@
-"""A notebook as text: is it runnable, which parameters does it declare, what is its task's digest."""
+"""Read a notebook strictly: its cells, its declared parameters and its task's digest."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from workbench.notebooks import canonical as notebooks
 
 PARAMETERS_TAG = "parameters"
 EXPLORE_TAG = "explore"
-#: The parameter that names a job's input: another file every day, so it is no part of the task.
+#: The parameter that names a job's input; its value changes with every run and is no part of the task.
 INPUTS = "inputs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """A parameter as the notebook declares it: name, default (a literal) and type ("" when none is said)."""
+    """A declared parameter: its name, its default (a literal) and its type ("" without one)."""
 
     name: str
     default: Any
@@ -30,17 +30,17 @@ class Declared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notebook:
-    """A notebook read strictly: its path, declared parameters, and code cells in order with tags."""
+    """A notebook's path, declared parameters and code cells, each as (number from 1, source, tags)."""
 
     path: Path
     parameters: Mapping[str, Declared]
     cells: tuple[tuple[int, str, frozenset[str]], ...]
 
     def digest(self, parameters: Mapping[str, Any]) -> str:
-        """SHA-256 of the task: syntax trees of the cells not tagged `explore`, and the parameters' values.
+        """Return the task's SHA-256, over syntax trees of cells not tagged `explore` and parameter values.
 
         Comments, spaces and outputs do not change it; any code that a job would run does. The value of
-        `inputs` is no part of it.
+        `inputs` is excluded.
         """
         trees = [
             ast.parse(plain(source))
@@ -51,17 +51,17 @@ class Notebook:
         return files.digest({"cells": cells, "parameters": self.values(parameters)})
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Every parameter's value but that of `inputs`: the given one, or its default."""
+        """Return the given or default value of every parameter except `inputs`."""
         return {name: given.get(name, p.default) for name, p in self.parameters.items() if name != INPUTS}
 
     def frozen(self) -> str:
-        """The notebook as a job runs it: without the cells tagged `explore`, in its stored form."""
+        """Return the text of the notebook as a job runs it, without the cells tagged `explore`."""
         raw = notebooks.read(self.path)
         kept = [cell for cell in raw["cells"] if EXPLORE_TAG not in cell["metadata"].get("tags", ())]
         return notebooks.as_text({**raw, "cells": kept})
 
     def typed(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """`given` with texts read as the declared types; an unknown or unreadable one is a ConfigError."""
+        """Convert texts in `given` to the declared types; ConfigError for an unknown name or wrong value."""
         typed = {}
         for name, value in given.items():
             if name not in self.parameters:
@@ -74,7 +74,7 @@ class Notebook:
 
 
 def read(path: Path) -> Notebook:
-    """Read a notebook; every reason why it could not run as a pipeline step is a ConfigError."""
+    """Read a notebook; ConfigError when it cannot run as a pipeline step."""
     cells = tuple(
         (number, notebooks.source_of(cell), frozenset(cell["metadata"].get("tags", ())))
         for number, cell in enumerate(notebooks.read(path)["cells"], start=1)
@@ -104,7 +104,7 @@ def _parse(path: Path, number: int, source: str) -> ast.Module:
 
 
 def plain(source: str) -> str:
-    """A cell as Python: IPython's `%magic` and `!shell` lines as the calls they stand for."""
+    """Return a cell as Python, with IPython's `%magic` and `!shell` lines as calls."""
     if "%" not in source and "!" not in source and "?" not in source:
         return source
     from IPython.core.inputtransformer2 import TransformerManager
@@ -128,7 +128,7 @@ def _declared(path: Path, number: int, source: str) -> dict[str, Declared]:
             files.canonical(default)
         except (TypeError, ValueError):
             raise ConfigError(
-                f"{path}: cell {number}: parameter {target.id!r} must be a literal (a text, number, list …)"
+                f"{path}: cell {number}: parameter {target.id!r} must be a literal (a string, number, list …)"
             ) from None
         written = ast.unparse(statement.annotation) if isinstance(statement, ast.AnnAssign) else ""
         kind = written or ("" if default is None else type(default).__name__)
@@ -137,7 +137,7 @@ def _declared(path: Path, number: int, source: str) -> dict[str, Declared]:
 
 
 def _as_declared(value: Any, declared: Declared, path: Path) -> Any:
-    """Texts from a command line become what the default is; other values must be of its type."""
+    """Convert a text from the command line to the default's type; other values must have that type."""
     kind = type(declared.default)
     if declared.default is None or type(value) is kind:
         return value

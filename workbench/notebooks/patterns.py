@@ -1,6 +1,6 @@
-"""What may not stand in a line of a frozen notebook: secrets, personal data, paths of one machine.
+"""Patterns for secrets, personal data and local paths in the lines of a frozen notebook.
 
-Each pattern is narrow: it would rather miss than cry wolf, for a finding refuses a promotion.
+A match refuses a promotion, so each pattern is narrow and prefers a miss to a false alarm.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-#: A line, counted from 1, what is found in it, and how to mend it.
+#: The line number, counted from 1, the description of the match, and its fix.
 Found = tuple[int, str, str]
-#: What it finds, how to mend it, its form, and whether a match of that form counts.
+#: The description, the fix, the regular expression, and a predicate that confirms a match.
 _Pattern = tuple[str, str, re.Pattern[str], Callable[[re.Match[str]], bool]]
 
 
 def in_text(lines: Iterable[str]) -> Iterator[Found]:
-    """What is found in each of the lines, without its value."""
+    """Yield the matches in each of the lines, without their values."""
     for number, line in enumerate(lines, start=1):
         for what, mend, pattern, holds in _PATTERNS:
             if any(holds(match) for match in pattern.finditer(line)):
@@ -69,7 +69,7 @@ _FILE: Final = re.compile(r"css|csv|gif|html|ipynb|jpg|js|json|parquet|png|promp
 
 
 def _is_somebodys(match: re.Match[str]) -> bool:
-    """Whether an address is a person's: none that the standards reserve, no `icon@2x.png`, no `git@host`."""
+    """Whether an address is a person's: no reserved domain, no `icon@2x.png`, no `git@host`."""
     labels = match["domain"].lower().split(".")
     reserved = "example" in labels or labels[-1] in {"invalid", "test", "localhost"}
     return not (reserved or _FILE.fullmatch(labels[-1]) or match["local"] == "git")
@@ -85,7 +85,7 @@ def _is_phone(match: re.Match[str]) -> bool:
 
 
 def _is_secret(match: re.Match[str]) -> bool:
-    """Whether a value is a real one: a password of any form, of the rest what nobody types by heart."""
+    """Whether a value is real: a password of any form, or a long key with letters and digits."""
     value = match["value"]
     if re.match(r"[<{$%]|[\W_xX]+$|[A-Z]+(?:_[A-Z0-9]+)+$|(?i:your|change|todo|dummy|redacted)", value):
         return False
@@ -102,9 +102,9 @@ def _pattern(what: str, mend: str, *parts: str, holds: Callable[[re.Match[str]],
     return what, mend, re.compile("".join(parts)), holds
 
 
-#: What may not stand in a line. A table of its own and not the tape's: promotion sees no control, and
-#: a recording is looked through for keys alone. Repetitions are bounded, because an output's line may
-#: be megabytes long.
+#: The patterns of a line, separate from the tape's: promotion does not import the controls, and
+#: recordings are searched for keys only. Repetitions are bounded, because an output's line may be
+#: megabytes long.
 _PATTERNS: Final = (
     _pattern("an AWS access key", _REVOKE, r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
     _pattern("a GitHub token", _REVOKE, r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{22})"),

@@ -1,8 +1,8 @@
-"""What a frozen notebook may not hold: secrets, personal data, local paths, calls around the boundary.
+"""Screen a frozen notebook for secrets, personal data, local paths and calls around the boundary.
 
-A finding refuses a promotion, so each pattern is narrow: it would rather miss than cry wolf. It says
-kind and place and never repeats the value. For calls that no text shows there is a second net, the
-audit hook in the clean run's kernel (`workbench.records.egress`).
+A finding refuses a promotion, so each pattern is narrow and prefers a miss to a false alarm. A finding
+names kind and place and never repeats the value. The audit hook in the clean run's kernel
+(`workbench.records.egress`) reports the calls that no text shows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from workbench.notebooks.patterns import Found, in_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScreeningFinding:
-    """Something that may not be frozen: `where` it is, `what` it is, how to `mend` it."""
+    """Content that may not be frozen: its place, its description, and its fix (`mend`)."""
 
     where: str
     what: str
@@ -43,10 +43,10 @@ _Nodes = list[tuple[int, ast.AST]]
 def screen(
     notebook: inspection.Notebook, *, lock: bytes, executed: Path | None = None
 ) -> list[ScreeningFinding]:
-    """All that keeps a notebook from being frozen, in the order of its cells; [] when nothing does.
+    """Return the findings that prevent freezing a notebook, in the order of its cells.
 
-    Cells tagged `explore` are not frozen and not looked at. Of the `executed` copy every source and
-    every output is: papermill writes parameters into it.
+    Cells tagged `explore` are not frozen and not screened. In the `executed` copy every source and
+    every output is screened, because papermill writes parameters into it.
     """
     frozen = [(n, source) for n, source, tags in notebook.cells if inspection.EXPLORE_TAG not in tags]
     code = [list(_nodes(source)) for _, source in frozen]
@@ -56,7 +56,7 @@ def screen(
     findings = []
     for (number, source), nodes in zip(frozen, code, strict=True):
         found = [*in_text(_lines(source, nodes)), *_in_code(nodes, names, unlocked)]
-        findings += [_finding(f"cell {number}", *one) for one in sorted(found)]
+        findings += [_finding(f"cell {number}", *item) for item in sorted(found)]
     if executed is not None:
         findings += _in_copy(executed, known={source for _, source in frozen})
     return list(dict.fromkeys(findings))
@@ -67,7 +67,7 @@ def _finding(place: str, line: int, what: str, mend: str) -> ScreeningFinding:
 
 
 def _lines(source: str, nodes: _Nodes) -> list[str]:
-    """A cell's lines, where a matrix product (`a@b.mT`) does not look like an address."""
+    """Return a cell's lines, with the `@` of matrix products (`a@b.mT`) removed: it is no address."""
     lines = source.split("\n")
     for line, node in nodes:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
@@ -78,7 +78,7 @@ def _lines(source: str, nodes: _Nodes) -> list[str]:
 
 _NETWORK: Final = "use `ws.model()`, `ws.openai()` or `ws.memory()`"
 _PROGRAM: Final = "do it in Python: a job starts no other program"
-#: Modules that lead around the boundary, and the way through it.
+#: Modules that bypass the boundary, each with the governed alternative.
 _AROUND: Final[Mapping[str, str]] = {
     module: way
     for way, modules in {
@@ -105,7 +105,7 @@ _EXPLORE: Final = ", or tag the cell `explore`"
 
 
 def _nodes(source: str, before: int = 0) -> Iterator[tuple[int, ast.AST]]:
-    """Every node of a cell with its line, those of the Python inside `%%time` and its like too."""
+    """Yield every syntax node of a cell with its line, including the Python inside `%%time` cells."""
     python = inspection.plain(source)
     if python != source:  # IPython drops empty lines at the top
         before += len(source[: len(source) - len(source.lstrip())].split("\n")) - 1
@@ -114,12 +114,12 @@ def _nodes(source: str, before: int = 0) -> Iterator[tuple[int, ast.AST]]:
         yield line, node
         verb, name, body = _magic(node)
         if name in _TIMERS:
-            with contextlib.suppress(SyntaxError):  # the magic's own options; the audit hook remains
+            with contextlib.suppress(SyntaxError):  # the magic's own options are no Python
                 yield from _nodes(body, line if verb == "run_cell_magic" else line - 1)
 
 
 def _magic(node: ast.AST) -> tuple[str, str, str]:
-    """IPython's verb, the magic's name and its text, when `node` is what a magic line stands for."""
+    """Return IPython's method, the magic's name and its text; empty texts when `node` is no magic."""
     match node:
         case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython")), attr=verb)):
             texts = [arg.value if isinstance(arg, ast.Constant) else "" for arg in node.args] or [""]
@@ -128,7 +128,7 @@ def _magic(node: ast.AST) -> tuple[str, str, str]:
 
 
 def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """The names that an import binds, each with what it stands for."""
+    """Yield each name that an import binds, with its full name."""
     if isinstance(node, ast.Import):
         for alias in node.names:
             top = alias.name.partition(".")[0]
@@ -139,7 +139,7 @@ def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def _dotted(node: ast.AST, names: Mapping[str, str]) -> str:
-    """What a name or an attribute stands for, `import os as o` seen through; "" for anything else."""
+    """Return the full name of a name or attribute, with import aliases resolved; "" for other nodes."""
     if isinstance(node, ast.Name):
         return names.get(node.id, node.id)
     if isinstance(node, ast.Attribute) and (owner := _dotted(node.value, names)):
@@ -148,7 +148,7 @@ def _dotted(node: ast.AST, names: Mapping[str, str]) -> str:
 
 
 def _imported(node: ast.AST, names: Mapping[str, str]) -> Iterator[str]:
-    """What a node imports, by full names; `import_module("x")` and `__import__("x")` import too."""
+    """Yield the full names that a node imports, also by `import_module("x")` and `__import__("x")`."""
     match node:
         case ast.Import():
             yield from (alias.name for alias in node.names)
@@ -160,25 +160,25 @@ def _imported(node: ast.AST, names: Mapping[str, str]) -> Iterator[str]:
 
 
 def _unlocked(modules: set[str], lock: bytes) -> dict[str, str]:
-    """What to say of each of `modules` that no distribution pinned in `lock` brings."""
+    """Return a description for each of `modules` that no distribution pinned in `lock` provides."""
     foreign = modules - sys.stdlib_module_names - {"workbench"}
     if not foreign:
         return {}
     pinned = re.findall(r"^([\w.-]+)(?:\[[^\]]*\])?\s*==", lock.decode("utf-8", "replace"), re.MULTILINE)
     locked = {_normal(name) for name in pinned}
     brought_by = importlib.metadata.packages_distributions()
-    said = {}
+    descriptions = {}
     for module in foreign:
         distributions = sorted({_normal(name) for name in brought_by.get(module, ())})
         if not distributions:
-            said[module] = f"imports `{module}`, which no installed distribution brings"
+            descriptions[module] = f"imports `{module}`, which no installed distribution brings"
         elif not locked.intersection(distributions):
-            said[module] = f"imports `{module}` of {distributions[0]}, which is not in the lock"
-    return said
+            descriptions[module] = f"imports `{module}` of {distributions[0]}, which is not in the lock"
+    return descriptions
 
 
 def _normal(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
+    """Return a distribution's name, normalized by PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -188,8 +188,8 @@ def _in_code(nodes: _Nodes, names: Mapping[str, str], unlocked: Mapping[str, str
             module, way = _way_through(name)
             if way:
                 yield line, f"imports `{module}`, a way around the boundary", way + _EXPLORE
-            elif said := unlocked.get(name.partition(".")[0]):
-                yield line, said, "name it in pyproject.toml and run `make lock`" + _EXPLORE
+            elif what := unlocked.get(name.partition(".")[0]):
+                yield line, what, "name it in pyproject.toml and run `make lock`" + _EXPLORE
         called = _dotted(node, names) if isinstance(node, ast.Attribute) else ""
         if _FUNCTIONS.fullmatch(called):
             yield line, f"`{called}`, a way around the boundary", _way_through(called)[1] + _EXPLORE
@@ -197,7 +197,7 @@ def _in_code(nodes: _Nodes, names: Mapping[str, str], unlocked: Mapping[str, str
 
 
 def _way_through(name: str) -> tuple[str, str]:
-    """The part of `name` that leads around the boundary, and the governed way; "" when none does."""
+    """Return the part of `name` that bypasses the boundary and the governed alternative, or ""."""
     if _FUNCTIONS.fullmatch(name):
         return name, _NETWORK if "connection" in name else _PROGRAM
     while name and name not in _AROUND:
@@ -206,7 +206,7 @@ def _way_through(name: str) -> tuple[str, str]:
 
 
 def _commands(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Shell lines, magics that start programs or unread files, and tables read from an address."""
+    """Yield shell lines, magics that start programs or other files, and tables read from a URL."""
     verb, name, _ = _magic(node)
     if verb in {"system", "getoutput"}:
         yield "a shell line (`!`)", _PROGRAM
@@ -230,13 +230,13 @@ def _in_copy(path: Path, known: set[str]) -> Iterator[ScreeningFinding]:
             first: dict[str, ScreeningFinding] = {}  # one value is often shown as text and as HTML
             for text in _shown(output):
                 for line, what, mend in in_text(text.splitlines()):
-                    said = f"print less in this cell; {mend}"
-                    first.setdefault(what, _finding(f"{place}, output {index}", line, what, said))
+                    advice = f"print less in this cell; {mend}"
+                    first.setdefault(what, _finding(f"{place}, output {index}", line, what, advice))
             yield from first.values()
 
 
 def _shown(output: Mapping[str, Any]) -> Iterator[str]:
-    """An output's texts, each form of it; pictures and sound are not read."""
+    """Yield the texts of an output, one per MIME type; images, audio and video are skipped."""
     for mime, value in {"text/plain": output.get("text", ""), **output.get("data", {})}.items():
         if not mime.startswith(("image/", "audio/", "video/")):
             text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", _text(value))  # colours
@@ -245,7 +245,7 @@ def _shown(output: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    """A notebook's text, which may be stored as a list of lines; other JSON as it is written."""
+    """Return a notebook's text, which may be stored as a list of lines; other values as JSON."""
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         return "".join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What differs between two versions, as rows of a card: (what, live, new)."""
+"""Differences between two versions, as rows of a card: (what, live, new)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Rows = list[tuple[str, str, str]]
 
 
 def entry_rows(asset: Asset, now: int | None, new: int) -> Rows:
-    """What `asset.yaml` says of two versions."""
+    """Return the number, reason and author of two versions, as `asset.yaml` records them."""
     old = asset.versions.get(now) if now is not None else None
     entry = asset.versions[new]
     return [
@@ -34,7 +34,7 @@ def entry_rows(asset: Asset, now: int | None, new: int) -> Rows:
 
 
 def lines_of(root: Path, asset: Asset, now: int | None, new: int) -> Iterator[str]:
-    """The lines in which two versions of a spec differ, the first twenty."""
+    """Yield the first twenty lines of the unified diff between two versions of a spec."""
     if now is None:
         return
     old, changed = (
@@ -43,11 +43,11 @@ def lines_of(root: Path, asset: Asset, now: int | None, new: int) -> Iterator[st
     lines = list(difflib.unified_diff(old, changed, lineterm="", n=0))[2:]
     yield from lines[:20]
     if len(lines) > 20:
-        yield f"… and {len(lines) - 20} lines more"
+        yield f"… and {len(lines) - 20} more lines"
 
 
 def spec_rows(live: JobSpec | None, new: JobSpec) -> Rows:
-    """What of a job would be another in production, and that the rest is the same."""
+    """Compare every part of a job with the live version; an equal part reads "the same"."""
     pairs = [
         ("code", _code(live), _code(new)),
         ("task", live.task_digest[:12] if live else "", new.task_digest[:12]),
@@ -79,7 +79,7 @@ def _limits(spec: JobSpec | None) -> str:
 
 
 def _parameter_rows(live: JobSpec | None, new: JobSpec) -> Rows:
-    """Parameters and the arm's own settings that are new, gone or another value."""
+    """Return the parameters and the arm's settings that are added, removed or changed."""
     rows = []
     for kind, before, after in (
         ("parameter", live.values() if live else {}, new.values()),
@@ -94,7 +94,7 @@ def _parameter_rows(live: JobSpec | None, new: JobSpec) -> Rows:
 
 
 def gate_rows(gate: GateReport, run: Run, then: Run | None) -> Rows:
-    """Each line of the gate and the cost per case, beside the live version's own judged run."""
+    """Compare each gate metric and the cost per case with the live version's judged run."""
     names = [line.metric for line in gate.lines]
     names += ["cost_usd_per_case"] if "cost_usd_per_case" not in names else []
     return [(name, _measured(then, name), _measured(run, name) + _effect(run, then, name)) for name in names]
@@ -111,7 +111,7 @@ def _measured(run: Run | None, name: str) -> str:
 
 
 def _effect(run: Run, then: Run | None, name: str) -> str:
-    """How the candidate differs from the live version, case by case, when both answered the same cases."""
+    """Return the paired effect on the live version, with its interval; "" without common cases."""
     if then is None or name == "cases":
         return ""
     try:
@@ -127,9 +127,9 @@ def _effect(run: Run, then: Run | None, name: str) -> str:
 
 
 def freezes(draft: Draft, counts: Mapping[str, Any]) -> tuple[str, ...]:
-    """What would be in the version's folder, and what the clean run gave."""
+    """Return notes on the files that the version freezes and on the clean run's counts."""
     names = ", ".join(name for name in draft.spec.files if not name.startswith("evidence/"))
-    said = [f"freezes {names or 'the notebook, its specs, its sample and its tape'}"]
+    notes = [f"freezes {names or 'the notebook, its specs, its sample and its tape'}"]
     if counts:
-        said.append(f"ran clean alone: {counts['answered']} of {counts['rows']} sample rows answered")
-    return tuple(said)
+        notes.append(f"ran clean alone: {counts['answered']} of {counts['rows']} sample rows answered")
+    return tuple(notes)

@@ -1,8 +1,8 @@
-"""Freezing a notebook into a job's version: what would be frozen, what forbids it, and the folder itself.
+"""Freeze a notebook into a job's version: the draft, its clean run and its folder.
 
-By the law of promotion the task that the gate judged is the task that the job applies: the digests of
-notebook, assets, data, code and lock must be those of the judged run, and what cannot be told from a
-file is shown by running the frozen notebook alone.
+A job applies exactly the task that the gate judged. The digests of notebook, assets, data, code and lock
+must equal those of the judged run. A clean run of the frozen notebook covers the requirements that no
+file shows.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from workbench.repository.git import Repository
 
 #: Seconds that the clean run on the sample may take.
 CLEAN_S = 600
-#: What of the repository a run reads, beside the use case's notebook and data.
+#: Paths of the repository that a run reads, beside the use case's notebook and data.
 CODE = ("workbench", LOCK, "params.yaml", "pipelines/models", "pipelines/prompts", "pipelines/memories")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanRun:
-    """What the frozen notebook gave alone, on the sample: digests of its outputs, its tape, its counts."""
+    """The result of the frozen notebook on the sample: SHA-256 of each output, the tape and the counts."""
 
     outputs: Mapping[str, str]
     tape: bytes
@@ -48,9 +48,9 @@ class CleanRun:
 
 
 def judged_run(root: Path, use_case: str, case: UseCase, *, runs: Path | None = None) -> Run:
-    """The run of the arm that the gate judges, of the pipeline's runs unless `runs` is another folder.
+    """Return the run of the candidate arm, from the pipeline's runs or from the folder `runs`.
 
-    NotFoundError names the arms there are.
+    An arm without a run raises NotFoundError, which names the known arms.
     """
     kept = {run.arm: run for run in load_runs(root / (runs or Path("results") / use_case / "runs"))}
     if case.candidate not in kept:
@@ -63,7 +63,7 @@ def judged_run(root: Path, use_case: str, case: UseCase, *, runs: Path | None = 
 
 
 def draft(root: Path, name: str, one: Job, case: UseCase, gate: GateReport, run: Run) -> Draft:
-    """The version that promoting `name` would write; raises what makes it impossible even to say."""
+    """Return the version that promoting `name` would write; WorkbenchError when a source is unreadable."""
     repository = Repository(root=root)
     notebook = inspection.read(root / case.notebook)
     commit = repository.head()
@@ -103,7 +103,7 @@ def _digests(root: Path, run: Run, pins: Mapping[str, str], sample: bytes) -> di
 
 
 def _arm(run: Run) -> dict[str, Any]:
-    """The judged arm's own settings: what the task reads with `ws.setting`."""
+    """Return the judged arm's own settings, which the task reads with `ws.setting`."""
     known = {"prompt", "memory", "model", "task"}
     return {k: v for k, v in run.settings.items() if k not in known and not k.endswith("_digest")}
 
@@ -114,20 +114,20 @@ def _parameters(notebook: Notebook, case: UseCase) -> dict[str, Parameter]:
 
 
 def _copies(root: Path, pins: Mapping[str, str]) -> dict[str, bytes]:
-    """The specs that the pins mean, by their place in the version's folder; drafts have none."""
+    """Return the pinned specs by their path in the version's folder; an unsaved spec is left out."""
     found = {}
     for kind, reference in pins.items():
         try:
             version = registry.resolve(root, kind, reference)
         except WorkbenchError:
-            continue  # said by `missing`
+            continue  # `requirements.missing` reports it
         place = f"{registry.FOLDERS[kind]}/{version.name}/{version.number}{registry.SUFFIXES[kind]}"
         found[place] = version.path.read_bytes()
     return found
 
 
 def clean_run(root: Path, one: Draft, case: UseCase, *, show: bool) -> tuple[CleanRun | None, list[Blocker]]:
-    """Run the frozen notebook alone, on the committed code: what it gave, and what it shows to be missing."""
+    """Run the frozen notebook on the committed code; return its result (None on failure) and the blockers."""
     spec, run_id = one.spec, secrets.token_hex(8)
     work = root / CACHE / "promoting" / run_id
     code = Repository(root=root).export(spec.commit, root / CACHE / "code" / spec.commit)
@@ -167,7 +167,7 @@ def _request(root: Path, one: Draft, work: Path, code: Path, run_id: str, *, sho
 
 
 def _fell_short(spec: JobSpec, result: WorkerResult) -> list[Blocker]:
-    """What of the law of promotion the run did not keep: it is the judged task, and it answers the sample."""
+    """Return blockers for a task other than the judged one and for an unanswered sample."""
     found, counts = [], result.counts
     if result.task_digest != spec.task_digest:
         what = (
@@ -181,14 +181,14 @@ def _fell_short(spec: JobSpec, result: WorkerResult) -> list[Blocker]:
 
 
 def _forget_input(executed: Path, inputs: str) -> None:
-    """Take the input's place on this machine out of the executed copy: it is ours, not the notebook's."""
+    """Shorten the input's path in the executed copy to its name: the path is not the notebook's own."""
     text = files.read_text(executed)
     files.write_atomic(executed, text.replace(inputs, Path(inputs).name).encode())
 
 
 def _seen(source: Path, executed: Path, connections: Path, lock: Path) -> list[Blocker]:
-    """What only the run could show: what its outputs hold, and whom it reached without the boundary."""
-    from workbench.records import egress as around
+    """Return blockers for the contents of the outputs and for connections around the boundary."""
+    from workbench.records import egress
 
     known = screening.screen(inspection.read(source), lock=read_bytes(lock))
     outputs = [
@@ -202,13 +202,13 @@ def _seen(source: Path, executed: Path, connections: Path, lock: Path) -> list[B
             what=f"{line['where']}: {line['event']} {line['address']}, which the boundary did not open",
             fix="ask through ws.model(), ws.openai() or ws.memory()",
         )
-        for line in around.reported(connections)
+        for line in egress.reported(connections)
     ]
     return requirements.screened(outputs) + reached
 
 
 def finished(one: Draft, clean: CleanRun) -> Draft:
-    """The draft with what the clean run showed: its outputs' digests and every file of the folder."""
+    """Return the draft with the digests of the clean run's outputs and of every file of the folder."""
     contents = _contents(one, clean)
     spec = dataclasses.replace(
         one.spec,
@@ -232,7 +232,7 @@ def _contents(one: Draft, clean: CleanRun) -> dict[str, bytes]:
 
 
 def _judged(run: Run) -> dict[str, bytes]:
-    """The judged run's own files, as `load_runs` reads them: what the next version is compared with."""
+    """Return the judged run's files as `load_runs` reads them; the next version is compared with them."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
@@ -241,9 +241,9 @@ def _judged(run: Run) -> dict[str, bytes]:
 
 
 def write(root: Path, one: Draft) -> Path:
-    """Write the version's folder whole: aside, then renamed. A folder that no page names is written over.
+    """Write the version's folder to a temporary path and rename it; return the folder.
 
-    The caller holds the asset's lock.
+    A folder that no `asset.yaml` names is replaced. The caller holds the asset's lock.
     """
     spec = one.spec
     folder = registry.path_of(root, "job", spec.job, spec.version).parent

@@ -1,4 +1,4 @@
-"""The judgement of a run: by the gate of params.yaml, against the run of the version in production."""
+"""Judge a run by a gate of params.yaml, with the run of the version in production as its baseline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workbench.jobs.spec import JobSpec
 
 
 def judged(root: Path, name: str, case: UseCase, run: Run, *, phase: str | None = None) -> GateReport:
-    """Judge a run by a gate of its use case: the gate of the use case's own phase, or of `phase`."""
+    """Judge a run by its use case's gate for `phase`, which defaults to the use case's own phase."""
     phase = phase or case.phase
     spec = GateSpec.of_phase(case.gates, phase, where=f"{root / 'params.yaml'}: use_cases.{name}.gates")
     return judge(run, spec, phase=phase, baseline=baseline_of(root, name, run))
@@ -30,7 +30,7 @@ def baseline_of(root: Path, use_case: str, run: Run) -> Run | None:
 
 
 def run_of(root: Path, spec: JobSpec) -> Run:
-    """Load the run that a job's version was judged by."""
+    """Load the judged run of a job's version."""
     return load_runs(registry.path_of(root, "job", spec.job, spec.version).parent / jobspec.JUDGED)[0]
 
 

@@ -1,4 +1,4 @@
-"""`promote` and `rollback`, for a job and for what jobs are made of: prompts, models, memories."""
+"""`promote` and `rollback` for jobs, prompts, models and memories."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from workbench.repository.git import Repository
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseOptions:
-    """How to release: to which label, why, whether only to say what would be, and whether to commit."""
+    """Options of a release: its label and reason, a dry run, and whether to commit.
+
+    `show` writes progress to standard error.
+    """
 
     label: str = "production"
     reason: str = ""
@@ -36,16 +39,16 @@ class ReleaseOptions:
     clock: Clock = field(default_factory=SystemClock)
 
     def say(self, text: str) -> None:
-        """Write a line of progress to standard error, unless told to be quiet."""
+        """Write a line of progress to standard error when `show` is set."""
         if self.show:
             sys.stderr.write(f"{text}\n")
 
 
 def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
-    """Freeze a job's notebook as its next version, or take an existing version, and move the label to it.
+    """Freeze a job's notebook as its next version and move the label to it.
 
-    Of a prompt, model or memory the named version gets the label. What forbids it is one ConfigError
-    that lists all of it; with `dry_run` it is on the card, and nothing is written.
+    A reference that names a version moves the label to that version. One ConfigError lists every
+    blocker; with `dry_run` the card lists them and nothing is written.
     """
     kind, ref = release.parse(reference)
     release.check_label(order.label)
@@ -56,12 +59,15 @@ def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
 
 
 def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | None = None) -> Released:
-    """Move the label back to the version before, or to `to`; on a dirty tree too."""
+    """Move the label back to the version before, or to `to`; a dirty working tree is allowed.
+
+    ConfigError when the label is on that version already, NotFoundError when no version precedes it.
+    """
     kind, ref = release.parse(reference)
     release.check_label(order.label)
     if not reference.endswith(f"/{ref.name}"):
         raise ConfigError(
-            f"{reference!r} names a version; the one to go back to is said with --to",
+            f"{reference!r} names a version; a rollback takes its target version from --to",
             hint=f"workbench rollback {kind}/{ref.name} --to {ref.version or 'VERSION'}",
         )
     asset = registry.load(root, kind, ref.name)
@@ -94,7 +100,7 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
 
 
 def _environment_note(root: Path, asset: Asset, number: int) -> tuple[str, ...]:
-    """That the version's environment is not installed here, and is installed before the label moves."""
+    """Return a note when the version's environment is missing; the release installs it first."""
     if asset.kind != "job" or versions.has_environment(root, jobspec.load(root, asset.name, number)[0]):
         return ()
     reference = f"{asset.name}@{number}"
@@ -103,7 +109,7 @@ def _environment_note(root: Path, asset: Asset, number: int) -> tuple[str, ...]:
 
 
 def _ensure_environment(root: Path, asset: Asset, number: int, order: ReleaseOptions) -> None:
-    """Install a job version's environment before its label moves: without it the version cannot run."""
+    """Install a job version's environment; the version cannot run without it."""
     if asset.kind != "job":
         return
     spec, _ = jobspec.load(root, asset.name, number)
@@ -116,21 +122,21 @@ def _ensure_environment(root: Path, asset: Asset, number: int, order: ReleaseOpt
 
 
 def _begun(root: Path, asset: Asset, order: ReleaseOptions, to: int | None) -> tuple[int, int] | None:
-    """From which version to which the label has gone back already, by a rollback that was cut off."""
+    """Return the source and target versions of an interrupted rollback; None when none was interrupted."""
     past = [move.version for move in asset.moves if move.label == order.label]
-    # A promotion leaves before it what the label had; going back leaves something older.
+    # After a promotion, `before` is the label's previous version; after a rollback it is an older version.
     went_back = len(past) > 1 and asset.before(order.label) != past[-2] and to in {None, past[-1]}
     return (past[-2], past[-1]) if went_back and _cut_off(root, asset, order) else None
 
 
 def _cut_off(root: Path, asset: Asset, order: ReleaseOptions) -> bool:
-    """Whether a move is written and not staged, or not committed though ordered: its command died."""
+    """Whether a written move is unstaged, or uncommitted under `commit`: its command was interrupted."""
     page = release.page_of(root, asset).relative_to(root).as_posix()
     return bool(Repository(root=root).changed(below=[page], staged=order.commit))
 
 
 def _back_rows(root: Path, asset: Asset, now: int, back: int) -> differences.Rows:
-    """What changes by going back, the version checked to be whole and its code to be there."""
+    """Return the changes of a rollback, after checking the target version's files and code."""
     registry.resolve(root, asset.kind, f"{asset.name}@{back}")
     if asset.kind != "job":
         return differences.entry_rows(asset, now, back)
@@ -138,7 +144,7 @@ def _back_rows(root: Path, asset: Asset, now: int, back: int) -> differences.Row
     jobspec.code_of(root, spec)
     try:
         live, _ = jobspec.load(root, asset.name, now)
-    except ConfigError:  # what one goes back from may be damaged: that is no reason to stay with it
+    except ConfigError:  # a damaged live version must not prevent its rollback
         return differences.entry_rows(asset, now, back)
     return differences.spec_rows(live, spec)
 
@@ -147,14 +153,14 @@ def _back_rows(root: Path, asset: Asset, now: int, back: int) -> differences.Row
 
 
 def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
-    one = config.job(config.load_params(root), name)
-    case = config.use_case(config.load_params(root), one.use_case)
+    job = config.job(config.load_params(root), name)
+    case = config.use_case(config.load_params(root), job.use_case)
     asset = registry.load_or_new(root, "job", name)
     live = spec_of(root, name, asset.labels.get("production"))
     order.say("checking what is committed, reproduced and judged")
-    run = freezing.judged_run(root, one.use_case, case)
-    gate = judged(root, one.use_case, case, run)
-    draft = freezing.draft(root, name, one, case, gate, run)
+    run = freezing.judged_run(root, job.use_case, case)
+    gate = judged(root, job.use_case, case, run)
+    draft = freezing.draft(root, name, job, case, gate, run)
     missing, counts = requirements.missing(root, draft, case), {}
     if not missing:
         order.say(
@@ -205,7 +211,7 @@ def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: Re
         )
     order.say("reproducing the pipeline with the new version (dvc repro)")
     _reproduce(root, show=order.show)
-    # The tree was clean before, but for what an earlier, interrupted promotion wrote: all of this is ours.
+    # The tree was clean before, except for files of an interrupted promotion: this release owns all changes.
     changed = [root / place for place in Repository(root=root).changed(besides=["published"])]
     message = f"Promote job/{asset.name}@{version} to {order.label}"
     committed, command = release.settle(
@@ -215,7 +221,7 @@ def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: Re
 
 
 def _with_version(root: Path, asset: Asset, draft: Draft, order: ReleaseOptions) -> Asset:
-    """The asset with the draft written as its next version. The folder first: until then it is nobody's."""
+    """Write the draft's folder and return the asset with it as the next version."""
     number = max(asset.versions, default=0) + 1  # the draft's own, unless another promotion was faster
     folder = freezing.write(
         root, dataclasses.replace(draft, spec=dataclasses.replace(draft.spec, version=number))
@@ -231,16 +237,16 @@ def _with_version(root: Path, asset: Asset, draft: Draft, order: ReleaseOptions)
 
 
 def _refuse_again(root: Path, asset: Asset, version: int, order: ReleaseOptions) -> None:
-    """ConfigError when there is nothing to finish: the same content has the label, and it is committed."""
+    """Raise ConfigError when the same content has the label already and is committed."""
     if not Repository(root=root).changed(below=["pipelines/jobs"]):
         raise ConfigError(
-            f"nothing to promote: job/{asset.name}@{version} is in {order.label} and is what would be frozen",
+            f"nothing to promote: job/{asset.name}@{version} is in {order.label} with the same content",
             hint=f"workbench jobs run {asset.name}",
         )
 
 
 def _same(root: Path, asset: Asset, spec: JobSpec) -> int | None:
-    """The version that is the same in all but its evidence, if there is one."""
+    """Return the newest version that differs in its evidence only, or None."""
     for version in sorted(asset.versions, reverse=True):
         known = jobspec.read(registry.path_of(root, "job", asset.name, version))
         if known.content() == spec.content():
@@ -249,7 +255,7 @@ def _same(root: Path, asset: Asset, spec: JobSpec) -> int | None:
 
 
 def _promote_version(root: Path, named: str, order: ReleaseOptions) -> Released:
-    """Move a label to a version that is frozen already, as from candidate to production."""
+    """Move a label to an existing version, for example from candidate to production."""
     found = registry.resolve(root, "job", named)
     asset, run_it = registry.load(root, "job", found.name), f"workbench jobs run {found.name}"
     now = asset.labels.get(order.label)
@@ -271,7 +277,7 @@ def _promote_version(root: Path, named: str, order: ReleaseOptions) -> Released:
 
 
 def _reproduce(root: Path, *, show: bool) -> None:
-    """`dvc repro`, so that the new version's stage and what is compared with it are committed with it."""
+    """Run `dvc repro`, so that the new version's stage and results are in the same commit."""
     words = runner.shown(show=show)
     code, interrupted = dvc.repro(root, stdout=words, stderr=words)
     if interrupted:
@@ -279,9 +285,9 @@ def _reproduce(root: Path, *, show: bool) -> None:
     if code:
         try:
             files.read_yaml(root / "dvc.lock")
-        except ConfigError as error:  # DVC writes it in place: a killed one leaves half of it
+        except ConfigError as error:  # DVC writes it in place: a killed DVC leaves a partial file
             raise ConfigError(
-                f"the version is written, but dvc.lock is torn: {error.message}",
+                f"the version is written, but dvc.lock is damaged: {error.message}",
                 hint="git checkout -- dvc.lock, then run the same command again",
             ) from None
         raise UnavailableError(
@@ -326,7 +332,7 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
 
 
 def _justified(root: Path, kind: str, version: registry.Version) -> GateReport | None:
-    """The gate's report on a candidate of the pipeline that used this version and passed."""
+    """Return the passing gate report of a pipeline candidate that used this version, or None."""
     for name, case in config.load_params(root).use_cases.items():
         try:
             run = freezing.judged_run(root, name, case)
@@ -342,7 +348,7 @@ def _justified(root: Path, kind: str, version: registry.Version) -> GateReport |
 def _moved(
     root: Path, asset: Asset, card: Released, order: ReleaseOptions, *, verb: str, run: str | None, after: str
 ) -> Released:
-    """Move the label as the card says, stage it, and commit it if ordered."""
+    """Move the label as the card says, stage the files, and commit them under `order.commit`."""
     with registry.locked(registry.folder_of(root, asset.kind, asset.name)):
         asset = registry.load(root, asset.kind, asset.name)
         written = release.move(

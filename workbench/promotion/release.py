@@ -1,8 +1,7 @@
-"""Releasing: moving a label to a version, of a job or of what jobs are made of, and back again.
+"""Release an asset: move a label to a version of a job, prompt, model or memory.
 
-A label's move is a diff of `asset.yaml`, so it takes effect with the commit and a rollback is as quick.
-Everything is written first and staged in git last; a death in between leaves files that the same command
-writes again.
+A move is a diff of `asset.yaml`, so it takes effect with the commit. A release writes its files first and
+stages them in git last; after an interruption the same command writes them again.
 """
 
 from __future__ import annotations
@@ -24,15 +23,16 @@ from workbench.layout import PROMOTED
 from workbench.registry import Asset, Move
 from workbench.repository.git import Repository
 
-#: Which job versions have a stage: written by every move of a job's label, read by dvc.yaml.
+#: The kinds of assets that have labels.
 KINDS = tuple(registry.FOLDERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released(Shown):
-    """A move of a label, done or proposed (`dry`). `rows` is what changes in production, as a table.
+    """A move of a label, done or proposed (`dry`).
 
-    `missing` is what forbids it. `committed` is the commit's id when it was made.
+    `rows` are the changes in production and `missing` the blockers, each with its fix. `committed` is
+    the id of the commit, "" without a commit.
     """
 
     what: str
@@ -51,7 +51,7 @@ class Released(Shown):
         return dataclasses.asdict(self)
 
     def card(self) -> Card:
-        """The changes in production, and what forbids them."""
+        """Return the changes in production and the blockers."""
         done = "would be" if self.dry else "is"
         forbidden = [f"missing: {what}\n         {mend}" for what, mend in self.missing]
         before = "none" if self.before is None else f"@{self.before}"
@@ -66,7 +66,7 @@ class Released(Shown):
 
 
 def parse(reference: str) -> tuple[str, registry.Reference]:
-    """`job/answers` or `prompt/answer@2` as a kind and a reference; ConfigError lists the kinds."""
+    """Split `job/answers` or `prompt/answer@2` into kind and reference; ConfigError lists the kinds."""
     kind, slash, rest = reference.partition("/")
     if not slash or kind not in KINDS:
         raise ConfigError(
@@ -77,7 +77,7 @@ def parse(reference: str) -> tuple[str, registry.Reference]:
 
 
 def check_label(label: str) -> None:
-    """NotFoundError unless it is one of the two labels there are."""
+    """Raise NotFoundError for an unknown label."""
     if label not in registry.LABELS:
         raise NotFoundError(
             f"there is no label {label!r} ({nearest(label, registry.LABELS)})",
@@ -88,9 +88,9 @@ def check_label(label: str) -> None:
 def move(
     root: Path, asset: Asset, *, label: str, version: int, reason: str, run: str | None, clock: Clock
 ) -> list[Path]:
-    """Write `asset` with its label moved, and for a job the list of stages; the files written.
+    """Write `asset` with its label moved, and for a job the list of stages; return the written files.
 
-    A label that is there is not moved again. The caller holds the asset's lock.
+    A label that is on `version` already gets no second move. The caller holds the asset's lock.
     """
     if asset.labels.get(label) != version:
         by = Repository(root=root).author()
@@ -103,21 +103,21 @@ def move(
 
 
 def page_of(root: Path, asset: Asset) -> Path:
-    """The file that its labels and moves are in."""
+    """Return the path of an asset's `asset.yaml`, which holds its labels and moves."""
     return registry.folder_of(root, asset.kind, asset.name) / "asset.yaml"
 
 
 def write_stages(root: Path) -> Path:
-    """Write which job versions have a stage: those that a label points to; where."""
+    """Write the list of labelled job versions, which have a stage in dvc.yaml; return its path."""
     path = root / PROMOTED
-    with registry.locked(path.parent):  # of all jobs: another one's move must not be lost
+    with registry.locked(path.parent):  # the list covers all jobs: keep concurrent moves
         files.purge(path)
         files.write_atomic(path, _stages(root))
     return path
 
 
 def check_stages(root: Path) -> None:
-    """ConfigError unless the list of stages is what the labels say."""
+    """Raise ConfigError unless the list of stages matches the labels."""
     path = root / PROMOTED
     if not path.is_file() or path.read_bytes() != _stages(root):
         raise ConfigError(
@@ -144,13 +144,13 @@ def _stages(root: Path) -> bytes:
 
 
 def _place(path: Path) -> str:
-    """A path to commit; of an asset the whole folder, so that the command stays short."""
+    """Return a path to commit; an asset's folder stands for its files, which shortens the command."""
     parts = path.parts
     return "/".join(parts[:3]) if parts[0] == "pipelines" and len(parts) > 3 else path.as_posix()
 
 
 def settle(root: Path, paths: Sequence[Path], *, message: str, commit: bool, after: str) -> tuple[str, str]:
-    """Stage what was written; commit it when told to. The commit's id, and the command that is next."""
+    """Stage the written files and commit them under `commit`; return the commit's id and the next command."""
     repository = Repository(root=root)
     places = sorted({_place(path.relative_to(root)) for path in paths})
     repository.stage(places)

@@ -1,6 +1,6 @@
-"""Checks what a promotion requires, and returns each blocker with the command that fixes it.
+"""Check the requirements of a promotion; each blocker has the command that fixes it.
 
-Nothing is run. Every check is made, so that a card lists all blockers at once.
+The checks run no notebook. Every check is made, so that a card lists all blockers at once.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from workbench.notebooks.inspection import INPUTS
 from workbench.repository import dvc, environments
 from workbench.repository.git import Repository
 
-#: What the pipeline writes, and what an earlier promotion left behind: no change of what was judged.
+#: Outputs of the pipeline and of earlier promotions: a change in them does not affect the judged run.
 RESULTS = ("pipelines/jobs", "published", "results", "dvc.lock")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocker:
-    """One thing that forbids the promotion: what it is, how to fix it, and the exit code of its kind."""
+    """A reason against a promotion: its description, its fix and its exit code."""
 
     what: str
     fix: str
@@ -37,7 +37,7 @@ class Blocker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A version as it would be: its page (numbers of files still open), and what goes into its folder."""
+    """A proposed version: its page, without the digests of files, and the contents of its folder."""
 
     spec: JobSpec
     run: Run
@@ -48,7 +48,7 @@ class Draft:
 
 
 def missing(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
-    """All that forbids the promotion and can be told without running anything, the gravest first."""
+    """Return every blocker that shows without a clean run, the most serious first."""
     looks: tuple[Callable[[Path, Draft, UseCase], list[Blocker]], ...] = (
         _uncommitted,
         _unreproduced,
@@ -59,13 +59,13 @@ def missing(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
         _untyped,
         _never_due,
     )
-    found = [miss for look in looks for miss in look(root, one, case)]
+    found = [blocker for look in looks for blocker in look(root, one, case)]
     notebook = inspection.read(root / case.notebook)
     return found + screened(screening.screen(notebook, lock=read_bytes(root / LOCK)))
 
 
-def _uncommitted(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
-    del one
+def _uncommitted(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
+    del draft
     left = Repository(root=root).changed(besides=[*RESULTS, f"{case.report}.md"])
     if not left:
         return []
@@ -73,22 +73,22 @@ def _uncommitted(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     return [Blocker(what=f"uncommitted: {shown}", fix='git add --all && git commit -m "…"')]
 
 
-def _unreproduced(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
+def _unreproduced(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
     del case
-    stale = stale_stages(root, one.spec.use_case)
+    stale = stale_stages(root, draft.spec.use_case)
     if not stale:
         return []
     return [Blocker(what=f"the results are not of what is committed: {', '.join(stale)}", fix="make repro")]
 
 
 def stale_stages(root: Path, use_case: str) -> list[str]:
-    """The stages up to the judged run that `dvc status` calls changed."""
+    """Return the stages up to the judged run that `dvc status` reports as changed."""
     stages = [f"{stage}@{use_case}" for stage in ("settings", "prepare", "remember", "experiment")]
     return sorted(dvc.status(root, *stages))
 
 
-def _other_lock(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
-    del one, case
+def _other_lock(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
+    del draft, case
     lock = read_bytes(root / LOCK)
     try:
         environments.python_of(root, lock, install_hint="make repro")
@@ -97,19 +97,18 @@ def _other_lock(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     return []
 
 
-def _other_task(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
+def _other_task(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
     del root
-    if one.spec.task_digest == one.run.task_digest:
+    if draft.spec.task_digest == draft.run.task_digest:
         return []
-    what = (
-        f"{case.notebook} holds task {one.spec.task_digest[:12]}, the gate judged {one.run.task_digest[:12]}"
-    )
+    task, judged = draft.spec.task_digest[:12], draft.run.task_digest[:12]
+    what = f"{case.notebook} holds task {task}, the gate judged {judged}"
     return [Blocker(what=what, fix="dvc repro")]
 
 
-def _not_passed(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
+def _not_passed(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
     del root, case
-    gate = one.gate
+    gate = draft.gate
     if not gate.stated_before:
         return [
             Blocker(
@@ -125,70 +124,70 @@ def _not_passed(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
     ]
 
 
-def _drafts(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
+def _drafts(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
     del case
     found = []
-    for kind, reference in one.spec.pins.items():
+    for kind, reference in draft.spec.pins.items():
         try:
             version = registry.resolve(root, kind, reference)
         except WorkbenchError:
             fix = 'draft.save(reason="…"), name the number in params.yaml, then: dvc repro'
             found.append(Blocker(what=f"the judged run used {kind} {reference}, which is not saved", fix=fix))
             continue
-        if kind == "prompt" and version.digest != one.spec.digests["prompt"]:
-            what = f"the judged run used another {reference} than the one that is saved now"
+        if kind == "prompt" and version.digest != draft.spec.digests["prompt"]:
+            what = f"the judged run used another {reference} than the saved version"
             found.append(Blocker(what=what, fix="dvc repro"))
     return found
 
 
-def _untyped(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
+def _untyped(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
     notebook = inspection.read(root / case.notebook)
     found = [
         Blocker(
             what=f"parameter {name!r} of {case.notebook} has no type",
             fix=f"give it a default that is not None, or write {name}: TYPE = None",
         )
-        for name, parameter in one.spec.parameters.items()
+        for name, parameter in draft.spec.parameters.items()
         if not parameter.type
     ]
     if INPUTS not in notebook.parameters:
-        what = f"{case.notebook} declares no parameter {INPUTS!r}, which a job is given its rows by"
+        what = f"{case.notebook} declares no parameter {INPUTS!r}, which names a job's input rows"
         found.append(Blocker(what=what, fix=f'add {INPUTS} = "" to its cell tagged `parameters`'))
     return found
 
 
-def _never_due(root: Path, one: Draft, case: UseCase) -> list[Blocker]:
+def _never_due(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
     del root, case
-    timing = one.spec.schedule
+    timing = draft.spec.schedule
     if timing is not None:
         try:
-            Schedule.parse(timing.cron, timing.timezone, where=f"jobs.{one.spec.job}.schedule")
+            Schedule.parse(timing.cron, timing.timezone, where=f"jobs.{draft.spec.job}.schedule")
         except ConfigError as error:
             return [Blocker(what=error.message, fix=f"in params.yaml {error.hint}")]
     return []
 
 
 def screened(found: Sequence[screening.ScreeningFinding]) -> list[Blocker]:
-    """The screening's findings as blockers."""
+    """Convert the screening's findings into blockers."""
     return [Blocker(what=f"{finding.where}: {finding.what}", fix=finding.mend) for finding in found]
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's bytes; NotFoundError says which one is not there."""
+    """Return a file's bytes; an unreadable file raises NotFoundError."""
     try:
         return files.read_bytes(path)
     except OSError as error:
         raise NotFoundError(
             f"cannot read {path}: {error.strerror}",
-            hint="params.yaml names it, or git checkout brings it back",
+            hint="correct its path in params.yaml, or restore it with git checkout",
         ) from None
 
 
 def checked(found: list[Blocker], name: str) -> None:
-    """ConfigError that lists all blockers, if there are any."""
+    """Raise one ConfigError that lists all blockers, if any."""
     if not found:
         return
-    lines = "\n".join(f"  - {one.what}\n    {one.fix}" for one in found)
+    lines = "\n".join(f"  - {blocker.what}\n    {blocker.fix}" for blocker in found)
     error = ConfigError(f"job/{name} cannot be promoted:\n{lines}", hint=found[0].fix)
     error.exit_code = found[0].exit_code
     raise error

@@ -1,8 +1,8 @@
-"""Connections the boundary did not open: an audit hook that writes them down.
+"""An audit hook that reports connections around the boundary.
 
-A guard rail, as everything inside one Python process is. It hears what goes through Python's own
-`socket`, `subprocess` and `os`; a library that opens sockets in its own C, Rust or Go raises no event.
-A fork is not reported, because the child takes the hook along.
+The hook is a safeguard and no isolation, because it shares the process with the code. It receives the
+events of Python's own `socket`, `subprocess` and `os`; a library that opens sockets in C, Rust or Go
+raises none. A fork is not reported, because the child inherits the hook.
 """
 
 from __future__ import annotations
@@ -27,43 +27,42 @@ from workbench.errors import NotFoundError, UnavailableError
 
 T = TypeVar("T")
 _crossing: ContextVar[bool] = ContextVar("workbench_crossing", default=False)
-#: Crossings that are open now, in any thread, by the identity of their tokens.
+#: The open crossings of all threads, by the identity of their tokens.
 _open: set[int] = set()
 _watched: set[str] = set()
 
 _CELL: Final = re.compile(r"[/\\]ipykernel_\d+[/\\]\d+\.py$")
 _PACKAGES: Final = re.compile(r"[/\\](?:site|dist)-packages[/\\]")
-#: The interpreter's own modules and ours; what lies there is nobody's cell or module to mend.
-#: The standard library and this package: neither is whoever opened a connection.
+#: The standard library and this package: a report names the code that called them.
 _OURS: Final = tuple(
     folder + os.sep
     for folder in (os.path.dirname(os.__file__), str(Path(__file__).resolve().parents[1]))  # noqa: PTH120
 )
-#: Standard modules that run `uname`, `ldconfig` and the like to learn what machine this is.
+#: Standard modules that run programs such as `uname` and `ldconfig` to identify the machine.
 _ASK_THE_MACHINE: Final = frozenset({"platform", "ctypes.util", "uuid"})
-#: A report that cannot name the cell is still a report.
+#: Errors outside a kernel; the report then names no cell.
 _NO_KERNEL: Final = (KeyError, AttributeError)
 _DEBUGGERS: Final = ("debugpy", "pydevd", "_pydevd_bundle", "_pydev_bundle")
 
 
 def enter() -> Token[bool]:
-    """What is opened from now on in this context, and in tasks it starts, is the boundary's."""
+    """Begin a crossing: connections of this context and its tasks belong to the boundary."""
     token = _crossing.set(True)
     _open.add(id(token))
     return token
 
 
 def leave(token: Token[bool]) -> None:
-    """End what `enter` began."""
+    """End the crossing that `enter` began."""
     _open.discard(id(token))
-    # A coroutine that the garbage collector closes is in another context, where no mark was set.
+    # The garbage collector closes a coroutine in another context, which has no mark.
     with contextlib.suppress(ValueError):
         _crossing.reset(token)
 
 
 @contextlib.contextmanager
 def crossing() -> Iterator[None]:
-    """What is opened inside this block is the boundary's. Not for a block that yields: see `marked`."""
+    """Mark connections of the block as the boundary's. A generator uses `marked` instead."""
     token = enter()
     try:
         yield
@@ -72,7 +71,7 @@ def crossing() -> Iterator[None]:
 
 
 async def marked(stream: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    """`stream`, crossing while it works and not while its consumer does; closed with this one."""
+    """Iterate over `stream` with a crossing around its own steps only; close it with this generator."""
     try:
         while True:
             with crossing():
@@ -88,10 +87,10 @@ async def marked(stream: AsyncIterator[T]) -> AsyncGenerator[T, None]:
 
 
 def watch(path: Path | str) -> None:
-    """From now on, for as long as this process lives, add what is opened outside a crossing to `path`.
+    """Append connections and programs opened outside a crossing to `path`, until this process ends.
 
-    A line each: the audit event, the address or program, and where in the caller's code. The file
-    is made now, so that a place that cannot be written is an error here, where one can be raised.
+    Each line is a JSON object: the audit event, the address or program, and the place in the caller's
+    code. The file is created at once; UnavailableError when it cannot be written.
     """
     where = os.path.abspath(path)  # noqa: PTH100 - a notebook may change its folder later
     try:
@@ -100,13 +99,13 @@ def watch(path: Path | str) -> None:
         raise UnavailableError(
             f"cannot write {where}: {error.strerror}", hint="name a file in a folder that can be written"
         ) from error
-    if where not in _watched:  # a hook cannot be taken out again
+    if where not in _watched:  # a hook cannot be removed
         _watched.add(where)
         sys.addaudithook(_Watch(path=where))
 
 
 def reported(path: Path) -> list[dict[str, str]]:
-    """What a watch wrote, in order, each once; NotFoundError when there was no watch."""
+    """Return the distinct reports of a watch, in order; NotFoundError when no watch wrote the file."""
     try:
         lines = files.read_bytes(path).splitlines()
     except FileNotFoundError:
@@ -115,14 +114,14 @@ def reported(path: Path) -> list[dict[str, str]]:
         ) from None
     reports = []
     for line in dict.fromkeys(lines):
-        with contextlib.suppress(ValueError):  # cut off: its writer was killed
+        with contextlib.suppress(ValueError):  # a partial line: its writer was killed
             reports.append(json.loads(line))
     return reports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Watch:
-    """The hook: `path` receives the reports."""
+    """The audit hook, which appends its reports to `path`."""
 
     path: str
 
@@ -131,12 +130,12 @@ class _Watch:
             describe = _EVENTS.get(event)
             if describe is None or _crossing.get():
                 return
-            token = _crossing.set(True)  # what this hook causes is not heard
+            token = _crossing.set(True)  # ignore events of the hook itself
             try:
                 self._report(event, describe(*args))
             finally:
                 _crossing.reset(token)
-        except Exception:  # noqa: BLE001, S110  raised here, it would break what the caller does
+        except Exception:  # noqa: BLE001, S110  an error here would fail the caller's operation
             pass
 
     def _report(self, event: str, address: str | None) -> None:
@@ -150,9 +149,9 @@ class _Watch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where something was opened, and the modules it went `through`, innermost first.
+    """The place of a connection in the code, and the modules it went `through`, innermost first.
 
-    `asked` is false when no code outside libraries is on the stack: on a thread of a library's own.
+    `asked` is false when the stack holds no code outside libraries, as on a library's own thread.
     """
 
     where: str
@@ -161,7 +160,7 @@ class _Place:
 
     @classmethod
     def of(cls, frame: FrameType | None) -> _Place:
-        """The nearest frame outside libraries; on a library's own thread, the nearest library."""
+        """Return the nearest frame outside libraries, or the nearest library on its own thread."""
         through: list[str] = []
         library = ""
         while frame is not None:
@@ -179,10 +178,10 @@ class _Place:
         return cls(where=where, through=tuple(through), asked=False)
 
     def excuses(self, event: str, address: str) -> bool:
-        """Whether this is known not to be a call around the boundary."""
+        """Whether the event is known to be no call around the boundary."""
         through = set(self.through)
         if event in _LOOK_UPS:
-            # An event loop looks names up on a pool's thread, which has no context to be marked.
+            # An event loop resolves names on a pool's thread, whose context has no mark.
             return not self.asked and "concurrent.futures.thread" in through and bool(_open)
         if event == "subprocess.Popen" and through & _ASK_THE_MACHINE:
             return True
@@ -195,7 +194,7 @@ class _Place:
 
 
 def _cell(file: str, line: int) -> str:
-    """A line of a cell, by the number Jupyter shows beside the cell when it has one."""
+    """Return a cell's line, with the cell's number in Jupyter when it has one."""
     named = None
     with contextlib.suppress(*_NO_KERNEL):
         named = sys.modules["IPython"].get_ipython().compile.format_code_name(file)
@@ -203,7 +202,7 @@ def _cell(file: str, line: int) -> str:
 
 
 def _meanwhile() -> str:
-    """Which cell the kernel is at, for what a library does on a thread of its own."""
+    """Return the cell that the kernel runs, for a report from a library's own thread."""
     with contextlib.suppress(*_NO_KERNEL):
         begun = sys.modules["IPython"].get_ipython().history_manager.input_hist_parsed
         return f", while cell In[{len(begun) - 1}] ran"
@@ -211,7 +210,7 @@ def _meanwhile() -> str:
 
 
 def _append(path: str, line: bytes) -> None:
-    """One write to the end of the file. Opened each time: a fork or the notebook may close it."""
+    """Append with one write. The file is opened each time: a fork or the notebook may close it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         os.write(descriptor, line)
@@ -220,7 +219,7 @@ def _append(path: str, line: bytes) -> None:
 
 
 def _peer(_: Any, address: Any) -> str | None:
-    """The other end of a socket; None for a datagram on a socket that is connected already."""
+    """Return a socket's peer; None for a datagram on a connected socket."""
     if address is None:
         return None
     if isinstance(address, str | bytes):
@@ -230,7 +229,7 @@ def _peer(_: Any, address: Any) -> str | None:
 
 
 def _name(host: Any, port: Any = None, *_: Any) -> str | None:
-    """A name that is asked for; None for a number and for this machine, which nobody is asked for."""
+    """Return the host name of a look-up; None for an IP address and for this machine."""
     host = os.fsdecode(host or "")
     if host in {"", "localhost", socket.gethostname()}:
         return None
@@ -242,14 +241,14 @@ def _name(host: Any, port: Any = None, *_: Any) -> str | None:
 
 
 def _program(program: Any, *_: Any) -> str:
-    """A program's name. Without arguments, which may hold a secret, and folders: `exec` tries many."""
+    """Return a program's name, without arguments (possibly secret) and folders (`exec` tries many)."""
     if not isinstance(program, str | bytes | os.PathLike):
         return "a program"
     return os.path.basename(os.fsdecode(program))  # noqa: PTH119
 
 
 def _command(command: Any) -> str:
-    """A shell command's first word, unless that assigns a value."""
+    """Return a shell command's first word, unless it assigns a value."""
     first = os.fsdecode(command).strip().partition(" ")[0]
     return "a shell command" if "=" in first else first
 

@@ -1,8 +1,8 @@
-"""DVC's commands: run with this environment's programs, ended with their caller, and unlocked after a death.
+"""Run DVC commands with this environment's programs, end them with their caller, and repair their lock.
 
-DVC notes in `.dvc/tmp/rwlock` which process reads and writes which path. It writes that file in place, so
-a killed process can leave it empty or torn, and every later command then fails. Its other locks end with
-their process.
+DVC records in `.dvc/tmp/rwlock` which process reads and writes which path. It writes that file in place, so
+a killed process can leave it empty or truncated, and every later command then fails. Its other locks end
+with their process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from workbench import files, locking, processes
 from workbench.errors import UnavailableError
 
 _RWLOCK = Path(".dvc/tmp/rwlock")
-#: Seconds for another DVC to end: one whose caller was killed ends a little later.
+#: Seconds to wait for another DVC to end; it outlives a killed caller for a moment.
 _WAIT_S = 2 * processes.GRACE_S
 
 
@@ -34,10 +34,10 @@ def repro(
     stderr: int | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> tuple[int, bool]:
-    """Run `dvc repro` to its end: its exit code, and whether it was interrupted.
+    """Run `dvc repro` to its end; return its exit code and whether it was interrupted.
 
-    It stays in our process group: an interrupt at the terminal reaches its stage too, and DVC ends the
-    stage first. UnavailableError names another DVC that is at work in `root`.
+    It stays in this process group: an interrupt at the terminal reaches its stage too, and DVC ends the
+    stage first. UnavailableError names another DVC process in `root`.
     """
     _check_idle(root)
     interrupted = False
@@ -51,7 +51,10 @@ def repro(
 
 
 def status(root: Path, *stages: str) -> dict[str, Any]:
-    """What `dvc status` says of these stages: one entry for each that is changed."""
+    """Return the output of `dvc status` for these stages, with one entry per changed stage.
+
+    UnavailableError when the command fails.
+    """
     with tempfile.TemporaryFile() as errors, contextlib.ExitStack() as stack:
         process = stack.enter_context(
             _started(root, "status", "--json", *stages, stdout=subprocess.PIPE, stderr=errors.fileno())
@@ -70,7 +73,7 @@ def status(root: Path, *stages: str) -> dict[str, Any]:
 
 
 def running(root: Path) -> list[int]:
-    """The process ids of DVC commands in a repository."""
+    """Return the process ids of DVC commands in a repository."""
     import psutil
 
     found = []
@@ -86,7 +89,7 @@ def running(root: Path) -> list[int]:
 
 
 def repair_lock(root: Path) -> bool:
-    """Remove DVC's lock file when no DVC runs here and it is torn or names a process; True if removed."""
+    """Remove DVC's lock file when no DVC runs in `root` and it is damaged or held; True if removed."""
     path = root / _RWLOCK
     if not path.is_file() or running(root):
         return False
@@ -101,7 +104,7 @@ def repair_lock(root: Path) -> bool:
 
 
 def _is_free(path: Path) -> bool:
-    """Whether the lock file is whole and names no process."""
+    """Whether the lock file is valid JSON and names no process."""
     try:
         entries = json.loads(path.read_bytes())
         return not any(holders for paths in entries.values() for holders in paths.values())
@@ -128,7 +131,7 @@ def _started(
     stderr: int | None,
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A DVC command, which is ended with all its stages when the block or this process ends."""
+    """Start a DVC command; it and all its stages end when the block or this process ends."""
     repair_lock(root)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     mark = secrets.token_hex(8)

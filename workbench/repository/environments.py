@@ -1,7 +1,7 @@
-"""The environment a promoted version runs in: installed from the lock of its own commit, byte for byte.
+"""Environments of promoted versions, each installed from the lock of the version's own commit.
 
-`.workbench/cache/env/<digest of the lock>/` is such an environment. A copy of the lock inside it,
-written last, says that it is whole; the Makefile leaves the same stamp in `.venv`.
+An environment is the folder `.workbench/cache/env/<digest of the lock>/`. A copy of the lock inside it,
+written last, marks it as complete; the Makefile leaves the same stamp in `.venv`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from workbench.errors import RefusedError, UnavailableError, WorkbenchError
 from workbench.layout import ENVIRONMENTS
 
 STAMP = "installed.lock"
-#: Seconds to build an environment in; a registry that does not answer ends uv much sooner.
+#: Seconds that building an environment may take; uv gives up on a silent registry much sooner.
 _BUILD_S = 3600.0
 _LINES = 4
 #: Digits of a lock's digest that name its environment.
 _NAME = 16
-#: What of uv's settings says how to reach a registry. The others could change what is installed, or where.
+#: uv's settings for reaching a registry. Its other settings could change the packages or their location.
 _REACHING = (
     "UV_CACHE_DIR", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_HTTP_", "UV_INDEX",
     "UV_INSECURE_HOST", "UV_KEYRING_PROVIDER", "UV_LINK_MODE", "UV_NATIVE_TLS", "UV_OFFLINE",
@@ -35,17 +35,17 @@ _REDIRECTING = ("CONDA", "PYTHON", "UV_", "VIRTUAL_ENV")
 
 
 def digest(lock: bytes) -> str:
-    """The name of a lock's environment: 16 hex digits of SHA-256 over its bytes, line ends included."""
+    """Return the name of a lock's environment: the first 16 hex digits of SHA-256 over its bytes."""
     return files.digest(lock)[:_NAME]
 
 
 def is_installed(root: Path, lock_digest: str) -> bool:
-    """Whether an environment is here that holds exactly the lock with this SHA-256."""
+    """Whether an environment of the lock with this SHA-256 is installed."""
     return _installed(root, lock_digest) is not None
 
 
 def python_of(root: Path, lock: bytes, *, install_hint: str) -> Path:
-    """The interpreter whose environment holds exactly this lock; UnavailableError when there is none yet."""
+    """Return the interpreter of this lock's environment; UnavailableError when it is not installed."""
     python = _installed(root, files.digest(lock))
     if python is None:
         missing = UnavailableError(
@@ -57,20 +57,23 @@ def python_of(root: Path, lock: bytes, *, install_hint: str) -> Path:
 
 
 def install(root: Path, lock: bytes, *, say: Callable[[str], None]) -> Path:
-    """The interpreter of this lock's environment, which is built when missing; one builder at a time."""
+    """Return the interpreter of this lock's environment; a missing environment is built first.
+
+    One process builds at a time. UnavailableError or RefusedError when the build fails.
+    """
     python = _installed(root, files.digest(lock))
     if python is not None:
         return python
     folder = _folder(root, lock)
     try:
         files.make_folder(folder.parent)
-        # The lock lasts as long as anybody holds it: this process, or an installer that outlives it.
+        # This process holds the file lock, and so does an installer that outlives it.
         waiting = partial(say, "another process installs this environment; waiting for it")
         with locking.locked(folder.with_suffix(".building"), on_wait=waiting) as held:
             if _installed(root, files.digest(lock)) is None:
                 say(f"installing the environment of lock {digest(lock)} (once; about a minute)")
                 _build(folder, lock, held)
-                os.sync()  # a power cut must not keep the stamp and lose what it vouches for
+                os.sync()  # on disk before the stamp, in case of a power cut
                 files.write_atomic(folder / STAMP, lock)
                 size = size_of(folder) / 1e6
                 say(f"installed: {size:.0f} MB in {folder} (workbench jobs prune removes old ones)")
@@ -88,7 +91,7 @@ class Environment:
 
 
 def unused(root: Path, needed: Iterable[str]) -> list[Environment]:
-    """The environments of none of the locks with these digests, in which no process runs."""
+    """Return the environments whose lock has none of these digests and in which no process runs."""
     import psutil
 
     kept = {lock_digest[:_NAME] for lock_digest in needed}
@@ -108,7 +111,7 @@ def remove(environment: Environment) -> bool:
         with building.open("ab") as file:
             if not locking.acquire(file.fileno(), wait=False):
                 return False
-            (folder / STAMP).unlink(missing_ok=True)  # from here on it counts as not installed
+            (folder / STAMP).unlink(missing_ok=True)  # without it the environment counts as not installed
             shutil.rmtree(folder)
     except OSError as error:
         raise files.unwritable(folder, error) from error
@@ -116,7 +119,7 @@ def remove(environment: Environment) -> bool:
 
 
 def size_of(folder: Path) -> int:
-    """The bytes of a folder on the disk, each file once."""
+    """Return the bytes that a folder takes on the disk; hard links count once."""
     found = {(entry.st_dev, entry.st_ino): entry for entry in (path.lstat() for path in folder.rglob("*"))}
     return sum(entry.st_blocks * 512 for entry in found.values())
 
@@ -133,7 +136,7 @@ def _installed(root: Path, lock_digest: str) -> Path | None:
     if _holds(Path(sys.prefix), lock_digest):
         return Path(sys.executable)
     folder = root.absolute() / ENVIRONMENTS / lock_digest[:_NAME]
-    # The interpreter is a link: it leads nowhere when Python itself was replaced on this machine.
+    # The interpreter is a link, which dangles after this machine's Python was replaced.
     return _python(folder) if _holds(folder, lock_digest) and _python(folder).is_file() else None
 
 
@@ -153,16 +156,18 @@ def _build(folder: Path, lock: bytes, held: int) -> None:
 
 
 def _uv() -> str:
-    """The project's uv, which stands beside our interpreter, or the machine's."""
+    """Return the path of the environment's own uv, or else of the uv on the PATH."""
     own = Path(sys.executable).parent / "uv"
     found = str(own) if own.is_file() else shutil.which("uv")
     if found is None:
-        raise UnavailableError("there is no `uv` to install an environment with", hint="make env installs it")
+        raise UnavailableError(
+            "`uv`, which installs environments, is not on the PATH", hint="make env installs it"
+        )
     return found
 
 
 def _run(within: Path, held: int, *command: str, given: bytes = b"") -> None:
-    """A step of building, which keeps the lock `held` even when we die and it does not."""
+    """Run a build step, which inherits the file lock `held` and keeps it if this process dies."""
     try:
         done = subprocess.run(  # noqa: S603  our own interpreter, or uv, with arguments of our own
             command,
@@ -181,7 +186,7 @@ def _run(within: Path, held: int, *command: str, given: bytes = b"") -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what would lead an installer to another environment, interpreter or choice of files."""
+    """Return this environment without variables that would redirect an installer."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -190,14 +195,14 @@ def _environment() -> dict[str, str]:
     return {**kept, "UV_PYTHON_DOWNLOADS": "never"}
 
 
-def _failed(said: str) -> WorkbenchError:
-    lines = [line.strip() for line in said.splitlines() if line.strip() and "warning:" not in line]
+def _failed(output: str) -> WorkbenchError:
+    lines = [line.strip() for line in output.splitlines() if line.strip() and "warning:" not in line]
     message = "the environment was not installed: " + "; ".join(lines[:_LINES])
-    if "Hash mismatch" in said:
+    if "Hash mismatch" in output:
         return RefusedError(
             message, hint="the registry serves another file than the lock names: ask whoever runs it"
         )
-    if "No space left" in said or "os error 28" in said:
+    if "No space left" in output or "os error 28" in output:
         return UnavailableError(message, hint="free some space on this disk, then run the same command again")
     return UnavailableError(
         message,

@@ -1,7 +1,7 @@
-"""Git commands for promotion: what is committed, a commit's files, and the commit of a version's code.
+"""Git commands for promotion: committed changes, the files of a commit, and the commit of a version's code.
 
-The `git` command does it all, in a process of its own and never through a shell. What is read is
-read as it was committed: no attribute, filter or setting of this machine changes a byte of it.
+Every operation runs the `git` command in its own process, never through a shell. Files are read
+as they were committed: no attribute, filter or setting of this machine changes their bytes.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from workbench.errors import (
     WorkbenchError,
 )
 
-#: Seconds a git command may take, and one that runs the user's hooks.
+#: Seconds that a git command may take, without and with the user's hooks.
 _GIT_S, _HOOKS_S = 60.0, 900.0
 _LINES = 5
 _ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _BLOB = re.compile(rb"[0-9a-f]{40,64} blob (\d+)")
-#: Variables that git sets for its hooks: there they would lead to another index, or another repository.
+#: Variables that git sets for its hooks; a command that inherits them uses another index or repository.
 _REDIRECTING = frozenset(
     {"GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_INDEX_FILE", "GIT_NAMESPACE"}
     | {"GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_QUARANTINE_PATH", "GIT_SHALLOW_FILE", "GIT_WORK_TREE"}
     | {f"GIT_{kind}_PATHSPECS" for kind in ("LITERAL", "GLOB", "NOGLOB", "ICASE")}
 )
-#: What git says, the error it means, and what to type.
+#: A text in git's messages, and the error's class, message and hint.
 _KNOWN: tuple[tuple[str, type[WorkbenchError], str, str], ...] = (
     (
         "not a git repository",
@@ -67,7 +67,7 @@ _KNOWN: tuple[tuple[str, type[WorkbenchError], str, str], ...] = (
         "cannot do a partial commit during",
         ConfigError,
         "a merge, rebase or cherry-pick is under way in {root}",
-        "git status says how to finish it; then run the same command again",
+        "finish it as `git status` says, then run the same command again",
     ),
     (
         "not a tree object",
@@ -80,12 +80,12 @@ _KNOWN: tuple[tuple[str, type[WorkbenchError], str, str], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repository:
-    """The git repository `root` is in, or the top of. Paths taken and given are relative to `root`."""
+    """The git repository that contains `root`. Paths are relative to `root`."""
 
     root: Path
 
     def head(self) -> str:
-        """The commit id of HEAD; ConfigError when there is no repository or nothing is committed."""
+        """Return the commit id of HEAD; ConfigError without a repository or without a commit."""
         done = self._git("rev-parse", "--verify", "--quiet", "HEAD^{commit}", fine=(0, 1))
         if done.returncode:
             raise ConfigError(
@@ -96,20 +96,21 @@ class Repository:
     def changed(
         self, *, below: Sequence[str] = (), besides: Sequence[str] = (), staged: bool = True
     ) -> list[str]:
-        """Paths that differ from HEAD, untracked ones included: `below` these folders, `besides` those.
+        """Return the paths that differ from HEAD, untracked files included.
 
-        Without `staged`, only those that differ from what git's index has of them.
+        `below` limits the search to these folders, `besides` leaves folders out. Without `staged`,
+        only paths that differ from git's index are returned.
         """
         asked = ("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
         done = self._git(*asked, "--", *(_literally(below) or ["."]))
         top = len(self._git("rev-parse", "--show-prefix").stdout.rstrip(b"\n"))
         # Two letters, of the index and of the folder, a space, then the path from the repository's top.
-        entries = [one for one in done.stdout.split(b"\0") if one and (staged or one[1:2] != b" ")]
+        entries = [item for item in done.stdout.split(b"\0") if item and (staged or item[1:2] != b" ")]
         paths = [os.fsdecode(entry[3 + top :]) for entry in entries]
         return sorted(path for path in paths if not any(_is_within(path, folder) for folder in besides))
 
     def is_ancestor(self, commit: str) -> bool:
-        """Whether the commit exists here and HEAD descends from it, or is it."""
+        """Whether the commit is HEAD or an ancestor of HEAD; False for an unknown commit."""
         head = self.head()
         if not _ID.fullmatch(commit):
             return False
@@ -117,7 +118,7 @@ class Repository:
         return self._git("merge-base", "--is-ancestor", commit, head, fine=(0, 1, 128)).returncode == 0
 
     def object_ids(self, commit: str, paths: Iterable[str]) -> dict[str, str]:
-        """The git object id of each file or folder in that commit; what is not there is left out."""
+        """Return the git object id of each file or folder in the commit; missing paths are left out."""
         wanted = list(paths)
         given = b"".join(_object(commit, path) for path in wanted)
         done = self._git("cat-file", "--buffer", "--batch-check=%(objectname)", given=given)
@@ -126,12 +127,12 @@ class Repository:
         return {path: answer for path, answer in pairs if _ID.fullmatch(answer)}
 
     def commit_holding(self, ids: Mapping[str, str]) -> str | None:
-        """The newest commit of HEAD's history in which every path has exactly that object id.
+        """Return the newest commit of HEAD's history in which every path has its object id, or None.
 
-        It finds a version's code again after a rebase or a squash: the same bytes under another commit.
+        It finds a version's code after a rebase or a squash: the same bytes under another commit.
         """
         if not ids:
-            return None  # nothing is known, so no commit is known to hold it
+            return None  # without object ids every commit would match
         for path in ids:
             _object("", path)
         questions = "%n".join(f"%H:./{path.replace('%', '%%')}" for path in ids)
@@ -145,17 +146,17 @@ class Repository:
         return None
 
     def read(self, commit: str, path: str) -> bytes | None:
-        """A committed file's bytes; None when that commit has no such file."""
+        """Return the bytes of a committed file; None when the commit has no such file."""
         done = self._git("cat-file", "--batch", given=_object(commit, path))
         header, _, rest = done.stdout.partition(b"\n")
         found = _BLOB.fullmatch(header)
         return rest[: int(found[1])] if found else None
 
     def export(self, commit: str, folder: Path) -> Path:
-        """All files of the commit below `root`, byte for byte as committed, in `folder`; once for all.
+        """Write the commit's files below `root`, byte for byte, to `folder`; an existing folder is kept.
 
-        Whoever is first makes it aside and renames it; others wait. What a death leaves is removed
-        by the next export beside it. (`git archive` would leave out and rewrite what attributes say.)
+        The first process writes a temporary folder and renames it; other processes wait. The next
+        export removes an interrupted one. (`git archive` applies attributes, which alter files.)
         """
         if folder.is_dir():
             return folder
@@ -178,14 +179,15 @@ class Repository:
         return folder
 
     def stage(self, paths: Sequence[str]) -> None:
-        """Put these paths into git's index as they are now, also removed ones, and ones git would ignore."""
-        if paths:  # without a path, git would take everything
+        """Add these paths to git's index, including removed and ignored paths."""
+        if paths:  # without a path, git adds everything
             self._git("add", "--all", "--force", "--", *_literally(paths))
 
     def commit(self, paths: Sequence[str], message: str) -> str:
-        """Commit these paths and nothing else, staged or not; the id of the commit that has them.
+        """Commit only these paths, staged or not; return the id of the commit.
 
-        When HEAD has them already, as after a death, that is HEAD.
+        When HEAD already has their content, no commit is made and HEAD is returned. RefusedError when
+        a hook fails.
         """
         self.stage(paths)
         places = _literally(paths)
@@ -196,12 +198,12 @@ class Repository:
         if done.returncode:
             raise RefusedError(
                 f"git did not commit in {self.root}; a hook said no:\n{_last(done.stderr)}",
-                hint="mend what the hook names, then run the same command again",
+                hint="fix what the hook names, then run the same command again",
             )
         return self.head()
 
     def author(self) -> str:
-        """The name git would commit under, or else the operating system's user."""
+        """Return git's `user.name`, or else the operating system's user."""
         done = self._git("config", "--get", "user.name", fine=(0, 1))
         return done.stdout.decode(errors="replace").strip() or identity.from_system().name
 
@@ -215,7 +217,7 @@ class Repository:
         entries = [(*facts.split(), path) for facts, _, path in (line.partition(b"\t") for line in listed)]
         ids = b"".join(name + b"\n" for _, kind, name, _ in entries if kind == b"blob")
         files.make_folder(folder)
-        # Through a file: a repository may be larger than memory, and a full pipe would stand still.
+        # Through a file: a repository may be larger than memory, and a full pipe would block.
         with tempfile.TemporaryFile(dir=folder) as blobs:
             self._git("cat-file", "--buffer", "--batch", given=ids, stdout=blobs)
             blobs.seek(0)
@@ -225,8 +227,8 @@ class Repository:
                 if kind == b"blob":
                     _write(place, mode, _next_blob(blobs, place.relative_to(folder)))
                 else:
-                    files.make_folder(place)  # another repository's commit: as a checkout leaves it
-        os.sync()  # one for all files: the rename must not outlive their contents
+                    files.make_folder(place)  # a submodule: an empty folder, as after a checkout
+        os.sync()  # the contents must be on disk before the rename
 
     def _git(
         self,
@@ -237,10 +239,10 @@ class Repository:
         fine: Collection[int] = (0,),
         seconds: float = _GIT_S,
     ) -> subprocess.CompletedProcess[bytes]:
-        """A git command run to its end; another exit code than a `fine` one is an error of the tree."""
+        """Run a git command to its end; WorkbenchError for an exit code outside `fine`."""
         with self._start(*arguments, stdin=stdin, stdout=stdout) as process:
             try:
-                output, said = process.communicate(given, timeout=seconds)
+                output, errors = process.communicate(given, timeout=seconds)
             except subprocess.TimeoutExpired:
                 process.terminate()  # not killed: git removes its lock files first
                 raise UnavailableError(
@@ -248,8 +250,8 @@ class Repository:
                     hint="run `git status` there; when it answers, run the same command again",
                 ) from None
         if process.returncode not in fine:
-            raise self._failed(arguments[0], said)
-        return subprocess.CompletedProcess(arguments, process.returncode, output, said)
+            raise self._failed(arguments[0], errors)
+        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
     def _start(
         self,
@@ -265,24 +267,24 @@ class Repository:
                 stdin=stdin,
                 stdout=stdout,
                 stderr=subprocess.PIPE,
-                process_group=0,  # who kills our group must not leave git's index locked
+                process_group=0,  # a signal to this process group must not leave the index locked
             )
         except FileNotFoundError:
             raise ConfigError("there is no `git` on the PATH", hint="apt-get install git") from None
 
-    def _failed(self, verb: str, said: bytes) -> WorkbenchError:
-        text = said.decode(errors="replace")
+    def _failed(self, verb: str, errors: bytes) -> WorkbenchError:
+        text = errors.decode(errors="replace")
         for sign, kind, message, hint in _KNOWN:
             if sign in text:
                 return kind(message.format(root=self.root), hint=hint.format(root=self.root))
         return UnavailableError(
-            f"`git {verb}` failed in {self.root}:\n{_last(said)}",
-            hint="mend what git says, then run the same command again",
+            f"`git {verb}` failed in {self.root}:\n{_last(errors)}",
+            hint="fix what git reports, then run the same command again",
         )
 
 
 def _literally(paths: Iterable[str]) -> list[str]:
-    """The paths as git takes them, without a meaning for `*`, `[` or `:`."""
+    """Return the paths as literal pathspecs, in which `*`, `[` and `:` have no meaning."""
     return [f":(literal){path}" for path in paths]
 
 
@@ -291,29 +293,31 @@ def _is_within(path: str, folder: str) -> bool:
 
 
 def _object(commit: str, path: str) -> bytes:
-    """The line that asks `git cat-file` for a path of a commit."""
+    """Return the input line of `git cat-file` for a path of a commit."""
     if "\n" in path:
         raise ConfigError(f"{path!r}: a path with a line break cannot be promoted", hint="rename the file")
     return os.fsencode(f"{commit}:./{path}\n")
 
 
-def _last(said: bytes) -> str:
-    lines = said.decode(errors="replace").strip().splitlines()[-_LINES:]
+def _last(errors: bytes) -> str:
+    lines = errors.decode(errors="replace").strip().splitlines()[-_LINES:]
     return "\n".join(f"    {line}" for line in lines) or "    (and nothing else)"
 
 
 def _next_blob(stream: IO[bytes], path: Path) -> bytes:
-    """The next answer of `git cat-file --batch`."""
+    """Read the next blob from the output of `git cat-file --batch`."""
     found = _BLOB.fullmatch(stream.readline().rstrip(b"\n"))
     if not found:
-        raise CorruptError(f"git has lost the contents of {path}", hint="git fsck, then git fetch --all")
+        raise CorruptError(
+            f"the git repository has no contents for {path}", hint="git fsck, then git fetch --all"
+        )
     data = stream.read(int(found[1]))
     stream.read(1)
     return data
 
 
 def _write(path: Path, mode: bytes, data: bytes) -> None:
-    """Write a file as git checks it out: a link, or contents, executable or not."""
+    """Write a file as git checks it out: a symbolic link, or a file with its executable bit."""
     if mode == b"120000":
         path.symlink_to(os.fsdecode(data))
         return
