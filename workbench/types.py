@@ -1,4 +1,4 @@
-"""Values that cross rooms: events, usage, hits, replies. Nothing here knows how anything is done."""
+"""Value types shared by all packages: events, usage, items, hits, replies and messages."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Port = Literal["model", "memory", "tool"]
 Role = Literal["system", "user", "assistant", "tool"]
 Verdict = Literal["pass", "fail", "undecided"]
 Effect = Literal["better", "worse", "undecided"]
-#: What an item is: a chunk of a source; what happened; what was learned; what was made of other items.
+#: Kinds of items: a chunk of a source, an event, a learned fact, a summary of other items.
 ItemKind = Literal["document", "episode", "fact", "summary"]
-#: The kind that comes from sources and has versions; every other one is written by use.
+#: The kind built from sources, with versions; the other kinds are written at run time.
 KNOWLEDGE: ItemKind = "document"
 #: The highest levels of classification and of trust; the lowest are 0.
 MOST_CLASSIFIED, MOST_TRUSTED = 9, 3
@@ -21,7 +21,7 @@ MOST_CLASSIFIED, MOST_TRUSTED = 9, 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One piece of a reply. A plain reply is a stream of exactly one event.
+    """One part of a reply. An unstreamed reply is a stream of one event.
 
     `data` is the wire JSON of the port: a `chat.completion.chunk` or a whole `chat.completion`
     for models, the returned value for memories and tools.
@@ -32,7 +32,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one answer, as the endpoint counted them; `None` where it did not say."""
+    """The endpoint's token counts of one answer; a missing count is None."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -40,16 +40,16 @@ class Usage:
 
     @property
     def total_tokens(self) -> int | None:
-        """Input plus output, when both are known."""
+        """Input plus output tokens; None when either is missing."""
         if self.input_tokens is None or self.output_tokens is None:
             return None
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
-        """Tokens of both; what one does not know counts by the other."""
+        """Return the sum of both; a missing count is ignored."""
 
-        def both(one: int | None, two: int | None) -> int | None:
-            return one if two is None else two if one is None else one + two
+        def both(left: int | None, right: int | None) -> int | None:
+            return left if right is None else right if left is None else left + right
 
         return Usage(
             input_tokens=both(self.input_tokens, other.input_tokens),
@@ -60,9 +60,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """One document as its source wrote it, before chunking. `digest` is SHA-256 of what was read.
+    """One document of a source, before chunking. `digest` is the SHA-256 of the content read.
 
-    `expires` is the day from which the page is no longer in force: its chunks' `valid_to`.
+    `expires` is the first day on which the page is invalid; it becomes its chunks' `valid_to`.
     """
 
     source: str
@@ -81,15 +81,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One remembered chunk, as a store gives it back: the one schema of every store and snapshot.
+    """One stored chunk, in the schema of every store and snapshot.
 
-    `vector` is L2-normalised float32. `valid_from` and `valid_to` are ISO days in UTC: when it was
-    true; an earlier day can be asked for. `created` and `expires` are UTC instants in the form
-    2026-11-25T06:00:00Z: when it came to be, and from when on it may not be used any more, whatever
-    day is asked for. `id` is the digest of tenant, source, source digest, position and text, so that
-    adding the same source again changes nothing. `classification` is a level of 0 or more, seen by
-    who has at least that clearance. `trust` is a level of 0 to 3, stamped by the workbench; that of a
-    derived item is at most the least of its `parents`, which are ids. `subject` is whom it is about.
+    `vector` is L2-normalised float32. `valid_from` and `valid_to` are ISO days in UTC and bound the
+    validity; a search can request an earlier day. `created` and `expires` are UTC instants such as
+    2026-11-25T06:00:00Z; an expired item is never returned, whatever day is requested. `id` is the
+    digest of tenant, source, source digest, position and text, so adding a source again has no effect.
+    `classification` is a level of 0 or more, the clearance a reader needs. `trust` is a level from 0 to
+    3, set by the workbench; a derived item has at most the lowest trust of its `parents` (item ids).
+    `subject` is the person the item is about.
     """
 
     id: str
@@ -116,13 +116,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """One passage found. `score` is rounded to 4 decimals; equal scores are ordered by `id`.
+    """One passage of a search result. `score` has 4 decimals; equal scores are ordered by `id`.
 
-    `stale` says that the declared source has it in another form now, or had it and has it no more.
-    `memory_version` is the version of the tenant's knowledge it was found in (0: it was written by
-    use), `since` the day from which it is valid, `age_days` the days from then to `as_of`. `allowed`
-    says by which of the asker's groups, and at which level, it may be seen. `degraded` says that the
-    store was away, and that it comes from the last snapshot.
+    `stale` is true when the declared source has changed or removed the passage. `memory_version` is the
+    version of the tenant's knowledge (0 for items written at run time). `since` is the first valid day,
+    `age_days` the days from `since` to `as_of`. `allowed` names the requester's group and the level that
+    grant access. `degraded` is true when the store was unavailable and the last snapshot answered.
     """
 
     id: str
@@ -148,7 +147,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A model's answer with what is needed to trace it: usage, finish reason, trace id, sources."""
+    """A model's answer with its trace data: usage, finish reason, trace id and sources."""
 
     text: str
     data: Any = None
@@ -165,7 +164,7 @@ class Reply:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Sources of the passages the prompt carried, best first, each once."""
+        """The distinct sources of the prompt's passages, best first."""
         return tuple(dict.fromkeys(hit.source for hit in self.passages))
 
     def __str__(self) -> str:
@@ -180,10 +179,10 @@ class Message:
     content: str
 
     def wire(self) -> dict[str, str]:
-        """The turn as wire JSON."""
+        """Return the turn as wire JSON."""
         return {"role": self.role, "content": self.content}
 
 
 def wire_messages(messages: Sequence[Message | Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Turns as wire JSON, whether given as `Message` or already as mappings."""
+    """Return turns as wire JSON; mappings are copied unchanged."""
     return [m.wire() if isinstance(m, Message) else dict(m) for m in messages]

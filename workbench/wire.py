@@ -1,4 +1,4 @@
-"""The OpenAI wire format, read and folded: a reply is a stream of events, the plain reply its fold."""
+"""The OpenAI wire format: conversion between streamed chunks and whole replies, and field access."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from workbench.types import JSON, Event, Usage
 
 
 def fold(events: Iterable[Event]) -> JSON:
-    """The whole answer: a `chat.completion` from its chunks; anything that came whole, as it came.
+    """Combine chunks into a `chat.completion`; return a whole reply unchanged.
 
-    A stream without a single event is an `UnavailableError`: nobody answered.
+    Raises UnavailableError for a stream without events.
     """
     chunks = [event.data for event in events]
     if not chunks:
-        raise UnavailableError("the answer ended before it began")
+        raise UnavailableError("the stream ended without an event")
     if len(chunks) == 1 and not is_chunk(chunks[0]):
         whole: JSON = chunks[0]
         return whole
@@ -32,9 +32,9 @@ def fold(events: Iterable[Event]) -> JSON:
 
 
 def unfold(answer: JSON, *, usage: bool = True) -> list[JSON]:
-    """A whole answer as chunks, for a caller who asked for a stream; `fold` gives it back.
+    """Split a whole answer into stream chunks; the inverse of `fold`.
 
-    With `usage`, a last chunk without choices carries the usage, as `include_usage` asks for.
+    With `usage`, the last chunk has no choices and carries the usage, as with `include_usage`.
     """
     shared = {k: v for k, v in answer.items() if k not in {"choices", "usage", "object"}}
     shared["object"] = "chat.completion.chunk"
@@ -52,7 +52,7 @@ def unfold(answer: JSON, *, usage: bool = True) -> list[JSON]:
 
 
 def is_chunk(data: Any) -> bool:
-    """Whether this is a piece of a streamed chat answer, not something whole."""
+    """Return whether `data` is a chunk of a streamed chat answer."""
     if not isinstance(data, Mapping):
         return False
     return data.get("object") == "chat.completion.chunk" or any(
@@ -61,20 +61,20 @@ def is_chunk(data: Any) -> bool:
 
 
 def text_of(answer: JSON) -> str:
-    """What the first choice says; empty when it says nothing, as a tool call does."""
+    """Return the text of the first choice; empty without text, as in a tool call."""
     message = _first(answer).get("message") or {}
     content = message.get("content")
     return content if isinstance(content, str) else ""
 
 
 def finish_of(answer: JSON) -> str | None:
-    """Why the first choice ended: `stop`, `length`, `tool_calls` or what the server calls it."""
+    """Return the first choice's finish reason: `stop`, `length`, `tool_calls` or a server's own value."""
     reason = _first(answer).get("finish_reason")
     return reason if isinstance(reason, str) else None
 
 
 def usage_of(answer: JSON) -> Usage:
-    """Tokens as the endpoint counted them; `None` where it did not say."""
+    """Return the endpoint's token counts; a missing count is None."""
     usage = answer.get("usage") or {}
     details = usage.get("prompt_tokens_details") or {}
     return Usage(
@@ -85,7 +85,7 @@ def usage_of(answer: JSON) -> Usage:
 
 
 def tokens_of(answer: JSON) -> int | None:
-    """What a count says that a request takes in; `None` in every other answer."""
+    """Return the input tokens of a token-count answer; None for any other answer."""
     tokens = answer.get("input_tokens")
     return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else None
 
@@ -97,7 +97,7 @@ def _first(answer: JSON) -> Mapping[str, Any]:
 
 
 def _add(choice: dict[str, Any], part: Mapping[str, Any]) -> None:
-    """One chunk's part of a choice: texts are appended, lists continued, the rest set."""
+    """Merge one chunk's part into a choice: append text, extend lists, set other values."""
     message = choice.setdefault("message", {})
     for key, value in (part.get("delta") or {}).items():
         if key == "tool_calls":

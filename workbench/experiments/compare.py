@@ -1,4 +1,4 @@
-"""Comparing runs case by case: effect, interval, flips, and a verdict that may be "undecided"."""
+"""Paired comparison of runs: effect, interval, flips and a verdict for each metric."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
     from workbench.experiments.intervals import Interval
 
-#: Scores of which less is better; more are named with `lower_is_better=`.
+#: Scores for which a lower value is better; `lower_is_better=` replaces this set.
 LOWER_IS_BETTER = frozenset({"cross_tenant_hits"})
 POWER = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedMetric:
-    """One metric of a run against its baseline, over the `n` cases that have it on both sides.
+    """One metric of a run against its baseline, over the `n` cases with a value in both runs.
 
-    `effect` is run minus baseline in the metric's own unit. `improved` and `worsened` are ids of cases, by
-    what is better for this metric. `p` is adjusted over the family (Holm); it and `verdict` are None for
-    cost and latency. `needed` is how many more cases would show the observed effect with 80 % power.
-    `non_inferior` says whether the run is surely not worse than the baseline by more than `margin`.
+    `effect` is run minus baseline in the metric's unit. `improved` and `worsened` are case ids, in the
+    metric's better direction. `p` is adjusted over the family (Holm); `p` and `verdict` are None for cost
+    and latency. `needed` is the number of further cases that show the observed effect with 80 % power.
+    `non_inferior` is the verdict of the non-inferiority test with the comparison's `margin`.
     """
 
     metric: str
@@ -49,7 +49,7 @@ class ComparedMetric:
     worsened: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As stored: numbers rounded to 6 decimals."""
+        """Return the JSON form, with numbers rounded to 6 decimals."""
         from workbench.experiments.intervals import rounded
 
         return {
@@ -72,7 +72,7 @@ class ComparedMetric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison(Shown):
-    """A run against a baseline. The first line is the primary metric, and its verdict the comparison's."""
+    """A run against a baseline. The first line is the primary metric; its verdict is the comparison's."""
 
     run: Run
     baseline: Run
@@ -92,8 +92,8 @@ class Comparison(Shown):
         name = plain_name(metric)
         if name not in lines:
             raise NotFoundError(
-                f"{metric!r} was not compared ({nearest(name, lines)})",
-                hint="its .frame has a row for each metric",
+                f"the comparison has no metric {metric!r} ({nearest(name, lines)})",
+                hint="comparison.frame lists the compared metrics",
             )
         return lines[name]
 
@@ -115,7 +115,7 @@ class Comparison(Shown):
         return pl.DataFrame(rows, schema_overrides={**lists, **numbers}, infer_schema_length=None)
 
     def to_json(self) -> dict[str, Any]:
-        """As stored: numbers rounded to 6 decimals."""
+        """Return the JSON form, with numbers rounded to 6 decimals."""
         return {
             "run": {"arm": self.run.arm, "id": self.run.id},
             "baseline": {"arm": self.baseline.arm, "id": self.baseline.id},
@@ -128,7 +128,7 @@ class Comparison(Shown):
         }
 
     def card(self) -> Card:
-        """A run against its baseline: the primary metric first, cost and latency last."""
+        """Return the display card: the primary metric first, cost and latency last."""
         first, base, run = self.lines[0], self.baseline, self.run
         notes = [
             f"paired by case id over {first.n} cases; intervals at {percent(self.level)}",
@@ -157,7 +157,7 @@ class Comparison(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonSet:
-    """Several runs against one baseline, judged as one family: more arms do not mean more false winners."""
+    """Several runs against one baseline; the p-values are adjusted over all arms and metrics."""
 
     comparisons: tuple[Comparison, ...] = field(repr=False)
 
@@ -168,11 +168,11 @@ class ComparisonSet:
         return len(self.comparisons)
 
     def __getitem__(self, arm: str) -> Comparison:
-        arms = {one.run.arm: one for one in self.comparisons}
+        arms = {comparison.run.arm: comparison for comparison in self.comparisons}
         if arm not in arms:
             raise NotFoundError(
-                f"no arm {arm!r} was compared ({nearest(arm, arms)})",
-                hint="the baseline is in every comparison",
+                f"the comparison has no arm {arm!r} ({nearest(arm, arms)})",
+                hint="name an arm other than the baseline",
             )
         return arms[arm]
 
@@ -181,13 +181,13 @@ class ComparisonSet:
         """One row per arm and metric."""
         import polars as pl
 
-        return pl.concat([one.frame for one in self.comparisons])
+        return pl.concat([comparison.frame for comparison in self.comparisons])
 
     def __str__(self) -> str:
         return "\n\n".join(map(str, self.comparisons))
 
     def _repr_html_(self) -> str:
-        return "".join(one._repr_html_() for one in self.comparisons)
+        return "".join(comparison._repr_html_() for comparison in self.comparisons)
 
 
 def compare(
@@ -200,11 +200,12 @@ def compare(
     seed: int = 7,
     lower_is_better: Collection[str] = LOWER_IS_BETTER,
 ) -> Comparison:
-    """`run` against `baseline`, paired by case id (repeats averaged first).
+    """Compare `run` with `baseline`, paired by case id; repeats are averaged first.
 
-    Right/wrong scores: exact McNemar. Other scores: paired permutation test. Intervals: paired bootstrap with
-    a fixed seed. p-values are adjusted over all scores (Holm); `metric` names the only one to judge. A case
-    without a score on either side is left out and counted. ConfigError when the datasets differ.
+    Binary scores use the exact McNemar test, other scores a paired permutation test. Intervals use a paired
+    bootstrap with a fixed seed. p-values are adjusted over all scores (Holm); `metric` restricts the
+    comparison to one metric. A case without a score in both runs is left out and counted.
+    Raises ConfigError when the datasets differ or `level` or `margin` is out of range.
     """
     several = compare_all(
         [run],
@@ -228,7 +229,7 @@ def compare_all(
     seed: int = 7,
     lower_is_better: Collection[str] = LOWER_IS_BETTER,
 ) -> ComparisonSet:
-    """Each of `runs` against `baseline` as `compare` does, adjusted over all arms and metrics together."""
+    """Compare each of `runs` with `baseline` like `compare`; adjust p-values over all arms and metrics."""
     from workbench.experiments.significance import holm
 
     _check_numbers(level, margin)
@@ -262,13 +263,13 @@ def compare_all(
 def _check_numbers(level: float, margin: float) -> None:
     if not 0.5 < level < 1 or margin < 0:
         raise ConfigError(
-            f"level must be between 0.5 and 1 and margin not negative, got {level}, {margin}",
+            f"level must be between 0.5 and 1 and margin 0 or more; got level={level}, margin={margin}",
             hint="for example level=0.95, margin=0.05",
         )
 
 
 def check_pair(run: Run, baseline: Run) -> None:
-    """ConfigError unless both runs answered the same cases of the same dataset."""
+    """Raise ConfigError unless both runs have the same cases of the same dataset."""
     hint = "run both arms over the same cases: exp.compare(task, cases, arms=…)"
     ours, theirs = set(run.cases["case"]), set(baseline.cases["case"])
     if ours != theirs:
@@ -280,8 +281,8 @@ def check_pair(run: Run, baseline: Run) -> None:
         raise ConfigError(f"the runs have different cases; {'; '.join(gaps)}", hint=hint)
     if run.dataset_digest != baseline.dataset_digest:
         raise ConfigError(
-            f"the runs are of different datasets ({run.dataset_digest[:12]} and "
-            f"{baseline.dataset_digest[:12]}), though their case ids agree",
+            f"the runs have different datasets ({run.dataset_digest[:12]} and "
+            f"{baseline.dataset_digest[:12]}) with the same case ids",
             hint=hint,
         )
 
@@ -299,7 +300,7 @@ def _line(pairs: Pairs, level: float, seed: int, *, bounded: bool = True) -> Com
 
 
 def _judged(pairs: Pairs, *, lower: bool, margin: float, level: float, seed: int) -> ComparedMetric:
-    """The line with its p not yet adjusted."""
+    """Return the metric's line with an unadjusted p-value."""
     from workbench.experiments.intervals import non_inferior
     from workbench.experiments.significance import mcnemar, sign_flip_p
 
@@ -320,7 +321,7 @@ def _judged(pairs: Pairs, *, lower: bool, margin: float, level: float, seed: int
 
 
 def _needed(pairs: Pairs, better: int, worse: int, level: float) -> int | None:
-    """More cases for this effect to show, for this metric judged alone; None when there is no effect."""
+    """Return the further cases needed for this metric alone; None when the effect is zero."""
     from workbench.experiments import sample_size
 
     if not pairs.is_binary():

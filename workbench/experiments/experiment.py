@@ -1,4 +1,4 @@
-"""Experiments: one task over one dataset, under one or several settings, with bounded concurrency."""
+"""Experiments: a task applied to a dataset under one or more settings, with bounded concurrency."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from workbench.experiments.usage import chat_calls, degraded_searches, summed
 if TYPE_CHECKING:
     import polars as pl
 
-#: Gives a task its workspace: bound to the case's tenant, with the arm's settings.
+#: Return a task's workspace, bound to a tenant and an arm's settings.
 Bind = Callable[[str, Mapping[str, Any]], Any]
-#: What an arm's settings resolve to, with digests: what makes two runs two settings.
+#: Return the resolved settings of an arm, with digests.
 Describe = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedRuns(Mapping[str, Run]):
-    """The runs of a comparison by arm, and the comparison of each with the baseline."""
+    """Runs by arm, with the comparison of each arm with the baseline."""
 
     runs: Mapping[str, Run]
     comparison: ComparisonSet | None
@@ -62,9 +62,9 @@ class ComparedRuns(Mapping[str, Run]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """A named experiment of one use case. `keep` is told of every finished run.
+    """A named experiment of one use case. `keep` receives every finished run.
 
-    The gate is stated for runs that ask `gated_memory`, in whatever version.
+    `gate_digest` applies to runs over any version of `gated_memory`, or to all runs when it is None.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Experiment:
         settings: Mapping[str, Any] | None = None,
         repeats: int = 1,
     ) -> Run:
-        """Apply `task` to every case and score what comes back; see `run_async`."""
+        """Apply `task` to every case and score the outputs; see `run_async`."""
         return _sync.run(
             self.run_async(task, cases, scorers=scorers, arm=arm, settings=settings, repeats=repeats)
         )
@@ -103,9 +103,9 @@ class Experiment:
         settings: Mapping[str, Any] | None = None,
         repeats: int = 1,
     ) -> Run:
-        """One run: every case `repeats` times. A case that errors is unscored, counted and shown.
+        """Run every case `repeats` times. A failed case is unscored, counted and shown with its error.
 
-        Raises ConfigError before the first call when the set-up is wrong.
+        Raises ConfigError before the first call when the task, cases, scorers or repeats are invalid.
         """
         _check_set_up(task, cases, scorers, repeats)
         return await _sync.run_async(
@@ -137,10 +137,11 @@ class Experiment:
         baseline: str | None = None,
         repeats: int = 1,
     ) -> ComparedRuns:
-        """One run per arm, then `wb.compare` of each with `baseline` (the first arm when not named).
+        """Run each arm, then compare each with `baseline` (the first arm by default).
 
-        An arm is a mapping of settings over params.yaml: `prompt`, `model`, or `task` for another
-        task function; anything else is for the task to read with `ws.setting(name)`.
+        An arm is a mapping of settings that override params.yaml: `prompt`, `model`, or `task` for another
+        task function. The task reads other settings with `ws.setting(name)`. Raises ConfigError without
+        arms and for a baseline that is not an arm.
         """
         if not arms:
             raise ConfigError(
@@ -150,7 +151,7 @@ class Experiment:
         if base not in arms:
             raise ConfigError(
                 f"the baseline {base!r} is not among the arms ({nearest(base, arms)})",
-                hint="baseline= is the name of one of the arms",
+                hint=f"baseline={next(iter(arms))!r}",
             )
         runs: dict[str, Run] = {}
         for name, settings in arms.items():
@@ -183,7 +184,7 @@ class Experiment:
                 async def worker() -> None:
                     for case, repeat in pending:
                         ws = self.bind(case.tenant, settings)
-                        rows.append(await _one(task, ws, case, repeat, scorers, pool))
+                        rows.append(await _run_case(task, ws, case, repeat, scorers, pool))
                         bar.step()
 
                 await _sync.gather(worker() for _ in range(min(self.concurrency, len(jobs))))
@@ -201,15 +202,15 @@ class Experiment:
         return run
 
     def _gate_of(self, described: Mapping[str, Any]) -> str | None:
-        asked = str(described.get("memory", "")).partition("@")[0]
-        return self.gate_digest if self.gated_memory in {None, asked} else None
+        memory = str(described.get("memory", "")).partition("@")[0]
+        return self.gate_digest if self.gated_memory in {None, memory} else None
 
 
-def _not_the_cases_fault(error: Exception) -> bool:
-    """Whether every other case would meet it too, or a rerun could mend it: it stops the run.
+def _stops_run(error: Exception) -> bool:
+    """Return whether the error stops the run: it affects every case, or a rerun can fix it.
 
-    Nothing is lost by stopping: what was answered is kept, and the rerun asks only for the rest.
-    Counting such a case as unscored would make the result depend on the day's weather.
+    Recorded answers are kept, so a rerun calls the model only for the remaining cases. An unscored case
+    would make the result depend on a temporary outage.
     """
     if isinstance(error, RefusedError):
         return isinstance(error, ReplayMissError) or error.status in {401, 403}
@@ -220,9 +221,9 @@ def _check_set_up(task: Task, cases: Dataset, scorers: Sequence[Scorer], repeats
     if not isinstance(task, Task):
         raise ConfigError(f"{task!r} is not a task", hint="put @wb.task above the function")
     if not len(cases):
-        raise ConfigError("the dataset has no cases", hint="ws.cases() has the memory's questions")
+        raise ConfigError("the dataset has no cases", hint="ws.cases() returns the memory's questions")
     if repeats < 1:
-        raise ConfigError("repeats must be 1 or more", hint="repeats=1")
+        raise ConfigError(f"repeats must be 1 or more, got {repeats}", hint="repeats=1")
     names = [s.name for s in scorers]
     if not names or len(set(names)) != len(names):
         raise ConfigError(
@@ -231,32 +232,32 @@ def _check_set_up(task: Task, cases: Dataset, scorers: Sequence[Scorer], repeats
         )
 
 
-async def _one(
+async def _run_case(
     task: Task, ws: Any, case: Case, repeat: int, scorers: Sequence[Scorer], pool: ThreadPoolExecutor
 ) -> dict[str, Any]:
-    """One case once: the row of it, scored, or unscored with the error that stopped it."""
+    """Run one case once and return its row: scored, or unscored with its error."""
     output, scores, error = None, {}, None
     with invocation_scope(InvocationScope(case=case.id, repeat=repeat)) as scope:
         try:
             given = task.read(case)
             value = await apply(task, ws, given, pool)
             output = task.write(value)
-            seen = Outcome(
+            outcome = Outcome(
                 case=case,
                 output=output,
                 records=scope.records,
                 passages=scope.passages,
             )
-            scores = {s.name: s(seen) for s in scorers}
+            scores = {s.name: s(outcome) for s in scorers}
         except Exception as failure:
-            if _not_the_cases_fault(failure):
+            if _stops_run(failure):
                 raise
-            error, scores = _told(failure), {}
+            error, scores = _error_text(failure), {}
     return _row(case, repeat, output, scores, error, scope.records)
 
 
-def _told(failure: Exception) -> str:
-    """What a report may say of an error: our own messages, of foreign ones only the kind."""
+def _error_text(failure: Exception) -> str:
+    """Return the error text for reports: the class, and the message of workbench errors only."""
     if isinstance(failure, WorkbenchError):
         return f"{type(failure).__name__}: {failure.message}"
     return type(failure).__name__

@@ -1,4 +1,4 @@
-"""Gate text: the rules of one column of params.yaml, read strictly, hashed, and checked before any run."""
+"""Gate specifications: the rules of one column of params.yaml, parsed strictly, hashed and checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMPARATORS: tuple[Comparator, ...] = ("min", "max", "count")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One line of a gate: a metric, a comparator and its value; `versus` a label, with a margin."""
+    """One line of a gate: a metric, a comparator, a value, and an optional `versus` label with a margin."""
 
     metric: str
     comparator: Comparator
@@ -27,32 +27,32 @@ class Rule:
 
     @property
     def text(self) -> str:
-        """As a reader would say it: `>= 0.55`."""
+        """The rule in display form, such as `>= 0.55`."""
         sign = {"min": ">=", "max": "<=", "count": "at most"}[self.comparator]
         return f"{sign} {self.value:g}"
 
     def to_json(self) -> dict[str, Any]:
-        """As written in params.yaml."""
+        """Return the rule in the form of params.yaml."""
         plain: dict[str, Any] = {self.comparator: self.value}
         return plain | ({"versus": self.versus, "margin": self.margin} if self.versus else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateSpec:
-    """One column of gate lines and the confidence they are judged at."""
+    """The rules of one gate column and their confidence level."""
 
     rules: tuple[Rule, ...]
     confidence: float
 
     @classmethod
     def parse(cls, mapping: Mapping[str, Any], *, where: str) -> GateSpec:
-        """Read a column of params.yaml strictly; `where` is named in the ConfigError."""
+        """Parse a column of params.yaml; raise ConfigError, prefixed with `where`, for an invalid line."""
         lines = dict(mapping)
         confidence = lines.pop("confidence", None)
         if not _is_number(confidence) or not 0.5 < confidence < 1:
             raise ConfigError(f"{where}.confidence must be between 0.5 and 1, found {confidence!r}")
         if not lines:
-            raise ConfigError(f"{where} has no line: a gate of nothing is passed by everything")
+            raise ConfigError(f"{where} has no line; a gate needs at least one rule")
         rules = [_rule(plain_name(str(name)), line, f"{where}.{name}") for name, line in lines.items()]
         if len({rule.metric for rule in rules}) < len(rules):
             raise ConfigError(f"{where} has two lines for one metric, with and without 'score.'")
@@ -60,7 +60,7 @@ class GateSpec:
 
     @classmethod
     def of_phase(cls, gates: Mapping[str, Mapping[str, Any]], phase: str, *, where: str) -> GateSpec:
-        """Read the column of a phase; NotFoundError names the nearest phase."""
+        """Parse the column of `phase`; raise NotFoundError with the nearest phase when it is missing."""
         if phase not in gates:
             raise NotFoundError(
                 f"{where} has no phase {phase!r} ({nearest(phase, gates)})",
@@ -70,11 +70,11 @@ class GateSpec:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical gate text: recorded with a run before there is anything to judge."""
+        """The SHA-256 of the canonical gate text, recorded with each run."""
         return files.digest(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """The column as params.yaml says it, defaults written out."""
+        """Return the column in the form of params.yaml, with defaults filled in."""
         return {"confidence": self.confidence} | {rule.metric: rule.to_json() for rule in self.rules}
 
 
@@ -111,7 +111,7 @@ def _rule(metric: str, line: Any, where: str) -> Rule:
 
 
 def _nonsense(rule: Rule, *, compared: bool) -> str | None:
-    """Why a well-formed line means nothing."""
+    """Return the reason that a well-formed rule is invalid, or None."""
     if rule.comparator == "count" and (rule.value < 0 or rule.value % 1 or rule.metric in ALWAYS):
         return ".count must be a whole number of a score, 0 or more"
     if rule.metric == "cases" and (rule.comparator != "min" or compared):
@@ -126,9 +126,9 @@ def _nonsense(rule: Rule, *, compared: bool) -> str | None:
 
 
 def check_spec(spec: GateSpec, n_cases: int) -> list[str]:
-    """Lines that `n_cases` cases can never pass, not even with every score at its best; each with the reason.
+    """Return a message for each line that `n_cases` cases cannot pass, even with perfect scores.
 
-    Scores are taken to be from 0 to 1; a bound outside that is of another kind and is not judged here.
+    Scores are assumed to lie between 0 and 1. Score bounds outside that range are not checked.
     """
     problems = []
     for rule in spec.rules:
@@ -139,7 +139,7 @@ def check_spec(spec: GateSpec, n_cases: int) -> list[str]:
 
 
 def _hopeless(rule: Rule, n: int, level: float) -> str | None:
-    """Why `n` cases are not enough for this rule, whatever they score."""
+    """Return the reason that `n` cases cannot pass this rule, or None."""
     from workbench.experiments import sample_size
     from workbench.experiments.intervals import quantile_interval
 
@@ -156,7 +156,7 @@ def _hopeless(rule: Rule, n: int, level: float) -> str | None:
 
 
 def _unreachable(rule: Rule, n: int, level: float) -> str | None:
-    """Why the interval of `n` perfect cases does not reach the bound of a rate, if it does not."""
+    """Return the reason that the interval of `n` perfect cases misses the bound of a rate, or None."""
     from workbench.experiments import sample_size
     from workbench.experiments.intervals import proportion_interval
 
@@ -174,7 +174,7 @@ def _unreachable(rule: Rule, n: int, level: float) -> str | None:
 
 
 def check_tightens(mvp: GateSpec, mlvp: GateSpec, *, where: str = "gates") -> None:
-    """ConfigError naming every line of `mvp` that `mlvp` drops, loosens, or judges less surely."""
+    """Raise ConfigError for lines of `mvp` that `mlvp` drops or loosens, and for a lower confidence."""
     later = {rule.metric: rule for rule in mlvp.rules}
     problems = [_looser(rule, later.get(rule.metric)) for rule in mvp.rules]
     if mlvp.confidence < mvp.confidence:
@@ -182,7 +182,7 @@ def check_tightens(mvp: GateSpec, mlvp: GateSpec, *, where: str = "gates") -> No
     found = [problem for problem in problems if problem]
     if found:
         raise ConfigError(
-            f"{where}: mlvp may only tighten what mvp asks; {'; '.join(found)}",
+            f"{where}: mlvp may only tighten the rules of mvp; {'; '.join(found)}",
             hint="write the line into mlvp at least as strict as in mvp",
         )
 

@@ -1,6 +1,6 @@
-"""Gates: rules stated before the run, judged on intervals: pass, fail, or undecided.
+"""Gates: rules fixed before a run and judged on intervals as pass, fail or undecided.
 
-The reasoning behind levels and multiplicity is in docs/design/gates.md.
+docs/design/gates.md explains the levels and the multiplicity adjustment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXIT_CODES: Mapping[Verdict, int] = {"pass": 0, "fail": 1, "undecided": 4}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateLine:
-    """One rule judged. `needed` is how many more cases would decide it if the numbers stay as they are."""
+    """The verdict on one rule. `needed` is the number of further cases to decide it at the observed value."""
 
     metric: str
     rule: str
@@ -41,7 +41,7 @@ class GateLine:
     tenants: Mapping[str, Metric] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As stored: numbers rounded to 6 decimals."""
+        """Return the JSON form, with numbers rounded to 6 decimals."""
         from workbench.experiments.intervals import rounded
 
         return {
@@ -59,10 +59,10 @@ class GateLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport(Shown):
-    """What a gate says of a run. `stated_before`: the run carries the digest of this very gate text.
+    """A gate's verdict on a run. `stated_before` is true when the run carries this gate's digest.
 
-    `n_degraded` counts searches that the last snapshot answered. `note` is what whoever found the run has
-    to say of it.
+    `n_degraded` counts the searches answered from the last snapshot. `note` is the caller's remark on
+    the run, shown on the card.
     """
 
     use_case: str
@@ -83,13 +83,13 @@ class GateReport(Shown):
 
     @property
     def provisional_verdict(self) -> Verdict:
-        """What the lines say: fail if any fails, else undecided if any is undecided, else pass."""
+        """The verdict of the lines: fail if any fails, else undecided if any is undecided, else pass."""
         verdicts = {line.verdict for line in self.lines}
         return "fail" if "fail" in verdicts else "undecided" if "undecided" in verdicts else "pass"
 
     @property
     def verdict(self) -> Verdict:
-        """The outlook, but nothing passes a text that was not stated before the run: that is undecided."""
+        """The provisional verdict; a pass is undecided when the gate was not stated before the run."""
         return (
             "undecided"
             if self.provisional_verdict == "pass" and not self.stated_before
@@ -98,24 +98,24 @@ class GateReport(Shown):
 
     @property
     def exit_code(self) -> int:
-        """0 pass, 1 fail, 4 undecided."""
+        """The process exit code: 0 for pass, 1 for fail, 4 for undecided."""
         return EXIT_CODES[self.verdict]
 
     @property
     def needed(self) -> int | None:
-        """The most cases any undecided line still needs; None when a line cannot say."""
-        asked = [line.needed for line in self.lines if line.verdict == "undecided"]
-        return max((n for n in asked if n is not None), default=None) if None not in asked else None
+        """The largest `needed` of the undecided lines; None when it is unknown for any of them."""
+        needs = [line.needed for line in self.lines if line.verdict == "undecided"]
+        return max((n for n in needs if n is not None), default=None) if None not in needs else None
 
     def to_json(self) -> dict[str, Any]:
-        """As stored: the same report gives the same bytes through `files.canonical`."""
+        """Return the JSON form; equal reports give equal bytes through `files.canonical`."""
         rare = {name: getattr(self, name) for name in ("n_degraded", "note")}
         names = set(self.__dataclass_fields__) - {"lines", *rare}
         plain = {name: getattr(self, name) for name in names} | {k: v for k, v in rare.items() if v}
         return plain | {"verdict": self.verdict, "lines": [line.to_json() for line in self.lines]}
 
     def raise_if_not_passed(self) -> None:
-        """GateFailedError unless the verdict is pass; its exit code tells fail (1) from undecided (4)."""
+        """Raise GateFailedError unless the verdict is pass; its exit code is 1 for fail, 4 for undecided."""
         if self.verdict == "pass":
             return
         lines = [f"{line.metric} {line.rule}" for line in self.lines if line.verdict == self.verdict]
@@ -128,7 +128,7 @@ class GateReport(Shown):
         raise error
 
     def card(self) -> Card:
-        """Each line of a gate with its interval."""
+        """Return the display card: each line with its interval."""
         stated = "stated before the run" if self.stated_before else "NOT stated before this run: cannot pass"
         sure = percent(self.confidence)
         return Card(
@@ -149,7 +149,7 @@ class GateReport(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Bound:
-    """A statistical line before its family is known: its interval at any level, against a threshold."""
+    """A statistical line without a verdict: its interval at any level, and its threshold."""
 
     line: GateLine
     at: Callable[[float], Interval | None]
@@ -158,7 +158,7 @@ class _Bound:
     missing: Callable[[float], int | None]
 
     def says(self, level: float) -> Verdict:
-        """What the interval of `level` says of the rule."""
+        """Return the verdict of the interval at `level`."""
         found = self.at(level)
         if found is None:
             return "undecided"
@@ -169,15 +169,15 @@ class _Bound:
 
 
 def judge(run: Run, spec: GateSpec, *, phase: str, baseline: Run | None = None) -> GateReport:
-    """Judge every line of `spec` on `run`, all tenants pooled, each tenant's interval beside it.
+    """Judge every line of `spec` on `run`, with all tenants pooled and each tenant's interval reported.
 
-    "pass" needs every line, so it is an intersection-union test: each line at the full level, no adjustment.
-    "fail" needs only one line, so it is a union-intersection test: Holm's step-down over the statistical
-    lines, or ten good lines would fail some gate too often. A line beyond its bound only without the
-    adjustment is undecided. `count` and `cases` judge what was counted, not a sample.
+    "pass" requires every line, an intersection-union test: each line is judged at the full level without
+    adjustment. "fail" requires one line, a union-intersection test: Holm's step-down over the statistical
+    lines limits false fails. A line beyond its bound only without the adjustment is undecided. `count`
+    and `cases` are judged on the count itself.
 
-    `baseline` is the run of the version that `versus` names; without one the line's own bound decides.
-    ConfigError for a metric the run does not have, and for a baseline over other cases.
+    `baseline` is the run of the version that `versus` names; without a baseline, the line's own bound
+    decides. Raises ConfigError for an unknown metric and for a baseline over other cases.
     """
     if baseline is not None:
         check_pair(run, baseline)
@@ -218,12 +218,12 @@ def _lines(run: Run, rule: Rule, level: float, baseline: Run | None) -> list[Gat
 
 
 def _counted(run: Run, rule: Rule, values: Sample, level: float) -> GateLine:
-    """Judge how often something was seen, and say which rate that rules out."""
+    """Judge a `count` rule and note the upper bound on the rate."""
     from workbench.experiments.intervals import count_bound
 
     total, cases = float(values.rows.sum()), int((values.values > 0).sum())
     verdict: Verdict = "fail" if total > rule.value else "pass" if values.n else "undecided"
-    # Rounded up, so that the sentence is true.
+    # Rounding up keeps "below" true.
     bound = math.ceil(count_bound(cases, values.n, level=level) * 1000) / 10
     seen = f"{cases} of {values.n}" if values.n else "no case has this score"
     note = f"{seen}: below {bound:.1f} % at {level * 100:g} %" if values.n else seen
@@ -239,7 +239,7 @@ def _counted(run: Run, rule: Rule, values: Sample, level: float) -> GateLine:
 
 
 def _enough(run: Run, rule: Rule, values: Sample) -> GateLine:
-    """Too few scored cases are evidence that is missing, not a failure."""
+    """Judge a `cases` rule: too few scored cases are undecided, never a fail."""
     scored = int(values.value or 0)
     short = max(0, math.ceil(rule.value) - scored)
     return GateLine(
@@ -276,7 +276,7 @@ def _own_bound(run: Run, rule: Rule, values: Sample, level: float) -> _Bound:
 
 
 def _versus_bound(rule: Rule, pairs: Pairs, level: float) -> _Bound:
-    """Non-inferiority to the baseline: surely not worse than it by more than the margin."""
+    """Return the non-inferiority line: the run is worse than the baseline by at most the margin."""
     upward = rule.comparator == "min"
     threshold = -rule.margin if upward else rule.margin
 
@@ -302,34 +302,34 @@ def _versus_bound(rule: Rule, pairs: Pairs, level: float) -> _Bound:
 
 
 def _step_down(found: list[GateLine | _Bound], confidence: float) -> tuple[GateLine, ...]:
-    """Verdicts of all lines, fails by Holm's step-down.
+    """Return all lines with verdicts; fails follow Holm's step-down.
 
-    With m statistical lines not yet failed, a line fails when its interval at 1 - (1 - confidence) / m lies
-    wholly beyond its bound; repeated until none does. That is Holm with the intervals' own p-values.
+    With m statistical lines left, a line fails when its interval at 1 - (1 - confidence) / m lies wholly
+    beyond its bound. The step repeats until no line fails. This is Holm with the intervals' p-values.
     """
-    bounds = [one for one in found if isinstance(one, _Bound)]
+    bounds = [line for line in found if isinstance(line, _Bound)]
     left, failed = bounds, set[_Bound]()
     while True:
         level = 1 - (1 - confidence) / max(1, len(left))
-        beyond = {one for one in left if one.says(level) == "fail"}
+        beyond = {bound for bound in left if bound.says(level) == "fail"}
         if not beyond:
             break
         failed |= beyond
-        left = [one for one in left if one not in beyond]
+        left = [bound for bound in left if bound not in beyond]
     strict = 1 - (1 - confidence) / max(1, len(bounds))
 
-    def conclude(one: GateLine | _Bound) -> GateLine:
-        if isinstance(one, GateLine):
-            return one
-        if one in failed:
-            return replace(one.line, verdict="fail")
-        return _concluded(one, confidence, strict, len(bounds))
+    def conclude(line: GateLine | _Bound) -> GateLine:
+        if isinstance(line, GateLine):
+            return line
+        if line in failed:
+            return replace(line.line, verdict="fail")
+        return _concluded(line, confidence, strict, len(bounds))
 
     return tuple(map(conclude, found))
 
 
 def _concluded(bound: _Bound, confidence: float, strict: float, family: int) -> GateLine:
-    """A line that did not fail: passed at the full level, or undecided with the cases it still needs."""
+    """Return a line outside the failed set: pass at the full level, or undecided with the cases needed."""
     verdict = bound.says(confidence)
     if verdict == "pass":
         return replace(bound.line, verdict="pass")

@@ -1,6 +1,6 @@
-"""What a run measures: one value per case, the mean or quantile with an interval, and the cases needed.
+"""Metrics of a run: one value per case, their mean or quantile with an interval, and the cases needed.
 
-Repeats of a case are averaged first, then cases: a case is one piece of evidence however often it was asked.
+Repeats of a case are averaged before cases are, so each case counts once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from workbench.experiments.intervals import Interval
 
 SCORE = "score."
-#: Metrics every run has, whatever its scorers, with the column each is made of.
+#: Metrics of every run, independent of its scorers, with the source column of each.
 ALWAYS: Mapping[str, str] = {
     "latency_p95_s": "latency_s",
     "latency_mean_s": "latency_s",
@@ -28,17 +28,17 @@ ALWAYS: Mapping[str, str] = {
     "unscored_rate": "status",
     "cases": "status",
 }
-#: Means of what is measured in units, not scored: compared beside the scores, without a verdict of their own.
+#: Means in physical units; comparisons list them after the scores, without a verdict.
 AMOUNTS = ("cost_usd_per_case", "latency_mean_s")
 Kind = Literal["score", "amount", "p95", "number"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One measured number. `n` counts cases; `value` is None when there is none to measure.
+    """One metric over `n` cases; `value` is None when no case has a value.
 
     `repeat_sd` is the standard deviation between repeats of the same case; None without repeats.
-    `tenants` holds the same metric for each tenant alone.
+    `tenants` holds the metric of each tenant by name.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Metric:
     tenants: Mapping[str, Metric] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As stored: numbers rounded to 6 decimals."""
+        """Return the JSON form, with numbers rounded to 6 decimals."""
         from workbench.experiments.intervals import rounded
 
         plain: dict[str, Any] = {"value": rounded(self.value), "n": self.n}
@@ -58,13 +58,13 @@ class Metric:
         if self.repeat_sd is not None:
             plain["repeat_sd"] = rounded(self.repeat_sd)
         if self.tenants:
-            plain["tenants"] = {name: one.to_json() for name, one in self.tenants.items()}
+            plain["tenants"] = {name: metric.to_json() for name, metric in self.tenants.items()}
         return plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What one metric is computed from: `values` one per case, `rows` one per case and repeat."""
+    """The data of one metric: `values` has one entry per case, `rows` one per case and repeat."""
 
     name: str
     kind: Kind
@@ -75,12 +75,12 @@ class Sample:
 
     @property
     def n(self) -> int:
-        """Cases with a value."""
+        """The number of cases with a value."""
         return len(self.cases)
 
     @property
     def value(self) -> float | None:
-        """The metric; None without any value."""
+        """The value of the metric; None when no case has a value."""
         from workbench.experiments.intervals import quantile
 
         if self.kind == "number":
@@ -90,7 +90,7 @@ class Sample:
         return quantile(self.rows, 0.95) if self.kind == "p95" else float(self.values.mean())
 
     def interval(self, level: float) -> Interval | None:
-        """Two-sided interval of the metric at any level; None for a plain number and without values."""
+        """Return the two-sided interval at `level`; None for a plain number or without values."""
         from workbench.experiments import intervals
 
         if self.kind == "number" or not self.n:
@@ -105,7 +105,7 @@ class Sample:
         return intervals.mean_interval(self.values, level=level)
 
     def needed(self, threshold: float, level: float) -> int | None:
-        """Cases still missing for the interval to clear `threshold` if the numbers stay as they are."""
+        """Return the further cases needed for the interval to clear `threshold` at the observed values."""
         import numpy as np
 
         from workbench.experiments import sample_size
@@ -113,7 +113,7 @@ class Sample:
         value = self.value
         if value is None or self.kind == "number":
             return None
-        if self.kind == "p95":  # p95 <= x is the same as: at least 95 % are <= x
+        if self.kind == "p95":  # p95 <= x means that at least 95 % of the rows are <= x
             total = sample_size.for_proportion(float(np.mean(self.rows <= threshold)), 0.95, level=level)
         elif self.kind == "score" and np.isin(self.values, (0.0, 1.0)).all():
             total = sample_size.for_proportion(value, threshold, level=level)
@@ -123,22 +123,22 @@ class Sample:
 
 
 def score_names(frame: pl.DataFrame) -> list[str]:
-    """Names of the scorers, in column order."""
+    """Return the names of the scorers, in column order."""
     return [column.removeprefix(SCORE) for column in frame.columns if column.startswith(SCORE)]
 
 
 def known(frame: pl.DataFrame) -> list[str]:
-    """Names of every metric these cases have: scores first, then what every run has."""
+    """Return the names of all metrics of these cases: scores first, then `ALWAYS`."""
     return score_names(frame) + list(ALWAYS)
 
 
 def plain_name(name: str) -> str:
-    """`score.accuracy` and `accuracy` are one metric."""
+    """Return the metric's name without the prefix `score.`."""
     return name.removeprefix(SCORE)
 
 
 def sample(frame: pl.DataFrame, name: str) -> Sample:
-    """The values behind metric `name`; ConfigError with the nearest name when there is none."""
+    """Return the data of metric `name`; raise ConfigError with the nearest name when it is unknown."""
     import polars as pl
 
     name = plain_name(name)
@@ -181,7 +181,7 @@ def _kind(name: str) -> Kind:
 
 
 def measure(frame: pl.DataFrame, name: str, *, level: float, by_tenant: bool = True) -> Metric:
-    """Metric `name` of all cases pooled, with its interval, and for each tenant alone."""
+    """Return metric `name` over all cases, with its interval and the metric of each tenant."""
     found = sample(frame, name)
     tenants = {}
     if by_tenant:
@@ -199,7 +199,7 @@ def measure(frame: pl.DataFrame, name: str, *, level: float, by_tenant: bool = T
 
 
 def tenants_text(tenants: Mapping[str, Metric]) -> str:
-    """A metric of each tenant in one line; empty for fewer than two tenants."""
+    """Return the metric of each tenant as one line; empty for fewer than two tenants."""
     if len(tenants) < 2:
         return ""
     return "; ".join(f"{name} {number(m.value)} {span(m.interval)}".strip() for name, m in tenants.items())

@@ -1,4 +1,4 @@
-"""Two runs paired by case."""
+"""Paired values of two runs, matched by case id."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def paired(run: Run, baseline: Run, metric: str | None) -> list[Pairs]:
-    """The metric asked for, or every score that some case has in both runs."""
+    """Return the pairs of `metric`, or of every common score; raise ConfigError when no case has a pair."""
     names = [metric] if metric else [name for name in run.score_names if name in baseline.score_names]
     found = [pairs for pairs in (Pairs.of(run, baseline, name) for name in names) if pairs.n]
     if not found:
@@ -31,7 +31,7 @@ def paired(run: Run, baseline: Run, metric: str | None) -> list[Pairs]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """One metric's value per case in two runs, over the cases that have it in both."""
+    """One metric's values in two runs, over the cases with a value in both."""
 
     metric: str
     cases: tuple[str, ...]
@@ -58,7 +58,7 @@ class Pairs:
 
     @property
     def n(self) -> int:
-        """Pairs."""
+        """The number of pairs."""
         return len(self.cases)
 
     @property
@@ -67,7 +67,7 @@ class Pairs:
         return float((self.ours - self.theirs).mean()) if self.n else None
 
     def needed(self, threshold: float, level: float, *, power: float = 0.5) -> int | None:
-        """More pairs for the difference to clear `threshold`, if its mean and spread stay as they are."""
+        """Return the further pairs needed for the mean difference to clear `threshold`; None if unknown."""
         import numpy as np
 
         from workbench.experiments import sample_size
@@ -79,13 +79,13 @@ class Pairs:
         return None if total is None else max(1, total - self.n)
 
     def is_binary(self) -> bool:
-        """Whether every value is right (1) or wrong (0)."""
+        """Return whether every value is 0 or 1."""
         import numpy as np
 
         return bool(np.isin(self.ours, (0.0, 1.0)).all() and np.isin(self.theirs, (0.0, 1.0)).all())
 
     def interval(self, *, level: float, seed: int = 7, bounded: bool = True) -> Interval:
-        """Interval of the mean difference, ours minus theirs."""
+        """Return the interval of the mean difference, ours minus theirs."""
         from workbench.experiments.intervals import paired_interval
 
         return paired_interval(self.ours - self.theirs, level=level, bounded=bounded, seed=seed)

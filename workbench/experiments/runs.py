@@ -1,4 +1,4 @@
-"""Runs: one task over one dataset under one setting, and the files they are kept in."""
+"""Runs: the results of one task on one dataset under one setting, and their files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FORMAT = 1
-#: The level of the intervals that a run shows.
+#: The default confidence level of a run's intervals.
 LEVEL = 0.9
 MANIFEST = "runs.json"
 COLUMNS = (
@@ -44,19 +44,19 @@ COLUMNS = (
     "output_tokens",
     "calls",
 )
-#: A column of its own, there when a search of any case was answered by the last snapshot: how many of each.
+#: An optional column: the number of a row's searches that the last snapshot answered.
 DEGRADED = "degraded"
 _ARM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run(Shown):
-    """One arm's results. Two runs are the same when their `id` is: it is made of all they hold.
+    """One arm's results. `id` is a digest of the content, so equal runs have equal ids.
 
-    `cases` has one row per case and repeat, sorted by both: the columns of `COLUMNS`, and one `score.<name>`
-    per scorer; of `DEGRADED` only if there is need to. `status` is "scored" or "unscored": a case that
-    errored has no score, which is not a zero.
-    `settings` is what the arm resolved to, with digests.
+    `cases` has one row per case and repeat, sorted by both. Its columns are `COLUMNS`, one `score.<name>`
+    per scorer, and `DEGRADED` if any search was degraded. `status` is "scored" or "unscored"; a failed
+    case has null scores, not zeros. `settings` are the arm's resolved settings, with digests.
+    Raises ConfigError for an invalid arm name, wrong columns and duplicate rows.
     """
 
     use_case: str
@@ -78,18 +78,20 @@ class Run(Shown):
         known_names = {*COLUMNS, DEGRADED}
         extra = [name for name in columns if name not in known_names and not name.startswith(SCORE)]
         if missing or extra:
-            raise ConfigError(f"run {self.arm}: cases lack columns {missing}, unknown columns {extra}")
+            raise ConfigError(
+                f"run {self.arm}: cases have missing columns {missing}, unknown columns {extra}"
+            )
         if self.cases.select("case", "repeat").is_duplicated().any():
-            raise ConfigError(f"run {self.arm}: a case and repeat stands there twice")
+            raise ConfigError(f"run {self.arm}: cases contain the same case and repeat twice")
         object.__setattr__(self, "cases", self.cases.sort("case", "repeat"))
 
     @property
     def id(self) -> str:
-        """The first 12 hex digits of the SHA-256 of everything in it."""
+        """The first 12 hex digits of the SHA-256 of the run's content."""
         return files.digest({**self.identity(), "cases": self.cases.to_dicts()})[:12]
 
     def identity(self) -> dict[str, Any]:
-        """What was run: all but the results, as plain values."""
+        """Return every field except `cases`, as plain values."""
         return {
             "use_case": self.use_case,
             "experiment": self.experiment,
@@ -102,31 +104,34 @@ class Run(Shown):
 
     @property
     def n_cases(self) -> int:
-        """Cases asked, scored or not."""
+        """The number of cases, scored or unscored."""
         return int(self.cases["case"].n_unique())
 
     @property
     def n_unscored(self) -> int:
-        """Rows (case and repeat) without a score because something went wrong."""
+        """The number of rows (case and repeat) that failed."""
         return int((self.cases["status"] == "unscored").sum())
 
     @property
     def n_degraded(self) -> int:
-        """Searches that the last snapshot answered, because the memory's server was away."""
+        """The number of searches answered from the last snapshot because the server was unavailable."""
         return int(self.cases[DEGRADED].sum()) if DEGRADED in self.cases.columns else 0
 
     @property
     def repeats(self) -> int:
-        """How often each case was asked."""
+        """The number of repeats of each case."""
         return int(self.cases["repeat"].n_unique())
 
     @property
     def score_names(self) -> list[str]:
-        """Names of the scorers, in the order they were given."""
+        """The names of the scorers, in column order."""
         return score_names(self.cases)
 
     def scores(self, name: str) -> pl.DataFrame:
-        """`case`, `repeat` and `score` of one scorer, without the rows that have none."""
+        """Return `case`, `repeat` and `score` of one scorer, without null scores.
+
+        Raises NotFoundError with the nearest name when the run has no such score.
+        """
         name = plain_name(name)
         if name not in self.score_names:
             raise NotFoundError(
@@ -136,15 +141,15 @@ class Run(Shown):
         return self.cases.select("case", "repeat", score=SCORE + name).drop_nulls()
 
     def metrics(self, level: float = LEVEL) -> list[Metric]:
-        """Every metric with its two-sided interval, all tenants pooled and each alone."""
+        """Return every metric with its two-sided interval, pooled and per tenant."""
         return [measure(self.cases, name, level=level) for name in known(self.cases)]
 
     def metric(self, name: str, level: float = LEVEL) -> Metric:
-        """One metric; ConfigError with the nearest name when there is none."""
+        """Return one metric; raise ConfigError with the nearest name when it is unknown."""
         return measure(self.cases, name, level=level)
 
     def card(self) -> Card:
-        """Every metric of a self."""
+        """Return the display card: every metric of the run."""
         metrics = self.metrics()
         rows = [
             [m.name, number(m.value), span(m.interval), str(m.n), tenants_text(m.tenants)] for m in metrics
@@ -170,10 +175,11 @@ class Run(Shown):
 
 
 def save_runs(runs: Sequence[Run], folder: Path) -> None:
-    """Write each run as `<arm>.parquet`, and `runs.json`: same runs, same bytes.
+    """Write each run as `<arm>.parquet` and the manifest `runs.json`; equal runs give equal bytes.
 
-    Each file is replaced whole. `runs.json` comes last and holds a SHA-256 of each Parquet file, so that a
-    save cut off in between is noticed at loading. Parquet files of runs that are not given are removed.
+    Each file is replaced atomically. `runs.json` is written last with the SHA-256 of each Parquet file, so
+    `load_runs` detects an interrupted save. Parquet files of other arms are removed.
+    Raises ConfigError when two runs have the same arm.
     """
     arms = [run.arm for run in runs]
     if len(set(arms)) != len(arms):
@@ -201,7 +207,7 @@ def save_runs(runs: Sequence[Run], folder: Path) -> None:
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:
-    """The frame as Parquet, with every option fixed that could change a byte."""
+    """Return the frame as Parquet, with fixed options for reproducible bytes."""
     buffer = io.BytesIO()
     frame.rechunk().write_parquet(
         buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=65_536
@@ -210,16 +216,16 @@ def _parquet(frame: pl.DataFrame) -> bytes:
 
 
 def load_runs(folder: Path) -> list[Run]:
-    """The runs `save_runs` wrote, in its order.
+    """Return the runs of `folder` in the order of `save_runs`.
 
-    CorruptError names the file that is missing, not ours, or not as it was written.
+    Raises CorruptError with the name of a missing, foreign or changed file.
     """
     manifest = _manifest(folder)
     entries = manifest["runs"]
     wanted = {MANIFEST, *(f"{arm}.parquet" for arm in entries)}
-    there = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    if wanted != there:
-        missing, extra = sorted(wanted - there), sorted(there - wanted)
+    present = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    if wanted != present:
+        missing, extra = sorted(wanted - present), sorted(present - wanted)
         what = f"{missing[0]} is missing" if missing else f"{extra[0]} is not a file of these runs"
         raise _corrupt(folder, what)
     return [_load(folder / f"{arm}.parquet", entries[arm]) for arm in manifest["arms"]]
@@ -234,11 +240,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
         manifest = orjson.loads(text)
         own = manifest.pop("sha256")
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-        raise _corrupt(path, "this is not a whole runs.json") from None
+        raise _corrupt(path, "not a whole runs.json") from None
     if manifest.get("format") != FORMAT:
         raise _corrupt(path, f"format {manifest.get('format')!r}, this version reads {FORMAT}")
     if files.digest(manifest) != own:
-        raise _corrupt(path, "it was changed after it was written")
+        raise _corrupt(path, "it was changed after it was written (its SHA-256 differs)")
     return dict(manifest)
 
 
@@ -250,7 +256,7 @@ def _load(path: Path, entry: dict[str, Any]) -> Run:
     except OSError as error:
         raise UnavailableError(f"cannot read {path}: {error.strerror}", hint="dvc repro") from error
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise _corrupt(path, "it was changed after it was written")
+        raise _corrupt(path, "it was changed after it was written (its SHA-256 differs)")
     names = Run.__dataclass_fields__.keys() - {"cases"}
     return Run(**{name: entry[name] for name in names}, cases=pl.read_parquet(io.BytesIO(data)))
 
@@ -260,7 +266,7 @@ def _corrupt(path: Path, what: str) -> CorruptError:
 
 
 def _runs_in(folders: Sequence[Path], explored: Sequence[Path]) -> Iterator[tuple[Path, Run]]:
-    """Every run with its folder. A damaged folder is an error; one of what was explored is passed over."""
+    """Yield every run with its folder. A damaged folder is an error; in `explored`, a warning."""
     for folder in folders:
         if (folder / MANIFEST).is_file():
             yield from ((folder, run) for run in load_runs(folder))
@@ -274,9 +280,9 @@ def _runs_in(folders: Sequence[Path], explored: Sequence[Path]) -> Iterator[tupl
 
 
 def runs_frame(folders: Sequence[Path], *, explored: Sequence[Path] = ()) -> pl.DataFrame:
-    """One row per run of these folders, each run once; `value` is its first score's mean.
+    """Return one row per distinct run in these folders; `value` is the mean of its first score.
 
-    CorruptError when one of `folders` is damaged; one of `explored` is passed over with a warning.
+    Raises CorruptError for a damaged folder in `folders`; a damaged folder in `explored` gives a warning.
     """
     import polars as pl
 
@@ -302,9 +308,9 @@ def runs_frame(folders: Sequence[Path], *, explored: Sequence[Path] = ()) -> pl.
 
 
 def find_run(reference: str, folders: Sequence[Path], *, explored: Sequence[Path] = ()) -> Run:
-    """The run that `use_case/arm`, an id or its beginning means; NotFoundError lists the nearest.
+    """Return the run with the reference `use_case/arm`, an id, or an id prefix of 6 or more digits.
 
-    A damaged folder is treated as by `runs_frame`.
+    Raises NotFoundError with the nearest reference. Damaged folders are handled as in `runs_frame`.
     """
     runs = {}
     for _, run in _runs_in(folders, explored):
@@ -318,5 +324,5 @@ def find_run(reference: str, folders: Sequence[Path], *, explored: Sequence[Path
     )
 
 
-#: After a run that no gate was stated for, such as one over another memory than the use case's.
+#: The next command for a run without a gate, such as a run over a memory outside the use case.
 _UNGATED = "workbench compare {} BASELINE   # no gate is stated for it"

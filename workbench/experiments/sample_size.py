@@ -1,4 +1,4 @@
-"""How many cases a decision needs: asked before a run is made, and when a verdict is undecided."""
+"""Sample sizes: the number of cases that a decision needs, before a run or after an undecided verdict."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _LARGE = 5_000
 
 
 def for_proportion(rate: float, threshold: float, *, level: float) -> int | None:
-    """Cases in all at which the exact interval of an unchanged `rate` clears `threshold`; None if never.
+    """Return the total cases at which the exact interval of `rate` clears `threshold`; None if equal.
 
-    Counted up from the score test's n; beyond 5,000 the continuity-corrected formula (Fleiss, Levin &
-    Paik 2003, section 2.7) is exact enough and at once there.
+    The search counts up from the score test's n. Above 5,000 cases, the continuity-corrected formula
+    (Fleiss, Levin & Paik 2003, section 2.7) replaces the search.
     """
     distance = abs(rate - threshold)
     if distance < NOISE:
@@ -35,9 +35,10 @@ def _clears(rate: float, threshold: float, n: int, side: float) -> bool:
 
 
 def for_mean(deviation: float, distance: float, *, level: float, power: float = 0.5) -> int | None:
-    """Cases in all for a mean `distance` away from its bound: ((z_level + z_power) sd / distance)^2.
+    """Return the total cases for a mean at `distance` from its bound; None at distance 0.
 
-    At `power` 0.5 the interval of unchanged data would just clear the bound. None at distance 0.
+    The formula is ((z_level + z_power) sd / distance)^2. At `power` 0.5, the interval of data with the
+    same mean and spread just clears the bound.
     """
     if abs(distance) < NOISE:
         return None
@@ -46,7 +47,7 @@ def for_mean(deviation: float, distance: float, *, level: float, power: float = 
 
 
 def for_pairs(improved: float, worsened: float, *, level: float = 0.95, power: float = 0.8) -> int | None:
-    """Pairs in all for McNemar's test to see these shares of flips (Connor 1987, Biometrics 43)."""
+    """Return the total pairs for McNemar's test at these flip shares (Connor 1987, Biometrics 43)."""
     flips, effect = improved + worsened, abs(improved - worsened)
     if effect < NOISE:
         return None

@@ -1,7 +1,7 @@
-"""Scorers: one number per case, from what the task returned and what the boundary saw.
+"""Scorers: functions from a case's outcome to a number.
 
-A scorer returns None where it does not apply (recall without a search): such a case has no score,
-which is not a score of zero.
+A scorer returns None for a case outside its scope, such as recall without a search. The case then has
+no score, as opposed to a score of zero.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from workbench.types import Hit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What there is to score: the case, the task's output, the observations, the passages prompts carried."""
+    """A scorer's input: the case, the task's output, the observation records and the prompts' passages."""
 
     case: Case
     output: Any
@@ -28,7 +28,7 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """The answer's text, however the task typed it."""
+        """The output's `text` attribute, or the output as a string."""
         return str(getattr(self.output, "text", self.output))
 
     @property
@@ -39,52 +39,55 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scorer:
-    """A name and a function of an outcome."""
+    """A named function from an outcome to a score."""
 
     name: str
     function: Callable[[Outcome], float | None]
 
     def __call__(self, outcome: Outcome) -> float | None:
-        """The case's score; None where this scorer does not apply."""
+        """Return the case's score; None when the scorer does not apply."""
         value = self.function(outcome)
         return None if value is None else float(value)
 
 
 def scorer(function: Callable[[Outcome], float | None]) -> Scorer:
-    """Make a function of an outcome a scorer of the same name."""
+    """Return a scorer with the name of `function`."""
     return Scorer(name=function.__name__, function=function)
 
 
 def normalise(text: str) -> str:
-    """Lower case, NFKC, no punctuation at word edges, single spaces."""
+    """Return `text` in NFKC and lower case, without punctuation at word edges, with single spaces."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(word for word in (w.strip(".,;:!?\"'()[]") for w in folded.split()) if word)
 
 
 def exact(*, name: str = "exact", answers: str = "answers") -> Scorer:
-    """1 when the whole answer is one of the accepted strings, after `normalise`."""
+    """Return a scorer: 1 when the answer equals an accepted string after `normalise`, else 0."""
 
     def score(outcome: Outcome) -> float:
-        said = normalise(outcome.text)
-        return float(any(normalise(a) == said for a in outcome.case.expected[answers]))
+        answer = normalise(outcome.text)
+        return float(any(normalise(a) == answer for a in outcome.case.expected[answers]))
 
     return Scorer(name=name, function=score)
 
 
 def contains(*, name: str = "contains", answers: str = "answers") -> Scorer:
-    """1 when an accepted string stands in the answer as whole words, after `normalise`."""
+    """Return a scorer: 1 when the answer contains an accepted string as whole words, else 0.
+
+    `normalise` applies to both sides.
+    """
 
     def score(outcome: Outcome) -> float:
-        said = f" {normalise(outcome.text)} "
-        return float(any(f" {normalise(a)} " in said for a in outcome.case.expected[answers]))
+        answer = f" {normalise(outcome.text)} "
+        return float(any(f" {normalise(a)} " in answer for a in outcome.case.expected[answers]))
 
     return Scorer(name=name, function=score)
 
 
 def recall_at(k: int, *, page: str = "page") -> Scorer:
-    """Share of the pages that answer which are among the first `k` hits of the first search.
+    """Return a scorer: the share of relevant pages among the first `k` hits of the first search.
 
-    With one such page, 1 or 0. None without a search, and where no page answers.
+    The score is None without a search and for a case without a relevant page.
     """
 
     def score(outcome: Outcome) -> float | None:
@@ -95,11 +98,11 @@ def recall_at(k: int, *, page: str = "page") -> Scorer:
 
 
 def ndcg_at(k: int, *, page: str = "page") -> Scorer:
-    """How near the top the pages that answer stand among the first `k` hits of the first search, 0 to 1.
+    """Return a scorer: NDCG of the first `k` hits of the first search, from 0 to 1.
 
     Normalised discounted cumulative gain with binary relevance (Järvelin and Kekäläinen, ACM TOIS
-    20(4), 2002; discount log2(1 + rank), as Burges et al., ICML 2005). Only a page's first hit counts. 1 when
-    the pages come first. None without a search, and where no page answers.
+    20(4), 2002; discount log2(1 + rank), as Burges et al., ICML 2005). Only a page's first hit counts.
+    The score is None without a search and for a case without a relevant page.
     """
 
     def score(outcome: Outcome) -> float | None:
@@ -113,7 +116,7 @@ def ndcg_at(k: int, *, page: str = "page") -> Scorer:
 
 
 def _relevant(outcome: Outcome, k: int, page: str) -> tuple[list[bool], int] | None:
-    """For each of the first `k` hits, whether it is the first of a page that answers; how many such pages."""
+    """Return a flag per hit (first hit of a relevant page) and the number of relevant pages, or None."""
     if not outcome.searches:
         return None
     expected = outcome.case.expected[page]
@@ -129,7 +132,7 @@ def _discounted(gains: Sequence[bool]) -> float:
 
 
 def grounded(*, name: str = "grounded") -> Scorer:
-    """Share of the answer's words that stand in the passages the prompt carried; None without passages."""
+    """Return a scorer: the share of the answer's words in the prompt's passages; None without passages."""
 
     def score(outcome: Outcome) -> float | None:
         if not outcome.passages:
@@ -137,14 +140,14 @@ def grounded(*, name: str = "grounded") -> Scorer:
         words = re.findall(r"\w+", normalise(outcome.text))
         if not words:
             return 0.0
-        there = set(re.findall(r"\w+", normalise(" ".join(hit.text for hit in outcome.passages))))
-        return sum(word in there for word in words) / len(words)
+        supported = set(re.findall(r"\w+", normalise(" ".join(hit.text for hit in outcome.passages))))
+        return sum(word in supported for word in words) / len(words)
 
     return Scorer(name=name, function=score)
 
 
 def cross_tenant_hits(*, name: str = "cross_tenant_hits") -> Scorer:
-    """How many hits of all searches belong to another tenant than the case's, as the boundary saw them."""
+    """Return a scorer: the number of recorded hits that belong to another tenant than the case's."""
 
     def score(outcome: Outcome) -> float:
         hits = [hit for search in outcome.searches for hit in search]

@@ -1,8 +1,8 @@
-"""Prompts: immutable versions in `.prompty` files, rendered strictly, edited and saved from a notebook.
+"""Prompts: immutable versions in `.prompty` files, rendered strictly and edited from a notebook.
 
-A file is YAML front matter between `---` lines, then chat turns, each begun by a line that is only
-`system:`, `user:` or `assistant:` (the form of Prompty). Turns are Jinja2 templates, rendered in a
-sandbox one by one, so that no value can begin a turn of its own.
+A file is YAML front matter between `---` lines, followed by chat turns. Each turn starts with a line
+`system:`, `user:` or `assistant:` (the Prompty format). Turns are Jinja2 templates. Each turn is rendered
+separately in a sandbox, so an input value cannot start a new turn.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ROLE_LINE = re.compile(r"^(system|user|assistant):[ \t]*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """One input of a prompt: its type, and how sensitive the data is that goes into it."""
+    """One input of a prompt: its type and the sensitivity of its data."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     type: InputType
@@ -46,9 +46,9 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """A prompt's front matter. `output` is a JSON schema the answer must fit, or null for free text.
+    """A prompt's front matter. `output` is the JSON schema of the answer, or null for free text.
 
-    `parameters` are wire parameters of this prompt (such as `max_tokens`), over the model card's.
+    `parameters` are wire parameters, such as `max_tokens`, that override those of the model card.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -64,7 +64,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """A prompt with its values in place: what `ws.model().chat` takes."""
+    """A rendered prompt, the argument of `ws.model().chat`."""
 
     messages: tuple[Message, ...] = field(repr=False)
     prompt: str
@@ -79,7 +79,7 @@ Saver = Callable[["Prompt", str], "Prompt"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One prompt, saved (`number` set) or a draft (`number` is None)."""
+    """A prompt: a saved version, or a draft when `number` is None."""
 
     header: Header
     turns: tuple[tuple[Role, str], ...]
@@ -94,11 +94,11 @@ class Prompt:
 
     @property
     def reference(self) -> str:
-        """`answer@2`, or `answer@draft-1f2e3d4c` for a draft: its digest tells drafts apart."""
+        """The reference, such as `answer@2`, or `answer@draft-1f2e3d4c` for a draft with that digest."""
         return f"{self.name}@{self.number or _DRAFT + self.digest[:8]}"
 
     def render(self, **inputs: Any) -> Rendered:
-        """Chat turns with `inputs` in place; ConfigError when one is missing, unknown or of a wrong type."""
+        """Render the turns with `inputs`; raise ConfigError for a missing, unknown or mistyped input."""
         _check_inputs(self.header, inputs)
         environment = _environment()
         messages = tuple(
@@ -128,7 +128,7 @@ class Prompt:
         examples: Sequence[tuple[str, str]] | None = None,
         parameters: Mapping[str, Any] | None = None,
     ) -> Prompt:
-        """A draft with some turns changed; `examples` are worked (user, assistant) turns."""
+        """Return a draft with changed turns; `examples` are (user, assistant) pairs."""
         old_system = [text for role, text in self.turns if role == "system"]
         middle = list(self.turns[len(old_system) : -1])
         if examples is not None:
@@ -148,7 +148,10 @@ class Prompt:
         return dataclasses.replace(draft, number=None, saver=self.saver)
 
     def save(self, *, reason: str) -> Prompt:
-        """Write this draft as the next version; the saved prompt. `reason` is kept with it."""
+        """Save this draft as the next version with its `reason`; return the saved prompt.
+
+        Raises ConfigError for a saved prompt, an empty reason and a prompt outside a repository.
+        """
         if self.number is not None:
             raise ConfigError(
                 f"{self.reference} is saved already", hint="edit it first: prompt.edit(system=…)"
@@ -164,12 +167,12 @@ class Prompt:
 
 
 def is_draft(reference: str) -> bool:
-    """Whether a prompt's reference is of a draft, which no file holds."""
+    """Return whether a prompt's reference names an unsaved draft."""
     return reference.partition("@")[2].startswith(_DRAFT)
 
 
 def parse(text: str, *, where: str) -> Prompt:
-    """A prompt from its file's text; every fault is a ConfigError that names the place."""
+    """Parse a prompt from its file's text; raise ConfigError, prefixed with `where`, when it is invalid."""
     if not text.startswith("---\n") or "\n---\n" not in text[4:]:
         raise ConfigError(f"{where}: a prompt begins with front matter between two lines of ---")
     front, body = text[4:].split("\n---\n", 1)
@@ -190,7 +193,7 @@ def parse(text: str, *, where: str) -> Prompt:
 
 
 def compose(header: Header, turns: Sequence[tuple[str, str]]) -> str:
-    """The file's text of a prompt: the inverse of `parse`."""
+    """Return the file text of a prompt; the inverse of `parse`."""
     raw = {k: v for k, v in dataclasses.asdict(header).items() if v not in (None, {}, "")}
     raw["inputs"] = {name: dataclasses.asdict(value) for name, value in header.inputs.items()}
     body = "\n\n".join(f"{role}:\n{text}" for role, text in turns)
@@ -198,7 +201,7 @@ def compose(header: Header, turns: Sequence[tuple[str, str]]) -> str:
 
 
 def load(root: Path, reference: str, *, author: str) -> Prompt:
-    """A saved prompt, its digest checked; `author` signs what is saved from it."""
+    """Load a saved prompt and check its digest; `author` signs the versions saved from it."""
     prompt = read(registry.resolve(root, "prompt", reference))
 
     def saver(draft: Prompt, reason: str) -> Prompt:
@@ -214,7 +217,7 @@ def load(root: Path, reference: str, *, author: str) -> Prompt:
 
 
 def read(version: registry.Version) -> Prompt:
-    """The prompt in a version's file; ConfigError when it goes by another name."""
+    """Read the prompt of a version; raise ConfigError when its name differs from the version's."""
     prompt = parse(files.read_text(version.path), where=str(version.path))
     if prompt.name != version.name:
         raise ConfigError(f"{version.path}: it calls itself {prompt.name!r}", hint=f"name: {version.name}")
@@ -225,7 +228,7 @@ def _environment() -> SandboxedEnvironment:
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    # Prompts are plain text for a model, not HTML: escaping would change what it reads.
+    # Prompts are plain text, not HTML: escaping would change the model's input.
     return ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
