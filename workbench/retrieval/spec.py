@@ -87,12 +87,11 @@ class _File:
 class MemorySpec:
     """One version of a memory's spec.
 
-    `kind` says whether it is built from sources or also written by use. `source` is what `load`
-    takes ("" where an episodic memory has none), `embedding` a model card's name, `candidates` how
-    deep each of the two rankings goes before they are fused, `questions` a dataset about it, `digest`
-    SHA-256 of the spec's file. `stale` is what becomes of a passage whose source has changed since.
-    `budget` is for what is written by use, `keep_versions` for knowledge. `mode` and `exact`
-    say how a search is made.
+    `kind` is "knowledge" (built from sources) or "episodic" (also written by `remember`). `source` is the
+    argument of `load` ("" for an episodic memory without one), `embedding` a model card's name, `candidates`
+    the depth of each ranking before fusion, `questions` a dataset about the memory, `digest` the SHA-256 of
+    the spec's file. `stale` sets the treatment of passages whose source has changed. `budget` limits episodic
+    items, `keep_versions` the versions of knowledge. `mode` and `exact` set the kind of search.
     """
 
     name: str
@@ -201,7 +200,7 @@ def _check_source(raw: _File, where: str) -> None:
             if getattr(raw, name) is None:
                 raise ConfigError(f"{where}: missing key {name!r} (only kind: episodic goes without)")
         if raw.budget != _WritingLimits():
-            raise ConfigError(f"{where}: budget is for kind: episodic, what is written by use")
+            raise ConfigError(f"{where}: budget is for kind: episodic, not for kind: knowledge")
     if (raw.source is None) != (raw.chunking is None):
         raise ConfigError(f"{where}: source and chunking go together: give both or neither")
     if raw.source == "":
