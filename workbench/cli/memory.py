@@ -1,4 +1,4 @@
-"""`workbench memory …`: keeping a memory from the command line, with the same verbs as the notebooks."""
+"""The command `workbench memory`: maintain a memory with the same verbs as in notebooks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from workbench.workspace.memory_admin import Memories, Which
 
 
 def _about(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which memory, and --json; the command gets `which` and `as_json`."""
+    """Add the options that select a memory, and --json; the command takes `which` and `as_json`."""
 
-    @click.option("--use-case", metavar="NAME", help="Whose memory; without it, the only one there is.")
-    @click.option("--memory", metavar="NAME", help="NAME or NAME@VERSION; without it, the use case's own.")
-    @click.option("--tenant", metavar="NAME", help="For whom; without it, all tenants of the use case.")
+    @click.option("--use-case", metavar="NAME", help="The use case; by default the only one.")
+    @click.option("--memory", metavar="NAME", help="NAME or NAME@VERSION; by default the use case's own.")
+    @click.option("--tenant", metavar="NAME", help="The tenant; by default all tenants of the use case.")
     @click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
     @functools.wraps(command)
     def with_which(*, use_case: str | None, memory: str | None, tenant: str | None, **given: Any) -> None:
@@ -32,20 +32,19 @@ def _about(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that name ids, a subject or a source."""
+    """Add the options that select ids, a subject or a source."""
     command = click.option("--id", "ids", multiple=True, metavar="ID", help="An item's id; repeatable.")(
         command
     )
-    command = click.option("--source", metavar="NAME", help="All that comes from this source.")(command)
-    return click.option("--subject", metavar="NAME", help="All that is about this subject.")(command)
+    command = click.option("--source", metavar="NAME", help="All items from this source.")(command)
+    return click.option("--subject", metavar="NAME", help="All items about this subject.")(command)
 
 
 @click.group()
 def memory() -> None:
-    """Ingest, compare, restore and forget what a memory holds.
+    """Ingest, compare, restore and forget the items of a memory.
 
-    Every command works on the use case's memory and all its tenants, unless --memory and --tenant say
-    otherwise.
+    Every command works on the use case's memory and all its tenants, unless --memory or --tenant is given.
     """
 
 
@@ -53,9 +52,9 @@ def memory() -> None:
 @click.argument("source", metavar="[DIR]", required=False)
 @_about
 def ingest(*, source: str | None, which: Which, as_json: bool) -> None:
-    """Make the pages in DIR (without it, the memory's own source) all that it knows, as a new version.
+    """Make the pages in DIR (by default the memory's own source) all of its knowledge, as a new version.
 
-    Again changes nothing; after an interrupt it goes on where it was. Example:
+    The same pages again change nothing. After an interrupt the next call continues. Example:
 
         workbench memory ingest --use-case answers
     """
@@ -74,9 +73,9 @@ def ingest(*, source: str | None, which: Which, as_json: bool) -> None:
 @click.argument("folder", metavar="[FOLDER]", required=False, type=click.Path(path_type=Path))
 @_about
 def snapshot(*, folder: Path | None, which: Which, as_json: bool) -> None:
-    """Write what is in force as files that can be verified, and restored into any store.
+    """Write the active version as files that can be verified, and restored into any store.
 
-    Without FOLDER below .workbench/state/snapshots, where a server that is away is stood in for. Example:
+    FOLDER is by default below .workbench/state/snapshots, the fallback of an unavailable server. Example:
 
         workbench memory snapshot backup/handbook
     """
@@ -89,12 +88,12 @@ def snapshot(*, folder: Path | None, which: Which, as_json: bool) -> None:
 @memory.command()
 @click.argument("before", metavar="[V1]", type=int, required=False)
 @click.argument("after", metavar="[V2]", type=int, required=False)
-@click.option("--sources", is_flag=True, help="Compare what is in force with the sources as they are now.")
+@click.option("--sources", is_flag=True, help="Compare the active version with the current sources.")
 @_about
 def diff(*, before: int | None, after: int | None, sources: bool, which: Which, as_json: bool) -> None:
-    """Show which sources were added, removed and changed from version V1 to V2, or since the last ingest.
+    """Show the sources added, removed and changed from version V1 to V2, or since the last ingest.
 
-    Without versions, --sources compares with what is on disk. Example:
+    Without versions, --sources compares the active version with the files on disk. Example:
 
         workbench memory diff 1 2 --tenant acme
     """
@@ -113,9 +112,9 @@ def diff(*, before: int | None, after: int | None, sources: bool, which: Which, 
 @click.argument("what", metavar="VERSION|FOLDER")
 @_about
 def restore(*, what: str, which: Which, as_json: bool) -> None:
-    """Put an earlier VERSION in force again, or the snapshot in FOLDER; nothing is embedded.
+    """Make an earlier VERSION active again, or the snapshot in FOLDER; nothing is embedded.
 
-    What was forgotten since stays forgotten. Example:
+    Forgotten items stay forgotten. Example:
 
         workbench memory restore 3 --tenant acme
     """
@@ -135,13 +134,13 @@ def restore(*, what: str, which: Which, as_json: bool) -> None:
 
 @memory.command()
 @_chosen
-@click.option("--expired", is_flag=True, help="All that has expired.")
-@click.option("--dry-run", is_flag=True, help="Say how many; forget nothing.")
+@click.option("--expired", is_flag=True, help="All expired items.")
+@click.option("--dry-run", is_flag=True, help="Count the items; forget nothing.")
 @_about
 def forget(*, expired: bool, dry_run: bool, which: Which, as_json: bool, **named: Any) -> None:
-    """Forget items of every version at once, and what was derived from them.
+    """Forget items, and the items derived from them, in every version at once.
 
-    Exit 1 when some are under legal hold and stay. Example:
+    Exit 1 when items under legal hold stay. Example:
 
         workbench memory forget --tenant acme --subject ann --dry-run
     """
@@ -166,7 +165,7 @@ def forget(*, expired: bool, dry_run: bool, which: Which, as_json: bool, **named
 @_chosen
 @_about
 def hold(*, which: Which, as_json: bool, **named: Any) -> None:
-    """Put ids, a subject or a source under legal hold, later items too: nothing of it is removed.
+    """Put ids, a subject or a source under legal hold, later items too; held items are never removed.
 
     Example: workbench memory hold --tenant acme --subject ann
     """
@@ -184,7 +183,7 @@ def hold(*, which: Which, as_json: bool, **named: Any) -> None:
 @_chosen
 @_about
 def release(*, which: Which, as_json: bool, **named: Any) -> None:
-    """End a legal hold, named as it was made.
+    """End the legal hold made with the same options.
 
     Example: workbench memory release --tenant acme --subject ann
     """
@@ -199,7 +198,7 @@ def release(*, which: Which, as_json: bool, **named: Any) -> None:
 @memory.command()
 @_about
 def purge(*, which: Which, as_json: bool) -> None:
-    """Remove what has expired, and versions that the spec does not keep. Nothing found them before either.
+    """Remove expired items, which no search finds, and versions that the spec does not keep.
 
     Example, for a timer: workbench memory purge --use-case answers
     """
@@ -222,7 +221,7 @@ memory.add_command(
 @memory.command()
 @_about
 def versions(*, which: Which, as_json: bool) -> None:
-    """Every version that can still be asked for, oldest first; the last is in force.
+    """List the kept versions, oldest first; the last is active.
 
     Example: workbench memory versions --tenant acme
     """
@@ -239,7 +238,7 @@ def versions(*, which: Which, as_json: bool) -> None:
 @memory.command()
 @_about
 def stats(*, which: Which, as_json: bool) -> None:
-    """What there is, counted, and the store's own settings.
+    """Count the items by kind and state, and show the store's settings.
 
     Example: workbench memory stats
     """
@@ -257,11 +256,11 @@ def stats(*, which: Which, as_json: bool) -> None:
 @memory.command()
 @click.argument("text")
 @click.option("-k", type=int, default=5, show_default=True, help="At most this many passages.")
-@click.option("--version", type=int, metavar="V", help="In an earlier version.")
-@click.option("--as-of", metavar="DAY", help="What was valid on this day, as YYYY-MM-DD.")
+@click.option("--version", type=int, metavar="V", help="Search an earlier version.")
+@click.option("--as-of", metavar="DAY", help="Passages valid on this day, as YYYY-MM-DD.")
 @_about
 def search(*, text: str, which: Which, as_json: bool, **how: Any) -> None:
-    """Search for TEXT as you may, in one tenant (without --tenant, the first).
+    """Search for TEXT in one tenant (by default the first), with your own permissions.
 
     Example: workbench memory search "who pays for taxis" --version 1
     """
@@ -274,7 +273,7 @@ def search(*, text: str, which: Which, as_json: bool, **how: Any) -> None:
 @memory.command()
 @_about
 def rest(*, which: Which, as_json: bool) -> None:
-    """Put tenants on a server to rest: they take no memory there until they are next used.
+    """Deactivate tenants on a server: they take no memory there until their next use.
 
     Example:
         workbench memory rest --tenant acme
@@ -298,10 +297,10 @@ def _as_administrator(command: Callable[..., Any]) -> Callable[..., Any]:
 @_as_administrator
 @_about
 def grant(*, admin_key_env: str, which: Which, as_json: bool) -> None:
-    """Make each tenant a key of its own, with which the server opens that tenant and no other.
+    """Create a key for each tenant, which opens that tenant only on the server.
 
-    A key is shown once and kept nowhere; a tenant's older key ends. With
-    memory_api_key_env: WEAVIATE_KEY_{tenant} in params.yaml every tenant is asked with its own. Example:
+    A key is shown once and stored nowhere; a tenant's older key becomes invalid. With
+    memory_api_key_env: WEAVIATE_KEY_{tenant} in params.yaml every tenant's calls use its own key. Example:
 
         workbench memory grant --tenant acme
     """
@@ -314,7 +313,7 @@ def grant(*, admin_key_env: str, which: Which, as_json: bool) -> None:
 @_as_administrator
 @_about
 def revoke(*, admin_key_env: str, which: Which, as_json: bool) -> None:
-    """End each tenant's key; the server refuses it from then on.
+    """Revoke each tenant's key; the server refuses it from then on.
 
     Example:
         workbench memory revoke --tenant acme

@@ -1,9 +1,9 @@
-"""Names as live stores keep them: opaque without the key.
+"""Encrypt the names that live stores keep: tenants, ids and subjects.
 
-Stores keep names in places that outlive a delete: schemas, logs, key indexes.
+Stores keep names in schemas, logs and key indexes, which outlive a delete.
 
-A name is sealed with AES-SIV (RFC 5297): the same name gives the same text, so that it can be looked
-for, and only the key opens it. Where a store limits the length, a keyed digest stands instead.
+A name is encrypted with AES-SIV (RFC 5297). The same name gives the same text, so that a store can look it
+up, and only the key decrypts it. A keyed digest replaces it where a store limits the length.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from workbench.errors import ConfigError, CorruptError
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-#: Holds the key as 128 hexadecimal digits where several machines share one server.
+#: The variable that holds the key, as 128 hexadecimal digits, where several machines share one server.
 KEY_VARIABLE = "WORKBENCH_MEMORY_KEY"
 _BYTES = 64
 _ESCAPED = re.compile(r"\\([0\\])")
@@ -34,29 +34,29 @@ _ESCAPED = re.compile(r"\\([0\\])")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdCipher:
-    """Names of one key; without a key, which is for memories that end with the process, names as they are."""
+    """Encrypts names with one key. Without one, for memories that end with the process, names stay clear."""
 
     key: bytes | None = field(default=None, repr=False)
 
     @property
     def fingerprint(self) -> str:
-        """What tells two keys apart and tells nothing else about them."""
+        """Sixteen hexadecimal digits that tell two keys apart and reveal nothing else about them."""
         return self._digest("fingerprint")[:16]
 
     def tenant(self, tenant: str) -> str:
-        """A tenant's opaque name: 41 letters and digits."""
+        """Return a tenant's opaque name: 41 letters and digits."""
         return tenant if self.key is None else f"t{self._digest('tenant', tenant)[:40]}"
 
     def uuid(self, tenant: str, *parts: str) -> uuid.UUID:
-        """A deterministic UUID for something of this tenant (RFC 9562, version 8)."""
+        """Return a deterministic UUID (RFC 9562, version 8) for `parts` of this tenant."""
         raw = bytearray(bytes.fromhex(self._digest("uuid", tenant, *parts)[:32]))
         raw[6], raw[8] = (raw[6] & 0x0F) | 0x80, (raw[8] & 0x3F) | 0x80
         return uuid.UUID(bytes=bytes(raw))
 
     def encrypt(self, tenant: str, name: str) -> str:
-        """`name` of this tenant as opaque ASCII text; an empty name stays empty.
+        """Encrypt `name` of this tenant as ASCII text; an empty name stays empty.
 
-        Without a key it stays as it is, but for NUL, at which SQLite's functions end a text.
+        Without a key only NUL and the backslash are escaped, because SQLite's functions end a text at NUL.
         """
         if self.key is None or not name:
             return name.replace("\\", "\\\\").replace("\0", "\\0")
@@ -64,10 +64,10 @@ class IdCipher:
         return base64.urlsafe_b64encode(encrypted).rstrip(b"=").decode()
 
     def decrypt(self, tenant: str, encrypted: str) -> str:
-        """The name that was sealed; CorruptError when it was not sealed with this key for this tenant."""
+        """Decrypt a name; CorruptError unless it was encrypted with this key for this tenant."""
         if self.key is None or not encrypted:
             return _ESCAPED.sub(lambda found: "\0" if found[1] == "0" else "\\", encrypted)
-        return _unsealed(self.key, tenant, encrypted)
+        return _decrypted(self.key, tenant, encrypted)
 
     def _digest(self, *parts: str) -> str:
         message = b"".join(len(part.encode()).to_bytes(4) + part.encode() for part in parts)
@@ -75,9 +75,10 @@ class IdCipher:
 
 
 def load_cipher(path: Path, *, environment: Mapping[str, str] = os.environ) -> IdCipher:
-    """The key in the environment, else in the file, made on first use and readable by its owner alone.
+    """Read the key from the environment, else from the file at `path`, which is created on first use.
 
-    It is state: with the file lost, what stores hold under these names cannot be found again.
+    Only its owner can read the file. Without it, stores cannot find their items again: back it up.
+    ConfigError unless the key is 128 hexadecimal digits.
     """
     text = environment.get(KEY_VARIABLE, "")
     where = KEY_VARIABLE
@@ -90,8 +91,8 @@ def load_cipher(path: Path, *, environment: Mapping[str, str] = os.environ) -> I
         key = b""
     if len(key) != _BYTES:
         raise ConfigError(
-            f"{where} holds no key of memories: {2 * _BYTES} hexadecimal digits are expected",
-            hint="put back the key from your backup of .workbench/state; openssl rand -hex 64 makes one",
+            f"{where} holds no key: a memory key is {2 * _BYTES} hexadecimal digits",
+            hint="restore the key from your backup of .workbench/state; for a new one: openssl rand -hex 64",
         )
     return IdCipher(key=key)
 
@@ -104,7 +105,7 @@ def _cipher(key: bytes) -> AESSIV:
 
 
 @functools.lru_cache(maxsize=200_000)
-def _unsealed(key: bytes, tenant: str, encrypted: str) -> str:
+def _decrypted(key: bytes, tenant: str, encrypted: str) -> str:
     from cryptography.exceptions import InvalidTag
 
     try:

@@ -1,4 +1,4 @@
-"""One writer at a time: in this process by an asyncio lock, on this machine by a locked file."""
+"""Locks that admit one writer at a time, over the tasks of a process and the processes of a machine."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _PAUSE_S = 0.01
 
 
 class Locks:
-    """Locks as files in a folder, for the tenants of one memory or for what else `of` says, in errors.
+    """Named locks, each a file in `folder`. The lock of a process that ends is released.
 
-    A lock ends with its process.
+    `wait_s` is the longest wait in seconds; `of` names the locked object in errors.
     """
 
     def __init__(self, folder: Path, *, wait_s: float = 600.0, of: str = "this tenant of the memory") -> None:
@@ -29,7 +29,7 @@ class Locks:
 
     @contextlib.asynccontextmanager
     async def writing(self, tenant: str) -> AsyncIterator[None]:
-        """Alone with what has this opaque name; UnavailableError when another writer is too long."""
+        """Hold the lock named `tenant` (opaque); UnavailableError when it is not free within `wait_s`."""
         async with self._held.setdefault(tenant, asyncio.Lock()):
             descriptor = self._open(tenant)
             try:
@@ -54,6 +54,6 @@ class Locks:
             if time.monotonic() > until:
                 raise UnavailableError(
                     f"another process is writing {self.of}",
-                    hint="wait until it has ended, then run the same command again",
+                    hint="wait until that process has ended, then run the same command again",
                 )
             await asyncio.sleep(_PAUSE_S)

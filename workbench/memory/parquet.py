@@ -1,4 +1,4 @@
-"""One tenant's items as a Parquet file and as a digest that no file format changes."""
+"""Write and read one tenant's items as a Parquet file, and compute their logical digest."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ _ROW_GROUP = 10_000
 
 
 def vector_bytes(vector: Sequence[float]) -> bytes:
-    """A vector as little-endian float32."""
+    """Return a vector as little-endian float32 bytes."""
     import numpy as np
 
     return np.asarray(vector, dtype="<f4").tobytes()
 
 
 def logical_digest(tenant: str, items: Sequence[Item]) -> str:
-    """SHA-256 over, in id order, each row's SHA-256 of (canonical JSON of scalars || float32 vector).
+    """Return the SHA-256 of all rows' digests in id order.
 
-    It depends on what is remembered only, not on the store, the file format or its writer.
+    A row's digest is the SHA-256 of the canonical JSON of its scalars, followed by its float32 vector. The
+    result depends on the items alone, not on the store, the file format or its writer.
     """
     total = hashlib.sha256()
-    for item in sorted(items, key=lambda one: one.id):
+    for item in sorted(items, key=lambda item: item.id):
         scalars = {name: getattr(item, name) for name in SCALARS}
         row = hashlib.sha256(files.canonical({**scalars, "tenant": tenant}))
         row.update(vector_bytes(item.vector))
@@ -41,14 +42,14 @@ def logical_digest(tenant: str, items: Sequence[Item]) -> str:
 
 
 def write_tenant(folder: Path, tenant: str, items: Sequence[Item]) -> JSON:
-    """Write `<tenant>.parquet`; the manifest's entry for it.
+    """Write `<tenant>.parquet` and return its entry for the manifest.
 
-    Sorted by id, fixed row groups, no statistics: the same items give the same bytes with the same
-    version of polars.
+    Rows are sorted by id, in fixed row groups and without statistics: the same items give the same bytes
+    with the same version of polars.
     """
     import io
 
-    ordered = sorted(items, key=lambda one: one.id)
+    ordered = sorted(items, key=lambda item: item.id)
     buffer = io.BytesIO()
     _frame(ordered).write_parquet(
         buffer, compression="zstd", compression_level=3, statistics=False, row_group_size=_ROW_GROUP
@@ -66,7 +67,7 @@ def write_tenant(folder: Path, tenant: str, items: Sequence[Item]) -> JSON:
 
 
 def read_tenant(data: bytes) -> list[Item]:
-    """The items of a Parquet file written by `write_tenant`."""
+    """Return the items in the bytes of a Parquet file that `write_tenant` wrote."""
     import io
 
     import polars as pl

@@ -1,4 +1,4 @@
-"""A snapshot as a memory that can be read and not written."""
+"""A snapshot as a read-only memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from workbench.types import KNOWLEDGE, Item
 class PinnedMemory(MemoryVerbs):
     """One tenant's view of a snapshot of the memory `name`, in the store that `inner` reads.
 
-    A verb that would change the snapshot raises ConfigError; the other ones read `inner`.
+    A verb that would change the snapshot raises ConfigError; every other verb reads `inner`.
     """
 
     inner: Memory
@@ -34,32 +34,32 @@ class PinnedMemory(MemoryVerbs):
 
     @property
     def tenant(self) -> str:
-        """Whose items these are."""
+        """The tenant that the items belong to."""
         return self.inner.tenant
 
     async def add(self, items: Iterable[Item], *, now: str = "") -> Added:  # noqa: ARG002 - the port's
-        """Nothing to do when all is there already; ConfigError when anything would change."""
+        """Report `items` as unchanged; ConfigError when the snapshot does not hold exactly these."""
         batch = rules.checked_items(items, knowledge=True)
         given, sources = {item.id for item in batch}, {item.source for item in batch}
-        there = {item.id: item.source for item in await self._documents()}
-        missing = {item.source for item in batch if item.id not in there}
-        missing |= {source for one, source in there.items() if source in sources and one not in given}
+        kept = {item.id: item.source for item in await self._documents()}
+        missing = {item.source for item in batch if item.id not in kept}
+        missing |= {source for key, source in kept.items() if source in sources and key not in given}
         if missing:
             raise self._lacks(len(missing), f"{len(sources)} pages")
         return Added(added=0, unchanged=len(batch), replaced=0, version=await self._version())
 
     async def stage(self, items: Iterable[Item]) -> int:
-        """0 when all is there already; ConfigError otherwise."""
+        """Return 0 when the snapshot holds all `items`; ConfigError otherwise."""
         batch = rules.checked_items(items, knowledge=True)
         if missing := await self.inner.missing([item.id for item in batch]):
             raise self._lacks(len(missing), f"{len(batch)} items")
         return 0
 
     async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:  # noqa: ARG002 - the port's
-        """Nothing to do for the ids that are in force; ConfigError for any others."""
-        there, wanted = {item.id for item in await self._documents()}, set(ids)
-        if different := len(wanted ^ there):
-            raise self._lacks(different, f"{len(wanted | there)} items")
+        """Report exactly the active ids as unchanged; ConfigError for any others."""
+        kept, wanted = {item.id for item in await self._documents()}, set(ids)
+        if different := len(wanted ^ kept):
+            raise self._lacks(different, f"{len(wanted | kept)} items")
         return Added(added=0, unchanged=len(wanted), replaced=0, version=await self._version())
 
     async def remember(
@@ -70,37 +70,37 @@ class PinnedMemory(MemoryVerbs):
         now: str,  # noqa: ARG002
         while_there: Sequence[str] = (),  # noqa: ARG002
     ) -> Remembered:
-        """ConfigError: nothing is written by use into a result."""
-        raise self._read_only("search a live memory: what is remembered is kept there")
+        """Raise ConfigError: a snapshot takes no episodic items."""
+        raise self._read_only("remember into a live memory, outside a stage")
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
-        """What would go; ConfigError when anything would: a snapshot is made again from its input."""
+        """Return the items that `dry_run` would remove; without it, ConfigError if there are any."""
         would = await self.inner.forget(what, now=now, dry_run=True)
         if would.items and not dry_run:
             raise self._read_only("remove the page from its source, then: dvc repro")
         return would
 
     async def hold(self, what: Selector) -> int:
-        """ConfigError: a hold is on the live memory."""
+        """Raise ConfigError: only a live memory has legal holds."""
         rules.check_selector(what, now="", hold=True)
-        raise self._read_only("workbench memory hold, which holds what is in the live memory")
+        raise self._read_only("to hold items of the live memory: workbench memory hold")
 
     async def release(self, what: Selector) -> int:
-        """0: nothing is held."""
+        """Return 0: a snapshot has no legal holds."""
         rules.check_selector(what, now="", hold=True)
         return 0
 
     async def purge(self, *, now: str, keep_versions: int) -> Purged:  # noqa: ARG002 - the port's
-        """Nothing is removed: what has expired is not found, and there is one version."""
+        """Remove nothing: searches skip expired items, and a snapshot has one version."""
         rules.check_selector(Selector(expired=True), now=now)
         return Purged(expired=0, outdated=0)
 
     async def stats(self, *, now: str) -> MemoryStats:
-        """What there is, counted."""
+        """Count the items of the snapshot."""
         return replace(await self.inner.stats(now=now), store="snapshot")
 
     async def _invoke(self, verb: str, arguments: dict[str, Any]) -> Any:
-        """Pass a verb that only reads on to the store."""
+        """Pass a reading verb on to the store."""
         return await getattr(self.inner, verb)(**arguments)
 
     async def _documents(self) -> list[Item]:

@@ -1,4 +1,4 @@
-"""What every store does alike: what it refuses, who sees what, and how two rankings become one."""
+"""Rules that every store shares: checks of input, visibility of items, eviction and rank fusion."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from workbench.types import KNOWLEDGE, MOST_CLASSIFIED, MOST_TRUSTED, Hit, Item,
 T = TypeVar("T", bound=Hashable)
 #: The constant of reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
 RRF_K = 60
-#: Scores closer than this are equal: float sums differ in the seventh digit between processors.
+#: Decimals of a score. Float sums differ in the seventh digit between processors.
 DECIMALS = 4
-#: Two scores that round to the same differ by less than half of this; float32 sums err by far less.
+#: Scores that round to the same value differ by less than half of this; float32 sums err by far less.
 MARGIN = 2 * 10**-DECIMALS
 
 
 def is_day(text: str) -> bool:
-    """Whether `text` is an ISO day in its one canonical form, so that days compare as texts."""
+    """Return whether `text` is an ISO day in canonical form, so that days compare as texts."""
     try:
         return dt.date.fromisoformat(text).isoformat() == text
     except ValueError:
@@ -33,9 +33,9 @@ def is_day(text: str) -> bool:
 
 
 def checked_items(items: Iterable[Item], *, knowledge: bool) -> list[Item]:
-    """`items` in canonical form, or ConfigError: nothing a store could not give back as it was.
+    """Return `items` in canonical form; ConfigError when a store could not return one unchanged.
 
-    `knowledge` says of which of the two kinds they have to be.
+    With `knowledge` every item must be a document, without it none.
     """
     batch = [
         replace(item, access=tuple(sorted(set(item.access))), parents=tuple(sorted(set(item.parents))))
@@ -91,7 +91,7 @@ def _check_item(item: Item, where: str) -> None:
 
 
 def check_embedding(item: Item, *, embedding: str, dimensions: int) -> None:
-    """ConfigError unless `item` lies in the space of the items that are there already."""
+    """Raise ConfigError unless `item` has the embedding and dimensions of the stored items."""
     if (item.embedding, len(item.vector)) != (embedding, dimensions):
         raise ConfigError(
             f"this memory holds vectors of {embedding!r} ({dimensions} dimensions), "
@@ -101,18 +101,18 @@ def check_embedding(item: Item, *, embedding: str, dimensions: int) -> None:
 
 
 def check_source(item: Item, source: str) -> None:
-    """ConfigError when the id of `item` is that of an item of another `source`."""
+    """Raise ConfigError when `source`, that of the stored item of the same id, is another one."""
     if item.source != source:
         raise ConfigError(
             f"item {item.id!r} of source {item.source!r} has the id of an item of {source!r}",
-            hint="make the source a part of what the id is the digest of",
+            hint="compute the id as a digest that includes the source",
         )
 
 
 def check_query(query: Query) -> None:
-    """ConfigError unless `query` can be answered."""
+    """Raise ConfigError unless every value of `query` is valid."""
     if query.k < 1 or query.candidates < 1:
-        raise ConfigError(f"k is {query.k} and candidates {query.candidates}", hint="ask for one hit or more")
+        raise ConfigError(f"k is {query.k} and candidates {query.candidates}", hint="give both as 1 or more")
     if not is_day(query.as_of):
         raise ConfigError(f"as_of is {query.as_of!r}", hint="write a day as YYYY-MM-DD")
     if query.now is not None and not is_instant(query.now):
@@ -122,7 +122,7 @@ def check_query(query: Query) -> None:
 
 
 def check_dimensions(query: Query, dimensions: int) -> None:
-    """ConfigError unless the query's vector has the dimensions of the items'."""
+    """Raise ConfigError unless the query's vector has `dimensions` components."""
     if len(query.vector) != dimensions:
         raise ConfigError(
             f"the query has {len(query.vector)} dimensions, the memory {dimensions}",
@@ -131,17 +131,17 @@ def check_dimensions(query: Query, dimensions: int) -> None:
 
 
 def moment_of(query: Query) -> str:
-    """The instant at which expiry is judged: the query's, else the beginning of the day it asks for."""
+    """Return the instant at which expiry is judged: `now`, else the beginning of `as_of`."""
     return query.now or f"{query.as_of}T00:00:00Z"
 
 
 def requester_of(query: Query) -> Requester:
-    """Who asks a query, and when."""
+    """Return the requester of a query."""
     return Requester(groups=query.groups, clearance=query.clearance, now=moment_of(query))
 
 
 def readable(item: Item, requester: Requester | None) -> bool:
-    """Return whether the requester may see `item`, which ends at its expiry. Without a requester, True."""
+    """Return whether the requester may see `item`, until it expires. Without a requester, True."""
     return requester is None or (
         not set(item.access).isdisjoint(requester.groups)
         and item.classification <= requester.clearance
@@ -150,9 +150,9 @@ def readable(item: Item, requester: Requester | None) -> bool:
 
 
 def visible(item: Item, query: Query) -> bool:
-    """Whether the requester may see `item`, it is valid on the day asked for, and what was asked for.
+    """Return whether the requester may see `item`, and the item is valid and of a source and kind asked for.
 
-    It is visible from `valid_from` on and until the day before `valid_to`.
+    An item is valid from `valid_from` until the day before `valid_to`.
     """
     return (
         readable(item, requester_of(query))
@@ -164,13 +164,13 @@ def visible(item: Item, query: Query) -> bool:
 
 
 def hit(item: Item, query: Query, *, score: float, memory: str, version: int, tenant: str) -> Hit:
-    """The hit for an item found, checked once more: a filter that failed is a fault and shows no item."""
+    """Return the hit for `item`; UnavailableError when the store's filter let a hidden item through."""
     if not visible(item, query):
         fault = UnavailableError(
             f"the store of {memory!r} gave an item that the requester may not see: it was withheld",
             hint="report this as a fault of the store: its filter and the workbench's differ",
         )
-        fault.retryable = False  # nor may a snapshot stand in: the fault would stay unseen
+        fault.retryable = False  # a fallback to a snapshot would hide the fault
         raise fault
     since = item.valid_from or (item.created[:10] if item.created else None)
     groups = sorted(set(item.access) & set(query.groups))
@@ -189,7 +189,7 @@ def _days(since: str, until: str) -> int:
 
 
 def chosen(item: Item, what: Selector, *, now: str) -> bool:
-    """Whether the selector means `item`."""
+    """Return whether the selector covers `item`."""
     return (
         (what.ids is not None and item.id in what.ids)
         or (what.subject is not None and item.subject == what.subject)
@@ -199,13 +199,13 @@ def chosen(item: Item, what: Selector, *, now: str) -> bool:
 
 
 def check_there(missing: int, of: int) -> None:
-    """NotFoundError when some of those that an item may only be written with are not in force."""
+    """Raise NotFoundError when `missing` of the `of` items that must be active are not."""
     if missing:
         raise items_gone(missing, of)
 
 
 def check_selector(what: Selector, *, now: str, hold: bool = False) -> None:
-    """ConfigError unless the selector names exactly one thing; a hold names no moment."""
+    """Raise ConfigError unless exactly one criterion is given; a hold cannot take `expired`."""
     given = [what.ids is not None, bool(what.subject), bool(what.source), what.expired]
     if sum(given) != 1 or "" in (what.subject, what.source):
         raise ConfigError("name exactly one: ids, a subject, a source, or all that has expired")
@@ -214,22 +214,22 @@ def check_selector(what: Selector, *, now: str, hold: bool = False) -> None:
 
 
 def eviction_order(item: Item) -> tuple[Any, ...]:
-    """Sorted by this, what comes first is evicted first: the least trusted, then the oldest, then by id."""
+    """Return the sort key of eviction: the least trusted item first, then the oldest, then by id."""
     return (item.trust, item.created or "", item.id)
 
 
 def tokens(text: str) -> int:
-    """What a text counts against a token budget: one for each four UTF-8 bytes, rounded up.
+    """Return the tokens of a text for a budget: one for each four UTF-8 bytes, rounded up.
 
-    Exact counts need a model's tokenizer, and a budget must mean the same for every model.
+    The estimate is the same for every model; exact counts depend on a model's tokenizer.
     """
     return -(-len(text.encode()) // 4)
 
 
 def evicted(items: Sequence[Item], budget: Budget, *, held: Collection[str], now: str) -> list[Item]:
-    """Which of a tenant's episodic items go so that the budget holds: expired ones, then in `eviction_order`.
+    """Return the episodic items to evict for the budget: expired ones first, then in `eviction_order`.
 
-    RefusedError when what is held alone is more than the budget.
+    RefusedError when the items under legal hold exceed the budget.
     """
     gone: list[Item] = []
     number, size = len(items), sum(tokens(item.text) for item in items)
@@ -250,30 +250,30 @@ def evicted(items: Sequence[Item], budget: Budget, *, held: Collection[str], now
             number, size = number - 1, size - tokens(item.text)
     if not fits():
         raise RefusedError(
-            f"what is under legal hold takes the whole budget ({number} items, {size} tokens)",
+            f"the items under legal hold exceed the budget ({number} items, {size} tokens)",
             hint="raise the memory's budget, or release a hold",
         )
     return gone
 
 
 def fuse(rankings: Sequence[Sequence[T]], *, k: int, name: Callable[[T], str] = str) -> list[tuple[T, float]]:
-    """The best `k` of several rankings with their score, by reciprocal-rank fusion.
+    """Return the best `k` entries of several rankings with their scores, by reciprocal-rank fusion.
 
-    score = sum over rankings of 1 / (60 + rank), scaled so that the first of all rankings has 1,
-    rounded to 4 decimals; equal scores in the order of their names: of their ids, where these are ranked.
+    score = sum over rankings of 1 / (60 + rank), scaled so that an entry first in every ranking has 1,
+    rounded to 4 decimals. Equal scores are ordered by `name(entry)`.
     """
     scores: dict[T, float] = {}
     for ranking in rankings:
-        for place, one in enumerate(ranking, start=RRF_K + 1):
-            scores[one] = scores.get(one, 0.0) + 1 / place
+        for place, entry in enumerate(ranking, start=RRF_K + 1):
+            scores[entry] = scores.get(entry, 0.0) + 1 / place
     best = (RRF_K + 1) / len(rankings)
-    if len(scores) > k:  # what cannot round to the score of the last need not be rounded
+    if len(scores) > k:  # skip scores too low to round to the k-th
         enough = min(heapq.nlargest(k, scores.values())) - MARGIN / best
-        scores = {one: score for one, score in scores.items() if score >= enough}
-    rounded = ((one, round(score * best, DECIMALS)) for one, score in scores.items())
+        scores = {entry: score for entry, score in scores.items() if score >= enough}
+    rounded = ((entry, round(score * best, DECIMALS)) for entry, score in scores.items())
     return sorted(rounded, key=lambda pair: (-pair[1], name(pair[0])))[:k]
 
 
 def check_tenant(tenant: str) -> None:
-    """ConfigError unless `tenant` can name a folder and a file on every system."""
+    """Raise ConfigError unless `tenant` is a valid folder and file name on every system."""
     config.check_tenant(tenant)

@@ -1,7 +1,7 @@
-"""A memory's snapshot: one Parquet file a tenant and a manifest; verified whenever it is opened.
+"""Write, verify and open a memory's snapshot: one Parquet file for each tenant and a manifest.
 
-Its identity is the logical digest: the same items have the same one, whatever store they come from
-and whatever wrote the files. Nothing in a snapshot depends on a clock.
+The logical digest identifies a snapshot. The same items have the same digest, whatever store they come
+from and whatever library wrote the files. Nothing in a snapshot depends on a clock.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from workbench.errors import ConfigError, CorruptError, NotFoundError
 from workbench.memory.parquet import logical_digest, read_tenant, write_tenant
 from workbench.memory.read_only import PinnedMemory
 from workbench.memory.sqlite.store import SQLiteStore
-from workbench.ports import (
-    Memory,
-)
+from workbench.ports import Memory
 from workbench.types import JSON, Item
 
 FORMAT = 2
@@ -29,10 +27,10 @@ _HINT = "dvc repro remember, or dvc checkout for the version that was committed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantEntry:
-    """One tenant's file: SHA-256 of its bytes, and of its items whatever the file format.
+    """One tenant's file: the SHA-256 of its bytes, its number of rows and the logical digest of its items.
 
-    `version` is the version of the tenant's knowledge it holds; the same items may be another one elsewhere,
-    so that it is no part of the logical digest.
+    `version` is that of the tenant's knowledge. It is not part of the logical digest, because another store
+    may number the same items differently.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -47,7 +45,7 @@ class TenantEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotManifest:
-    """`manifest.json`. `logical_digest` is SHA-256 of the tenants' names and logical digests."""
+    """The content of `manifest.json`. `logical_digest` is the SHA-256 of the tenants' names and digests."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     format: int
@@ -62,9 +60,9 @@ class SnapshotManifest:
 async def write_snapshot(
     views: Iterable[Memory], folder: Path, *, memory: str, spec_digest: str, version: int | None = None
 ) -> SnapshotManifest:
-    """Write the tenants behind `views` into `folder`, replacing it as a whole; its manifest.
+    """Write the tenants of `views` into `folder`, replacing it as a whole; return the manifest.
 
-    An earlier `version` is that of each tenant; without it, each one's version in force.
+    `version` selects an earlier version of each tenant; by default the active one.
     """
     await asyncio.to_thread(_check_place, folder)
     aside = files.aside_of(folder)
@@ -81,27 +79,27 @@ async def write_snapshot(
 
 
 def left_aside(folder: Path) -> list[Path]:
-    """Whole snapshots of `folder` that stand aside while nothing is there: its writer is between its renames.
+    """Return the complete snapshots beside a missing `folder`.
 
-    Or was killed there.
+    They exist while a writer is between its two renames, or after it was killed there.
     """
     try:
         asides = [] if folder.exists() else files.asides_of(folder)
     except OSError as error:
         raise files.unwritable(folder, error) from error
-    return [one for one in asides if (one / "manifest.json").is_file()]
+    return [path for path in asides if (path / "manifest.json").is_file()]
 
 
 def put_back(folder: Path) -> None:
-    """Put the newest whole snapshot that a killed writer of `folder` left aside there, if nothing is.
+    """Rename the newest complete snapshot of a killed writer to `folder`, if that is missing.
 
-    For who is alone among its writers. No other one stays aside.
+    The caller holds the lock of the folder's writers. The other leftovers are removed.
     """
     whole = left_aside(folder)
     if not whole:
         return
     try:
-        max(whole, key=lambda one: (one / "manifest.json").stat().st_mtime_ns).rename(folder)
+        max(whole, key=lambda path: (path / "manifest.json").stat().st_mtime_ns).rename(folder)
         files.sync_folder(folder.parent)
     except OSError as error:
         raise files.unwritable(folder, error) from error
@@ -109,28 +107,28 @@ def put_back(folder: Path) -> None:
 
 
 def _check_place(folder: Path) -> None:
-    """ConfigError unless what is written there replaces a snapshot or nothing."""
+    """Raise ConfigError unless `folder` is missing, empty or a snapshot."""
     if folder.is_dir() and ((folder / "manifest.json").is_file() or not any(folder.iterdir())):
         return
     if folder.exists():
-        raise ConfigError(f"{folder} is no snapshot: it would be replaced", hint="name another folder")
+        raise ConfigError(f"{folder} is no snapshot and is not empty", hint="name another folder")
 
 
 async def _written(view: Memory, aside: Path, version: int | None) -> dict[str, Any]:
-    """The entry of one tenant, whose file is written into `aside`."""
+    """Write one tenant's file into `aside` and return its entry."""
     kept = await view.versions()
     if version is None and kept:
-        version = kept[-1].number  # by its number, so that a version put in force meanwhile does not mix in
+        version = kept[-1].number  # a number, so that a publish in between does not change the items
     items = await view.items(version)
     entry = await asyncio.to_thread(write_tenant, aside, view.tenant, items)
     return {**entry, "version": version or 0}
 
 
 def open_snapshot(folder: Path, *, expected_digest: str | None = None) -> Snapshot:
-    """The snapshot in `folder`, verified and served from this process's memory.
+    """Verify the snapshot in `folder` and load it into this process's memory.
 
-    CorruptError names the file whose bytes or items are not what the manifest says, or the folder
-    when it holds another snapshot than the one expected.
+    CorruptError names the file that differs from the manifest, or the folder when its digest is not
+    `expected_digest`. NotFoundError when the folder holds no snapshot.
     """
     manifest = read_manifest(folder)
     if expected_digest is not None and manifest.logical_digest != expected_digest:
@@ -141,7 +139,7 @@ def open_snapshot(folder: Path, *, expected_digest: str | None = None) -> Snapsh
     if _overall({tenant: entry.logical_digest for tenant, entry in manifest.tenants.items()}) != (
         manifest.logical_digest
     ):
-        raise CorruptError(f"{folder / 'manifest.json'} was changed: its digests do not fit", hint=_HINT)
+        raise CorruptError(f"{folder / 'manifest.json'} was changed: its digests disagree", hint=_HINT)
     store = SQLiteStore(None, name=manifest.memory)
     for tenant, rows in items.items():
         store.tenant(tenant).load(rows, version=manifest.tenants[tenant].version)
@@ -149,7 +147,7 @@ def open_snapshot(folder: Path, *, expected_digest: str | None = None) -> Snapsh
 
 
 def read_manifest(folder: Path) -> SnapshotManifest:
-    """The manifest, read strictly; nothing else of the snapshot is looked at."""
+    """Read the manifest strictly, without verifying the other files."""
     import orjson
 
     path = folder / "manifest.json"
@@ -177,7 +175,7 @@ class Snapshot:
 
     @property
     def digest(self) -> str:
-        """The logical digest: what this snapshot is."""
+        """The logical digest, which identifies the snapshot."""
         return self.manifest.logical_digest
 
     @property
@@ -186,19 +184,19 @@ class Snapshot:
         return self.manifest.memory
 
     def tenant(self, tenant: str) -> PinnedMemory:
-        """One tenant's view."""
+        """Return one tenant's view."""
         return PinnedMemory(inner=self.store.tenant(tenant), name=self.name)
 
     def tenants(self) -> list[str]:
-        """Tenants of the snapshot, sorted."""
+        """Return the snapshot's tenants, sorted."""
         return sorted(self.manifest.tenants)
 
     async def aclose(self) -> None:
-        """Give the memory back; closing twice is fine."""
+        """Release the memory; closing twice is fine."""
         await self.store.aclose()
 
     def close(self) -> None:
-        """`aclose`, from sync code."""
+        """Do the same as `aclose`, from sync code."""
         self.store.close()
 
 
@@ -226,10 +224,10 @@ def _overall(digests: Mapping[str, str]) -> str:
 
 
 def _put_in_place(aside: Path, folder: Path, manifest: SnapshotManifest) -> None:
-    """Swap folders: a crash between the two renames leaves both aside, for `put_back`, never a mixed one.
+    """Swap the folders. A crash between the two renames leaves both complete, for `put_back`.
 
-    What stands aside is whole between the two only, by having its manifest: who deletes the folder later
-    does not get an older one back.
+    A folder aside has its manifest between the two renames only: `put_back` never restores an older snapshot
+    after the folder is deleted.
     """
     named = aside / "manifest"
     files.write_atomic(named, files.pretty(manifest))
@@ -252,11 +250,11 @@ def _verified(folder: Path, tenant: str, entry: TenantEntry) -> list[Item]:
     except OSError as error:
         raise CorruptError(f"cannot read {path}: {error.strerror}", hint=_HINT) from error
     if files.digest(data) != entry.sha256:
-        raise CorruptError(f"{path} is not as it was written (SHA-256 differs)", hint=_HINT)
+        raise CorruptError(f"{path} was changed (SHA-256 differs)", hint=_HINT)
     try:
         items = read_tenant(data)
     except (pl.exceptions.PolarsError, TypeError, KeyError) as error:
-        raise CorruptError(f"{path} is no table of items", hint=_HINT) from error
+        raise CorruptError(f"{path} is not a Parquet file of items", hint=_HINT) from error
     if len(items) != entry.rows or logical_digest(tenant, items) != entry.logical_digest:
-        raise CorruptError(f"{path} holds other items than its manifest says", hint=_HINT)
+        raise CorruptError(f"{path} does not hold the items that its manifest names", hint=_HINT)
     return items

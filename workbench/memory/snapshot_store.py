@@ -1,4 +1,4 @@
-"""The store of a workspace's snapshots: writes each in its folder, reads it without tombstoned items."""
+"""Write a workspace's snapshots, and read them without tombstoned items."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def apply_tombstones(
 
 
 class SnapshotStore:
-    """Writes snapshots below `folder` or anywhere, and opens them without the items that `ledger` names.
+    """Writes snapshots below `folder` or elsewhere, and opens them without the items that `ledger` names.
 
     `names` returns the cipher whose key the tombstones use.
     """
@@ -57,14 +57,14 @@ class SnapshotStore:
     async def write(
         self, views: Sequence[Memory], folder: Path | None, *, spec: str, digest: str, version: int | None
     ) -> tuple[Path, str, dict[str, int]]:
-        """Write the tenants behind `views`, of a memory's `spec` (`name@version`) with that digest.
+        """Write the tenants of `views`, of a memory's `spec` (`name@version`) with that digest.
 
-        Gives the folder, the logical digest, and how many items of each tenant it holds. Without a folder
-        it is written into the memory's own place, where other tenants' parts stay as they are.
+        Return the folder, the logical digest and the number of items of each tenant. Without a folder the
+        snapshot goes into the memory's own folder, which keeps the other tenants' items.
         """
         if folder is None and version is not None:
             raise ConfigError(
-                f"the place of {spec} is for what is in force, not for version {version}",
+                f"the own folder of {spec} is for its active version, not for version {version}",
                 hint="name another folder for an earlier version",
             )
         place = folder or self.folder / spec
@@ -80,7 +80,7 @@ class SnapshotStore:
                 if kept is not None:
                     others = [kept.tenant(tenant) for tenant in kept.tenants() if tenant not in given]
                 manifest = await write([*views, *others])
-                await asyncio.to_thread(files.purge, place)  # who deletes it later means all of it
+                await asyncio.to_thread(files.purge, place)  # leave no copy aside
             finally:
                 if kept is not None:
                     await kept.aclose()
@@ -88,7 +88,7 @@ class SnapshotStore:
         return place, manifest.logical_digest, rows
 
     async def read(self, folder: Path, *, memory: str, tenant: str) -> list[Item]:
-        """A tenant's items in a snapshot of a memory, verified, without tombstoned items."""
+        """Read a tenant's items from a snapshot of a memory, verified, without tombstoned items."""
         async with self._alone(folder):
             snapshot = await self._open(folder)
         try:
@@ -104,20 +104,20 @@ class SnapshotStore:
             await snapshot.aclose()
 
     async def put_back(self, place: Path) -> None:
-        """Put back the snapshot that a killed writer of `place` left aside; one at work is waited for."""
+        """Recover the snapshot that a killed writer of `place` left aside; wait for a running writer."""
         if await asyncio.to_thread(left_aside, place):
             async with self._alone(place):
                 pass
 
     async def admitted(self, items: Sequence[Item], *, memory: str, tenant: str) -> list[Item]:
-        """Those of a tenant's `items` that have no tombstone, in their order."""
+        """Return those of a tenant's `items` that have no tombstone, in their order."""
         names = self._names()
         gone = await asyncio.to_thread(self._ledger.forgotten, tenant, items, memory=memory, names=names)
         return [item for item in items if item.id not in gone]
 
     @contextlib.asynccontextmanager
     async def _alone(self, place: Path) -> AsyncIterator[None]:
-        """Alone with the snapshot in `place`, which is put back when a killed writer left it aside."""
+        """Lock the snapshot in `place`, and recover it when a killed writer left it aside."""
         async with self._locks.writing(_name_of(place)):
             await asyncio.to_thread(put_back, place)
             yield
@@ -132,7 +132,7 @@ class SnapshotStore:
         return snapshot
 
     async def _kept(self, place: Path, memory: str, digest: str) -> Snapshot | None:
-        """What the place holds already, if it is of the same spec."""
+        """Open the snapshot in `place`, if it is of the same spec."""
         if not (place / "manifest.json").is_file():
             return None
         manifest = read_manifest(place)
@@ -141,5 +141,5 @@ class SnapshotStore:
 
 
 def _name_of(place: Path) -> str:
-    """The same for every path to one folder."""
+    """Return a lock name that is the same for every path to one folder."""
     return files.digest(os.path.realpath(place).encode())[:32]

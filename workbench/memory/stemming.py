@@ -1,6 +1,6 @@
-"""The words of a text as the embedded store's keyword index has them, for stores that have no stemmer.
+"""Stem texts as the embedded store's keyword index does, for stores without a stemmer.
 
-They come from FTS5's own tokenizer, so that every store looks for the same words: lower case, without
+FTS5's own tokenizer makes the words, so that every store searches for the same ones: lower case, without
 accents, and stemmed (Porter, "An algorithm for suffix stripping", 1980).
 """
 
@@ -11,22 +11,22 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 
-#: What both stores cut texts into words with.
+#: The FTS5 tokenizer of both stores.
 TOKENIZER = "porter unicode61 remove_diacritics 2"
 _MOST_WORDS = 256
 _thread = threading.local()
 
 
 def words_of(question: str) -> list[str]:
-    """The different words of a question in their order, as many as are looked for."""
+    """Return the distinct words of a question in their order, at most 256."""
     return list(dict.fromkeys(re.findall(r"\w+", question)))[:_MOST_WORDS]
 
 
 def stems(texts: Sequence[str]) -> list[str]:
-    """Each text's words in their order, with a space between two."""
+    """Return the stems of each text in their order, separated by spaces."""
     db = _index()
     found: list[list[str]] = [[] for _ in texts]
-    db.execute("BEGIN")  # once for all texts: each on its own would be written out
+    db.execute("BEGIN")  # one transaction for all texts; it is rolled back
     try:
         db.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", enumerate(texts))
         for row, word in db.execute("SELECT doc, term FROM found ORDER BY doc, offset"):
@@ -37,7 +37,7 @@ def stems(texts: Sequence[str]) -> list[str]:
 
 
 def _index() -> sqlite3.Connection:
-    """The thread's own empty index, in memory: making one takes longer than asking it."""
+    """Return the thread's own empty index, in memory: creating it takes longer than a query."""
     db: sqlite3.Connection | None = getattr(_thread, "db", None)
     if db is None:
         db = sqlite3.connect(":memory:", isolation_level=None)

@@ -1,4 +1,4 @@
-"""Which store holds a memory: live ones, a pinned snapshot, and the last snapshot while a server is away."""
+"""Select and open the store of a call: a live store, a pinned snapshot or the last snapshot."""
 
 from __future__ import annotations
 
@@ -29,22 +29,21 @@ from workbench.types import KNOWLEDGE, Item
 if TYPE_CHECKING:
     from workbench.config import MemoryServer
 
-#: What may put back what was forgotten.
+#: Verbs that can write a forgotten item again.
 _WRITES = frozenset({"add", "stage", "remember"})
-#: By an opened snapshot's store, what was taken out of each of its tenants, and on what the ledger said.
+#: By an opened snapshot's store: the tombstones applied to it, and the removed ids by tenant.
 _Gone = weakref.WeakKeyDictionary[Any, tuple[Tombstones, Mapping[str, frozenset[str]]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreLocation:
-    """Where a workspace's memories are.
+    """The places of a workspace's memories.
 
-    `state` is the repository's folder of state, `live` a folder of embedded memories that are only
-    for now, `server` a Weaviate server that holds live ones. `pinned` is the folder of a snapshot that
-    is searched instead of the live memory of its name: in the server too when there is one. With
-    `today` it is searched without what was forgotten since; a reproduction has to see what it saw.
-    `last` are more folders of snapshots that may stand in for a server that is away: what is pinned does
-    first, then the memory's own snapshot in `state`, then the first of these that fits.
+    `state` is the repository's folder of state, `live` a folder of temporary embedded memories, `server` a
+    Weaviate server of live memories. `pinned` is the folder of a snapshot that replaces the live memory of
+    its name in searches, on the server too. With `today` a pinned snapshot is searched without the items
+    forgotten since; a reproduction searches all of them. `last` are more folders of snapshots for a
+    fallback while the server is unavailable, after the pinned snapshot and the memory's own in `state`.
     """
 
     state: Path
@@ -56,7 +55,7 @@ class StoreLocation:
 
 
 class Stores:
-    """The stores of one boundary, opened when first used."""
+    """The stores of one boundary, each opened on first use."""
 
     def __init__(self, where: StoreLocation) -> None:
         self.where = where
@@ -73,18 +72,18 @@ class Stores:
         self._putting = asyncio.Lock()
 
     def snapshot_store(self) -> SnapshotStore:
-        """Where snapshots are kept, and read without what was forgotten."""
+        """Return the store of snapshots, which reads them without forgotten items."""
         return SnapshotStore(self.where.state / SNAPSHOTS, self.ledger, self.names)
 
     def names(self) -> IdCipher:
-        """The names under which live stores keep tenants, ids and subjects; the key is made when needed."""
+        """Return the cipher for tenants, ids and subjects in live stores; its key is created on first use."""
         with self._lock:
             if self._names is None:
                 self._names = IdCipher() if self.where.live else load_cipher(self.where.state / MEMORY_KEY)
             return self._names
 
     def pinned(self) -> Snapshot | None:
-        """The pinned snapshot, verified when first needed."""
+        """Return the pinned snapshot, verified on first use, or None."""
         if self.where.pinned is None:
             return None
         with self._lock:
@@ -93,7 +92,7 @@ class Stores:
             return self._pinned
 
     async def view(self, call: Call) -> Memory:
-        """The view that answers a call: of the last snapshot when the call says so, else the usual one.
+        """Return the view that answers a call: of the last snapshot for a degraded call, else of its store.
 
         A call's identity names the spec's `version`, `spec` digest and `index` settings.
         """
@@ -115,7 +114,7 @@ class Stores:
         return await self._on_server(pinned, call)
 
     def live(self, call: Call) -> MemoryStore:
-        """The live store of one version of a memory's spec."""
+        """Return the live store of one version of a memory's spec."""
         name, version = call.target, int(call.identity["version"])
         with self._lock:
             if (name, version) not in self._live:
@@ -123,15 +122,15 @@ class Stores:
             return self._live[name, version]
 
     async def last(self, call: Call) -> Snapshot | None:
-        """The last snapshot that holds the call's tenant, without what was forgotten since; or None."""
+        """Return the last snapshot with the call's tenant, without the items forgotten since; or None."""
         own = self.where.state / SNAPSHOTS / f"{call.target}@{int(call.identity['version'])}"
         await self.snapshot_store().put_back(own)
-        # What is pinned stands in for itself: a version of a job has one memory, wherever it is searched.
+        # A pinned snapshot comes first: a version of a job has one memory, on a server or not.
         folders = (*filter(None, [self.where.pinned]), own, *self.where.last)
         return await asyncio.to_thread(self._last_of, folders, call)
 
     def _last_of(self, folders: Sequence[Path], call: Call) -> Snapshot | None:
-        """The snapshot in the first folder that fits; one it replaced is closed after its last reader."""
+        """Return the snapshot in the first fitting folder; a replaced one closes after its last reader."""
         found = next(filter(None, (_fitting(folder, call) for folder in folders)), None)
         if found is None:
             return None
@@ -145,9 +144,9 @@ class Stores:
             return self._without_forgotten(self._last[folder])
 
     async def answer(self, call: Call) -> Any:
-        """What a memory answers to a call. What it forgets, no snapshot gives back afterwards.
+        """Answer a call. Tombstones keep forgotten items out of every snapshot.
 
-        A write with `restored`, what a restore read, puts back none of it that was forgotten since.
+        A write with `restored` (the items that a restore read) skips those forgotten since.
         """
         view, verb = await self.view(call), call.operation
         payload = {name: value for name, value in call.payload.items() if name != "restored"}
@@ -168,10 +167,10 @@ class Stores:
         return done
 
     async def aclose(self) -> None:
-        """Give back files and connections, the others too when one fails; they come back when needed."""
+        """Close all files and connections, even when one fails; the next use opens them again."""
         with self._lock:
             stores: list[Any] = [*self._live.values(), *self._last.values()]
-            stores += [one for one in (self._pinned, self._put) if one is not None]
+            stores += [store for store in (self._pinned, self._put) if store is not None]
             self._live, self._last, self._pinned, self._put = {}, {}, None, None
             self._kept = {}
         async with contextlib.AsyncExitStack() as closing:
@@ -179,19 +178,19 @@ class Stores:
                 closing.push_async_callback(store.aclose)
 
     async def _missing(self, view: Memory, call: Call) -> list[str]:
-        """What is not there, and what is there again though the ledger still calls it forgotten.
+        """Return the missing ids, and the stored ids whose tombstone was not lifted.
 
-        A writer that was killed before it could note that it had admitted an item finds it lacking, and
-        writes it again: nothing changes but the ledger.
+        A writer may be killed between writing an item and lifting its tombstone. Its next run finds the
+        item missing and writes it again, which lifts the tombstone and changes nothing else.
         """
         ids: Sequence[str] = call.payload["ids"]
         missing = set(await view.missing(ids))
         names = self.names()
         owed = await asyncio.to_thread(self.ledger.named, view.tenant, ids, memory=call.target, names=names)
-        return [one for one in ids if one in missing or one in owed]
+        return [key for key in ids if key in missing or key in owed]
 
     async def _forget(self, view: Memory, call: Call) -> Forgotten:
-        """Forget, and let the ledger say so before and after; what holds kept is not forgotten there."""
+        """Forget items, with tombstones before and after; items under legal hold lose theirs again."""
         what: Selector = call.payload["what"]
         note = functools.partial(self.ledger.forget, view.tenant, **self._line(call))
         async with self._turn(call):
@@ -203,10 +202,10 @@ class Stores:
         return done
 
     async def _put_back(self, write: Callable[..., Awaitable[Any]], items: list[Item], call: Call) -> Any:
-        """Write what a restore puts back, but for what was forgotten.
+        """Write the items of a restore, except forgotten ones.
 
-        Whoever forgets takes the same turn to note it, and deletes after that: either the note is seen
-        here, or the rows are there when it deletes. Who is killed leaves nothing half done.
+        A `forget` writes its tombstones under the same lock, and deletes afterwards. So either the restore
+        sees the tombstones, or the delete sees the restored rows. A crash leaves neither half done.
         """
         read = {item.id: item for item in (*call.payload["restored"], *items)}
         names = self.names()
@@ -217,11 +216,11 @@ class Stores:
             return await write(items=[item for item in items if item.id not in gone])
 
     def _turn(self, call: Call) -> AbstractAsyncContextManager[None]:
-        """Alone among those who put back and those who begin to forget, in a tenant's memory."""
+        """Lock a tenant's memory against other restores and tombstones."""
         return self._turns.writing(self.names().uuid(call.context.tenant, "restoring", call.target).hex)
 
     def _line(self, call: Call) -> dict[str, Any]:
-        """What each line of the ledger that a call writes has."""
+        """Return the fields of each ledger line that a call writes."""
         return {"memory": call.target, "names": self.names(), "at": instant(call.context.clock.now())}
 
     def _pinned_for(self, call: Call) -> Snapshot | None:
@@ -231,12 +230,12 @@ class Stores:
         return self._without_forgotten(pinned) if self.where.today else pinned
 
     def _without_forgotten(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot as opened in this process, without what was forgotten since it was written."""
+        """Remove the items forgotten since it was written from an opened snapshot, and return it."""
         self._forgotten_in(snapshot)
         return snapshot
 
     def _forgotten_in(self, snapshot: Snapshot) -> Mapping[str, frozenset[str]]:
-        """By tenant, ids of items that were forgotten and go with this; asked again when the ledger grows."""
+        """Remove forgotten items, again when the ledger changes; return their ids by tenant."""
         names = self.names()
         with self._lock:
             marks = self.ledger.marks(names)
@@ -257,13 +256,13 @@ class Stores:
     def on_server(
         self, name: str, part: str, index: Mapping[str, Any], *, api_key_env: str | None = None
     ) -> MemoryStore:
-        """A memory's store on the server, asked with the server's own key unless another is named."""
+        """Open a memory's store on the server, with the server's key or the one in `api_key_env`."""
         from workbench.memory.weaviate.factory import open_store
 
         server = self.where.server
         if server is None:
             raise ConfigError(
-                f"the memory {name!r} is embedded: that is of a server",
+                f"the memory {name!r} is embedded: this command is for a server",
                 hint="set memory_provider: weaviate for its use case in params.yaml",
             )
         return open_store(
@@ -276,7 +275,7 @@ class Stores:
         )
 
     async def _on_server(self, pinned: Snapshot, call: Call) -> Memory:
-        """The pinned snapshot as the server's own memory of that digest, put there when it is not yet."""
+        """Return the pinned snapshot as a memory on the server, which is written on first use."""
         async with self._putting:
             if self._put is None:
                 part = f"{'today' if self.where.today else 'pinned'}-{pinned.digest[:16]}"
@@ -289,7 +288,7 @@ class Stores:
         return PinnedMemory(inner=view, name=call.target)
 
     async def _keep_up(self, view: Memory, pinned: Snapshot) -> None:
-        """Let the server hold what the snapshot does; asked once for each tenant and what it forgot."""
+        """Make the server's items those of the snapshot, once for each tenant and set of forgotten ids."""
         gone: frozenset[str] = frozenset()
         if self.where.today:
             gone = (await asyncio.to_thread(self._forgotten_in, pinned))[view.tenant]
@@ -304,14 +303,14 @@ class Stores:
 
 
 async def put(view: Memory, documents: Sequence[Item], *, now: str) -> None:
-    """Put a tenant's documents in force exactly as they are given, vectors and all."""
+    """Make `documents`, with their vectors, the active version of a tenant."""
     missing = set(await view.missing([item.id for item in documents]))
     await view.stage([item for item in documents if item.id in missing])
     await view.publish([item.id for item in documents], now=now)
 
 
 def _fitting(folder: Path, call: Call) -> tuple[Path, str] | None:
-    """The folder and its digest, if it holds this tenant of the memory, by this version of its spec."""
+    """Return the folder and its digest, if its snapshot has the call's memory, tenant and spec; or None."""
     if not (folder / "manifest.json").is_file():
         return None
     manifest = read_manifest(folder)

@@ -1,8 +1,8 @@
-"""What was forgotten, so that an older snapshot never brings it back.
+"""The tombstones of forgotten items, which keep an older snapshot from restoring them.
 
-An append-only file of JSON lines, each on the disk before the verb that wrote it returns. It holds
-keyed digests only: who reads it learns nothing without the key, and with the key can only ask about
-names already known. It is state: with it lost, a snapshot restored gives back all that it holds.
+The log is an append-only file of JSON lines. Each line is on disk before its verb returns. Lines hold keyed
+digests only: the file reveals nothing without the key, and with it only whether a known name is forgotten.
+Without this file a restored snapshot brings forgotten items back: back it up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from workbench.types import Item
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _HINT = "put back this file from your backup of .workbench/state"
-#: The digest of what an item is named by: "id", "subject" or "source", and its value.
+#: Maps a kind of name ("id", "subject" or "source") and its value to the digest in the log.
 Token = Callable[[str, str], str]
 
 
@@ -39,25 +39,25 @@ class _TombstoneLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstones:
-    """For each digest the number of the last line that forgot it, and of the last that admitted it."""
+    """For each digest, the number of the last line that forgot it and of the last that admitted it."""
 
     forgotten: Mapping[str, int] = field(default_factory=dict)
     admitted: Mapping[str, int] = field(default_factory=dict)
 
 
-#: Where nothing was ever forgotten: the one object that says so, as a file unchanged has one.
+#: The tombstones of a missing file. One object, because callers compare by identity.
 _NOTHING = Tombstones()
 
 
 def _gone(items: Sequence[Item], marks: Tombstones, token: Token) -> frozenset[str]:
-    """Ids of what may not come back; what was forgotten is handed down from parents to children."""
+    """Return the ids of forgotten items; an item with a forgotten parent is forgotten too."""
     since = {item.id: _own(item, marks, token) for item in items}
     again = {item.id: marks.admitted.get(token("id", item.id), 0) for item in items}
 
-    def of_parent(one: str) -> int:
-        if one in since:
-            return since[one] if since[one] > again[one] else 0
-        mark = token("id", one)
+    def of_parent(key: str) -> int:
+        if key in since:
+            return since[key] if since[key] > again[key] else 0
+        mark = token("id", key)
         forgotten = marks.forgotten.get(mark, 0)
         return forgotten if forgotten > marks.admitted.get(mark, 0) else 0
 
@@ -69,7 +69,7 @@ def _gone(items: Sequence[Item], marks: Tombstones, token: Token) -> frozenset[s
             latest = max(since[item.id], *map(of_parent, item.parents))
             changed = changed or latest > since[item.id]
             since[item.id] = latest
-    return frozenset(one for one, line in since.items() if line > again[one])
+    return frozenset(key for key, line in since.items() if line > again[key])
 
 
 def _own(item: Item, marks: Tombstones, token: Token) -> int:
@@ -78,10 +78,10 @@ def _own(item: Item, marks: Tombstones, token: Token) -> int:
 
 
 class TombstoneLog:
-    """The tombstones of one repository's memories: ids, subjects and sources forgotten, ids added again.
+    """The tombstones of one repository's memories: forgotten ids, subjects and sources, and ids added again.
 
-    Safe across threads and processes. `names` has the key of the live stores; a line written under
-    another key is a ConfigError, because what it names could not be recognised.
+    Safe across threads and processes. `names` has the key of the live stores. A line written with another
+    key raises ConfigError, because its digests match no name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -99,14 +99,14 @@ class TombstoneLog:
         subject: str | None = None,
         source: str | None = None,
     ) -> None:
-        """Note that these were forgotten in a tenant's memory at `at`; nothing given, nothing noted.
+        """Write tombstones for these names in a tenant's memory; `at` is a UTC instant.
 
-        What a selector names is noted before the store is asked, so that a crash between the two
-        forgets too much rather than too little; the ids that went, afterwards.
+        The selector's names are written before the store deletes, so that a crash in between forgets too
+        much rather than too little. The ids of the deleted items are written afterwards.
         """
         token = _token(names, tenant, memory)
-        given = [("id", one) for one in sorted(set(ids))]
-        given += [(kind, one) for kind, one in (("subject", subject), ("source", source)) if one]
+        given = [("id", key) for key in sorted(set(ids))]
+        given += [(kind, name) for kind, name in (("subject", subject), ("source", source)) if name]
         self._append("forget", [token(kind, value) for kind, value in given], names, at)
 
     def admit(
@@ -119,10 +119,10 @@ class TombstoneLog:
         at: str,
         since: Tombstones | None = None,
     ) -> int:
-        """Note that `items` were added again, of their own accord; how many had been forgotten.
+        """Lift the tombstones of `items` that were added again; return how many had one.
 
-        These very items come back; others of the same subject or source stay forgotten. With the marks
-        `since` before they were written, what somebody has taken away since is not admitted.
+        Other items of the same subject or source stay forgotten. `since` are the tombstones read before the
+        write: an item that was forgotten after them keeps its new tombstone.
         """
         gone = self.forgotten(tenant, items, memory=memory, names=names)
         self.keep(tenant, gone, memory=memory, names=names, at=at, since=since)
@@ -138,38 +138,38 @@ class TombstoneLog:
         at: str,
         since: Tombstones | None = None,
     ) -> None:
-        """Note that the items with these ids are not forgotten, whatever was said of them before.
+        """Lift the tombstones of the items with these ids.
 
-        Not of those that were forgotten by their own ids after the marks `since`: who takes an item out of
-        a store notes its id afterwards, and that is the later word however late this one comes.
+        Ids that were forgotten after the tombstones `since` keep theirs: a `forget` writes the ids after it
+        has deleted the items, so its line is the later fact even when this one is written last.
         """
         token = _token(names, tenant, memory)
-        self._append("admit", [token("id", one) for one in sorted(ids)], names, at, since=since)
+        self._append("admit", [token("id", key) for key in sorted(ids)], names, at, since=since)
 
     def forgotten(
         self, tenant: str, items: Iterable[Item], *, memory: str, names: IdCipher
     ) -> frozenset[str]:
-        """Ids of those of a tenant's `items` that were forgotten and not added again.
+        """Return the ids of those of a tenant's `items` that have a tombstone and were not added again.
 
-        By its id, its subject or its source, or with a parent that was.
+        A tombstone names an item's id, subject or source, or one of its parents.
         """
         marks = self.marks(names)
         return _gone(list(items), marks, _token(names, tenant, memory)) if marks.forgotten else frozenset()
 
     def named(self, tenant: str, ids: Iterable[str], *, memory: str, names: IdCipher) -> frozenset[str]:
-        """Those of a tenant's `ids` that were forgotten by that very id, and not admitted since."""
+        """Return those of a tenant's `ids` whose own tombstone was not lifted."""
         marks, token = self.marks(names), _token(names, tenant, memory)
         if not marks.forgotten:
             return frozenset()
-        mark = {one: token("id", one) for one in ids}
+        mark = {key: token("id", key) for key in ids}
         return frozenset(
-            one for one, each in mark.items() if marks.forgotten.get(each, 0) > marks.admitted.get(each, 0)
+            key for key, each in mark.items() if marks.forgotten.get(each, 0) > marks.admitted.get(each, 0)
         )
 
     def marks(self, names: IdCipher) -> Tombstones:
-        """What the file says, the same object until it changes.
+        """Read the file; return the same object until the file changes.
 
-        CorruptError when a whole line of it is not as it was written.
+        CorruptError when a complete line was changed, ConfigError when it was written with another key.
         """
         try:
             with open(files.open_regular(self.path), "rb") as file:  # noqa: PTH123  of a descriptor
@@ -186,7 +186,7 @@ class TombstoneLog:
     def _parsed(self, data: bytes, names: IdCipher) -> Tombstones:
         forgotten: dict[str, int] = {}
         admitted_again: dict[str, int] = {}
-        # What stands after the last line end was never acknowledged: its writer was killed, or writes it now.
+        # Text after the last line end was never acknowledged: its writer was killed or is still writing.
         for number, text in enumerate(data.split(b"\n")[:-1], start=1):
             line = self._line(text, number)
             if line.key != names.fingerprint:
@@ -203,9 +203,9 @@ class TombstoneLog:
         try:
             line = files.parse(_TombstoneLine, orjson.loads(text), where=where)
         except (orjson.JSONDecodeError, ConfigError):
-            raise CorruptError(f"{where} is not as it was written", hint=_HINT) from None
+            raise CorruptError(f"{where} is not a valid line: it was changed", hint=_HINT) from None
         if not all(map(_DIGEST.fullmatch, line.digests)):
-            raise CorruptError(f"{where} is not as it was written", hint=_HINT)
+            raise CorruptError(f"{where} is not a valid line: it was changed", hint=_HINT)
         return line
 
     def _append(
@@ -218,9 +218,9 @@ class TombstoneLog:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 locking.acquire(descriptor)  # released with the descriptor
-                now = self.marks(names)  # of a file of another key, or one that was changed: no further line
+                now = self.marks(names)  # raises for another key or a changed file, before the write
                 if since is not None:
-                    digests = [one for one in digests if now.forgotten.get(one) == since.forgotten.get(one)]
+                    digests = [key for key in digests if now.forgotten.get(key) == since.forgotten.get(key)]
                 if digests:
                     line = {"at": at, "key": names.fingerprint, "verb": verb, "digests": list(digests)}
                     _write(descriptor, files.canonical(line) + b"\n")
@@ -232,9 +232,9 @@ class TombstoneLog:
 
 
 def _write(descriptor: int, record: bytes) -> None:
-    """Put `record` after the last whole line and onto the disk; all of it or nothing."""
+    """Append `record` after the last complete line and sync it; on an error write nothing."""
     end = os.fstat(descriptor).st_size
-    while end and os.pread(descriptor, 1, end - 1) != b"\n":  # cut off what a killed writer left
+    while end and os.pread(descriptor, 1, end - 1) != b"\n":  # drop a killed writer's incomplete line
         end -= 1
     os.ftruncate(descriptor, end)
     try:

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours among one tenant's items, with the filters applied inside the search."""
+"""Exact nearest-neighbour search over one tenant's items, with filters applied inside the search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _ALWAYS = 0
 _NEVER = 2**62
-#: From this share of visible rows on, the product with the whole matrix is cheaper than a copy of them.
+#: Above this share of visible rows, a product with the whole matrix is cheaper than a copy of the rows.
 _SHARE = 0.2
 
 
@@ -25,9 +25,9 @@ _SHARE = 0.2
 class Vectors:
     """All rows of a tenant, of every version, in the order of their logical ids.
 
-    Element i of `ids`, row i of `matrix` and column i of `figures` and `codes` are of the same row of the
-    table. `figures` are its number there, the versions between which it is in force, its level, its days and
-    its expiry; `codes` stand for its access list, source and kind, as `labels` tells.
+    Element i of `ids`, row i of `matrix` and column i of `figures` and `codes` describe one row of the table.
+    `figures` are its number, since, until, classification, valid_from and valid_to (ordinal days) and expiry
+    (Unix seconds). `codes` number its access list, source and kind, as `labels` maps them.
     """
 
     ids: list[str]
@@ -40,7 +40,7 @@ class Vectors:
 
     @classmethod
     def build(cls, rows: Iterable[tuple[Any, ...]], *, dimensions: int) -> Vectors:
-        """From rows in the order of their logical ids.
+        """Build from rows in the order of their logical ids.
 
         A row is (id, number, since, until, classification, valid_from, valid_to, expires, access list,
         source, kind, float32 bytes).
@@ -59,13 +59,13 @@ class Vectors:
         )  # fmt: skip
 
     def with_rows(self, rows: Iterable[tuple[Any, ...]]) -> Vectors:
-        """These rows and new ones, whose numbers are larger; the new ones as for `build`."""
+        """Return these rows and new ones, which are as for `build` and have larger numbers."""
         import numpy as np
 
         lists, sources, kinds = dict(self.labels[0]), dict(self.labels[1]), dict(self.labels[2])
         ids, numbers, blobs, codes = [], [], [], []
-        for one, *figures, start, end, expires, groups, source, kind, blob in rows:
-            ids.append(one)
+        for key, *figures, start, end, expires, groups, source, kind, blob in rows:
+            ids.append(key)
             numbers.append((*figures, _day(start, _ALWAYS), _day(end, _NEVER), _second(expires)))
             codes.append((
                 lists.setdefault(frozenset(groups), len(lists)),
@@ -94,7 +94,7 @@ class Vectors:
         return self._of([both[place] for place in order], (matrix, figures, codes), labels)
 
     def kept(self, numbers: NDArray[np.int64], until: NDArray[np.int64]) -> Vectors:
-        """Those of the rows that have one of these numbers, sorted, each with its `until`."""
+        """Return the rows with these numbers (sorted), each with its element of `until`."""
         import numpy as np
 
         mask = np.isin(self.figures[0], numbers, assume_unique=True)
@@ -107,7 +107,7 @@ class Vectors:
         return self._of(list(compress(self.ids, mask)), arrays, self.labels)
 
     def seen(self, query: Query, version: int) -> NDArray[np.bool_]:
-        """For each row whether it is of that version and `rules.visible` would show it."""
+        """Return a mask of the rows that are active in `version` and visible as in `rules.visible`."""
         import numpy as np
 
         lists, sources, kinds = self.labels
@@ -124,7 +124,7 @@ class Vectors:
         return np.asarray(mask, np.bool_)
 
     def nearest(self, query: Query, seen: NDArray[np.bool_], depth: int) -> list[str]:
-        """Ids of the `depth` seen rows of the largest inner product; ties in the order of ids."""
+        """Return the ids of the `depth` seen rows of the largest inner product; ties in the order of ids."""
         import numpy as np
 
         rows = np.flatnonzero(seen)
@@ -140,13 +140,13 @@ class Vectors:
         return self.ids_of(rows, -scores, depth)
 
     def rows_of(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows with these keys, all of which are there."""
+        """Return the indices of the rows with these numbers, all of which exist."""
         import numpy as np
 
         return self.by_number[np.searchsorted(self.numbers, numbers)]
 
     def ids_of(self, rows: NDArray[np.int64], weights: NDArray[np.float64], depth: int) -> list[str]:
-        """Ids of the `depth` rows of least weight; ties in the order of ids."""
+        """Return the ids of the `depth` rows of least weight; ties in the order of ids."""
         import numpy as np
 
         order = np.lexsort((rows, weights))[:depth]
@@ -154,10 +154,10 @@ class Vectors:
 
 
 def inner_products(matrix: Any, vector: Sequence[float]) -> NDArray[np.float64]:
-    """Each row's inner product with `vector`, rounded to `rules.DECIMALS`: equal on every store.
+    """Return each row's inner product with `vector`, rounded to `rules.DECIMALS`, equal on every store.
 
-    Summed in double precision, where the order of summing cannot move a score over a rounding limit
-    in practice; in float32 it does, and differs between processors and sizes of the matrix.
+    Sums are in double precision, where the order of summation does not change the rounded score in practice.
+    In float32 it does: the order differs between processors and sizes of the matrix.
     """
     import numpy as np
 

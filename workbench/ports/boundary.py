@@ -1,7 +1,7 @@
-"""The boundary's two types: a `Call` is a value, a control is `(call, proceed) -> events`.
+"""The types of the boundary: calls, spans, controls and the model port.
 
-Ports are protocols. An adapter implements one port for one backend and knows no controls. A control
-knows calls and no backends.
+Ports are protocols. An adapter implements one port for one backend and knows no controls. A control is
+`(call, proceed) -> events`; it knows calls and no backends.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from workbench.types import JSON, Event, Port
 
 
 class Span:
-    """What happened to one call, collected while it happens. Controls note facts; observe settles it.
+    """The facts and attempts of one call. Controls add facts; the control `observe` records the span.
 
-    Not an OpenTelemetry context: a span starts detached and is settled when the stream closes,
-    because a stream may be finished or abandoned in another task than the one that began it.
+    A span is not an OpenTelemetry context. It is recorded when the stream closes, because another task than
+    the one that began a stream may finish or abandon it.
     """
 
     __slots__ = ("_lock", "attempts", "facts")
@@ -35,7 +35,7 @@ class Span:
             self.facts.update(facts)
 
     def attempt(self, **facts: Any) -> dict[str, Any]:
-        """Begin a child record for one attempt; the caller fills in how it ended."""
+        """Add and return a record for one attempt; the caller adds its outcome."""
         with self._lock:
             child = {"n": len(self.attempts) + 1, **facts}
             self.attempts.append(child)
@@ -47,8 +47,8 @@ class Call:
     """One crossing of the boundary.
 
     `target` names the asset (a model card, a memory). `payload` is wire JSON for models and the
-    verb's arguments for memories. `identity` is what of the target can change an answer (weights
-    digest, server settings, endpoint): together with the payload it makes a recording's key.
+    verb's arguments for memories. `identity` has the properties of the target that can change an
+    answer (weights digest, server settings, endpoint); with the payload it is the key of a recording.
     `deadline` is in the context's monotonic seconds, for all attempts together.
     """
 
@@ -64,7 +64,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """`port.operation`, as a control names what it applies to."""
+        """The call's name for controls: `port.operation`."""
         return f"{self.port}.{self.operation}"
 
 
@@ -79,7 +79,7 @@ class Control(Protocol):
     """
 
     def __call__(self, call: Call, proceed: Handler) -> AsyncIterator[Event]:
-        """Let the call through, change it, answer it, or raise."""
+        """Pass the call on, change it, answer it, or raise."""
 
 
 @runtime_checkable
@@ -93,10 +93,10 @@ class Model(Protocol):
         """`/embeddings`: one event, the whole wire JSON."""
 
     def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
-        """Tokens that `chat` with this payload takes in: one event, `{"input_tokens": n}`.
+        """Count the input tokens of `chat` with this payload: one event, `{"input_tokens": n}`.
 
-        Nothing is answered. RefusedError with an HTTP status where nobody counts.
+        The model generates nothing. RefusedError with an HTTP status when the endpoint cannot count.
         """
 
     async def aclose(self) -> None:
-        """Give back connections."""
+        """Close the connections."""

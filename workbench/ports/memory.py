@@ -28,34 +28,34 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Memory(Protocol):
-    """One tenant's view of one memory. The tenant was bound when the view was made.
+    """One tenant's view of one memory. A view never changes its tenant.
 
-    *Knowledge* (items of kind `document`) comes from sources and has versions: what is staged is
-    invisible until `publish` moves the tenant's version pointer, at once and as a whole. Everything
-    else is *episodic*: written by use with `remember`, within a budget, in force at once.
+    *Knowledge* (items of kind `document`) comes from sources and has versions: staged items are invisible
+    until `publish` makes them the active version, at once and as a whole. All other items are *episodic*:
+    `remember` writes them, within a budget, and they are active at once.
     `now` is a UTC instant like 2026-11-25T06:00:00Z: a store has no clock.
     """
 
     @property
     def tenant(self) -> str:
-        """Whose items these are; it never changes."""
+        """The tenant that the items belong to; it never changes."""
 
     async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
-        """Put documents in force. All items of a source are given together: its older ones go.
+        """Make documents active, in place of the earlier documents of the same sources.
 
-        Idempotent: a new version only if anything changed.
+        One call takes all items of a source. The same items again make no new version.
         """
 
     async def missing(self, ids: Sequence[str]) -> list[str]:
-        """Those of `ids` that are neither in force nor staged, in the order given."""
+        """Return those of `ids` that are neither active nor staged, in the order given."""
 
     async def stage(self, items: Iterable[Item]) -> int:
-        """Make documents a part of the next version, invisibly and durably; how many were new."""
+        """Stage documents durably for the next version; return the number of new ones."""
 
     async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:
-        """Put the version in force that holds exactly these documents; each is in force or staged.
+        """Make exactly these documents the active version; ConfigError unless each is active or staged.
 
-        What else was staged goes. The same ids again change nothing.
+        Other staged items are removed. The same ids again change nothing.
         """
 
     async def remember(
@@ -63,39 +63,42 @@ class Memory(Protocol):
     ) -> Remembered:
         """Write episodic items, then evict until the budget holds (`rules.eviction_order`).
 
-        NotFoundError, and nothing is written, unless each of `while_there` is in force at that moment:
-        what is made of them is either refused or there to be forgotten with them.
+        NotFoundError, and nothing is written, unless each of `while_there` is active in the same transaction:
+        a derived item is refused, or stored and forgotten together with its parents.
         """
 
     async def search(self, query: Query) -> list[Hit]:
-        """At most `k` hits that the requester may see and that are valid, best first."""
+        """Return at most `k` valid hits that the requester may see, best first."""
 
     async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
-        """Items in force, or how many of `ids` are: what the requester sees; without one, expired or not."""
+        """Count the active items, or those of `ids`, that the requester may see.
+
+        Without a requester every item counts, expired or not.
+        """
 
     async def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
-        """Items in force (or in an earlier version), in the order of their ids.
+        """Return the items of a version (None: the active one) that the requester may see, in id order.
 
-        Those the requester sees; without one, all of them, expired or not.
+        Without a requester it returns every item, expired or not. NotFoundError when the version is not kept.
         """
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
-        """Remove items, and what was derived from them, from every version at once."""
+        """Remove items, and the items derived from them, from every version at once."""
 
     async def hold(self, what: Selector) -> int:
-        """Put ids, a subject or a source under legal hold, later items too; how many there are now."""
+        """Put ids, a subject or a source under legal hold, later items too; return the number covered now."""
 
     async def release(self, what: Selector) -> int:
-        """End a hold, named as it was made; how many items it held."""
+        """End the hold made with the same selector; return the number of items it covered."""
 
     async def purge(self, *, now: str, keep_versions: int) -> Purged:
-        """Remove what has expired, and what only older versions than the last `keep_versions` hold."""
+        """Remove expired items, and items that are in none of the last `keep_versions` versions."""
 
     async def versions(self) -> list[MemoryVersion]:
-        """Versions that can still be asked for, oldest first; the last is in force."""
+        """Return the kept versions, oldest first; the last is active."""
 
     async def stats(self, *, now: str) -> MemoryStats:
-        """What there is, counted."""
+        """Count the tenant's items by kind and state."""
 
 
 @runtime_checkable
@@ -107,13 +110,13 @@ class MemoryStore(Protocol):
         """The memory's name."""
 
     def tenant(self, tenant: str) -> Memory:
-        """One tenant's view; nothing is asked yet."""
+        """Return one tenant's view, without a request to the store."""
 
     async def tenants(self) -> list[str]:
-        """Tenants that have items, sorted."""
+        """Return the tenants that have items, sorted."""
 
     async def aclose(self) -> None:
-        """Give back files and connections; closing twice is fine."""
+        """Close files and connections; closing twice is fine."""
 
 
 def _sent(

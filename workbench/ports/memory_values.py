@@ -1,4 +1,4 @@
-"""What a memory's verbs take and return: queries, selectors, requesters and reports."""
+"""Arguments and results of a memory's verbs: queries, selectors, requesters and reports."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SearchMode = Literal["hybrid", "vector", "words"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What to look for, and who asks: `groups` and `clearance` are the requester's.
+    """A search, with the `groups` and the `clearance` of its requester.
 
-    `as_of` is an ISO day: what was valid then. `now` is a UTC instant: what has expired by then is
-    not found whatever day is asked for; without it, the beginning of `as_of`. `version` is an earlier
-    version of the tenant's knowledge; without it, the one in force. `text` feeds keyword search and
-    `vector` (L2-normalised) nearest neighbours; their ranks are fused, `candidates` deep each, unless
-    `mode` names one alone. `exact` makes the neighbours' order that of exact inner products, equal on
-    every store. `sources` and `kinds` narrow; empty means all of them.
+    `as_of` is the ISO day on which hits must be valid. `now` is the UTC instant at which expiry is judged;
+    by default the beginning of `as_of`. `version` is an earlier version of the tenant's knowledge;
+    by default the active one. Keyword search takes `text`, and nearest-neighbour search `vector`
+    (L2-normalised). Their rankings, each `candidates` deep, are fused unless `mode` names one. `exact` orders
+    neighbours by exact inner products, equal on every store. `sources` and `kinds` restrict the hits; empty
+    means all.
     """
 
     text: str
@@ -42,9 +42,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requester:
-    """Who reads without searching: sees what these groups and this clearance open, and `now` has not ended.
+    """The reader of a verb other than search: its groups, clearance and the time of reading.
 
-    `now` is a UTC instant. No group, no item.
+    `now` is a UTC instant, at which expiry is judged. A requester without groups sees no item.
     """
 
     groups: tuple[str, ...]
@@ -53,15 +53,15 @@ class Requester:
 
     @classmethod
     def of(cls, principal: Principal, *, now: str) -> Requester:
-        """The principal as one who reads at a moment."""
+        """Return the requester for a principal who reads at `now`."""
         return cls(groups=principal.grants, clearance=principal.clearance, now=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
-    """What changed: items new, items unchanged, older items that went, and the version in force after it.
+    """The numbers of new, unchanged and replaced items, and the version active afterwards.
 
-    `other_tenants` counts pages a handle left out because they belong to other tenants.
+    `other_tenants` counts the pages that a handle left out because they belong to other tenants.
     """
 
     added: int
@@ -73,7 +73,7 @@ class Added:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """The most that what is written by use may take of one tenant; None is without limit."""
+    """The limits of one tenant's episodic items, in items and tokens; None is no limit."""
 
     items: int | None = None
     tokens: int | None = None
@@ -81,7 +81,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """What writing by use did: items new, items that were there, ids evicted to stay within the budget."""
+    """The numbers of new and unchanged items, and the ids evicted to stay within the budget."""
 
     added: int
     unchanged: int
@@ -90,7 +90,7 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
-    """Which items: exactly one of ids, subject, source, or all that have `expired`."""
+    """Selects items by exactly one of ids, subject, source, or `expired` (every expired item)."""
 
     ids: tuple[str, ...] | None = None
     subject: str | None = None
@@ -100,10 +100,10 @@ class Selector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
-    """How many items a selector took, of all versions: `derived` of them only because a parent went.
+    """The number of items removed from all versions, `derived` of them only because of a parent.
 
-    `ids` are those that went and `kept` those that are under legal hold, both sorted: these stay, and
-    nothing finds them if they have expired.
+    `ids` are the removed items and `kept` those under legal hold, both sorted. Kept items stay stored; no
+    search finds them once they have expired.
     """
 
     items: int
@@ -113,13 +113,13 @@ class Forgotten:
 
     @property
     def held(self) -> int:
-        """How many items holds kept."""
+        """The number of items that legal holds kept."""
         return len(self.kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purged:
-    """What a sweep removed: expired items, items of versions no longer kept; and what holds kept."""
+    """The numbers of purged expired items and items of old versions, and of items that legal holds kept."""
 
     expired: int
     outdated: int
@@ -128,7 +128,7 @@ class Purged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryVersion:
-    """One version of a tenant's knowledge: `content` is SHA-256 of its items' sorted ids."""
+    """One version of a tenant's knowledge; `content` is the SHA-256 of its items' sorted ids."""
 
     number: int
     at: str
@@ -138,9 +138,9 @@ class MemoryVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryStats:
-    """One tenant's memory: `items` in force, `stored` of all versions, `staged` of one not yet in force.
+    """Counts of one tenant's items: `items` active, `stored` in all versions, `staged` for the next version.
 
-    `facts` are the store's own, such as its index settings and size in bytes.
+    `facts` come from the store, such as its index settings and its size in bytes.
     """
 
     store: str
@@ -158,7 +158,7 @@ class MemoryStats:
 
 
 def written_id(tenant: str, item: Item) -> str:
-    """The id of what a principal writes into a tenant's memory: SHA-256 of whose it is and what it says."""
+    """Return the id of an episodic item: the SHA-256 of its tenant, owner, text and metadata."""
     made = [
         tenant, item.owner, item.subject, item.kind, list(item.access), item.classification,
         list(item.parents), item.created, files.digest(item.text.encode(errors="surrogatepass")),

@@ -1,4 +1,4 @@
-"""From documents to passages: pages, chunks, memory specs, and the handle that notebooks hold."""
+"""Retrieval: pages, chunks, memory specs, and the memory handle of notebooks."""
 
 from workbench.retrieval.chunking import Chunking, chunks
 from workbench.retrieval.documents import load

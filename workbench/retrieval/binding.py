@@ -1,4 +1,4 @@
-"""What a memory handle is bound to: a spec, a caller, the boundary, and the place of snapshots."""
+"""The binding of a memory handle: a spec, a context, the boundary and the store of snapshots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workbench.types import JSON, Item, Port
 
 
 class MakeCall(Protocol):
-    """Builds a call with its context, the target's identity and a deadline. The workspace supplies it."""
+    """Builds a call with its context, the target's identity and a deadline; supplied by the workspace."""
 
     def __call__(self, port: Port, operation: str, target: str, payload: JSON) -> Call:
         """Build a call without making it."""
@@ -26,10 +26,10 @@ class Snapshots(Protocol):
     async def write(
         self, views: Sequence[Memory], folder: Path | None, *, spec: str, digest: str, version: int | None
     ) -> tuple[Path, str, dict[str, int]]:
-        """Write the tenants behind `views`, of a memory's `spec` (`name@version`) with that digest.
+        """Write the tenants of `views`, of a memory's `spec` (`name@version`) with that digest.
 
         Returns the folder, the logical digest, and the number of items of each tenant. Without a folder the
-        snapshot goes into the memory's own place, where other tenants' parts stay as they are.
+        snapshot goes into the memory's own folder, which keeps the other tenants' items.
         """
 
     async def read(self, folder: Path, *, memory: str, tenant: str) -> list[Item]:
@@ -71,10 +71,10 @@ class Binding:
         return self.context.tenant
 
     def now(self) -> str:
-        """The context's time, as stores keep it."""
+        """Return the context's time as a UTC instant."""
         return instant(self.context.clock.now())
 
     def command(self, verb: str) -> str:
-        """The command for this memory and tenant, for an error's hint."""
+        """Return the command of `verb` for this memory and tenant, for an error's hint."""
         name = f"--use-case {self.context.use_case} --memory {self.spec} --tenant {self.tenant}"
         return f"workbench memory {verb} {name}"

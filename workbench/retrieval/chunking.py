@@ -1,4 +1,4 @@
-"""Cutting a page into the chunks that are remembered. The same text gives the same chunks."""
+"""Split a page into chunks, deterministically."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SPACE = re.compile(r"\s")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunking:
-    """How a memory cuts its pages.
+    """How a memory splits its pages.
 
-    `whole`: not at all. `sentences`: `size` sentences each. `paragraphs`: paragraphs, short ones
-    joined until there are `min_chars`, long ones cut at lines, sentences or words to `max_chars`.
+    `whole` keeps a page as one chunk. `sentences` makes chunks of `size` sentences. `paragraphs` joins short
+    paragraphs up to `min_chars` and splits long ones at lines, sentences or words to at most `max_chars`.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -30,7 +30,7 @@ class Chunking:
     max_chars: int | None = None
 
     def check(self, where: str) -> None:
-        """ConfigError unless exactly the numbers that `kind` needs are given, and are possible."""
+        """Raise ConfigError unless exactly the numbers that `kind` needs are given, and are valid."""
         wanted = {"whole": set(), "sentences": {"size"}, "paragraphs": {"min_chars", "max_chars"}}[self.kind]
         numbers = {name: getattr(self, name) for name in ("size", "min_chars", "max_chars")}
         given = {name for name, number in numbers.items() if number is not None}
@@ -44,7 +44,7 @@ class Chunking:
 
 
 def chunks(text: str, chunking: Chunking) -> list[str]:
-    """The chunks of `text`, in order, none empty; no word is lost or repeated."""
+    """Return the chunks of `text` in order, none of them empty, without a lost or repeated word."""
     if chunking.size is not None:
         sentences = [s.strip() for s in _SENTENCE_END.split(text) if s.strip()]
         windows = range(0, len(sentences), chunking.size)
@@ -72,17 +72,17 @@ def _joined(pieces: Iterable[str], *, least: int, most: int) -> Iterator[str]:
 
 
 def _cut(text: str, most: int) -> Iterator[str]:
-    """`text` in pieces of at most `most` characters, cut at the last line, sentence or word that fits.
+    """Split `text` into pieces of at most `most` characters, after the last line, sentence or word that fits.
 
-    A line or sentence that leaves a piece less than half full gives way to a later word. Only a word
-    longer than a piece is cut itself.
+    A line or sentence end in the first half of a piece is skipped for a later word end. Only words longer
+    than a piece are split themselves.
     """
     while len(text) > most:
         head, indent = text[: most + 1], len(text) - len(text.lstrip())
         word = max((found.start() for found in _SPACE.finditer(head)), default=0)
         ends = (head.rfind("\n"), head.rfind(". ") + 1, head.rfind(" "), word)
         cut = next((end for end in ends if end > most // 2), word)
-        if cut <= indent and indent:  # all that could be cut off is white space
+        if cut <= indent and indent:  # the piece would be white space only
             text = text.lstrip()
             continue
         cut = cut or most

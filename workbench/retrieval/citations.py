@@ -1,8 +1,8 @@
-"""Which passages an answer cites, which of its citations point at nothing, and which sentences have none.
+"""Check an answer's citations: cited passages, unknown citations and uncited sentences.
 
 A citation is `[1]` (the number of a passage, from 1), `[travel]` (its source), or several of them:
-`[1, 3]`, `[1-3]`, `[1][travel]`. It belongs to the sentence it stands in, or right behind. A bracket
-around several words that are no source is no citation, nor is a link, `[text](address)`.
+`[1, 3]`, `[1-3]`, `[1][travel]`. It belongs to the sentence around it or directly before it. A bracket
+around several words that are not a source is no citation, and neither is a link, `[text](address)`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from workbench.types import Hit
 
 _BRACKET = r"\[[^\[\]\n]+\](?!\()"
 _MARK = re.compile(_BRACKET)
-#: To the end of a line, or to a full stop that no lower-case word follows; citations behind it belong to it.
+#: Ends at a line end, or at a full stop not followed by a lower-case word, with the citations after it.
 _SENTENCE = re.compile(rf"\S.*?(?:[.!?]+[\"')”]*(?:\s*{_BRACKET})*(?=\s+[^\sa-z]|\s*$)|$)", re.MULTILINE)
 _RANGE = re.compile(r"(\d{1,4})\s*[-–]\s*(\d{1,4})")  # noqa: RUF001 - people type both dashes
 _ONE_WORD = re.compile(r"\w[\w./:#@-]*")
@@ -24,11 +24,11 @@ _ONE_WORD = re.compile(r"\w[\w./:#@-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Citations:
-    """What an answer's citations point at.
+    """The citations of an answer.
 
-    `marks` are the citations in the order they stand there, a list or a range taken apart; `unknown`
-    are those that point at no passage. `cited` are passages, in the order of their first citation.
-    `uncited` are sentences without a citation of a passage, out of `sentences` in all.
+    `marks` are the citations in their order, with lists and ranges expanded; `unknown` are those that match
+    no passage. `cited` are the passages, in the order of their first citation. `uncited` are the sentences
+    that cite no passage; `sentences` is the number of all sentences.
     """
 
     marks: tuple[str, ...]
@@ -39,22 +39,22 @@ class Citations:
 
     @property
     def precision(self) -> float | None:
-        """Share of the citations that point at a passage; None without any."""
+        """Share of the citations that match a passage; None without citations."""
         return 1 - len(self.unknown) / len(self.marks) if self.marks else None
 
     @property
     def coverage(self) -> float | None:
-        """Share of the sentences that cite a passage; None without any."""
+        """Share of the sentences that cite a passage; None without sentences."""
         return 1 - len(self.uncited) / self.sentences if self.sentences else None
 
     @property
     def ok(self) -> bool:
-        """Whether there is something said, every sentence cites, and no citation points at nothing."""
+        """Whether the answer has sentences, each cites a passage, and no citation is unknown."""
         return self.sentences > 0 and not self.unknown and not self.uncited
 
 
 class Answered(Protocol):
-    """What `citation_precision` reads of an experiment's outcome."""
+    """The part of an experiment's outcome that `citation_precision` reads."""
 
     @property
     def text(self) -> str:
@@ -66,10 +66,10 @@ class Answered(Protocol):
 
 
 def check(answer: str, passages: Sequence[Hit]) -> Citations:
-    """The answer's citations against the passages that its prompt carried, numbered from 1.
+    """Match the answer's citations with the passages of its prompt, numbered from 1.
 
-    A number means the passage of that number, whatever a source is called; a source's name, exactly
-    as written, means every passage of it.
+    A number always means the passage of that number, even if a source has that name. A source's exact name
+    means all its passages.
     """
     marks: list[str] = []
     unknown: list[str] = []
@@ -97,15 +97,15 @@ def check(answer: str, passages: Sequence[Hit]) -> Citations:
 
 
 def citation_precision(outcome: Answered) -> float | None:
-    """Share of the answer's citations that point at a passage its prompt carried; None without any.
+    """Return the share of the answer's citations that match a passage of its prompt; None without citations.
 
-    A scorer as `scorer(citation_precision)`.
+    Use it as a scorer: `scorer(citation_precision)`.
     """
     return check(outcome.text, outcome.passages).precision
 
 
 def _sentences(answer: str) -> list[str]:
-    """Sentences that say something; what is only citations belongs to the one before."""
+    """Return the sentences that contain a word; citations alone belong to the sentence before."""
     found: list[str] = []
     for match in _SENTENCE.finditer(answer):
         text = match[0].strip()
@@ -126,7 +126,7 @@ def _marks(sentence: str, sources: set[str]) -> Iterator[str]:
 
 
 def _each(part: str) -> list[str]:
-    """The numbers of a range that goes up; anything else as it is."""
+    """Expand an ascending range into its numbers; return any other part unchanged."""
     ends = _RANGE.fullmatch(part)
     if ends is None or int(ends[1]) > int(ends[2]):
         return [part]
@@ -134,7 +134,7 @@ def _each(part: str) -> list[str]:
 
 
 def _meant(mark: str, passages: Sequence[Hit]) -> dict[int, Hit]:
-    """The passages that a citation means, by their places from 0."""
+    """Return the passages that a citation means, by position from 0."""
     if mark.isascii() and mark.isdigit():
         place = int(mark) - 1 if len(mark) < 5 else -1
         return {place: passages[place]} if 0 <= place < len(passages) else {}

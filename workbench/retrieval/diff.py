@@ -18,7 +18,7 @@ _ORDER: tuple[Change, ...] = ("added", "removed", "changed", "same")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemDifference:
-    """One source: what happened to it, its chunks before and after, the digests of what was read."""
+    """One source: its change, its numbers of chunks and its page digests before and after."""
 
     source: str
     change: Change
@@ -30,14 +30,14 @@ class ItemDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences(Shown):
-    """All sources of a tenant that are on either side; `withheld` of them the principal may not see."""
+    """The sources of a tenant on either side, and the number `withheld` from the principal."""
 
     title: str
     rows: tuple[ItemDifference, ...]
     withheld: int = 0
 
     def of(self, *changes: Change) -> tuple[str, ...]:
-        """The sources to which one of `changes` happened."""
+        """Return the sources with one of these changes."""
         return tuple(row.source for row in self.rows if row.change in changes)
 
     @property
@@ -46,7 +46,7 @@ class Differences(Shown):
         return bool(self.of("added", "removed", "changed"))
 
     def frame(self) -> pl.DataFrame:
-        """One row for each source."""
+        """Return a frame with one row for each source."""
         import polars as pl
 
         text, number = pl.String, pl.Int64
@@ -57,7 +57,7 @@ class Differences(Shown):
         return pl.DataFrame([asdict(row) for row in self.rows], schema=schema, orient="row")
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
+        """Return the JSON that `--json` prints."""
         return {"title": self.title, "withheld": self.withheld, "sources": [asdict(row) for row in self.rows]}
 
     def _counts(self) -> str:
@@ -76,7 +76,7 @@ class Differences(Shown):
         return "\n".join([f"{self.title}: {self._counts()}", *lines])
 
     def card(self) -> Card:
-        """One row for each source that differs."""
+        """Return a card with one row for each source that differs."""
         rows = [
             (
                 row.change,
@@ -95,7 +95,7 @@ Sources = Mapping[str, tuple[str, frozenset[str]]]
 
 
 def sources_of(items: Iterable[Item]) -> dict[str, tuple[str, frozenset[str]]]:
-    """For each source of documents its digest and the ids of its chunks."""
+    """Map each source of documents to its digest and the ids of its chunks."""
     found: dict[str, tuple[str, set[str]]] = {}
     for item in items:
         if item.kind == KNOWLEDGE:
@@ -104,7 +104,7 @@ def sources_of(items: Iterable[Item]) -> dict[str, tuple[str, frozenset[str]]]:
 
 
 def compared(title: str, before: Sources, after: Sources, *, hidden: Iterable[str] = ()) -> Differences:
-    """What differs, source by source in their order; `hidden` ones are only counted."""
+    """Compare source by source, sorted; `hidden` sources are only counted."""
     withheld = frozenset(hidden) & (set(before) | set(after))
     shown = sorted((set(before) | set(after)) - withheld)
     rows = tuple(_difference(source, before.get(source), after.get(source)) for source in shown)

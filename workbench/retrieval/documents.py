@@ -1,4 +1,4 @@
-"""Documents, read strictly: a folder of Markdown pages, or the language reference inside Python."""
+"""Read pages strictly: a folder of Markdown files, or Python's own language reference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.types import MOST_CLASSIFIED, Page
 
 PYDOC = "pydoc:topics"
-#: The least that the top of a page must say.
+#: The minimal front matter of a page.
 MINIMAL = """---
 title: Travel expenses
 tenant: acme
@@ -31,10 +31,10 @@ author: your name
 generator_version: 1
 seed: 0
 ---"""
-#: Below this age, a digest is not cached: far more than one tick of any file system but FAT.
+#: A younger file's digest is not cached: above a clock tick of any file system but FAT.
 _YOUNG_NS = 2_000_000_000
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
-#: How an entry begins that means one principal: a page is written for groups.
+#: The prefix of an access entry for one principal; a page names groups only.
 _PERSONAL = identity.personal("")
 
 
@@ -55,10 +55,12 @@ def _is_day(value: Any) -> bool:
 
 
 def _is_groups(value: Any) -> bool:
-    return isinstance(value, list) and all(_is_text(one) and not one.startswith(_PERSONAL) for one in value)
+    return isinstance(value, list) and all(
+        _is_text(group) and not group.startswith(_PERSONAL) for group in value
+    )
 
 
-#: Each key of the front matter: what it must be, in words and as a test.
+#: The type of each front matter key, in words and as a test.
 _KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "title": ("a text", _is_text),
     "tenant": ("a text", _is_text),
@@ -79,10 +81,10 @@ _OPTIONAL = {"replaces", "classification", "subject"}
 
 
 def load(uri: str | Path, *, root: Path | None = None) -> list[Page]:
-    """The pages of a folder of `<tenant>/<slug>.md`, of one such file, or of `pydoc:topics`.
+    """Return the pages of a folder of `<tenant>/<slug>.md`, of one such file, or of `pydoc:topics`.
 
-    A relative path is looked for here, then in the repository. A page that breaks a rule is a
-    ConfigError with its file and line; nothing is left out silently.
+    A relative path is searched in the current folder, then in the repository. ConfigError names the file and
+    line of an invalid page; NotFoundError when the path or its pages are missing.
     """
     if str(uri) == PYDOC:
         return _topics()
@@ -103,7 +105,7 @@ def load(uri: str | Path, *, root: Path | None = None) -> list[Page]:
 def digests_now(
     uri: str, *, tenant: str, root: Path | None = None, sources: Collection[str] | None = None
 ) -> dict[str, str]:
-    """Return the digests that a tenant's pages of `uri` have now, by source; of `sources` when given.
+    """Return the current digests of a tenant's pages of `uri`, by source; only `sources` when given.
 
     A file is read again only when its time, size or inode has changed.
     """
@@ -115,7 +117,7 @@ def digests_now(
 def _digest_of(path: Path) -> str:
     status = path.stat()
     seen = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    # Two writes within one tick of the file system's clock have one time: a young file is always read.
+    # Two writes within one clock tick have the same time, so a young file is always read.
     if time.time_ns() - status.st_mtime_ns < _YOUNG_NS:
         return _read_digest.__wrapped__(path, seen)
     return _read_digest(path, seen)
@@ -183,7 +185,7 @@ def _tenant_pages(folder: Path) -> list[Page]:
 
 
 def _page(path: Path, tenant: str) -> tuple[Page, str | None]:
-    """One page, and the slug of the page it replaces."""
+    """Read one page, and the slug of the page it replaces."""
     if path.suffix != ".md" or not _SLUG.fullmatch(path.stem):
         hint = "name it with a-z, 0-9 and -, ending in .md; move other files away"
         raise ConfigError(f"{path} cannot be a page", hint=hint)
@@ -240,7 +242,7 @@ def _topic_digests() -> dict[str, str]:
 
 
 def _topics() -> list[Page]:
-    """The language reference inside this Python; it differs between minor versions."""
+    """Return the language reference of this Python; it differs between minor versions."""
     from pydoc_data.topics import topics
 
     return [

@@ -45,7 +45,7 @@ class MemoryHandle(Binding):
         return self.unfiltered
 
     def at(self, version: int | None) -> MemoryHandle:
-        """The same memory in an earlier version; None is the active one."""
+        """Return a handle for an earlier version of the memory; None is the active one."""
         return dataclasses.replace(self, version=version)
 
     def items_of(self, page: Page) -> list[Item]:

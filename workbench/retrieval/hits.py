@@ -1,4 +1,4 @@
-"""Passages found, as a list that shows itself: what each says, where it is from, and why it was allowed."""
+"""Search results as a list that displays each passage with its origin and access."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DEGRADED = "degraded: from the last snapshot, the store is away"
 
 
 class Hits(list[Hit], Shown):
-    """Passages, best first. `degraded` says of none at all, too, that the last snapshot was asked."""
+    """Passages, best first. `degraded` marks an answer from the last snapshot, even an empty one."""
 
     def __init__(self, hits: Iterable[Hit] = (), *, degraded: bool = False) -> None:
         super().__init__(hits)
@@ -20,12 +20,12 @@ class Hits(list[Hit], Shown):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Their sources, best first, each once."""
+        """The distinct sources of the passages, best first."""
         return tuple(dict.fromkeys(hit.source for hit in self))
 
     @property
     def degraded(self) -> bool:
-        """Whether they, or any of them, come from the last snapshot, because the store was away."""
+        """Whether any passage comes from the last snapshot because the store was unavailable."""
         return self._degraded or any(hit.degraded for hit in self)
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ class Hits(list[Hit], Shown):
         )
 
     def card(self) -> Card:
-        """One row for each passage."""
+        """Return a card with one row for each passage."""
         title = f"{len(self)} {'passage' if len(self) == 1 else 'passages'}" if self else self._none()
         head = ("score", "source", "title", "text", "about it")
         return Card(title=title, head=head, rows=[_row(hit) for hit in self])
@@ -47,7 +47,7 @@ class Hits(list[Hit], Shown):
 
 
 def _origin(hit: Hit) -> str:
-    """The source, its version and digest, and what there is to beware of."""
+    """Describe a hit's source, its version and digest, and its warnings."""
     marks = [
         mark
         for mark, is_so in (
@@ -61,7 +61,7 @@ def _origin(hit: Hit) -> str:
 
 
 def _about(hit: Hit) -> str:
-    """Age, where it was found, how far it is trusted, and why it may be seen."""
+    """Describe a hit's age, memory, trust and access."""
     age = f"{hit.age_days} days old on {hit.as_of}" if hit.age_days is not None else f"as of {hit.as_of}"
     found = f"memory version {hit.memory_version}" if hit.memory_version else hit.kind
     return f"{age}; {hit.memory}, {found}; trust {hit.trust}; allowed: {hit.allowed or 'not said'}"

@@ -21,12 +21,12 @@ from workbench.types import KNOWLEDGE, Item, ItemKind, Page
 if TYPE_CHECKING:
     from workbench.identity import Principal
 
-#: The trust of an item from a declared source; what principals write has theirs.
+#: The trust of an item from a declared source; other items have their principal's trust.
 DECLARED = 3
 
 
 class Days(TypedDict, total=False):
-    """When something is true (ISO days), and from which UTC instant it may not be used any more."""
+    """The validity of an item (ISO days) and the UTC instant at which it expires."""
 
     valid_from: str | None
     valid_to: str | None
@@ -35,10 +35,10 @@ class Days(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """What was written by use: its id, the trust stamped on it, when it expires; ids that gave way to it.
+    """The result of `remember`: the item's id, trust and expiry, and the ids evicted for it.
 
-    `new` is False when it was there already: the same was written in the same second. Its own id is
-    among `evicted` when the budget is full of what is trusted more.
+    `new` is False when the same text was written in the same second. `evicted` has the item's own id when
+    the budget is full of items with more trust.
     """
 
     id: str
@@ -50,7 +50,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What a principal asks to be remembered; `access` None means this principal alone."""
+    """The arguments of `remember`; `access` None means this principal alone."""
 
     text: str
     subject: str
@@ -68,10 +68,10 @@ def visible_to(principal: Principal) -> Callable[[Item | Page], bool]:
 
 
 def documents(binding: Binding, pages: Sequence[Page]) -> list[Item]:
-    """The chunks of `pages` as they are remembered, not embedded yet.
+    """Return the chunks of `pages` as items without vectors.
 
-    A page that stands in the memory's declared source as it is given is trusted most (3), any other
-    as much as who gives it. They have no time of writing, so that the same pages give the same items.
+    A page that is unchanged in the memory's declared source has the trust 3, any other page the principal's
+    trust. The items have no time of writing, so that the same pages give the same items.
     """
     spec = binding.spec
     declared = digests_now(spec.source, tenant=binding.tenant, root=binding.root) if spec.source else {}
@@ -92,7 +92,7 @@ def documents(binding: Binding, pages: Sequence[Page]) -> list[Item]:
 
 
 def _kept_until(binding: Binding, page: Page) -> str | None:
-    """A page without a day from which it is valid is kept: there is nothing to count from."""
+    """Return a page's expiry by the spec's retention; None for a page without `valid_from`."""
     if page.valid_from is None:
         return None
     since = dt.datetime.combine(dt.date.fromisoformat(page.valid_from), dt.time(), dt.UTC)
@@ -100,7 +100,7 @@ def _kept_until(binding: Binding, page: Page) -> str | None:
 
 
 async def write(binding: Binding, written: Written) -> Note:
-    """Remember one thing within the spec's budget."""
+    """Write one episodic item within the spec's budget."""
     _check(binding, written)
     parents = await _parents(binding, written.parents)
     item = _item(binding, written, parents)
@@ -153,7 +153,7 @@ def _is_unicode(text: str) -> bool:
 
 
 async def _parents(binding: Binding, ids: Sequence[str]) -> list[Item]:
-    """The items behind `ids`; NotFoundError unless the principal may see and use each."""
+    """Return the items with these ids; NotFoundError unless the principal may see each."""
     if not ids:
         return []
     wanted = set(ids)
@@ -168,12 +168,12 @@ async def _parents(binding: Binding, ids: Sequence[str]) -> list[Item]:
 
 
 def _item(binding: Binding, written: Written, parents: Sequence[Item]) -> Item:
-    """The item, stamped: never more trusted, less classified, wider known or longer kept than its parents."""
+    """Build the item, whose trust, classification, access and expiry are limited by its parents."""
     principal, clock = binding.context.principal, binding.context.clock
     now = clock.now()
     me = identity.personal(principal.name)
     access = tuple(sorted(set(written.access))) if written.access is not None else (me,)
-    level = max([written.classification, *(one.classification for one in parents)])
+    level = max([written.classification, *(parent.classification for parent in parents)])
     wider = [one for one in access if one != me and not all(one in parent.access for parent in parents)]
     if wider:
         raise RefusedError(
@@ -182,13 +182,13 @@ def _item(binding: Binding, written: Written, parents: Sequence[Item]) -> Item:
         )
     days = written.days
     ends = [days.get("expires"), binding.spec.expires(written.kind, level, since=now)]
-    ends += [one.expires for one in parents]
+    ends += [parent.expires for parent in parents]
     item = Item(
         id="", text=written.text, vector=(), source=binding.context.use_case,
         source_digest=files.digest(written.text.encode()), kind=written.kind, access=access,
         classification=level, owner=principal.name, subject=written.subject,
         parents=tuple(sorted(set(written.parents))),
-        trust=min([principal.trust, *(one.trust for one in parents)]), created=instant(now),
+        trust=min([principal.trust, *(parent.trust for parent in parents)]), created=instant(now),
         valid_from=days.get("valid_from"), valid_to=days.get("valid_to"),
         expires=min(filter(None, ends), default=None), embedding=binding.spec.embedding,
     )  # fmt: skip

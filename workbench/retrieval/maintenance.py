@@ -19,7 +19,7 @@ from workbench.retrieval.items import documents, visible_to
 from workbench.retrieval.port import TEXTS, Governed, embed, indexed, unfiltered, view
 from workbench.types import KNOWLEDGE, Item, Page
 
-#: Ids in one `memory.missing`. How often a version is tried again that another writer's moved under.
+#: Ids in one `memory.missing`; attempts to publish while other writers publish too.
 _IDS, _TRIES = 5_000, 3
 _Read = Callable[[], Awaitable[list[Item]]]
 _Prepare = Callable[[list[Item]], Awaitable[list[Item]]]
@@ -28,7 +28,7 @@ Source = str | Path | Iterable[Page]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshotted:
-    """Where a snapshot was written; its logical digest, which is what it is; its items, by tenant."""
+    """A written snapshot: its folder, its logical digest and its number of items by tenant."""
 
     folder: Path
     digest: str
@@ -37,7 +37,7 @@ class Snapshotted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What going back did: the version now in force, what came and went in it, episodic items put back."""
+    """The result of a restore: the active version, its changes, and the number of episodic items restored."""
 
     version: int
     added: int
@@ -47,7 +47,7 @@ class Restored:
 
 
 async def add(binding: Binding, pages: Iterable[Page]) -> Added:
-    """Put this tenant's `pages` in force beside its other sources, as one version."""
+    """Make this tenant's `pages` active beside its other sources, as one version."""
     given = list(pages)
     own = own_pages(binding, given)
     items = await asyncio.to_thread(documents, binding, own)
@@ -70,7 +70,7 @@ async def add(binding: Binding, pages: Iterable[Page]) -> Added:
 
 
 async def _changed(binding: Binding, items: Sequence[Item]) -> list[Item]:
-    """All items of those sources that are not in force as they are given."""
+    """Return all items of the sources that differ from the active version."""
     missing = await _missing(binding, items)
     sources = {item.source for item in items if item.id in missing}
     same = [item.id for item in items if item.source not in sources]
@@ -80,7 +80,7 @@ async def _changed(binding: Binding, items: Sequence[Item]) -> list[Item]:
 
 
 async def ingest(binding: Binding, source: Source | None) -> Added:
-    """Put in force exactly the tenant's pages of `source`; what was staged stays embedded."""
+    """Make the tenant's pages of `source` the active version; staged items are not embedded again."""
     given = await _pages(binding, source)
     own = own_pages(binding, given)
     if not own:
@@ -109,10 +109,10 @@ async def _pages(binding: Binding, source: Source | None) -> list[Page]:
 
 
 async def _put(binding: Binding, read: _Read, prepare: _Prepare | None = None, *, word: str) -> Added:
-    """Stage what is lacking, prepared batch by batch, then publish exactly what `read` gives.
+    """Stage the missing items in batches through `prepare`, then publish exactly the items of `read`.
 
-    Another writer may publish in between, and so remove what was staged, or forget some of it: then it
-    begins again. What is not prepared is restored.
+    Another writer may publish or forget in between, which removes staged items; then the loop starts again.
+    Without `prepare` the items are restored.
     """
     tried = 0
     while True:
@@ -149,7 +149,7 @@ async def _missing(binding: Binding, items: Sequence[Item]) -> frozenset[str]:
 
 
 def own_pages(binding: Binding, given: Sequence[Page]) -> list[Page]:
-    """The tenant's own of `given`; ConfigError when none of them is, or two have one name."""
+    """Return the tenant's pages of `given`; ConfigError when it has none, or two with one source."""
     own = [page for page in given if page.tenant == binding.tenant]
     if given and not own:
         others = ", ".join(sorted({page.tenant for page in given}))
@@ -164,7 +164,7 @@ def own_pages(binding: Binding, given: Sequence[Page]) -> list[Page]:
 
 
 async def diff(binding: Binding, before: int, after: int) -> Differences:
-    """What was added, removed and changed from one version to another, as far as the principal may see it."""
+    """Compare two versions, source by source, as far as the principal may see them."""
     port = _to_compare(binding)
     one, two = await port.items(before), await port.items(after)
     visible = visible_to(binding.context.principal)
@@ -174,20 +174,20 @@ async def diff(binding: Binding, before: int, after: int) -> Differences:
 
 
 async def diff_sources(binding: Binding) -> Differences:
-    """What an ingest of the declared source would add, remove and change."""
+    """Compare the active version with the declared source, as an ingest would change it."""
     visible, admin = visible_to(binding.context.principal), binding.context.principal.admin
     own = [page for page in await _pages(binding, None) if page.tenant == binding.tenant]
     pages = own if admin else [page for page in own if visible(page)]
-    there = await _to_compare(binding).items()
+    active = await _to_compare(binding).items()
     on_disk = await asyncio.to_thread(documents, binding, pages)
-    hidden = {item.source for item in there if not visible(item)}
+    hidden = {item.source for item in active if not visible(item)}
     hidden |= {page.source for page in pages if not visible(page)}
     title = f"{binding.spec}, tenant {binding.tenant}, in force -> {binding.spec.source}"
-    return compared(title, sources_of(there), sources_of(on_disk), hidden=hidden)
+    return compared(title, sources_of(active), sources_of(on_disk), hidden=hidden)
 
 
 def _to_compare(binding: Binding) -> Governed:
-    """All there is for who keeps the memory, so that what is hidden can be counted; else what may be seen."""
+    """Return the unfiltered port for an admin, so that hidden sources are counted; else the principal's."""
     return unfiltered(binding) if binding.context.principal.admin else view(binding)
 
 
@@ -208,9 +208,9 @@ async def snapshot_of(bindings: Sequence[Binding], folder: str | Path | None) ->
 
 
 async def restore(binding: Binding, what: int | str | Path) -> Restored:
-    """Put an earlier version's documents in force as a new version, or what a snapshot's folder holds."""
+    """Make an earlier version, or the snapshot in a folder, the active version again."""
     items: list[Item] = []
-    await view(binding).missing([])  # who may not keep the memory is refused before a snapshot is read
+    await view(binding).missing([])  # refuse other principals than admins before a snapshot is read
 
     async def knowledge() -> list[Item]:
         given = _of_version(binding, what) if isinstance(what, int) else _of_snapshot(binding, Path(what))
@@ -236,7 +236,7 @@ def _restored(done: Added, *, episodic: int = 0) -> Restored:
 
 
 async def _of_version(binding: Binding, number: int) -> list[Item]:
-    """The items of an earlier version, without those that somebody is forgetting at this moment."""
+    """Return the items of an earlier version, without those that a `forget` is deleting now."""
     items = await unfiltered(binding).items(number)
     if binding.snapshot_store is None or binding.pinned is not None:
         return items
@@ -244,7 +244,7 @@ async def _of_version(binding: Binding, number: int) -> list[Item]:
 
 
 async def _of_snapshot(binding: Binding, folder: Path) -> list[Item]:
-    """The tenant's items in a snapshot of this memory, embedded as its spec says."""
+    """Return the tenant's items in a snapshot; ConfigError unless it has the spec's embedding."""
     items = await _archive(binding).read(folder, memory=binding.name, tenant=binding.tenant)
     other = {item.embedding for item in items} - {binding.spec.embedding}
     if other:
@@ -274,7 +274,7 @@ def _not_pinned(binding: Binding, missing: int, of: int) -> ConfigError:
 
 
 def _bar(binding: Binding, total: int, word: str) -> Any:
-    """A bar with a rate, that appears only when it takes long enough for somebody to wait."""
+    """Return a progress bar that appears after one second."""
     from tqdm.auto import tqdm
 
     return tqdm(total=total, desc=f"{word} {binding.name}", unit="chunk", delay=1, leave=False)

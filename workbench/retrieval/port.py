@@ -63,7 +63,7 @@ class Governed(MemoryVerbs):
 
     async def _invoke(self, verb: str, arguments: dict[str, Any]) -> Any:
         binding, payload = self.binding, dict(arguments)
-        for name in ("items", "ids", "while_there"):  # an attempt may be repeated: no iterator is used up
+        for name in ("items", "ids", "while_there"):  # a list, because attempts may repeat
             if payload.get(name) is not None:
                 payload[name] = list(payload[name])
         if "requester" in payload and payload["requester"] is None and not self.unfiltered:
@@ -86,7 +86,7 @@ def unfiltered(binding: Binding) -> Governed:
 
 
 async def embed(binding: Binding, texts: Sequence[str]) -> list[tuple[float, ...]]:
-    """One L2-normalised vector for each text, in order, by the memory's own embedding."""
+    """Return one L2-normalised vector for each text, in order, by the memory's own embedding."""
     card = binding.spec.embedding
     vectors: list[tuple[float, ...]] = []
     for start in range(0, len(texts), TEXTS):
@@ -98,18 +98,18 @@ async def embed(binding: Binding, texts: Sequence[str]) -> list[tuple[float, ...
     if len(vectors) != len(texts):
         raise UnavailableError(
             f"{card!r} gave {len(vectors)} vectors for {len(texts)} texts",
-            hint="run it again; if it stays so, the endpoint is not OpenAI-compatible",
+            hint="run it again; if the error remains, the endpoint is not OpenAI-compatible",
         )
     return vectors
 
 
 def indexed(item: Item) -> str:
-    """What is embedded: the title too, because a paragraph alone often does not say what it is about."""
+    """Return the text to embed, with the title, because a paragraph alone often lacks its topic."""
     return f"{item.title}\n{item.text}" if item.title else item.text
 
 
 async def _answer(binding: Binding, call: Call) -> Any:
-    """The one event that answers `call`."""
+    """Return the data of the last event of `call`; NotFoundError without an event."""
     async with aclosing(binding.handler(call)) as events:  # type: ignore[type-var]
         answers = [event.data async for event in events]
     if not answers:
@@ -118,7 +118,7 @@ async def _answer(binding: Binding, call: Call) -> Any:
 
 
 def _normal(vector: Sequence[float]) -> tuple[float, ...]:
-    """`vector` at length 1, in float32; a zero vector stays."""
+    """Return `vector` at length 1, in float32; a zero vector stays zero."""
     import numpy as np
 
     exact = np.asarray(vector, dtype=np.float64)

@@ -18,7 +18,7 @@ from workbench.types import KNOWLEDGE, Hit, ItemKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a search asks for besides its text; `version` None is the one in force."""
+    """The parameters of a search besides its text; `version` None is the active one."""
 
     k: int
     as_of: str | None
@@ -28,7 +28,7 @@ class Wanted:
 
 
 async def find(binding: Binding, text: str, wanted: Wanted) -> Hits:
-    """At most `k` passages that the principal may see and that are valid on the day asked for."""
+    """Return at most `k` passages that the principal may see and that are valid on the day `as_of`."""
     spec = binding.spec
     query = _query(binding, text, (await embed(binding, [text]))[0], wanted)
     answer = await view(binding).search(query)
@@ -61,7 +61,7 @@ def _query(binding: Binding, text: str, vector: tuple[float, ...], wanted: Wante
 
 
 def _marked(binding: Binding, found: list[Hit]) -> list[Hit]:
-    """The hits, those of documents marked that the declared source has in another form now, or no more."""
+    """Mark the hits of documents whose page has changed or is missing in the declared source."""
     spec = binding.spec
     if not spec.source:
         return found
@@ -74,7 +74,7 @@ def _marked(binding: Binding, found: list[Hit]) -> list[Hit]:
 
 
 def _is_stale(hit: Hit, now: str | None) -> bool:
-    """Whether the declared source speaks against it: what was given from elsewhere need not stand there."""
+    """Return whether the declared source differs; only declared pages must still exist there."""
     return hit.digest != now if hit.trust == DECLARED else now not in {None, hit.digest}
 
 

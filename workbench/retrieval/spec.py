@@ -1,4 +1,4 @@
-"""A memory's spec: what it is made of and how. A version never changes; a change is the next version."""
+"""Read memory specs: the immutable versions of a memory's sources, chunking and settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_DAYS = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How many days an item is kept; of one `kind` or one `classification` only, where named."""
+    """How many days items are kept; `kind` and `classification` restrict the rule."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     keep_days: int
@@ -31,22 +31,21 @@ class Retention:
     classification: int | None = None
 
     def means(self, kind: ItemKind, classification: int) -> bool:
-        """Whether the rule is for such an item."""
+        """Return whether the rule applies to such an item."""
         return self.kind in {None, kind} and self.classification in {None, classification}
 
     @property
     def specific(self) -> int:
-        """How many of kind and classification it names."""
+        """The number of restrictions, from 0 to 2."""
         return (self.kind is not None) + (self.classification is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """Settings of an approximate index, for stores that have one; the embedded store is exact without.
+    """Settings of an approximate (HNSW) index; the embedded store is exact and ignores them.
 
-    `ef` candidates are looked at in a search and `ef_construction` when an item is put in, each of
-    which is linked to `max_connections` others. A search whose filter leaves fewer than
-    `flat_cutoff` items looks at all of these.
+    A search examines `ef` candidates, an insert `ef_construction`. Each item links to `max_connections`
+    others. A search whose filter leaves fewer than `flat_cutoff` items examines all of them.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -88,12 +87,11 @@ class _File:
 class MemorySpec:
     """One version of a memory's spec.
 
-    `kind` says whether it is built from sources or also written by use. `source` is what `load`
-    takes ("" where an episodic memory has none), `embedding` a model card's name, `candidates` how
-    deep each of the two rankings goes before they are fused, `questions` a dataset about it, `digest`
-    SHA-256 of the spec's file. `stale` is what becomes of a passage whose source has changed since.
-    `budget` is for what is written by use, `keep_versions` for knowledge. `mode` and `exact`
-    say how a search is made.
+    `kind` is "knowledge" (built from sources) or "episodic" (also written by `remember`). `source` is the
+    argument of `load` ("" for an episodic memory without one), `embedding` a model card's name, `candidates`
+    the depth of each ranking before fusion, `questions` a dataset about the memory, `digest` the SHA-256 of
+    the spec's file. `stale` sets the treatment of passages whose source has changed. `budget` limits episodic
+    items, `keep_versions` the versions of knowledge. `mode` and `exact` set the kind of search.
     """
 
     name: str
@@ -118,36 +116,36 @@ class MemorySpec:
         return f"{self.name}@{self.version}"
 
     def keep_days(self, kind: ItemKind, classification: int) -> int | None:
-        """How many days such an item is kept, by the most specific rule; None is for ever.
+        """Return the days that such an item is kept, by the most specific rule; None is no limit.
 
-        Of rules as specific as each other, the one that keeps for the shorter time.
+        Of equally specific rules the shorter applies.
         """
         rules = [rule for rule in self.retention if rule.means(kind, classification)]
         most = max((rule.specific for rule in rules), default=0)
         return min((rule.keep_days for rule in rules if rule.specific == most), default=None)
 
     def expires(self, kind: ItemKind, classification: int, *, since: dt.datetime) -> str | None:
-        """The UTC instant from which such an item may not be used any more, or None.
+        """Return the UTC instant at which such an item expires, or None.
 
-        `since` is when it was written; for a document the beginning of the day from which it is
-        valid, so that knowledge made again from the same sources is the same on any day.
+        `since` is the time of writing; for a document the beginning of its first valid day, so that the same
+        sources give the same items on any day.
         """
         days = self.keep_days(kind, classification)
         if days is None:
             return None
         try:
             return instant(since + dt.timedelta(days=days))
-        except OverflowError:  # later than the calendar goes
+        except OverflowError:  # after the last day of the calendar
             return None
 
 
 def load_spec(root: Path, reference: str) -> MemorySpec:
-    """The spec that `name`, `name@2` or `name@label` means; a bare name is the newest version."""
+    """Return the spec of `name`, `name@2` or `name@label`; a bare name is the newest version."""
     return read_spec(registry.resolve(root, "memory", reference))
 
 
 def read_spec(found: registry.Version) -> MemorySpec:
-    """The spec in a version's file."""
+    """Read the spec in a version's file; ConfigError names the file and the invalid key."""
     where = str(found.path)
     raw = files.parse(_File, _without_rerank(files.read_yaml(found.path), where), where=where)
     _check(raw, where)
@@ -187,7 +185,7 @@ def _without_rerank(raw: Any, where: str) -> Any:
 def _check(raw: _File, where: str) -> None:
     _check_source(raw, where)
     numbers = {"candidates": raw.candidates, "keep_versions": raw.keep_versions}
-    numbers |= {f"index.{one.name}": getattr(raw.index, one.name) for one in fields(Index)}
+    numbers |= {f"index.{limit.name}": getattr(raw.index, limit.name) for limit in fields(Index)}
     budget = {"budget.items": raw.budget.items, "budget.tokens": raw.budget.tokens}
     numbers |= {name: number for name, number in budget.items() if number is not None}
     for name, number in numbers.items():
@@ -202,7 +200,7 @@ def _check_source(raw: _File, where: str) -> None:
             if getattr(raw, name) is None:
                 raise ConfigError(f"{where}: missing key {name!r} (only kind: episodic goes without)")
         if raw.budget != _WritingLimits():
-            raise ConfigError(f"{where}: budget is for kind: episodic, what is written by use")
+            raise ConfigError(f"{where}: budget is for kind: episodic, not for kind: knowledge")
     if (raw.source is None) != (raw.chunking is None):
         raise ConfigError(f"{where}: source and chunking go together: give both or neither")
     if raw.source == "":

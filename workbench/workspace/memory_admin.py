@@ -1,4 +1,4 @@
-"""What the command line adds to a memory's verbs: which memory is meant, and all tenants at once."""
+"""Maintain one memory of a use case for all its tenants, as the command line does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Which:
-    """The memory that a command is about: what is left out is the use case's own, and all its tenants."""
+    """The memory and tenant of a command; by default the use case's own memory and all its tenants."""
 
     use_case: str | None = None
     memory: str | None = None
@@ -29,7 +29,7 @@ class Which:
 
 
 class Memories:
-    """One memory of a use case, as each of its tenants. Connections are given back when the block ends."""
+    """One memory of a use case, with a handle for each tenant; a context manager that closes connections."""
 
     def __init__(self, root: Path, which: Which) -> None:
         self.use_case = which.use_case or _only(config.load_params(root))
@@ -44,18 +44,18 @@ class Memories:
         self._ws.close()
 
     def on_server(self, *, api_key_env: str | None = None) -> Any:
-        """The memory's store on the server, opened with this key; ConfigError when it is embedded."""
+        """Open the memory's store on the server with this key; ConfigError when the memory is embedded."""
         spec = self.first().spec
         return self._ws.boundary.stores.on_server(
             spec.name, str(spec.version), dataclasses.asdict(spec.index), api_key_env=api_key_env
         )
 
     def first(self) -> MemoryHandle:
-        """The handle of the tenant named, or of the use case's first."""
+        """Return the handle of the named tenant, or of the use case's first."""
         return next(iter(self.handles.values()))
 
     def one(self, verb: str) -> MemoryHandle:
-        """The handle of the only tenant; ConfigError when there are several, and the `verb` needs one."""
+        """Return the handle of the only tenant; ConfigError for several, because `verb` needs one."""
         if len(self.handles) > 1:
             raise ConfigError(
                 f"{self.use_case!r} has {len(self.handles)} tenants, and this is for one of them "
@@ -65,7 +65,7 @@ class Memories:
         return self.first()
 
     def each(self, verb: Callable[[MemoryHandle], T]) -> dict[str, T]:
-        """What a verb gives for each tenant."""
+        """Run `verb` for each tenant; return its results by tenant."""
         return {tenant: verb(handle) for tenant, handle in self.handles.items()}
 
     def ingest(self, source: str | None) -> dict[str, Added]:
@@ -88,7 +88,7 @@ class Memories:
         }
 
     def restore(self, folder: Path) -> dict[str, Restored]:
-        """Restore each of these tenants that the snapshot in `folder` holds; NotFoundError when none."""
+        """Restore these tenants from the snapshot in `folder`; NotFoundError when it holds none of them."""
         _sync.run(self._ws.boundary.stores.snapshot_store().put_back(folder))
         held = read_manifest(folder).tenants
         having = [handle for tenant, handle in self.handles.items() if tenant in held]
@@ -100,7 +100,7 @@ class Memories:
         return {handle.tenant: handle.restore(folder) for handle in having}
 
     def snapshot(self, folder: Path | None) -> Snapshotted:
-        """One snapshot of all these tenants; one that has no items is left out."""
+        """Write one snapshot of all tenants that have items; NotFoundError when none has."""
         having = [handle for handle in self.handles.values() if _sync.run(handle.unfiltered.count())]
         if not having:
             raise NotFoundError(
@@ -111,7 +111,7 @@ class Memories:
 
 
 def grant(root: Path, which: Which, *, admin_key_env: str) -> dict[str, str]:
-    """A new key for each tenant, by its tenant's name; with it the server opens that tenant and no other.
+    """Create a key for each tenant, which opens that tenant only; return the keys by tenant.
 
     `admin_key_env` names the variable that holds an administrator's key. A tenant's older key ends.
     """
@@ -123,7 +123,7 @@ def grant(root: Path, which: Which, *, admin_key_env: str) -> dict[str, str]:
 
 
 def revoke(root: Path, which: Which, *, admin_key_env: str) -> dict[str, bool]:
-    """End each tenant's key; whether there was one."""
+    """Revoke each tenant's key; return by tenant whether it had one."""
     from workbench.memory.weaviate import tenant_keys
 
     with Memories(root, which) as memories:
@@ -132,7 +132,7 @@ def revoke(root: Path, which: Which, *, admin_key_env: str) -> dict[str, bool]:
 
 
 def rest(root: Path, which: Which) -> int:
-    """Put tenants of a memory on a server to rest until they are next used; how many."""
+    """Deactivate a memory's tenants on a server until their next use; return their number."""
     with Memories(root, which) as memories:
         store = memories.on_server()
         done = _sync.run(_each(store, memories.handles, lambda store, tenant: store.deactivate([tenant])))

@@ -1,4 +1,4 @@
-"""One SQLite file: opened so that it is safe over threads and processes and erasable to the byte."""
+"""One SQLite file, safe across threads and processes, whose deleted rows leave no bytes behind."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from workbench import files, locking
 from workbench.errors import ConfigError, UnavailableError
 from workbench.sqlite_errors import BUSY_S, translated
 
-#: Marks our files ("wkbm"), so that a foreign database is refused instead of written into.
+#: The application id of the workbench's files ("wkbm"); databases of other programs are refused.
 APPLICATION = 0x776B626D
 SCHEMA = 3
-#: The schema that an `upgrade` makes a file of `SCHEMA` from.
+#: The former schema, which an `upgrade` turns into `SCHEMA`.
 UPGRADED = 2
 Upgrade = Callable[[sqlite3.Connection], None]
 
@@ -68,20 +68,20 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """One state of the file, whatever other processes write meanwhile."""
+        """Begin a read transaction: one state of the file, whatever other processes write meanwhile."""
         with self._transaction("BEGIN") as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """All of the block or nothing of it; on disk when the block has ended."""
+        """Begin a write transaction, committed to disk at the end of the block or rolled back."""
         with self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
 
     def erase_deleted(self) -> None:
-        """Write the file anew without deleted bytes and empty its log; UnavailableError while others read.
+        """Rewrite the file without deleted bytes and empty its log; UnavailableError while others read.
 
-        `secure_delete` overwrites a deleted row, and not the copy that SQLite leaves in the free part of a
+        `secure_delete` overwrites a deleted row, but not the copy that SQLite leaves in the free part of a
         page when it moves a row to another page.
         """
         if self.path is None:
@@ -91,7 +91,7 @@ class Database:
             busy = self._usable().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
             raise UnavailableError(
-                f"{self.path}: another process reads it, so that forgotten bytes are still in its log",
+                f"{self.path} is read by another process: its log still holds forgotten bytes",
                 hint="forget the same ids again when that process has ended",
             )
 
@@ -109,12 +109,12 @@ class Database:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:  # SQLite itself has rolled back when the disk is full
+                if connection.in_transaction:  # SQLite itself rolls back when the disk is full
                     connection.execute("ROLLBACK")
                 raise
 
     def _usable(self) -> sqlite3.Connection:
-        """The connection; after a fork a new one, for SQLite's locks belong to the process."""
+        """Return the connection; after a fork a new one, because SQLite's locks belong to the process."""
         if self.path is not None and self._pid != os.getpid():
             self._left_behind.append(self._connection)  # closing it here would break the parent's locks
             self._connection, self._pid = _open(self.path, self._upgrade), os.getpid()
@@ -149,7 +149,7 @@ def _connect(name: str) -> sqlite3.Connection:
 
 
 def _whole(text: str) -> str:
-    """A text out of hexadecimal digits: in a JSON list as it is, SQLite would end it at a NUL."""
+    """Decode a text from hexadecimal digits: SQLite would end a text in a JSON list at a NUL."""
     return bytes.fromhex(text).decode()
 
 
@@ -161,7 +161,7 @@ def _check(connection: sqlite3.Connection, path: Path, upgrade: Upgrade | None) 
         _create(connection)
     elif application != APPLICATION:
         raise ConfigError(
-            f"{path} is a database of another program", hint="name another file; this one is untouched"
+            f"{path} is a database of another program", hint="name another file; this one is unchanged"
         )
     elif version == UPGRADED and upgrade is not None:
         _upgrade(connection, upgrade)

@@ -1,8 +1,7 @@
-"""The embedded store's keyword index: FTS5 with BM25, one index a tenant, of what is in force alone.
+"""The embedded store's keyword index: FTS5 with BM25, one index of active items for each tenant.
 
-Scores depend on how often a word occurs in the index. So what is staged, or of an earlier version, or
-another tenant's, is in none of it; an earlier version that is asked for gets an index of its own, in
-this process's memory.
+Scores depend on how often a word occurs in the index. So the index has no staged items, no earlier versions
+and no other tenant's items. A search in an earlier version builds an index of its own in memory.
 """
 # ruff: noqa: S608 - only names of tables and columns are put in; values are bound
 
@@ -25,12 +24,12 @@ _FTS5 = f"fts5 (title, text, content = '', tokenize = '{TOKENIZER}')"
 
 
 def create(db: sqlite3.Connection, key: int) -> None:
-    """Make the empty index of a tenant."""
+    """Create the empty index of a tenant."""
     db.execute(f"CREATE VIRTUAL TABLE words_{key} USING {_FTS5}")
 
 
 def index(db: sqlite3.Connection, key: int, numbers: Sequence[int | None]) -> None:
-    """Put rows of the items' table into the tenant's index."""
+    """Add rows of the items' table to the tenant's index."""
     db.execute(
         f"INSERT INTO words_{key} (rowid, title, text) SELECT number, title, text FROM items "
         "WHERE +tenant = ? AND number IN (SELECT value FROM json_each(?)) ORDER BY number",
@@ -39,7 +38,7 @@ def index(db: sqlite3.Connection, key: int, numbers: Sequence[int | None]) -> No
 
 
 def unindex(db: sqlite3.Connection, key: int, numbers: Sequence[int]) -> None:
-    """Take rows out of the tenant's index, while the items' table still holds them."""
+    """Remove rows from the tenant's index, while the items' table still holds them."""
     db.execute(
         f"INSERT INTO words_{key} (words_{key}, rowid, title, text) SELECT 'delete', number, title, text "
         "FROM items WHERE +tenant = ? AND number IN (SELECT value FROM json_each(?))",
@@ -48,12 +47,12 @@ def unindex(db: sqlite3.Connection, key: int, numbers: Sequence[int]) -> None:
 
 
 def rewrite(db: sqlite3.Connection, key: int) -> None:
-    """Write the index as one piece, so that nothing of what was taken out is left in it."""
+    """Merge the index into one segment, so that no removed word stays in it."""
     db.execute(f"INSERT INTO words_{key} (words_{key}) VALUES ('optimize')")
 
 
 def aside(rows: Iterable[tuple[int, str, str]]) -> sqlite3.Connection:
-    """An index of (number, title, text) named `words_0`, in memory; the caller closes it."""
+    """Build an index `words_0` of (number, title, text) in memory; the caller closes it."""
     db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     create(db, 0)
     db.execute("BEGIN")
@@ -65,10 +64,10 @@ def aside(rows: Iterable[tuple[int, str, str]]) -> sqlite3.Connection:
 def ranking(
     db: sqlite3.Connection, key: int, text: str, *, vectors: Vectors, seen: NDArray[np.bool_], depth: int
 ) -> list[str]:
-    """Ids of the `depth` seen rows of the best BM25; ties in the order of ids.
+    """Return the ids of the `depth` seen rows of the best BM25; ties in the order of ids.
 
-    A word in more than half of the items weighs 0 after rounding. Such words only fill up what the
-    other ones leave free, so that a stop word does not cost the scoring of every item.
+    A word in more than half of the items weighs 0 after rounding. Such words only fill the places that the
+    other words leave free, so that a stop word does not cost the scoring of every item.
     """
     import numpy as np
 
@@ -87,8 +86,8 @@ def ranking(
 
 
 def _split(db: sqlite3.Connection, key: int, text: str) -> tuple[list[str], list[str]]:
-    """Words of the text as FTS5 strings: those in at most half of the items, and the others."""
-    # Each word is quoted, so that nothing in a question is read as FTS5 syntax.
+    """Return the text's words as FTS5 strings: those in at most half of the items, and the others."""
+    # Each word is quoted, so that a question contains no FTS5 syntax.
     words = [f'"{word}"' for word in words_of(text)]
     table = f"words_{key}"
     size = db.execute(f"SELECT count(*) FROM {table}_docsize").fetchone()[0] if words else 0
@@ -101,12 +100,12 @@ def _split(db: sqlite3.Connection, key: int, text: str) -> tuple[list[str], list
 def _scored(
     db: sqlite3.Connection, key: int, words: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Numbers of the rows that have any of the words, and their scores: the less, the better."""
+    """Return the numbers of the rows that have any of the words, and their scores; less is better."""
     import numpy as np
     import orjson
 
     table = f"words_{key}"
-    # The limit keeps SQLite from flattening the query: bm25() cannot stand inside an aggregate.
+    # The limit keeps SQLite from flattening the query: bm25() is not allowed inside an aggregate.
     query = (
         "SELECT json_group_array(number), json_group_array(score) FROM ("
         f"SELECT rowid AS number, CAST(bm25({table}) * {10**DECIMALS} - 0.5 AS INTEGER) AS score "

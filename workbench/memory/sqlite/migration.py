@@ -13,7 +13,7 @@ from workbench.memory.sqlite.tables import escaped
 
 
 def decrypt_ids(db: sqlite3.Connection, *, cipher: Callable[[], IdCipher]) -> None:
-    """Put clear text in the place of encrypted tenants, ids, subjects and parents; runs in a transaction.
+    """Decrypt tenants, ids, subjects and parents in place; the caller holds a transaction.
 
     ConfigError when the file was written with another key.
     """
@@ -45,7 +45,7 @@ def _decrypt_items(db: sqlite3.Connection, names: IdCipher, key: int, tenant: st
 
 
 def _decrypt_holds(db: sqlite3.Connection, names: IdCipher, key: int, tenant: str) -> None:
-    """A hold is named by what it covers, so that its name changes too."""
+    """Decrypt holds and rename them, because a hold's name is a digest of the values it covers."""
     holds: dict[str, list[tuple[str, str]]] = {}
     for hold, column, value in db.execute("SELECT hold, what, name FROM holds WHERE tenant = ?", (key,)):
         clear = value if column == "source" else names.decrypt(tenant, value)

@@ -1,4 +1,4 @@
-"""How long the embedded store keeps an item: eviction, forgetting, legal holds, expiry, old versions."""
+"""Retention in the embedded store: eviction, forgetting, legal holds, expiry and old versions."""
 # ruff: noqa: S608 - only names of tables and columns are put in; values are bound
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HELD = f"(id {_NAMED} 'id') OR subject {_NAMED} 'subject') OR source {_NAMED} '
 def remember(
     db: sqlite3.Connection, space: Space, batch: Sequence[Item], *, budget: Budget, now: str
 ) -> Remembered:
-    """Write what is not there, then delete what is more than the budget allows."""
+    """Write the new items of the batch, then evict items until the budget holds."""
     new: list[Item] = []
     if batch:
         space = fitted(db, space, batch[0])
@@ -55,16 +55,16 @@ def remember(
 
 
 def forget(db: sqlite3.Connection, space: Space, what: Selector, *, now: str, dry_run: bool) -> Forgotten:
-    """Delete all rows of what is chosen and of what was derived from it; nothing when `dry_run`."""
+    """Delete all rows of the selected items and of items derived from them; with `dry_run` only count."""
     chosen = _held_or_not(db, space, _condition(what), _values(what, now))
-    going = {one for one, held in chosen.items() if not held}
+    going = {name for name, held in chosen.items() if not held}
     kept = chosen.keys() - going
     derived: set[str] = set()
     parents = going
     while parents:
         children = _children(db, space, parents)
         fresh = children.keys() - going - derived - kept
-        parents = {one for one in fresh if not children[one]}
+        parents = {name for name in fresh if not children[name]}
         derived |= parents
         kept |= fresh - parents
     gone = going | derived
@@ -78,7 +78,7 @@ def forget(db: sqlite3.Connection, space: Space, what: Selector, *, now: str, dr
 
 
 def hold(db: sqlite3.Connection, space: Space, what: Selector) -> int:
-    """Remember the hold; how many items it means now."""
+    """Store the hold; return the number of items it covers now."""
     named = _named(what)
     name = hold_name(named)
     db.executemany(
@@ -89,7 +89,7 @@ def hold(db: sqlite3.Connection, space: Space, what: Selector) -> int:
 
 
 def release(db: sqlite3.Connection, space: Space, what: Selector) -> int:
-    """Drop the hold of that name; how many items it meant, 0 when there is none."""
+    """Delete the hold; return the number of items it covered, 0 for an unknown hold."""
     query = "DELETE FROM holds WHERE tenant = ? AND hold = ?"
     if not db.execute(query, (space.key, hold_name(_named(what)))).rowcount:
         return 0
@@ -97,7 +97,7 @@ def release(db: sqlite3.Connection, space: Space, what: Selector) -> int:
 
 
 def purge(db: sqlite3.Connection, space: Space, *, now: str, keep_versions: int) -> Purged:
-    """Delete what has expired and what no kept version holds, but for what is held."""
+    """Delete expired items and items of no kept version, except items under legal hold."""
     query = "SELECT coalesce(min(number), 0) FROM versions WHERE tenant = ?"
     ((listed,),) = db.execute(query, (space.key,))
     oldest = max(space.version - max(keep_versions, 1) + 1, listed)
@@ -106,7 +106,7 @@ def purge(db: sqlite3.Connection, space: Space, *, now: str, keep_versions: int)
     expired = _held_or_not(db, space, "expires <= :now", bound)
     rows = _held_or_not(db, space, outdated_row, bound)
     living = _held_or_not(db, space, f"NOT ({outdated_row})", bound)
-    outdated = {one: held for one, held in rows.items() if one not in living and one not in expired}
+    outdated = {item: held for item, held in rows.items() if item not in living and item not in expired}
     query = (
         f"SELECT number FROM items WHERE tenant = :key AND NOT {_HELD} "
         f"AND (expires IS NOT NULL AND expires <= :now OR {outdated_row})"
@@ -127,7 +127,7 @@ def purge(db: sqlite3.Connection, space: Space, *, now: str, keep_versions: int)
 
 
 def counted(db: sqlite3.Connection, space: Space, now: str) -> dict[str, Any]:
-    """What `MemoryStats` says of the tenant."""
+    """Return the tenant's fields of `MemoryStats`."""
     in_force = "since <= :version AND until > :version"
     kinds = f"SELECT kind, count(*) FROM items WHERE tenant = :key AND {in_force} GROUP BY kind ORDER BY kind"
     by_kind = dict(db.execute(kinds, space.bound).fetchall())
@@ -154,7 +154,7 @@ def _condition(what: Selector) -> str:
     if what.ids is not None:
         return f"id IN {AMONG}"
     if what.subject:
-        return "subject <> '' AND subject = :value"  # the first half lets the partial index be used
+        return "subject <> '' AND subject = :value"  # the first half selects the partial index
     return "source = :value" if what.source else "expires <= :now"
 
 
@@ -164,23 +164,23 @@ def _values(what: Selector, now: str) -> dict[str, Any]:
 
 
 def _named(what: Selector) -> list[tuple[str, str]]:
-    """What a hold covers, as (column, name) pairs."""
+    """Return the (column, name) pairs that a hold covers."""
     if what.ids is not None:
-        return [("id", escaped(one)) for one in sorted(set(what.ids))]
+        return [("id", escaped(name)) for name in sorted(set(what.ids))]
     return [("subject", escaped(what.subject))] if what.subject else [("source", what.source or "")]
 
 
 def hold_name(named: Sequence[tuple[str, str]]) -> str:
-    """The name of the hold that covers these (column, value) pairs."""
+    """Return the name of the hold that covers these (column, value) pairs."""
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def _held_or_not(
     db: sqlite3.Connection, space: Space, condition: str, values: dict[str, Any]
 ) -> dict[str, bool]:
-    """Escaped ids of the items with a row for which `condition` holds, and whether a hold covers them."""
+    """Return the escaped ids of items with a row that meets `condition`, and whether a hold covers each."""
     query = f"SELECT id, max({_HELD}) FROM items WHERE tenant = :key AND ({condition}) GROUP BY +id"
-    return {one: bool(held) for one, held in db.execute(query, space.bound | values)}
+    return {name: bool(held) for name, held in db.execute(query, space.bound | values)}
 
 
 def _children(db: sqlite3.Connection, space: Space, parents: Iterable[str]) -> dict[str, bool]:

@@ -1,8 +1,8 @@
-"""The embedded store: one SQLite file a memory, FTS5 keyword search and exact vectors, fused.
+"""The embedded store: one SQLite file for each memory, with fused keyword and exact vector search.
 
-Every tenant has rows of its own, a keyword index of its own (so that no other tenant's words weigh in
-its scores) and a matrix of its own, kept in memory until the tenant's change counter moves. A verb's whole
-work is one transaction, done in a thread.
+Every tenant has its own rows, its own keyword index (so that no other tenant's words change its scores) and
+its own matrix, cached in memory until the tenant's change counter moves. Each verb is one transaction, run
+in a thread.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ T = TypeVar("T")
 class SQLiteStore:
     """One memory in one file, for all its tenants; implements `ports.MemoryStore`.
 
-    `path` None keeps it in this process's memory. `cipher` gives the key for a file of schema 2, whose ids
-    are encrypted: it is decrypted once, when it is opened.
+    `path` None keeps it in this process's memory. `cipher` returns the key of a file of schema 2, whose ids
+    are encrypted; opening the file decrypts it once.
     """
 
     def __init__(self, path: Path | None, *, name: str, cipher: Callable[[], IdCipher] | None = None) -> None:
         self.name = name
         upgrade = functools.partial(migration.decrypt_ids, cipher=cipher) if cipher else None
         self.database = Database(path, upgrade=upgrade)
-        # Used inside transactions alone, which the database lets happen one at a time.
+        # Used inside transactions only, which the database runs one at a time.
         self._matrices: dict[str, tuple[Space, Vectors]] = {}
         self._earlier: dict[str, tuple[Space, int, sqlite3.Connection]] = {}
 
     def tenant(self, tenant: str) -> SQLiteMemory:
-        """One tenant's view. The tenant cannot be changed afterwards."""
+        """Return one tenant's view; ConfigError for an invalid tenant name."""
         rules.check_tenant(tenant)
         return SQLiteMemory(store=self, tenant=tenant)
 
     async def tenants(self) -> list[str]:
-        """Tenants that have items, sorted."""
+        """Return the tenants that have items, sorted."""
         return await asyncio.to_thread(self._tenants)
 
     async def aclose(self) -> None:
@@ -75,13 +75,13 @@ class SQLiteStore:
         self._earlier, self._matrices = {}, {}
 
     def vectors(self, db: sqlite3.Connection, space: Space) -> Vectors:
-        """The tenant's matrix as of this transaction."""
+        """Return the tenant's matrix as of this transaction."""
         before, held = self._matrices.get(space.tenant, (None, None))
         if held is not None and before == space:
             return held
         if held is None or before is None or before.dimensions != space.dimensions:
             held = Vectors.build([], dimensions=space.dimensions)
-        # A row never changes but for its end, and its number is never given again.
+        # Only the end of a row changes, and its number is never reused.
         last = int(held.numbers[-1]) if held.ids else 0
         kept = held.kept(*tables.ends(db, space, last))
         vectors = kept.with_rows(tables.rows_after(db, space, last))
@@ -89,7 +89,7 @@ class SQLiteStore:
         return vectors
 
     def words(self, db: sqlite3.Connection, space: Space, version: int) -> tuple[sqlite3.Connection, int]:
-        """The keyword index of a version: its connection and its key there."""
+        """Return the keyword index of a version: its connection and its key."""
         if version == space.version:
             return db, space.key
         held = self._earlier.get(space.tenant)
@@ -116,23 +116,23 @@ class SQLiteMemory:
     tenant: str
 
     async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
-        """Put documents in force in place of what their sources had, in one transaction."""
+        """Replace the active documents of the items' sources, in one transaction."""
         batch = rules.checked_items(items, knowledge=True)
         return await self._write(lambda db, space: sqlite_versions.add(db, space, batch, now))
 
     async def missing(self, ids: Sequence[str]) -> list[str]:
-        """Those of `ids` that are neither in force nor staged, in the order given."""
+        """Return those of `ids` that are neither active nor staged, in the order given."""
         return await self._read(lambda db, space: sqlite_versions.missing(db, space, ids))
 
     async def stage(self, items: Iterable[Item]) -> int:
-        """Make documents a part of the next version, in one transaction; how many were new."""
+        """Stage documents for the next version, in one transaction; return the number of new ones."""
         batch = rules.checked_items(items, knowledge=True)
         if not batch:
             return 0
         return await self._write(lambda db, space: sqlite_versions.stage(db, space, batch))
 
     async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:
-        """Put the version in force that holds exactly these documents, in one transaction."""
+        """Make exactly these documents the active version, in one transaction."""
         return await self._write(lambda db, space: sqlite_versions.publish(db, space, ids, now))
 
     async def remember(
@@ -148,14 +148,14 @@ class SQLiteMemory:
         return await self._write(written)
 
     async def search(self, query: Query) -> list[Hit]:
-        """At most `k` hits that the requester may see and that are valid, best first."""
+        """Return at most `k` valid hits that the requester may see, best first."""
         rules.check_query(query)
         if not query.groups:
             return []
         return await self._read(lambda db, space: self._found(db, space, query))
 
     async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
-        """Items in force that the requester sees, or how many of `ids` are."""
+        """Count the active items, or those of `ids`, that the requester may see."""
 
         def counted(db: sqlite3.Connection, space: Space) -> int:
             if ids is None:
@@ -167,29 +167,29 @@ class SQLiteMemory:
         return await self._read(counted)
 
     async def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
-        """Items in force, or in an earlier version, that the requester sees, in the order of their ids."""
+        """Return the items of a version (None: the active one) that the requester may see, in id order."""
         return await asyncio.to_thread(self.all_items, version, requester=requester)
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
-        """Remove items, and what was derived from them, from the file to the byte.
+        """Remove items and the items derived from them, and erase their bytes from the file.
 
-        Freed pages are overwritten (`secure_delete`), the keyword index is rewritten and the log
-        emptied. Forgetting the same again repeats the last two.
+        Freed pages are overwritten (`secure_delete`), the keyword index is rewritten and the log is
+        emptied. A second call for the same items repeats the last two.
         """
         return await asyncio.to_thread(self.forget_now, what, now=now, dry_run=dry_run)
 
     async def hold(self, what: Selector) -> int:
-        """Put ids, a subject or a source under legal hold; how many items there are now."""
+        """Put ids, a subject or a source under legal hold; return the number of items covered now."""
         rules.check_selector(what, now="", hold=True)
         return await self._write(lambda db, space: retention.hold(db, space, what))
 
     async def release(self, what: Selector) -> int:
-        """End a hold, named as it was made; how many items it held."""
+        """End the hold made with the same selector; return the number of items it covered."""
         rules.check_selector(what, now="", hold=True)
         return await self._write(lambda db, space: retention.release(db, space, what))
 
     async def purge(self, *, now: str, keep_versions: int) -> Purged:
-        """Remove what has expired, and what only older versions hold, from the file to the byte."""
+        """Remove expired items and items of older versions, and erase their bytes from the file."""
         rules.check_selector(Selector(expired=True), now=now)
         done = await self._write(
             lambda db, space: retention.purge(db, space, now=now, keep_versions=keep_versions)
@@ -198,11 +198,11 @@ class SQLiteMemory:
         return done
 
     async def versions(self) -> list[MemoryVersion]:
-        """Versions that can still be asked for, oldest first; the last is in force."""
+        """Return the kept versions, oldest first; the last is active."""
         return await self._read(sqlite_versions.versions)
 
     async def stats(self, *, now: str) -> MemoryStats:
-        """What there is, counted."""
+        """Count the tenant's items by kind and state."""
 
         def counted(db: sqlite3.Connection, space: Space) -> MemoryStats:
             pages = tables.number(db, "PRAGMA page_count")
@@ -214,7 +214,7 @@ class SQLiteMemory:
         return await self._read(counted)
 
     def all_items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
-        """`items`, from sync code."""
+        """Do the same as `items`, from sync code."""
 
         def found(db: sqlite3.Connection, space: Space) -> list[Item]:
             asked = tables.version_asked(db, space, version)
@@ -225,7 +225,7 @@ class SQLiteMemory:
         return self._reading(found)
 
     def forget_now(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
-        """`forget`, from sync code."""
+        """Do the same as `forget`, from sync code."""
         rules.check_selector(what, now=now)
         transaction = self._reading if dry_run else self._writing
         done = transaction(lambda db, space: retention.forget(db, space, what, now=now, dry_run=dry_run))
@@ -234,10 +234,10 @@ class SQLiteMemory:
         return done
 
     def load(self, items: Iterable[Item], *, version: int) -> None:
-        """Fill an empty tenant: its documents are in force as `version`, the rest was written by use."""
+        """Fill an empty tenant with documents, active as `version`, and episodic items."""
         given = list(items)
-        documents = rules.checked_items((one for one in given if one.kind == KNOWLEDGE), knowledge=True)
-        others = rules.checked_items((one for one in given if one.kind != KNOWLEDGE), knowledge=False)
+        documents = rules.checked_items((item for item in given if item.kind == KNOWLEDGE), knowledge=True)
+        others = rules.checked_items((item for item in given if item.kind != KNOWLEDGE), knowledge=False)
         self._writing(lambda db, space: sqlite_versions.load(db, space, documents, others, version))
 
     def _found(self, db: sqlite3.Connection, space: Space, query: Query) -> list[Hit]:
@@ -256,14 +256,14 @@ class SQLiteMemory:
             ranked = keywords.ranking(words, key, query.text, vectors=vectors, seen=seen, depth=depth)
             rankings.append(ranked)
         best = rules.fuse(rankings, k=query.k)
-        bound = space.bound | {"version": version, "values": tables.listed(one for one, _ in best)}
+        bound = space.bound | {"version": version, "values": tables.listed(name for name, _ in best)}
         found = tables.items_where(db, space, NAMED_IN_VERSION, bound, vectors=False)
         items = {item.id: item for item in found}
         return [
             rules.hit(
-                items[one], query, score=score, memory=self.store.name, version=version, tenant=self.tenant
+                items[name], query, score=score, memory=self.store.name, version=version, tenant=self.tenant
             )
-            for one, score in best
+            for name, score in best
         ]
 
     async def _read(self, work: Callable[[sqlite3.Connection, Space], T]) -> T:

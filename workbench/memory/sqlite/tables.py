@@ -1,7 +1,7 @@
-"""The embedded store's tables: how a tenant and its items become rows, and rows become items again.
+"""Map tenants and items to rows of the embedded store's tables, and rows to items.
 
-A row is an item and the versions between which it is in force: from `since` until before `until`.
-Staged rows begin with the next version; what is written by use begins with 0 and stays open.
+A row is an item and its active versions: from `since` until before `until`. Staged rows begin with the next
+version; episodic rows begin with 0 and have no end.
 """
 # ruff: noqa: S608 - only names of tables and columns are put in; values are bound
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: The `until` of what is in force or staged.
+#: The `until` of active and staged rows.
 OPEN = 2**62
 #: Rows of a tenant in a version; bind `key` and `version`.
 IN_VERSION = "tenant = :key AND since <= :version AND until > :version"
 AMONG = "(SELECT value FROM json_each(:values))"
-#: The few of them with these ids. A plus sign keeps SQLite from walking through all of the version (here,
-#: and before `tenant` where numbers are given, through all of the tenant).
+#: Those of them with the bound ids. A plus sign keeps SQLite from scanning all of the version here, and all
+#: of the tenant before `tenant` where row numbers are given.
 NAMED_IN_VERSION = f"tenant = :key AND id IN {AMONG} AND +since <= :version AND +until > :version"
 _AS_THEY_ARE = (
     "text", "source", "source_digest", "kind", "position", "title", "version", "classification", "owner",
@@ -58,27 +58,27 @@ class Space:
 
     @property
     def bound(self) -> dict[str, Any]:
-        """What `IN_VERSION` is bound to for the active version."""
+        """The parameters of `IN_VERSION` for the active version."""
         return {"key": self.key, "version": self.version}
 
 
 def escaped(name: str) -> str:
-    """An id or a subject as the file holds it, without NUL, at which SQLite's functions end a text."""
+    """Escape NUL in an id or a subject, because SQLite's functions end a text at NUL."""
     return name.replace("\\", "\\\\").replace("\0", "\\0")
 
 
 def unescaped(name: str) -> str:
-    """An id or a subject as it was given."""
+    """Undo `escaped`."""
     return _ESCAPED.sub(lambda found: "\0" if found[1] == "0" else "\\", name) if "\\" in name else name
 
 
 def listed(names: Iterable[str]) -> str:
-    """Ids as JSON to bind to `AMONG`."""
+    """Return ids as JSON to bind to `AMONG`."""
     return json.dumps(list(map(escaped, names)))
 
 
 def find(db: sqlite3.Connection, tenant: str) -> Space:
-    """Read the tenant's row; its key is 0, which no row has, when nothing was ever written."""
+    """Read the tenant's row; its key is 0, which no row has, before the first write."""
     query = "SELECT key, changes, version, embedding, dimensions FROM tenants WHERE tenant = ?"
     row = db.execute(query, (tenant,)).fetchone() or (0, 0, 0, "", 0)
     return Space(
@@ -97,11 +97,11 @@ def make(db: sqlite3.Connection, tenant: str) -> Space:
 
 
 def fitted(db: sqlite3.Connection, space: Space, item: Item) -> Space:
-    """The space `item` may be put in; ConfigError when the tenant holds vectors of another one."""
+    """Return the space for `item`; ConfigError when the tenant's items have another embedding."""
     if number(db, "SELECT EXISTS (SELECT 1 FROM items WHERE tenant = ?)", (space.key,)):
         rules.check_embedding(item, embedding=space.embedding, dimensions=space.dimensions)
         return space
-    # When all was forgotten, the next space may be another one.
+    # An empty tenant accepts any embedding.
     dimensions = len(item.vector)
     db.execute(
         "UPDATE tenants SET embedding = ?, dimensions = ? WHERE key = ?",
@@ -111,17 +111,17 @@ def fitted(db: sqlite3.Connection, space: Space, item: Item) -> Space:
 
 
 def touch(db: sqlite3.Connection, space: Space) -> None:
-    """Count a write, so that every process reads the tenant's matrix again."""
+    """Increment the change counter, so that every process reloads the tenant's matrix."""
     db.execute("UPDATE tenants SET changes = changes + 1 WHERE key = ?", (space.key,))
 
 
 def number(db: sqlite3.Connection, query: str, values: Any = ()) -> int:
-    """The one number that a query answers."""
+    """Return the integer that a query selects."""
     return int(db.execute(query, values).fetchone()[0])
 
 
 def readable(requester: Requester | None) -> tuple[str, dict[str, Any]]:
-    """An SQL condition for rows that the requester sees, as `rules.readable`, and what it is bound to."""
+    """Return `rules.readable` as an SQL condition, and its parameters."""
     if requester is None:
         return "TRUE", {}
     groups = "(SELECT value FROM json_each(:groups))"
@@ -134,14 +134,14 @@ def readable(requester: Requester | None) -> tuple[str, dict[str, Any]]:
 def in_force(
     db: sqlite3.Connection, space: Space, ids: Iterable[str], *, requester: Requester | None = None
 ) -> int:
-    """How many of `ids` are in force, and the requester sees."""
+    """Count those of `ids` that are active and that the requester may see."""
     seen, bound = readable(requester)
     query = f"SELECT count(*) FROM items WHERE {NAMED_IN_VERSION} AND {seen}"
     return number(db, query, space.bound | bound | {"values": listed(ids)})
 
 
 def version_asked(db: sqlite3.Connection, space: Space, version: int | None) -> int:
-    """The version to read; NotFoundError when it is none that can still be asked for."""
+    """Return the number of the version to read; NotFoundError when it is not kept."""
     if version is None or version == space.version:
         return space.version
     kept = [
@@ -153,18 +153,18 @@ def version_asked(db: sqlite3.Connection, space: Space, version: int | None) -> 
 
 
 def no_version(version: int, kept: Sequence[int]) -> NotFoundError:
-    """What is raised when a version is asked for that is not kept."""
+    """Return the error for a version that is not kept."""
     known = f"{kept[0]} to {kept[-1]}" if kept else "none"
     return NotFoundError(
         f"version {version} of this memory is not kept (kept: {known})",
-        hint="workbench memory versions lists those that can be asked for",
+        hint="to list the kept versions: workbench memory versions",
     )
 
 
 def there(db: sqlite3.Connection, space: Space, items: Sequence[Item], *, among: str) -> set[str]:
-    """Ids of `items` that have a row for which the SQL condition `among` holds.
+    """Return the ids of `items` that have a row for which the SQL condition `among` holds.
 
-    ConfigError when an id is that of an item of another source, or of the other of the two kinds.
+    ConfigError when the stored item of an id has another source, or only one of the two is a document.
     """
     given = {escaped(item.id): item for item in items}
     query = f"SELECT id, source, kind, {among} FROM items WHERE tenant = :key AND id IN {AMONG}"
@@ -174,8 +174,8 @@ def there(db: sqlite3.Connection, space: Space, items: Sequence[Item], *, among:
         rules.check_source(item, source)
         if (kind == KNOWLEDGE) != (item.kind == KNOWLEDGE):
             raise ConfigError(
-                f"item {item.id!r} is there as {kind!r}, not as {item.kind!r}",
-                hint="make the kind a part of what the id is the digest of",
+                f"item {item.id!r} is stored as {kind!r}, not as {item.kind!r}",
+                hint="compute the id as a digest that includes the kind",
             )
         if fits:
             found.add(item.id)
@@ -183,7 +183,7 @@ def there(db: sqlite3.Connection, space: Space, items: Sequence[Item], *, among:
 
 
 def insert(db: sqlite3.Connection, space: Space, items: Sequence[Item], *, since: int) -> None:
-    """Write rows in force from version `since` on; those in force already can be found by their words."""
+    """Write rows that are active from version `since` on; index the words of those active now."""
     names = f"tenant, since, until, vector, {_SELECTED}"
     marks = ", ".join("?" * (len(_COLUMNS) + 4))
     written = []
@@ -199,7 +199,7 @@ def insert(db: sqlite3.Connection, space: Space, items: Sequence[Item], *, since
 
 
 def remove(db: sqlite3.Connection, space: Space, numbers: Collection[int]) -> None:
-    """Delete rows, from the keyword index too."""
+    """Delete rows by their numbers, from the keyword index too."""
     values = json.dumps(list(numbers))
     bound = space.bound | {"values": values}
     in_force = "+tenant = :key AND +since <= :version AND +until > :version"
@@ -214,9 +214,9 @@ def remove(db: sqlite3.Connection, space: Space, numbers: Collection[int]) -> No
 def items_where(
     db: sqlite3.Connection, space: Space, condition: str, values: Mapping[str, Any], *, vectors: bool
 ) -> list[Item]:
-    """Items of the rows for which `condition` holds, in the order of their logical ids.
+    """Return the items of the rows for which `condition` holds, in the order of their logical ids.
 
-    Without `vectors` theirs are empty: who looks at texts need not decode them.
+    Without `vectors` the items' vectors are empty, which saves decoding them.
     """
     import numpy as np
 
@@ -238,7 +238,7 @@ def items_where(
 
 
 def ends(db: sqlite3.Connection, space: Space, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of the rows up to number `last`, sorted, and the version each one ends with."""
+    """Return the numbers of the rows up to `last`, sorted, and each row's `until`."""
     import numpy as np
     import orjson
 
@@ -252,7 +252,7 @@ def ends(db: sqlite3.Connection, space: Space, last: int) -> tuple[NDArray[np.in
 
 
 def rows_after(db: sqlite3.Connection, space: Space, last: int) -> Iterator[tuple[Any, ...]]:
-    """Rows with a larger number than `last`, as `Vectors.build` takes them."""
+    """Return the rows with a number above `last`, as `Vectors.build` takes them."""
     query = (
         "SELECT id, number, since, until, classification, valid_from, valid_to, expires, access, source, "
         "kind, vector FROM items WHERE tenant = ? AND number > ?"

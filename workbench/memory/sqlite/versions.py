@@ -1,4 +1,4 @@
-"""Versions of a tenant's knowledge in the embedded store: staged, then put in force as a whole."""
+"""Stage, publish and list the versions of a tenant's knowledge in the embedded store."""
 # ruff: noqa: S608 - only names of tables and columns are put in; values are bound
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from workbench.memory.sqlite.tables import (
 from workbench.ports import Added, MemoryVersion
 from workbench.types import Item
 
-#: Rows of the knowledge that are in force or staged; bind `key`.
+#: Active and staged rows of the knowledge; bind `key`.
 _CURRENT = f"tenant = :key AND kind = 'document' AND until = {OPEN}"
 
 
 def missing(db: sqlite3.Connection, space: Space, ids: Sequence[str]) -> list[str]:
-    """Those of `ids` that are neither in force nor staged, in the order given."""
+    """Return those of `ids` that are neither active nor staged, in the order given."""
     query = f"SELECT id FROM items WHERE tenant = :key AND +until = {OPEN} AND id IN {AMONG}"
     known = {row[0] for row in db.execute(query, space.bound | {"values": listed(ids)})}
     return [name for name in ids if escaped(name) not in known]
 
 
 def stage(db: sqlite3.Connection, space: Space, batch: Sequence[Item]) -> int:
-    """Write what is neither in force nor staged as rows of the next version; how many."""
+    """Write the items that are neither active nor staged as rows of the next version; return their number."""
     space = fitted(db, space, batch[0])
     known = there(db, space, batch, among=f"until = {OPEN}")
     new = [item for item in batch if item.id not in known]
@@ -51,11 +51,11 @@ def stage(db: sqlite3.Connection, space: Space, batch: Sequence[Item]) -> int:
 
 
 def add(db: sqlite3.Connection, space: Space, batch: Sequence[Item], now: str) -> Added:
-    """Put the batch in force in place of what its sources had."""
+    """Replace the active documents of the batch's sources with the batch."""
     if batch:
         stage(db, space, batch)
     sources = json.dumps(sorted({item.source.encode().hex() for item in batch}))
-    # As digits, because a source may hold a NUL.
+    # In hexadecimal digits, because a source may contain NUL.
     among = "(SELECT whole(value) FROM json_each(:values))"
     query = f"SELECT id FROM items WHERE {IN_VERSION} AND kind = 'document' AND source NOT IN {among}"
     others = [unescaped(row[0]) for row in db.execute(query, space.bound | {"values": sources})]
@@ -63,27 +63,27 @@ def add(db: sqlite3.Connection, space: Space, batch: Sequence[Item], now: str) -
 
 
 def publish(db: sqlite3.Connection, space: Space, ids: Collection[str], now: str) -> Added:
-    """Move the tenant's version to one that holds exactly `ids`; nothing when that is what is in force."""
-    wanted = {escaped(one): one for one in ids}
+    """Make exactly `ids` a new active version; change nothing when they already are the active one."""
+    wanted = {escaped(item): item for item in ids}
     in_force: dict[str, int] = {}
     staged: dict[str, int] = {}
-    for number, one, since in db.execute(
+    for number, item, since in db.execute(
         f"SELECT number, id, since FROM items WHERE {_CURRENT}", space.bound
     ):
-        (in_force if since <= space.version else staged)[one] = number
+        (in_force if since <= space.version else staged)[item] = number
     missing = len(wanted.keys() - in_force.keys() - staged.keys())
     if missing:
         raise ConfigError(
-            f"{missing} of {len(wanted)} items are neither in force nor staged",
-            hint="stage what `missing` names, then publish again",
+            f"{missing} of {len(wanted)} items are neither active nor staged",
+            hint="stage the items that `missing` names, then publish again",
         )
-    remove(db, space, [number for one, number in staged.items() if one not in wanted])
+    remove(db, space, [number for item, number in staged.items() if item not in wanted])
     both = len(wanted.keys() & in_force.keys())
     version = space.version
     if wanted.keys() != in_force.keys():
         version += 1
-        _leave(db, space, [number for one, number in in_force.items() if one not in wanted])
-        keywords.index(db, space.key, [number for one, number in staged.items() if one in wanted])
+        _leave(db, space, [number for item, number in in_force.items() if item not in wanted])
+        keywords.index(db, space.key, [number for item, number in staged.items() if item in wanted])
         _record(db, space, version, list(wanted.values()), now)
     if staged or version != space.version:
         touch(db, space)
@@ -91,7 +91,7 @@ def publish(db: sqlite3.Connection, space: Space, ids: Collection[str], now: str
 
 
 def _leave(db: sqlite3.Connection, space: Space, numbers: Sequence[int]) -> None:
-    """End rows with the version in force."""
+    """End rows with the active version."""
     keywords.unindex(db, space.key, numbers)
     db.execute(
         f"UPDATE items SET until = :version + 1 WHERE +tenant = :key AND number IN {AMONG}",
@@ -110,7 +110,7 @@ def _record(db: sqlite3.Connection, space: Space, version: int, ids: Collection[
 def load(
     db: sqlite3.Connection, space: Space, documents: Sequence[Item], others: Sequence[Item], version: int
 ) -> None:
-    """Fill an empty tenant with documents in force as `version`, and with what was written by use."""
+    """Fill an empty tenant with documents, active as `version`, and episodic items."""
     if version:
         _record(db, space, version, [item.id for item in documents], "")
     space = replace(space, version=version)
@@ -122,7 +122,7 @@ def load(
 
 
 def versions(db: sqlite3.Connection, space: Space) -> list[MemoryVersion]:
-    """Versions that are kept, oldest first."""
+    """Return the kept versions, oldest first."""
     query = "SELECT number, at, items, content FROM versions WHERE tenant = ? ORDER BY number"
     return [
         MemoryVersion(number=number, at=at, items=items, content=content)
@@ -131,13 +131,13 @@ def versions(db: sqlite3.Connection, space: Space) -> list[MemoryVersion]:
 
 
 def recount(db: sqlite3.Connection, space: Space) -> None:
-    """Let the record of each version say what is left in it, after items were removed."""
+    """Update the number of items and the digest of each version after items were removed."""
     query = f"SELECT id FROM items WHERE {IN_VERSION} AND kind = 'document'"
-    for one in versions(db, space):
-        rows = db.execute(query, space.bound | {"version": one.number})
+    for version in versions(db, space):
+        rows = db.execute(query, space.bound | {"version": version.number})
         ids = sorted(unescaped(row[0]) for row in rows)
-        if len(ids) != one.items:
+        if len(ids) != version.items:
             db.execute(
                 "UPDATE versions SET items = ?, content = ? WHERE tenant = ? AND number = ?",
-                (len(ids), files.digest(ids), space.key, one.number),
+                (len(ids), files.digest(ids), space.key, version.number),
             )
