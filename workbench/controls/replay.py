@@ -165,7 +165,7 @@ class Replay:
         ConfigError in mode live.
         """
         if self.mode == "live":
-            raise ConfigError("mode 'live' records no answers, so there is no tape to write")
+            raise ConfigError("mode 'live' keeps no answers, so there is no tape to write")
         return extend(self._tape, self._used, self._journal, path=path)
 
 

@@ -118,7 +118,7 @@ class _Attempt:
         left = _left(self._call)
         if left <= 0:
             raise DeadlineError(
-                f"{self._call.target}: the call's deadline has passed", hint="give the call more time"
+                f"{self._call.target}: out of time before the attempt", hint="give the call more time"
             )
         allowed = min(self._patience.timeout_s, left)
         try:
@@ -132,7 +132,7 @@ class _Attempt:
                 f"{self._call.target} did not finish before the call's deadline",
                 hint="give the call more time, or ask for less",
             )
-        said = "stopped within its answer and said nothing more" if self.answering else "said nothing"
+        said = "stopped in the middle of its answer" if self.answering else "said nothing"
         raise UnavailableError(f"{self._call.target} {said} for {allowed:g} s", hint="ask again")
 
 

@@ -45,7 +45,7 @@ def ordered(positions: Iterable[Position], *, planned: Iterable[str] = PLANNED) 
 def _check_known(position: Position, neighbour: str, names: set[str]) -> None:
     if neighbour not in names:
         raise ConfigError(
-            f"the control {position.name!r} names the unknown neighbour {neighbour!r} "
+            f"the control {position.name!r} names the neighbour {neighbour!r}, and there is no such control "
             f"({nearest(neighbour, names)})",
             hint=f"correct POSITION in workbench/controls/{position.name}.py",
         )
@@ -60,7 +60,7 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
     if len(ready) > 1:
         first, second = sorted(ready)[:2]
         raise ConfigError(
-            f"the controls {first!r} and {second!r} do not state their order",
+            f"the controls {first!r} and {second!r} do not state which is the outer one",
             hint=f"add {second!r} to `after` or `before` in workbench/controls/{first}.py",
         )
     graph.done(*ready)
