@@ -1,4 +1,4 @@
-"""Two colours, one code: the one background loop that every sync verb and every async twin uses.
+"""The background event loop on which every sync verb and its async twin runs.
 
 Connection pools, limiters and breakers live on this loop, so they never meet a second one, whether
 the caller is a script, a worker thread, or a cell inside Jupyter's running loop.
@@ -21,7 +21,7 @@ from workbench.errors import WorkbenchError
 T = TypeVar("T")
 P = ParamSpec("P")
 Self = TypeVar("Self")
-#: What a stream's cancellation says when its reader just left.
+#: Cancellation message of a stream whose reader left.
 ABANDONED = "abandoned"
 
 
@@ -102,7 +102,7 @@ def run(coro: Coroutine[Any, Any, T]) -> T:
     if on_background_loop():
         coro.close()
         raise WorkbenchError(
-            "a sync verb was called from the workbench's own loop, where it would wait for itself",
+            "a sync verb was called from the workbench's own loop, which would deadlock",
             hint="in async code call the twin whose name ends in _async, and await it",
         )
     job = _BackgroundTask(coro)

@@ -1,6 +1,6 @@
-"""What a repository is set to: `params.yaml`, and the execution a kernel was started for.
+"""Configuration of a repository: `params.yaml`, and the execution that started a kernel.
 
-Secrets are never in a file: a setting holds the *name* of an environment variable.
+Files hold no secrets: a setting holds the *name* of an environment variable.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.types import MOST_CLASSIFIED
 
 Mode = Literal["live", "record", "replay", "auto"]
-#: Stands for a tenant's name in the name of the variable that holds its key.
+#: Placeholder for the tenant's name in the name of a key's environment variable.
 TENANT = "{tenant}"
-#: Where `make weaviate` starts one.
+#: Address of the server that `make weaviate` starts.
 DEFAULT_MEMORY_URL = "http://127.0.0.1:8080"
-#: Tenants of one memory that a process keeps awake on a server.
+#: Number of tenants of one memory that a process keeps active on a server.
 DEFAULT_AWAKE = 200
 EXECUTION_VARIABLE = "WORKBENCH_EXECUTION"
 _TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -49,10 +49,10 @@ class UseCase:
     any OpenAI-compatible endpoint, `memory_provider` and `memory_url` its live memory to a Weaviate
     server; with `memory_fallback: snapshot` the last snapshot answers while that server is away.
     `clearance` is the highest classification that may be seen. `admins` names the principals that may
-    ingest, forget, hold and snapshot; without it, whoever connects may (`keepers` is its former name).
+    ingest, forget, hold, purge and snapshot (default: all; `keepers` is its former name).
     `as_of` (ISO day) is the day on which validity is judged; without it, today. `candidate` is the arm
     that the gate judges, `baseline` the one it is compared with. `gates` holds one column of lines per
-    phase, `parameters` what the notebook is given.
+    phase, `parameters` the notebook's parameters.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -89,7 +89,7 @@ class UseCase:
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def rights(self, name: str) -> dict[str, Any]:
-        """What a principal of this name may do here, as fields of `Principal`."""
+        """Return the rights of a principal in this use case, as fields of `Principal`."""
         named = self.admins if self.admins is not None else self.keepers
         admin = named is None or name in named
         return {"groups": self.groups, "clearance": self.clearance, "admin": admin}
@@ -100,8 +100,8 @@ class MemoryServer:
     """A Weaviate server: its HTTP address, where gRPC answers (host:port; without it, port 50051 there).
 
     `api_key_env` names the environment variable that holds the key. `{tenant}` in it stands for the
-    tenant's name in capitals, where every tenant has a key of its own. `awake` is how many tenants of one
-    memory a process keeps awake there.
+    tenant's name in capitals, where every tenant has its own key. `awake` is the number of tenants
+    of one memory that a process keeps active.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -111,7 +111,7 @@ class MemoryServer:
     awake: int = DEFAULT_AWAKE
 
     def key_variable(self, tenant: str) -> str:
-        """The variable of a tenant's key; "" when none is named."""
+        """Return the name of the variable that holds a tenant's key, or "" if the server needs none."""
         return (self.api_key_env or "").replace(TENANT, variable_part(tenant))
 
 
@@ -160,13 +160,13 @@ class Params:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """What the runner tells the kernel it starts: where recordings, memory and results are.
+    """Settings that the runner passes to a kernel: paths of recordings, memory and results.
 
     `tape` is read (and, by the runner, extended when the notebook succeeded); `memory` is the
     pinned snapshot searched instead of live memory, `cases` the prepared dataset, `out` the folder
     for runs; keys used go to `used`, progress to `progress`. `task_digest` is of the notebook
-    without its `explore` cells. `memory_server` is asked instead of the one of params.yaml, and nothing
-    stands in for it.
+    without its `explore` cells. `memory_server` replaces the server of params.yaml, without
+    fallback.
 
     For a job: its name, the run's id, the only tenant it is for; what bare names are pinned to; the
     folder that `ws.publish` writes into; the share of broken rows that holds it back; the repository
@@ -197,14 +197,14 @@ class Execution:
     memory_server: MemoryServer | None = None
 
     def environment(self) -> dict[str, str]:
-        """The variable that carries this to the kernel."""
+        """Return the environment variable that passes this execution to the kernel."""
         import dataclasses
 
         return {EXECUTION_VARIABLE: files.canonical(dataclasses.asdict(self)).decode()}
 
     @classmethod
     def current(cls) -> Execution | None:
-        """The execution this process was started for, if a runner started it."""
+        """Return the execution of this process, or None if no runner started it."""
         text = os.environ.get(EXECUTION_VARIABLE)
         if not text:
             return None
@@ -214,12 +214,12 @@ class Execution:
 
 
 def variable_part(tenant: str) -> str:
-    """A tenant's name as a part of an environment variable's."""
+    """Return a tenant's name in the form used in environment variable names."""
     return tenant.upper().replace("-", "_")
 
 
 def memory_server(case: UseCase) -> MemoryServer | None:
-    """The server of a use case's live memory; None when that is embedded."""
+    """Return the server of a use case's live memory, or None if the memory is embedded."""
     if case.memory_provider == "sqlite":
         return None
     url = case.memory_url or DEFAULT_MEMORY_URL
@@ -229,7 +229,7 @@ def memory_server(case: UseCase) -> MemoryServer | None:
 
 
 def check_tenant(tenant: str, *, where: str = "") -> None:
-    """ConfigError unless `tenant` can name a folder and a file on every system."""
+    """Raise ConfigError unless `tenant` is a valid folder and file name on every system."""
     if not _TENANT_NAME.fullmatch(tenant):
         raise ConfigError(
             f"{where}{tenant!r} cannot name a tenant",
@@ -238,7 +238,7 @@ def check_tenant(tenant: str, *, where: str = "") -> None:
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The nearest folder, here or above, that holds `params.yaml`."""
+    """Return the nearest folder, `start` or above, with a `params.yaml`; raise NotFoundError if none has."""
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if (folder / "params.yaml").exists():
@@ -250,7 +250,7 @@ def find_root(start: Path | None = None) -> Path:
 
 
 def load_params(root: Path) -> Params:
-    """`params.yaml` of a repository."""
+    """Read and check `params.yaml`; raise ConfigError for an invalid key or value."""
     path = root / "params.yaml"
     raw = files.read_yaml(path, hint="git checkout -- params.yaml")
     params = files.parse(Params, raw, where=str(path), hint="see docs/params.md for every key")
@@ -302,7 +302,7 @@ def _check_memory(where: str, case: UseCase) -> None:
     server = (case.memory_url, case.memory_grpc, case.memory_api_key_env, case.memory_fallback)
     if case.memory_provider == "sqlite" and (any(server) or case.memory_awake != DEFAULT_AWAKE):
         raise ConfigError(
-            f"{where}: memory_url and its like are of a server, and the memory is embedded",
+            f"{where}: memory_url and other keys are of a server, and the memory is embedded",
             hint="add memory_provider: weaviate, or remove them",
         )
     if case.memory_url is not None and not re.fullmatch(r"https?://[^\s/]+/?", case.memory_url):
@@ -337,7 +337,7 @@ def _check_job(path: Path, name: str, one: Job, params: Params) -> None:
 
 
 def job(params: Params, name: str) -> Job:
-    """One job; NotFoundError lists the nearest names and says how a job is declared."""
+    """Return a job; raise NotFoundError with the nearest names if it is not declared."""
     if name not in params.jobs:
         raise NotFoundError(
             f"params.yaml declares no job {name!r} ({nearest(name, params.jobs)})",
@@ -347,7 +347,7 @@ def job(params: Params, name: str) -> Job:
 
 
 def pinned(case: UseCase, pins: Mapping[str, str]) -> UseCase:
-    """The use case with what its bare names mean replaced by a job's frozen references."""
+    """Return the use case with its bare names bound to a job's frozen references."""
     import dataclasses
 
     found: dict[str, Any] = {}
@@ -361,7 +361,7 @@ def pinned(case: UseCase, pins: Mapping[str, str]) -> UseCase:
 
 
 def use_case(params: Params, name: str) -> UseCase:
-    """One use case; NotFoundError lists the nearest names."""
+    """Return a use case; raise NotFoundError with the nearest names if it is unknown."""
     if name not in params.use_cases:
         raise NotFoundError(
             f"there is no use case {name!r} ({nearest(name, params.use_cases)})",
@@ -371,7 +371,7 @@ def use_case(params: Params, name: str) -> UseCase:
 
 
 def secret(variable: str, *, needed_by: str, environment: Mapping[str, str] = os.environ) -> str:
-    """The value of an environment variable that holds a credential."""
+    """Return a credential from an environment variable; raise ConfigError if it is not set."""
     value = environment.get(variable, "")
     if not value:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a call is made in: who asks, for whom, why, at what time; and the occurrence it belongs to."""
+"""The context of a call: principal, tenant, purpose and clock; and its occurrence."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def new_id() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Who asks (`principal`), for whom (`tenant`), for what (`use_case`, `purpose`), and by which clock."""
+    """The principal, tenant, use case, purpose, phase and clock of a call."""
 
     use_case: str
     tenant: str
@@ -86,11 +86,11 @@ class Context:
 
 @dataclass(slots=True, kw_only=True)
 class InvocationScope:
-    """One task over one case, once: what makes two identical requests two recordings.
+    """One run of a task over one case: distinguishes recordings of identical requests.
 
     Identical requests inside one occurrence are numbered in the order they are made; the number
     is part of a recording's key. `records` are the observations made meanwhile, without content;
-    `passages` are what prompts carried, kept in memory only, for scorers that read them.
+    `passages` are the prompts' passages for scorers, kept in memory only.
     """
 
     case: str = ""
@@ -101,7 +101,7 @@ class InvocationScope:
     _seen: Counter[str] = field(default_factory=Counter)
 
     def number(self, request_digest: str) -> int:
-        """How many times this very request was made before in this occurrence."""
+        """Return the number of earlier identical requests in this occurrence."""
         n = self._seen[request_digest]
         self._seen[request_digest] += 1
         return n

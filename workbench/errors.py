@@ -1,17 +1,17 @@
-"""Every error the workbench raises, in one tree.
+"""The exceptions of the workbench.
 
-    WorkbenchError              .hint says what to type next; .retryable says whether waiting helps
-    ├─ ConfigError              a file is wrong: which file, which key, what is known (exit code 2)
-    │  └─ CorruptError          a file we wrote is not as we wrote it: tape, snapshot, saved version
-    ├─ NotFoundError            nothing of that name; lists the nearest names (exit code 2)
-    ├─ RefusedError             a control or the model's server said no; asking again will not help
-    │  └─ ReplayMissError       the tape holds no such call; shows the nearest recording
-    ├─ UnavailableError         nobody answered, or "later"; retryable (exit code 3)
-    │  ├─ RateLimitedError      429; .retry_after_s when the server said
-    │  └─ DeadlineError         out of time
-    ├─ InvalidOutputError       the answer breaks its schema, also after one repair; .violations
-    ├─ GateFailedError          a gate said no (exit code 1)
-    └─ NotebookError            a notebook's cell failed: which cell, its source, how to rerun it
+    WorkbenchError              .hint is the next command or fix; .retryable: a later retry may succeed
+    ├─ ConfigError              invalid file, key or argument; names file and key (exit code 2)
+    │  └─ CorruptError          a tape, snapshot or saved version is damaged or was edited
+    ├─ NotFoundError            unknown name; lists the nearest names (exit code 2)
+    ├─ RefusedError             a control or a server refused the call; a retry does not help
+    │  └─ ReplayMissError       the tape has no recording of the call; shows the nearest one
+    ├─ UnavailableError         no answer, or an incomplete one; retryable (exit code 3)
+    │  ├─ RateLimitedError      HTTP 429; .retry_after_s if the server states it
+    │  └─ DeadlineError         the call's deadline has passed
+    ├─ InvalidOutputError       the answer violates its schema after one repair; .violations
+    ├─ GateFailedError          a gate failed or is undecided (exit code 1)
+    └─ NotebookError            a notebook's cell failed; names the cell
 
 A message never holds personal data or a secret; values it quotes come from files and names.
 """
@@ -23,7 +23,7 @@ from collections.abc import Iterable
 
 
 class WorkbenchError(Exception):
-    """Base of all: `hint` is the next thing to type; `otherwise` is it when nobody knew a nearer one."""
+    """Base class: `hint` is the next command or fix, `otherwise` the default hint of the class."""
 
     retryable: bool = False
     exit_code: int = 3
@@ -42,21 +42,21 @@ class ConfigError(WorkbenchError):
     """A file, a key or an argument is wrong."""
 
     exit_code = 2
-    otherwise = "workbench check   # when that is mended"
+    otherwise = "workbench check   # after the fix"
 
 
 class CorruptError(ConfigError):
-    """A file the workbench wrote has changed by another hand, or is cut off."""
+    """A file written by the workbench was edited or truncated."""
 
 
 class NotFoundError(WorkbenchError):
-    """Nothing is known under that name."""
+    """A name is unknown."""
 
     exit_code = 2
 
 
 class RefusedError(WorkbenchError):
-    """A control or the server refused; the same call will be refused again.
+    """A control or a server refused the call; the same call would be refused again.
 
     `status` is the server's HTTP status and `body` its wire JSON, when a server refused.
     """
@@ -78,7 +78,7 @@ class ReplayMissError(RefusedError):
 
 
 class UnavailableError(WorkbenchError):
-    """Nobody answered, or the answer was cut off."""
+    """No answer arrived, or it was incomplete."""
 
     retryable = True
     otherwise = "run the same command again; what was answered is kept"
@@ -89,7 +89,7 @@ class UnavailableError(WorkbenchError):
 
 
 class RateLimitedError(UnavailableError):
-    """The server asks to come back later; `retry_after_s` is in seconds, when it said."""
+    """The server limits the rate; `retry_after_s` is its wait in seconds, or None."""
 
     def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message, hint=hint, status=429)
@@ -97,7 +97,7 @@ class RateLimitedError(UnavailableError):
 
 
 class DeadlineError(UnavailableError):
-    """The time given for the call, all attempts together, is used up."""
+    """The deadline of the call, for all attempts together, has passed."""
 
     retryable = False
 
@@ -113,7 +113,7 @@ class InvalidOutputError(WorkbenchError):
 
 
 class GateFailedError(WorkbenchError):
-    """A gate judged fail or undecided where pass was needed."""
+    """A gate failed or is undecided, and a pass is required."""
 
     exit_code = 1
 
@@ -123,10 +123,10 @@ class NotebookError(WorkbenchError):
 
 
 def items_gone(missing: int, of: int) -> NotFoundError:
-    """What is raised when some of those that an item may only be written with are not in force."""
+    """Return the error for a write whose `while_there` items are not in the active version."""
     return NotFoundError(
-        f"{missing} of {of} items that this was to be written with are not there any more",
-        hint="search again, and name ids of hits that it gives",
+        f"{missing} of {of} items in while_there are not there any more",
+        hint="search again, and pass ids of its hits",
     )
 
 

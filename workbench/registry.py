@@ -1,4 +1,4 @@
-"""Reads and writes assets, the things with versions that production depends on: names, labels, digests.
+"""Registry of versioned assets: prompts, models, memories and jobs, with labels and digests.
 
 An asset is a folder `pipelines/<kind>s/<name>/` holding `1.<suffix>`, `2.<suffix>`, … and an
 `asset.yaml` that says of each version its digest, author, parent, reason and the run that justified
@@ -38,7 +38,7 @@ LABELS: tuple[Label, ...] = ("candidate", "production")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """`name`, `name@3` or `name@production`: what people write to mean one version."""
+    """`name`, `name@3` or `name@production`: a reference to a version."""
 
     name: str
     version: int | None = None
@@ -46,7 +46,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Read a reference; ConfigError when it is none."""
+        """Parse a reference; raise ConfigError if it is invalid."""
         name, at, rest = text.partition("@")
         if not name.replace("-", "").replace("_", "").isalnum() or (at and not rest):
             raise ConfigError(
@@ -123,7 +123,7 @@ class Version:
 
 
 def folder_of(root: Path, kind: str, name: str) -> Path:
-    """Where an asset lives."""
+    """Return the folder of an asset."""
     return root / "pipelines" / FOLDERS[kind] / name
 
 
@@ -147,7 +147,7 @@ def load(root: Path, kind: str, name: str) -> Asset:
         raise ConfigError(f"{path}: it calls itself {asset.kind} {asset.name!r}")
     for label, number in asset.labels.items():
         if number not in asset.versions:
-            raise ConfigError(f"{path}: label {label!r} points to version {number}, which is not there")
+            raise ConfigError(f"{path}: label {label!r} points to version {number}, which is missing")
     return asset
 
 
@@ -160,7 +160,7 @@ def resolve(root: Path, kind: str, reference: str) -> Version:
         if ref.label not in asset.labels:
             raise NotFoundError(
                 f"{kind} {ref.name!r} has no label {ref.label!r} ({nearest(ref.label, asset.labels)})",
-                hint=f"versions there are: {sorted(asset.versions)}",
+                hint=f"known versions: {sorted(asset.versions)}",
             )
         number = asset.labels[ref.label]
     if number is None:
@@ -193,13 +193,13 @@ def _checked(path: Path, expected: str) -> str:
 def save_version(
     root: Path, kind: str, name: str, data: bytes, *, author: str, reason: str, parent: int | None
 ) -> Version:
-    """Write `data` as the next version. Two savers at once get two numbers; a death leaves no torn page."""
+    """Write `data` as the next version. Concurrent writers get distinct numbers; pages are written whole."""
     folder = folder_of(root, kind, name)
     with locked(folder):
         asset = load_or_new(root, kind, name)
         number = max(asset.versions, default=0) + 1
         path = path_of(root, kind, name, number)
-        # The file first: until the page names it, it is nobody's version and may be written over.
+        # The file first: until asset.yaml lists it, the file may be overwritten.
         files.write_atomic(path, data)
         entry = VersionEntry(digest=files.digest(data), author=author, reason=reason, parent=parent)
         write(root, dataclasses.replace(asset, versions={**asset.versions, number: entry}))
@@ -207,7 +207,7 @@ def save_version(
 
 
 def path_of(root: Path, kind: str, name: str, number: int) -> Path:
-    """Where a version's page is."""
+    """Return the path of a version's page."""
     return folder_of(root, kind, name) / f"{number}{SUFFIXES[kind]}"
 
 

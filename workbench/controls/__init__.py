@@ -1,1 +1,1 @@
-"""Controls around every call, one a file; `stack` sorts them."""
+"""The controls around every call, one per module; `stack` orders them."""

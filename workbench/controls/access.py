@@ -1,7 +1,7 @@
-"""Who may do what with a memory: what a call says of its asker is cut down to the principal that makes it.
+"""Access control for memories: limits each call to the rights of its principal.
 
-Searching and reading show what the principal's groups and clearance open. The verbs that act on all of a
-tenant, whatever its access lists say, are for principals that keep the memory.
+Search and read return only items that the principal's groups and clearance permit. Operations that act on a
+whole tenant regardless of access lists require an admin.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from workbench.ports import Budget, Call, Handler, Query, Requester, written_id
 from workbench.types import Event
 
 T = TypeVar("T", Requester, Query)
-#: Memory's part of policy. Models have no access lists.
+#: Applies to memories only: models have no access lists.
 POSITION: Final = Position(
     name="access", operations=READS | WRITES, after=("fallback", "policy"), before=("output", "retry")
 )
-#: They report or change what the requester may not see.
+#: Operations that report or change items outside the requester's rights.
 ADMIN_OPERATIONS: Final = frozenset(
     {"add", "forget", "hold", "missing", "publish", "release", "stage", "stats", "purge"}
 )
 
 
 class Access:
-    """Cuts down every asker, and refuses keepers' verbs to everybody else.
+    """Limits every requester to its principal's rights and refuses admin operations to all others.
 
-    `timeless` says that a pinned snapshot is searched as it was, with no regard to the clock; otherwise
-    what has ended by the context's clock is not found, whatever moment a call names.
+    With `timeless`, a pinned snapshot is searched as of any moment that the call names. Otherwise items whose
+    validity has ended by the context's clock are not found, whatever moment the call names.
     """
 
     def __init__(self, *, timeless: bool = False) -> None:
         self._timeless = timeless
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
-        """The answer to the call as its principal may make it; RefusedError when it may not."""
+        """Pass the call on within the principal's rights; raise RefusedError if it exceeds them."""
         allowed = dataclasses.replace(call, payload=self._allowed(call))
         if call.operation == "remember" and not call.context.principal.admin:
             await self._check_seen(call, proceed)
@@ -56,7 +56,7 @@ class Access:
                 return payload | {"requester": self._of(call, requester)}
             case "remember" if not admin:
                 _check_stamps(call)
-                # Whoever chose the budget could evict what others wrote.
+                # A budget chosen by the caller could evict items of other principals.
                 return payload | {"budget": Budget(**call.identity.get("budget", {}))}
             case "items" | "count":
                 _check_admin(call, f"read all of {call.target!r}")
@@ -65,7 +65,7 @@ class Access:
         return payload
 
     def _of(self, call: Call, requester: T) -> T:
-        """An asker, or a query's, with no more groups, clearance and past than the principal has."""
+        """Return the requester or query limited to the principal's groups, clearance and current time."""
         principal = call.context.principal
         less: dict[str, Any] = {
             "groups": tuple(filter(principal.grants.__contains__, requester.groups)),
@@ -76,7 +76,7 @@ class Access:
         return dataclasses.replace(requester, **less)
 
     async def _check_seen(self, call: Call, proceed: Handler) -> None:
-        """NotFoundError, as of a store, unless the principal sees all that items are to be written with."""
+        """Raise NotFoundError, as a store does, unless the principal can read every id in `while_there`."""
         ids = sorted(set(call.payload.get("while_there", ())))
         if not ids:
             return
@@ -94,12 +94,12 @@ def _check_admin(call: Call, what: str) -> None:
     if not principal.admin:
         raise RefusedError(
             f"{principal} may not {what}: that is for those who keep the memory",
-            hint=f"ask one of them, or add {principal.name!r} to use_cases.{use_case}.admins in params.yaml",
+            hint=f"ask an admin, or add {principal.name!r} to use_cases.{use_case}.admins in params.yaml",
         )
 
 
 def _check_stamps(call: Call) -> None:
-    """RefusedError when what is to be remembered is not stamped as the principal's own."""
+    """Raise RefusedError if an item's owner, id or trust is not the principal's own."""
     principal = call.context.principal
     tenant = call.context.tenant
     forged = [
@@ -109,6 +109,6 @@ def _check_stamps(call: Call) -> None:
     ]
     if forged:
         raise RefusedError(
-            f"{len(forged)} items are not stamped as what {principal} writes",
+            f"{len(forged)} items are not stamped as written by {principal}",
             hint="write through the handle: ws.memory(…).remember(text)",
         )

@@ -1,6 +1,6 @@
-"""Another source of an answer when the usual one is away. What may trigger it is a table.
+"""Fallback for memory search: answers from the last snapshot while the store is unavailable.
 
-Built for memories: the last snapshot of a use case that allows it, read-only, and every hit says so.
+A use case opts in through `memory_fallback`. The snapshot is read-only, and its hits are marked `degraded`.
 """
 
 from __future__ import annotations
@@ -15,24 +15,23 @@ from workbench.errors import UnavailableError, WorkbenchError
 from workbench.ports import Call, Handler
 from workbench.types import Event
 
-#: Outside of what authorises: the snapshot is authorised, and judged by the clock, for itself. A search
-#: alone may fall back: what has to be right now is never read from a snapshot. Models follow when they
-#: have a second candidate.
+#: Outside of access control, so that access and validity are checked again for the snapshot. Only searches
+#: fall back: other operations need the current state. Models have no second candidate yet.
 POSITION: Final = Position(
     name="fallback", operations=frozenset({"memory.search"}), after=("observe",), before=("policy",)
 )
-#: What may trigger it: the store is away. What it refuses, or holds in another form, it says itself.
+#: Errors that trigger the fallback: the store is unavailable. Refusals and corrupt data pass through.
 TRIGGERS: Final[tuple[type[WorkbenchError], ...]] = (UnavailableError,)
 
 
 class Fallback:
-    """Asks a memory's last snapshot when its store is away, before the first event of an answer."""
+    """Searches a memory's last snapshot if its store fails before the first event of an answer."""
 
     def __init__(self, *, snapshot: bool) -> None:
         self._snapshot = snapshot
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
-        """The answer, or the snapshot's; the store's own error when there is no snapshot."""
+        """Yield the store's answer or the snapshot's; raise the store's error if no snapshot may be used."""
         answering = False
         try:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
@@ -53,5 +52,5 @@ class Fallback:
                     yield Event(data=[dataclasses.replace(hit, degraded=True) for hit in event.data])
         except WorkbenchError as error:
             raise UnavailableError(
-                f"{away.message}; and its last snapshot does not help: {error.message}", hint=away.hint
+                f"{away.message}; the last snapshot cannot answer either: {error.message}", hint=away.hint
             ) from error

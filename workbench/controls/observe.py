@@ -1,4 +1,4 @@
-"""One record per call, however it ends: answered, refused, replayed, crashed, cancelled, abandoned."""
+"""Call log: writes one record per call, whether answered, refused, failed, cancelled or abandoned."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from workbench.ports import Call, Handler
 from workbench.records.log import Lines
 from workbench.types import Event, Hit, Usage
 
-#: Outermost: a refusal by any other control, a degraded answer and a crash are one record each.
+#: Outermost, so that refusals by other controls, degraded answers and crashes are recorded too.
 POSITION: Final = Position(name="observe", operations=OPERATIONS, before=("fallback",))
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
 Price = Callable[[str, Usage], float | None]
 
 
 class _Seen:
-    """What of a reply may be remembered: counts and names."""
+    """The facts of a reply that a record may hold: counts and names, no content."""
 
     def __init__(self, began: float) -> None:
         self.began = began
@@ -47,11 +47,11 @@ class _Seen:
 
 
 class Observe:
-    """Settles one record when the call's stream closes, and appends it to the log.
+    """Appends one record to the log when the call's stream closes.
 
-    A record holds who, what, when, how long, how much, and names; never a question's or an
-    answer's text. A call whose record cannot be written fails, before anything is asked if the log
-    cannot be opened. `price` gives the cost in USD of a target's tokens, None where unknown.
+    A record holds principal, operation, target, times, token counts and cost, and never the text of a
+    question or an answer. A call fails if its record cannot be written, and fails before it reaches the
+    target if the log cannot be opened. `price` returns the cost in USD of a target's tokens, or None.
     """
 
     def __init__(self, log: Lines, *, price: Price | None = None) -> None:
@@ -59,7 +59,7 @@ class Observe:
         self._price = price
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
-        """Let the call through and record how it went."""
+        """Pass the call on and record its outcome."""
         self._log.open()
         clock, around = call.context.clock, current_invocation()
         at, seen = clock.now(), _Seen(clock.monotonic())
@@ -86,7 +86,7 @@ class Observe:
             self._settle(record, around)
 
     def _tokens(self, call: Call, seen: _Seen) -> dict[str, Any]:
-        """Tokens of all that was asked for this answer, a repaired one's first try included."""
+        """Return token counts and cost of the answer, including an answer that was repaired."""
         usage: Usage = call.span.facts.get("usage_before_repair", Usage()) + seen.usage
         known = usage.input_tokens is not None
         return {
@@ -121,7 +121,7 @@ def _how(call: Call, seen: _Seen, ended: BaseException | None) -> dict[str, Any]
     facts, streamed = call.span.facts, bool(call.payload.get("stream"))
     outcome = _outcome(ended)
     if outcome == "abandoned" and seen.events and not streamed:
-        outcome = "ok"  # a plain reply is whole with its one event
+        outcome = "ok"  # a plain reply is complete after its only event
     return {
         "outcome": outcome,
         "error": None if ended is None or outcome in {"ok", "abandoned"} else type(ended).__name__,
@@ -160,5 +160,5 @@ def _outcome(ended: BaseException | None) -> str:
 
 
 def _name_only(value: object) -> str:
-    """A label that is not JSON, by its type: a value might be content."""
+    """Return the type name of a label that is not JSON; its value may be content."""
     return type(value).__name__

@@ -1,4 +1,4 @@
-"""Answers in the form that was asked for: JSON by schema, one repair, then an error."""
+"""Output validation: checks an answer against its JSON schema and repairs it once."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from workbench.errors import ConfigError, InvalidOutputError
 from workbench.ports import Call, Handler
 from workbench.types import JSON, Event
 
-#: Outside of privacy: the restored answer is judged. Outside of replay: so is a recorded one. Only an
-#: answer has a form to fit.
+#: Outside of privacy and replay, so that restored and recorded answers are validated too. Only chat
+#: answers have a schema.
 POSITION: Final = Position(
     name="output", operations=frozenset({"model.chat"}), after=("access",), before=("privacy", "replay")
 )
-_MOST: Final = 8  # violations named; a wholly wrong answer has hundreds
+_MOST: Final = 8  # violations reported; an answer may have hundreds
 
 
 class Output:
-    """Judges the whole answer against `response_format`; a plain reply gets one repair attempt.
+    """Validates the complete answer against `response_format`; repairs a plain reply once.
 
-    A stream's events have passed when its end is judged: it raises there and is not repaired.
+    A stream is validated at its end, when its events have been passed on: it is not repaired.
     """
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
-        """Let the call through; `InvalidOutputError` when the answer does not fit in the end."""
+        """Pass the call on; raise InvalidOutputError if the answer violates its schema after the repair."""
         schema = _schema(call.payload)
         if schema is None or call.payload.get("stream"):
             taken = []
@@ -51,7 +51,7 @@ class Output:
             answer = wire.fold(reply)
             if broken := _violations(answer, schema):
                 spent = call.span.facts["usage_before_repair"] + wire.usage_of(answer)
-                call.span.note(usage_before_repair=spent)  # neither answer reaches who counts tokens
+                call.span.note(usage_before_repair=spent)  # neither answer is passed on to be counted
                 raise _invalid(call, broken)
             call.span.note(repaired=True)
         for event in reply:
@@ -72,7 +72,7 @@ def _invalid(call: Call, broken: list[str]) -> InvalidOutputError:
 
 
 def _repair(call: Call, answer: JSON, broken: list[str]) -> Call:
-    """The same question with the answer that did not fit and what is wrong with it."""
+    """Return the call with the invalid answer and its violations added to the messages."""
     wrong = "\n".join(f"- {violation}" for violation in broken)
     more = [
         {"role": "assistant", "content": wire.text_of(answer)},
@@ -86,7 +86,7 @@ def _repair(call: Call, answer: JSON, broken: list[str]) -> Call:
 
 
 def _schema(payload: JSON) -> bytes | None:
-    """The schema an answer must fit, as canonical JSON; None when none was asked for."""
+    """Return the schema of the answer as canonical JSON, or None if the request has none."""
     asked = payload.get("response_format")
     if not isinstance(asked, Mapping) or asked.get("type") not in {"json_schema", "json_object"}:
         return None
@@ -99,13 +99,13 @@ def _schema(payload: JSON) -> bytes | None:
             hint='{"type": "json_schema", "json_schema": {"name": …, "schema": {…}}}',
         )
     canonical = files.canonical(schema)
-    _validator(canonical)  # a schema that is none is refused before anybody is asked
+    _validator(canonical)  # refuses an invalid schema before the model is called
     return canonical
 
 
 @functools.lru_cache(maxsize=128)
 def _validator(canonical: bytes) -> Any:
-    """A compiled schema, JSON Schema 2020-12. References to other documents are not followed."""
+    """Compile a JSON Schema 2020-12. References to other documents are not followed."""
     import referencing
 
     jsonschema = schemas.jsonschema()
@@ -121,12 +121,12 @@ def _validator(canonical: bytes) -> Any:
 
 
 def _violations(answer: JSON, schema: bytes) -> list[str]:
-    """What is wrong with each choice: paths and rules, nothing of the answer."""
+    """Return the violations of each choice as paths and rules, without content of the answer."""
     found: list[str] = []
     choices = answer.get("choices") or []
     for position, choice in enumerate(choices):
         message = choice.get("message") or {}
-        if message.get("tool_calls"):  # a turn on the way to the answer, not the answer
+        if message.get("tool_calls"):  # an intermediate turn, not the answer
             continue
         where = "$" if len(choices) == 1 else f"choices[{position}] $"
         found += [where + rule for rule in _broken(choice, message.get("content"), schema)]
@@ -158,7 +158,7 @@ def _broken(choice: JSON, content: object, schema: bytes) -> Iterator[str]:
 
 
 def _rule(error: Any) -> str:
-    """The broken rule in the schema's words. jsonschema's own message would quote the answer."""
+    """Return the violated rule as the schema states it; jsonschema's message would quote the answer."""
     rule = error.validator_value
     if error.validator == "required":
         rule = [name for name in rule if name not in error.instance]

@@ -1,24 +1,24 @@
-"""The operations of the ports, and the form in which a control states where it stands among the others."""
+"""The operations of the ports, and a control's position among the other controls."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-#: What a model is asked.
+#: Model operations.
 MODEL: Final = frozenset({"model.chat", "model.embed", "model.count"})
-#: What reads a memory and changes nothing.
+#: Memory operations that change nothing.
 READS: Final = frozenset(
     {"memory.search", "memory.items", "memory.count", "memory.missing", "memory.versions", "memory.stats"}
 )
-#: What changes a memory.
+#: Memory operations that change a memory.
 WRITES: Final = frozenset(
     {
         "memory.add", "memory.stage", "memory.publish", "memory.remember",
         "memory.forget", "memory.hold", "memory.release", "memory.purge",
     }
 )  # fmt: skip
-#: Every operation that may cross the boundary. Any other is refused.
+#: All operations that may cross the boundary. Others are refused.
 OPERATIONS: Final = MODEL | READS | WRITES
 
 
@@ -26,8 +26,8 @@ OPERATIONS: Final = MODEL | READS | WRITES
 class Position:
     """A control's name, the operations it applies to, and its neighbours.
 
-    `after` names controls that see a call earlier (further out), `before` controls that see it later
-    (further in). A neighbour may be a control that is planned and not built.
+    `after` names the controls outside this one, which see a call earlier; `before` names the controls
+    inside it. A neighbour may be a planned control that is not implemented yet.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Recorded answers in place of the model: live, record, replay or auto, by the law of the tape."""
+"""Record and replay of model calls, in mode live, record, replay or auto."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from workbench.records.nearest import miss
 from workbench.records.tape import Tape
 from workbench.types import JSON, Event
 
-#: Inside of privacy and moderation: recordings hold no identifier, and today's rules judge them. A memory
-#: is never replayed: its snapshot is its determinism.
+#: Inside of privacy and moderation: recordings hold no identifiers, and current rules apply to them. Memory
+#: calls are not recorded: a snapshot makes them reproducible.
 POSITION: Final = Position(
     name="replay", operations=MODEL, after=("output", "privacy", "moderation"), before=("retry",)
 )
@@ -31,11 +31,11 @@ Mode = Literal["live", "record", "replay", "auto"]
 
 
 class Replay:
-    """A provider of recorded answers, in one of four modes.
+    """Records model answers and replays them, in one of four modes.
 
-    live: ask, keep nothing. record: ask always, keep the answer. replay: answer from the tape
-    alone; a miss is `ReplayMissError` and nothing below is touched. auto: the tape, then the
-    journal, then ask and keep. `on_use` is told each key used, and where its answer stands.
+    live: call the model, record nothing. record: always call the model and record its answer. replay:
+    answer from the tape only; a miss raises ReplayMissError and calls nothing. auto: look in the tape,
+    then in the journal, else call and record. `on_use` receives each key used and its source.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Replay:
 
     @property
     def used(self) -> frozenset[str]:
-        """Keys of the recordings this process has replayed or made."""
+        """Keys of the recordings that this process has replayed or made."""
         return frozenset(self._used)
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
-        """Answer from the recordings, or ask and keep the answer."""
-        if call.labels.get("recorded") is False:  # computed in this process, the same every time
+        """Yield the recorded answer, or call the model and record its answer."""
+        if call.labels.get("recorded") is False:  # a deterministic computation in this process
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
                     yield event
@@ -91,10 +91,10 @@ class Replay:
     async def _ask_plain(
         self, call: Call, proceed: Handler, question: RecordedRequest, key: str
     ) -> list[Event]:
-        """Ask; in auto, an identical question asked meanwhile is waited for and its answer taken.
+        """Return the model's answer; in mode auto, identical concurrent requests share one call.
 
-        Only for plain replies. A stream waits for its reader, and a second reader of the same
-        answer in the same task would wait for ever.
+        For plain replies only: a stream waits for its reader, so a second reader of the same stream in
+        the same task would deadlock.
         """
         if self.mode != "auto":
             async with aclosing(self._ask(call, proceed, question, key)) as events:
@@ -113,7 +113,7 @@ class Replay:
     ) -> AsyncGenerator[Event, None]:
         call.span.note(replayed=False, source="model")
         if keep := self.mode != "live":
-            self._journal.open()  # before asking: an answer that cannot be kept is not asked for
+            self._journal.open()  # before the call: fails if the answer could not be recorded
             refuse_secrets(files.canonical(question.request))
         clock, taken, waited = call.context.clock, list[bytes](), list[float]()
         began = clock.monotonic()
@@ -122,7 +122,7 @@ class Replay:
                 async for event in events:
                     waited.append(clock.monotonic() - began)
                     if keep:
-                        taken.append(files.canonical(event.data))  # now: its reader may change it
+                        taken.append(files.canonical(event.data))  # before the reader can change it
                     yield event
                     began = clock.monotonic()
         except RefusedError as error:
@@ -159,9 +159,10 @@ class Replay:
                 self._on_use(key, source)
 
     def finish(self, path: Path | None = None) -> bool:
-        """Write the tape, pruned to what this process used; false when its bytes are unchanged.
+        """Write the tape with the recordings that this process used; return False if it is unchanged.
 
-        For the end of a stage that succeeded. What a failed one asked stays in the journal.
+        Called when a stage has succeeded; the answers of a failed stage stay in the journal. Raises
+        ConfigError in mode live.
         """
         if self.mode == "live":
             raise ConfigError("mode 'live' keeps no answers, so there is no tape to write")
@@ -169,28 +170,28 @@ class Replay:
 
 
 def _note_latency(call: Call, latency_s: float) -> None:
-    """The model's latency, asked now or recorded; a repaired answer's is the sum of both."""
+    """Add the model's latency in seconds, live or recorded, to the span; a repair adds up both calls."""
     before = call.span.facts.get("recorded_latency_s", 0.0)
     call.span.note(recorded_latency_s=round(before + round(latency_s, 6), 6))
 
 
 def _ended(chunks: Sequence[JSON]) -> bool:
-    """Whether a stream said why it ended; one that just stopped may have been cut off."""
+    """Return whether a stream has a finish reason; a stream without one may be truncated."""
     whole = wire.fold([Event(data=chunk) for chunk in chunks])
-    refuse_secrets(files.canonical(whole))  # here too, where no token is spread over pieces
+    refuse_secrets(files.canonical(whole))  # in the folded text, where no secret is split across chunks
     return wire.finish_of(whole) is not None
 
 
 def _identify(call: Call) -> tuple[RecordedRequest, str]:
-    """What identifies this call, and its key. Outside an occurrence, the same question is the same."""
+    """Return the recorded form of this call and its key. Only an occurrence numbers identical requests."""
     wanted = {name: value for name, value in call.payload.items() if name not in NOT_IN_KEY}
     try:
-        request = orjson.loads(files.canonical(wanted))  # a copy: the caller may change its own
+        request = orjson.loads(files.canonical(wanted))  # a copy, independent of the caller's payload
         where = current_invocation()
         n = where.number(files.digest([call.name, call.identity, request])) if where else 0
     except TypeError as error:
         raise ConfigError(
-            f"the request is not JSON: {error}", hint="give plain texts, numbers, lists and mappings"
+            f"the request is not JSON: {error}", hint="pass only strings, numbers, lists and mappings"
         ) from None
     question = RecordedRequest(
         operation=call.name,

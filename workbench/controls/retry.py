@@ -1,4 +1,4 @@
-"""Another attempt when waiting helps: full jitter, Retry-After, and one deadline for all of it."""
+"""Retries with full jitter and Retry-After, within one deadline for all attempts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from workbench.errors import DeadlineError, RateLimitedError, RefusedError, Unav
 from workbench.ports import Call, Handler
 from workbench.types import Event
 
-#: Outside of the limits: each attempt takes a token, asks the breaker and pays. A write is never retried:
-#: a lost answer does not say that the write was lost.
+#: Outside of the limits: each attempt counts against rate limit, circuit breaker and budget. Writes are not
+#: retried: a write may have succeeded although its answer is lost.
 POSITION: Final = Position(
     name="retry",
     operations=MODEL | READS,
@@ -26,12 +26,12 @@ POSITION: Final = Position(
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often and how long, in seconds.
+    """Number of attempts and time limits, in seconds.
 
-    `timeout_s` bounds each wait within an attempt: for its first event and between events.
-    `deadline_s` is for all attempts and pauses together, where the call brings no deadline. The
-    pause after attempt n is uniform between 0 and `min(longest_s, first_s * 2**(n-1))`, or what
-    the server asked for if that is longer (full jitter: AWS Architecture Blog, "Exponential
+    `timeout_s` limits each wait within an attempt: for the first event and between events.
+    `deadline_s` limits all attempts and pauses together if the call has no deadline. The pause
+    after attempt n is uniform between 0 and `min(longest_s, first_s * 2**(n-1))`, or the server's
+    Retry-After if that is longer (full jitter: AWS Architecture Blog, "Exponential
     Backoff And Jitter", 2015).
     """
 
@@ -43,14 +43,14 @@ class RetryPolicy:
 
 
 class Retry:
-    """Tries again what says it is `retryable`, only before the first event of a reply."""
+    """Retries calls that fail with a `retryable` error before the first event of a reply."""
 
     def __init__(self, patience: RetryPolicy | None = None, *, rng: random.Random | None = None) -> None:
         self._patience = patience or RetryPolicy()
-        self._rng = rng or random.Random()  # noqa: S311  spreads load, guards nothing
+        self._rng = rng or random.Random()  # noqa: S311  for jitter, not security
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
-        """Let the call through until it is answered, refused, or out of attempts or time."""
+        """Pass the call on until it is answered or refused, or attempts or time run out."""
         clock = call.context.clock
         began = clock.monotonic()
         if call.deadline is None:
@@ -73,7 +73,7 @@ class Retry:
             await clock.sleep(waited)
 
     def _pause(self, number: int, error: WorkbenchError, call: Call) -> float:
-        """Seconds until the next attempt; `DeadlineError` when that is too late."""
+        """Return the seconds until the next attempt; raise DeadlineError if that is after the deadline."""
         patience = self._patience
         wait = self._rng.uniform(0, min(patience.longest_s, patience.first_s * 2 ** (number - 1)))
         if isinstance(error, RateLimitedError) and error.retry_after_s is not None:
@@ -89,7 +89,7 @@ class Retry:
 
 
 class _Attempt:
-    """One attempt, its timeouts, and its child record."""
+    """One attempt with its timeouts and its child record."""
 
     def __init__(self, call: Call, patience: RetryPolicy, child: dict[str, Any]) -> None:
         self._call = call
@@ -114,10 +114,12 @@ class _Attempt:
             self._child["duration_s"] = round(clock.monotonic() - began, 6)
 
     async def _next(self, below: AsyncIterator[Event]) -> Event | None:
-        """The next event, None at the end; a wait that is too long is an error."""
+        """Return the next event, or None at the end; raise an error if the wait exceeds its limit."""
         left = _left(self._call)
         if left <= 0:
-            raise DeadlineError(f"{self._call.target}: out of time", hint="give the call more time")
+            raise DeadlineError(
+                f"{self._call.target}: out of time before the attempt", hint="give the call more time"
+            )
         allowed = min(self._patience.timeout_s, left)
         try:
             async with asyncio.timeout(allowed) as timer:
@@ -127,7 +129,7 @@ class _Attempt:
                 raise
         if allowed == left:
             raise DeadlineError(
-                f"{self._call.target} did not finish in the time the call was given",
+                f"{self._call.target} did not finish before the call's deadline",
                 hint="give the call more time, or ask for less",
             )
         said = "stopped in the middle of its answer" if self.answering else "said nothing"
@@ -141,6 +143,6 @@ def _outcome(error: BaseException) -> str:
 
 
 def _left(call: Call) -> float:
-    """Seconds until the call's deadline."""
+    """Return the seconds until the call's deadline, infinity if it has none."""
     deadline = call.deadline
     return float("inf") if deadline is None else deadline - call.context.clock.monotonic()

@@ -1,4 +1,4 @@
-"""The stack of controls: sorts them by the neighbours they state, checks the order, and prints it."""
+"""The stack of controls: orders them by their stated neighbours and prints the order."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from workbench.errors import ConfigError, RefusedError, nearest
 from workbench.ports import Call, Control, Handler
 from workbench.types import Event
 
-#: Controls that are planned. Neighbours may name them, so that building one moves no other.
+#: Planned controls. Positions may name them, so that adding one changes no other position.
 PLANNED: Final = ("policy", "privacy", "moderation", "rate_limit", "circuit_breaker", "budget")
 
 
 def ordered(positions: Iterable[Position], *, planned: Iterable[str] = PLANNED) -> tuple[Position, ...]:
-    """The positions, outermost first; ConfigError unless their neighbours state exactly one order."""
+    """Return the positions, outermost first; raise ConfigError unless they state exactly one order."""
     known = {position.name: position for position in positions}
     names, graph = {*known, *planned}, graphlib.TopologicalSorter[str]()
     for position in known.values():
@@ -52,7 +52,7 @@ def _check_known(position: Position, neighbour: str, names: set[str]) -> None:
 
 
 def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position]) -> list[Position]:
-    """The outermost control of those that are left; none when only planned ones come next."""
+    """Return the next control inwards, or an empty list if only planned controls remain."""
     ready = list(graph.get_ready())
     while planned := [name for name in ready if name not in known]:
         graph.done(*planned)
@@ -60,14 +60,14 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
     if len(ready) > 1:
         first, second = sorted(ready)[:2]
         raise ConfigError(
-            f"the controls {first!r} and {second!r} do not state which of them is the outer one",
+            f"the controls {first!r} and {second!r} do not state which is the outer one",
             hint=f"add {second!r} to `after` or `before` in workbench/controls/{first}.py",
         )
     graph.done(*ready)
     return [known[name] for name in ready]
 
 
-#: Every control that is built, outermost first.
+#: All implemented controls, outermost first.
 POSITIONS: Final = ordered(
     (
         observe.POSITION, fallback.POSITION, access.POSITION, output.POSITION, replay.POSITION,
@@ -77,7 +77,7 @@ POSITIONS: Final = ordered(
 
 
 def around(control: Control, proceed: Handler) -> Handler:
-    """`control` around `proceed`. What the control opens below is closed however the call ends."""
+    """Wrap `proceed` in `control`; close the streams that the control opens when the call ends."""
 
     async def handle(call: Call) -> AsyncIterator[Event]:
         opened: list[AsyncIterator[Event]] = []
@@ -98,7 +98,7 @@ def around(control: Control, proceed: Handler) -> Handler:
 
 
 async def _close(streams: list[AsyncIterator[Event]]) -> None:
-    """Close every stream, the last opened first, also when closing one of them fails."""
+    """Close every stream in reverse order, even if closing one of them fails."""
     if streams:
         try:
             await streams.pop().aclose()  # type: ignore[attr-defined]
@@ -109,10 +109,10 @@ async def _close(streams: list[AsyncIterator[Event]]) -> None:
 def fold(
     controls: Mapping[str, Control], leaf: Handler, *, positions: Sequence[Position] = POSITIONS
 ) -> Handler:
-    """One handler: for each operation the controls that apply to it, outermost first, then `leaf`.
+    """Combine the controls that apply to each operation, outermost first, and `leaf` into one handler.
 
-    A call with an unknown operation is refused inside the controls that apply to every operation,
-    so that the refusal is recorded.
+    A call with an unknown operation is refused inside the controls that apply to every operation, so
+    that the refusal is recorded. Raises ValueError if a control has no position.
     """
     if unknown := set(controls) - {position.name for position in positions}:
         raise ValueError(f"controls without a position: {sorted(unknown)}")
@@ -135,13 +135,13 @@ def fold(
 def _refuse(call: Call) -> AsyncIterator[Event]:
     known = sorted(name for name in OPERATIONS if name.startswith(f"{call.port}.")) or sorted(OPERATIONS)
     raise RefusedError(
-        f"no control knows the operation {call.name!r}, so nothing was asked",
+        f"unknown operation {call.name!r}; the call was not made",
         hint=f"use one of these operations: {', '.join(known)}",
     )
 
 
 def table(positions: Sequence[Position] = POSITIONS) -> str:
-    """The operations x the controls, outermost first, as text."""
+    """Return a text table of operations by controls, outermost first."""
     names = [position.name for position in positions]
     width = max(map(len, OPERATIONS))
     lines = [f"{'operation':<{width}}  {'  '.join(names)}"]

@@ -1,6 +1,6 @@
-"""The child process of `local.py`: one llama.cpp server that ends with its parent, whatever ends that.
+"""The child process of `local.py`: a llama.cpp server that ends with its parent.
 
-Run as a script with one JSON argument; writes its address to stdout when it can answer.
+Run as a script with one JSON argument; writes its address to stdout when it is ready.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 
 def main(settings: dict[str, Any]) -> None:
-    """Serve until standard input closes, which the kernel does when the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the caller, not for us
+    """Serve until standard input closes, at the latest when the parent process ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
     if sys.platform == "linux":  # for a parent whose forks hold the pipe open as well
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
@@ -35,11 +35,11 @@ def main(settings: dict[str, Any]) -> None:
     try:
         server = xllamacpp.Server(params)
     except RuntimeError as error:
-        sys.exit(str(error))  # after llama.cpp's own words, which say why
+        sys.exit(str(error))  # llama.cpp has logged the reason
     sys.stdout.write(server.listening_address + "\n")
     sys.stdout.flush()
     sys.stdin.buffer.read()
-    os._exit(0)  # at once: a request in the middle of generating has nobody left to read it
+    os._exit(0)  # at once: a running request has no reader left
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Model cards: what each model is, costs and may do, in versions `pipelines/models/<name>/1.yaml`, …."""
+"""Model cards: provider, price, limits and weights of a model, in `pipelines/models/<name>/<n>.yaml`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPENAI_KEY = "OPENAI_API_KEY"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """US dollars per million tokens; nothing for a model that runs here."""
+    """US dollars per million tokens; 0 for a model on this machine."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     input_usd: float
@@ -29,7 +29,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLimits:
-    """How much fits into one request, in tokens."""
+    """Limits of one request, in tokens."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     context_tokens: int
@@ -49,7 +49,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """The package that computes the answers; another version may answer otherwise."""
+    """The package that computes the answers; another version may give other answers."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     package: str
@@ -58,7 +58,7 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """How the embedded server runs.
+    """Settings of the embedded server.
 
     Identical answers need these defaults: one slot, one thread, no prompt cache (other thread
     counts change a third of the longer answers). `port` 0 is any free one; with a fixed port,
@@ -77,9 +77,9 @@ class ServerSettings:
 class ModelCard:
     """One model. `model` is its name on the wire, `api_key` the NAME of an environment variable.
 
-    `recorded` says whether calls go on the tape: not when the model is a computation in this
-    process that gives the same bytes everywhere. Without `price_per_million` a price is unknown.
-    `version` is the file's number and not in it; 0 is a card that was not saved.
+    `recorded` is False for a deterministic computation in this process, whose calls the
+    tape omits. Without `price_per_million` a price is unknown.
+    `version` comes from the file's name; 0 is a card that was not saved.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -106,7 +106,7 @@ class ModelCard:
 
     @classmethod
     def unsaved(cls, model: str) -> ModelCard:
-        """For a model of an endpoint that has no card: nothing is assumed of it, its price is unknown."""
+        """Return a card for a model without a saved card: it has no defaults and an unknown price."""
         return cls(
             name=model,
             provider="openai",
@@ -121,11 +121,11 @@ class ModelCard:
 
     @property
     def reference(self) -> str:
-        """`smollm2-135m@1`: which version of the card this is."""
+        """The card's name and version, as `smollm2-135m@1`."""
         return f"{self.name}@{self.version}" if self.version else self.name
 
     def identity(self) -> JSON:
-        """All of the card that can change an answer: part of a recording's key."""
+        """Return the fields that can change an answer, which are part of a recording's key."""
         identity: dict[str, Any] = {"provider": self.provider, "model": self.model}
         if self.provider == "openai":
             return {**identity, "base_url": self.base_url}
@@ -141,13 +141,13 @@ class ModelCard:
         return identity
 
     def wire_defaults(self) -> dict[str, Any]:
-        """What every request to this model carries unless the caller says otherwise."""
+        """Return the default wire parameters of every request to this model."""
         if self.provider == "local":
             return {**self.defaults, "cache_prompt": self.server.cache_prompt}
         return dict(self.defaults)
 
     def cost_usd(self, usage: Usage) -> float | None:
-        """The price of one answer in US dollars; `None` when price or usage is unknown."""
+        """Return the price of an answer in US dollars, or None if price or usage is unknown."""
         price = self.price_per_million
         if price is None or usage.input_tokens is None:
             return None
@@ -162,9 +162,9 @@ class ModelCard:
         model: str | None = None,
         api_key: str | None = None,
     ) -> ModelCard:
-        """The card pointed at another endpoint, as two lines of `params.yaml` do.
+        """Return the card for another endpoint, as set in `params.yaml`.
 
-        What described the old endpoint's model (price, weights, runtime) no longer holds and goes.
+        Price, weights and runtime describe the old endpoint and are dropped. Raises ConfigError.
         """
         target = provider or ("openai" if base_url else self.provider)
         if target not in get_args(Provider):
@@ -195,7 +195,7 @@ class ModelCard:
 
 
 def checked_card(card: ModelCard, *, where: str) -> ModelCard:
-    """The rules between keys, which no type can state."""
+    """Return the card; raise ConfigError if its keys contradict each other."""
     if card.api_key is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", card.api_key):
         raise ConfigError(
             f"{where}: api_key: must be the NAME of an environment variable, never the key itself",

@@ -1,4 +1,4 @@
-"""Embeddings computed in this process from WordLlama's token vectors, out of the wheel's own files.
+"""Embeddings computed in this process from WordLlama's token vectors, read from the installed wheel.
 
 The wheel's two files are read directly: its own loader can go to the network, and configures the
 root logger when imported. A text's vector is the mean of its tokens' vectors, as in its `embed`.
@@ -29,8 +29,8 @@ _TENSOR = "embedding.weight"
 class WordLlamaModel:
     """Text embeddings of 256 dimensions, L2-normalised, the same bytes on every machine.
 
-    Loaded on first use, once, whichever threads ask. Sums are in double precision and in a fixed
-    order, so that neither the processor nor the texts beside it change a vector.
+    The files are loaded once, on first use. Sums use double precision and a fixed order, so that a
+    vector depends neither on the processor nor on the other texts of the call.
     """
 
     def __init__(self, card: ModelCard, root: Path) -> None:
@@ -76,11 +76,11 @@ class WordLlamaModel:
         )
 
     def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
-        """Refused: what is counted is a chat request."""
+        """Refused: only chat requests are counted."""
         return self.chat(payload, timeout_s=timeout_s)
 
     async def aclose(self) -> None:
-        """Forget the vectors' 16 MB; the next call loads them again."""
+        """Release the vectors (16 MB); the next call loads them again."""
         self._loaded = None
 
     def _vectors(self, texts: list[str]) -> tuple[list[list[float]], int]:

@@ -1,4 +1,4 @@
-"""Asking a model: what `ws.model()` returns. It sees the boundary's handler, never an adapter."""
+"""The model handle that `ws.model()` returns; it calls the boundary, never an adapter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.types import JSON, Hit, Message, Reply, Usage, wire_messages
 
 
 class ModelFacts(Protocol):
-    """What asking needs of a model card."""
+    """The part of a model card that a handle uses."""
 
     @property
     def name(self) -> str:
@@ -26,14 +26,14 @@ class ModelFacts(Protocol):
         """The model's name on the wire."""
 
     def wire_defaults(self) -> dict[str, Any]:
-        """What every request carries unless the caller says otherwise."""
+        """Return the default wire parameters of every request."""
 
     def cost_usd(self, usage: Usage) -> float | None:
         """The price of one answer in US dollars; None when unknown."""
 
 
 class Turns(Protocol):
-    """A rendered prompt: chat turns, and where they came from."""
+    """A rendered prompt: chat turns and their origin."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -73,7 +73,7 @@ class ModelHandle:
     make_call: MakeCall = field(repr=False)
 
     def chat(self, asked: Asked, **parameters: Any) -> Reply:
-        """The model's whole answer to a rendered prompt, a text, or chat turns.
+        """Return the model's complete answer to a rendered prompt, a text or chat turns.
 
         `parameters` are wire parameters over the card's and the prompt's. Raises UnavailableError,
         RefusedError, InvalidOutputError.
@@ -97,7 +97,7 @@ class ModelHandle:
                 yield piece
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """One vector per text, in order."""
+        """Return one vector per text, in order."""
         return _sync.run(self.embed_async(texts))
 
     async def embed_async(self, texts: Sequence[str]) -> list[list[float]]:
@@ -106,9 +106,9 @@ class ModelHandle:
         return await _sync.run_async(self._vectors(self.make_call("embed", payload, {})))
 
     def count_tokens(self, asked: Asked, **parameters: Any) -> int:
-        """Tokens that the model takes in when `chat` is asked the same, counted by itself.
+        """Return the number of input tokens of the same `chat` call, counted by the endpoint.
 
-        RefusedError with status 405 when its endpoint does not count, UnavailableError.
+        Raises RefusedError with status 405 if the endpoint does not count, and UnavailableError.
         """
         return _sync.run(self.count_tokens_async(asked, **parameters))
 
@@ -182,7 +182,7 @@ class ModelHandle:
         async with aclosing(self.handler(call)) as stream:  # type: ignore[type-var]
             tokens = wire.tokens_of(wire.fold([event async for event in stream]))
         if tokens is None:
-            raise UnavailableError(f"{self.card.name!r} gave no number of tokens", hint="ask again")
+            raise UnavailableError(f"{self.card.name!r} returned no token count", hint="ask again")
         return tokens
 
 

@@ -1,4 +1,4 @@
-"""The call log as a polars frame, and what stands behind one answer."""
+"""The call log as a polars frame, and the explanation of an answer."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def read_calls(path: Path) -> pl.DataFrame:
-    """One row per call, oldest first; the columns are the same when there is none.
+    """Return one row per call, oldest first; an empty log has the same columns.
 
-    `cost_usd` is what the answer costs when asked for; what was spent is where not `replayed`.
+    `cost_usd` is the price of the answer in US dollars; only rows that are not `replayed` were paid.
     """
     import polars as pl
 
@@ -60,13 +60,13 @@ def _columns() -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation(Shown):
-    """What stands behind one answer. `record` is the boundary's own record of the call."""
+    """The origin of an answer. `record` is the call's record in the log."""
 
     reply: Reply = field(repr=False)
     record: JSON
 
     def rows(self) -> list[tuple[str, str]]:
-        """What a reader asks first, as name and value."""
+        """Return the facts of the call as pairs of name and value."""
         record, reply = self.record, self.reply
         usage = f"{record['input_tokens']} in, {record['output_tokens']} out"
         source = {"tape": "replayed from the tape", "cache": "replayed from the cache"}
@@ -92,16 +92,16 @@ class Explanation(Shown):
         return "\n".join(f"{name:>10}  {value}" for name, value in self.rows())
 
     def card(self) -> Card:
-        """Name and value, row by row."""
+        """Return the rows as a card."""
         return Card(title=f"call {self.reply.trace_id}", head=("", ""), rows=self.rows())
 
 
 def explain(path: Path, reply: Reply) -> Explanation:
-    """The explanation of a reply whose call is in the log; NotFoundError when it is not."""
+    """Return the explanation of a reply; raise NotFoundError if its call is not in the log."""
     for record in reversed(read_records(path)[0]):
         if record.get("trace_id") == reply.trace_id:
             return Explanation(reply=reply, record=record)
     raise NotFoundError(
         f"no call with trace {reply.trace_id or '(none)'} is in {path}",
-        hint="a reply is explained in the repository in which it was asked for",
+        hint="call why() in the repository that made the call",
     )

@@ -1,4 +1,4 @@
-"""The journal: answers in the order they came, in one append-only file; cache and safety net."""
+"""The journal: an append-only file of answers, which caches them and survives interrupted runs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from workbench.records.tape import Tape, write
 
 
 class Journal:
-    """Answers in the order they came, in one append-only file: cache and safety net.
+    """An append-only file of answers in order of arrival.
 
-    Opened when first needed. A line that is not whole (its writer was killed) is passed over.
+    The file is opened on first use. Incomplete lines of killed writers are skipped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,15 +25,15 @@ class Journal:
         self._read_to = 0
 
     def open(self) -> None:
-        """`UnavailableError` now if answers could not be kept later."""
+        """Open the file; raise UnavailableError if it is not writable."""
         self._file.open()
 
     def append(self, key: str, line: bytes) -> None:
-        """Keep an answer; it is what this key finds from now on."""
+        """Append an answer, which replaces earlier answers of its key."""
         self._index[key] = (self._file.append(line), len(line))
 
     def get(self, key: str) -> Entry | None:
-        """The newest answer under a key, also when another process wrote it meanwhile."""
+        """Return the newest answer of a key, including answers of other processes, or None."""
         line = self.line(key)
         if line is not None:
             with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -41,7 +41,7 @@ class Journal:
         return None
 
     def line(self, key: str) -> bytes | None:
-        """An answer as stored."""
+        """Return the stored line of a key, or None."""
         if key not in self._index and self._file.size() != self._read_to:
             self._extend_index()
         if key not in self._index:
@@ -50,8 +50,8 @@ class Journal:
         return line if line[_KEY_AT] == key.encode() and line.endswith(b"}") else None
 
     def _extend_index(self) -> None:
-        """Index what was appended since; the keys stand at a fixed place, nothing is parsed."""
-        if self._file.size() < self._read_to:  # deleted and begun again
+        """Index the lines appended since the last call; keys are at a fixed offset, so no line is parsed."""
+        if self._file.size() < self._read_to:  # the file was deleted and created again
             self._index, self._read_to = {}, 0
         data = self._file.read(self._read_to)
         start = 0
@@ -64,14 +64,14 @@ class Journal:
 
 
 def extend(tape: Tape, used: Mapping[str, str], journal: Journal, *, path: Path | None = None) -> bool:
-    """Write the tape anew with exactly the `used` keys, each from where it stands: "tape" or "cache"."""
+    """Rewrite the tape with exactly the `used` keys, each from its source, "tape" or "cache"."""
     lines = []
     for key, source in used.items():
         line = tape.line(key) if source == "tape" else journal.line(key)
         if line is None:
             raise UnavailableError(
-                f"{journal.path}: an answer of this run is gone from it",
-                hint="do not delete .workbench/cache while a run goes on; run again",
+                f"{journal.path}: an answer of this run is missing",
+                hint="do not delete .workbench/cache during a run; run again",
             )
         lines.append(line)
     return write(path or tape.path, lines)

@@ -1,4 +1,4 @@
-"""Recorded calls: the key that identifies one, and the line that stores it."""
+"""Keys and stored lines of recorded calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workbench import files
 from workbench.errors import ConfigError, RefusedError
 from workbench.types import JSON, Event
 
-#: Fields of a request that cannot change its answer, so neither the key nor the tape has them.
+#: Request fields that cannot change the answer; neither the key nor the tape includes them.
 NOT_IN_KEY: Final[Mapping[str, str]] = {
     "user": "names the end user to the provider; personal, and the model never sees it",
     "safety_identifier": "the same, by its newer name",
@@ -29,7 +29,7 @@ NOT_IN_KEY: Final[Mapping[str, str]] = {
 }
 
 
-#: Client errors that are about the account, the route or the moment: asking again may be answered.
+#: Client errors of account, route or load: a later call may succeed, so they are not recorded.
 PASSING: Final = frozenset({401, 402, 403, 404, 407, 408, 409, 421, 423, 425, 429})
 
 
@@ -44,7 +44,7 @@ _KEY_AT: Final = slice(8, 72)  # a line starts {"key":"…64 hex…"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedRequest:
-    """All that identifies one recorded call: the request, whom it was put to, and the occurrence."""
+    """The identity of a recorded call: request, target and occurrence."""
 
     operation: str
     identity: JSON
@@ -55,7 +55,7 @@ class RecordedRequest:
 
     @property
     def key(self) -> str:
-        """SHA-256 of the canonical JSON of everything that can change the answer."""
+        """SHA-256, as hex, of the canonical JSON of these fields."""
         parts = {
             "format": 1,
             "operation": self.operation,
@@ -72,8 +72,8 @@ class RecordedRequest:
 class Entry:
     """One recorded call. `result` is `{"events": […]}`, or `{"refused": {…}}` for a refusal.
 
-    `latency_s` is the time spent waiting for the model, all attempts together; `processor` is what
-    answered when the model ran on this machine.
+    `latency_s` is the time spent waiting for the model, all attempts together; `processor` is
+    the type of this machine's processor.
     """
 
     key: str
@@ -102,7 +102,7 @@ class Entry:
 
     @classmethod
     def parse(cls, line: bytes) -> Entry:
-        """The entry of a line; `ValueError` or `KeyError` when it is not one."""
+        """Parse a stored line; raise ValueError or KeyError if it is not an entry."""
         fields = orjson.loads(line)
         where, target, timing = fields["occurrence"], fields["target"], fields["timing"]
         return cls(
@@ -123,7 +123,7 @@ class Entry:
         )
 
     def events(self) -> list[Event]:
-        """The recorded reply in its recorded pieces; raises the recorded refusal."""
+        """Return the recorded events; raise RefusedError if a refusal was recorded."""
         refused = self.result.get("refused")
         if refused is not None:
             raise RefusedError(
@@ -136,7 +136,7 @@ class Entry:
 
 
 def refusal(error: RefusedError) -> JSON | None:
-    """The result to record for a refusal, or None when asking again may be answered."""
+    """Return the result to record for a refusal, or None if a later call may succeed."""
     if error.status is None or not 400 <= error.status < 500 or error.status in PASSING:
         return None
     parts = {"message": error.message, "hint": error.hint, "status": error.status, "body": error.body}
@@ -144,7 +144,7 @@ def refusal(error: RefusedError) -> JSON | None:
 
 
 def refuse_secrets(line: bytes) -> None:
-    """`ConfigError` naming the place if canonical JSON holds something shaped like a key or a token."""
+    """Raise ConfigError with the path if canonical JSON contains text shaped like a key or token."""
     if _SECRET.search(line.decode()) is None:
         return
     found = (path for path, text in leaves(orjson.loads(line)) if _SECRET.search(f"{path} {text}"))
@@ -155,7 +155,7 @@ def refuse_secrets(line: bytes) -> None:
 
 
 def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Every scalar of a JSON value with its path, as `messages[1].content`, keys in order."""
+    """Yield each scalar of a JSON value with its path, as `messages[1].content`, sorted by key."""
     if isinstance(value, Mapping) and value:
         for name in sorted(value):
             yield from leaves(value[name], f"{path}.{name}" if path else str(name))
@@ -168,7 +168,7 @@ def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 @functools.cache
 def processor() -> JSON:
-    """The processor's type: identical answers are promised only on the same one."""
+    """Return the processor's type: answers are byte-identical only on the same type."""
     wanted = {
         "vendor_id": "vendor", "cpu family": "family", "model": "model",
         "CPU implementer": "vendor", "CPU architecture": "family", "CPU part": "model",

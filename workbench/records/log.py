@@ -13,11 +13,10 @@ from workbench import files, locking
 
 
 class Lines:
-    """An append-only file of JSON lines: a record is there whole or not at all.
+    """An append-only file of JSON lines, safe across threads and processes.
 
-    Safe across threads and processes. One write per record, under a lock that only writers take,
-    so that a line somebody was killed in is ended before the next one starts and a record that
-    does not fit on the disk is taken back.
+    Each record is written whole under a writers' lock. The next writer ends the incomplete line of a
+    killed writer; a record that does not fit on the disk is truncated away.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,7 +26,7 @@ class Lines:
         self._lock = threading.Lock()
 
     def open(self) -> int:
-        """The file's descriptor, opened or created when needed; `UnavailableError` if it cannot be."""
+        """Return the file's descriptor; open or create the file if needed, or raise UnavailableError."""
         if self._fd is not None and self._pid == os.getpid() and os.fstat(self._fd).st_nlink:
             return self._fd
         try:
@@ -41,7 +40,7 @@ class Lines:
         return fd
 
     def append(self, line: bytes) -> int:
-        """Add one line, given without its end; returns the offset where it starts."""
+        """Append a line, passed without its newline, and return its offset in bytes."""
         with self._lock:
             fd = self.open()
             try:
@@ -51,7 +50,7 @@ class Lines:
                 raise files.unwritable(self.path, error) from error
 
     def read(self, start: int = 0, length: int | None = None) -> bytes:
-        """Bytes from `start`, to the end of the file unless told how many."""
+        """Return `length` bytes from `start`, by default to the end of the file."""
         fd = self.open()
         wanted = os.fstat(fd).st_size - start if length is None else length
         parts = []
@@ -62,7 +61,7 @@ class Lines:
         return b"".join(parts)
 
     def size(self) -> int:
-        """Bytes in the file now, by whichever process they were written."""
+        """Return the current size of the file in bytes, including writes of other processes."""
         return os.fstat(self.open()).st_size
 
 
@@ -81,7 +80,7 @@ def _append(fd: int, line: bytes) -> int:
 
 
 def read_records(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The records of a log, oldest first, and how many lines were torn: their writer was killed."""
+    """Return the records of a log, oldest first, and the number of incomplete lines of killed writers."""
     try:
         lines = files.read_bytes(path).split(b"\n")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The nearest recording of a call that the tape lacks, and the first difference from it."""
+"""Replay misses: the nearest recording of a call and its first difference."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _AROUND: Final = 24  # characters shown before a difference; twice as many after
 
 
 def miss(tape: Tape, question: RecordedRequest, target: str) -> ReplayMissError:
-    """The error for a call the tape lacks: the nearest recording, and where it first differs."""
+    """Return the error for a call without a recording, with the nearest recording and first difference."""
     lead = f"{tape.path} holds no recording of this call to {target!r} ({_place(question)})"
-    hint = "undo the change, or `dvc repro`, which asks the model for what the tape lacks"
+    hint = "undo the change, or `dvc repro`, which asks the model for missing recordings"
     mine = _parts(question)
     nearest: tuple[tuple[bool, float], Entry, dict[str, object]] | None = None
     for entry in tape.entries():
@@ -51,7 +51,7 @@ def _place(question: RecordedRequest) -> str:
 
 
 def _parts(question: RecordedRequest) -> dict[str, object]:
-    """Every scalar of the key's material by path; the request's first, then identity, then place."""
+    """Return the scalars of a key by path: request, then identity, then occurrence."""
     place = {"case": question.case, "repeat": question.repeat, "n": question.n}
     return {
         **dict(leaves(question.request)),
@@ -66,7 +66,7 @@ def _same(one: Mapping[str, object], other: Mapping[str, object], path: str) -> 
 
 
 def _likeness(one: Mapping[str, object], other: Mapping[str, object]) -> float:
-    """Share of the leaves that agree, a changed text counting by what it shares at both ends."""
+    """Return the share of equal leaves; a changed text counts by its common prefix and suffix."""
     total = 0.0
     for path, value in one.items():
         now = other.get(path, _ABSENT)
@@ -80,7 +80,7 @@ def _likeness(one: Mapping[str, object], other: Mapping[str, object]) -> float:
 
 
 def _shared(one: str, other: str) -> int:
-    """Length of the common beginning."""
+    """Return the length of the common prefix."""
     for position, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return position
@@ -88,7 +88,7 @@ def _shared(one: str, other: str) -> int:
 
 
 def _around(recorded: object, now: object) -> tuple[str, str]:
-    """Two values for a message, texts cut down to where they part."""
+    """Format two values for a message; texts are cut to the surroundings of their first difference."""
     if not (isinstance(recorded, str) and isinstance(now, str)):
         return _shown(recorded), _shown(now)
     start = max(0, _shared(recorded, now) - _AROUND)

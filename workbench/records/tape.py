@@ -1,8 +1,7 @@
-"""Recorded calls: what identifies one, how it is stored, and the tape that keeps a stage's.
+"""The tape: the recorded calls of one stage, in one file.
 
-A tape is canonical JSON lines: a header, then one entry per recorded call sorted by key, so that
-the same calls are the same bytes on every machine. A journal is the same entries in the order they
-were answered: the cache of exploring, and where an interrupted run's answers wait.
+A tape is canonical JSON lines: a header, then one entry per recorded call, sorted by key, so that the
+same calls give the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _CONFLICT: Final = (b"<<<<<<<", b"=======", b">>>>>>>")
 
 
 class Tape:
-    """The recordings of one stage, by key. Parsed when asked for, not when opened."""
+    """The recordings of one stage, by key. Entries are parsed on access."""
 
     def __init__(self, path: Path, lines: Mapping[str, bytes] | None = None) -> None:
         self.path = path
@@ -34,7 +33,7 @@ class Tape:
 
     @classmethod
     def read(cls, path: Path) -> Tape:
-        """The tape in a file, checked to the byte; `CorruptError` naming the line. Zero bytes: empty."""
+        """Read a tape and verify its digest; an empty file is an empty tape. CorruptError names the line."""
         try:
             data = files.read_bytes(path)
         except FileNotFoundError:
@@ -53,16 +52,16 @@ class Tape:
         return cls(path, dict(zip(keys, lines, strict=False)))
 
     def get(self, key: str) -> Entry | None:
-        """The recording under a key, if there is one."""
+        """Return the recording of a key, or None."""
         line = self._lines.get(key)
         return None if line is None else Entry.parse(line)
 
     def line(self, key: str) -> bytes:
-        """The recording under a key as stored."""
+        """Return the stored line of a key; raise KeyError if the tape has none."""
         return self._lines[key]
 
     def entries(self) -> Iterator[Entry]:
-        """Every recording, in the order of their keys."""
+        """Return all recordings, sorted by key."""
         return map(Entry.parse, self._lines.values())
 
     def __len__(self) -> int:
@@ -70,7 +69,7 @@ class Tape:
 
 
 def write(path: Path, lines: Iterable[bytes]) -> bool:
-    """Write a tape atomically; false, and the file untouched, when it holds these bytes already."""
+    """Write a tape atomically; return False if the file is unchanged."""
     entries = sorted(lines, key=lambda line: line[_KEY_AT])
     body = b"".join(line + b"\n" for line in entries)
     head = {"format": FORMAT, "entries": len(entries), "digest": hashlib.sha256(body).hexdigest()}
@@ -81,7 +80,7 @@ def write(path: Path, lines: Iterable[bytes]) -> bool:
 def _corrupt(path: Path, line: int, what: str) -> CorruptError:
     again = f"`git checkout -- {path}`, or delete it and rerun `dvc repro`, which asks again"
     if "merge" in what:
-        again = f"`git checkout --ours -- {path}`, then `dvc repro` asks for what that side lacks"
+        again = f"`git checkout --ours -- {path}`, then `dvc repro`, which asks for the missing entries"
     return CorruptError(f"{path}:{line}: {what}", hint=again)
 
 
@@ -106,7 +105,7 @@ def _header(path: Path, line: bytes) -> dict[str, Any]:
 
 
 def _fault(lines: Sequence[bytes], header: JSON) -> tuple[int, str]:
-    """Line and reason why the lines below the header are not what was written."""
+    """Return the number of the first damaged line and the reason."""
     before = ""
     for number, line in enumerate(lines[:-1] if not lines[-1] else lines, start=2):
         what = _line_fault(line, before)
@@ -118,7 +117,7 @@ def _fault(lines: Sequence[bytes], header: JSON) -> tuple[int, str]:
     count = len(lines) - 1
     if count != header["entries"]:
         return count + 1, f"the file ends here with {count} entries; {header['entries']} were written"
-    return 1, "an entry was edited by hand: the digest of the entries is another one"
+    return 1, "an entry was edited by hand: the digest of the entries does not match"
 
 
 def _line_fault(line: bytes, before: str) -> str:
@@ -140,9 +139,9 @@ def _line_fault(line: bytes, before: str) -> str:
 
 
 def compare_answers(recorded: Entry, live: Sequence[Event]) -> list[str]:
-    """What differs between a recorded answer and a live one: text, usage, finish reason, count. [] is equal.
+    """Return the names of the parts in which a recorded and a live answer differ; [] if they are equal.
 
-    Ids, time stamps and the way a stream was cut into pieces are not compared.
+    The parts are text, usage, finish reason and token count. Ids, time stamps and chunks are not compared.
     """
     refused = recorded.result.get("refused")
     if refused is not None:

@@ -1,4 +1,4 @@
-"""The one boundary of a workspace: the controls that exist, around the adapters, over log and tape."""
+"""The boundary of a workspace: the stack of controls around the adapters of models and memories."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ OnUse = Callable[[str, str], None]
 
 
 def open_tape(path: Path) -> Tape:
-    """The tape in a file, or an empty one where there is none yet."""
+    """Return the tape in a file, or an empty tape if the file is missing."""
     return Tape.read(path) if path.exists() else Tape(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatePaths:
-    """Where a boundary keeps things, if not where a repository does.
+    """Paths of a boundary's state.
 
-    `home` keeps state and caches, when the boundary's root is only a copy of its code; `memories`
-    says where memories are, `journal` is a file of answers below `home`.
+    `home` holds state and caches if the boundary's root is only a copy of its code, `memories` locates
+    the stores, and `journal` is the journal's path below `home`.
     """
 
     home: Path
@@ -58,11 +58,10 @@ class StatePaths:
 
 
 class Boundary:
-    """Every call of a process to a model or a memory, in one place.
+    """Handles every call of a process to a model or a memory.
 
-    `cards` are used instead of the repository's of the same name, as params.yaml may say.
-    `on_use` is told the key of each recording used or made, and whether it stands on the tape or in
-    the cache.
+    `cards` replace the repository's cards of the same name. `on_use` receives the key of each recording
+    used or made, and its source, "tape" or "cache".
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class Boundary:
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
         )
-        #: What answers a port's calls below the controls.
+        #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
         self.handler = stack.fold(
             {
@@ -100,14 +99,14 @@ class Boundary:
         )
 
     def card(self, name: str) -> ModelCard:
-        """A model card, as this workspace was told to use it."""
+        """Return a model card with the overrides of this workspace."""
         with self._lock:
             if name not in self._cards:
                 self._cards[name] = load_card(self.root, name)
             return self._cards[name]
 
     def card_for(self, model: str, *, prefer: str) -> ModelCard:
-        """The card a client means by `model`: a card's name, or the model's own name on one."""
+        """Return the card whose name, or whose model's name, is `model`; raise NotFoundError if none is."""
         if model in {prefer, self.card(prefer).name, self.card(prefer).model}:
             return self.card(prefer)
         names = card_names(self.root)
@@ -115,16 +114,16 @@ class Boundary:
         if not named:
             raise NotFoundError(
                 f"no model card is called {model!r} ({nearest(model, names)})",
-                hint=f"model={prefer!r} is what this use case is set to",
+                hint=f"model={prefer!r} is the model of this use case",
             )
         return self.card(named[0])
 
     def snapshot(self) -> Snapshot | None:
-        """The pinned memory of this execution, verified when first needed."""
+        """Return the pinned snapshot of this execution, verified on first use, or None."""
         return self.stores.pinned()
 
     async def aclose(self) -> None:
-        """Close every model and store, also when closing one of them fails."""
+        """Close every model and store, even if closing one of them fails."""
         models, self._models = self._models, {}
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.stores.aclose)
@@ -135,7 +134,7 @@ class Boundary:
         return self.card(target).cost_usd(usage)
 
     def _leaf(self, call: Call) -> AsyncIterator[Event]:
-        # The boundary itself makes the connections and processes that come from here on.
+        # Marks connections and processes opened from here on as the boundary's own.
         return egress.marked(self._leaves[call.port](call))
 
     async def _model(self, call: Call) -> AsyncIterator[Event]:
@@ -157,7 +156,7 @@ class Boundary:
 def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCard:
     """The use case's model card with the endpoint that params.yaml names, if it names one.
 
-    With `provider: openai` a model without a card is what the endpoint calls it.
+    With `provider: openai`, a name without a card is the endpoint's name of the model.
     """
     saved = name.partition("@")[0] in card_names(root)
     embedded = overrides.get("provider") in {None, "local", "wordllama"}
@@ -168,7 +167,7 @@ def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCar
 
 
 def recorded(card: ModelCard) -> dict[str, Any]:
-    """The label that keeps computations of this process off the tape."""
+    """Return the label that excludes computations of this process from the tape."""
     return {} if card.recorded else {"recorded": False}
 
 
@@ -180,12 +179,12 @@ def of_use_case(
     execution: Execution | None = None,
     mode: Mode | None = None,
 ) -> Boundary:
-    """The boundary of a use case, told by the runner (if one started this process) where things are."""
+    """Return the boundary of a use case, with the paths of the current execution if a runner set one."""
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
     tape = root / (execution.tape if execution and execution.tape else tape_of(name))
     used = Path(execution.used) if execution and execution.used else None
     home = Path(execution.home) if execution and execution.home else root
-    # Whoever names a server wants to know what that server answers, and nothing else.
+    # A server named for this execution is tested itself, so no snapshot replaces it.
     may_fall_back = case.memory_fallback == "snapshot" and not (execution and execution.memory_server)
     return Boundary(
         root,
@@ -203,7 +202,7 @@ def of_use_case(
 
 
 def _memories(root: Path, home: Path, name: str, case: UseCase, execution: Execution | None) -> StoreLocation:
-    """Where a use case's memories are. A stage searches what is pinned in the embedded store alone."""
+    """Return the location of a use case's memories; a stage searches its pinned snapshot only."""
     pinned = root / execution.memory if execution and execution.memory else None
     embedded = pinned is not None and not (execution and execution.live_memory)
     named = execution.memory_server if execution else None

@@ -1,7 +1,7 @@
-"""Saving by hand: a file that somebody wrote becomes the next version of a prompt, a memory or a model.
+"""Saves a draft file as the next version of a prompt, a memory or a model.
 
-It stands already where a version's file stands, `pipelines/prompts/<name>/<next number>.prompty` for
-one; until `asset.yaml` names it, it is nobody's version and may change.
+The draft has the path of the next version, for example `pipelines/prompts/<name>/<number>.prompty`. It may
+change until `asset.yaml` lists it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from workbench.prompts import prompt as prompts
 from workbench.registry import Version
 from workbench.repository.git import Repository
 
-#: How each kind is read, as strictly as when it is used. A job's versions are made by `promote`.
+#: The strict reader of each kind. `promote` creates the versions of jobs.
 _READ: Mapping[str, Callable[[Version], object]] = {
     "prompt": prompts.read,
     "memory": retrieval.read_spec,
@@ -26,18 +26,21 @@ _READ: Mapping[str, Callable[[Version], object]] = {
 
 
 def save(root: Path, reference: str, *, reason: str = "") -> Version:
-    """Make the next file of `prompt/NAME`, `memory/NAME` or `model/NAME` a version, which never changes.
+    """Save the draft of `prompt/NAME`, `memory/NAME` or `model/NAME` as its next, immutable version.
 
-    A prompt says in its own file why it was made; the others need a `reason`. A file that could not
-    be used is a ConfigError, and nothing is saved.
+    A prompt's file states its reason; the other kinds need `reason`. Raises ConfigError for an invalid
+    file or a missing reason and NotFoundError for a missing draft; nothing is saved then.
     """
     kind, ref = parse(reference)
     if kind not in _READ:
         hint = f"workbench promote {kind}/{ref.name}"
-        raise ConfigError(f"a {kind} is frozen from its notebook, and not saved", hint=hint)
+        raise ConfigError(f"a {kind} is frozen from its notebook by promote, and cannot be saved", hint=hint)
     if ref.version is not None or ref.label is not None:
         hint = f"workbench save {kind}/{ref.name}"
-        raise ConfigError(f"{reference!r}: what is saved gets the next number by itself", hint=hint)
+        raise ConfigError(
+            f"{reference!r} names a version or a label; a saved file gets the next number by itself",
+            hint=hint,
+        )
     newest = max(registry.load_or_new(root, kind, ref.name).versions, default=0)
     draft = _draft(root, kind, ref.name, newest + 1)
     read, parent = _READ[kind](draft), newest or None
@@ -53,14 +56,14 @@ def save(root: Path, reference: str, *, reason: str = "") -> Version:
 
 
 def _draft(root: Path, kind: str, name: str, number: int) -> Version:
-    """The file as the version it would be."""
+    """Return the draft as a version; raise NotFoundError if its file is missing."""
     path = registry.path_of(root, kind, name, number)
-    here = path.relative_to(root)
+    relative = path.relative_to(root)
     if not path.is_file():
-        mend = "write it first: docs/promote-a-notebook.md has one"
+        hint = "write it first: docs/promote-a-notebook.md shows an example"
         if number > 1:
-            mend = f"cp {here.with_stem(str(number - 1))} {here}, and change that"
-        raise NotFoundError(f"there is no file {here} to save", hint=mend)
+            hint = f"cp {relative.with_stem(str(number - 1))} {relative}, and edit the copy"
+        raise NotFoundError(f"there is no file {relative} to save", hint=hint)
     return Version(
         kind=kind, name=name, number=number, path=path, digest=files.digest(files.read_bytes(path))
     )

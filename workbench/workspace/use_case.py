@@ -1,4 +1,4 @@
-"""A use case's documents, questions and tenants, checked against each other."""
+"""Checks of a use case's documents, questions and tenants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.types import Page
 
 
 def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page]]:
-    """A use case's questions and pages; ConfigError unless each question's page is there and answers it."""
+    """Return questions and pages; raise ConfigError if a question's page is missing or has no answer."""
     spec = retrieval.load_spec(root, str(case.memory))
     if spec.questions is None:
         raise ConfigError(f"the memory {spec} names no questions", hint="add the key questions to its spec")
@@ -24,13 +24,13 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
     pages = pages_of(root, name, case)
     cases = Dataset.from_file(root / spec.questions)
     known = {(page.tenant, page.source): page for page in pages}
-    for one in cases:
-        _check_question(one, known, str(spec.questions))
+    for question in cases:
+        _check_question(question, known, str(spec.questions))
     return cases, pages
 
 
 def _check_tracked(name: str, case: UseCase, what: str, reads: str) -> None:
-    """ConfigError unless it lies in `data`, which is all that the pipeline sees change."""
+    """Raise ConfigError unless the path is in `data`, the folder that the pipeline tracks."""
     if not Path(os.path.normpath(what)).is_relative_to(os.path.normpath(case.data)):
         raise ConfigError(
             f"{reads} reads {what}, which does not lie in use_cases.{name}.data, {case.data}: "
@@ -53,7 +53,7 @@ def _check_question(one: Case, pages: Mapping[tuple[str, str], Page], where: str
 
 
 def pages_of(root: Path, name: str, case: UseCase) -> list[Page]:
-    """The use case's documents; ConfigError when one belongs to a tenant it does not serve."""
+    """Return the use case's documents; raise NotFoundError if a document's tenant is not served."""
     spec = retrieval.load_spec(root, str(case.memory))
     pages = retrieval.load(spec.source, root=root)
     for tenant in sorted({page.tenant for page in pages}):
@@ -62,7 +62,7 @@ def pages_of(root: Path, name: str, case: UseCase) -> list[Page]:
 
 
 def check_tenant(name: str, case: config.UseCase, tenant: str) -> None:
-    """NotFoundError unless the use case may work for this tenant."""
+    """Raise NotFoundError unless the use case serves this tenant."""
     if tenant not in case.tenants:
         raise NotFoundError(
             f"use case {name!r} has no tenant {tenant!r} ({nearest(tenant, case.tenants)})",

@@ -1,4 +1,4 @@
-"""What `wb.connect` returns: one handle bound to use case, tenant, principal and purpose."""
+"""The workspace that `wb.connect` returns, bound to use case, tenant, principal and purpose."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ _MISSING: Any = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
-    """Everything a notebook or a job may do, for one tenant. `bind` gives another one.
+    """The operations of a notebook or a job, for one tenant; `bind` returns a workspace for another.
 
-    Nothing is read from an ambient variable but the parent trace and the occurrence.
+    Only the parent trace and the occurrence come from context variables.
     """
 
     root: Path
@@ -60,7 +60,7 @@ class Workspace:
 
     @property
     def tenant(self) -> str:
-        """For whom this workspace asks."""
+        """The tenant of this workspace."""
         return self.context.tenant
 
     def bind(
@@ -71,7 +71,7 @@ class Workspace:
         purpose: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Workspace:
-        """The same workspace for another tenant, principal, purpose, or with an arm's settings."""
+        """Return this workspace with another tenant, principal, purpose or arm's settings."""
         if tenant is not None:
             check_tenant(self.name, self.use_case, tenant)
         context = dataclasses.replace(
@@ -84,7 +84,7 @@ class Workspace:
         return dataclasses.replace(self, context=context, settings=chosen)
 
     def setting(self, name: str, default: Any = _MISSING) -> Any:
-        """A setting of the arm that runs; ConfigError when it has none and no default is given."""
+        """Return a setting of the current arm; raise ConfigError if it has neither value nor default."""
         if name in self.settings:
             return self.settings[name]
         if default is _MISSING:
@@ -94,10 +94,10 @@ class Workspace:
             )
         return default
 
-    # -- what can be asked ------------------------------------------------------------------
+    # -- assets and models ------------------------------------------------------------------
 
     def memory(self, reference: str | None = None) -> MemoryHandle:
-        """A memory by name or `name@version`; without one, the use case's."""
+        """Return a memory by name or `name@version`, by default the use case's."""
         pin = self.use_case.memory
         wanted = reference or self.setting("memory", pin.name)
         spec = retrieval.load_spec(self.root, str(pin) if wanted == pin.name else wanted)
@@ -123,10 +123,10 @@ class Workspace:
         )
 
     def window(self, budget: int, *, model: str | None = None) -> Window:
-        """Return a window of `budget` tokens: what does not fit is summarised or evicted.
+        """Return a window of `budget` tokens: older turns are summarised or evicted.
 
-        The model counts, where its endpoint does, and summarises, through the boundary; a window is
-        not stored.
+        The model summarises and, if its endpoint supports it, counts tokens, through the boundary. A
+        window is not stored.
         """
         return Window.of_model(self.model(model), tenant=self.tenant, budget=budget)
 
@@ -194,7 +194,7 @@ class Workspace:
             batch.hand_over(Path(self.execution.publish), name)
         return batch
 
-    # -- what can be judged -----------------------------------------------------------------
+    # -- experiments and gates --------------------------------------------------------------
 
     def experiment(self, name: str | None = None) -> Experiment:
         """An experiment of this use case. The one named like the use case is the one a gate judges."""
@@ -213,7 +213,7 @@ class Workspace:
         )
 
     def describe(self) -> dict[str, Any]:
-        """What this workspace's bare names resolve to, with digests: a run's settings."""
+        """Return the references and digests that bare names resolve to, as a run's settings."""
         prompt, memory = self.prompt(), self.memory()
         card = self.boundary.card(self._model_reference(None))
         rest = {k: v for k, v in self.settings.items() if k not in {"prompt", "memory", "model"}}
@@ -233,7 +233,7 @@ class Workspace:
         return GateSpec.of_phase(self.use_case.gates, phase or self.use_case.phase, where=where)
 
     def gate(self, run: Run, *, phase: str | None = None, baseline: Run | None = None) -> GateReport:
-        """Judge a run by the gate of params.yaml: each line with its interval. A no is no exception."""
+        """Judge a run by the gate of params.yaml, line by line; a failed gate raises nothing."""
         return judge(run, self.gate_spec(phase), phase=phase or self.use_case.phase, baseline=baseline)
 
     def promote(self, reference: str, *, to: str = "production", **how: Any) -> Released:
@@ -246,12 +246,12 @@ class Workspace:
         return promote(self.root, reference, ReleaseOptions(label=to, **how))
 
     def rollback(self, reference: str, *, to: int | None = None, **how: Any) -> Released:
-        """Give production back to the version before, or to version `to`; a dirty tree does not matter."""
+        """Move the production label to the previous version or to `to`; a dirty tree is allowed."""
         from workbench.promotion.promote import ReleaseOptions, rollback
 
         return rollback(self.root, reference, ReleaseOptions(**how), to=to)
 
-    # -- what has happened ------------------------------------------------------------------
+    # -- records ------------------------------------------------------------------
 
     def calls(self) -> pl.DataFrame:
         """Every call that crossed the boundary here, oldest first, without content."""
@@ -267,14 +267,14 @@ class Workspace:
         return registry.frame(self.root)
 
     def why(self, reply: Reply) -> Explanation:
-        """What stands behind one answer: prompt, passages, model, tokens, cost, replayed or not."""
+        """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
         return explain(self.boundary.home / layout.CALLS, reply)
 
     def close(self) -> None:
-        """Give back servers, connections and files; they come back when needed, and go with the process."""
+        """Close servers, connections and files; a later call opens them again."""
         _sync.run(self.boundary.aclose())
 
-    # -- inside -----------------------------------------------------------------------------
+    # -- internals -----------------------------------------------------------------------------
 
     def _call(
         self, port: Port, operation: str, target: str, payload: JSON, *, memory: JSON | None = None
@@ -303,7 +303,7 @@ class Workspace:
         )
 
     def _job_labels(self) -> dict[str, Any]:
-        """Which run of which job a call was made in, and for which row: what joins an output to its calls."""
+        """Return job, run and row of a call as labels, which join an output to its calls."""
         if self.execution is None or self.execution.job is None:
             return {}
         around = current_invocation()
@@ -314,7 +314,7 @@ class Workspace:
         }
 
     def _model_reference(self, name: str | None) -> str:
-        """What a model's name means: the arm's, then the frozen or params.yaml's, which a bare name pins."""
+        """Resolve a model's name: the arm's model first, then the pinned one of the job or params.yaml."""
         pin = self.use_case.model
         wanted = str(name or self.setting("model", pin))
         return pin if wanted == pin.partition("@")[0] else wanted
@@ -381,7 +381,7 @@ def connect(
 
 
 def card_digest(card: Any) -> str:
-    """SHA-256 of all of a model card that can change an answer."""
+    """Return the SHA-256 of the fields of a model card that can change an answer."""
     from workbench import files
 
     return files.digest({**card.identity(), "defaults": card.wire_defaults()})
