@@ -98,7 +98,7 @@ def opened(tmp_path, port):
         notebook = new_notebook(cells=[new_code_cell(cell.strip()) for cell in (f"port = {port}", *cells)])
         nbformat.write(notebook, tmp_path / "in.ipynb")
         path = tmp_path / "opened.jsonl"
-        watch = f"__import__('workbench.records.egress').connections.watch({str(path)!r})"
+        watch = f"__import__('workbench.records.egress').records.egress.watch({str(path)!r})"
         papermill.execute_notebook(
             str(tmp_path / "in.ipynb"),
             str(tmp_path / "out.ipynb"),

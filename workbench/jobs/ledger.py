@@ -296,7 +296,8 @@ class RunLedger:
         with translated(self.path, damaged=_set_aside(self.path), waited_s=BUSY_S):
             files.make_folder(self.path.parent)
             # SQLite would create a file readable by all users, and block on a named pipe.
-            os.close(files.open_regular(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            flags = os.O_RDONLY if self.path.exists() else os.O_CREAT | os.O_RDWR
+            os.close(files.open_regular(self.path, flags, 0o600))
             with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)) as db:
                 _prepare(db, self.path)
                 db.execute(begin)

@@ -161,7 +161,7 @@ def _uv() -> str:
     found = str(own) if own.is_file() else shutil.which("uv")
     if found is None:
         raise UnavailableError(
-            "`uv`, which installs environments, is not on the PATH", hint="make env installs it"
+            "there is no `uv` on the PATH to install environments", hint="make env installs it"
         )
     return found
 

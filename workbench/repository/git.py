@@ -308,9 +308,7 @@ def _next_blob(stream: IO[bytes], path: Path) -> bytes:
     """Read the next blob from the output of `git cat-file --batch`."""
     found = _BLOB.fullmatch(stream.readline().rstrip(b"\n"))
     if not found:
-        raise CorruptError(
-            f"the git repository has no contents for {path}", hint="git fsck, then git fetch --all"
-        )
+        raise CorruptError(f"git has lost the contents of {path}", hint="git fsck, then git fetch --all")
     data = stream.read(int(found[1]))
     stream.read(1)
     return data

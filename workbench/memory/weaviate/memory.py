@@ -88,8 +88,8 @@ class WeaviateMemory(TenantSpace):
             record = current
             found, current = await self._search(query, record)
             if _same(record, current) and all(self._fits(query, row, current) for row in found):
-                break
-        return self._hits(query, found, record)
+                return self._hits(query, found, current)
+        return self._hits(query, found, record)  # writers did not pause: every condition was in the query
 
     async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
         """Return the number of active items that the requester sees, or of those among `ids`."""
