@@ -43,7 +43,7 @@ check: env-test ## style, types, floors, notebooks, house rules: under half a mi
 lab: env ## open the notebooks in JupyterLab
 	@root=; if test "$$(id -u)" = 0; then \
 		echo "== JupyterLab runs as root: --allow-root is passed"; root=--allow-root; fi; \
-		JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab $$root \
+		JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" exec $(BIN)/jupyter lab $$root \
 		--ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
 bench: env-test ## measure the ratios of docs/benchmarks.md

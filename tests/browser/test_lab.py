@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -110,6 +110,16 @@ def lab(folder, port, home):
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(20)
+        end_group(server.pid)
+
+
+def end_group(group, seconds=10):
+    """Kill what is left of a process group: the Lab may wait for ever for a worker thread of its own."""
+    with suppress(ProcessLookupError):
+        for _ in range(seconds * 10):
+            os.killpg(group, 0)
+            time.sleep(0.1)
+        os.killpg(group, signal.SIGKILL)
 
 
 def wait_until_up(server, url, log):
