@@ -80,7 +80,7 @@ def test_a_hook_that_refuses_is_quoted_and_nothing_is_committed(repository):
     with pytest.raises(RefusedError, match="a hook said no:\n    17\n") as caught:
         repository.commit(["a"], "two")
     assert caught.value.message.endswith("    20\n    line 7 is too long")
-    assert "mend" in caught.value.hint and repository.head() == before
+    assert "fix what the hook names" in caught.value.hint and repository.head() == before
     hook(repository, "pre-commit", "exit 1")
     with pytest.raises(RefusedError, match="and nothing else"):
         repository.commit(["a"], "two")
