@@ -94,7 +94,7 @@ def test_an_input_that_is_mostly_broken_is_held_back(promoted_clone):
     (held,) = runs(clone)
     assert (held.outcome, held.rows, held.quarantined) == ("held", 5, 3)
     (kept,) = (clone.folder / ".workbench/state/jobs").rglob("held-*.parquet")
-    assert set(pl.read_parquet(kept)["reason"]) == {"'tenant' is missing or not one this use case serves"}
+    assert set(pl.read_parquet(kept)["reason"]) == {"'tenant' is missing or not a tenant of this use case"}
     assert str(kept.relative_to(clone.folder)) in said
     assert questions_of(clone, held.run).is_empty()
 

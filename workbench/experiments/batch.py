@@ -1,19 +1,20 @@
-"""Apply a task to a job's inputs: the answers, the broken rows with their reasons, the cost."""
+"""Apply a task to a job's inputs, and collect answers, broken rows with reasons, and the cost."""
 
 from __future__ import annotations
 
 import io
 import typing
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from workbench import _sync, files
+from workbench import files
 from workbench.context import InvocationScope, invocation_scope
 from workbench.display import Card, Shown, degraded_note, number
 from workbench.errors import ConfigError, InvalidOutputError, RefusedError, ReplayMissError, WorkbenchError
-from workbench.experiments.concurrency import Applicable, Progress, apply, threads
+from workbench.experiments.concurrency import Applicable, apply, for_each
 from workbench.experiments.inputs import Broken, InputRow, Inputs
 from workbench.experiments.usage import chat_calls, degraded_searches, summed
 
@@ -43,8 +44,8 @@ class Batch(Shown):
     def counts(self) -> dict[str, Any]:
         """Return the numbers of rows, calls and tokens, and the cost; None where an endpoint gave none.
 
-        `degraded` counts the searches that a snapshot answered, because the store was unavailable; it is
-        left out when there are none.
+        `degraded` counts the searches that a snapshot answered because the store was unavailable; the key
+        is absent when the count is 0.
         """
         calls = chat_calls(self.records)
         kinds = [row.kind for row in self.broken]
@@ -81,13 +82,17 @@ class Batch(Shown):
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def hand_over(self, folder: Path, name: str) -> None:
-        """Write `<name>.<tenant>.parquet` for each tenant, `quarantine.parquet`, and the counts beside.
+        """Write `<name>.<tenant>.parquet` for each tenant, `quarantine.parquet`, and the file of counts.
 
         The same rows give the same bytes. The counts are written last and mark the batch as complete.
+        Raises ConfigError for a name that cannot name a file, and for a second batch of the same job.
         """
         if not name.replace("-", "").replace("_", "").isalnum():
-            raise ConfigError(f"{name!r} cannot name a file", hint='ws.publish(batch, "answers")')
-        if (folder.with_name(COUNTS)).exists():
+            raise ConfigError(
+                f"{name!r} cannot name a file: use letters, digits, - and _",
+                hint='ws.publish(batch, "answers")',
+            )
+        if folder.with_name(COUNTS).exists():
             raise ConfigError(
                 "a job publishes once, and this job has published",
                 hint="publish one task that returns all columns",
@@ -98,7 +103,7 @@ class Batch(Shown):
         files.write_atomic(folder.with_name(COUNTS), files.pretty(self.counts()))
 
     def card(self) -> Card:
-        """The first answers, and the reasons of the first broken rows."""
+        """Return the display card: the first answers, and the reasons of the first broken rows."""
         shown = [[str(value)[:80] for value in row] for row in self.answers.head(5).rows()]
         reasons = [f"row {broken.row.number}: {broken.reason}" for broken in self.broken[:3]]
         counts = self.counts()
@@ -107,22 +112,22 @@ class Batch(Shown):
             title=f"{self.task} · {self.name} · {counts['answered']} of {self.rows} rows answered",
             head=self.answers.columns,
             rows=shown,
-            notes=[f"{counts['quarantined']} set aside, {cost}", *reasons, *self._said()],
+            notes=[f"{counts['quarantined']} set aside, {cost}", *reasons, *self._state_notes()],
             command="workbench promote job/NAME --to production --dry-run",
         )
 
-    def _said(self) -> list[str]:
-        said = degraded_note(degraded_searches(self.records))
+    def _state_notes(self) -> list[str]:
+        notes = degraded_note(degraded_searches(self.records))
         if self.held:
-            asked = "" if self.records else ", and nothing was asked"
-            return [*said, f"held: too many rows are broken{asked}"]
+            unasked = "" if self.records else "; no row was answered"
+            return [*notes, f"held: too many rows are broken{unasked}"]
         if not self.rows:
-            return ["no inputs are named: a job gets its own"]
-        return [*said, "a preview: nothing is published while exploring"]
+            return ["no inputs are named; a job names its own"]
+        return [*notes, "preview: exploring publishes nothing"]
 
 
 class Mappable(Applicable, Protocol):
-    """A task as a batch applies it: its name, its two types, and the check of its result."""
+    """A task that a batch can apply: its name, its two types, and the check of its result."""
 
     @property
     def name(self) -> str:
@@ -137,45 +142,43 @@ class Mappable(Applicable, Protocol):
         """The type of a result."""
 
     def write(self, value: Any) -> Any:
-        """Return the value as the declared type; InvalidOutputError when it does not fit."""
+        """Return the value as the declared type; raise InvalidOutputError when it does not fit."""
 
 
 async def mapped(task: Mappable, inputs: Inputs) -> Batch:
     """Apply `task` to every row that fits its type, with bounded concurrency.
 
     A row is broken when it does not fit, when its answer is refused, or when the answer does not fit the
-    task's type. An error that every other row would raise too (no endpoint, no key) ends the batch.
+    task's type. An error that affects every row, such as a missing endpoint or key, ends the batch.
     """
     _check_columns(task)
     good, broken = inputs.fitted(task.takes, task=task.name)
-    held = bool(inputs.rows) and len(broken) > inputs.most_broken * len(inputs.rows)
     done: list[tuple[InputRow, Any]] = []
     records: dict[int, list[dict[str, Any]]] = {}
-    pending = iter(() if held else good)
-    workers = min(inputs.concurrency, max(1, len(good)))
-    with Progress(0 if held else len(good), f"{task.name} · {inputs.name}", inputs.progress) as bar:
-        async with threads(inputs.concurrency) as pool:
 
-            async def worker() -> None:
-                for row, given in pending:
-                    with invocation_scope(InvocationScope(case=row.id)) as around:
-                        try:
-                            value = task.write(await apply(task, inputs.workspace(row), given, pool))
-                            done.append((row, value))
-                        except (RefusedError, InvalidOutputError) as error:
-                            broken.append(_set_aside(row, error))
-                    records[row.number] = around.records
-                    bar.step()
+    async def answer(item: tuple[InputRow, Any], pool: ThreadPoolExecutor) -> None:
+        row, given = item
+        with invocation_scope(InvocationScope(case=row.id)) as scope:
+            try:
+                done.append((row, task.write(await apply(task, inputs.workspace(row), given, pool))))
+            except (RefusedError, InvalidOutputError) as error:
+                broken.append(_broken_by(row, error))
+        records[row.number] = scope.records
 
-            await _sync.gather(worker() for _ in range(workers))
-    held = held or (bool(inputs.rows) and len(broken) > inputs.most_broken * len(inputs.rows))
+    await for_each(
+        [] if inputs.exceeded_by(broken) else good,
+        answer,
+        workers=inputs.concurrency,
+        title=f"{task.name} · {inputs.name}",
+        progress=inputs.progress,
+    )
     return Batch(
         task=task.name,
         name=inputs.name,
         rows=len(inputs),
         answers=_frame(task, inputs, done),
         broken=tuple(sorted(broken, key=lambda item: item.row.number)),
-        held=held,
+        held=inputs.exceeded_by(broken),
         # In the order of the rows, because a sum of floats depends on its order.
         records=tuple(record for _, made in sorted(records.items()) for record in made),
     )
@@ -185,13 +188,13 @@ def _check_columns(task: Mappable) -> None:
     named = {item.name for item in fields(task.gives)} if is_dataclass(task.gives) else set()
     if clash := {"id", "tenant"} & named:
         raise ConfigError(
-            f"task {task.name}: its result may not have a field {min(clash)!r}",
-            hint="id and tenant of the row stand beside its answer: rename the field",
+            f"task {task.name}: its result has a field {min(clash)!r}, which is a column of the input row",
+            hint="rename the field",
         )
 
 
-def _set_aside(row: InputRow, error: WorkbenchError) -> Broken:
-    """Return the row as broken; raise an error that is not of this row."""
+def _broken_by(row: InputRow, error: WorkbenchError) -> Broken:
+    """Return the row as broken; raise an error that every row would meet."""
     if isinstance(error, ReplayMissError) or (isinstance(error, RefusedError) and error.status in {401, 403}):
         raise error
     return Broken(row=row, reason=f"{type(error).__name__}: {error.message}", kind="task")
@@ -213,7 +216,7 @@ def _frame(task: Mappable, inputs: Inputs, done: Sequence[tuple[InputRow, Any]])
 
 
 def _is_vague(found: Any, promised: Any) -> bool:
-    """Whether the values leave the column's type open: there is none, or all are whole numbers."""
+    """Return whether the values leave the column's type open: all are missing, or all are integers."""
     import polars as pl
 
     return found in {pl.Null(), pl.List(pl.Null())} or (found, promised) == (pl.Int64(), pl.Float64())
@@ -244,7 +247,7 @@ def _parquet(frame: pl.DataFrame) -> bytes:
 
 
 def _plain(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return columns that JSON can hold: decimals and bytes of Parquet become text."""
+    """Return the columns as JSON values: decimals and bytes of Parquet become text."""
     found = {}
     for name, value in columns.items():
         try:

@@ -1,4 +1,4 @@
-"""Apply a task to many cases at once: threads, bounded concurrency, a progress bar."""
+"""Apply a task to many items at once: worker threads, bounded concurrency, a progress bar."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import contextlib
 import contextvars
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
+
+from workbench import _sync
+
+T = TypeVar("T")
 
 
 class Applicable(Protocol):
-    """A task, as it is applied to a case."""
+    """A task that can be applied to a case."""
 
     @property
     def is_async(self) -> bool:
@@ -32,9 +36,33 @@ async def apply(task: Applicable, ws: Any, given: Any, pool: ThreadPoolExecutor)
     return await asyncio.get_running_loop().run_in_executor(pool, context.run, task, ws, given)
 
 
+async def for_each(
+    items: Sequence[T],
+    work: Callable[[T, ThreadPoolExecutor], Awaitable[None]],
+    *,
+    workers: int,
+    title: str,
+    progress: Path | None,
+) -> None:
+    """Await `work(item, pool)` for every item, at most `workers` at once, and show the progress.
+
+    The first error ends the remaining work and is raised unchanged.
+    """
+    pending = iter(items)
+    with _Progress(len(items), title, progress) as bar:
+        async with _threads(workers) as pool:
+
+            async def worker() -> None:
+                for item in pending:
+                    await work(item, pool)
+                    bar.step()
+
+            await _sync.gather(worker() for _ in range(min(workers, len(items))))
+
+
 @contextlib.asynccontextmanager
-async def threads(n: int) -> AsyncIterator[ThreadPoolExecutor]:
-    """Worker threads for sync tasks; all have ended when the block ends."""
+async def _threads(n: int) -> AsyncIterator[ThreadPoolExecutor]:
+    """Provide worker threads for sync tasks; all threads have ended when the block ends."""
     pool = ThreadPoolExecutor(max_workers=n, thread_name_prefix="workbench-task")
     try:
         yield pool
@@ -42,17 +70,17 @@ async def threads(n: int) -> AsyncIterator[ThreadPoolExecutor]:
         await asyncio.to_thread(pool.shutdown, cancel_futures=True)
 
 
-class Progress:
-    """A bar in a notebook or terminal; under a runner, lines in a file that the runner shows."""
+class _Progress:
+    """A bar in a notebook or terminal; under a runner, lines of JSON in the file `path`."""
 
-    def __init__(self, total: int, what: str, path: Path | None) -> None:
-        self.total, self.what, self.path, self.done, self._written_at = total, what, path, 0, 0.0
+    def __init__(self, total: int, title: str, path: Path | None) -> None:
+        self.total, self.title, self.path, self.done, self._written_at = total, title, path, 0, 0.0
 
     def __enter__(self) -> Self:
         from tqdm.auto import tqdm
 
         self.bar = tqdm(
-            total=self.total, desc=self.what, unit="case", disable=self.path is not None or not self.total
+            total=self.total, desc=self.title, unit="case", disable=self.path is not None or not self.total
         )
         return self
 
@@ -63,7 +91,7 @@ class Progress:
         now = time.monotonic()
         if self.path is not None and (now - self._written_at > 0.2 or self.done == self.total):
             self._written_at = now
-            line = json.dumps({"what": self.what, "done": self.done, "total": self.total})
+            line = json.dumps({"what": self.title, "done": self.done, "total": self.total})
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 

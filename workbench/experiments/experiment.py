@@ -20,7 +20,7 @@ from workbench.errors import (
     nearest,
 )
 from workbench.experiments.compare import ComparisonSet, compare_all
-from workbench.experiments.concurrency import Progress, apply, threads
+from workbench.experiments.concurrency import apply, for_each
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.runs import DEGRADED, Run
 from workbench.experiments.scorers import Outcome, Scorer
@@ -78,7 +78,7 @@ class Experiment:
     concurrency: int = 4
     progress: Path | None = None
 
-    def run(
+    async def _run(
         self,
         task: Task,
         cases: Dataset,
@@ -88,31 +88,43 @@ class Experiment:
         settings: Mapping[str, Any] | None = None,
         repeats: int = 1,
     ) -> Run:
-        """Apply `task` to every case and score the outputs; see `run_async`."""
-        return _sync.run(
-            self.run_async(task, cases, scorers=scorers, arm=arm, settings=settings, repeats=repeats)
-        )
+        """Apply `task` to every case `repeats` times and score the outputs.
 
-    async def run_async(
-        self,
-        task: Task,
-        cases: Dataset,
-        *,
-        scorers: Sequence[Scorer],
-        arm: str = "run",
-        settings: Mapping[str, Any] | None = None,
-        repeats: int = 1,
-    ) -> Run:
-        """Run every case `repeats` times. A failed case is unscored, counted and shown with its error.
-
-        Raises ConfigError before the first call when the task, cases, scorers or repeats are invalid.
+        A failed case is unscored, counted and shown with its error. Raises ConfigError before the first
+        call when the task, cases, scorers or repeats are invalid.
         """
         _check_set_up(task, cases, scorers, repeats)
-        return await _sync.run_async(
-            self._run(task, cases, scorers=scorers, arm=arm, settings=settings or {}, repeats=repeats)
-        )
+        chosen = settings or {}
+        described = {**self.describe(chosen), "task": task.name}
+        rows: list[dict[str, Any]] = []
 
-    def compare(
+        async def answer(item: tuple[Case, int], pool: ThreadPoolExecutor) -> None:
+            ws = self.bind(item[0].tenant, chosen)
+            rows.append(await _run_case(task, ws, *item, scorers, pool))
+
+        await for_each(
+            [(case, repeat) for case in cases for repeat in range(repeats)],
+            answer,
+            workers=self.concurrency,
+            title=f"{self.name} · {arm}",
+            progress=self.progress,
+        )
+        run = Run(
+            use_case=self.use_case,
+            experiment=self.name,
+            arm=arm,
+            task_digest=self.task_digest or "",
+            gate_digest=self._gate_of(described),
+            settings=described,
+            dataset_digest=cases.digest,
+            cases=_frame(rows, [s.name for s in scorers]),
+        )
+        self.keep(run)
+        return run
+
+    run, run_async = _sync.twins(_run)
+
+    async def _compare(
         self,
         task: Task,
         cases: Dataset,
@@ -122,22 +134,7 @@ class Experiment:
         baseline: str | None = None,
         repeats: int = 1,
     ) -> ComparedRuns:
-        """Run each arm over the same cases and compare it with the baseline; see `compare_async`."""
-        return _sync.run(
-            self.compare_async(task, cases, scorers=scorers, arms=arms, baseline=baseline, repeats=repeats)
-        )
-
-    async def compare_async(
-        self,
-        task: Task,
-        cases: Dataset,
-        *,
-        scorers: Sequence[Scorer],
-        arms: Mapping[str, Mapping[str, Any]],
-        baseline: str | None = None,
-        repeats: int = 1,
-    ) -> ComparedRuns:
-        """Run each arm, then compare each with `baseline` (the first arm by default).
+        """Run each arm over the same cases and compare it with `baseline`, by default the first arm.
 
         An arm is a mapping of settings that override params.yaml: `prompt`, `model`, or `task` for another
         task function. The task reads other settings with `ws.setting(name)`. Raises ConfigError without
@@ -156,7 +153,7 @@ class Experiment:
         runs: dict[str, Run] = {}
         for name, settings in arms.items():
             rest = {key: value for key, value in settings.items() if key != "task"}
-            runs[name] = await self.run_async(
+            runs[name] = await self._run(
                 settings.get("task", task), cases, scorers=scorers, arm=name, settings=rest, repeats=repeats
             )
         others = [run for name, run in runs.items() if name != base]
@@ -164,42 +161,7 @@ class Experiment:
             runs=runs, comparison=compare_all(others, baseline=runs[base]) if others else None
         )
 
-    async def _run(
-        self,
-        task: Task,
-        cases: Dataset,
-        *,
-        scorers: Sequence[Scorer],
-        arm: str,
-        settings: Mapping[str, Any],
-        repeats: int,
-    ) -> Run:
-        jobs = [(case, repeat) for case in cases for repeat in range(repeats)]
-        described = {**self.describe(settings), "task": task.name}
-        rows: list[dict[str, Any]] = []
-        pending = iter(jobs)
-        with Progress(len(jobs), f"{self.name} · {arm}", self.progress) as bar:
-            async with threads(self.concurrency) as pool:
-
-                async def worker() -> None:
-                    for case, repeat in pending:
-                        ws = self.bind(case.tenant, settings)
-                        rows.append(await _run_case(task, ws, case, repeat, scorers, pool))
-                        bar.step()
-
-                await _sync.gather(worker() for _ in range(min(self.concurrency, len(jobs))))
-        run = Run(
-            use_case=self.use_case,
-            experiment=self.name,
-            arm=arm,
-            task_digest=self.task_digest or "",
-            gate_digest=self._gate_of(described),
-            settings=described,
-            dataset_digest=cases.digest,
-            cases=_frame(rows, [s.name for s in scorers]),
-        )
-        self.keep(run)
-        return run
+    compare, compare_async = _sync.twins(_compare)
 
     def _gate_of(self, described: Mapping[str, Any]) -> str | None:
         memory = str(described.get("memory", "")).partition("@")[0]

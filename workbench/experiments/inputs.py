@@ -11,14 +11,14 @@ from typing import Any
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError, nearest
 
-#: Returns a workspace bound to the tenant of a row.
+#: Return a workspace bound to the tenant of a row.
 Bind = Callable[[str], Any]
 FORMATS = (".parquet", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputRow:
-    """One row of a file: its number from 1, and its columns, or the fault that makes it unreadable."""
+    """One row of a file: its number, from 1, with its columns or the fault that makes it unreadable."""
 
     number: int
     columns: Mapping[str, Any]
@@ -27,19 +27,19 @@ class InputRow:
     @property
     def id(self) -> str:
         """The id; empty when it is missing or not text."""
-        found = self.columns.get("id")
-        return found if isinstance(found, str) else ""
+        value = self.columns.get("id")
+        return value if isinstance(value, str) else ""
 
     @property
     def tenant(self) -> str:
         """The tenant; empty when it is missing or not text."""
-        found = self.columns.get("tenant")
-        return found if isinstance(found, str) else ""
+        value = self.columns.get("tenant")
+        return value if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broken:
-    """A row without an answer. `kind` is "input" when the row is at fault, "task" when its answer is."""
+    """A row without an answer. `kind` is "input" for an invalid row and "task" for an invalid answer."""
 
     row: InputRow
     reason: str
@@ -50,8 +50,8 @@ class Broken:
 class Inputs:
     """Rows for `task.map`. `bind` returns a workspace for a row's tenant, which is one of `tenants`.
 
-    `most_broken` is the largest share of broken rows with which a batch runs. `progress` is a file for the
-    progress, in place of a bar.
+    `most_broken` is the largest share of broken rows with which a batch runs. `progress` is a file that
+    receives the progress; without it, a bar is shown.
     """
 
     name: str
@@ -65,13 +65,16 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def exceeded_by(self, broken: Sequence[Broken]) -> bool:
+        """Return whether the share of broken rows is above `most_broken`."""
+        return len(broken) > self.most_broken * len(self.rows)
+
     def fitted(self, takes: Any, *, task: str) -> tuple[list[tuple[InputRow, Any]], list[Broken]]:
-        """Return rows as the type of a task, and broken rows; ConfigError when a column is missing."""
-        if not is_dataclass(takes):
-            raise ConfigError(
-                f"task {task}: its second parameter is {takes!r} and not a dataclass",
-                hint=f"def {task}(ws, case: wb.Question) -> wb.Answer",
-            )
+        """Return the rows as the type `takes`, and the broken rows.
+
+        Raises ConfigError when `takes` is not a dataclass or a column is missing.
+        """
+        check_takes(takes, task)
         wanted = [item.name for item in fields(takes)]
         needed = [item.name for item in fields(takes) if item.default is item.default_factory is MISSING]
         self._check_columns(["id", *(name for name in needed if name not in {"id", "tenant"})])
@@ -91,7 +94,7 @@ class Inputs:
             if self.rows and name not in known and not all(row.fault for row in self.rows):
                 raise ConfigError(
                     f"{self.name} has no column {name!r} ({nearest(name, known)})",
-                    hint=f"it needs the columns {', '.join(wanted)}",
+                    hint=f"the task needs the columns {', '.join(wanted)}",
                 )
 
     def _fit(self, row: InputRow, takes: Any, wanted: Sequence[str], seen: set[str]) -> Any:
@@ -101,7 +104,7 @@ class Inputs:
             raise ConfigError("'id' is missing or not text")
         tenant = self._tenant(row)
         if row.id in seen:
-            raise ConfigError("its id is the id of an earlier row")
+            raise ConfigError("'id' is the id of an earlier row")
         given = {**row.columns, "tenant": tenant}
         raw = {name: given[name] for name in wanted if given.get(name) is not None}
         value = files.parse(takes, raw, where="row")
@@ -112,7 +115,7 @@ class Inputs:
         if row.columns.get("tenant") is None and len(self.tenants) == 1:
             return self.tenants[0]
         if row.tenant not in self.tenants:
-            raise ConfigError("'tenant' is missing or not one this use case serves")
+            raise ConfigError("'tenant' is missing or not a tenant of this use case")
         return row.tenant
 
     def workspace(self, row: InputRow) -> Any:
@@ -121,10 +124,10 @@ class Inputs:
 
 
 def read(path: Path, *, tenant: str | None = None) -> tuple[InputRow, ...]:
-    """Return the rows of a Parquet or JSON lines file; ConfigError when the file is not a table.
+    """Return the rows of a Parquet or JSON lines file, without rows of tenants other than `tenant`.
 
-    A line that is not a JSON object is a row with a fault. With `tenant`, rows of other tenants are left
-    out.
+    A line that is not a JSON object is a row with a fault. Raises NotFoundError for a missing file and
+    ConfigError for a file that is not a table or has no rows.
     """
     if path.suffix not in FORMATS:
         raise ConfigError(f"{path}: inputs are {' or '.join(FORMATS)} files", hint=_HINT)
@@ -141,6 +144,15 @@ def read(path: Path, *, tenant: str | None = None) -> tuple[InputRow, ...]:
     return rows
 
 
+def check_takes(takes: Any, task: str) -> None:
+    """Raise ConfigError unless `takes`, the type of a task's case, is a dataclass."""
+    if not is_dataclass(takes):
+        raise ConfigError(
+            f"task {task}: the type of its second parameter is {takes!r}, which is not a dataclass",
+            hint=f"def {task}(ws, case: wb.Question) -> wb.Answer",
+        )
+
+
 _HINT = "workbench jobs run NAME --input FILE; FILE is .parquet or .jsonl"
 
 
@@ -148,12 +160,12 @@ def _parsed(number: int, line: str) -> InputRow:
     import orjson
 
     try:
-        found = orjson.loads(line)
+        columns = orjson.loads(line)
     except orjson.JSONDecodeError:
         return InputRow(number=number, columns={}, fault="not JSON")
-    if not isinstance(found, dict):
+    if not isinstance(columns, dict):
         return InputRow(number=number, columns={}, fault="not a JSON object")
-    return InputRow(number=number, columns=found)
+    return InputRow(number=number, columns=columns)
 
 
 def _table(path: Path) -> tuple[InputRow, ...]:
@@ -165,7 +177,7 @@ def _table(path: Path) -> tuple[InputRow, ...]:
         raise NotFoundError(f"there is no file {path}", hint=_HINT) from None
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = (str(error).splitlines() or ["cannot be read"])[0]
-        raise ConfigError(f"{path} is not a whole Parquet file: {reason}") from None
+        raise ConfigError(f"{path} is not a complete Parquet file: {reason}") from None
     return tuple(
         InputRow(number=n, columns=row) for n, row in enumerate(frame.iter_rows(named=True), start=1)
     )

@@ -1,18 +1,18 @@
-"""Tasks: typed functions of a workspace and a case; the gate judges them, and jobs apply them."""
+"""Tasks: typed functions of a workspace and a case, which gates judge and jobs apply."""
 
 from __future__ import annotations
 
 import inspect
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from workbench import _sync, files
 from workbench.errors import ConfigError, InvalidOutputError
 from workbench.experiments.batch import Batch, mapped
 from workbench.experiments.dataset import Case
-from workbench.experiments.inputs import Inputs
+from workbench.experiments.inputs import Inputs, check_takes
 from workbench.types import Reply
 
 
@@ -42,31 +42,28 @@ class Task:
         """Whether the function is `async def`."""
         return inspect.iscoroutinefunction(self.function)
 
-    def map(self, inputs: Inputs) -> Batch:
-        """Apply the task to a job's inputs: `answer.map(ws.inputs(inputs))`; see `map_async`."""
-        return _sync.run(self._mapped(inputs))
+    async def _map(self, inputs: Inputs) -> Batch:
+        """Apply the task to a job's inputs and return the batch: `answer.map(ws.inputs(inputs))`.
 
-    async def map_async(self, inputs: Inputs) -> Batch:
-        """The answers, what was set aside and why, and the cost; nothing is published by it."""
-        return await _sync.run_async(self._mapped(inputs))
-
-    async def _mapped(self, inputs: Inputs) -> Batch:
+        The batch holds the answers, the broken rows with their reasons, and the cost. Nothing is published.
+        """
         return await mapped(self, inputs)
 
+    map, map_async = _sync.twins(_map)
+
     def read(self, case: Case) -> Any:
-        """Return the case as the function's type; ConfigError when a field is missing or of a wrong type."""
-        if not is_dataclass(self.takes):
-            raise ConfigError(
-                f"task {self.name}: its second parameter is {self.takes!r} and not a dataclass",
-                hint=f"def {self.name}(ws, case: wb.Question) -> wb.Answer",
-            )
+        """Return the case as the type `takes`; raise ConfigError when a field is missing or does not fit."""
+        check_takes(self.takes, self.name)
         given = {"id": case.id, "tenant": case.tenant, **case.inputs}
         wanted = {field.name for field in fields(self.takes)}
         raw = {key: value for key, value in given.items() if key in wanted}
-        return files.parse(typing.cast("type[Any]", self.takes), raw, where=f"case {case.id}")
+        return files.parse(self.takes, raw, where=f"case {case.id}")
 
     def write(self, value: Any) -> Any:
-        """Return the function's result as the declared type, also when it is a model's `Reply`."""
+        """Return the function's result, or a model's `Reply`, as the type `gives`.
+
+        Raises InvalidOutputError when the result does not fit the type.
+        """
         if isinstance(self.gives, type) and isinstance(value, self.gives):
             return value
         if isinstance(value, Reply):
@@ -86,7 +83,10 @@ class Task:
 
 
 def task(function: Callable[..., Any]) -> Task:
-    """Make a function a task; the annotations of its case and its result are its types."""
+    """Return the function as a task; the annotations of its case and its result are the task's types.
+
+    Raises ConfigError unless the function has two parameters, an annotated case and a return type.
+    """
     try:
         hints = typing.get_type_hints(function)
     except NameError as error:

@@ -1,4 +1,4 @@
-"""The usage of the calls of one case: chat calls, degraded searches, sums."""
+"""Sum the usage of a case's calls: chat calls, degraded searches, cost and tokens."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 
 def chat_calls(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the records of chat calls, which cost money and time."""
+    """Return the records of the chat calls."""
     return [r for r in records if r.get("port") == "model" and r.get("operation") == "chat"]
 
 
 def degraded_searches(records: Sequence[Mapping[str, Any]]) -> int:
-    """Count the searches that the last snapshot answered."""
+    """Return the number of searches that the last snapshot answered."""
     return sum(bool(record.get("degraded")) for record in records)
 
 
 def summed(records: Sequence[Mapping[str, Any]], name: str) -> Any:
-    """Return the sum of a field over the calls; None without calls, or when a call lacks it."""
+    """Return the sum of a field over the calls; None without calls or when a call has no value."""
     values = [record.get(name) for record in records]
     return None if not values or None in values else sum(values)

@@ -215,13 +215,13 @@ def test_too_many_broken_rows_hold_it_before_anything_is_asked(broken, held):
     batch = (never if held else answer).map(inputs(*rows, n=4 - broken, most_broken=0.25))
     assert batch.held is held is batch.counts()["held"]
     assert batch.answers.height == (0 if held else 3) and batch.counts()["quarantined"] == broken
-    assert ("nothing was asked" in str(batch)) is held
+    assert ("no row was answered" in str(batch)) is held
 
 
 def test_too_many_broken_answers_hold_it_after_they_were_asked():
     batch = failing(InvalidOutputError("no"), "r00", "r01").map(inputs(n=4, most_broken=0.25))
     assert batch.held and batch.counts()["calls"] == 4
-    assert "held: too many rows are broken" in str(batch) and "nothing was asked" not in str(batch)
+    assert "held: too many rows are broken" in str(batch) and "no row was answered" not in str(batch)
 
 
 def test_no_inputs_are_no_rows_and_hold_nothing():
@@ -244,7 +244,7 @@ class WithId:
 @pytest.mark.parametrize(("gives", "field"), [(WithId, "id"), (OfTenant, "tenant")])
 def test_a_result_with_a_field_of_the_rows_own_is_refused_before_anything_is_asked(gives, field):
     clash = dataclasses.replace(never, gives=gives)
-    with pytest.raises(ConfigError, match=f"task never: its result may not have a field '{field}'"):
+    with pytest.raises(ConfigError, match=f"task never: its result has a field '{field}'"):
         clash.map(inputs(n=1))
 
 
@@ -391,7 +391,7 @@ def test_the_card_shows_answers_reasons_and_that_it_is_a_preview():
     text = str(answer.map(inputs({"id": "x", "tenant": "acme"}, n=2)))
     assert text.startswith("answer · rows · 2 of 3 rows answered") and "acme: q0" in text
     assert "1 set aside, 0.2 USD" in text and "row 1: missing key 'question'" in text
-    assert "a preview: nothing is published" in text
+    assert "preview: exploring publishes nothing" in text
     assert "<table" in answer.map(inputs(n=1))._repr_html_()
 
 

@@ -85,9 +85,9 @@ def test_lines_that_end_as_on_windows_are_read(tmp_path):
         ("r.jsonl", b'{"id": "\xff"}', ConfigError, "is not UTF-8"),
         ("r.jsonl", None, NotFoundError, "there is no file"),
         ("r.parquet", None, NotFoundError, "there is no file"),
-        ("r.parquet", b"", ConfigError, "is not a whole Parquet file"),
-        ("r.parquet", b"PAR1" + bytes(90) + b"PAR1", ConfigError, "is not a whole Parquet file"),
-        ("r.parquet", b'{"id": "a"}', ConfigError, "is not a whole Parquet file"),
+        ("r.parquet", b"", ConfigError, "is not a complete Parquet file"),
+        ("r.parquet", b"PAR1" + bytes(90) + b"PAR1", ConfigError, "is not a complete Parquet file"),
+        ("r.parquet", b'{"id": "a"}', ConfigError, "is not a complete Parquet file"),
     ],
 )
 def test_a_file_that_holds_no_rows_is_one_clear_error(tmp_path, name, data, kind, said):
@@ -102,7 +102,7 @@ def test_a_parquet_file_that_is_cut_off_or_has_no_rows_is_refused(tmp_path):
     path = tmp_path / "r.parquet"
     pl.DataFrame([row()]).write_parquet(path)
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(ConfigError, match="is not a whole Parquet file"):
+    with pytest.raises(ConfigError, match="is not a complete Parquet file"):
         read(path)
     pl.DataFrame([row()]).clear().write_parquet(path)
     with pytest.raises(ConfigError, match="has no rows"):
@@ -134,9 +134,9 @@ def test_a_row_that_fits_is_given_as_the_tasks_type_without_what_it_does_not_tak
         ("id", ..., "'id' is missing or not text"),
         ("id", "  ", "'id' is missing or not text"),
         ("id", 7, "'id' is missing or not text"),
-        ("tenant", ..., "'tenant' is missing or not one this use case serves"),
-        ("tenant", "initech", "'tenant' is missing or not one this use case serves"),
-        ("tenant", 7, "'tenant' is missing or not one this use case serves"),
+        ("tenant", ..., "'tenant' is missing or not a tenant of this use case"),
+        ("tenant", "initech", "'tenant' is missing or not a tenant of this use case"),
+        ("tenant", 7, "'tenant' is missing or not a tenant of this use case"),
         ("question", None, "missing key 'question'"),
         ("question", 7, "question: input should be a valid string"),
         ("question", ["When?"], "question: input should be a valid string"),
@@ -158,13 +158,13 @@ def test_a_reason_never_repeats_what_the_row_holds():
 def test_of_two_rows_with_one_id_the_first_that_fits_counts():
     values, broken = fitted(row("a", question=7), row("a"), row("a", question="Why?"), row("a", "globex"))
     assert [value.question for value in values] == ["When?"]
-    assert broken[3] == broken[4] == "its id is the id of an earlier row" and 1 in broken
+    assert broken[3] == broken[4] == "'id' is the id of an earlier row" and 1 in broken
 
 
 def test_where_there_is_one_tenant_a_row_need_not_name_it():
     values, broken = fitted(row(tenant=...), row("b", "globex"), row("c", None), tenants=("acme",))
     assert [(value.id, value.tenant) for value in values] == [("a", "acme"), ("c", "acme")]
-    assert broken == {2: "'tenant' is missing or not one this use case serves"}
+    assert broken == {2: "'tenant' is missing or not a tenant of this use case"}
     bound = inputs(row(tenant=...), tenants=("acme",))
     assert bound.workspace(bound.rows[0]) == "acme"
 
@@ -174,7 +174,7 @@ def test_a_column_that_no_row_has_is_named_with_the_nearest():
         ConfigError, match=r"rows\.jsonl has no column 'question' \(nearest: 'questoin'"
     ) as caught:
         fitted(row(question=..., questoin="When?"), row("b", question=..., questoin="Why?"))
-    assert caught.value.hint == "it needs the columns id, question"
+    assert caught.value.hint == "the task needs the columns id, question"
     assert fitted(row(question=...), row("b"))[1] == {1: "missing key 'question'"}, "one row has it"
 
 
