@@ -271,8 +271,8 @@ def _check_numbers(level: float, margin: float) -> None:
 def check_pair(run: Run, baseline: Run) -> None:
     """Raise ConfigError unless both runs have the same cases of the same dataset."""
     hint = "run both arms over the same cases: exp.compare(task, cases, arms=…)"
-    ours, theirs = set(run.cases["case"]), set(baseline.cases["case"])
-    if ours != theirs:
+    if not run.case_ids.equals(baseline.case_ids):
+        ours, theirs = set(run.case_ids), set(baseline.case_ids)
         gaps = [
             f"{len(gap)} only in {name}: {', '.join(sorted(gap)[:5])}{' …' if len(gap) > 5 else ''}"
             for name, gap in ((run.arm, ours - theirs), (baseline.arm, theirs - ours))
@@ -301,12 +301,15 @@ def _line(pairs: Pairs, level: float, seed: int, *, bounded: bool = True) -> Com
 
 def _judged(pairs: Pairs, *, lower: bool, margin: float, level: float, seed: int) -> ComparedMetric:
     """Return the metric's line with an unadjusted p-value."""
+    import polars as pl
+
+    from workbench.experiments.distributions import NOISE
     from workbench.experiments.intervals import non_inferior
     from workbench.experiments.significance import mcnemar, sign_flip_p
 
     gain = (pairs.theirs - pairs.ours) if lower else (pairs.ours - pairs.theirs)
-    better = tuple(case for case, d in zip(pairs.cases, gain, strict=True) if d > 1e-9)
-    worse = tuple(case for case, d in zip(pairs.cases, gain, strict=True) if d < -1e-9)
+    better = tuple(pairs.cases.filter(pl.Series(gain > NOISE)).to_list())
+    worse = tuple(pairs.cases.filter(pl.Series(gain < -NOISE)).to_list())
     binary = pairs.is_binary()
     line = _line(pairs, level, seed)
     return replace(

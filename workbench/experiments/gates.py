@@ -5,6 +5,7 @@ docs/design/gates.md explains the levels and the multiplicity adjustment.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from workbench.display import Card, Row, Shown, degraded_note, number, percent, 
 from workbench.errors import GateFailedError
 from workbench.experiments.compare import check_pair
 from workbench.experiments.gate_spec import GateSpec, Rule, check_spec, check_tightens
-from workbench.experiments.metrics import AMOUNTS, Metric, Sample, measure, sample, tenants_text
+from workbench.experiments.metrics import AMOUNTS, Metric, Sample, by_tenant, sample, tenants_text
 from workbench.experiments.pairs import Pairs
 from workbench.experiments.runs import Run
 from workbench.types import Verdict
@@ -255,20 +256,20 @@ def _enough(run: Run, rule: Rule, values: Sample) -> GateLine:
 
 
 def _own_bound(run: Run, rule: Rule, values: Sample, level: float) -> _Bound:
-    measured = measure(run.cases, rule.metric, level=level)
+    at = functools.cache(values.interval)
     line = GateLine(
         metric=rule.metric,
         rule=rule.text,
-        value=measured.value,
-        interval=measured.interval,
-        n=measured.n,
+        value=values.value,
+        interval=at(level),
+        n=values.n,
         verdict="undecided",
         note=_without(run, values),
-        tenants=measured.tenants,
+        tenants=by_tenant(run.cases, rule.metric, level=level),
     )
     return _Bound(
         line=line,
-        at=values.interval,
+        at=at,
         threshold=rule.value,
         upward=rule.comparator == "min",
         missing=lambda at: values.needed(rule.value, at),
@@ -280,6 +281,7 @@ def _versus_bound(rule: Rule, pairs: Pairs, level: float) -> _Bound:
     upward = rule.comparator == "min"
     threshold = -rule.margin if upward else rule.margin
 
+    @functools.cache
     def at(wanted: float) -> Interval | None:
         return pairs.interval(level=wanted, bounded=rule.metric not in AMOUNTS) if pairs.n else None
 

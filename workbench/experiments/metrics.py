@@ -30,7 +30,13 @@ ALWAYS: Mapping[str, str] = {
 }
 #: Means in physical units; comparisons list them after the scores, without a verdict.
 AMOUNTS = ("cost_usd_per_case", "latency_mean_s")
-Kind = Literal["score", "amount", "p95", "number"]
+_Kind = Literal["score", "amount", "p95", "number"]
+_KINDS: Mapping[str, _Kind] = {
+    "latency_p95_s": "p95",
+    "latency_mean_s": "amount",
+    "cost_usd_per_case": "amount",
+    "cases": "number",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,19 +70,26 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The data of one metric: `values` has one entry per case, `rows` one per case and repeat."""
+    """The data of one metric, in the order of cases.
+
+    `by_case` has one value per case, or null; `rows` has the values of all repeats, without nulls.
+    """
 
     name: str
-    kind: Kind
-    cases: tuple[str, ...]
-    values: NDArray[np.float64] = field(repr=False)
+    kind: _Kind
+    by_case: pl.Series = field(repr=False)
     rows: NDArray[np.float64] = field(repr=False)
     repeat_sd: float | None = None
 
     @property
     def n(self) -> int:
         """The number of cases with a value."""
-        return len(self.cases)
+        return len(self.by_case) - self.by_case.null_count()
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The values of the cases that have one."""
+        return self.by_case.drop_nulls().to_numpy()
 
     @property
     def value(self) -> float | None:
@@ -109,13 +122,14 @@ class Sample:
         import numpy as np
 
         from workbench.experiments import sample_size
+        from workbench.experiments.distributions import is_binary
 
         value = self.value
         if value is None or self.kind == "number":
             return None
         if self.kind == "p95":  # p95 <= x means that at least 95 % of the rows are <= x
             total = sample_size.for_proportion(float(np.mean(self.rows <= threshold)), 0.95, level=level)
-        elif self.kind == "score" and np.isin(self.values, (0.0, 1.0)).all():
+        elif self.kind == "score" and is_binary(self.values):
             total = sample_size.for_proportion(value, threshold, level=level)
         else:
             total = sample_size.for_mean(float(np.std(self.values)), value - threshold, level=level)
@@ -151,43 +165,39 @@ def sample(frame: pl.DataFrame, name: str) -> Sample:
     value = pl.col(column)
     if column == "status":
         value = (value == ("scored" if name == "cases" else "unscored")).cast(pl.Float64)
-    rows = frame.select("case", value=value).drop_nulls()
-    grouped = rows.group_by("case").agg(
-        mean=pl.col("value").mean(),
-        most=pl.col("value").max(),
-        spare=pl.len() - 1,
-        spread=(pl.col("value") - pl.col("value").mean()).pow(2).sum(),
-    )
-    cases = grouped.sort("case")
-    spare = int(cases["spare"].sum())
+    rows = frame.select("case", value=value)
+    by_case, spread = rows["value"], None
+    if frame["repeat"].max():
+        cases = rows.drop_nulls().group_by("case").agg(
+            value=pl.col("value").max() if name == "cases" else pl.col("value").mean(),
+            spare=pl.len() - 1,
+            spread=(pl.col("value") - pl.col("value").mean()).pow(2).sum(),
+        )  # fmt: skip
+        cases = rows.select("case").unique().join(cases, on="case", how="left").sort("case")
+        by_case, spare = cases["value"], int(cases["spare"].sum())
+        spread = float(cases["spread"].sum() / spare) ** 0.5 if spare else None
     return Sample(
         name=name,
-        kind=_kind(name),
-        cases=tuple(cases["case"]),
-        values=cases["most" if name == "cases" else "mean"].to_numpy(),
-        rows=rows["value"].to_numpy(),
-        repeat_sd=float(cases["spread"].sum() / spare) ** 0.5 if spare and column != "status" else None,
+        kind=_KINDS.get(name, "score"),
+        by_case=by_case,
+        rows=rows["value"].drop_nulls().to_numpy(),
+        repeat_sd=None if column == "status" else spread,
     )
 
 
-def _kind(name: str) -> Kind:
-    kinds: dict[str, Kind] = {
-        "latency_p95_s": "p95",
-        "latency_mean_s": "amount",
-        "cost_usd_per_case": "amount",
-        "cases": "number",
-    }
-    return kinds.get(name, "score")
-
-
-def measure(frame: pl.DataFrame, name: str, *, level: float, by_tenant: bool = True) -> Metric:
+def measure(frame: pl.DataFrame, name: str, *, level: float) -> Metric:
     """Return metric `name` over all cases, with its interval and the metric of each tenant."""
-    found = sample(frame, name)
-    tenants = {}
-    if by_tenant:
-        for tenant in sorted(frame["tenant"].unique()):
-            own = frame.filter(frame["tenant"] == tenant)
-            tenants[tenant] = measure(own, name, level=level, by_tenant=False)
+    return _metric(sample(frame, name), level, by_tenant(frame, name, level=level))
+
+
+def by_tenant(frame: pl.DataFrame, name: str, *, level: float) -> dict[str, Metric]:
+    """Return metric `name` of each tenant, sorted by tenant."""
+    column = ALWAYS.get(plain_name(name), SCORE + plain_name(name))
+    parts = frame.select("case", "repeat", "tenant", column).partition_by("tenant", as_dict=True)
+    return {tenant: _metric(sample(part, name), level, {}) for (tenant,), part in sorted(parts.items())}
+
+
+def _metric(found: Sample, level: float, tenants: Mapping[str, Metric]) -> Metric:
     return Metric(
         name=found.name,
         value=found.value,

@@ -11,6 +11,7 @@ from workbench.experiments.runs import Run
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
     from numpy.typing import NDArray
 
     from workbench.experiments.intervals import Interval
@@ -31,29 +32,25 @@ def paired(run: Run, baseline: Run, metric: str | None) -> list[Pairs]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """One metric's values in two runs, over the cases with a value in both."""
+    """The values of one metric in two runs, over the cases with a value in both, sorted by case id."""
 
     metric: str
-    cases: tuple[str, ...]
+    cases: pl.Series
     ours: NDArray[np.float64]
     theirs: NDArray[np.float64]
     left_out: int
 
     @classmethod
     def of(cls, run: Run, baseline: Run, metric: str) -> Pairs:
-        """Pair two runs by case id."""
-        import numpy as np
-
-        ours, theirs = sample(run.cases, metric), sample(baseline.cases, metric)
-        both = sorted(set(ours.cases) & set(theirs.cases))
-        first = dict(zip(ours.cases, ours.values, strict=True))
-        second = dict(zip(theirs.cases, theirs.values, strict=True))
+        """Return the pairs of two runs over the same cases, as `check_pair` requires."""
+        ours, theirs = sample(run.cases, metric).by_case, sample(baseline.cases, metric).by_case
+        both = ours.is_not_null() & theirs.is_not_null()
         return cls(
             metric=plain_name(metric),
-            cases=tuple(both),
-            ours=np.array([first[case] for case in both], dtype=np.float64),
-            theirs=np.array([second[case] for case in both], dtype=np.float64),
-            left_out=run.n_cases - len(both),
+            cases=run.case_ids.filter(both),
+            ours=ours.filter(both).to_numpy(),
+            theirs=theirs.filter(both).to_numpy(),
+            left_out=run.n_cases - int(both.sum()),
         )
 
     @property
@@ -80,9 +77,9 @@ class Pairs:
 
     def is_binary(self) -> bool:
         """Return whether every value is 0 or 1."""
-        import numpy as np
+        from workbench.experiments.distributions import is_binary
 
-        return bool(np.isin(self.ours, (0.0, 1.0)).all() and np.isin(self.theirs, (0.0, 1.0)).all())
+        return is_binary(self.ours) and is_binary(self.theirs)
 
     def interval(self, *, level: float, seed: int = 7, bounded: bool = True) -> Interval:
         """Return the interval of the mean difference, ours minus theirs."""

@@ -1,12 +1,10 @@
-"""Sample sizes: the number of cases that a decision needs, before a run or after an undecided verdict."""
+"""Sample sizes: the number of cases that a verdict needs, before a run or after an undecided verdict."""
 
 from __future__ import annotations
 
 import math
 
-from workbench.experiments.distributions import NOISE, binomial_cdf, binomial_sf, z_value
-
-_LARGE = 5_000
+from workbench.experiments.distributions import LARGE, NOISE, binomial_cdf, binomial_sf, z_value
 
 
 def for_proportion(rate: float, threshold: float, *, level: float) -> int | None:
@@ -20,7 +18,7 @@ def for_proportion(rate: float, threshold: float, *, level: float) -> int | None
         return None
     side = (1 - level) / 2
     start = z_value(side) ** 2 * threshold * (1 - threshold) / distance**2
-    if start > _LARGE:
+    if start > LARGE:
         return math.ceil(start + 1 / distance)
     n = max(1, int(start * 0.9) - 10)
     while not _clears(rate, threshold, n, side):

@@ -9,15 +9,12 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
-from workbench.experiments.distributions import NOISE, binomial_cdf
+from workbench.experiments.distributions import LARGE, NOISE, binomial_cdf
 from workbench.experiments.intervals import SEED
-
-#: With more differences the normal limit replaces the random sign patterns.
-_LARGE = 5_000
 
 
 def mcnemar(improved: int, worsened: int) -> float:
-    """Return the two-sided p of McNemar's exact test: how often a fair coin splits the flips as unevenly."""
+    """Return the two-sided p of McNemar's exact test: the chance that a fair coin splits as unevenly."""
     return min(1.0, 2 * binomial_cdf(min(improved, worsened), improved + worsened, 0.5))
 
 
@@ -32,7 +29,7 @@ def sign_flip_p(differences: ArrayLike, *, seed: int = SEED) -> float:
     data = data[data > NOISE]
     if not len(data):
         return 1.0
-    if len(data) > _LARGE:
+    if len(data) > LARGE:
         return 2 * (1 - NormalDist().cdf(observed / math.sqrt(float((data**2).sum()))))
     least = observed - NOISE * float(data.sum())
     if len(data) <= 12:
