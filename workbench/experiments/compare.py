@@ -242,7 +242,7 @@ def compare_all(
             for pairs in paired(run, baseline, metric)
         ]
         amounts = [Pairs.of(run, baseline, name) for name in AMOUNTS]
-        raw.append((run, lines, [_line(a, level, seed, bounded=False) for a in amounts if a.n]))
+        raw.append((run, lines, [_line(pairs, level, seed) for pairs in amounts if pairs.n]))
     adjusted = iter(holm([line.p or 0.0 for _, lines, _ in raw for line in lines]))
     family = sum(len(lines) for _, lines, _ in raw)
     comparisons = tuple(
@@ -287,13 +287,13 @@ def check_pair(run: Run, baseline: Run) -> None:
         )
 
 
-def _line(pairs: Pairs, level: float, seed: int, *, bounded: bool = True) -> ComparedMetric:
+def _line(pairs: Pairs, level: float, seed: int) -> ComparedMetric:
     return ComparedMetric(
         metric=pairs.metric,
         value=float(pairs.ours.mean()),
         baseline=float(pairs.theirs.mean()),
         effect=float((pairs.ours - pairs.theirs).mean()),
-        interval=pairs.interval(level=level, seed=seed, bounded=bounded),
+        interval=pairs.interval(level=level, seed=seed),
         n=pairs.n,
         left_out=pairs.left_out,
     )

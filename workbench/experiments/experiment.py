@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -198,52 +199,89 @@ async def _run_case(
     task: Task, ws: Any, case: Case, repeat: int, scorers: Sequence[Scorer], pool: ThreadPoolExecutor
 ) -> dict[str, Any]:
     """Run one case once and return its row: scored, or unscored with its error."""
-    output, scores, error = None, {}, None
     with invocation_scope(InvocationScope(case=case.id, repeat=repeat)) as scope:
         try:
-            given = task.read(case)
-            value = await apply(task, ws, given, pool)
+            value = await apply(task, ws, task.read(case), pool)
             output = task.write(value)
-            outcome = Outcome(
-                case=case,
-                output=output,
-                records=scope.records,
-                passages=scope.passages,
-            )
-            scores = {s.name: s(outcome) for s in scorers}
+            outcome = Outcome(case=case, output=output, records=scope.records, passages=scope.passages)
+            result = {"status": "scored", **_stored(output), **_scores(scorers, outcome)}
         except Exception as failure:
             if _stops_run(failure):
                 raise
-            error, scores = _error_text(failure), {}
-    return _row(case, repeat, output, scores, error, scope.records)
+            result = {"status": "unscored", "error": _error_text(failure), "sources": []}
+    return {"case": case.id, "repeat": repeat, "tenant": case.tenant, **result, **_usage(scope.records)}
+
+
+class _UnscoredError(WorkbenchError):
+    """The output or a score has no exact value; `reason` is the word under which the case is counted."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def _error_text(failure: Exception) -> str:
-    """Return the error text for reports: the class, and the message of workbench errors only."""
-    if isinstance(failure, WorkbenchError):
-        return f"{type(failure).__name__}: {failure.message}"
-    return type(failure).__name__
+    """Return `reason: message` for reports; without a reason, the class counts as one.
+
+    The message of an error that is not the workbench's is left out, because it may hold data.
+    """
+    name = type(failure).__name__
+    if not isinstance(failure, WorkbenchError):
+        return name
+    text = f"{getattr(failure, 'reason', '') or name}: {failure.message}"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _row(
-    case: Case,
-    repeat: int,
-    output: Any,
-    scores: Mapping[str, float | None],
-    error: str | None,
-    records: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
+def _scores(scorers: Sequence[Scorer], outcome: Outcome) -> dict[str, float | None]:
+    """Return the score columns; raise _UnscoredError for NaN and infinity."""
+    scores = {}
+    for item in scorers:
+        score = item(outcome)
+        if score is not None and not math.isfinite(score):
+            raise _UnscoredError(_kind_of(score), f"scorer {item.name} returned {score}")
+        scores[f"score.{item.name}"] = score
+    return scores
+
+
+def _kind_of(number: float) -> str:
+    return "not_a_number" if math.isnan(number) else "infinite"
+
+
+def _stored(output: Any) -> dict[str, Any]:
+    """Return the columns `output`, as canonical JSON, and `sources`.
+
+    Raises _UnscoredError when JSON has no exact form of the output: NaN, infinity, an integer of more than
+    64 bits, half of a surrogate pair, or a value of another type.
+    """
+    sources = getattr(output, "sources", ())
+    sources = [sources] if isinstance(sources, str) else sources
+    texts = isinstance(sources, list | tuple) and all(isinstance(source, str) for source in sources)
+    try:
+        plain = asdict(output) if is_dataclass(output) and not isinstance(output, type) else output
+        data, kept = files.canonical(plain).decode(), list(sources) if texts else []
+        files.canonical(kept)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _UnscoredError("not_storable", f"the output cannot be stored as JSON: {error}") from None
+    for number in _not_finite(plain) if "null" in data else ():
+        raise _UnscoredError(_kind_of(number), f"the output holds {number}, which JSON cannot store")
+    return {"output": data, "sources": kept}
+
+
+def _not_finite(value: Any) -> Iterator[float]:
+    """Yield the numbers in a value that are NaN or infinite; JSON would store them as null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _not_finite(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _not_finite(item)
+
+
+def _usage(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     calls = chat_calls(records)
-    plain = asdict(output) if is_dataclass(output) and not isinstance(output, type) else output
     return {
-        "case": case.id,
-        "repeat": repeat,
-        "tenant": case.tenant,
-        "status": "unscored" if error else "scored",
-        "error": error,
-        "output": None if error else files.canonical(plain).decode(),
-        "sources": [] if error else list(getattr(output, "sources", ())),
-        **{f"score.{name}": value for name, value in scores.items()},
         "latency_s": summed(calls, "recorded_latency_s"),
         "cost_usd": summed(calls, "cost_usd"),
         "input_tokens": summed(calls, "input_tokens"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.metrics import ALWAYS, AMOUNTS, plain_name
 
 Comparator = Literal["min", "max", "count"]
+#: Scores from 0 to 1: the names that the built-in scorers and the templates give.
+_UNIT = re.compile(r"accuracy|exact|contains|grounded|(recall|ndcg)_at_\d+")
 COMPARATORS: tuple[Comparator, ...] = ("min", "max", "count")
 
 
@@ -104,7 +107,7 @@ def _rule(metric: str, line: Any, where: str) -> Rule:
         versus=line.get("versus"),
         margin=float(margin),
     )
-    problem = _nonsense(rule, compared="versus" in line)
+    problem = _nonsense(rule, compared="versus" in line) or _cannot_fail(rule)
     if problem:
         raise ConfigError(f"{where}{problem}")
     return rule
@@ -122,6 +125,25 @@ def _nonsense(rule: Rule, *, compared: bool) -> str | None:
         return ".versus names a label such as production, beside min or max"
     if rule.metric == "latency_p95_s":
         return ".versus: a percentile has no pairs; compare latency_mean_s"
+    return None
+
+
+def _cannot_fail(rule: Rule) -> str | None:
+    """Return the reason that no run can fail this rule, or None.
+
+    Scores start at 0, unless a negative bound shows that the scorer's scale does not. Only scores of a known
+    name end at 1.
+    """
+    known = rule.metric in ALWAYS or _UNIT.fullmatch(rule.metric) is not None
+    ends_at_1 = rule.metric == "unscored_rate" or _UNIT.fullmatch(rule.metric) is not None
+    if rule.metric == "cases" and rule.value < 1:
+        return ".min can never fail: write the number of scored cases that a verdict needs, 1 or more"
+    if rule.comparator == "min" and not rule.versus and (rule.value <= 0 if known else rule.value == 0):
+        return f".min can never fail: {rule.metric} is never below {rule.value:g}; write a bound above 0"
+    if rule.comparator == "max" and ends_at_1 and not rule.versus and rule.value >= 1:
+        return f".max can never fail: {rule.metric} is never above {rule.value:g}; write a bound below 1"
+    if rule.versus and ends_at_1 and rule.margin >= 1:
+        return f".margin can never fail: {rule.metric} never differs by more than 1; write a margin below 1"
     return None
 
 

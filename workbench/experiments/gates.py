@@ -15,15 +15,17 @@ from workbench.display import Card, Row, Shown, degraded_note, number, percent, 
 from workbench.errors import GateFailedError
 from workbench.experiments.compare import check_pair
 from workbench.experiments.gate_spec import GateSpec, Rule, check_spec, check_tightens
-from workbench.experiments.metrics import AMOUNTS, Metric, Sample, by_tenant, sample, tenants_text
+from workbench.experiments.metrics import Metric, Sample, by_tenant, sample, tenants_text
 from workbench.experiments.pairs import Pairs
-from workbench.experiments.runs import Run
+from workbench.experiments.runs import Run, counted
 from workbench.types import Verdict
 
 if TYPE_CHECKING:
     from workbench.experiments.intervals import Interval
 
 __all__ = ["GateLine", "GateReport", "GateSpec", "Rule", "check_spec", "check_tightens", "judge"]
+#: Why a line has no interval although cases have a value.
+_OPEN = "no interval: too few values differ, and the scale is not 0 to 1; divide the score by its maximum"
 EXIT_CODES: Mapping[Verdict, int] = {"pass": 0, "fail": 1, "undecided": 4}
 
 
@@ -62,8 +64,8 @@ class GateLine:
 class GateReport(Shown):
     """A gate's verdict on a run. `stated_before` is true when the run carries this gate's digest.
 
-    `n_degraded` counts the searches answered from the last snapshot. `note` is the caller's remark on
-    the run, shown on the card.
+    `n_degraded` counts the searches answered from the last snapshot, and `unscored` the unscored rows by
+    reason. `note` is the caller's remark on the run, shown on the card.
     """
 
     use_case: str
@@ -80,6 +82,7 @@ class GateReport(Shown):
     n_unscored: int
     lines: tuple[GateLine, ...]
     n_degraded: int = 0
+    unscored: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
 
     @property
@@ -110,7 +113,7 @@ class GateReport(Shown):
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form; equal reports give equal bytes through `files.canonical`."""
-        rare = {name: getattr(self, name) for name in ("n_degraded", "note")}
+        rare = {name: getattr(self, name) for name in ("n_degraded", "unscored", "note")}
         names = set(self.__dataclass_fields__) - {"lines", *rare}
         plain = {name: getattr(self, name) for name in names} | {k: v for k, v in rare.items() if v}
         return plain | {"verdict": self.verdict, "lines": [line.to_json() for line in self.lines]}
@@ -139,7 +142,8 @@ class GateReport(Shown):
             rows=[_gate_row(line) for line in self.lines],
             notes=[
                 *degraded_note(self.n_degraded),
-                f"{self.n_cases} cases, {self.n_unscored} rows unscored",
+                f"{self.n_cases} cases, {self.n_unscored} rows unscored"
+                + (f": {counted(self.unscored)}" if self.unscored else ""),
                 f"judged on intervals at {sure}, all tenants pooled",
                 f"gate {self.gate_digest[:12]}, {stated}",
                 *([self.note] if self.note else []),
@@ -199,6 +203,7 @@ def judge(run: Run, spec: GateSpec, *, phase: str, baseline: Run | None = None) 
         n_cases=run.n_cases,
         n_unscored=run.n_unscored,
         n_degraded=run.n_degraded,
+        unscored=run.unscored_reasons,
         lines=_step_down(found, spec.confidence),
     )
 
@@ -264,7 +269,7 @@ def _own_bound(run: Run, rule: Rule, values: Sample, level: float) -> _Bound:
         interval=at(level),
         n=values.n,
         verdict="undecided",
-        note=_without(run, values),
+        note=_joined(_without(run, values), _OPEN if values.n and at(level) is None else ""),
         tenants=by_tenant(run.cases, rule.metric, level=level),
     )
     return _Bound(
@@ -283,7 +288,8 @@ def _versus_bound(rule: Rule, pairs: Pairs, level: float) -> _Bound:
 
     @functools.cache
     def at(wanted: float) -> Interval | None:
-        return pairs.interval(level=wanted, bounded=rule.metric not in AMOUNTS) if pairs.n else None
+        interval = pairs.interval(level=wanted) if pairs.n else None
+        return None if interval is None or interval.is_open else interval
 
     line = GateLine(
         metric=rule.metric,
@@ -292,7 +298,10 @@ def _versus_bound(rule: Rule, pairs: Pairs, level: float) -> _Bound:
         interval=at(level),
         n=pairs.n,
         verdict="undecided",
-        note=f"{pairs.left_out} cases without a pair" if pairs.left_out else "",
+        note=_joined(
+            f"{pairs.left_out} cases without a pair" if pairs.left_out else "",
+            _OPEN if pairs.n and at(level) is None else "",
+        ),
     )
     return _Bound(
         line=line,
@@ -341,7 +350,7 @@ def _concluded(bound: _Bound, confidence: float, strict: float, family: int) -> 
     note = bound.line.note
     if verdict == "fail":
         note = _joined(note, f"beyond its bound, but not surely as one of {family} lines (Holm)")
-    if value is not None and needed is None:
+    if bound.line.interval is not None and needed is None:
         note = _joined(note, "the value is the bound itself: no number of cases decides")
     return replace(bound.line, needed=needed, note=note)
 

@@ -37,6 +37,11 @@ class Interval:
     level: float
     method: str
 
+    @property
+    def is_open(self) -> bool:
+        """Whether both ends are infinite: the data bound nothing."""
+        return math.isinf(self.low) and math.isinf(self.high)
+
     def mirrored(self) -> Interval:
         """Return the interval of the negated quantity."""
         return Interval(low=-self.high, high=-self.low, level=self.level, method=self.method)
@@ -100,13 +105,14 @@ def _root(holds: Callable[[float], bool]) -> float:
 def score_interval(scores: ArrayLike, *, level: float, seed: int = SEED) -> Interval:
     """Return the interval of the mean of scores, one per case.
 
-    Scores of 0 and 1: exact. Scores from 0 to 1 of which fewer than 10 differ from the commonest: the exact
-    interval of their sum, because a bootstrap of nearly equal values is too narrow. Others: bootstrap.
+    Scores of 0 and 1: exact. Others: bootstrap, but a bootstrap of nearly equal values is too narrow. If
+    fewer than 10 scores differ from the commonest, scores from 0 to 1 have the exact interval of their sum,
+    and the interval of scores on another scale, whose ends are unknown, is open.
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.min() >= 0 and values.max() <= 1 and (is_binary(values) or _differing(values) < FEW):
         return proportion_interval(float(values.sum()), len(values), level=level)
-    return mean_interval(values, level=level, seed=seed)
+    return mean_interval(values, level=level, seed=seed, least=FEW)
 
 
 def _differing(values: _Floats) -> int:
@@ -125,8 +131,11 @@ def _few_distinct(data: _Floats) -> tuple[_Floats, NDArray[np.intp]] | None:
     return (distinct, counts) if len(distinct) <= _FEW_DISTINCT else None
 
 
-def mean_interval(values: ArrayLike, *, level: float, seed: int = SEED) -> Interval:
+def mean_interval(values: ArrayLike, *, level: float, seed: int = SEED, least: int = 0) -> Interval:
     """Return the interval of a mean by the BCa bootstrap (Efron 1987, JASA 82), one value per case.
+
+    If fewer than `least` values differ from the commonest, the interval is open. With `least` 0, equal
+    values are taken as known, such as the price of a local model.
 
     With repeats, a value is the mean of its case, so the resampled unit is the case (a cluster bootstrap).
     The interval of the negated values is the negated interval. Above 5,000 values that are not few and
@@ -134,10 +143,12 @@ def mean_interval(values: ArrayLike, *, level: float, seed: int = SEED) -> Inter
     """
     data = np.asarray(values, dtype=np.float64)
     mean = float(data.mean())
+    if least and _differing(data) < least:
+        return Interval(low=-math.inf, high=math.inf, level=level, method="open")
     if float(np.ptp(data)) <= NOISE * max(1.0, abs(mean)):
         return Interval(low=mean, high=mean, level=level, method="constant")
     if mean < 0:
-        return mean_interval(-data, level=level, seed=seed).mirrored()
+        return mean_interval(-data, level=level, seed=seed, least=least).mirrored()
     distinct = _few_distinct(data)
     if len(data) > LARGE and not distinct:
         low, high = _bca_limit(data, (1 - level) / 2)
@@ -238,14 +249,15 @@ def quantile_interval(values: ArrayLike, q: float, *, level: float, clusters: in
 def paired_interval(
     differences: ArrayLike, *, level: float, bounded: bool = True, seed: int = SEED
 ) -> Interval:
-    """Return the interval of the mean of paired differences, one per case, by the bootstrap.
+    """Return the interval of the mean of paired differences of scores from 0 to 1, one per case.
 
-    For scores from 0 to 1 (`bounded`) with fewer than 10 differing cases, gains and losses each have an
-    exact bound at half the error (Bonferroni), because a bootstrap of nearly equal values is too narrow.
+    Bootstrap; but with fewer than 10 differing cases, gains and losses each have an exact bound at half the
+    error (Bonferroni), because a bootstrap of nearly equal values is too narrow. Without `bounded`, for
+    amounts, always bootstrap.
     """
     values = np.asarray(differences, dtype=np.float64)
     differing = int((np.abs(values) > NOISE).sum())
-    if not bounded or differing >= FEW or float(np.abs(values).max()) > 1:
+    if not bounded or differing >= FEW:
         return mean_interval(values, level=level, seed=seed)
     half = (1 + level) / 2
     gains = proportion_interval(float(values.clip(min=0).sum()), len(values), level=half)

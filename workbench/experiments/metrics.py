@@ -103,7 +103,7 @@ class Sample:
         return quantile(self.rows, 0.95) if self.kind == "p95" else float(self.values.mean())
 
     def interval(self, level: float) -> Interval | None:
-        """Return the two-sided interval at `level`; None for a plain number or without values."""
+        """Return the two-sided interval at `level`; None for a plain number, or when nothing bounds it."""
         from workbench.experiments import intervals
 
         if self.kind == "number" or not self.n:
@@ -114,7 +114,8 @@ class Sample:
                 low=max(0.0, found.low), high=found.high, level=level, method=found.method
             )
         if self.kind == "score":
-            return intervals.score_interval(self.values, level=level)
+            interval = intervals.score_interval(self.values, level=level)
+            return None if interval.is_open else interval
         return intervals.mean_interval(self.values, level=level)
 
     def needed(self, threshold: float, level: float) -> int | None:
@@ -125,7 +126,7 @@ class Sample:
         from workbench.experiments.distributions import is_binary
 
         value = self.value
-        if value is None or self.kind == "number":
+        if value is None or self.interval(level) is None:
             return None
         if self.kind == "p95":  # p95 <= x means that at least 95 % of the rows are <= x
             total = sample_size.for_proportion(float(np.mean(self.rows <= threshold)), 0.95, level=level)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.errors import ConfigError
-from workbench.experiments.metrics import plain_name, sample
+from workbench.experiments.metrics import AMOUNTS, plain_name, sample
 from workbench.experiments.runs import Run
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Pairs:
 
         from workbench.experiments import sample_size
 
-        if self.effect is None:
+        if self.effect is None or (self._has_other_scale() and self.interval(level=level).is_open):
             return None
         spread = float(np.std(self.ours - self.theirs))
         total = sample_size.for_mean(spread, self.effect - threshold, level=level, power=power)
@@ -81,8 +81,19 @@ class Pairs:
 
         return is_binary(self.ours) and is_binary(self.theirs)
 
-    def interval(self, *, level: float, seed: int = 7, bounded: bool = True) -> Interval:
-        """Return the interval of the mean difference, ours minus theirs."""
-        from workbench.experiments.intervals import paired_interval
+    def interval(self, *, level: float, seed: int = 7) -> Interval:
+        """Return the interval of the mean difference, ours minus theirs.
 
-        return paired_interval(self.ours - self.theirs, level=level, bounded=bounded, seed=seed)
+        It is open for scores on another scale than 0 to 1 when fewer than 10 differences differ.
+        """
+        from workbench.experiments.intervals import FEW, mean_interval, paired_interval
+
+        differences = self.ours - self.theirs
+        if self._has_other_scale():
+            return mean_interval(differences, level=level, seed=seed, least=FEW)
+        return paired_interval(differences, level=level, bounded=self.metric not in AMOUNTS, seed=seed)
+
+    def _has_other_scale(self) -> bool:
+        """Return whether these are scores that are not all from 0 to 1."""
+        ends = ((values.min(), values.max()) for values in (self.ours, self.theirs))
+        return self.metric not in AMOUNTS and any(low < 0 or high > 1 for low, high in ends)

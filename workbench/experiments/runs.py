@@ -6,7 +6,8 @@ import hashlib
 import io
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,11 +56,11 @@ _ARM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 class Run(Shown):
     """One arm's results. `id` is a digest of the content, so equal runs have equal ids.
 
-    `cases` has one row per case and repeat, sorted by both. Its columns are `COLUMNS`, one `score.<name>`
-    per scorer, and `DEGRADED` if any search was degraded. `status` is "scored" or "unscored"; a failed
-    case has null scores, not zeros. `case_ids` are the ids of all cases, sorted. `settings` are the arm's
-    resolved settings, with digests.
-    Raises ConfigError for an invalid arm name, wrong columns and duplicate rows.
+    `cases` has one row per case and repeat, sorted by both, and `case_ids` each case once. The columns are
+    `COLUMNS`, one `score.<name>` per scorer, and `DEGRADED` if any search was degraded. `status` is "scored"
+    or "unscored"; an unscored row has null scores, not zeros, and its `error` begins with the reason.
+    `settings` are the arm's resolved settings, with digests.
+    Raises ConfigError for an invalid arm name, wrong columns, duplicate rows, NaN and infinity.
     """
 
     use_case: str
@@ -86,6 +87,9 @@ class Run(Shown):
                 f"run {self.arm}: cases have missing columns {missing}, unknown columns {extra}"
             )
         cases = self.cases
+        for name in columns:
+            if cases[name].dtype.is_float() and cases[name].is_finite().not_().any():
+                raise ConfigError(f"run {self.arm}: {name} holds a number that is NaN or infinite")
         if not _is_sorted(cases):
             cases = cases.sort("case", "repeat")
             if not _is_sorted(cases):
@@ -125,6 +129,12 @@ class Run(Shown):
     def n_unscored(self) -> int:
         """The number of rows (case and repeat) that failed."""
         return int((self.cases["status"] == "unscored").sum())
+
+    @property
+    def unscored_reasons(self) -> dict[str, int]:
+        """The number of unscored rows by reason, the word before the colon of `error`; commonest first."""
+        reasons = Counter(error.partition(":")[0] for error in self.cases["error"].drop_nulls())
+        return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
 
     @property
     def n_degraded(self) -> int:
@@ -176,9 +186,8 @@ class Run(Shown):
         spreads = [f"{m.name} {number(m.repeat_sd)}" for m in metrics if m.repeat_sd is not None]
         if spreads:
             notes.append(f"standard deviation between repeats: {', '.join(spreads)}")
-        errors = sorted({error.split(":")[0] for error in self.cases["error"].drop_nulls()})
-        if errors:
-            notes.append(f"unscored because of {', '.join(errors)}: no score, and not counted as zero")
+        if reasons := counted(self.unscored_reasons):
+            notes.append(f"unscored: {reasons}; no score, and not counted as zero")
         return Card(
             title=f"{self.use_case} · {self.experiment} · {self.arm} · run {self.id}",
             head=["metric", "value", "interval", "n", "by tenant"],
@@ -218,6 +227,11 @@ def save_runs(runs: Sequence[Run], folder: Path) -> None:
                 stale.unlink()
     except OSError as error:
         raise files.unwritable(folder, error) from error
+
+
+def counted(reasons: Mapping[str, int]) -> str:
+    """Return counts by reason as one line, such as `3 InvalidOutputError, 1 infinite`."""
+    return ", ".join(f"{number} {reason}" for reason, number in reasons.items())
 
 
 def _is_sorted(cases: pl.DataFrame) -> bool:

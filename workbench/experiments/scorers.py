@@ -6,14 +6,16 @@ no score, as opposed to a score of zero.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from workbench.errors import ConfigError, InvalidOutputError
 from workbench.experiments.dataset import Case
+from workbench.experiments.matching import equals, mentions, normalise
 from workbench.types import Hit
 
 
@@ -45,9 +47,17 @@ class Scorer:
     function: Callable[[Outcome], float | None]
 
     def __call__(self, outcome: Outcome) -> float | None:
-        """Return the case's score; None when the scorer does not apply."""
-        value = self.function(outcome)
-        return None if value is None else float(value)
+        """Return the case's score; None when the scorer does not apply.
+
+        Raises InvalidOutputError when the function returns anything but a number or None.
+        """
+        value: Any = self.function(outcome)
+        if value is None:
+            return None
+        if not isinstance(value, str | bytes):  # float() reads texts, also "nan"
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                return float(value)
+        raise InvalidOutputError(f"scorer {self.name} returned {type(value).__name__}, not a 64-bit number")
 
 
 def scorer(function: Callable[[Outcome], float | None]) -> Scorer:
@@ -55,31 +65,45 @@ def scorer(function: Callable[[Outcome], float | None]) -> Scorer:
     return Scorer(name=function.__name__, function=function)
 
 
-def normalise(text: str) -> str:
-    """Return `text` in NFKC and lower case, without punctuation at word edges, with single spaces."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(word for word in (w.strip(".,;:!?\"'()[]") for w in folded.split()) if word)
+def accepted_texts(case: Case, name: str) -> tuple[str, ...]:
+    """Return the texts of the expected value `name`: one text, or a list of texts.
+
+    Raises ConfigError when the case has no such value or it is anything else, such as a number.
+    """
+    value = case.expected.get(name)
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        found = "missing" if value is None else type(value).__name__
+        raise ConfigError(
+            f"case {case.id}: expected value {name!r} must be a text or a list of texts, found {found}",
+            hint=f'write "{name}": ["a text that is accepted", "another one"] into the case',
+        )
+    return tuple(texts)
 
 
 def exact(*, name: str = "exact", answers: str = "answers") -> Scorer:
-    """Return a scorer: 1 when the answer equals an accepted string after `normalise`, else 0."""
-
-    def score(outcome: Outcome) -> float:
-        answer = normalise(outcome.text)
-        return float(any(normalise(a) == answer for a in outcome.case.expected[answers]))
-
-    return Scorer(name=name, function=score)
+    """Return a scorer: 1 when the answer equals an accepted text, else 0; `matching.equals` compares them."""
+    return _matching(equals, name, answers)
 
 
 def contains(*, name: str = "contains", answers: str = "answers") -> Scorer:
-    """Return a scorer: 1 when the answer contains an accepted string as whole words, else 0.
+    """Return a scorer: 1 when the answer contains an accepted text as whole words, else 0.
 
-    `normalise` applies to both sides.
+    `matching.mentions` compares them: markup, case, quotes and outer punctuation do not count.
     """
+    return _matching(mentions, name, answers)
 
+
+def _matching(matches: Callable[[str, str], bool], name: str, answers: str) -> Scorer:
     def score(outcome: Outcome) -> float:
-        answer = f" {normalise(outcome.text)} "
-        return float(any(f" {normalise(a)} " in answer for a in outcome.case.expected[answers]))
+        texts = accepted_texts(outcome.case, answers)
+        for text in texts:
+            if not normalise(text):
+                raise ConfigError(
+                    f"case {outcome.case.id}: {answers!r} accepts {text!r}, which has no letter or digit",
+                    hint="write the words that an answer must have",
+                )
+        return float(any(matches(outcome.text, text) for text in texts))
 
     return Scorer(name=name, function=score)
 
@@ -119,8 +143,7 @@ def _relevant(outcome: Outcome, k: int, page: str) -> tuple[list[bool], int] | N
     """Return a flag per hit (first hit of a relevant page) and the number of relevant pages, or None."""
     if not outcome.searches:
         return None
-    expected = outcome.case.expected[page]
-    pages = {expected} if isinstance(expected, str) else set(expected)
+    pages = set(accepted_texts(outcome.case, page))
     if not pages:
         return None
     sources = [hit["source"] for hit in outcome.searches[0][:k]]

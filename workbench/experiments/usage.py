@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ def degraded_searches(records: Sequence[Mapping[str, Any]]) -> int:
 
 
 def summed(records: Sequence[Mapping[str, Any]], name: str) -> Any:
-    """Return the sum of a field over the calls; None without calls or when a call has no value."""
+    """Return the sum of a field over the calls; None without calls or when a call has no finite number."""
     values = [record.get(name) for record in records]
-    return None if not values or None in values else sum(values)
+    known = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    return sum(values) if values and known else None

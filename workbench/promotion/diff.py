@@ -12,7 +12,6 @@ from workbench.display import number, span
 from workbench.errors import WorkbenchError
 from workbench.experiments.compare import check_pair
 from workbench.experiments.gates import GateReport
-from workbench.experiments.metrics import AMOUNTS
 from workbench.experiments.pairs import Pairs
 from workbench.experiments.runs import Run
 from workbench.jobs.spec import JobSpec
@@ -121,9 +120,7 @@ def _effect(run: Run, then: Run | None, name: str) -> str:
         return "  (other cases)"
     if not pairs.n or pairs.effect is None:
         return ""
-    return (
-        f"  ({pairs.effect:+.3g} {span(pairs.interval(level=0.9, bounded=name not in AMOUNTS), signed=True)})"
-    )
+    return f"  ({pairs.effect:+.3g} {span(pairs.interval(level=0.9), signed=True)})"
 
 
 def freezes(draft: Draft, counts: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from workbench import config, retrieval
 from workbench.config import UseCase
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.dataset import Case, Dataset
-from workbench.experiments.scorers import normalise
+from workbench.experiments.matching import mentions
+from workbench.experiments.scorers import accepted_texts
 from workbench.types import Page
 
 
@@ -47,8 +48,7 @@ def _check_question(one: Case, pages: Mapping[tuple[str, str], Page], where: str
             f"{where}: question {one.id!r}: {one.tenant!r} has no page {one.expected['page']!r} "
             f"({nearest(one.expected['page'], own)})"
         )
-    text = f" {normalise(page.text)} "
-    if not any(f" {normalise(answer)} " in text for answer in one.expected["answers"]):
+    if not any(mentions(page.text, answer) for answer in accepted_texts(one, "answers")):
         raise ConfigError(f"{where}: question {one.id!r}: no accepted answer stands in page {page.source!r}")
 
 
