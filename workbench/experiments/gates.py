@@ -261,7 +261,7 @@ def _enough(run: Run, rule: Rule, values: Sample) -> GateLine:
 
 
 def _own_bound(run: Run, rule: Rule, values: Sample, level: float) -> _Bound:
-    at = functools.cache(values.interval)
+    at = functools.cache(functools.partial(values.interval, bound=rule.value))
     line = GateLine(
         metric=rule.metric,
         rule=rule.text,

@@ -102,8 +102,11 @@ class Sample:
             return None
         return quantile(self.rows, 0.95) if self.kind == "p95" else float(self.values.mean())
 
-    def interval(self, level: float) -> Interval | None:
-        """Return the two-sided interval at `level`; None for a plain number, or when nothing bounds it."""
+    def interval(self, level: float, *, bound: float = 0.0) -> Interval | None:
+        """Return the two-sided interval at `level`; None for a plain number, or when nothing bounds it.
+
+        A `bound` of a gate outside 0 to 1 shows that the scale of a score is not 0 to 1.
+        """
         from workbench.experiments import intervals
 
         if self.kind == "number" or not self.n:
@@ -114,7 +117,10 @@ class Sample:
                 low=max(0.0, found.low), high=found.high, level=level, method=found.method
             )
         if self.kind == "score":
-            interval = intervals.score_interval(self.values, level=level)
+            if 0 <= bound <= 1:
+                interval = intervals.score_interval(self.values, level=level)
+            else:
+                interval = intervals.mean_interval(self.values, level=level, least=intervals.FEW)
             return None if interval.is_open else interval
         return intervals.mean_interval(self.values, level=level)
 
@@ -126,7 +132,7 @@ class Sample:
         from workbench.experiments.distributions import is_binary
 
         value = self.value
-        if value is None or self.interval(level) is None:
+        if value is None or self.interval(level, bound=threshold) is None:
             return None
         if self.kind == "p95":  # p95 <= x means that at least 95 % of the rows are <= x
             total = sample_size.for_proportion(float(np.mean(self.rows <= threshold)), 0.95, level=level)

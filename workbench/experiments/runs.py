@@ -242,27 +242,29 @@ def _is_sorted(cases: pl.DataFrame) -> bool:
 
 
 def _column_digest(column: pl.Series) -> str:
-    """Return the SHA-256 of a column: its type, length and nulls, then its values.
+    """Return the SHA-256 of a column: its kind, length, number and places of nulls, then its values.
 
     Numbers are hashed as little-endian 64-bit values, texts as byte lengths and UTF-8, and lists as lengths
-    and the column of their items. A null counts as the zero or the empty text of its type.
+    and the column of their items. A null counts as the zero or the empty text of its kind.
     """
     import polars as pl
 
-    digest = hashlib.sha256(f"{column.dtype}:{len(column)}".encode())
+    kind = "list" if isinstance(column.dtype, pl.List) else "text" if column.dtype == pl.String else "integer"
+    kind = "real" if column.dtype.is_float() else kind
+    digest = hashlib.sha256(f"{kind}:{len(column)}:{column.null_count()}".encode())
     if column.null_count():
         digest.update(column.is_null().to_numpy().tobytes())
-    if isinstance(column.dtype, pl.List):
+    if kind == "list":
         lengths = column.list.len().fill_null(0)
         digest.update(lengths.to_numpy().astype("<u4").tobytes())
         digest.update(_column_digest(column.filter(lengths > 0).explode()).encode())
-    elif column.dtype == pl.String:
+    elif kind == "text":
         texts = column.fill_null("")
         digest.update(texts.str.len_bytes().to_numpy().astype("<u4").tobytes())
         digest.update("".join(texts.str.join("")).encode())
     else:
-        kind, bytes_of = (pl.Float64, "<f8") if column.dtype.is_float() else (pl.Int64, "<i8")
-        digest.update(column.cast(kind).fill_null(0).to_numpy().astype(bytes_of, copy=False).tobytes())
+        numbers = column.cast(pl.Float64 if kind == "real" else pl.Int64).fill_null(0).to_numpy()
+        digest.update(numbers.astype("<f8" if kind == "real" else "<i8", copy=False).tobytes())
     return digest.hexdigest()
 
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import decimal
 import json
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from workbench import _sync
@@ -13,7 +15,8 @@ from workbench.context import current_invocation
 from workbench.errors import ConfigError, InvalidOutputError, RefusedError, ReplayMissError, UnavailableError
 from workbench.experiments.dataset import Case, Dataset, Question
 from workbench.experiments.experiment import Experiment
-from workbench.experiments.scorers import contains
+from workbench.experiments.gates import GateSpec, judge
+from workbench.experiments.scorers import Scorer, contains, scorer
 from workbench.experiments.task import Answer, task
 
 SCORERS = [contains(name="accuracy")]
@@ -217,3 +220,139 @@ def test_a_task_must_say_what_it_takes_and_gives():
     with pytest.raises(InvalidOutputError, match="declares Answer and returned int"):
         wrong.write(3)
     assert time.monotonic() and wrong(None, None) == 3
+
+
+def scored(experiment, gives, value, scorers=SCORERS):
+    """A run in which case c01 gives `value` and all others give what scores 1."""
+
+    def odd(ws, case: Question):
+        return value if case.id == "c01" else good
+
+    good = "yes"
+    odd.__annotations__["return"] = gives
+    return experiment.run(task(odd), cases(), scorers=scorers)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Held:
+    value: object
+    text: str = "yes"
+
+
+def nested(depth):
+    value = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (2**64, "not_storable"),
+        (-(2**63) - 1, "not_storable"),
+        (10**400, "not_storable"),
+        ("half a pair \ud83d", "not_storable"),
+        ({"a": "\udc00"}, "not_storable"),
+        ({1: "a"}, "not_storable"),
+        (b"bytes", "not_storable"),
+        ({1, 2}, "not_storable"),
+        (1j, "not_storable"),
+        (object(), "not_storable"),
+        (nested(400), "not_storable"),
+        (float("nan"), "not_a_number"),
+        ({"a": [1.0, float("nan")]}, "not_a_number"),
+        (float("inf"), "infinite"),
+        ([None, {"b": (-float("inf"),)}], "infinite"),
+    ],
+)
+def test_a_case_with_an_output_that_cannot_be_stored_is_unscored(experiment, kept, value, reason):
+    run = scored(experiment, object, Held(value=value))
+    assert kept == [run] and run.unscored_reasons == {reason: 1} and run.n_unscored == 1
+    row = run.cases.row(1, named=True)
+    assert (row["status"], row["output"], row["score.accuracy"]) == ("unscored", None, None)
+    assert row["error"].startswith(f"{reason}: the output")
+    assert run.metric("unscored_rate").value == pytest.approx(1 / 6) and run.metric("accuracy").n == 5
+    assert f"unscored: 1 {reason}" in str(run)
+
+
+@pytest.mark.parametrize("value", [None, 2**63, -(2**63), 0.1, "null", {"a": None}, [], "\u2028", True, "😀"])
+def test_an_output_that_json_can_hold_is_stored_exactly(experiment, value):
+    run = scored(experiment, object, Held(value=value))
+    assert run.n_unscored == 0
+    assert json.loads(run.cases["output"][1])["value"] == value
+
+
+@pytest.mark.parametrize(
+    "sources", ["page", ("page",), ["page"], (), 5, [5], {"page"}, None, [None], [["page"]]]
+)
+def test_sources_of_any_type_lose_no_run(experiment, sources):
+    run = scored(experiment, object, dataclasses.make_dataclass("O", ["text", "sources"])("yes", sources))
+    first = run.cases["sources"][1].to_list()
+    assert first == (["page"] if sources in ("page", ("page",), ["page"]) else [])
+    assert run.unscored_reasons == ({"not_storable": 1} if sources == {"page"} else {})
+
+
+@pytest.mark.parametrize(
+    ("score", "reason"),
+    [
+        (float("nan"), "not_a_number"),
+        (float("inf"), "infinite"),
+        (-float("inf"), "infinite"),
+        (np.float32("nan"), "not_a_number"),
+        (np.float64("inf"), "infinite"),
+        (decimal.Decimal("NaN"), "not_a_number"),
+        (decimal.Decimal("Infinity"), "infinite"),
+        (1e308 * 10, "infinite"),
+        ("nan", "InvalidOutputError"),
+        ("inf", "InvalidOutputError"),
+        (10**400, "InvalidOutputError"),
+        ([1.0], "InvalidOutputError"),
+        (lambda: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_a_score_that_is_no_finite_number_is_never_a_pass(experiment, score, reason):
+    def faithful(seen):
+        value = score if seen.case.id == "c01" else 1.0
+        return value() if callable(value) else value
+
+    run = scored(experiment, str, "yes", [*SCORERS, scorer(faithful)])
+    assert run.unscored_reasons == {reason: 1} and run.metric("accuracy").n == 5
+    assert run.metric("faithful").value == 1.0
+    gate = GateSpec.parse({"unscored_rate": {"max": 0.02}, "confidence": 0.9}, where="x")
+    report = judge(run, gate, phase="mvp")
+    assert report.verdict != "pass" and report.to_json()["unscored"] == {reason: 1}
+    assert f"1 rows unscored: 1 {reason}" in str(report)
+    everywhere = experiment.run(yes, cases(), scorers=[Scorer(name="s", function=lambda _: float("inf"))])
+    line = judge(
+        everywhere, GateSpec.parse({"s": {"min": 0.1}, "confidence": 0.9}, where="x"), phase="x"
+    ).lines[0]
+    assert (line.verdict, line.value, line.n) == ("undecided", None, 0)
+
+
+def test_an_error_with_a_reason_is_counted_by_it_and_odd_texts_in_it_lose_no_run(experiment):
+    class Refusal(InvalidOutputError):
+        reason = "refusal"
+
+    @task
+    def refusing(ws, case: Question) -> Answer:
+        if case.id == "c01":
+            raise Refusal("the model refused: \ud83d")
+        if case.id > "c03":
+            b"\xff".decode()
+        return Answer(text="yes")
+
+    run = experiment.run(refusing, cases(), scorers=SCORERS)
+    assert run.unscored_reasons == {"UnicodeDecodeError": 2, "refusal": 1}
+    assert run.cases["error"][1] == "refusal: the model refused: \\ud83d"
+
+
+@pytest.mark.parametrize("usage", ["ten", [1], {"a": 1}, float("nan"), float("inf"), None])
+def test_a_usage_that_is_no_number_is_unknown_and_loses_no_run(experiment, usage):
+    @task
+    def counted(ws, case: Question) -> Answer:
+        current_invocation().records.append({"port": "model", "operation": "chat", "cost_usd": usage})
+        return Answer(text="yes")
+
+    run = experiment.run(counted, cases(), scorers=SCORERS)
+    assert run.cases["cost_usd"].null_count() == 6 and run.n_unscored == 0

@@ -77,6 +77,62 @@ def test_a_wrong_gate_text_is_one_clear_error(lines, said):
     assert "params.yaml: gates.mvp" in str(caught.value)
 
 
+NAMED = {"versus": "production", "margin": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("metric", "line", "part"),
+    [
+        ("accuracy", {"min": 0}, "min"),
+        ("accuracy", {"min": -1}, "min"),
+        ("accuracy", {"max": 1}, "max"),
+        ("accuracy", {"max": 1.5}, "max"),
+        ("score.accuracy", {"min": 0.0}, "min"),
+        ("recall_at_5", {"min": 0}, "min"),
+        ("ndcg_at_10", {"max": 1.0}, "max"),
+        ("grounded", {"min": -0.1}, "min"),
+        ("contains", {"min": -0.0}, "min"),
+        ("politeness", {"min": 0}, "min"),
+        ("unscored_rate", {"max": 1}, "max"),
+        ("unscored_rate", {"max": 50}, "max"),
+        ("unscored_rate", {"min": 0}, "min"),
+        ("cost_usd_per_case", {"min": 0}, "min"),
+        ("latency_p95_s", {"min": 0}, "min"),
+        ("latency_mean_s", {"min": -2}, "min"),
+        ("cases", {"min": 0}, "min"),
+        ("cases", {"min": -5}, "min"),
+        ("cases", {"min": 0.5}, "min"),
+        ("accuracy", {"min": 0.5, "versus": "production", "margin": 1}, "margin"),
+        ("unscored_rate", {"max": 0.1, "versus": "production", "margin": 2}, "margin"),
+    ],
+)
+def test_a_line_that_no_run_can_fail_is_refused(metric, line, part):
+    with pytest.raises(ConfigError, match=rf"gates.mvp.{metric}.{part} can never fail") as caught:
+        spec(**{metric: line})
+    assert "write" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("metric", "line"),
+    [
+        ("accuracy", {"min": 0.01}),
+        ("accuracy", {"max": 0.99}),
+        ("accuracy", {"min": 0, **NAMED}),
+        ("accuracy", {"max": 1, **NAMED}),
+        ("words", {"max": 1}),
+        ("rating", {"max": 5}),
+        ("sentiment", {"min": -0.2}),
+        ("rating", {"min": 4, "versus": "production", "margin": 1}),
+        ("cases", {"min": 1}),
+        ("hits", {"count": 0}),
+        ("cost_usd_per_case", {"max": 0}),
+        ("latency_p95_s", {"max": 2.0}),
+    ],
+)
+def test_a_line_that_some_run_can_fail_is_read(metric, line):
+    assert spec(**{metric: line}).rules[0].metric == metric
+
+
 @pytest.mark.parametrize("confidence", [None, 95, 0.5, "0.9", True])
 def test_confidence_is_asked_for(confidence):
     with pytest.raises(ConfigError, match="confidence must be between"):
@@ -159,7 +215,69 @@ def test_all_tenants_are_pooled_and_each_is_shown():
     assert {name: metric.value for name, metric in line.tenants.items()} == {"acme": 1.0, "globex": 0.0}
 
 
+RATINGS = {
+    "a single rating": [4.0],
+    "three equal ratings": [4.0] * 3,
+    "many equal ratings": [4.0] * 200,
+    "equal percentages": [100.0] * 40,
+    "one that differs": [4.0] * 29 + [5.0],
+    "nine that differ": [4.0] * 40 + [5.0] * 9,
+    "a single negative score": [-0.5],
+    "equal negative scores": [-1.0] * 25,
+    "equal counts": [2.0] * 60,
+    "few ratings, all different": [1.0, 2.0, 3.0, 4.0, 5.0],
+    "two ratings": [4.0, 4.5],
+    "equal tiny and negative": [-1e-12] * 12,
+}
+
+
+@pytest.mark.parametrize("rating", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("bound", [{"max": 2}, {"min": 4}, {"min": -0.5}])
+def test_a_bound_outside_0_to_1_shows_that_equal_ratings_from_0_to_1_prove_nothing(rating, bound):
+    line = one_line(a_run(rating=[rating] * 50), rating=bound)
+    assert (line.verdict, line.interval, line.needed) == ("undecided", None, None)
+
+
+@pytest.mark.parametrize("ratings", RATINGS.values(), ids=RATINGS)
+def test_nearly_equal_ratings_on_another_scale_are_undecided_with_the_reason(ratings):
+    """A bootstrap of equal values is [4, 4], which would be certain."""
+    run = a_run(rating=ratings)
+    for bound in ({"min": min(ratings) - 0.25}, {"max": max(ratings) + 0.25}, {"min": ratings[0] or -1}):
+        line = one_line(run, rating=bound)
+        assert (line.verdict, line.interval, line.needed) == ("undecided", None, None)
+        assert "no interval" in line.note and "divide the score by its maximum" in line.note
+        assert line.to_json()["interval"] is None and line.value == pytest.approx(sum(ratings) / len(ratings))
+
+
+def test_ratings_that_differ_have_an_interval_and_scaled_ones_always_do():
+    ratings = [3.0, 4.0, 5.0] * 20
+    line = one_line(a_run(rating=ratings), rating={"min": 3.5})
+    assert line.verdict == "pass" and 3.5 < line.interval.low < 4 < line.interval.high
+    line = one_line(a_run(rating=[value / 5 for value in RATINGS["many equal ratings"]]), rating={"min": 0.7})
+    assert (line.verdict, line.interval.method) == ("pass", "exact")
+    equal_price = one_line(a_run(accuracy=of(5, 10), cost=2.0), cost_usd_per_case={"max": 2.5})
+    assert (equal_price.verdict, equal_price.interval.low) == ("pass", 2.0)
+
+
 # Against a baseline
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ([4.0], [4.0]), ([4.0] * 30, [4.0] * 30), ([4.0] * 30, [3.0] * 30), ([3.0] * 30, [4.0] * 30),
+        ([4.0] * 29 + [5.0], [4.0] * 30), ([5.0] * 9 + [4.0] * 21, [4.0] * 30), ([100.0] * 50, [100.0] * 50),
+        ([-1.0] * 20, [-1.0] * 20), ([0.0] * 20, [2.0] * 20), ([2.0] * 20, [0.0] * 20),
+    ],
+)  # fmt: skip
+def test_nearly_equal_differences_of_ratings_are_undecided_against_a_baseline(ours, theirs):
+    text = {"min": -1.5, "versus": "production", "margin": 0.5}
+    report = judge(
+        a_run(rating=ours), spec(rating=text), phase="mlvp", baseline=a_run("today", rating=theirs)
+    )
+    versus = report.lines[1]
+    assert (versus.verdict, versus.interval, versus.needed) == ("undecided", None, None)
+    assert "no interval" in versus.note and "no number of cases" not in versus.note
 
 
 VERSUS = {"min": 0.5, "versus": "production", "margin": 0.05}

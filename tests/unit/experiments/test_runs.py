@@ -1,5 +1,7 @@
 """Runs: what they measure, and the files they are kept in."""
 
+import dataclasses
+
 import orjson
 import polars as pl
 import pytest
@@ -209,3 +211,22 @@ def test_a_damaged_folder_is_passed_over_only_if_it_was_explored(tmp_path, capsy
     for look in (lambda: find_run("answers/draft", [bad], explored=[good]), lambda: runs_frame([bad])):
         with pytest.raises(CorruptError, match="not a whole runs"):
             look()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("column", ["score.accuracy", "latency_s", "cost_usd"])
+def test_a_run_with_a_number_that_is_not_finite_is_refused(column, number):
+    run = a_run(accuracy=of(3, 4))
+    for at in (0, 3):
+        odd = pl.Series(column, [number if i == at else 0.5 for i in range(4)])
+        with pytest.raises(ConfigError, match=f"{column} holds a number that is NaN or infinite"):
+            dataclasses.replace(run, cases=run.cases.with_columns(odd))
+
+
+def test_unscored_rows_are_counted_by_reason_the_commonest_first():
+    errors = ["refusal: no", None, "infinite: x", "refusal: again: no", "KeyError", None]
+    run = a_run(accuracy=[None if error else 1.0 for error in errors])
+    run = dataclasses.replace(run, cases=run.cases.with_columns(error=pl.Series(errors)))
+    assert list(run.unscored_reasons.items()) == [("refusal", 2), ("KeyError", 1), ("infinite", 1)]
+    assert "unscored: 2 refusal, 1 KeyError, 1 infinite; no score, and not counted as zero" in str(run)
+    assert a_run(accuracy=of(3, 4)).unscored_reasons == {}

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import decimal
+import fractions
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workbench.errors import ConfigError, InvalidOutputError
 from workbench.experiments.dataset import Case
 from workbench.experiments.scorers import (
     Outcome,
+    Scorer,
     contains,
     cross_tenant_hits,
     exact,
@@ -121,3 +126,74 @@ def test_any_function_of_an_outcome_is_a_scorer():
         return len(seen.text)
 
     assert (length.name, length(outcome("four"))) == ("length", 4.0)
+
+
+@pytest.mark.parametrize(
+    "accepted",
+    [
+        "46 euros",
+        "tq",
+        "e u r",
+        "46",
+        "46 euros 46 euros",
+        "It is 46 euros",
+        "euros 46",
+        "€46",
+        "x" * 500,
+        "46, euros",
+    ],
+)
+def test_one_text_where_a_list_is_meant_is_one_answer_and_never_its_letters(accepted):
+    said = outcome("Sorry, that is not a question for me: 460 euros.", answers=accepted)
+    assert contains()(said) == exact()(said) == 0
+    assert contains()(outcome(f"So: {accepted}!", answers=accepted)) == 1
+    assert exact()(outcome(accepted, answers=accepted)) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", [contains(), exact(), recall_at(5, page="answers"), ndcg_at(5, page="answers")]
+)
+@pytest.mark.parametrize(
+    "accepted", [46, 4.6, True, None, {"a": 1}, [46], ["a", None], [["a"]], {"a"}, [b"a"], b"a"]
+)
+def test_an_accepted_value_that_is_no_text_is_refused_by_case_and_name(kind, accepted):
+    with pytest.raises(ConfigError, match="case a: expected value 'answers'") as caught:
+        kind(outcome("46", answers=accepted, searches=ranked("a")))
+    assert '"answers": [' in caught.value.hint
+
+
+@pytest.mark.parametrize("accepted", ["...", "", " ", "**", "“”", "—", "?!", "()", "\u200b", "_", "。"])
+def test_an_accepted_text_without_a_word_is_refused_for_it_would_match_an_empty_answer(accepted):
+    for kind in (contains(), exact()):
+        with pytest.raises(ConfigError, match="case a: 'answers' accepts"):
+            kind(outcome("", answers=["46 euros", accepted]))
+
+
+@pytest.mark.parametrize(
+    ("value", "score"),
+    [
+        (1, 1.0),
+        (True, 1.0),
+        (np.bool_(True), 1.0),
+        (np.float32(0.5), 0.5),
+        (np.int64(3), 3.0),
+        (decimal.Decimal("0.25"), 0.25),
+        (fractions.Fraction(1, 4), 0.25),
+        (-0.5, -0.5),
+        (None, None),
+        (np.array(2.0), 2.0),
+    ],
+)
+def test_a_score_is_any_number(value, score):
+    assert scorer(lambda _: value)(outcome("")) == score
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0.5", "nan", "inf", "", b"1", [1.0], (1,), {}, 1j, object(), 10**400, np.array([1.0, 2.0])],
+    ids=repr,
+)
+def test_a_score_that_is_no_number_is_refused_with_the_scorers_name(value):
+    with pytest.raises(InvalidOutputError, match="scorer odd returned") as caught:
+        Scorer(name="odd", function=lambda _: value)(outcome(""))
+    assert type(value).__name__ in caught.value.message
