@@ -52,22 +52,10 @@ class ComparedMetric:
         """Return the JSON form, with numbers rounded to 6 decimals."""
         from workbench.experiments.intervals import rounded
 
-        return {
-            "metric": self.metric,
-            "value": rounded(self.value),
-            "baseline": rounded(self.baseline),
-            "effect": rounded(self.effect),
-            "interval": self.interval.to_json(),
-            "n": self.n,
-            "left_out": self.left_out,
-            "test": self.test,
-            "p": rounded(self.p),
-            "verdict": self.verdict,
-            "non_inferior": self.non_inferior,
-            "needed": self.needed,
-            "improved": list(self.improved),
-            "worsened": list(self.worsened),
-        }
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        plain |= {name: rounded(plain[name]) for name in ("value", "baseline", "effect", "p")}
+        cases = {name: list(plain[name]) for name in ("improved", "worsened")}
+        return plain | {"interval": self.interval.to_json(), **cases}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,15 +50,15 @@ class Dataset:
         for case in self.cases:
             if case.id in seen:
                 raise ConfigError(
-                    f"dataset {self.name}: case id {case.id!r} is there twice",
-                    hint="runs are paired by case id: give each case an id of its own",
+                    f"dataset {self.name}: two cases have the id {case.id!r}",
+                    hint="give each case an id of its own; runs are paired by case id",
                 )
             seen.add(case.id)
         object.__setattr__(self, "cases", tuple(sorted(self.cases, key=lambda case: case.id)))
 
     @property
     def digest(self) -> str:
-        """SHA-256 over ids, tenants, inputs and expected values, in the order of ids."""
+        """The SHA-256 of ids, tenants, inputs and expected values, in the order of ids."""
         rows = [[c.id, c.tenant, dict(c.inputs), dict(c.expected)] for c in self.cases]
         return files.digest(rows)
 
@@ -74,7 +74,7 @@ class Dataset:
         return iter(self.cases)
 
     def of_tenants(self, *tenants: str) -> Dataset:
-        """Return the cases of these tenants, or all cases when none is named."""
+        """Return the cases of these tenants, or all cases; raise ConfigError for a tenant without cases."""
         for tenant in tenants:
             if tenant not in self.tenants:
                 raise ConfigError(
@@ -86,7 +86,7 @@ class Dataset:
         return Dataset(name=self.name, cases=tuple(c for c in self.cases if c.tenant in chosen))
 
     def sample(self, n: int, *, seed: int) -> Dataset:
-        """Return `n` cases drawn without replacement; the same seed gives the same cases on any machine."""
+        """Return `n` cases drawn without replacement; the same seed draws the same cases on every machine."""
         if n >= len(self.cases):
             return self
         return Dataset(name=self.name, cases=tuple(random.Random(seed).sample(self.cases, n)))  # noqa: S311
@@ -99,7 +99,11 @@ class Dataset:
         inputs: Sequence[str] = ("question",),
         expected: Sequence[str] = ("answers", "page"),
     ) -> Dataset:
-        """Read JSON lines or Parquet: `id`, `tenant`, the named inputs and expected values, provenance."""
+        """Return the cases of a JSON lines or Parquet file.
+
+        The columns are `id`, `tenant`, the named `inputs` and `expected` values, and those of provenance.
+        Raises ConfigError with the line of an invalid row.
+        """
         path = Path(path)
         if path.suffix == ".parquet":
             import polars as pl
@@ -125,7 +129,7 @@ class Dataset:
         inputs: Sequence[str] = ("question",),
         expected: Sequence[str] = ("answers", "page"),
     ) -> Dataset:
-        """Read a polars frame with the columns of such a file."""
+        """Return the cases of a polars frame with the columns of `from_file`."""
         rows = enumerate(frame.iter_rows(named=True), start=1)
         return cls(
             name=name,
@@ -133,7 +137,7 @@ class Dataset:
         )
 
     def to_frame(self) -> pl.DataFrame:
-        """Return one row for each case: id, tenant, inputs, expected values, provenance."""
+        """Return one row per case: id, tenant, inputs, expected values, provenance."""
         import polars as pl
 
         return pl.DataFrame(
@@ -142,7 +146,7 @@ class Dataset:
         )
 
     def to_parquet(self) -> bytes:
-        """Return the frame as Parquet: the same cases and version of polars give the same bytes."""
+        """Return the frame as Parquet; the same cases and version of polars give the same bytes."""
         import io
 
         buffer = io.BytesIO()

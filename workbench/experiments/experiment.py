@@ -294,21 +294,11 @@ def _usage(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _frame(rows: list[dict[str, Any]], scorers: Sequence[str]) -> pl.DataFrame:
     import polars as pl
 
+    text, count, real = pl.String, pl.Int64, pl.Float64
     schema: dict[str, Any] = {
-        "case": pl.String,
-        "repeat": pl.Int64,
-        "tenant": pl.String,
-        "status": pl.String,
-        "error": pl.String,
-        "output": pl.String,
-        "sources": pl.List(pl.String),
-        **{f"score.{name}": pl.Float64 for name in scorers},
-        "latency_s": pl.Float64,
-        "cost_usd": pl.Float64,
-        "input_tokens": pl.Int64,
-        "output_tokens": pl.Int64,
-        "calls": pl.Int64,
-        DEGRADED: pl.Int64,
-    }
+        "case": text, "repeat": count, "tenant": text, "status": text, "error": text, "output": text,
+        "sources": pl.List(text), **{f"score.{name}": real for name in scorers}, "latency_s": real,
+        "cost_usd": real, "input_tokens": count, "output_tokens": count, "calls": count, DEGRADED: count,
+    }  # fmt: skip
     frame = pl.DataFrame(rows, schema=schema).sort("case", "repeat")
     return frame if frame[DEGRADED].sum() else frame.drop(DEGRADED)

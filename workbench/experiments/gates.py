@@ -47,15 +47,9 @@ class GateLine:
         """Return the JSON form, with numbers rounded to 6 decimals."""
         from workbench.experiments.intervals import rounded
 
-        return {
-            "metric": self.metric,
-            "rule": self.rule,
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
             "value": rounded(self.value),
             "interval": self.interval.to_json() if self.interval else None,
-            "n": self.n,
-            "verdict": self.verdict,
-            "needed": self.needed,
-            "note": self.note,
             "tenants": {name: metric.to_json() for name, metric in self.tenants.items()},
         }
 

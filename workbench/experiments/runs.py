@@ -22,7 +22,16 @@ from workbench.errors import (
     WorkbenchError,
     nearest,
 )
-from workbench.experiments.metrics import SCORE, Metric, known, measure, plain_name, score_names, tenants_text
+from workbench.experiments.metrics import (
+    SCORE,
+    Metric,
+    known,
+    measure,
+    plain_name,
+    sample,
+    score_names,
+    tenants_text,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,19 +43,10 @@ _HASHED_BY_ROW = 5_000
 LEVEL = 0.9
 MANIFEST = "runs.json"
 COLUMNS = (
-    "case",
-    "repeat",
-    "tenant",
-    "status",
-    "error",
-    "output",
-    "sources",
-    "latency_s",
-    "cost_usd",
-    "input_tokens",
-    "output_tokens",
-    "calls",
-)
+    "case", "repeat", "tenant", "status", "error", "output", "sources",
+    "latency_s", "cost_usd", "input_tokens", "output_tokens", "calls",
+)  # fmt: skip
+_IDENTITY = ("use_case", "experiment", "arm", "task_digest", "gate_digest", "settings", "dataset_digest")
 #: An optional column: the number of a row's searches that the last snapshot answered.
 DEGRADED = "degraded"
 _ARM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
@@ -110,15 +110,7 @@ class Run(Shown):
 
     def identity(self) -> dict[str, Any]:
         """Return every field except `cases`, as plain values."""
-        return {
-            "use_case": self.use_case,
-            "experiment": self.experiment,
-            "arm": self.arm,
-            "task_digest": self.task_digest,
-            "gate_digest": self.gate_digest,
-            "settings": self.settings,
-            "dataset_digest": self.dataset_digest,
-        }
+        return {name: getattr(self, name) for name in _IDENTITY}
 
     @property
     def n_cases(self) -> int:
@@ -319,8 +311,7 @@ def _load(path: Path, entry: dict[str, Any]) -> Run:
         raise UnavailableError(f"cannot read {path}: {error.strerror}", hint="dvc repro") from error
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise _corrupt(path, "it was changed after it was written (its SHA-256 differs)")
-    names = Run.__dataclass_fields__.keys() - {"cases", "case_ids"}
-    return Run(**{name: entry[name] for name in names}, cases=pl.read_parquet(io.BytesIO(data)))
+    return Run(**{name: entry[name] for name in _IDENTITY}, cases=pl.read_parquet(io.BytesIO(data)))
 
 
 def _corrupt(path: Path, what: str) -> CorruptError:
@@ -348,19 +339,13 @@ def runs_frame(folders: Sequence[Path], *, explored: Sequence[Path] = ()) -> pl.
     """
     import polars as pl
 
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, tuple[Any, ...]] = {}
     for folder, run in _runs_in(folders, explored):
-        first = run.metric(run.score_names[0]) if run.score_names else None
-        rows.setdefault(
-            run.id,
-            {
-                "run": run.id, "use_case": run.use_case, "experiment": run.experiment, "arm": run.arm,
-                "cases": run.n_cases, "unscored": run.n_unscored,
-                "metric": first.name if first else None, "value": first.value if first else None,
-                "prompt": run.settings.get("prompt"), "memory": run.settings.get("memory"),
-                "model": run.settings.get("model"), "folder": str(folder),
-            },
-        )  # fmt: skip
+        first = sample(run.cases, run.score_names[0]) if run.score_names else None
+        metric = (first.name, first.value) if first else (None, None)
+        assets = (run.settings.get(name) for name in ("prompt", "memory", "model"))
+        what = (run.id, run.use_case, run.experiment, run.arm, run.n_cases, run.n_unscored)
+        rows.setdefault(run.id, (*what, *metric, *assets, str(folder)))
     text, count = pl.String(), pl.Int64()
     schema = {
         "run": text, "use_case": text, "experiment": text, "arm": text, "cases": count, "unscored": count,

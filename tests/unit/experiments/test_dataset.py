@@ -18,7 +18,7 @@ def written(path, *rows):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({**ROW, "id": "a"}, "case id 'a' is there twice"),
+        ({**ROW, "id": "a"}, "two cases have the id 'a'"),
         ("{", "q.jsonl:2: not JSON"),
         ("[1]", "q.jsonl:2: expected an object"),
         ({**ROW, "id": "b", "qestion": "x"}, r"q.jsonl:2: unknown key 'qestion' \(nearest: 'question'"),
