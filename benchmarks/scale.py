@@ -8,8 +8,11 @@ the id of the run, each once and in this order, as a notebook does. Memory is th
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from benchmarks.measuring import Row, run, timed
@@ -76,14 +79,22 @@ def measured(n: int) -> str:
     made_mb = _peak_mb()
     gate = GateSpec.parse(GATE, where="benchmark")
     parts = {
-        "compare": timed(lambda: wb.compare(candidate, baseline)),
-        "gate": timed(lambda: judge(candidate, gate, phase="mvp", baseline=baseline)),
-        "id": timed(lambda: candidate.id),
+        "compare": _seconds(lambda: wb.compare(candidate, baseline)),
+        "gate": _seconds(lambda: judge(candidate, gate, phase="mvp", baseline=baseline)),
+        "id": _seconds(lambda: candidate.id),
     }
-    each = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in parts.items())
+    wall, cpu = (sum(part) for part in zip(*parts.values(), strict=True))
+    each = ", ".join(f"{name} {seconds:.2f} ({own:.2f})" for name, (seconds, own) in parts.items())
     return (
-        f"{sum(parts.values()):.2f} s ({each}), peak {_peak_mb():.0f} MB, of which the runs {made_mb:.0f} MB"
+        f"{wall:.2f} s, {cpu:.2f} s of CPU: {each}; peak {_peak_mb():.0f} MB, "
+        f"of which making the runs {made_mb:.0f} MB (load {os.getloadavg()[0]:.0f})"
     )
+
+
+def _seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """Return the seconds that have passed and those of CPU, of all threads."""
+    cpu = time.process_time()
+    return timed(work), time.process_time() - cpu
 
 
 def _peak_mb() -> float:
