@@ -17,7 +17,7 @@ from workbench.experiments.compare import compare
 from workbench.experiments.gates import GateSpec, judge
 from workbench.experiments.runs import Run
 
-GATES = 2_000 if SOAK else 30
+GATES = 2_000 if SOAK else 20
 LEVEL, SIDE = 0.9, 0.05
 RATINGS = [1.0, 2.0, 3.0, 4.0, 5.0]
 #: What each score is drawn from, and its mean.
@@ -110,7 +110,7 @@ def at_most(share, gates):
 @pytest.mark.parametrize("n", [30, 100, 1_000])
 @pytest.mark.parametrize("kind", SCORES)
 def test_a_gate_at_the_true_mean_errs_as_often_as_stated(kind, n):
-    gates = GATES if n < 1_000 or SOAK else GATES // 3
+    gates = GATES if n < 1_000 or SOAK else GATES // 2
     passed, failed, missed = of_one_line(kind, n, gates)
     exact = kind in {"right or wrong", "rare success"}
     side = SIDE if exact else 0.07  # a bootstrap keeps its level on average only
