@@ -99,7 +99,7 @@ def _rule(metric: str, line: Any, where: str) -> Rule:
     if not _is_number(value):
         raise ConfigError(f"{where}.{given[0]} must be a number, found {value!r}")
     if not _is_number(margin) or margin < 0 or ("margin" in line and "versus" not in line):
-        raise ConfigError(f"{where}.margin must be 0 or more, and stand beside versus")
+        raise ConfigError(f"{where}.margin must be a number, 0 or more, beside versus; found {margin!r}")
     rule = Rule(
         metric=metric,
         comparator=given[0],

@@ -183,6 +183,8 @@ def judge(run: Run, spec: GateSpec, *, phase: str, baseline: Run | None = None) 
     found: list[GateLine | _Bound] = []
     for rule in spec.rules:
         found += _lines(run, rule, spec.confidence, baseline)
+    reasons = run.unscored_reasons
+    lines = _step_down(found, spec.confidence)
     return GateReport(
         use_case=run.use_case,
         phase=phase,
@@ -197,9 +199,18 @@ def judge(run: Run, spec: GateSpec, *, phase: str, baseline: Run | None = None) 
         n_cases=run.n_cases,
         n_unscored=run.n_unscored,
         n_degraded=run.n_degraded,
-        unscored=run.unscored_reasons,
-        lines=_step_down(found, spec.confidence),
+        unscored=reasons,
+        lines=tuple(_faultless(run, line) for line in lines) if "infinite" in reasons else lines,
     )
+
+
+def _faultless(run: Run, line: GateLine) -> GateLine:
+    """Return the line, undecided in place of pass when its scorer returned infinity: it has a fault."""
+    faults = int(run.cases["error"].str.starts_with(f"infinite: scorer {line.metric} returned").sum())
+    if line.verdict != "pass" or not faults:
+        return line
+    note = _joined(line.note, f"the scorer returned infinity for {faults} rows: repair it, then run again")
+    return replace(line, verdict="undecided", note=note)
 
 
 def _lines(run: Run, rule: Rule, level: float, baseline: Run | None) -> list[GateLine | _Bound]:

@@ -294,7 +294,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         manifest = orjson.loads(text)
         own = manifest.pop("sha256")
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-        raise _corrupt(path, "not a whole runs.json") from None
+        raise _corrupt(path, "it is not a complete runs.json") from None
     if manifest.get("format") != FORMAT:
         raise _corrupt(path, f"format {manifest.get('format')!r}, this version reads {FORMAT}")
     if files.digest(manifest) != own:
@@ -327,7 +327,7 @@ def _runs_in(folders: Sequence[Path], explored: Sequence[Path]) -> Iterator[tupl
         try:
             found = load_runs(folder) if (folder / MANIFEST).is_file() else []
         except WorkbenchError as error:
-            sys.stderr.write(f"warning: passed over: {error.message}\n  -> rm -r {folder}\n")
+            sys.stderr.write(f"warning: skipped a folder of runs: {error.message}\n  -> rm -r {folder}\n")
             continue
         yield from ((folder, run) for run in found)
 

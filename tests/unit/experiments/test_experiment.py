@@ -323,6 +323,12 @@ def test_a_score_that_is_no_finite_number_is_never_a_pass(experiment, score, rea
     report = judge(run, gate, phase="mvp")
     assert report.verdict != "pass" and report.to_json()["unscored"] == {reason: 1}
     assert f"1 rows unscored: 1 {reason}" in str(report)
+    gate = GateSpec.parse({"faithful": {"min": 0.1}, "confidence": 0.9}, where="x")
+    line = judge(run, gate, phase="mvp").lines[0]
+    assert line.n == 5 and "1 of 6 cases without a value" in line.note
+    assert (line.verdict, "returned infinity for 1 rows" in line.note) == (
+        ("undecided", True) if reason == "infinite" else ("pass", False)
+    )
     everywhere = experiment.run(yes, cases(), scorers=[Scorer(name="s", function=lambda _: float("inf"))])
     line = judge(
         everywhere, GateSpec.parse({"s": {"min": 0.1}, "confidence": 0.9}, where="x"), phase="x"

@@ -63,7 +63,7 @@ def test_the_gate_of_the_design_is_read_and_hashed():
         ({"hits": {"count": 0.5}}, "whole number"),
         ({"cost_usd_per_case": {"count": 0}}, "whole number of a score"),
         ({"cases": {"max": 5}}, "takes min only"),
-        ({"accuracy": {"min": 0.5, "margin": 0.1}}, "stand beside versus"),
+        ({"accuracy": {"min": 0.5, "margin": 0.1}}, "beside versus; found 0.1"),
         ({"accuracy": {"min": 0.5, "versus": "production", "margin": -0.1}}, "0 or more"),
         ({"accuracy": {"min": 0.5, "versus": 3}}, "names a label"),
         ({"latency_p95_s": {"max": 2, "versus": "production"}}, "a percentile has no pairs"),

@@ -155,7 +155,7 @@ def flip_a_byte(path):
         (lambda folder: (folder / "new.parquet").unlink(), "new.parquet is missing"),
         (lambda folder: (folder / "more.parquet").write_bytes(b""), "more.parquet is not a file of"),
         (lambda folder: flip_a_byte(folder / "new.parquet"), "new.parquet: it was changed"),
-        (lambda folder: (folder / "runs.json").write_text('{"format": 1'), "not a whole runs.json"),
+        (lambda folder: (folder / "runs.json").write_text('{"format": 1'), "not a complete runs.json"),
         (
             lambda folder: (folder / "runs.json").write_text(
                 (folder / "runs.json").read_text().replace("0.666667", "0.766667")
@@ -203,13 +203,13 @@ def test_a_damaged_folder_is_passed_over_only_if_it_was_explored(tmp_path, capsy
     (bad / "runs.json").write_text("{")
     assert find_run("answers/draft", [pipeline], explored=[bad, good]).arm == "draft"
     said = capsys.readouterr().err
-    assert "passed over" in said and said.endswith(f"-> rm -r {bad}\n")
+    assert "skipped a folder" in said and said.endswith(f"-> rm -r {bad}\n")
     assert runs_frame([pipeline], explored=[bad, good])["arm"].to_list() == ["judged", "draft"]
     capsys.readouterr()
     with pytest.raises(NotFoundError, match="no run 'answers/lost'"):
         find_run("answers/lost", [pipeline], explored=[bad, good])
     for look in (lambda: find_run("answers/draft", [bad], explored=[good]), lambda: runs_frame([bad])):
-        with pytest.raises(CorruptError, match="not a whole runs"):
+        with pytest.raises(CorruptError, match="not a complete runs"):
             look()
 
 
