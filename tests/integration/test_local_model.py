@@ -25,7 +25,7 @@ from workbench.testing.model_contract import ModelContract
 
 ROOT = Path(__file__).resolve().parents[2]
 CARD = load_card(ROOT, "smollm2-135m")
-PASSAGE = (ROOT / "data/handbook/acme/annual-holiday.md").read_text(encoding="utf-8")[:900]
+PASSAGE = (ROOT / "data/handbook/acme/annual-holiday.md").read_text(encoding="utf-8")[:400]
 
 #: Starts the model, says which process serves it, and waits to be killed.
 PARENT = """
@@ -132,7 +132,7 @@ def test_a_server_is_started_once_and_reused(model):
 
 def test_waiting_for_a_free_server_does_not_use_up_the_timeout(model):
     async def many():
-        asked = [request("How many days of holiday?", max_tokens=24) for _ in range(6)]
+        asked = [request("How many days of holiday?", max_tokens=12) for _ in range(6)]
         began = time.monotonic()
         await answer(model, asked[0])
         one = time.monotonic() - began

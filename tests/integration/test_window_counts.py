@@ -74,7 +74,7 @@ def test_a_count_is_what_the_answer_s_usage_says_of_any_text(tmp_path):
     ws = workspace(tmp_path, "live")
     model = ws.model()
 
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=6, deadline=None)
     @given(texts=turns)
     def check(texts):
         asked = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
