@@ -270,11 +270,9 @@ def _quoted(value: str | int) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """One writer of this asset at a time, over processes."""
     with ExitStack() as stack:
-        try:
+        with files.writing(folder):
             files.make_folder(folder)
             stack.enter_context(locking.locked(folder))
-        except OSError as error:
-            raise files.unwritable(folder, error) from error
         yield
 
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from workbench import files
 from workbench.errors import ConfigError, CorruptError, NotFoundError
+from workbench.files import folders
 from workbench.memory.parquet import logical_digest, read_tenant, write_tenant
 from workbench.memory.read_only import PinnedMemory
 from workbench.memory.sqlite.store import SQLiteStore
@@ -65,45 +66,17 @@ async def write_snapshot(
     `version` selects an earlier version of each tenant; by default the active one.
     """
     await asyncio.to_thread(_check_place, folder)
-    aside = files.aside_of(folder)
+    new = files.aside_of(folder)
     try:
-        await asyncio.to_thread(aside.mkdir, parents=True)
-        entries = {view.tenant: await _written(view, aside, version) for view in views}
-        manifest = _manifest(entries, memory=memory, spec_digest=spec_digest)
-        await asyncio.to_thread(_put_in_place, aside, folder, manifest)
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
+        with files.writing(folder):
+            await asyncio.to_thread(new.mkdir, parents=True)
+            entries = {view.tenant: await _written(view, new, version) for view in views}
+            manifest = _manifest(entries, memory=memory, spec_digest=spec_digest)
+            await asyncio.to_thread(files.write_atomic, new / "manifest.json", files.pretty(manifest))
+            await asyncio.to_thread(folders.replace, new, folder)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
     return manifest
-
-
-def left_aside(folder: Path) -> list[Path]:
-    """Return the complete snapshots beside a missing `folder`.
-
-    They exist while a writer is between its two renames, or after it was killed there.
-    """
-    try:
-        asides = [] if folder.exists() else files.asides_of(folder)
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
-    return [path for path in asides if (path / "manifest.json").is_file()]
-
-
-def put_back(folder: Path) -> None:
-    """Rename the newest complete snapshot of a killed writer to `folder`, if that is missing.
-
-    The caller holds the lock of the folder's writers. The other leftovers are removed.
-    """
-    whole = left_aside(folder)
-    if not whole:
-        return
-    try:
-        max(whole, key=lambda path: (path / "manifest.json").stat().st_mtime_ns).rename(folder)
-        files.sync_folder(folder.parent)
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
-    files.purge(folder)
 
 
 def _check_place(folder: Path) -> None:
@@ -221,24 +194,6 @@ def _manifest(entries: Mapping[str, JSON], *, memory: str, spec_digest: str) -> 
 
 def _overall(digests: Mapping[str, str]) -> str:
     return files.digest(dict(digests))
-
-
-def _put_in_place(aside: Path, folder: Path, manifest: SnapshotManifest) -> None:
-    """Swap the folders. A crash between the two renames leaves both complete, for `put_back`.
-
-    A folder aside has its manifest between the two renames only: `put_back` never restores an older snapshot
-    after the folder is deleted.
-    """
-    named = aside / "manifest"
-    files.write_atomic(named, files.pretty(manifest))
-    before = files.aside_of(folder)
-    if folder.exists():
-        folder.rename(before)
-    named.rename(aside / "manifest.json")
-    aside.rename(folder)
-    (before / "manifest.json").unlink(missing_ok=True)
-    files.sync_folder(folder.parent)
-    shutil.rmtree(before, ignore_errors=True)
 
 
 def _verified(folder: Path, tenant: str, entry: TenantEntry) -> list[Item]:

@@ -59,13 +59,11 @@ class KeptOutputs:
             cell["id"] = named["id"]
         full = {**notebook, "cells": cells, "nbformat": 4, "nbformat_minor": 5}
         text = json.dumps(full).encode()
-        try:
+        with files.writing(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             last = _copy(self.last)
             if last is not None and not _is_of(last, stored):
                 os.replace(self.last, self._before)
-        except OSError as error:
-            raise files.unwritable(self.folder, error) from error
         files.write_atomic(self.last, text)
 
     def shown(self, stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +114,7 @@ def follow(root: Path, old: Path, new: Path, *, copied: bool) -> None:
         if source is None or not source.folder.is_dir():
             continue
         target = kept_of(root, path)
-        try:
+        with files.writing(source.folder):
             if target is None:
                 full = source.shown(notebooks.read(path))
                 files.write_atomic(path, notebooks.text_of(full).encode())
@@ -124,8 +122,6 @@ def follow(root: Path, old: Path, new: Path, *, copied: bool) -> None:
                 shutil.copytree(source.folder, target.folder, dirs_exist_ok=True)
             if not copied:
                 shutil.rmtree(source.folder)
-        except OSError as error:
-            raise files.unwritable(source.folder, error) from error
 
 
 def _copy(path: Path) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from workbench.config import Job, UseCase
 from workbench.errors import NotFoundError, WorkbenchError, nearest
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import Run, load_runs, save_runs
+from workbench.files import folders
 from workbench.jobs import runner
 from workbench.jobs import spec as jobspec
 from workbench.jobs.runner import Request, RunPaths, WorkerResult
@@ -247,18 +248,9 @@ def write(root: Path, one: Draft) -> Path:
     """
     spec = one.spec
     folder = registry.path_of(root, "job", spec.job, spec.version).parent
-    files.purge(folder)
-    aside = files.aside_of(folder)
-    try:
+    folders.purge(folder)
+    with folders.written(folder) as new:
         for name, data in one.copies.items():
-            files.write_atomic(aside / name, data)
-        files.write_atomic(aside / jobspec.PAGE, spec.text())
-        if folder.exists():
-            shutil.rmtree(folder)
-        aside.rename(folder)
-        files.sync_folder(folder.parent)
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            files.write_atomic(new / name, data)
+        files.write_atomic(new / jobspec.PAGE, spec.text())
     return folder

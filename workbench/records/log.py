@@ -29,11 +29,9 @@ class Lines:
         """Return the file's descriptor; open or create the file if needed, or raise UnavailableError."""
         if self._fd is not None and self._pid == os.getpid() and os.fstat(self._fd).st_nlink:
             return self._fd
-        try:
+        with files.writing(self.path):
             files.make_folder(self.path.parent)
             fd = files.open_regular(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise files.unwritable(self.path, error) from error
         if self._fd is not None and self._pid == os.getpid():
             os.close(self._fd)
         self._fd, self._pid = fd, os.getpid()
@@ -43,11 +41,8 @@ class Lines:
         """Append a line, passed without its newline, and return its offset in bytes."""
         with self._lock:
             fd = self.open()
-            try:
-                with locking.held(fd):
-                    return _append(fd, line)
-            except OSError as error:
-                raise files.unwritable(self.path, error) from error
+            with files.writing(self.path), locking.held(fd):
+                return _append(fd, line)
 
     def read(self, start: int = 0, length: int | None = None) -> bytes:
         """Return `length` bytes from `start`, by default to the end of the file."""

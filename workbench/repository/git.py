@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ from workbench.errors import (
     UnavailableError,
     WorkbenchError,
 )
+from workbench.files import folders
 
 #: Seconds that a git command may take, without and with the user's hooks.
 _GIT_S, _HOOKS_S = 60.0, 900.0
@@ -162,20 +162,12 @@ class Repository:
             return folder
         if not _ID.fullmatch(commit):
             raise ConfigError(f"{commit!r} is not the id of a commit", hint="git log --format=%H")
-        aside = folder.parent / ".exporting"
-        try:
+        with files.writing(folder):
             files.make_folder(folder.parent)
             with locking.locked(folder.parent):
                 if not folder.is_dir():
-                    shutil.rmtree(aside, ignore_errors=True)
-                    try:
-                        self._extract(commit, aside)
-                        aside.rename(folder)
-                    finally:
-                        shutil.rmtree(aside, ignore_errors=True)
-                    files.sync_folder(folder.parent)
-        except OSError as error:
-            raise files.unwritable(folder, error) from error
+                    with folders.written(folder, new=folder.parent / ".exporting") as new:
+                        self._extract(commit, new)
         return folder
 
     def stage(self, paths: Sequence[str]) -> None:
@@ -216,7 +208,6 @@ class Repository:
         listed = self._git("ls-tree", "-r", "-z", commit).stdout.split(b"\0")[:-1]
         entries = [(*facts.split(), path) for facts, _, path in (line.partition(b"\t") for line in listed)]
         ids = b"".join(name + b"\n" for _, kind, name, _ in entries if kind == b"blob")
-        files.make_folder(folder)
         # Through a file: a repository may be larger than memory, and a full pipe would block.
         with tempfile.TemporaryFile(dir=folder) as blobs:
             self._git("cat-file", "--buffer", "--batch", given=ids, stdout=blobs)
