@@ -17,9 +17,10 @@ from typing import Any, ClassVar, Literal
 
 import orjson
 
-from workbench import files, locking
+from workbench import files
 from workbench.errors import ConfigError, CorruptError
 from workbench.memory.cipher import IdCipher
+from workbench.records.log import Lines
 from workbench.types import Item
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")
@@ -86,6 +87,7 @@ class TombstoneLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lines = Lines(path, durable=True)
         self._read: tuple[tuple[int, int, int], str, Tombstones] | None = None
 
     def forget(
@@ -213,38 +215,13 @@ class TombstoneLog:
     ) -> None:
         if not digests:
             return
-        try:
-            files.make_folder(self.path.parent)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                locking.acquire(descriptor)  # released with the descriptor
-                now = self.marks(names)  # raises for another key or a changed file, before the write
-                if since is not None:
-                    digests = [key for key in digests if now.forgotten.get(key) == since.forgotten.get(key)]
-                if digests:
-                    line = {"at": at, "key": names.fingerprint, "verb": verb, "digests": list(digests)}
-                    _write(descriptor, files.canonical(line) + b"\n")
-            finally:
-                os.close(descriptor)
-            files.sync_folder(self.path.parent)
-        except OSError as error:
-            raise files.unwritable(self.path, error) from error
-
-
-def _write(descriptor: int, record: bytes) -> None:
-    """Append `record` after the last complete line and sync it; on an error write nothing."""
-    end = os.fstat(descriptor).st_size
-    while end and os.pread(descriptor, 1, end - 1) != b"\n":  # drop a killed writer's incomplete line
-        end -= 1
-    os.ftruncate(descriptor, end)
-    try:
-        written = 0
-        while written < len(record):
-            written += os.pwrite(descriptor, record[written:], end + written)
-        os.fsync(descriptor)
-    except OSError:
-        os.ftruncate(descriptor, end)
-        raise
+        with self._lines.writing() as append:
+            now = self.marks(names)  # raises for another key or a changed file, before the write
+            if since is not None:
+                digests = [key for key in digests if now.forgotten.get(key) == since.forgotten.get(key)]
+            if digests:
+                line = {"at": at, "key": names.fingerprint, "verb": verb, "digests": list(digests)}
+                append(files.canonical(line))
 
 
 def _token(names: IdCipher, tenant: str, memory: str) -> Token:

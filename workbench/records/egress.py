@@ -210,7 +210,10 @@ def _meanwhile() -> str:
 
 
 def _append(path: str, line: bytes) -> None:
-    """Append with one write. The file is opened each time: a fork or the notebook may close it."""
+    """Append with one write and without the lock of `log.Lines`: an audit hook must not wait.
+
+    The file is opened each time, because a fork or the notebook may close it.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         os.write(descriptor, line)

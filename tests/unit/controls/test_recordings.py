@@ -210,6 +210,14 @@ def test_a_log_deleted_under_a_writer_is_begun_again(tmp_path):
     assert read_records(log.path) == ([{"n": 2}], 0)
 
 
+def test_a_durable_log_moved_away_under_a_writer_is_begun_again(tmp_path):
+    log = Lines(tmp_path / "log", durable=True)
+    log.append(b'{"n":1}')
+    log.path.rename(tmp_path / "older")
+    log.append(b'{"n":2}')
+    assert read_records(tmp_path / "older")[0] == [{"n": 1}] and read_records(log.path)[0] == [{"n": 2}]
+
+
 def test_threads_write_whole_lines(tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
