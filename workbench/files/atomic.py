@@ -57,7 +57,7 @@ def make_folder(folder: Path) -> None:
     """Create a folder and its parents; only the owner may enter `.workbench`, `published` and all below."""
     top = _private_top(folder)
     if top is not None and top.is_dir() and top.stat().st_mode & 0o077:  # created by an earlier version
-        with contextlib.suppress(PermissionError):  # another user owns it
+        with contextlib.suppress(OSError):  # another user owns it, or the disk is read-only
             top.chmod(0o700)
     missing = itertools.takewhile(lambda path: not path.is_dir(), (folder, *folder.parents))
     for path in reversed(list(missing)):

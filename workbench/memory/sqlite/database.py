@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from workbench import files, locking
+from workbench import files, locking, sqlite_file
 from workbench.errors import ConfigError, UnavailableError
-from workbench.sqlite_errors import BUSY_S, translated
 
 #: The application id of the workbench's files ("wkbm"); databases of other programs are refused.
 APPLICATION = 0x776B626D
@@ -123,13 +122,12 @@ class Database:
 
 def _open(path: Path | None, upgrade: Upgrade | None) -> sqlite3.Connection:
     if path is None:
-        connection = _connect(":memory:")
+        connection = _connect(None)
         _create(connection)
         return connection
     files.make_folder(path.parent)
     with locking.locked(path.parent):  # two processes must not both create the tables
-        os.close(files.open_regular(path, os.O_CREAT | os.O_RDWR, 0o600))
-        connection = _connect(str(path))
+        connection = _connect(path)
         try:
             _check(connection, path, upgrade)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -139,11 +137,10 @@ def _open(path: Path | None, upgrade: Upgrade | None) -> sqlite3.Connection:
     return connection
 
 
-def _connect(name: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(name, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+def _connect(path: Path | None) -> sqlite3.Connection:
+    connection = sqlite_file.connect(path)
     connection.create_function("whole", 1, _whole, deterministic=True)
     connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
 
@@ -190,4 +187,4 @@ def _create(connection: sqlite3.Connection) -> None:
 
 def _translated(path: Path | None) -> AbstractContextManager[None]:
     again = f"mv {path} {path}.old, then: workbench memory ingest"
-    return translated(path or Path(":memory:"), damaged=again, waited_s=BUSY_S)
+    return sqlite_file.translated(path or Path(":memory:"), damaged=again)
