@@ -16,6 +16,7 @@ from pathlib import Path
 
 from workbench.errors import UnavailableError
 from workbench.files.reading import read_bytes
+from workbench.layout import PARAMS
 
 
 def write_atomic(path: Path, data: bytes) -> bool:
@@ -67,7 +68,7 @@ def make_folder(folder: Path) -> None:
 def _private_top(path: Path) -> Path | None:
     """Return the repository's `.workbench` or `published` folder that is `path` or contains it."""
     for folder in (path, *path.parents):
-        of_repository = folder.name == "published" and (folder.parent / "params.yaml").is_file()
+        of_repository = folder.name == "published" and (folder.parent / PARAMS).is_file()
         if folder.name == ".workbench" or of_repository:
             return folder
     return None

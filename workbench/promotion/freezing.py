@@ -25,7 +25,7 @@ from workbench.jobs import runner
 from workbench.jobs import spec as jobspec
 from workbench.jobs.runner import Request, RunPaths, WorkerResult
 from workbench.jobs.spec import JobSpec, Parameter
-from workbench.layout import CACHE, LOCK
+from workbench.layout import CACHE, LOCK, PARAMS
 from workbench.notebooks import inspection, screening
 from workbench.notebooks.inspection import Notebook
 from workbench.promotion import requirements
@@ -36,7 +36,7 @@ from workbench.repository.git import Repository
 #: Seconds that the clean run on the sample may take.
 CLEAN_S = 600
 #: Paths of the repository that a run reads, beside the use case's notebook and data.
-CODE = ("workbench", LOCK, "params.yaml", "pipelines/models", "pipelines/prompts", "pipelines/memories")
+CODE = ("workbench", LOCK, str(PARAMS), "pipelines/models", "pipelines/prompts", "pipelines/memories")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
