@@ -1,4 +1,4 @@
-"""JSON Schema validation, imported without a grammar that costs a second of CPU and is rarely needed."""
+"""Import `jsonschema` without the grammar of IRIs, which takes a second of CPU and is rarely needed."""
 
 from __future__ import annotations
 

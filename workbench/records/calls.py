@@ -1,4 +1,4 @@
-"""The call log as a polars frame, and the explanation of an answer."""
+"""Read the call log as a polars frame, and explain an answer by its call."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""An audit hook that reports connections around the boundary.
+"""Report connections that bypass the boundary, by an audit hook.
 
-The hook is a safeguard and no isolation, because it shares the process with the code. It receives the
-events of Python's own `socket`, `subprocess` and `os`; a library that opens sockets in C, Rust or Go
-raises none. A fork is not reported, because the child inherits the hook.
+The hook is a safeguard, not isolation, because it runs in the process of the watched code. It receives the
+events of Python's own `socket`, `subprocess` and `os`; a library that opens sockets in C, Rust or Go raises
+none. A fork is not reported, because the child inherits the hook.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def reported(path: Path) -> list[dict[str, str]]:
         lines = files.read_bytes(path).splitlines()
     except FileNotFoundError:
         raise NotFoundError(
-            f"there is no {path}: nobody watched what was opened", hint="run the notebook again"
+            f"there is no file {path}: connections were not watched", hint="run the notebook again"
         ) from None
     reports = []
     for line in dict.fromkeys(lines):

@@ -108,13 +108,13 @@ def test_an_edited_request_is_named_by_its_line(path):
     lines = path.read_bytes().split(b"\n")
     number = next(n for n, line in enumerate(lines, 1) if b'"two"' in line)
     message = spoiled(path, lambda data: data.replace(b'"two"', b'"2"'))
-    assert message.startswith(f"t.jsonl:{number}: edited by hand") and "git checkout --" in message
+    assert message.startswith(f"t.jsonl:{number}: edited") and "git checkout --" in message
     assert "dvc repro" in message
 
 
 def test_an_edited_answer_is_noticed(path):
     message = spoiled(path, lambda data: data.replace(b'"content":"yes"', b'"content":"no"', 1))
-    assert message.startswith("t.jsonl:1: an entry was edited")
+    assert message.startswith("t.jsonl:1: the digest")
 
 
 def test_another_format_is_named_with_what_to_do(path):
@@ -123,18 +123,18 @@ def test_another_format_is_named_with_what_to_do(path):
 
 
 def test_a_truncated_tape_is_cut_off_in_its_last_line(path):
-    assert "t.jsonl:4: the file is cut off" in spoiled(path, lambda data: data[:-40])
+    assert "t.jsonl:4: the line is incomplete" in spoiled(path, lambda data: data[:-40])
 
 
 def test_a_missing_last_line_is_counted(path):
-    assert "2 entries; 3 were written" in spoiled(path, lambda data: data[: data.rindex(b"{", 0, -300)])
+    assert "2 entries, the header names 3" in spoiled(path, lambda data: data[: data.rindex(b"{", 0, -300)])
 
 
 def test_a_merge_conflict_is_called_by_its_name(path):
     message = spoiled(path, lambda data: b"<<<<<<< HEAD\n" + data + b"=======\n" + data + b">>>>>>> x\n")
     assert "unresolved merge" in message and "--ours" in message
     write(path, [entry("one").line()])
-    assert "t.jsonl:3: markers" in spoiled(path, lambda data: data + b"=======\n")
+    assert "t.jsonl:3: a conflict marker" in spoiled(path, lambda data: data + b"=======\n")
 
 
 def test_what_is_not_text_is_said_to_be_so(path):
@@ -143,7 +143,7 @@ def test_what_is_not_text_is_said_to_be_so(path):
 
 def test_a_file_that_is_something_else_is_no_tape(path):
     for other in (b"[1]", b"{}", b"hello\n", b'{"format":1}\n'):
-        assert "t.jsonl:1: no tape header" in spoiled(path, lambda _, other=other: other)
+        assert "t.jsonl:1: not the header of a tape" in spoiled(path, lambda _, other=other: other)
 
 
 def test_an_empty_file_is_an_empty_tape_and_stays_one(tmp_path):
