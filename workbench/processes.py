@@ -46,7 +46,7 @@ def end(mark: str, process: subprocess.Popen[bytes] | None = None) -> None:
 
 
 def stop(process: subprocess.Popen[bytes], *, grace_s: float = GRACE_S) -> None:
-    """Terminate a process; kill it when it is still alive after `grace_s` seconds."""
+    """Ask a process to end; kill it when it is still there after `grace_s` seconds."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:

@@ -11,7 +11,6 @@ from workbench.config import MemoryServer, Params, UseCase
 from workbench.diagnostics import disk, machine, servers
 from workbench.diagnostics.findings import Diagnosis, Finding
 from workbench.errors import WorkbenchError
-from workbench.layout import PARAMS
 
 
 def examine(root: Path, *, environment: Mapping[str, str] = os.environ) -> Diagnosis:
@@ -37,9 +36,9 @@ def _params(root: Path) -> tuple[Params | None, Finding]:
         params = config.load_params(root)
     except WorkbenchError as error:
         mend = error.hint or "workbench check"
-        return None, Finding(what=str(PARAMS), state="broken", detail=error.message, mend=mend)
+        return None, Finding(what="params.yaml", state="broken", detail=error.message, mend=mend)
     detail = f"use cases {', '.join(params.use_cases)}"
-    return params, Finding(what=str(PARAMS), state="ok", detail=detail)
+    return params, Finding(what="params.yaml", state="ok", detail=detail)
 
 
 def _servers(cases: Mapping[str, UseCase], environment: Mapping[str, str]) -> Iterator[Finding]:

@@ -100,7 +100,7 @@ def _seal(staged: Path, manifest: PublishedManifest) -> None:
         elif path != staged / MANIFEST:
             outputs[path.relative_to(staged).as_posix()] = _digest(path, sync=True)
     if not outputs:
-        raise RefusedError(f"{staged} holds no file to publish", hint="let the job's task write its output")
+        raise RefusedError(f"{staged} has no file to publish", hint="let the job's task write its output")
     body = {"format": FORMAT, **dataclasses.asdict(dataclasses.replace(manifest, outputs=outputs))}
     files.write_atomic(staged / MANIFEST, files.pretty({**body, "sha256": files.digest(body)}))
 
@@ -160,11 +160,11 @@ def _manifest(path: Path) -> PublishedManifest:
         body = orjson.loads(path.read_bytes())
         own = body.pop("sha256")
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-        raise _corrupt(path, "this is not a whole manifest") from None
+        raise _corrupt(path, "it is not a complete manifest") from None
     if files.digest(body) != own:
         raise _corrupt(path, "it was changed after it was published")
     if (found := body.pop("format", None)) != FORMAT:
-        raise _corrupt(path, f"format {found!r}, this version reads {FORMAT}")
+        raise _corrupt(path, f"it has format {found!r}, this workbench reads format {FORMAT}")
     return files.parse(PublishedManifest, body, where=str(path))
 
 

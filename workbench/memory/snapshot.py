@@ -61,9 +61,10 @@ class SnapshotManifest:
 async def write_snapshot(
     views: Iterable[Memory], folder: Path, *, memory: str, spec_digest: str, version: int | None = None
 ) -> SnapshotManifest:
-    """Write the tenants of `views` into `folder`, replacing it as a whole; return the manifest.
+    """Replace `folder` atomically with a snapshot of the tenants of `views`; return the manifest.
 
-    `version` selects an earlier version of each tenant; by default the active one.
+    `version` selects an earlier version of each tenant, by default the active one. ConfigError when `folder`
+    holds other files.
     """
     await asyncio.to_thread(_check_place, folder)
     new = files.aside_of(folder)
@@ -84,16 +85,16 @@ def _check_place(folder: Path) -> None:
     if folder.is_dir() and ((folder / "manifest.json").is_file() or not any(folder.iterdir())):
         return
     if folder.exists():
-        raise ConfigError(f"{folder} is no snapshot and is not empty", hint="name another folder")
+        raise ConfigError(f"{folder} is neither a snapshot nor empty", hint="name another folder")
 
 
-async def _written(view: Memory, aside: Path, version: int | None) -> dict[str, Any]:
-    """Write one tenant's file into `aside` and return its entry."""
-    kept = await view.versions()
-    if version is None and kept:
-        version = kept[-1].number  # a number, so that a publish in between does not change the items
+async def _written(view: Memory, folder: Path, version: int | None) -> dict[str, Any]:
+    """Write one tenant's file into `folder` and return its entry."""
+    versions = await view.versions()
+    if version is None and versions:
+        version = versions[-1].number  # a number, so that a publish in between does not change the items
     items = await view.items(version)
-    entry = await asyncio.to_thread(write_tenant, aside, view.tenant, items)
+    entry = await asyncio.to_thread(write_tenant, folder, view.tenant, items)
     return {**entry, "version": version or 0}
 
 
@@ -165,11 +166,11 @@ class Snapshot:
         return sorted(self.manifest.tenants)
 
     async def aclose(self) -> None:
-        """Release the memory; closing twice is fine."""
+        """Release the memory; a second call does nothing."""
         await self.store.aclose()
 
     def close(self) -> None:
-        """Do the same as `aclose`, from sync code."""
+        """Release the memory, from sync code."""
         self.store.close()
 
 
@@ -211,5 +212,5 @@ def _verified(folder: Path, tenant: str, entry: TenantEntry) -> list[Item]:
     except (pl.exceptions.PolarsError, TypeError, KeyError) as error:
         raise CorruptError(f"{path} is not a Parquet file of items", hint=_HINT) from error
     if len(items) != entry.rows or logical_digest(tenant, items) != entry.logical_digest:
-        raise CorruptError(f"{path} does not hold the items that its manifest names", hint=_HINT)
+        raise CorruptError(f"{path} does not hold the items that the manifest lists", hint=_HINT)
     return items

@@ -115,7 +115,7 @@ def _check_idle(root: Path) -> None:
     while busy := running(root):
         if time.monotonic() > until:
             raise UnavailableError(
-                f"another DVC command is at work in {root}: process {busy[0]}",
+                f"another DVC command runs in {root}: process {busy[0]}",
                 hint=f"wait until it has ended (or: kill {busy[0]}), then run the same command again",
             )
         time.sleep(0.1)

@@ -155,8 +155,8 @@ class Repository:
     def export(self, commit: str, folder: Path) -> Path:
         """Write the commit's files below `root`, byte for byte, to `folder`; an existing folder is kept.
 
-        The first process writes a temporary folder and renames it; other processes wait. The next
-        export removes an interrupted one. (`git archive` applies attributes, which alter files.)
+        One process exports at a time; the others wait. The next export removes an interrupted one. `git
+        archive` is not used, because it applies attributes, which alter files.
         """
         if folder.is_dir():
             return folder
@@ -189,8 +189,8 @@ class Repository:
         done = self._git(*asked, "--", *places, fine=(0, 1), seconds=_HOOKS_S)
         if done.returncode:
             raise RefusedError(
-                f"git did not commit in {self.root}; a hook said no:\n{_last(done.stderr)}",
-                hint="fix what the hook names, then run the same command again",
+                f"git did not commit in {self.root}; a hook failed:\n{_last(done.stderr)}",
+                hint="fix what the hook reports, then run the same command again",
             )
         return self.head()
 
