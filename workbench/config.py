@@ -5,6 +5,8 @@ No file holds a secret: a setting holds the name of an environment variable.
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 import functools
 import os
 import re
@@ -46,14 +48,8 @@ class Pin:
 class UseCase:
     """One use case of `params.yaml`; docs/params.md describes every key.
 
-    A workspace can be bound to one of the `tenants`. `data` is the folder of documents and questions. Bare
-    names resolve to `prompt`, `memory` and `model`. `provider` and `base_url` select another
-    OpenAI-compatible endpoint, `memory_provider` and `memory_url` a Weaviate server for the live memory;
-    with `memory_fallback: snapshot` the last snapshot answers while the server is unavailable.
-    `clearance` is the highest classification that principals see. `admins` names the principals that may
-    ingest, forget, hold, purge and snapshot (default: all; `keepers` is its former name). `as_of` is the
-    ISO day on which validity is judged (default: today). The gate judges the arm `candidate` and compares it
-    with `baseline`. `gates` has one column of rules for each phase. `parameters` are the notebook's.
+    Bare names resolve to `prompt`, `memory` and `model`. `clearance` is the highest classification that
+    principals see. `as_of` is an ISO day. `keepers` is the former name of `admins`.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -198,8 +194,6 @@ class Execution:
 
     def environment(self) -> dict[str, str]:
         """Return the environment variable that passes this execution to the kernel."""
-        import dataclasses
-
         return {EXECUTION_VARIABLE: files.canonical(dataclasses.asdict(self)).decode()}
 
     @classmethod
@@ -304,8 +298,6 @@ def _check(path: Path, name: str, case: UseCase) -> None:
     if case.baseline == case.candidate:
         raise ConfigError(f"{where}.baseline and candidate are the same arm, {case.baseline!r}")
     if case.as_of is not None:
-        import datetime as dt
-
         try:
             dt.date.fromisoformat(case.as_of)
         except ValueError:
@@ -371,8 +363,6 @@ def job(params: Params, name: str) -> Job:
 
 def pinned(case: UseCase, pins: Mapping[str, str]) -> UseCase:
     """Return the use case with its bare names bound to a job's frozen references."""
-    import dataclasses
-
     found: dict[str, Any] = {}
     for kind in ("prompt", "memory"):
         if kind in pins:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import warnings
 from dataclasses import InitVar, dataclass
 from typing import Literal
@@ -60,12 +61,6 @@ def from_system() -> Principal:
     The name is the system's own for the user id, or "uid-1000" when it has none. Environment variables are
     ignored, because the caller of the process chooses them.
     """
-    try:
-        import pwd
-    except ImportError:  # a system without user ids
-        import getpass
-
-        return Principal(name=getpass.getuser())
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # in many containers

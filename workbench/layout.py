@@ -43,6 +43,16 @@ def tape_of(use_case: str) -> Path:
     return Path("pipelines/tapes") / f"{use_case}.jsonl"
 
 
+class _Part:
+    """A file or folder in a use case's folder of results."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, results: Results, owner: type[Results]) -> Path:
+        return results.folder / self._name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """Paths of a use case's results; `base` is the folder of results, by default the pipeline's."""
@@ -61,37 +71,10 @@ class Results:
         ours = self.base == RESULTS
         return tape_of(self.use_case) if ours else self.folder / "tape.jsonl"
 
-    @property
-    def settings(self) -> Path:
-        """The settings on which each stage depends."""
-        return self.folder / "settings"
-
-    @property
-    def prepared(self) -> Path:
-        """Checked cases."""
-        return self.folder / "prepared"
-
-    @property
-    def memory(self) -> Path:
-        """The memory's snapshot."""
-        return self.folder / "memory"
-
-    @property
-    def runs(self) -> Path:
-        """Scored cases of every arm."""
-        return self.folder / "runs"
-
-    @property
-    def metrics(self) -> Path:
-        """The gate's numbers, for `dvc metrics`."""
-        return self.folder / "metrics.json"
-
-    @property
-    def plots(self) -> Path:
-        """The data that `dvc plots` draws."""
-        return self.folder / "plots"
-
-    @property
-    def gate(self) -> Path:
-        """The gate's verdict."""
-        return self.folder / "gate.json"
+    settings = _Part("settings")  # the settings on which each stage depends
+    prepared = _Part("prepared")  # checked cases
+    memory = _Part("memory")  # the snapshot
+    runs = _Part("runs")  # scored cases of every arm
+    metrics = _Part("metrics.json")  # the gate's numbers, for `dvc metrics`
+    plots = _Part("plots")  # the data of `dvc plots`
+    gate = _Part("gate.json")  # the gate's verdict

@@ -288,20 +288,11 @@ def frame(root: Path) -> pl.DataFrame:
     import polars as pl
 
     rows = []
-    for kind in FOLDERS:
-        for name in names(root, kind):
-            asset = load(root, kind, name)
-            for number, entry in sorted(asset.versions.items()):
-                labels = sorted(label for label, n in asset.labels.items() if n == number)
-                rows.append(
-                    {
-                        "kind": kind,
-                        "name": name,
-                        "version": number,
-                        "labels": labels,
-                        **dataclasses.asdict(entry),
-                    }
-                )
+    for asset in (load(root, kind, name) for kind in FOLDERS for name in names(root, kind)):
+        for number, entry in sorted(asset.versions.items()):
+            labels = sorted(label for label, n in asset.labels.items() if n == number)
+            place = {"kind": asset.kind, "name": asset.name, "version": number, "labels": labels}
+            rows.append({**place, **dataclasses.asdict(entry)})
     schema: dict[str, Any] = {
         "kind": pl.String, "name": pl.String, "version": pl.Int64, "labels": pl.List(pl.String),
         "digest": pl.String, "author": pl.String, "reason": pl.String, "parent": pl.Int64,

@@ -87,18 +87,13 @@ def repair(folder: Path) -> list[Path]:
     return done
 
 
-def asides_of(path: Path) -> list[Path]:
-    """Return the unfinished copies beside a file or folder, including those of active writers."""
-    aside = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
-    beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    return [path for path in beside if aside.fullmatch(path.name)]
-
-
 def purge(path: Path) -> None:
     """Remove the unfinished copies beside a file or folder. The caller is its only writer."""
+    aside = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
     with writing(path.parent):
-        for copy in asides_of(path):
-            _delete(copy)
+        for copy in path.parent.iterdir() if path.parent.is_dir() else ():
+            if aside.fullmatch(copy.name):
+                _delete(copy)
 
 
 def _beside(folder: Path, what: str) -> Path:

@@ -79,14 +79,10 @@ def publish(staged: Path, target: Path, manifest: PublishedManifest, *, replace:
         with locking.locked(target.parent):
             folders.repair(target)
             if os.path.lexists(target) and not replace:
-                raise _taken(target)
+                again = "to replace it, run the job again with --replace"
+                raise RefusedError(f"{target} is published already", hint=again)
             folders.replace(staged, target)
     return target
-
-
-def _taken(target: Path) -> RefusedError:
-    hint = "to replace it, run the job again with --replace"
-    return RefusedError(f"{target} is published already", hint=hint)
 
 
 def _seal(staged: Path, manifest: PublishedManifest) -> None:

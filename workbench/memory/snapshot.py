@@ -110,9 +110,7 @@ def open_snapshot(folder: Path, *, expected_digest: str | None = None) -> Snapsh
             f"{folder} holds snapshot {manifest.logical_digest[:12]}, not {expected_digest[:12]}", hint=_HINT
         )
     items = {tenant: _verified(folder, tenant, entry) for tenant, entry in manifest.tenants.items()}
-    if _overall({tenant: entry.logical_digest for tenant, entry in manifest.tenants.items()}) != (
-        manifest.logical_digest
-    ):
+    if _overall(manifest.tenants) != manifest.logical_digest:
         raise CorruptError(f"{folder / 'manifest.json'} was changed: its digests disagree", hint=_HINT)
     store = SQLiteStore(None, name=manifest.memory)
     for tenant, rows in items.items():
@@ -182,19 +180,20 @@ def _manifest(entries: Mapping[str, JSON], *, memory: str, spec_digest: str) -> 
             hint="add their pages again with one embedding",
         )
     embedding, dimensions = next(iter(spaces), (None, None))
+    tenants = {tenant: TenantEntry(**entry) for tenant, entry in entries.items()}
     return SnapshotManifest(
         format=FORMAT,
         memory=memory,
         spec_digest=spec_digest,
         embedding=embedding,
         dimensions=dimensions,
-        tenants={tenant: TenantEntry(**entry) for tenant, entry in entries.items()},
-        logical_digest=_overall({tenant: e["logical_digest"] for tenant, e in entries.items()}),
+        tenants=tenants,
+        logical_digest=_overall(tenants),
     )
 
 
-def _overall(digests: Mapping[str, str]) -> str:
-    return files.digest(dict(digests))
+def _overall(tenants: Mapping[str, TenantEntry]) -> str:
+    return files.digest({tenant: entry.logical_digest for tenant, entry in tenants.items()})
 
 
 def _verified(folder: Path, tenant: str, entry: TenantEntry) -> list[Item]:

@@ -103,16 +103,11 @@ class Lines:
         return end + torn
 
 
-def read_records(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the records of a log, oldest first, and the number of incomplete lines of killed writers."""
-    try:
-        lines = files.read_bytes(path).split(b"\n")
-    except FileNotFoundError:
-        return [], 0
-    records, torn = [], 0
-    for line in filter(None, lines):
-        try:
-            records.append(orjson.loads(line))
-        except orjson.JSONDecodeError:
-            torn += 1
-    return records, torn
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a log, oldest first, without the incomplete lines of killed writers."""
+    records = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in filter(None, files.read_bytes(path).split(b"\n")):
+            with contextlib.suppress(orjson.JSONDecodeError):
+                records.append(orjson.loads(line))
+    return records

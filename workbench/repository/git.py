@@ -107,7 +107,8 @@ class Repository:
         # Two letters, of the index and of the folder, a space, then the path from the repository's top.
         entries = [item for item in done.stdout.split(b"\0") if item and (staged or item[1:2] != b" ")]
         paths = [os.fsdecode(entry[3 + top :]) for entry in entries]
-        return sorted(path for path in paths if not any(_is_within(path, folder) for folder in besides))
+        left_out = tuple(f"{folder.rstrip('/')}/" for folder in besides)
+        return sorted(path for path in paths if not f"{path}/".startswith(left_out))
 
     def is_ancestor(self, commit: str) -> bool:
         """Whether the commit is HEAD or an ancestor of HEAD; False for an unknown commit."""
@@ -182,9 +183,10 @@ class Repository:
         a hook fails.
         """
         self.stage(paths)
-        places = _literally(paths)
-        if not places or self._same_as_head(places):
-            return self.head()
+        places, head = _literally(paths), self.head()
+        asked = ("diff-index", "--cached", "--quiet", "HEAD")
+        if not places or self._git(*asked, "--", *places, fine=(0, 1)).returncode == 0:
+            return head
         asked = ("commit", "--quiet", "--only", f"--message={message}")
         done = self._git(*asked, "--", *places, fine=(0, 1), seconds=_HOOKS_S)
         if done.returncode:
@@ -198,11 +200,6 @@ class Repository:
         """Return git's `user.name`, or else the operating system's user."""
         done = self._git("config", "--get", "user.name", fine=(0, 1))
         return done.stdout.decode(errors="replace").strip() or identity.from_system().name
-
-    def _same_as_head(self, places: Sequence[str]) -> bool:
-        self.head()
-        asked = ("diff-index", "--cached", "--quiet", "HEAD")
-        return self._git(*asked, "--", *places, fine=(0, 1)).returncode == 0
 
     def _extract(self, commit: str, folder: Path) -> None:
         listed = self._git("ls-tree", "-r", "-z", commit).stdout.split(b"\0")[:-1]
@@ -277,10 +274,6 @@ class Repository:
 def _literally(paths: Iterable[str]) -> list[str]:
     """Return the paths as literal pathspecs, in which `*`, `[` and `:` have no meaning."""
     return [f":(literal){path}" for path in paths]
-
-
-def _is_within(path: str, folder: str) -> bool:
-    return f"{path}/".startswith(f"{folder.rstrip('/')}/")
 
 
 def _object(commit: str, path: str) -> bytes:
