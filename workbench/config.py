@@ -28,6 +28,12 @@ DEFAULT_MEMORY_URL = "http://127.0.0.1:8080"
 #: Number of tenants of one memory that a process keeps active on a server.
 DEFAULT_AWAKE = 200
 EXECUTION_VARIABLE = "WORKBENCH_EXECUTION"
+#: Keys of a use case, their patterns and an example of each.
+_FORMS = (
+    ("base_url", r"(?s)https?://.*", "https://api.openai.com/v1"),
+    ("memory_url", r"https?://[^\s/]+/?", DEFAULT_MEMORY_URL),
+    ("memory_grpc", r"[^\s:/]+:\d{1,5}", "127.0.0.1:50051"),
+)
 _TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
@@ -287,24 +293,6 @@ def _check(path: Path, name: str, case: UseCase) -> None:
         )
     for tenant in case.tenants:
         check_tenant(tenant, where=f"{where}.tenants: ")
-    if case.concurrency < 1:
-        raise ConfigError(f"{where}.concurrency must be 1 or more, found {case.concurrency}")
-    if case.base_url is not None and not case.base_url.startswith(("http://", "https://")):
-        raise ConfigError(
-            f"{where}.base_url: {case.base_url!r} is not an http address",
-            hint="for example base_url: https://api.openai.com/v1",
-        )
-    _check_memory(where, case)
-    if case.baseline == case.candidate:
-        raise ConfigError(f"{where}.baseline and candidate are the same arm, {case.baseline!r}")
-    if case.as_of is not None:
-        try:
-            dt.date.fromisoformat(case.as_of)
-        except ValueError:
-            raise ConfigError(f"{where}.as_of: {case.as_of!r} is not a day like 2026-11-24") from None
-
-
-def _check_memory(where: str, case: UseCase) -> None:
     server = (case.memory_url, case.memory_grpc, case.memory_api_key_env, case.memory_fallback)
     if case.memory_provider == "sqlite" and (any(server) or case.memory_awake != DEFAULT_AWAKE):
         raise ConfigError(
@@ -312,20 +300,25 @@ def _check_memory(where: str, case: UseCase) -> None:
             hint="add memory_provider: weaviate, or remove memory_url, memory_grpc, memory_api_key_env, "
             "memory_fallback and memory_awake",
         )
-    if case.memory_url is not None and not re.fullmatch(r"https?://[^\s/]+/?", case.memory_url):
-        raise ConfigError(
-            f"{where}.memory_url: {case.memory_url!r} is not an http address",
-            hint="for example memory_url: http://127.0.0.1:8080",
-        )
-    if case.memory_grpc is not None and not re.fullmatch(r"[^\s:/]+:\d{1,5}", case.memory_grpc):
-        raise ConfigError(
-            f"{where}.memory_grpc: {case.memory_grpc!r} is not host:port",
-            hint="for example memory_grpc: 127.0.0.1:50051",
-        )
-    if case.memory_awake < 1:
-        raise ConfigError(f"{where}.memory_awake must be 1 or more, found {case.memory_awake}")
+    _check_values(where, case)
+
+
+def _check_values(where: str, case: UseCase) -> None:
+    for key in ("concurrency", "memory_awake"):
+        if (number := getattr(case, key)) < 1:
+            raise ConfigError(f"{where}.{key} must be 1 or more, found {number}")
+    for key, pattern, example in _FORMS:
+        if (text := getattr(case, key)) is not None and not re.fullmatch(pattern, text):
+            message = f"{where}.{key}: {text!r} does not have the form of {example}"
+            raise ConfigError(message, hint=f"for example {key}: {example}")
     if not 0 <= case.clearance <= MOST_CLASSIFIED:
         raise ConfigError(f"{where}.clearance must be 0 to {MOST_CLASSIFIED}, found {case.clearance}")
+    if case.baseline == case.candidate:
+        raise ConfigError(f"{where}.baseline and candidate are the same arm, {case.baseline!r}")
+    try:
+        dt.date.fromisoformat(case.as_of or "2026-11-24")
+    except ValueError:
+        raise ConfigError(f"{where}.as_of: {case.as_of!r} is not a day like 2026-11-24") from None
 
 
 def _check_job(path: Path, name: str, declared: Job, params: Params) -> None:

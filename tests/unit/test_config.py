@@ -28,7 +28,7 @@ SERVER = "memory_provider: weaviate"
         ("tenants: [acme, globex, python]", 'tenants: [""]', "'' cannot name a tenant"),
         ("    seed: 7", "    admins: [ann]\n    keepers: [ann]", "both admins and keepers"),
         ("      mvp:\n", "      mpv:\n", "gates has no column for phase 'mvp'"),
-        ("    concurrency: 2", "    base_url: localhost", "is not an http address"),
+        ("    concurrency: 2", "    base_url: localhost", "base_url: .localhost. does not have the form"),
         ("    concurrency: 2", "    concurrency: 0", "concurrency must be 1 or more"),
         ("    seed: 7", f"    seed: {'9' * 23}", r"use_cases\.answers\.seed: integer exceeds 64-bit range"),
         (
