@@ -4,7 +4,6 @@ from workbench.files.atomic import (
     aside_of,
     make_folder,
     sync_folder,
-    unwritable,
     write_atomic,
     write_once,
     writing,
@@ -15,6 +14,6 @@ from workbench.files.strict import STRICT, parse, parse_yaml, read_yaml, yaml_te
 
 __all__ = [
     "STRICT", "aside_of", "canonical", "digest", "make_folder", "open_regular", "parse", "parse_yaml",
-    "pretty", "read_bytes", "read_text", "read_yaml", "sync_folder", "unwritable", "write_atomic",
+    "pretty", "read_bytes", "read_text", "read_yaml", "sync_folder", "write_atomic",
     "write_once", "writing", "yaml_text",
 ]  # fmt: skip

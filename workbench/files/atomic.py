@@ -94,10 +94,10 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise _unwritable(path, error) from error
 
 
-def unwritable(path: Path, error: OSError) -> UnavailableError:
+def _unwritable(path: Path, error: OSError) -> UnavailableError:
     """Return the error for a file that cannot be written, with a hint for the system's error number."""
     hints = {
         errno.ENOSPC: "free some space on this disk, then run the same command again",
