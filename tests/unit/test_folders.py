@@ -77,6 +77,18 @@ def test_the_next_replacement_repairs_the_interrupted_one_first(folder, monkeypa
     assert (folder / "file").read_text() == "newer" and names(folder) == [".kept.new", "kept"]
 
 
+def test_a_removal_that_the_system_refuses_does_not_stop_a_reader(folder, monkeypatch):
+    killed(folder, monkeypatch, 2)
+
+    def refused(self, target):
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        assert folders.repair(folder) == [] and folders.interrupted(folder.parent) == [folder]
+    assert len(folders.repair(folder)) == 1 and names(folder) == ["kept"]
+
+
 def test_a_failed_rename_is_undone(folder, monkeypatch):
     new, rename = made(folder), Path.rename
 

@@ -68,22 +68,22 @@ def interrupted(parent: Path) -> list[Path]:
 def repair(folder: Path) -> list[Path]:
     """Undo or complete an interrupted replacement; return the restored and removed paths.
 
-    The caller excludes other writers. OSError when the system refuses.
+    The caller excludes other writers. OSError when the folder cannot be restored; the next `repair` retries a
+    removal that fails, as on a read-only disk.
     """
     done = []
     for match in _replaced(folder.parent):
         path = folder.with_name(match.string)
         if match["name"] != folder.name:
             continue
-        if match["what"] == "removed":
-            _delete(path)
-        elif os.path.lexists(folder):
-            _remove(folder, path)
-        else:
+        if match["what"] == "before" and not os.path.lexists(folder):
             path.rename(folder)
             sync_folder(folder.parent)
-            path = folder
-        done.append(path)
+            done.append(folder)
+            continue
+        with contextlib.suppress(OSError):
+            _remove(folder, path)
+            done.append(path)
     return done
 
 

@@ -109,7 +109,7 @@ def _fault(lines: Sequence[bytes], header: JSON) -> tuple[int, str]:
     for number, line in enumerate(lines[:-1] if not lines[-1] else lines, start=2):
         what = _line_fault(line, before)
         if what and number == len(lines) + 1 and lines[-1]:
-            what = "the line is incomplete: the file was truncated"
+            what = "the file is cut off in this line"
         if what:
             return number, what
         before = line[_KEY_AT].decode()

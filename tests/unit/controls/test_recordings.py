@@ -123,7 +123,7 @@ def test_another_format_is_named_with_what_to_do(path):
 
 
 def test_a_truncated_tape_is_cut_off_in_its_last_line(path):
-    assert "t.jsonl:4: the line is incomplete" in spoiled(path, lambda data: data[:-40])
+    assert "t.jsonl:4: the file is cut off" in spoiled(path, lambda data: data[:-40])
 
 
 def test_a_missing_last_line_is_counted(path):
