@@ -56,9 +56,9 @@ class NotFoundError(WorkbenchError):
 
 
 class RefusedError(WorkbenchError):
-    """A control or a server refused the call and would refuse the same call again.
+    """A control or a server refused the call; the same call would be refused again.
 
-    `status` and `body` are the HTTP status and the wire JSON of the server, if a server refused.
+    `status` is the server's HTTP status and `body` its wire JSON, when a server refused.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class RefusedError(WorkbenchError):
 
 
 class ReplayMissError(RefusedError):
-    """The tape has no recording of the call. `path` is the first difference from the nearest recording."""
+    """No recording answers this call. `path` is the first place where the nearest one differs."""
 
     def __init__(self, message: str, *, hint: str = "", path: str | None = None) -> None:
         super().__init__(message, hint=hint)
