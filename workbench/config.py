@@ -165,14 +165,11 @@ class Params:
 class Execution:
     """The settings that a runner passes to a kernel.
 
-    The kernel reads the `tape`, which the runner extends after a success. It searches the snapshot `memory`
-    instead of the live memory. `cases` is the prepared dataset, `out` the folder of runs, `used` the file of
-    used recording keys, `progress` the file of progress. `task_digest` leaves out the `explore` cells.
-    `memory_server` replaces the server of params.yaml and has no fallback.
-
-    Of a job: its name, the `run` id and the only `tenant`; the `pins` of bare names; the folder `publish`,
-    into which `ws.publish` writes; the share of `broken` rows above which it is held back; the repository
-    `home` of its state, because its code is in another folder; and its own `journal`.
+    The kernel reads `tape`, searches the snapshot `memory`, takes its dataset from `cases` and writes runs to
+    `out`, used recording keys to `used` and progress to `progress`. `task_digest` leaves out `explore` cells.
+    `memory_server` replaces the server of params.yaml and has no fallback. Of a job, `pins` bind bare names,
+    `ws.publish` writes to `publish`, a larger share than `broken` of broken rows holds the output back, and
+    the repository `home` keeps the state.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT

@@ -1,8 +1,8 @@
 """Registry of versioned assets: prompts, models, memories and jobs, with labels and digests.
 
 An asset is a folder `pipelines/<kind>s/<name>/` with the versions `1.<suffix>`, `2.<suffix>`, … and an
-`asset.yaml`. That page holds the digest, author, parent, reason and justifying run of each version, the
-labels, and every move of a label. A version never changes: its digest is checked at every use. A label moves.
+`asset.yaml` of their digests, authors and reasons, the labels, and every move of a label. A version never
+changes: its digest is checked at every use.
 """
 
 from __future__ import annotations

@@ -27,19 +27,14 @@ NOT_IN_KEY: Final[Mapping[str, str]] = {
     "prompt_cache_key": "a hint for the provider's prompt cache",
     "request_id": "a random number of the attempt",
 }
-
-
 #: Client errors of account, route or load: a later call may succeed, so they are not recorded.
 PASSING: Final = frozenset({401, 402, 403, 404, 407, 408, 409, 421, 423, 425, 429})
-
-
 _SECRET: Final = re.compile(
     r"\bsk-(?=[\w-]*\d)[\w-]{20,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}"
     r"|\bBearer\s+(?=\S*\d)[\w.~+/-]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY"
 )
-
-
-_KEY_AT: Final = slice(8, 72)  # a line starts {"key":"…64 hex…"
+#: The key inside a line, which starts {"key":"…64 hexadecimal digits…".
+_KEY_AT: Final = slice(8, 72)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,43 +39,21 @@ _REDIRECTING = frozenset(
 )
 #: A text in git's messages, and the error's class, message and hint.
 _KNOWN: tuple[tuple[str, type[WorkbenchError], str, str], ...] = (
-    (
-        "not a git repository",
-        ConfigError,
-        "{root} is in no git repository",
-        'git init && git add . && git commit -m "Start"',
-    ),
-    (
-        "dubious ownership",
-        ConfigError,
-        "the git repository of {root} belongs to another user, so git does not trust it",
-        "git config --global --add safe.directory {root}",
-    ),
-    (
-        "index.lock': File exists",
-        UnavailableError,
-        "another git command is running in {root}",
-        "wait for it, then run the same command again; if none is running, remove .git/index.lock",
-    ),
-    (
-        "tell me who you are",
-        ConfigError,
-        "git does not know in whose name to commit",
-        'git config user.name "Your Name" && git config user.email you@example.org',
-    ),
-    (
-        "cannot do a partial commit during",
-        ConfigError,
-        "a merge, rebase or cherry-pick is under way in {root}",
-        "finish it as `git status` says, then run the same command again",
-    ),
-    (
-        "not a tree object",
-        NotFoundError,
-        "the git repository of {root} does not hold that commit",
-        "git fetch --all (in a shallow clone: git fetch --unshallow), then run the same command again",
-    ),
-)
+    ("not a git repository", ConfigError, "{root} is in no git repository",
+     'git init && git add . && git commit -m "Start"'),
+    ("dubious ownership", ConfigError,
+     "the git repository of {root} belongs to another user, so git does not trust it",
+     "git config --global --add safe.directory {root}"),
+    ("index.lock': File exists", UnavailableError, "another git command is running in {root}",
+     "wait for it, then run the same command again; if none is running, remove .git/index.lock"),
+    ("tell me who you are", ConfigError, "git does not know in whose name to commit",
+     'git config user.name "Your Name" && git config user.email you@example.org'),
+    ("cannot do a partial commit during", ConfigError,
+     "a merge, rebase or cherry-pick is under way in {root}",
+     "finish it as `git status` says, then run the same command again"),
+    ("not a tree object", NotFoundError, "the git repository of {root} does not hold that commit",
+     "git fetch --all (in a shallow clone: git fetch --unshallow), then run the same command again"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
