@@ -140,4 +140,4 @@ class Bench:
 
     @property
     def records(self) -> list:
-        return read_records(self.log)[0]
+        return read_records(self.log)

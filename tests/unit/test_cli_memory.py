@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from memory_bench import Bench, write_page
 
-from workbench import config, files
+from workbench import config
 from workbench.cli import memory as cli_memory
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError
 from workbench.workspace import workspace
@@ -112,7 +112,7 @@ def test_a_snapshot_is_of_all_tenants_and_is_restored_for_all_of_them(bench, tmp
     (tmp_path / "pages/acme/taxi.md").unlink()
     write_page(tmp_path, "acme/ship.md", body="Ships.")
     run("ingest")
-    (tmp_path / "snap").rename(files.aside_of(tmp_path / "snap"))  # as who is killed while writing it again
+    (tmp_path / "snap").rename(tmp_path / ".snap.before-0123abcd")  # as who is killed while writing it again
     done = json.loads(run("restore", tmp_path / "snap", "--json"))
     assert {tenant: one["added"] for tenant, one in done.items()} == {"acme": 1, "globex": 0}
     with pytest.raises(NotFoundError, match="holds nothing of empty"):

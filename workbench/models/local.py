@@ -179,12 +179,10 @@ class _Server:
         self.started = False
         self._owner = os.getpid()
         self._log = folder / f"{settings['model']}.{self._owner}.{number}.log"
-        try:
+        with files.writing(self._log):
             files.make_folder(folder)
             self._log.touch(0o600)
             log = self._log.open("wb")
-        except OSError as error:
-            raise files.unwritable(self._log, error) from error
         with log:
             self.process = subprocess.Popen(  # noqa: S603 - our own script, by our own interpreter
                 [sys.executable, "-P", str(_SCRIPT), json.dumps(settings)],
