@@ -87,13 +87,16 @@ class Observe:
 
     def _tokens(self, call: Call, seen: _Seen) -> dict[str, Any]:
         """Return token counts and cost of the answer, including an answer that was repaired."""
-        usage: Usage = call.span.facts.get("usage_before_repair", Usage()) + seen.usage
+        before: Usage | None = call.span.facts.get("usage_before_repair")
+        usage = seen.usage if before is None else before + seen.usage
         known = usage.input_tokens is not None
+        cost = self._price(call.target, usage) if self._price and known else None
+        call.span.note(cost_usd=cost)
         return {
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
             "cached_tokens": usage.cached_tokens,
-            "cost_usd": self._price(call.target, usage) if self._price and known else None,
+            "cost_usd": cost,
         }
 
     def _settle(self, record: dict[str, Any], around: InvocationScope | None) -> None:

@@ -136,8 +136,8 @@ class ModelCard:
         if self.runtime:
             identity["runtime"] = f"{self.runtime.package} {self.runtime.version}"
         if self.provider == "local":
-            server = dataclasses.asdict(self.server)
-            identity["server"] = {key: value for key, value in server.items() if key != "port"}
+            names = [field.name for field in dataclasses.fields(self.server) if field.name != "port"]
+            identity["server"] = {name: getattr(self.server, name) for name in names}
         return identity
 
     def wire_defaults(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from workbench import _sync, wire
 from workbench.context import current_invocation
 from workbench.errors import InvalidOutputError, UnavailableError
 from workbench.ports import Call, Handler
-from workbench.types import JSON, Hit, Message, Reply, Usage, wire_messages
+from workbench.types import JSON, Hit, Message, Reply, wire_messages
 
 
 class ModelFacts(Protocol):
@@ -27,9 +27,6 @@ class ModelFacts(Protocol):
 
     def wire_defaults(self) -> dict[str, Any]:
         """Return the default wire parameters of every request."""
-
-    def cost_usd(self, usage: Usage) -> float | None:
-        """The price of one answer in US dollars; None when unknown."""
 
 
 class Turns(Protocol):
@@ -148,15 +145,15 @@ class ModelHandle:
         return self._read(raw, call, passages)
 
     def _read(self, raw: JSON, call: Call, passages: tuple[Hit, ...]) -> Reply:
-        facts, usage, text = call.span.facts, wire.usage_of(raw), wire.text_of(raw)
+        facts, text = call.span.facts, wire.text_of(raw)
         choices = raw.get("choices") or [{}]
         return Reply(
             text=text,
             data=_data(text, call.payload),
             model=str(raw.get("model") or self.card.model),
             finish_reason=choices[0].get("finish_reason"),
-            usage=usage,
-            cost_usd=self.card.cost_usd(usage),
+            usage=wire.usage_of(raw),
+            cost_usd=facts.get("cost_usd"),
             latency_s=facts.get("recorded_latency_s"),
             replayed=bool(facts.get("replayed")),
             trace_id=str(facts.get("trace_id", "")),

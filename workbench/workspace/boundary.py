@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -80,7 +79,6 @@ class Boundary:
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
-        self._lock = threading.Lock()
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
         )
@@ -100,10 +98,10 @@ class Boundary:
 
     def card(self, name: str) -> ModelCard:
         """Return a model card with the overrides of this workspace."""
-        with self._lock:
-            if name not in self._cards:
-                self._cards[name] = load_card(self.root, name)
-            return self._cards[name]
+        card = self._cards.get(name)
+        if card is None:
+            card = self._cards.setdefault(name, load_card(self.root, name))
+        return card
 
     def card_for(self, model: str, *, prefer: str) -> ModelCard:
         """Return the card whose name, or whose model's name, is `model`; raise NotFoundError if none is."""
@@ -138,11 +136,9 @@ class Boundary:
         return egress.marked(self._leaves[call.port](call))
 
     async def _model(self, call: Call) -> AsyncIterator[Event]:
-        card = self.card(call.target)
-        with self._lock:
-            if call.target not in self._models:
-                self._models[call.target] = open_model(card, self.home)
-            model = self._models[call.target]
+        model = self._models.get(call.target)
+        if model is None:  # opening starts nothing, so a second one of a race is dropped
+            model = self._models.setdefault(call.target, open_model(self.card(call.target), self.home))
         left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
         ask = {"chat": model.chat, "embed": model.embed, "count": model.count}[call.operation]
         async with aclosing(ask(call.payload, timeout_s=left)) as events:  # type: ignore[type-var]

@@ -21,6 +21,7 @@ from workbench.experiments.inputs import Inputs, read
 from workbench.experiments.runs import Run, runs_frame, save_runs
 from workbench.identity import Principal
 from workbench.layout import RUNS
+from workbench.models import ModelCard
 from workbench.models.handle import ModelHandle
 from workbench.ports import Call
 from workbench.prompts import prompt as prompts
@@ -147,7 +148,7 @@ class Workspace:
         """A chat model by its card's name; without one, the arm's, then the use case's."""
         card = self.boundary.card(self._model_reference(name))
         return ModelHandle(
-            card=card, handler=self.boundary.handler, make_call=partial(self._model_call, card.reference)
+            card=card, handler=self.boundary.handler, make_call=partial(self._model_call, card)
         )
 
     def openai(self) -> OpenAI:
@@ -280,7 +281,7 @@ class Workspace:
         self, port: Port, operation: str, target: str, payload: JSON, *, memory: JSON | None = None
     ) -> Call:
         if port == "model":
-            return self._model_call(target, operation, payload, {})
+            return self._model_call(self.boundary.card(target), operation, payload, {})
         return Call(
             port=port,
             operation=operation,
@@ -290,8 +291,7 @@ class Workspace:
             identity=memory or {},
         )
 
-    def _model_call(self, name: str, operation: str, payload: JSON, labels: Mapping[str, Any]) -> Call:
-        card = self.boundary.card(name)
+    def _model_call(self, card: ModelCard, operation: str, payload: JSON, labels: Mapping[str, Any]) -> Call:
         return Call(
             port="model",
             operation=operation,
@@ -324,7 +324,7 @@ class Workspace:
         asked = str(payload.get("model", ""))
         card = self.boundary.card_for(asked, prefer=self.use_case.model)
         defaults = card.wire_defaults() if operation == "chat" else {}
-        return self._model_call(card.reference, operation, {**defaults, **payload}, {"client": "openai"})
+        return self._model_call(card, operation, {**defaults, **payload}, {"client": "openai"})
 
     def _keep(self, run: Run) -> None:
         save_runs([run], self.root / RUNS / run.id)
