@@ -102,17 +102,6 @@ class Window:
         """Add an intermediate result, such as the result of a tool."""
         return self._add(text, section="scratch", role="user", pinned=pinned)
 
-    def fill(self) -> FilledWindow:
-        """Return the request within the budget, with its report; ConfigError when what must stay exceeds it.
-
-        Counting and summarising ask the model. A summary replaces its turns in the window.
-        """
-        return _sync.run(self._fill())
-
-    async def fill_async(self) -> FilledWindow:
-        """The async twin of `fill`."""
-        return await _sync.run_async(self._fill())
-
     def _add(self, text: str, **fields: Any) -> Window:
         if not text.strip():
             raise ConfigError(f"an empty text cannot be added to {fields['section']}", hint="leave it out")
@@ -121,6 +110,10 @@ class Window:
         return self
 
     async def _fill(self) -> FilledWindow:
+        """Return the request within the budget, with its report; ConfigError when what must stay exceeds it.
+
+        Counting and summarising call the model. A summary replaces its turns in the window.
+        """
         async with self._lock:  # two fillings at once would ask for two summaries
             self.counter = await usable(self.counter)
             before, failure = list(self._entries), ""
@@ -143,6 +136,8 @@ class Window:
                 passages=tuple(entry.hit for entry in best_first(kept) if entry.hit is not None),
                 report=WindowReport(budget=self.budget, used=used, counter=str(self.counter), lines=lines),
             )
+
+    fill, fill_async = _sync.twins(_fill)
 
     async def _fits(self, entries: Sequence[WindowEntry], spare: int = 0) -> bool:
         return await self.counter(_wire(entries)) + spare <= self.budget
