@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from calls import finish
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ def test_the_budget_is_in_the_model_s_own_tokens_and_a_recorded_window_needs_no_
     assert first.report.counter == "the model smollm2-135m"
     assert {line.fate for line in first.report.lines} == {"kept", "summarised", "evicted"}
     assert ESTIMATE.count([turn.wire() for turn in first.messages]) > used
-    ws.boundary.replay.finish()
+    finish(ws.boundary.replay)
     ws.close()
     again = workspace(tmp_path, "replay")
     assert filled(again) == first
@@ -54,7 +55,7 @@ def test_the_budget_is_in_the_model_s_own_tokens_and_a_recorded_window_needs_no_
 def test_recorded_counts_asked_again_are_the_same(tmp_path):
     ws = workspace(tmp_path)
     filled(ws)
-    ws.boundary.replay.finish()
+    finish(ws.boundary.replay)
     ws.close()
     entries = list(open_tape(tmp_path / "tape.jsonl").entries())
     counts = [entry for entry in entries if entry.question.operation == "model.count"]

@@ -1,6 +1,7 @@
 """Fallback for memory search: answers from the last snapshot while the store is unavailable.
 
-A use case opts in through `memory_fallback`. The snapshot is read-only, and its hits are marked `degraded`.
+A use case opts in with `memory_fallback: snapshot` in params.yaml. The snapshot is read-only, and its hits
+are marked `degraded`.
 """
 
 from __future__ import annotations
@@ -20,15 +21,10 @@ from workbench.types import Event
 POSITION: Final = Position(
     name="fallback", operations=frozenset({"memory.search"}), after=("observe",), before=("policy",)
 )
-#: Errors that trigger the fallback: the store is unavailable. Refusals and corrupt data pass through.
-TRIGGERS: Final[tuple[type[WorkbenchError], ...]] = (UnavailableError,)
 
 
 class Fallback:
     """Searches a memory's last snapshot if its store fails before the first event of an answer."""
-
-    def __init__(self, *, snapshot: bool) -> None:
-        self._snapshot = snapshot
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Yield the store's answer or the snapshot's; raise the store's error if no snapshot may be used."""
@@ -38,8 +34,8 @@ class Fallback:
                 async for event in events:
                     answering = True
                     yield event
-        except TRIGGERS as error:
-            if answering or not self._snapshot or not error.retryable:
+        except UnavailableError as error:  # refusals and corrupt data pass through
+            if answering or not error.retryable:
                 raise
             away = error
         else:

@@ -6,7 +6,6 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from pathlib import Path
 from typing import Final, Literal
 
 import orjson
@@ -16,7 +15,7 @@ from workbench.context import current_invocation
 from workbench.controls.position import MODEL, Position
 from workbench.errors import ConfigError, RefusedError
 from workbench.ports import Call, Handler
-from workbench.records.journal import Journal, extend
+from workbench.records.journal import Journal
 from workbench.records.keys import NOT_IN_KEY, Entry, RecordedRequest, processor, refusal, refuse_secrets
 from workbench.records.nearest import miss
 from workbench.records.tape import Tape
@@ -47,11 +46,6 @@ class Replay:
         self._on_use = on_use
         self._used: dict[str, Literal["tape", "cache"]] = {}
         self._lanes: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
-
-    @property
-    def used(self) -> frozenset[str]:
-        """Keys of the recordings that this process has replayed or made."""
-        return frozenset(self._used)
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Yield the recorded answer, or call the model and record its answer."""
@@ -157,16 +151,6 @@ class Replay:
             self._used[key] = source
             if self._on_use is not None:
                 self._on_use(key, source)
-
-    def finish(self, path: Path | None = None) -> bool:
-        """Write the tape with the recordings that this process used; return False if it is unchanged.
-
-        Called when a stage has succeeded; the answers of a failed stage stay in the journal. Raises
-        ConfigError in mode live.
-        """
-        if self.mode == "live":
-            raise ConfigError("mode 'live' keeps no answers, so there is no tape to write")
-        return extend(self._tape, self._used, self._journal, path=path)
 
 
 def _note_latency(call: Call, latency_s: float) -> None:

@@ -159,7 +159,6 @@ class ModelCard:
         *,
         provider: str | None = None,
         base_url: str | None = None,
-        model: str | None = None,
         api_key: str | None = None,
     ) -> ModelCard:
         """Return the card for another endpoint, as set in `params.yaml`.
@@ -172,7 +171,7 @@ class ModelCard:
                 f"unknown provider {target!r} ({nearest(target, get_args(Provider))})",
                 hint="provider: openai, with a base_url, is any OpenAI-compatible endpoint",
             )
-        if target == self.provider and not (base_url or model or api_key):
+        if target == self.provider and not (base_url or api_key):
             return self
         if target != "openai":
             raise ConfigError(
@@ -183,7 +182,6 @@ class ModelCard:
             self,
             provider="openai",
             base_url=base_url or self.base_url,
-            model=model or self.model,
             api_key=api_key or self.api_key,
             price_per_million=None,
             weights=None,

@@ -12,11 +12,6 @@ from workbench.models.card import OPENAI_KEY, OPENAI_URL, ModelCard, checked_car
 from workbench.ports import Model
 
 
-def card_names(root: Path) -> list[str]:
-    """Names of all cards of a repository, sorted."""
-    return registry.names(root, "model")
-
-
 def load_card(root: Path, reference: str) -> ModelCard:
     """The card that `name`, `name@2` or `name@label` means, its digest checked; a bare name is the newest."""
     return read_card(registry.resolve(root, "model", reference))

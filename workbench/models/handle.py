@@ -10,23 +10,9 @@ from typing import Any, Protocol, cast
 from workbench import _sync, wire
 from workbench.context import current_invocation
 from workbench.errors import InvalidOutputError, UnavailableError
+from workbench.models.card import ModelCard
 from workbench.ports import Call, Handler
 from workbench.types import JSON, Hit, Message, Reply, wire_messages
-
-
-class ModelFacts(Protocol):
-    """The part of a model card that a handle uses."""
-
-    @property
-    def name(self) -> str:
-        """The card's name."""
-
-    @property
-    def model(self) -> str:
-        """The model's name on the wire."""
-
-    def wire_defaults(self) -> dict[str, Any]:
-        """Return the default wire parameters of every request."""
 
 
 class Turns(Protocol):
@@ -65,7 +51,7 @@ MakeCall = Callable[[str, JSON, Mapping[str, Any]], Call]
 class ModelHandle:
     """One model for one tenant and principal. Every verb crosses the boundary."""
 
-    card: ModelFacts
+    card: ModelCard
     handler: Handler = field(repr=False)
     make_call: MakeCall = field(repr=False)
 

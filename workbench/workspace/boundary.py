@@ -7,8 +7,9 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from workbench import registry
 from workbench.config import Execution, Mode, UseCase, memory_server
 from workbench.controls import stack
 from workbench.controls.access import Access
@@ -20,16 +21,13 @@ from workbench.controls.retry import Retry, RetryPolicy
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, JOURNAL, STATE, tape_of
 from workbench.memory.stores import StoreLocation, Stores
-from workbench.models import ModelCard, card_names, load_card, open_model
+from workbench.models import ModelCard, load_card, open_model
 from workbench.ports import Call, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
 from workbench.records.log import Lines
 from workbench.records.tape import Tape
 from workbench.types import Event, Port, Usage
-
-if TYPE_CHECKING:
-    from workbench.memory.snapshot import Snapshot
 
 #: An embedded server answers one caller at a time; the others' waiting counts as silence.
 _PATIENCE = RetryPolicy(timeout_s=180, deadline_s=600)
@@ -87,7 +85,7 @@ class Boundary:
         self.handler = stack.fold(
             {
                 "observe": Observe(Lines(self.home / CALLS), price=self._price),
-                "fallback": Fallback(snapshot=places.memory_fallback),
+                **({"fallback": Fallback()} if places.memory_fallback else {}),
                 "access": Access(timeless=where.pinned is not None and not where.today),
                 "output": Output(),
                 "replay": self.replay,
@@ -107,7 +105,7 @@ class Boundary:
         """Return the card whose name, or whose model's name, is `model`; raise NotFoundError if none is."""
         if model in {prefer, self.card(prefer).name, self.card(prefer).model}:
             return self.card(prefer)
-        names = card_names(self.root)
+        names = registry.names(self.root, "model")
         named = [name for name in names if model in {name, self.card(name).model}]
         if not named:
             raise NotFoundError(
@@ -115,10 +113,6 @@ class Boundary:
                 hint=f"model={prefer!r} is the model of this use case",
             )
         return self.card(named[0])
-
-    def snapshot(self) -> Snapshot | None:
-        """Return the pinned snapshot of this execution, verified on first use, or None."""
-        return self.stores.pinned()
 
     async def aclose(self) -> None:
         """Close every model and store, even if closing one of them fails."""
@@ -154,17 +148,12 @@ def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCar
 
     With `provider: openai`, a name without a card is the endpoint's name of the model.
     """
-    saved = name.partition("@")[0] in card_names(root)
+    saved = name.partition("@")[0] in registry.names(root, "model")
     embedded = overrides.get("provider") in {None, "local", "wordllama"}
     card = load_card(root, name) if saved or embedded else ModelCard.unsaved(name)
     if card.kind != "chat":
         raise ConfigError(f"the model {name!r} is for {card.kind}, not for chat", hint="name another model")
     return card.overridden(**overrides) if any(overrides.values()) else card
-
-
-def recorded(card: ModelCard) -> dict[str, Any]:
-    """Return the label that excludes computations of this process from the tape."""
-    return {} if card.recorded else {"recorded": False}
 
 
 def of_use_case(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -117,33 +117,35 @@ def grant(root: Path, which: Which, *, admin_key_env: str) -> dict[str, str]:
     """
     from workbench.memory.weaviate import tenant_keys
 
-    with Memories(root, which) as memories:
-        store = memories.on_server(api_key_env=admin_key_env)
-        return _sync.run(_each(store, memories.handles, tenant_keys.grant))
+    return _on_server(root, which, tenant_keys.grant, api_key_env=admin_key_env)
 
 
 def revoke(root: Path, which: Which, *, admin_key_env: str) -> dict[str, bool]:
     """Revoke each tenant's key; return by tenant whether it had one."""
     from workbench.memory.weaviate import tenant_keys
 
-    with Memories(root, which) as memories:
-        store = memories.on_server(api_key_env=admin_key_env)
-        return _sync.run(_each(store, memories.handles, tenant_keys.revoke))
+    return _on_server(root, which, tenant_keys.revoke, api_key_env=admin_key_env)
 
 
 def rest(root: Path, which: Which) -> int:
     """Deactivate a memory's tenants on a server until their next use; return their number."""
+    return sum(_on_server(root, which, lambda store, tenant: store.deactivate([tenant])).values())
+
+
+def _on_server(
+    root: Path, which: Which, verb: Callable[[Any, str], Awaitable[T]], *, api_key_env: str | None = None
+) -> dict[str, T]:
+    """Run `verb` for each tenant on the memory's server; return its results by tenant."""
     with Memories(root, which) as memories:
-        store = memories.on_server()
-        done = _sync.run(_each(store, memories.handles, lambda store, tenant: store.deactivate([tenant])))
-    return sum(done.values())
+        store = memories.on_server(api_key_env=api_key_env)
 
+        async def each() -> dict[str, T]:
+            try:
+                return {tenant: await verb(store, tenant) for tenant in memories.handles}
+            finally:
+                await store.aclose()
 
-async def _each(store: Any, tenants: Iterable[str], verb: Callable[[Any, str], Awaitable[T]]) -> dict[str, T]:
-    try:
-        return {tenant: await verb(store, tenant) for tenant in tenants}
-    finally:
-        await store.aclose()
+        return _sync.run(each())
 
 
 def _only(params: config.Params) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import _sync, config, identity, layout, registry, retrieval
+from workbench import _sync, config, files, identity, layout, registry, retrieval
 from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.batch import Batch
@@ -102,7 +102,7 @@ class Workspace:
         pin = self.use_case.memory
         wanted = reference or self.setting("memory", pin.name)
         spec = retrieval.load_spec(self.root, str(pin) if wanted == pin.name else wanted)
-        snapshot = self.boundary.snapshot()
+        snapshot = self.boundary.stores.pinned()
         pinned = snapshot.digest if snapshot and snapshot.manifest.memory == spec.name else None
         identities = {
             "version": spec.version,
@@ -224,7 +224,7 @@ class Workspace:
             "memory": str(memory.spec),
             "memory_digest": memory.pinned or memory.spec.digest,
             "model": card.reference,
-            "model_digest": card_digest(card),
+            "model_digest": files.digest({**card.identity(), "defaults": card.wire_defaults()}),
             **rest,
         }
 
@@ -299,7 +299,7 @@ class Workspace:
             payload={**payload, "model": card.model},
             context=self.context,
             identity=card.identity(),
-            labels={**labels, **boundary.recorded(card), **self._job_labels()},
+            labels={**labels, **({} if card.recorded else {"recorded": False}), **self._job_labels()},
         )
 
     def _job_labels(self) -> dict[str, Any]:
@@ -378,10 +378,3 @@ def connect(
         execution=execution,
         settings=execution.settings if execution else {},
     )
-
-
-def card_digest(card: Any) -> str:
-    """Return the SHA-256 of the fields of a model card that can change an answer."""
-    from workbench import files
-
-    return files.digest({**card.identity(), "defaults": card.wire_defaults()})

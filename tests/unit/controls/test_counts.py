@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from calls import chat, context
+from calls import chat, context, finish
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,7 +105,7 @@ def taped(bench, model, **how):
         **make(mode), **({"replay": replay_on} if mode == "auto" else {})
     }  # fmt: skip
     made = report(handle(bench, model), **how)
-    replay_on.finish()
+    finish(replay_on)
     bench.journal.unlink()
     return made
 
