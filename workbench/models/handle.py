@@ -16,15 +16,15 @@ from workbench.types import JSON, Hit, Message, Reply, wire_messages
 
 
 class Turns(Protocol):
-    """A rendered prompt: chat turns and their origin."""
+    """A rendered prompt: chat turns, and the prompt and passages they come from."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """Chat turns."""
+        """The chat turns."""
 
     @property
     def prompt(self) -> str:
-        """The prompt's reference, as `answer@2`."""
+        """The prompt's reference, such as `answer@2`."""
 
     @property
     def digest(self) -> str:
@@ -32,7 +32,7 @@ class Turns(Protocol):
 
     @property
     def passages(self) -> tuple[Hit, ...]:
-        """Passages the turns carry."""
+        """The passages in the turns."""
 
     @property
     def output(self) -> Mapping[str, Any] | None:
@@ -40,7 +40,7 @@ class Turns(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Wire parameters over the card's."""
+        """Wire parameters that override the card's."""
 
 
 Asked = str | Sequence[Message | Mapping[str, Any]] | Turns
@@ -111,7 +111,7 @@ class ModelHandle:
         """
         tokens = wire.tokens_of(await self._whole(self._call(asked, parameters, operation="count")))
         if tokens is None:
-            raise UnavailableError(f"{self.card.name!r} returned no token count", hint="ask again")
+            raise UnavailableError(f"{self.card.name!r} returned no token count", hint="repeat the call")
         return tokens
 
     count_tokens, count_tokens_async = _sync.twins(_count_tokens)
@@ -153,7 +153,7 @@ class ModelHandle:
 
 
 def _data(text: str, payload: JSON) -> Any:
-    """The parsed answer when a format was asked for; the output control has judged it already."""
+    """Return the parsed answer if the request has a `response_format`, which the output control checks."""
     if (payload.get("response_format") or {}).get("type") not in {"json_schema", "json_object"}:
         return None
     import orjson
@@ -161,4 +161,8 @@ def _data(text: str, payload: JSON) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise InvalidOutputError("the answer is not JSON", violations=("$: not JSON",)) from None
+        raise InvalidOutputError(
+            "the answer is not JSON",
+            hint="call without response_format to get the text",
+            violations=("$: not JSON",),
+        ) from None
