@@ -29,7 +29,7 @@ from workbench.records.log import Lines
 from workbench.records.tape import Tape
 from workbench.types import Event, Port, Usage
 
-#: An embedded server answers one caller at a time; the others' waiting counts as silence.
+#: Callers that wait for the embedded server hear nothing meanwhile, so the limits are long.
 _PATIENCE = RetryPolicy(timeout_s=180, deadline_s=600)
 
 OnUse = Callable[[str, str], None]
@@ -110,7 +110,7 @@ class Boundary:
         if not named:
             raise NotFoundError(
                 f"no model card is called {model!r} ({nearest(model, names)})",
-                hint=f"model={prefer!r} is the model of this use case",
+                hint=f"pass model={prefer!r}, the model of this use case",
             )
         return self.card(named[0])
 
@@ -144,15 +144,19 @@ class Boundary:
 
 
 def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCard:
-    """The use case's model card with the endpoint that params.yaml names, if it names one.
+    """Return the use case's model card, moved to the endpoint in params.yaml if there is one.
 
-    With `provider: openai`, a name without a card is the endpoint's name of the model.
+    With `provider: openai`, a name without a card is the endpoint's name of the model. Raises ConfigError and
+    NotFoundError.
     """
     saved = name.partition("@")[0] in registry.names(root, "model")
     embedded = overrides.get("provider") in {None, "local", "wordllama"}
     card = load_card(root, name) if saved or embedded else ModelCard.unsaved(name)
     if card.kind != "chat":
-        raise ConfigError(f"the model {name!r} is for {card.kind}, not for chat", hint="name another model")
+        raise ConfigError(
+            f"the model {name!r} is for {card.kind}, not for chat",
+            hint="write model: NAME of a chat model into params.yaml",
+        )
     return card.overridden(**overrides) if any(overrides.values()) else card
 
 

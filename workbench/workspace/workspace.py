@@ -45,10 +45,7 @@ _MISSING: Any = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
-    """The operations of a notebook or a job, for one tenant; `bind` returns a workspace for another.
-
-    Only the parent trace and the occurrence come from context variables.
-    """
+    """The operations of a notebook or a job, for one tenant; `bind` returns a workspace for another."""
 
     root: Path
     name: str
@@ -132,7 +129,10 @@ class Workspace:
         return Window.of_model(self.model(model), tenant=self.tenant, budget=budget)
 
     def prompt(self, reference: str | None = None) -> Prompt:
-        """A prompt by `name@version`, `name@label` or name: a bare name is the arm's, then params.yaml's."""
+        """Return a prompt by `name@version`, `name@label` or name.
+
+        A bare name is resolved by the arm's setting, then by params.yaml.
+        """
         pin = self.use_case.prompt
         wanted = reference or pin.name
         chosen = self.settings.get("prompt")
@@ -145,38 +145,38 @@ class Workspace:
         return prompts.load(self.root, wanted, author=self.context.principal.name)
 
     def model(self, name: str | None = None) -> ModelHandle:
-        """A chat model by its card's name; without one, the arm's, then the use case's."""
+        """Return a chat model by its card's name; without one, the arm's, then the use case's."""
         card = self.boundary.card(self._model_reference(name))
         return ModelHandle(
             card=card, handler=self.boundary.handler, make_call=partial(self._model_call, card)
         )
 
     def openai(self) -> OpenAI:
-        """An ordinary `openai.OpenAI`, governed: every request crosses the boundary."""
+        """Return an `openai.OpenAI` whose requests cross the boundary."""
         from workbench.models.clients import openai_client
 
         return openai_client(self.boundary.handler, self._client_call)
 
     def openai_async(self) -> AsyncOpenAI:
-        """An ordinary `openai.AsyncOpenAI`, governed as `openai()` is."""
+        """Return an `openai.AsyncOpenAI` whose requests cross the boundary."""
         from workbench.models.clients import openai_async_client
 
         return openai_async_client(self.boundary.handler, self._client_call)
 
     def cases(self, memory: str | None = None) -> Dataset:
-        """The questions about a memory: in the pipeline the prepared ones, otherwise its spec's file."""
+        """Return the questions about a memory: the pipeline's prepared ones, or those of its spec's file."""
         spec = self.memory(memory).spec
         prepared = self.execution.cases if self.execution else None
         if prepared and spec.name == self.use_case.memory.name:
             return Dataset.from_file(self.root / prepared)
         if spec.questions is None:
             raise NotFoundError(
-                f"the memory {spec} names no questions", hint="wb.Dataset.from_file(…) reads any file"
+                f"the memory {spec} names no questions", hint='wb.Dataset.from_file("FILE") reads any file'
             )
         return Dataset.from_file(self.root / spec.questions)
 
     def inputs(self, source: str = "") -> Inputs:
-        """The rows of a Parquet or JSON lines file, for `task.map`; none when no file is named."""
+        """Return the rows of a Parquet or JSON lines file for `task.map`; no rows without a file."""
         execution = self.execution
         only = execution.tenant if execution else None
         return Inputs(
@@ -190,7 +190,7 @@ class Workspace:
         )
 
     def publish(self, batch: Batch, name: str) -> Batch:
-        """In a job, hand the batch to the runner, which publishes it whole; while exploring, a preview."""
+        """Return the batch; in a job, also give it to the runner, which publishes all of it or nothing."""
         if self.execution and self.execution.publish:
             batch.hand_over(Path(self.execution.publish), name)
         return batch
@@ -198,7 +198,7 @@ class Workspace:
     # -- experiments and gates --------------------------------------------------------------
 
     def experiment(self, name: str | None = None) -> Experiment:
-        """An experiment of this use case. The one named like the use case is the one a gate judges."""
+        """Return an experiment of this use case; the gate judges the one with the use case's name."""
         execution = self.execution
         return Experiment(
             name=name or self.name,
@@ -229,25 +229,25 @@ class Workspace:
         }
 
     def gate_spec(self, phase: str | None = None) -> GateSpec:
-        """The gate's text for a phase (the use case's own unless named), read strictly."""
+        """Return the gate of a phase, by default the use case's; raise ConfigError if it is invalid."""
         where = f"{self.root / 'params.yaml'}: use_cases.{self.name}.gates"
         return GateSpec.of_phase(self.use_case.gates, phase or self.use_case.phase, where=where)
 
     def gate(self, run: Run, *, phase: str | None = None, baseline: Run | None = None) -> GateReport:
-        """Judge a run by the gate of params.yaml, line by line; a failed gate raises nothing."""
+        """Judge a run by the gate of params.yaml, line by line; a failed gate raises no error."""
         return judge(run, self.gate_spec(phase), phase=phase or self.use_case.phase, baseline=baseline)
 
     def promote(self, reference: str, *, to: str = "production", **how: Any) -> Released:
-        """Freeze `job/NAME` as its next version and label it, or label `prompt/NAME@2`; the card says what.
+        """Freeze `job/NAME` as its next version and label it, or label a version such as `prompt/NAME@2`.
 
-        `how` is `reason`, `dry_run`, `commit`: see `workbench promote --help`.
+        `how` takes `reason`, `dry_run` and `commit`: see `workbench promote --help`.
         """
         from workbench.promotion.promote import ReleaseOptions, promote
 
         return promote(self.root, reference, ReleaseOptions(label=to, **how))
 
     def rollback(self, reference: str, *, to: int | None = None, **how: Any) -> Released:
-        """Move the production label to the previous version or to `to`; a dirty tree is allowed."""
+        """Move the production label to the previous version or to `to`, also with uncommitted changes."""
         from workbench.promotion.promote import ReleaseOptions, rollback
 
         return rollback(self.root, reference, ReleaseOptions(**how), to=to)
@@ -255,16 +255,16 @@ class Workspace:
     # -- records ------------------------------------------------------------------
 
     def calls(self) -> pl.DataFrame:
-        """Every call that crossed the boundary here, oldest first, without content."""
+        """Return a frame of every call that crossed the boundary here, oldest first, without content."""
         return read_calls(self.boundary.home / layout.CALLS)
 
     def runs(self) -> pl.DataFrame:
-        """Every run kept here or by the pipeline: one row each, with its first metric."""
+        """Return a frame of the runs of this repository and its pipeline, with the first metric of each."""
         explored = sorted((self.root / RUNS).glob("*"))
         return runs_frame(sorted(self.root.glob("results/*/runs")), explored=explored)
 
     def assets(self) -> pl.DataFrame:
-        """Every version of every asset: one row each, with its labels."""
+        """Return a frame of every version of every asset, with its labels."""
         return registry.frame(self.root)
 
     def why(self, reply: Reply) -> Explanation:
@@ -320,7 +320,7 @@ class Workspace:
         return pin if wanted == pin.partition("@")[0] else wanted
 
     def _client_call(self, operation: str, payload: JSON) -> Call:
-        """A call of an `openai` client: `model` is a card's name, or the model's own name on a card."""
+        """Return the call of an `openai` client, whose `model` is the name of a card or of a card's model."""
         asked = str(payload.get("model", ""))
         card = self.boundary.card_for(asked, prefer=self.use_case.model)
         defaults = card.wire_defaults() if operation == "chat" else {}
@@ -343,12 +343,11 @@ def connect(
     mode: config.Mode | None = None,
     through: Boundary | None = None,
 ) -> Workspace:
-    """A workspace for a use case of this repository's params.yaml. Nothing is started before the first call.
+    """Return a workspace for a use case in params.yaml. The first call starts servers and opens connections.
 
-    Without `tenant` it is the use case's first. `mode` says what may answer model calls: "auto" the
-    tape, then the cache, then the model; "replay" the tape alone; "live" and "record" always the
-    model. `through` is a boundary made elsewhere. Raises ConfigError and NotFoundError that name
-    file and key.
+    `tenant` is by default the use case's first. `mode` chooses what answers model calls: "auto" the tape,
+    then the cache, then the model; "replay" the tape alone; "live" and "record" the model. `through` replaces
+    the boundary. Raises ConfigError and NotFoundError with the file and the key.
     """
     base = config.find_root(Path(root) if root is not None else None)
     case = config.use_case(config.load_params(base), use_case)
