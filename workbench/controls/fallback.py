@@ -37,7 +37,7 @@ class Fallback:
         except UnavailableError as error:  # refusals and corrupt data pass through
             if answering or not error.retryable:
                 raise
-            away = error
+            failure = error
         else:
             return
         other = dataclasses.replace(call, identity={**call.identity, "degraded": True})
@@ -48,5 +48,6 @@ class Fallback:
                     yield Event(data=[dataclasses.replace(hit, degraded=True) for hit in event.data])
         except WorkbenchError as error:
             raise UnavailableError(
-                f"{away.message}; the last snapshot cannot answer either: {error.message}", hint=away.hint
+                f"{failure.message}; the last snapshot cannot answer either: {error.message}",
+                hint=failure.hint,
             ) from error

@@ -66,7 +66,7 @@ async def _whole(call: Call, proceed: Handler) -> list[Event]:
 def _invalid(call: Call, broken: list[str]) -> InvalidOutputError:
     return InvalidOutputError(
         f"{call.target}: the answer does not fit its schema: {'; '.join(broken)}",
-        hint="allow more tokens, loosen the schema, or show an example in the prompt",
+        hint="raise max_tokens, loosen the schema, or add an example to the prompt",
         violations=broken,
     )
 
@@ -114,8 +114,8 @@ def _validator(canonical: bytes) -> Any:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise ConfigError(
-            f"response_format.json_schema.schema{error.json_path[1:]} is no JSON Schema: {error.message}",
-            hint="see json-schema.org/understanding-json-schema",
+            f"response_format.json_schema.schema{error.json_path[1:]} is not valid: {error.message}",
+            hint="correct the schema: json-schema.org/understanding-json-schema",
         ) from None
     return jsonschema.Draft202012Validator(schema, registry=referencing.Registry())
 
@@ -152,8 +152,8 @@ def _broken(choice: JSON, content: object, schema: bytes) -> Iterator[str]:
             yield f"{error.json_path[1:]}: {_rule(error)}"
     except referencing.exceptions.Unresolvable as error:
         raise ConfigError(
-            f"response_format.json_schema.schema refers to {error.ref!r}, which is not in it",
-            hint="put the definition into the schema's own $defs",
+            f"response_format.json_schema.schema refers to {error.ref!r}, which it does not define",
+            hint="add the definition to the schema's $defs",
         ) from None
 
 

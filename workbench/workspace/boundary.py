@@ -29,8 +29,8 @@ from workbench.records.log import Lines
 from workbench.records.tape import Tape
 from workbench.types import Event, Port, Usage
 
-#: Callers that wait for the embedded server hear nothing meanwhile, so the limits are long.
-_PATIENCE = RetryPolicy(timeout_s=180, deadline_s=600)
+#: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
+_RETRIES = RetryPolicy(timeout_s=180, deadline_s=600)
 
 OnUse = Callable[[str, str], None]
 
@@ -89,7 +89,7 @@ class Boundary:
                 "access": Access(timeless=where.pinned is not None and not where.today),
                 "output": Output(),
                 "replay": self.replay,
-                "retry": Retry(_PATIENCE),
+                "retry": Retry(_RETRIES),
             },
             self._leaf,
         )

@@ -58,7 +58,7 @@ class Memories:
         """Return the handle of the only tenant; ConfigError for several, because `verb` needs one."""
         if len(self.handles) > 1:
             raise ConfigError(
-                f"{self.use_case!r} has {len(self.handles)} tenants, and this is for one of them "
+                f"{verb} needs one tenant, and {self.use_case!r} has {len(self.handles)} "
                 f"({', '.join(map(repr, self.handles))})",
                 hint=self.first().command(verb),
             )
@@ -72,13 +72,13 @@ class Memories:
         """Ingest each tenant's pages; a tenant that has neither pages nor knowledge is left out."""
         first = self.first()
         if source is None and not first.spec.source:
-            raise ConfigError(f"{first.spec} names no source", hint=first.command("ingest DIR"))
+            raise ConfigError(f"the memory {first.spec} names no source", hint=first.command("ingest DIR"))
         pages = retrieval.load(source or first.spec.source, root=first.root)
         having = {page.tenant for page in pages}
         if not having & set(self.handles):
             raise ConfigError(
                 f"none of the {len(pages)} pages belongs to {', '.join(self.handles)} "
-                f"(but to: {', '.join(sorted(having))})",
+                f"(they belong to {', '.join(sorted(having))})",
                 hint=f"add their tenant to use_cases.{self.use_case}.tenants in params.yaml",
             )
         return {
@@ -94,8 +94,9 @@ class Memories:
         having = [handle for tenant, handle in self.handles.items() if tenant in held]
         if not having:
             raise NotFoundError(
-                f"{folder} holds nothing of {', '.join(self.handles)} (but of {', '.join(held) or 'nobody'})",
-                hint="name another snapshot's folder, or another use case",
+                f"the snapshot {folder} has no items of {', '.join(self.handles)} "
+                f"(its tenants: {', '.join(held) or 'none'})",
+                hint="name the folder of another snapshot, or pass --use-case NAME",
             )
         return {handle.tenant: handle.restore(folder) for handle in having}
 
@@ -104,7 +105,7 @@ class Memories:
         having = [handle for handle in self.handles.values() if _sync.run(handle.unfiltered.count())]
         if not having:
             raise NotFoundError(
-                f"there is nothing in {self.first().spec} to write a snapshot of",
+                f"the memory {self.first().spec} has no items to write a snapshot of",
                 hint=self.first().command("ingest"),
             )
         return _sync.run(snapshot_of(having, folder))
@@ -153,6 +154,6 @@ def _only(params: config.Params) -> str:
     if len(names) > 1:
         raise ConfigError(
             f"params.yaml has {len(names)} use cases ({', '.join(map(repr, names))})",
-            hint=f"say whose memory: --use-case {names[0]}",
+            hint=f"name one of them: --use-case {names[0]}",
         )
     return names[0]
