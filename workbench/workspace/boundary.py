@@ -161,46 +161,33 @@ def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCar
 
 
 def of_use_case(
-    root: Path,
-    name: str,
-    case: UseCase,
-    *,
-    execution: Execution | None = None,
-    mode: Mode | None = None,
+    root: Path, name: str, case: UseCase, execution: Execution, *, mode: Mode | None = None
 ) -> Boundary:
-    """Return the boundary of a use case, with the paths of the current execution if a runner set one."""
+    """Return the boundary of a use case, with the paths that the runner of the execution set."""
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
-    tape = root / (execution.tape if execution and execution.tape else tape_of(name))
-    used = Path(execution.used) if execution and execution.used else None
-    home = Path(execution.home) if execution and execution.home else root
-    # A server named for this execution is tested itself, so no snapshot replaces it.
-    may_fall_back = case.memory_fallback == "snapshot" and not (execution and execution.memory_server)
+    home = Path(execution.home) if execution.home else root
+    pinned = root / execution.memory if execution.memory else None
+    live = pinned is None or execution.live_memory
+    memories = StoreLocation(
+        state=home / STATE,
+        server=(execution.memory_server or memory_server(case)) if live else None,
+        pinned=pinned,
+        today=execution.live_memory,
+        last=(root / "results" / name / "memory",),
+    )
     return Boundary(
         root,
-        mode=mode or (execution.mode if execution else "auto"),
-        tape=open_tape(tape),
+        mode=mode or execution.mode,
+        tape=open_tape(root / (execution.tape or tape_of(name))),
         cards=[chosen_card(root, case.model, overrides)],
-        on_use=partial(_note_use, used) if used else None,
+        on_use=partial(_note_use, Path(execution.used)) if execution.used else None,
         places=StatePaths(
             home=home,
-            memories=_memories(root, home, name, case, execution),
-            journal=Path(execution.journal) if execution and execution.journal else None,
-            memory_fallback=may_fall_back,
+            memories=memories,
+            journal=Path(execution.journal) if execution.journal else None,
+            # A server named for this execution is itself under test, so no snapshot replaces it.
+            memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
         ),
-    )
-
-
-def _memories(root: Path, home: Path, name: str, case: UseCase, execution: Execution | None) -> StoreLocation:
-    """Return the location of a use case's memories; a stage searches its pinned snapshot only."""
-    pinned = root / execution.memory if execution and execution.memory else None
-    embedded = pinned is not None and not (execution and execution.live_memory)
-    named = execution.memory_server if execution else None
-    return StoreLocation(
-        state=home / STATE,
-        server=None if embedded else named or memory_server(case),
-        pinned=pinned,
-        today=bool(execution and execution.live_memory),
-        last=(root / "results" / name / "memory",),
     )
 
 

@@ -52,7 +52,7 @@ class Workspace:
     use_case: config.UseCase
     context: Context
     boundary: Boundary = field(repr=False)
-    execution: config.Execution | None = field(default=None, repr=False)
+    execution: config.Execution = field(repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
     _kept: list[Run] = field(default_factory=list, repr=False)
 
@@ -166,7 +166,7 @@ class Workspace:
     def cases(self, memory: str | None = None) -> Dataset:
         """Return the questions about a memory: the pipeline's prepared ones, or those of its spec's file."""
         spec = self.memory(memory).spec
-        prepared = self.execution.cases if self.execution else None
+        prepared = self.execution.cases
         if prepared and spec.name == self.use_case.memory.name:
             return Dataset.from_file(self.root / prepared)
         if spec.questions is None:
@@ -177,21 +177,20 @@ class Workspace:
 
     def inputs(self, source: str = "") -> Inputs:
         """Return the rows of a Parquet or JSON lines file for `task.map`; no rows without a file."""
-        execution = self.execution
-        only = execution.tenant if execution else None
+        only = self.execution.tenant
         return Inputs(
             name=Path(source).name or "nothing",
             rows=read(self.root / source, tenant=only) if source else (),
             tenants=(only,) if only else self.use_case.tenants,
             bind=lambda tenant: self.bind(tenant=tenant),
             concurrency=self.use_case.concurrency,
-            most_broken=execution.broken if execution else 1.0,
-            progress=Path(execution.progress) if execution and execution.progress else None,
+            most_broken=self.execution.broken,
+            progress=Path(self.execution.progress) if self.execution.progress else None,
         )
 
     def publish(self, batch: Batch, name: str) -> Batch:
         """Return the batch; in a job, also give it to the runner, which publishes all of it or nothing."""
-        if self.execution and self.execution.publish:
+        if self.execution.publish:
             batch.hand_over(Path(self.execution.publish), name)
         return batch
 
@@ -199,18 +198,17 @@ class Workspace:
 
     def experiment(self, name: str | None = None) -> Experiment:
         """Return an experiment of this use case; the gate judges the one with the use case's name."""
-        execution = self.execution
         return Experiment(
             name=name or self.name,
             use_case=self.name,
             bind=lambda tenant, settings: self.bind(tenant=tenant, settings=settings),
             describe=lambda settings: self.bind(settings=settings).describe(),
             keep=self._keep,
-            task_digest=execution.task_digest if execution else None,
+            task_digest=self.execution.task_digest,
             gate_digest=self.gate_spec().digest,
             gated_memory=self.use_case.memory.name,
             concurrency=self.use_case.concurrency,
-            progress=Path(execution.progress) if execution and execution.progress else None,
+            progress=Path(self.execution.progress) if self.execution.progress else None,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -304,7 +302,7 @@ class Workspace:
 
     def _job_labels(self) -> dict[str, Any]:
         """Return job, run and row of a call as labels, which join an output to its calls."""
-        if self.execution is None or self.execution.job is None:
+        if self.execution.job is None:
             return {}
         around = current_invocation()
         return {
@@ -328,7 +326,7 @@ class Workspace:
 
     def _keep(self, run: Run) -> None:
         save_runs([run], self.root / RUNS / run.id)
-        if self.execution and self.execution.out and run.experiment == self.name:
+        if self.execution.out and run.experiment == self.name:
             self._kept[:] = [*(old for old in self._kept if old.arm != run.arm), run]
             save_runs(self._kept, Path(self.execution.out))
 
@@ -352,12 +350,11 @@ def connect(
     base = config.find_root(Path(root) if root is not None else None)
     case = config.use_case(config.load_params(base), use_case)
     execution = config.Execution.current()
-    if execution is not None and execution.use_case != use_case:
-        execution = None
-    job = execution.job if execution else None
-    case = config.pinned(case, execution.pins) if execution else case
+    if execution is None or execution.use_case != use_case:
+        execution = config.Execution(notebook="")
+    job, case = execution.job, config.pinned(case, execution.pins)
     if tenant is None:
-        tenant = (execution.tenant if execution else None) or case.tenants[0]
+        tenant = execution.tenant or case.tenants[0]
     check_tenant(use_case, case, tenant)
     made_by = identity.of_job(job) if job else identity.from_system()
     made_by = dataclasses.replace(made_by, **case.rights(made_by.name))
@@ -373,7 +370,7 @@ def connect(
         name=use_case,
         use_case=case,
         context=context,
-        boundary=through or boundary.of_use_case(base, use_case, case, execution=execution, mode=mode),
+        boundary=through or boundary.of_use_case(base, use_case, case, execution, mode=mode),
         execution=execution,
-        settings=execution.settings if execution else {},
+        settings=execution.settings,
     )
