@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 from workbench.context import instant
@@ -43,9 +42,8 @@ class Access:
         allowed = dataclasses.replace(call, payload=self._allowed(call))
         if call.operation == "remember" and not call.context.principal.admin:
             await self._check_seen(call, proceed)
-        async with aclosing(proceed(allowed)) as events:  # type: ignore[type-var]
-            async for event in events:
-                yield event
+        async for event in proceed(allowed):
+            yield event
 
     def _allowed(self, call: Call) -> dict[str, Any]:
         payload, admin = dict(call.payload), call.context.principal.admin
@@ -83,8 +81,7 @@ class Access:
         requester = self._limited(call, Requester.of(call.context.principal, now=""))
         payload = {"ids": ids, "requester": requester}
         count = dataclasses.replace(call, operation="count", payload=payload)
-        async with aclosing(proceed(count)) as events:  # type: ignore[type-var]
-            (seen,) = [event.data async for event in events]
+        (seen,) = [event.data async for event in proceed(count)]
         if seen < len(ids):
             raise items_gone(len(ids) - seen, len(ids))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Final
 
 from workbench.controls.position import Position
@@ -30,10 +29,9 @@ class Fallback:
         """Yield the store's answer or the snapshot's; raise the store's error if no snapshot may be used."""
         answering = False
         try:
-            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    answering = True
-                    yield event
+            async for event in proceed(call):
+                answering = True
+                yield event
         except UnavailableError as error:  # refusals and corrupt data pass through
             if answering or not error.retryable:
                 raise
@@ -42,10 +40,9 @@ class Fallback:
             return
         other = dataclasses.replace(call, identity={**call.identity, "degraded": True})
         try:
-            async with aclosing(proceed(other)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    call.span.note(degraded=True)
-                    yield Event(data=[dataclasses.replace(hit, degraded=True) for hit in event.data])
+            async for event in proceed(other):
+                call.span.note(degraded=True)
+                yield Event(data=[dataclasses.replace(hit, degraded=True) for hit in event.data])
         except WorkbenchError as error:
             raise UnavailableError(
                 f"{failure.message}; the last snapshot cannot answer either: {error.message}",

@@ -12,7 +12,7 @@ import orjson
 
 from workbench import wire
 from workbench._sync import ABANDONED
-from workbench.context import InvocationScope, current_invocation, new_id
+from workbench.context import current_invocation, new_id
 from workbench.controls.position import OPERATIONS, Position
 from workbench.errors import InvalidOutputError, RefusedError
 from workbench.ports import Call, Handler
@@ -66,6 +66,7 @@ class Observe:
         call.span.note(trace_id=new_id())
         ended: BaseException | None = None
         try:
+            # Closed before the record is written, so that the inner controls have added their facts.
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
                     seen.take(event, clock.monotonic())
@@ -83,7 +84,9 @@ class Observe:
                 **_how(call, seen, ended),
                 **self._tokens(call, seen),
             }
-            self._settle(record, around)
+            if around is not None:
+                around.records.append(record)
+            self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
 
     def _tokens(self, call: Call, seen: _Seen) -> dict[str, Any]:
         """Return token counts and cost of the answer, including an answer that was repaired."""
@@ -98,11 +101,6 @@ class Observe:
             "cached_tokens": usage.cached_tokens,
             "cost_usd": cost,
         }
-
-    def _settle(self, record: dict[str, Any], around: InvocationScope | None) -> None:
-        if around is not None:
-            around.records.append(record)
-        self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
 
 
 def _who(call: Call) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing
 from typing import Any, Final
 
 import orjson
@@ -35,19 +34,18 @@ class Output:
         schema = _schema(call.payload)
         if schema is None or call.payload.get("stream"):
             taken = []
-            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    if schema is not None:
-                        taken.append(event)
-                    yield event
+            async for event in proceed(call):
+                if schema is not None:
+                    taken.append(event)
+                yield event
             if schema is not None and (broken := _violations(wire.fold(taken), schema)):
                 raise _invalid(call, broken)
             return
-        reply = await _whole(call, proceed)
+        reply = [event async for event in proceed(call)]
         answer = wire.fold(reply)
         if broken := _violations(answer, schema):
             call.span.note(usage_before_repair=wire.usage_of(answer))
-            reply = await _whole(_repair(call, answer, broken), proceed)
+            reply = [event async for event in proceed(_repair(call, answer, broken))]
             answer = wire.fold(reply)
             if broken := _violations(answer, schema):
                 spent = call.span.facts["usage_before_repair"] + wire.usage_of(answer)
@@ -56,11 +54,6 @@ class Output:
             call.span.note(repaired=True)
         for event in reply:
             yield event
-
-
-async def _whole(call: Call, proceed: Handler) -> list[Event]:
-    async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
-        return [event async for event in events]
 
 
 def _invalid(call: Call, broken: list[str]) -> InvalidOutputError:

@@ -50,9 +50,8 @@ class Replay:
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Yield the recorded answer, or call the model and record its answer."""
         if call.labels.get("recorded") is False:  # a deterministic computation in this process
-            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    yield event
+            async for event in proceed(call):
+                yield event
             return
         question, key = _identify(call)
         call.span.note(key=key)
@@ -112,13 +111,12 @@ class Replay:
         clock, taken, waited = call.context.clock, list[bytes](), list[float]()
         began = clock.monotonic()
         try:
-            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    waited.append(clock.monotonic() - began)
-                    if keep:
-                        taken.append(files.canonical(event.data))  # before the reader can change it
-                    yield event
-                    began = clock.monotonic()
+            async for event in proceed(call):
+                waited.append(clock.monotonic() - began)
+                if keep:
+                    taken.append(files.canonical(event.data))  # before the reader can change it
+                yield event
+                began = clock.monotonic()
         except RefusedError as error:
             waited.append(clock.monotonic() - began)
             if keep and not taken and (refused := refusal(error)) is not None:
