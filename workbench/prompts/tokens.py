@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import UnavailableError
 
-Wire = dict[str, Any]
+Wire = Mapping[str, Any]
 #: Words, single digits, white space that does not belong to a word, and every other sign.
 _PIECE, _WORD = re.compile(r"[^\W\d_]+|\d|\s+|[\W_]"), re.compile(r"[A-Za-z]+")
 #: Tokens that the embedded model's template adds to a turn, and to a request.

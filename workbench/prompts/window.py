@@ -44,7 +44,7 @@ class WindowEntry:
     def label(self) -> str:
         """The entry's name in a report, without its text."""
         if self.hit is not None:
-            return f"{_one_line(self.hit.source)} ({self.hit.score:.4f})"
+            return f"{' '.join(self.hit.source.split())} ({self.hit.score:.4f})"
         if self.summary_of:
             return f"summary of {self.summary_of} turns"
         return f"{self.number} {'note' if self.section == 'scratch' else self.role}"
@@ -196,17 +196,21 @@ class Window:
 
     async def _count(self, entries: Sequence[WindowEntry]) -> int:
         """Return the tokens of a request; use the estimate once the endpoint has refused to count."""
+        request = [turn.wire() for turn in render(entries)]
         try:
-            return await self.counter(_wire(entries))
+            return await self.counter(request)
         except RefusedError as error:
             if error.status in _NOT_OF_THE_ENDPOINT:
                 raise
         self.counter = ESTIMATE
-        return await self.counter(_wire(entries))
+        return await self.counter(request)
 
     async def _evict(self, *, spare: int = 0) -> list[WindowEntry]:
         """Evict as few parts as leave `spare` tokens of the budget, or all; return the rest."""
-        parts = _evictable(self._entries)
+        parts = [[entry] for entry in self._entries if entry.section == "scratch"]
+        parts += [[entry] for _, entry in reversed(_best_first(self._entries))]
+        parts += _exchanges(self._entries)[:-1]
+        parts = [part for part in parts if not any(entry.pinned for entry in part)]
         low, high, tried = 0, len(parts), 0  # the first try evicts nothing
         while low < high:
             used = await self._count(_without(self._entries, *parts[:tried]))
@@ -221,7 +225,7 @@ class Window:
         if await self._count(rest) + self.budget // 8 > self.budget:
             return "no summary fits"
         try:
-            made = await asyncio.to_thread(summarise, _wire(turns))
+            made = await asyncio.to_thread(summarise, [turn.wire() for turn in render(turns)])
             text = await made if inspect.isawaitable(made) else made
         except ReplayMissError:  # a replay repeats the recorded window or fails
             raise
@@ -256,7 +260,7 @@ def render(entries: Sequence[WindowEntry]) -> list[Message]:
     """
     *older, last = _exchanges(entries) or [[]]
     passages = [
-        f"[{number}] {_one_line(hit.source)}\n{entry.text}"
+        f"[{number}] {' '.join(hit.source.split())}\n{entry.text}"
         for number, (hit, entry) in enumerate(_best_first(entries), start=1)
     ]
     notes = [entry.text for entry in entries if entry.section == "scratch"]
@@ -276,14 +280,6 @@ def _best_first(entries: Iterable[WindowEntry]) -> list[tuple[Hit, WindowEntry]]
     return sorted(found, key=lambda pair: (-pair[0].score, pair[0].memory, pair[0].id))
 
 
-def _evictable(entries: Sequence[WindowEntry]) -> list[list[WindowEntry]]:
-    """Return the parts that may be evicted, in the order of eviction; a part is evicted as a whole."""
-    parts = [[entry] for entry in entries if entry.section == "scratch"]
-    parts += [[entry] for _, entry in reversed(_best_first(entries))]
-    parts += _exchanges(entries)[:-1]
-    return [part for part in parts if not any(entry.pinned for entry in part)]
-
-
 def _exchanges(entries: Iterable[WindowEntry]) -> list[list[WindowEntry]]:
     """Split the history into user turns with their answers; a summary is an exchange of its own."""
     found: list[list[WindowEntry]] = []
@@ -295,17 +291,9 @@ def _exchanges(entries: Iterable[WindowEntry]) -> list[list[WindowEntry]]:
     return found
 
 
-def _wire(entries: Sequence[WindowEntry]) -> list[Wire]:
-    return [dict(turn.wire()) for turn in render(entries)]
-
-
 def _without(entries: Sequence[WindowEntry], *parts: Sequence[WindowEntry]) -> list[WindowEntry]:
     gone = {entry.number for part in parts for entry in part}
     return [entry for entry in entries if entry.number not in gone]
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _quoted(text: str) -> str:
