@@ -90,16 +90,11 @@ class Replay:
         the same task would deadlock.
         """
         if self.mode != "auto":
-            async with aclosing(self._ask(call, proceed, question, key)) as events:
-                return [event async for event in events]
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = asyncio.Lock()
-        async with lane:
+            return [event async for event in self._ask(call, proceed, question, key)]
+        async with self._lanes.setdefault(key, asyncio.Lock()):
             if (entry := self._recorded(call, question, key)) is not None:
                 return entry.events()
-            async with aclosing(self._ask(call, proceed, question, key)) as events:
-                return [event async for event in events]
+            return [event async for event in self._ask(call, proceed, question, key)]
 
     async def _ask(
         self, call: Call, proceed: Handler, question: RecordedRequest, key: str
