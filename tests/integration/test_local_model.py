@@ -205,7 +205,8 @@ def test_a_server_that_died_while_idle_is_replaced_unnoticed(model):
     _sync.run(answer(model, request("How many days?", max_tokens=1)))
     (first,) = servers()
     first.kill()
-    model._pool.servers[0].process.wait(timeout=5)  # a zombie whose threads still end is not over yet
+    (server,) = model._pool.servers
+    server.process.wait(timeout=5)  # a zombie whose threads still end is not over yet
     assert _sync.run(answer(model, request("How many days?", max_tokens=4)))
 
 
@@ -257,6 +258,23 @@ def test_a_model_that_is_closed_while_its_server_starts_is_unavailable_and_start
         return text
 
     assert _sync.run(asyncio.wait_for(closed_while_starting(LocalModel(CARD, tmp_path)), 30))
+
+
+def test_callers_of_a_model_that_is_closed_are_told_so_and_leave_no_server(tmp_path):
+    async def closed_under_two_callers(model):
+        first, second = (
+            asyncio.create_task(answer(model, request("How many days?", max_tokens=n))) for n in (400, 1)
+        )
+        while not model._pool or not model._pool.servers or not next(iter(model._pool.servers)).started:
+            await asyncio.sleep(0.01)
+        await model.aclose()
+        with pytest.raises(UnavailableError, match="ended while it answered"):
+            await first
+        with pytest.raises(UnavailableError, match="was closed before the call"):
+            await second
+
+    _sync.run(asyncio.wait_for(closed_under_two_callers(LocalModel(CARD, tmp_path, n_servers=1)), 60))
+    assert not servers()
 
 
 def test_a_server_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):

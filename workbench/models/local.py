@@ -96,6 +96,10 @@ class LocalModel:
             weakref.finalize(self, self._pool.stop)
         pool = self._pool
         async with pool.free:
+            if pool is not self._pool:
+                raise UnavailableError(
+                    f"{self.card.name!r} was closed before the call", hint="repeat the call"
+                )
             server = await self._ready(pool)
             try:
                 yield server
@@ -112,7 +116,7 @@ class LocalModel:
             server = pool.idle.pop()
             if server.process.poll() is None:
                 return server
-            pool.servers.remove(server)
+            pool.servers.discard(server)
             server.stop()
             await server.model.aclose()
         if self._path is None:
@@ -120,12 +124,11 @@ class LocalModel:
         number = next(n for n in range(self.n_servers) if n not in {s.number for s in pool.servers})
         # On the loop's thread, not in a pool's: the system ends the child with the thread that started it.
         server = _Server(number, self._settings(self._path, number), folder=self._cache / "logs")
-        pool.servers.append(server)
+        pool.servers.add(server)
         try:
             await server.start()
         except BaseException:
-            with contextlib.suppress(ValueError):  # `aclose` has stopped it while it started
-                pool.servers.remove(server)
+            pool.servers.discard(server)
             await asyncio.to_thread(server.stop)  # may take the grace period
             raise
         return server
@@ -159,7 +162,7 @@ class _Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, n_servers: int) -> None:
         self.loop = loop
         self.free = asyncio.Semaphore(n_servers)
-        self.servers: list[_Server] = []
+        self.servers: set[_Server] = set()
         self.idle: list[_Server] = []
 
     def stop(self) -> None:
