@@ -155,11 +155,7 @@ class ModelCard:
         return (usage.input_tokens * price.input_usd + output * price.output_usd) / 1_000_000
 
     def overridden(
-        self,
-        *,
-        provider: str | None = None,
-        base_url: str | None = None,
-        api_key: str | None = None,
+        self, *, provider: str | None = None, base_url: str | None = None, api_key: str | None = None
     ) -> ModelCard:
         """Return the card for another endpoint, as set in `params.yaml`; raise ConfigError for a wrong one.
 

@@ -149,11 +149,7 @@ class LocalModel:
         if card.server.port:
             settings["port"] = card.server.port + number
             _check_free(settings["port"], card.name)
-        return settings | {
-            "path": str(path),
-            "model": card.model,
-            "embedding": card.kind == "embedding",
-        }
+        return settings | {"path": str(path), "model": card.model, "embedding": card.kind == "embedding"}
 
 
 class _Pool:

@@ -38,8 +38,7 @@ def save(root: Path, reference: str, *, reason: str = "") -> Version:
     if ref.version is not None or ref.label is not None:
         hint = f"workbench save {kind}/{ref.name}"
         raise ConfigError(
-            f"{reference!r} names a version or a label, but a saved file gets the next number",
-            hint=hint,
+            f"{reference!r} names a version or a label, but a saved file gets the next number", hint=hint
         )
     newest = max(registry.load_or_new(root, kind, ref.name).versions, default=0)
     draft = _draft(root, kind, ref.name, newest + 1)

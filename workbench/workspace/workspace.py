@@ -305,11 +305,7 @@ class Workspace:
         if self.execution.job is None:
             return {}
         around = current_invocation()
-        return {
-            "job": self.execution.job,
-            "run": self.execution.run,
-            "row": around.case if around else None,
-        }
+        return {"job": self.execution.job, "run": self.execution.run, "row": around.case if around else None}
 
     def _model_reference(self, name: str | None) -> str:
         """Resolve a model's name: the arm's model first, then the pinned one of the job or params.yaml."""
