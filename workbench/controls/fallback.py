@@ -38,9 +38,9 @@ class Fallback:
             failure = error
         else:
             return
-        other = dataclasses.replace(call, identity={**call.identity, "degraded": True})
+        fallback = dataclasses.replace(call, identity={**call.identity, "degraded": True})
         try:
-            async for event in proceed(other):
+            async for event in proceed(fallback):
                 call.span.note(degraded=True)
                 yield Event(data=[dataclasses.replace(hit, degraded=True) for hit in event.data])
         except WorkbenchError as error:

@@ -67,7 +67,7 @@ def _invalid(call: Call, broken: list[str]) -> InvalidOutputError:
 def _repair(call: Call, answer: JSON, broken: list[str]) -> Call:
     """Return the call with the invalid answer and its violations added to the messages."""
     wrong = "\n".join(f"- {violation}" for violation in broken)
-    more = [
+    messages = [
         {"role": "assistant", "content": wire.text_of(answer)},
         {
             "role": "user",
@@ -75,7 +75,9 @@ def _repair(call: Call, answer: JSON, broken: list[str]) -> Call:
             "Answer the question again with the corrected JSON only.",
         },
     ]
-    return dataclasses.replace(call, payload={**call.payload, "messages": [*call.payload["messages"], *more]})
+    return dataclasses.replace(
+        call, payload={**call.payload, "messages": [*call.payload["messages"], *messages]}
+    )
 
 
 def _schema(payload: JSON) -> bytes | None:

@@ -161,11 +161,11 @@ def _ended(chunks: Sequence[JSON]) -> bool:
 
 def _identify(call: Call) -> tuple[RecordedRequest, str]:
     """Return the recorded form of this call and its key. Only an occurrence numbers identical requests."""
-    wanted = {name: value for name, value in call.payload.items() if name not in NOT_IN_KEY}
+    fields = {name: value for name, value in call.payload.items() if name not in NOT_IN_KEY}
     try:
-        request = orjson.loads(files.canonical(wanted))  # a copy, independent of the caller's payload
-        where = current_invocation()
-        n = where.number(files.digest([call.name, call.identity, request])) if where else 0
+        request = orjson.loads(files.canonical(fields))  # a copy, independent of the caller's payload
+        scope = current_invocation()
+        n = scope.number(files.digest([call.name, call.identity, request])) if scope else 0
     except TypeError as error:
         raise ConfigError(
             f"the request is not JSON: {error}", hint="pass only strings, numbers, lists and mappings"
@@ -174,8 +174,8 @@ def _identify(call: Call) -> tuple[RecordedRequest, str]:
         operation=call.name,
         identity=call.identity,
         request=request,
-        case=where.case if where else "",
-        repeat=where.repeat if where else 0,
+        case=scope.case if scope else "",
+        repeat=scope.repeat if scope else 0,
         n=n,
     )
     return question, question.key

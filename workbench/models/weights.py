@@ -30,10 +30,10 @@ def find(weights: Weights, *, cache: Path) -> Path:
         raise ConfigError(
             f"the weights {weights.file} of package {weights.package} are not installed", hint=install
         )
-    found = _digest(path, cache / "weights.json")
-    if found != weights.sha256:
+    digest = _digest(path, cache / "weights.json")
+    if digest != weights.sha256:
         raise ConfigError(
-            f"{path} has SHA-256 {found[:12]}…, but its model card says {weights.sha256[:12]}…",
+            f"{path} has SHA-256 {digest[:12]}…, but its model card says {weights.sha256[:12]}…",
             hint=f"{install} --force-reinstall   # or correct the card",
         )
     return path
@@ -43,12 +43,12 @@ def check_runtime(runtime: Runtime) -> None:
     """Raise ConfigError unless the card's version of the runtime is installed: others answer differently."""
     install = f"pip install --no-deps {runtime.package}=={runtime.version}"
     try:
-        found = importlib.metadata.version(runtime.package)
+        version = importlib.metadata.version(runtime.package)
     except importlib.metadata.PackageNotFoundError:
         raise ConfigError(f"the package {runtime.package} is not installed", hint=install) from None
-    if found != runtime.version:
+    if version != runtime.version:
         raise ConfigError(
-            f"{runtime.package} {found} is installed, but the model card says {runtime.version}",
+            f"{runtime.package} {version} is installed, but the model card says {runtime.version}",
             hint=f"{install}   # or correct the card: its calls are then recorded again",
         )
 
@@ -59,13 +59,13 @@ def _digest(path: Path, cache: Path) -> str:
     stat = path.stat()
     key = f"{path}:{stat.st_size}:{stat.st_mtime_ns}"
     try:
-        known = dict(orjson.loads(files.read_bytes(cache)))
+        digests = dict(orjson.loads(files.read_bytes(cache)))
     except (OSError, ValueError, TypeError):
-        known = {}
-    if key in known:
-        return str(known[key])
+        digests = {}
+    if key in digests:
+        return str(digests[key])
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     with contextlib.suppress(WorkbenchError):  # without its cache the digest is only slower
-        files.write_atomic(cache, files.pretty({**known, key: found}))
-    return found
+        files.write_atomic(cache, files.pretty({**digests, key: digest}))
+    return digest

@@ -292,8 +292,8 @@ def _exchanges(entries: Iterable[WindowEntry]) -> list[list[WindowEntry]]:
 
 
 def _without(entries: Sequence[WindowEntry], *parts: Sequence[WindowEntry]) -> list[WindowEntry]:
-    gone = {entry.number for part in parts for entry in part}
-    return [entry for entry in entries if entry.number not in gone]
+    numbers = {entry.number for part in parts for entry in part}
+    return [entry for entry in entries if entry.number not in numbers]
 
 
 def _quoted(text: str) -> str:

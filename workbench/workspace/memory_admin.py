@@ -74,41 +74,41 @@ class Memories:
         if source is None and not first.spec.source:
             raise ConfigError(f"the memory {first.spec} names no source", hint=first.command("ingest DIR"))
         pages = retrieval.load(source or first.spec.source, root=first.root)
-        having = {page.tenant for page in pages}
-        if not having & set(self.handles):
+        owners = {page.tenant for page in pages}
+        if not owners & set(self.handles):
             raise ConfigError(
                 f"none of the {len(pages)} pages belongs to {', '.join(self.handles)} "
-                f"(they belong to {', '.join(sorted(having))})",
+                f"(they belong to {', '.join(sorted(owners))})",
                 hint=f"add their tenant to use_cases.{self.use_case}.tenants in params.yaml",
             )
         return {
             tenant: handle.ingest(pages)
             for tenant, handle in self.handles.items()
-            if tenant in having or handle.versions()
+            if tenant in owners or handle.versions()
         }
 
     def restore(self, folder: Path) -> dict[str, Restored]:
         """Restore these tenants from the snapshot in `folder`; NotFoundError when it holds none of them."""
         _sync.run(self._ws.boundary.stores.snapshot_store().put_back(folder))
         held = read_manifest(folder).tenants
-        having = [handle for tenant, handle in self.handles.items() if tenant in held]
-        if not having:
+        handles = [handle for tenant, handle in self.handles.items() if tenant in held]
+        if not handles:
             raise NotFoundError(
                 f"the snapshot {folder} has no items of {', '.join(self.handles)} "
                 f"(its tenants: {', '.join(held) or 'none'})",
                 hint="name the folder of another snapshot, or pass --use-case NAME",
             )
-        return {handle.tenant: handle.restore(folder) for handle in having}
+        return {handle.tenant: handle.restore(folder) for handle in handles}
 
     def snapshot(self, folder: Path | None) -> Snapshotted:
         """Write one snapshot of all tenants that have items; NotFoundError when none has."""
-        having = [handle for handle in self.handles.values() if _sync.run(handle.unfiltered.count())]
-        if not having:
+        handles = [handle for handle in self.handles.values() if _sync.run(handle.unfiltered.count())]
+        if not handles:
             raise NotFoundError(
                 f"the memory {self.first().spec} has no items to write a snapshot of",
                 hint=self.first().command("ingest"),
             )
-        return _sync.run(snapshot_of(having, folder))
+        return _sync.run(snapshot_of(handles, folder))
 
 
 def grant(root: Path, which: Which, *, admin_key_env: str) -> dict[str, str]:

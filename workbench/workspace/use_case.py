@@ -26,9 +26,9 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
         _check_tracked(name, case, what, f"the memory {spec}")
     pages = pages_of(root, name, case)
     cases = Dataset.from_file(root / spec.questions)
-    known = {(page.tenant, page.source): page for page in pages}
+    by_name = {(page.tenant, page.source): page for page in pages}
     for question in cases:
-        _check_question(question, known, str(spec.questions))
+        _check_question(question, by_name, str(spec.questions))
     return cases, pages
 
 

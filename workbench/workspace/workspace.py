@@ -97,8 +97,8 @@ class Workspace:
     def memory(self, reference: str | None = None) -> MemoryHandle:
         """Return a memory by name or `name@version`, by default the use case's."""
         pin = self.use_case.memory
-        wanted = reference or self.setting("memory", pin.name)
-        spec = retrieval.load_spec(self.root, str(pin) if wanted == pin.name else wanted)
+        name = reference or self.setting("memory", pin.name)
+        spec = retrieval.load_spec(self.root, str(pin) if name == pin.name else name)
         snapshot = self.boundary.stores.pinned()
         pinned = snapshot.digest if snapshot and snapshot.manifest.memory == spec.name else None
         identities = {
@@ -134,15 +134,15 @@ class Workspace:
         A bare name is resolved by the arm's setting, then by params.yaml.
         """
         pin = self.use_case.prompt
-        wanted = reference or pin.name
+        name = reference or pin.name
         chosen = self.settings.get("prompt")
-        if isinstance(chosen, Prompt) and wanted in {chosen.name, chosen.reference}:
+        if isinstance(chosen, Prompt) and name in {chosen.name, chosen.reference}:
             return chosen
-        if isinstance(chosen, str) and wanted == registry.Reference.parse(chosen).name:
-            wanted = chosen
-        elif wanted == pin.name:
-            wanted = str(pin)
-        return prompts.load(self.root, wanted, author=self.context.principal.name)
+        if isinstance(chosen, str) and name == registry.Reference.parse(chosen).name:
+            name = chosen
+        elif name == pin.name:
+            name = str(pin)
+        return prompts.load(self.root, name, author=self.context.principal.name)
 
     def model(self, name: str | None = None) -> ModelHandle:
         """Return a chat model by its card's name; without one, the arm's, then the use case's."""
@@ -310,8 +310,8 @@ class Workspace:
     def _model_reference(self, name: str | None) -> str:
         """Resolve a model's name: the arm's model first, then the pinned one of the job or params.yaml."""
         pin = self.use_case.model
-        wanted = str(name or self.setting("model", pin))
-        return pin if wanted == pin.partition("@")[0] else wanted
+        reference = str(name or self.setting("model", pin))
+        return pin if reference == pin.partition("@")[0] else reference
 
     def _client_call(self, operation: str, payload: JSON) -> Call:
         """Return the call of an `openai` client, whose `model` is the name of a card or of a card's model."""
