@@ -77,8 +77,10 @@ class Replay:
             source, entry = "cache", self._journal.get(key)
         if entry is not None:
             self._use(key, source)
-            call.span.note(replayed=call.span.facts.get("replayed", True), source=source)
-            _note_latency(call, entry.latency_s)
+            replayed = call.span.facts.get("replayed", True)
+            call.span.note(
+                replayed=replayed, source=source, recorded_latency_s=_latency(call, entry.latency_s)
+            )
         return entry
 
     async def _ask_plain(
@@ -117,7 +119,7 @@ class Replay:
             if keep and not taken and (refused := refusal(error)) is not None:
                 self._keep(call, question, key, refused, waited)
             raise
-        _note_latency(call, sum(waited))
+        call.span.note(recorded_latency_s=_latency(call, sum(waited)))
         events_json = orjson.loads(b"[" + b",".join(taken) + b"]")
         if taken and (not call.payload.get("stream") or _ended(events_json)):
             self._keep(call, question, key, {"events": events_json}, waited)
@@ -146,10 +148,10 @@ class Replay:
                 self._on_use(key, source)
 
 
-def _note_latency(call: Call, latency_s: float) -> None:
-    """Add the model's latency in seconds, live or recorded, to the span; a repair adds up both calls."""
-    before = call.span.facts.get("recorded_latency_s", 0.0)
-    call.span.note(recorded_latency_s=round(before + round(latency_s, 6), 6))
+def _latency(call: Call, latency_s: float) -> float:
+    """Return the model's latency so far in seconds, live or recorded; a repair adds up both calls."""
+    before: float = call.span.facts.get("recorded_latency_s", 0.0)
+    return round(before + round(latency_s, 6), 6)
 
 
 def _ended(chunks: Sequence[JSON]) -> bool:
@@ -163,9 +165,11 @@ def _identify(call: Call) -> tuple[RecordedRequest, str]:
     """Return the recorded form of this call and its key. Only an occurrence numbers identical requests."""
     fields = {name: value for name, value in call.payload.items() if name not in NOT_IN_KEY}
     try:
-        request = orjson.loads(files.canonical(fields))  # a copy, independent of the caller's payload
+        encoded = files.canonical(fields)
+        request = orjson.loads(encoded)  # a copy, independent of the caller's payload
         scope = current_invocation()
-        n = scope.number(files.digest([call.name, call.identity, request])) if scope else 0
+        number_of = [call.name, call.identity, orjson.Fragment(encoded)]
+        n = scope.number(files.digest(number_of)) if scope else 0
     except TypeError as error:
         raise ConfigError(
             f"the request is not JSON: {error}", hint="pass only strings, numbers, lists and mappings"
