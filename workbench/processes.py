@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import runpy
-import signal
 import subprocess
 import sys
 import threading
@@ -45,15 +44,20 @@ def end(mark: str, process: subprocess.Popen[bytes] | None = None) -> None:
         time.sleep(0.02)
 
 
-def stop(process: subprocess.Popen[bytes], *, grace_s: float = GRACE_S) -> None:
-    """Ask a process to end; kill it when it is still there after `grace_s` seconds."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+def stop(process: subprocess.Popen[bytes] | int, *, grace_s: float = GRACE_S) -> None:
+    """End a child, or the process with an id, by SIGTERM, and by SIGKILL after `grace_s` seconds."""
+    found: Any = process
+    expired: type[Exception] = subprocess.TimeoutExpired
+    if isinstance(process, int):
+        import psutil
+
+        found, expired = psutil.Process(process), psutil.TimeoutExpired
+    found.terminate()  # does nothing to a child that has ended
+    try:
+        found.wait(grace_s)
+    except expired:
+        found.kill()
+        found.wait()
 
 
 def kill_marked(mark: str) -> int:

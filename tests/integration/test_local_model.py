@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -17,8 +18,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workbench import _sync, wire
+from workbench import _sync, processes, wire
 from workbench.errors import ConfigError, UnavailableError
+from workbench.layout import CACHE
 from workbench.models import load_card, local, weights
 from workbench.models.local import LocalModel, cores
 from workbench.testing.model_contract import ModelContract
@@ -203,7 +205,8 @@ def test_a_server_that_died_while_idle_is_replaced_unnoticed(model):
     _sync.run(answer(model, request("How many days?", max_tokens=1)))
     (first,) = servers()
     first.kill()
-    model._pool.servers[0].process.wait(timeout=5)  # a zombie whose threads still end is not over yet
+    (server,) = model._pool.servers
+    server.process.wait(timeout=5)  # a zombie whose threads still end is not over yet
     assert _sync.run(answer(model, request("How many days?", max_tokens=4)))
 
 
@@ -238,6 +241,59 @@ def test_a_server_that_hangs_at_its_start_is_ended_and_freezes_nobody(tmp_path, 
         _sync.run(asyncio.wait_for(watched(), 20))
     assert longest < 1.5 and caught.value.hint
     assert not [one for one in psutil.Process().children() if str(silent) in one.cmdline()]
+
+
+def test_a_model_that_is_closed_while_its_server_starts_is_unavailable_and_starts_again(tmp_path):
+    async def closed_while_starting(model):
+        asking = asyncio.create_task(answer(model, request("?", max_tokens=1)))
+        while not servers():
+            await asyncio.sleep(0.01)
+        await model.aclose()
+        assert not servers()
+        with pytest.raises(UnavailableError, match="ended when it started"):
+            await asking
+        assert not list((tmp_path / CACHE / "logs").iterdir())
+        text = await answer(model, request("How many days?", max_tokens=1))
+        await model.aclose()
+        return text
+
+    assert _sync.run(asyncio.wait_for(closed_while_starting(LocalModel(CARD, tmp_path)), 30))
+
+
+def test_callers_of_a_model_that_is_closed_are_told_so_and_leave_no_server(tmp_path):
+    async def closed_under_two_callers(model):
+        first, second = (
+            asyncio.create_task(answer(model, request("How many days?", max_tokens=n))) for n in (400, 1)
+        )
+        while not model._pool or not model._pool.servers or not next(iter(model._pool.servers)).started:
+            await asyncio.sleep(0.01)
+        await model.aclose()
+        with pytest.raises(UnavailableError, match="ended while it answered"):
+            await first
+        with pytest.raises(UnavailableError, match="was closed before the call"):
+            await second
+
+    _sync.run(asyncio.wait_for(closed_under_two_callers(LocalModel(CARD, tmp_path, n_servers=1)), 60))
+    assert not servers()
+
+
+def test_a_server_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
+    deaf = tmp_path / "deaf_server.py"
+    deaf.write_text(
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('http://127.0.0.1:9', flush=True)\ntime.sleep(60)\n"
+    )
+    monkeypatch.setattr(local, "_SCRIPT", deaf)
+    monkeypatch.setattr(processes, "stop", functools.partial(processes.stop, grace_s=0.2))
+
+    async def asked(model):
+        with pytest.raises(UnavailableError, match="cannot connect"):
+            await answer(model, request("?"))
+        (server,) = servers()
+        await model.aclose()
+        return server.pid
+
+    assert gone(_sync.run(asked(LocalModel(CARD, tmp_path))))
 
 
 def test_a_taken_port_is_named(tmp_path, free_port):

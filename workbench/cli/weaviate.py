@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from workbench import _sync, config, files
+from workbench import _sync, config, files, processes
 from workbench.errors import NotFoundError, RefusedError, UnavailableError, WorkbenchError
 from workbench.files import folders
 from workbench.layout import WEAVIATE_SERVER
@@ -92,21 +92,13 @@ def start(
 
 def stop(root: Path, *, say: Callable[[str], None]) -> int:
     """Stop the server that `start` started in this repository; its data and key stay."""
-    import psutil
-
     running = _noted(root)
     path = root / WEAVIATE_SERVER / "pid"
     if running is None:
         path.unlink(missing_ok=True)
         say("no server of this repository is running")
         return 0
-    process = psutil.Process(running)
-    process.terminate()
-    try:
-        process.wait(_END_S)
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait(_END_S)
+    processes.stop(running, grace_s=_END_S)
     path.unlink(missing_ok=True)
     say(f"stopped; its data stays in {WEAVIATE_SERVER}/data")
     return 0
