@@ -7,7 +7,8 @@ UV = .venv/bin/uv
 INSTALL = $(UV) pip install --no-deps --compile-bytecode --python
 SELF = --offline --no-build-isolation -e .
 # tests/support/sharing.py says how they share the tests; ARGS=-n0 runs all in one process.
-WORKERS = -n logical --maxprocesses 4 --dist loadfile
+# One worker more than cores, because many tests wait for a server, a browser or another process.
+WORKERS = -n $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))') --dist loadfile
 COMPILE = $(UV) pip compile --universal --generate-hashes --no-header --python-version 3.11 $(if $(UPGRADE),--upgrade)
 
 export DVC_NO_ANALYTICS := 1
@@ -32,13 +33,11 @@ soak: env-test interop ## every test at full size, for hours: all kill points, a
 	@WORKBENCH_SOAK=1 $(BIN)/python -m pytest $(WORKERS) -o timeout=3600 $(ARGS)
 
 check: env-test ## style, types, floors, notebooks, house rules: under half a minute
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
-	@$(BIN)/python -m workbench.notebooks.stored notebooks pipelines
-	@$(BIN)/python docs/map.py
-	@$(BIN)/python -m pytest -q --no-header --durations=0 tests/unit/test_house.py
+	@$(BIN)/mypy & types=$$!; { \
+		$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports \
+		&& $(BIN)/python -m workbench.notebooks.stored notebooks pipelines && $(BIN)/python docs/map.py \
+		&& $(BIN)/python -m pytest -q --no-header --durations=0 tests/unit/test_house.py; }; \
+		code=$$?; wait $$types && exit $$code
 
 lab: env ## open the notebooks in JupyterLab
 	@root=; if test "$$(id -u)" = 0; then \

@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "map.md"
 LONG: dict[str, str] = {}
 #: Where a stranger looks first: the question, and the one file that answers it.
 QUESTIONS = {
-    "the locked-file helper": "workbench/files.py",
+    "the locked-file helper": "workbench/locking.py",
     "the table printer": "workbench/display.py",
     "the path of the state": "workbench/layout.py",
     "git": "workbench/repository/git.py",

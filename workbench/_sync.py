@@ -1,7 +1,7 @@
 """The background event loop on which every sync verb and its async twin runs.
 
-Connection pools, limiters and breakers live on this loop, so they never meet a second one, whether
-the caller is a script, a worker thread, or a cell inside Jupyter's running loop.
+Connection pools and locks belong to this one loop, whether the caller is a script, a worker thread or a cell
+inside Jupyter's running loop.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ABANDONED = "abandoned"
 
 
 class _Loop:
-    """A loop on a daemon thread; made on first use, made again after a fork."""
+    """A loop on a daemon thread, created on first use and again after a fork."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -52,14 +52,14 @@ def _background() -> _Loop:
 
 
 def on_background_loop() -> bool:
-    """Whether this code runs on the background loop's own thread."""
+    """Return whether the caller runs on the background loop's thread."""
     return _current is not None and threading.current_thread() is _current.thread
 
 
 class _BackgroundTask(Generic[T]):
-    """A coroutine on the loop, seen from elsewhere: its future, and a way to cancel it.
+    """A coroutine on the loop with a future for other threads.
 
-    Kept until it ends: a loop holds its tasks weakly, and one that waits could be collected.
+    `_unfinished` holds each task until it ends, because a loop references its tasks only weakly.
     """
 
     _unfinished: ClassVar[set[_BackgroundTask[Any]]] = set()
@@ -72,7 +72,7 @@ class _BackgroundTask(Generic[T]):
         self._loop = _background().loop
 
     def begin(self) -> _BackgroundTask[T]:
-        """Hand it to the loop. Apart from making it, so that an interrupt meanwhile finds what to cancel."""
+        """Start it. Separate from `__init__`, so that an interrupt in between finds a task to cancel."""
         self._unfinished.add(self)
         self.future.add_done_callback(lambda _: self._unfinished.discard(self))
         self._loop.call_soon_threadsafe(self._start)
@@ -98,12 +98,15 @@ class _BackgroundTask(Generic[T]):
 
 
 def run(coro: Coroutine[Any, Any, T]) -> T:
-    """Wait for `coro` from sync code. An interrupt cancels it and waits until it has ended."""
+    """Run `coro` from sync code and return its result. An interrupt cancels it and waits for its end.
+
+    Raises WorkbenchError on the background loop, where waiting would deadlock.
+    """
     if on_background_loop():
         coro.close()
         raise WorkbenchError(
-            "a sync verb was called from the workbench's own loop, which would deadlock",
-            hint="in async code call the twin whose name ends in _async, and await it",
+            "a sync verb was called on the workbench's own loop, where it would deadlock",
+            hint="in async code await the verb whose name ends in _async",
         )
     job = _BackgroundTask(coro)
     try:
@@ -118,7 +121,7 @@ def run(coro: Coroutine[Any, Any, T]) -> T:
 
 
 async def run_async(coro: Coroutine[Any, Any, T]) -> T:
-    """Await `coro` from any loop; it runs on the background loop. Cancelling the waiter cancels it."""
+    """Run `coro` on the background loop and await it from any loop. Cancelling the waiter cancels it."""
     if on_background_loop():
         return await coro
     job = _BackgroundTask(coro).begin()
@@ -126,7 +129,9 @@ async def run_async(coro: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(waiter)
     except asyncio.CancelledError:
-        waiter.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # seen by nobody else
+        waiter.add_done_callback(
+            lambda ended: ended.cancelled() or ended.exception()
+        )  # marks the exception as retrieved
         job.cancel()
         raise
 
@@ -155,7 +160,7 @@ def twins(
 
 
 async def gather(coros: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results in order; the first error ends all of them and is raised as it is."""
+    """Return the results in order; the first error cancels the others and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coro) for coro in coros]
@@ -163,15 +168,15 @@ async def gather(coros: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         first = several.exceptions[0]
     else:
         return [task.result() for task in tasks]
-    # Here, so that it is not in the group's context: a notebook shows no error that has one.
+    # Outside of the except block, so that a notebook shows the error without the group as its context.
     raise first
 
 
 class _Pump(Generic[T]):
-    """Runs one whole stream in one task of the loop and hands its events over.
+    """Runs a whole stream in one task of the loop and passes its events to the reader.
 
-    One task, because timeouts and context variables inside the stream belong to a task; at most
-    eight events ahead of the reader, because an unread stream must stop reading from its server.
+    One task, because timeouts and context variables inside the stream belong to a task. At most eight events
+    ahead of the reader, because an unread stream must stop reading from its server.
     """
 
     def __init__(self, stream: AsyncIterator[T]) -> None:
@@ -196,13 +201,13 @@ class _Pump(Generic[T]):
             self._queue.put_nowait((None, end))
 
     async def take(self) -> tuple[T | None, BaseException | None]:
-        """The next event, or why there is none: `StopAsyncIteration` at the end."""
+        """Return the next event, or the exception that ended the stream: StopAsyncIteration at its end."""
         event, end = await self._queue.get()
         self._ahead.release()
         return event, end
 
     def cancel(self, why: str = ABANDONED) -> None:
-        """Begin to close the stream, from any thread, without waiting. Twice would disturb the closing."""
+        """Start to close the stream, from any thread, without waiting; a second call does nothing."""
         if not self._ending and not self._job.future.done():
             self._ending = True
             self._job.cancel(why)
@@ -218,8 +223,8 @@ def iterate(stream: AsyncIterator[T]) -> Iterator[T]:
     """Read a stream from sync code. Leaving the iteration early closes the stream."""
     if on_background_loop():
         raise WorkbenchError(
-            "a sync stream was opened on the workbench's own loop",
-            hint="in async code iterate the _async twin",
+            "a sync stream was opened on the workbench's own loop, where it would deadlock",
+            hint="in async code iterate over the verb whose name ends in _async",
         )
     pump = _Pump(stream)
     try:
@@ -232,22 +237,22 @@ def iterate(stream: AsyncIterator[T]) -> Iterator[T]:
             yield cast("T", event)
     finally:
         pump.cancel()
-        if not on_background_loop():  # where the garbage collector may close a forgotten iteration
+        if not on_background_loop():  # there the garbage collector closes an iterator without waiting
             run(pump.stop())
 
 
 def iterate_async(stream: AsyncIterator[T]) -> AsyncIterator[T]:
-    """Read a stream from any loop; it runs whole in one task of the background loop.
+    """Read a stream from any loop; it runs in one task of the background loop.
 
-    Closing the iteration, cancelling its reader or forgetting it closes the stream.
+    The stream is closed when its iterator is closed or deleted, and when its reader is cancelled.
     """
     return stream if on_background_loop() else _Reading(stream)
 
 
 class _Reading(AsyncIterator[T]):
-    """A pumped stream, read from another loop.
+    """A stream read from another loop.
 
-    Not a generator, because one that is forgotten is closed by its reader's loop, if that still runs.
+    Not a generator: its finalizer would need the reader's loop, which may have ended.
     """
 
     def __init__(self, stream: AsyncIterator[T]) -> None:
@@ -258,7 +263,7 @@ class _Reading(AsyncIterator[T]):
     async def __anext__(self) -> T:
         if self._over:
             raise StopAsyncIteration
-        if self._pump is None:  # begun here, so that the stream runs in the reader's context
+        if self._pump is None:  # started here, so that the stream runs in the reader's context
             self._pump = _Pump(self._stream)
         try:
             event, end = await run_async(self._pump.take())
@@ -272,7 +277,7 @@ class _Reading(AsyncIterator[T]):
         raise end
 
     async def aclose(self) -> None:
-        """Close the stream and wait until it is closed; it closes also when the waiting is cancelled."""
+        """Close the stream and wait for its end; cancelling the wait does not cancel the closing."""
         self._over = True
         if self._pump is not None:
             self._pump.cancel()

@@ -1,10 +1,13 @@
-"""Configuration of a repository: `params.yaml`, and the execution that started a kernel.
+"""Read and check `params.yaml`, and the settings that a runner passes to a kernel.
 
-Files hold no secrets: a setting holds the *name* of an environment variable.
+No file holds a secret: a setting holds the name of an environment variable.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -14,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.layout import PARAMS
 from workbench.types import MOST_CLASSIFIED
 
 Mode = Literal["live", "record", "replay", "auto"]
@@ -24,6 +28,12 @@ DEFAULT_MEMORY_URL = "http://127.0.0.1:8080"
 #: Number of tenants of one memory that a process keeps active on a server.
 DEFAULT_AWAKE = 200
 EXECUTION_VARIABLE = "WORKBENCH_EXECUTION"
+#: Keys of a use case, their patterns and an example of each.
+_FORMS = (
+    ("base_url", r"(?s)https?://.*", "https://api.openai.com/v1"),
+    ("memory_url", r"https?://[^\s/]+/?", DEFAULT_MEMORY_URL),
+    ("memory_grpc", r"[^\s:/]+:\d{1,5}", "127.0.0.1:50051"),
+)
 _TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
@@ -42,17 +52,10 @@ class Pin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UseCase:
-    """One use case of `params.yaml`.
+    """One use case of `params.yaml`; docs/params.md describes every key.
 
-    `tenants` may be bound; `data` is the folder of its documents and questions. `prompt`, `memory`
-    and `model` are what bare names resolve to. `provider` and `base_url` send the same use case to
-    any OpenAI-compatible endpoint, `memory_provider` and `memory_url` its live memory to a Weaviate
-    server; with `memory_fallback: snapshot` the last snapshot answers while that server is away.
-    `clearance` is the highest classification that may be seen. `admins` names the principals that may
-    ingest, forget, hold, purge and snapshot (default: all; `keepers` is its former name).
-    `as_of` (ISO day) is the day on which validity is judged; without it, today. `candidate` is the arm
-    that the gate judges, `baseline` the one it is compared with. `gates` holds one column of lines per
-    phase, `parameters` the notebook's parameters.
+    Bare names resolve to `prompt`, `memory` and `model`. `clearance` is the highest classification that
+    principals see. `as_of` is an ISO day. `keepers` is the former name of `admins`.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -97,11 +100,11 @@ class UseCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryServer:
-    """A Weaviate server: its HTTP address, where gRPC answers (host:port; without it, port 50051 there).
+    """A Weaviate server: `url` is its HTTP address, `grpc` its host:port (default: port 50051 of the host).
 
-    `api_key_env` names the environment variable that holds the key. `{tenant}` in it stands for the
-    tenant's name in capitals, where every tenant has its own key. `awake` is the number of tenants
-    of one memory that a process keeps active.
+    `api_key_env` names the environment variable that holds the key. If every tenant has a key of its own,
+    `{tenant}` in that name stands for the tenant's name in capitals. `awake` is the number of tenants of
+    one memory that a process keeps active.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -117,7 +120,7 @@ class MemoryServer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """When a job is due: five cron fields, read in an IANA time zone."""
+    """The schedule of a job: five cron fields in an IANA time zone."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     cron: str
@@ -126,7 +129,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """A job run's limits: seconds for the whole run, and the share of broken rows that holds it back."""
+    """The limits of a job run: its seconds, and the share of broken rows above which it is held back."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     seconds: int = 900
@@ -137,8 +140,8 @@ class Limits:
 class Job:
     """One job of `params.yaml`: a use case's notebook, applied to inputs.
 
-    `sample` is a small input that is frozen with each version and that its stage reproduces.
-    `input` is where a scheduled run finds its own: a path with `{date}` or `{time}` of the run.
+    `sample` is the path of a small input, which each version freezes and its stage reproduces. `input` is
+    the path of a scheduled run's input, with `{date}` or `{time}` of the run.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -151,7 +154,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Params:
-    """`params.yaml`, read strictly."""
+    """The content of `params.yaml`."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     use_cases: dict[str, UseCase]
@@ -160,17 +163,13 @@ class Params:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """Settings that the runner passes to a kernel: paths of recordings, memory and results.
+    """The settings that a runner passes to a kernel.
 
-    `tape` is read (and, by the runner, extended when the notebook succeeded); `memory` is the
-    pinned snapshot searched instead of live memory, `cases` the prepared dataset, `out` the folder
-    for runs; keys used go to `used`, progress to `progress`. `task_digest` is of the notebook
-    without its `explore` cells. `memory_server` replaces the server of params.yaml, without
-    fallback.
-
-    For a job: its name, the run's id, the only tenant it is for; what bare names are pinned to; the
-    folder that `ws.publish` writes into; the share of broken rows that holds it back; the repository
-    that keeps its state (`home`), because its code is another folder; and its own journal.
+    The kernel reads `tape`, searches the snapshot `memory`, takes its dataset from `cases` and writes runs to
+    `out`, used recording keys to `used` and progress to `progress`. `task_digest` leaves out `explore` cells.
+    `memory_server` replaces the server of params.yaml and has no fallback. Of a job, `pins` bind bare names,
+    `ws.publish` writes to `publish`, a larger share than `broken` of broken rows holds the output back, and
+    the repository `home` keeps the state.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -198,8 +197,6 @@ class Execution:
 
     def environment(self) -> dict[str, str]:
         """Return the environment variable that passes this execution to the kernel."""
-        import dataclasses
-
         return {EXECUTION_VARIABLE: files.canonical(dataclasses.asdict(self)).decode()}
 
     @classmethod
@@ -238,10 +235,10 @@ def check_tenant(tenant: str, *, where: str = "") -> None:
 
 
 def find_root(start: Path | None = None) -> Path:
-    """Return the nearest folder, `start` or above, with a `params.yaml`; raise NotFoundError if none has."""
+    """Return the folder with a `params.yaml` nearest above `start`; raise NotFoundError if there is none."""
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
-        if (folder / "params.yaml").exists():
+        if (folder / PARAMS).exists():
             return folder
     raise NotFoundError(
         f"no params.yaml in {here} or above",
@@ -250,16 +247,28 @@ def find_root(start: Path | None = None) -> Path:
 
 
 def load_params(root: Path) -> Params:
-    """Read and check `params.yaml`; raise ConfigError for an invalid key or value."""
-    path = root / "params.yaml"
+    """Return the checked content of `params.yaml`; raise ConfigError for an invalid key or value.
+
+    A process parses the file again only after it has changed, so do not change the returned value.
+    """
+    path = root / PARAMS
+    try:
+        status = path.stat()
+    except OSError:  # reading the file raises the error
+        return _parsed(path)
+    return _parsed(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(path: Path, *_identity: int) -> Params:
     raw = files.read_yaml(path, hint="git checkout -- params.yaml")
     params = files.parse(Params, raw, where=str(path), hint="see docs/params.md for every key")
     if not params.use_cases:
-        raise ConfigError(f"{path}: use_cases names none", hint="git checkout -- params.yaml")
+        raise ConfigError(f"{path}: use_cases is empty", hint="git checkout -- params.yaml")
     for name, case in params.use_cases.items():
         _check(path, name, case)
-    for name, one in params.jobs.items():
-        _check_job(path, name, one, params)
+    for name, declared in params.jobs.items():
+        _check_job(path, name, declared, params)
     return params
 
 
@@ -276,68 +285,64 @@ def _check(path: Path, name: str, case: UseCase) -> None:
             hint=f"write the column {name}.gates.{case.phase}, or name another phase",
         )
     if not case.tenants:
-        raise ConfigError(f"{where}.tenants is empty: there is no untenanted call")
+        raise ConfigError(
+            f"{where}.tenants is empty", hint=f"name one or more under use_cases.{name}.tenants"
+        )
     for tenant in case.tenants:
         check_tenant(tenant, where=f"{where}.tenants: ")
-    if case.concurrency < 1:
-        raise ConfigError(f"{where}.concurrency must be 1 or more, found {case.concurrency}")
-    if case.base_url is not None and not case.base_url.startswith(("http://", "https://")):
-        raise ConfigError(
-            f"{where}.base_url: {case.base_url!r} is not an http address",
-            hint="for example base_url: https://api.openai.com/v1",
-        )
-    _check_memory(where, case)
-    if case.baseline == case.candidate:
-        raise ConfigError(f"{where}.baseline: {case.baseline!r} is the candidate itself")
-    if case.as_of is not None:
-        import datetime as dt
-
-        try:
-            dt.date.fromisoformat(case.as_of)
-        except ValueError:
-            raise ConfigError(f"{where}.as_of: {case.as_of!r} is not a day like 2026-11-24") from None
-
-
-def _check_memory(where: str, case: UseCase) -> None:
     server = (case.memory_url, case.memory_grpc, case.memory_api_key_env, case.memory_fallback)
     if case.memory_provider == "sqlite" and (any(server) or case.memory_awake != DEFAULT_AWAKE):
         raise ConfigError(
-            f"{where}: memory_url and other keys are of a server, and the memory is embedded",
-            hint="add memory_provider: weaviate, or remove them",
+            f"{where}: keys of a memory server are set, but the memory is embedded",
+            hint="add memory_provider: weaviate, or remove memory_url, memory_grpc, memory_api_key_env, "
+            "memory_fallback and memory_awake",
         )
-    if case.memory_url is not None and not re.fullmatch(r"https?://[^\s/]+/?", case.memory_url):
-        raise ConfigError(
-            f"{where}.memory_url: {case.memory_url!r} is not a server's address",
-            hint="for example memory_url: http://127.0.0.1:8080",
-        )
-    if case.memory_grpc is not None and not re.fullmatch(r"[^\s:/]+:\d{1,5}", case.memory_grpc):
-        raise ConfigError(
-            f"{where}.memory_grpc: {case.memory_grpc!r} is not host:port",
-            hint="for example memory_grpc: 127.0.0.1:50051",
-        )
-    if case.memory_awake < 1:
-        raise ConfigError(f"{where}.memory_awake must be 1 or more, found {case.memory_awake}")
+    _check_values(where, case)
+
+
+def _check_values(where: str, case: UseCase) -> None:
+    for key in ("concurrency", "memory_awake"):
+        if (number := getattr(case, key)) < 1:
+            raise ConfigError(f"{where}.{key} must be 1 or more, found {number}")
+    for key, pattern, example in _FORMS:
+        if (text := getattr(case, key)) is not None and not re.fullmatch(pattern, text):
+            message = f"{where}.{key}: {text!r} does not have the form of {example}"
+            raise ConfigError(message, hint=f"for example {key}: {example}")
     if not 0 <= case.clearance <= MOST_CLASSIFIED:
         raise ConfigError(f"{where}.clearance must be 0 to {MOST_CLASSIFIED}, found {case.clearance}")
-
-
-def _check_job(path: Path, name: str, one: Job, params: Params) -> None:
-    where = f"{path}: jobs.{name}"
-    if not _NAME.fullmatch(name):  # as its slots and folders are named
-        raise ConfigError(f"{where}: a job's name is letters, digits, - and _, at most 63")
-    if one.use_case not in params.use_cases:
-        known = nearest(one.use_case, params.use_cases)
-        raise ConfigError(f"{where}.use_case: there is no use case {one.use_case!r} ({known})")
-    if one.limits.seconds < 1 or not 0 < one.limits.broken <= 1:
-        raise ConfigError(f"{where}.limits: seconds must be 1 or more, and broken a share from 0 to 1")
+    if case.baseline == case.candidate:
+        raise ConfigError(f"{where}.baseline and candidate are the same arm, {case.baseline!r}")
     try:
-        (one.input or "").format(date="", time="")
+        dt.date.fromisoformat(case.as_of or "2026-11-24")
+    except ValueError:
+        raise ConfigError(f"{where}.as_of: {case.as_of!r} is not a day like 2026-11-24") from None
+
+
+def _check_job(path: Path, name: str, declared: Job, params: Params) -> None:
+    where = f"{path}: jobs.{name}"
+    if not _NAME.fullmatch(name):  # it names folders
+        raise ConfigError(
+            f"{where}: {name!r} cannot name a job", hint="use up to 63 letters, digits, - and _"
+        )
+    if declared.use_case not in params.use_cases:
+        known = nearest(declared.use_case, params.use_cases)
+        raise ConfigError(f"{where}.use_case: there is no use case {declared.use_case!r} ({known})")
+    if declared.limits.seconds < 1 or not 0 < declared.limits.broken <= 1:
+        raise ConfigError(
+            f"{where}.limits: seconds must be 1 or more and broken above 0 and up to 1, found "
+            f"{declared.limits.seconds} and {declared.limits.broken}"
+        )
+    try:
+        (declared.input or "").format(date="", time="")
     except (AttributeError, KeyError, IndexError, ValueError):
-        raise ConfigError(f"{where}.input: {one.input!r} may hold {{date}} and {{time}} only") from None
+        raise ConfigError(
+            f"{where}.input: {declared.input!r} has a field other than {{date}} and {{time}}",
+            hint="for example input: data/inbox/{date}.jsonl",
+        ) from None
 
 
 def job(params: Params, name: str) -> Job:
-    """Return a job; raise NotFoundError with the nearest names if it is not declared."""
+    """Return a declared job; raise NotFoundError with the nearest names for another name."""
     if name not in params.jobs:
         raise NotFoundError(
             f"params.yaml declares no job {name!r} ({nearest(name, params.jobs)})",
@@ -348,8 +353,6 @@ def job(params: Params, name: str) -> Job:
 
 def pinned(case: UseCase, pins: Mapping[str, str]) -> UseCase:
     """Return the use case with its bare names bound to a job's frozen references."""
-    import dataclasses
-
     found: dict[str, Any] = {}
     for kind in ("prompt", "memory"):
         if kind in pins:

@@ -1,4 +1,4 @@
-"""The context of a call: principal, tenant, purpose and clock; and its occurrence."""
+"""The context of a call (principal, tenant, purpose, clock) and the invocation that it is part of."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class Clock(Protocol):
-    """Time, given from outside so that tests and replays can choose it."""
+    """A source of time, which tests and replays can replace."""
 
     def now(self) -> dt.datetime:
-        """The wall clock, in UTC."""
+        """Return the time of the wall clock in UTC."""
 
     def monotonic(self) -> float:
-        """Seconds that never run backwards, for durations and deadlines."""
+        """Return seconds that never decrease, for durations and deadlines."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for a number of seconds."""
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The clocks of the machine."""
 
     def now(self) -> dt.datetime:
-        """The wall clock, in UTC."""
+        """Return the time of the wall clock in UTC."""
         return dt.datetime.now(dt.UTC)
 
     def monotonic(self) -> float:
-        """Seconds that never run backwards."""
+        """Return seconds that never decrease."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait without blocking the loop."""
+        """Wait without blocking the event loop."""
         import asyncio
 
         await asyncio.sleep(seconds)
 
 
 def instant(when: dt.datetime) -> str:
-    """A moment as stores and snapshots hold it: UTC to the second, as 2026-11-25T06:00:00Z."""
+    """Return a time as stores and snapshots hold it: UTC in whole seconds, as 2026-11-25T06:00:00Z."""
     return when.astimezone(dt.UTC).strftime(INSTANT)
 
 
 def moment(text: str) -> dt.datetime:
-    """The moment of an instant; ValueError for any other text."""
+    """Return the time of an instant such as 2026-11-25T06:00:00Z; ValueError for another text."""
     return dt.datetime.strptime(text, INSTANT).replace(tzinfo=dt.UTC)
 
 
 def is_instant(text: str) -> bool:
-    """Whether `text` is an instant in its one form, so that instants compare as texts."""
+    """Whether `text` is an instant in canonical form, so that instants can be compared as texts."""
     try:
         return instant(moment(text)) == text
     except ValueError:
@@ -68,7 +68,7 @@ def is_instant(text: str) -> bool:
 
 
 def new_id() -> str:
-    """128 random bits as hex: the form of an OpenTelemetry trace id."""
+    """Return 128 random bits in hexadecimal digits, as an OpenTelemetry trace id."""
     return secrets.token_hex(16)
 
 
@@ -86,11 +86,11 @@ class Context:
 
 @dataclass(slots=True, kw_only=True)
 class InvocationScope:
-    """One run of a task over one case: distinguishes recordings of identical requests.
+    """One invocation of a task on one case, which distinguishes recordings of identical requests.
 
-    Identical requests inside one occurrence are numbered in the order they are made; the number
-    is part of a recording's key. `records` are the observations made meanwhile, without content;
-    `passages` are the prompts' passages for scorers, kept in memory only.
+    Identical requests inside an invocation are numbered in their order; the number is part of a recording's
+    key. `records` are the call records of the invocation, without content. `passages` are those of its
+    prompts, for scorers, and stay in this process's memory.
     """
 
     case: str = ""
@@ -101,7 +101,7 @@ class InvocationScope:
     _seen: Counter[str] = field(default_factory=Counter)
 
     def number(self, request_digest: str) -> int:
-        """Return the number of earlier identical requests in this occurrence."""
+        """Return the number of earlier identical requests in this invocation."""
         n = self._seen[request_digest]
         self._seen[request_digest] += 1
         return n
@@ -113,13 +113,13 @@ _invocation: contextvars.ContextVar[InvocationScope | None] = contextvars.Contex
 
 
 def current_invocation() -> InvocationScope | None:
-    """The occurrence this code runs in, if an experiment or a job started one."""
+    """Return the active invocation, or None outside an experiment and a job."""
     return _invocation.get()
 
 
 @contextlib.contextmanager
 def invocation_scope(value: InvocationScope) -> Iterator[InvocationScope]:
-    """Run a block as one occurrence."""
+    """Run a block as one invocation."""
     token = _invocation.set(value)
     try:
         yield value

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-#: Mid tones, readable on white and on black.
+#: Medium colours, readable on white and on black.
 _COLOURS = {
     "pass": "#2e9e5b",
     "better": "#2e9e5b",
@@ -19,32 +19,32 @@ _COLOURS = {
 }
 _MARKS = {"pass": "✓", "better": "▲", "fail": "✗", "worse": "▼", "undecided": "?"}
 _RULE = "1px solid rgba(128,128,128,.35)"
-#: Columns of long texts, whose lines break; columns of other texts, which stay on one line.
+#: Columns of long texts, which wrap, and of short texts, which do not.
 _LONG = frozenset({"", "note", "by tenant", "text", "about it", "why"})
 _TEXT = _LONG | {"metric", "rule", "verdict", "source", "title", "section", "what", "fate", "change"}
 Row = Sequence[str]
 
 
 class Ends(Protocol):
-    """An interval, as a card shows it."""
+    """An interval of numbers."""
 
     @property
     def low(self) -> float:
-        """The lower end; -inf when there is none."""
+        """Return the lower end, or -inf."""
 
     @property
     def high(self) -> float:
-        """The upper end; inf when there is none."""
+        """Return the upper end, or inf."""
 
 
 class Shown(ABC):
-    """A value that prints as its card: text in a terminal, HTML in a notebook."""
+    """A value that is displayed as its card: text in a terminal, HTML in a notebook."""
 
     __slots__ = ()
 
     @abstractmethod
     def card(self) -> Card:
-        """Return what is shown of the value."""
+        """Return the card of the value."""
 
     def __str__(self) -> str:
         return self.card().text()
@@ -55,7 +55,7 @@ class Shown(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A title, a table, notes and the next command. A column without any text is left out."""
+    """A title, a table, notes and the next command. Empty columns are left out."""
 
     title: str
     head: Row
@@ -72,7 +72,7 @@ class Card:
         return "\n".join(lines).rstrip("\n")
 
     def html(self) -> str:
-        """Return the card as HTML with inline styles, readable on light and dark ground."""
+        """Return the card as HTML with inline styles, readable on light and dark backgrounds."""
         columns = self._columns()
         header = "".join(_cell("th", self.head[i], self.head[i]) for i in columns)
         body = "".join(
@@ -121,7 +121,7 @@ def span(interval: Ends | None, *, signed: bool = False) -> str:
     """Return an interval as `[0.52, 0.68]`."""
     if interval is None:
         return ""
-    # Float noise around zero would print as 1e-17.
+    # Rounding errors near zero would print as 1e-17.
     ends = (0.0 if abs(end) < 5e-7 else end for end in (interval.low, interval.high))
     shown = (f"{end:+.3g}" if signed and math.isfinite(end) else number(end) for end in ends)
     return f"[{', '.join(shown)}]"
@@ -133,7 +133,7 @@ def percent(level: float) -> str:
 
 
 def degraded_note(searches: int) -> list[str]:
-    """Return a line on the number of searches that the last snapshot answered; no line for none."""
+    """Return a note with the number of searches that the last snapshot answered, or no note for 0."""
     if not searches:
         return []
     were = "search was" if searches == 1 else "searches were"
@@ -141,7 +141,7 @@ def degraded_note(searches: int) -> list[str]:
 
 
 def verdict_text(verdict: str | None, needed: int | None) -> str:
-    """Return a verdict with its mark; an undecided one with the number of cases that would decide it."""
+    """Return a verdict with its mark, and for an undecided one the number of cases needed."""
     if verdict is None:
         return ""
     missing = f" ({needed} more cases)" if verdict == "undecided" and needed else ""

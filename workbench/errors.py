@@ -78,10 +78,10 @@ class ReplayMissError(RefusedError):
 
 
 class UnavailableError(WorkbenchError):
-    """No answer arrived, or it was incomplete."""
+    """The answer is missing or incomplete."""
 
     retryable = True
-    otherwise = "run the same command again; what was answered is kept"
+    otherwise = "run the same command again; received answers are kept"
 
     def __init__(self, message: str, *, hint: str = "", status: int | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -89,7 +89,7 @@ class UnavailableError(WorkbenchError):
 
 
 class RateLimitedError(UnavailableError):
-    """The server limits the rate; `retry_after_s` is its wait in seconds, or None."""
+    """The server limits the rate; `retry_after_s` is the wait that it demands in seconds, or None."""
 
     def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message, hint=hint, status=429)
@@ -97,13 +97,13 @@ class RateLimitedError(UnavailableError):
 
 
 class DeadlineError(UnavailableError):
-    """The deadline of the call, for all attempts together, has passed."""
+    """The deadline for all attempts of the call has passed."""
 
     retryable = False
 
 
 class InvalidOutputError(WorkbenchError):
-    """The answer does not fit its schema. `violations` name paths and rules, never the answer."""
+    """The answer violates its schema. `violations` name paths and rules, never parts of the answer."""
 
     exit_code = 1
 
@@ -125,13 +125,13 @@ class NotebookError(WorkbenchError):
 def items_gone(missing: int, of: int) -> NotFoundError:
     """Return the error for a write whose `while_there` items are not in the active version."""
     return NotFoundError(
-        f"{missing} of {of} items in while_there are not there any more",
+        f"{missing} of {of} items in while_there are no longer in the active version",
         hint="search again, and pass ids of its hits",
     )
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
-    """`known` names for a message: the nearest first, all of them when there are few."""
+    """Return the `known` names nearest to `name` as text for a message, or some known names."""
     names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
     shown = close or names[: 2 * most]

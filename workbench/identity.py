@@ -1,9 +1,11 @@
-"""Principals: who is calling, with which rights, and who vouches for the name."""
+"""Principals: the names and rights of callers, and how each name is assured."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import pwd
+import warnings
+from dataclasses import InitVar, dataclass
 from typing import Literal
 
 Assurance = Literal["asserted", "authenticated"]
@@ -11,12 +13,12 @@ Assurance = Literal["asserted", "authenticated"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """A person or a job. `groups` are what access lists are checked against.
+    """A person or a job. Access lists are checked against its `groups`.
 
-    `clearance` is the highest classification it may see: 0 is what everybody on the list may see.
-    `admin` allows the verbs that act on all of a tenant's memory whatever the access lists say: ingest,
-    forget, hold, snapshot and the like. `assurance` is "asserted" when only the operating system names
-    the principal, and "authenticated" when an identity provider does.
+    `clearance` is the highest classification that the principal may see; 0 is the lowest. `admin` allows the
+    verbs that act on all of a tenant's memory regardless of access lists, such as ingest, forget, hold and
+    snapshot; `keeper` is its former name. `assurance` is "asserted" when the operating system names the
+    principal, and "authenticated" when an identity provider does.
     """
 
     name: str
@@ -25,15 +27,22 @@ class Principal:
     clearance: int = 0
     assurance: Assurance = "asserted"
     admin: bool = False
+    keeper: InitVar[bool | None] = None
+
+    def __post_init__(self, keeper: bool | None) -> None:
+        if keeper is not None:
+            hint = "Principal(keeper=…) is the former name of Principal(admin=…): write admin"
+            warnings.warn(hint, DeprecationWarning, stacklevel=3)
+            object.__setattr__(self, "admin", keeper)
 
     @property
     def trust(self) -> int:
-        """The trust of what this principal writes: 2 when its name was vouched for, else 1."""
+        """The trust of items that this principal writes: 2 with an authenticated name, else 1."""
         return 2 if self.assurance == "authenticated" else 1
 
     @property
     def grants(self) -> tuple[str, ...]:
-        """The entries of access lists that this principal matches: its groups, and itself."""
+        """The entries of access lists that match this principal: its groups and itself."""
         return (*self.groups, personal(self.name))
 
     def __str__(self) -> str:
@@ -42,29 +51,23 @@ class Principal:
 
 
 def personal(name: str) -> str:
-    """The entry of an access list that means this one principal."""
+    """Return the entry of an access list that matches only this principal."""
     return f"principal:{name}"
 
 
 def from_system() -> Principal:
-    """The user of this process, marked as asserted: nobody has vouched for the name.
+    """Return the user of this process as an asserted principal.
 
-    The name is the user id's in the system's own table, "uid-1000" without an entry. Environment
-    variables do not count: whoever starts the process chooses them.
+    The name is the system's own for the user id, or "uid-1000" when it has none. Environment variables are
+    ignored, because the caller of the process chooses them.
     """
     try:
-        import pwd
-    except ImportError:  # a system without user ids
-        import getpass
-
-        return Principal(name=getpass.getuser())
-    try:
         name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # as in many containers
+    except KeyError:  # in many containers
         name = f"uid-{os.getuid()}"
     return Principal(name=name)
 
 
 def of_job(name: str) -> Principal:
-    """The principal of a job, whoever or whatever timer starts it."""
+    """Return the principal of a job, regardless of who starts it."""
     return Principal(name=f"job:{name}", kind="job")

@@ -1,4 +1,4 @@
-"""Every path of a repository, once. All are relative to its root unless they say otherwise."""
+"""Paths of a repository, relative to its root."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 LOCK = "locks/workbench.lock"
-#: The versions that have a stage of their own in dvc.yaml.
+#: The job versions that have a stage in dvc.yaml.
 PROMOTED = Path("pipelines/jobs/stages.yaml")
 PUBLISHED = Path("published")
 RESULTS = Path("results")
 
-#: What must not be lost and is not in git: memories, the call log, runs, the ledger of jobs.
+#: State outside git, to be backed up: memories, the call log, runs, the ledger of jobs.
 STATE = Path(".workbench/state")
 CALLS = STATE / "calls.jsonl"
 RUNS = STATE / "runs"
 JOB_STATE = STATE / "jobs"
 JOB_LEDGER = STATE / "jobs.db"
-#: A folder for each notebook that the Lab saved, with its outputs.
+#: The outputs of notebooks that the Lab saved, one folder for each notebook.
 LAB_OUTPUTS = STATE / "outputs"
-#: Relative to a folder of state, which a job may have elsewhere.
+#: Relative to the folder of state, which a job may have elsewhere.
 MEMORY_KEY = Path("memory.key")
 TOMBSTONES = Path("forgotten.jsonl")
 SNAPSHOTS = Path("snapshots")
 
-#: What may be deleted at any time.
+#: Files that may be deleted at any time.
 CACHE = Path(".workbench/cache")
 JOURNAL = CACHE / "answers.jsonl"
 EXECUTED = CACHE / "executed"
 ENVIRONMENTS = CACHE / "env"
 CODE = CACHE / "code"
-#: A folder for each run of a job, with its input and output, which lasts as long as the run does.
+#: The input and output of each active job run, one folder for each run.
 JOB_WORK = CACHE / "jobs"
 LIVE = Path(".workbench/live")
 ON_SERVER = Path(".workbench/weaviate")
@@ -39,13 +39,23 @@ WEAVIATE_SERVER = Path(".workbench/weaviate-server")
 
 
 def tape_of(use_case: str) -> Path:
-    """Where a use case's recorded answers are, from the repository's root."""
+    """Return the path of a use case's tape."""
     return Path("pipelines/tapes") / f"{use_case}.jsonl"
+
+
+class _Part:
+    """A file or folder in a use case's folder of results."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, results: Results, owner: type[Results]) -> Path:
+        return results.folder / self._name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """Where a use case's results are, relative to the repository; without `base`, the pipeline's."""
+    """Paths of a use case's results; `base` is the folder of results, by default the pipeline's."""
 
     use_case: str
     base: Path = RESULTS
@@ -57,41 +67,14 @@ class Results:
 
     @property
     def tape(self) -> Path:
-        """The tape that is read, and extended by what it lacks."""
+        """The tape that is read and extended with missing recordings."""
         ours = self.base == RESULTS
         return tape_of(self.use_case) if ours else self.folder / "tape.jsonl"
 
-    @property
-    def settings(self) -> Path:
-        """The settings that each stage depends on."""
-        return self.folder / "settings"
-
-    @property
-    def prepared(self) -> Path:
-        """Checked cases."""
-        return self.folder / "prepared"
-
-    @property
-    def memory(self) -> Path:
-        """The memory's snapshot."""
-        return self.folder / "memory"
-
-    @property
-    def runs(self) -> Path:
-        """Scored cases of every arm."""
-        return self.folder / "runs"
-
-    @property
-    def metrics(self) -> Path:
-        """The gate's numbers, for `dvc metrics`."""
-        return self.folder / "metrics.json"
-
-    @property
-    def plots(self) -> Path:
-        """The data that `dvc plots` draws."""
-        return self.folder / "plots"
-
-    @property
-    def gate(self) -> Path:
-        """The gate's verdict."""
-        return self.folder / "gate.json"
+    settings = _Part("settings")  # the settings on which each stage depends
+    prepared = _Part("prepared")  # checked cases
+    memory = _Part("memory")  # the snapshot
+    runs = _Part("runs")  # scored cases of every arm
+    metrics = _Part("metrics.json")  # the gate's numbers, for `dvc metrics`
+    plots = _Part("plots")  # the data of `dvc plots`
+    gate = _Part("gate.json")  # the gate's verdict

@@ -1,4 +1,4 @@
-"""Locks on files and folders, held by one process at a time and released when their holder ends."""
+"""Lock files and folders between processes; a lock ends with its holder."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def acquire(descriptor: int, *, shared: bool = False, wait: bool = True) -> bool:
-    """Lock an open file or folder; False when another process holds it and `wait` is off.
+    """Lock an open file or folder and return True; return False when it is locked and `wait` is off.
 
-    The lock ends when every copy of the descriptor is closed, also by the death of its holders.
+    The lock ends when every copy of the descriptor is closed, also when its holders are killed.
     """
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
@@ -24,7 +24,7 @@ def acquire(descriptor: int, *, shared: bool = False, wait: bool = True) -> bool
 
 @contextlib.contextmanager
 def held(descriptor: int) -> Iterator[None]:
-    """Hold the lock on an open file, and release it at the end though the file stays open."""
+    """Lock an open file during a block; the file stays open."""
     acquire(descriptor)
     try:
         yield
@@ -34,9 +34,9 @@ def held(descriptor: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False, on_wait: Callable[[], None] | None = None) -> Iterator[int]:
-    """Hold the lock on a folder that exists, or on a file that is created; yield its descriptor.
+    """Lock a folder, or a file that is created if missing, during a block; yield its descriptor.
 
-    `on_wait` is called once when another process holds the lock. OSError when `path` cannot be opened.
+    `on_wait` is called once if another process holds the lock. OSError when `path` cannot be opened.
     """
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)

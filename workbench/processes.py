@@ -1,8 +1,8 @@
-"""Child processes that end with their caller, and the end of a child with all processes it started.
+"""Start child processes that end with their caller, and end a child with all its descendants.
 
-A child is started with a pipe as its standard input, which the system closes when the caller ends. The
-child watches that pipe (`end_with_caller`). `python -m workbench.processes MODULE …` runs another Python
-program that way. All processes that a child starts carry its mark in their environment.
+The standard input of a child is a pipe, which the system closes when the caller ends. The child watches that
+pipe (`end_with_caller`); `python -m workbench.processes MODULE …` does so for another Python program. All
+descendants of a child carry its mark in their environment.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import runpy
-import signal
 import subprocess
 import sys
 import threading
@@ -19,8 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-#: The variable that holds the mark. Every process below a child inherits it, in whatever session it is.
+#: The environment variable of the mark. Descendants inherit it, also in another session.
 MARK = "WORKBENCH_RUN"
+#: Seconds between SIGTERM and SIGKILL.
 GRACE_S = 3.0
 
 
@@ -34,40 +34,45 @@ def start(
 
 
 def end(mark: str, process: subprocess.Popen[bytes] | None = None) -> None:
-    """End a child and every process that carries its mark: asked first, then killed."""
+    """End a child and every process that carries its mark: by SIGTERM, then by SIGKILL."""
     if process is not None:
         stop(process)
         if process.stdin is not None:
             process.stdin.close()
     until = time.monotonic() + GRACE_S
-    while kill_marked(mark) and time.monotonic() < until:  # one that is being killed may start another
+    while kill_marked(mark) and time.monotonic() < until:  # a dying process may start another
         time.sleep(0.02)
 
 
-def stop(process: subprocess.Popen[bytes], *, grace_s: float = GRACE_S) -> None:
-    """Ask a process to end; kill it when it is still there after `grace_s` seconds."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+def stop(process: subprocess.Popen[bytes] | int, *, grace_s: float = GRACE_S) -> None:
+    """End a child, or the process with an id, by SIGTERM, and by SIGKILL after `grace_s` seconds."""
+    found: Any = process
+    expired: type[Exception] = subprocess.TimeoutExpired
+    if isinstance(process, int):
+        import psutil
+
+        found, expired = psutil.Process(process), psutil.TimeoutExpired
+    found.terminate()  # does nothing to a child that has ended
+    try:
+        found.wait(grace_s)
+    except expired:
+        found.kill()
+        found.wait()
 
 
 def kill_marked(mark: str) -> int:
-    """Kill this user's processes that carry the mark, this one excepted; return how many there were."""
+    """Kill this user's other processes that carry the mark; return their number."""
     import psutil
 
     found = marked(mark)
     for process in found:
-        with contextlib.suppress(psutil.Error):  # it has ended by itself
+        with contextlib.suppress(psutil.Error):  # it has ended
             process.kill()
     return len(found)
 
 
 def marked(mark: str) -> list[Any]:
-    """The living processes of this user that carry the mark, this one excepted."""
+    """Return this user's other living processes that carry the mark."""
     import psutil
 
     found = []
@@ -82,11 +87,11 @@ def marked(mark: str) -> list[Any]:
 
 
 def end_with_caller(mark: str, *, grace_s: float = 0.0) -> None:
-    """End this process, and all that carry the mark, when the caller's end of standard input closes.
+    """End this process and all that carry the mark when the caller's end of standard input closes.
 
-    For `grace_s` seconds only the others are killed, so that this process can release what it holds.
+    For `grace_s` seconds only the other processes are killed, so that this one can release its locks.
     """
-    # Not through sys.stdin, whose lock would outlive the main thread. Children get an empty input.
+    # Not through sys.stdin, whose lock would outlive the main thread. Children get an empty standard input.
     pipe = os.dup(0)
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)

@@ -1,9 +1,8 @@
 """Registry of versioned assets: prompts, models, memories and jobs, with labels and digests.
 
-An asset is a folder `pipelines/<kind>s/<name>/` holding `1.<suffix>`, `2.<suffix>`, … and an
-`asset.yaml` that says of each version its digest, author, parent, reason and the run that justified
-it, which labels point where, and every move of a label. A version never changes: its digest is
-checked at every use. A label moves.
+An asset is a folder `pipelines/<kind>s/<name>/` with the versions `1.<suffix>`, `2.<suffix>`, … and an
+`asset.yaml` of their digests, authors and reasons, the labels, and every move of a label. A version never
+changes: its digest is checked at every use.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Kind = Literal["prompt", "model", "memory", "job"]
 FOLDERS: Mapping[str, str] = {
     "prompt": "prompts", "model": "models", "memory": "memories", "job": "jobs",
 }  # fmt: skip
-#: What follows a version's number: a job's version is a folder, and its page names every file of it.
+#: The suffix of a version's number. A job's version is a folder, whose page lists its files.
 SUFFIXES: Mapping[str, str] = {
     "prompt": ".prompty", "model": ".yaml", "memory": ".yaml", "job": "/job.yaml",
 }  # fmt: skip
@@ -38,7 +37,7 @@ LABELS: tuple[Label, ...] = ("candidate", "production")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """`name`, `name@3` or `name@production`: a reference to a version."""
+    """A reference to a version: `name`, `name@3` or `name@production`."""
 
     name: str
     version: int | None = None
@@ -60,7 +59,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionEntry:
-    """What `asset.yaml` says of a version: `digest` is SHA-256 of its page, `run` is what justified it."""
+    """The entry of a version in `asset.yaml`: `digest` is the SHA-256 of its page, `run` justified it."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     digest: str
@@ -72,7 +71,7 @@ class VersionEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """One move of a label: to which version, by whom, when (ISO 8601, UTC), and why."""
+    """One move of a label to a version; `at` is in ISO 8601 and UTC."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     label: str
@@ -85,7 +84,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
-    """`asset.yaml`, read strictly. `moves` is every move of a label, oldest first."""
+    """The content of `asset.yaml`. `moves` are all moves of labels, oldest first."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     kind: Kind
@@ -95,10 +94,9 @@ class Asset:
     moves: tuple[Move, ...] = ()
 
     def before(self, label: str) -> int | None:
-        """The version that `label` pointed to before the one it points to now was promoted.
+        """Return the version that `label` had before its present one was promoted, or None.
 
-        Going back to a version undoes the promotions after it, so that going back twice goes
-        further back and never forth again.
+        A move back to a version undoes all promotions after it, so a second rollback goes further back.
         """
         past: list[int] = []
         for move in self.moves:
@@ -110,7 +108,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """One version of one asset, found and checked."""
+    """One version of an asset, whose digest was checked."""
 
     kind: str
     name: str
@@ -128,13 +126,13 @@ def folder_of(root: Path, kind: str, name: str) -> Path:
 
 
 def names(root: Path, kind: str) -> list[str]:
-    """Names of the assets of one kind, sorted."""
+    """Return the names of the assets of a kind, sorted."""
     folder = root / "pipelines" / FOLDERS[kind]
     return sorted(p.parent.name for p in folder.glob("*/asset.yaml"))
 
 
 def load(root: Path, kind: str, name: str) -> Asset:
-    """An asset's page; NotFoundError lists the nearest names."""
+    """Return the content of an asset's `asset.yaml`; NotFoundError lists the nearest names."""
     path = folder_of(root, kind, name) / "asset.yaml"
     if not path.exists():
         written = path_of(root, kind, name, 1).is_file() and kind != "job"
@@ -144,15 +142,24 @@ def load(root: Path, kind: str, name: str) -> Asset:
         )
     asset = files.parse(Asset, files.read_yaml(path), where=str(path))
     if (asset.kind, asset.name) != (kind, name):
-        raise ConfigError(f"{path}: it calls itself {asset.kind} {asset.name!r}")
+        raise ConfigError(
+            f"{path} is the page of {asset.kind} {asset.name!r}, not of {kind} {name!r}",
+            hint=f"set kind: {kind} and name: {name} in it, or move its folder",
+        )
     for label, number in asset.labels.items():
         if number not in asset.versions:
-            raise ConfigError(f"{path}: label {label!r} points to version {number}, which is missing")
+            raise ConfigError(
+                f"{path}: label {label!r} names version {number}, which is not listed",
+                hint=f"git checkout -- {path}",
+            )
     return asset
 
 
 def resolve(root: Path, kind: str, reference: str) -> Version:
-    """The version a reference means, its digest checked. A bare name means the newest version."""
+    """Return the version of a reference, with its digest checked; a bare name means the newest version.
+
+    NotFoundError for an unknown name, version or label; CorruptError for a changed version.
+    """
     ref = Reference.parse(reference)
     asset = load(root, kind, ref.name)
     number = ref.version
@@ -193,13 +200,13 @@ def _checked(path: Path, expected: str) -> str:
 def save_version(
     root: Path, kind: str, name: str, data: bytes, *, author: str, reason: str, parent: int | None
 ) -> Version:
-    """Write `data` as the next version. Concurrent writers get distinct numbers; pages are written whole."""
+    """Write `data` as the next version and return it; concurrent writers get distinct numbers."""
     folder = folder_of(root, kind, name)
     with locked(folder):
         asset = load_or_new(root, kind, name)
         number = max(asset.versions, default=0) + 1
         path = path_of(root, kind, name, number)
-        # The file first: until asset.yaml lists it, the file may be overwritten.
+        # The file first: until asset.yaml lists it, another writer may overwrite it.
         files.write_atomic(path, data)
         entry = VersionEntry(digest=files.digest(data), author=author, reason=reason, parent=parent)
         write(root, dataclasses.replace(asset, versions={**asset.versions, number: entry}))
@@ -212,27 +219,27 @@ def path_of(root: Path, kind: str, name: str, number: int) -> Path:
 
 
 def load_or_new(root: Path, kind: str, name: str) -> Asset:
-    """The asset, or one without versions when there is none of that name yet."""
+    """Return an asset's page, or a new one without versions."""
     if (folder_of(root, kind, name) / "asset.yaml").is_file():
         return load(root, kind, name)
     return Asset(kind=kind, name=name, versions={})  # type: ignore[arg-type]
 
 
 def moved(asset: Asset, move: Move) -> Asset:
-    """The asset after one move of a label; the caller writes it."""
+    """Return the asset after a move of a label; the caller writes it."""
     labels = {**asset.labels, move.label: move.version}
     return dataclasses.replace(asset, labels=labels, moves=(*asset.moves, move))
 
 
 def write(root: Path, asset: Asset) -> Path:
-    """Write `asset.yaml` whole; the caller holds the asset's lock."""
+    """Write `asset.yaml` atomically and return its path; the caller holds the asset's lock."""
     page = folder_of(root, asset.kind, asset.name) / "asset.yaml"
     files.write_atomic(page, _page(asset))
     return page
 
 
 def _page(asset: Asset) -> bytes:
-    """A block for each version and a line for each move, so that two branches merge line by line."""
+    """Return the text of `asset.yaml`: a block for each version, a line for each move, for merges by line."""
     lines = [
         f"kind: {asset.kind}",
         f"name: {_plain(asset.name)}",
@@ -257,46 +264,35 @@ def _page(asset: Asset) -> bytes:
 
 
 def _plain(name: str) -> str:
-    """A name as it is, unless YAML would read a number or another word of its own."""
+    """Return a name unquoted, unless YAML would read it as another value."""
     return name if files.parse_yaml(f"name: {name}", where=name)["name"] == name else _quoted(name)
 
 
 def _quoted(value: str | int) -> str:
-    """A scalar that YAML reads back as it was: JSON is YAML, but for signs that YAML wants written out."""
-    return _UNPRINTABLE.sub(lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(value, ensure_ascii=False))
+    """Return a scalar as JSON, which is YAML except for characters that YAML requires as escapes."""
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One writer of this asset at a time, over processes."""
+    """Exclude other writers of an asset, in this and other processes."""
     with ExitStack() as stack:
-        try:
+        with files.writing(folder):
             files.make_folder(folder)
             stack.enter_context(locking.locked(folder))
-        except OSError as error:
-            raise files.unwritable(folder, error) from error
         yield
 
 
 def frame(root: Path) -> pl.DataFrame:
-    """One row per version of every asset that has versions, newest last."""
+    """Return a frame with one row for each version of each asset, newest last."""
     import polars as pl
 
     rows = []
-    for kind in FOLDERS:
-        for name in names(root, kind):
-            asset = load(root, kind, name)
-            for number, entry in sorted(asset.versions.items()):
-                labels = sorted(label for label, n in asset.labels.items() if n == number)
-                rows.append(
-                    {
-                        "kind": kind,
-                        "name": name,
-                        "version": number,
-                        "labels": labels,
-                        **dataclasses.asdict(entry),
-                    }
-                )
+    for asset in (load(root, kind, name) for kind in FOLDERS for name in names(root, kind)):
+        for number, entry in sorted(asset.versions.items()):
+            labels = sorted(label for label, n in asset.labels.items() if n == number)
+            place = {"kind": asset.kind, "name": asset.name, "version": number, "labels": labels}
+            rows.append({**place, **dataclasses.asdict(entry)})
     schema: dict[str, Any] = {
         "kind": pl.String, "name": pl.String, "version": pl.Int64, "labels": pl.List(pl.String),
         "digest": pl.String, "author": pl.String, "reason": pl.String, "parent": pl.Int64,

@@ -1,4 +1,4 @@
-"""JSON Schema validation, imported without a grammar that costs a second of CPU and is rarely needed."""
+"""Import `jsonschema` without the grammar of IRIs, which takes a second of CPU and is rarely needed."""
 
 from __future__ import annotations
 
@@ -15,20 +15,16 @@ def jsonschema() -> Any:
 
     Call it before anything imports `jsonschema`, as `nbformat` and `papermill` do.
     """
-    loaded = sys.modules.get("jsonschema")
-    if loaded is not None or _GRAMMAR in sys.modules:
-        import jsonschema as loaded
-
-        return loaded
     deferred = ModuleType(_GRAMMAR)
     deferred.is_valid_syntax = _is_valid_syntax  # type: ignore[attr-defined]
-    sys.modules[_GRAMMAR] = deferred
     try:
-        import jsonschema as loaded
+        if "jsonschema" not in sys.modules:
+            sys.modules.setdefault(_GRAMMAR, deferred)
+        import jsonschema
     finally:
         if sys.modules.get(_GRAMMAR) is deferred:
             del sys.modules[_GRAMMAR]
-    return loaded
+    return jsonschema
 
 
 def _is_valid_syntax(term: str, value: str) -> bool:

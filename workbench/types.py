@@ -1,4 +1,4 @@
-"""Value types shared by all packages: events, usage, items, hits, replies and messages."""
+"""Value types of all rooms: events, usage, pages, items, hits, replies and messages."""
 
 from __future__ import annotations
 

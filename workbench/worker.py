@@ -1,4 +1,4 @@
-"""The worker of a job run: executes a version's frozen notebook in the version's own code and environment.
+"""Execute a job's frozen notebook, in the code and environment of its version.
 
 `python -m workbench.worker REQUEST` reads a request (jobs/runner.py), builds the memory snapshot that the
 version names, executes the notebook in a fresh kernel, and writes a result. It ends when its caller ends.
@@ -21,7 +21,7 @@ from workbench.pipeline.stages import run_notebook
 
 
 def work(request: Request) -> WorkerResult:
-    """Execute the request; raise its error."""
+    """Execute a request and return its result; raise WorkbenchError when it fails."""
     import orjson
 
     root, counts = Path(request.root), Path(request.out).with_name(COUNTS)
@@ -39,7 +39,7 @@ def work(request: Request) -> WorkerResult:
     )
     if not counts.is_file():
         raise ConfigError(
-            f"{request.job}: the notebook ran to its end and published nothing",
+            f"{request.job}: the notebook succeeded but published nothing",
             hint='end it with a cell like ws.publish(answer.map(ws.inputs(inputs)), "answers")',
         )
     told = orjson.loads(counts.read_bytes())
@@ -47,7 +47,7 @@ def work(request: Request) -> WorkerResult:
 
 
 def _execution(request: Request, memory: Path) -> Execution:
-    """The settings of the kernel."""
+    """Return the settings of the kernel."""
     return Execution(
         notebook=request.notebook,
         use_case=request.use_case,
@@ -86,11 +86,11 @@ def snapshot(request: Request, root: Path, case: UseCase) -> Path:
             raise CorruptError(
                 f"the sources of {case.memory} give snapshot {built[:12]}, "
                 f"not {request.memory[:12]} as promoted",
-                hint="its documents are not those that were judged: promote again",
+                hint="its documents differ from those that were judged: promote again",
             )
         try:
             aside.rename(folder)
-        except OSError:  # another run built it meanwhile
+        except OSError:  # another run has built it
             open_snapshot(folder, expected_digest=request.memory).close()
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -119,10 +119,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _failure(error: WorkbenchError) -> Failure:
-    """The error for the caller. Its hint names no file of the run, which is removed by then."""
+    """Return the error for the caller; its hint names no file of the run, which is removed."""
     hint = error.hint
     if isinstance(error, NotebookError) and hint.startswith("workbench run "):
-        hint = "run it again: answers it had are kept; fix the notebook in `make lab` and promote it"
+        hint = "run it again, received answers are kept; or fix the notebook in `make lab` and promote it"
     return Failure(kind=type(error).__name__, message=error.message, hint=hint, exit_code=error.exit_code)
 
 

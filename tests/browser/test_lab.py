@@ -108,18 +108,19 @@ def lab(folder, port, home):
         wait_until_up(server, f"http://127.0.0.1:{port}/api/status?token={TOKEN}", home / "lab.log")
         yield f"http://127.0.0.1:{port}/lab"
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(20)
-        end_group(server.pid)
+        end_group(server)
 
 
-def end_group(group, seconds=10):
-    """Kill what is left of a process group: the Lab may wait for ever for a worker thread of its own."""
+def end_group(server, seconds=15):
+    """End a process group, at last by SIGKILL: the Lab may wait for ever for a worker thread of its own."""
     with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
         for _ in range(seconds * 10):
-            os.killpg(group, 0)
+            server.poll()  # or the first process would be left as a zombie of the group
+            os.killpg(server.pid, 0)
             time.sleep(0.1)
-        os.killpg(group, signal.SIGKILL)
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
 
 
 def wait_until_up(server, url, log):

@@ -295,7 +295,7 @@ def test_a_control_with_a_hole_is_found_out(house, monkeypatch, hole):
     from workbench.controls import access
 
     if hole == "groups":
-        monkeypatch.setattr(access.Access, "_of", lambda self, call, requester: requester)
+        monkeypatch.setattr(access.Access, "_limited", lambda self, call, requester: requester)
     else:
         monkeypatch.setattr(access, "_check_admin", lambda call, what: None)
     with pytest.raises(AssertionError, match=r"by user:|changed what the victim"):
@@ -303,6 +303,6 @@ def test_a_control_with_a_hole_is_found_out(house, monkeypatch, hole):
 
 
 def test_who_may_not_keep_a_memory_is_told_who_may(house):
-    with pytest.raises(RefusedError, match="for those who keep the memory"):
+    with pytest.raises(RefusedError, match="admin of the memory"):
         house.handle(VICTIM, Principal(name="eve")).snapshot()
     assert isinstance(house.boundary.stores.names(), IdCipher)

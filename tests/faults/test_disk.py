@@ -16,7 +16,7 @@ from workbench.records.journal import Journal
 from workbench.errors import UnavailableError, WorkbenchError
 from workbench.memory.sqlite.store import SQLiteStore
 from workbench.records.log import Lines
-from workbench.testing.memory_items import make_item
+from workbench.testing.memory_items import make_item, make_query
 
 disk = Path(sys.argv[1])
 
@@ -55,10 +55,20 @@ assert sorted(p.name for p in disk.iterdir() if p.name.startswith(".")) == []
 """
 READ_ONLY = """
 files.write_atomic(disk / "tape.jsonl", b"old")
+path = disk / "a #1?%20" / "memory.sqlite"
+store = SQLiteStore(path, name="m")
+asyncio.run(store.tenant("acme").add([make_item("taxi")]))
+store.close()
 assert os.system(f"mount -o remount,ro {disk}") == 0
 assert "Read-only" in refused(lambda: files.write_atomic(disk / "tape.jsonl", b"new"))
 assert "Read-only" in refused(lambda: Journal(disk / "deep" / "answers.jsonl").open())
 assert (disk / "tape.jsonl").read_bytes() == b"old"
+acme = SQLiteStore(path, name="m").tenant("acme")
+assert asyncio.run(acme.count()) == 1
+assert [hit.text for hit in asyncio.run(acme.search(make_query("taxi")))] == ["taxi"]
+assert "read-only" in refused(lambda: asyncio.run(acme.add([make_item("ship", source="s")])))
+assert asyncio.run(acme.count()) == 1
+assert "Read-only" in refused(lambda: SQLiteStore(disk / "none" / "memory.sqlite", name="m"))
 """
 
 

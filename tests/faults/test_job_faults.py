@@ -216,7 +216,7 @@ def test_a_killed_kernel_is_said_and_the_rerun_asks_only_for_the_rest(promoted_c
     kernel.kill()
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 3 and "the kernel died" in one_error(said)
-    assert "run it again: answers it had are kept" in said
+    assert "run it again, received answers are kept" in said
     assert processes(clone) == [] and not (clone.folder / "published").exists()
     (failed,) = runs(clone)
     assert failed.outcome == "failed" and "the kernel died" in failed.detail

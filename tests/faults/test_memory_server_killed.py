@@ -42,7 +42,7 @@ def server(tmp_path_factory):
 @pytest.fixture
 def own(server, monkeypatch):
     """That server, running when a test begins; who asks it does so once."""
-    monkeypatch.setattr(boundary, "_PATIENCE", RetryPolicy(attempts=1))
+    monkeypatch.setattr(boundary, "_RETRIES", RetryPolicy(attempts=1))
     if server.pid is None:
         server.start()
     return server

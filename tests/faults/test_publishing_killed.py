@@ -91,7 +91,7 @@ def test_killed_at_every_step_of_recovering_the_next_one_finishes(tmp_path, at):
     run(OLD, tmp_path / "count")
     steps, _ = run(NEW, tmp_path / "count", 100)
     renames = [n for n, step in enumerate(steps) if step == "os.rename"]
-    kill, whole = (renames[-1], "old") if at == "between the renames" else (steps.index("os.rmdir"), "new")
+    kill, whole = (renames[-2], "old") if at == "between the renames" else (steps.index("os.rmdir"), "new")
     for n in range(100):
         folder = tmp_path / str(n)
         run(OLD, folder)

@@ -9,19 +9,21 @@ import sys
 
 import polars as pl
 import pytest
+import sizes
 
 from workbench.records.tape import Tape, compare_answers, write
 
+pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TAPE = "pipelines/tapes/answers.jsonl"
-AGAIN = """
+AGAIN = f"""
 import json, sys
 from pathlib import Path
 from workbench import config
 from workbench.pipeline.repro import ask_again
 root = Path()
 case = config.load_params(root).use_cases["answers"]
-asked = ask_again(root, "answers", case, sample=30)
+asked = ask_again(root, "answers", case, sample={sizes.QUESTIONS})
 differences = [[d.case, d.differs, d.now] for d in asked.differences]
 print("ASKED", json.dumps([asked.asked, asked.identical, asked.same_processor, differences, asked.refused]))
 """
@@ -38,19 +40,23 @@ def asked(clone, *before: str) -> list:
     return json.loads(output.rsplit("ASKED", 1)[1])
 
 
-def test_two_passes_over_a_seeded_thirty_agree_one_of_them_on_one_core(fresh_clone):
+def test_two_passes_over_a_seeded_sample_agree_one_of_them_on_one_core(fresh_clone):
     everywhere = asked(fresh_clone)
     one_core = asked(fresh_clone, "taskset", "-c", "0")
     assert everywhere == one_core
     number, identical, same_processor, differences, refused = everywhere
-    assert (number, refused) == (30, "")
+    assert (number, refused) == (sizes.QUESTIONS, "")
     if same_processor:
-        assert identical == 30, differences
+        assert identical == sizes.QUESTIONS, differences
     else:
         print("recorded on another type of processor; differences:", differences)
 
 
 def test_the_notebook_runs_on_real_text_twice_with_the_same_answers(fresh_clone):
+    questions = fresh_clone.folder / "data/python-reference/questions.jsonl"
+    lines = questions.read_text().splitlines(keepends=True)[: sizes.QUESTIONS]
+    questions.write_text("".join(lines))
+    before = fresh_clone.status()
     command = ("workbench", "run", "notebooks/answers.ipynb", "-p", "corpus=python-reference", "--json")
     runs, answers = [], []
     for _ in range(2):
@@ -60,15 +66,15 @@ def test_the_notebook_runs_on_real_text_twice_with_the_same_answers(fresh_clone)
         shutil.rmtree(fresh_clone.folder / ".workbench")  # so that the second pass asks again
     assert set(runs[0]) == set(runs[1]) == set(answers[0]) == {"closed_book", "candidate"}
     for arm, rows in answers[0].items():
-        assert rows.height == 30 and rows["output"].null_count() == 0
+        assert rows.height == sizes.QUESTIONS and rows["output"].null_count() == 0
         assert rows.equals(answers[1][arm]), arm
         scores = [{k: v for k, v in run[arm]["metrics"].items() if "latency" not in k} for run in runs]
         assert scores[0] == scores[1]
     accuracy, recall = (runs[0]["candidate"]["metrics"][name] for name in ("accuracy", "recall_at_5"))
-    assert accuracy["n"] == recall["n"] == 30
+    assert accuracy["n"] == recall["n"] == sizes.QUESTIONS
     for metric in (accuracy, recall):
         assert metric["interval"]["low"] <= metric["value"] <= metric["interval"]["high"]
-    assert fresh_clone.status() == ""
+    assert fresh_clone.status() == before
 
 
 def test_a_different_answer_is_reported_and_recorded_only_when_told(fresh_clone):
@@ -103,17 +109,6 @@ assert (now[0], now[2]) == (three[0], three[2])
     fresh_clone.run(sys.executable, "-c", code, network=False)
 
 
-def few(clone) -> None:
-    """Cut the use case down to three questions of one tenant, so that all of it is asked again in seconds."""
-    params = clone.folder / "params.yaml"
-    text = params.read_text()
-    cut = text.replace("      tenants: [acme, globex]\n", "      tenants: [acme]\n")
-    assert cut != text
-    params.write_text(cut)
-    questions = clone.folder / "data/handbook/questions.jsonl"
-    questions.write_text("".join(questions.read_text().splitlines(keepends=True)[:3]))
-
-
 def bytes_of(clone) -> dict[str, bytes]:
     """What asking again must leave alone: the tape, and whatever the pipeline wrote."""
     paths = [clone.folder / TAPE, clone.folder / "dvc.lock"]
@@ -134,32 +129,30 @@ def reported(clone, *, asked: int) -> tuple[set[str], bool]:
     return differ, not report["same_processor"]
 
 
-def test_live_asks_all_again_and_changes_nothing_unless_told_to_record(fresh_clone):
-    few(fresh_clone)
-    tape = fresh_clone.folder / TAPE
-    fresh_clone.run("dvc", "repro", network=False)
+def test_live_asks_all_again_and_changes_nothing_unless_told_to_record(reproduced_clone):
+    clone, tape = reproduced_clone, reproduced_clone.folder / TAPE
     entries = list(Tape.read(tape).entries())
-    assert 12 <= len(entries) <= 20
+    assert len(entries) == 21  # ten cases in two arms, and the cell that looks at one of them
 
     first = next(entry for entry in entries if entry.question.case)
     event = json.loads(json.dumps(first.result["events"][0]))
     event["choices"][0]["message"]["content"] = "Something else."
     altered = dataclasses.replace(first, result={"events": [event]})
     write(tape, [(altered if entry is first else entry).line() for entry in entries])
-    fresh_clone.run("dvc", "repro", network=False)
-    before, recorded = bytes_of(fresh_clone), lines_of(fresh_clone)
+    clone.run("dvc", "repro", network=False)
+    before, recorded = bytes_of(clone), lines_of(clone)
     assert recorded[first.key] == altered.line() and len(recorded) == len(entries)
 
-    said = fresh_clone.run("workbench", "repro", "--live", network=False, code=4)  # so few decide nothing
-    differ, may_differ = reported(fresh_clone, asked=len(entries))
+    said = clone.run("workbench", "repro", "--live", network=False)
+    differ, may_differ = reported(clone, asked=len(entries))
     assert differ == {first.key} or (may_differ and first.key in differ), said
     assert f"{len(entries) - len(differ)} of {len(entries)} answers asked again are identical" in said
     assert "'Something else.' ->" in said and "Running stage" not in said
-    assert bytes_of(fresh_clone) == before
+    assert bytes_of(clone) == before
 
-    alone = fresh_clone.run("workbench", "repro", "--record", network=False, code=2)
-    assert "-> make repro LIVE=1 RECORD=1" in alone and bytes_of(fresh_clone) == before
-    fresh_clone.run("make", "repro", "LIVE=1", "RECORD=1", network=False, code=2)  # make's own, for our 4
-    now = lines_of(fresh_clone)
+    alone = clone.run("workbench", "repro", "--record", network=False, code=2)
+    assert "-> make repro LIVE=1 RECORD=1" in alone and bytes_of(clone) == before
+    clone.run("make", "repro", "LIVE=1", "RECORD=1", network=False)
+    now = lines_of(clone)
     assert now.keys() == recorded.keys() and {key for key in now if now[key] != recorded[key]} == differ
     assert may_differ or not compare_answers(first, Tape.read(tape).get(first.key).events())

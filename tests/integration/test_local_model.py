@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -17,15 +18,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workbench import _sync, wire
+from workbench import _sync, processes, wire
 from workbench.errors import ConfigError, UnavailableError
+from workbench.layout import CACHE
 from workbench.models import load_card, local, weights
 from workbench.models.local import LocalModel, cores
 from workbench.testing.model_contract import ModelContract
 
 ROOT = Path(__file__).resolve().parents[2]
 CARD = load_card(ROOT, "smollm2-135m")
-PASSAGE = (ROOT / "data/handbook/acme/annual-holiday.md").read_text(encoding="utf-8")[:900]
+PASSAGE = (ROOT / "data/handbook/acme/annual-holiday.md").read_text(encoding="utf-8")[:400]
 
 #: Starts the model, says which process serves it, and waits to be killed.
 PARENT = """
@@ -91,12 +93,12 @@ def gone(pid: int, *, within_s: float = 5) -> bool:
 
 @pytest.mark.slow
 def test_answers_are_byte_identical_under_four_concurrent_shuffled_callers():
-    questions = [f"What does the handbook say about point {n} of holiday?" for n in range(12)]
+    questions = [f"What does the handbook say about point {n} of holiday?" for n in range(8)]
 
     async def alone():
         model = LocalModel(CARD, ROOT, n_servers=1)
         answers = {
-            question: await answer(model, request(question, passage=PASSAGE, max_tokens=40))
+            question: await answer(model, request(question, passage=PASSAGE, max_tokens=24))
             for question in questions
         }
         await model.aclose()
@@ -107,7 +109,7 @@ def test_answers_are_byte_identical_under_four_concurrent_shuffled_callers():
 
         async def one(question):
             async with waiting:
-                answers[question] = await answer(model, request(question, passage=PASSAGE, max_tokens=40))
+                answers[question] = await answer(model, request(question, passage=PASSAGE, max_tokens=24))
 
         shuffled = random.Random(4).sample(questions, len(questions))
         await asyncio.gather(*map(one, shuffled))
@@ -132,7 +134,7 @@ def test_a_server_is_started_once_and_reused(model):
 
 def test_waiting_for_a_free_server_does_not_use_up_the_timeout(model):
     async def many():
-        asked = [request("How many days of holiday?", max_tokens=24) for _ in range(6)]
+        asked = [request("How many days of holiday?", max_tokens=12) for _ in range(6)]
         began = time.monotonic()
         await answer(model, asked[0])
         one = time.monotonic() - began
@@ -185,7 +187,7 @@ def test_the_server_ends_with_its_parent(then, how):
 
 def test_a_killed_server_is_an_unavailable_model_and_the_next_call_starts_another(model):
     async def killed():
-        asked = request("Tell me everything.", max_tokens=400, stream=True)
+        asked = request("Tell me everything.", max_tokens=240, stream=True)
         async with aclosing(model.chat(asked)) as events:
             await anext(events)
             servers()[0].kill()
@@ -203,7 +205,8 @@ def test_a_server_that_died_while_idle_is_replaced_unnoticed(model):
     _sync.run(answer(model, request("How many days?", max_tokens=1)))
     (first,) = servers()
     first.kill()
-    model._pool.servers[0].process.wait(timeout=5)  # a zombie whose threads still end is not over yet
+    (server,) = model._pool.servers
+    server.process.wait(timeout=5)  # a zombie whose threads still end is not over yet
     assert _sync.run(answer(model, request("How many days?", max_tokens=4)))
 
 
@@ -238,6 +241,59 @@ def test_a_server_that_hangs_at_its_start_is_ended_and_freezes_nobody(tmp_path, 
         _sync.run(asyncio.wait_for(watched(), 20))
     assert longest < 1.5 and caught.value.hint
     assert not [one for one in psutil.Process().children() if str(silent) in one.cmdline()]
+
+
+def test_a_model_that_is_closed_while_its_server_starts_is_unavailable_and_starts_again(tmp_path):
+    async def closed_while_starting(model):
+        asking = asyncio.create_task(answer(model, request("?", max_tokens=1)))
+        while not servers():
+            await asyncio.sleep(0.01)
+        await model.aclose()
+        assert not servers()
+        with pytest.raises(UnavailableError, match="ended when it started"):
+            await asking
+        assert not list((tmp_path / CACHE / "logs").iterdir())
+        text = await answer(model, request("How many days?", max_tokens=1))
+        await model.aclose()
+        return text
+
+    assert _sync.run(asyncio.wait_for(closed_while_starting(LocalModel(CARD, tmp_path)), 30))
+
+
+def test_callers_of_a_model_that_is_closed_are_told_so_and_leave_no_server(tmp_path):
+    async def closed_under_two_callers(model):
+        first, second = (
+            asyncio.create_task(answer(model, request("How many days?", max_tokens=n))) for n in (400, 1)
+        )
+        while not model._pool or not model._pool.servers or not next(iter(model._pool.servers)).started:
+            await asyncio.sleep(0.01)
+        await model.aclose()
+        with pytest.raises(UnavailableError, match="ended while it answered"):
+            await first
+        with pytest.raises(UnavailableError, match="was closed before the call"):
+            await second
+
+    _sync.run(asyncio.wait_for(closed_under_two_callers(LocalModel(CARD, tmp_path, n_servers=1)), 60))
+    assert not servers()
+
+
+def test_a_server_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
+    deaf = tmp_path / "deaf_server.py"
+    deaf.write_text(
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('http://127.0.0.1:9', flush=True)\ntime.sleep(60)\n"
+    )
+    monkeypatch.setattr(local, "_SCRIPT", deaf)
+    monkeypatch.setattr(processes, "stop", functools.partial(processes.stop, grace_s=0.2))
+
+    async def asked(model):
+        with pytest.raises(UnavailableError, match="cannot connect"):
+            await answer(model, request("?"))
+        (server,) = servers()
+        await model.aclose()
+        return server.pid
+
+    assert gone(_sync.run(asked(LocalModel(CARD, tmp_path))))
 
 
 def test_a_taken_port_is_named(tmp_path, free_port):

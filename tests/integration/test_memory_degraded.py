@@ -39,7 +39,7 @@ def own(server):
 @pytest.fixture
 def connected(tmp_path, monkeypatch):
     """Makes workspaces on one repository, on a server or embedded, and closes them; they wait little."""
-    monkeypatch.setattr(boundary, "_PATIENCE", RetryPolicy(attempts=2, first_s=0.1))
+    monkeypatch.setattr(boundary, "_RETRIES", RetryPolicy(attempts=2, first_s=0.1))
     made = []
     root = switched_repository(tmp_path / "r", memory=f"degraded-{next(NUMBERS)}", spec="kind: episodic\n")
 

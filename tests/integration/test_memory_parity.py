@@ -61,18 +61,18 @@ def reproduced(root, *more):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_the_shipped_use_case_passes_its_gate_on_a_server_with_the_pinned_tape(fresh_clone, weaviate):
-    root = fresh_clone.folder
+def test_the_shipped_use_case_passes_its_gate_on_a_server_with_the_pinned_tape(shipped_clone, weaviate):
+    root = shipped_clone.folder
     switch(root, weaviate)
     # On a server half of this control's passages are others, and the model would be asked anew for a minute.
-    replaced(fresh_clone, NOTEBOOK_OF_ANSWERS, r", \"wrong_passage\": {\"task\": wrong_passage}", "")
-    fresh_clone.run("dvc", "repro", "remember@answers")
-    commit(fresh_clone, "On a server, without a control")
+    replaced(shipped_clone, NOTEBOOK_OF_ANSWERS, r", \"wrong_passage\": {\"task\": wrong_passage}", "")
+    shipped_clone.run("dvc", "repro", "remember@answers")
+    commit(shipped_clone, "On a server, without a control")
     before, gate = pinned(root), json.loads((root / "results/answers/gate.json").read_bytes())
     code, out, err = reproduced(root, "--json")
     assert code == 0, err
     (told,) = json.loads(out)
-    assert fresh_clone.status() == "" and pinned(root) == before
+    assert shipped_clone.status() == "" and pinned(root) == before
     assert told["snapshot"] == read_manifest(root / "results/answers/memory").logical_digest
     assert told["gate"]["verdict"] == gate["verdict"] == "pass"
     assert told["gate"]["n_cases"] == gate["n_cases"] == told["asked"] and "n_degraded" not in told["gate"]

@@ -17,7 +17,7 @@ from workbench.controls.stack import fold
 from workbench.errors import UnavailableError
 from workbench.identity import Principal
 from workbench.ports import Call, Query
-from workbench.records.journal import Journal
+from workbench.records.journal import Journal, extend
 from workbench.records.log import Lines, read_records
 from workbench.records.tape import Tape
 from workbench.testing.fakes import FakeClock
@@ -112,6 +112,11 @@ def text(events) -> str:
     return events[0]["choices"][0]["message"]["content"]
 
 
+def finish(replay: Replay) -> bool:
+    """Write the tape of the answers that were used, as a stage does; False when it is unchanged."""
+    return extend(replay._tape, replay._used, replay._journal)
+
+
 class Bench:
     """A folder with a log, a tape and a journal, and the controls over them."""
 
@@ -128,7 +133,7 @@ class Bench:
     def controls(self, mode="auto") -> dict:
         return {
             "observe": Observe(Lines(self.log), price=lambda _target, usage: usage.total_tokens / 1000),
-            "fallback": Fallback(snapshot=True),
+            "fallback": Fallback(),
             "access": Access(),
             "output": Output(),
             "replay": self.replay(mode),
@@ -140,4 +145,4 @@ class Bench:
 
     @property
     def records(self) -> list:
-        return read_records(self.log)[0]
+        return read_records(self.log)

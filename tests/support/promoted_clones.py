@@ -11,8 +11,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import pytest
-from clone_edits import SAMPLE, commit, edit_cells, next_command, source, state
+from clone_edits import INBOX, SAMPLE, commit, edit_cells, next_command, source, state
 from clones import Clone
 from made_once import made_once
 
@@ -20,7 +21,7 @@ from workbench import files
 
 #: Five questions of each tenant decide this gate, which is as honest as the shipped one and quick.
 GATE = "      mvp: {accuracy: {min: 0.3}, cross_tenant_hits: {count: 0}, cases: {min: 10}, confidence: 0.9}\n"
-CASES, ROWS = 5, 2
+CASES, ROWS, UNSEEN = 5, 2, 6
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +91,8 @@ def _make_small(root: Path) -> None:
         lines = (root / path).read_text().splitlines(keepends=True)
         kept = [[line for line in lines if f'"{tenant}"' in line][:most] for tenant in ("acme", "globex")]
         (root / path).write_text("".join(line for part in kept for line in part))
+    inbox = pl.read_parquet(root / INBOX)
+    pl.concat([inbox.head(UNSEEN), inbox.tail(1)]).write_parquet(root / INBOX)  # the last row is broken
     params = (root / "params.yaml").read_text()
     before, rest = params.split("      mvp:\n", 1)
     (root / "params.yaml").write_text(f"{before}{GATE}      mlvp:{rest.split('      mlvp:', 1)[1]}")

@@ -7,6 +7,7 @@
 | generated examples of a property | a fifth, 10 at least | all |
 | generated histories of a store | 3 to 15 | 500 |
 | items among which the few visible are found | 20,000 | 100,000 |
+| questions that the embedded model is asked again, of those that ship | 10 | 30 |
 
 WORKBENCH_SEED chooses the kill points. A run prints its seed; the same seed gives the same points.
 Nothing else reads the two variables.
@@ -28,6 +29,7 @@ SOAK = os.environ.get("WORKBENCH_SOAK") == "1"
 SEED = int(os.environ.setdefault("WORKBENCH_SEED", str(secrets.randbelow(10_000))))
 ATTEMPTS = 10_000 if SOAK else 1_000
 MANY = 100_000 if SOAK else 20_000
+QUESTIONS = 30 if SOAK else 10
 
 
 def examples(full: int) -> int:

@@ -38,6 +38,10 @@ async def tenant_of(name):
     return view
 
 
+def left_beside(place):
+    return [path.name for path in place.parent.iterdir() if path.name.startswith(".m@1.")]
+
+
 async def write(tmp_path, view, folder=None):
     await snapshot_store(tmp_path).write([view], folder, spec="m@1", digest="d", version=None)
 
@@ -70,8 +74,8 @@ def test_a_snapshot_whose_writer_was_killed_between_its_renames_is_put_back(tmp_
         await write(tmp_path, acme)
         await acme.remember([make_episode("later")], budget=Budget(), now=NOW)
         await write(tmp_path, acme, tmp_path / "newer")
-        for whole in (place, tmp_path / "newer"):  # as the two stand at that moment
-            whole.rename(files.aside_of(place))
+        place.rename(place.with_name(".m@1.before-0123abcd"))  # as the two stand at that moment
+        (tmp_path / "newer").rename(files.aside_of(place))
         files.aside_of(place).mkdir()  # and what one left that was killed long before its end
         if again == "written":
             await write(tmp_path, globex)
@@ -80,12 +84,12 @@ def test_a_snapshot_whose_writer_was_killed_between_its_renames_is_put_back(tmp_
 
     asyncio.run(act())
     manifest = read_manifest(place)
-    assert manifest.tenants["acme"].rows == 2, "the newest that is whole"
+    assert manifest.tenants["acme"].rows == 1, "the one whose writer was told that it is written"
     assert len(manifest.tenants) == (1 if again == "read" else 2)
-    assert files.asides_of(place) == []
+    assert again == "read" or left_beside(place) == []
 
 
-@pytest.mark.parametrize("renames", range(4))
+@pytest.mark.parametrize("renames", range(4))  # before any, between the two, after them, after the third
 def test_a_writer_killed_at_any_rename_leaves_a_snapshot_that_once_deleted_stays_so(
     tmp_path, monkeypatch, renames
 ):
@@ -113,7 +117,7 @@ def test_a_writer_killed_at_any_rename_leaves_a_snapshot_that_once_deleted_stays
         return rows
 
     assert asyncio.run(act()) == (1 if renames < 2 else 2)
-    assert len(done) == min(renames, 3) and not place.exists()
+    assert len(done) == renames and not place.exists()
 
 
 def test_what_was_left_aside_is_gone_after_the_next_write(tmp_path):
@@ -126,7 +130,7 @@ def test_what_was_left_aside_is_gone_after_the_next_write(tmp_path):
         await write(tmp_path, acme, place)
 
     asyncio.run(act())
-    assert files.asides_of(place) == [] and read_manifest(place).tenants["acme"].rows == 1
+    assert left_beside(place) == [] and read_manifest(place).tenants["acme"].rows == 1
 
 
 def test_nobody_puts_back_what_a_writer_at_work_has_aside(tmp_path, monkeypatch):

@@ -74,10 +74,10 @@ def test_a_saved_version_that_was_edited_or_deleted_is_refused_with_the_way_back
 def test_a_label_to_nowhere_and_a_page_of_another_name_are_refused(tmp_path):
     save(tmp_path, "one")
     label(tmp_path, "production: 4")
-    with pytest.raises(ConfigError, match="points to version 4"):
+    with pytest.raises(ConfigError, match="names version 4"):
         registry.resolve(tmp_path, "prompt", "answer")
     save(tmp_path, "one", name="other").path.parent.rename(tmp_path / "pipelines/prompts/third")
-    with pytest.raises(ConfigError, match="calls itself prompt 'other'"):
+    with pytest.raises(ConfigError, match="is the page of prompt 'other'"):
         registry.resolve(tmp_path, "prompt", "third")
 
 
@@ -209,7 +209,7 @@ def test_words_that_yaml_has_a_meaning_for_stay_words(tmp_path, text):
         ('by: "Ada"', 'bye: "Ada"', r"unknown key 'moves\.0\.bye'"),
         ("    author:", "    autor:", r"unknown key 'versions\.1\.autor' \(nearest: 'author'"),
         ("version: 1", 'version: "1"', r"moves\.0\.version: input should be a valid integer"),
-        ("  production: 1", "  production: 7", "label 'production' points to version 7"),
+        ("  production: 1", "  production: 7", "label 'production' names version 7"),
         ("kind: prompt", "kind: prompts", "kind: input should be"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +13,12 @@ import pytest
 import workbench as wb
 from workbench.controls.position import OPERATIONS
 from workbench.errors import ConfigError, NotFoundError
-from workbench.models import load_card
+from workbench.models import ModelCard, load_card
+from workbench.models.card import Price
 from workbench.models.local import LocalModel
-from workbench.workspace.boundary import chosen_card
+from workbench.records.tape import Tape
+from workbench.testing.fakes import FakeModel
+from workbench.workspace.boundary import Boundary, StatePaths, chosen_card
 
 ROOT = Path(__file__).resolve().parents[2]
 ELSEWHERE = {"provider": "openai", "base_url": "http://models.example/v1"}
@@ -70,6 +75,26 @@ def test_a_workspace_asks_under_that_name_and_its_runs_say_so(tmp_path):
     ws = wb.connect("answers", root=tmp_path)
     assert ws.model().card.model == ws.describe()["model"] == "meta-llama/Llama-3.1-8B"
     assert ws.bind(settings={"model": "smollm2-135m"}).describe()["model"] == "smollm2-135m@1"
+
+
+def test_a_call_computes_its_cost_once_for_its_reply_and_its_record(tmp_path, monkeypatch):
+    card = dataclasses.replace(ModelCard.unsaved("m"), price_per_million=Price(input_usd=1.0, output_usd=2.0))
+    boundary = Boundary(
+        ROOT, mode="live", tape=Tape(tmp_path / "t"), cards=[card], places=StatePaths(home=tmp_path)
+    )
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+    boundary._models["m"] = FakeModel(["one two", "{}", "{}"])  # the first answer is repaired
+    ws = wb.connect("answers", root=ROOT, through=boundary)
+    model, counted = ws.model("m"), Counter()
+    for owner, name in ((ModelCard, "cost_usd"), (Boundary, "card")):
+        function = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *how, f=function, n=name: counted.update([n]) or f(*how))
+    repaired, plain = (model.chat("question", response_format=form) for _ in range(2))
+    assert counted == {"cost_usd": 2, "card": 2}
+    tokens = [(reply.usage.input_tokens, reply.usage.output_tokens) for reply in (repaired, plain)]
+    assert plain.cost_usd == (tokens[1][0] + 2 * tokens[1][1]) / 1e6 < repaired.cost_usd
+    assert repaired.cost_usd > (tokens[0][0] + 2 * tokens[0][1]) / 1e6  # both answers were paid
+    assert ws.calls()["cost_usd"].to_list() == [repaired.cost_usd, plain.cost_usd]
 
 
 def test_closing_closes_every_model_and_store_also_when_one_fails():

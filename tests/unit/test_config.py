@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
 
-from workbench import config
+from workbench import config, files
 from workbench.config import Execution
 from workbench.errors import ConfigError, NotFoundError
 
@@ -21,17 +22,21 @@ SERVER = "memory_provider: weaviate"
         ("prompt: {name: answer, version: 2}", "prompt: answer@2", r"use_cases\.answers\.prompt"),
         ("phase: mvp", "phase: mlpv", r"use_cases\.answers\.phase"),
         ('as_of: "2026-11-01"', 'as_of: "1st of May"', "is not a day like"),
-        ("tenants: [acme, globex, python]", "tenants: []", "there is no untenanted call"),
+        ("tenants: [acme, globex, python]", "tenants: []", r"tenants is empty"),
         ("tenants: [acme, globex, python]", "tenants: [acme, ../x]", r"'../x' cannot name a tenant"),
         ("tenants: [acme, globex, python]", "tenants: [ACME]", "'ACME' cannot name a tenant"),
         ("tenants: [acme, globex, python]", 'tenants: [""]', "'' cannot name a tenant"),
         ("    seed: 7", "    admins: [ann]\n    keepers: [ann]", "both admins and keepers"),
         ("      mvp:\n", "      mpv:\n", "gates has no column for phase 'mvp'"),
-        ("    concurrency: 2", "    base_url: localhost", "is not an http address"),
+        ("    concurrency: 2", "    base_url: localhost", "base_url: .localhost. does not have the form"),
         ("    concurrency: 2", "    concurrency: 0", "concurrency must be 1 or more"),
         ("    seed: 7", f"    seed: {'9' * 23}", r"use_cases\.answers\.seed: integer exceeds 64-bit range"),
-        ("    baseline: few_shot", "    baseline: candidate", "'candidate' is the candidate itself"),
-        ("    seed: 7", "    memory_awake: 20", "are of a server, and the memory is embedded"),
+        (
+            "    baseline: few_shot",
+            "    baseline: candidate",
+            "are the same arm, 'candidate'",
+        ),
+        ("    seed: 7", "    memory_awake: 20", "keys of a memory server"),
         ("    seed: 7", f"    {SERVER}\n    memory_awake: 0", r"memory_awake must be 1 or more, found 0"),
         ("    seed: 7", "    seed: [7", r"params\.yaml:\d+: "),
     ],
@@ -43,6 +48,34 @@ def test_a_wrong_key_or_value_of_params_is_named(tmp_path, before, after, said):
     with pytest.raises(ConfigError, match=said) as caught:
         config.load_params(tmp_path)
     assert caught.value.hint
+
+
+def test_params_are_parsed_again_only_after_the_file_has_changed(tmp_path, monkeypatch):
+    path, parsed = tmp_path / "params.yaml", []
+    read = files.read_yaml
+    monkeypatch.setattr(files, "read_yaml", lambda *args, **kwargs: parsed.append(1) or read(*args, **kwargs))
+
+    def seed():
+        return config.load_params(tmp_path).use_cases["answers"].seed
+
+    text = SHIPPED.read_text()
+    path.write_text(text)
+    status = path.stat()
+    assert [seed(), seed()] == [7, 7] and config.load_params(tmp_path) is config.load_params(tmp_path)
+    assert len(parsed) == 1
+    path.write_text(text.replace("    seed: 7", "    seed: 8", 1))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a restored backup may have
+    assert [seed(), seed()] == [8, 8] and len(parsed) == 2
+    (tmp_path / "other").write_text(text.replace("    seed: 7", "    seed: 9", 1))
+    (tmp_path / "other").replace(path)
+    assert [seed(), seed()] == [9, 9] and len(parsed) == 3
+    path.write_text("use_cases: {}")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="use_cases is empty"):
+            seed()
+    path.unlink()
+    with pytest.raises(NotFoundError):
+        seed()
 
 
 @pytest.mark.parametrize("key", ["admins", "keepers"])
@@ -68,16 +101,16 @@ def test_how_many_tenants_a_process_keeps_awake_is_of_its_server(tmp_path, line,
         ("    sample: data/inbox/sample.jsonl", "", r"missing key 'jobs\.answers\.sample'"),
         ("seconds: 900", "seconds: 0", r"jobs\.answers\.limits: seconds must be 1 or more"),
         ("seconds: 900", "seconds: 15m", r"jobs\.answers\.limits\.seconds"),
-        ("broken: 0.25", "broken: 0", "broken a share from 0 to 1"),
-        ("broken: 0.25", "broken: 25", "broken a share from 0 to 1"),
+        ("broken: 0.25", "broken: 0", "broken above 0 and up to 1"),
+        ("broken: 0.25", "broken: 25", "broken above 0 and up to 1"),
         ("broken: 0.25", "borken: 0.25", r"unknown key 'jobs\.answers\.limits\.borken' \(nearest: 'broken'"),
-        ("{date}.parquet", "{day}.parquet", r"jobs\.answers\.input: .* may hold \{date\} and \{time\} only"),
-        ("{date}.parquet", "{}.parquet", "may hold"),
-        ("{date}.parquet", "{date.year}.parquet", "may hold"),
-        ("{date}.parquet", "{date.parquet", "may hold"),
+        ("{date}.parquet", "{day}.parquet", r"jobs\.answers\.input: .* other than \{date\} and \{time\}"),
+        ("{date}.parquet", "{}.parquet", "has a field other than"),
+        ("{date}.parquet", "{date.year}.parquet", "has a field other than"),
+        ("{date}.parquet", "{date.parquet", "has a field other than"),
         ("cron: ", "when: ", r"unknown key 'jobs\.answers\.schedule\.when'"),
-        ("\n  answers:\n    use_case", "\n  _answers:\n    use_case", "a job's name is letters, digits"),
-        ("\n  answers:\n    use_case", '\n  "../answers":\n    use_case', "a job's name is letters, digits"),
+        ("\n  answers:\n    use_case", "\n  _answers:\n    use_case", "cannot name a job"),
+        ("\n  answers:\n    use_case", '\n  "../answers":\n    use_case', "cannot name a job"),
     ],
 )
 def test_a_wrong_key_or_value_of_a_job_is_named(tmp_path, before, after, said):
@@ -121,7 +154,7 @@ def test_frozen_references_are_what_bare_names_mean_and_nothing_else_changes():
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "found nothing"), ("use_cases: {}\n", "names none"), ("- a\n", "found list")],
+    [("", "found nothing"), ("use_cases: {}\n", "is empty"), ("- a\n", "found list")],
 )
 def test_params_without_a_use_case_say_how_to_get_them_back(tmp_path, text, said):
     (tmp_path / "params.yaml").write_text(text)

@@ -240,7 +240,7 @@ def test_reports_come_in_order_once_each_and_a_line_cut_off_is_passed_over(path)
 
 
 def test_no_watch_is_not_the_same_as_no_report(tmp_path):
-    with pytest.raises(NotFoundError, match="nobody watched") as caught:
+    with pytest.raises(NotFoundError, match="not watched") as caught:
         reported(tmp_path / "never.jsonl")
     assert caught.value.hint
     with pytest.raises(UnavailableError, match=r"cannot write .*No such file or directory"):

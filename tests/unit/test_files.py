@@ -10,6 +10,7 @@ import pytest
 
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, UnavailableError
+from workbench.files import folders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +64,9 @@ def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path):
         (tmp_path / name).write_bytes(b"half")
     (tmp_path / ".gate.json.89abcdef").mkdir()
     (tmp_path / ".gate.json.89abcdef" / "part").write_bytes(b"half")
-    files.purge(path)
+    folders.purge(path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["gate.json", *kept])
-    files.purge(tmp_path / "none" / "gate.json")
+    folders.purge(tmp_path / "none" / "gate.json")
     assert re.fullmatch(r"\.gate\.json\.[0-9a-f]{8}", files.aside_of(path).name)
 
 

@@ -25,7 +25,6 @@ MANY_NAMES = {
     "workbench/cli/memory.py": "one function for each command",
     "workbench/config.py": "one class for each section of params.yaml",
     "workbench/errors.py": "the tree of errors",
-    "workbench/files.py": "one function for each way to read and write a file",
     "workbench/layout.py": "one constant for each path of a repository",
     "workbench/memory/rules.py": "one function for each rule that every store keeps",
     "workbench/memory/sqlite/tables.py": "one function for each statement",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pwd
 from pathlib import Path
@@ -35,3 +36,12 @@ def test_an_empty_tenant_is_refused_and_not_taken_for_the_first():
         wb.connect("answers", root=ROOT, tenant="")
     with pytest.raises(NotFoundError, match="no tenant ''"):
         wb.connect("answers", root=ROOT, mode="replay").bind(tenant="")
+
+
+def test_the_former_name_of_admin_is_accepted_with_a_hint():
+    with pytest.warns(DeprecationWarning, match=r"keeper.*admin"):
+        principal = identity.Principal(name="ann", keeper=True)
+    assert principal == identity.Principal(name="ann", admin=True)
+    assert not dataclasses.replace(principal, admin=False).admin
+    with pytest.warns(DeprecationWarning, match="admin"):
+        assert not identity.Principal(name="ann", keeper=False).admin

@@ -210,7 +210,8 @@ def test_when_outputs_cannot_be_kept_the_save_fails_and_the_file_is_unchanged(ma
     before = stored(manager, path)
 
     def full(path, data):
-        raise files.unwritable(path, OSError(errno.ENOSPC, "No space left on device"))
+        with files.writing(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files, "write_atomic", full)
     edited = copy.deepcopy(RUN)

@@ -6,7 +6,6 @@ import gc
 
 import pytest
 
-from workbench import files
 from workbench.context import Context
 from workbench.errors import UnavailableError
 from workbench.identity import Principal
@@ -45,7 +44,7 @@ async def one_item():
 def test_the_last_snapshot_is_fallen_back_on_though_its_writer_was_killed_between_its_renames(stores):
     async def act():
         place = await written(stores, await one_item())
-        place.rename(files.aside_of(place))
+        place.rename(place.with_name(f".{place.name}.before-0123abcd"))
         try:
             return await stores.answer(CALL)
         finally:

@@ -57,7 +57,7 @@ def test_a_prompt_that_could_not_be_rendered_is_refused_when_it_is_read(turns, s
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("user:\nhello\n", "begins with front matter"),
+        ("user:\nhello\n", "front matter .* is missing"),
         (compose(HEADER, TURNS).replace("owner: me", "owner: me\nmood: good"), "unknown key 'mood'"),
         (compose(HEADER, TURNS).replace("owner: me\n", ""), "missing key 'owner'"),
         (compose(HEADER, TURNS).replace("type: string", "type: text"), "type"),

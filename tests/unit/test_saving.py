@@ -81,10 +81,10 @@ def test_a_memory_and_a_model_are_saved_alike(tmp_repo):
     ("place", "text", "reference", "said"),
     [
         ("prompts/reply/1.prompty", PROMPT.replace("}}", "}"), "prompt/reply", "1.prompty: user turn"),
-        ("prompts/reply/1.prompty", PROMPT.replace("name: r", "name: R"), "prompt/reply", "calls itself 'R"),
+        ("prompts/reply/1.prompty", PROMPT.replace("name: r", "name: R"), "prompt/reply", "the name 'R"),
         ("memories/shop/1.yaml", MEMORY.replace("source", "sorce"), "memory/shop", "nearest: 'source'"),
-        ("jobs/nightly/1/job.yaml", "format: 1", "job/nightly", "a job is frozen"),
-        ("prompts/reply/1.prompty", PROMPT, "prompt/reply@1", "the next number by itself"),
+        ("jobs/nightly/1/job.yaml", "format: 1", "job/nightly", "a job cannot be saved"),
+        ("prompts/reply/1.prompty", PROMPT, "prompt/reply@1", "gets the next number"),
     ],
 )
 def test_what_could_not_be_used_is_not_saved(tmp_repo, place, text, reference, said):

@@ -292,7 +292,7 @@ def test_a_folder_that_is_no_snapshot_is_never_replaced_by_one(tmp_path):
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("keep me")
-    with pytest.raises(ConfigError, match="is no snapshot"):
+    with pytest.raises(ConfigError, match="is neither a snapshot"):
         _sync.run(write_snapshot([], tmp_path / "mine", memory="m", spec_digest="s"))
     assert (tmp_path / "mine" / "letter.txt").read_text() == "keep me"
     _sync.run(write_snapshot([], tmp_path / "new", memory="m", spec_digest="s"))

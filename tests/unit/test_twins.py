@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import pydoc
 
 import pytest
 
 from workbench import _sync
+from workbench.models.handle import ModelHandle
 from workbench.ports import Memory, MemoryVerbs
+from workbench.prompts.window import Window
 from workbench.retrieval import MemoryHandle
 from workbench.testing.sync_memory import SyncMemory
 
@@ -47,14 +50,17 @@ def test_twins_give_the_same_answer_and_error_also_in_a_running_loop():
         Counter().add(3, tims=4)
 
 
-def test_every_verb_of_a_handle_has_a_twin_with_its_parameters_and_a_docstring():
-    twins = [name for name in vars(MemoryHandle) if name.endswith("_async")]
-    assert len(twins) >= 15
+@pytest.mark.parametrize(("handle", "number"), [(MemoryHandle, 15), (ModelHandle, 4), (Window, 1)])
+def test_every_verb_of_a_handle_has_a_twin_with_its_parameters_and_a_docstring(handle, number):
+    twins = [name for name in vars(handle) if name.endswith("_async")]
+    assert len(twins) >= number
     for name in twins:
-        verb, twin = getattr(MemoryHandle, name.removesuffix("_async")), getattr(MemoryHandle, name)
-        assert inspect.signature(verb) == inspect.signature(twin)
+        verb, twin = getattr(handle, name.removesuffix("_async")), getattr(handle, name)
+        expected = str(inspect.signature(twin)).replace("-> 'AsyncIterator", "-> 'Iterator")
+        assert str(inspect.signature(verb)) == expected
         assert verb.__doc__
         assert twin.__doc__
+        assert verb.__doc__.splitlines()[0] in pydoc.render_doc(verb)
 
 
 class Telling(MemoryVerbs):

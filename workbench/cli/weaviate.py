@@ -18,8 +18,9 @@ from pathlib import Path
 
 import click
 
-from workbench import _sync, config, files
+from workbench import _sync, config, files, processes
 from workbench.errors import NotFoundError, RefusedError, UnavailableError, WorkbenchError
+from workbench.files import folders
 from workbench.layout import WEAVIATE_SERVER
 from workbench.memory.weaviate import Address
 from workbench.memory.weaviate.connection import Connection
@@ -91,21 +92,13 @@ def start(
 
 def stop(root: Path, *, say: Callable[[str], None]) -> int:
     """Stop the server that `start` started in this repository; its data and key stay."""
-    import psutil
-
     running = _noted(root)
     path = root / WEAVIATE_SERVER / "pid"
     if running is None:
         path.unlink(missing_ok=True)
         say("no server of this repository is running")
         return 0
-    process = psutil.Process(running)
-    process.terminate()
-    try:
-        process.wait(_END_S)
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait(_END_S)
+    processes.stop(running, grace_s=_END_S)
     path.unlink(missing_ok=True)
     say(f"stopped; its data stays in {WEAVIATE_SERVER}/data")
     return 0
@@ -152,17 +145,11 @@ def _access(address: Address) -> str | None:
 def build(go: str, *, say: Callable[[str], None], environment: Mapping[str, str] = os.environ) -> Path:
     """Build the server with Go into the user's cache, whole or not at all; it takes minutes."""
     binary = cached_binary()
-    binary.parent.parent.mkdir(parents=True, exist_ok=True)
-    made = files.aside_of(binary.parent)
     say(f"building weaviate {VERSION} with Go, once: about four minutes and 4 GB of Go's own caches")
     # An older Go downloads the version that the server needs, unless the environment forbids it.
-    variables = {"GOTOOLCHAIN": "auto", **environment, "GOBIN": str(made)}
-    try:
+    with folders.written(binary.parent) as made:
+        variables = {"GOTOOLCHAIN": "auto", **environment, "GOBIN": str(made)}
         _run([go, "install", "-v", MODULE], variables, say)
-        shutil.rmtree(binary.parent, ignore_errors=True)
-        made.replace(binary.parent)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return binary
 
 

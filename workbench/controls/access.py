@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 from workbench.context import instant
@@ -43,17 +42,16 @@ class Access:
         allowed = dataclasses.replace(call, payload=self._allowed(call))
         if call.operation == "remember" and not call.context.principal.admin:
             await self._check_seen(call, proceed)
-        async with aclosing(proceed(allowed)) as events:  # type: ignore[type-var]
-            async for event in events:
-                yield event
+        async for event in proceed(allowed):
+            yield event
 
     def _allowed(self, call: Call) -> dict[str, Any]:
         payload, admin = dict(call.payload), call.context.principal.admin
         match call.operation:
             case "search":
-                return payload | {"query": self._of(call, payload["query"])}
+                return payload | {"query": self._limited(call, payload["query"])}
             case "items" | "count" if requester := payload.get("requester"):
-                return payload | {"requester": self._of(call, requester)}
+                return payload | {"requester": self._limited(call, requester)}
             case "remember" if not admin:
                 _check_stamps(call)
                 # A budget chosen by the caller could evict items of other principals.
@@ -64,27 +62,26 @@ class Access:
                 _check_admin(call, f"{verb} in {call.target!r}")
         return payload
 
-    def _of(self, call: Call, requester: T) -> T:
+    def _limited(self, call: Call, requester: T) -> T:
         """Return the requester or query limited to the principal's groups, clearance and current time."""
         principal = call.context.principal
-        less: dict[str, Any] = {
+        limits: dict[str, Any] = {
             "groups": tuple(filter(principal.grants.__contains__, requester.groups)),
             "clearance": min(requester.clearance, principal.clearance),
         }
         if not self._timeless:
-            less["now"] = max(requester.now or "", instant(call.context.clock.now()))
-        return dataclasses.replace(requester, **less)
+            limits["now"] = max(requester.now or "", instant(call.context.clock.now()))
+        return dataclasses.replace(requester, **limits)
 
     async def _check_seen(self, call: Call, proceed: Handler) -> None:
         """Raise NotFoundError, as a store does, unless the principal can read every id in `while_there`."""
         ids = sorted(set(call.payload.get("while_there", ())))
         if not ids:
             return
-        requester = self._of(call, Requester.of(call.context.principal, now=""))
+        requester = self._limited(call, Requester.of(call.context.principal, now=""))
         payload = {"ids": ids, "requester": requester}
         count = dataclasses.replace(call, operation="count", payload=payload)
-        async with aclosing(proceed(count)) as events:  # type: ignore[type-var]
-            (seen,) = [event.data async for event in events]
+        (seen,) = [event.data async for event in proceed(count)]
         if seen < len(ids):
             raise items_gone(len(ids) - seen, len(ids))
 
@@ -93,7 +90,7 @@ def _check_admin(call: Call, what: str) -> None:
     principal, use_case = call.context.principal, call.context.use_case
     if not principal.admin:
         raise RefusedError(
-            f"{principal} may not {what}: that is for those who keep the memory",
+            f"{principal} may not {what}: this needs an admin of the memory",
             hint=f"ask an admin, or add {principal.name!r} to use_cases.{use_case}.admins in params.yaml",
         )
 

@@ -1,13 +1,13 @@
 """Fallback for memory search: answers from the last snapshot while the store is unavailable.
 
-A use case opts in through `memory_fallback`. The snapshot is read-only, and its hits are marked `degraded`.
+A use case opts in with `memory_fallback: snapshot` in params.yaml. The snapshot is read-only, and its hits
+are marked `degraded`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Final
 
 from workbench.controls.position import Position
@@ -20,37 +20,31 @@ from workbench.types import Event
 POSITION: Final = Position(
     name="fallback", operations=frozenset({"memory.search"}), after=("observe",), before=("policy",)
 )
-#: Errors that trigger the fallback: the store is unavailable. Refusals and corrupt data pass through.
-TRIGGERS: Final[tuple[type[WorkbenchError], ...]] = (UnavailableError,)
 
 
 class Fallback:
     """Searches a memory's last snapshot if its store fails before the first event of an answer."""
 
-    def __init__(self, *, snapshot: bool) -> None:
-        self._snapshot = snapshot
-
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Yield the store's answer or the snapshot's; raise the store's error if no snapshot may be used."""
         answering = False
         try:
-            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    answering = True
-                    yield event
-        except TRIGGERS as error:
-            if answering or not self._snapshot or not error.retryable:
+            async for event in proceed(call):
+                answering = True
+                yield event
+        except UnavailableError as error:  # refusals and corrupt data pass through
+            if answering or not error.retryable:
                 raise
-            away = error
+            failure = error
         else:
             return
-        other = dataclasses.replace(call, identity={**call.identity, "degraded": True})
+        fallback = dataclasses.replace(call, identity={**call.identity, "degraded": True})
         try:
-            async with aclosing(proceed(other)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    call.span.note(degraded=True)
-                    yield Event(data=[dataclasses.replace(hit, degraded=True) for hit in event.data])
+            async for event in proceed(fallback):
+                call.span.note(degraded=True)
+                yield Event(data=[dataclasses.replace(hit, degraded=True) for hit in event.data])
         except WorkbenchError as error:
             raise UnavailableError(
-                f"{away.message}; the last snapshot cannot answer either: {error.message}", hint=away.hint
+                f"{failure.message}; the last snapshot cannot answer either: {error.message}",
+                hint=failure.hint,
             ) from error

@@ -12,7 +12,7 @@ import orjson
 
 from workbench import wire
 from workbench._sync import ABANDONED
-from workbench.context import InvocationScope, current_invocation, new_id
+from workbench.context import current_invocation, new_id
 from workbench.controls.position import OPERATIONS, Position
 from workbench.errors import InvalidOutputError, RefusedError
 from workbench.ports import Call, Handler
@@ -66,6 +66,7 @@ class Observe:
         call.span.note(trace_id=new_id())
         ended: BaseException | None = None
         try:
+            # Closed before the record is written, so that the inner controls have added their facts.
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
                     seen.take(event, clock.monotonic())
@@ -83,23 +84,23 @@ class Observe:
                 **_how(call, seen, ended),
                 **self._tokens(call, seen),
             }
-            self._settle(record, around)
+            if around is not None:
+                around.records.append(record)
+            self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
 
     def _tokens(self, call: Call, seen: _Seen) -> dict[str, Any]:
         """Return token counts and cost of the answer, including an answer that was repaired."""
-        usage: Usage = call.span.facts.get("usage_before_repair", Usage()) + seen.usage
+        before: Usage | None = call.span.facts.get("usage_before_repair")
+        usage = seen.usage if before is None else before + seen.usage
         known = usage.input_tokens is not None
+        cost = self._price(call.target, usage) if self._price and known else None
+        call.span.note(cost_usd=cost)
         return {
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
             "cached_tokens": usage.cached_tokens,
-            "cost_usd": self._price(call.target, usage) if self._price and known else None,
+            "cost_usd": cost,
         }
-
-    def _settle(self, record: dict[str, Any], around: InvocationScope | None) -> None:
-        if around is not None:
-            around.records.append(record)
-        self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
 
 
 def _who(call: Call) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing
 from typing import Any, Final
 
 import orjson
@@ -35,19 +34,18 @@ class Output:
         schema = _schema(call.payload)
         if schema is None or call.payload.get("stream"):
             taken = []
-            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    if schema is not None:
-                        taken.append(event)
-                    yield event
+            async for event in proceed(call):
+                if schema is not None:
+                    taken.append(event)
+                yield event
             if schema is not None and (broken := _violations(wire.fold(taken), schema)):
                 raise _invalid(call, broken)
             return
-        reply = await _whole(call, proceed)
+        reply = [event async for event in proceed(call)]
         answer = wire.fold(reply)
         if broken := _violations(answer, schema):
             call.span.note(usage_before_repair=wire.usage_of(answer))
-            reply = await _whole(_repair(call, answer, broken), proceed)
+            reply = [event async for event in proceed(_repair(call, answer, broken))]
             answer = wire.fold(reply)
             if broken := _violations(answer, schema):
                 spent = call.span.facts["usage_before_repair"] + wire.usage_of(answer)
@@ -58,15 +56,10 @@ class Output:
             yield event
 
 
-async def _whole(call: Call, proceed: Handler) -> list[Event]:
-    async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
-        return [event async for event in events]
-
-
 def _invalid(call: Call, broken: list[str]) -> InvalidOutputError:
     return InvalidOutputError(
         f"{call.target}: the answer does not fit its schema: {'; '.join(broken)}",
-        hint="allow more tokens, loosen the schema, or show an example in the prompt",
+        hint="raise max_tokens, loosen the schema, or add an example to the prompt",
         violations=broken,
     )
 
@@ -74,7 +67,7 @@ def _invalid(call: Call, broken: list[str]) -> InvalidOutputError:
 def _repair(call: Call, answer: JSON, broken: list[str]) -> Call:
     """Return the call with the invalid answer and its violations added to the messages."""
     wrong = "\n".join(f"- {violation}" for violation in broken)
-    more = [
+    messages = [
         {"role": "assistant", "content": wire.text_of(answer)},
         {
             "role": "user",
@@ -82,7 +75,9 @@ def _repair(call: Call, answer: JSON, broken: list[str]) -> Call:
             "Answer the question again with the corrected JSON only.",
         },
     ]
-    return dataclasses.replace(call, payload={**call.payload, "messages": [*call.payload["messages"], *more]})
+    return dataclasses.replace(
+        call, payload={**call.payload, "messages": [*call.payload["messages"], *messages]}
+    )
 
 
 def _schema(payload: JSON) -> bytes | None:
@@ -114,8 +109,8 @@ def _validator(canonical: bytes) -> Any:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise ConfigError(
-            f"response_format.json_schema.schema{error.json_path[1:]} is no JSON Schema: {error.message}",
-            hint="see json-schema.org/understanding-json-schema",
+            f"response_format.json_schema.schema{error.json_path[1:]} is not valid: {error.message}",
+            hint="correct the schema: json-schema.org/understanding-json-schema",
         ) from None
     return jsonschema.Draft202012Validator(schema, registry=referencing.Registry())
 
@@ -152,8 +147,8 @@ def _broken(choice: JSON, content: object, schema: bytes) -> Iterator[str]:
             yield f"{error.json_path[1:]}: {_rule(error)}"
     except referencing.exceptions.Unresolvable as error:
         raise ConfigError(
-            f"response_format.json_schema.schema refers to {error.ref!r}, which is not in it",
-            hint="put the definition into the schema's own $defs",
+            f"response_format.json_schema.schema refers to {error.ref!r}, which it does not define",
+            hint="add the definition to the schema's $defs",
         ) from None
 
 

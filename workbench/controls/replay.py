@@ -6,7 +6,6 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from pathlib import Path
 from typing import Final, Literal
 
 import orjson
@@ -16,7 +15,7 @@ from workbench.context import current_invocation
 from workbench.controls.position import MODEL, Position
 from workbench.errors import ConfigError, RefusedError
 from workbench.ports import Call, Handler
-from workbench.records.journal import Journal, extend
+from workbench.records.journal import Journal
 from workbench.records.keys import NOT_IN_KEY, Entry, RecordedRequest, processor, refusal, refuse_secrets
 from workbench.records.nearest import miss
 from workbench.records.tape import Tape
@@ -48,17 +47,11 @@ class Replay:
         self._used: dict[str, Literal["tape", "cache"]] = {}
         self._lanes: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    @property
-    def used(self) -> frozenset[str]:
-        """Keys of the recordings that this process has replayed or made."""
-        return frozenset(self._used)
-
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Yield the recorded answer, or call the model and record its answer."""
         if call.labels.get("recorded") is False:  # a deterministic computation in this process
-            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    yield event
+            async for event in proceed(call):
+                yield event
             return
         question, key = _identify(call)
         call.span.note(key=key)
@@ -84,8 +77,10 @@ class Replay:
             source, entry = "cache", self._journal.get(key)
         if entry is not None:
             self._use(key, source)
-            call.span.note(replayed=call.span.facts.get("replayed", True), source=source)
-            _note_latency(call, entry.latency_s)
+            replayed = call.span.facts.get("replayed", True)
+            call.span.note(
+                replayed=replayed, source=source, recorded_latency_s=_latency(call, entry.latency_s)
+            )
         return entry
 
     async def _ask_plain(
@@ -97,16 +92,11 @@ class Replay:
         the same task would deadlock.
         """
         if self.mode != "auto":
-            async with aclosing(self._ask(call, proceed, question, key)) as events:
-                return [event async for event in events]
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = asyncio.Lock()
-        async with lane:
+            return [event async for event in self._ask(call, proceed, question, key)]
+        async with self._lanes.setdefault(key, asyncio.Lock()):
             if (entry := self._recorded(call, question, key)) is not None:
                 return entry.events()
-            async with aclosing(self._ask(call, proceed, question, key)) as events:
-                return [event async for event in events]
+            return [event async for event in self._ask(call, proceed, question, key)]
 
     async def _ask(
         self, call: Call, proceed: Handler, question: RecordedRequest, key: str
@@ -118,19 +108,18 @@ class Replay:
         clock, taken, waited = call.context.clock, list[bytes](), list[float]()
         began = clock.monotonic()
         try:
-            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    waited.append(clock.monotonic() - began)
-                    if keep:
-                        taken.append(files.canonical(event.data))  # before the reader can change it
-                    yield event
-                    began = clock.monotonic()
+            async for event in proceed(call):
+                waited.append(clock.monotonic() - began)
+                if keep:
+                    taken.append(files.canonical(event.data))  # before the reader can change it
+                yield event
+                began = clock.monotonic()
         except RefusedError as error:
             waited.append(clock.monotonic() - began)
             if keep and not taken and (refused := refusal(error)) is not None:
                 self._keep(call, question, key, refused, waited)
             raise
-        _note_latency(call, sum(waited))
+        call.span.note(recorded_latency_s=_latency(call, sum(waited)))
         events_json = orjson.loads(b"[" + b",".join(taken) + b"]")
         if taken and (not call.payload.get("stream") or _ended(events_json)):
             self._keep(call, question, key, {"events": events_json}, waited)
@@ -158,21 +147,11 @@ class Replay:
             if self._on_use is not None:
                 self._on_use(key, source)
 
-    def finish(self, path: Path | None = None) -> bool:
-        """Write the tape with the recordings that this process used; return False if it is unchanged.
 
-        Called when a stage has succeeded; the answers of a failed stage stay in the journal. Raises
-        ConfigError in mode live.
-        """
-        if self.mode == "live":
-            raise ConfigError("mode 'live' keeps no answers, so there is no tape to write")
-        return extend(self._tape, self._used, self._journal, path=path)
-
-
-def _note_latency(call: Call, latency_s: float) -> None:
-    """Add the model's latency in seconds, live or recorded, to the span; a repair adds up both calls."""
-    before = call.span.facts.get("recorded_latency_s", 0.0)
-    call.span.note(recorded_latency_s=round(before + round(latency_s, 6), 6))
+def _latency(call: Call, latency_s: float) -> float:
+    """Return the model's latency so far in seconds, live or recorded; a repair adds up both calls."""
+    before: float = call.span.facts.get("recorded_latency_s", 0.0)
+    return round(before + round(latency_s, 6), 6)
 
 
 def _ended(chunks: Sequence[JSON]) -> bool:
@@ -184,11 +163,13 @@ def _ended(chunks: Sequence[JSON]) -> bool:
 
 def _identify(call: Call) -> tuple[RecordedRequest, str]:
     """Return the recorded form of this call and its key. Only an occurrence numbers identical requests."""
-    wanted = {name: value for name, value in call.payload.items() if name not in NOT_IN_KEY}
+    fields = {name: value for name, value in call.payload.items() if name not in NOT_IN_KEY}
     try:
-        request = orjson.loads(files.canonical(wanted))  # a copy, independent of the caller's payload
-        where = current_invocation()
-        n = where.number(files.digest([call.name, call.identity, request])) if where else 0
+        encoded = files.canonical(fields)
+        request = orjson.loads(encoded)  # a copy, independent of the caller's payload
+        scope = current_invocation()
+        number_of = [call.name, call.identity, orjson.Fragment(encoded)]
+        n = scope.number(files.digest(number_of)) if scope else 0
     except TypeError as error:
         raise ConfigError(
             f"the request is not JSON: {error}", hint="pass only strings, numbers, lists and mappings"
@@ -197,8 +178,8 @@ def _identify(call: Call) -> tuple[RecordedRequest, str]:
         operation=call.name,
         identity=call.identity,
         request=request,
-        case=where.case if where else "",
-        repeat=where.repeat if where else 0,
+        case=scope.case if scope else "",
+        repeat=scope.repeat if scope else 0,
         n=n,
     )
     return question, question.key

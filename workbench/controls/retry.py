@@ -45,8 +45,8 @@ class RetryPolicy:
 class Retry:
     """Retries calls that fail with a `retryable` error before the first event of a reply."""
 
-    def __init__(self, patience: RetryPolicy | None = None, *, rng: random.Random | None = None) -> None:
-        self._patience = patience or RetryPolicy()
+    def __init__(self, policy: RetryPolicy | None = None, *, rng: random.Random | None = None) -> None:
+        self._policy = policy or RetryPolicy()
         self._rng = rng or random.Random()  # noqa: S311  for jitter, not security
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
@@ -54,17 +54,17 @@ class Retry:
         clock = call.context.clock
         began = clock.monotonic()
         if call.deadline is None:
-            call = dataclasses.replace(call, deadline=began + self._patience.deadline_s)
+            call = dataclasses.replace(call, deadline=began + self._policy.deadline_s)
         waited = 0.0
-        for number in range(1, self._patience.attempts + 1):
+        for number in range(1, self._policy.attempts + 1):
             child = call.span.attempt(started_s=round(clock.monotonic() - began, 6), waited_s=waited)
-            attempt = _Attempt(call, self._patience, child)
+            attempt = _Attempt(call, self._policy, child)
             try:
                 async with aclosing(attempt.events(proceed)) as events:
                     async for event in events:
                         yield event
             except WorkbenchError as error:
-                last = number == self._patience.attempts
+                last = number == self._policy.attempts
                 if not error.retryable or attempt.answering or last:
                     raise
                 waited = self._pause(number, error, call)
@@ -74,8 +74,8 @@ class Retry:
 
     def _pause(self, number: int, error: WorkbenchError, call: Call) -> float:
         """Return the seconds until the next attempt; raise DeadlineError if that is after the deadline."""
-        patience = self._patience
-        wait = self._rng.uniform(0, min(patience.longest_s, patience.first_s * 2 ** (number - 1)))
+        policy = self._policy
+        wait = self._rng.uniform(0, min(policy.longest_s, policy.first_s * 2 ** (number - 1)))
         if isinstance(error, RateLimitedError) and error.retry_after_s is not None:
             wait = max(wait, error.retry_after_s)
         left = _left(call)
@@ -83,7 +83,7 @@ class Retry:
             raise DeadlineError(
                 f"{call.target}: {type(error).__name__} in attempt {number}; the next may start in "
                 f"{wait:.1f} s, and only {max(left, 0):.1f} s are left",
-                hint="ask again later, or give the call more time",
+                hint="repeat the call later, or with a later deadline",
             ) from error
         return round(wait, 6)
 
@@ -91,9 +91,9 @@ class Retry:
 class _Attempt:
     """One attempt with its timeouts and its child record."""
 
-    def __init__(self, call: Call, patience: RetryPolicy, child: dict[str, Any]) -> None:
+    def __init__(self, call: Call, policy: RetryPolicy, child: dict[str, Any]) -> None:
         self._call = call
-        self._patience = patience
+        self._policy = policy
         self._child = child
         self.answering = False
 
@@ -118,9 +118,10 @@ class _Attempt:
         left = _left(self._call)
         if left <= 0:
             raise DeadlineError(
-                f"{self._call.target}: out of time before the attempt", hint="give the call more time"
+                f"{self._call.target}: the deadline passed before the attempt",
+                hint="repeat the call with a later deadline",
             )
-        allowed = min(self._patience.timeout_s, left)
+        allowed = min(self._policy.timeout_s, left)
         try:
             async with asyncio.timeout(allowed) as timer:
                 return await anext(below, None)
@@ -130,10 +131,10 @@ class _Attempt:
         if allowed == left:
             raise DeadlineError(
                 f"{self._call.target} did not finish before the call's deadline",
-                hint="give the call more time, or ask for less",
+                hint="repeat the call with a later deadline, or with a lower max_tokens",
             )
-        said = "stopped in the middle of its answer" if self.answering else "said nothing"
-        raise UnavailableError(f"{self._call.target} {said} for {allowed:g} s", hint="ask again")
+        what = "stopped in the middle of its answer" if self.answering else "sent no answer"
+        raise UnavailableError(f"{self._call.target} {what} for {allowed:g} s", hint="repeat the call")
 
 
 def _outcome(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from workbench.experiments.inputs import read
 from workbench.experiments.runs import load_runs
 from workbench.jobs import spec as jobspec
 from workbench.jobs.schedule import Schedule
-from workbench.layout import Results
+from workbench.layout import PARAMS, Results
 from workbench.models import load_card
 from workbench.notebooks import inspection
 from workbench.promotion import release
@@ -64,7 +64,7 @@ class Checked:
 def check_all(root: Path) -> Checked:
     """Check params.yaml, every asset and the dependencies of each use case; no notebook is run."""
     params = config.load_params(root)
-    findings = [CheckedFile(what="params.yaml"), *_assets(root)]
+    findings = [CheckedFile(what=str(PARAMS)), *_assets(root)]
     for name, case in params.use_cases.items():
         findings += _use_case(root, name, case)
     for name, job in params.jobs.items():

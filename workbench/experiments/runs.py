@@ -213,12 +213,10 @@ def save_runs(runs: Sequence[Run], folder: Path) -> None:
         }
     body = {"format": FORMAT, "arms": arms, "runs": entries}
     files.write_atomic(folder / MANIFEST, files.pretty({**body, "sha256": files.digest(body)}))
-    try:
+    with files.writing(folder):
         for stale in sorted(folder.glob("*.parquet")):
             if stale.stem not in entries:
                 stale.unlink()
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
 
 
 def counted(reasons: Mapping[str, int]) -> str:

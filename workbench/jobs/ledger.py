@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench import files, locking
+from workbench import locking
 from workbench.context import Clock
 from workbench.errors import ConfigError, NotFoundError, RefusedError
-from workbench.sqlite_errors import BUSY_S, translated
+from workbench.sqlite_file import connect, translated
 
 if TYPE_CHECKING:
     import polars as pl
@@ -293,21 +293,16 @@ class RunLedger:
     @contextlib.contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
         """Run the block as one transaction, which is on disk when the block ends."""
-        with translated(self.path, damaged=_set_aside(self.path), waited_s=BUSY_S):
-            files.make_folder(self.path.parent)
-            # SQLite would create a file readable by all users, and block on a named pipe.
-            flags = os.O_RDONLY if self.path.exists() else os.O_CREAT | os.O_RDWR
-            os.close(files.open_regular(self.path, flags, 0o600))
-            with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)) as db:
-                _prepare(db, self.path)
-                db.execute(begin)
-                yield db
-                db.execute("COMMIT")
+        damaged = _set_aside(self.path)
+        with translated(self.path, damaged=damaged), contextlib.closing(connect(self.path)) as db:
+            _prepare(db, self.path)
+            db.execute(begin)
+            yield db
+            db.execute("COMMIT")
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.row_factory = sqlite3.Row
-    db.execute("PRAGMA synchronous = FULL")
     if _schema(db) == 0:
         _create(db, path)
     if (found := _schema(db)) != SCHEMA:

@@ -1,16 +1,14 @@
 """Publish a job's output with one rename of a staged folder, and verify it by its manifest.
 
     published/<job>/<tenant or "all">/<logical time>/      the output of one slot, and manifest.json
-                                     .<time>.staging-<run>  an output in the making
-                                     .<time>.before-<run>   an output during its replacement
+                                     .<time>.staging-<run>  the output that a run is writing
 
 A reader finds either the old output or the new output, complete. A killed publisher leaves folders whose
-names start with a dot; `recover` restores or removes them.
+names start with a dot (see `folders.replace`); `recover` restores or removes them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import os
@@ -23,12 +21,13 @@ from typing import Any, ClassVar
 
 from workbench import files, locking
 from workbench.errors import CorruptError, NotFoundError, RefusedError, UnavailableError
+from workbench.files import folders
 from workbench.jobs.ledger import Slot
 from workbench.layout import PUBLISHED
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-_ASIDE = re.compile(r"\.(?P<name>.+)\.(?P<what>staging|before)-(?P<run>.+)")
+_STAGED = re.compile(r"\..+\.staging-(?P<run>.+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,22 +73,16 @@ def publish(staged: Path, target: Path, manifest: PublishedManifest, *, replace:
     """
     if not staged.is_dir():
         raise NotFoundError(f"there is no output {staged} to publish", hint="run the job again")
-    try:
+    with files.writing(target):
         _seal(staged, manifest)
         files.make_folder(target.parent)
         with locking.locked(target.parent):
-            _repair(target)
+            folders.repair(target)
             if os.path.lexists(target) and not replace:
-                raise _taken(target)
-            _put(staged, target, manifest.run)
-    except OSError as error:
-        raise files.unwritable(target, error) from error
+                again = "to replace it, run the job again with --replace"
+                raise RefusedError(f"{target} is published already", hint=again)
+            folders.replace(staged, target)
     return target
-
-
-def _taken(target: Path) -> RefusedError:
-    hint = "to replace it, run the job again with --replace"
-    return RefusedError(f"{target} is published already", hint=hint)
 
 
 def _seal(staged: Path, manifest: PublishedManifest) -> None:
@@ -103,7 +96,7 @@ def _seal(staged: Path, manifest: PublishedManifest) -> None:
         elif path != staged / MANIFEST:
             outputs[path.relative_to(staged).as_posix()] = _digest(path, sync=True)
     if not outputs:
-        raise RefusedError(f"{staged} holds no file to publish", hint="let the job's task write its output")
+        raise RefusedError(f"{staged} has no file to publish", hint="let the job's task write its output")
     body = {"format": FORMAT, **dataclasses.asdict(dataclasses.replace(manifest, outputs=outputs))}
     files.write_atomic(staged / MANIFEST, files.pretty({**body, "sha256": files.digest(body)}))
 
@@ -115,21 +108,6 @@ def _digest(path: Path, *, sync: bool = False) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _put(staged: Path, target: Path, run: str) -> None:
-    before = target.with_name(f".{target.name}.before-{run}")
-    try:
-        if os.path.lexists(target):
-            target.rename(before)
-        staged.rename(target)
-    except BaseException:
-        with contextlib.suppress(OSError):  # `recover` retries it
-            before.rename(target)
-        raise
-    files.sync_folder(target.parent)
-    # The output is published: an old file that cannot be removed is no failure; `recover` retries it.
-    shutil.rmtree(before, ignore_errors=True)
-
-
 def recover(folder: Path, *, alive: Callable[[str], bool]) -> list[Path]:
     """Clean up after killed publishers in one job's folder; return the restored and removed paths.
 
@@ -137,35 +115,16 @@ def recover(folder: Path, *, alive: Callable[[str], bool]) -> list[Path]:
     its run is `alive`. Repeated and concurrent calls are safe.
     """
     done = []
-    try:
-        for place in sorted({path.parent for path in folder.glob("*/.*") if _ASIDE.fullmatch(path.name)}):
-            with locking.locked(place):
-                for path in sorted(place.iterdir()):
-                    found = _ASIDE.fullmatch(path.name)
-                    if found and found["what"] == "before":
-                        done += _repair(place / found["name"])
-                    elif found and not alive(found["run"]):
+    with files.writing(folder):
+        for parent in sorted({path.parent for path in folder.glob("*/.*")}):
+            with locking.locked(parent):
+                for target in folders.interrupted(parent):
+                    done += folders.repair(target)
+                for path in sorted(parent.iterdir()):
+                    found = _STAGED.fullmatch(path.name)
+                    if found and not alive(found["run"]):
                         shutil.rmtree(path)
                         done.append(path)
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
-    return done
-
-
-def _repair(target: Path) -> list[Path]:
-    """Undo or complete an interrupted replacement. The caller holds the folder's lock."""
-    done = []
-    for path in sorted(target.parent.iterdir()):
-        found = _ASIDE.fullmatch(path.name)
-        if not found or (found["name"], found["what"]) != (target.name, "before"):
-            continue
-        if os.path.lexists(target):
-            shutil.rmtree(path)
-            done.append(path)
-        else:
-            path.rename(target)
-            files.sync_folder(target.parent)
-            done.append(target)
     return done
 
 
@@ -197,11 +156,11 @@ def _manifest(path: Path) -> PublishedManifest:
         body = orjson.loads(path.read_bytes())
         own = body.pop("sha256")
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-        raise _corrupt(path, "this is not a whole manifest") from None
+        raise _corrupt(path, "it is not a complete manifest") from None
     if files.digest(body) != own:
         raise _corrupt(path, "it was changed after it was published")
     if (found := body.pop("format", None)) != FORMAT:
-        raise _corrupt(path, f"format {found!r}, this version reads {FORMAT}")
+        raise _corrupt(path, f"it has format {found!r}, this workbench reads format {FORMAT}")
     return files.parse(PublishedManifest, body, where=str(path))
 
 

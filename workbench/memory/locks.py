@@ -40,11 +40,9 @@ class Locks:
 
     def _open(self, tenant: str) -> int:
         path = self.folder / f"{tenant}.lock"
-        try:
+        with files.writing(path):
             files.make_folder(self.folder)
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise files.unwritable(path, error) from error
 
     async def _lock(self, descriptor: int) -> None:
         until = time.monotonic() + self.wait_s

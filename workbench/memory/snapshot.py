@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from workbench import files
 from workbench.errors import ConfigError, CorruptError, NotFoundError
+from workbench.files import folders
 from workbench.memory.parquet import logical_digest, read_tenant, write_tenant
 from workbench.memory.read_only import PinnedMemory
 from workbench.memory.sqlite.store import SQLiteStore
@@ -60,50 +61,23 @@ class SnapshotManifest:
 async def write_snapshot(
     views: Iterable[Memory], folder: Path, *, memory: str, spec_digest: str, version: int | None = None
 ) -> SnapshotManifest:
-    """Write the tenants of `views` into `folder`, replacing it as a whole; return the manifest.
+    """Replace `folder` atomically with a snapshot of the tenants of `views`; return the manifest.
 
-    `version` selects an earlier version of each tenant; by default the active one.
+    `version` selects an earlier version of each tenant, by default the active one. ConfigError when `folder`
+    holds other files.
     """
     await asyncio.to_thread(_check_place, folder)
-    aside = files.aside_of(folder)
+    new = files.aside_of(folder)
     try:
-        await asyncio.to_thread(aside.mkdir, parents=True)
-        entries = {view.tenant: await _written(view, aside, version) for view in views}
-        manifest = _manifest(entries, memory=memory, spec_digest=spec_digest)
-        await asyncio.to_thread(_put_in_place, aside, folder, manifest)
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
+        with files.writing(folder):
+            await asyncio.to_thread(new.mkdir, parents=True)
+            entries = {view.tenant: await _written(view, new, version) for view in views}
+            manifest = _manifest(entries, memory=memory, spec_digest=spec_digest)
+            await asyncio.to_thread(files.write_atomic, new / "manifest.json", files.pretty(manifest))
+            await asyncio.to_thread(folders.replace, new, folder)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
     return manifest
-
-
-def left_aside(folder: Path) -> list[Path]:
-    """Return the complete snapshots beside a missing `folder`.
-
-    They exist while a writer is between its two renames, or after it was killed there.
-    """
-    try:
-        asides = [] if folder.exists() else files.asides_of(folder)
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
-    return [path for path in asides if (path / "manifest.json").is_file()]
-
-
-def put_back(folder: Path) -> None:
-    """Rename the newest complete snapshot of a killed writer to `folder`, if that is missing.
-
-    The caller holds the lock of the folder's writers. The other leftovers are removed.
-    """
-    whole = left_aside(folder)
-    if not whole:
-        return
-    try:
-        max(whole, key=lambda path: (path / "manifest.json").stat().st_mtime_ns).rename(folder)
-        files.sync_folder(folder.parent)
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
-    files.purge(folder)
 
 
 def _check_place(folder: Path) -> None:
@@ -111,16 +85,16 @@ def _check_place(folder: Path) -> None:
     if folder.is_dir() and ((folder / "manifest.json").is_file() or not any(folder.iterdir())):
         return
     if folder.exists():
-        raise ConfigError(f"{folder} is no snapshot and is not empty", hint="name another folder")
+        raise ConfigError(f"{folder} is neither a snapshot nor empty", hint="name another folder")
 
 
-async def _written(view: Memory, aside: Path, version: int | None) -> dict[str, Any]:
-    """Write one tenant's file into `aside` and return its entry."""
-    kept = await view.versions()
-    if version is None and kept:
-        version = kept[-1].number  # a number, so that a publish in between does not change the items
+async def _written(view: Memory, folder: Path, version: int | None) -> dict[str, Any]:
+    """Write one tenant's file into `folder` and return its entry."""
+    versions = await view.versions()
+    if version is None and versions:
+        version = versions[-1].number  # a number, so that a publish in between does not change the items
     items = await view.items(version)
-    entry = await asyncio.to_thread(write_tenant, aside, view.tenant, items)
+    entry = await asyncio.to_thread(write_tenant, folder, view.tenant, items)
     return {**entry, "version": version or 0}
 
 
@@ -136,9 +110,7 @@ def open_snapshot(folder: Path, *, expected_digest: str | None = None) -> Snapsh
             f"{folder} holds snapshot {manifest.logical_digest[:12]}, not {expected_digest[:12]}", hint=_HINT
         )
     items = {tenant: _verified(folder, tenant, entry) for tenant, entry in manifest.tenants.items()}
-    if _overall({tenant: entry.logical_digest for tenant, entry in manifest.tenants.items()}) != (
-        manifest.logical_digest
-    ):
+    if _overall(manifest.tenants) != manifest.logical_digest:
         raise CorruptError(f"{folder / 'manifest.json'} was changed: its digests disagree", hint=_HINT)
     store = SQLiteStore(None, name=manifest.memory)
     for tenant, rows in items.items():
@@ -192,11 +164,11 @@ class Snapshot:
         return sorted(self.manifest.tenants)
 
     async def aclose(self) -> None:
-        """Release the memory; closing twice is fine."""
+        """Release the memory; a second call does nothing."""
         await self.store.aclose()
 
     def close(self) -> None:
-        """Do the same as `aclose`, from sync code."""
+        """Release the memory, from sync code."""
         self.store.close()
 
 
@@ -208,37 +180,20 @@ def _manifest(entries: Mapping[str, JSON], *, memory: str, spec_digest: str) -> 
             hint="add their pages again with one embedding",
         )
     embedding, dimensions = next(iter(spaces), (None, None))
+    tenants = {tenant: TenantEntry(**entry) for tenant, entry in entries.items()}
     return SnapshotManifest(
         format=FORMAT,
         memory=memory,
         spec_digest=spec_digest,
         embedding=embedding,
         dimensions=dimensions,
-        tenants={tenant: TenantEntry(**entry) for tenant, entry in entries.items()},
-        logical_digest=_overall({tenant: e["logical_digest"] for tenant, e in entries.items()}),
+        tenants=tenants,
+        logical_digest=_overall(tenants),
     )
 
 
-def _overall(digests: Mapping[str, str]) -> str:
-    return files.digest(dict(digests))
-
-
-def _put_in_place(aside: Path, folder: Path, manifest: SnapshotManifest) -> None:
-    """Swap the folders. A crash between the two renames leaves both complete, for `put_back`.
-
-    A folder aside has its manifest between the two renames only: `put_back` never restores an older snapshot
-    after the folder is deleted.
-    """
-    named = aside / "manifest"
-    files.write_atomic(named, files.pretty(manifest))
-    before = files.aside_of(folder)
-    if folder.exists():
-        folder.rename(before)
-    named.rename(aside / "manifest.json")
-    aside.rename(folder)
-    (before / "manifest.json").unlink(missing_ok=True)
-    files.sync_folder(folder.parent)
-    shutil.rmtree(before, ignore_errors=True)
+def _overall(tenants: Mapping[str, TenantEntry]) -> str:
+    return files.digest({tenant: entry.logical_digest for tenant, entry in tenants.items()})
 
 
 def _verified(folder: Path, tenant: str, entry: TenantEntry) -> list[Item]:
@@ -256,5 +211,5 @@ def _verified(folder: Path, tenant: str, entry: TenantEntry) -> list[Item]:
     except (pl.exceptions.PolarsError, TypeError, KeyError) as error:
         raise CorruptError(f"{path} is not a Parquet file of items", hint=_HINT) from error
     if len(items) != entry.rows or logical_digest(tenant, items) != entry.logical_digest:
-        raise CorruptError(f"{path} does not hold the items that its manifest names", hint=_HINT)
+        raise CorruptError(f"{path} does not hold the items that the manifest lists", hint=_HINT)
     return items

@@ -11,16 +11,10 @@ from pathlib import Path
 
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.files import folders
 from workbench.memory.cipher import IdCipher
 from workbench.memory.locks import Locks
-from workbench.memory.snapshot import (
-    Snapshot,
-    left_aside,
-    open_snapshot,
-    put_back,
-    read_manifest,
-    write_snapshot,
-)
+from workbench.memory.snapshot import Snapshot, open_snapshot, read_manifest, write_snapshot
 from workbench.memory.tombstones import TombstoneLog
 from workbench.ports import Memory, Selector
 from workbench.types import Item
@@ -80,7 +74,7 @@ class SnapshotStore:
                 if kept is not None:
                     others = [kept.tenant(tenant) for tenant in kept.tenants() if tenant not in given]
                 manifest = await write([*views, *others])
-                await asyncio.to_thread(files.purge, place)  # leave no copy aside
+                await asyncio.to_thread(folders.purge, place)  # leave no copy aside
             finally:
                 if kept is not None:
                     await kept.aclose()
@@ -104,8 +98,8 @@ class SnapshotStore:
             await snapshot.aclose()
 
     async def put_back(self, place: Path) -> None:
-        """Recover the snapshot that a killed writer of `place` left aside; wait for a running writer."""
-        if await asyncio.to_thread(left_aside, place):
+        """Repair a replacement that a kill interrupted; wait for an active writer."""
+        if await asyncio.to_thread(_is_interrupted, place):
             async with self._alone(place):
                 pass
 
@@ -117,9 +111,10 @@ class SnapshotStore:
 
     @contextlib.asynccontextmanager
     async def _alone(self, place: Path) -> AsyncIterator[None]:
-        """Lock the snapshot in `place`, and recover it when a killed writer left it aside."""
+        """Lock the snapshot in `place`, and repair an interrupted replacement."""
         async with self._locks.writing(_name_of(place)):
-            await asyncio.to_thread(put_back, place)
+            with files.writing(place):
+                await asyncio.to_thread(folders.repair, place)
             yield
 
     async def _open(self, folder: Path) -> Snapshot:
@@ -138,6 +133,11 @@ class SnapshotStore:
         manifest = read_manifest(place)
         same = manifest.memory == memory and manifest.spec_digest == digest
         return await self._open(place) if same else None
+
+
+def _is_interrupted(place: Path) -> bool:
+    with files.writing(place):
+        return place in folders.interrupted(place.parent)
 
 
 def _name_of(place: Path) -> str:

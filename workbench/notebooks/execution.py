@@ -58,12 +58,10 @@ def execute(
     folder = root / EXECUTED
     stem = f"{path.stem}-{execution.run or secrets.token_hex(4)}"
     output, used, progress = (folder / f"{stem}{end}" for end in (".ipynb", ".used", ".progress"))
-    try:
+    with files.writing(folder):
         files.make_folder(folder)
         for file in (used, progress):
             file.touch(0o600)
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
     execution = dataclasses.replace(
         execution, task_digest=notebook.digest(typed), used=str(used), progress=str(progress)
     )

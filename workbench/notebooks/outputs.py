@@ -1,7 +1,7 @@
-"""Outputs of notebooks opened in the Lab, kept under `.workbench/` because the stored form has none.
+"""Keep the outputs of notebooks opened in the Lab below `.workbench/`, because the stored form has none.
 
-A notebook in `notebooks/` or `pipelines/` has a folder of full copies, each a valid notebook: as saved
-last, as it was before a change outside the Lab, and at the Lab's checkpoint.
+A notebook in `notebooks/` or `pipelines/` has a folder of full copies, each a valid notebook: the last saved
+one, the one before a change outside the Lab, and the Lab's checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from workbench.notebooks import canonical as notebooks
 
 #: Folders of a repository whose notebooks are stored canonically.
 FOLDERS: Final = frozenset({"notebooks", "pipelines"})
-#: Bytes of the largest copy that is read: Jupyter's own limit for a notebook that is saved.
+#: Bytes of the largest copy that is read, as Jupyter limits a saved notebook.
 _LIMIT: Final = 512 << 20
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class KeptOutputs:
 
     @property
     def last(self) -> Path:
-        """The notebook as the Lab saved it last."""
+        """The path of the last notebook that the Lab saved."""
         return self.folder / "last.ipynb"
 
     @property
@@ -50,7 +50,7 @@ class KeptOutputs:
     def keep(self, notebook: Mapping[str, Any], *, stored: Path) -> None:
         """Keep `notebook` before its canonical form replaces the file `stored`.
 
-        The copy kept last stays as well when `stored` was changed outside the Lab, by git for example:
+        When `stored` was changed outside the Lab, by git for example, the former last copy is kept as well:
         its outputs are shown again when that version of the notebook returns.
         """
         clean = notebooks.canonical(notebook)
@@ -59,13 +59,11 @@ class KeptOutputs:
             cell["id"] = named["id"]
         full = {**notebook, "cells": cells, "nbformat": 4, "nbformat_minor": 5}
         text = json.dumps(full).encode()
-        try:
+        with files.writing(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             last = _copy(self.last)
             if last is not None and not _is_of(last, stored):
                 os.replace(self.last, self._before)
-        except OSError as error:
-            raise files.unwritable(self.folder, error) from error
         files.write_atomic(self.last, text)
 
     def shown(self, stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +85,7 @@ class KeptOutputs:
             files.write_atomic(self._checkpoint, self.last.read_bytes())
 
     def restore_checkpoint(self) -> None:
-        """Make the checkpoint the last copy; the last copy stays as the one before."""
+        """Make the checkpoint the last copy, and the last copy the former one."""
         if self._checkpoint.is_file():
             checkpoint = self._checkpoint.read_bytes()
             if self.last.is_file():
@@ -96,7 +94,7 @@ class KeptOutputs:
 
 
 def kept_of(root: Path, path: Path) -> KeptOutputs | None:
-    """Return the kept outputs of a notebook, or of a folder of them; None when it is stored as it is."""
+    """Return the kept outputs of a notebook or a folder; None when its stored form includes outputs."""
     root, path = root.resolve(), path.resolve()
     if not path.is_relative_to(root):
         return None
@@ -107,16 +105,16 @@ def kept_of(root: Path, path: Path) -> KeptOutputs | None:
 
 
 def follow(root: Path, old: Path, new: Path, *, copied: bool) -> None:
-    """Let outputs follow a notebook, or a folder of notebooks, that was moved or copied from `old` to `new`.
+    """Move or copy the outputs of a notebook or a folder that was moved or copied from `old` to `new`.
 
-    Outside `notebooks/` and `pipelines/` a notebook is stored as it is: its outputs go into the file.
+    Outside `notebooks/` and `pipelines/` a notebook is stored with its outputs.
     """
     for path in [new] if new.is_file() else sorted(new.rglob("*.ipynb")):
         source = kept_of(root, old / path.relative_to(new))
         if source is None or not source.folder.is_dir():
             continue
         target = kept_of(root, path)
-        try:
+        with files.writing(source.folder):
             if target is None:
                 full = source.shown(notebooks.read(path))
                 files.write_atomic(path, notebooks.text_of(full).encode())
@@ -124,12 +122,10 @@ def follow(root: Path, old: Path, new: Path, *, copied: bool) -> None:
                 shutil.copytree(source.folder, target.folder, dirs_exist_ok=True)
             if not copied:
                 shutil.rmtree(source.folder)
-        except OSError as error:
-            raise files.unwritable(source.folder, error) from error
 
 
 def _copy(path: Path) -> dict[str, Any] | None:
-    """Return a kept copy; None when there is none or it cannot be read, which the log says."""
+    """Return a kept copy, or None without one; an unreadable copy is logged and ignored."""
     try:
         if path.is_file() and path.stat().st_size <= _LIMIT:
             return notebooks.parse(path.read_text(encoding="utf-8"), path)
@@ -153,7 +149,7 @@ def _key(cell: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _restore(cell: dict[str, Any], kept: Mapping[str, Any]) -> None:
-    """Give a cell the outputs and the metadata of a kept one; outputs of its own stay."""
+    """Copy outputs and metadata of a kept cell to a cell; a cell's own outputs stay."""
     if cell["cell_type"] == "code" and not cell.get("outputs") and isinstance(kept.get("outputs"), list):
         cell["outputs"], cell["execution_count"] = kept["outputs"], kept.get("execution_count")
     volatile = {k: v for k, v in kept["metadata"].items() if k in notebooks.VOLATILE_IN_CELL - {"trusted"}}

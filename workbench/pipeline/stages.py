@@ -19,6 +19,7 @@ from workbench.config import Execution, UseCase
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import Run
+from workbench.files import folders
 from workbench.layout import Results
 from workbench.notebooks import execution as notebooks
 from workbench.notebooks import inspection
@@ -150,10 +151,10 @@ def job(root: Path, reference: str) -> None:
 def _purge(root: Path, name: str) -> None:
     """Remove the half-written files that killed stages of a use case left beside their outputs."""
     case, results = config.use_case(config.load_params(root), name), Results(use_case=name)
-    folders = results.settings, results.prepared, results.memory, results.runs, results.plots
+    outs = results.settings, results.prepared, results.memory, results.runs, results.plots
     pages = (Path(case.report).with_suffix(ending) for ending in (".html", ".md"))
-    for path in (*folders, results.metrics, results.gate, layout.tape_of(name), *pages):
-        files.purge(root / path)
+    for path in (*outs, results.metrics, results.gate, layout.tape_of(name), *pages):
+        folders.purge(root / path)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,8 +1,7 @@
 """Freeze a notebook into a job's version: the draft, its clean run and its folder.
 
-A job applies exactly the task that the gate judged. The digests of notebook, assets, data, code and lock
-must equal those of the judged run. A clean run of the frozen notebook covers the requirements that no
-file shows.
+A job applies exactly the task that the gate judged: the digests of notebook, assets, data, code and lock
+equal those of the judged run. A clean run of the frozen notebook checks the requirements that no file shows.
 """
 
 from __future__ import annotations
@@ -20,11 +19,12 @@ from workbench.config import Job, UseCase
 from workbench.errors import NotFoundError, WorkbenchError, nearest
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import Run, load_runs, save_runs
+from workbench.files import folders
 from workbench.jobs import runner
 from workbench.jobs import spec as jobspec
 from workbench.jobs.runner import Request, RunPaths, WorkerResult
 from workbench.jobs.spec import JobSpec, Parameter
-from workbench.layout import CACHE, LOCK
+from workbench.layout import CACHE, LOCK, PARAMS
 from workbench.notebooks import inspection, screening
 from workbench.notebooks.inspection import Notebook
 from workbench.promotion import requirements
@@ -35,7 +35,7 @@ from workbench.repository.git import Repository
 #: Seconds that the clean run on the sample may take.
 CLEAN_S = 600
 #: Paths of the repository that a run reads, beside the use case's notebook and data.
-CODE = ("workbench", LOCK, "params.yaml", "pipelines/models", "pipelines/prompts", "pipelines/memories")
+CODE = ("workbench", LOCK, str(PARAMS), "pipelines/models", "pipelines/prompts", "pipelines/memories")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,25 +55,25 @@ def judged_run(root: Path, use_case: str, case: UseCase, *, runs: Path | None = 
     kept = {run.arm: run for run in load_runs(root / (runs or Path("results") / use_case / "runs"))}
     if case.candidate not in kept:
         raise NotFoundError(
-            f"{case.notebook} kept no run of arm {case.candidate!r} ({nearest(case.candidate, kept)})",
+            f"{case.notebook} has no run of arm {case.candidate!r} ({nearest(case.candidate, kept)})",
             hint=f'name the arm in ws.experiment("{use_case}").compare(…), '
             f"or set use_cases.{use_case}.candidate",
         )
     return kept[case.candidate]
 
 
-def draft(root: Path, name: str, one: Job, case: UseCase, gate: GateReport, run: Run) -> Draft:
+def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run: Run) -> Draft:
     """Return the version that promoting `name` would write; WorkbenchError when a source is unreadable."""
     repository = Repository(root=root)
     notebook = inspection.read(root / case.notebook)
     commit = repository.head()
-    sample = read_bytes(root / one.sample)
+    sample = read_bytes(root / job.sample)
     pins = {kind: str(run.settings[kind]) for kind in ("prompt", "memory", "model")}
     page = JobSpec(
         format=jobspec.FORMAT,
         job=name,
         version=max(registry.load_or_new(root, "job", name).versions, default=0) + 1,
-        use_case=one.use_case,
+        use_case=job.use_case,
         phase=case.phase,
         notebook=case.notebook,
         commit=commit,
@@ -86,11 +86,11 @@ def draft(root: Path, name: str, one: Job, case: UseCase, gate: GateReport, run:
         digests=_digests(root, run, pins, sample),
         parameters=_parameters(notebook, case),
         arm=_arm(run),
-        sample=f"sample{Path(one.sample).suffix}",
+        sample=f"sample{Path(job.sample).suffix}",
         sample_outputs={},
-        limits=one.limits,
-        schedule=one.schedule,
-        input=one.input,
+        limits=job.limits,
+        schedule=job.schedule,
+        input=job.input,
         files={},
     )
     task = notebook.frozen().encode()
@@ -126,13 +126,15 @@ def _copies(root: Path, pins: Mapping[str, str]) -> dict[str, bytes]:
     return found
 
 
-def clean_run(root: Path, one: Draft, case: UseCase, *, show: bool) -> tuple[CleanRun | None, list[Blocker]]:
+def clean_run(
+    root: Path, pending: Draft, case: UseCase, *, show: bool
+) -> tuple[CleanRun | None, list[Blocker]]:
     """Run the frozen notebook on the committed code; return its result (None on failure) and the blockers."""
-    spec, run_id = one.spec, secrets.token_hex(8)
+    spec, run_id = pending.spec, secrets.token_hex(8)
     work = root / CACHE / "promoting" / run_id
     code = Repository(root=root).export(spec.commit, root / CACHE / "code" / spec.commit)
     try:
-        request = _request(root, one, work, code, run_id, show=show)
+        request = _request(root, pending, work, code, run_id, show=show)
         python = environments.python_of(root, read_bytes(root / LOCK), install_hint="make repro")
         try:
             result = runner.run(request, python=python, folder=work, seconds=CLEAN_S)
@@ -149,12 +151,12 @@ def clean_run(root: Path, one: Draft, case: UseCase, *, show: bool) -> tuple[Cle
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _request(root: Path, one: Draft, work: Path, code: Path, run_id: str, *, show: bool) -> Request:
-    spec = one.spec
-    files.write_atomic(work / spec.sample, one.sample)
+def _request(root: Path, pending: Draft, work: Path, code: Path, run_id: str, *, show: bool) -> Request:
+    spec = pending.spec
+    files.write_atomic(work / spec.sample, pending.sample)
     return runner.request_of(
         spec,
-        one.task,
+        pending.task,
         RunPaths(home=root, code=code, work=work),
         run=run_id,
         inputs=spec.sample,
@@ -167,7 +169,7 @@ def _request(root: Path, one: Draft, work: Path, code: Path, run_id: str, *, sho
 
 
 def _fell_short(spec: JobSpec, result: WorkerResult) -> list[Blocker]:
-    """Return blockers for a task other than the judged one and for an unanswered sample."""
+    """Return blockers for a task other than the judged pending and for an unanswered sample."""
     found, counts = [], result.counts
     if result.task_digest != spec.task_digest:
         what = (
@@ -207,27 +209,27 @@ def _seen(source: Path, executed: Path, connections: Path, lock: Path) -> list[B
     return requirements.screened(outputs) + reached
 
 
-def finished(one: Draft, clean: CleanRun) -> Draft:
+def finished(pending: Draft, clean: CleanRun) -> Draft:
     """Return the draft with the digests of the clean run's outputs and of every file of the folder."""
-    contents = _contents(one, clean)
+    contents = _contents(pending, clean)
     spec = dataclasses.replace(
-        one.spec,
+        pending.spec,
         sample_outputs=dict(clean.outputs),
-        digests={**one.spec.digests, "tape": files.digest(clean.tape)},
+        digests={**pending.spec.digests, "tape": files.digest(clean.tape)},
         files={name: files.digest(data) for name, data in sorted(contents.items())},
     )
-    return dataclasses.replace(one, spec=spec, copies=contents)
+    return dataclasses.replace(pending, spec=spec, copies=contents)
 
 
-def _contents(one: Draft, clean: CleanRun) -> dict[str, bytes]:
+def _contents(pending: Draft, clean: CleanRun) -> dict[str, bytes]:
     return {
-        jobspec.TASK: one.task,
-        one.spec.sample: one.sample,
+        jobspec.TASK: pending.task,
+        pending.spec.sample: pending.sample,
         jobspec.TAPE: clean.tape,
-        **one.copies,
-        "evidence/gate.json": files.pretty(one.gate.to_json()),
+        **pending.copies,
+        "evidence/gate.json": files.pretty(pending.gate.to_json()),
         "evidence/clean_run.json": files.pretty(dict(clean.counts)),
-        **_judged(one.run),
+        **_judged(pending.run),
     }
 
 
@@ -240,25 +242,16 @@ def _judged(run: Run) -> dict[str, bytes]:
         return {f"{jobspec.JUDGED}/{p.name}": p.read_bytes() for p in sorted(Path(folder).iterdir())}
 
 
-def write(root: Path, one: Draft) -> Path:
-    """Write the version's folder to a temporary path and rename it; return the folder.
+def write(root: Path, pending: Draft) -> Path:
+    """Write the version's folder atomically and return it; a folder that no `asset.yaml` lists is replaced.
 
-    A folder that no `asset.yaml` names is replaced. The caller holds the asset's lock.
+    The caller holds the asset's lock.
     """
-    spec = one.spec
+    spec = pending.spec
     folder = registry.path_of(root, "job", spec.job, spec.version).parent
-    files.purge(folder)
-    aside = files.aside_of(folder)
-    try:
-        for name, data in one.copies.items():
-            files.write_atomic(aside / name, data)
-        files.write_atomic(aside / jobspec.PAGE, spec.text())
-        if folder.exists():
-            shutil.rmtree(folder)
-        aside.rename(folder)
-        files.sync_folder(folder.parent)
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    folders.purge(folder)
+    with folders.written(folder) as new:
+        for name, data in pending.copies.items():
+            files.write_atomic(new / name, data)
+        files.write_atomic(new / jobspec.PAGE, spec.text())
     return folder

@@ -19,6 +19,7 @@ from workbench import files, registry
 from workbench.context import Clock
 from workbench.display import Card, Shown
 from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.files import folders
 from workbench.layout import PROMOTED
 from workbench.registry import Asset, Move
 from workbench.repository.git import Repository
@@ -97,7 +98,7 @@ def move(
         at = clock.now().astimezone(dt.UTC).isoformat(timespec="seconds")
         step = Move(label=label, version=version, by=by, at=at, reason=reason, run=run)
         asset = registry.moved(asset, step)
-    files.purge(page_of(root, asset))
+    folders.purge(page_of(root, asset))
     written = [registry.write(root, asset)]
     return [*written, write_stages(root)] if asset.kind == "job" else written
 
@@ -111,7 +112,7 @@ def write_stages(root: Path) -> Path:
     """Write the list of labelled job versions, which have a stage in dvc.yaml; return its path."""
     path = root / PROMOTED
     with registry.locked(path.parent):  # the list covers all jobs: keep concurrent moves
-        files.purge(path)
+        folders.purge(path)
         files.write_atomic(path, _stages(root))
     return path
 

@@ -174,18 +174,24 @@ def is_draft(reference: str) -> bool:
 def parse(text: str, *, where: str) -> Prompt:
     """Parse a prompt from its file's text; raise ConfigError, prefixed with `where`, when it is invalid."""
     if not text.startswith("---\n") or "\n---\n" not in text[4:]:
-        raise ConfigError(f"{where}: a prompt begins with front matter between two lines of ---")
+        raise ConfigError(
+            f"{where}: the front matter between two lines of --- is missing",
+            hint="begin the file as pipelines/prompts/answer/2.prompty does",
+        )
     front, body = text[4:].split("\n---\n", 1)
     header = files.parse(Header, files.parse_yaml(front + "\n", where=where), where=where)
     pieces = _ROLE_LINE.split(body)
     if pieces[0].strip():
-        raise ConfigError(f"{where}: text before the first turn; begin it with a line 'system:' or 'user:'")
+        raise ConfigError(
+            f"{where}: there is text before the first turn",
+            hint="begin the turn with a line system: or user:",
+        )
     turns = tuple(
         (cast("Role", role), content.strip("\n"))
         for role, content in zip(pieces[1::2], pieces[2::2], strict=True)
     )
     if not turns or turns[-1][0] != "user":
-        raise ConfigError(f"{where}: the last turn must be 'user:'")
+        raise ConfigError(f"{where}: the last turn must be 'user:'", hint="end the file with a user: turn")
     _check_templates(header, turns, where)
     if header.output is not None:
         _check_schema(header.output, where)
@@ -220,7 +226,10 @@ def read(version: registry.Version) -> Prompt:
     """Read the prompt of a version; raise ConfigError when its name differs from the version's."""
     prompt = parse(files.read_text(version.path), where=str(version.path))
     if prompt.name != version.name:
-        raise ConfigError(f"{version.path}: it calls itself {prompt.name!r}", hint=f"name: {version.name}")
+        raise ConfigError(
+            f"{version.path}: the name {prompt.name!r} differs from the folder's, {version.name!r}",
+            hint=f"write name: {version.name}",
+        )
     return dataclasses.replace(prompt, number=version.number)
 
 
@@ -238,14 +247,17 @@ def _render(environment: SandboxedEnvironment, text: str, inputs: Mapping[str, A
     try:
         return environment.from_string(text).render(**inputs)
     except TemplateError as error:
-        raise ConfigError(f"prompt {where}: {error.message}") from None
+        raise ConfigError(
+            f"prompt {where}: {error.message}", hint="correct the template: ws.prompt(…).edit(user=…)"
+        ) from None
 
 
 def _check_inputs(header: Header, inputs: Mapping[str, Any]) -> None:
     for name in inputs:
         if name not in header.inputs:
             raise ConfigError(
-                f"prompt {header.name!r} has no input {name!r} ({nearest(name, header.inputs)})"
+                f"prompt {header.name!r} has no input {name!r} ({nearest(name, header.inputs)})",
+                hint=f"prompt.render({', '.join(f'{known}=…' for known in header.inputs)})",
             )
     for name, declared in header.inputs.items():
         if name not in inputs:
@@ -256,7 +268,8 @@ def _check_inputs(header: Header, inputs: Mapping[str, Any]) -> None:
         wrong_bool = isinstance(value, bool) and declared.type in {"integer", "number"}
         if wrong_bool or not isinstance(value, _PYTHON[declared.type]):
             raise ConfigError(
-                f"prompt {header.name!r}: input {name!r} is {type(value).__name__}, declared {declared.type}"
+                f"prompt {header.name!r}: input {name!r} is {type(value).__name__}, declared {declared.type}",
+                hint=f"pass a {declared.type}, or change the type of {name} under inputs:",
             )
 
 
@@ -269,7 +282,10 @@ def _check_templates(header: Header, turns: Sequence[tuple[str, str]], where: st
         try:
             used |= meta.find_undeclared_variables(environment.parse(text))
         except TemplateSyntaxError as error:
-            raise ConfigError(f"{where}: {role} turn, line {error.lineno}: {error.message}") from None
+            raise ConfigError(
+                f"{where}: {role} turn, line {error.lineno}: {error.message}",
+                hint="correct the Jinja2 syntax of that line",
+            ) from None
     for name in sorted(used - set(header.inputs)):
         raise ConfigError(
             f"{where}: undefined variable {name!r} ({nearest(name, header.inputs)})",
@@ -282,4 +298,7 @@ def _check_schema(schema: Mapping[str, Any], where: str) -> None:
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.SchemaError as error:
-        raise ConfigError(f"{where}: output is not a JSON schema: {error.message}") from None
+        raise ConfigError(
+            f"{where}: output{error.json_path[1:]} is not valid: {error.message}",
+            hint="correct the schema: json-schema.org/understanding-json-schema",
+        ) from None

@@ -1,4 +1,4 @@
-"""The call log as a polars frame, and the explanation of an answer."""
+"""Read the call log as a polars frame, and explain an answer by its call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_calls(path: Path) -> pl.DataFrame:
 
     schema = _columns()
     rows = []
-    for record in read_records(path)[0]:
+    for record in read_records(path):
         row = {name: record.get(name) for name in schema}
         row["at"] = dt.datetime.fromisoformat(record["at"])
         row["labels"] = orjson.dumps(record["labels"], option=orjson.OPT_SORT_KEYS).decode()
@@ -98,7 +98,7 @@ class Explanation(Shown):
 
 def explain(path: Path, reply: Reply) -> Explanation:
     """Return the explanation of a reply; raise NotFoundError if its call is not in the log."""
-    for record in reversed(read_records(path)[0]):
+    for record in reversed(read_records(path)):
         if record.get("trace_id") == reply.trace_id:
             return Explanation(reply=reply, record=record)
     raise NotFoundError(

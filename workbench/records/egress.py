@@ -1,8 +1,8 @@
-"""An audit hook that reports connections around the boundary.
+"""Report connections that bypass the boundary, by an audit hook.
 
-The hook is a safeguard and no isolation, because it shares the process with the code. It receives the
-events of Python's own `socket`, `subprocess` and `os`; a library that opens sockets in C, Rust or Go
-raises none. A fork is not reported, because the child inherits the hook.
+The hook is a safeguard, not isolation, because it runs in the process of the watched code. It receives the
+events of Python's own `socket`, `subprocess` and `os`; a library that opens sockets in C, Rust or Go raises
+none. A fork is not reported, because the child inherits the hook.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def reported(path: Path) -> list[dict[str, str]]:
         lines = files.read_bytes(path).splitlines()
     except FileNotFoundError:
         raise NotFoundError(
-            f"there is no {path}: nobody watched what was opened", hint="run the notebook again"
+            f"there is no file {path}: connections were not watched", hint="run the notebook again"
         ) from None
     reports = []
     for line in dict.fromkeys(lines):
@@ -210,7 +210,10 @@ def _meanwhile() -> str:
 
 
 def _append(path: str, line: bytes) -> None:
-    """Append with one write. The file is opened each time: a fork or the notebook may close it."""
+    """Append with one write and without the lock of `log.Lines`: an audit hook must not wait.
+
+    The file is opened each time, because a fork or the notebook may close it.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         os.write(descriptor, line)

@@ -1,4 +1,4 @@
-"""The journal: an append-only file of answers, which caches them and survives interrupted runs."""
+"""Write and read the journal: an append-only file that caches answers and survives interrupted runs."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def extend(tape: Tape, used: Mapping[str, str], journal: Journal, *, path: Path 
         line = tape.line(key) if source == "tape" else journal.line(key)
         if line is None:
             raise UnavailableError(
-                f"{journal.path}: an answer of this run is missing",
-                hint="do not delete .workbench/cache during a run; run again",
+                f"{journal.path} lacks an answer of this run",
+                hint="run the same command again, and do not delete .workbench/cache during a run",
             )
         lines.append(line)
     return write(path or tape.path, lines)

@@ -1,4 +1,4 @@
-"""Keys and stored lines of recorded calls."""
+"""Compute the key of a recorded call, and write and parse its stored line."""
 
 from __future__ import annotations
 
@@ -20,26 +20,21 @@ from workbench.types import JSON, Event
 
 #: Request fields that cannot change the answer; neither the key nor the tape includes them.
 NOT_IN_KEY: Final[Mapping[str, str]] = {
-    "user": "names the end user to the provider; personal, and the model never sees it",
-    "safety_identifier": "the same, by its newer name",
+    "user": "the end user's name for the provider; personal data, which the model never receives",
+    "safety_identifier": "the newer name of `user`",
     "metadata": "labels for the provider's dashboard",
     "store": "whether the provider keeps a copy",
-    "prompt_cache_key": "a hint where the provider looks for a cached prefix",
-    "request_id": "a random number of this attempt",
+    "prompt_cache_key": "a hint for the provider's prompt cache",
+    "request_id": "a random number of the attempt",
 }
-
-
 #: Client errors of account, route or load: a later call may succeed, so they are not recorded.
 PASSING: Final = frozenset({401, 402, 403, 404, 407, 408, 409, 421, 423, 425, 429})
-
-
 _SECRET: Final = re.compile(
     r"\bsk-(?=[\w-]*\d)[\w-]{20,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}"
     r"|\bBearer\s+(?=\S*\d)[\w.~+/-]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY"
 )
-
-
-_KEY_AT: Final = slice(8, 72)  # a line starts {"key":"…64 hex…"
+#: The key inside a line, which starts {"key":"…64 hexadecimal digits…".
+_KEY_AT: Final = slice(8, 72)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +50,7 @@ class RecordedRequest:
 
     @property
     def key(self) -> str:
-        """SHA-256, as hex, of the canonical JSON of these fields."""
+        """The SHA-256 of these fields' canonical JSON, in hexadecimal digits."""
         parts = {
             "format": 1,
             "operation": self.operation,
@@ -72,8 +67,8 @@ class RecordedRequest:
 class Entry:
     """One recorded call. `result` is `{"events": […]}`, or `{"refused": {…}}` for a refusal.
 
-    `latency_s` is the time spent waiting for the model, all attempts together; `processor` is
-    the type of this machine's processor.
+    `latency_s` is the time of waiting for the model in all attempts. `processor` is the type of the machine's
+    processor.
     """
 
     key: str
@@ -85,7 +80,7 @@ class Entry:
     processor: JSON
 
     def line(self) -> bytes:
-        """The entry as one line. The key comes first, so that an index need not parse the rest."""
+        """Return the entry as one line; the key is first, so that an index parses nothing else."""
         asked = self.question
         return files.canonical(
             {
@@ -149,8 +144,8 @@ def refuse_secrets(line: bytes) -> None:
         return
     found = (path for path, text in leaves(orjson.loads(line)) if _SECRET.search(f"{path} {text}"))
     raise ConfigError(
-        f"{next(found, 'the call')} holds what looks like a key or a token; it is not recorded",
-        hint="take it out of the text, or ask in mode 'live', which stores nothing",
+        f"{next(found, 'the call')} contains a text in the form of a key or token; it is not recorded",
+        hint="remove it from the text, or call in mode 'live', which records nothing",
     )
 
 
@@ -168,7 +163,7 @@ def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 @functools.cache
 def processor() -> JSON:
-    """Return the processor's type: answers are byte-identical only on the same type."""
+    """Return the type of the processor; answers are byte-identical only on the same type."""
     wanted = {
         "vendor_id": "vendor", "cpu family": "family", "model": "model",
         "CPU implementer": "vendor", "CPU architecture": "family", "CPU part": "model",

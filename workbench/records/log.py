@@ -1,9 +1,12 @@
-"""An append-only file of JSON lines that is safe across threads, processes and kills."""
+"""An append-only file of lines, safe across threads, processes and kills."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +16,30 @@ from workbench import files, locking
 
 
 class Lines:
-    """An append-only file of JSON lines, safe across threads and processes.
+    """An append-only file of lines, safe across threads and processes.
 
-    Each record is written whole under a writers' lock. The next writer ends the incomplete line of a
-    killed writer; a record that does not fit on the disk is truncated away.
+    A lock of the file excludes other writers. A line that does not fit on the disk is removed. A killed
+    writer leaves an incomplete last line: the next writer ends it, and readers skip it. In a `durable` file
+    each line is on the disk when `append` returns, and the next writer removes an incomplete line, which its
+    writer never acknowledged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, durable: bool = False) -> None:
         self.path = path
+        self._durable = durable
         self._fd: int | None = None
         self._pid = 0
         self._lock = threading.Lock()
 
     def open(self) -> int:
         """Return the file's descriptor; open or create the file if needed, or raise UnavailableError."""
-        if self._fd is not None and self._pid == os.getpid() and os.fstat(self._fd).st_nlink:
-            return self._fd
-        try:
+        if self._is_current():
+            return self._fd  # type: ignore[return-value]
+        with files.writing(self.path):
             files.make_folder(self.path.parent)
             fd = files.open_regular(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise files.unwritable(self.path, error) from error
+            if self._durable:
+                files.sync_folder(self.path.parent)
         if self._fd is not None and self._pid == os.getpid():
             os.close(self._fd)
         self._fd, self._pid = fd, os.getpid()
@@ -41,13 +47,16 @@ class Lines:
 
     def append(self, line: bytes) -> int:
         """Append a line, passed without its newline, and return its offset in bytes."""
+        with self.writing() as append:
+            return append(line)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Callable[[bytes], int]]:
+        """Exclude other writers, and yield the function that appends a line and returns its offset."""
         with self._lock:
             fd = self.open()
-            try:
-                with locking.held(fd):
-                    return _append(fd, line)
-            except OSError as error:
-                raise files.unwritable(self.path, error) from error
+            with files.writing(self.path), locking.held(fd):
+                yield functools.partial(self._append, fd)
 
     def read(self, start: int = 0, length: int | None = None) -> bytes:
         """Return `length` bytes from `start`, by default to the end of the file."""
@@ -64,31 +73,41 @@ class Lines:
         """Return the current size of the file in bytes, including writes of other processes."""
         return os.fstat(self.open()).st_size
 
+    def _is_current(self) -> bool:
+        """Whether this process opened the file and nobody deleted it; a durable file must be at its path."""
+        if self._fd is None or self._pid != os.getpid():
+            return False
+        status = os.fstat(self._fd)
+        if self._durable:
+            return self.path.exists() and os.path.samestat(status, self.path.stat())
+        return status.st_nlink > 0
 
-def _append(fd: int, line: bytes) -> int:
-    end = os.fstat(fd).st_size
-    torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"
-    record = (b"\n" if torn else b"") + line + b"\n"
-    written = 0
-    try:
-        while written < len(record):
-            written += os.write(fd, record[written:])
-    except OSError:
-        os.ftruncate(fd, end)
-        raise
-    return end + torn
-
-
-def read_records(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the records of a log, oldest first, and the number of incomplete lines of killed writers."""
-    try:
-        lines = files.read_bytes(path).split(b"\n")
-    except FileNotFoundError:
-        return [], 0
-    records, torn = [], 0
-    for line in filter(None, lines):
+    def _append(self, fd: int, line: bytes) -> int:
+        end = os.fstat(fd).st_size
+        torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"
+        if torn and self._durable:
+            while end and os.pread(fd, 1, end - 1) != b"\n":
+                end -= 1
+            os.ftruncate(fd, end)
+            torn = False
+        record = (b"\n" if torn else b"") + line + b"\n"
+        written = 0
         try:
-            records.append(orjson.loads(line))
-        except orjson.JSONDecodeError:
-            torn += 1
-    return records, torn
+            while written < len(record):
+                written += os.write(fd, record[written:])
+            if self._durable:
+                os.fsync(fd)
+        except OSError:
+            os.ftruncate(fd, end)
+            raise
+        return end + torn
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a log, oldest first, without the incomplete lines of killed writers."""
+    records = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in filter(None, files.read_bytes(path).split(b"\n")):
+            with contextlib.suppress(orjson.JSONDecodeError):
+                records.append(orjson.loads(line))
+    return records

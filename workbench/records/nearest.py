@@ -1,4 +1,4 @@
-"""Replay misses: the nearest recording of a call and its first difference."""
+"""Find the recording nearest to a call that has none, and their first difference."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from workbench.records.keys import Entry, RecordedRequest, leaves
 from workbench.records.tape import Tape
 
 _ABSENT: Final = object()
-
-
-_AROUND: Final = 24  # characters shown before a difference; twice as many after
+#: Characters shown before a difference; twice as many are shown after it.
+_AROUND: Final = 24
 
 
 def miss(tape: Tape, question: RecordedRequest, target: str) -> ReplayMissError:
     """Return the error for a call without a recording, with the nearest recording and first difference."""
-    lead = f"{tape.path} holds no recording of this call to {target!r} ({_place(question)})"
+    lead = f"{tape.path} has no recording of this call to {target!r} ({_place(question)})"
     hint = "undo the change, or `dvc repro`, which asks the model for missing recordings"
     mine = _parts(question)
     nearest: tuple[tuple[bool, float], Entry, dict[str, object]] | None = None
@@ -28,7 +27,7 @@ def miss(tape: Tape, question: RecordedRequest, target: str) -> ReplayMissError:
             if nearest is None or rank > nearest[0]:
                 nearest = (rank, entry, theirs)
     if nearest is None:
-        return ReplayMissError(f"{lead}; it has none of {question.operation} at all", hint=hint)
+        return ReplayMissError(f"{lead}; it has none of {question.operation}", hint=hint)
     _, entry, theirs = nearest
     paths = [path for path in mine | theirs if not _same(theirs, mine, path)]
     recorded, now = _around(theirs.get(paths[0], _ABSENT), mine.get(paths[0], _ABSENT))
@@ -60,35 +59,33 @@ def _parts(question: RecordedRequest) -> dict[str, object]:
     }
 
 
-def _same(one: Mapping[str, object], other: Mapping[str, object], path: str) -> bool:
-    a, b = one.get(path, _ABSENT), other.get(path, _ABSENT)
-    return type(a) is type(b) and a == b
+def _same(recorded: Mapping[str, object], now: Mapping[str, object], path: str) -> bool:
+    before, after = recorded.get(path, _ABSENT), now.get(path, _ABSENT)
+    return type(before) is type(after) and before == after
 
 
-def _likeness(one: Mapping[str, object], other: Mapping[str, object]) -> float:
+def _likeness(recorded: Mapping[str, object], now: Mapping[str, object]) -> float:
     """Return the share of equal leaves; a changed text counts by its common prefix and suffix."""
     total = 0.0
-    for path, value in one.items():
-        now = other.get(path, _ABSENT)
-        if isinstance(value, str) and isinstance(now, str) and value != now:
-            ahead = _shared(value, now)
-            behind = _shared(value[ahead:][::-1], now[ahead:][::-1])
-            total += (ahead + behind) / max(len(value), len(now))
+    for path, before in recorded.items():
+        after = now.get(path, _ABSENT)
+        if isinstance(before, str) and isinstance(after, str) and before != after:
+            prefix = _shared(before, after)
+            suffix = _shared(before[prefix:][::-1], after[prefix:][::-1])
+            total += (prefix + suffix) / max(len(before), len(after))
         else:
-            total += _same(one, other, path)
-    return total / max(len(one), len(other), 1)
+            total += _same(recorded, now, path)
+    return total / max(len(recorded), len(now), 1)
 
 
-def _shared(one: str, other: str) -> int:
+def _shared(left: str, right: str) -> int:
     """Return the length of the common prefix."""
-    for position, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return position
-    return min(len(one), len(other))
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((length for length, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
 def _around(recorded: object, now: object) -> tuple[str, str]:
-    """Format two values for a message; texts are cut to the surroundings of their first difference."""
+    """Return two values as text for a message, with texts cut around their first difference."""
     if not (isinstance(recorded, str) and isinstance(now, str)):
         return _shown(recorded), _shown(now)
     start = max(0, _shared(recorded, now) - _AROUND)

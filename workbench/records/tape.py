@@ -1,7 +1,7 @@
-"""The tape: the recorded calls of one stage, in one file.
+"""Read and write a tape: the recorded calls of one stage in one file.
 
-A tape is canonical JSON lines: a header, then one entry per recorded call, sorted by key, so that the
-same calls give the same bytes on every machine.
+A tape consists of canonical JSON lines: a header, then one entry for each recorded call, sorted by key. Equal
+calls give equal bytes on every machine.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from workbench.records.keys import _KEY_AT, Entry
 from workbench.types import JSON, Event
 
 FORMAT: Final = "workbench-tape/1"
-
-
+#: The first bytes of the lines that git writes into a file with a merge conflict.
 _CONFLICT: Final = (b"<<<<<<<", b"=======", b">>>>>>>")
 
 
@@ -37,9 +36,9 @@ class Tape:
         try:
             data = files.read_bytes(path)
         except FileNotFoundError:
-            raise NotFoundError(f"{path}: there is no such tape", hint="`make repro` creates it") from None
+            raise NotFoundError(f"there is no tape {path}", hint="`make repro` creates it") from None
         except OSError as error:
-            raise ConfigError(f"{path}: cannot read this tape ({error.strerror})") from None
+            raise ConfigError(f"cannot read tape {path}: {error.strerror}") from None
         if not data:
             return cls(path)
         first, _, body = data.partition(b"\n")
@@ -57,7 +56,7 @@ class Tape:
         return None if line is None else Entry.parse(line)
 
     def line(self, key: str) -> bytes:
-        """Return the stored line of a key; raise KeyError if the tape has none."""
+        """Return the stored line of a key; raise KeyError if there is none."""
         return self._lines[key]
 
     def entries(self) -> Iterator[Entry]:
@@ -78,7 +77,7 @@ def write(path: Path, lines: Iterable[bytes]) -> bool:
 
 
 def _corrupt(path: Path, line: int, what: str) -> CorruptError:
-    again = f"`git checkout -- {path}`, or delete it and rerun `dvc repro`, which asks again"
+    again = f"`git checkout -- {path}`, or delete it and run `dvc repro`, which asks the model again"
     if "merge" in what:
         again = f"`git checkout --ours -- {path}`, then `dvc repro`, which asks for the missing entries"
     return CorruptError(f"{path}:{line}: {what}", hint=again)
@@ -86,7 +85,7 @@ def _corrupt(path: Path, line: int, what: str) -> CorruptError:
 
 def _header(path: Path, line: bytes) -> dict[str, Any]:
     if line.startswith(_CONFLICT):
-        raise _corrupt(path, 1, "markers of an unresolved merge")
+        raise _corrupt(path, 1, "a conflict marker of an unresolved merge")
     try:
         header = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -96,11 +95,11 @@ def _header(path: Path, line: bytes) -> dict[str, Any]:
     found = str(header.get("format"))
     if found.startswith("workbench-tape/") and found != FORMAT:
         raise CorruptError(
-            f"{path}:1: a tape of format {found!r}; this workbench reads {FORMAT!r}",
-            hint=f"install the workbench that wrote it, or delete {path} and rerun `dvc repro`",
+            f"{path}:1: the tape has format {found!r}, this workbench reads {FORMAT!r}",
+            hint=f"install the workbench that wrote it, or delete {path} and run `dvc repro`",
         )
     if set(header) != {"format", "entries", "digest"} or found != FORMAT:
-        raise _corrupt(path, 1, "no tape header: this is not a tape, or its first line is damaged")
+        raise _corrupt(path, 1, "not the header of a tape")
     return header
 
 
@@ -116,13 +115,13 @@ def _fault(lines: Sequence[bytes], header: JSON) -> tuple[int, str]:
         before = line[_KEY_AT].decode()
     count = len(lines) - 1
     if count != header["entries"]:
-        return count + 1, f"the file ends here with {count} entries; {header['entries']} were written"
-    return 1, "an entry was edited by hand: the digest of the entries does not match"
+        return count + 1, f"the file ends here with {count} entries, the header names {header['entries']}"
+    return 1, "the digest of the entries differs from the header's: an entry was edited"
 
 
 def _line_fault(line: bytes, before: str) -> str:
     if line.startswith(_CONFLICT):
-        return "markers of an unresolved merge"
+        return "a conflict marker of an unresolved merge"
     try:
         line.decode()
         entry = Entry.parse(line)
@@ -132,20 +131,20 @@ def _line_fault(line: bytes, before: str) -> str:
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError):
         return "not an entry of a tape"
     if entry.key != key:
-        return "edited by hand: the key is not the one of this request"
+        return "edited: the key is not that of the request"
     if entry.key <= before:
-        return "out of order: entries are sorted by key, each key once"
+        return "not in the order of the keys, or a key twice"
     return ""
 
 
 def compare_answers(recorded: Entry, live: Sequence[Event]) -> list[str]:
-    """Return the names of the parts in which a recorded and a live answer differ; [] if they are equal.
+    """Return the parts in which a recorded and a live answer differ: text, usage, finish reason, tokens.
 
-    The parts are text, usage, finish reason and token count. Ids, time stamps and chunks are not compared.
+    Ids, time stamps and chunks are not compared.
     """
     refused = recorded.result.get("refused")
     if refused is not None:
-        return [f"answered now, refused with {refused['status']} when recorded"]
+        return [f"answered now, but refused with {refused['status']} when recorded"]
     before, now = wire.fold(recorded.events()), wire.fold(live)
     reads = {
         "text": wire.text_of,

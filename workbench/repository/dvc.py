@@ -93,13 +93,11 @@ def repair_lock(root: Path) -> bool:
     path = root / _RWLOCK
     if not path.is_file() or running(root):
         return False
-    try:
-        with locking.locked(path.with_name("rwlock.lock")):  # DVC's own guard of that file
-            if not path.is_file() or _is_free(path):
-                return False
-            path.unlink()
-    except OSError as error:
-        raise files.unwritable(path, error) from error
+    # The file rwlock.lock is DVC's own guard of that file.
+    with files.writing(path), locking.locked(path.with_name("rwlock.lock")):
+        if not path.is_file() or _is_free(path):
+            return False
+        path.unlink()
     return True
 
 
@@ -117,7 +115,7 @@ def _check_idle(root: Path) -> None:
     while busy := running(root):
         if time.monotonic() > until:
             raise UnavailableError(
-                f"another DVC command is at work in {root}: process {busy[0]}",
+                f"another DVC command runs in {root}: process {busy[0]}",
                 hint=f"wait until it has ended (or: kill {busy[0]}), then run the same command again",
             )
         time.sleep(0.1)

@@ -65,7 +65,7 @@ def install(root: Path, lock: bytes, *, say: Callable[[str], None]) -> Path:
     if python is not None:
         return python
     folder = _folder(root, lock)
-    try:
+    with files.writing(folder):
         files.make_folder(folder.parent)
         # This process holds the file lock, and so does an installer that outlives it.
         waiting = partial(say, "another process installs this environment; waiting for it")
@@ -77,8 +77,6 @@ def install(root: Path, lock: bytes, *, say: Callable[[str], None]) -> Path:
                 files.write_atomic(folder / STAMP, lock)
                 size = size_of(folder) / 1e6
                 say(f"installed: {size:.0f} MB in {folder} (workbench jobs prune removes old ones)")
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
     return _python(folder)
 
 
@@ -107,14 +105,11 @@ def remove(environment: Environment) -> bool:
     """Remove an environment, its stamp first; False when it is being built."""
     folder = environment.folder
     building = folder.with_suffix(".building")
-    try:
-        with building.open("ab") as file:
-            if not locking.acquire(file.fileno(), wait=False):
-                return False
-            (folder / STAMP).unlink(missing_ok=True)  # without it the environment counts as not installed
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise files.unwritable(folder, error) from error
+    with files.writing(folder), building.open("ab") as file:
+        if not locking.acquire(file.fileno(), wait=False):
+            return False
+        (folder / STAMP).unlink(missing_ok=True)  # without it the environment counts as not installed
+        shutil.rmtree(folder)
     return True
 
 

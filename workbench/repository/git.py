@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ from workbench.errors import (
     UnavailableError,
     WorkbenchError,
 )
+from workbench.files import folders
 
 #: Seconds that a git command may take, without and with the user's hooks.
 _GIT_S, _HOOKS_S = 60.0, 900.0
@@ -39,43 +39,21 @@ _REDIRECTING = frozenset(
 )
 #: A text in git's messages, and the error's class, message and hint.
 _KNOWN: tuple[tuple[str, type[WorkbenchError], str, str], ...] = (
-    (
-        "not a git repository",
-        ConfigError,
-        "{root} is in no git repository",
-        'git init && git add . && git commit -m "Start"',
-    ),
-    (
-        "dubious ownership",
-        ConfigError,
-        "the git repository of {root} belongs to another user, so git does not trust it",
-        "git config --global --add safe.directory {root}",
-    ),
-    (
-        "index.lock': File exists",
-        UnavailableError,
-        "another git command is running in {root}",
-        "wait for it, then run the same command again; if none is running, remove .git/index.lock",
-    ),
-    (
-        "tell me who you are",
-        ConfigError,
-        "git does not know in whose name to commit",
-        'git config user.name "Your Name" && git config user.email you@example.org',
-    ),
-    (
-        "cannot do a partial commit during",
-        ConfigError,
-        "a merge, rebase or cherry-pick is under way in {root}",
-        "finish it as `git status` says, then run the same command again",
-    ),
-    (
-        "not a tree object",
-        NotFoundError,
-        "the git repository of {root} does not hold that commit",
-        "git fetch --all (in a shallow clone: git fetch --unshallow), then run the same command again",
-    ),
-)
+    ("not a git repository", ConfigError, "{root} is in no git repository",
+     'git init && git add . && git commit -m "Start"'),
+    ("dubious ownership", ConfigError,
+     "the git repository of {root} belongs to another user, so git does not trust it",
+     "git config --global --add safe.directory {root}"),
+    ("index.lock': File exists", UnavailableError, "another git command is running in {root}",
+     "wait for it, then run the same command again; if none is running, remove .git/index.lock"),
+    ("tell me who you are", ConfigError, "git does not know in whose name to commit",
+     'git config user.name "Your Name" && git config user.email you@example.org'),
+    ("cannot do a partial commit during", ConfigError,
+     "a merge, rebase or cherry-pick is under way in {root}",
+     "finish it as `git status` says, then run the same command again"),
+    ("not a tree object", NotFoundError, "the git repository of {root} does not hold that commit",
+     "git fetch --all (in a shallow clone: git fetch --unshallow), then run the same command again"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +85,8 @@ class Repository:
         # Two letters, of the index and of the folder, a space, then the path from the repository's top.
         entries = [item for item in done.stdout.split(b"\0") if item and (staged or item[1:2] != b" ")]
         paths = [os.fsdecode(entry[3 + top :]) for entry in entries]
-        return sorted(path for path in paths if not any(_is_within(path, folder) for folder in besides))
+        left_out = tuple(f"{folder.rstrip('/')}/" for folder in besides)
+        return sorted(path for path in paths if not f"{path}/".startswith(left_out))
 
     def is_ancestor(self, commit: str) -> bool:
         """Whether the commit is HEAD or an ancestor of HEAD; False for an unknown commit."""
@@ -155,27 +134,19 @@ class Repository:
     def export(self, commit: str, folder: Path) -> Path:
         """Write the commit's files below `root`, byte for byte, to `folder`; an existing folder is kept.
 
-        The first process writes a temporary folder and renames it; other processes wait. The next
-        export removes an interrupted one. (`git archive` applies attributes, which alter files.)
+        One process exports at a time; the others wait. The next export removes an interrupted one. `git
+        archive` is not used, because it applies attributes, which alter files.
         """
         if folder.is_dir():
             return folder
         if not _ID.fullmatch(commit):
             raise ConfigError(f"{commit!r} is not the id of a commit", hint="git log --format=%H")
-        aside = folder.parent / ".exporting"
-        try:
+        with files.writing(folder):
             files.make_folder(folder.parent)
             with locking.locked(folder.parent):
                 if not folder.is_dir():
-                    shutil.rmtree(aside, ignore_errors=True)
-                    try:
-                        self._extract(commit, aside)
-                        aside.rename(folder)
-                    finally:
-                        shutil.rmtree(aside, ignore_errors=True)
-                    files.sync_folder(folder.parent)
-        except OSError as error:
-            raise files.unwritable(folder, error) from error
+                    with folders.written(folder, new=folder.parent / ".exporting") as new:
+                        self._extract(commit, new)
         return folder
 
     def stage(self, paths: Sequence[str]) -> None:
@@ -190,15 +161,16 @@ class Repository:
         a hook fails.
         """
         self.stage(paths)
-        places = _literally(paths)
-        if not places or self._same_as_head(places):
-            return self.head()
+        places, head = _literally(paths), self.head()
+        asked = ("diff-index", "--cached", "--quiet", "HEAD")
+        if not places or self._git(*asked, "--", *places, fine=(0, 1)).returncode == 0:
+            return head
         asked = ("commit", "--quiet", "--only", f"--message={message}")
         done = self._git(*asked, "--", *places, fine=(0, 1), seconds=_HOOKS_S)
         if done.returncode:
             raise RefusedError(
-                f"git did not commit in {self.root}; a hook said no:\n{_last(done.stderr)}",
-                hint="fix what the hook names, then run the same command again",
+                f"git did not commit in {self.root}; a hook failed:\n{_last(done.stderr)}",
+                hint="fix what the hook reports, then run the same command again",
             )
         return self.head()
 
@@ -207,16 +179,10 @@ class Repository:
         done = self._git("config", "--get", "user.name", fine=(0, 1))
         return done.stdout.decode(errors="replace").strip() or identity.from_system().name
 
-    def _same_as_head(self, places: Sequence[str]) -> bool:
-        self.head()
-        asked = ("diff-index", "--cached", "--quiet", "HEAD")
-        return self._git(*asked, "--", *places, fine=(0, 1)).returncode == 0
-
     def _extract(self, commit: str, folder: Path) -> None:
         listed = self._git("ls-tree", "-r", "-z", commit).stdout.split(b"\0")[:-1]
         entries = [(*facts.split(), path) for facts, _, path in (line.partition(b"\t") for line in listed)]
         ids = b"".join(name + b"\n" for _, kind, name, _ in entries if kind == b"blob")
-        files.make_folder(folder)
         # Through a file: a repository may be larger than memory, and a full pipe would block.
         with tempfile.TemporaryFile(dir=folder) as blobs:
             self._git("cat-file", "--buffer", "--batch", given=ids, stdout=blobs)
@@ -286,10 +252,6 @@ class Repository:
 def _literally(paths: Iterable[str]) -> list[str]:
     """Return the paths as literal pathspecs, in which `*`, `[` and `:` have no meaning."""
     return [f":(literal){path}" for path in paths]
-
-
-def _is_within(path: str, folder: str) -> bool:
-    return f"{path}/".startswith(f"{folder.rstrip('/')}/")
 
 
 def _object(commit: str, path: str) -> bytes:

@@ -12,7 +12,6 @@ from typing import Any
 from workbench.context import Context
 from workbench.controls import stack
 from workbench.controls.access import Access
-from workbench.controls.fallback import Fallback
 from workbench.controls.observe import Observe
 from workbench.controls.retry import Retry, RetryPolicy
 from workbench.identity import Principal
@@ -52,7 +51,6 @@ class GovernedStore:
         self.inner.tenant(tenant)
         controls: dict[str, Control] = {
             "observe": Observe(self.log),
-            "fallback": Fallback(snapshot=False),
             "access": Access(timeless=True),  # a test names the time at which it asks
             "retry": Retry(RetryPolicy(attempts=2)),
         }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from workbench import registry
 from workbench.config import Execution, Mode, UseCase, memory_server
 from workbench.controls import stack
 from workbench.controls.access import Access
@@ -21,7 +21,7 @@ from workbench.controls.retry import Retry, RetryPolicy
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, JOURNAL, STATE, tape_of
 from workbench.memory.stores import StoreLocation, Stores
-from workbench.models import ModelCard, card_names, load_card, open_model
+from workbench.models import ModelCard, load_card, open_model
 from workbench.ports import Call, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
@@ -29,11 +29,8 @@ from workbench.records.log import Lines
 from workbench.records.tape import Tape
 from workbench.types import Event, Port, Usage
 
-if TYPE_CHECKING:
-    from workbench.memory.snapshot import Snapshot
-
-#: An embedded server answers one caller at a time; the others' waiting counts as silence.
-_PATIENCE = RetryPolicy(timeout_s=180, deadline_s=600)
+#: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
+_RETRIES = RetryPolicy(timeout_s=180, deadline_s=600)
 
 OnUse = Callable[[str, str], None]
 
@@ -80,7 +77,6 @@ class Boundary:
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
-        self._lock = threading.Lock()
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
         )
@@ -89,38 +85,34 @@ class Boundary:
         self.handler = stack.fold(
             {
                 "observe": Observe(Lines(self.home / CALLS), price=self._price),
-                "fallback": Fallback(snapshot=places.memory_fallback),
+                **({"fallback": Fallback()} if places.memory_fallback else {}),
                 "access": Access(timeless=where.pinned is not None and not where.today),
                 "output": Output(),
                 "replay": self.replay,
-                "retry": Retry(_PATIENCE),
+                "retry": Retry(_RETRIES),
             },
             self._leaf,
         )
 
     def card(self, name: str) -> ModelCard:
         """Return a model card with the overrides of this workspace."""
-        with self._lock:
-            if name not in self._cards:
-                self._cards[name] = load_card(self.root, name)
-            return self._cards[name]
+        card = self._cards.get(name)
+        if card is None:
+            card = self._cards.setdefault(name, load_card(self.root, name))
+        return card
 
     def card_for(self, model: str, *, prefer: str) -> ModelCard:
         """Return the card whose name, or whose model's name, is `model`; raise NotFoundError if none is."""
         if model in {prefer, self.card(prefer).name, self.card(prefer).model}:
             return self.card(prefer)
-        names = card_names(self.root)
+        names = registry.names(self.root, "model")
         named = [name for name in names if model in {name, self.card(name).model}]
         if not named:
             raise NotFoundError(
                 f"no model card is called {model!r} ({nearest(model, names)})",
-                hint=f"model={prefer!r} is the model of this use case",
+                hint=f"pass model={prefer!r}, the model of this use case",
             )
         return self.card(named[0])
-
-    def snapshot(self) -> Snapshot | None:
-        """Return the pinned snapshot of this execution, verified on first use, or None."""
-        return self.stores.pinned()
 
     async def aclose(self) -> None:
         """Close every model and store, even if closing one of them fails."""
@@ -138,11 +130,9 @@ class Boundary:
         return egress.marked(self._leaves[call.port](call))
 
     async def _model(self, call: Call) -> AsyncIterator[Event]:
-        card = self.card(call.target)
-        with self._lock:
-            if call.target not in self._models:
-                self._models[call.target] = open_model(card, self.home)
-            model = self._models[call.target]
+        model = self._models.get(call.target)
+        if model is None:  # opening starts nothing, so a second one of a race is dropped
+            model = self._models.setdefault(call.target, open_model(self.card(call.target), self.home))
         left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
         ask = {"chat": model.chat, "embed": model.embed, "count": model.count}[call.operation]
         async with aclosing(ask(call.payload, timeout_s=left)) as events:  # type: ignore[type-var]
@@ -154,64 +144,50 @@ class Boundary:
 
 
 def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCard:
-    """The use case's model card with the endpoint that params.yaml names, if it names one.
+    """Return the use case's model card, moved to the endpoint in params.yaml if there is one.
 
-    With `provider: openai`, a name without a card is the endpoint's name of the model.
+    With `provider: openai`, a name without a card is the endpoint's name of the model. Raises ConfigError and
+    NotFoundError.
     """
-    saved = name.partition("@")[0] in card_names(root)
+    saved = name.partition("@")[0] in registry.names(root, "model")
     embedded = overrides.get("provider") in {None, "local", "wordllama"}
     card = load_card(root, name) if saved or embedded else ModelCard.unsaved(name)
     if card.kind != "chat":
-        raise ConfigError(f"the model {name!r} is for {card.kind}, not for chat", hint="name another model")
+        raise ConfigError(
+            f"the model {name!r} is for {card.kind}, not for chat",
+            hint="write model: NAME of a chat model into params.yaml",
+        )
     return card.overridden(**overrides) if any(overrides.values()) else card
 
 
-def recorded(card: ModelCard) -> dict[str, Any]:
-    """Return the label that excludes computations of this process from the tape."""
-    return {} if card.recorded else {"recorded": False}
-
-
 def of_use_case(
-    root: Path,
-    name: str,
-    case: UseCase,
-    *,
-    execution: Execution | None = None,
-    mode: Mode | None = None,
+    root: Path, name: str, case: UseCase, execution: Execution, *, mode: Mode | None = None
 ) -> Boundary:
-    """Return the boundary of a use case, with the paths of the current execution if a runner set one."""
+    """Return the boundary of a use case, with the paths that the runner of the execution set."""
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
-    tape = root / (execution.tape if execution and execution.tape else tape_of(name))
-    used = Path(execution.used) if execution and execution.used else None
-    home = Path(execution.home) if execution and execution.home else root
-    # A server named for this execution is tested itself, so no snapshot replaces it.
-    may_fall_back = case.memory_fallback == "snapshot" and not (execution and execution.memory_server)
+    home = Path(execution.home) if execution.home else root
+    pinned = root / execution.memory if execution.memory else None
+    live = pinned is None or execution.live_memory
+    memories = StoreLocation(
+        state=home / STATE,
+        server=(execution.memory_server or memory_server(case)) if live else None,
+        pinned=pinned,
+        today=execution.live_memory,
+        last=(root / "results" / name / "memory",),
+    )
     return Boundary(
         root,
-        mode=mode or (execution.mode if execution else "auto"),
-        tape=open_tape(tape),
+        mode=mode or execution.mode,
+        tape=open_tape(root / (execution.tape or tape_of(name))),
         cards=[chosen_card(root, case.model, overrides)],
-        on_use=partial(_note_use, used) if used else None,
+        on_use=partial(_note_use, Path(execution.used)) if execution.used else None,
         places=StatePaths(
             home=home,
-            memories=_memories(root, home, name, case, execution),
-            journal=Path(execution.journal) if execution and execution.journal else None,
-            memory_fallback=may_fall_back,
+            memories=memories,
+            journal=Path(execution.journal) if execution.journal else None,
+            # A server named for this execution is itself under test, so no snapshot replaces it.
+            memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
         ),
-    )
-
-
-def _memories(root: Path, home: Path, name: str, case: UseCase, execution: Execution | None) -> StoreLocation:
-    """Return the location of a use case's memories; a stage searches its pinned snapshot only."""
-    pinned = root / execution.memory if execution and execution.memory else None
-    embedded = pinned is not None and not (execution and execution.live_memory)
-    named = execution.memory_server if execution else None
-    return StoreLocation(
-        state=home / STATE,
-        server=None if embedded else named or memory_server(case),
-        pinned=pinned,
-        today=bool(execution and execution.live_memory),
-        last=(root / "results" / name / "memory",),
     )
 
 

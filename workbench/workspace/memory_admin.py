@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -58,7 +58,7 @@ class Memories:
         """Return the handle of the only tenant; ConfigError for several, because `verb` needs one."""
         if len(self.handles) > 1:
             raise ConfigError(
-                f"{self.use_case!r} has {len(self.handles)} tenants, and this is for one of them "
+                f"{verb} needs one tenant, and {self.use_case!r} has {len(self.handles)} "
                 f"({', '.join(map(repr, self.handles))})",
                 hint=self.first().command(verb),
             )
@@ -72,42 +72,43 @@ class Memories:
         """Ingest each tenant's pages; a tenant that has neither pages nor knowledge is left out."""
         first = self.first()
         if source is None and not first.spec.source:
-            raise ConfigError(f"{first.spec} names no source", hint=first.command("ingest DIR"))
+            raise ConfigError(f"the memory {first.spec} names no source", hint=first.command("ingest DIR"))
         pages = retrieval.load(source or first.spec.source, root=first.root)
-        having = {page.tenant for page in pages}
-        if not having & set(self.handles):
+        owners = {page.tenant for page in pages}
+        if not owners & set(self.handles):
             raise ConfigError(
                 f"none of the {len(pages)} pages belongs to {', '.join(self.handles)} "
-                f"(but to: {', '.join(sorted(having))})",
+                f"(they belong to {', '.join(sorted(owners))})",
                 hint=f"add their tenant to use_cases.{self.use_case}.tenants in params.yaml",
             )
         return {
             tenant: handle.ingest(pages)
             for tenant, handle in self.handles.items()
-            if tenant in having or handle.versions()
+            if tenant in owners or handle.versions()
         }
 
     def restore(self, folder: Path) -> dict[str, Restored]:
         """Restore these tenants from the snapshot in `folder`; NotFoundError when it holds none of them."""
         _sync.run(self._ws.boundary.stores.snapshot_store().put_back(folder))
         held = read_manifest(folder).tenants
-        having = [handle for tenant, handle in self.handles.items() if tenant in held]
-        if not having:
+        handles = [handle for tenant, handle in self.handles.items() if tenant in held]
+        if not handles:
             raise NotFoundError(
-                f"{folder} holds nothing of {', '.join(self.handles)} (but of {', '.join(held) or 'nobody'})",
-                hint="name another snapshot's folder, or another use case",
+                f"the snapshot {folder} has no items of {', '.join(self.handles)} "
+                f"(its tenants: {', '.join(held) or 'none'})",
+                hint="name the folder of another snapshot, or pass --use-case NAME",
             )
-        return {handle.tenant: handle.restore(folder) for handle in having}
+        return {handle.tenant: handle.restore(folder) for handle in handles}
 
     def snapshot(self, folder: Path | None) -> Snapshotted:
         """Write one snapshot of all tenants that have items; NotFoundError when none has."""
-        having = [handle for handle in self.handles.values() if _sync.run(handle.unfiltered.count())]
-        if not having:
+        handles = [handle for handle in self.handles.values() if _sync.run(handle.unfiltered.count())]
+        if not handles:
             raise NotFoundError(
-                f"there is nothing in {self.first().spec} to write a snapshot of",
+                f"the memory {self.first().spec} has no items to write a snapshot of",
                 hint=self.first().command("ingest"),
             )
-        return _sync.run(snapshot_of(having, folder))
+        return _sync.run(snapshot_of(handles, folder))
 
 
 def grant(root: Path, which: Which, *, admin_key_env: str) -> dict[str, str]:
@@ -117,33 +118,35 @@ def grant(root: Path, which: Which, *, admin_key_env: str) -> dict[str, str]:
     """
     from workbench.memory.weaviate import tenant_keys
 
-    with Memories(root, which) as memories:
-        store = memories.on_server(api_key_env=admin_key_env)
-        return _sync.run(_each(store, memories.handles, tenant_keys.grant))
+    return _on_server(root, which, tenant_keys.grant, api_key_env=admin_key_env)
 
 
 def revoke(root: Path, which: Which, *, admin_key_env: str) -> dict[str, bool]:
     """Revoke each tenant's key; return by tenant whether it had one."""
     from workbench.memory.weaviate import tenant_keys
 
-    with Memories(root, which) as memories:
-        store = memories.on_server(api_key_env=admin_key_env)
-        return _sync.run(_each(store, memories.handles, tenant_keys.revoke))
+    return _on_server(root, which, tenant_keys.revoke, api_key_env=admin_key_env)
 
 
 def rest(root: Path, which: Which) -> int:
     """Deactivate a memory's tenants on a server until their next use; return their number."""
+    return sum(_on_server(root, which, lambda store, tenant: store.deactivate([tenant])).values())
+
+
+def _on_server(
+    root: Path, which: Which, verb: Callable[[Any, str], Awaitable[T]], *, api_key_env: str | None = None
+) -> dict[str, T]:
+    """Run `verb` for each tenant on the memory's server; return its results by tenant."""
     with Memories(root, which) as memories:
-        store = memories.on_server()
-        done = _sync.run(_each(store, memories.handles, lambda store, tenant: store.deactivate([tenant])))
-    return sum(done.values())
+        store = memories.on_server(api_key_env=api_key_env)
 
+        async def each() -> dict[str, T]:
+            try:
+                return {tenant: await verb(store, tenant) for tenant in memories.handles}
+            finally:
+                await store.aclose()
 
-async def _each(store: Any, tenants: Iterable[str], verb: Callable[[Any, str], Awaitable[T]]) -> dict[str, T]:
-    try:
-        return {tenant: await verb(store, tenant) for tenant in tenants}
-    finally:
-        await store.aclose()
+        return _sync.run(each())
 
 
 def _only(params: config.Params) -> str:
@@ -151,6 +154,6 @@ def _only(params: config.Params) -> str:
     if len(names) > 1:
         raise ConfigError(
             f"params.yaml has {len(names)} use cases ({', '.join(map(repr, names))})",
-            hint=f"say whose memory: --use-case {names[0]}",
+            hint=f"name one of them: --use-case {names[0]}",
         )
     return names[0]

@@ -1,4 +1,4 @@
-"""Saves a draft file as the next version of a prompt, a memory or a model.
+"""Save a draft file as the next version of a prompt, a memory or a model.
 
 The draft has the path of the next version, for example `pipelines/prompts/<name>/<number>.prompty`. It may
 change until `asset.yaml` lists it.
@@ -34,12 +34,11 @@ def save(root: Path, reference: str, *, reason: str = "") -> Version:
     kind, ref = parse(reference)
     if kind not in _READ:
         hint = f"workbench promote {kind}/{ref.name}"
-        raise ConfigError(f"a {kind} is frozen from its notebook by promote, and cannot be saved", hint=hint)
+        raise ConfigError(f"a {kind} cannot be saved: promote freezes it from its notebook", hint=hint)
     if ref.version is not None or ref.label is not None:
         hint = f"workbench save {kind}/{ref.name}"
         raise ConfigError(
-            f"{reference!r} names a version or a label; a saved file gets the next number by itself",
-            hint=hint,
+            f"{reference!r} names a version or a label, but a saved file gets the next number", hint=hint
         )
     newest = max(registry.load_or_new(root, kind, ref.name).versions, default=0)
     draft = _draft(root, kind, ref.name, newest + 1)

@@ -19,14 +19,17 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
     """Return questions and pages; raise ConfigError if a question's page is missing or has no answer."""
     spec = retrieval.load_spec(root, str(case.memory))
     if spec.questions is None:
-        raise ConfigError(f"the memory {spec} names no questions", hint="add the key questions to its spec")
+        raise ConfigError(
+            f"the memory {spec} names no questions",
+            hint=f"add questions: FILE to its draft, then workbench save memory/{spec.name}",
+        )
     for what in (spec.source, spec.questions):
         _check_tracked(name, case, what, f"the memory {spec}")
     pages = pages_of(root, name, case)
     cases = Dataset.from_file(root / spec.questions)
-    known = {(page.tenant, page.source): page for page in pages}
+    by_name = {(page.tenant, page.source): page for page in pages}
     for question in cases:
-        _check_question(question, known, str(spec.questions))
+        _check_question(question, by_name, str(spec.questions))
     return cases, pages
 
 
@@ -34,22 +37,26 @@ def _check_tracked(name: str, case: UseCase, what: str, reads: str) -> None:
     """Raise ConfigError unless the path is in `data`, the folder that the pipeline tracks."""
     if not Path(os.path.normpath(what)).is_relative_to(os.path.normpath(case.data)):
         raise ConfigError(
-            f"{reads} reads {what}, which does not lie in use_cases.{name}.data, {case.data}: "
-            "the pipeline would not see it change",
+            f"{reads} reads {what}, which is outside of use_cases.{name}.data, {case.data}: "
+            "the pipeline would not notice its changes",
             hint=f"write data: {what if Path(what).suffix == '' else Path(what).parent} into params.yaml",
         )
 
 
-def _check_question(one: Case, pages: Mapping[tuple[str, str], Page], where: str) -> None:
-    page = pages.get((one.tenant, one.expected["page"]))
+def _check_question(question: Case, pages: Mapping[tuple[str, str], Page], where: str) -> None:
+    tenant, name = question.tenant, question.expected["page"]
+    page = pages.get((tenant, name))
     if page is None:
-        own = [source for tenant, source in pages if tenant == one.tenant]
+        own = [source for owner, source in pages if owner == tenant]
         raise ConfigError(
-            f"{where}: question {one.id!r}: {one.tenant!r} has no page {one.expected['page']!r} "
-            f"({nearest(one.expected['page'], own)})"
+            f"{where}: question {question.id!r}: {tenant!r} has no page {name!r} ({nearest(name, own)})",
+            hint="correct expected.page of the question, or add the page",
         )
-    if not any(mentions(page.text, answer) for answer in accepted_texts(one, "answers")):
-        raise ConfigError(f"{where}: question {one.id!r}: no accepted answer stands in page {page.source!r}")
+    if not any(mentions(page.text, answer) for answer in accepted_texts(question, "answers")):
+        raise ConfigError(
+            f"{where}: question {question.id!r}: page {name!r} contains none of its accepted answers",
+            hint="correct expected.answers of the question, or its expected.page",
+        )
 
 
 def pages_of(root: Path, name: str, case: UseCase) -> list[Page]:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import _sync, config, identity, layout, registry, retrieval
+from workbench import _sync, config, files, identity, layout, registry, retrieval
 from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.batch import Batch
@@ -21,6 +21,7 @@ from workbench.experiments.inputs import Inputs, read
 from workbench.experiments.runs import Run, runs_frame, save_runs
 from workbench.identity import Principal
 from workbench.layout import RUNS
+from workbench.models import ModelCard
 from workbench.models.handle import ModelHandle
 from workbench.ports import Call
 from workbench.prompts import prompt as prompts
@@ -44,17 +45,14 @@ _MISSING: Any = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
-    """The operations of a notebook or a job, for one tenant; `bind` returns a workspace for another.
-
-    Only the parent trace and the occurrence come from context variables.
-    """
+    """The operations of a notebook or a job, for one tenant; `bind` returns a workspace for another."""
 
     root: Path
     name: str
     use_case: config.UseCase
     context: Context
     boundary: Boundary = field(repr=False)
-    execution: config.Execution | None = field(default=None, repr=False)
+    execution: config.Execution = field(repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
     _kept: list[Run] = field(default_factory=list, repr=False)
 
@@ -99,9 +97,9 @@ class Workspace:
     def memory(self, reference: str | None = None) -> MemoryHandle:
         """Return a memory by name or `name@version`, by default the use case's."""
         pin = self.use_case.memory
-        wanted = reference or self.setting("memory", pin.name)
-        spec = retrieval.load_spec(self.root, str(pin) if wanted == pin.name else wanted)
-        snapshot = self.boundary.snapshot()
+        name = reference or self.setting("memory", pin.name)
+        spec = retrieval.load_spec(self.root, str(pin) if name == pin.name else name)
+        snapshot = self.boundary.stores.pinned()
         pinned = snapshot.digest if snapshot and snapshot.manifest.memory == spec.name else None
         identities = {
             "version": spec.version,
@@ -131,85 +129,86 @@ class Workspace:
         return Window.of_model(self.model(model), tenant=self.tenant, budget=budget)
 
     def prompt(self, reference: str | None = None) -> Prompt:
-        """A prompt by `name@version`, `name@label` or name: a bare name is the arm's, then params.yaml's."""
+        """Return a prompt by `name@version`, `name@label` or name.
+
+        A bare name is resolved by the arm's setting, then by params.yaml.
+        """
         pin = self.use_case.prompt
-        wanted = reference or pin.name
+        name = reference or pin.name
         chosen = self.settings.get("prompt")
-        if isinstance(chosen, Prompt) and wanted in {chosen.name, chosen.reference}:
+        if isinstance(chosen, Prompt) and name in {chosen.name, chosen.reference}:
             return chosen
-        if isinstance(chosen, str) and wanted == registry.Reference.parse(chosen).name:
-            wanted = chosen
-        elif wanted == pin.name:
-            wanted = str(pin)
-        return prompts.load(self.root, wanted, author=self.context.principal.name)
+        if isinstance(chosen, str) and name == registry.Reference.parse(chosen).name:
+            name = chosen
+        elif name == pin.name:
+            name = str(pin)
+        return prompts.load(self.root, name, author=self.context.principal.name)
 
     def model(self, name: str | None = None) -> ModelHandle:
-        """A chat model by its card's name; without one, the arm's, then the use case's."""
+        """Return a chat model by its card's name; without one, the arm's, then the use case's."""
         card = self.boundary.card(self._model_reference(name))
         return ModelHandle(
-            card=card, handler=self.boundary.handler, make_call=partial(self._model_call, card.reference)
+            card=card, handler=self.boundary.handler, make_call=partial(self._model_call, card)
         )
 
     def openai(self) -> OpenAI:
-        """An ordinary `openai.OpenAI`, governed: every request crosses the boundary."""
+        """Return an `openai.OpenAI` whose requests cross the boundary."""
         from workbench.models.clients import openai_client
 
         return openai_client(self.boundary.handler, self._client_call)
 
     def openai_async(self) -> AsyncOpenAI:
-        """An ordinary `openai.AsyncOpenAI`, governed as `openai()` is."""
+        """Return an `openai.AsyncOpenAI` whose requests cross the boundary."""
         from workbench.models.clients import openai_async_client
 
         return openai_async_client(self.boundary.handler, self._client_call)
 
     def cases(self, memory: str | None = None) -> Dataset:
-        """The questions about a memory: in the pipeline the prepared ones, otherwise its spec's file."""
+        """Return the questions about a memory: the pipeline's prepared ones, or those of its spec's file."""
         spec = self.memory(memory).spec
-        prepared = self.execution.cases if self.execution else None
+        prepared = self.execution.cases
         if prepared and spec.name == self.use_case.memory.name:
             return Dataset.from_file(self.root / prepared)
         if spec.questions is None:
             raise NotFoundError(
-                f"the memory {spec} names no questions", hint="wb.Dataset.from_file(…) reads any file"
+                f"the memory {spec} names no questions", hint='wb.Dataset.from_file("FILE") reads any file'
             )
         return Dataset.from_file(self.root / spec.questions)
 
     def inputs(self, source: str = "") -> Inputs:
-        """The rows of a Parquet or JSON lines file, for `task.map`; none when no file is named."""
-        execution = self.execution
-        only = execution.tenant if execution else None
+        """Return the rows of a Parquet or JSON lines file for `task.map`; no rows without a file."""
+        only = self.execution.tenant
         return Inputs(
             name=Path(source).name or "nothing",
             rows=read(self.root / source, tenant=only) if source else (),
             tenants=(only,) if only else self.use_case.tenants,
             bind=lambda tenant: self.bind(tenant=tenant),
             concurrency=self.use_case.concurrency,
-            most_broken=execution.broken if execution else 1.0,
-            progress=Path(execution.progress) if execution and execution.progress else None,
+            most_broken=self.execution.broken,
+            progress=Path(self.execution.progress) if self.execution.progress else None,
         )
 
     def publish(self, batch: Batch, name: str) -> Batch:
-        """In a job, hand the batch to the runner, which publishes it whole; while exploring, a preview."""
-        if self.execution and self.execution.publish:
+        """Return the batch; in a job, also give it to the runner, which publishes all of it or nothing."""
+        if self.execution.publish:
             batch.hand_over(Path(self.execution.publish), name)
         return batch
 
     # -- experiments and gates --------------------------------------------------------------
 
     def experiment(self, name: str | None = None) -> Experiment:
-        """An experiment of this use case. The one named like the use case is the one a gate judges."""
-        execution = self.execution
+        """Return an experiment of this use case; the gate judges the one with the use case's name."""
         return Experiment(
             name=name or self.name,
             use_case=self.name,
             bind=lambda tenant, settings: self.bind(tenant=tenant, settings=settings),
             describe=lambda settings: self.bind(settings=settings).describe(),
             keep=self._keep,
-            task_digest=execution.task_digest if execution else None,
+            task_digest=self.execution.task_digest,
             gate_digest=self.gate_spec().digest,
             gated_memory=self.use_case.memory.name,
             concurrency=self.use_case.concurrency,
-            progress=Path(execution.progress) if execution and execution.progress else None,
+            progress=Path(self.execution.progress) if self.execution.progress else None,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -223,30 +222,30 @@ class Workspace:
             "memory": str(memory.spec),
             "memory_digest": memory.pinned or memory.spec.digest,
             "model": card.reference,
-            "model_digest": card_digest(card),
+            "model_digest": files.digest({**card.identity(), "defaults": card.wire_defaults()}),
             **rest,
         }
 
     def gate_spec(self, phase: str | None = None) -> GateSpec:
-        """The gate's text for a phase (the use case's own unless named), read strictly."""
+        """Return the gate of a phase, by default the use case's; raise ConfigError if it is invalid."""
         where = f"{self.root / 'params.yaml'}: use_cases.{self.name}.gates"
         return GateSpec.of_phase(self.use_case.gates, phase or self.use_case.phase, where=where)
 
     def gate(self, run: Run, *, phase: str | None = None, baseline: Run | None = None) -> GateReport:
-        """Judge a run by the gate of params.yaml, line by line; a failed gate raises nothing."""
+        """Judge a run by the gate of params.yaml, line by line; a failed gate raises no error."""
         return judge(run, self.gate_spec(phase), phase=phase or self.use_case.phase, baseline=baseline)
 
     def promote(self, reference: str, *, to: str = "production", **how: Any) -> Released:
-        """Freeze `job/NAME` as its next version and label it, or label `prompt/NAME@2`; the card says what.
+        """Freeze `job/NAME` as its next version and label it, or label a version such as `prompt/NAME@2`.
 
-        `how` is `reason`, `dry_run`, `commit`: see `workbench promote --help`.
+        `how` takes `reason`, `dry_run` and `commit`: see `workbench promote --help`.
         """
         from workbench.promotion.promote import ReleaseOptions, promote
 
         return promote(self.root, reference, ReleaseOptions(label=to, **how))
 
     def rollback(self, reference: str, *, to: int | None = None, **how: Any) -> Released:
-        """Move the production label to the previous version or to `to`; a dirty tree is allowed."""
+        """Move the production label to the previous version or to `to`, also with uncommitted changes."""
         from workbench.promotion.promote import ReleaseOptions, rollback
 
         return rollback(self.root, reference, ReleaseOptions(**how), to=to)
@@ -254,16 +253,16 @@ class Workspace:
     # -- records ------------------------------------------------------------------
 
     def calls(self) -> pl.DataFrame:
-        """Every call that crossed the boundary here, oldest first, without content."""
+        """Return a frame of every call that crossed the boundary here, oldest first, without content."""
         return read_calls(self.boundary.home / layout.CALLS)
 
     def runs(self) -> pl.DataFrame:
-        """Every run kept here or by the pipeline: one row each, with its first metric."""
+        """Return a frame of the runs of this repository and its pipeline, with the first metric of each."""
         explored = sorted((self.root / RUNS).glob("*"))
         return runs_frame(sorted(self.root.glob("results/*/runs")), explored=explored)
 
     def assets(self) -> pl.DataFrame:
-        """Every version of every asset: one row each, with its labels."""
+        """Return a frame of every version of every asset, with its labels."""
         return registry.frame(self.root)
 
     def why(self, reply: Reply) -> Explanation:
@@ -280,7 +279,7 @@ class Workspace:
         self, port: Port, operation: str, target: str, payload: JSON, *, memory: JSON | None = None
     ) -> Call:
         if port == "model":
-            return self._model_call(target, operation, payload, {})
+            return self._model_call(self.boundary.card(target), operation, payload, {})
         return Call(
             port=port,
             operation=operation,
@@ -290,8 +289,7 @@ class Workspace:
             identity=memory or {},
         )
 
-    def _model_call(self, name: str, operation: str, payload: JSON, labels: Mapping[str, Any]) -> Call:
-        card = self.boundary.card(name)
+    def _model_call(self, card: ModelCard, operation: str, payload: JSON, labels: Mapping[str, Any]) -> Call:
         return Call(
             port="model",
             operation=operation,
@@ -299,36 +297,32 @@ class Workspace:
             payload={**payload, "model": card.model},
             context=self.context,
             identity=card.identity(),
-            labels={**labels, **boundary.recorded(card), **self._job_labels()},
+            labels={**labels, **({} if card.recorded else {"recorded": False}), **self._job_labels()},
         )
 
     def _job_labels(self) -> dict[str, Any]:
         """Return job, run and row of a call as labels, which join an output to its calls."""
-        if self.execution is None or self.execution.job is None:
+        if self.execution.job is None:
             return {}
         around = current_invocation()
-        return {
-            "job": self.execution.job,
-            "run": self.execution.run,
-            "row": around.case if around else None,
-        }
+        return {"job": self.execution.job, "run": self.execution.run, "row": around.case if around else None}
 
     def _model_reference(self, name: str | None) -> str:
         """Resolve a model's name: the arm's model first, then the pinned one of the job or params.yaml."""
         pin = self.use_case.model
-        wanted = str(name or self.setting("model", pin))
-        return pin if wanted == pin.partition("@")[0] else wanted
+        reference = str(name or self.setting("model", pin))
+        return pin if reference == pin.partition("@")[0] else reference
 
     def _client_call(self, operation: str, payload: JSON) -> Call:
-        """A call of an `openai` client: `model` is a card's name, or the model's own name on a card."""
+        """Return the call of an `openai` client, whose `model` is the name of a card or of a card's model."""
         asked = str(payload.get("model", ""))
         card = self.boundary.card_for(asked, prefer=self.use_case.model)
         defaults = card.wire_defaults() if operation == "chat" else {}
-        return self._model_call(card.reference, operation, {**defaults, **payload}, {"client": "openai"})
+        return self._model_call(card, operation, {**defaults, **payload}, {"client": "openai"})
 
     def _keep(self, run: Run) -> None:
         save_runs([run], self.root / RUNS / run.id)
-        if self.execution and self.execution.out and run.experiment == self.name:
+        if self.execution.out and run.experiment == self.name:
             self._kept[:] = [*(old for old in self._kept if old.arm != run.arm), run]
             save_runs(self._kept, Path(self.execution.out))
 
@@ -343,22 +337,20 @@ def connect(
     mode: config.Mode | None = None,
     through: Boundary | None = None,
 ) -> Workspace:
-    """A workspace for a use case of this repository's params.yaml. Nothing is started before the first call.
+    """Return a workspace for a use case in params.yaml. The first call starts servers and opens connections.
 
-    Without `tenant` it is the use case's first. `mode` says what may answer model calls: "auto" the
-    tape, then the cache, then the model; "replay" the tape alone; "live" and "record" always the
-    model. `through` is a boundary made elsewhere. Raises ConfigError and NotFoundError that name
-    file and key.
+    `tenant` is by default the use case's first. `mode` chooses what answers model calls: "auto" the tape,
+    then the cache, then the model; "replay" the tape alone; "live" and "record" the model. `through` replaces
+    the boundary. Raises ConfigError and NotFoundError with the file and the key.
     """
     base = config.find_root(Path(root) if root is not None else None)
     case = config.use_case(config.load_params(base), use_case)
     execution = config.Execution.current()
-    if execution is not None and execution.use_case != use_case:
-        execution = None
-    job = execution.job if execution else None
-    case = config.pinned(case, execution.pins) if execution else case
+    if execution is None or execution.use_case != use_case:
+        execution = config.Execution(notebook="")
+    job, case = execution.job, config.pinned(case, execution.pins)
     if tenant is None:
-        tenant = (execution.tenant if execution else None) or case.tenants[0]
+        tenant = execution.tenant or case.tenants[0]
     check_tenant(use_case, case, tenant)
     made_by = identity.of_job(job) if job else identity.from_system()
     made_by = dataclasses.replace(made_by, **case.rights(made_by.name))
@@ -374,14 +366,7 @@ def connect(
         name=use_case,
         use_case=case,
         context=context,
-        boundary=through or boundary.of_use_case(base, use_case, case, execution=execution, mode=mode),
+        boundary=through or boundary.of_use_case(base, use_case, case, execution, mode=mode),
         execution=execution,
-        settings=execution.settings if execution else {},
+        settings=execution.settings,
     )
-
-
-def card_digest(card: Any) -> str:
-    """Return the SHA-256 of the fields of a model card that can change an answer."""
-    from workbench import files
-
-    return files.digest({**card.identity(), "defaults": card.wire_defaults()})

@@ -77,10 +77,10 @@ def test_a_hook_that_refuses_is_quoted_and_nothing_is_committed(repository):
     before = repository.head()
     hook(repository, "pre-commit", "seq 1 20; echo 'line 7 is too long' >&2; exit 3")
     (repository.root / "a").write_text("two")
-    with pytest.raises(RefusedError, match="a hook said no:\n    17\n") as caught:
+    with pytest.raises(RefusedError, match="a hook failed:\n    17\n") as caught:
         repository.commit(["a"], "two")
     assert caught.value.message.endswith("    20\n    line 7 is too long")
-    assert "fix what the hook names" in caught.value.hint and repository.head() == before
+    assert "fix what the hook reports" in caught.value.hint and repository.head() == before
     hook(repository, "pre-commit", "exit 1")
     with pytest.raises(RefusedError, match="and nothing else"):
         repository.commit(["a"], "two")

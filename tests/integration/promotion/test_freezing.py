@@ -119,7 +119,7 @@ def test_a_run_that_nobody_watched_is_no_clean_run(root, draft, told, monkeypatc
         return done
 
     monkeypatch.setattr(runner, "run", unwatched)
-    with pytest.raises(NotFoundError, match="nobody watched"):
+    with pytest.raises(NotFoundError, match="not watched"):
         run(root, draft)
 
 

@@ -115,7 +115,7 @@ def test_what_an_item_is_made_of_is_there_only_for_who_sees_it(seen, written):
     if written:
         ask(around(Access(), store), call)
     else:
-        with pytest.raises(NotFoundError, match=r"1 of 2 items .* not there any more"):
+        with pytest.raises(NotFoundError, match=r"1 of 2 items .* no longer in the active version"):
             ask(around(Access(), store), call)
     assert asked[0].operation == "count"
     assert asked[0].payload == {

@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from calls import chat, context
+from calls import chat, context, finish
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,9 +18,7 @@ from workbench.prompts.window import Window
 from workbench.records.tape import Tape, compare_answers
 from workbench.testing.fakes import FakeModel
 
-CARD = SimpleNamespace(
-    name="small", model="small", wire_defaults=lambda: {"temperature": 0}, cost_usd=lambda _usage: None
-)
+CARD = SimpleNamespace(name="small", model="small", wire_defaults=lambda: {"temperature": 0})
 
 
 class Silent(FakeModel):
@@ -84,7 +82,9 @@ def test_a_window_of_a_model_counts_with_the_model_each_request_once(bench):
     assert made.counter == "the model small"
     # In words: system, a heading, a quoted summary, two exchanges, and the note beside its heading.
     assert made.used == 2 + 15 + 4 + 120 + 9 + 6 <= 160
-    assert len({str(payload) for payload in model.counted}) == len(model.counted) == 6
+    # Everything; without the note and one exchange; without the note; with the summary; and with the note.
+    words = [sum(len(turn["content"].split()) for turn in payload["messages"]) for payload in model.counted]
+    assert words == [2 + 180 + 15, 2 + 120, 2 + 180, 2 + 19 + 120, made.used]
     assert {record["operation"] for record in bench.records} == {"count", "chat"}
     assert all(record["outcome"] == "ok" for record in bench.records)
 
@@ -105,7 +105,7 @@ def taped(bench, model, **how):
         **make(mode), **({"replay": replay_on} if mode == "auto" else {})
     }  # fmt: skip
     made = report(handle(bench, model), **how)
-    replay_on.finish()
+    finish(replay_on)
     bench.journal.unlink()
     return made
 
@@ -125,7 +125,7 @@ def test_an_endpoint_that_does_not_count_is_asked_once_and_the_report_says_estim
     model = Silent()
     first = taped(bench, model, budget=400)
     assert model.counted == 1
-    assert first.counter == str(ESTIMATE) == "letters, digits and signs (an estimate)"
+    assert first.counter == ESTIMATE.name == "letters, digits and signs (an estimate)"
     assert report(handle(bench, Gone(), "replay"), budget=400) == first
 
 

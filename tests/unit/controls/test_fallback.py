@@ -1,12 +1,18 @@
 """A memory's last snapshot in place of a store that is away."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 from calls import AwayMemory, ask, search
 
 from workbench.controls.fallback import Fallback
 from workbench.controls.stack import around
 from workbench.errors import RefusedError, UnavailableError
+from workbench.records.tape import Tape
+from workbench.testing.fakes import FakeClock
 from workbench.types import Event, Hit
+from workbench.workspace.boundary import Boundary, StatePaths
 
 HIT = Hit(
     id="1", text="Taxis need approval.", source="travel", title="Travel", version=1, score=1.0, tenant="acme",
@@ -16,22 +22,34 @@ HIT = Hit(
 
 def test_while_the_store_answers_nothing_is_degraded():
     memory = AwayMemory([HIT], times=0)
-    assert ask(around(Fallback(snapshot=True), memory), search()) == [[HIT]]
+    assert ask(around(Fallback(), memory), search()) == [[HIT]]
     assert memory.asked == ["store"]
 
 
 def test_every_hit_of_the_snapshot_says_so_and_the_call_too():
     call = search()
-    ((hit,),) = ask(around(Fallback(snapshot=True), AwayMemory([HIT])), call)
+    ((hit,),) = ask(around(Fallback(), AwayMemory([HIT])), call)
     assert hit.degraded
     assert hit.text == HIT.text
     assert call.span.facts["degraded"]
 
 
-def test_without_leave_to_fall_back_the_error_stays_what_it_was():
-    with pytest.raises(UnavailableError, match="away") as caught:
-        ask(around(Fallback(snapshot=False), AwayMemory([HIT])), search())
-    assert caught.value.hint == "make weaviate"
+@pytest.mark.parametrize("fallback", [True, False])
+def test_a_boundary_falls_back_only_when_its_use_case_opts_in(tmp_path, fallback):
+    memory, places = AwayMemory([HIT]), StatePaths(home=tmp_path, memory_fallback=fallback)
+    boundary = Boundary(tmp_path, mode="live", tape=Tape(tmp_path / "t"), places=places)
+
+    async def answer(call):
+        return (await anext(memory(call))).data
+
+    boundary.stores = SimpleNamespace(answer=answer)
+    if fallback:
+        assert ask(boundary.handler, search(clock=FakeClock())) == [[replace(HIT, degraded=True)]]
+    else:
+        with pytest.raises(UnavailableError, match="away") as caught:
+            ask(boundary.handler, search(clock=FakeClock()))
+        assert caught.value.hint == "make weaviate"
+    assert memory.asked == ["store"] * 4 + ["snapshot"] * fallback
 
 
 def test_what_the_store_refuses_the_snapshot_is_not_asked():
@@ -40,7 +58,7 @@ def test_what_the_store_refuses_the_snapshot_is_not_asked():
         yield
 
     with pytest.raises(RefusedError):
-        ask(around(Fallback(snapshot=True), refuses), search())
+        ask(around(Fallback(), refuses), search())
 
 
 def test_a_store_that_goes_away_in_the_middle_of_an_answer_is_not_answered_twice():
@@ -49,7 +67,7 @@ def test_a_store_that_goes_away_in_the_middle_of_an_answer_is_not_answered_twice
         raise UnavailableError("gone")
 
     with pytest.raises(UnavailableError, match="gone"):
-        ask(around(Fallback(snapshot=True), torn), search())
+        ask(around(Fallback(), torn), search())
 
 
 def test_without_a_snapshot_the_error_names_both_and_keeps_its_hint():
@@ -61,7 +79,7 @@ def test_without_a_snapshot_the_error_names_both_and_keeps_its_hint():
 
     call = search()
     with pytest.raises(UnavailableError, match=r"the server is away.*there is no snapshot") as caught:
-        ask(around(Fallback(snapshot=True), nothing), call)
+        ask(around(Fallback(), nothing), call)
     assert caught.value.hint == "make weaviate"
     assert "degraded" not in call.span.facts, "nothing was answered"
 
@@ -74,4 +92,4 @@ def test_a_fault_that_waiting_does_not_mend_is_shown_and_not_hidden_by_the_snaps
         yield
 
     with pytest.raises(UnavailableError, match="withheld"):
-        ask(around(Fallback(snapshot=True), leaky), search())
+        ask(around(Fallback(), leaky), search())

@@ -123,8 +123,8 @@ def test_every_choice_is_judged():
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        ({"type": "objekt"}, r"schema\.type is no JSON Schema"),
-        ({"properties": {"a": {"type": 7}}}, r"schema\.properties\.a\.type is no JSON Schema"),
+        ({"type": "objekt"}, r"schema\.type is not valid"),
+        ({"properties": {"a": {"type": 7}}}, r"schema\.properties\.a\.type is not valid"),
         (None, "schema is missing"),
     ],
 )
@@ -138,7 +138,7 @@ def test_a_schema_that_is_none_is_refused_before_anybody_is_asked(schema, said):
 def test_a_reference_to_another_document_is_not_fetched(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", lambda *_: pytest.fail("fetched"))
     asked = form({"$ref": "http://example.invalid/schema.json"})
-    with pytest.raises(ConfigError, match="which is not in it"):
+    with pytest.raises(ConfigError, match="which it does not define"):
         ask(judged(FakeModel([GOOD])), chat(response_format=asked))
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sizes import examples
 
+from workbench import sqlite_file
 from workbench.errors import ConfigError, CorruptError, NotFoundError, RefusedError, UnavailableError
-from workbench.jobs import ledger as module
 from workbench.jobs.ledger import LEASE_S, RunLedger, Slot
 from workbench.testing.fakes import FakeClock
 
@@ -287,10 +287,10 @@ def test_a_damaged_file_is_named_and_the_command_of_the_hint_sets_it_aside(tmp_p
 
 def test_a_file_that_another_process_holds_is_a_clear_error(ledger, monkeypatch):
     claim(ledger)
-    monkeypatch.setattr(module, "BUSY_S", 0.01)
+    monkeypatch.setattr(sqlite_file, "BUSY_S", 0.01)
     holder = sqlite3.connect(ledger.path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    with pytest.raises(UnavailableError, match=r"another process has held it for 0\.01 s") as caught:
+    with pytest.raises(UnavailableError, match=r"another process has locked it for 0\.01 s") as caught:
         ledger.beat("r1")
     assert caught.value.retryable and caught.value.hint
     assert ledger.history()[0].run == "r1"

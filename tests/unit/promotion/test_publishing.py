@@ -141,8 +141,8 @@ def test_every_file_and_folder_is_on_the_disk_before_the_rename(target, monkeypa
         (lambda at: write(at, {"quarantine/more": b"x"}), r"quarantine/more: it was not published"),
         (lambda at: (at / "link").symlink_to(at / "quarantine"), "link: it was not published"),
         (lambda at: (at / "manifest.json").unlink(), r"manifest\.json: it is missing"),
-        (lambda at: (at / "manifest.json").write_bytes(b"[]"), "not a whole manifest"),
-        (lambda at: (at / "manifest.json").write_bytes(b'{"job":'), "not a whole manifest"),
+        (lambda at: (at / "manifest.json").write_bytes(b"[]"), "not a complete manifest"),
+        (lambda at: (at / "manifest.json").write_bytes(b'{"job":'), "not a complete manifest"),
     ],
 )
 def test_a_changed_missing_or_foreign_file_is_named(target, change, said):
@@ -167,7 +167,7 @@ def test_a_manifest_of_a_later_format_or_with_an_unknown_key_is_refused(target):
     body = orjson.loads(page.read_bytes())
     body.pop("sha256")
     for changed, error, said in (
-        ({**body, "format": 2}, CorruptError, "format 2, this version reads 1"),
+        ({**body, "format": 2}, CorruptError, "format 2, this workbench reads format 1"),
         ({**body, "verdikt": "pass"}, ConfigError, r"unknown key 'verdikt' \(nearest: 'verdict'"),
     ):
         page.write_bytes(files.pretty({**changed, "sha256": files.digest(changed)}))
@@ -185,7 +185,7 @@ def test_a_damaged_output_can_be_replaced(target):
 def test_what_cannot_be_published_is_named(target, tmp_path):
     with pytest.raises(NotFoundError, match="there is no output"):
         publish(tmp_path / "none", target, manifest())
-    with pytest.raises(RefusedError, match="holds no file"):
+    with pytest.raises(RefusedError, match="has no file"):
         publish(staged(target, content={"manifest.json": b"{}"}), target, manifest())
     new = staged(target, "bb22")
     (new / "link").symlink_to("answers.parquet")

@@ -1,4 +1,4 @@
-"""One SQLite file, safe across threads and processes, whose deleted rows leave no bytes behind."""
+"""Open and check the embedded store's file, run its transactions, and erase deleted rows to the byte."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from workbench import files, locking
+from workbench import files, locking, sqlite_file
 from workbench.errors import ConfigError, UnavailableError
-from workbench.sqlite_errors import BUSY_S, translated
 
 #: The application id of the workbench's files ("wkbm"); databases of other programs are refused.
 APPLICATION = 0x776B626D
 SCHEMA = 3
-#: The former schema, which an `upgrade` turns into `SCHEMA`.
+#: The former schema, which an `upgrade` converts to `SCHEMA`.
 UPGRADED = 2
 Upgrade = Callable[[sqlite3.Connection], None]
 
@@ -52,9 +51,10 @@ CREATE TABLE holds (
 
 
 class Database:
-    """One connection, used by one thread at a time. `path` None keeps everything in memory.
+    """A connection to the store's file, used by one thread at a time; `path` None keeps it in memory.
 
-    `upgrade` turns the tables of the former schema into those of this one, inside a transaction.
+    `upgrade` converts the tables of the former schema inside a transaction. An existing file on a read-only
+    disk can be read.
     """
 
     def __init__(self, path: Path | None, *, upgrade: Upgrade | None = None) -> None:
@@ -68,13 +68,13 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Begin a read transaction: one state of the file, whatever other processes write meanwhile."""
+        """Run the block as a read transaction: it sees one state of the file."""
         with self._transaction("BEGIN") as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Begin a write transaction, committed to disk at the end of the block or rolled back."""
+        """Run the block as a write transaction, which is on disk at its end or rolled back."""
         with self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
 
@@ -91,12 +91,12 @@ class Database:
             busy = self._usable().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
             raise UnavailableError(
-                f"{self.path} is read by another process: its log still holds forgotten bytes",
-                hint="forget the same ids again when that process has ended",
+                f"another process reads {self.path}, so its log still holds deleted bytes",
+                hint="forget the same ids again after that process has ended",
             )
 
     def close(self) -> None:
-        """Close the file; closing twice is fine."""
+        """Close the file; a second call does nothing."""
         with self._lock:
             self._connection.close()
 
@@ -114,7 +114,7 @@ class Database:
                 raise
 
     def _usable(self) -> sqlite3.Connection:
-        """Return the connection; after a fork a new one, because SQLite's locks belong to the process."""
+        """Return the connection, after a fork a new one: SQLite's locks belong to a process."""
         if self.path is not None and self._pid != os.getpid():
             self._left_behind.append(self._connection)  # closing it here would break the parent's locks
             self._connection, self._pid = _open(self.path, self._upgrade), os.getpid()
@@ -123,13 +123,12 @@ class Database:
 
 def _open(path: Path | None, upgrade: Upgrade | None) -> sqlite3.Connection:
     if path is None:
-        connection = _connect(":memory:")
+        connection = _connect(None)
         _create(connection)
         return connection
     files.make_folder(path.parent)
     with locking.locked(path.parent):  # two processes must not both create the tables
-        os.close(files.open_regular(path, os.O_CREAT | os.O_RDWR, 0o600))
-        connection = _connect(str(path))
+        connection = _connect(path)
         try:
             _check(connection, path, upgrade)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -139,17 +138,16 @@ def _open(path: Path | None, upgrade: Upgrade | None) -> sqlite3.Connection:
     return connection
 
 
-def _connect(name: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(name, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+def _connect(path: Path | None) -> sqlite3.Connection:
+    connection = sqlite_file.connect(path)
     connection.create_function("whole", 1, _whole, deterministic=True)
     connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
 
 
 def _whole(text: str) -> str:
-    """Decode a text from hexadecimal digits: SQLite would end a text in a JSON list at a NUL."""
+    """Decode a text from hexadecimal digits; SQLite would end a text of a JSON list at a NUL."""
     return bytes.fromhex(text).decode()
 
 
@@ -167,7 +165,7 @@ def _check(connection: sqlite3.Connection, path: Path, upgrade: Upgrade | None) 
         _upgrade(connection, upgrade)
     elif version != SCHEMA:
         raise ConfigError(
-            f"{path} has schema {version}, this workbench knows schema {SCHEMA}",
+            f"{path} has schema {version}, this workbench reads schema {SCHEMA}",
             hint=f"mv {path} {path}.old, then: workbench memory ingest",
         )
 
@@ -190,4 +188,4 @@ def _create(connection: sqlite3.Connection) -> None:
 
 def _translated(path: Path | None) -> AbstractContextManager[None]:
     again = f"mv {path} {path}.old, then: workbench memory ingest"
-    return translated(path or Path(":memory:"), damaged=again, waited_s=BUSY_S)
+    return sqlite_file.translated(path or Path(":memory:"), damaged=again)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from workbench import _sync, files
+from workbench import _sync, files, processes
 from workbench.config import DEFAULT_MEMORY_URL, MemoryServer, secret
 from workbench.errors import ConfigError, CorruptError, NotFoundError, UnavailableError
 from workbench.layout import WEAVIATE_SERVER
@@ -152,11 +152,7 @@ class LocalServer:
     def stop(self, *, wait_s: float = 20.0) -> None:
         """End it by SIGTERM, and by SIGKILL when it does not end in time."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(wait_s)
-            except subprocess.TimeoutExpired:
-                self.kill()
+            processes.stop(self._process, grace_s=wait_s)
             self._process = None
 
     def kill(self) -> None:

@@ -1,0 +1,19 @@
+"""Files: canonical JSON, strict reading, atomic writing of files and folders."""
+
+from workbench.files.atomic import (
+    aside_of,
+    make_folder,
+    sync_folder,
+    write_atomic,
+    write_once,
+    writing,
+)  # fmt: skip
+from workbench.files.canonical import canonical, digest, pretty
+from workbench.files.reading import open_regular, read_bytes, read_text
+from workbench.files.strict import STRICT, parse, parse_yaml, read_yaml, yaml_text
+
+__all__ = [
+    "STRICT", "aside_of", "canonical", "digest", "make_folder", "open_regular", "parse", "parse_yaml",
+    "pretty", "read_bytes", "read_text", "read_yaml", "sync_folder", "write_atomic",
+    "write_once", "writing", "yaml_text",
+]  # fmt: skip

@@ -1,0 +1,53 @@
+"""Read regular files whole, up to a size limit."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from pathlib import Path
+
+from workbench.errors import ConfigError, NotFoundError
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+    """Open a regular file without blocking and return its descriptor.
+
+    ConfigError for a pipe, a device or a folder. Other errors are the OSError of `os.open`.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a socket, or a pipe without a reader
+            raise
+        raise ConfigError(f"cannot read {path}: {error.strerror}: not a regular file") from None
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return descriptor
+    os.close(descriptor)
+    what = "Is a directory" if stat.S_ISDIR(kind) else "not a regular file"
+    raise ConfigError(f"cannot read {path}: {what}", hint=f"ls -l {path}   # a file is expected there")
+
+
+def read_bytes(path: Path, *, limit: int = 1 << 30) -> bytes:
+    """Return the bytes of a regular file; ConfigError above `limit` bytes and as of `open_regular`."""
+    with open(open_regular(path), "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ConfigError(
+            f"{path} is larger than {limit} bytes", hint=f"ls -l {path}   # is it the right file?"
+        )
+    return data
+
+
+def read_text(path: Path, *, hint: str = "") -> str:
+    """Return the text of a UTF-8 file; NotFoundError without the file, ConfigError if it is unreadable."""
+    try:
+        return io.TextIOWrapper(io.BytesIO(read_bytes(path)), encoding="utf-8").read()
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no file {path}", hint=hint) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint=hint) from None

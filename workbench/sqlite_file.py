@@ -1,0 +1,71 @@
+"""Open a SQLite file safely, and translate SQLite's errors into the workbench's own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from workbench import files
+from workbench.errors import CorruptError, UnavailableError, WorkbenchError
+
+#: Seconds that a connection waits for a file that another process has locked.
+BUSY_S = 10.0
+
+
+def connect(path: Path | None) -> sqlite3.Connection:
+    """Open a file as a database, for any thread and without implicit transactions; None opens one in memory.
+
+    A missing file is created, readable by its owner only. On a read-only disk an existing file can be read.
+    ConfigError unless the path is a regular file.
+    """
+    name = ":memory:" if path is None else _address(path)
+    db = sqlite3.connect(name, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _address(path: Path) -> str:
+    files.make_folder(path.parent)
+    # SQLite would create a file that all users can read, and block on a named pipe.
+    flags = os.O_RDONLY if path.exists() else os.O_CREAT | os.O_RDWR
+    os.close(files.open_regular(path, flags, 0o600))
+    # SQLite reads a file in WAL mode only where it can write the log, or where the file is immutable. A log
+    # that is there holds changes, which an immutable file would not show.
+    log = path.with_name(f"{path.name}-wal")
+    immutable = not os.access(path.parent, os.W_OK) and not log.exists()
+    return f"file:{quote(str(path.absolute()))}{'?immutable=1' if immutable else ''}"
+
+
+@contextlib.contextmanager
+def translated(path: Path, *, damaged: str) -> Iterator[None]:
+    """Raise SQLite's and the system's errors of the block as WorkbenchError.
+
+    `damaged` is the hint for a damaged file.
+    """
+    with files.writing(path):
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _ours(path, error, damaged) from error
+
+
+def _ours(path: Path, error: sqlite3.Error, damaged: str) -> OSError | WorkbenchError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code of an extended one
+    if code == sqlite3.SQLITE_FULL:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
+        return OSError(errno.EROFS, "the file or its folder is read-only")
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return CorruptError(f"{path} is damaged, or is no SQLite file ({error})", hint=damaged)
+    busy = code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+    why = f"another process has locked it for {BUSY_S:g} s" if busy else f"SQLite failed ({error})"
+    return UnavailableError(f"{path}: {why}", hint="nothing was changed; run the same command again")
