@@ -193,6 +193,9 @@ def _check_set_up(task: Task, cases: Dataset, scorers: Sequence[Scorer], repeats
             f"an experiment needs scorers with different names, got {names}",
             hint='scorers=[wb.contains(name="accuracy"), wb.recall_at(5)]',
         )
+    for check in [item.check for item in scorers if item.check]:
+        for case in cases:
+            check(case)
 
 
 async def _run_case(

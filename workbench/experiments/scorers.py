@@ -41,10 +41,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scorer:
-    """A named function from an outcome to a score."""
+    """A named function from an outcome to a score.
+
+    `check` raises ConfigError for a case that cannot be scored; an experiment calls it before the first case.
+    """
 
     name: str
     function: Callable[[Outcome], float | None]
+    check: Callable[[Case], object] | None = field(default=None, repr=False)
 
     def __call__(self, outcome: Outcome) -> float | None:
         """Return the case's score; None when the scorer does not apply.
@@ -95,17 +99,20 @@ def contains(*, name: str = "contains", answers: str = "answers") -> Scorer:
 
 
 def _matching(matches: Callable[[str, str], bool], name: str, answers: str) -> Scorer:
-    def score(outcome: Outcome) -> float:
-        texts = accepted_texts(outcome.case, answers)
+    def accepted(case: Case) -> tuple[str, ...]:
+        texts = accepted_texts(case, answers)
         for text in texts:
             if not normalise(text):
                 raise ConfigError(
-                    f"case {outcome.case.id}: {answers!r} accepts {text!r}, which has no letter or digit",
+                    f"case {case.id}: {answers!r} accepts {text!r}, which has no letter or digit",
                     hint="write the words that an answer must have",
                 )
-        return float(any(matches(outcome.text, text) for text in texts))
+        return texts
 
-    return Scorer(name=name, function=score)
+    def score(outcome: Outcome) -> float:
+        return float(any(matches(outcome.text, text) for text in accepted(outcome.case)))
+
+    return Scorer(name=name, function=score, check=accepted)
 
 
 def recall_at(k: int, *, page: str = "page") -> Scorer:

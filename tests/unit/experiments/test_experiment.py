@@ -362,3 +362,20 @@ def test_a_usage_that_is_no_number_is_unknown_and_loses_no_run(experiment, usage
 
     run = experiment.run(counted, cases(), scorers=SCORERS)
     assert run.cases["cost_usd"].null_count() == 6 and run.n_unscored == 0
+
+
+@pytest.mark.parametrize("answers", [46, ["yes", 46], None, "", ["yes", "…"]])
+def test_one_case_that_cannot_be_scored_is_refused_before_the_first_call(experiment, kept, answers):
+    called = []
+
+    @task
+    def answer(ws, case: Question) -> str:
+        called.append(case.id)
+        return "yes"
+
+    good = cases()
+    odd = dataclasses.replace(good.cases[4], expected={"answers": answers, "page": "p"})
+    mixed = dataclasses.replace(good, cases=(*good.cases[:4], odd, good.cases[5]))
+    with pytest.raises(ConfigError, match=r"case c04: .*answers"):
+        experiment.run(answer, mixed, scorers=[scorer(lambda _: 1.0), *SCORERS])
+    assert not called and not kept
