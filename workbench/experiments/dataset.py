@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import files
 from workbench.errors import ConfigError, nearest
+from workbench.experiments.json_lines import parse_object
 
 if TYPE_CHECKING:
     import polars as pl
@@ -117,7 +118,10 @@ class Dataset:
         # Not `splitlines`: JSON may hold characters that Unicode counts as the end of a line.
         for number, line in enumerate(files.read_text(path).split("\n"), start=1):
             if line.strip():
-                rows.append((f"{path}:{number}", _row(line, f"{path}:{number}")))
+                try:
+                    rows.append((f"{path}:{number}", parse_object(line)))
+                except ValueError as error:
+                    raise ConfigError(f"{path}:{number}: {error}") from None
         return cls(name=path.stem, cases=tuple(_case(row, where, inputs, expected) for where, row in rows))
 
     @classmethod
@@ -152,18 +156,6 @@ class Dataset:
         buffer = io.BytesIO()
         self.to_frame().write_parquet(buffer, compression="zstd", compression_level=3, statistics=False)
         return buffer.getvalue()
-
-
-def _row(line: str, where: str) -> dict[str, Any]:
-    import orjson
-
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise ConfigError(f"{where}: not JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise ConfigError(f"{where}: expected an object, found {type(row).__name__}")
-    return row
 
 
 def _case(row: Mapping[str, Any], where: str, inputs: Sequence[str], expected: Sequence[str]) -> Case:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError, nearest
+from workbench.experiments.json_lines import parse_object
 
 #: Return a workspace bound to the tenant of a row.
 Bind = Callable[[str], Any]
@@ -18,11 +20,12 @@ FORMATS = (".parquet", ".jsonl")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputRow:
-    """One row of a file: its number, from 1, with its columns or the fault that makes it unreadable."""
+    """One row of a file: its number, from 1, with its columns, or with its text and its fault."""
 
     number: int
     columns: Mapping[str, Any]
     fault: str = ""
+    text: str = ""
 
     @property
     def id(self) -> str:
@@ -75,7 +78,7 @@ class Inputs:
         Raises ConfigError when `takes` is not a dataclass or a column is missing.
         """
         check_takes(takes, task)
-        wanted = [item.name for item in fields(takes)]
+        wanted = {item.name: item.type for item in fields(takes)}
         needed = [item.name for item in fields(takes) if item.default is item.default_factory is MISSING]
         self._check_columns(["id", *(name for name in needed if name not in {"id", "tenant"})])
         good: list[tuple[InputRow, Any]] = []
@@ -97,7 +100,7 @@ class Inputs:
                     hint=f"the task needs the columns {', '.join(wanted)}",
                 )
 
-    def _fit(self, row: InputRow, takes: Any, wanted: Sequence[str], seen: set[str]) -> Any:
+    def _fit(self, row: InputRow, takes: Any, wanted: Mapping[str, Any], seen: set[str]) -> Any:
         if row.fault:
             raise ConfigError(row.fault)
         if not row.id.strip():
@@ -107,6 +110,9 @@ class Inputs:
             raise ConfigError("'id' is the id of an earlier row")
         given = {**row.columns, "tenant": tenant}
         raw = {name: given[name] for name in wanted if given.get(name) is not None}
+        for name, value in raw.items():
+            if isinstance(value, Decimal) and "Decimal" in str(wanted[name]):
+                raw[name] = str(value)  # its exact form in JSON
         value = files.parse(takes, raw, where="row")
         seen.add(row.id)
         return value
@@ -157,15 +163,10 @@ _HINT = "workbench jobs run NAME --input FILE; FILE is .parquet or .jsonl"
 
 
 def _parsed(number: int, line: str) -> InputRow:
-    import orjson
-
     try:
-        columns = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return InputRow(number=number, columns={}, fault="not JSON")
-    if not isinstance(columns, dict):
-        return InputRow(number=number, columns={}, fault="not a JSON object")
-    return InputRow(number=number, columns=columns)
+        return InputRow(number=number, columns=parse_object(line))
+    except ValueError as error:
+        return InputRow(number=number, columns={}, fault=str(error), text=line)
 
 
 def _table(path: Path) -> tuple[InputRow, ...]:

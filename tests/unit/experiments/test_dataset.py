@@ -20,7 +20,7 @@ def written(path, *rows):
     [
         ({**ROW, "id": "a"}, "two cases have the id 'a'"),
         ("{", "q.jsonl:2: not JSON"),
-        ("[1]", "q.jsonl:2: expected an object"),
+        ("[1]", "q.jsonl:2: not a JSON object"),
         ({**ROW, "id": "b", "qestion": "x"}, r"q.jsonl:2: unknown key 'qestion' \(nearest: 'question'"),
         ({k: v for k, v in ROW.items() if k != "page"}, "q.jsonl:2: 'page' is missing or empty"),
         ({**ROW, "id": "b", "answers": []}, "q.jsonl:2: 'answers' is missing or empty"),
@@ -56,3 +56,70 @@ def test_a_sample_is_the_same_for_the_same_seed(tmp_path):
     drawn = [[c.id for c in made.sample(5, seed=seed)] for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2] and len(set(drawn[0])) == 5
     assert len(made.sample(99, seed=1)) == 50
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "18446744073709551616",
+        "-9223372036854775809",
+        "1" * 30,
+        "9" * 5_000,
+        "-" + "8" * 40,
+        "0.1234567890123456789",
+        "123456789.123456789",
+        "1e400",
+        "-1e400",
+        "1e-400",
+        "1.00000000000000000001",
+        "9007199254740993.0",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e999999999",
+        "3.14159265358979323846",
+    ],
+    ids=lambda text: text[:24],
+)
+@pytest.mark.parametrize("form", ["{}", "[1, {}]", '{{"deep": [{{"er": {}}}]}}'])
+def test_a_number_that_64_bits_cannot_hold_is_one_error_with_file_line_and_field(tmp_path, number, form):
+    line = json.dumps({**ROW, "id": "b"})[:-1] + f', "seed": {form.format(number)}}}'
+    with pytest.raises(ConfigError, match=r"q\.jsonl:2: ('seed' holds a number of|not JSON)") as caught:
+        Dataset.from_file(written(tmp_path / "q.jsonl", ROW, line))
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("18446744073709551615", 2**64 - 1),
+        ("-9223372036854775808", -(2**63)),
+        ("9007199254740993", 2**53 + 1),
+        ("0.1", 0.1),
+        ("0.10", 0.1),
+        ("1E5", 1e5),
+        ("1.5e-7", 1.5e-7),
+        ("5e-324", 5e-324),
+        ("1.7976931348623157e308", 1.7976931348623157e308),
+        ("123456789.12345678", 123456789.12345678),
+        ("0.30000000000000004", 0.30000000000000004),
+        ("100000000000000000000.0", 1e20),
+        ("-0.0", 0.0),
+        ('"18446744073709551616"', "18446744073709551616"),
+        ('"1e400"', "1e400"),
+    ],
+)
+def test_an_exact_number_or_text_is_read_to_its_last_digit(tmp_path, text, value):
+    line = json.dumps({**ROW, "id": "b"})[:-1] + f', "seed": {text}}}'
+    made = Dataset.from_file(written(tmp_path / "q.jsonl", ROW, line))
+    assert made.cases[1].provenance["seed"] == value
+
+
+@pytest.mark.parametrize("depth", [500, 990, 1_010, 1_023, 5_000, 100_000])
+def test_a_deep_row_is_one_error_at_any_depth(tmp_path, depth):
+    line = json.dumps({**ROW, "id": "b"})[:-1] + f', "deep": {"[" * depth}1e400{"]" * depth}}}'
+    with pytest.raises(ConfigError, match=r"q\.jsonl:2: "):
+        Dataset.from_file(written(tmp_path / "q.jsonl", ROW, line))
+    line = line.replace("1e400", "9" * 30)
+    with pytest.raises(ConfigError, match=r"q\.jsonl:2: "):
+        Dataset.from_file(written(tmp_path / "q.jsonl", ROW, line))

@@ -63,10 +63,36 @@ def test_a_text_is_read_as_it_stands_whatever_signs_it_holds(tmp_path_factory, t
 
 def test_a_line_that_is_no_object_is_a_row_at_fault_and_the_others_are_read(tmp_path):
     path = jsonl(tmp_path / "r.jsonl", row(), b"", b'{"id": "b"', b"[1]", b'"x"', b"  ", row("c"), b"nan")
-    assert [(one.number, one.fault) for one in read(path)] == [
+    rows = read(path)
+    assert [(one.number, one.fault.partition(":")[0]) for one in rows] == [
         (1, ""), (2, "not JSON"), (3, "not a JSON object"), (4, "not a JSON object"), (5, ""),
         (6, "not JSON"),
     ]  # fmt: skip
+    assert [one.text for one in rows if one.fault] == ['{"id": "b"', "[1]", '"x"', "nan"]
+
+
+def test_a_row_with_a_number_that_64_bits_cannot_hold_is_at_fault_and_keeps_its_text(tmp_path):
+    line = b'{"id": "b", "tenant": "acme", "question": "q", "account": 123456789012345678901234567890}'
+    first, second = read(jsonl(tmp_path / "r.jsonl", row(), line))
+    assert not first.fault and second.fault.startswith("'account' holds a number of 30 characters")
+    assert "123456789" not in second.fault and second.text == line.decode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Priced:
+    id: str
+    price: decimal.Decimal
+
+
+@pytest.mark.parametrize(
+    "price",
+    ["1.10", "0", "-3.5", "1E+3", "0.1", "12345678901234567890.12", "1.00", "7", "0.000001", "-0.01"],
+)
+def test_a_decimal_column_is_a_decimal_to_its_last_digit(price):
+    value = decimal.Decimal(price)
+    rows = (InputRow(number=1, columns={"id": "a", "tenant": "acme", "price": value}),)
+    good, broken = Inputs(name="r", rows=rows, tenants=("acme",), bind=str).fitted(Priced, task="t")
+    assert not broken and (good[0][1].price, str(good[0][1].price)) == (value, price)
 
 
 def test_lines_that_end_as_on_windows_are_read(tmp_path):
