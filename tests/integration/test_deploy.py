@@ -301,6 +301,15 @@ def test_a_server_is_started_once_outlives_its_command_and_is_stopped(tmp_path, 
     assert "no server" in serve(tmp_path, "stop", ports).stdout
 
 
+def test_no_outgoing_connection_takes_the_ports_of_a_server_that_is_stopped(tmp_path):
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    for _ in range(20):
+        server = LocalServer(tmp_path)
+        taken = {server.http_port, server.grpc_port, server.data_port, server.gossip_port}
+        taken |= {server.raft_port, server.raft_port + 1}
+        assert len(taken) == 6 and not [port for port in taken if first <= port <= last]
+
+
 def test_without_a_server_and_without_go_the_other_ways_are_named(tmp_path, ports):
     told = serve(tmp_path, "start", ports, PATH=str(tmp_path), HOME=str(tmp_path), WORKBENCH_WEAVIATE="")
     assert told.returncode == 2, told.stderr
