@@ -156,9 +156,9 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         except WorkbenchError as error:
             yield CheckedFile(what=what, problem=str(error))
             continue
-        mend = "\n  -> workbench check   # with more cases, or another bound"
+        fix = "\n  -> workbench check   # with more cases, or another bound"
         yield CheckedFile(
-            what=what, problem="; ".join(never) + mend * bool(never), warning=phase != case.phase
+            what=what, problem="; ".join(never) + fix * bool(never), warning=phase != case.phase
         )
     if {"mvp", "mlvp"} <= set(specs):
         yield _tried(

@@ -46,13 +46,13 @@ def server(
     what = f"weaviate at {where.url}"
     ready = _get(where.url, "/v1/.well-known/ready")
     if ready is None:
-        mend = "make weaviate" if _is_local(where) else "start it, or correct memory_url in params.yaml"
-        yield Finding(what=what, state="missing", detail="no answer", mend=mend, needed=needed)
+        fix = "make weaviate" if _is_local(where) else "start it, or correct memory_url in params.yaml"
+        yield Finding(what=what, state="missing", detail="no answer", fix=fix, needed=needed)
         return
     if ready.status != 200:
         detail = f"it is starting, or is no Weaviate (status {ready.status})"
-        mend = "workbench doctor   # again in half a minute"
-        yield Finding(what=what, state="broken", detail=detail, mend=mend, needed=needed)
+        fix = "workbench doctor   # again in half a minute"
+        yield Finding(what=what, state="broken", detail=detail, fix=fix, needed=needed)
         return
     key, finding = _key(where, tenants, environment, needed=needed)
     if finding is not None:
@@ -72,9 +72,9 @@ def _key(
     key = next((environment[variable] for variable in variables if environment.get(variable)), None)
     if not unset:
         return key, None
-    mend = "\n              ".join(map(_export, unset))
+    fix = "\n              ".join(map(_export, unset))
     detail = f"not set: {', '.join(unset)}"
-    return key, Finding(what="weaviate key", state="missing", detail=detail, mend=mend, needed=needed)
+    return key, Finding(what="weaviate key", state="missing", detail=detail, fix=fix, needed=needed)
 
 
 def _read(where: MemoryServer, key: str | None, *, needed: bool) -> Finding:
@@ -84,20 +84,20 @@ def _read(where: MemoryServer, key: str | None, *, needed: bool) -> Finding:
     status = 0 if schema is None else schema.status
     if status == 401:
         detail = "it refuses the key" if key else "it asks for a key"
-        mend = _export(where.api_key_env or KEY_VARIABLE)
-        mend += "" if where.api_key_env else "   # and name it: memory_api_key_env in params.yaml"
-        return Finding(what=what, state="broken", detail=detail, mend=mend, needed=needed)
+        fix = _export(where.api_key_env or KEY_VARIABLE)
+        fix += "" if where.api_key_env else "   # and name it: memory_api_key_env in params.yaml"
+        return Finding(what=what, state="broken", detail=detail, fix=fix, needed=needed)
     if status not in {200, 403}:  # a key of one tenant may not read the whole schema
         detail = f"it reports ready, and answers no read (status {status or 'none'})"
-        mend = "workbench doctor   # again in half a minute"
-        return Finding(what=what, state="broken", detail=detail, mend=mend, needed=needed)
+        fix = "workbench doctor   # again in half a minute"
+        return Finding(what=what, state="broken", detail=detail, fix=fix, needed=needed)
     meta = _get(where.url, "/v1/meta", key=key)
     body = meta.body if meta is not None and isinstance(meta.body, dict) else {}
     version = str(body.get("version", "unknown"))
     if _number(version) < OLDEST:
         detail = f"version {version} is older than {OLDEST[0]}.{OLDEST[1]}, or is not stated"
-        mend = "make weaviate   # or the image that pipelines/deploy names"
-        return Finding(what=what, state="broken", detail=detail, mend=mend, needed=needed)
+        fix = "make weaviate   # or the image that pipelines/deploy names"
+        return Finding(what=what, state="broken", detail=detail, fix=fix, needed=needed)
     how = "the key is accepted" if key else "open to everybody"
     return Finding(what=what, state="ok", detail=f"{version}, a read is answered, {how}", needed=needed)
 
@@ -118,8 +118,8 @@ def _grpc(where: MemoryServer, *, needed: bool) -> Finding:
     try:
         socket.create_connection((host, int(port)), timeout=_DEADLINE_S).close()
     except OSError:
-        mend = f"open port {port} on the server, or name another: memory_grpc in params.yaml"
-        return Finding(what=what, state="missing", detail="no answer", mend=mend, needed=needed)
+        fix = f"open port {port} on the server, or name another: memory_grpc in params.yaml"
+        return Finding(what=what, state="missing", detail="no answer", fix=fix, needed=needed)
     return Finding(what=what, state="ok", detail="the port is open", needed=needed)
 
 
@@ -165,7 +165,7 @@ def key(root: Path, *, environment: Mapping[str, str] = os.environ) -> Finding:
         return Finding(what=what, state="ok", detail="made when a memory is first written")
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         detail = f"others on this machine may read {path}"
-        return Finding(what=what, state="broken", detail=detail, mend=f"chmod 600 {path}")
+        return Finding(what=what, state="broken", detail=detail, fix=f"chmod 600 {path}")
     return tried(what, lambda: _usable(path, {}, str(path)))
 
 

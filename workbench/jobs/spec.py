@@ -160,8 +160,8 @@ def check_files(folder: Path, known: Mapping[str, str]) -> None:
             continue
         what = "is missing" if name not in found else "was changed" if name in known else "is no file of it"
         place = shlex.quote(str(folder / name))
-        mend = f"git checkout -- {place}" if name in known else f"rm {place}"
-        raise CorruptError(f"{folder / name} {what}: a promoted version never changes", hint=mend)
+        fix = f"git checkout -- {place}" if name in known else f"rm {place}"
+        raise CorruptError(f"{folder / name} {what}: a promoted version never changes", hint=fix)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -18,9 +18,9 @@ _Pattern = tuple[str, str, re.Pattern[str], Callable[[re.Match[str]], bool]]
 def in_text(lines: Iterable[str]) -> Iterator[Found]:
     """Yield the matches in each of the lines, without their values."""
     for number, line in enumerate(lines, start=1):
-        for what, mend, pattern, holds in _PATTERNS:
+        for what, fix, pattern, holds in _PATTERNS:
             if any(holds(match) for match in pattern.finditer(line)):
-                yield number, what, mend
+                yield number, what, fix
 
 
 def _luhn(digits: str) -> bool:
@@ -98,8 +98,8 @@ _SYNTHETIC: Final = "take it out; for a sample use a made-up one, such as ada@ex
 _RELATIVE: Final = "name it relative to the repository, or make it a parameter"
 
 
-def _pattern(what: str, mend: str, *parts: str, holds: Callable[[re.Match[str]], bool] = bool) -> _Pattern:
-    return what, mend, re.compile("".join(parts)), holds
+def _pattern(what: str, fix: str, *parts: str, holds: Callable[[re.Match[str]], bool] = bool) -> _Pattern:
+    return what, fix, re.compile("".join(parts)), holds
 
 
 #: The patterns of a line, separate from the tape's: promotion does not import the controls, and

@@ -28,7 +28,7 @@ from workbench.ports import Call
 from workbench.promotion.freezing import judged_run
 from workbench.records.keys import Entry, processor
 from workbench.records.tape import Tape, compare_answers, write
-from workbench.repository import dvc
+from workbench.repository import dvc, environments
 from workbench.types import Event
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
@@ -56,6 +56,14 @@ def make_tapes(root: Path, params: config.Params) -> None:
         path = root / layout.tape_of(name)
         if not path.exists():
             files.write_atomic(path, b"")
+
+
+def warn_of_environment(root: Path) -> None:
+    """Write one line to standard error when the installed packages differ from the lock."""
+    lock = root / layout.LOCK
+    difference = environments.difference(files.read_text(lock)) if lock.is_file() else ""
+    if difference:
+        sys.stderr.write(f"warning: {difference} ({environments.REINSTALL})\n")
 
 
 def install_promoted(root: Path, *, say: Callable[[str], None]) -> None:
@@ -304,6 +312,7 @@ def reproduce(root: Path, *, live: bool = False, record: bool = False, quiet: bo
     params = config.load_params(root)
     check_named(root, params)
     make_tapes(root, params)
+    warn_of_environment(root)
     say = _silent if quiet else _printed
     install_promoted(root, say=say)
     code = run_pipeline(root, quiet=quiet)

@@ -169,7 +169,7 @@ def _never_due(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
 
 def screened(found: Sequence[screening.ScreeningFinding]) -> list[Blocker]:
     """Convert the screening's findings into blockers."""
-    return [Blocker(what=f"{finding.where}: {finding.what}", fix=finding.mend) for finding in found]
+    return [Blocker(what=f"{finding.where}: {finding.what}", fix=finding.fix) for finding in found]
 
 
 def read_bytes(path: Path) -> bytes:

@@ -131,7 +131,7 @@ def secret(root):
 
 
 @pytest.mark.parametrize(
-    ("change", "said", "mend", "code"),
+    ("change", "said", "fix", "code"),
     [
         (uncommitted, "uncommitted: workbench/code.py", "git add --all && git commit", 2),
         (another_cell, "notebooks/answers.ipynb holds task", "dvc repro", 2),
@@ -148,10 +148,10 @@ def secret(root):
         (secret, "cell 2, line 1: ", "relative to the repository", 2),
     ],
 )
-def test_what_is_missing_is_named_alone_with_what_mends_it(root, change, said, mend, code):
+def test_what_is_missing_is_named_alone_with_what_mends_it(root, change, said, fix, code):
     change(root)
     (found,) = missing(root)
-    assert said in found.what and mend in found.fix and found.exit_code == code
+    assert said in found.what and fix in found.fix and found.exit_code == code
 
 
 def test_all_that_is_missing_is_listed_at_once_the_gravest_first(root):

@@ -187,7 +187,7 @@ def test_a_moment_without_a_zone_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("cron", "said", "mend"),
+    ("cron", "said", "fix"),
     [
         ("@daily", "written out", "write 0 0 * * *"),
         ("@reboot", "written out", "five fields"),
@@ -222,10 +222,10 @@ def test_a_moment_without_a_zone_is_refused():
         ("٣ * * * *", "is no minute", ""),
     ],
 )
-def test_what_is_not_of_this_dialect_is_refused_with_what_to_write_instead(cron, said, mend):
+def test_what_is_not_of_this_dialect_is_refused_with_what_to_write_instead(cron, said, fix):
     with pytest.raises(ConfigError, match=rf"^params\.yaml: .*{said}") as caught:
         schedule(cron)
-    assert caught.value.hint and mend in caught.value.hint
+    assert caught.value.hint and fix in caught.value.hint
 
 
 @pytest.mark.parametrize("cron", ["5-59/15 * * * *", "0 22-23,0-6 * * *", "0 0 * * 5-7,0", "0 0 1-31/30 * *"])
