@@ -180,13 +180,13 @@ def repro(live: bool, record: bool, memory: str | None, as_json: bool) -> None:
 
 
 def _repro_on_server(*, live: bool, as_json: bool) -> NoReturn:
-    from workbench.pipeline.store_parity import exit_code, reproduce_on_server
+    from workbench.pipeline.store_parity import reproduce_on_server
 
     if live:
         raise ConfigError("--live asks what the pipeline recorded", hint="make repro LIVE=1")
     found = reproduce_on_server(config.find_root(), quiet=as_json)
     say([parity.to_json() for parity in found], "\n\n".join(map(str, found)), as_json=as_json)
-    sys.exit(exit_code(found))
+    sys.exit(max((parity.gate.exit_code for parity in found), default=0))
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

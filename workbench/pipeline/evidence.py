@@ -18,7 +18,6 @@ from workbench.layout import Results
 from workbench.promotion.judgement import judged
 from workbench.prompts import prompt as prompts
 from workbench.workspace import boundary
-from workbench.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +50,20 @@ class Evidence:
     tape: Mapping[str, Any]
 
 
-def collect(root: Path, ws: Workspace, run: Run, results: Results) -> Evidence:
+def collect(root: Path, case: UseCase, run: Run, results: Results) -> Evidence:
     """Collect the evidence of the judged `run` and of the other runs in `results`."""
     from workbench.memory.snapshot import read_manifest
 
-    case = ws.use_case
+    name = results.use_case
     runs = tuple(load_runs(root / results.runs))
     later = next((phase for phase in case.gates if phase != case.phase), None)
     return Evidence(
-        name=ws.name,
+        name=name,
         use_case=case,
         runs=runs,
-        gate=judged(root, ws.name, case, run),
-        other=judged(root, ws.name, case, run, phase=later) if later else None,
-        comparison=_compared(ws.name, case, run, [other for other in runs if other.arm != run.arm]),
+        gate=judged(root, name, case, run),
+        other=judged(root, name, case, run, phase=later) if later else None,
+        comparison=_compared(name, case, run, [other for other in runs if other.arm != run.arm]),
         memory=dataclasses.asdict(read_manifest(root / results.memory)),
         versions=_versions(root, case, runs),
         tape=_tape_facts(root / results.tape),

@@ -27,9 +27,8 @@ from workbench.pipeline import report as readiness
 from workbench.promotion.freezing import judged_run
 from workbench.promotion.judgement import judged
 from workbench.records.journal import Journal, extend
-from workbench.workspace import boundary, workspace
+from workbench.workspace import boundary
 from workbench.workspace.use_case import check_data
-from workbench.workspace.workspace import Workspace
 
 #: The variable that names the file of a stage's exit code, for `workbench repro`.
 EXIT_VARIABLE = "WORKBENCH_STAGE_EXIT"
@@ -106,22 +105,22 @@ def run_notebook(
 def gate(root: Path, name: str, *, results: Results | None = None) -> GateReport:
     """Judge the candidate's run by the gate of the use case's phase; write the verdict and its numbers."""
     results = results or Results(use_case=name)
-    ws = workspace.connect(name, root=root, mode="replay", purpose="gate")
-    run = judged_run(root, name, ws.use_case, runs=results.runs)
-    check_task(root, ws, run)
-    verdict = judged(root, name, ws.use_case, run)
+    case = config.use_case(config.load_params(root), name)
+    run = judged_run(root, name, case, runs=results.runs)
+    check_task(root, case, run)
+    verdict = judged(root, name, case, run)
     files.write_atomic(root / results.metrics, files.pretty(plots.numbers(verdict)))
     files.write_atomic(root / results.gate, files.pretty(verdict.to_json()))
     return verdict
 
 
-def check_task(root: Path, ws: Workspace, run: Run) -> None:
-    """ConfigError unless the run's task is the one that the notebook holds now."""
-    notebook = inspection.read(root / ws.use_case.notebook)
-    digest = notebook.digest(notebook.typed(ws.use_case.parameters))
+def check_task(root: Path, case: UseCase, run: Run) -> None:
+    """Raise ConfigError unless the run's task is the one that the notebook holds now."""
+    notebook = inspection.read(root / case.notebook)
+    digest = notebook.digest(notebook.typed(case.parameters))
     if run.task_digest != digest:
         raise ConfigError(
-            f"run {run.id} is of task {run.task_digest[:12]}, {ws.use_case.notebook} holds {digest[:12]}",
+            f"run {run.id} is of task {run.task_digest[:12]}, {case.notebook} holds {digest[:12]}",
             hint="dvc repro",
         )
 
@@ -133,10 +132,10 @@ def report(
 
     `page` is a path without an ending, used instead of the use case's own.
     """
-    ws = workspace.connect(name, root=root, mode="replay", purpose="report")
+    case = config.use_case(config.load_params(root), name)
     results = results or Results(use_case=name)
-    run = judged_run(root, name, ws.use_case, runs=results.runs)
-    return readiness.write(evidence.collect(root, ws, run, results), root / (page or ws.use_case.report))
+    run = judged_run(root, name, case, runs=results.runs)
+    return readiness.write(evidence.collect(root, case, run, results), root / (page or case.report))
 
 
 def job(root: Path, reference: str) -> None:
