@@ -280,7 +280,7 @@ def test_a_version_that_was_touched_or_whose_lock_is_another_never_runs(root, as
         jobs.run(root, task())
     git(root, "checkout", "--", str(path))
     monkeypatch.setattr(jobs.Repository, "read", lambda *_: b"another lock")
-    with pytest.raises(CorruptError, match=r"is not the one answers@1 was judged with"):
+    with pytest.raises(CorruptError, match=r"differs from the lock that answers@1 was judged with"):
         jobs.run(root, task())
     assert not asked
 
@@ -343,7 +343,7 @@ def test_a_sample_that_gives_another_byte_names_the_file_and_writes_nothing(root
     asked.outputs = outputs
     out = root / "results/jobs/answers-1"
     with pytest.raises(
-        CorruptError, match=rf"answers@1: the sample gives other bytes .*: {named}\n"
+        CorruptError, match=rf"answers@1: outputs of the sample differ .*: {named}\n"
     ) as caught:
         jobs.reproduce(root, "answers", 1, out)
     assert "workbench jobs install answers@1" in caught.value.hint and not out.exists() and left(root) == []
