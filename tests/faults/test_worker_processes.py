@@ -172,8 +172,8 @@ def test_a_process_that_ends_by_itself_between_the_look_and_the_kill_is_no_error
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("sys.exit(7)", "the worker ended with 7, and left no result"),
-        ("raise RuntimeError('of a row')", "the worker ended with 1, and left no result"),
+        ("sys.exit(7)", "the worker ended with code 7 and wrote no result"),
+        ("raise RuntimeError('of a row')", "the worker ended with code 1 and wrote no result"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "the worker was killed, perhaps by the system for memory"),
     ],
 )

@@ -150,9 +150,10 @@ def test_an_environment_of_another_lock_is_broken(tmp_path, monkeypatch):
 
 def test_every_tenant_has_its_key_where_the_variable_says_so():
     where = config.MemoryServer(url="http://127.0.0.1:9", api_key_env="KEY_{tenant}")
-    key, found = servers._key(where, ("acme", "north-west"), {"KEY_ACME": "sesame"}, needed=True)
-    assert key == "sesame" and found.fix == "export KEY_NORTH_WEST=…"
-    assert servers._key(where, ("acme",), {"KEY_ACME": "sesame"}, needed=True)[1] is None
+    key, unset = servers._key(where, ("acme", "north-west"), {"KEY_ACME": "sesame"})
+    assert key == "sesame" and unset == ["KEY_NORTH_WEST"]
+    assert servers._export(unset[0]) == "export KEY_NORTH_WEST=…"
+    assert servers._key(where, ("acme",), {"KEY_ACME": "sesame"}) == ("sesame", [])
 
 
 def test_the_key_of_memories_is_looked_at_and_never_made_or_shown(tmp_path):

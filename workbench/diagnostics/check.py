@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,9 +48,8 @@ class Checked:
         return not any(f.problem and not f.warning for f in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
-        rows = [{"what": f.what, "problem": f.problem, "warning": f.warning} for f in self.findings]
-        return {"passed": self.passed, "findings": rows}
+        """Return the value that `--json` prints."""
+        return {"passed": self.passed, "findings": list(map(dataclasses.asdict, self.findings))}
 
     def __str__(self) -> str:
         lines = []

@@ -26,7 +26,7 @@ from workbench.notebooks.patterns import Found, in_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScreeningFinding:
-    """Content that may not be frozen: its place, its description, and its fix (`fix`)."""
+    """Content that may not be frozen: its place, its description, and its fix."""
 
     where: str
     what: str

@@ -47,7 +47,7 @@ class Released(Shown):
     command: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
+        """Return the value that `--json` prints."""
         return dataclasses.asdict(self)
 
     def card(self) -> Card:

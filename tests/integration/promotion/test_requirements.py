@@ -141,7 +141,7 @@ def secret(root):
         (draft_judged, "the judged run used prompt answer@draft, which is not saved", "draft.save", 2),
         (unsaved_memory, "the judged run used memory handbook@7, which is not saved", "draft.save", 2),
         (prompt_replaced, "the judged run used another answer@2", "dvc repro", 2),
-        (no_schedule_of_ours, "jobs.answers.schedule: '@daily' is a name", "write 0 0 * * *", 2),
+        (no_schedule_of_ours, "jobs.answers.schedule: a schedule has five fields", "0 0 * * *", 2),
         (no_zone, "there is no time zone 'Berlin'", "in params.yaml", 2),
         (untyped, "parameter 'who' of notebooks/answers.ipynb has no type", "who: TYPE = None", 2),
         (no_inputs, "declares no parameter 'inputs'", 'inputs = ""', 2),
