@@ -125,7 +125,9 @@ def test_the_deadline_ends_every_process_also_a_grandchild_in_its_own_session(ve
     begun = time.monotonic()
     seen = []
     look = at_once_ready(request, lambda: seen.append(len(alive(request))))
-    with pytest.raises(DeadlineError, match=r"answers: not done after 2\.5 s; all its processes were ended"):
+    with pytest.raises(
+        DeadlineError, match=r"answers: not finished after 2\.5 s; all its processes were ended"
+    ):
         run(request, seconds=2.5, tick=look)
     assert max(seen) >= 3, "the worker, its child and the grandchild were there"
     assert not alive(request) and time.monotonic() - begun < 20
