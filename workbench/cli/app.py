@@ -70,7 +70,11 @@ def run(
 @click.argument("baseline", metavar="BASELINE")
 @click.option("--metric", help="Compare this metric only.")
 @click.option(
-    "--margin", type=float, default=0.0, show_default=True, help="The accepted loss (a non-inferiority margin)."
+    "--margin",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="The accepted loss (a non-inferiority margin).",
 )
 @Json()
 def compare(run: str, baseline: str, metric: str | None, margin: float, as_json: bool) -> None:
