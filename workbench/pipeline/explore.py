@@ -29,7 +29,7 @@ class Explored:
     comparison: ComparisonSet | None
 
     def to_json(self) -> dict[str, Any]:
-        """The value that `--json` prints."""
+        """Return the value that `--json` prints."""
         return {
             "notebook": self.notebook,
             "runs": {
@@ -85,8 +85,8 @@ def find(root: Path, reference: str) -> Run:
 def judged(root: Path, run: Run, *, phase: str | None = None) -> GateReport:
     """Judge a run by its use case's gate, as params.yaml states it now.
 
-    A run of the pipeline with another task than the notebook's is a ConfigError. An explored run may have
-    another task; a note in the report says so.
+    Raise ConfigError for a run of the pipeline with another task than the notebook's. An explored run may
+    have another task; a note in the report says so.
     """
     case = config.use_case(config.load_params(root), run.use_case)
     note = ""
@@ -106,7 +106,7 @@ def _of_pipeline(root: Path, run: Run) -> bool:
 
 
 def _use_case_of(root: Path, params: config.Params, path: Path) -> str:
-    """The use case whose `notebook` is this path."""
+    """Return the use case whose `notebook` is this path."""
     names = [n for n, case in params.use_cases.items() if (root / case.notebook).resolve() == path.resolve()]
     if not names and len(params.use_cases) > 1:
         raise ConfigError(

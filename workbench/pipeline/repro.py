@@ -180,9 +180,8 @@ async def _ask_again(
         answers = await _all_asked(live, chosen, _contexts(root, name, case), case.concurrency)
     finally:
         await live.aclose()
-    differences = tuple(
-        d for entry, (events, _) in zip(chosen, answers, strict=True) if (d := _difference(entry, events))
-    )
+    pairs = [(entry, events) for entry, (events, _) in zip(chosen, answers, strict=True)]
+    differences = tuple(filter(None, (_difference(entry, events) for entry, events in pairs)))
     if record:
         fresh = {e.key: _recorded(e, *answer).line() for e, answer in zip(chosen, answers, strict=True)}
         write(tape.path, [fresh.get(e.key, tape.line(e.key)) for e in entries])
@@ -307,7 +306,12 @@ def reproduce(root: Path, *, live: bool = False, record: bool = False, quiet: bo
     check_named(root, params)
     make_tapes(root, params)
     warn_of_environment(root)
-    say = _silent if quiet else _printed
+
+    def say(text: str) -> None:
+        if not quiet:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+
     install_promoted(root, say=say)
     code = run_pipeline(root, quiet=quiet)
     if code:
@@ -326,12 +330,3 @@ def reproduce(root: Path, *, live: bool = False, record: bool = False, quiet: bo
     return Reproduced(
         exit_code=max((gate.exit_code for gate in gates.values()), default=0), gates=gates, asked=asked
     )
-
-
-def _printed(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def _silent(text: str) -> None:
-    del text

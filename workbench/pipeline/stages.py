@@ -35,7 +35,7 @@ EXIT_VARIABLE = "WORKBENCH_STAGE_EXIT"
 
 
 def prepare(root: Path, name: str, *, results: Results | None = None) -> None:
-    """Read documents and questions strictly, check that each question's page answers it, write the cases."""
+    """Read documents and questions, check that each question's page has its answer, write the cases."""
     cases, pages = check_data(root, name, config.use_case(config.load_params(root), name))
     folder = root / (results or Results(use_case=name)).prepared
     files.write_atomic(folder / "cases.parquet", cases.to_parquet())
@@ -60,10 +60,10 @@ def experiment(root: Path, name: str, *, show: bool = True) -> None:
     judged_run(root, name, case)  # an arm that the gate cannot find stops the pipeline here
 
 
-def execute(root: Path, results: Results, *, show: bool = True, **told: Any) -> UseCase:
+def execute(root: Path, results: Results, *, show: bool = True, **fields: Any) -> UseCase:
     """Execute a use case's notebook over prepared cases and the memory's snapshot.
 
-    `told` holds more fields of the `Execution` that the kernel is given.
+    `fields` holds further fields of the kernel's `Execution`.
     """
     case = config.use_case(config.load_params(root), results.use_case)
     execution = Execution(
@@ -73,7 +73,7 @@ def execute(root: Path, results: Results, *, show: bool = True, **told: Any) -> 
         memory=str(results.memory),
         cases=str(results.prepared / "cases.parquet"),
         out=str(root / results.runs),
-        **told,
+        **fields,
     )
     notebook, tape = root / case.notebook, root / results.tape
     run_notebook(root, notebook, case.parameters, execution=execution, tape=tape, show=show)
@@ -87,14 +87,14 @@ def run_notebook(
     *,
     execution: Execution,
     tape: Path | None = None,
-    **where: Any,
+    **options: Any,
 ) -> notebooks.Executed:
     """Execute a notebook; write the recordings that it used to `tape`, when `tape` is given.
 
     A failed or interrupted execution changes no tape: its answers stay in the cache and are not asked again.
-    `where` holds more arguments of `notebooks.execute`: `cwd`, `watch`, `show`.
+    `options` holds further arguments of `notebooks.execute`: `cwd`, `watch`, `show`.
     """
-    executed = notebooks.execute(path, root=root, parameters=parameters, execution=execution, **where)
+    executed = notebooks.execute(path, root=root, parameters=parameters, execution=execution, **options)
     if tape is not None:
         read = execution.tape or (layout.tape_of(execution.use_case) if execution.use_case else tape)
         held = boundary.open_tape(root / read)  # the kernel may have read another tape
@@ -156,8 +156,8 @@ def _purge(root: Path, name: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one stage and return its exit code; a file keeps the code too, because DVC replaces it."""
-    _note_exit(WorkbenchError.exit_code)  # for a process that is killed
+    """Run one stage and return its exit code; a file keeps the code, because DVC returns its own."""
+    _note_exit(WorkbenchError.exit_code)  # the code of a stage that is killed
     code = _run(arguments)
     _note_exit(code)
     return code
