@@ -67,7 +67,7 @@ def nothing(_clone):
 @pytest.mark.parametrize(
     ("write", "said"),
     [
-        (nothing, "there is no input .*missing.parquet"),
+        (nothing, "the input .*missing.parquet does not exist"),
         (no_bytes, "empty.jsonl has no rows"),
         (no_rows, "none.parquet has no rows"),
         (no_question, "column.parquet has no column 'question' .nearest: 'qestion'"),

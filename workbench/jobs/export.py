@@ -81,16 +81,16 @@ def to_systemd(entry: JobEntry, *, now: dt.datetime) -> dict[str, str]:
 
 def system_timezone() -> str:
     """Return the IANA name of this machine's time zone: from TZ, else from /etc, else UTC."""
-    told = os.environ.get("TZ", "").removeprefix(":")
-    if told and not told.startswith("/"):
-        return zone(told, where="TZ").key
-    link = Path(told) if told else _LOCALTIME
-    _, found, name = str(link.resolve()).partition("/zoneinfo/")
+    variable = os.environ.get("TZ", "").removeprefix(":")
+    if variable and not variable.startswith("/"):
+        return zone(variable, where="TZ").key
+    link = Path(variable) if variable else _LOCALTIME
+    _, found, zone_name = str(link.resolve()).partition("/zoneinfo/")
     if found:
-        return zone(name, where=str(link)).key
-    if not told and _TIMEZONE.is_file():
+        return zone(zone_name, where=str(link)).key
+    if not variable and _TIMEZONE.is_file():
         return zone(_TIMEZONE.read_text(encoding="utf-8").strip(), where=str(_TIMEZONE)).key
-    if told or link.exists():
+    if variable or link.exists():
         raise ConfigError(
             f"{link} does not say which time zone it is",
             hint="put the zone's name before the command, for example TZ=Europe/Berlin",
@@ -149,13 +149,13 @@ def _check(entry: JobEntry) -> None:
             )
 
 
-def _same_clock(one: str, other: str, now: dt.datetime) -> bool:
+def _same_clock(name: str, other: str, now: dt.datetime) -> bool:
     """Return whether two zones have the same offset in each hour of the next three years."""
-    if one == other:
+    if name == other:
         return True
-    first, second = zone(one, where="schedule"), zone(other, where="this machine")
+    zones = zone(name, where="schedule"), zone(other, where="this machine")
     hours = (now + dt.timedelta(hours=n) for n in range(3 * 366 * 24))
-    return all(hour.astimezone(first).utcoffset() == hour.astimezone(second).utcoffset() for hour in hours)
+    return all(len({hour.astimezone(item).utcoffset() for item in zones}) == 1 for hour in hours)
 
 
 def _title(entry: JobEntry) -> str:

@@ -110,9 +110,9 @@ def run(root: Path, task: RunRequest) -> JobResult:
     # Before the check of commits, whose hint would commit a version that was changed by hand.
     spec, folder = jobspec.load(root, name, number)
     _check_committed(root, name)
-    this = ready(root, spec, folder)
-    slot = slots.slot_of(this.spec, task)
-    source = slots.input_of(root, this.spec, task, slot)
+    version = ready(root, spec, folder)
+    slot = slots.slot_of(version.spec, task)
+    source = slots.input_of(root, version.spec, task, slot)
     data = files.digest(slots.bytes_of(source))
     read(source, tenant=task.tenant)  # an unreadable input raises before a kernel starts
     book, run_id = ledger(root, task.clock), secrets.token_hex(8)
@@ -123,7 +123,9 @@ def run(root: Path, task: RunRequest) -> JobResult:
         publishing.recover(target.parents[1], alive=book.is_alive)
         if task.replace or not target.exists():
             return _run(
-                _SlotRun(root=root, ready=this, request=task, slot=slot, source=source, book=book, id=run_id)
+                _SlotRun(
+                    root=root, ready=version, request=task, slot=slot, source=source, book=book, id=run_id
+                )
             )
         published = publishing.read(target)
         if (published.version, published.input_digest) != (number, data):
@@ -182,62 +184,69 @@ class _SlotRun:
         return JOB_STATE / self.slot.key
 
 
-def _run(this: _SlotRun) -> JobResult:
+def _run(attempt: _SlotRun) -> JobResult:
     """Run the worker on the input, and publish its output or hold it back."""
-    spec = this.ready.spec
-    data = slots.bytes_of(this.source)
-    inputs = Path("input") / this.source.name
-    files.write_atomic(this.work / inputs, data)
-    this.book.started(this.id, os.getpid())
-    beat = _Beat(this.book, this.id, this.request.clock)
+    spec = attempt.ready.spec
+    data = slots.bytes_of(attempt.source)
+    inputs = Path("input") / attempt.source.name
+    files.write_atomic(attempt.work / inputs, data)
+    attempt.book.started(attempt.id, os.getpid())
+    beat = _Beat(attempt.book, attempt.id, attempt.request.clock)
     try:
         # The tape does not exist, so that the model answers today's rows; the journal keeps its answers
         # for a rerun, until the slot is published.
         request = _request(
-            this.root, this.ready, this.work, this.id,
-            inputs=inputs, mode="auto", tape=str(this.work / jobspec.TAPE),
-            journal=str(this.kept / f"{spec.version}.jsonl"),
-            tenant=this.request.tenant, show=this.request.show,
+            attempt.root, attempt.ready, attempt.work, attempt.id,
+            inputs=inputs, mode="auto", tape=str(attempt.work / jobspec.TAPE),
+            journal=str(attempt.kept / f"{spec.version}.jsonl"),
+            tenant=attempt.request.tenant, show=attempt.request.show,
         )  # fmt: skip
         seconds = spec.limits.seconds
-        result = runner.run(request, python=this.ready.python, folder=this.work, seconds=seconds, tick=beat)
-        manifest = _manifest(spec, this.slot, this.id, files.digest(data), result)
+        result = runner.run(
+            request, python=attempt.ready.python, folder=attempt.work, seconds=seconds, tick=beat
+        )
+        manifest = _manifest(spec, attempt.slot, attempt.id, files.digest(data), result)
         if result.counts["held"]:
-            return _held(this, manifest)
-        return _published(this, manifest)
+            return _held(attempt, manifest)
+        return _published(attempt, manifest)
     finally:
-        shutil.rmtree(this.work, ignore_errors=True)
+        shutil.rmtree(attempt.work, ignore_errors=True)
 
 
-def _published(this: _SlotRun, manifest: PublishedManifest) -> JobResult:
-    this.book.beat(this.id)  # raises for a run that was declared lost
-    target = publishing.target_of(this.root, this.slot)
-    staged = publishing.staging_of(target, this.id)
-    _copy(this.work / "out", staged)
-    publishing.publish(staged, target, manifest, replace=this.request.replace)
+def _published(attempt: _SlotRun, manifest: PublishedManifest) -> JobResult:
+    attempt.book.beat(attempt.id)  # raises for a run that was declared lost
+    target = publishing.target_of(attempt.root, attempt.slot)
+    staged = publishing.staging_of(target, attempt.id)
+    _copy(attempt.work / "out", staged)
+    publishing.publish(staged, target, manifest, replace=attempt.request.replace)
     note = "".join(degraded_note(manifest.counts.get("degraded", 0)))
-    folder = target.relative_to(this.root).as_posix()
-    _finish(this.book, manifest, "published", folder=folder, detail=note)
-    shutil.rmtree(this.root / this.kept, ignore_errors=True)
-    return JobResult(slot=this.slot.key, outcome="published", folder=folder, manifest=publishing.read(target))
+    folder = target.relative_to(attempt.root).as_posix()
+    _finish(attempt.book, manifest, "published", folder=folder, detail=note)
+    shutil.rmtree(attempt.root / attempt.kept, ignore_errors=True)
+    return JobResult(
+        slot=attempt.slot.key, outcome="published", folder=folder, manifest=publishing.read(target)
+    )
 
 
-def _request(root: Path, this: Ready, work: Path, run_id: str, *, inputs: Path, **rest: Any) -> Request:
-    task, place = (this.folder / jobspec.TASK).read_bytes(), RunPaths(home=root, code=this.code, work=work)
-    return runner.request_of(this.spec, task, place, run=run_id, inputs=inputs, **rest)
+def _request(root: Path, version: Ready, work: Path, run_id: str, *, inputs: Path, **rest: Any) -> Request:
+    task, place = (
+        (version.folder / jobspec.TASK).read_bytes(),
+        RunPaths(home=root, code=version.code, work=work),
+    )
+    return runner.request_of(version.spec, task, place, run=run_id, inputs=inputs, **rest)
 
 
 def reproduce(root: Path, name: str, number: int, out: Path) -> None:
     """Answer the version's sample from its own tape into `out`; CorruptError when a byte differs."""
-    this = ready(root, *jobspec.load(root, name, number))
-    spec, run_id = this.spec, secrets.token_hex(8)
+    version = ready(root, *jobspec.load(root, name, number))
+    spec, run_id = version.spec, secrets.token_hex(8)
     work = root / CACHE / "reproducing" / f"{name}-{number}"
     shutil.rmtree(work, ignore_errors=True)  # left by a killed stage
     try:
-        files.write_atomic(work / spec.sample, (this.folder / spec.sample).read_bytes())
-        tape = str(this.folder / jobspec.TAPE)
-        request = _request(root, this, work, run_id, inputs=Path(spec.sample), mode="replay", tape=tape)
-        result = runner.run(request, python=this.python, folder=work, seconds=spec.limits.seconds)
+        files.write_atomic(work / spec.sample, (version.folder / spec.sample).read_bytes())
+        tape = str(version.folder / jobspec.TAPE)
+        request = _request(root, version, work, run_id, inputs=Path(spec.sample), mode="replay", tape=tape)
+        result = runner.run(request, python=version.python, folder=work, seconds=spec.limits.seconds)
         Path(result.notebook).unlink(missing_ok=True)
         found = {path.name: files.digest(files.read_bytes(path)) for path in sorted((work / "out").iterdir())}
         if found != spec.sample_outputs:
@@ -296,14 +305,14 @@ def _manifest(
     )
 
 
-def _held(this: _SlotRun, manifest: PublishedManifest) -> JobResult:
+def _held(attempt: _SlotRun, manifest: PublishedManifest) -> JobResult:
     """Keep the broken rows and publish nothing."""
-    kept = this.kept / f"held-{manifest.run}.parquet"
-    files.write_atomic(this.root / kept, (this.work / "out" / "quarantine.parquet").read_bytes())
+    kept = attempt.kept / f"held-{manifest.run}.parquet"
+    files.write_atomic(attempt.root / kept, (attempt.work / "out" / "quarantine.parquet").read_bytes())
     counts = manifest.counts
     detail = f"{counts['quarantined']} of {counts['rows']} rows broken: {kept}"
-    _finish(this.book, manifest, "held", detail=detail)
-    return JobResult(slot=this.slot.key, outcome="held", folder=str(kept), manifest=manifest)
+    _finish(attempt.book, manifest, "held", detail=detail)
+    return JobResult(slot=attempt.slot.key, outcome="held", folder=str(kept), manifest=manifest)
 
 
 def _finish(

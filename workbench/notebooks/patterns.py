@@ -68,7 +68,7 @@ def _is_iban(match: re.Match[str]) -> bool:
 _FILE: Final = re.compile(r"css|csv|gif|html|ipynb|jpg|js|json|parquet|png|prompty|svg|txt|webp|ya?ml")
 
 
-def _is_somebodys(match: re.Match[str]) -> bool:
+def _is_personal(match: re.Match[str]) -> bool:
     """Whether an address is a person's: no reserved domain, no `icon@2x.png`, no `git@host`."""
     labels = match["domain"].lower().split(".")
     reserved = "example" in labels or labels[-1] in {"invalid", "test", "localhost"}
@@ -131,7 +131,7 @@ _PATTERNS: Final = (
         _SYNTHETIC,
         r"(?<![\w.+%-])(?P<local>[A-Za-z0-9][\w.+%-]{0,63})@",
         r"(?P<domain>(?:[A-Za-z0-9-]{1,63}\.){1,5}[A-Za-z]{2,24})(?![\w@-]|\.\w)",
-        holds=_is_somebodys,
+        holds=_is_personal,
     ),
     _pattern(
         "an IBAN", _SYNTHETIC, r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?![a-z])", holds=_is_iban

@@ -291,14 +291,14 @@ def test_a_version_that_was_touched_or_whose_lock_is_another_never_runs(root, as
         ({"reference": "answer"}, NotFoundError, "no job 'answer' .*nearest: 'answers'"),
         ({"reference": "answers@9"}, NotFoundError, "no version 9"),
         ({"reference": "answers@live"}, NotFoundError, "no label 'live'"),
-        ({"input": "data/nothing.jsonl"}, NotFoundError, "there is no input .*nothing.jsonl"),
+        ({"input": "data/nothing.jsonl"}, NotFoundError, "the input .*nothing.jsonl does not exist"),
         ({"input": "data"}, ConfigError, "cannot read .*data: Is a directory"),
         ({"input": "empty.jsonl"}, ConfigError, r"empty\.jsonl has no rows"),
         ({"input": "params.yaml"}, ConfigError, r"inputs are \.parquet or \.jsonl files"),
         ({"tenant": "globex"}, ConfigError, "has no rows of tenant 'globex'"),
         ({"tenant": ""}, ConfigError, "--tenant is empty"),
         ({"tenant": "a/../b"}, ConfigError, "cannot name folders"),
-        ({"at": "soon"}, ConfigError, "--at 'soon' is no time"),
+        ({"at": "soon"}, ConfigError, "--at 'soon' is not a time"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused_before_a_worker_is_started(root, asked, given, kind, said):
