@@ -183,8 +183,9 @@ def _check(position: int, text: str, where: str) -> None:
         wrong = text
     if wrong or not all(terms):
         lowest, *_, highest = _values(position, "*")
+        valid = f"{lowest} to {highest}{_NAMED.get(field, '')}"
         raise ConfigError(
-            f"{where}: {(wrong or text)!r} is not a valid {field} ({lowest} to {highest}{_NAMED.get(field, '')})",
+            f"{where}: {(wrong or text)!r} is not a valid {field} ({valid})",
             hint="write * or */2 alone, or values and ranges: 0,30 or 8-18/2; a step needs a range and is"
             " smaller than it (5-59/15), a range runs upwards (22-23,0-6), and L, W, # and ? are not read",
         )
