@@ -202,7 +202,7 @@ def test_the_doctor_tells_a_right_key_from_a_wrong_one_and_from_none(deployed):
         ("KEY_{tenant}", {}, "KEY_ACME"),
     ):
         found = looked(deployed, variable, environment)
-        assert said in found[0].detail and found[0].state != "ok" and found[0].mend
+        assert said in found[0].detail and found[0].state != "ok" and found[0].fix
         assert SECRET not in str(found) and "wrong" not in str(found)
 
 
@@ -210,7 +210,7 @@ def test_the_doctor_tells_a_right_key_from_a_wrong_one_and_from_none(deployed):
 def test_the_doctor_sees_a_closed_grpc_port(deployed, free_port):
     where = MemoryServer(url=deployed.address.url, grpc=f"127.0.0.1:{free_port}", api_key_env=KEY)
     found = list(servers.server(where, needed=True, environment={KEY: SECRET}))
-    assert [one.state for one in found] == ["ok", "missing"] and "memory_grpc" in found[1].mend
+    assert [one.state for one in found] == ["ok", "missing"] and "memory_grpc" in found[1].fix
 
 
 def listening(pid: int) -> list[tuple[str, int]]:
