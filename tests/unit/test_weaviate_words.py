@@ -44,7 +44,11 @@ def of_status(status, words=""):
         (of_status(503), UnavailableError, "wait"),
         (of_status(500), UnavailableError, "wait"),
         (of_status(422, "store is read-only"), UnavailableError, "READY"),
-        (of_status(500, "open segment: too many open files"), UnavailableError, "workbench memory rest"),
+        (
+            of_status(500, "open segment: too many open files"),
+            UnavailableError,
+            "workbench memory deactivate",
+        ),
         (vendor.WeaviateQueryError("could not find class X in schema", "g"), AbsentError, "restore"),
         (vendor.WeaviateQueryError('tenant not found: "x"', "g"), AbsentError, "restore"),
         (vendor.WeaviateQueryError("vector lengths don't match", "g"), ConfigError, "never mix"),

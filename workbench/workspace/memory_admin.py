@@ -131,7 +131,7 @@ def revoke(root: Path, which: Which, *, admin_key_env: str) -> dict[str, bool]:
         return _sync.run(_each(store, memories.handles, tenant_keys.revoke))
 
 
-def rest(root: Path, which: Which) -> int:
+def deactivate(root: Path, which: Which) -> int:
     """Deactivate a memory's tenants on a server until their next use; return their number."""
     with Memories(root, which) as memories:
         store = memories.on_server()

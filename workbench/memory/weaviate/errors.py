@@ -57,8 +57,8 @@ class InactiveError(UnavailableError):
 
     def __init__(self, where: str) -> None:
         super().__init__(
-            f"the tenant is being deactivated in the Weaviate at {where}, and does not become active again",
-            hint="workbench memory rest   # completes the deactivation; then run the same command again",
+            f"the tenant is being deactivated in the Weaviate at {where}, and was not activated in time",
+            hint="workbench memory deactivate, then the same command again",
         )
 
 
@@ -215,7 +215,7 @@ def named(word: str, where: str, status: int | None = None) -> WorkbenchError:
     if word == "crowded":
         return UnavailableError(
             f"the Weaviate at {where} has too many active tenants: each takes about twenty open files",
-            hint="workbench memory rest deactivates tenants; or raise the server's limit of open files",
+            hint="workbench memory deactivate frees them; or raise the server's limit of open files",
             status=status,
         )
     return UnavailableError(f"the Weaviate at {where} could not do this", hint=_WAIT, status=status)
