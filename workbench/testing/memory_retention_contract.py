@@ -42,30 +42,28 @@ class RetentionContract(StoreContract):
 
     @sentence(written=episode_lists(), parents=st.lists(st.just("unknown"), max_size=1))
     def test_what_is_remembered_is_found_at_once_with_the_trust_it_was_given(
-        self, written: list[Item], parents: list[str]
+        self, acme: SyncMemory, written: list[Item], parents: list[str]
     ) -> None:
         items = [dataclasses.replace(item, parents=tuple(parents)) for item in written]
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            done = acme.remember(items, budget=FREE, now=NOW)
-            assert done == Remembered(added=len(items), unchanged=0)
-            hits = acme.search(everything("taxi", now=PAST))
-            assert {(hit.id, hit.kind, hit.trust, hit.memory_version) for hit in hits} == {
-                (item.id, item.kind, item.trust, 0) for item in items
-            }
-            assert acme.items() == sorted(items, key=lambda item: item.id)
-            assert acme.versions() == []
+        done = acme.remember(items, budget=FREE, now=NOW)
+        assert done == Remembered(added=len(items), unchanged=0)
+        hits = acme.search(everything("taxi", now=PAST))
+        assert {(hit.id, hit.kind, hit.trust, hit.memory_version) for hit in hits} == {
+            (item.id, item.kind, item.trust, 0) for item in items
+        }
+        assert acme.items() == sorted(items, key=lambda item: item.id)
+        assert acme.versions() == []
 
     @sentence(written=episode_lists(), order=st.randoms(use_true_random=False))
-    def test_remembering_again_changes_nothing(self, written: list[Item], order: Any) -> None:
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.remember(written, budget=FREE, now=NOW)
-            before = contents(acme)
-            order.shuffle(written)
-            again = acme.remember(written, budget=FREE, now=NOW)
-            assert again == Remembered(added=0, unchanged=len(written))
-            assert contents(acme) == before
+    def test_remembering_again_changes_nothing(
+        self, acme: SyncMemory, written: list[Item], order: Any
+    ) -> None:
+        acme.remember(written, budget=FREE, now=NOW)
+        before = contents(acme)
+        order.shuffle(written)
+        again = acme.remember(written, budget=FREE, now=NOW)
+        assert again == Remembered(added=0, unchanged=len(written))
+        assert contents(acme) == before
 
     def test_documents_are_not_remembered_and_episodes_not_added(self, acme: SyncMemory) -> None:
         with pytest.raises(ConfigError) as caught:
@@ -83,62 +81,58 @@ class RetentionContract(StoreContract):
         size=st.integers(0, 30),
     )
     def test_a_budget_is_never_exceeded(
-        self, written: list[Item], more: list[Item], most: int, size: int
+        self, acme: SyncMemory, written: list[Item], more: list[Item], most: int, size: int
     ) -> None:
         budget = Budget(items=most, tokens=size)
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add([make_item("a document counts against no budget")])
-            for batch in (written, more):
-                done = acme.remember(batch, budget=budget, now=NOW)
-                left = [item for item in acme.items() if item.kind != "document"]
-                assert len(left) <= most
-                assert sum(rules.tokens(item.text) for item in left) <= size
-                assert set(done.evicted).isdisjoint(ids_of(left))
-                assert done.added + done.unchanged == len(batch)
-            assert acme.count() == len(left) + 1
+        acme.add([make_item("a document counts against no budget")])
+        for batch in (written, more):
+            done = acme.remember(batch, budget=budget, now=NOW)
+            left = [item for item in acme.items() if item.kind != "document"]
+            assert len(left) <= most
+            assert sum(rules.tokens(item.text) for item in left) <= size
+            assert set(done.evicted).isdisjoint(ids_of(left))
+            assert done.added + done.unchanged == len(batch)
+        assert acme.count() == len(left) + 1
 
     @sentence(written=episode_lists(most=10), most=st.integers(0, 10))
-    def test_the_least_trusted_then_the_oldest_goes_first(self, written: list[Item], most: int) -> None:
+    def test_the_least_trusted_then_the_oldest_goes_first(
+        self, acme: SyncMemory, written: list[Item], most: int
+    ) -> None:
         def worth(item: Item) -> tuple[Any, ...]:
             expired = item.expires is not None and item.expires <= NOW
             return (not expired, item.trust, item.created, item.id)
 
         best = sorted(written, key=worth, reverse=True)[:most]
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            done = acme.remember(written, budget=Budget(items=most), now=NOW)
-            assert ids_of(acme.items()) == sorted(ids_of(best))
-            assert sorted([*done.evicted, *ids_of(best)]) == sorted(ids_of(written))
+        done = acme.remember(written, budget=Budget(items=most), now=NOW)
+        assert ids_of(acme.items()) == sorted(ids_of(best))
+        assert sorted([*done.evicted, *ids_of(best)]) == sorted(ids_of(written))
 
     @sentence(written=episode_lists(), more=st.integers(0, 2))
-    def test_nothing_is_evicted_while_the_budget_holds(self, written: list[Item], more: int) -> None:
+    def test_nothing_is_evicted_while_the_budget_holds(
+        self, acme: SyncMemory, written: list[Item], more: int
+    ) -> None:
         size = sum(rules.tokens(item.text) for item in written)
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            enough = Budget(items=len(written) + more, tokens=size + more)
-            done = acme.remember(written, budget=enough, now=NOW)
-            assert (done.added, done.evicted, acme.count()) == (len(written), (), len(written))
+        enough = Budget(items=len(written) + more, tokens=size + more)
+        done = acme.remember(written, budget=enough, now=NOW)
+        assert (done.added, done.evicted, acme.count()) == (len(written), (), len(written))
 
     @sentence(written=episode_lists(), more=episode_lists(), most=st.integers(0, 8), data=st.data())
     def test_a_hold_outlives_every_budget(
-        self, written: list[Item], more: list[Item], most: int, data: Any
+        self, acme: SyncMemory, written: list[Item], more: list[Item], most: int, data: Any
     ) -> None:
         held = data.draw(st.sets(st.sampled_from(ids_of(written)))) if written else set()
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.remember(written, budget=FREE, now=NOW)
-            assert acme.hold(Selector(ids=tuple(held))) == len(held)
-            before = contents(acme)
-            if len(held) > most:
-                with pytest.raises(RefusedError) as caught:
-                    acme.remember(more, budget=Budget(items=most), now=NOW)
-                assert caught.value.hint
-                assert contents(acme) == before
-            else:
+        acme.remember(written, budget=FREE, now=NOW)
+        assert acme.hold(Selector(ids=tuple(held))) == len(held)
+        before = contents(acme)
+        if len(held) > most:
+            with pytest.raises(RefusedError) as caught:
                 acme.remember(more, budget=Budget(items=most), now=NOW)
-                assert acme.count() <= most
-                assert held <= set(ids_of(acme.items()))
+            assert caught.value.hint
+            assert contents(acme) == before
+        else:
+            acme.remember(more, budget=Budget(items=most), now=NOW)
+            assert acme.count() <= most
+            assert held <= set(ids_of(acme.items()))
 
     def test_writers_at_once_stay_within_the_budget_together(self, acme: SyncMemory) -> None:
         def write(n: int) -> None:
@@ -189,30 +183,28 @@ class RetentionContract(StoreContract):
 
     @sentence(items=item_lists(), written=episode_lists(), data=st.data())
     def test_what_is_forgotten_is_never_found_again(
-        self, items: list[Item], written: list[Item], data: Any
+        self, acme: SyncMemory, items: list[Item], written: list[Item], data: Any
     ) -> None:
         assume(items or written)
         everyone = [*items, *written]
         gone = data.draw(st.sets(st.sampled_from(ids_of(everyone))))
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            put(acme, items)
-            acme.remember(written, budget=FREE, now=NOW)
-            put(acme, items[:1])  # what is not in force is in an earlier version
-            done = acme.forget(Selector(ids=(*gone, "unknown")))
-            assert done == Forgotten(items=len(gone), ids=tuple(sorted(gone)))
-            assert acme.forget(Selector(ids=tuple(gone))).items == 0
-            assert acme.count(list(gone)) == 0
-            for version in [None, *(each.number for each in acme.versions())]:
-                assert gone.isdisjoint(ids_of(acme.items(version)))
-                for text in ("taxi", *(item.text for item in everyone[:2])):
-                    assert gone.isdisjoint(ids_of(acme.search(everything(text, version=version))))
-            put(acme, items)
-            assert acme.count(ids_of(items)) == len(items)
+        put(acme, items)
+        acme.remember(written, budget=FREE, now=NOW)
+        put(acme, items[:1])  # what is not in force is in an earlier version
+        done = acme.forget(Selector(ids=(*gone, "unknown")))
+        assert done == Forgotten(items=len(gone), ids=tuple(sorted(gone)))
+        assert acme.forget(Selector(ids=tuple(gone))).items == 0
+        assert acme.count(list(gone)) == 0
+        for version in [None, *(each.number for each in acme.versions())]:
+            assert gone.isdisjoint(ids_of(acme.items(version)))
+            for text in ("taxi", *(item.text for item in everyone[:2])):
+                assert gone.isdisjoint(ids_of(acme.search(everything(text, version=version))))
+        put(acme, items)
+        assert acme.count(ids_of(items)) == len(items)
 
     @sentence(items=item_lists(), written=episode_lists(), data=st.data())
     def test_each_selector_forgets_what_it_names_and_nothing_else(
-        self, items: list[Item], written: list[Item], data: Any
+        self, acme: SyncMemory, items: list[Item], written: list[Item], data: Any
     ) -> None:
         there = {item.id: item for item in (*items, *written)}
         chosen: dict[Selector, Any] = {
@@ -224,15 +216,13 @@ class RetentionContract(StoreContract):
         }
         what = data.draw(st.sampled_from(list(chosen)))
         ids = {one for one, item in there.items() if chosen[what](item)}
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add(items)
-            acme.remember(written, budget=FREE, now=NOW)
-            before = contents(acme)
-            dry = acme.forget(what, now=NOW, dry_run=True)
-            assert contents(acme) == before
-            assert acme.forget(what, now=NOW) == dry == Forgotten(items=len(ids), ids=tuple(sorted(ids)))
-            assert ids_of(acme.items()) == sorted(there.keys() - ids)
+        acme.add(items)
+        acme.remember(written, budget=FREE, now=NOW)
+        before = contents(acme)
+        dry = acme.forget(what, now=NOW, dry_run=True)
+        assert contents(acme) == before
+        assert acme.forget(what, now=NOW) == dry == Forgotten(items=len(ids), ids=tuple(sorted(ids)))
+        assert ids_of(acme.items()) == sorted(there.keys() - ids)
 
     def test_a_selector_names_exactly_one_thing(self, acme: SyncMemory) -> None:
         acme.add([make_item("taxi", subject="")])
@@ -255,26 +245,26 @@ class RetentionContract(StoreContract):
 
     @sentence(old=item_lists(), new=item_lists(), staged=item_lists())
     def test_what_is_only_staged_or_in_an_earlier_version_is_forgotten_too(
-        self, old: list[Item], new: list[Item], staged: list[Item]
+        self, acme: SyncMemory, old: list[Item], new: list[Item], staged: list[Item]
     ) -> None:
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            put(acme, old)
-            put(acme, new)
-            acme.stage(staged)
-            there = {item.id for number in (1, 2)[: len(acme.versions())] for item in acme.items(number)}
-            gone = acme.forget(Selector(subject="cust-1")).ids
-            assert set(gone) >= {item.id for item in staged if item.subject == "cust-1"} - there
-            for version in (None, *(each.number for each in acme.versions())):
-                left = acme.items(version)
-                assert all(item.subject != "cust-1" for item in left)
-            assert acme.missing(gone) == list(gone)
-            assert acme.forget(Selector(subject="cust-1")).items == 0
+        put(acme, old)
+        put(acme, new)
+        acme.stage(staged)
+        there = {item.id for number in (1, 2)[: len(acme.versions())] for item in acme.items(number)}
+        gone = acme.forget(Selector(subject="cust-1")).ids
+        assert set(gone) >= {item.id for item in staged if item.subject == "cust-1"} - there
+        for version in (None, *(each.number for each in acme.versions())):
+            left = acme.items(version)
+            assert all(item.subject != "cust-1" for item in left)
+        assert acme.missing(gone) == list(gone)
+        assert acme.forget(Selector(subject="cust-1")).items == 0
 
     @sentence(
         edges=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=15), root=st.integers(0, 9)
     )
-    def test_what_was_derived_goes_with_its_parents(self, edges: list[tuple[int, int]], root: int) -> None:
+    def test_what_was_derived_goes_with_its_parents(
+        self, acme: SyncMemory, edges: list[tuple[int, int]], root: int
+    ) -> None:
         names = [f"item-{n}" for n in range(10)]
         parents = {n: tuple({names[a] for a, b in edges if b == n}) for n in range(10)}
         written = [
@@ -283,13 +273,11 @@ class RetentionContract(StoreContract):
         reached = {root}
         while more := {b for a, b in edges if a in reached} - reached:
             reached |= more
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.remember(written, budget=FREE, now=NOW)
-            done = acme.forget(Selector(ids=(names[root],)))
-            assert done.ids == tuple(sorted(names[n] for n in reached))
-            assert (done.items, done.derived, done.held) == (len(reached), len(reached) - 1, 0)
-            assert acme.count() == 10 - len(reached)
+        acme.remember(written, budget=FREE, now=NOW)
+        done = acme.forget(Selector(ids=(names[root],)))
+        assert done.ids == tuple(sorted(names[n] for n in reached))
+        assert (done.items, done.derived, done.held) == (len(reached), len(reached) - 1, 0)
+        assert acme.count() == 10 - len(reached)
 
     # Holds -------------------------------------------------------------------------------------
 
@@ -370,21 +358,19 @@ class RetentionContract(StoreContract):
 
     @sentence(items=item_lists(), written=episode_lists(), keep=st.integers(1, 3))
     def test_a_sweep_takes_what_has_expired_and_nothing_else(
-        self, items: list[Item], written: list[Item], keep: int
+        self, acme: SyncMemory, items: list[Item], written: list[Item], keep: int
     ) -> None:
         expired = {item.id for item in (*items, *written) if item.expires and item.expires <= NOW}
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            put(acme, items)
-            acme.remember(written, budget=FREE, now=NOW)
-            seen = acme.search(everything("taxi", now=NOW, mode="vector"))
-            assert acme.stats(now=NOW).expired == len(expired)
-            assert acme.purge(now=NOW, keep_versions=keep) == Purged(expired=len(expired), outdated=0)
-            assert set(ids_of(acme.items())) == {item.id for item in (*items, *written)} - expired
-            assert acme.search(everything("taxi", now=NOW, mode="vector")) == seen
-            before = (contents(acme), acme.versions())
-            assert acme.purge(now=NOW, keep_versions=keep) == Purged(expired=0, outdated=0)
-            assert (contents(acme), acme.versions()) == before
+        put(acme, items)
+        acme.remember(written, budget=FREE, now=NOW)
+        seen = acme.search(everything("taxi", now=NOW, mode="vector"))
+        assert acme.stats(now=NOW).expired == len(expired)
+        assert acme.purge(now=NOW, keep_versions=keep) == Purged(expired=len(expired), outdated=0)
+        assert set(ids_of(acme.items())) == {item.id for item in (*items, *written)} - expired
+        assert acme.search(everything("taxi", now=NOW, mode="vector")) == seen
+        before = (contents(acme), acme.versions())
+        assert acme.purge(now=NOW, keep_versions=keep) == Purged(expired=0, outdated=0)
+        assert (contents(acme), acme.versions()) == before
 
     @pytest.mark.parametrize("keep", [1, 2, 4, 9])
     def test_a_sweep_takes_what_only_older_versions_hold(self, acme: SyncMemory, keep: int) -> None:

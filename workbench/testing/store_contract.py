@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,15 +74,17 @@ class StoreContract:
 
 
 def _generated(plain: Any, examples: int) -> Any:
-    own = types.FunctionType(
-        plain.__code__, plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__
-    )
-    own.__dict__.update(plain.__dict__)
-    own.__qualname__, own.__module__ = plain.__qualname__, plain.__module__
-    own.__annotations__, own.__kwdefaults__ = plain.__annotations__, plain.__kwdefaults__
-    asked = settings(
-        max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.differing_executors]
-    )
-    test: Any = asked(given(**plain.strategies)(own))
-    test.plain = plain
-    return test
+    """Return a property test that gives `plain` its first argument, a new `store` or `acme`, each time."""
+    first = plain.__code__.co_varnames[1]
+
+    def test(self: StoreContract, **drawn: Any) -> None:
+        with self.opened() as store:
+            given = {"store": store, "acme": store.tenant("acme")}
+            plain(self, **{first: given[first]} if first in given else {}, **drawn)
+
+    test.__name__, test.__qualname__, test.__module__ = plain.__name__, plain.__qualname__, plain.__module__
+    checks = [HealthCheck.differing_executors]
+    asked = settings(max_examples=examples, deadline=None, suppress_health_check=checks)
+    own: Any = asked(given(**plain.strategies)(test))
+    own.plain = plain
+    return own
