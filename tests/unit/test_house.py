@@ -29,7 +29,6 @@ MANY_NAMES = {
     "workbench/layout.py": "one constant for each path of a repository",
     "workbench/memory/rules.py": "one function for each rule that every store keeps",
     "workbench/memory/sqlite/tables.py": "one function for each statement",
-    "workbench/memory/weaviate/errors.py": "one function for each error of the server",
     "workbench/memory/weaviate/schema.py": "the properties of a collection and their types",
     "workbench/registry.py": "the kinds of assets and the page of each",
     "workbench/testing/memory_items.py": "one strategy for each field of an item",

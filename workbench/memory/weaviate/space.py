@@ -49,7 +49,7 @@ class TenantSpace:
         if text is None and await self._has_rows():
             text = await self._text()  # a record is written before rows, perhaps between the two reads
             if text is None:
-                raise errors.record_lost(self.store.address.where)
+                raise errors.named("record", self.store.address.where)
         if text is None:
             return None
         if text != self.store.seen.get(self.table.tenant, ("",))[0]:  # parsing takes longer than reading
@@ -70,7 +70,7 @@ class TenantSpace:
         """
         current = await self.record()
         if record.writes != (current.writes + 1 if current else 0):
-            raise errors.overtaken(self.store.address.where)
+            raise errors.named("overtaken", self.store.address.where)
         text, place = record.text(), self._place
         await self.records.put([StoredRow(uuid=place, properties={"record": text})])
         self.store.seen[self.table.tenant] = text, record

@@ -160,7 +160,7 @@ class TenantTable:
                 if not answer.failed:
                     break
             else:
-                raise errors.partly(self.connection.address.where, answer.failed)
+                raise errors.named("partly", self.connection.address.where, number=answer.failed)
 
     async def _scan(self, properties: Sequence[str], *, vectors: bool) -> list[StoredRow]:
         limit = _FULL_PAGE if vectors or len(properties) > len(BRIEF) else _PAGE
@@ -193,7 +193,7 @@ class TenantTable:
                 if errors.meaning(said) in _FINAL:
                     raise errors.named(errors.meaning(said), self.connection.address.where)
             left = [left[place] for place in failed]
-        raise errors.partly(self.connection.address.where, len(left))
+        raise errors.named("partly", self.connection.address.where, number=len(left))
 
     async def _once(self, client: Any, rows: Sequence[StoredRow]) -> dict[int, str]:
         """Insert rows once; return the positions of the refused ones with the server's messages."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.memory import rules
-from workbench.memory.weaviate.errors import AbsentError
+from workbench.memory.weaviate import errors
 from workbench.memory.weaviate.store import WeaviateStore
 
 
@@ -51,7 +51,7 @@ async def _permissions(store: WeaviateStore, encrypted: str, *, write: bool) -> 
 
     target = await store.connection.ask(lambda client: client.alias.get(alias_name=store.alias))
     if target is None:
-        raise AbsentError(store.address.where, "collection")
+        raise errors.named("collection", store.address.where)
     collections = [target.collection, store.records]
     return [
         Permissions.data(

@@ -139,7 +139,7 @@ async def _check_next(space: TenantSpace, record: TenantRecord, wanted: Collecti
     rows = await _knowledge(space, _PLACE)
     found = sorted(row.properties["item"] for row in rows if is_active(row.properties, following))
     if found != sorted(wanted):
-        raise errors.overtaken(space.store.address.where)
+        raise errors.named("overtaken", space.store.address.where)
 
 
 async def _knowledge(space: TenantSpace, properties: Sequence[str]) -> list[StoredRow]:
