@@ -14,7 +14,7 @@ from weaviate.classes.query import HybridFusion, MetadataQuery
 
 from benchmarks.memory_made import Made
 from workbench.memory.cipher import IdCipher
-from workbench.memory.rules import DECIMALS
+from workbench.memory.ranking import DECIMALS
 from workbench.memory.stemming import stems
 from workbench.memory.weaviate import filters, schema
 from workbench.memory.weaviate.connection import Address

@@ -18,7 +18,7 @@ from weaviate_servers import open_store
 
 from workbench import _sync
 from workbench.errors import NotFoundError
-from workbench.memory import rules
+from workbench.memory import ranking
 from workbench.memory.cipher import IdCipher
 from workbench.memory.snapshot import open_snapshot, read_manifest, write_snapshot
 from workbench.memory.sqlite.store import SQLiteStore
@@ -132,7 +132,7 @@ def in_order(items, axis):
 
     def order(item):
         return (
-            -round(math.fsum(a * b for a, b in zip(item.vector, axis, strict=True)), rules.DECIMALS),
+            -round(math.fsum(a * b for a, b in zip(item.vector, axis, strict=True)), ranking.DECIMALS),
             item.id,
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.errors import ConfigError
-from workbench.memory import rules
+from workbench.memory import checks
 from workbench.ports import (
     Added,
     Budget,
@@ -39,7 +39,7 @@ class PinnedMemory(MemoryVerbs):
 
     async def add(self, items: Iterable[Item], *, now: str = "") -> Added:  # noqa: ARG002 - the port's
         """Report `items` as unchanged; ConfigError when the snapshot does not hold exactly these."""
-        batch = rules.checked_items(items, knowledge=True)
+        batch = checks.checked_items(items, knowledge=True)
         given, sources = {item.id for item in batch}, {item.source for item in batch}
         kept = {item.id: item.source for item in await self._documents()}
         missing = {item.source for item in batch if item.id not in kept}
@@ -50,7 +50,7 @@ class PinnedMemory(MemoryVerbs):
 
     async def stage(self, items: Iterable[Item]) -> int:
         """Return 0 when the snapshot holds all `items`; ConfigError otherwise."""
-        batch = rules.checked_items(items, knowledge=True)
+        batch = checks.checked_items(items, knowledge=True)
         if missing := await self.inner.missing([item.id for item in batch]):
             raise self._lacks(len(missing), f"{len(batch)} items")
         return 0
@@ -82,17 +82,17 @@ class PinnedMemory(MemoryVerbs):
 
     async def hold(self, what: Selector) -> int:
         """Raise ConfigError: only a live memory has legal holds."""
-        rules.check_selector(what, now="", hold=True)
+        checks.check_selector(what, now="", hold=True)
         raise self._read_only("to hold items of the live memory: workbench memory hold")
 
     async def release(self, what: Selector) -> int:
         """Return 0: a snapshot has no legal holds."""
-        rules.check_selector(what, now="", hold=True)
+        checks.check_selector(what, now="", hold=True)
         return 0
 
     async def purge(self, *, now: str, keep_versions: int) -> Purged:  # noqa: ARG002 - the port's
         """Remove nothing: searches skip expired items, and a snapshot has one version."""
-        rules.check_selector(Selector(expired=True), now=now)
+        checks.check_selector(Selector(expired=True), now=now)
         return Purged(expired=0, outdated=0)
 
     async def stats(self, *, now: str) -> MemoryStats:

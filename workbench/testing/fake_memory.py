@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from workbench import files
-from workbench.errors import ConfigError, NotFoundError
-from workbench.memory import rules
+from workbench import config, files
+from workbench.memory import checks, ranking, rules
 from workbench.ports import (
     Added,
     Budget,
@@ -53,11 +52,7 @@ class _Tenant:
         """The knowledge of a version, or of the one in force."""
         if version in {None, self.version}:
             return self.knowledge.get(self.version, {})
-        if version not in self.knowledge:
-            raise NotFoundError(
-                f"version {version} of this memory is not kept ({sorted(self.knowledge) or 'none'} are)",
-                hint="ask for one of those, or for the version in force",
-            )
+        checks.check_kept(version, self.knowledge)
         return self.knowledge[version]
 
     def in_force(self, version: int | None = None) -> dict[str, Item]:
@@ -80,9 +75,9 @@ class _Tenant:
         for item in batch:
             known = next(iter(there.values()), None)
             if known is not None:
-                rules.check_embedding(item, embedding=known.embedding, dimensions=len(known.vector))
+                checks.check_embedding(item, embedding=known.embedding, dimensions=len(known.vector))
             if item.id in there:
-                rules.check_source(item, there[item.id].source)
+                checks.check_stored(item, source=there[item.id].source, kind=there[item.id].kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +89,7 @@ class FakeStore:
 
     def tenant(self, tenant: str) -> FakeMemory:
         """One tenant's view."""
-        rules.check_tenant(tenant)
+        config.check_tenant(tenant)
         return FakeMemory(store=self, tenant=tenant)
 
     async def tenants(self) -> list[str]:
@@ -121,7 +116,7 @@ class FakeMemory:
 
     async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
         """Stage what is given and publish it with the documents in force of other sources."""
-        batch = rules.checked_items(items, knowledge=True)
+        batch = checks.checked_items(items, knowledge=True)
         sources = {item.source for item in batch}
         others = [one for one, item in self._state.documents().items() if item.source not in sources]
         await self.stage(batch)
@@ -134,7 +129,7 @@ class FakeMemory:
 
     async def stage(self, items: Iterable[Item]) -> int:
         """Keep documents aside for the next version; how many were new."""
-        batch, state = rules.checked_items(items, knowledge=True), self._state
+        batch, state = checks.checked_items(items, knowledge=True), self._state
         state.check(batch)
         there = state.in_force() | state.staged
         new = {item.id: item for item in batch if item.id not in there}
@@ -146,11 +141,7 @@ class FakeMemory:
         state = self._state
         before = state.documents()
         there = state.staged | before
-        if missing := set(ids) - there.keys():
-            raise ConfigError(
-                f"{len(missing)} of {len(set(ids))} items are neither in force nor staged",
-                hint="stage what `missing` names, then publish again",
-            )
+        checks.check_published(len(set(ids) - there.keys()), len(set(ids)))
         after = {one: there[one] for one in sorted(set(ids))}
         state.staged = {}
         if after.keys() != before.keys():
@@ -166,9 +157,9 @@ class FakeMemory:
         self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
     ) -> Remembered:
         """Write episodic items, then evict until the budget holds."""
-        batch, state = rules.checked_items(items, knowledge=False), self._state
+        batch, state = checks.checked_items(items, knowledge=False), self._state
         wanted = set(while_there)
-        rules.check_there(len(wanted - state.in_force().keys()), len(wanted))
+        checks.check_there(len(wanted - state.in_force().keys()), len(wanted))
         state.check(batch)
         new = {item.id: item for item in batch if item.id not in state.episodic}
         after = state.episodic | new
@@ -179,12 +170,12 @@ class FakeMemory:
 
     async def search(self, query: Query) -> list[Hit]:
         """At most `k` hits that the requester may see and that are valid, best first."""
-        rules.check_query(query)
+        checks.check_query(query)
         state = self._state
         items = state.in_force(query.version)
         if not query.groups or not items:
             return []
-        rules.check_dimensions(query, len(next(iter(items.values())).vector))
+        checks.check_dimensions(query, len(next(iter(items.values())).vector))
         seen = [item for item in items.values() if rules.visible(item, query)]
         depth = max(query.k, query.candidates)
         near = {item.id: _product(item.vector, query.vector) for item in seen}
@@ -195,7 +186,7 @@ class FakeMemory:
             rules.hit(
                 items[one], query, score=score, memory=self.store.name, version=version, tenant=self.tenant
             )
-            for one, score in rules.fuse(asked, k=query.k)
+            for one, score in ranking.fuse(asked, k=query.k)
         ]
 
     async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
@@ -210,7 +201,7 @@ class FakeMemory:
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """Remove items, and what was derived from them, from every version at once."""
-        rules.check_selector(what, now=now)
+        checks.check_selector(what, now=now)
         state = self._state
         stored = state.stored()
         chosen = {one for one, item in stored.items() if rules.chosen(item, what, now=now)}
@@ -228,13 +219,13 @@ class FakeMemory:
 
     async def hold(self, what: Selector) -> int:
         """Put ids, a subject or a source under legal hold, later items too; how many there are now."""
-        rules.check_selector(what, now="", hold=True)
+        checks.check_selector(what, now="", hold=True)
         self._state.holds.add(_named(what))
         return self._meant(what)
 
     async def release(self, what: Selector) -> int:
         """End a hold, named as it was made; how many items it held."""
-        rules.check_selector(what, now="", hold=True)
+        checks.check_selector(what, now="", hold=True)
         if _named(what) not in self._state.holds:
             return 0
         self._state.holds.remove(_named(what))
@@ -242,7 +233,7 @@ class FakeMemory:
 
     async def purge(self, *, now: str, keep_versions: int) -> Purged:
         """Remove what has expired, and what only versions that are no longer kept hold."""
-        rules.check_selector(Selector(expired=True), now=now)
+        checks.check_selector(Selector(expired=True), now=now)
         state = self._state
         old = [number for number in state.knowledge if number <= state.version - max(keep_versions, 1)]
         for number in old:
@@ -313,7 +304,7 @@ def _derived(stored: Mapping[str, Item], gone: set[str], state: _Tenant) -> tupl
 
 
 def _ranked(scores: Mapping[str, float], depth: int) -> list[str]:
-    return sorted(scores, key=lambda one: (-round(scores[one], rules.DECIMALS), one))[:depth]
+    return sorted(scores, key=lambda one: (-round(scores[one], ranking.DECIMALS), one))[:depth]
 
 
 def _product(left: Sequence[float], right: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import ConfigError
 from workbench.memory import rules
-from workbench.memory.rules import DECIMALS
+from workbench.memory.ranking import DECIMALS
 from workbench.ports import Budget, Requester, Selector
 from workbench.testing.memory_isolation import attempt_all
 from workbench.testing.memory_items import (

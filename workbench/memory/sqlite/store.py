@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from workbench.memory import rules
+from workbench import config
+from workbench.memory import checks, ranking, rules
 from workbench.memory.cipher import IdCipher
 from workbench.memory.sqlite import keywords, migration, retention, tables
 from workbench.memory.sqlite import versions as sqlite_versions
@@ -56,7 +57,7 @@ class SQLiteStore:
 
     def tenant(self, tenant: str) -> SQLiteMemory:
         """Return one tenant's view; ConfigError for an invalid tenant name."""
-        rules.check_tenant(tenant)
+        config.check_tenant(tenant)
         return SQLiteMemory(store=self, tenant=tenant)
 
     async def tenants(self) -> list[str]:
@@ -117,7 +118,7 @@ class SQLiteMemory:
 
     async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
         """Replace the active documents of the items' sources, in one transaction."""
-        batch = rules.checked_items(items, knowledge=True)
+        batch = checks.checked_items(items, knowledge=True)
         return await self._write(lambda db, space: sqlite_versions.add(db, space, batch, now))
 
     async def missing(self, ids: Sequence[str]) -> list[str]:
@@ -126,7 +127,7 @@ class SQLiteMemory:
 
     async def stage(self, items: Iterable[Item]) -> int:
         """Stage documents for the next version, in one transaction; return the number of new ones."""
-        batch = rules.checked_items(items, knowledge=True)
+        batch = checks.checked_items(items, knowledge=True)
         if not batch:
             return 0
         return await self._write(lambda db, space: sqlite_versions.stage(db, space, batch))
@@ -139,17 +140,17 @@ class SQLiteMemory:
         self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
     ) -> Remembered:
         """Write episodic items and evict until the budget holds, in one transaction."""
-        batch, wanted = rules.checked_items(items, knowledge=False), set(while_there)
+        batch, wanted = checks.checked_items(items, knowledge=False), set(while_there)
 
         def written(db: sqlite3.Connection, space: Space) -> Remembered:
-            rules.check_there(len(wanted) - tables.in_force(db, space, wanted), len(wanted))
+            checks.check_there(len(wanted) - tables.in_force(db, space, wanted), len(wanted))
             return retention.remember(db, space, batch, budget=budget, now=now)
 
         return await self._write(written)
 
     async def search(self, query: Query) -> list[Hit]:
         """Return at most `k` valid hits that the requester may see, best first."""
-        rules.check_query(query)
+        checks.check_query(query)
         if not query.groups:
             return []
         return await self._read(lambda db, space: self._found(db, space, query))
@@ -180,17 +181,17 @@ class SQLiteMemory:
 
     async def hold(self, what: Selector) -> int:
         """Put ids, a subject or a source under legal hold; return the number of items covered now."""
-        rules.check_selector(what, now="", hold=True)
+        checks.check_selector(what, now="", hold=True)
         return await self._write(lambda db, space: retention.hold(db, space, what))
 
     async def release(self, what: Selector) -> int:
         """End the hold made with the same selector; return the number of items it covered."""
-        rules.check_selector(what, now="", hold=True)
+        checks.check_selector(what, now="", hold=True)
         return await self._write(lambda db, space: retention.release(db, space, what))
 
     async def purge(self, *, now: str, keep_versions: int) -> Purged:
         """Remove expired items and items of older versions, and erase their bytes from the file."""
-        rules.check_selector(Selector(expired=True), now=now)
+        checks.check_selector(Selector(expired=True), now=now)
         done = await self._write(
             lambda db, space: retention.purge(db, space, now=now, keep_versions=keep_versions)
         )
@@ -226,7 +227,7 @@ class SQLiteMemory:
 
     def forget_now(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """Do the same as `forget`, from sync code."""
-        rules.check_selector(what, now=now)
+        checks.check_selector(what, now=now)
         transaction = self._reading if dry_run else self._writing
         done = transaction(lambda db, space: retention.forget(db, space, what, now=now, dry_run=dry_run))
         if not dry_run:
@@ -236,8 +237,8 @@ class SQLiteMemory:
     def load(self, items: Iterable[Item], *, version: int) -> None:
         """Fill an empty tenant with documents, active as `version`, and episodic items."""
         given = list(items)
-        documents = rules.checked_items((item for item in given if item.kind == KNOWLEDGE), knowledge=True)
-        others = rules.checked_items((item for item in given if item.kind != KNOWLEDGE), knowledge=False)
+        documents = checks.checked_items((item for item in given if item.kind == KNOWLEDGE), knowledge=True)
+        others = checks.checked_items((item for item in given if item.kind != KNOWLEDGE), knowledge=False)
         self._writing(lambda db, space: sqlite_versions.load(db, space, documents, others, version))
 
     def _found(self, db: sqlite3.Connection, space: Space, query: Query) -> list[Hit]:
@@ -249,13 +250,13 @@ class SQLiteMemory:
         depth = max(query.k, query.candidates)
         rankings: list[list[str]] = []
         if query.mode != "words":
-            rules.check_dimensions(query, space.dimensions)
+            checks.check_dimensions(query, space.dimensions)
             rankings.append(vectors.nearest(query, seen, depth))
         if query.mode != "vector":
             words, key = self.store.words(db, space, version)
             ranked = keywords.ranking(words, key, query.text, vectors=vectors, seen=seen, depth=depth)
             rankings.append(ranked)
-        best = rules.fuse(rankings, k=query.k)
+        best = ranking.fuse(rankings, k=query.k)
         bound = space.bound | {"version": version, "values": tables.listed(name for name, _ in best)}
         found = tables.items_where(db, space, NAMED_IN_VERSION, bound, vectors=False)
         items = {item.id: item for item in found}

@@ -14,12 +14,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ConfigError, NotFoundError
-from workbench.memory import rules
+from workbench.memory import checks
 from workbench.memory.parquet import vector_bytes
 from workbench.memory.sqlite import keywords
 from workbench.ports import Requester
-from workbench.types import KNOWLEDGE, Item
+from workbench.types import Item
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,7 +98,7 @@ def make(db: sqlite3.Connection, tenant: str) -> Space:
 def fitted(db: sqlite3.Connection, space: Space, item: Item) -> Space:
     """Return the space for `item`; ConfigError when the tenant's items have another embedding."""
     if number(db, "SELECT EXISTS (SELECT 1 FROM items WHERE tenant = ?)", (space.key,)):
-        rules.check_embedding(item, embedding=space.embedding, dimensions=space.dimensions)
+        checks.check_embedding(item, embedding=space.embedding, dimensions=space.dimensions)
         return space
     # An empty tenant accepts any embedding.
     dimensions = len(item.vector)
@@ -144,21 +143,9 @@ def version_asked(db: sqlite3.Connection, space: Space, version: int | None) -> 
     """Return the number of the version to read; NotFoundError when it is not kept."""
     if version is None or version == space.version:
         return space.version
-    kept = [
-        row[0] for row in db.execute("SELECT number FROM versions WHERE tenant = ? ORDER BY 1", (space.key,))
-    ]
-    if version not in kept:
-        raise no_version(version, kept)
+    query = "SELECT number FROM versions WHERE tenant = ?"
+    checks.check_kept(version, [row[0] for row in db.execute(query, (space.key,))])
     return version
-
-
-def no_version(version: int, kept: Sequence[int]) -> NotFoundError:
-    """Return the error for a version that is not kept."""
-    known = f"{kept[0]} to {kept[-1]}" if kept else "none"
-    return NotFoundError(
-        f"version {version} of this memory is not kept (kept: {known})",
-        hint="to list the kept versions: workbench memory versions",
-    )
 
 
 def there(db: sqlite3.Connection, space: Space, items: Sequence[Item], *, among: str) -> set[str]:
@@ -170,13 +157,7 @@ def there(db: sqlite3.Connection, space: Space, items: Sequence[Item], *, among:
     query = f"SELECT id, source, kind, {among} FROM items WHERE tenant = :key AND id IN {AMONG}"
     found = set()
     for name, source, kind, fits in db.execute(query, space.bound | {"values": json.dumps(list(given))}):
-        item = given[name]
-        rules.check_source(item, source)
-        if (kind == KNOWLEDGE) != (item.kind == KNOWLEDGE):
-            raise ConfigError(
-                f"item {item.id!r} is stored as {kind!r}, not as {item.kind!r}",
-                hint="compute the id as a digest that includes the kind",
-            )
+        checks.check_stored(item := given[name], source=source, kind=kind)
         if fits:
             found.add(item.id)
     return found

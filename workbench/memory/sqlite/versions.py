@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from workbench import files
-from workbench.errors import ConfigError
+from workbench.memory import checks
 from workbench.memory.sqlite import keywords
 from workbench.memory.sqlite.tables import (
     AMONG,
@@ -71,12 +71,7 @@ def publish(db: sqlite3.Connection, space: Space, ids: Collection[str], now: str
         f"SELECT number, id, since FROM items WHERE {_CURRENT}", space.bound
     ):
         (in_force if since <= space.version else staged)[item] = number
-    missing = len(wanted.keys() - in_force.keys() - staged.keys())
-    if missing:
-        raise ConfigError(
-            f"{missing} of {len(wanted)} items are neither active nor staged",
-            hint="stage the items that `missing` names, then publish again",
-        )
+    checks.check_published(len(wanted.keys() - in_force.keys() - staged.keys()), len(wanted))
     remove(db, space, [number for item, number in staged.items() if item not in wanted])
     both = len(wanted.keys() & in_force.keys())
     version = space.version

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.memory import rules
+from workbench import config
 from workbench.memory.weaviate import errors
 from workbench.memory.weaviate.store import WeaviateStore
 
@@ -15,7 +15,7 @@ async def grant(store: WeaviateStore, tenant: str, *, write: bool = True) -> str
     The store's own key has to be an administrator's. The new key is kept nowhere: put it where the
     environment of its user is set.
     """
-    rules.check_tenant(tenant)
+    config.check_tenant(tenant)
     encrypted = store.names.tenant(tenant)
     await store.make_tenant(encrypted)
     role = f"{store.alias}_{encrypted}"
