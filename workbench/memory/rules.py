@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from workbench.errors import RefusedError, UnavailableError
-from workbench.ports import Budget, Query, Requester, Selector
+from workbench.ports import Budget, Purged, Query, Requester, Selector
 from workbench.types import KNOWLEDGE, Hit, Item
 
 
@@ -120,3 +120,9 @@ def evicted(items: Sequence[Item], budget: Budget, *, held: Collection[str], now
             hint="raise the memory's budget, or release a hold",
         )
     return gone
+
+
+def purged(expired: Mapping[str, bool], outdated: Mapping[str, bool]) -> Purged:
+    """Return the counts of a purge, given for each expired and outdated item whether a hold keeps it."""
+    held = [sum(items.values()) for items in (expired, outdated)]
+    return Purged(expired=len(expired) - held[0], outdated=len(outdated) - held[1], held=sum(held))

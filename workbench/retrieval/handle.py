@@ -197,7 +197,7 @@ class MemoryHandle(Binding):
 
         Without a folder the snapshot goes into the memory's own place below `.workbench/state/snapshots`.
         """
-        return await maintenance.snapshot(self, folder)
+        return await maintenance.snapshot_of([self], folder)
 
     snapshot, snapshot_async = _sync.twins(_snapshot)
 

@@ -48,14 +48,7 @@ class Hits(list[Hit], Shown):
 
 def _origin(hit: Hit) -> str:
     """Describe a hit's source, its version and digest, and its warnings."""
-    marks = [
-        mark
-        for mark, is_so in (
-            ("source changed", hit.stale),
-            (_DEGRADED, hit.degraded),
-        )
-        if is_so
-    ]
+    marks = ["source changed"] * hit.stale + [_DEGRADED] * hit.degraded
     mark = f" ({'; '.join(marks)})" if marks else ""
     return f"{hit.source}, version {hit.version}, {hit.digest[:12]}{mark}"
 

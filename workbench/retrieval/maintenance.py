@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -58,15 +59,18 @@ async def add(binding: Binding, pages: Iterable[Page]) -> Added:
     if binding.pinned is not None:
         raise _not_pinned(binding, len(items) - there, len(items))
     changed = await _changed(binding, items)
+    ready: list[Item] = []
     with _bar(binding, len(changed), "remember") as bar:
-        vectors: list[tuple[float, ...]] = []
-        for start in range(0, len(changed), TEXTS):
-            some = changed[start : start + TEXTS]
-            vectors += await embed(binding, [indexed(item) for item in some])
+        for some in _batches(changed):
+            ready += await _embedded(binding, some)
             bar.update(len(some))
-    ready = [dataclasses.replace(item, vector=vector) for item, vector in zip(changed, vectors, strict=True)]
     done = await view(binding).add(ready, now=binding.now())
     return dataclasses.replace(done, unchanged=len(items) - done.added, other_tenants=other)
+
+
+async def _embedded(binding: Binding, items: list[Item]) -> list[Item]:
+    vectors = await embed(binding, [indexed(item) for item in items])
+    return [dataclasses.replace(item, vector=vector) for item, vector in zip(items, vectors, strict=True)]
 
 
 async def _changed(binding: Binding, items: Sequence[Item]) -> list[Item]:
@@ -92,11 +96,7 @@ async def ingest(binding: Binding, source: Source | None) -> Added:
     async def given_once() -> list[Item]:
         return items
 
-    async def embedded(some: list[Item]) -> list[Item]:
-        vectors = await embed(binding, [indexed(item) for item in some])
-        return [dataclasses.replace(item, vector=vector) for item, vector in zip(some, vectors, strict=True)]
-
-    done = await _put(binding, given_once, embedded, word="ingest")
+    done = await _put(binding, given_once, functools.partial(_embedded, binding), word="ingest")
     return dataclasses.replace(done, other_tenants=len(given) - len(own))
 
 
@@ -191,11 +191,6 @@ def _to_compare(binding: Binding) -> Governed:
     return unfiltered(binding) if binding.context.principal.admin else view(binding)
 
 
-async def snapshot(binding: Binding, folder: str | Path | None) -> Snapshotted:
-    """Write the tenant's items as files that can be verified and restored into any store."""
-    return await snapshot_of([binding], folder)
-
-
 async def snapshot_of(bindings: Sequence[Binding], folder: str | Path | None) -> Snapshotted:
     """Write one memory's items of several tenants into one snapshot."""
     first, place = bindings[0], None if folder is None else Path(folder)
@@ -218,21 +213,14 @@ async def restore(binding: Binding, what: int | str | Path) -> Restored:
         return [item for item in items if item.kind == KNOWLEDGE]
 
     done = await _put(binding, knowledge, word="restore")
-    rest = [] if isinstance(what, int) else [item for item in items if item.kind != KNOWLEDGE]
-    if not rest:
-        return _restored(done)
-    written = await view(binding).remember(rest, budget=Budget(), now=binding.now(), restored=items)
-    return _restored(done, episodic=written.added)
-
-
-def _restored(done: Added, *, episodic: int = 0) -> Restored:
-    return Restored(
-        version=done.version,
-        added=done.added,
-        unchanged=done.unchanged,
-        replaced=done.replaced,
-        episodic=episodic,
+    others = [] if isinstance(what, int) else [item for item in items if item.kind != KNOWLEDGE]
+    restored = Restored(
+        version=done.version, added=done.added, unchanged=done.unchanged, replaced=done.replaced
     )
+    if not others:
+        return restored
+    written = await view(binding).remember(others, budget=Budget(), now=binding.now(), restored=items)
+    return dataclasses.replace(restored, episodic=written.added)
 
 
 async def _of_version(binding: Binding, number: int) -> list[Item]:

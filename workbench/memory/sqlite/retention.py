@@ -118,12 +118,7 @@ def purge(db: sqlite3.Connection, space: Space, *, now: str, keep_versions: int)
         recount(db, space)
         keywords.rewrite(db, space.key)
         touch(db, space)
-    held = sum(expired.values()) + sum(outdated.values())
-    return Purged(
-        expired=len(expired) - sum(expired.values()),
-        outdated=len(outdated) - sum(outdated.values()),
-        held=held,
-    )
+    return rules.purged(expired, outdated)
 
 
 def counted(db: sqlite3.Connection, space: Space, now: str) -> dict[str, Any]:

@@ -75,21 +75,36 @@ async def forget(
 async def hold(space: TenantSpace, record: TenantRecord, what: Selector) -> int:
     """Record the hold, which covers later items too; return how many items it covers now."""
     cover = _cover(space, what)
-    record = await space.save(record, holds={**record.holds, _name_of(cover): cover})
-    rows = await _selected(space, what, "")
-    await _set_ttl(space, record, rows)
-    return len({row.properties["item"] for row in rows})
+    return await _set_holds(space, record, record.holds | {_name_of(cover): cover}, cover)
 
 
 async def release(space: TenantSpace, record: TenantRecord, what: Selector) -> int:
     """Remove the hold; return how many items it covered, 0 when there is none."""
-    name = _name_of(_cover(space, what))
+    cover = _cover(space, what)
+    name = _name_of(cover)
     if name not in record.holds:
         return 0
-    rest = {key: cover for key, cover in record.holds.items() if key != name}
-    record = await space.save(record, holds=rest)
-    rows = await _selected(space, what, "")
-    await _set_ttl(space, record, rows)
+    others = {key: other for key, other in record.holds.items() if key != name}
+    return await _set_holds(space, record, others, cover)
+
+
+async def _set_holds(
+    space: TenantSpace, record: TenantRecord, holds: dict[str, Cover], changed: Cover
+) -> int:
+    """Replace the holds of a tenant; return the number of items that `changed` covers.
+
+    The server's clock removes these items when they expire, unless a hold still covers them.
+    """
+    holder = (await space.save(record, holds=holds)).holder()
+    rows = await _covered(space, changed)
+    full = await space.table.by_uuid([row.uuid for row in rows])
+
+    def ttl(properties: Properties) -> str | None:
+        return schema.ttl_of(properties, held=holder.holds(properties))
+
+    moments = [(row, row.properties["ttl"]) for row in full]
+    different = [row.uuid for row, moment in moments if (moment and instant(moment)) != ttl(row.properties)]
+    await space.table.change(different, lambda properties: {"ttl": ttl(properties)})
     return len({row.properties["item"] for row in rows})
 
 
@@ -100,10 +115,7 @@ async def purge(space: TenantSpace, record: TenantRecord, *, now: str, keep_vers
     listed = tuple(version for version in record.versions if version.number >= oldest)
     if listed != record.versions:
         record = await space.save(record, versions=listed)
-    holder, second = record.holder(), schema.second_number(now)
-    ended = await space.table.rows(
-        filters.expired(now), lambda p: bool(p["expires"] <= second), properties=(*schema.BRIEF, "expires")
-    )
+    holder, ended = record.holder(), await _expired(space, now)
     left = await space.table.rows(filters.outdated(oldest), lambda p: bool(p["until"] <= oldest))
     expired = _by_item(ended, holder)
     living = {
@@ -119,12 +131,7 @@ async def purge(space: TenantSpace, record: TenantRecord, *, now: str, keep_vers
     leaving = {row.uuid for row in (*ended, *left) if not holder.holds(row.properties)}
     await space.table.remove(sorted(leaving))
     await versions.recount(space, record)
-    held = sum(expired.values()) + sum(outdated.values())
-    return Purged(
-        expired=len(expired) - sum(expired.values()),
-        outdated=len(outdated) - sum(outdated.values()),
-        held=held,
-    )
+    return rules.purged(expired, outdated)
 
 
 async def counted(space: TenantSpace, record: TenantRecord, now: str) -> dict[str, Any]:
@@ -148,33 +155,18 @@ async def counted(space: TenantSpace, record: TenantRecord, now: str) -> dict[st
 
 async def _selected(space: TenantSpace, what: Selector, now: str) -> list[StoredRow]:
     """Return the selected rows, of all versions and staged."""
-    if what.ids is not None:
-        return await space.table.named("item", map(space.encrypt, what.ids))
-    if what.subject:
-        return await space.table.named("subject", [space.encrypt(what.subject)])
-    if what.source:
-        return await space.table.named("source", [schema.wrapped(what.source)])
+    return await (_expired(space, now) if what.expired else _covered(space, _cover(space, what)))
+
+
+async def _covered(space: TenantSpace, cover: Cover) -> list[StoredRow]:
+    return await space.table.named(cover[0][0], [name for _, name in cover]) if cover else []
+
+
+async def _expired(space: TenantSpace, now: str) -> list[StoredRow]:
     second = schema.second_number(now)
     return await space.table.rows(
         filters.expired(now), lambda p: bool(p["expires"] <= second), properties=(*schema.BRIEF, "expires")
     )
-
-
-async def _set_ttl(space: TenantSpace, record: TenantRecord, rows: Sequence[StoredRow]) -> None:
-    """Let the server's clock remove these rows when they expire, unless they are under hold."""
-    holder = record.holder()
-    full = await space.table.by_uuid([row.uuid for row in rows])
-
-    def wanted(properties: Properties) -> str | None:
-        return schema.ttl_of(properties, held=holder.holds(properties))
-
-    changed = [row.uuid for row in full if _ttl(row) != wanted(row.properties)]
-    await space.table.change(changed, lambda properties: {"ttl": wanted(properties)})
-
-
-def _ttl(row: StoredRow) -> str | None:
-    moment = row.properties["ttl"]
-    return None if moment is None else instant(moment)
 
 
 def _held(

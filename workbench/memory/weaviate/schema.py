@@ -23,6 +23,8 @@ SCHEMA = 1
 #: The end of an item without one. Numbers cross gRPC as doubles, so nothing may be 2**53 or more.
 OPEN = 2**40
 _DAY_S = 86_400
+#: The beginning of day 1, from which days and seconds count.
+_FIRST = dt.datetime.min  # noqa: DTZ901
 
 #: Stemmed by memory/stemming.py, so the server tokenizes at white space alone.
 _WORDS = {
@@ -179,8 +181,8 @@ def second_number(instant: str | None) -> int:
     """Return a UTC instant as a number of the same order; `OPEN` without one."""
     if instant is None:
         return OPEN
-    when = moment(instant)
-    return when.toordinal() * _DAY_S + when.hour * 3600 + when.minute * 60 + when.second
+    since = moment(instant).replace(tzinfo=None) - _FIRST
+    return (since.days + 1) * _DAY_S + since.seconds
 
 
 def _day(number: int) -> str:
@@ -188,9 +190,7 @@ def _day(number: int) -> str:
 
 
 def _instant(number: int) -> str:
-    days, seconds = divmod(number, _DAY_S)
-    minutes, second = divmod(seconds, 60)
-    return f"{_day(days)}T{minutes // 60:02}:{minutes % 60:02}:{second:02}Z"
+    return f"{(_FIRST + dt.timedelta(days=-1, seconds=number)).isoformat()}Z"
 
 
 def properties_of(item: Item, *, words: str, tenant: str, names: IdCipher, since: int) -> dict[str, Any]:

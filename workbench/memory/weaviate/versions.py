@@ -14,7 +14,7 @@ from workbench.memory import checks
 from workbench.memory.weaviate import errors, filters, schema
 from workbench.memory.weaviate.schema import OPEN
 from workbench.memory.weaviate.space import TenantSpace, is_active
-from workbench.memory.weaviate.table import BATCH, MOST, Properties, StoredRow
+from workbench.memory.weaviate.table import BATCH, MOST, Properties, StoredRow, pieces
 from workbench.memory.weaviate.tenant_record import CONDITIONS, RecordedVersion, TenantRecord
 from workbench.ports import Added, MemoryVersion
 from workbench.types import Item
@@ -78,9 +78,10 @@ async def write(space: TenantSpace, record: TenantRecord, new: Sequence[Item], *
             vector=item.vector,
         )
 
-    parts = (new[start : start + BATCH] for start in range(0, len(new), BATCH))
     await space.table.put(
-        row(item, words) for part in parts for item, words in zip(part, schema.words_of(part), strict=True)
+        row(item, words)
+        for part in pieces(new, BATCH)
+        for item, words in zip(part, schema.words_of(part), strict=True)
     )
     return record
 
