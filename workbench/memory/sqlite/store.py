@@ -21,7 +21,9 @@ from workbench.memory.cipher import IdCipher
 from workbench.memory.sqlite import keywords, migration, retention, tables
 from workbench.memory.sqlite import versions as sqlite_versions
 from workbench.memory.sqlite.database import Database
-from workbench.memory.sqlite.tables import IN_VERSION, NAMED_IN_VERSION, Space
+from workbench.memory.sqlite.escaping import listed
+from workbench.memory.sqlite.space import Space, find, make, number, version_asked
+from workbench.memory.sqlite.tables import IN_VERSION, NAMED_IN_VERSION
 from workbench.memory.vectors import Vectors
 from workbench.ports import (
     Added,
@@ -143,7 +145,7 @@ class SQLiteMemory:
         batch, wanted = checks.checked_items(items, knowledge=False), set(while_there)
 
         def written(db: sqlite3.Connection, space: Space) -> Remembered:
-            checks.check_there(len(wanted) - tables.in_force(db, space, wanted), len(wanted))
+            checks.check_there(len(wanted) - tables.count_active(db, space, wanted), len(wanted))
             return retention.remember(db, space, batch, budget=budget, now=now)
 
         return await self._write(written)
@@ -162,8 +164,8 @@ class SQLiteMemory:
             if ids is None:
                 seen, bound = tables.readable(requester)
                 query = f"SELECT count(*) FROM items WHERE {IN_VERSION} AND {seen}"
-                return tables.number(db, query, space.bound | bound)
-            return tables.in_force(db, space, ids, requester=requester)
+                return number(db, query, space.bound | bound)
+            return tables.count_active(db, space, ids, requester=requester)
 
         return await self._read(counted)
 
@@ -206,8 +208,8 @@ class SQLiteMemory:
         """Count the tenant's items by kind and state."""
 
         def counted(db: sqlite3.Connection, space: Space) -> MemoryStats:
-            pages = tables.number(db, "PRAGMA page_count")
-            size = pages * tables.number(db, "PRAGMA page_size")
+            pages = number(db, "PRAGMA page_count")
+            size = pages * number(db, "PRAGMA page_size")
             facts = {"exact": True, "bytes": size, "sqlite": sqlite3.sqlite_version}
             numbers = retention.counted(db, space, now)
             return MemoryStats(store="sqlite", tenant=self.tenant, facts=facts, **numbers)
@@ -218,7 +220,7 @@ class SQLiteMemory:
         """Do the same as `items`, from sync code."""
 
         def found(db: sqlite3.Connection, space: Space) -> list[Item]:
-            asked = tables.version_asked(db, space, version)
+            asked = version_asked(db, space, version)
             seen, bound = tables.readable(requester)
             bound = space.bound | bound | {"version": asked}
             return tables.items_where(db, space, f"{IN_VERSION} AND {seen}", bound, vectors=True)
@@ -242,7 +244,7 @@ class SQLiteMemory:
         self._writing(lambda db, space: sqlite_versions.load(db, space, documents, others, version))
 
     def _found(self, db: sqlite3.Connection, space: Space, query: Query) -> list[Hit]:
-        version = tables.version_asked(db, space, query.version)
+        version = version_asked(db, space, query.version)
         vectors = self.store.vectors(db, space)
         if not vectors.ids:
             return []
@@ -257,7 +259,7 @@ class SQLiteMemory:
             ranked = keywords.ranking(words, key, query.text, vectors=vectors, seen=seen, depth=depth)
             rankings.append(ranked)
         best = ranking.fuse(rankings, k=query.k)
-        bound = space.bound | {"version": version, "values": tables.listed(name for name, _ in best)}
+        bound = space.bound | {"version": version, "values": listed(name for name, _ in best)}
         found = tables.items_where(db, space, NAMED_IN_VERSION, bound, vectors=False)
         items = {item.id: item for item in found}
         return [
@@ -275,8 +277,8 @@ class SQLiteMemory:
 
     def _reading(self, work: Callable[[sqlite3.Connection, Space], T]) -> T:
         with self.store.database.reading() as db:
-            return work(db, tables.find(db, self.tenant))
+            return work(db, find(db, self.tenant))
 
     def _writing(self, work: Callable[[sqlite3.Connection, Space], T]) -> T:
         with self.store.database.writing() as db:
-            return work(db, tables.make(db, self.tenant))
+            return work(db, make(db, self.tenant))
