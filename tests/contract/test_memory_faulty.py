@@ -123,7 +123,7 @@ def history(kind):
 
 
 @pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
-def test_a_history_finds_out_what_a_store_forgot(kind, capsys):
+def test_a_history_detects_a_store_that_loses_items(kind, capsys):
     asked = settings(
         max_examples=1000,
         stateful_step_count=25,

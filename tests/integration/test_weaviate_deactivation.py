@@ -83,14 +83,14 @@ def test_no_more_tenants_stay_active_than_are_wanted_and_all_of_them_answer(open
     eventually({names[0], *names[-2:]}, lambda: active(*names))
 
 
-def test_a_tenant_that_is_not_asked_is_deactivated_while_the_process_goes_on(opened, active):
+def test_an_idle_tenant_is_deactivated_while_the_process_runs(opened, active):
     store = opened(idle_s=0.3)
     store.tenant("acme").add(circle(4))
     eventually(set(), lambda: active("acme"))
     assert store.tenant("acme").count() == 4
 
 
-def test_who_closes_a_store_leaves_the_tenants_as_they_were_found(opened, active):
+def test_closing_a_store_restores_the_activity_of_its_tenants(opened, active):
     first, second = opened(), opened()
     first.tenant("acme").add(circle(4))
     assert second.tenant("acme").count() == 4
@@ -104,7 +104,7 @@ def test_who_closes_a_store_leaves_the_tenants_as_they_were_found(opened, active
     assert active("acme") == set()
 
 
-def test_tenants_that_are_not_there_or_were_half_made_keep_no_other_active(opened, active):
+def test_missing_and_half_made_tenants_do_not_block_deactivation(opened, active):
     store = opened()
     half, inner = store.inner.names.tenant("half"), store.inner
     assert _sync.run(inner.deactivate(["acme"])) == 0, "there is no memory yet"
@@ -168,7 +168,7 @@ def test_nothing_fails_while_another_process_deactivates_the_same_tenants(opened
     assert said <= {"a tenant is being asked at this moment"}
 
 
-def test_a_question_to_a_tenant_that_is_being_put_to_rest_is_asked_again(opened, monkeypatch):
+def test_a_call_to_a_tenant_being_deactivated_is_repeated(opened, monkeypatch):
     from weaviate.exceptions import WeaviateQueryError
 
     asked, connection = [], opened().inner.connection

@@ -38,7 +38,7 @@ async def settled(active):
 
 
 @given(asked=st.lists(st.integers(0, 30)), most=st.integers(1, 12), together=st.integers(1, 9))
-def test_whatever_is_asked_at_most_so_many_stay_active_and_they_are_the_latest(asked, most, together):
+def test_at_most_the_limit_stays_active_and_the_most_recently_used(asked, most, together):
     async def run():
         active = ActiveTenants(most)
         store = Asked(active)
@@ -55,7 +55,7 @@ def test_whatever_is_asked_at_most_so_many_stay_active_and_they_are_the_latest(a
     asyncio.run(run())
 
 
-def test_a_tenth_goes_at_once_and_not_one_at_a_time():
+def test_a_tenth_is_deactivated_in_one_request():
     async def run():
         active = ActiveTenants(20)
         store = Asked(active)
@@ -68,7 +68,7 @@ def test_a_tenth_goes_at_once_and_not_one_at_a_time():
     asyncio.run(run())
 
 
-def test_who_asks_does_not_wait_and_what_is_asked_again_is_the_latest():
+def test_a_caller_does_not_wait_and_a_tenant_used_again_is_the_most_recent():
     async def run():
         active = ActiveTenants(2)
         store = Asked(active)
@@ -82,7 +82,7 @@ def test_who_asks_does_not_wait_and_what_is_asked_again_is_the_latest():
     asyncio.run(run())
 
 
-def test_a_tenant_that_nobody_asks_any_more_is_put_to_rest_though_nothing_else_happens():
+def test_an_idle_tenant_is_deactivated_without_another_call():
     async def run():
         active = ActiveTenants(idle_s=0.01)
         store = Asked(active)
@@ -118,7 +118,7 @@ def test_leaving_deactivates_what_this_process_activated_and_nothing_else():
 
 
 @pytest.mark.parametrize("leaving", [True, False])
-def test_a_server_that_is_away_keeps_nobody_from_working_or_leaving(leaving):
+def test_an_unavailable_server_delays_neither_work_nor_exit(leaving):
     async def run():
         active = ActiveTenants(1)
         store = Away(active)

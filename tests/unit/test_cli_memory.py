@@ -84,7 +84,7 @@ def test_an_ingest_of_a_folder_with_pages_of_nobody_served_says_whose_they_are(b
     assert "use_cases.u.tenants" in caught.value.hint
 
 
-def test_versions_differences_and_going_back_are_seen_from_the_command_line(bench, tmp_path):
+def test_versions_diff_and_restore_work_on_the_command_line(bench, tmp_path):
     assert run("versions").strip() == "no version yet; next: workbench memory ingest"
     run("ingest")
     write_page(tmp_path, "acme/taxi.md", body="Taxis are not paid.", subject="ann")
@@ -135,7 +135,7 @@ def test_forgetting_less_than_asked_because_of_a_hold_exits_with_1_and_says_so(b
     assert bench.handle_of().count() == 0
 
 
-def test_what_has_expired_is_forgotten_or_swept_for_all_tenants(bench):
+def test_expired_items_are_forgotten_or_purged_for_all_tenants(bench):
     for tenant in ("acme", "globex"):
         bench.handle_of(tenant).remember("Soon gone.", expires="2026-01-02T00:00:00Z")
     bench.clock.set("2026-01-03T00:00:00")

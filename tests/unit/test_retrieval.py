@@ -21,7 +21,7 @@ def folder(tmp_path):
     return functools.partial(write_page, tmp_path)
 
 
-def test_a_page_is_read_with_what_its_front_matter_says(folder):
+def test_a_page_is_read_with_its_front_matter(folder):
     (page,) = retrieval.load(folder(title="Taxis", access="[everyone, finance]", expires="2027-01-01"))
     assert (page.source, page.title, page.tenant, page.text) == ("taxi", "Taxis", "acme", BODY)
     assert (page.access, page.valid_from, page.expires) == (
@@ -29,7 +29,7 @@ def test_a_page_is_read_with_what_its_front_matter_says(folder):
     )  # fmt: skip
 
 
-def test_a_page_may_say_how_classified_it_is_and_whom_it_is_about(folder):
+def test_a_page_may_have_a_classification_and_a_subject(folder):
     (page,) = retrieval.load(folder(classification="2", subject="ann"))
     assert (page.classification, page.subject) == (2, "ann")
 
@@ -170,7 +170,7 @@ def test_a_changed_page_replaces_its_chunks_and_a_hit_of_the_old_one_is_stale(fo
     assert handle.forget(ids=[hit.id]).items == 1 and handle.search("taxis") == []
 
 
-def test_access_and_validity_are_judged_for_who_asks_on_the_day_asked_for(folder, tmp_path):
+def test_access_and_validity_depend_on_the_principal_and_the_day(folder, tmp_path):
     bench = Bench(tmp_path, folder(access="[finance]", expires="2026-06-01"))
     bench.handle_of().add(retrieval.load(tmp_path / "pages"))
     assert not bench.handle_of().search("taxis")

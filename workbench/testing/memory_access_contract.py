@@ -59,7 +59,7 @@ class AccessContract(StoreContract):
         with pytest.raises(AttributeError):
             acme.inner.tenant = "globex"  # type: ignore[misc]
 
-    def test_the_tenants_that_have_items_are_listed(self, store: SyncStore) -> None:
+    def test_tenants_with_items_are_listed(self, store: SyncStore) -> None:
         assert store.tenants() == []
         for name in ("globex", "acme", "a" * 63):
             store.tenant(name).add([make_item(f"taxi of {name}")])
@@ -104,7 +104,7 @@ class AccessContract(StoreContract):
     # Access lists ------------------------------------------------------------------------------
 
     @sentence(items=item_lists(), groups=groups, asked=texts, clearance=levels, now=instants)
-    def test_an_item_is_seen_when_a_group_is_on_its_list_and_it_is_valid(
+    def test_a_search_finds_what_access_clearance_and_days_allow(
         self,
         acme: SyncMemory,
         items: list[Item],
@@ -131,7 +131,7 @@ class AccessContract(StoreContract):
         items=item_lists(), written=episode_lists(), mode=modes, exact=st.booleans(),
         unknown=st.lists(st.sampled_from(["", "every", "everyone ", "Everyone", "%", "*", "a,b"]) | strange),
     )  # fmt: skip
-    def test_no_group_and_an_empty_list_mean_nothing_never_everything(
+    def test_without_groups_or_an_access_list_nothing_is_found(
         self,
         acme: SyncMemory,
         items: list[Item],
@@ -154,16 +154,14 @@ class AccessContract(StoreContract):
         names=st.lists(st.sampled_from(GROUPS) | strange, min_size=1, max_size=6, unique=True),
         others=st.lists(st.sampled_from([*GROUPS, "team", "anna", "peopl"]) | strange, max_size=3),
     )
-    def test_a_group_is_matched_whole_and_as_it_is_written(
-        self, acme: SyncMemory, names: list[str], others: list[str]
-    ) -> None:
+    def test_groups_are_matched_exactly(self, acme: SyncMemory, names: list[str], others: list[str]) -> None:
         acme.add([make_item("taxi", source=name, access=(name,)) for name in names])
         for name in {*names, *others}:
             found = acme.search(make_query("taxi", groups=(name,)))
             assert [hit.source for hit in found] == ([name] if name in names else [])
 
     @sentence(level=st.integers(0, 9), clearance=st.integers(-1, 10))
-    def test_a_level_is_seen_with_at_least_that_clearance(
+    def test_an_item_needs_a_clearance_of_its_classification(
         self, acme: SyncMemory, level: int, clearance: int
     ) -> None:
         acme.add([make_item("taxi", classification=level)])
@@ -171,9 +169,7 @@ class AccessContract(StoreContract):
         assert [hit.classification for hit in found] == ([level] if level <= clearance else [])
 
     @sentence(seen=st.sets(st.integers(0, 119), max_size=7))
-    def test_the_few_visible_of_many_are_all_found_in_exact_order(
-        self, acme: SyncMemory, seen: set[int]
-    ) -> None:
+    def test_few_visible_items_of_many_are_all_found_in_order(self, acme: SyncMemory, seen: set[int]) -> None:
         items = [
             dataclasses.replace(item, access=("people",) if place in seen else ("others",))
             for place, item in enumerate(circle(120))
@@ -233,9 +229,7 @@ class AccessContract(StoreContract):
         when=st.datetimes(dt.datetime(2125, 7, 1), dt.datetime(2129, 1, 1)),  # noqa: DTZ001  all are UTC
         far=st.integers(-2, 2) | st.integers(-(10**6), 10**6),
     )
-    def test_what_expires_is_gone_at_that_very_instant(
-        self, acme: SyncMemory, when: dt.datetime, far: int
-    ) -> None:
+    def test_an_item_expires_at_its_instant(self, acme: SyncMemory, when: dt.datetime, far: int) -> None:
         expires, now = (f"{moment:%Y-%m-%dT%H:%M:%S}Z" for moment in (when, when + dt.timedelta(seconds=far)))
         acme.add([make_item("taxi", expires=expires)])
         acme.remember([make_episode("taxi", expires=expires)], budget=Budget(), now=NOW)
@@ -243,9 +237,7 @@ class AccessContract(StoreContract):
         assert acme.count() == 2  # until it is swept
 
     @sentence(day=st.dates(), later=st.integers(0, 10**6))
-    def test_what_has_expired_is_not_found_whatever_day_is_asked_for(
-        self, acme: SyncMemory, day: Any, later: int
-    ) -> None:
+    def test_an_expired_item_is_not_found_for_any_day(self, acme: SyncMemory, day: Any, later: int) -> None:
         acme.add([make_item("taxi", expires="2125-06-15T12:00:00Z")])
         now = f"{2125 + later % 900}-12-31T00:00:00Z"
         assert acme.search(make_query("taxi", as_of=day.isoformat(), now=now)) == []
@@ -256,7 +248,7 @@ class AccessContract(StoreContract):
         items=item_lists(), written=episode_lists(most=4), asked=groups, clearance=levels,
         now=st.sampled_from([NOW, "2125-06-14T00:00:00Z", "2130-01-01T00:00:00Z"]),
     )  # fmt: skip
-    def test_who_reads_sees_what_groups_clearance_and_the_clock_open_and_nobody_sees_all(
+    def test_items_and_count_are_limited_to_the_requester(
         self,
         acme: SyncMemory,
         items: list[Item],
@@ -288,7 +280,7 @@ class AccessContract(StoreContract):
 
     # Hostile names and attempts ----------------------------------------------------------------
 
-    def test_a_name_is_data_and_never_a_pattern(self, acme: SyncMemory) -> None:
+    def test_a_name_is_data_not_a_pattern(self, acme: SyncMemory) -> None:
         items = [
             make_item(f"taxi {n}", source=name, subject=name, access=(name,), id=f"{name}-{n}")
             for n, name in enumerate(HOSTILE_NAMES)

@@ -134,7 +134,7 @@ class DurableSentences(HistoryContract):
         assert [version.items for version in acme.versions()] == [10, 20, 30, 40]
         store.close()
 
-    def test_a_writer_killed_at_any_moment_loses_nothing_and_its_work_resumes(self, tmp_path: Path) -> None:
+    def test_a_killed_writer_loses_no_acknowledged_write_and_resumes(self, tmp_path: Path) -> None:
         drawn = random.Random(6)  # noqa: S311  draws moments, guards nothing
         took = 0.0
         for n in range(self.kills + 1):

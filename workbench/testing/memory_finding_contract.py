@@ -42,7 +42,7 @@ class FindingContract(StoreContract):
 
     # Adding ------------------------------------------------------------------------------------
 
-    def test_what_is_added_is_found_with_its_provenance(self, acme: SyncMemory) -> None:
+    def test_an_added_item_is_found_with_its_provenance(self, acme: SyncMemory) -> None:
         item = make_item("taxi to the airport", source="travel", trust=3, valid=("2125-06-05", None))
         assert acme.add([item]) == Added(added=1, unchanged=0, replaced=0, version=1)
         (hit,) = acme.search(make_query("taxi"))
@@ -58,7 +58,7 @@ class FindingContract(StoreContract):
         items=item_lists(), written=episode_lists(), parents=st.lists(st.sampled_from("abcd")),
         trust=levels, seed=st.integers(0, 99), created=instants,
     )  # fmt: skip
-    def test_every_field_of_an_item_comes_back_as_it_was(
+    def test_every_field_of_an_item_is_kept(
         self,
         acme: SyncMemory,
         items: list[Item],
@@ -106,7 +106,7 @@ class FindingContract(StoreContract):
         assert acme.count() == acme.count(list(there | given_ids)) == len((there | given_ids) - gone)
         assert acme.count(list(gone)) == 0
 
-    def test_an_id_means_one_item(self, acme: SyncMemory) -> None:
+    def test_an_id_identifies_one_item(self, acme: SyncMemory) -> None:
         item = make_item("taxi", source="one")
         with pytest.raises(ConfigError, match="given twice"):
             acme.add([item, item])
@@ -135,9 +135,7 @@ class FindingContract(StoreContract):
         ],
         ids=lambda wrong: "-".join(map(ascii, next(iter(wrong.items()))))[:40],
     )
-    def test_what_could_not_be_given_back_is_refused_whole(
-        self, acme: SyncMemory, wrong: dict[str, Any]
-    ) -> None:
+    def test_a_batch_with_an_invalid_item_is_refused(self, acme: SyncMemory, wrong: dict[str, Any]) -> None:
         good = make_item("taxi", source="good")
         bad = dataclasses.replace(make_item("hotel", source="bad"), **wrong)
         for write in (acme.add, acme.stage):
@@ -147,7 +145,7 @@ class FindingContract(StoreContract):
         assert acme.count() == 0
         assert acme.missing([good.id]) == [good.id]
 
-    def test_two_embeddings_never_mix(self, acme: SyncMemory) -> None:
+    def test_items_of_another_embedding_are_refused(self, acme: SyncMemory) -> None:
         first = make_item("taxi", source="one")
         acme.add([first])
         for other in (make_item("hotel", embedding="another"), make_item("hotel", vector=[1.0])):
@@ -165,7 +163,7 @@ class FindingContract(StoreContract):
         assert [hit.text for hit in acme.search(make_query("hotel", vector=[1.0]))] == ["hotel"]
 
     @sentence(text=st.text(max_size=40), name=st.text(max_size=10))
-    def test_any_text_comes_back_as_it_was(self, acme: SyncMemory, text: str, name: str) -> None:
+    def test_any_text_is_kept(self, acme: SyncMemory, text: str, name: str) -> None:
         item = make_item(text, title=name, source=name, owner=name, subject=name, access=("everyone", name))
         item = dataclasses.replace(item, access=tuple(sorted({"everyone", name})))
         acme.add([item])
@@ -184,9 +182,7 @@ class FindingContract(StoreContract):
         assert [hit.source for hit in hits] == [f"s{n}" for n in range(min(there, k))]
 
     @sentence(words=st.lists(st.sampled_from(TREES), min_size=1, unique=True))
-    def test_a_rare_word_finds_what_the_vector_does_not_tell_apart(
-        self, acme: SyncMemory, words: list[str]
-    ) -> None:
+    def test_a_rare_word_decides_between_equal_vectors(self, acme: SyncMemory, words: list[str]) -> None:
         acme.add([make_item(f"clause {word} of the contract", source=word, vector=AXIS) for word in words])
         for word in words[:3]:
             assert acme.search(make_query(word.upper(), vector=AXIS))[0].source == word
@@ -203,7 +199,7 @@ class FindingContract(StoreContract):
         assert acme.search(make_query("Sequoia", vector=AXIS))[0].source == "sequoia"
 
     @sentence(place=st.integers(0, 9), k=st.integers(1, 12))
-    def test_a_mode_asks_one_ranking_alone(self, acme: SyncMemory, place: int, k: int) -> None:
+    def test_the_modes_vector_and_words_use_one_ranking(self, acme: SyncMemory, place: int, k: int) -> None:
         acme.add(circle(10))
         found = acme.search(make_query(f"w{place}", vector=AXIS, mode="words", k=k))
         assert [hit.source for hit in found] == [f"s{place}"]
@@ -266,18 +262,18 @@ class FindingContract(StoreContract):
         assert found[0] == found[1]
 
     @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:20]))
-    def test_a_question_is_data_and_never_a_command(self, acme: SyncMemory, text: str) -> None:
+    def test_a_query_text_is_data_not_syntax(self, acme: SyncMemory, text: str) -> None:
         acme.add([make_item("taxi hotel"), make_item("salary", source="secret", access=("people",))])
         for mode in ("hybrid", "vector"):
             assert [hit.text for hit in acme.search(make_query(text, mode=mode))] == ["taxi hotel"]
         assert {hit.text for hit in acme.search(make_query(text, mode="words"))} <= {"taxi hotel"}
 
     @sentence(text=st.text(max_size=60))
-    def test_any_question_can_be_asked(self, acme: SyncMemory, text: str) -> None:
+    def test_any_query_text_is_answered(self, acme: SyncMemory, text: str) -> None:
         acme.add([make_item("taxi hotel"), make_item("salary", source="secret", access=("people",))])
         assert [hit.text for hit in acme.search(make_query(text))] == ["taxi hotel"]
 
-    def test_a_question_that_cannot_be_answered_is_refused(self, acme: SyncMemory) -> None:
+    def test_an_invalid_query_is_refused(self, acme: SyncMemory) -> None:
         acme.add([make_item("taxi")])
         for query in (
             make_query("taxi", k=0),

@@ -294,7 +294,7 @@ class HistoryContract(StoreContract):
 
     durable = False
 
-    def test_any_history_gives_what_plain_dictionaries_give(self) -> None:
+    def test_any_history_agrees_with_the_fake(self) -> None:
         own = {"open_store": staticmethod(self.open_store), "durable": self.durable}
         machine = type("Life", (History,), own)
         asked = settings(max_examples=self.histories, stateful_step_count=self.steps, deadline=None)

@@ -41,7 +41,7 @@ class RetentionContract(StoreContract):
     # Remembering -------------------------------------------------------------------------------
 
     @sentence(written=episode_lists(), parents=st.lists(st.just("unknown"), max_size=1))
-    def test_what_is_remembered_is_found_at_once_with_the_trust_it_was_given(
+    def test_a_remembered_item_is_found_at_once_with_its_trust(
         self, acme: SyncMemory, written: list[Item], parents: list[str]
     ) -> None:
         items = [dataclasses.replace(item, parents=tuple(parents)) for item in written]
@@ -95,7 +95,7 @@ class RetentionContract(StoreContract):
         assert acme.count() == len(left) + 1
 
     @sentence(written=episode_lists(most=10), most=st.integers(0, 10))
-    def test_the_least_trusted_then_the_oldest_goes_first(
+    def test_eviction_takes_the_least_trusted_then_the_oldest(
         self, acme: SyncMemory, written: list[Item], most: int
     ) -> None:
         def worth(item: Item) -> tuple[Any, ...]:
@@ -117,7 +117,7 @@ class RetentionContract(StoreContract):
         assert (done.added, done.evicted, acme.count()) == (len(written), (), len(written))
 
     @sentence(written=episode_lists(), more=episode_lists(), most=st.integers(0, 8), data=st.data())
-    def test_a_hold_outlives_every_budget(
+    def test_a_held_item_is_never_evicted(
         self, acme: SyncMemory, written: list[Item], more: list[Item], most: int, data: Any
     ) -> None:
         held = data.draw(st.sets(st.sampled_from(ids_of(written)))) if written else set()
@@ -134,7 +134,7 @@ class RetentionContract(StoreContract):
             assert acme.count() <= most
             assert held <= set(ids_of(acme.items()))
 
-    def test_writers_at_once_stay_within_the_budget_together(self, acme: SyncMemory) -> None:
+    def test_concurrent_writers_stay_within_the_budget(self, acme: SyncMemory) -> None:
         def write(n: int) -> None:
             acme.remember([make_episode("taxi", position=n, trust=n % 4)], budget=Budget(items=3), now=NOW)
 
@@ -142,7 +142,7 @@ class RetentionContract(StoreContract):
             list(pool.map(write, range(16)))
         assert sorted(item.trust for item in acme.items()) == [3, 3, 3]
 
-    def test_what_is_made_of_others_is_written_only_while_they_are_in_force(self, acme: SyncMemory) -> None:
+    def test_a_derived_item_is_written_only_while_its_parents_are_active(self, acme: SyncMemory) -> None:
         page, next_, talk = make_item("taxi"), make_item("rope", source="next"), make_episode("talk")
         made = make_episode("of both", kind="summary", parents=(page.id, talk.id))
         put(acme, [page])
@@ -163,7 +163,7 @@ class RetentionContract(StoreContract):
         put(acme, [])
         assert refused(page.id), "an earlier version has it, and none is made of that"
 
-    def test_a_child_and_the_forgetting_of_its_parent_at_once_leave_no_child(self, acme: SyncMemory) -> None:
+    def test_no_child_survives_a_concurrent_forget_of_its_parent(self, acme: SyncMemory) -> None:
         def write(child: Item) -> None:
             with contextlib.suppress(NotFoundError):
                 acme.remember([child], budget=FREE, now=NOW, while_there=child.parents)
@@ -182,7 +182,7 @@ class RetentionContract(StoreContract):
     # Forgetting --------------------------------------------------------------------------------
 
     @sentence(items=item_lists(), written=episode_lists(), data=st.data())
-    def test_what_is_forgotten_is_never_found_again(
+    def test_a_forgotten_item_is_never_found(
         self, acme: SyncMemory, items: list[Item], written: list[Item], data: Any
     ) -> None:
         assume(items or written)
@@ -203,7 +203,7 @@ class RetentionContract(StoreContract):
         assert acme.count(ids_of(items)) == len(items)
 
     @sentence(items=item_lists(), written=episode_lists(), data=st.data())
-    def test_each_selector_forgets_what_it_names_and_nothing_else(
+    def test_forget_removes_exactly_the_selected_items(
         self, acme: SyncMemory, items: list[Item], written: list[Item], data: Any
     ) -> None:
         there = {item.id: item for item in (*items, *written)}
@@ -224,7 +224,7 @@ class RetentionContract(StoreContract):
         assert acme.forget(what, now=NOW) == dry == Forgotten(items=len(ids), ids=tuple(sorted(ids)))
         assert ids_of(acme.items()) == sorted(there.keys() - ids)
 
-    def test_a_selector_names_exactly_one_thing(self, acme: SyncMemory) -> None:
+    def test_a_selector_has_exactly_one_criterion(self, acme: SyncMemory) -> None:
         acme.add([make_item("taxi", subject="")])
         for what in (
             Selector(),
@@ -244,7 +244,7 @@ class RetentionContract(StoreContract):
         assert acme.count() == 1
 
     @sentence(old=item_lists(), new=item_lists(), staged=item_lists())
-    def test_what_is_only_staged_or_in_an_earlier_version_is_forgotten_too(
+    def test_staged_items_and_earlier_versions_are_forgotten_too(
         self, acme: SyncMemory, old: list[Item], new: list[Item], staged: list[Item]
     ) -> None:
         put(acme, old)
@@ -262,7 +262,7 @@ class RetentionContract(StoreContract):
     @sentence(
         edges=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=15), root=st.integers(0, 9)
     )
-    def test_what_was_derived_goes_with_its_parents(
+    def test_derived_items_are_forgotten_with_their_parents(
         self, acme: SyncMemory, edges: list[tuple[int, int]], root: int
     ) -> None:
         names = [f"item-{n}" for n in range(10)]
@@ -282,7 +282,7 @@ class RetentionContract(StoreContract):
     # Holds -------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("by", ["ids", "subject", "source"])
-    def test_a_hold_blocks_forgetting_sweeping_and_eviction(self, acme: SyncMemory, by: str) -> None:
+    def test_a_hold_blocks_forget_purge_and_eviction(self, acme: SyncMemory, by: str) -> None:
         held = make_episode("taxi", subject="cust-1", source="held", expires=PAST)
         what = {
             "ids": Selector(ids=("other", held.id)),
@@ -300,7 +300,7 @@ class RetentionContract(StoreContract):
         assert (acme.release(what), acme.stats(now=NOW).held) == (1, 0)
         assert acme.forget(Selector(ids=(held.id,))).items == 1
 
-    def test_a_hold_covers_what_comes_later(self, acme: SyncMemory) -> None:
+    def test_a_hold_covers_later_items(self, acme: SyncMemory) -> None:
         document = make_item("taxi", subject="cust-1", expires=PAST)
         written = make_episode("hotel", id="known-before", expires=PAST)
         assert acme.hold(Selector(subject="cust-1")) == acme.hold(Selector(ids=("known-before",))) == 0
@@ -310,7 +310,7 @@ class RetentionContract(StoreContract):
         assert acme.forget(Selector(expired=True), now=NOW).held == 2
         assert acme.stats(now=NOW).held == acme.count() == 2
 
-    def test_what_two_holds_cover_is_held_until_both_have_ended(self, acme: SyncMemory) -> None:
+    def test_an_item_under_two_holds_is_held_until_both_end(self, acme: SyncMemory) -> None:
         item = make_episode("taxi", subject="cust-1")
         acme.remember([item], budget=FREE, now=NOW)
         for what in (Selector(subject="cust-1"), Selector(source="talk"), Selector(source="talk")):
@@ -319,7 +319,7 @@ class RetentionContract(StoreContract):
         assert acme.release(Selector(subject="cust-1")) == 1
         assert acme.forget(Selector(ids=(item.id,))).items == 1
 
-    def test_a_held_child_outlives_its_parent_and_keeps_its_own_children(self, acme: SyncMemory) -> None:
+    def test_a_held_child_and_its_children_survive_their_parent(self, acme: SyncMemory) -> None:
         parent, child, grandchild = (
             make_episode(f"taxi {name}", id=name, parents=parents)
             for name, parents in (("p", ()), ("c", ("p",)), ("g", ("c",)))
@@ -329,7 +329,7 @@ class RetentionContract(StoreContract):
         assert acme.forget(Selector(ids=("p",))) == Forgotten(items=1, ids=("p",), kept=("c",))
         assert ids_of(acme.items()) == ["c", "g"]
 
-    def test_what_a_hold_keeps_of_an_old_version_can_go_when_it_ends(self, acme: SyncMemory) -> None:
+    def test_a_held_item_of_an_old_version_is_purged_after_the_release(self, acme: SyncMemory) -> None:
         old = make_item("taxi", subject="cust-1")
         put(acme, [old])
         acme.hold(Selector(subject="cust-1"))
@@ -341,9 +341,7 @@ class RetentionContract(StoreContract):
         assert acme.purge(now=NOW, keep_versions=3) == Purged(expired=0, outdated=1)
         assert acme.forget(Selector(subject="cust-1")).items == 0
 
-    def test_what_a_hold_keeps_of_an_old_version_stays_though_it_is_staged_again(
-        self, acme: SyncMemory
-    ) -> None:
+    def test_a_held_item_of_an_old_version_stays_when_staged_again(self, acme: SyncMemory) -> None:
         old = make_item("taxi", source="held")
         for wanted in ([old], []):
             put(acme, wanted)
@@ -357,7 +355,7 @@ class RetentionContract(StoreContract):
     # Sweeping ----------------------------------------------------------------------------------
 
     @sentence(items=item_lists(), written=episode_lists(), keep=st.integers(1, 3))
-    def test_a_sweep_takes_what_has_expired_and_nothing_else(
+    def test_purge_removes_expired_items_only(
         self, acme: SyncMemory, items: list[Item], written: list[Item], keep: int
     ) -> None:
         expired = {item.id for item in (*items, *written) if item.expires and item.expires <= NOW}
@@ -373,7 +371,7 @@ class RetentionContract(StoreContract):
         assert (contents(acme), acme.versions()) == before
 
     @pytest.mark.parametrize("keep", [1, 2, 4, 9])
-    def test_a_sweep_takes_what_only_older_versions_hold(self, acme: SyncMemory, keep: int) -> None:
+    def test_purge_removes_items_of_older_versions(self, acme: SyncMemory, keep: int) -> None:
         pages = circle(6)
         for first, last in itertools.pairwise(range(7)):
             put(acme, pages[max(0, first - 1) : last])  # each page is in two versions

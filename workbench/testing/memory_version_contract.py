@@ -59,7 +59,7 @@ class VersionContract(StoreContract):
         return near, fused if self.steady_words else sorted(ids_of(fused))
 
     @sentence(old=item_lists(), new=item_lists(), asked=texts)
-    def test_what_is_staged_is_invisible_until_it_is_published(
+    def test_a_staged_item_is_invisible_until_published(
         self, acme: SyncMemory, old: list[Item], new: list[Item], asked: str
     ) -> None:
         put(acme, old)
@@ -74,7 +74,7 @@ class VersionContract(StoreContract):
         assert after == before
 
     @sentence(old=item_lists(), new=item_lists())
-    def test_a_version_holds_exactly_what_was_published(
+    def test_a_version_holds_exactly_the_published_items(
         self, acme: SyncMemory, old: list[Item], new: list[Item]
     ) -> None:
         there, wanted = set(ids_of(old)), set(ids_of(new))
@@ -102,7 +102,7 @@ class VersionContract(StoreContract):
         assert (contents(acme), acme.versions()) == before
 
     @sentence(left=item_lists(), wanted=item_lists())
-    def test_what_a_dead_writer_left_staged_does_not_get_in(
+    def test_items_staged_by_a_killed_writer_are_not_published(
         self, acme: SyncMemory, left: list[Item], wanted: list[Item]
     ) -> None:
         ids = ids_of(wanted)
@@ -116,7 +116,7 @@ class VersionContract(StoreContract):
         assert acme.items() == []
 
     @sentence(there=item_lists(), staged=item_lists(), unknown=item_lists())
-    def test_what_is_neither_in_force_nor_staged_cannot_be_published(
+    def test_publishing_an_unknown_id_is_refused(
         self, acme: SyncMemory, there: list[Item], staged: list[Item], unknown: list[Item]
     ) -> None:
         known = {*ids_of(there), *ids_of(staged)}
@@ -132,7 +132,7 @@ class VersionContract(StoreContract):
         acme.publish([*known, unknown[0].id], now=NOW)
         assert acme.count() == len(known) + 1
 
-    def test_an_item_that_went_and_came_back_is_found_where_it_was(self, acme: SyncMemory) -> None:
+    def test_an_item_published_again_is_found_in_its_versions_only(self, acme: SyncMemory) -> None:
         item, other = make_item("taxi"), make_item("hotel", source="other")
         for wanted in ([item], [other], [item, other], [], [item]):
             put(acme, wanted)
@@ -143,7 +143,7 @@ class VersionContract(StoreContract):
         assert all(item.id not in ids_of(acme.items(version)) for version in range(1, 6))
 
     @sentence(versions=st.lists(item_lists(most=5), min_size=1, max_size=4), asked=texts)
-    def test_an_earlier_version_answers_as_it_did(
+    def test_a_search_of_an_earlier_version_is_unchanged(
         self, acme: SyncMemory, versions: list[list[Item]], asked: str
     ) -> None:
         answers: dict[int, Any] = {}
@@ -157,7 +157,7 @@ class VersionContract(StoreContract):
             hits = acme.search(everything(asked, version=number, exact=True))
             assert {hit.memory_version for hit in hits} <= {number}
 
-    def test_versions_tell_when_and_how_much_and_whether_two_are_alike(self, acme: SyncMemory) -> None:
+    def test_versions_state_time_size_and_content(self, acme: SyncMemory) -> None:
         items = circle(3)
         for wanted, now in ((items, "2125-06-01"), (items[:2], "2125-06-02"), (items, "2125-06-03")):
             put(acme, wanted, f"{now}T00:00:00Z")
@@ -167,7 +167,7 @@ class VersionContract(StoreContract):
         assert [each.at[:10] for each in (first, second, third)] == ["2125-06-01", "2125-06-02", "2125-06-03"]
         assert first.content == third.content != second.content
 
-    def test_a_version_that_is_not_kept_cannot_be_asked(self, acme: SyncMemory) -> None:
+    def test_a_version_that_is_not_kept_is_refused(self, acme: SyncMemory) -> None:
         for n in range(4):
             put(acme, [make_item(f"taxi {n}")])
         acme.purge(now=NOW, keep_versions=2)
@@ -190,7 +190,7 @@ class VersionContract(StoreContract):
         assert set(ids_of(acme.items(1))) == {one.id, two.id}
 
     @sentence(documents=item_lists(), written=episode_lists(), later=item_lists())
-    def test_what_is_written_by_use_is_in_every_version(
+    def test_episodic_items_are_in_every_version(
         self, acme: SyncMemory, documents: list[Item], written: list[Item], later: list[Item]
     ) -> None:
         put(acme, documents)
@@ -201,7 +201,7 @@ class VersionContract(StoreContract):
             hits = acme.search(everything("taxi", version=version))
             assert all(hit.memory_version == 0 for hit in hits if hit.kind != "document")
 
-    def test_a_reader_sees_one_version_whole_while_the_pointer_moves(self, acme: SyncMemory) -> None:
+    def test_a_reader_sees_one_version_during_a_publish(self, acme: SyncMemory) -> None:
         one, two = circle(24)[:16], circle(24)[8:]
         put(acme, one)
         whole = [sorted(ids_of(one)), sorted(ids_of(two))]
@@ -261,7 +261,7 @@ class VersionContract(StoreContract):
             snapshot.close()
 
     @sentence(items=item_lists(), written=episode_lists(), asked=texts)
-    def test_restored_into_another_store_it_has_the_same_digest_and_the_same_hits(
+    def test_a_restore_into_another_store_keeps_digest_and_hits(
         self, acme: SyncMemory, items: list[Item], written: list[Item], asked: str
     ) -> None:
         query = everything(asked, exact=True, mode="vector")
@@ -273,7 +273,7 @@ class VersionContract(StoreContract):
         assert contents(acme) == contents(truth)
         assert acme.search(query) == truth.search(query)
 
-    def test_a_version_is_snapshot_as_it_was(self, acme: SyncMemory) -> None:
+    def test_an_earlier_version_can_be_written_as_a_snapshot(self, acme: SyncMemory) -> None:
         put(acme, circle(4))
         put(acme, circle(3))
         with tempfile.TemporaryDirectory() as folder:

@@ -57,10 +57,10 @@ class ModelContract:
 
         return _sync.run(main())
 
-    def test_it_has_the_port_s_verbs(self) -> None:
+    def test_the_model_has_the_verbs_of_the_port(self) -> None:
         assert isinstance(self.make(), Model)
 
-    def test_an_answer_comes_whole_with_text_finish_reason_and_usage(self) -> None:
+    def test_an_answer_has_text_finish_reason_and_usage(self) -> None:
         async def use(model: Model) -> list[Event]:
             return await _read(model.chat(self.ask("What is the capital of France?")))
 
@@ -124,7 +124,7 @@ class ModelContract:
         error = self._refused(use)
         assert error.status is not None and error.status >= 400
 
-    def test_embeddings_are_unit_vectors_in_order_alone_as_together(self) -> None:
+    def test_embeddings_are_unit_vectors_in_order_for_one_text_or_many(self) -> None:
         texts = ["a taxi to the airport", "annual leave", "a taxi to the airport", "Überstunden"]
 
         async def use(model: Model) -> tuple[JSON, list[JSON]]:
@@ -142,7 +142,7 @@ class ModelContract:
         assert all(math.isclose(math.hypot(*vector), 1.0, abs_tol=1e-5) for vector in vectors)
         assert wire.usage_of(together).input_tokens
 
-    def test_a_count_is_what_the_answer_to_the_same_request_takes_in(self) -> None:
+    def test_a_count_equals_the_input_tokens_of_the_answer(self) -> None:
         short = "Name three colours."
         asked = [self.ask(text) for text in (short, f"{short} And a river in Überlingen.", short)]
 
@@ -161,7 +161,7 @@ class ModelContract:
         assert tokens == [wire.usage_of(event.data).input_tokens for event in answered]
         assert 0 < tokens[0] == tokens[2] < tokens[1]
 
-    def test_closing_twice_is_harmless_and_the_next_call_opens_again(self) -> None:
+    def test_a_model_can_be_closed_twice_and_used_again(self) -> None:
         async def use(model: Model) -> list[Event]:
             await model.aclose()
             await model.aclose()
