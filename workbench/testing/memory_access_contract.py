@@ -1,4 +1,4 @@
-"""Who sees what: tenants, access lists, clearance, validity, expiry, and hostile names."""
+"""Contract of access: tenants, access lists, clearance, validity, expiry and hostile names."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from workbench.testing.sync_memory import SyncMemory, SyncStore
 from workbench.types import Item
 
 EVERYBODY = ("everyone", "finance", "people")
-#: Names of groups that a careless store would take for one another.
+#: Group names that a store with loose comparison would confuse.
 GROUPS = ("people", "People", "people-team", "team people", "principal:anna", "PRINCIPAL:anna", "péople")
 strange = st.text(max_size=8).filter(lambda name: name not in EVERYBODY)
 
 
 class AccessContract(StoreContract):
-    """Seeing."""
+    """The items that a requester sees."""
 
     # Tenants -----------------------------------------------------------------------------------
 
@@ -68,16 +68,16 @@ class AccessContract(StoreContract):
         store.tenant("globex").forget(Selector(source="page"))
         assert store.tenants() == ["a" * 63, "acme"]
 
-    @sentence(own=item_lists(), other=item_lists(), asked=texts, groups=groups)
+    @sentence(own=item_lists(), other=item_lists(), question=texts, groups=groups)
     def test_a_tenant_never_sees_another(
-        self, store: SyncStore, own: list[Item], other: list[Item], asked: str, groups: list[str]
+        self, store: SyncStore, own: list[Item], other: list[Item], question: str, groups: list[str]
     ) -> None:
-        query = make_query(asked, groups=groups, k=20, clearance=3)
+        query = make_query(question, groups=groups, k=20, clearance=3)
         acme, globex = store.tenant("acme"), store.tenant("globex")
         acme.add(own)
         alone = (acme.search(query), contents(acme))
         globex.add(other)
-        assert (acme.search(query), contents(acme)) == alone  # not even a score moves
+        assert (acme.search(query), contents(acme)) == alone  # scores are unchanged too
         before = contents(globex)
         acme.forget(Selector(ids=tuple(ids_of(other))))
         assert contents(globex) == before
@@ -86,9 +86,9 @@ class AccessContract(StoreContract):
     def test_a_verb_of_one_tenant_changes_no_other(self, store: SyncStore) -> None:
         acme, globex = store.tenant("acme"), store.tenant("globex")
         items = [make_item("taxi", subject="cust-1", expires="2125-01-01T00:00:00Z")]
-        for each in (acme, globex):
-            each.add(items)
-            each.remember([make_episode("hotel", subject="cust-1")], budget=Budget(), now=NOW)
+        for tenant in (acme, globex):
+            tenant.add(items)
+            tenant.remember([make_episode("hotel", subject="cust-1")], budget=Budget(), now=NOW)
         before = (contents(acme), acme.versions(), acme.stats(now=NOW))
         globex.hold(Selector(subject="cust-1"))
         assert acme.stats(now=NOW) == before[2]
@@ -103,13 +103,13 @@ class AccessContract(StoreContract):
 
     # Access lists ------------------------------------------------------------------------------
 
-    @sentence(items=item_lists(), groups=groups, asked=texts, clearance=levels, now=instants)
+    @sentence(items=item_lists(), groups=groups, question=texts, clearance=levels, now=instants)
     def test_a_search_finds_what_access_clearance_and_days_allow(
         self,
         acme: SyncMemory,
         items: list[Item],
         groups: list[str],
-        asked: str,
+        question: str,
         clearance: int,
         now: str | None,
     ) -> None:
@@ -124,7 +124,7 @@ class AccessContract(StoreContract):
         }
         acme.add(items)
         for exact in (False, True):
-            query = make_query(asked, groups=groups, k=50, clearance=clearance, now=now, exact=exact)
+            query = make_query(question, groups=groups, k=50, clearance=clearance, now=now, exact=exact)
             assert {hit.id for hit in acme.search(query)} == expected
 
     @sentence(
@@ -219,7 +219,7 @@ class AccessContract(StoreContract):
         self, acme: SyncMemory, day: dt.date, first: int | None, end: int | None
     ) -> None:
         starts, ends = (
-            None if far is None else (day + dt.timedelta(days=far)).isoformat() for far in (first, end)
+            None if days is None else (day + dt.timedelta(days=days)).isoformat() for days in (first, end)
         )
         acme.add([make_item("taxi", valid=(starts, ends))])
         found = acme.search(make_query("taxi", as_of=day.isoformat()))
@@ -227,14 +227,18 @@ class AccessContract(StoreContract):
 
     @sentence(
         when=st.datetimes(dt.datetime(2125, 7, 1), dt.datetime(2129, 1, 1)),  # noqa: DTZ001  all are UTC
-        far=st.integers(-2, 2) | st.integers(-(10**6), 10**6),
+        seconds_later=st.integers(-2, 2) | st.integers(-(10**6), 10**6),
     )
-    def test_an_item_expires_at_its_instant(self, acme: SyncMemory, when: dt.datetime, far: int) -> None:
-        expires, now = (f"{moment:%Y-%m-%dT%H:%M:%S}Z" for moment in (when, when + dt.timedelta(seconds=far)))
+    def test_an_item_expires_at_its_instant(
+        self, acme: SyncMemory, when: dt.datetime, seconds_later: int
+    ) -> None:
+        expires, now = (
+            f"{moment:%Y-%m-%dT%H:%M:%S}Z" for moment in (when, when + dt.timedelta(seconds=seconds_later))
+        )
         acme.add([make_item("taxi", expires=expires)])
         acme.remember([make_episode("taxi", expires=expires)], budget=Budget(), now=NOW)
-        assert len(acme.search(make_query("taxi", now=now))) == (2 if far < 0 else 0)
-        assert acme.count() == 2  # until it is swept
+        assert len(acme.search(make_query("taxi", now=now))) == (2 if seconds_later < 0 else 0)
+        assert acme.count() == 2  # until it is purged
 
     @sentence(day=st.dates(), later=st.integers(0, 10**6))
     def test_an_expired_item_is_not_found_for_any_day(self, acme: SyncMemory, day: Any, later: int) -> None:
@@ -245,7 +249,7 @@ class AccessContract(StoreContract):
         assert len(acme.search(before)) == 1
 
     @sentence(
-        items=item_lists(), written=episode_lists(most=4), asked=groups, clearance=levels,
+        items=item_lists(), written=episode_lists(most=4), groups_asked=groups, clearance=levels,
         now=st.sampled_from([NOW, "2125-06-14T00:00:00Z", "2130-01-01T00:00:00Z"]),
     )  # fmt: skip
     def test_items_and_count_are_limited_to_the_requester(
@@ -253,13 +257,13 @@ class AccessContract(StoreContract):
         acme: SyncMemory,
         items: list[Item],
         written: list[Item],
-        asked: list[str],
+        groups_asked: list[str],
         clearance: int,
         now: str,
     ) -> None:
         acme.add(items, now=NOW)
         acme.remember(written, budget=Budget(), now=NOW)
-        requester = Requester(groups=tuple(asked), clearance=clearance, now=now)
+        requester = Requester(groups=tuple(groups_asked), clearance=clearance, now=now)
         everything = sorted([*items, *written], key=lambda item: item.id)
         seen = ids_of([item for item in everything if rules.readable(item, requester)])
         assert ids_of(acme.items(requester=requester)) == seen
@@ -275,7 +279,7 @@ class AccessContract(StoreContract):
         if items:
             earlier = ids_of([item for item in everything if item.kind != "document"])
             acme.publish([], now=NOW)
-            assert ids_of(acme.items(requester=requester)) == [one for one in seen if one in earlier]
+            assert ids_of(acme.items(requester=requester)) == [key for key in seen if key in earlier]
             assert ids_of(acme.items(1, requester=requester)) == seen
 
     # Hostile names and attempts ----------------------------------------------------------------

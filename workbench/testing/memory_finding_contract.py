@@ -1,4 +1,4 @@
-"""What is added is found: sentences on adding, ranking, and questions of any form."""
+"""Contract of search: adding items, rankings, and query texts of any form."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TREES = ("alder", "birch", "cedar", "dogwood", "elm", "fir", "juniper")
 
 
 class FindingContract(StoreContract):
-    """Adding and finding."""
+    """Adding and search."""
 
     # Adding ------------------------------------------------------------------------------------
 
@@ -97,14 +97,14 @@ class FindingContract(StoreContract):
         self, acme: SyncMemory, old: list[Item], new: list[Item]
     ) -> None:
         sources = {item.source for item in new}
-        there, given_ids = {item.id for item in old}, {item.id for item in new}
-        gone = {item.id for item in old if item.source in sources and item.id not in given_ids}
+        known, given_ids = {item.id for item in old}, {item.id for item in new}
+        removed = {item.id for item in old if item.source in sources and item.id not in given_ids}
         acme.add(old)
         done = acme.add(new)
-        version = bool(old) + bool(given_ids - there or gone)
-        assert (done.added, done.replaced, done.version) == (len(given_ids - there), len(gone), version)
-        assert acme.count() == acme.count(list(there | given_ids)) == len((there | given_ids) - gone)
-        assert acme.count(list(gone)) == 0
+        version = bool(old) + bool(given_ids - known or removed)
+        assert (done.added, done.replaced, done.version) == (len(given_ids - known), len(removed), version)
+        assert acme.count() == acme.count(list(known | given_ids)) == len((known | given_ids) - removed)
+        assert acme.count(list(removed)) == 0
 
     def test_an_id_identifies_one_item(self, acme: SyncMemory) -> None:
         item = make_item("taxi", source="one")
@@ -175,11 +175,11 @@ class FindingContract(StoreContract):
 
     # Finding -----------------------------------------------------------------------------------
 
-    @sentence(there=st.integers(1, 40), k=st.integers(1, 60))
-    def test_nearest_first_and_never_more_than_k(self, acme: SyncMemory, there: int, k: int) -> None:
-        acme.add(circle(there))
+    @sentence(number=st.integers(1, 40), k=st.integers(1, 60))
+    def test_nearest_first_and_never_more_than_k(self, acme: SyncMemory, number: int, k: int) -> None:
+        acme.add(circle(number))
         hits = acme.search(make_query("", vector=AXIS, k=k))
-        assert [hit.source for hit in hits] == [f"s{n}" for n in range(min(there, k))]
+        assert [hit.source for hit in hits] == [f"s{n}" for n in range(min(number, k))]
 
     @sentence(words=st.lists(st.sampled_from(TREES), min_size=1, unique=True))
     def test_a_rare_word_decides_between_equal_vectors(self, acme: SyncMemory, words: list[str]) -> None:
@@ -208,12 +208,12 @@ class FindingContract(StoreContract):
         assert [hit.source for hit in hits] == [f"s{n}" for n in range(min(k, 10))]
         assert acme.search(make_query(f"w{place}", vector=AXIS, k=20))[0].source == f"s{place}"
 
-    @sentence(seeds=st.lists(st.integers(0, 40), min_size=1, max_size=30), asked=st.integers(100, 140))
-    def test_exact_search_is_brute_force(self, acme: SyncMemory, seeds: list[int], asked: int) -> None:
+    @sentence(seeds=st.lists(st.integers(0, 40), min_size=1, max_size=30), query_seed=st.integers(100, 140))
+    def test_exact_search_is_brute_force(self, acme: SyncMemory, seeds: list[int], query_seed: int) -> None:
         items = [
             make_item("taxi", position=n, vector=random_vector(seed)) for n, seed in enumerate(seeds)
-        ]  # the same seed twice is a tie
-        axis = random_vector(asked)
+        ]  # equal seeds tie
+        axis = random_vector(query_seed)
 
         def order(item: Item) -> tuple[float, str]:
             return (-round(math.fsum(a * b for a, b in zip(item.vector, axis, strict=True)), 4), item.id)
@@ -223,40 +223,40 @@ class FindingContract(StoreContract):
         assert ids_of(hits) == ids_of(sorted(items, key=order)[:10])
         assert [hit.score for hit in hits] == [round(61 / (61 + n), 4) for n in range(len(hits))]
 
-    @sentence(items=item_lists(), asked=texts, mode=modes, exact=st.booleans())
+    @sentence(items=item_lists(), question=texts, mode=modes, exact=st.booleans())
     def test_scores_fall_from_at_most_1_and_have_4_decimals(
         self,
         acme: SyncMemory,
         items: list[Item],
-        asked: str,
+        question: str,
         mode: str,
         exact: bool,  # noqa: FBT001
     ) -> None:
         acme.add(items)
-        hits = acme.search(make_query(asked, k=60, clearance=3, mode=mode, exact=exact))
+        hits = acme.search(make_query(question, k=60, clearance=3, mode=mode, exact=exact))
         scores = [hit.score for hit in hits]
         assert scores == sorted(scores, reverse=True)
         assert all(0 < score == round(score, 4) <= 1 for score in scores)
         assert mode == "hybrid" or scores[:1] in ([], [1.0])
 
-    @sentence(there=st.integers(1, 70), k=st.integers(1, 70), mode=modes)
-    def test_equal_scores_are_ordered_by_id(self, acme: SyncMemory, there: int, k: int, mode: str) -> None:
-        items = [make_item("taxi", source=f"s{n}", title="") for n in range(there)]
+    @sentence(number=st.integers(1, 70), k=st.integers(1, 70), mode=modes)
+    def test_equal_scores_are_ordered_by_id(self, acme: SyncMemory, number: int, k: int, mode: str) -> None:
+        items = [make_item("taxi", source=f"s{n}", title="") for n in range(number)]
         acme.add(items)
         wanted = sorted(ids_of(items))[:k]
         assert ids_of(acme.search(make_query("taxi", k=k, mode=mode, candidates=70))) == wanted
         few = make_query("taxi", k=min(k, 5), mode="vector", candidates=5, exact=True)
         assert ids_of(acme.search(few)) == wanted[:5]
 
-    @sentence(items=item_lists(), asked=texts, order=st.randoms(use_true_random=False))
-    def test_the_order_of_adding_does_not_matter(self, items: list[Item], asked: str, order: Any) -> None:
+    @sentence(items=item_lists(), question=texts, order=st.randoms(use_true_random=False))
+    def test_the_order_of_adding_does_not_matter(self, items: list[Item], question: str, order: Any) -> None:
         found = []
         for _ in range(2):
             with self.opened() as store:
                 acme = store.tenant("acme")
                 for source in dict.fromkeys(item.source for item in items):
                     acme.add([item for item in items if item.source == source])
-                hits = acme.search(make_query(asked, clearance=3))
+                hits = acme.search(make_query(question, clearance=3))
                 found.append([dataclasses.replace(hit, memory_version=0) for hit in hits])
             order.shuffle(items)
         assert found[0] == found[1]

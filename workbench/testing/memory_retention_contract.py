@@ -1,4 +1,4 @@
-"""What is written by use and what goes again: budgets, forgetting, holds, sweeps."""
+"""Contract of retention: episodic items, budgets, forgetting, holds and purges."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PAST = "2125-01-01T00:00:00Z"
 
 
 class RetentionContract(StoreContract):
-    """Remembering, forgetting, holding, sweeping."""
+    """Remember, forget, hold and purge."""
 
     # Remembering -------------------------------------------------------------------------------
 
@@ -149,19 +149,19 @@ class RetentionContract(StoreContract):
         acme.stage([next_])
         acme.remember([talk], budget=FREE, now=NOW, while_there=[page.id])
 
-        def refused(*there: str) -> bool:
+        def refused(*parents: str) -> bool:
             before = contents(acme)
             with pytest.raises(NotFoundError) as caught:
-                acme.remember([made], budget=Budget(items=0), now=NOW, while_there=there)
+                acme.remember([made], budget=Budget(items=0), now=NOW, while_there=parents)
             return bool(caught.value.hint) and contents(acme) == before
 
-        for there in (("unknown",), (page.id, next_.id), (made.id,)):
-            assert refused(*there)
+        for parents in (("unknown",), (page.id, next_.id), (made.id,)):
+            assert refused(*parents)
         assert acme.remember([made], budget=FREE, now=NOW, while_there=made.parents).added == 1
         assert acme.forget(Selector(ids=(talk.id,))).derived == 1
         assert refused(page.id, talk.id)
         put(acme, [])
-        assert refused(page.id), "an earlier version has it, and none is made of that"
+        assert refused(page.id), "an item of an earlier version is no parent"
 
     def test_no_child_survives_a_concurrent_forget_of_its_parent(self, acme: SyncMemory) -> None:
         def write(child: Item) -> None:
@@ -175,8 +175,8 @@ class RetentionContract(StoreContract):
                 given = [make_episode("of it", position=100 * n + m, parents=(parent.id,)) for m in range(3)]
                 written = [pool.submit(write, child) for child in given]
                 acme.forget(Selector(ids=(parent.id,)))
-                for each in written:
-                    each.result()
+                for writing in written:
+                    writing.result()
         assert acme.count() == 0
 
     # Forgetting --------------------------------------------------------------------------------
@@ -187,18 +187,18 @@ class RetentionContract(StoreContract):
     ) -> None:
         assume(items or written)
         everyone = [*items, *written]
-        gone = data.draw(st.sets(st.sampled_from(ids_of(everyone))))
+        removed = data.draw(st.sets(st.sampled_from(ids_of(everyone))))
         put(acme, items)
         acme.remember(written, budget=FREE, now=NOW)
-        put(acme, items[:1])  # what is not in force is in an earlier version
-        done = acme.forget(Selector(ids=(*gone, "unknown")))
-        assert done == Forgotten(items=len(gone), ids=tuple(sorted(gone)))
-        assert acme.forget(Selector(ids=tuple(gone))).items == 0
-        assert acme.count(list(gone)) == 0
-        for version in [None, *(each.number for each in acme.versions())]:
-            assert gone.isdisjoint(ids_of(acme.items(version)))
+        put(acme, items[:1])  # the other items stay in an earlier version
+        done = acme.forget(Selector(ids=(*removed, "unknown")))
+        assert done == Forgotten(items=len(removed), ids=tuple(sorted(removed)))
+        assert acme.forget(Selector(ids=tuple(removed))).items == 0
+        assert acme.count(list(removed)) == 0
+        for version in [None, *(kept.number for kept in acme.versions())]:
+            assert removed.isdisjoint(ids_of(acme.items(version)))
             for text in ("taxi", *(item.text for item in everyone[:2])):
-                assert gone.isdisjoint(ids_of(acme.search(everything(text, version=version))))
+                assert removed.isdisjoint(ids_of(acme.search(everything(text, version=version))))
         put(acme, items)
         assert acme.count(ids_of(items)) == len(items)
 
@@ -206,7 +206,7 @@ class RetentionContract(StoreContract):
     def test_forget_removes_exactly_the_selected_items(
         self, acme: SyncMemory, items: list[Item], written: list[Item], data: Any
     ) -> None:
-        there = {item.id: item for item in (*items, *written)}
+        stored = {item.id: item for item in (*items, *written)}
         chosen: dict[Selector, Any] = {
             Selector(subject="cust-1"): lambda item: item.subject == "cust-1",
             Selector(source="two"): lambda item: item.source == "two",
@@ -215,14 +215,14 @@ class RetentionContract(StoreContract):
             Selector(ids=()): lambda _: False,
         }
         what = data.draw(st.sampled_from(list(chosen)))
-        ids = {one for one, item in there.items() if chosen[what](item)}
+        ids = {key for key, item in stored.items() if chosen[what](item)}
         acme.add(items)
         acme.remember(written, budget=FREE, now=NOW)
         before = contents(acme)
         dry = acme.forget(what, now=NOW, dry_run=True)
         assert contents(acme) == before
         assert acme.forget(what, now=NOW) == dry == Forgotten(items=len(ids), ids=tuple(sorted(ids)))
-        assert ids_of(acme.items()) == sorted(there.keys() - ids)
+        assert ids_of(acme.items()) == sorted(stored.keys() - ids)
 
     def test_a_selector_has_exactly_one_criterion(self, acme: SyncMemory) -> None:
         acme.add([make_item("taxi", subject="")])
@@ -250,13 +250,13 @@ class RetentionContract(StoreContract):
         put(acme, old)
         put(acme, new)
         acme.stage(staged)
-        there = {item.id for number in (1, 2)[: len(acme.versions())] for item in acme.items(number)}
-        gone = acme.forget(Selector(subject="cust-1")).ids
-        assert set(gone) >= {item.id for item in staged if item.subject == "cust-1"} - there
-        for version in (None, *(each.number for each in acme.versions())):
+        versioned = {item.id for number in (1, 2)[: len(acme.versions())] for item in acme.items(number)}
+        removed = acme.forget(Selector(subject="cust-1")).ids
+        assert set(removed) >= {item.id for item in staged if item.subject == "cust-1"} - versioned
+        for version in (None, *(kept.number for kept in acme.versions())):
             left = acme.items(version)
             assert all(item.subject != "cust-1" for item in left)
-        assert acme.missing(gone) == list(gone)
+        assert acme.missing(removed) == list(removed)
         assert acme.forget(Selector(subject="cust-1")).items == 0
 
     @sentence(
@@ -296,7 +296,7 @@ class RetentionContract(StoreContract):
         assert acme.purge(now=NOW, keep_versions=1) == Purged(expired=0, outdated=0, held=1)
         acme.remember([make_episode("rope", trust=3)], budget=Budget(items=1), now=NOW)
         assert ids_of(acme.items()) == [held.id]
-        assert acme.search(make_query("taxi", now=NOW)) == []  # kept, and found by nobody
+        assert acme.search(make_query("taxi", now=NOW)) == []  # stored, but expired for every search
         assert (acme.release(what), acme.stats(now=NOW).held) == (1, 0)
         assert acme.forget(Selector(ids=(held.id,))).items == 1
 
@@ -348,7 +348,7 @@ class RetentionContract(StoreContract):
         acme.hold(Selector(source="held"))
         acme.stage([old])
         acme.purge(now=NOW, keep_versions=1)
-        acme.publish([], now=NOW)  # which takes what was staged and nobody wants
+        acme.publish([], now=NOW)  # removes the staged items
         assert (acme.stats(now=NOW).stored, acme.stats(now=NOW).staged) == (1, 0)
         assert acme.forget(Selector(source="held")) == Forgotten(items=0, kept=(old.id,))
 

@@ -1,4 +1,4 @@
-"""Versions of knowledge: what is staged, what is published, and what an earlier version held."""
+"""Contract of versions: staging, publishing, earlier versions and snapshots."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ from workbench.types import Item
 EVERYBODY = ("everyone", "finance", "people")
 
 
-def everything(asked: str, **changes: Any) -> Any:
-    """A query that sees whatever is valid in the middle of June 2125."""
-    return make_query(asked, **{"groups": EVERYBODY, "clearance": 9, "k": 100, **changes})
+def everything(text: str, **changes: Any) -> Any:
+    """Return a query that sees every item valid on 15 June 2125."""
+    return make_query(text, **{"groups": EVERYBODY, "clearance": 9, "k": 100, **changes})
 
 
 def put(memory: SyncMemory, items: list[Item], now: str = NOW) -> Added:
-    """Make `items` the whole of a tenant's knowledge, as an ingest does."""
+    """Make `items` all of a tenant's knowledge, as an ingest does."""
     missing = set(memory.missing(ids_of(items)))
     memory.stage([item for item in items if item.id in missing])
     return memory.publish(ids_of(items), now=now)
 
 
 class VersionContract(StoreContract):
-    """Staging, publishing, asking earlier versions, snapshots."""
+    """Staging, publishing, earlier versions and snapshots."""
 
-    def found(self, memory: SyncMemory, asked: str, version: int | None = None) -> tuple[Any, Any]:
-        """The hits of the vector alone, and those of both rankings, in an order if words are steady."""
-        near = memory.search(everything(asked, version=version, mode="vector"))
-        fused = memory.search(everything(asked, version=version))
+    def found(self, memory: SyncMemory, text: str, version: int | None = None) -> tuple[Any, Any]:
+        """Return the hits by vector, and those of both rankings; sorted ids unless `steady_words`."""
+        near = memory.search(everything(text, version=version, mode="vector"))
+        fused = memory.search(everything(text, version=version))
         return near, fused if self.steady_words else sorted(ids_of(fused))
 
     @sentence(old=item_lists(), new=item_lists(), asked=texts)
@@ -77,18 +77,18 @@ class VersionContract(StoreContract):
     def test_a_version_holds_exactly_the_published_items(
         self, acme: SyncMemory, old: list[Item], new: list[Item]
     ) -> None:
-        there, wanted = set(ids_of(old)), set(ids_of(new))
+        before, wanted = set(ids_of(old)), set(ids_of(new))
         put(acme, old)
         done = put(acme, new)
         assert (done.added, done.unchanged, done.replaced) == (
-            len(wanted - there),
-            len(wanted & there),
-            len(there - wanted),
+            len(wanted - before),
+            len(wanted & before),
+            len(before - wanted),
         )
-        assert done.version == bool(there) + (wanted != there)
+        assert done.version == bool(before) + (wanted != before)
         assert ids_of(acme.items()) == sorted(wanted)
-        if there and done.version > 1:
-            assert ids_of(acme.items(1)) == sorted(there)
+        if before and done.version > 1:
+            assert ids_of(acme.items(1)) == sorted(before)
 
     @sentence(items=item_lists(), order=st.randoms(use_true_random=False))
     def test_the_same_ids_again_change_nothing(self, acme: SyncMemory, items: list[Item], order: Any) -> None:
@@ -106,7 +106,7 @@ class VersionContract(StoreContract):
         self, acme: SyncMemory, left: list[Item], wanted: list[Item]
     ) -> None:
         ids = ids_of(wanted)
-        dead = [one for one in ids_of(left) if one not in ids]
+        dead = [key for key in ids_of(left) if key not in ids]
         acme.stage(left)
         acme.stage(wanted)
         assert acme.publish(ids, now=NOW).version == bool(ids)
@@ -115,13 +115,13 @@ class VersionContract(StoreContract):
         assert acme.publish([], now=NOW).version == 2 * bool(ids)
         assert acme.items() == []
 
-    @sentence(there=item_lists(), staged=item_lists(), unknown=item_lists())
+    @sentence(active=item_lists(), staged=item_lists(), unknown=item_lists())
     def test_publishing_an_unknown_id_is_refused(
-        self, acme: SyncMemory, there: list[Item], staged: list[Item], unknown: list[Item]
+        self, acme: SyncMemory, active: list[Item], staged: list[Item], unknown: list[Item]
     ) -> None:
-        known = {*ids_of(there), *ids_of(staged)}
+        known = {*ids_of(active), *ids_of(staged)}
         unknown = [item for item in unknown if item.id not in known] or [make_item("never given")]
-        put(acme, there)
+        put(acme, active)
         acme.stage(staged)
         before = (contents(acme), acme.versions())
         with pytest.raises(WorkbenchError) as caught:
@@ -181,13 +181,13 @@ class VersionContract(StoreContract):
         assert len(acme.search(everything("taxi", version=3))) == 1
 
     def test_adding_keeps_other_sources_in_one_new_version(self, acme: SyncMemory) -> None:
-        one, two = make_item("taxi", source="one"), make_item("hotel", source="two")
+        first, second = make_item("taxi", source="one"), make_item("hotel", source="two")
         newer = make_item("taxi fare", source="one")
-        acme.add([one, two], now=NOW)
+        acme.add([first, second], now=NOW)
         done = acme.add([newer], now=NOW)
         assert (done.added, done.replaced, done.version) == (1, 1, 2)
-        assert set(ids_of(acme.items())) == {newer.id, two.id}
-        assert set(ids_of(acme.items(1))) == {one.id, two.id}
+        assert set(ids_of(acme.items())) == {newer.id, second.id}
+        assert set(ids_of(acme.items(1))) == {first.id, second.id}
 
     @sentence(documents=item_lists(), written=episode_lists(), later=item_lists())
     def test_episodic_items_are_in_every_version(
@@ -202,18 +202,18 @@ class VersionContract(StoreContract):
             assert all(hit.memory_version == 0 for hit in hits if hit.kind != "document")
 
     def test_a_reader_sees_one_version_during_a_publish(self, acme: SyncMemory) -> None:
-        one, two = circle(24)[:16], circle(24)[8:]
-        put(acme, one)
-        whole = [sorted(ids_of(one)), sorted(ids_of(two))]
+        first, second = circle(24)[:16], circle(24)[8:]
+        put(acme, first)
+        complete = [sorted(ids_of(first)), sorted(ids_of(second))]
 
         def read(_: int) -> bool:
             hits = acme.search(everything("w9", mode="vector"))
             same = len({hit.memory_version for hit in hits}) == 1
-            return same and sorted(ids_of(hits)) in whole and ids_of(acme.items()) in whole
+            return same and sorted(ids_of(hits)) in complete and ids_of(acme.items()) in complete
 
         with ThreadPoolExecutor(3) as pool:
             seen = pool.map(read, range(30))
-            for wanted in (two, one) * 3:
+            for wanted in (second, first) * 3:
                 put(acme, wanted)
             assert all(seen)
         assert len(acme.versions()) == 7
