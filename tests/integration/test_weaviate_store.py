@@ -17,7 +17,7 @@ from workbench.config import MemoryServer
 from workbench.errors import ConfigError, CorruptError, NotFoundError, UnavailableError
 from workbench.memory.cipher import IdCipher
 from workbench.memory.locks import Locks
-from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore, schema, versions
+from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore, objects, schema, versions
 from workbench.memory.weaviate import open_store as open_named
 from workbench.memory.weaviate.connection import Connection
 from workbench.memory.weaviate.space import TenantSpace
@@ -330,13 +330,13 @@ def test_large_batches_go_in_pieces_and_come_back_whole(opened):
 
 
 def test_words_are_stemmed_by_the_insertion_and_away_from_the_loop(opened, monkeypatch):
-    asked, stems = [], schema.stems
+    asked, stems = [], objects.stems
 
     def seen(texts):
         asked.append((len(texts), _sync.on_background_loop()))
         return stems(texts)
 
-    monkeypatch.setattr(schema, "stems", seen)
+    monkeypatch.setattr(objects, "stems", seen)
     items = circle(600)
     acme = opened().tenant("acme")
     acme.add(items)

@@ -27,7 +27,6 @@ MANY_NAMES = {
     "workbench/errors.py": "the tree of errors",
     "workbench/files.py": "one function for each way to read and write a file",
     "workbench/layout.py": "one constant for each path of a repository",
-    "workbench/memory/weaviate/schema.py": "the properties of a collection and their types",
     "workbench/registry.py": "the kinds of assets and the page of each",
     "workbench/testing/memory_items.py": "one strategy for each field of an item",
     "workbench/types.py": "the values that every room uses",

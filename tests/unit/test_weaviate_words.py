@@ -10,7 +10,7 @@ from weaviate import exceptions as vendor
 
 from workbench.errors import ConfigError, RefusedError, UnavailableError
 from workbench.memory.cipher import IdCipher
-from workbench.memory.weaviate import Address, IndexSettings, schema
+from workbench.memory.weaviate import Address, IndexSettings, objects, schema
 from workbench.memory.weaviate.errors import AbsentError, meaning, translated
 from workbench.memory.weaviate.factory import address_of
 from workbench.memory.weaviate.tenant_record import RecordedVersion, TenantRecord, parsed
@@ -103,8 +103,8 @@ def test_grpc_is_named_as_host_and_port():
 @given(item_lists())
 def test_a_document_survives_its_conversion(items):
     for item in items:
-        given_as = schema.properties_of(item, words="", tenant="acme", names=NAMES, since=3)
-        back = schema.item_of({"created": None, **given_as}, item.vector, tenant="acme", names=NAMES)
+        given_as = objects.properties_of(item, words="", tenant="acme", names=NAMES, since=3)
+        back = objects.item_of({"created": None, **given_as}, item.vector, tenant="acme", names=NAMES)
         assert back == item or set(back.access) == set(item.access)
         assert item.id not in str(given_as)
         assert not item.subject or item.subject not in str(given_as["subject"])
@@ -113,11 +113,11 @@ def test_a_document_survives_its_conversion(items):
 @given(episode_lists())
 def test_an_episodic_item_survives_its_conversion(items):
     for item in items:
-        given_as = schema.properties_of(item, words="", tenant="acme", names=NAMES, since=0)
-        back = schema.item_of({"created": None, **given_as}, item.vector, tenant="acme", names=NAMES)
+        given_as = objects.properties_of(item, words="", tenant="acme", names=NAMES, since=0)
+        back = objects.item_of({"created": None, **given_as}, item.vector, tenant="acme", names=NAMES)
         assert (back.created, back.expires, back.trust) == (item.created, item.expires, item.trust)
-        assert schema.ttl_of(given_as, held=False) == item.expires
-        assert schema.ttl_of(given_as, held=True) is None
+        assert objects.ttl_of(given_as, held=False) == item.expires
+        assert objects.ttl_of(given_as, held=True) is None
 
 
 @given(st.text(max_size=20), st.text(max_size=20))

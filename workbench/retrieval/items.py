@@ -174,7 +174,7 @@ def _item(binding: Binding, written: Written, parents: Sequence[Item]) -> Item:
     me = identity.personal(principal.name)
     access = tuple(sorted(set(written.access))) if written.access is not None else (me,)
     level = max([written.classification, *(parent.classification for parent in parents)])
-    wider = [one for one in access if one != me and not all(one in parent.access for parent in parents)]
+    wider = [name for name in access if name != me and not all(name in parent.access for parent in parents)]
     if wider:
         raise RefusedError(
             f"{len(wider)} of {len(access)} entries of the access list may not see everything it was made of",

@@ -53,11 +53,11 @@ async def add(binding: Binding, pages: Iterable[Page]) -> Added:
     own = own_pages(binding, given)
     items = await asyncio.to_thread(documents, binding, own)
     other = len(given) - len(own)
-    there = await unfiltered(binding).count([item.id for item in items])
-    if there == len(items) and not await _missing(binding, items):
-        return Added(added=0, unchanged=there, replaced=0, other_tenants=other)
+    stored = await unfiltered(binding).count([item.id for item in items])
+    if stored == len(items) and not await _missing(binding, items):
+        return Added(added=0, unchanged=stored, replaced=0, other_tenants=other)
     if binding.pinned is not None:
-        raise _not_pinned(binding, len(items) - there, len(items))
+        raise _not_pinned(binding, len(items) - stored, len(items))
     changed = await _changed(binding, items)
     ready: list[Item] = []
     with _bar(binding, len(changed), "remember") as bar:
@@ -166,11 +166,11 @@ def own_pages(binding: Binding, given: Sequence[Page]) -> list[Page]:
 async def diff(binding: Binding, before: int, after: int) -> Differences:
     """Compare two versions, source by source, as far as the principal may see them."""
     port = _to_compare(binding)
-    one, two = await port.items(before), await port.items(after)
+    older, newer = await port.items(before), await port.items(after)
     visible = visible_to(binding.context.principal)
-    hidden = {item.source for item in (*one, *two) if not visible(item)}
+    hidden = {item.source for item in (*older, *newer) if not visible(item)}
     title = f"{binding.spec}, tenant {binding.tenant}, version {before} -> {after}"
-    return compared(title, sources_of(one), sources_of(two), hidden=hidden)
+    return compared(title, sources_of(older), sources_of(newer), hidden=hidden)
 
 
 async def diff_sources(binding: Binding) -> Differences:
@@ -182,7 +182,7 @@ async def diff_sources(binding: Binding) -> Differences:
     on_disk = await asyncio.to_thread(documents, binding, pages)
     hidden = {item.source for item in active if not visible(item)}
     hidden |= {page.source for page in pages if not visible(page)}
-    title = f"{binding.spec}, tenant {binding.tenant}, in force -> {binding.spec.source}"
+    title = f"{binding.spec}, tenant {binding.tenant}, active -> {binding.spec.source}"
     return compared(title, sources_of(active), sources_of(on_disk), hidden=hidden)
 
 

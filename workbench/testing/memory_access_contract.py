@@ -137,7 +137,7 @@ class AccessContract(StoreContract):
         items: list[Item],
         written: list[Item],
         mode: str,
-        exact: bool,  # noqa: FBT001  drawn, named by the sentence
+        exact: bool,
         unknown: list[str],
     ) -> None:
         version = acme.add(items).version
@@ -191,7 +191,7 @@ class AccessContract(StoreContract):
         acme: SyncMemory,
         items: list[Item],
         written: list[Item],
-        exact: bool,  # noqa: FBT001  drawn, named by the sentence
+        exact: bool,
         sources: list[str],
         wanted: list[Any],
     ) -> None:

@@ -225,12 +225,7 @@ class FindingContract(StoreContract):
 
     @sentence(items=item_lists(), question=texts, mode=modes, exact=st.booleans())
     def test_scores_fall_from_at_most_1_and_have_4_decimals(
-        self,
-        acme: SyncMemory,
-        items: list[Item],
-        question: str,
-        mode: str,
-        exact: bool,  # noqa: FBT001
+        self, acme: SyncMemory, items: list[Item], question: str, mode: str, exact: bool
     ) -> None:
         acme.add(items)
         hits = acme.search(make_query(question, k=60, clearance=3, mode=mode, exact=exact))

@@ -149,7 +149,7 @@ class History(RuleBasedStateMachine):
         assert contents(self.memory) == before
 
     @rule(picked=_documents, all_staged=st.booleans())
-    def publish(self, picked: list[Item], all_staged: bool) -> None:  # noqa: FBT001  drawn, named by the rule
+    def publish(self, picked: list[Item], all_staged: bool) -> None:
         """Publish some or all of the active and staged documents."""
         ids = ids_of(DOCUMENTS if all_staged else picked)
         missing = set(self.both("missing", ids))
@@ -183,7 +183,7 @@ class History(RuleBasedStateMachine):
             assert size is None or sum(rules.tokens(item.text) for item in left) <= size
 
     @rule(what=_selectors, dry_run=st.booleans())
-    def forget(self, what: Selector, dry_run: bool) -> None:  # noqa: FBT001  drawn, named by the rule
+    def forget(self, what: Selector, dry_run: bool) -> None:
         """Forget items, or only count them."""
         removed = self.taking("forget", what, now=self.now, dry_run=dry_run).ids
         left = set(ids_of(self.memory.items()))

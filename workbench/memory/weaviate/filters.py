@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from workbench.memory.rules import requester_of
-from workbench.memory.weaviate.schema import day_number, second_number, wrapped
+from workbench.memory.weaviate.objects import day_number, second_number, wrapped
 from workbench.ports import Query, Requester
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 from workbench import files
 from workbench.context import instant
 from workbench.memory import rules
-from workbench.memory.weaviate import filters, schema, versions
+from workbench.memory.weaviate import filters, objects, schema, versions
 from workbench.memory.weaviate.space import TenantSpace, of_version
 from workbench.memory.weaviate.table import Properties, StoredRow
 from workbench.memory.weaviate.tenant_record import Cover, Holder, TenantRecord
@@ -49,14 +49,14 @@ async def forget(
     space: TenantSpace, record: TenantRecord, what: Selector, *, now: str, dry_run: bool
 ) -> Forgotten:
     """Delete all rows of the selected items and of what was derived from them; nothing when `dry_run`."""
-    holder = record.holder()
-    selected = _by_item(await _selected(space, what, now), holder)
+    is_held = record.holder()
+    selected = _by_item(await _selected(space, what, now), is_held)
     leaving = {item for item, held in selected.items() if not held}
     kept = selected.keys() - leaving
     derived: set[str] = set()
     generations = [parents := leaving]
     while parents:
-        children = _by_item(await space.table.named("parents", parents), holder)
+        children = _by_item(await space.table.named("parents", parents), is_held)
         new = children.keys() - leaving - derived - kept
         generations.append(parents := {item for item in new if not children[item]})
         derived |= parents
@@ -95,12 +95,12 @@ async def _set_holds(
 
     The server's clock removes these items when they expire, unless a hold still covers them.
     """
-    holder = (await space.save(record, holds=holds)).holder()
+    is_held = (await space.save(record, holds=holds)).holder()
     rows = await _covered(space, changed)
     full = await space.table.by_uuid([row.uuid for row in rows])
 
     def ttl(properties: Properties) -> str | None:
-        return schema.ttl_of(properties, held=holder.holds(properties))
+        return objects.ttl_of(properties, held=is_held(properties))
 
     moments = [(row, row.properties["ttl"]) for row in full]
     different = [row.uuid for row, moment in moments if (moment and instant(moment)) != ttl(row.properties)]
@@ -115,9 +115,9 @@ async def purge(space: TenantSpace, record: TenantRecord, *, now: str, keep_vers
     listed = tuple(version for version in record.versions if version.number >= oldest)
     if listed != record.versions:
         record = await space.save(record, versions=listed)
-    holder, ended = record.holder(), await _expired(space, now)
+    is_held, ended = record.holder(), await _expired(space, now)
     left = await space.table.rows(filters.outdated(oldest), lambda p: bool(p["until"] <= oldest))
-    expired = _by_item(ended, holder)
+    expired = _by_item(ended, is_held)
     living = {
         row.properties["item"]
         for row in await space.table.named("item", (row.properties["item"] for row in left))
@@ -125,10 +125,10 @@ async def purge(space: TenantSpace, record: TenantRecord, *, now: str, keep_vers
     }
     outdated = {
         item: held
-        for item, held in _by_item(left, holder).items()
+        for item, held in _by_item(left, is_held).items()
         if item not in living and item not in expired
     }
-    leaving = {row.uuid for row in (*ended, *left) if not holder.holds(row.properties)}
+    leaving = {row.uuid for row in (*ended, *left) if not is_held(row.properties)}
     await space.table.remove(sorted(leaving))
     await versions.recount(space, record)
     return rules.purged(expired, outdated)
@@ -139,14 +139,14 @@ async def counted(space: TenantSpace, record: TenantRecord, now: str) -> dict[st
     found = await space.table.rows(properties=(*schema.BRIEF, "expires"))
     rows = [row.properties for row in found]
     current = [row.properties for row in of_version(found, record.version).values()]
-    holder, second = record.holder(), schema.second_number(now)
+    is_held, second = record.holder(), objects.second_number(now)
     return {
         "version": record.version,
         "items": len(current),
         "stored": len({row["item"] for row in rows if row["since"] <= record.version}),
         "staged": len({row["item"] for row in rows if row["since"] > record.version}),
         "expired": sum(row["expires"] <= second for row in current),
-        "held": len({row["item"] for row in rows if holder.holds(row)}),
+        "held": len({row["item"] for row in rows if is_held(row)}),
         "by_kind": dict(sorted(Counter(row["kind"] for row in current).items())),
         "embedding": record.embedding if rows else None,
         "dimensions": record.dimensions if rows else None,
@@ -163,7 +163,7 @@ async def _covered(space: TenantSpace, cover: Cover) -> list[StoredRow]:
 
 
 async def _expired(space: TenantSpace, now: str) -> list[StoredRow]:
-    second = schema.second_number(now)
+    second = objects.second_number(now)
     return await space.table.rows(
         filters.expired(now), lambda p: bool(p["expires"] <= second), properties=(*schema.BRIEF, "expires")
     )
@@ -173,27 +173,27 @@ def _held(
     space: TenantSpace, record: TenantRecord, new: Sequence[Item], rows: dict[str, StoredRow]
 ) -> set[str]:
     """Return the ids under hold among rows and among items not yet written."""
-    holder = record.holder()
+    is_held = record.holder()
     unwritten = {
         item.id
         for item in new
-        if holder.holds(
+        if is_held(
             {
                 "item": space.encrypt(item.id),
                 "subject": space.encrypt(item.subject),
-                "source": schema.wrapped(item.source),
+                "source": objects.wrapped(item.source),
             }
         )
     }
-    return unwritten | {name for name, row in rows.items() if holder.holds(row.properties)}
+    return unwritten | {name for name, row in rows.items() if is_held(row.properties)}
 
 
-def _by_item(rows: Iterable[StoredRow], holder: Holder) -> dict[str, bool]:
+def _by_item(rows: Iterable[StoredRow], is_held: Holder) -> dict[str, bool]:
     """Return the encrypted ids of rows, and whether a hold covers a row of each."""
     found: dict[str, bool] = {}
     for row in rows:
         item = row.properties["item"]
-        found[item] = found.get(item, False) or holder.holds(row.properties)
+        found[item] = found.get(item, False) or is_held(row.properties)
     return found
 
 
@@ -203,7 +203,7 @@ def _cover(space: TenantSpace, what: Selector) -> Cover:
         return tuple(("item", space.encrypt(name)) for name in sorted(set(what.ids)))
     if what.subject:
         return (("subject", space.encrypt(what.subject)),)
-    return (("source", schema.wrapped(what.source or "")),)
+    return (("source", objects.wrapped(what.source or "")),)
 
 
 def _name_of(cover: Cover) -> str:

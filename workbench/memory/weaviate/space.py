@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from workbench.memory.weaviate import errors, schema, tenant_record
+from workbench.memory.weaviate import errors, objects, tenant_record
 from workbench.memory.weaviate.collections import Collections
 from workbench.memory.weaviate.errors import AbsentError
 from workbench.memory.weaviate.table import Properties, StoredRow, TenantTable
@@ -33,7 +33,7 @@ class TenantSpace:
 
     def item(self, row: StoredRow) -> Item:
         """Return the item of a row with all its properties."""
-        return schema.item_of(row.properties, row.vector, tenant=self.tenant, names=self.store.names)
+        return objects.item_of(row.properties, row.vector, tenant=self.tenant, names=self.store.names)
 
     @property
     def last_record(self) -> TenantRecord | None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from workbench import files
 from workbench.memory import checks
-from workbench.memory.weaviate import errors, filters, schema
-from workbench.memory.weaviate.schema import OPEN
+from workbench.memory.weaviate import errors, filters, objects
+from workbench.memory.weaviate.objects import OPEN
 from workbench.memory.weaviate.space import TenantSpace, is_active
 from workbench.memory.weaviate.table import BATCH, MOST, Properties, StoredRow, pieces
 from workbench.memory.weaviate.tenant_record import CONDITIONS, RecordedVersion, TenantRecord
@@ -67,11 +67,11 @@ async def write(space: TenantSpace, record: TenantRecord, new: Sequence[Item], *
     """Write items as rows that are active from version `since` on."""
     if new and record.conditions != CONDITIONS:  # an earlier workbench wrote the record
         record = await space.save(record, conditions=CONDITIONS)
-    holder, names, tenant = record.holder(), space.store.names, space.tenant
+    is_held, names, tenant = record.holder(), space.store.names, space.tenant
 
     def row(item: Item, words: str) -> StoredRow:
-        given = schema.properties_of(item, words=words, tenant=tenant, names=names, since=since)
-        ttl = schema.ttl_of(given, held=holder.holds(given))
+        given = objects.properties_of(item, words=words, tenant=tenant, names=names, since=since)
+        ttl = objects.ttl_of(given, held=is_held(given))
         return StoredRow(
             uuid=names.uuid(tenant, item.id, str(since)),
             properties=given | ({"ttl": ttl} if ttl else {}),
@@ -81,7 +81,7 @@ async def write(space: TenantSpace, record: TenantRecord, new: Sequence[Item], *
     await space.table.put(
         row(item, words)
         for part in pieces(new, BATCH)
-        for item, words in zip(part, schema.words_of(part), strict=True)
+        for item, words in zip(part, objects.words_of(part), strict=True)
     )
     return record
 
@@ -90,7 +90,7 @@ async def add(space: TenantSpace, record: TenantRecord, batch: Sequence[Item], n
     """Activate the batch in place of what its sources had."""
     record, _ = await stage(space, record, batch)
     rows = await KnowledgeRows.of(space, record)
-    sources = {schema.wrapped(item.source) for item in batch}
+    sources = {objects.wrapped(item.source) for item in batch}
     others = [item for item, row in rows.active.items() if row.properties["source"] not in sources]
     return await _publish(space, record, rows, [*others, *(space.encrypt(item.id) for item in batch)], now)
 
@@ -202,7 +202,7 @@ async def stored(space: TenantSpace, batch: Sequence[Item]) -> list[StoredRow]:
     given = {space.encrypt(item.id): item for item in batch}
     rows = await space.table.named("item", given)
     for row in rows:
-        source, kind = schema.unwrapped(row.properties["source"]), row.properties["kind"]
+        source, kind = objects.unwrapped(row.properties["source"]), row.properties["kind"]
         checks.check_stored(given[row.properties["item"]], source=source, kind=kind)
     return rows
 
