@@ -269,7 +269,7 @@ def test_a_snapshot_of_another_memory_tenant_or_embedding_is_refused_and_a_chang
     (tmp_path / "snap/acme.parquet").write_bytes(data[:-1])
     with pytest.raises(CorruptError):
         bench.handle_of().restore(tmp_path / "snap")
-    with pytest.raises(ConfigError, match="without a place for snapshots"):
+    with pytest.raises(ConfigError, match="has no store of snapshots"):
         bench.handle_of(snapshot_store=None).snapshot()
 
 

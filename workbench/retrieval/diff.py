@@ -62,7 +62,7 @@ class Differences(Shown):
 
     def _counts(self) -> str:
         counts = [f"{number} {change}" for change in _ORDER if (number := len(self.of(change)))]
-        hidden = [f"{self.withheld} not for you to see"] if self.withheld else []
+        hidden = [f"{self.withheld} hidden from you"] if self.withheld else []
         return ", ".join([*counts, *hidden]) or "no source"
 
     def __str__(self) -> str:

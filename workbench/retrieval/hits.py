@@ -8,7 +8,7 @@ from workbench.display import Card, Row, Shown
 from workbench.types import Hit
 
 _NONE = "No passage that you may see is valid on that day"
-_DEGRADED = "degraded: from the last snapshot, the store is away"
+_DEGRADED = "degraded: from the last snapshot, the store is unavailable"
 
 
 class Hits(list[Hit], Shown):

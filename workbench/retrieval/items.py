@@ -117,7 +117,7 @@ async def write(binding: Binding, written: Written) -> Note:
 def _check(binding: Binding, written: Written) -> None:
     if binding.spec.kind != "episodic":
         raise ConfigError(
-            f"{binding.spec} is built from its sources alone",
+            f"{binding.spec} is built from sources; it takes no episodic items",
             hint="remember into a memory whose spec says kind: episodic",
         )
     if binding.pinned is not None:
@@ -161,8 +161,8 @@ async def _parents(binding: Binding, ids: Sequence[str]) -> list[Item]:
     if len(found) < len(wanted):
         raise NotFoundError(
             f"{len(wanted) - len(found)} of {len(wanted)} parents are not in {binding.name!r}, have expired, "
-            "or are not for you to see",
-            hint="name ids of hits that a search just gave: parents=[hit.id for hit in hits]",
+            "or you may not see them",
+            hint="give the ids of hits: parents=[hit.id for hit in hits]",
         )
     return found
 
@@ -177,8 +177,8 @@ def _item(binding: Binding, written: Written, parents: Sequence[Item]) -> Item:
     wider = [name for name in access if name != me and not all(name in parent.access for parent in parents)]
     if wider:
         raise RefusedError(
-            f"{len(wider)} of {len(access)} entries of the access list may not see everything it was made of",
-            hint="leave access out: the principal alone, or name groups that may see all parents",
+            f"{len(wider)} of {len(access)} entries of the access list may not see all parents",
+            hint="omit access (the principal alone), or name groups that may see all parents",
         )
     days = written.days
     ends = [days.get("expires"), binding.spec.expires(written.kind, level, since=now)]

@@ -89,7 +89,7 @@ async def ingest(binding: Binding, source: Source | None) -> Added:
     own = own_pages(binding, given)
     if not own:
         raise NotFoundError(
-            f"there is no page to ingest for {binding.tenant!r}", hint=binding.command("forget --source …")
+            f"no page to ingest for {binding.tenant!r}", hint=binding.command("forget --source …")
         )
     items = await asyncio.to_thread(documents, binding, own)
 
@@ -154,12 +154,14 @@ def own_pages(binding: Binding, given: Sequence[Page]) -> list[Page]:
     if given and not own:
         others = ", ".join(sorted({page.tenant for page in given}))
         raise ConfigError(
-            f"none of the {len(given)} pages belongs to tenant {binding.tenant!r} (but to: {others})",
+            f"none of the {len(given)} pages belongs to tenant {binding.tenant!r}; their tenants: {others}",
             hint="bind the workspace to their tenant: ws.bind(tenant=…)",
         )
     source, times = next(iter(Counter(page.source for page in own).most_common(1)), ("", 0))
     if times > 1:
-        raise ConfigError(f"{times} of the pages are called {source!r}", hint="a source is one page")
+        raise ConfigError(
+            f"{times} pages have the source {source!r}", hint="give each page its own file name"
+        )
     return own
 
 
@@ -247,8 +249,8 @@ async def _of_snapshot(binding: Binding, folder: Path) -> list[Item]:
 def _archive(binding: Binding) -> Snapshots:
     if binding.snapshot_store is None:
         raise ConfigError(
-            f"this binding of {binding.name!r} was made without a place for snapshots",
-            hint="take it from a workspace: wb.connect(…).memory()",
+            f"the memory {binding.name!r} has no store of snapshots",
+            hint="get the handle from a workspace: wb.connect(…).memory()",
         )
     return binding.snapshot_store
 

@@ -97,7 +97,7 @@ async def embed(binding: Binding, texts: Sequence[str]) -> list[tuple[float, ...
         vectors += [_normal(row["embedding"]) for row in rows]
     if len(vectors) != len(texts):
         raise UnavailableError(
-            f"{card!r} gave {len(vectors)} vectors for {len(texts)} texts",
+            f"{card!r} returned {len(vectors)} vectors for {len(texts)} texts",
             hint="run it again; if the error remains, the endpoint is not OpenAI-compatible",
         )
     return vectors

@@ -40,12 +40,7 @@ class FakeModel:
         self.events = 0
         self.unclosed = 0
 
-    async def chat(
-        self,
-        payload: JSON,
-        *,
-        timeout_s: float | None = None,  # noqa: ARG002 - the port's
-    ) -> AsyncGenerator[Event, None]:
+    async def chat(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
         """Yield one event, or one for each word when `payload["stream"]`."""
         self._begin(payload)
         try:
@@ -62,12 +57,7 @@ class FakeModel:
         finally:
             self.unclosed -= 1
 
-    async def embed(
-        self,
-        payload: JSON,
-        *,
-        timeout_s: float | None = None,  # noqa: ARG002 - the port's
-    ) -> AsyncGenerator[Event, None]:
+    async def embed(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
         """Yield unit vectors that depend on the texts alone."""
         self._begin(payload)
         try:
@@ -85,12 +75,7 @@ class FakeModel:
         finally:
             self.unclosed -= 1
 
-    async def count(
-        self,
-        payload: JSON,
-        *,
-        timeout_s: float | None = None,  # noqa: ARG002 - the port's
-    ) -> AsyncGenerator[Event, None]:
+    async def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
         """Yield the number of words as tokens, as the usage of answers does."""
         self._begin(payload)
         try:
@@ -158,13 +143,7 @@ def _completion(payload: JSON, text: str, number: int) -> JSON:
         "object": "chat.completion",
         "created": 0,
         "model": payload.get("model", "fake"),
-        "choices": [
-            {
-                "index": 0,
-                "finish_reason": "stop",
-                "message": {"role": "assistant", "content": text},
-            }
-        ],
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
         "usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written},
     }
 
