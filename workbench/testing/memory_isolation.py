@@ -27,17 +27,8 @@ VICTIM, OUTSIDERS = "acme", ("acme2", "acm", "acme-", "acme_", "globex")
 _TOGETHER = 16
 #: Groups of a requester in the tenant; no secret has one of them on its access list.
 _GROUPS = (
-    "everyone",
-    "",
-    "*",
-    "%",
-    "staf",
-    "staff ",
-    "Staff",
-    "staff,board",
-    "board' OR '1'='1",
-    "principal:eve",
-)
+    "everyone", "", "*", "%", "staf", "staff ", "Staff", "staff,board", "board' OR '1'='1", "principal:eve",
+)  # fmt: skip
 _SECRETS: tuple[dict[str, Any], ...] = (
     {"access": ("staff",)},
     {"access": ("board", "staff")},
