@@ -15,7 +15,7 @@ from workbench.ports import written_id
 from workbench.retrieval.binding import Binding
 from workbench.retrieval.chunking import chunks
 from workbench.retrieval.documents import digests_now
-from workbench.retrieval.port import embed, view
+from workbench.retrieval.port import Governed, embed
 from workbench.types import KNOWLEDGE, Item, ItemKind, Page
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ async def write(binding: Binding, written: Written) -> Note:
     item = _item(binding, written, parents)
     (vector,) = await embed(binding, [item.text])
     item = dataclasses.replace(item, vector=vector)
-    done = await view(binding).remember(
+    done = await Governed(binding=binding).remember(
         [item], budget=binding.spec.budget, now=binding.now(), while_there=item.parents
     )
     return Note(
@@ -157,7 +157,7 @@ async def _parents(binding: Binding, ids: Sequence[str]) -> list[Item]:
     if not ids:
         return []
     wanted = set(ids)
-    found = [item for item in await view(binding).items() if item.id in wanted]
+    found = [item for item in await Governed(binding=binding).items() if item.id in wanted]
     if len(found) < len(wanted):
         raise NotFoundError(
             f"{len(wanted) - len(found)} of {len(wanted)} parents are not in {binding.name!r}, have expired, "

@@ -17,7 +17,7 @@ from workbench.retrieval.binding import Binding, Snapshots
 from workbench.retrieval.diff import Differences, compared, sources_of
 from workbench.retrieval.documents import load
 from workbench.retrieval.items import documents, visible_to
-from workbench.retrieval.port import TEXTS, Governed, embed, indexed, unfiltered, view
+from workbench.retrieval.port import TEXTS, Governed, embed, indexed
 from workbench.types import KNOWLEDGE, Item, Page
 
 #: Ids in one `memory.missing`; attempts to publish while other writers publish too.
@@ -53,7 +53,7 @@ async def add(binding: Binding, pages: Iterable[Page]) -> Added:
     own = own_pages(binding, given)
     items = await asyncio.to_thread(documents, binding, own)
     other = len(given) - len(own)
-    stored = await unfiltered(binding).count([item.id for item in items])
+    stored = await Governed(binding=binding, unfiltered=True).count([item.id for item in items])
     if stored == len(items) and not await _missing(binding, items):
         return Added(added=0, unchanged=stored, replaced=0, other_tenants=other)
     if binding.pinned is not None:
@@ -64,7 +64,7 @@ async def add(binding: Binding, pages: Iterable[Page]) -> Added:
         for some in _batches(changed):
             ready += await _embedded(binding, some)
             bar.update(len(some))
-    done = await view(binding).add(ready, now=binding.now())
+    done = await Governed(binding=binding).add(ready, now=binding.now())
     return dataclasses.replace(done, unchanged=len(items) - done.added, other_tenants=other)
 
 
@@ -78,7 +78,9 @@ async def _changed(binding: Binding, items: Sequence[Item]) -> list[Item]:
     missing = await _missing(binding, items)
     sources = {item.source for item in items if item.id in missing}
     same = [item.id for item in items if item.source not in sources]
-    if await unfiltered(binding).count(same) < len(same):  # some of them are only staged
+    if await Governed(binding=binding, unfiltered=True).count(same) < len(
+        same
+    ):  # some of them are only staged
         return list(items)
     return [item for item in items if item.source in sources]
 
@@ -124,13 +126,13 @@ async def _put(binding: Binding, read: _Read, prepare: _Prepare | None = None, *
             bar.update(len(items) - len(missing))
             for some in _batches([item for item in items if item.id in missing]):
                 if prepare is not None:
-                    await view(binding).stage(await prepare(some))
+                    await Governed(binding=binding).stage(await prepare(some))
                 else:
                     parents = items if any(item.parents for item in some) else ()
-                    await view(binding).stage(some, restored=parents)
+                    await Governed(binding=binding).stage(some, restored=parents)
                 bar.update(len(some))
         try:
-            return await view(binding).publish([item.id for item in items], now=binding.now())
+            return await Governed(binding=binding).publish([item.id for item in items], now=binding.now())
         except ConfigError:
             tried += 1
             if tried == _TRIES or not await _missing(binding, items):
@@ -144,7 +146,7 @@ def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
 async def _missing(binding: Binding, items: Sequence[Item]) -> frozenset[str]:
     found: list[str] = []
     for start in range(0, len(items), _IDS):
-        found += await view(binding).missing([item.id for item in items[start : start + _IDS]])
+        found += await Governed(binding=binding).missing([item.id for item in items[start : start + _IDS]])
     return frozenset(found)
 
 
@@ -190,13 +192,13 @@ async def diff_sources(binding: Binding) -> Differences:
 
 def _to_compare(binding: Binding) -> Governed:
     """Return the unfiltered port for an admin, so that hidden sources are counted; else the principal's."""
-    return unfiltered(binding) if binding.context.principal.admin else view(binding)
+    return Governed(binding=binding, unfiltered=binding.context.principal.admin)
 
 
 async def snapshot_of(bindings: Sequence[Binding], folder: str | Path | None) -> Snapshotted:
     """Write one memory's items of several tenants into one snapshot."""
     first, place = bindings[0], None if folder is None else Path(folder)
-    views = [unfiltered(binding) for binding in bindings]
+    views = [Governed(binding=binding, unfiltered=True) for binding in bindings]
     spec = first.spec
     where, digest, items = await _archive(first).write(
         views, place, spec=str(spec), digest=spec.digest, version=first.version
@@ -207,7 +209,9 @@ async def snapshot_of(bindings: Sequence[Binding], folder: str | Path | None) ->
 async def restore(binding: Binding, what: int | str | Path) -> Restored:
     """Make an earlier version, or the snapshot in a folder, the active version again."""
     items: list[Item] = []
-    await view(binding).missing([])  # refuse other principals than admins before a snapshot is read
+    await Governed(binding=binding).missing(
+        []
+    )  # refuse other principals than admins before a snapshot is read
 
     async def knowledge() -> list[Item]:
         given = _of_version(binding, what) if isinstance(what, int) else _of_snapshot(binding, Path(what))
@@ -221,13 +225,15 @@ async def restore(binding: Binding, what: int | str | Path) -> Restored:
     )
     if not others:
         return restored
-    written = await view(binding).remember(others, budget=Budget(), now=binding.now(), restored=items)
+    written = await Governed(binding=binding).remember(
+        others, budget=Budget(), now=binding.now(), restored=items
+    )
     return dataclasses.replace(restored, episodic=written.added)
 
 
 async def _of_version(binding: Binding, number: int) -> list[Item]:
     """Return the items of an earlier version, without those that a `forget` is deleting now."""
-    items = await unfiltered(binding).items(number)
+    items = await Governed(binding=binding, unfiltered=True).items(number)
     if binding.snapshot_store is None or binding.pinned is not None:
         return items
     return await binding.snapshot_store.admitted(items, memory=binding.name, tenant=binding.tenant)

@@ -75,16 +75,6 @@ def _restored(items: Sequence[Item] | None) -> JSON:
     return {} if items is None else {"restored": items}
 
 
-def view(binding: Binding) -> Governed:
-    """The memory's port as the binding's principal sees it."""
-    return Governed(binding=binding)
-
-
-def unfiltered(binding: Binding) -> Governed:
-    """The memory's port for an admin: the whole tenant."""
-    return Governed(binding=binding, unfiltered=True)
-
-
 async def embed(binding: Binding, texts: Sequence[str]) -> list[tuple[float, ...]]:
     """Return one L2-normalised vector for each text, in order, by the memory's own embedding."""
     card = binding.spec.embedding

@@ -12,7 +12,7 @@ from workbench.retrieval.binding import Binding
 from workbench.retrieval.documents import digests_now
 from workbench.retrieval.hits import Hits
 from workbench.retrieval.items import DECLARED
-from workbench.retrieval.port import embed, view
+from workbench.retrieval.port import Governed, embed
 from workbench.types import KNOWLEDGE, Hit
 
 
@@ -35,7 +35,7 @@ async def find(binding: Binding, text: str, *, k: int, as_of: str | None, **narr
         exact=spec.exact,
         **narrowed,
     )
-    answer = await view(binding).search(query)
+    answer = await Governed(binding=binding).search(query)
     found = await asyncio.to_thread(_marked, binding, answer)
     if spec.stale == "drop" and query.version is None:
         found = [hit for hit in found if not hit.stale]
