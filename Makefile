@@ -76,6 +76,7 @@ clean: ## remove the environments and caches; keeps .workbench/, which holds sta
 env:
 	@{ test -x $(BIN)/python && cmp -s locks/workbench.lock .venv/installed.lock; } \
 		|| $(MAKE) --no-print-directory .venv
+	@cmp -s workbench/repository/dvc.sh $(BIN)/dvc || install -m 755 workbench/repository/dvc.sh $(BIN)/dvc
 
 env-test: env
 	@cmp -s locks/test.lock .venv/installed-test.lock || { \

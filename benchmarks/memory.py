@@ -44,7 +44,7 @@ from workbench.types import Item
 
 SMALL, LARGE = 10_000, 100_000
 TENANT = {SMALL: "small", LARGE: "large"}
-MANY, AWAKE = 1_000, 100
+MANY, ACTIVE = 1_000, 100
 SEARCH_TARGET = "bare + <= 1 ms"
 _AGAINST = {
     "same": ("both rankings with the ids that break ties, then the ten best", SEARCH_TARGET),
@@ -293,7 +293,7 @@ def going_back(bench: Bench) -> Iterable[Row]:
 
 
 def tenants(bench: Bench) -> Iterable[Row]:
-    """1,000 tenants of ten items, a hundred awake at a time: a server keeps files open for each of them."""
+    """1,000 tenants of ten items, a hundred active at a time: a server keeps files open for each of them."""
     with LocalServer(bench.folder / "many") as server:  # what another one holds may shrink meanwhile
         yield from _tenants(bench, server)
 
@@ -303,14 +303,14 @@ def _tenants(bench: Bench, server: LocalServer) -> Iterable[Row]:
     items = [bench.made[SMALL].item(place) for place in range(10)]
     store = WeaviateStore(server.address, name="many", names=names, locks=bench.folder / "locks")
     spent, held, files, found = _sync.run(_lived(store, items, bench.asked[0], psutil.Process(server.pid)))
-    said = f"{spent[0]:.0f} s, eight at once; put to rest in {spent[1]:.1f} s"
+    said = f"{spent[0]:.0f} s, eight at once; deactivated in {spent[1]:.1f} s"
     yield f"Weaviate: {MANY:,} tenants of ten items each, added", said, "reported"
     said = f"{found[0] * 1000:.0f} ms; the second one {found[1] * 1000:.1f} ms"
-    yield "Weaviate: first search of a tenant at rest, p50", said, "reported"
-    awake, idle = (held[1] - held[0]) / AWAKE, (held[2] - held[0]) / MANY
+    yield "Weaviate: first search of an inactive tenant, p50", said, "reported"
+    active, idle = (held[1] - held[0]) / ACTIVE, (held[2] - held[0]) / MANY
     said = (
-        f"{idle * 1000:,.0f} KB for each of {MANY:,} at rest; {awake * 1000:,.0f} KB and "
-        f"{(files[1] - files[0]) / AWAKE:.0f} open files for each of {AWAKE} awake"
+        f"{idle * 1000:,.0f} KB for each of {MANY:,} inactive; {active * 1000:,.0f} KB and "
+        f"{(files[1] - files[0]) / ACTIVE:.0f} open files for each of {ACTIVE} active"
     )
     yield "Weaviate: what the server holds for a tenant", said, "reported"
 
@@ -332,8 +332,8 @@ async def _lived(
     await store.make()
     spent = [0.0, 0.0]
     held, files = [await settled_mb(process.pid)], [float(process.num_fds())]
-    for start in range(0, MANY, AWAKE):
-        some = called[start : start + AWAKE]
+    for start in range(0, MANY, ACTIVE):
+        some = called[start : start + ACTIVE]
         spent[0] += await seconds(asyncio.gather(*map(one, some)))
         if not start:
             held.append(await settled_mb(process.pid))

@@ -14,9 +14,9 @@ from weaviate.classes.query import HybridFusion, MetadataQuery
 
 from benchmarks.memory_made import Made
 from workbench.memory.cipher import IdCipher
-from workbench.memory.rules import DECIMALS
+from workbench.memory.ranking import DECIMALS
 from workbench.memory.stemming import stems
-from workbench.memory.weaviate import filters, schema
+from workbench.memory.weaviate import filters, objects, schema
 from workbench.memory.weaviate.connection import Address
 from workbench.memory.weaviate.schema import IndexSettings
 from workbench.ports import Query
@@ -123,10 +123,10 @@ def rows_of(items: list[Item]) -> list[tuple[str, dict[str, Any], tuple[float, .
     return [
         (
             str(names.uuid("bare", item.id)),
-            schema.properties_of(item, words=words, tenant="bare", names=names, since=1),
+            objects.properties_of(item, words=words, tenant="bare", names=names, since=1),
             item.vector,
         )
-        for item, words in zip(items, schema.words_of(items), strict=True)
+        for item, words in zip(items, objects.words_of(items), strict=True)
     ]
 
 

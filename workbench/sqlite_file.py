@@ -38,10 +38,10 @@ def _address(path: Path) -> str:
     # SQLite would create a file that all users can read, and block on a named pipe.
     flags = os.O_RDONLY if path.exists() else os.O_CREAT | os.O_RDWR
     os.close(files.open_regular(path, flags, 0o600))
-    # SQLite reads a file in WAL mode only where it can write the log, or where the file is immutable. A log
-    # that is there holds changes, which an immutable file would not show.
+    # SQLite reads a file in WAL mode only where it can write the log, or where the file is immutable: on a
+    # disk that nobody can write. A log that is there holds changes, which an immutable file would not show.
     log = path.with_name(f"{path.name}-wal")
-    immutable = not os.access(path.parent, os.W_OK) and not log.exists()
+    immutable = bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY) and not log.exists()
     return f"file:{quote(str(path.absolute()))}{'?immutable=1' if immutable else ''}"
 
 

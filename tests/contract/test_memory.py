@@ -22,4 +22,4 @@ def test_at_least_half_of_at_least_40_sentences_hold_for_generated_data():
     generated = [one for one in sentences if hasattr(one, "plain")]
     assert len(sentences) >= 40
     assert len(generated) >= len(sentences) / 2
-    assert hasattr(DurableContract, "test_any_history_gives_what_plain_dictionaries_give")
+    assert hasattr(DurableContract, "test_any_history_agrees_with_the_fake")

@@ -18,7 +18,7 @@ from weaviate_servers import open_store
 
 from workbench import _sync
 from workbench.errors import NotFoundError
-from workbench.memory import rules
+from workbench.memory import ranking
 from workbench.memory.cipher import IdCipher
 from workbench.memory.snapshot import open_snapshot, read_manifest, write_snapshot
 from workbench.memory.sqlite.store import SQLiteStore
@@ -132,7 +132,7 @@ def in_order(items, axis):
 
     def order(item):
         return (
-            -round(math.fsum(a * b for a, b in zip(item.vector, axis, strict=True)), rules.DECIMALS),
+            -round(math.fsum(a * b for a, b in zip(item.vector, axis, strict=True)), ranking.DECIMALS),
             item.id,
         )
 
@@ -158,7 +158,7 @@ light = functools.partial(open_store, name="many", ef_construction=8, max_connec
 
 @pytest.mark.slow
 @pytest.mark.parametrize("opens", [sqlite_store, light], ids=["sqlite", "weaviate"])
-def test_the_few_visible_of_many_are_all_found_in_exact_order(opens, tmp_path):
+def test_few_visible_items_of_many_are_all_found_in_order(opens, tmp_path):
     places = {0, 3, MANY // 2, MANY * 7 // 9, MANY - 2, MANY - 1}
     vectors = [item.vector for item in circle(MANY)]
     items = [make_item("taxi", position=n, vector=vector) for n, vector in enumerate(vectors)]
@@ -177,7 +177,7 @@ graph = functools.partial(open_store, name="graph", flat_cutoff=300)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("opens", [sqlite_store, graph], ids=["sqlite", "weaviate"])
-def test_the_nearest_of_more_visible_than_are_looked_at_one_by_one_are_found(opens, tmp_path):
+def test_the_nearest_are_found_beyond_the_cutoff_of_exact_search(opens, tmp_path):
     items = [make_item("taxi", position=n, vector=random_vector(n)) for n in range(4000)]
     items = seen_by_people(items, set(range(0, 4000, 4)))
     with contextlib.closing(SyncStore(inner=opens(tmp_path / "memory"))) as store:
@@ -190,7 +190,7 @@ def test_the_nearest_of_more_visible_than_are_looked_at_one_by_one_are_found(ope
 
 
 @pytest.mark.parametrize("opens", [sqlite_store, open_store], ids=["sqlite", "weaviate"])
-def test_a_version_that_another_handle_put_in_force_can_be_asked_for_at_once(opens, tmp_path):
+def test_a_version_published_by_another_handle_is_found_at_once(opens, tmp_path):
     with contextlib.ExitStack() as opened:
         stores = [SyncStore(inner=opens(tmp_path / "memory")) for _ in range(2)]
         for store in stores:

@@ -1,4 +1,4 @@
-"""The suite can fail: each store here forgot one thing, and a generated history finds it out."""
+"""The suite can fail: each store here breaks one promise, and a generated history detects it."""
 
 import dataclasses
 
@@ -14,16 +14,16 @@ from workbench.testing.memory_history_contract import History
 
 class StagedIsSeen(FakeMemory):
     async def items(self, version=None, *, requester=None):
-        there = self._state.in_force(version) | self._state.staged
-        return [there[one] for one in sorted(there)]
+        items = self._state.active(version) | self._state.staged
+        return [items[key] for key in sorted(items)]
 
 
-class LeftoversGetIn(FakeMemory):
+class LeftoversArePublished(FakeMemory):
     async def publish(self, ids, *, now=""):
         return await FakeMemory.publish(self, [*ids, *self._state.staged], now=now)
 
 
-class TheSameIsANewVersion(FakeMemory):
+class EqualIdsMakeANewVersion(FakeMemory):
     async def publish(self, ids, *, now=""):
         done = await FakeMemory.publish(self, ids, now=now)
         state = self._state
@@ -60,14 +60,14 @@ class ChildrenStay(FakeMemory):
         return done
 
 
-class AHoldIsOnlyForWhatIsThere(FakeMemory):
+class AHoldCoversNoLaterItem(FakeMemory):
     async def hold(self, what):
         stored = self._state.stored().values()
         ids = tuple(sorted(item.id for item in stored if rules.chosen(item, what, now="")))
         return await FakeMemory.hold(self, Selector(ids=ids))
 
 
-class ASweepTakesWhatIsHeld(FakeMemory):
+class PurgeRemovesHeldItems(FakeMemory):
     async def purge(self, *, now, keep_versions):
         holds, self._state.holds = self._state.holds, set()
         done = await FakeMemory.purge(self, now=now, keep_versions=keep_versions)
@@ -81,12 +81,12 @@ class ABudgetIsOneTooMany(FakeMemory):
         return await FakeMemory.remember(self, items, budget=more, now=now, while_there=while_there)
 
 
-class ParentsMayBeGone(FakeMemory):
+class ParentsMayBeMissing(FakeMemory):
     async def remember(self, items, *, budget, now, while_there=()):
         return await FakeMemory.remember(self, items, budget=budget, now=now)
 
 
-class WhatHoldsKeepIsNotSaid(FakeMemory):
+class KeptItemsAreNotReported(FakeMemory):
     async def forget(self, what, *, now="", dry_run=False):
         done = await FakeMemory.forget(self, what, now=now, dry_run=dry_run)
         return dataclasses.replace(done, kept=())
@@ -102,7 +102,7 @@ class ExpiryIsLate(FakeMemory):
         return await FakeMemory.search(self, dataclasses.replace(query, now="2125-06-15T00:00:00Z"))
 
 
-class TheVersionAskedForIsIgnored(FakeMemory):
+class TheVersionIsIgnored(FakeMemory):
     async def search(self, query):
         return await FakeMemory.search(self, dataclasses.replace(query, version=None))
 
@@ -123,7 +123,7 @@ def history(kind):
 
 
 @pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
-def test_a_history_finds_out_what_a_store_forgot(kind, capsys):
+def test_a_history_detects_a_store_that_loses_items(kind, capsys):
     asked = settings(
         max_examples=1000,
         stateful_step_count=25,

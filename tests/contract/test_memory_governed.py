@@ -73,7 +73,7 @@ def test_a_refused_verb_leaves_its_record_too(tmp_path):
 
 
 @pytest.mark.parametrize(("verb", "attempts"), [("count", 2), ("purge", 1)])
-def test_what_reads_is_tried_again_when_a_store_is_away_and_what_writes_is_not(
+def test_reads_are_retried_while_a_store_is_unavailable_and_writes_are_not(
     tmp_path, monkeypatch, verb, attempts
 ):
     asked = []

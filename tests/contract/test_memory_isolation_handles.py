@@ -291,7 +291,7 @@ def test_the_last_snapshot_of_a_server_that_is_away_tells_no_more(house):
 
 
 @pytest.mark.parametrize("hole", ["groups", "admin"])
-def test_a_control_with_a_hole_is_found_out(house, monkeypatch, hole):
+def test_a_control_with_a_hole_is_detected(house, monkeypatch, hole):
     from workbench.controls import access
 
     if hole == "groups":
@@ -302,7 +302,7 @@ def test_a_control_with_a_hole_is_found_out(house, monkeypatch, hole):
         attempt_all(house, 2_000, seed=4)
 
 
-def test_who_may_not_keep_a_memory_is_told_who_may(house):
+def test_a_principal_who_is_no_admin_learns_who_is(house):
     with pytest.raises(RefusedError, match="admin of the memory"):
         house.handle(VICTIM, Principal(name="eve")).snapshot()
     assert isinstance(house.boundary.stores.names(), IdCipher)

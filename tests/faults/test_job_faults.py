@@ -67,7 +67,7 @@ def nothing(_clone):
 @pytest.mark.parametrize(
     ("write", "said"),
     [
-        (nothing, "there is no input .*missing.parquet"),
+        (nothing, "the input .*missing.parquet does not exist"),
         (no_bytes, "empty.jsonl has no rows"),
         (no_rows, "none.parquet has no rows"),
         (no_question, "column.parquet has no column 'question' .nearest: 'qestion'"),
@@ -238,7 +238,7 @@ def asked_of_the_model(clone, run) -> set[str]:
 def test_a_deadline_ends_the_run_before_its_kernel_is_up(promoted_clone):
     reforged(promoted_clone, lambda _: None, limits=Limits(seconds=1))
     said = one_error(promoted_clone.run(*RUN, SAMPLE, code=3))
-    assert "answers: not done after 1 s; all its processes were ended" in said
+    assert "answers: not finished after 1 s; all its processes were ended" in said
     assert "raise limits.seconds and promote again" in said
     (run,) = runs(promoted_clone)
     assert run.outcome == "deadline" and processes(promoted_clone) == []
@@ -268,7 +268,7 @@ def test_a_deadline_ends_what_the_notebook_started_in_a_session_of_its_own(
 
     reforged(promoted_clone, add_to_task(STRAY.format(told=str(told))))
     monkeypatch.setattr(runner, "time", Leaping)
-    with pytest.raises(DeadlineError, match="not done after 900 s"):
+    with pytest.raises(DeadlineError, match="not finished after 900 s"):
         jobs.run(promoted_clone.folder, RunRequest(reference="answers", input=SAMPLE, show=False))
     pid = int(told.read_text())
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

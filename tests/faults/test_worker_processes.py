@@ -125,7 +125,9 @@ def test_the_deadline_ends_every_process_also_a_grandchild_in_its_own_session(ve
     begun = time.monotonic()
     seen = []
     look = at_once_ready(request, lambda: seen.append(len(alive(request))))
-    with pytest.raises(DeadlineError, match=r"answers: not done after 2\.5 s; all its processes were ended"):
+    with pytest.raises(
+        DeadlineError, match=r"answers: not finished after 2\.5 s; all its processes were ended"
+    ):
         run(request, seconds=2.5, tick=look)
     assert max(seen) >= 3, "the worker, its child and the grandchild were there"
     assert not alive(request) and time.monotonic() - begun < 20
@@ -172,8 +174,8 @@ def test_a_process_that_ends_by_itself_between_the_look_and_the_kill_is_no_error
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("sys.exit(7)", "the worker ended with 7, and left no result"),
-        ("raise RuntimeError('of a row')", "the worker ended with 1, and left no result"),
+        ("sys.exit(7)", "the worker ended with code 7 and wrote no result"),
+        ("raise RuntimeError('of a row')", "the worker ended with code 1 and wrote no result"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "the worker was killed, perhaps by the system for memory"),
     ],
 )

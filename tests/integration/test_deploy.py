@@ -202,7 +202,7 @@ def test_the_doctor_tells_a_right_key_from_a_wrong_one_and_from_none(deployed):
         ("KEY_{tenant}", {}, "KEY_ACME"),
     ):
         found = looked(deployed, variable, environment)
-        assert said in found[0].detail and found[0].state != "ok" and found[0].mend
+        assert said in found[0].detail and found[0].state != "ok" and found[0].fix
         assert SECRET not in str(found) and "wrong" not in str(found)
 
 
@@ -210,7 +210,7 @@ def test_the_doctor_tells_a_right_key_from_a_wrong_one_and_from_none(deployed):
 def test_the_doctor_sees_a_closed_grpc_port(deployed, free_port):
     where = MemoryServer(url=deployed.address.url, grpc=f"127.0.0.1:{free_port}", api_key_env=KEY)
     found = list(servers.server(where, needed=True, environment={KEY: SECRET}))
-    assert [one.state for one in found] == ["ok", "missing"] and "memory_grpc" in found[1].mend
+    assert [one.state for one in found] == ["ok", "missing"] and "memory_grpc" in found[1].fix
 
 
 def listening(pid: int) -> list[tuple[str, int]]:
@@ -299,6 +299,15 @@ def test_a_server_is_started_once_outlives_its_command_and_is_stopped(tmp_path, 
     assert not psutil.pid_exists(pid)
     assert (folder / "data").is_dir() and (folder / "key").read_text().strip() == key
     assert "no server" in serve(tmp_path, "stop", ports).stdout
+
+
+def test_no_outgoing_connection_takes_the_ports_of_a_server_that_is_stopped(tmp_path):
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    for _ in range(20):
+        server = LocalServer(tmp_path)
+        taken = {server.http_port, server.grpc_port, server.data_port, server.gossip_port}
+        taken |= {server.raft_port, server.raft_port + 1}
+        assert len(taken) == 6 and not [port for port in taken if first <= port <= last]
 
 
 def test_without_a_server_and_without_go_the_other_ways_are_named(tmp_path, ports):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,34 @@ def test_a_lock_file_that_a_killed_dvc_left_stops_nobody(repo, left):
     (path.parent / "lock").write_text(f" {os.getpid()}\n")  # it names its last holder, and is not locked
     assert dvc.repro(repo) == (0, False)
     assert (repo / "out").read_text() == "done\n" and dvc.status(repo, "work") == {}
+
+
+@pytest.fixture
+def program(tmp_path_factory) -> Path:
+    """The program that `make env` installs as `.venv/bin/dvc`, beside an interpreter."""
+    folder = tmp_path_factory.mktemp("bin")
+    shutil.copy(ROOT / "workbench/repository/dvc.sh", folder / "dvc")
+    (folder / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    for path in folder.iterdir():
+        path.chmod(0o755)
+    return folder / "dvc"
+
+
+@pytest.mark.parametrize("within", [".", "folder"])
+def test_dvc_typed_directly_works_after_a_kill_that_tore_its_lock_file(repo, program, within):
+    (repo / "folder").mkdir()
+    (repo / ".dvc/tmp/rwlock").write_text('{"write": {"a/b": {"pid": 1')
+    done = subprocess.run([program, "status"], cwd=repo / within, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "work:" in done.stdout, done.stderr
+
+
+def test_dvc_typed_directly_works_in_a_commit_without_the_repair(repo, program):
+    package = repo / "workbench"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    told = {**os.environ, "PYTHONPATH": str(repo)}
+    done = subprocess.run([program, "repro"], cwd=repo, env=told, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and (repo / "out").exists(), done.stderr
 
 
 def test_a_lock_file_that_is_whole_and_names_nobody_is_left_alone(repo):

@@ -92,7 +92,7 @@ def test_a_search_falls_back_to_the_last_snapshot_and_says_so_until_the_server_i
     assert "ann" not in {hit.source for hit in hits} and memory.stats().store == "weaviate"
 
 
-def test_what_is_forgotten_after_the_fall_is_not_found_in_the_snapshot_that_is_open(own, connected):
+def test_an_item_forgotten_after_the_fallback_is_not_found_in_the_open_snapshot(own, connected):
     ws = connected(own, memory_fallback="snapshot")
     memory = ws.memory()
     memory.ingest()

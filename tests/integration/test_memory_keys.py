@@ -1,4 +1,4 @@
-"""`workbench memory grant`, `rest` and `revoke` on a server with access control, as their user types them."""
+"""`workbench memory grant`, `deactivate` and `revoke` on a server with access control, as users type them."""
 
 import json
 
@@ -38,8 +38,8 @@ def test_a_tenant_s_key_opens_its_own_tenant_alone_and_ends_when_revoked(own_ser
 
     monkeypatch.setenv("WEAVIATE_KEY_ACME", keys["acme"])
     assert "taxi" in typed("search", "May I take a taxi?", "--tenant", "acme").output
-    assert typed("rest", "--tenant", "acme").output.startswith("1 put to rest")
-    assert "taxi" in typed("search", "May I take a taxi?", "--tenant", "acme").output  # it woke up
+    assert typed("deactivate", "--tenant", "acme").output.startswith("1 tenants deactivated")
+    assert "taxi" in typed("search", "May I take a taxi?", "--tenant", "acme").output  # and is active again
 
     again = json.loads(typed("grant", "--tenant", "acme", "--json").output)
     assert again["acme"] != keys["acme"]
@@ -48,14 +48,14 @@ def test_a_tenant_s_key_opens_its_own_tenant_alone_and_ends_when_revoked(own_ser
     assert "taxi" not in refused.output
 
     monkeypatch.setenv("WEAVIATE_KEY_ACME", again["acme"])
-    assert "its key has ended" in typed("revoke", "--tenant", "acme").output
+    assert "key revoked" in typed("revoke", "--tenant", "acme").output
     assert typed("stats", "--tenant", "acme").exit_code != 0
 
 
 def test_an_embedded_memory_has_no_keys(tmp_path, monkeypatch):
     root = switched_repository(tmp_path / "repo", memory="embedded")
     monkeypatch.chdir(root)
-    for verb in ("grant", "revoke", "rest"):
+    for verb in ("grant", "revoke", "deactivate", "rest"):
         done = typed(verb, "--tenant", "acme")
         assert done.exit_code != 0
         assert "is embedded" in str(done.exception)

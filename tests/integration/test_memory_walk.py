@@ -89,7 +89,7 @@ def test_an_answer_names_its_source_and_a_source_that_changes_is_flagged_until_i
     assert (found["ship"], found["hotel"], found["taxi"]) == ((False, 1), (True, 3), (False, 3))
 
 
-def test_what_is_forgotten_is_found_on_no_path_again(root, connected, tmp_path, monkeypatch):
+def test_a_forgotten_item_is_found_on_no_path(root, connected, tmp_path, monkeypatch):
     memory = connected().memory()
     memory.ingest()
     changed(root)

@@ -1,4 +1,4 @@
-"""What may not be promoted: each reason in words with the way to mend it, and nothing half done."""
+"""What may not be promoted: each reason in words with the way to fix it, and nothing half done."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def test_all_that_forbids_it_is_listed_at_once_and_no_secret_is_repeated(reprodu
     said = one_error(clone.run("workbench", "promote", "job/answers", code=2))
     for text in (card, said):
         lines = text.splitlines()
-        for what, mend in FORBIDDEN.items():
+        for what, fix in FORBIDDEN.items():
             (at,) = (n for n, line in enumerate(lines) if what in line)
-            assert mend in lines[at + 1], lines[at : at + 2]
+            assert fix in lines[at + 1], lines[at : at + 2]
         assert KEY not in text and "grace" not in text
     assert state(clone) == before
 

@@ -99,7 +99,7 @@ def test_a_tenants_key_opens_that_tenant_and_the_server_refuses_every_other(
     keyed.close()
 
 
-def test_with_a_key_for_each_tenant_too_no_more_stay_awake_than_are_wanted(
+def test_with_a_key_for_each_tenant_too_no_more_stay_active_than_are_wanted(
     own, tmp_path, monkeypatch, opened
 ):
     root, tenants = opened("resting"), ("acme", "globex", "python")
@@ -114,7 +114,7 @@ def test_with_a_key_for_each_tenant_too_no_more_stay_awake_than_are_wanted(
         inner=open_store(one_of, name="resting", part="", names=NAMES, index={}, locks=tmp_path)
     )
 
-    def awake():
+    def active():
         found = _sync.run(
             root.inner.connection.ask(lambda c: c.collections.use(root.inner.alias).tenants.get())
         )
@@ -123,11 +123,11 @@ def test_with_a_key_for_each_tenant_too_no_more_stay_awake_than_are_wanted(
     for tenant in tenants:
         assert len(keyed.tenant(tenant).search(make_query("w1"))) == 5
     until = time.monotonic() + 30
-    while len(awake()) > 1 and time.monotonic() < until:
+    while len(active()) > 1 and time.monotonic() < until:
         time.sleep(0.05)
-    assert awake() == {NAMES.tenant("python")}
+    assert active() == {NAMES.tenant("python")}
     keyed.close()
-    assert awake() == set()
+    assert active() == set()
 
 
 def test_a_key_that_only_reads_writes_nothing(own, monkeypatch, opened):

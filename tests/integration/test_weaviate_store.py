@@ -17,7 +17,7 @@ from workbench.config import MemoryServer
 from workbench.errors import ConfigError, CorruptError, NotFoundError, UnavailableError
 from workbench.memory.cipher import IdCipher
 from workbench.memory.locks import Locks
-from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore, schema, versions
+from workbench.memory.weaviate import Address, IndexSettings, WeaviateStore, objects, schema, versions
 from workbench.memory.weaviate import open_store as open_named
 from workbench.memory.weaviate.connection import Connection
 from workbench.memory.weaviate.space import TenantSpace
@@ -98,7 +98,7 @@ def test_a_row_that_was_written_again_is_still_found_by_its_words(opened):
 
 @pytest.mark.parametrize("mode", ["hybrid", "vector", "words"])
 @pytest.mark.parametrize("exact", [False, True])
-def test_what_has_two_rows_while_an_index_is_mended_is_found_once(opened, mode, exact):
+def test_an_item_with_two_rows_during_a_repair_is_found_once(opened, mode, exact):
     acme = opened().tenant("acme")
     acme.add([*circle(8), *(make_item("taxi", source=f"t{n}") for n in range(8))])
     query = make_query("taxi w3", vector=AXIS, mode=mode, exact=exact, k=5)
@@ -113,7 +113,7 @@ def test_what_has_two_rows_while_an_index_is_mended_is_found_once(opened, mode, 
     assert ids_of(acme.search(query)) == ids_of(before)
 
 
-def test_tenants_rest_and_wake_up_for_the_next_question(opened):
+def test_deactivated_tenants_are_activated_by_the_next_call(opened):
     store = opened()
     for name in ("acme", "globex"):
         store.tenant(name).add(circle(4))
@@ -199,9 +199,7 @@ def test_rows_without_a_record_are_an_error_and_never_a_new_tenant(opened):
 
 
 @pytest.mark.parametrize("verb", ["purge", "forget", "hold"])
-def test_a_slow_writer_never_moves_back_what_another_machine_has_put_in_force(
-    opened, tmp_path, monkeypatch, verb
-):
+def test_a_slow_writer_never_replaces_a_later_version(opened, tmp_path, monkeypatch, verb):
     here, there = opened(), opened()
     there.inner.locks = Locks(tmp_path / "another machine")
     slow, write = here.tenant("acme"), TenantSpace.write_record
@@ -332,13 +330,13 @@ def test_large_batches_go_in_pieces_and_come_back_whole(opened):
 
 
 def test_words_are_stemmed_by_the_insertion_and_away_from_the_loop(opened, monkeypatch):
-    asked, stems = [], schema.stems
+    asked, stems = [], objects.stems
 
     def seen(texts):
         asked.append((len(texts), _sync.on_background_loop()))
         return stems(texts)
 
-    monkeypatch.setattr(schema, "stems", seen)
+    monkeypatch.setattr(objects, "stems", seen)
     items = circle(600)
     acme = opened().tenant("acme")
     acme.add(items)
@@ -354,7 +352,7 @@ def test_a_memory_that_was_never_written_is_empty(opened, verb):
     assert not (acme.search(make_query("w1")) if verb == "search" else getattr(acme, verb)())
 
 
-def test_nobody_there_is_told_at_once_with_what_to_type(free_port, opened):
+def test_an_address_without_a_server_is_an_error_with_a_command(free_port, opened):
     store = opened(address=Address(url=f"http://127.0.0.1:{free_port}"))
     began = time.monotonic()
     with pytest.raises(UnavailableError, match="refused") as caught:
@@ -393,7 +391,7 @@ def test_a_server_that_is_too_old_is_told_with_what_to_do(opened):
             store.tenant("acme").add(circle(1))
 
 
-def test_of_two_that_make_one_memory_at_once_both_have_it(opened):
+def test_two_processes_may_create_one_memory_at_once(opened):
     class Overtaken(WeaviateStore):
         """Another process makes the memory whenever this one has just seen that there is none."""
 

@@ -120,7 +120,7 @@ def test_a_writer_killed_at_any_rename_leaves_a_snapshot_that_once_deleted_stays
     assert len(done) == renames and not place.exists()
 
 
-def test_what_was_left_aside_is_gone_after_the_next_write(tmp_path):
+def test_an_interrupted_write_is_removed_by_the_next_one(tmp_path):
     place = tmp_path / "m@1"
 
     async def act():
@@ -133,7 +133,7 @@ def test_what_was_left_aside_is_gone_after_the_next_write(tmp_path):
     assert left_beside(place) == [] and read_manifest(place).tenants["acme"].rows == 1
 
 
-def test_nobody_puts_back_what_a_writer_at_work_has_aside(tmp_path, monkeypatch):
+def test_a_running_writer_is_not_recovered_by_others(tmp_path, monkeypatch):
     place = tmp_path / "m@1"
     between, go_on = threading.Event(), threading.Event()
     real = Path.rename

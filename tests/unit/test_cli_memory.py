@@ -64,7 +64,7 @@ def test_an_ingest_is_of_every_tenant_that_has_pages_and_again_changes_nothing(b
     assert again["acme"] == {
         "added": 0, "unchanged": 1, "replaced": 0, "version": 1, "other_tenants": 1,
     }  # fmt: skip
-    assert "1 pages of other tenants left out" in run("ingest", "--tenant", "acme")
+    assert "1 pages of other tenants skipped" in run("ingest", "--tenant", "acme")
     assert bench.closed == 3
 
 
@@ -84,7 +84,7 @@ def test_an_ingest_of_a_folder_with_pages_of_nobody_served_says_whose_they_are(b
     assert "use_cases.u.tenants" in caught.value.hint
 
 
-def test_versions_differences_and_going_back_are_seen_from_the_command_line(bench, tmp_path):
+def test_versions_diff_and_restore_work_on_the_command_line(bench, tmp_path):
     assert run("versions").strip() == "no version yet; next: workbench memory ingest"
     run("ingest")
     write_page(tmp_path, "acme/taxi.md", body="Taxis are not paid.", subject="ann")
@@ -95,7 +95,9 @@ def test_versions_differences_and_going_back_are_seen_from_the_command_line(benc
         json.loads(run("diff", "1", "2", "--tenant", "acme", "--json"))["acme"]["sources"][0]["change"]
         == "changed"
     )
-    assert run("restore", 1, "--tenant", "acme").startswith("acme: version 3 in force: 1 items came, 1 went")
+    assert run("restore", 1, "--tenant", "acme").startswith(
+        "acme: version 3 active: 1 items added, 1 removed"
+    )
     numbers = [line.split()[2] for line in run("versions", "--tenant", "acme").splitlines()]
     assert numbers == ["1", "2", "3"]
     assert "Taxis are paid." in run("search", "taxis")
@@ -133,7 +135,7 @@ def test_forgetting_less_than_asked_because_of_a_hold_exits_with_1_and_says_so(b
     assert bench.handle_of().count() == 0
 
 
-def test_what_has_expired_is_forgotten_or_swept_for_all_tenants(bench):
+def test_expired_items_are_forgotten_or_purged_for_all_tenants(bench):
     for tenant in ("acme", "globex"):
         bench.handle_of(tenant).remember("Soon gone.", expires="2026-01-02T00:00:00Z")
     bench.clock.set("2026-01-03T00:00:00")
@@ -157,7 +159,7 @@ def test_what_needs_one_tenant_or_one_selector_says_how_to_name_it(bench):
             run(*words)
         assert "--tenant acme" in caught.value.hint
     for words in (("diff",), ("diff", 1), ("diff", 1, 2, "--sources")):
-        with pytest.raises(ConfigError, match="two versions are compared"):
+        with pytest.raises(ConfigError, match="diff takes two versions"):
             run(*words)
     with pytest.raises(ConfigError, match="exactly one"):
         run("forget", "--tenant", "acme")

@@ -22,11 +22,13 @@ from workbench.diagnostics.doctor import examine
 from workbench.diagnostics.findings import Diagnosis, Finding
 from workbench.errors import UnavailableError
 from workbench.memory.cipher import KEY_VARIABLE
+from workbench.pipeline.repro import warn_of_environment
+from workbench.repository import environments
 
 ROOT = Path(__file__).resolve().parents[2]
 OK = Finding(what="a", state="ok", detail="there")
-SPARE = Finding(what="b", state="missing", detail="gone", mend="get b", needed=False)
-BROKEN = Finding(what="c", state="broken", detail="torn", mend="mend c")
+SPARE = Finding(what="b", state="missing", detail="gone", fix="get b", needed=False)
+BROKEN = Finding(what="c", state="broken", detail="torn", fix="fix c")
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_only_what_is_needed_decides():
 
 def test_the_card_ends_with_the_first_thing_to_do():
     card = str(Diagnosis(findings=(OK, SPARE, BROKEN)))
-    assert card.splitlines()[-1].endswith("next: mend c")
+    assert card.splitlines()[-1].endswith("next: fix c")
     assert "-> get b" in card and "nothing declared here needs it" in card
     assert str(Diagnosis(findings=(OK, SPARE))).splitlines()[-1].endswith("next: make repro")
 
@@ -60,7 +62,7 @@ def test_an_examination_of_this_repository_mends_all_that_it_finds_and_is_json(n
     assert json.loads(json.dumps(found.to_json()))["passed"] is found.passed
     for one in found.findings:
         assert one.detail, one
-        assert bool(one.mend) == (one.state != "ok"), one
+        assert bool(one.fix) == (one.state != "ok"), one
 
 
 def test_params_that_cannot_be_read_are_a_finding_and_the_rest_is_still_looked_at(tmp_path, no_server):
@@ -74,11 +76,11 @@ def test_a_named_server_is_needed_and_the_default_one_is_not(answers, no_server)
     named = dataclasses.replace(answers, memory_provider="weaviate", memory_url="http://127.0.0.1:9")
     for case, needed, url in ((answers, False, "http://127.0.0.1:8080"), (named, True, "http://127.0.0.1:9")):
         [found] = doctor._servers({"answers": case}, {})
-        assert (found.state, found.needed, found.mend) == ("missing", needed, "make weaviate")
+        assert (found.state, found.needed, found.fix) == ("missing", needed, "make weaviate")
         assert url in found.what
     remote = dataclasses.replace(named, memory_url="https://memory.example")
     [found] = doctor._servers({"answers": remote}, {})
-    assert "memory_url" in found.mend
+    assert "memory_url" in found.fix
 
 
 def test_a_server_that_two_use_cases_name_is_asked_once(answers, no_server):
@@ -116,7 +118,7 @@ def test_a_model_of_an_endpoint_needs_its_key(answers, monkeypatch):
     case = dataclasses.replace(answers, provider="openai", api_key_env="THE_KEY_OF_THIS_TEST")
     monkeypatch.delenv("THE_KEY_OF_THIS_TEST", raising=False)
     first = next(machine.models(ROOT, {"answers": case}))
-    assert first.state == "broken" and first.mend == "export THE_KEY_OF_THIS_TEST=…"
+    assert first.state == "broken" and first.fix == "export THE_KEY_OF_THIS_TEST=…"
     monkeypatch.setenv("THE_KEY_OF_THIS_TEST", "sesame")
     first = next(machine.models(ROOT, {"answers": case}))
     assert first.state == "ok" and "sesame" not in str(first)
@@ -132,7 +134,7 @@ def test_programs_that_are_not_there_are_missing_and_only_git_is_needed(tmp_path
 def test_a_variable_that_names_no_server_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("WORKBENCH_WEAVIATE", str(tmp_path / "gone"))
     found = machine._weaviate(None)
-    assert (found.state, found.mend, found.needed) == ("broken", "unset WORKBENCH_WEAVIATE", False)
+    assert (found.state, found.fix, found.needed) == ("broken", "unset WORKBENCH_WEAVIATE", False)
 
 
 def test_an_environment_of_another_lock_is_broken(tmp_path, monkeypatch):
@@ -141,16 +143,17 @@ def test_an_environment_of_another_lock_is_broken(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     assert (machine._lock(tmp_path).state, machine._lock(tmp_path).needed) == ("missing", False)
     (tmp_path / "installed.lock").write_text("yesterday's")
-    assert (machine._lock(tmp_path).state, machine._lock(tmp_path).mend) == ("broken", "make env")
+    assert (machine._lock(tmp_path).state, machine._lock(tmp_path).fix) == ("broken", "make env")
     (tmp_path / "installed.lock").write_text("today's")
     assert machine._lock(tmp_path).state == "ok"
 
 
 def test_every_tenant_has_its_key_where_the_variable_says_so():
     where = config.MemoryServer(url="http://127.0.0.1:9", api_key_env="KEY_{tenant}")
-    key, found = servers._key(where, ("acme", "north-west"), {"KEY_ACME": "sesame"}, needed=True)
-    assert key == "sesame" and found.mend == "export KEY_NORTH_WEST=…"
-    assert servers._key(where, ("acme",), {"KEY_ACME": "sesame"}, needed=True)[1] is None
+    key, unset = servers._key(where, ("acme", "north-west"), {"KEY_ACME": "sesame"})
+    assert key == "sesame" and unset == ["KEY_NORTH_WEST"]
+    assert servers._export(unset[0]) == "export KEY_NORTH_WEST=…"
+    assert servers._key(where, ("acme",), {"KEY_ACME": "sesame"}) == ("sesame", [])
 
 
 def test_the_key_of_memories_is_looked_at_and_never_made_or_shown(tmp_path):
@@ -160,7 +163,7 @@ def test_the_key_of_memories_is_looked_at_and_never_made_or_shown(tmp_path):
     path.write_text("ab" * 64)
     path.chmod(0o644)
     found = servers.key(tmp_path, environment={})
-    assert found.state == "broken" and found.mend == f"chmod 600 {path}"
+    assert found.state == "broken" and found.fix == f"chmod 600 {path}"
     path.chmod(0o600)
     found = servers.key(tmp_path, environment={})
     assert found.state == "ok" and "abab" not in str(found)
@@ -174,7 +177,7 @@ def test_a_tape_is_needed_and_a_snapshot_where_it_is_the_fallback(answers, tmp_p
     for case, needed in ((answers, [True, False]), (fallback, [True, True])):
         found = list(disk.recordings(tmp_path, {"answers": case}))
         assert [one.needed for one in found] == needed
-        assert {(one.state, one.mend) for one in found} == {("missing", "make repro")}
+        assert {(one.state, one.fix) for one in found} == {("missing", "make repro")}
 
 
 def test_what_a_killed_writer_left_is_named_unless_a_writer_may_be_at_work(tmp_path):
@@ -187,7 +190,7 @@ def test_what_a_killed_writer_left_is_named_unless_a_writer_may_be_at_work(tmp_p
     os.utime(left, (long_ago, long_ago))
     found = disk.leftovers(tmp_path)
     assert found.state == "broken" and not found.needed
-    assert found.mend == "rm -r -- pipelines/tapes/.answers.jsonl.0123abcd"
+    assert found.fix == "rm -r -- pipelines/tapes/.answers.jsonl.0123abcd"
 
 
 @pytest.mark.parametrize(
@@ -250,10 +253,41 @@ def test_a_build_that_fails_leaves_nothing_and_names_the_ways_on(built, tmp_path
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".asked"]
 
 
-def test_a_package_installed_in_another_version_than_the_lock_has_is_named():
+def another_lock() -> str:
+    """Return today's lock with another version of click and one more package."""
     lock = (ROOT / "locks" / "workbench.lock").read_text()
-    assert machine.differing_versions(lock) == []
-    changed = re.sub(r"^click==\S+", "click==0.1", lock, flags=re.MULTILINE) + "no-such-package==1.0\n"
-    differing = machine.differing_versions(changed)
+    return re.sub(r"^click==\S+", "click==0.1", lock, flags=re.MULTILINE) + "no-such-package==1.0\n"
+
+
+def test_a_package_installed_in_another_version_than_the_lock_has_is_named():
+    assert environments.differing_versions((ROOT / "locks" / "workbench.lock").read_text()) == []
+    differing = environments.differing_versions(another_lock())
     assert [line.split()[0] for line in differing] == ["click", "no-such-package"]
     assert "0.1" in differing[0] and "missing" in differing[1]
+
+
+def test_a_reproduction_warns_in_one_line_of_an_environment_that_differs_from_the_lock(tmp_path, capsys):
+    warn_of_environment(ROOT)
+    warn_of_environment(tmp_path)  # without a lock DVC names the missing file
+    assert capsys.readouterr().err == ""
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks/workbench.lock").write_text(another_lock())
+    warn_of_environment(tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: 2 installed packages") and line.endswith(f"({environments.REINSTALL})")
+
+
+def test_a_labelled_version_without_its_environment_is_missing(monkeypatch):
+    (found,) = machine.jobs(ROOT)
+    assert (found.what, found.state) == ("environment of answers@2", "ok")
+    monkeypatch.setattr(machine.versions, "has_environment", lambda root, spec: False)
+    (found,) = machine.jobs(ROOT)
+    assert (found.state, found.needed, found.fix) == ("missing", True, "workbench jobs install answers@2")
+    assert not Diagnosis(findings=(found,)).passed
+
+
+def test_a_damaged_job_is_a_finding(tmp_path):
+    (tmp_path / "pipelines/jobs/answers").mkdir(parents=True)
+    (tmp_path / "pipelines/jobs/answers/asset.yaml").write_text("labels: [")
+    (found,) = machine.jobs(tmp_path)
+    assert found.state == "broken" and found.fix

@@ -34,7 +34,7 @@ def test_a_search_asks_as_the_principal_at_the_clocks_instant_and_as_the_spec_sa
     assert (query.sources, query.kinds) == (("taxi",), ("document",))
 
 
-def test_without_a_day_today_is_asked_for_and_what_is_pinned_knows_no_clock(tmp_path):
+def test_without_a_day_a_search_uses_today_and_a_pinned_snapshot_ignores_the_clock(tmp_path):
     bench = of_three(tmp_path)
     bench.clock.set("2026-03-04T05:06:07")
     bench.handle_of(as_of=None).search("taxi")
@@ -72,7 +72,7 @@ def test_a_passage_whose_source_has_changed_is_flagged_dropped_or_refused_as_the
     assert found["refuse"].handle_of().search("hotel", k=1, sources=["hotel"]).sources == ("hotel",)
 
 
-def test_a_page_that_is_gone_is_stale_too_and_an_earlier_version_only_marks_it(tmp_path):
+def test_a_missing_page_is_stale_and_an_earlier_version_only_flags_it(tmp_path):
     for stale in ("drop", "refuse"):
         bench = of_three(tmp_path, stale=stale)
         (tmp_path / "pages/acme/taxi.md").unlink()
@@ -81,9 +81,7 @@ def test_a_page_that_is_gone_is_stale_too_and_an_earlier_version_only_marks_it(t
 
 
 @pytest.mark.parametrize("stale", ["flag", "drop", "refuse"])
-def test_what_is_added_from_elsewhere_is_not_stale_for_standing_nowhere_in_the_declared_source(
-    tmp_path, stale
-):
+def test_a_page_from_elsewhere_is_not_stale_when_missing_from_the_declared_source(tmp_path, stale):
     bench = of_three(tmp_path, stale=stale)
     elsewhere = write_page(tmp_path / "other", "acme/ship.md", body="A ship is paid.", title="ship")
     bench.handle_of().add(retrieval.load(elsewhere))
@@ -100,7 +98,7 @@ def test_what_is_added_from_elsewhere_is_not_stale_for_standing_nowhere_in_the_d
     assert [hit.stale for hit in found if hit.source == "ship"] == ([True] if stale == "flag" else [])
 
 
-def test_what_is_ingested_from_another_folder_is_stale_only_where_the_declared_source_says_otherwise(
+def test_a_page_from_another_folder_is_stale_only_when_the_declared_source_differs(
     tmp_path,
 ):
     bench = of_three(tmp_path)
@@ -112,7 +110,7 @@ def test_what_is_ingested_from_another_folder_is_stale_only_where_the_declared_s
     assert found == {"ship": (False, 1), "train": (False, 3), "taxi": (True, 1)}
 
 
-def test_a_page_that_changes_between_being_read_and_being_remembered_is_stale_at_once(tmp_path):
+def test_a_page_that_changes_during_an_ingest_is_stale_at_once(tmp_path):
     bench = of_three(tmp_path)
     read = retrieval.load(write_page(tmp_path, "acme/taxi.md", body="A taxi is dear.", title="taxi"))
     write_page(tmp_path, "acme/taxi.md", body="A taxi is cheap.", title="taxi")

@@ -22,7 +22,7 @@ def item_of(handle, note):
     return found
 
 
-def test_what_is_remembered_is_for_the_principal_alone_and_stamped_by_the_workbench(bench):
+def test_a_remembered_item_is_private_and_its_trust_is_set_by_the_workbench(bench):
     ann = bench.handle_of(name="ann")
     note = ann.remember("The client prefers trains.", subject="client-7", kind="fact")
     item = item_of(ann, note)
@@ -40,7 +40,7 @@ def test_what_is_remembered_is_for_the_principal_alone_and_stamped_by_the_workbe
     )
 
 
-def test_the_same_in_the_same_second_is_there_already_and_later_it_is_another(bench):
+def test_the_same_text_in_the_same_second_is_stored_once(bench):
     handle = bench.handle_of()
     first, again = handle.remember("It rained."), handle.remember("It rained.")
     assert (first.id, first.new, again.id, again.new) == (first.id, True, first.id, False)
@@ -66,7 +66,7 @@ def test_retention_counts_from_the_clock_by_the_most_specific_rule_and_an_earlie
     ]  # fmt: skip
 
 
-def test_what_has_expired_is_not_found_from_that_second_on(tmp_path):
+def test_an_item_is_not_found_from_its_expiry_on(tmp_path):
     bench = Bench(tmp_path, kind="episodic", retention=(Retention(keep_days=1),))
     bench.handle_of().remember("It rained.")
     for at, found in (("2026-01-02T11:59:59", 1), ("2026-01-02T12:00:00", 0)):
@@ -76,7 +76,7 @@ def test_what_has_expired_is_not_found_from_that_second_on(tmp_path):
     assert bench.handle_of().purge().expired == 1 and bench.handle_of().count() == 0
 
 
-def test_the_budget_of_the_spec_holds_and_what_gave_way_is_named(tmp_path):
+def test_the_budget_of_the_spec_holds_and_evicted_items_are_named(tmp_path):
     bench = Bench(tmp_path, kind="episodic", budget=Budget(items=2))
     notes = []
     for second in range(3):
@@ -85,7 +85,7 @@ def test_the_budget_of_the_spec_holds_and_what_gave_way_is_named(tmp_path):
     assert notes[2].evicted == (notes[0].id,) and bench.handle_of().count() == 2
 
 
-def test_what_was_made_of_others_is_stamped_by_the_least_of_them(tmp_path):
+def test_a_derived_item_has_the_lowest_trust_of_its_parents(tmp_path):
     folder = write_page(tmp_path, classification=2, access="[finance, board]")
     bench = Bench(tmp_path, folder, kind="episodic")
     handle = bench.handle_of(groups=("finance",), clearance=2, assurance="authenticated")
@@ -129,7 +129,7 @@ def test_nothing_derived_is_more_trusted_or_less_guarded_than_any_parent(tmp_pat
 
 
 @pytest.mark.parametrize("hidden", ["other", "classified", "unknown", "expired"])
-def test_a_parent_that_the_principal_may_not_see_is_as_if_it_were_not_there(bench, hidden):
+def test_a_hidden_parent_is_reported_as_missing(bench, hidden):
     writer = bench.handle_of(name="ann" if hidden == "other" else "p", clearance=5)
     parent = writer.remember(
         "Hidden.", classification=4 if hidden == "classified" else 0,
@@ -142,7 +142,7 @@ def test_a_parent_that_the_principal_may_not_see_is_as_if_it_were_not_there(benc
     assert asyncio.run(bench.handle_of().unfiltered.count()) == 1
 
 
-def test_what_may_not_be_written_is_refused_and_nothing_is_written(bench, tmp_path):
+def test_an_invalid_note_is_refused_and_nothing_is_written(bench, tmp_path):
     handle = bench.handle_of()
     for said, how in (
         ("text to remember", {"text": " "}),
@@ -160,18 +160,18 @@ def test_what_may_not_be_written_is_refused_and_nothing_is_written(bench, tmp_pa
             handle.remember(how.pop("text"), **how)
     with pytest.raises(ConfigError, match="read-only"):
         bench.handle_of(pinned="f" * 64).remember("x")
-    with pytest.raises(ConfigError, match="built from its sources alone"):
+    with pytest.raises(ConfigError, match="is built from sources"):
         Bench(tmp_path, "pages").handle_of().remember("x")
     assert handle.count() == 0
 
 
-def test_a_day_until_which_something_is_true_can_be_told(bench):
+def test_a_note_may_have_a_last_valid_day(bench):
     handle = bench.handle_of(as_of=None)
     handle.remember("The lift is broken.", valid_from="2026-01-01", valid_to="2026-01-03")
     assert len(handle.search("lift")) == 1 and not handle.search("lift", as_of="2026-01-03")
 
 
-def test_a_hold_keeps_what_comes_later_too_and_forgetting_says_how_many_stay(bench):
+def test_a_hold_covers_later_notes_and_forget_counts_the_held_ones(bench):
     handle = bench.handle_of()
     handle.remember("One.", subject="ann")
     assert handle.hold(subject="ann") == 1

@@ -21,7 +21,7 @@ def contents(handle):
     return logical_digest(handle.tenant, asyncio.run(handle.view.items()))
 
 
-def test_an_ingest_is_the_whole_of_the_tenants_knowledge_and_again_changes_nothing(tmp_path, store):
+def test_an_ingest_replaces_all_knowledge_and_repeating_it_changes_nothing(tmp_path, store):
     page(tmp_path, "taxi", "Taxis are paid.")
     page(tmp_path, "train", "Trains are paid.")
     folder = write_page(tmp_path, "globex/hotel.md", tenant="globex")
@@ -46,9 +46,7 @@ LONG = " ".join(f"Sentence number {n} ends." for n in range(9))
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(deaths=st.lists(st.integers(1, 9), max_size=5))
-def test_an_ingest_killed_at_any_call_goes_on_to_the_same_contents_and_embeds_no_staged_text_again(
-    tmp_path, deaths
-):
+def test_an_ingest_killed_at_any_call_resumes_and_embeds_no_staged_text_again(tmp_path, deaths):
     folder = write_page(tmp_path, "acme/long.md", body=LONG)
     whole, bench, lost = Bench(tmp_path, folder), Bench(tmp_path, folder), 0
     whole.handle_of().ingest()
@@ -119,7 +117,7 @@ def test_many_pages_added_at_once_are_one_version_and_only_changed_ones_are_embe
     assert len(bench.texts) == before + 1
 
 
-def test_adding_pages_of_which_some_are_only_staged_puts_all_of_them_in_force(tmp_path, store):
+def test_adding_pages_of_which_some_are_staged_activates_all(tmp_path, store):
     page(tmp_path, "taxi", "Taxis are paid.")
     folder = page(tmp_path, "train", "Trains are paid.")
     bench = Bench(tmp_path, folder, store=store)
@@ -133,7 +131,7 @@ def test_adding_pages_of_which_some_are_only_staged_puts_all_of_them_in_force(tm
     assert {hit.text for hit in found} == {"Taxis are not paid.", "Trains are paid."}
 
 
-def test_a_difference_names_what_came_went_and_changed_and_hides_what_may_not_be_seen(tmp_path, store):
+def test_a_diff_names_changed_sources_and_hides_those_not_visible(tmp_path, store):
     page(tmp_path, "taxi", "Taxis are paid.")
     page(tmp_path, "train", "Trains are paid.")
     page(tmp_path, "gone", "Ships are paid.")
@@ -160,7 +158,7 @@ def test_a_difference_names_what_came_went_and_changed_and_hides_what_may_not_be
     assert bench.handle_of(groups=("everyone", "board")).diff(1, 2).withheld == 0
 
 
-def test_going_back_to_a_version_makes_a_new_one_with_its_documents_and_embeds_nothing(tmp_path, store):
+def test_restoring_a_version_makes_a_new_one_and_embeds_nothing(tmp_path, store):
     folder = page(tmp_path, "taxi", "Taxis are paid.")
     bench = Bench(tmp_path, folder, store=store, kind="episodic")
     handle = bench.handle_of()
@@ -219,7 +217,7 @@ def test_a_restore_killed_at_any_call_is_finished_by_the_next(tmp_path):
             assert contents(bench.handle_of()) == contents(full.handle_of())
 
 
-def test_what_was_forgotten_comes_back_with_no_older_snapshot_until_it_is_ingested_again(tmp_path, store):
+def test_no_older_snapshot_restores_a_forgotten_item(tmp_path, store):
     page(tmp_path, "ann", "Ann takes a taxi.", subject="ann")
     folder = page(tmp_path, "train", "Trains are paid.")
     bench = Bench(tmp_path, folder, store=store)
@@ -271,7 +269,7 @@ def test_a_snapshot_of_another_memory_tenant_or_embedding_is_refused_and_a_chang
     (tmp_path / "snap/acme.parquet").write_bytes(data[:-1])
     with pytest.raises(CorruptError):
         bench.handle_of().restore(tmp_path / "snap")
-    with pytest.raises(ConfigError, match="without a place for snapshots"):
+    with pytest.raises(ConfigError, match="has no store of snapshots"):
         bench.handle_of(snapshot_store=None).snapshot()
 
 

@@ -88,7 +88,7 @@ KEPT = {("train", "train is paid."), ("hotel", "hotel is paid.")}
 
 
 @pytest.mark.parametrize("number", CALLS)
-def test_what_is_forgotten_before_any_call_of_a_restore_does_not_come_back(tmp_path, folder, store, number):
+def test_a_forget_before_any_call_of_a_restore_wins(tmp_path, folder, store, number):
     with_ann(Bench(tmp_path, folder, kind="episodic"))
     bench = Bench(tmp_path, folder, kind="episodic", store=store)
     left = before_call(bench, number, forgetting(bench.handle_of(), subject="ann"))
@@ -100,9 +100,7 @@ def test_what_is_forgotten_before_any_call_of_a_restore_does_not_come_back(tmp_p
 
 
 @pytest.mark.parametrize("number", range(1, 7))
-def test_what_is_forgotten_before_any_call_of_going_back_to_a_version_does_not_come_back(
-    tmp_path, folder, store, number
-):
+def test_a_forget_before_any_call_of_a_version_restore_wins(tmp_path, folder, store, number):
     bench = Bench(tmp_path, folder, store=store)
     bench.handle_of().ingest()
     bench.handle_of().ingest([page for page in retrieval.load(folder) if page.source == "train"])
@@ -112,7 +110,7 @@ def test_what_is_forgotten_before_any_call_of_going_back_to_a_version_does_not_c
 
 
 @pytest.mark.parametrize("verb", ["stage", "remember"])
-def test_what_is_forgotten_while_a_restore_writes_it_goes_when_it_has_written(
+def test_a_forget_during_the_write_of_a_restore_removes_the_restored_item(
     tmp_path, folder, store, verb, monkeypatch
 ):
     with_ann(Bench(tmp_path, folder, kind="episodic"))
@@ -134,7 +132,7 @@ def test_what_is_forgotten_while_a_restore_writes_it_goes_when_it_has_written(
 
 
 @pytest.mark.parametrize("number", CALLS[:-1])
-def test_a_restore_that_is_killed_leaves_nothing_that_was_forgotten_not_even_staged(tmp_path, folder, number):
+def test_a_killed_restore_leaves_no_forgotten_item_not_even_staged(tmp_path, folder, number):
     with_ann(Bench(tmp_path, folder, kind="episodic"))
     bench = Bench(tmp_path, folder, kind="episodic")
     before_call(bench, number, forgetting(bench.handle_of(), subject="ann"))
@@ -145,7 +143,7 @@ def test_a_restore_that_is_killed_leaves_nothing_that_was_forgotten_not_even_sta
     assert not [item for item in left if item.subject == "ann" or item.parents]
 
 
-def test_what_is_forgotten_while_it_is_added_again_stays_forgotten(tmp_path, folder, store, monkeypatch):
+def test_an_item_forgotten_while_it_is_added_again_stays_forgotten(tmp_path, folder, store, monkeypatch):
     bench = Bench(tmp_path, folder, store=store)
     handle = bench.handle_of()
     handle.ingest()
@@ -164,7 +162,7 @@ def test_what_is_forgotten_while_it_is_added_again_stays_forgotten(tmp_path, fol
 
 
 @pytest.mark.parametrize("verb", ["ingest", "add"])
-def test_who_is_killed_before_the_ledger_knows_that_a_page_is_there_again_finds_it_lacking(
+def test_a_page_whose_writer_died_before_lifting_its_tombstone_is_missing(
     tmp_path, folder, store, monkeypatch, verb
 ):
     bench = Bench(tmp_path, folder, store=store)
@@ -188,7 +186,7 @@ def test_who_is_killed_before_the_ledger_knows_that_a_page_is_there_again_finds_
     assert there(handle) == whole
 
 
-def test_nothing_is_made_of_what_is_forgotten_while_it_is_embedded(tmp_path, store):
+def test_no_item_is_derived_from_a_parent_forgotten_during_the_embedding(tmp_path, store):
     bench = Bench(tmp_path, kind="episodic", store=store)
     handle = bench.handle_of()
     talk = handle.remember("Ann was here.", subject="ann")
@@ -199,7 +197,7 @@ def test_nothing_is_made_of_what_is_forgotten_while_it_is_embedded(tmp_path, sto
     assert bench.calls.count("model.embed") == 2
 
 
-def test_what_a_hold_keeps_is_restored_until_it_is_released_and_forgotten(tmp_path, folder, store):
+def test_a_held_item_is_restored_until_it_is_released_and_forgotten(tmp_path, folder, store):
     bench = Bench(tmp_path, folder, store=store, kind="episodic")
     handle = with_ann(bench)
     talk = next(hit for hit in handle.search("Ann was here.", k=9) if hit.text == "Ann was here.")
@@ -218,7 +216,7 @@ def test_what_a_hold_keeps_is_restored_until_it_is_released_and_forgotten(tmp_pa
         assert there(one) == {*KEPT, ("u", "It rained.")}
 
 
-def test_what_a_hold_kept_and_another_forgot_meanwhile_is_not_admitted(tmp_path, folder, store, monkeypatch):
+def test_a_held_item_forgotten_by_another_process_is_not_restored(tmp_path, folder, store, monkeypatch):
     bench = Bench(tmp_path, folder, store=store, kind="episodic")
     handle = with_ann(bench)
     handle.hold(subject="ann")

@@ -36,7 +36,7 @@ def read(tmp_path, text):
     return retrieval.read_spec(found)
 
 
-def test_what_a_spec_leaves_out_is_safe_and_old_versions_say_what_they_said(tmp_path):
+def test_the_defaults_of_a_spec_are_safe_and_old_versions_keep_their_meaning(tmp_path):
     spec = read(tmp_path, KNOWLEDGE)
     assert (spec.kind, spec.stale, spec.mode, spec.exact) == (
         "knowledge",
@@ -116,7 +116,7 @@ rules = st.builds(Retention, keep_days=st.integers(1, 99), kind=kinds, classific
     given_rules=st.lists(rules, unique_by=lambda one: (one.kind, one.classification)),
     kind=kinds.filter(bool), level=st.sampled_from([0, 1]),
 )  # fmt: skip
-def test_the_most_specific_rule_wins_and_of_two_as_specific_the_shorter(given_rules, kind, level):
+def test_the_most_specific_retention_rule_applies_then_the_shorter(given_rules, kind, level):
     spec = retrieval.MemorySpec(
         name="m", version=1, digest="d", description="", source="", embedding="e", candidates=1,
         chunking=retrieval.Chunking(kind="whole"), retention=tuple(given_rules),

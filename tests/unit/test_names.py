@@ -15,7 +15,7 @@ words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4
 
 
 @given(tenant=words, name=words)
-def test_a_sealed_name_is_the_same_every_time_and_opens_to_what_it_was(tenant, name):
+def test_encryption_is_deterministic_and_reversible(tenant, name):
     encrypted = ONE.encrypt(tenant, name)
     assert encrypted == ONE.encrypt(tenant, name)
     assert ONE.decrypt(tenant, encrypted) == name
@@ -23,7 +23,7 @@ def test_a_sealed_name_is_the_same_every_time_and_opens_to_what_it_was(tenant, n
 
 
 @given(tenant=words, other=words, name=words)
-def test_another_tenant_or_key_seals_otherwise_and_opens_nothing(tenant, other, name):
+def test_another_tenant_or_key_encrypts_otherwise_and_decrypts_nothing(tenant, other, name):
     assume(tenant != other)
     encrypted = ONE.encrypt(tenant, name)
     assert encrypted != ONE.encrypt(other, name)
@@ -34,7 +34,7 @@ def test_another_tenant_or_key_seals_otherwise_and_opens_nothing(tenant, other, 
 
 
 @given(name=words)
-def test_what_was_never_sealed_is_refused(name):
+def test_a_text_that_was_never_encrypted_is_refused(name):
     with pytest.raises(CorruptError):
         ONE.decrypt("acme", name)
 
@@ -47,13 +47,13 @@ def test_tenants_and_uuids_are_keyed():
     assert ONE.fingerprint != TWO.fingerprint
 
 
-def test_without_a_key_names_stay_as_they_are():
+def test_without_a_key_names_stay_clear():
     assert (IdCipher().tenant("acme"), IdCipher().encrypt("acme", "x"), IdCipher().decrypt("acme", "x")) == (
         "acme", "x", "x",
     )  # fmt: skip
 
 
-def test_the_key_is_made_once_for_its_owner_alone(tmp_path):
+def test_the_key_is_created_once_and_only_its_owner_can_read_it(tmp_path):
     path = tmp_path / "state" / "memory.key"
     first = load_cipher(path, environment={})
     assert load_cipher(path, environment={}) == first
@@ -68,7 +68,7 @@ def test_the_environment_s_key_wins_and_no_file_is_made(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "x", "ab" * 63, "zz" * 64])
-def test_a_key_that_is_none_is_refused_and_not_replaced(tmp_path, text):
+def test_an_invalid_key_is_refused_and_not_replaced(tmp_path, text):
     path = tmp_path / "memory.key"
     path.write_text(text)
     with pytest.raises(ConfigError, match="holds no key") as caught:

@@ -36,6 +36,7 @@ COMMANDS = """
     jobs install JOB
     jobs list
     jobs run JOB --input --at --tenant --replace
+    memory deactivate --use-case --memory --tenant
     memory diff BEFORE AFTER --sources --use-case --memory --tenant
     memory forget --subject --source --id --expired --dry-run --use-case --memory --tenant
     memory grant --admin-key-env --use-case --memory --tenant

@@ -21,7 +21,7 @@ def folder(tmp_path):
     return functools.partial(write_page, tmp_path)
 
 
-def test_a_page_is_read_with_what_its_front_matter_says(folder):
+def test_a_page_is_read_with_its_front_matter(folder):
     (page,) = retrieval.load(folder(title="Taxis", access="[everyone, finance]", expires="2027-01-01"))
     assert (page.source, page.title, page.tenant, page.text) == ("taxi", "Taxis", "acme", BODY)
     assert (page.access, page.valid_from, page.expires) == (
@@ -29,7 +29,7 @@ def test_a_page_is_read_with_what_its_front_matter_says(folder):
     )  # fmt: skip
 
 
-def test_a_page_may_say_how_classified_it_is_and_whom_it_is_about(folder):
+def test_a_page_may_have_a_classification_and_a_subject(folder):
     (page,) = retrieval.load(folder(classification="2", subject="ann"))
     assert (page.classification, page.subject) == (2, "ann")
 
@@ -37,14 +37,14 @@ def test_a_page_may_say_how_classified_it_is_and_whom_it_is_about(folder):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"tenant": "globex"}, r"taxi\.md:3: the page says tenant 'globex' and lies in 'acme'"),
+        ({"tenant": "globex"}, r"taxi\.md:3: tenant is 'globex', but the file is in the folder of 'acme'"),
         ({"version": "one"}, r"taxi\.md:4: version must be a whole number, found 'one'"),
         ({"valid_from": "soon"}, r"taxi\.md:6: valid_from must be a day"),
         ({"owner": None}, r"missing key 'owner'"),
         ({"owner": "me\nmood: good"}, r"taxi\.md:9: unknown key 'mood'"),
         ({"expires": "2024-01-01"}, r"taxi\.md:7: the page expires before it is valid"),
         ({"body": " "}, "the page has no text"),
-        ({"name": "acme/Taxi Fares.md"}, "cannot be a page"),
+        ({"name": "acme/Taxi Fares.md"}, "is not a page"),
         ({"name": "stray.md"}, "lies in no tenant's folder"),
         ({"access": "[everyone, 'principal:ann']"}, r"taxi\.md:5: access must be .* of no single principal"),
         ({"classification": "10"}, r"taxi\.md:13: classification must be a whole number from 0 to 9"),
@@ -170,7 +170,7 @@ def test_a_changed_page_replaces_its_chunks_and_a_hit_of_the_old_one_is_stale(fo
     assert handle.forget(ids=[hit.id]).items == 1 and handle.search("taxis") == []
 
 
-def test_access_and_validity_are_judged_for_who_asks_on_the_day_asked_for(folder, tmp_path):
+def test_access_and_validity_depend_on_the_principal_and_the_day(folder, tmp_path):
     bench = Bench(tmp_path, folder(access="[finance]", expires="2026-06-01"))
     bench.handle_of().add(retrieval.load(tmp_path / "pages"))
     assert not bench.handle_of().search("taxis")
@@ -188,7 +188,7 @@ def test_a_pinned_memory_that_lacks_a_page_says_what_to_run(folder, tmp_path):
 
 def test_two_pages_of_one_name_are_refused(folder, tmp_path):
     (page,) = retrieval.load(folder())
-    with pytest.raises(ConfigError, match="2 of the pages are called 'taxi'"):
+    with pytest.raises(ConfigError, match="2 pages have the source 'taxi'"):
         Bench(tmp_path, tmp_path).handle_of().add([page, replace(page, text="other")])
 
 

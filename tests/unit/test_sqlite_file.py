@@ -44,7 +44,7 @@ def everything_on_disk(path):
     return b"".join(file.read_bytes() for file in sorted(path.parent.iterdir()))
 
 
-def test_what_is_forgotten_is_gone_to_the_byte_from_every_version(store, path):
+def test_no_byte_of_a_forgotten_item_stays_in_the_file(store, path):
     acme = store.tenant("acme")
     vectors = [random_vector(n) for n in range(4)]
     secret = make_item("xylophone quagmire", source="one", subject="cust-1", vector=vectors[0])
@@ -64,7 +64,7 @@ def test_what_is_forgotten_is_gone_to_the_byte_from_every_version(store, path):
     assert vector_bytes(vectors[3]) in left
 
 
-def test_what_is_swept_is_gone_to_the_byte(store, path):
+def test_no_byte_of_a_purged_item_stays_in_the_file(store, path):
     acme = store.tenant("acme")
     run(acme.add([make_item("xylophone", source="one")]))
     run(acme.remember([make_episode("zeppelin", expires=NOW)], budget=FREE, now=NOW))
@@ -77,7 +77,7 @@ def test_what_is_swept_is_gone_to_the_byte(store, path):
     assert b"taxi" in left
 
 
-def test_what_was_moved_between_pages_before_it_was_forgotten_is_gone_too(store, path):
+def test_no_byte_moved_between_pages_stays_in_the_file(store, path):
     """SQLite copies rows to other pages as a table grows; the copies must go as well."""
     acme, drawn = store.tenant("acme"), random.Random(0)
     items = [
@@ -246,7 +246,7 @@ def test_a_snapshot_keeps_the_number_of_the_version_it_was_made_of(store, tmp_pa
     snapshot.close()
 
 
-def test_an_opened_snapshot_refuses_what_would_change_it_and_reads_as_before(store, tmp_path):
+def test_an_opened_snapshot_is_read_only(store, tmp_path):
     item, note = make_item("taxi", source="one"), make_episode("rope")
     acme = store.tenant("acme")
     run(acme.add([item]))

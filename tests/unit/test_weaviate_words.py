@@ -10,7 +10,7 @@ from weaviate import exceptions as vendor
 
 from workbench.errors import ConfigError, RefusedError, UnavailableError
 from workbench.memory.cipher import IdCipher
-from workbench.memory.weaviate import Address, IndexSettings, schema
+from workbench.memory.weaviate import Address, IndexSettings, objects, schema
 from workbench.memory.weaviate.errors import AbsentError, meaning, translated
 from workbench.memory.weaviate.factory import address_of
 from workbench.memory.weaviate.tenant_record import RecordedVersion, TenantRecord, parsed
@@ -44,14 +44,18 @@ def of_status(status, words=""):
         (of_status(503), UnavailableError, "wait"),
         (of_status(500), UnavailableError, "wait"),
         (of_status(422, "store is read-only"), UnavailableError, "READY"),
-        (of_status(500, "open segment: too many open files"), UnavailableError, "workbench memory rest"),
+        (
+            of_status(500, "open segment: too many open files"),
+            UnavailableError,
+            "workbench memory deactivate",
+        ),
         (vendor.WeaviateQueryError("could not find class X in schema", "g"), AbsentError, "restore"),
         (vendor.WeaviateQueryError('tenant not found: "x"', "g"), AbsentError, "restore"),
         (vendor.WeaviateQueryError("vector lengths don't match", "g"), ConfigError, "never mix"),
         (vendor.WeaviateQueryError("something new", "g"), UnavailableError, "again"),
     ],
 )
-def test_every_error_of_the_client_becomes_one_of_ours_with_a_hint_and_none_of_its_words(error, kind, hint):
+def test_every_error_of_the_client_is_translated_without_its_words(error, kind, hint):
     ours = translated(error, WHERE)
     assert isinstance(ours, kind)
     assert hint in ours.hint
@@ -59,18 +63,18 @@ def test_every_error_of_the_client_becomes_one_of_ours_with_a_hint_and_none_of_i
     assert ours.retryable == isinstance(ours, UnavailableError)
 
 
-def test_an_error_of_ours_stays_what_it_is():
+def test_an_error_of_the_workbench_is_not_translated():
     error = ConfigError("mine")
     assert translated(error, WHERE) is error
 
 
 @given(st.text())
-def test_what_the_server_says_is_never_repeated(canary):
+def test_a_message_of_the_server_is_never_repeated(canary):
     secret = f"canary{canary}"
     assert secret not in str(translated(vendor.WeaviateQueryError(secret, "g"), WHERE))
 
 
-def test_a_text_nobody_has_met_has_no_meaning():
+def test_an_unknown_message_has_no_meaning():
     assert meaning("aha") == "other"
 
 
@@ -97,23 +101,23 @@ def test_grpc_is_named_as_host_and_port():
 
 
 @given(item_lists())
-def test_a_document_comes_back_as_it_was(items):
+def test_a_document_survives_its_conversion(items):
     for item in items:
-        given_as = schema.properties_of(item, words="", tenant="acme", names=NAMES, since=3)
-        back = schema.item_of({"created": None, **given_as}, item.vector, tenant="acme", names=NAMES)
+        given_as = objects.properties_of(item, words="", tenant="acme", names=NAMES, since=3)
+        back = objects.item_of({"created": None, **given_as}, item.vector, tenant="acme", names=NAMES)
         assert back == item or set(back.access) == set(item.access)
         assert item.id not in str(given_as)
         assert not item.subject or item.subject not in str(given_as["subject"])
 
 
 @given(episode_lists())
-def test_what_is_written_by_use_comes_back_with_its_instants(items):
+def test_an_episodic_item_survives_its_conversion(items):
     for item in items:
-        given_as = schema.properties_of(item, words="", tenant="acme", names=NAMES, since=0)
-        back = schema.item_of({"created": None, **given_as}, item.vector, tenant="acme", names=NAMES)
+        given_as = objects.properties_of(item, words="", tenant="acme", names=NAMES, since=0)
+        back = objects.item_of({"created": None, **given_as}, item.vector, tenant="acme", names=NAMES)
         assert (back.created, back.expires, back.trust) == (item.created, item.expires, item.trust)
-        assert schema.ttl_of(given_as, held=False) == item.expires
-        assert schema.ttl_of(given_as, held=True) is None
+        assert objects.ttl_of(given_as, held=False) == item.expires
+        assert objects.ttl_of(given_as, held=True) is None
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
@@ -173,7 +177,7 @@ def test_one_writer_waits_for_the_other(tmp_path):
     assert [step.split()[1] for step in order] == ["in", "out", "in", "out"]
 
 
-def test_a_writer_that_waits_too_long_is_told(tmp_path):
+def test_a_writer_that_waits_too_long_gets_an_error(tmp_path):
     from workbench.memory.locks import Locks
 
     async def wait():

@@ -33,19 +33,25 @@ def cli() -> None:
 @cli.command()
 @click.argument("notebook", type=click.Path(path_type=Path))
 @click.option(
-    "-p", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter of the notebook; repeatable."
+    "-p",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a parameter of the notebook; repeatable.",
 )
 @click.option(
-    "--use-case", metavar="NAME", help="Whose settings apply; without it, the one that names this notebook."
+    "--use-case",
+    metavar="NAME",
+    help="Apply the settings of this use case [default: the one that names NOTEBOOK].",
 )
 @click.option(
-    "--tape", type=click.Path(path_type=Path), help="Write what was used to this tape, as a stage does."
+    "--tape", type=click.Path(path_type=Path), help="Write the recordings that the run used to this tape."
 )
 @Json()
 def run(
     notebook: Path, parameters: tuple[str, ...], use_case: str | None, tape: Path | None, as_json: bool
 ) -> None:
-    """Run NOTEBOOK top to bottom in a fresh kernel and show what its experiment measured.
+    """Run NOTEBOOK from top to bottom in a fresh kernel and show its measurements.
 
     Answers come from the tape, then the cache, then the model. Example:
 
@@ -62,15 +68,19 @@ def run(
 @cli.command()
 @click.argument("run", metavar="RUN")
 @click.argument("baseline", metavar="BASELINE")
-@click.option("--metric", help="Judge this metric alone.")
+@click.option("--metric", help="Compare this metric only.")
 @click.option(
-    "--margin", type=float, default=0.0, show_default=True, help="How much worse is still not worse."
+    "--margin",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="The accepted loss (a non-inferiority margin).",
 )
 @Json()
 def compare(run: str, baseline: str, metric: str | None, margin: float, as_json: bool) -> None:
     """Compare RUN with BASELINE case by case: effect, interval, flips, verdict.
 
-    A run is USE_CASE/ARM or an id, as in: workbench compare answers/candidate answers/zero_shot
+    A run is USE_CASE/ARM or an id. Example: workbench compare answers/candidate answers/zero_shot
     """
     from workbench.experiments.compare import compare as compared
     from workbench.pipeline.explore import find
@@ -82,15 +92,15 @@ def compare(run: str, baseline: str, metric: str | None, margin: float, as_json:
 
 @cli.command()
 @click.argument("run", metavar="RUN")
-@click.option("--phase", help="Another column of gates than the use case's own.")
+@click.option("--phase", help="Judge by this column of gates [default: the use case's phase].")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Write the verdict to this file, and exit with 0."
+    "--out", type=click.Path(path_type=Path), help="Write the verdict to this file and exit with 0."
 )
 @Json()
 def gate(run: str, phase: str | None, out: Path | None, as_json: bool) -> None:
     """Judge RUN by its gate, each line on its interval; exit 0 pass, 1 fail, 4 undecided.
 
-    RUN is USE_CASE/ARM or an id, as in: workbench gate answers/candidate
+    RUN is USE_CASE/ARM or an id. Example: workbench gate answers/candidate
     """
     from workbench.pipeline.explore import find, judged
 
@@ -105,13 +115,15 @@ def gate(run: str, phase: str | None, out: Path | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("reference", metavar="KIND/NAME")
-@click.option("--reason", default="", help="Why it is better; a prompt may say it in its own file.")
+@click.option(
+    "--reason", default="", help="The reason for the version; a prompt may state it in its own file."
+)
 @Json()
 def save(reference: str, reason: str, as_json: bool) -> None:
-    """Make the file you wrote the next version of a prompt, memory or model; it never changes again.
+    """Save a draft file as the next version of a prompt, memory or model. A version never changes.
 
-    For prompt/reply that is pipelines/prompts/reply/1.prompty, or 2.prompty when there is a version 1.
-    It is read as strictly as when it is used. Example:
+    The draft of prompt/reply is pipelines/prompts/reply/1.prompty, or 2.prompty after a version 1.
+    It is read as strictly as a run reads it. Example:
 
         workbench save memory/notes --reason "the notes of this spring"
     """
@@ -128,7 +140,7 @@ def save(reference: str, reason: str, as_json: bool) -> None:
 def check(as_json: bool) -> None:
     """Check every declarative file: schema, references, digests, data, gates that can never pass.
 
-    Nothing is run and no model is asked. Exit 1 when anything is wrong.
+    The check runs nothing and asks no model. It exits with 1 when anything is wrong.
     """
     from workbench.diagnostics.check import check_all
 
@@ -141,7 +153,7 @@ def check(as_json: bool) -> None:
 @click.argument("use_case", required=False)
 @Json()
 def report(use_case: str | None, as_json: bool) -> None:
-    """Write the readiness page of USE_CASE (without it, of all) from the pipeline's results."""
+    """Write the readiness page of USE_CASE, or of all use cases, from the pipeline's results."""
     from workbench.pipeline.stages import report as write
 
     root = config.find_root()
@@ -153,21 +165,21 @@ def report(use_case: str | None, as_json: bool) -> None:
 
 @cli.command()
 @click.option(
-    "--live", is_flag=True, envvar="LIVE", help="Afterwards ask every recorded question again, not ten."
+    "--live", is_flag=True, envvar="LIVE", help="Ask every recorded question again afterwards, not ten."
 )
-@click.option("--record", is_flag=True, envvar="RECORD", help="Put what came back otherwise on the tape.")
+@click.option("--record", is_flag=True, envvar="RECORD", help="Record the answers that differ on the tape.")
 @click.option(
     "--memory",
     type=click.Choice(["weaviate"]),
-    help="The same steps with the memory on a server, outside DVC.",
+    help="Run the same steps with the memory on a server, outside DVC.",
 )
 @Json()
 def repro(live: bool, record: bool, memory: str | None, as_json: bool) -> None:
     """Run the pipeline, print the verdict, then ask ten recorded questions again.
 
-    Exit by the gates: 0 pass, 1 fail, 4 undecided. What the model answers differently is reported
-    here and under .workbench/live, and changes no result. With --memory weaviate everything goes
-    into .workbench/weaviate/, and the questions whose hits differ from the pipeline's are listed.
+    Exit by the gates: 0 pass, 1 fail, 4 undecided. Answers that differ are reported here and under
+    .workbench/live, and change no result. With --memory weaviate all output goes into
+    .workbench/weaviate/, and the questions whose hits differ from the pipeline's are listed.
     """
     from workbench.pipeline.repro import reproduce
 
@@ -180,13 +192,15 @@ def repro(live: bool, record: bool, memory: str | None, as_json: bool) -> None:
 
 
 def _repro_on_server(*, live: bool, as_json: bool) -> NoReturn:
-    from workbench.pipeline.store_parity import exit_code, reproduce_on_server
+    from workbench.pipeline.store_parity import reproduce_on_server
 
     if live:
-        raise ConfigError("--live asks what the pipeline recorded", hint="make repro LIVE=1")
+        raise ConfigError(
+            "--live and --record need the pipeline's own memory, without --memory", hint="make repro LIVE=1"
+        )
     found = reproduce_on_server(config.find_root(), quiet=as_json)
     say([parity.to_json() for parity in found], "\n\n".join(map(str, found)), as_json=as_json)
-    sys.exit(exit_code(found))
+    sys.exit(max((parity.gate.exit_code for parity in found), default=0))
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
@@ -200,7 +214,7 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
 
 
 def _explained(function: Callable[[], Any]) -> int:
-    """The exit code of a command; our errors are told in words, without a traceback."""
+    """Run a command and return its exit code; print an error of ours without a traceback."""
     try:
         function()
     except WorkbenchError as error:
@@ -210,7 +224,7 @@ def _explained(function: Callable[[], Any]) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; answers so far are kept and not asked again", err=True)
+        click.echo("interrupted; the answers so far are kept and not asked again", err=True)
         return 130
     return 0
 
@@ -220,7 +234,7 @@ for _command in (memory, doctor, promote, rollback, jobs):
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     sys.exit(_explained(lambda: cli(standalone_mode=False)))
 
 

@@ -1,4 +1,4 @@
-"""`workbench jobs …`: running promoted jobs, their history, schedules and environments."""
+"""`workbench jobs …`: run promoted jobs; show their history, schedules and environments."""
 
 from __future__ import annotations
 
@@ -13,27 +13,33 @@ from workbench.cli.output import Json, say, show
 
 @click.group()
 def jobs() -> None:
-    """Run promoted jobs on today's input, and see what ran."""
+    """Run promoted jobs, and show their runs, schedules and environments."""
 
 
 @jobs.command("run")
 @click.argument("job", metavar="JOB")
 @click.option(
-    "--input", "source", metavar="FILE", help="Its rows, .parquet or .jsonl; without it, the job's own."
+    "--input",
+    "source",
+    metavar="FILE",
+    help="The input rows, .parquet or .jsonl [default: the job's own input].",
 )
 @click.option(
-    "--at", metavar="TIME", help="The logical time: a day, or 2026-11-24T06:00Z; without it, the last due."
+    "--at",
+    metavar="TIME",
+    help="The logical time: a day, or 2026-11-24T06:00Z [default: the last fire time].",
 )
-@click.option("--tenant", metavar="NAME", help="Only this tenant's rows, as a slot of its own.")
-@click.option("--replace", is_flag=True, help="Publish in the place of what the slot has.")
+@click.option("--tenant", metavar="NAME", help="Run this tenant's rows only, as a separate slot.")
+@click.option("--replace", is_flag=True, help="Replace the output that the slot has.")
 @Json()
 def run_job(
     job: str, source: str | None, at: str | None, tenant: str | None, replace: bool, as_json: bool
 ) -> None:
-    """Run JOB on an input and publish its output once, whole.
+    """Run JOB on an input and publish its output, completely or not at all.
 
-    JOB is a name (the version in production) or NAME@VERSION. Broken rows are set aside with their
-    reasons; too many hold the output back (exit 1). The same input again changes nothing. Example:
+    JOB is a name (the version in production) or NAME@VERSION. Broken rows go into quarantine with
+    their reasons; too many hold the output back (exit 1). A second run of the same input changes
+    nothing. Example:
 
         workbench jobs run answers --input data/inbox/2026-11-24.parquet
     """
@@ -49,7 +55,7 @@ def run_job(
 @jobs.command("list")
 @Json()
 def list_jobs(as_json: bool) -> None:
-    """Every job: its versions and labels, when it is due next, and how it ended last."""
+    """List every job with its versions, labels, next time and last run."""
     from workbench.jobs.overview import overview
 
     found = overview(config.find_root())
@@ -58,10 +64,12 @@ def list_jobs(as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("job", metavar="JOB")
-@click.option("--limit", type=int, default=20, show_default=True, help="How many, newest first.")
+@click.option(
+    "--limit", type=int, default=20, show_default=True, help="Show this many runs, the newest first."
+)
 @Json()
 def history(job: str, limit: int, as_json: bool) -> None:
-    """What ran of JOB: when, which version, how it ended, rows, cost, output."""
+    """Show the runs of JOB: time, version, outcome, rows, cost and output."""
     from workbench.jobs.overview import history_of
 
     found = history_of(config.find_root(), job, limit=limit)
@@ -70,13 +78,13 @@ def history(job: str, limit: int, as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("job", metavar="JOB")
-@click.option("--to", "target", type=click.Choice(["cron", "systemd"]), required=True, help="For what.")
+@click.option("--to", "target", type=click.Choice(["cron", "systemd"]), required=True, help="The scheduler.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the files into this folder.")
 @Json()
 def export(job: str, target: str, out: Path | None, as_json: bool) -> None:
-    """Write JOB's schedule as plain files that call `workbench jobs run`.
+    """Export JOB's schedule as plain files that call `workbench jobs run`.
 
-    The next five fire times are printed with it. Nothing is installed: each file says how.
+    Each file lists the next five fire times and says how to install it. Nothing is installed.
     """
     from workbench.jobs.overview import exported
 
@@ -92,7 +100,7 @@ def export(job: str, target: str, out: Path | None, as_json: bool) -> None:
 @click.argument("job", metavar="JOB")
 @Json()
 def install(job: str, as_json: bool) -> None:
-    """Install the environment of JOB's own lock, for a version whose lock is not today's."""
+    """Install the environment of JOB's lock, when it differs from today's lock."""
     from workbench.jobs.overview import install_environment
 
     python = install_environment(config.find_root(), job, say=lambda text: click.echo(text, err=True))
@@ -100,12 +108,12 @@ def install(job: str, as_json: bool) -> None:
 
 
 @jobs.command()
-@click.option("--dry-run", is_flag=True, help="Only list them, with their sizes.")
+@click.option("--dry-run", is_flag=True, help="List them with their sizes; remove nothing.")
 @Json()
 def prune(dry_run: bool, as_json: bool) -> None:
     """Remove the installed environments that no labelled version needs; each takes about 1 GB.
 
-    One in which a process runs stays. `workbench jobs install` installs a removed one again.
+    An environment with a running process stays. `workbench jobs install` installs a removed one again.
     """
     from workbench.jobs.overview import prune as pruned
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,32 +48,40 @@ def memory() -> None:
     """
 
 
+def _keep_former_name(name: str, command: click.Command) -> None:
+    """Add `name` as a hidden alias of a renamed command."""
+    former = f"The former name of `{command.name}`."
+    memory.add_command(
+        click.Command(name, params=command.params, callback=command.callback, help=former, hidden=True)
+    )
+
+
 @memory.command()
 @click.argument("source", metavar="[DIR]", required=False)
 @_about
 def ingest(*, source: str | None, which: Which, as_json: bool) -> None:
-    """Make the pages in DIR (by default the memory's own source) all of its knowledge, as a new version.
+    """Replace the memory's documents by the pages in DIR (default: its own source), as a new version.
 
-    The same pages again change nothing. After an interrupt the next call continues. Example:
+    Unchanged pages create no version. After an interrupt the next call continues. Example:
 
         workbench memory ingest --use-case answers
     """
     with _open(which) as memories:
         done = memories.ingest(source)
     lines = [
-        f"{tenant}: version {one.version}: {one.added} added, {one.unchanged} unchanged, "
-        f"{one.replaced} replaced"
-        + (f"; {one.other_tenants} pages of other tenants left out" if which.tenant else "")
-        for tenant, one in done.items()
+        f"{tenant}: version {counts.version}: {counts.added} added, {counts.unchanged} unchanged, "
+        f"{counts.replaced} replaced"
+        + (f"; {counts.other_tenants} pages of other tenants skipped" if which.tenant else "")
+        for tenant, counts in done.items()
     ]
-    _say(done, lines, as_json=as_json)
+    say(done, "\n".join(lines), as_json=as_json)
 
 
 @memory.command()
 @click.argument("folder", metavar="[FOLDER]", required=False, type=click.Path(path_type=Path))
 @_about
 def snapshot(*, folder: Path | None, which: Which, as_json: bool) -> None:
-    """Write the active version as files that can be verified, and restored into any store.
+    """Write the active version to files with a digest, which any store can restore.
 
     FOLDER is by default below .workbench/state/snapshots, the fallback of an unavailable server. Example:
 
@@ -82,7 +90,7 @@ def snapshot(*, folder: Path | None, which: Which, as_json: bool) -> None:
     with _open(which) as memories:
         done = memories.snapshot(folder)
     items = ", ".join(f"{tenant} {number}" for tenant, number in done.items.items())
-    _say(done, [f"{done.folder}: {items} items, digest {done.digest[:12]}"], as_json=as_json)
+    say(done, f"{done.folder}: {items} items, digest {done.digest[:12]}", as_json=as_json)
 
 
 @memory.command()
@@ -98,14 +106,17 @@ def diff(*, before: int | None, after: int | None, sources: bool, which: Which, 
         workbench memory diff 1 2 --tenant acme
     """
     if sources in {before is not None, after is not None}:
-        raise ConfigError("two versions are compared, or --sources", hint="workbench memory diff --sources")
+        raise ConfigError(
+            "diff takes two versions, or --sources without versions", hint="workbench memory diff --sources"
+        )
     with _open(which) as memories:
         if before is None or after is None:
             found = memories.each(lambda handle: handle.diff_sources())
         else:
             handle = memories.one(f"diff {before} {after}")
             found = {handle.tenant: handle.diff(before, after)}
-    _say({tenant: one.to_json() for tenant, one in found.items()}, map(str, found.values()), as_json=as_json)
+    text = "\n".join(map(str, found.values()))
+    say({tenant: change.to_json() for tenant, change in found.items()}, text, as_json=as_json)
 
 
 @memory.command()
@@ -125,11 +136,11 @@ def restore(*, what: str, which: Which, as_json: bool) -> None:
         else:
             done = memories.restore(Path(what))
     lines = [
-        f"{tenant}: version {one.version} in force: {one.added} items came, {one.replaced} went, "
-        f"{one.episodic} written by use put back"
-        for tenant, one in done.items()
+        f"{tenant}: version {counts.version} active: {counts.added} items added, {counts.replaced} removed, "
+        f"{counts.episodic} items written by use restored"
+        for tenant, counts in done.items()
     ]
-    _say(done, lines, as_json=as_json)
+    say(done, "\n".join(lines), as_json=as_json)
 
 
 @memory.command()
@@ -153,30 +164,27 @@ def forget(*, expired: bool, dry_run: bool, which: Which, as_json: bool, **named
             done = {handle.tenant: handle.forget(**how, dry_run=dry_run)}
     word = "would be forgotten" if dry_run else "forgotten"
     lines = [
-        f"{tenant}: {one.items} items {word}, {one.derived} of them derived"
-        + (f"; {one.held} are under legal hold and stay: workbench memory release" if one.held else "")
-        for tenant, one in done.items()
+        f"{tenant}: {counts.items} items {word}, {counts.derived} of them derived"
+        + (f"; {counts.held} are under legal hold and stay: workbench memory release" if counts.held else "")
+        for tenant, counts in done.items()
     ]
-    _say(done, lines, as_json=as_json)
-    sys.exit(1 if any(one.held for one in done.values()) else 0)
+    say(done, "\n".join(lines), as_json=as_json)
+    sys.exit(1 if any(counts.held for counts in done.values()) else 0)
 
 
 @memory.command()
 @_chosen
 @_about
 def hold(*, which: Which, as_json: bool, **named: Any) -> None:
-    """Put ids, a subject or a source under legal hold, later items too; held items are never removed.
+    """Put ids, a subject or a source under legal hold: no command removes their items, later ones included.
 
     Example: workbench memory hold --tenant acme --subject ann
     """
     with _open(which) as memories:
         handle = memories.one("hold …")
         done = {handle.tenant: handle.hold(**_selected(named))}
-    _say(
-        done,
-        [f"{tenant}: {number} items are under this hold" for tenant, number in done.items()],
-        as_json=as_json,
-    )
+    lines = [f"{tenant}: {number} items are under this hold" for tenant, number in done.items()]
+    say(done, "\n".join(lines), as_json=as_json)
 
 
 @memory.command()
@@ -190,9 +198,8 @@ def release(*, which: Which, as_json: bool, **named: Any) -> None:
     with _open(which) as memories:
         handle = memories.one("release …")
         done = {handle.tenant: handle.release(**_selected(named))}
-    _say(
-        done, [f"{tenant}: this hold had {number} items" for tenant, number in done.items()], as_json=as_json
-    )
+    lines = [f"{tenant}: this hold had {number} items" for tenant, number in done.items()]
+    say(done, "\n".join(lines), as_json=as_json)
 
 
 @memory.command()
@@ -205,17 +212,13 @@ def purge(*, which: Which, as_json: bool) -> None:
     with _open(which) as memories:
         done = memories.each(lambda handle: handle.purge())
     lines = [
-        f"{tenant}: {one.expired} expired, {one.outdated} of old versions removed; {one.held} held"
-        for tenant, one in done.items()
+        f"{tenant}: {counts.expired} expired, {counts.outdated} of old versions removed; {counts.held} held"
+        for tenant, counts in done.items()
     ]
-    _say(done, lines, as_json=as_json)
+    say(done, "\n".join(lines), as_json=as_json)
 
 
-memory.add_command(
-    click.Command(
-        "sweep", params=purge.params, callback=purge.callback, help="The former name of `purge`.", hidden=True
-    )
-)
+_keep_former_name("sweep", purge)
 
 
 @memory.command()
@@ -228,11 +231,12 @@ def versions(*, which: Which, as_json: bool) -> None:
     with _open(which) as memories:
         done = memories.each(lambda handle: handle.versions())
     lines = [
-        f"{tenant}: version {one.number}  {one.at}  {one.items} items  {one.content[:12]}"
+        f"{tenant}: version {version.number}  {version.at}  {version.items} items  {version.content[:12]}"
         for tenant, found in done.items()
-        for one in found
+        for version in found
     ]
-    _say(done, lines or ["no version yet; next: workbench memory ingest"], as_json=as_json)
+    text = "\n".join(lines) or "no version yet; next: workbench memory ingest"
+    say(done, text, as_json=as_json)
 
 
 @memory.command()
@@ -245,12 +249,13 @@ def stats(*, which: Which, as_json: bool) -> None:
     with _open(which) as memories:
         done = memories.each(lambda handle: handle.stats())
     lines = [
-        f"{tenant} ({one.store}): version {one.version}, {one.items} items in force, {one.stored} stored, "
-        f"{one.staged} staged, {one.expired} expired, {one.held} held; {_listed(one.by_kind)}\n"
-        f"  embedding {one.embedding or 'none'} ({one.dimensions or 0} dimensions); {_listed(one.facts)}"
-        for tenant, one in done.items()
+        f"{tenant} ({counts.store}): version {counts.version}, {counts.items} items active, "
+        f"{counts.stored} stored, {counts.staged} staged, {counts.expired} expired, {counts.held} held; "
+        f"{_listed(counts.by_kind)}\n  embedding {counts.embedding or 'none'} "
+        f"({counts.dimensions or 0} dimensions); {_listed(counts.facts)}"
+        for tenant, counts in done.items()
     ]
-    _say(done, lines, as_json=as_json)
+    say(done, "\n".join(lines), as_json=as_json)
 
 
 @memory.command()
@@ -267,20 +272,22 @@ def search(*, text: str, which: Which, as_json: bool, **how: Any) -> None:
     with _open(which) as memories:
         handle = memories.first()
         found = handle.search(text, **how)
-    _say(list(found), [f"{handle.spec}, tenant {handle.tenant}", str(found)], as_json=as_json)
+    say(list(found), f"{handle.spec}, tenant {handle.tenant}\n{found}", as_json=as_json)
 
 
 @memory.command()
 @_about
-def rest(*, which: Which, as_json: bool) -> None:
+def deactivate(*, which: Which, as_json: bool) -> None:
     """Deactivate tenants on a server: they take no memory there until their next use.
 
-    Example:
-        workbench memory rest --tenant acme
-
+    Example: workbench memory deactivate --tenant acme
     """
-    rested = memory_admin.rest(config.find_root(), which)
-    _say({"rested": rested}, [f"{rested} put to rest; the next use wakes them"], as_json=as_json)
+    number = memory_admin.deactivate(config.find_root(), which)
+    result = {"deactivated": number, "rested": number}  # `rested` is the former name
+    say(result, f"{number} tenants deactivated; their next use activates them", as_json=as_json)
+
+
+_keep_former_name("rest", deactivate)
 
 
 def _as_administrator(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -297,16 +304,16 @@ def _as_administrator(command: Callable[..., Any]) -> Callable[..., Any]:
 @_as_administrator
 @_about
 def grant(*, admin_key_env: str, which: Which, as_json: bool) -> None:
-    """Create a key for each tenant, which opens that tenant only on the server.
+    """Create a key for each tenant, with which the server opens that tenant only.
 
-    A key is shown once and stored nowhere; a tenant's older key becomes invalid. With
+    Each key is printed once and not stored; a tenant's older key becomes invalid. With
     memory_api_key_env: WEAVIATE_KEY_{tenant} in params.yaml every tenant's calls use its own key. Example:
 
         workbench memory grant --tenant acme
     """
     keys = memory_admin.grant(config.find_root(), which, admin_key_env=admin_key_env)
     lines = [f"export WEAVIATE_KEY_{config.variable_part(tenant)}={key}" for tenant, key in keys.items()]
-    _say(keys, lines, as_json=as_json)
+    say(keys, "\n".join(lines), as_json=as_json)
 
 
 @memory.command()
@@ -315,13 +322,11 @@ def grant(*, admin_key_env: str, which: Which, as_json: bool) -> None:
 def revoke(*, admin_key_env: str, which: Which, as_json: bool) -> None:
     """Revoke each tenant's key; the server refuses it from then on.
 
-    Example:
-        workbench memory revoke --tenant acme
-
+    Example: workbench memory revoke --tenant acme
     """
     done = memory_admin.revoke(config.find_root(), which, admin_key_env=admin_key_env)
-    lines = [f"{tenant}: {'its key has ended' if gone else 'it had no key'}" for tenant, gone in done.items()]
-    _say(done, lines, as_json=as_json)
+    lines = [f"{tenant}: {'key revoked' if revoked else 'no key found'}" for tenant, revoked in done.items()]
+    say(done, "\n".join(lines), as_json=as_json)
 
 
 def _open(which: Which) -> Memories:
@@ -334,7 +339,3 @@ def _selected(named: Mapping[str, Any]) -> dict[str, Any]:
 
 def _listed(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items()) or "nothing"
-
-
-def _say(result: Any, lines: Iterable[str], *, as_json: bool) -> None:
-    say(result, "\n".join(lines), as_json=as_json)

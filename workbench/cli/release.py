@@ -13,17 +13,19 @@ from workbench.cli.output import Json, show
 @click.command()
 @click.argument("reference", metavar="KIND/NAME")
 @click.option("--to", "label", default="production", show_default=True, help="candidate or production.")
-@click.option("--reason", default="", help="Why; kept with the version and the move.")
+@click.option("--reason", default="", help="The reason, kept with the version and the move.")
 @click.option(
-    "--dry-run", is_flag=True, help="Say what would be frozen, changed and is missing; write nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be frozen, what would change and what is missing; write nothing.",
 )
-@click.option("--commit", is_flag=True, help="Commit what was staged.")
+@click.option("--commit", is_flag=True, help="Commit the staged files.")
 @Json()
 def promote(reference: str, label: str, reason: str, dry_run: bool, commit: bool, as_json: bool) -> None:
     """Freeze a job's notebook as its next version and put it into production.
 
-    KIND/NAME is job/answers, or a version that exists: job/answers@2, prompt/answer@3, model/NAME@1,
-    memory/NAME@2. What is written is staged in git; the command that commits it is printed.
+    KIND/NAME is job/answers, or an existing version: job/answers@2, prompt/answer@3, model/NAME@1,
+    memory/NAME@2. The written files are staged in git, and the command that commits them is printed.
     """
     from workbench.promotion.promote import ReleaseOptions
     from workbench.promotion.promote import promote as promoted
@@ -36,18 +38,19 @@ def promote(reference: str, label: str, reason: str, dry_run: bool, commit: bool
 
 @click.command()
 @click.argument("reference", metavar="KIND/NAME")
-@click.option("--to", type=int, metavar="VERSION", help="Which version; without it, the one before.")
+@click.option("--to", type=int, metavar="VERSION", help="The target version [default: the version before].")
 @click.option("--label", default="production", show_default=True, help="candidate or production.")
-@click.option("--reason", default="", help="Why; kept with the move.")
-@click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
-@click.option("--commit", is_flag=True, help="Commit the move, and nothing else of the tree.")
+@click.option("--reason", default="", help="The reason, kept with the move.")
+@click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
+@click.option("--commit", is_flag=True, help="Commit the move and no other change.")
 @Json()
 def rollback(
     reference: str, to: int | None, label: str, reason: str, dry_run: bool, commit: bool, as_json: bool
 ) -> None:
-    """Give the label back to the version before, with its code, prompt, model and memory.
+    """Move the label back to the version before, with its code, prompt, model and memory.
 
-    Works on a dirty tree. Takes effect with the commit, whose command is printed.
+    The tree may have uncommitted changes. The rollback takes effect with its commit, whose command
+    is printed.
     """
     from workbench.promotion.promote import ReleaseOptions
     from workbench.promotion.promote import rollback as rolled_back

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,9 +48,8 @@ class Checked:
         return not any(f.problem and not f.warning for f in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
-        rows = [{"what": f.what, "problem": f.problem, "warning": f.warning} for f in self.findings]
-        return {"passed": self.passed, "findings": rows}
+        """Return the value that `--json` prints."""
+        return {"passed": self.passed, "findings": list(map(dataclasses.asdict, self.findings))}
 
     def __str__(self) -> str:
         lines = []
@@ -156,9 +156,9 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         except WorkbenchError as error:
             yield CheckedFile(what=what, problem=str(error))
             continue
-        mend = "\n  -> workbench check   # with more cases, or another bound"
+        fix = "\n  -> workbench check   # with more cases, or another bound"
         yield CheckedFile(
-            what=what, problem="; ".join(never) + mend * bool(never), warning=phase != case.phase
+            what=what, problem="; ".join(never) + fix * bool(never), warning=phase != case.phase
         )
     if {"mvp", "mlvp"} <= set(specs):
         yield _tried(

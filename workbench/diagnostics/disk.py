@@ -38,7 +38,7 @@ def recordings(root: Path, cases: Mapping[str, UseCase]) -> Iterator[Finding]:
 def _file(what: str, root: Path, path: Path, *, needed: bool) -> Finding:
     if (root / path).is_file():
         return Finding(what=what, state="ok", detail=str(path), needed=needed)
-    return Finding(what=what, state="missing", detail=f"there is no {path}", mend="make repro", needed=needed)
+    return Finding(what=what, state="missing", detail=f"there is no {path}", fix="make repro", needed=needed)
 
 
 def room(root: Path) -> Finding:
@@ -46,12 +46,12 @@ def room(root: Path) -> Finding:
     usage = shutil.disk_usage(root)
     share = usage.used / (usage.used + usage.free)
     detail = f"{usage.free / _GIB:.1f} GiB free, {share:.0%} used"
-    mend = "du -xh -d 2 .workbench .dvc | sort -h | tail   # what may go is in docs/weaviate.md"
+    fix = "du -xh -d 2 .workbench .dvc | sort -h | tail   # what may go is in docs/weaviate.md"
     if usage.free < _LEAST:
-        return Finding(what="disk", state="broken", detail=detail, mend=mend)
+        return Finding(what="disk", state="broken", detail=detail, fix=fix)
     if share >= 0.9:
         detail += "; a Weaviate server on this disk refuses writes from 90 % on"
-        return Finding(what="disk", state="broken", detail=detail, mend=mend, needed=False)
+        return Finding(what="disk", state="broken", detail=detail, fix=fix, needed=False)
     return Finding(what="disk", state="ok", detail=detail)
 
 
@@ -60,9 +60,9 @@ def leftovers(root: Path) -> Finding:
     found = sorted(str(path.relative_to(root)) for path in _asides(root))
     if not found:
         return Finding(what="leftovers", state="ok", detail="none", needed=False)
-    mend = "rm -r -- " + " ".join(map(shlex.quote, found[:5]))
+    fix = "rm -r -- " + " ".join(map(shlex.quote, found[:5]))
     detail = f"{len(found)} temporary files of killed writers"
-    return Finding(what="leftovers", state="broken", detail=detail, mend=mend, needed=False)
+    return Finding(what="leftovers", state="broken", detail=detail, fix=fix, needed=False)
 
 
 def _asides(root: Path) -> Iterator[Path]:

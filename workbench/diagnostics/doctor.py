@@ -20,6 +20,7 @@ def examine(root: Path, *, environment: Mapping[str, str] = os.environ) -> Diagn
     findings = [
         declared,
         *machine.environment(root),
+        *machine.jobs(root),
         *machine.programs(environment.get("PATH")),
         *machine.models(root, cases),
         *disk.recordings(root, cases),
@@ -35,8 +36,8 @@ def _params(root: Path) -> tuple[Params | None, Finding]:
     try:
         params = config.load_params(root)
     except WorkbenchError as error:
-        mend = error.hint or "workbench check"
-        return None, Finding(what="params.yaml", state="broken", detail=error.message, mend=mend)
+        fix = error.hint or "workbench check"
+        return None, Finding(what="params.yaml", state="broken", detail=error.message, fix=fix)
     detail = f"use cases {', '.join(params.use_cases)}"
     return params, Finding(what="params.yaml", state="ok", detail=detail)
 

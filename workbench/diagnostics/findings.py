@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,20 +16,20 @@ State = Literal["ok", "missing", "broken"]
 class Finding:
     """The state of one part of the machine or repository.
 
-    `mend` is the command that fixes it, "" when the state is "ok". `needed` says whether the use cases
+    `fix` is the command that fixes it, "" when the state is "ok". `needed` says whether the use cases
     in params.yaml require it.
     """
 
     what: str
     state: State
     detail: str = ""
-    mend: str = ""
+    fix: str = ""
     needed: bool = True
 
     def __str__(self) -> str:
         spare = "" if self.needed or self.state == "ok" else " (nothing declared here needs it)"
         line = f"{self.state:<8} {self.what}: {self.detail}{spare}"
-        return f"{line}\n           -> {self.mend}" if self.mend else line
+        return f"{line}\n           -> {self.fix}" if self.fix else line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +44,16 @@ class Diagnosis:
         return not self._wrong()
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
-        names = ("what", "state", "detail", "mend", "needed")
-        rows = [{name: getattr(found, name) for name in names} for found in self.findings]
+        """Return the value that `--json` prints."""
+        # `mend` is the former name of `fix`.
+        rows = [{**dataclasses.asdict(found), "mend": found.fix} for found in self.findings]
         return {"passed": self.passed, "findings": rows}
 
     def __str__(self) -> str:
         wrong = self._wrong()
         closing = "every needed part is present; next: make repro"
         if wrong:
-            first = wrong[0].mend.partition("\n")[0]
+            first = wrong[0].fix.partition("\n")[0]
             closing = f"{len(wrong)} needed and missing or broken; next: {first}"
         return "\n".join([*map(str, self.findings), closing])
 
@@ -65,5 +66,5 @@ def tried(what: str, look: Callable[[], str], *, state: State = "broken", needed
     try:
         return Finding(what=what, state="ok", detail=look(), needed=needed)
     except WorkbenchError as error:
-        mend = error.hint or "workbench check"
-        return Finding(what=what, state=state, detail=error.message, mend=mend, needed=needed)
+        fix = error.hint or "workbench check"
+        return Finding(what=what, state=state, detail=error.message, fix=fix, needed=needed)

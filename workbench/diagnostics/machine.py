@@ -14,6 +14,7 @@ from workbench import config, files, retrieval
 from workbench.config import UseCase
 from workbench.diagnostics.findings import Finding, tried
 from workbench.errors import WorkbenchError
+from workbench.jobs import versions
 from workbench.layout import CACHE, LOCK
 from workbench.memory.weaviate import local_server
 from workbench.models import ModelCard, load_card, weights
@@ -27,8 +28,8 @@ GO = "1.21"
 def environment(root: Path) -> Iterator[Finding]:
     """Check the interpreter's version and compare the installed packages with the lock."""
     version = sys.version.split(maxsplit=1)[0]
-    state, mend = ("ok", "") if sys.version_info >= (3, 11) else ("broken", "make repro PYTHON=python3.12")
-    yield Finding(what="python", state=state, detail=version, mend=mend)  # type: ignore[arg-type]
+    state, fix = ("ok", "") if sys.version_info >= (3, 11) else ("broken", "make repro PYTHON=python3.12")
+    yield Finding(what="python", state=state, detail=version, fix=fix)  # type: ignore[arg-type]
     yield _lock(root)
     yield _dvc()
 
@@ -37,7 +38,7 @@ def _dvc() -> Finding:
     try:
         return Finding(what="dvc", state="ok", detail=importlib.metadata.version("dvc"))
     except importlib.metadata.PackageNotFoundError:
-        return Finding(what="dvc", state="missing", detail="not in this environment", mend="make env")
+        return Finding(what="dvc", state="missing", detail="not in this environment", fix="make env")
 
 
 def _lock(root: Path) -> Finding:
@@ -50,44 +51,34 @@ def _lock(root: Path) -> Finding:
             what=what,
             state="missing",
             detail="there is no locks/workbench.lock",
-            mend="git checkout -- locks",
+            fix="git checkout -- locks",
         )
     if not stamp.is_file():
         detail = "this environment was not installed by make: its versions may differ from the lock"
-        return Finding(what=what, state="missing", detail=detail, mend="make env", needed=False)
+        return Finding(what=what, state="missing", detail=detail, fix="make env", needed=False)
     if stamp.read_bytes() != wanted:
         detail = "the environment was installed from another locks/workbench.lock"
-        return Finding(what=what, state="broken", detail=detail, mend="make env")
-    if differing := differing_versions(wanted.decode()):
-        shown = ", ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
-        detail = f"{len(differing)} installed packages differ from the lock: {shown}"
-        return Finding(what=what, state="broken", detail=detail, mend="rm .venv/installed.lock && make env")
+        return Finding(what=what, state="broken", detail=detail, fix="make env")
+    if detail := environments.difference(wanted.decode()):
+        return Finding(what=what, state="broken", detail=detail, fix=environments.REINSTALL)
     return Finding(what=what, state="ok", detail=f"lock {environments.digest(wanted)}")
 
 
-def differing_versions(lock: str) -> list[str]:
-    """Return a description of each locked package that is missing or has another version."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    differing = []
-    for line in lock.splitlines():
-        if line[:1] in {"", "#", " ", "\t", "-"}:
-            continue
-        try:
-            wanted = Requirement(line.rstrip("\\ "))
-        except InvalidRequirement:
-            continue
-        if wanted.marker is not None and not wanted.marker.evaluate():
-            continue
-        try:
-            installed = importlib.metadata.version(wanted.name)
-        except importlib.metadata.PackageNotFoundError:
-            installed = "missing"
-        if installed == "missing" or not wanted.specifier.contains(installed, prereleases=True):
-            differing.append(
-                f"{wanted.name} is {installed}, the lock has {wanted.specifier}".replace("==", "")
-            )
-    return differing
+def jobs(root: Path) -> Iterator[Finding]:
+    """Check the environment of each job version that a label points to."""
+    try:
+        labelled = versions.labelled(root)
+    except WorkbenchError as error:
+        fix = error.hint or "workbench check"
+        yield Finding(what="jobs", state="broken", detail=error.message, fix=fix)
+        return
+    for spec in labelled:
+        what = f"environment of {spec.reference}"
+        if versions.has_environment(root, spec):
+            yield Finding(what=what, state="ok", detail=f"lock {spec.digests['lock'][:16]}")
+        else:
+            install = f"workbench jobs install {spec.reference}"
+            yield Finding(what=what, state="missing", detail="each of its runs fails", fix=install)
 
 
 def programs(search: str | None = None) -> Iterator[Finding]:
@@ -96,12 +87,12 @@ def programs(search: str | None = None) -> Iterator[Finding]:
         ("git", True, "apt-get install git"),
         ("chromium", False, "apt-get install chromium   # for the tests in a browser"),
     ]
-    for name, needed, mend in wanted:
+    for name, needed, fix in wanted:
         found = shutil.which(name, path=search)
         yield (
             Finding(what=name, state="ok", detail=found, needed=needed)
             if found
-            else Finding(what=name, state="missing", detail="not on the PATH", mend=mend, needed=needed)
+            else Finding(what=name, state="missing", detail="not on the PATH", fix=fix, needed=needed)
         )
     yield _go(shutil.which("go", path=search))
     yield _weaviate(search)
@@ -109,8 +100,8 @@ def programs(search: str | None = None) -> Iterator[Finding]:
 
 def _go(found: str | None) -> Finding:
     if found is None:
-        mend = f"install Go {GO} or later   # for make weaviate; docs/weaviate.md has the ways without it"
-        return Finding(what="go", state="missing", detail="not on the PATH", mend=mend, needed=False)
+        fix = f"install Go {GO} or later   # for make weaviate; docs/weaviate.md has the ways without it"
+        return Finding(what="go", state="missing", detail="not on the PATH", fix=fix, needed=False)
     # Its VERSION file spares starting the program.
     told = Path(found).resolve().parent.parent / "VERSION"
     version = told.read_text(encoding="utf-8").split("\n", 1)[0] if told.is_file() else found
@@ -124,10 +115,10 @@ def _weaviate(search: str | None) -> Finding:
     try:
         found = local_server.find_binary({**named, "PATH": search or os.defpath})
     except WorkbenchError as error:
-        return Finding(what=what, state="broken", detail=error.message, mend=error.hint, needed=False)
+        return Finding(what=what, state="broken", detail=error.message, fix=error.hint, needed=False)
     if found is None:
-        mend = "make weaviate   # builds it with Go, once"
-        return Finding(what=what, state="missing", detail="not built here", mend=mend, needed=False)
+        fix = "make weaviate   # builds it with Go, once"
+        return Finding(what=what, state="missing", detail="not built here", fix=fix, needed=False)
     return Finding(what=what, state="ok", detail=str(found), needed=False)
 
 

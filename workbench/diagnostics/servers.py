@@ -6,10 +6,10 @@ import http.client
 import json
 import os
 import socket
-import ssl
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +24,7 @@ from workbench.memory.weaviate.local_server import KEY_FILE, KEY_VARIABLE
 #: Seconds for one answer; a server on this machine or near it takes milliseconds.
 _DEADLINE_S = 0.8
 _GRPC_PORT = 50051
+_AGAIN = "workbench doctor   # again in half a minute"
 DEFAULT = MemoryServer(url=DEFAULT_MEMORY_URL)
 
 
@@ -43,63 +44,57 @@ def server(
     environment: Mapping[str, str] = os.environ,
 ) -> Iterator[Finding]:
     """Check that a server answers, accepts the key, answers a read and listens for gRPC."""
-    what = f"weaviate at {where.url}"
+    finding = partial(Finding, what=f"weaviate at {where.url}", needed=needed)
     ready = _get(where.url, "/v1/.well-known/ready")
     if ready is None:
-        mend = "make weaviate" if _is_local(where) else "start it, or correct memory_url in params.yaml"
-        yield Finding(what=what, state="missing", detail="no answer", mend=mend, needed=needed)
+        fix = "make weaviate" if _is_local(where) else "start it, or correct memory_url in params.yaml"
+        yield finding(state="missing", detail="no answer", fix=fix)
         return
     if ready.status != 200:
         detail = f"it is starting, or is no Weaviate (status {ready.status})"
-        mend = "workbench doctor   # again in half a minute"
-        yield Finding(what=what, state="broken", detail=detail, mend=mend, needed=needed)
+        yield finding(state="broken", detail=detail, fix=_AGAIN)
         return
-    key, finding = _key(where, tenants, environment, needed=needed)
-    if finding is not None:
-        yield finding
+    key, unset = _key(where, tenants, environment)
+    if unset:
+        fix = "\n              ".join(map(_export, unset))
+        detail = f"not set: {', '.join(unset)}"
+        yield Finding(what="weaviate key", state="missing", detail=detail, fix=fix, needed=needed)
     yield _read(where, key, needed=needed)
     yield _grpc(where, needed=needed)
 
 
 def _key(
-    where: MemoryServer, tenants: tuple[str, ...], environment: Mapping[str, str], *, needed: bool
-) -> tuple[str | None, Finding | None]:
-    """Return the first key that is set, and a finding about unset variables of keys."""
+    where: MemoryServer, tenants: tuple[str, ...], environment: Mapping[str, str]
+) -> tuple[str | None, list[str]]:
+    """Return the first key that is set, and the unset variables of keys."""
     if where.api_key_env is None:
-        return None, None
-    variables = dict.fromkeys(map(where.key_variable, tenants or ("",)))
-    unset = [variable for variable in variables if not environment.get(variable)]
-    key = next((environment[variable] for variable in variables if environment.get(variable)), None)
-    if not unset:
-        return key, None
-    mend = "\n              ".join(map(_export, unset))
-    detail = f"not set: {', '.join(unset)}"
-    return key, Finding(what="weaviate key", state="missing", detail=detail, mend=mend, needed=needed)
+        return None, []
+    keys = {name: environment.get(name) for name in map(where.key_variable, tenants or ("",))}
+    return next(filter(None, keys.values()), None), [name for name, key in keys.items() if not key]
 
 
 def _read(where: MemoryServer, key: str | None, *, needed: bool) -> Finding:
-    """Try a real read: after a crash the ready flag comes seconds before the server answers one."""
-    what = f"weaviate at {where.url}"
+    """Check that a read is answered: after a crash the ready flag comes seconds before the first answer."""
+    finding = partial(Finding, what=f"weaviate at {where.url}", needed=needed)
     schema = _get(where.url, "/v1/schema", key=key)
     status = 0 if schema is None else schema.status
     if status == 401:
         detail = "it refuses the key" if key else "it asks for a key"
-        mend = _export(where.api_key_env or KEY_VARIABLE)
-        mend += "" if where.api_key_env else "   # and name it: memory_api_key_env in params.yaml"
-        return Finding(what=what, state="broken", detail=detail, mend=mend, needed=needed)
+        fix = _export(where.api_key_env or KEY_VARIABLE)
+        fix += "" if where.api_key_env else "   # and name it: memory_api_key_env in params.yaml"
+        return finding(state="broken", detail=detail, fix=fix)
     if status not in {200, 403}:  # a key of one tenant may not read the whole schema
         detail = f"it reports ready, and answers no read (status {status or 'none'})"
-        mend = "workbench doctor   # again in half a minute"
-        return Finding(what=what, state="broken", detail=detail, mend=mend, needed=needed)
+        return finding(state="broken", detail=detail, fix=_AGAIN)
     meta = _get(where.url, "/v1/meta", key=key)
     body = meta.body if meta is not None and isinstance(meta.body, dict) else {}
     version = str(body.get("version", "unknown"))
     if _number(version) < OLDEST:
         detail = f"version {version} is older than {OLDEST[0]}.{OLDEST[1]}, or is not stated"
-        mend = "make weaviate   # or the image that pipelines/deploy names"
-        return Finding(what=what, state="broken", detail=detail, mend=mend, needed=needed)
+        fix = "make weaviate   # or the image that pipelines/deploy names"
+        return finding(state="broken", detail=detail, fix=fix)
     how = "the key is accepted" if key else "open to everybody"
-    return Finding(what=what, state="ok", detail=f"{version}, a read is answered, {how}", needed=needed)
+    return finding(state="ok", detail=f"{version}, a read is answered, {how}")
 
 
 def _is_local(where: MemoryServer) -> bool:
@@ -118,21 +113,17 @@ def _grpc(where: MemoryServer, *, needed: bool) -> Finding:
     try:
         socket.create_connection((host, int(port)), timeout=_DEADLINE_S).close()
     except OSError:
-        mend = f"open port {port} on the server, or name another: memory_grpc in params.yaml"
-        return Finding(what=what, state="missing", detail="no answer", mend=mend, needed=needed)
+        fix = f"open port {port} on the server, or name another: memory_grpc in params.yaml"
+        return Finding(what=what, state="missing", detail="no answer", fix=fix, needed=needed)
     return Finding(what=what, state="ok", detail="the port is open", needed=needed)
 
 
 def _get(url: str, path: str, *, key: str | None = None) -> ServerAnswer | None:
     """Return the server's answer; None when no server answers in HTTP."""
     parts = urlsplit(url)
-    connection = (
-        http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=_DEADLINE_S, context=ssl.create_default_context()
-        )
-        if parts.scheme == "https"
-        else http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_DEADLINE_S)
-    )
+    https = parts.scheme == "https"
+    connect = http.client.HTTPSConnection if https else http.client.HTTPConnection
+    connection = connect(parts.hostname or "", parts.port, timeout=_DEADLINE_S)
     try:
         connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
         answer = connection.getresponse()
@@ -165,7 +156,7 @@ def key(root: Path, *, environment: Mapping[str, str] = os.environ) -> Finding:
         return Finding(what=what, state="ok", detail="made when a memory is first written")
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         detail = f"others on this machine may read {path}"
-        return Finding(what=what, state="broken", detail=detail, mend=f"chmod 600 {path}")
+        return Finding(what=what, state="broken", detail=detail, fix=f"chmod 600 {path}")
     return tried(what, lambda: _usable(path, {}, str(path)))
 
 

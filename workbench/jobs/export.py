@@ -1,4 +1,4 @@
-"""Exports a job's schedule to cron or systemd: text files that run `workbench jobs run NAME`.
+"""Export a job's schedule to cron or systemd: text files that run `workbench jobs run NAME`.
 
 Every character of a path is quoted. In a crontab, a quote or a percent sign follows each backslash, so
 that crons read the same whether or not they remove backslashes. In a unit, the colon before the program
@@ -18,7 +18,6 @@ from workbench.jobs.schedule import Schedule, zone
 
 _LOCALTIME = Path("/etc/localtime")
 _TIMEZONE = Path("/etc/timezone")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLAIN = re.compile(r"[A-Za-z0-9_./=@+,-]+")
 _FOR_CRON = str.maketrans({"'": "'\"'\"'", "\\": "\\''", "%": "'\\%'"})
@@ -32,7 +31,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEntry:
-    """A job to export: the `command` to run in `root`, and the limit of a whole run in `seconds`."""
+    """A job to export: the `command` to run in the absolute path `root`, and a run's limit in `seconds`."""
 
     name: str
     root: Path
@@ -45,7 +44,14 @@ class JobEntry:
 def to_cron(entry: JobEntry, *, system_timezone: str, now: dt.datetime) -> str:
     """Return the text of a crontab: comments on its times and installation, and one line."""
     _check(entry)
-    _check_zone(entry, system_timezone, now)
+    wanted = entry.schedule.timezone
+    if not _same_clock(wanted, system_timezone, now):
+        raise RefusedError(
+            f"job {entry.name}: its times are in {wanted}, and this machine's cron reads them in"
+            f" {system_timezone} (Debian's cron ignores CRON_TZ)",
+            hint=f"workbench jobs export {entry.name} --to systemd"
+            f"   (or give its times in {system_timezone})",
+        )
     log = f".workbench/state/jobs/{entry.name}.log"
     run = " ".join(_cron_word(word) for word in entry.command)
     # cron's PATH is unknown: every program has its whole path.
@@ -75,16 +81,16 @@ def to_systemd(entry: JobEntry, *, now: dt.datetime) -> dict[str, str]:
 
 def system_timezone() -> str:
     """Return the IANA name of this machine's time zone: from TZ, else from /etc, else UTC."""
-    told = os.environ.get("TZ", "").removeprefix(":")
-    if told and not told.startswith("/"):
-        return zone(told, where="TZ").key
-    link = Path(told) if told else _LOCALTIME
-    _, found, name = str(link.resolve()).partition("/zoneinfo/")
+    variable = os.environ.get("TZ", "").removeprefix(":")
+    if variable and not variable.startswith("/"):
+        return zone(variable, where="TZ").key
+    link = Path(variable) if variable else _LOCALTIME
+    _, found, zone_name = str(link.resolve()).partition("/zoneinfo/")
     if found:
-        return zone(name, where=str(link)).key
-    if not told and _TIMEZONE.is_file():
+        return zone(zone_name, where=str(link)).key
+    if not variable and _TIMEZONE.is_file():
         return zone(_TIMEZONE.read_text(encoding="utf-8").strip(), where=str(_TIMEZONE)).key
-    if told or link.exists():
+    if variable or link.exists():
         raise ConfigError(
             f"{link} does not say which time zone it is",
             hint="put the zone's name before the command, for example TZ=Europe/Berlin",
@@ -93,6 +99,9 @@ def system_timezone() -> str:
 
 
 def _service(entry: JobEntry, unit: str) -> str:
+    command = entry.command
+    if {'"', "'", "\\"} & set(command[0]):  # systemd refuses such a name of a program, and a shell does not
+        command = ("/bin/sh", "-c", 'exec "$@"', "sh", *command)
     return f"""\
 # Run by {unit}.timer, which says how to install both. Its output: journalctl --user -u {unit}
 [Unit]
@@ -101,7 +110,7 @@ Description={_title(entry).replace("%", "%%")}
 [Service]
 Type=oneshot
 WorkingDirectory={_directory(entry)}
-ExecStart=:{" ".join(_systemd_word(word) for word in _program(entry.command))}
+ExecStart=:{" ".join(_systemd_word(word) for word in command)}
 TimeoutStartSec={entry.seconds + _MARGIN}
 """
 
@@ -131,18 +140,7 @@ WantedBy=timers.target
 
 
 def _check(entry: JobEntry) -> None:
-    """Raise RefusedError for a name, path or word that neither kind of file can hold."""
-    if not _NAME.fullmatch(entry.name):
-        raise RefusedError(
-            f"{entry.name!r} cannot name a unit or a file of /etc/cron.d",
-            hint="name the job with letters, digits, - and _",
-        )
-    for path in (str(entry.root), entry.command[0]):
-        if not path.startswith("/"):
-            raise RefusedError(
-                f"job {entry.name}: {path!r} is no absolute path, and a scheduler starts elsewhere",
-                hint="give the whole path",
-            )
+    """Raise RefusedError for a path or word that neither kind of file can hold."""
     for word in (str(entry.root), *entry.command):
         if _CONTROL.search(word):
             raise RefusedError(
@@ -151,23 +149,13 @@ def _check(entry: JobEntry) -> None:
             )
 
 
-def _check_zone(entry: JobEntry, system: str, now: dt.datetime) -> None:
-    wanted = entry.schedule.timezone
-    if not _same_clock(wanted, system, now):
-        raise RefusedError(
-            f"job {entry.name}: its times are in {wanted}, and this machine's cron reads them in {system}"
-            " (Debian's cron ignores CRON_TZ)",
-            hint=f"workbench jobs export {entry.name} --to systemd   (or give its times in {system})",
-        )
-
-
-def _same_clock(one: str, other: str, now: dt.datetime) -> bool:
+def _same_clock(name: str, other: str, now: dt.datetime) -> bool:
     """Return whether two zones have the same offset in each hour of the next three years."""
-    if one == other:
+    if name == other:
         return True
-    first, second = zone(one, where="schedule"), zone(other, where="this machine")
+    zones = zone(name, where="schedule"), zone(other, where="this machine")
     hours = (now + dt.timedelta(hours=n) for n in range(3 * 366 * 24))
-    return all(hour.astimezone(first).utcoffset() == hour.astimezone(second).utcoffset() for hour in hours)
+    return all(len({hour.astimezone(item).utcoffset() for item in zones}) == 1 for hour in hours)
 
 
 def _title(entry: JobEntry) -> str:
@@ -204,13 +192,6 @@ def _left_out(entry: JobEntry, now: dt.datetime) -> list[str]:
 def _cron_word(word: str) -> str:
     """Return a word quoted for the shell and for cron."""
     return word if _PLAIN.fullmatch(word) else f"'{word.translate(_FOR_CRON)}'"
-
-
-def _program(command: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the command, run by a shell when systemd refuses the program's name."""
-    if {'"', "'", "\\"} & set(command[0]):
-        return ("/bin/sh", "-c", 'exec "$@"', "sh", *command)
-    return command
 
 
 def _systemd_word(word: str) -> str:

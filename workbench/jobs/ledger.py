@@ -17,15 +17,12 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from workbench import locking
 from workbench.context import Clock
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.sqlite_file import connect, translated
-
-if TYPE_CHECKING:
-    import polars as pl
 
 State = Literal["queued", "running", "finished", "lost"]
 Outcome = Literal["published", "unchanged", "held", "failed", "interrupted", "deadline"]
@@ -235,23 +232,6 @@ class RunLedger:
         """Return the newest runs of one job or of all jobs, the last claimed first."""
         query = "SELECT * FROM runs WHERE ?1 IS NULL OR job = ?1 ORDER BY number DESC LIMIT ?2"
         return self._read(query, job, limit)
-
-    def frame(self, job: str | None = None, *, limit: int = 50) -> pl.DataFrame:
-        """Return `history` as a data frame, with one row per run; an empty one has the same columns."""
-        import polars as pl
-
-        text, count, time = pl.String(), pl.Int64(), pl.Datetime("us", "UTC")
-        schema: dict[str, Any] = {
-            "run": text, "job": text, "tenant": text, "at": time, "version": count, "state": text,
-            "outcome": text, "queued_at": time, "started_at": time, "finished_at": time, "rows": count,
-            "quarantined": count, "cost_usd": pl.Float64(), "folder": text, "detail": text,
-            "input_digest": text, "host": text, "pid": count, "lease_until": time,
-        }  # fmt: skip
-        rows = [
-            [getattr(run.slot if name in {"job", "tenant", "at"} else run, name) for name in schema]
-            for run in self.history(job, limit=limit)
-        ]
-        return pl.DataFrame(rows, schema=schema, orient="row")
 
     def _is_dead(self, run: JobRun) -> bool:
         if run.host == self._host.name:

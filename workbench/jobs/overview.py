@@ -45,29 +45,24 @@ def overview(root: Path, *, clock: Clock | None = None) -> JobTable:
     names = sorted({*declared, *registry.names(root, "job")})
     book = jobs.ledger(root, clock)
     missing = [spec.reference for spec in versions.without_environment(root)]
-    rows = [
-        (*_overview_row(root, name, clock, book.history(name, limit=1)), _missing_of(name, missing))
-        for name in names
-    ]
+    rows = []
+    for name in names:
+        absent = ", ".join(reference for reference in missing if reference.partition("@")[0] == name)
+        row = _overview_row(root, name, clock, book.history(name, limit=1))
+        rows.append((*row, absent and f"missing for {absent}"))
     live = [name for name, production, *_ in rows if production]
     first = (live or names or ["NAME"])[0]
-    promote = f"workbench promote job/{first} --to production --dry-run"
+    command = f"workbench promote job/{first} --to production --dry-run"
+    if live:
+        command = f"workbench jobs run {first}"
+    if missing:
+        command = f"workbench jobs install {missing[0]}"
     return JobTable(
         title=f"{len(rows)} {'job' if len(rows) == 1 else 'jobs'}",
         head=("job", "production", "candidate", "versions", "due next", "last run", "environment"),
         rows=tuple(rows),
-        command=_next(missing) or (f"workbench jobs run {first}" if live else promote),
+        command=command,
     )
-
-
-def _next(missing: Sequence[str]) -> str:
-    return f"workbench jobs install {missing[0]}" if missing else ""
-
-
-def _missing_of(name: str, missing: Sequence[str]) -> str:
-    """Name the labelled versions of a job whose environment is not installed."""
-    found = [reference for reference in missing if reference.partition("@")[0] == name]
-    return f"missing for {', '.join(found)}" if found else ""
 
 
 def _overview_row(root: Path, name: str, clock: Clock, last: Sequence[JobRun]) -> tuple[str, ...]:

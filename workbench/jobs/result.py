@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from workbench.display import Card, Shown, degraded_note, number
-from workbench.jobs.ledger import JobRun, Slot
+from workbench.jobs.ledger import JobRun
 from workbench.jobs.publishing import PublishedManifest
 
 
@@ -22,18 +22,13 @@ class JobResult(Shown):
     folder: str
     manifest: PublishedManifest
 
-    @classmethod
-    def of(cls, manifest: PublishedManifest, *, slot: Slot, outcome: str, folder: str) -> JobResult:
-        """Return the result of a run with this manifest."""
-        return cls(slot=slot.key, outcome=outcome, folder=folder, manifest=manifest)
-
     @property
     def exit_code(self) -> int:
         """1 when the output was held back, else 0."""
         return 1 if self.outcome == "held" else 0
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
+        """Return the value that `--json` prints."""
         return {"slot": self.slot, "outcome": self.outcome, "folder": self.folder, **asdict(self.manifest)}
 
     def card(self) -> Card:
@@ -67,6 +62,7 @@ class JobResult(Shown):
 
 def run_row(run: JobRun) -> tuple[str, ...]:
     """Return a run of the ledger as a row of `jobs history`."""
+    took = run.finished_at - run.started_at if run.started_at and run.finished_at else None
     return (
         f"{run.queued_at:%Y-%m-%d %H:%M:%SZ}",
         run.slot.key,
@@ -75,12 +71,6 @@ def run_row(run: JobRun) -> tuple[str, ...]:
         str(run.rows),
         str(run.quarantined),
         "" if run.cost_usd is None else number(run.cost_usd),
-        _seconds(run),
+        "" if took is None else f"{took.total_seconds():.0f}",
         "; ".join(filter(None, (run.folder, run.detail[:80]))),
     )
-
-
-def _seconds(run: JobRun) -> str:
-    if run.started_at is None or run.finished_at is None:
-        return ""
-    return f"{(run.finished_at - run.started_at).total_seconds():.0f}"

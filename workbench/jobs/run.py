@@ -1,4 +1,4 @@
-"""Runs a promoted job on an input and publishes its output once for each slot; reproduces its sample.
+"""Run a promoted job on an input and publish its output once for each slot; reproduce its sample.
 
 The version's folder and label come from HEAD, its code from the commit that it names, its environment from
 its own lock. The worker of that code runs in a process of its own. Its output is published atomically.
@@ -43,7 +43,7 @@ from workbench.repository import environments
 from workbench.repository.git import Repository
 
 _BEAT_S = 10.0
-#: A cell's error up to its kind: what follows may be words of a row, which a ledger does not keep.
+#: A cell's error up to its kind. The rest may quote a row, which a ledger does not keep.
 _CELL = re.compile(r"(, cell \d+: \w+).*")
 
 
@@ -65,20 +65,20 @@ def ledger(root: Path, clock: Clock) -> RunLedger:
         if found.is_alive(work.name):
             continue
         processes.end(work.name)
-        for copy in (root / EXECUTED).glob(f"*-{work.name}.*"):  # nobody scrubbed it
+        for copy in (root / EXECUTED).glob(f"*-{work.name}.*"):  # it still holds outputs and parameters
             copy.unlink(missing_ok=True)
-        shutil.rmtree(work, ignore_errors=True)  # last: it says that there is something left
+        shutil.rmtree(work, ignore_errors=True)  # last, because this folder shows what is left to remove
     return found
 
 
 def ready(root: Path, spec: JobSpec, folder: Path) -> Ready:
-    """Make a loaded version ready to run; an error says why it cannot, before anything runs."""
+    """Return a loaded version ready to run; raise the reason why it cannot run here."""
     repository = Repository(root=root)
     commit = jobspec.code_of(root, spec)
     lock = repository.read(commit, LOCK) or b""
     if files.digest(lock) != spec.digests["lock"]:
         raise CorruptError(
-            f"{LOCK} at {commit[:12]} is not the one {spec.reference} was judged with",
+            f"{LOCK} at {commit[:12]} differs from the lock that {spec.reference} was judged with",
             hint=f"git log --oneline -- {LOCK}; promote the job again to judge it with today's lock",
         )
     python = environments.python_of(root, lock, install_hint=f"workbench jobs install {spec.reference}")
@@ -87,7 +87,7 @@ def ready(root: Path, spec: JobSpec, folder: Path) -> Ready:
 
 
 def number_of(root: Path, reference: str) -> tuple[str, int]:
-    """The job and version that `answers` (production), `answers@2` or `answers@candidate` means."""
+    """Return the job and version of a reference: `answers` (production), `answers@2`, `answers@candidate`."""
     ref = Reference.parse(reference)
     if ref.version is None and ref.label is None:
         asset = registry.load(root, "job", ref.name)
@@ -101,70 +101,69 @@ def number_of(root: Path, reference: str) -> tuple[str, int]:
 
 
 def run(root: Path, task: RunRequest) -> JobResult:
-    """Run a job on an input and publish what it gives; what was published, held, or there already.
+    """Run a job on an input and publish its output, unless the slot has the same output already.
 
-    RefusedError when the label's move is not committed, when the slot is published from another input
-    or version, or when another run of the slot is alive.
+    Raise RefusedError when the label's move is not committed, when the slot is published from another
+    input or version, or when another run of the slot is alive.
     """
     name, number = number_of(root, task.reference)
-    spec, folder = jobspec.load(root, name, number)  # first: a version changed by hand is not to be committed
+    # Before the check of commits, whose hint would commit a version that was changed by hand.
+    spec, folder = jobspec.load(root, name, number)
     _check_committed(root, name)
-    this = ready(root, spec, folder)
-    slot = slots.slot_of(this.spec, task)
-    source = slots.input_of(root, this.spec, task, slot)
+    version = ready(root, spec, folder)
+    slot = slots.slot_of(version.spec, task)
+    source = slots.input_of(root, version.spec, task, slot)
     data = files.digest(slots.bytes_of(source))
-    read(source, tenant=task.tenant)  # a file that holds no rows is told before a kernel is started
+    read(source, tenant=task.tenant)  # an unreadable input raises before a kernel starts
     book, run_id = ledger(root, task.clock), secrets.token_hex(8)
-    # Claimed before anything is looked at, so that nobody else publishes between the look and the run.
+    # Claimed before the output is read, so that no other run publishes in between.
     book.claim(slot, run=run_id, version=number, input_digest=data)
     with _recorded(book, run_id):
         target = publishing.target_of(root, slot)
         publishing.recover(target.parents[1], alive=book.is_alive)
         if task.replace or not target.exists():
             return _run(
-                _SlotRun(root=root, ready=this, request=task, slot=slot, source=source, book=book, id=run_id)
+                _SlotRun(
+                    root=root, ready=version, request=task, slot=slot, source=source, book=book, id=run_id
+                )
             )
-        there = publishing.read(target)
-        if (there.version, there.input_digest) != (number, data):
+        published = publishing.read(target)
+        if (published.version, published.input_digest) != (number, data):
             again = f"workbench jobs run {task.reference} --input {shlex.quote(str(source))}"
-            raise _taken(slot, there, number, again)
-        _finish(book, dataclasses.replace(there, run=run_id), "unchanged", folder=_relative(root, target))
+            raise _taken(slot, published, number, again)
+        place = target.relative_to(root).as_posix()
+        _finish(book, dataclasses.replace(published, run=run_id), "unchanged", folder=place)
         shutil.rmtree(root / JOB_STATE / slot.key, ignore_errors=True)
-        return JobResult.of(there, slot=slot, outcome="unchanged", folder=_relative(root, target))
+        return JobResult(slot=slot.key, outcome="unchanged", folder=place, manifest=published)
 
 
-def _taken(slot: Slot, there: PublishedManifest, number: int, again: str) -> RefusedError:
-    """The error for a slot that another version or input has published."""
-    other = "version" if there.version != number else "input"
-    whose = f" --tenant {slot.tenant}" if slot.tenant else ""
+def _taken(slot: Slot, published: PublishedManifest, number: int, again: str) -> RefusedError:
+    """Return the error for a slot that another version or input has published."""
+    other = "version" if published.version != number else "input"
+    tenant = f" --tenant {slot.tenant}" if slot.tenant else ""
     return RefusedError(
-        f"{slot.key} is published already, by {there.job}@{there.version} from another {other}",
-        hint=f"{again}{whose} --at {slots.iso(slot.at)} --replace",
+        f"{slot.key} is published already, by {published.job}@{published.version} from another {other}",
+        hint=f"{again}{tenant} --at {slots.iso(slot.at)} --replace",
     )
 
 
 @contextmanager
 def _recorded(book: RunLedger, run_id: str) -> Iterator[None]:
-    """Record how a run ended that raises an error."""
+    """Record the outcome of a run that raises an error."""
     try:
         yield
     except BaseException as error:
         said = error.message if isinstance(error, WorkbenchError) else type(error).__name__
         detail = _CELL.sub(r"\1", said.partition("\n")[0])
         if book.is_alive(run_id):
-            book.finished(run_id, _ending(error), detail=detail)
+            outcome: Outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            book.finished(run_id, "deadline" if isinstance(error, DeadlineError) else outcome, detail=detail)
         raise
-
-
-def _ending(error: BaseException) -> Outcome:
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    return "deadline" if isinstance(error, DeadlineError) else "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SlotRun:
-    """One run of a slot: what was asked, what runs on which input, and where it is recorded."""
+    """One run of a slot: its request, version, input and ledger."""
 
     root: Path
     ready: Ready
@@ -176,93 +175,84 @@ class _SlotRun:
 
     @property
     def work(self) -> Path:
-        """The run's own folder, which lasts as long as the run."""
+        """The folder of the run, removed at its end."""
         return self.root / JOB_WORK / self.id
 
     @property
     def kept(self) -> Path:
-        """Where answers, and rows that were held back, are kept for the slot."""
+        """The folder that keeps answers and held rows for the slot, relative to the root."""
         return JOB_STATE / self.slot.key
 
 
-def _run(this: _SlotRun) -> JobResult:
+def _run(attempt: _SlotRun) -> JobResult:
     """Run the worker on the input, and publish its output or hold it back."""
-    spec = this.ready.spec
-    data = slots.bytes_of(this.source)
-    inputs = Path("input") / this.source.name
-    files.write_atomic(this.work / inputs, data)
-    this.book.started(this.id, os.getpid())
-    beat = _Beat(this.book, this.id, this.request.clock)
+    spec = attempt.ready.spec
+    data = slots.bytes_of(attempt.source)
+    inputs = Path("input") / attempt.source.name
+    files.write_atomic(attempt.work / inputs, data)
+    attempt.book.started(attempt.id, os.getpid())
+    beat = _Beat(attempt.book, attempt.id, attempt.request.clock)
     try:
+        # The tape does not exist, so that the model answers today's rows; the journal keeps its answers
+        # for a rerun, until the slot is published.
+        request = _request(
+            attempt.root, attempt.ready, attempt.work, attempt.id,
+            inputs=inputs, mode="auto", tape=str(attempt.work / jobspec.TAPE),
+            journal=str(attempt.kept / f"{spec.version}.jsonl"),
+            tenant=attempt.request.tenant, show=attempt.request.show,
+        )  # fmt: skip
+        seconds = spec.limits.seconds
         result = runner.run(
-            _asked(this, inputs),
-            python=this.ready.python,
-            folder=this.work,
-            seconds=spec.limits.seconds,
-            tick=beat,
+            request, python=attempt.ready.python, folder=attempt.work, seconds=seconds, tick=beat
         )
-        manifest = _manifest(spec, this.slot, this.id, files.digest(data), result)
+        manifest = _manifest(spec, attempt.slot, attempt.id, files.digest(data), result)
         if result.counts["held"]:
-            return _held(this, manifest)
-        return _published(this, manifest)
+            return _held(attempt, manifest)
+        return _published(attempt, manifest)
     finally:
-        shutil.rmtree(this.work, ignore_errors=True)
+        shutil.rmtree(attempt.work, ignore_errors=True)
 
 
-def _asked(this: _SlotRun, inputs: Path) -> Request:
-    """The worker's request. It names no tape that exists: today's rows are asked today.
-
-    The journal keeps answers until the slot is published, for a rerun.
-    """
-    return _request(
-        this.root,
-        this.ready,
-        this.work,
-        this.id,
-        inputs=inputs,
-        mode="auto",
-        tape=str(this.work / jobspec.TAPE),
-        journal=str(this.kept / f"{this.ready.spec.version}.jsonl"),
-        tenant=this.request.tenant,
-        show=this.request.show,
+def _published(attempt: _SlotRun, manifest: PublishedManifest) -> JobResult:
+    attempt.book.beat(attempt.id)  # raises for a run that was declared lost
+    target = publishing.target_of(attempt.root, attempt.slot)
+    staged = publishing.staging_of(target, attempt.id)
+    _copy(attempt.work / "out", staged)
+    publishing.publish(staged, target, manifest, replace=attempt.request.replace)
+    note = "".join(degraded_note(manifest.counts.get("degraded", 0)))
+    folder = target.relative_to(attempt.root).as_posix()
+    _finish(attempt.book, manifest, "published", folder=folder, detail=note)
+    shutil.rmtree(attempt.root / attempt.kept, ignore_errors=True)
+    return JobResult(
+        slot=attempt.slot.key, outcome="published", folder=folder, manifest=publishing.read(target)
     )
 
 
-def _published(this: _SlotRun, manifest: PublishedManifest) -> JobResult:
-    this.book.beat(this.id)  # a run that was declared lost meanwhile may not publish
-    target = publishing.target_of(this.root, this.slot)
-    staged = publishing.staging_of(target, this.id)
-    _copy(this.work / "out", staged)
-    publishing.publish(staged, target, manifest, replace=this.request.replace)
-    note = "".join(degraded_note(manifest.counts.get("degraded", 0)))
-    folder = _relative(this.root, target)
-    _finish(this.book, manifest, "published", folder=folder, detail=note)
-    shutil.rmtree(this.root / this.kept, ignore_errors=True)
-    return JobResult.of(publishing.read(target), slot=this.slot, outcome="published", folder=folder)
-
-
-def _request(root: Path, this: Ready, work: Path, run_id: str, *, inputs: Path, **rest: Any) -> Request:
-    task, place = (this.folder / jobspec.TASK).read_bytes(), RunPaths(home=root, code=this.code, work=work)
-    return runner.request_of(this.spec, task, place, run=run_id, inputs=inputs, **rest)
+def _request(root: Path, version: Ready, work: Path, run_id: str, *, inputs: Path, **rest: Any) -> Request:
+    task, place = (
+        (version.folder / jobspec.TASK).read_bytes(),
+        RunPaths(home=root, code=version.code, work=work),
+    )
+    return runner.request_of(version.spec, task, place, run=run_id, inputs=inputs, **rest)
 
 
 def reproduce(root: Path, name: str, number: int, out: Path) -> None:
-    """The version's sample, answered from its own tape, into `out`; CorruptError when a byte is another."""
-    this = ready(root, *jobspec.load(root, name, number))
-    spec, run_id = this.spec, secrets.token_hex(8)
+    """Answer the version's sample from its own tape into `out`; CorruptError when a byte differs."""
+    version = ready(root, *jobspec.load(root, name, number))
+    spec, run_id = version.spec, secrets.token_hex(8)
     work = root / CACHE / "reproducing" / f"{name}-{number}"
-    shutil.rmtree(work, ignore_errors=True)  # of a stage that was killed
+    shutil.rmtree(work, ignore_errors=True)  # left by a killed stage
     try:
-        files.write_atomic(work / spec.sample, (this.folder / spec.sample).read_bytes())
-        tape = str(this.folder / jobspec.TAPE)
-        request = _request(root, this, work, run_id, inputs=Path(spec.sample), mode="replay", tape=tape)
-        result = runner.run(request, python=this.python, folder=work, seconds=spec.limits.seconds)
+        files.write_atomic(work / spec.sample, (version.folder / spec.sample).read_bytes())
+        tape = str(version.folder / jobspec.TAPE)
+        request = _request(root, version, work, run_id, inputs=Path(spec.sample), mode="replay", tape=tape)
+        result = runner.run(request, python=version.python, folder=work, seconds=spec.limits.seconds)
         Path(result.notebook).unlink(missing_ok=True)
         found = {path.name: files.digest(files.read_bytes(path)) for path in sorted((work / "out").iterdir())}
         if found != spec.sample_outputs:
             changed = ", ".join(sorted({name for name, _ in found.items() ^ spec.sample_outputs.items()}))
             raise CorruptError(
-                f"{spec.reference}: the sample gives other bytes than as promoted: {changed}",
+                f"{spec.reference}: outputs of the sample differ from those of its promotion: {changed}",
                 hint=f"workbench jobs install {spec.reference}, then: dvc repro",
             )
         _copy(work / "out", out)
@@ -270,11 +260,8 @@ def reproduce(root: Path, name: str, number: int, out: Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-# -- inside -----------------------------------------------------------------------------------------
-
-
 class _Beat:
-    """Renews the lease every ten seconds; raises when the run was declared lost."""
+    """Renews the lease every ten seconds; raises RefusedError when the run was declared lost."""
 
     def __init__(self, book: RunLedger, run_id: str, clock: Clock) -> None:
         self._book, self._run_id, self._clock, self._last = book, run_id, clock, clock.monotonic()
@@ -318,14 +305,14 @@ def _manifest(
     )
 
 
-def _held(this: _SlotRun, manifest: PublishedManifest) -> JobResult:
-    """Keep the broken rows for a look at them; nothing is published."""
-    kept = this.kept / f"held-{manifest.run}.parquet"
-    files.write_atomic(this.root / kept, (this.work / "out" / "quarantine.parquet").read_bytes())
+def _held(attempt: _SlotRun, manifest: PublishedManifest) -> JobResult:
+    """Keep the broken rows and publish nothing."""
+    kept = attempt.kept / f"held-{manifest.run}.parquet"
+    files.write_atomic(attempt.root / kept, (attempt.work / "out" / "quarantine.parquet").read_bytes())
     counts = manifest.counts
     detail = f"{counts['quarantined']} of {counts['rows']} rows broken: {kept}"
-    _finish(this.book, manifest, "held", detail=detail)
-    return JobResult.of(manifest, slot=this.slot, outcome="held", folder=str(kept))
+    _finish(attempt.book, manifest, "held", detail=detail)
+    return JobResult(slot=attempt.slot.key, outcome="held", folder=str(kept), manifest=manifest)
 
 
 def _finish(
@@ -343,7 +330,7 @@ def _finish(
 
 
 def _copy(source: Path, target: Path) -> None:
-    """The worker's output, which is files alone, in place of what `target` holds."""
+    """Replace `target` by the files of the worker's output."""
     shutil.rmtree(target, ignore_errors=True)
     try:
         for path in sorted(source.iterdir()):
@@ -351,7 +338,3 @@ def _copy(source: Path, target: Path) -> None:
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise
-
-
-def _relative(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()

@@ -1,4 +1,4 @@
-"""Starts a job's worker and exchanges one request and one result with it, as files with a format number.
+"""Start a job's worker and exchange one request and one result with it, as files with a format number.
 
 The runner is today's workbench. The worker (`python -m workbench.worker REQUEST`) is the workbench of the
 version's own commit, in its own environment. The two files are all they share: they grow by optional keys
@@ -24,18 +24,17 @@ from workbench.jobs import spec as jobspec
 from workbench.layout import CACHE
 
 FORMAT: Literal[1] = 1
-#: Of the repository: exported code, built memories, and a folder for each run while it lasts.
 REQUEST, RESULT = "request.json", "result.json"
 _TICK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One run of a frozen notebook. Paths are absolute; `root` holds the version's code and specs.
+    """A request to run a frozen notebook. Paths are absolute; `root` holds the version's code and specs.
 
     `home` is the repository that keeps state and caches. `memory` is the logical digest of the
-    snapshot to search, which the worker finds in or builds into the folder `memories`. `out` is
-    where `ws.publish` writes, `tape` what is read and `tape_out` where the used recordings go.
+    snapshot to search, which the worker finds in or builds into the folder `memories`. `ws.publish`
+    writes into `out`. The tape `tape` is read, and the used recordings are written to `tape_out`.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -88,12 +87,12 @@ class WorkerResult:
 
 
 class WorkerError(WorkbenchError):
-    """What a worker reported, raised again here with its exit code."""
+    """An error that a worker reported, with the exit code of its kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPaths:
-    """Where a run happens: the repository, the version's exported code, and the run's own folder."""
+    """The folders of a run: the repository, the version's exported code, and the run's own folder."""
 
     home: Path
     code: Path
@@ -103,9 +102,9 @@ class RunPaths:
 def request_of(
     spec: jobspec.JobSpec, task: bytes, place: RunPaths, *, run: str, inputs: Path | str, **rest: Any
 ) -> Request:
-    """The request to run a version's frozen notebook `task`, which is written into the run's folder.
+    """Write a version's frozen notebook `task` into the run's folder; return the request to run it.
 
-    `inputs` lies in that folder. `rest` is the request's mode and tape, and what is optional in it.
+    `inputs` lies in that folder. `rest` holds the request's mode and tape, and its optional fields.
     """
     notebook = place.work / jobspec.TASK
     files.write_atomic(notebook, task)
@@ -130,19 +129,21 @@ def request_of(
 
 
 def told(value: Request | WorkerResult) -> bytes:
-    """The file of a request or result, without keys at their default: an older reader may not know them."""
-    usual = {one.name: one.default for one in dataclasses.fields(value) if one.name != "format"}
+    """Return a request or result as JSON, without keys at their default: older readers may not know them."""
+    defaults = {item.name: item.default for item in dataclasses.fields(value) if item.name != "format"}
     plain = dataclasses.asdict(value)
-    return files.pretty({name: one for name, one in plain.items() if name not in usual or one != usual[name]})
+    return files.pretty(
+        {name: item for name, item in plain.items() if name not in defaults or item != defaults[name]}
+    )
 
 
 def run(
     request: Request, *, python: Path, folder: Path, seconds: float, tick: Callable[[], None] = lambda: None
 ) -> WorkerResult:
-    """Run a request in a process of its own, under one deadline for all of it; its result.
+    """Run a request in a process of its own, under one deadline for the whole run; return its result.
 
-    `tick` is called ten times a second. Whatever ends the run (its end, the deadline, an interrupt,
-    an error in `tick`), every process that it started is ended before this returns.
+    `tick` is called ten times a second. However the run ends (by itself, at the deadline, by an interrupt
+    or by an error in `tick`), every process that it started is ended before this function returns.
     """
     files.write_atomic(folder / REQUEST, told(request))
     process = processes.start(
@@ -153,7 +154,7 @@ def run(
         stdout=shown(show=request.show),
         stderr=shown(show=request.show),
         start_new_session=True,
-        umask=0o077,  # it writes below .workbench alone
+        umask=0o077,  # it writes below .workbench only
     )
     until = time.monotonic() + seconds
     try:
@@ -161,8 +162,8 @@ def run(
             tick()
             if time.monotonic() > until:
                 raise DeadlineError(
-                    f"{request.job}: not done after {seconds:g} s; all its processes were ended",
-                    hint="run it again: answers it had are kept; or raise limits.seconds and promote again",
+                    f"{request.job}: not finished after {seconds:g} s; all its processes were ended",
+                    hint="run it again: its answers are kept; or raise limits.seconds and promote again",
                 )
             time.sleep(_TICK_S)
     finally:
@@ -171,7 +172,7 @@ def run(
 
 
 def shown(*, show: bool) -> int:
-    """Where a child's output goes: to our standard error, unless it is no file, as in a notebook."""
+    """Return the descriptor for a child's output: standard error, or nothing where it is no file."""
     try:
         return sys.stderr.fileno() if show else subprocess.DEVNULL
     except (OSError, ValueError):
@@ -179,7 +180,7 @@ def shown(*, show: bool) -> int:
 
 
 def _environment(request: Request, python: Path) -> dict[str, str]:
-    """The caller's environment, in which credentials are, with the version's code and interpreter first."""
+    """Return the caller's environment, with the version's code and interpreter first."""
     dropped = {"PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "WORKBENCH_EXECUTION"}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     path = f"{python.parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
@@ -191,10 +192,10 @@ def _result(path: Path, request: Request, code: int) -> WorkerResult:
     import orjson
 
     if not path.is_file():
-        why = "was killed, perhaps by the system for memory" if code < 0 else f"ended with {code}"
+        why = "was killed, perhaps by the system for memory" if code < 0 else f"ended with code {code}"
         raise NotebookError(
-            f"{request.job}: the worker {why}, and left no result",
-            hint="run it again: answers it had are kept and not asked again",
+            f"{request.job}: the worker {why} and wrote no result",
+            hint="run it again: its answers are kept and not asked again",
         )
     raw: Mapping[str, Any] = orjson.loads(path.read_bytes())
     result = files.parse(WorkerResult, raw, where=str(path))

@@ -1,4 +1,4 @@
-"""The fire times of a job: a cron line in a time zone, as cronsim and Debian's cron read it.
+"""The fire times of a job: a cron line in a time zone, read by cronsim as Debian's cron reads it.
 
 A field is `*`, `*/2`, or a list of values and ranges (`1,3-5,8-20/4`). Months and days of the week have
 names; 0 and 7 are Sunday. When both day fields are restricted, a day that matches either of them is due.
@@ -19,23 +19,15 @@ from dataclasses import dataclass
 from typing import cast
 
 from cronsim import CronSim, CronSimError
+from cronsim.cronsim import SYMBOLIC_DAYS, SYMBOLIC_MONTHS
 
 from workbench.errors import ConfigError, nearest
 
 _FIELDS = ("minute", "hour", "day of month", "month", "day of week")
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_NAMES = ((), (), (), _MONTHS, _WEEKDAYS)
-_TERM = re.compile(r"(\*|[0-9]+|[a-z]+)(?:-([0-9]+|[a-z]+))?(?:/([0-9]{1,9}))?")
-#: Foreign syntax, and its replacement.
-_FOREIGN = {
-    r"\?": "write * instead of ?",
-    r"#": "cron has no n-th weekday of a month: give the weekday, and let the notebook look at the date",
-    r"\dw|lw": "cron has no nearest weekday: give the weekdays, for example 1-5",
-    r"\bl\b|\dl": "cron has no last day: give 28, or 1 for the day after",
-    r"\*": "a star stands alone, or with a step: * or */2",
-    "": "write values and ranges, for example 0,30 or 8-18 or 8-18/2",
-}
+_NAMED = {"month": ", or jan to dec", "day of week": ", or sun to sat"}
+_NUMBERS = {name: f"{n}" for n, name in [*enumerate(SYMBOLIC_MONTHS, 1), *enumerate(SYMBOLIC_DAYS)]}
+#: A value, or a star or range with or without a step. Crons differ on a step without a range.
+_TERM = re.compile(r"([0-9]+|[a-z]{3})|(\*|([0-9]+|[a-z]{3})-([0-9]+|[a-z]{3}))(/[0-9]{1,9})?")
 _DAY = dt.timedelta(days=1)
 _SECOND = dt.timedelta(seconds=1)
 #: A start for cronsim where only its reading of the fields counts.
@@ -53,20 +45,14 @@ class Schedule:
     def parse(cls, cron: str, timezone: str = "UTC", *, where: str) -> Schedule:
         """Return the schedule of a cron line; ConfigError names `where`, the field and what to write."""
         texts = cron.split()
-        if cron.strip().startswith("@"):
-            raise ConfigError(
-                f"{where}: {cron!r} is a name for a schedule; schedules are written out in five fields",
-                hint="write 0 0 * * * for @daily, 0 * * * * for @hourly, 0 0 * * 0 for @weekly,"
-                " 0 0 1 * * for @monthly, 0 0 1 1 * for @yearly; other names have no five fields",
-            )
         if len(texts) != len(_FIELDS):
             raise ConfigError(
                 f"{where}: a schedule has five fields ({', '.join(_FIELDS)}); {cron!r} has {len(texts)}",
-                hint="for example 0 6 * * 1-5: at 06:00 from Monday to Friday; there are no seconds or years",
+                hint="for example 0 6 * * 1-5: at 06:00 from Monday to Friday;"
+                " there are no seconds, no years, and no names such as @daily (0 0 * * *)",
             )
         for position, text in enumerate(texts):
-            for term in text.split(","):
-                _check(position, term, text, where)
+            _check(position, text.lower(), where)
         try:
             # Without the day of week, cronsim refuses a day that none of the months has.
             CronSim(" ".join([*texts[:4], "*"]), _ANY_TIME)
@@ -99,8 +85,7 @@ class Schedule:
 
     def numeric(self) -> str:
         """Return the five fields with numbers for names, because some crons misread names in lists."""
-        numbers = {name: f"{n}" for n, name in [*enumerate(_MONTHS, 1), *enumerate(_WEEKDAYS)]}
-        return re.sub("[a-z]+", lambda name: numbers[name[0]], self.cron.lower())
+        return re.sub("[A-Z]+", lambda name: _NUMBERS[name[0]], self.cron.upper())
 
     def calendar(self) -> list[str]:
         """Return systemd's OnCalendar values: two when a day may match either of two restricted fields."""
@@ -108,8 +93,8 @@ class Schedule:
         minute, hour, day, month, _ = (_listed(position, text) for position, text in enumerate(texts))
         time = f"{hour}:{minute}:00 {self.timezone}"
         weekdays = sorted({number % 7 for number in _values(4, texts[4])})
-        names = ",".join(_WEEKDAYS[number].capitalize() for number in weekdays)
-        week = f"{names} " if len(weekdays) < len(_WEEKDAYS) else ""
+        names = ",".join(SYMBOLIC_DAYS[number].capitalize() for number in weekdays)
+        week = f"{names} " if len(weekdays) < len(SYMBOLIC_DAYS) else ""
         if any(text.startswith("*") for text in texts[2::2]):
             return [f"{week}*-{month}-{day} {time}"]
         return [f"*-{month}-{day} {time}", f"{week}*-{month}-* {time}"]
@@ -187,43 +172,35 @@ def _values(position: int, text: str) -> list[int]:
     except CronSimError as error:
         raise ValueError(text) from error
     fields = (line.minutes, line.hours, line.days, line.months, cast("set[int]", line.weekdays))
-    values = sorted(fields[position])
-    if values[0] < 0:  # cronsim's value for L and LW, which Debian's cron does not have
-        raise ValueError(text)
-    return values
+    return sorted(fields[position])
 
 
-def _check(position: int, term: str, text: str, where: str) -> None:
-    """Raise ConfigError for a term of a field that cron programs refuse or read differently."""
-    lowest, *_, highest = _values(position, "*")
-    field, match = _FIELDS[position], _TERM.fullmatch(term.lower())
-    misplaced = "*" in text and (text != term or term[1:2] not in {"", "/"})
-    wrong = text if match is None or misplaced else term.lower()
-    named = _NAMES[position] and wrong[:1].isalpha()
-    known = nearest(wrong.lower(), _NAMES[position]) if named else f"{lowest} to {highest}"
-    hint = next(fix for sign, fix in _FOREIGN.items() if re.search(sign, wrong.lower()))
-    refusal = ConfigError(f"{where}: {wrong!r} is no {field} ({known})", hint=hint)
-    if match is None or misplaced:
-        raise refusal
-    first, last, step = match.groups()
+def _check(position: int, text: str, where: str) -> None:
+    """Raise ConfigError for a field that cron programs refuse or read differently."""
+    terms, field = text.split(","), _FIELDS[position]
+    wrong = next((term for term in terms if not _is_plain(position, term)), "")
+    if "*" in text and len(terms) > 1:
+        wrong = text
+    if wrong or not all(terms):
+        lowest, *_, highest = _values(position, "*")
+        valid = f"{lowest} to {highest}{_NAMED.get(field, '')}"
+        raise ConfigError(
+            f"{where}: {(wrong or text)!r} is not a valid {field} ({valid})",
+            hint="write * or */2 alone, or values and ranges: 0,30 or 8-18/2; a step needs a range and is"
+            " smaller than it (5-59/15), a range runs upwards (22-23,0-6), and L, W, # and ? are not read",
+        )
+
+
+def _is_plain(position: int, term: str) -> bool:
+    """Whether all cron programs read a term alike, and each of its steps is taken."""
+    if not _TERM.fullmatch(term):
+        return False
+    base, _, step = term.partition("/")
     try:
-        low, high = _values(position, first)[0], _values(position, last or first)[-1]
+        values = _values(position, base)
     except ValueError:
-        raise refusal from None
-    problem = f"{where}: {field} {term.lower()!r}"
-    if step and not last and first != "*":
-        raise ConfigError(
-            f"{problem} has a step but no range; crons differ on what that means",
-            hint=f"write {first}-{highest}/{step}",
-        )
-    if high < low:
-        rest = f"{lowest}-{high}" if high > lowest else f"{high}"
-        raise ConfigError(f"{problem} runs backwards", hint=f"write {low}-{highest},{rest}")
-    if step and not 1 <= int(step) <= high - low:
-        raise ConfigError(
-            f"{problem} never takes a second step",
-            hint=f"write {low} for once" + (f", or a step from 1 to {high - low}" if high > low else ""),
-        )
+        return False
+    return not step or 1 <= int(step) <= values[-1] - values[0]
 
 
 def _listed(position: int, text: str) -> str:

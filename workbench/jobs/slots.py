@@ -55,10 +55,10 @@ def slot_of(spec: JobSpec, task: RunRequest) -> Slot:
             at = dt.datetime.fromisoformat(task.at)
     except ValueError:
         raise ConfigError(
-            f"--at {task.at!r} is no time", hint="write 2026-11-24 or 2026-11-24T06:00Z"
+            f"--at {task.at!r} is not a time", hint="write 2026-11-24 or 2026-11-24T06:00Z"
         ) from None
     if at.tzinfo is None:
-        raise ConfigError(f"--at {task.at!r} does not say in which zone", hint=f"write {task.at}Z for UTC")
+        raise ConfigError(f"--at {task.at!r} has no time zone", hint=f"write {task.at}Z for UTC")
     return Slot(job=spec.job, tenant=task.tenant or "", at=at)
 
 
@@ -69,7 +69,8 @@ def input_of(root: Path, spec: JobSpec, task: RunRequest, slot: Slot) -> Path:
         return here if here.is_file() else root / task.input
     if spec.input is None:
         raise ConfigError(
-            f"job {spec.job!r} names no input of its own", hint=f"workbench jobs run {spec.job} --input FILE"
+            f"job {spec.job!r} has no input in params.yaml",
+            hint=f"workbench jobs run {spec.job} --input FILE",
         )
     # In the schedule's time zone: the file's name has the date of that zone.
     at = slot.at.astimezone(zone(spec.schedule.timezone, where=spec.reference)) if spec.schedule else slot.at
@@ -82,7 +83,7 @@ def bytes_of(path: Path) -> bytes:
         return files.read_bytes(path)
     except FileNotFoundError:
         raise NotFoundError(
-            f"there is no input {path}", hint="workbench jobs run NAME --input FILE"
+            f"the input {path} does not exist", hint="workbench jobs run NAME --input FILE"
         ) from None
     except OSError as error:
         raise ConfigError(

@@ -105,7 +105,7 @@ def load(root: Path, name: str, number: int) -> tuple[JobSpec, Path]:
     spec = read(version.path)
     if (spec.job, spec.version) != (name, number):
         raise CorruptError(
-            f"{version.path} calls itself {spec.reference}", hint=f"git checkout -- {version.path}"
+            f"{version.path} names {spec.reference} as its version", hint=f"git checkout -- {version.path}"
         )
     check_files(version.path.parent, spec.files)
     return spec, version.path.parent
@@ -158,10 +158,12 @@ def check_files(folder: Path, known: Mapping[str, str]) -> None:
     for name in sorted(found.keys() | known.keys()):
         if found.get(name) == known.get(name):
             continue
-        what = "is missing" if name not in found else "was changed" if name in known else "is no file of it"
-        place = shlex.quote(str(folder / name))
-        mend = f"git checkout -- {place}" if name in known else f"rm {place}"
-        raise CorruptError(f"{folder / name} {what}: a promoted version never changes", hint=mend)
+        what = (
+            "is missing" if name not in found else "was changed" if name in known else "does not belong to it"
+        )
+        path = shlex.quote(str(folder / name))
+        fix = f"git checkout -- {path}" if name in known else f"rm {path}"
+        raise CorruptError(f"{folder / name} {what}: a promoted version never changes", hint=fix)
 
 
 def digests(folder: Path) -> dict[str, str]:

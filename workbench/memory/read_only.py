@@ -1,4 +1,4 @@
-"""A snapshot as a read-only memory."""
+"""Read a snapshot through the memory port, and refuse to change it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.errors import ConfigError
-from workbench.memory import rules
+from workbench.memory import checks
 from workbench.ports import (
     Added,
     Budget,
@@ -37,9 +37,9 @@ class PinnedMemory(MemoryVerbs):
         """The tenant that the items belong to."""
         return self.inner.tenant
 
-    async def add(self, items: Iterable[Item], *, now: str = "") -> Added:  # noqa: ARG002 - the port's
+    async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
         """Report `items` as unchanged; ConfigError when the snapshot does not hold exactly these."""
-        batch = rules.checked_items(items, knowledge=True)
+        batch = checks.checked_items(items, knowledge=True)
         given, sources = {item.id for item in batch}, {item.source for item in batch}
         kept = {item.id: item.source for item in await self._documents()}
         missing = {item.source for item in batch if item.id not in kept}
@@ -50,12 +50,12 @@ class PinnedMemory(MemoryVerbs):
 
     async def stage(self, items: Iterable[Item]) -> int:
         """Return 0 when the snapshot holds all `items`; ConfigError otherwise."""
-        batch = rules.checked_items(items, knowledge=True)
+        batch = checks.checked_items(items, knowledge=True)
         if missing := await self.inner.missing([item.id for item in batch]):
             raise self._lacks(len(missing), f"{len(batch)} items")
         return 0
 
-    async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:  # noqa: ARG002 - the port's
+    async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:
         """Report exactly the active ids as unchanged; ConfigError for any others."""
         kept, wanted = {item.id for item in await self._documents()}, set(ids)
         if different := len(wanted ^ kept):
@@ -63,12 +63,7 @@ class PinnedMemory(MemoryVerbs):
         return Added(added=0, unchanged=len(wanted), replaced=0, version=await self._version())
 
     async def remember(
-        self,
-        items: Iterable[Item],  # noqa: ARG002
-        *,
-        budget: Budget,  # noqa: ARG002
-        now: str,  # noqa: ARG002
-        while_there: Sequence[str] = (),  # noqa: ARG002
+        self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
     ) -> Remembered:
         """Raise ConfigError: a snapshot takes no episodic items."""
         raise self._read_only("remember into a live memory, outside a stage")
@@ -82,17 +77,17 @@ class PinnedMemory(MemoryVerbs):
 
     async def hold(self, what: Selector) -> int:
         """Raise ConfigError: only a live memory has legal holds."""
-        rules.check_selector(what, now="", hold=True)
+        checks.check_selector(what, now="", hold=True)
         raise self._read_only("to hold items of the live memory: workbench memory hold")
 
     async def release(self, what: Selector) -> int:
         """Return 0: a snapshot has no legal holds."""
-        rules.check_selector(what, now="", hold=True)
+        checks.check_selector(what, now="", hold=True)
         return 0
 
-    async def purge(self, *, now: str, keep_versions: int) -> Purged:  # noqa: ARG002 - the port's
+    async def purge(self, *, now: str, keep_versions: int) -> Purged:
         """Remove nothing: searches skip expired items, and a snapshot has one version."""
-        rules.check_selector(Selector(expired=True), now=now)
+        checks.check_selector(Selector(expired=True), now=now)
         return Purged(expired=0, outdated=0)
 
     async def stats(self, *, now: str) -> MemoryStats:

@@ -141,7 +141,8 @@ class Stores:
                 self._last[folder] = open_snapshot(folder, expected_digest=digest)
                 if before is not None:
                     weakref.finalize(before.store, before.store.database.close)
-            return self._without_forgotten(self._last[folder])
+            self._forgotten_in(self._last[folder])
+            return self._last[folder]
 
     async def answer(self, call: Call) -> Any:
         """Answer a call. Tombstones keep forgotten items out of every snapshot.
@@ -227,12 +228,9 @@ class Stores:
         pinned = self.pinned()
         if pinned is None or pinned.manifest.memory != call.target:
             return None
-        return self._without_forgotten(pinned) if self.where.today else pinned
-
-    def _without_forgotten(self, snapshot: Snapshot) -> Snapshot:
-        """Remove the items forgotten since it was written from an opened snapshot, and return it."""
-        self._forgotten_in(snapshot)
-        return snapshot
+        if self.where.today:
+            self._forgotten_in(pinned)
+        return pinned
 
     def _forgotten_in(self, snapshot: Snapshot) -> Mapping[str, frozenset[str]]:
         """Remove forgotten items, again when the ledger changes; return their ids by tenant."""
@@ -298,15 +296,11 @@ class Stores:
             await view.forget(Selector(ids=tuple(sorted(gone))))
         documents = [item for item in await pinned.tenant(view.tenant).items() if item.kind == KNOWLEDGE]
         if await view.count() != len(documents):
-            await put(view, documents, now="")
+            ids = [item.id for item in documents]
+            missing = set(await view.missing(ids))
+            await view.stage([item for item in documents if item.id in missing])
+            await view.publish(ids)
         self._kept[view.tenant] = gone
-
-
-async def put(view: Memory, documents: Sequence[Item], *, now: str) -> None:
-    """Make `documents`, with their vectors, the active version of a tenant."""
-    missing = set(await view.missing([item.id for item in documents]))
-    await view.stage([item for item in documents if item.id in missing])
-    await view.publish([item.id for item in documents], now=now)
 
 
 def _fitting(folder: Path, call: Call) -> tuple[Path, str] | None:

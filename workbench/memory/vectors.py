@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
-from workbench.memory.rules import DECIMALS, MARGIN, moment_of
+from workbench.memory.ranking import DECIMALS, MARGIN
+from workbench.memory.rules import moment_of
 from workbench.ports import Query
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class Vectors:
 
 
 def inner_products(matrix: Any, vector: Sequence[float]) -> NDArray[np.float64]:
-    """Return each row's inner product with `vector`, rounded to `rules.DECIMALS`, equal on every store.
+    """Return each row's inner product with `vector`, rounded to `ranking.DECIMALS`, equal on every store.
 
     Sums are in double precision, where the order of summation does not change the rounded score in practice.
     In float32 it does: the order differs between processors and sizes of the matrix.

@@ -111,7 +111,7 @@ def _no_notebook(where: object, problem: str, path: Path) -> ConfigError:
 
 
 def _problem_of(cell: Any) -> str:
-    """Why a value is no cell; empty when it is one."""
+    """Return the reason why a value is not a cell, "" for a cell."""
     if not isinstance(cell, dict):
         return "is not a mapping"
     if missing := {"cell_type", "metadata", "source"} - cell.keys():

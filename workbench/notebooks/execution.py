@@ -66,10 +66,10 @@ def execute(
         execution, task_digest=notebook.digest(typed), used=str(used), progress=str(progress)
     )
     succeeded = False
-    told = _Told(path=path, parameters=parameters, cwd=cwd, watch=watch, job=execution.job is not None)
+    kernel = _Kernel(path=path, parameters=parameters, cwd=cwd, watch=watch, job=execution.job is not None)
     try:
         with _environment(execution), _shown(progress, show=show):
-            _papermill(path, output, typed, told)
+            _papermill(path, output, typed, kernel)
         keys = dict(line.split() for line in used.read_text(encoding="ascii").splitlines())
         succeeded = True
     finally:
@@ -83,8 +83,8 @@ def execute(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
-    """The kernel's arguments and the command for the error's hint."""
+class _Kernel:
+    """The arguments of a kernel, and the command that an error's hint names."""
 
     path: Path
     parameters: Mapping[str, Any]
@@ -93,13 +93,13 @@ class _Told:
     job: bool = False
 
     @property
-    def kernel(self) -> list[str]:
-        """The arguments of the kernel."""
-        said = ["--IPKernelApp.log_level=ERROR"]  # no warning on unencrypted loopback
+    def arguments(self) -> list[str]:
+        """The command-line arguments of the kernel."""
+        arguments = ["--IPKernelApp.log_level=ERROR"]  # no warning on unencrypted loopback
         if self.watch is not None:
             line = f"import workbench.records.egress as _; _.watch({str(self.watch)!r}); del _"
-            said.append(f"--IPKernelApp.exec_lines={line}")
-        return said
+            arguments.append(f"--IPKernelApp.exec_lines={line}")
+        return arguments
 
     @property
     def again(self) -> str:
@@ -108,7 +108,7 @@ class _Told:
         return f"workbench run {shlex.quote(str(_near(self.path)))}{given}"
 
 
-def _papermill(path: Path, output: Path, typed: Mapping[str, Any], told: _Told) -> None:
+def _papermill(path: Path, output: Path, typed: Mapping[str, Any], kernel: _Kernel) -> None:
     schemas.jsonschema()  # papermill imports it through nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -123,18 +123,18 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], told: _Told) 
             language="python",
             progress_bar=False,
             log_output=False,
-            cwd=str(told.cwd or path.parent),
+            cwd=str(kernel.cwd or path.parent),
             start_timeout=120,
-            extra_arguments=told.kernel,
+            extra_arguments=kernel.arguments,
         )
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from None
-        raise _failed(error, output, told) from None
+        raise _failed(error, output, kernel) from None
     except DeadKernelError:
         raise NotebookError(
             f"{_near(path)}: the kernel died; the system may have killed it for memory",
-            hint=f"{told.again}   (answers it had are kept and not asked again)",
+            hint=f"{kernel.again}   (its answers so far are kept and not asked again)",
         ) from None
 
 
@@ -157,17 +157,17 @@ def _executed(path: Path) -> dict[str, Any]:
     return notebooks.parse(path.read_text(encoding="utf-8"), path)
 
 
-def _failed(error: Any, output: Path, told: _Told) -> NotebookError:
+def _failed(error: Any, output: Path, kernel: _Kernel) -> NotebookError:
     """Convert papermill's error of a cell; a WorkbenchError keeps its hint and exit code."""
     source = "\n".join(f"    {line}" for line in error.source.splitlines()[:15])
-    where = f"{_near(told.path)}, cell {_cell(output, error.cell_index)}: {error.ename}"
-    again = f"{told.again}   (the executed copy is {_near(output)})"
+    where = f"{_near(kernel.path)}, cell {_cell(output, error.cell_index)}: {error.ename}"
+    again = f"{kernel.again}   (the executed copy is {_near(output)})"
     kind = getattr(errors, error.ename, None)
-    said, arrow, hint = error.evalue.rpartition("\n  -> ")
+    message, arrow, hint = error.evalue.rpartition("\n  -> ")
     if not arrow or not (isinstance(kind, type) and issubclass(kind, errors.WorkbenchError)):
         return NotebookError(f"{where}: {error.evalue}\n{source}", hint=again)
-    rerun = "" if told.job else f"\n  again: {again}"  # a job's executed copy is deleted by then
-    failure = NotebookError(f"{where}: {said}\n{source}{rerun}", hint=hint)
+    rerun = "" if kernel.job else f"\n  again: {again}"  # a job's executed copy is deleted by then
+    failure = NotebookError(f"{where}: {message}\n{source}{rerun}", hint=hint)
     failure.exit_code = kind.exit_code
     return failure
 
@@ -191,9 +191,9 @@ def _cell(executed: Path, index: int) -> int:
 @contextlib.contextmanager
 def _environment(execution: Execution) -> Iterator[None]:
     """Set the execution's variables in this process's environment, which the kernel inherits."""
-    told = execution.environment()
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
+    variables = execution.environment()
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -239,10 +239,10 @@ def _moved(tqdm: Any, bar: Any, line: str) -> Any:
     import orjson
 
     with contextlib.suppress(orjson.JSONDecodeError):
-        told = orjson.loads(line)
-        if bar is None or bar.desc.removesuffix(": ") != told["what"]:
+        step = orjson.loads(line)
+        if bar is None or bar.desc.removesuffix(": ") != step["what"]:
             if bar is not None:
                 bar.close()
-            bar = tqdm(total=told["total"], desc=told["what"], unit="case")
-        bar.update(told["done"] - bar.n)
+            bar = tqdm(total=step["total"], desc=step["what"], unit="case")
+        bar.update(step["done"] - bar.n)
     return bar

@@ -99,7 +99,7 @@ def _parse(path: Path, number: int, source: str) -> ast.Module:
         line = (error.text or "").strip()
         raise ConfigError(
             f"{path}: cell {number}, line {error.lineno}: {error.msg}: {line}",
-            hint="open it with `make lab` and mend the cell",
+            hint="open it with `make lab` and correct the cell",
         ) from None
 
 

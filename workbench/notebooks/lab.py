@@ -37,7 +37,7 @@ class NotebookManager(AsyncLargeFileManager):
         format: str | None = None,  # noqa: A002  Jupyter's
         require_hash: bool = False,  # noqa: FBT001, FBT002  Jupyter's
     ) -> dict[str, Any]:
-        """Return a file's model; a notebook's has its outputs, and its hash changes with them."""
+        """Return a file's model. A notebook's model contains its outputs, and its hash changes with them."""
         model: dict[str, Any] = await super().get(path, content, type, format, require_hash)
         kept = self._kept(path) if model["type"] == "notebook" else None
         if kept is None:
@@ -48,13 +48,13 @@ class NotebookManager(AsyncLargeFileManager):
                 cell["metadata"].pop("trusted", None)
             model["content"] = nbformat.from_dict(full)
             self.mark_trusted_cells(model["content"], path)
-        if require_hash and kept.last.is_file():  # the Lab sees that another tab has saved
+        if require_hash and kept.last.is_file():  # so that the Lab notices a save in another tab
             last = await asyncio.to_thread(kept.last.read_bytes)
             model["hash"] = hashlib.new(model["hash_algorithm"], model["hash"].encode() + last).hexdigest()
         return model
 
     async def save(self, model: dict[str, Any], path: str = "") -> dict[str, Any]:
-        """Save a file; of a notebook, first the outputs, then the canonical form."""
+        """Save a file. For a notebook, keep the outputs first, then save the canonical form."""
         content = model.get("content") if model.get("type") == "notebook" else None
         kept = self._kept(path) if content and content.get("nbformat") == 4 else None
         if content is None or kept is None:
@@ -70,7 +70,7 @@ class NotebookManager(AsyncLargeFileManager):
         return saved
 
     async def create_checkpoint(self, path: str) -> dict[str, Any]:
-        """Create a checkpoint, of the outputs too."""
+        """Create a checkpoint of a file and of its outputs."""
         made: dict[str, Any] = await super().create_checkpoint(path)
         if kept := self._kept(path):
             await _done(kept.keep_checkpoint)
@@ -83,26 +83,26 @@ class NotebookManager(AsyncLargeFileManager):
             await _done(kept.restore_checkpoint)
 
     async def rename_file(self, old_path: str, new_path: str) -> None:
-        """Rename a file or folder; outputs follow."""
+        """Rename a file or folder together with its outputs."""
         await super().rename_file(old_path, new_path)
         await self._follow(old_path, new_path, copied=False)
 
     async def copy(self, from_path: str, to_path: str | None = None) -> dict[str, Any]:
-        """Copy a file or folder; outputs follow. A notebook is copied as the Lab shows it."""
+        """Copy a file or folder with its outputs; a notebook is copied as the Lab shows it."""
         made: dict[str, Any] = await super().copy(from_path, to_path)
         if made["type"] == "directory":
             await self._follow(from_path, made["path"], copied=True)
         return made
 
     async def delete_file(self, path: str) -> None:
-        """Delete a file or folder; its outputs go where it goes, into the trash for example."""
+        """Delete a file or folder and its outputs, or move both into the trash."""
         await super().delete_file(path)
         if (kept := self._kept(path)) and kept.folder.is_dir():
             remove: Callable[[Path], Any] = send2trash if self.delete_to_trash else shutil.rmtree
             try:
                 await asyncio.to_thread(remove, kept.folder)
             except OSError as error:
-                self.log.warning("the outputs in %s stay: %s", kept.folder, error)
+                self.log.warning("the outputs in %s were not deleted: %s", kept.folder, error)
 
     def _kept(self, path: str) -> KeptOutputs | None:
         return outputs.kept_of(Path(self.repository), Path(self._get_os_path(path.strip("/"))))
@@ -113,8 +113,8 @@ class NotebookManager(AsyncLargeFileManager):
 
 
 async def _done(verb: Callable[..., None], *arguments: Any, **options: Any) -> None:
-    """Do work on files outside the event loop; an error is one that the Lab shows."""
+    """Run a function on files outside the event loop; raise an error that the Lab shows."""
     try:
         await asyncio.to_thread(verb, *arguments, **options)
     except (WorkbenchError, OSError) as error:
-        raise HTTPError(507, f"the outputs cannot be kept: {error}") from error
+        raise HTTPError(507, f"the outputs were not saved: {error}") from error

@@ -18,9 +18,9 @@ _Pattern = tuple[str, str, re.Pattern[str], Callable[[re.Match[str]], bool]]
 def in_text(lines: Iterable[str]) -> Iterator[Found]:
     """Yield the matches in each of the lines, without their values."""
     for number, line in enumerate(lines, start=1):
-        for what, mend, pattern, holds in _PATTERNS:
+        for what, fix, pattern, holds in _PATTERNS:
             if any(holds(match) for match in pattern.finditer(line)):
-                yield number, what, mend
+                yield number, what, fix
 
 
 def _luhn(digits: str) -> bool:
@@ -68,7 +68,7 @@ def _is_iban(match: re.Match[str]) -> bool:
 _FILE: Final = re.compile(r"css|csv|gif|html|ipynb|jpg|js|json|parquet|png|prompty|svg|txt|webp|ya?ml")
 
 
-def _is_somebodys(match: re.Match[str]) -> bool:
+def _is_personal(match: re.Match[str]) -> bool:
     """Whether an address is a person's: no reserved domain, no `icon@2x.png`, no `git@host`."""
     labels = match["domain"].lower().split(".")
     reserved = "example" in labels or labels[-1] in {"invalid", "test", "localhost"}
@@ -98,8 +98,8 @@ _SYNTHETIC: Final = "take it out; for a sample use a made-up one, such as ada@ex
 _RELATIVE: Final = "name it relative to the repository, or make it a parameter"
 
 
-def _pattern(what: str, mend: str, *parts: str, holds: Callable[[re.Match[str]], bool] = bool) -> _Pattern:
-    return what, mend, re.compile("".join(parts)), holds
+def _pattern(what: str, fix: str, *parts: str, holds: Callable[[re.Match[str]], bool] = bool) -> _Pattern:
+    return what, fix, re.compile("".join(parts)), holds
 
 
 #: The patterns of a line, separate from the tape's: promotion does not import the controls, and
@@ -131,7 +131,7 @@ _PATTERNS: Final = (
         _SYNTHETIC,
         r"(?<![\w.+%-])(?P<local>[A-Za-z0-9][\w.+%-]{0,63})@",
         r"(?P<domain>(?:[A-Za-z0-9-]{1,63}\.){1,5}[A-Za-z]{2,24})(?![\w@-]|\.\w)",
-        holds=_is_somebodys,
+        holds=_is_personal,
     ),
     _pattern(
         "an IBAN", _SYNTHETIC, r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?![a-z])", holds=_is_iban

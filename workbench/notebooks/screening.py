@@ -26,14 +26,14 @@ from workbench.notebooks.patterns import Found, in_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScreeningFinding:
-    """Content that may not be frozen: its place, its description, and its fix (`mend`)."""
+    """Content that may not be frozen: its place, its description, and its fix."""
 
     where: str
     what: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}\n  -> {self.mend}"
+        return f"{self.where}: {self.what}\n  -> {self.fix}"
 
 
 #: The nodes of a cell's syntax tree, each with its line in the cell as written.
@@ -62,8 +62,8 @@ def screen(
     return list(dict.fromkeys(findings))
 
 
-def _finding(place: str, line: int, what: str, mend: str) -> ScreeningFinding:
-    return ScreeningFinding(where=f"{place}, line {line}", what=what, mend=mend)
+def _finding(place: str, line: int, what: str, fix: str) -> ScreeningFinding:
+    return ScreeningFinding(where=f"{place}, line {line}", what=what, fix=fix)
 
 
 def _lines(source: str, nodes: _Nodes) -> list[str]:
@@ -229,8 +229,8 @@ def _in_copy(path: Path, known: set[str]) -> Iterator[ScreeningFinding]:
         for index, output in enumerate(cell.get("outputs", ()), start=1):
             first: dict[str, ScreeningFinding] = {}  # one value is often shown as text and as HTML
             for text in _shown(output):
-                for line, what, mend in in_text(text.splitlines()):
-                    advice = f"print less in this cell; {mend}"
+                for line, what, fix in in_text(text.splitlines()):
+                    advice = f"print less in this cell; {fix}"
                     first.setdefault(what, _finding(f"{place}, output {index}", line, what, advice))
             yield from first.values()
 

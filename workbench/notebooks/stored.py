@@ -1,4 +1,4 @@
-"""The check that notebooks are stored in canonical form, and the command that stores them so.
+"""Check that notebooks are stored in canonical form, and store them in it.
 
 python -m workbench.notebooks.stored [--write] FILE_OR_FOLDER...
 """

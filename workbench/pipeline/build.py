@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from workbench import _sync, layout
@@ -30,11 +31,18 @@ def build(root: Path, name: str, case: UseCase, out: Path, *, home: Path | None 
             tape=boundary.open_tape(Path(folder) / "none"),
             places=boundary.StatePaths(home=state, memories=memories),
         )
-        ws = workspace.connect(name, root=root, purpose="remember", through=private)
-        # The memory is temporary and private, so its builder is its admin, whatever params.yaml says.
-        ws = ws.bind(principal=dataclasses.replace(ws.context.principal, admin=True))
-        ingest_through(ws, pages_of(root, name, case), out)
-        ws.close()
+        with closing(workspace.connect(name, root=root, purpose="remember", through=private)) as ws:
+            # The memory is temporary and private, so its builder is its admin, whatever params.yaml says.
+            admin = dataclasses.replace(ws.context.principal, admin=True)
+            ingest_through(ws.bind(principal=admin), pages_of(root, name, case), out)
+
+
+def replaying(root: Path, name: str, memories: StoreLocation, *, purpose: str) -> Workspace:
+    """Return a workspace that replays the use case's tape and searches the memory in `memories`."""
+    tape = boundary.open_tape(root / layout.tape_of(name))
+    places = boundary.StatePaths(home=root, memories=memories)
+    through = boundary.Boundary(root, mode="replay", tape=tape, places=places)
+    return workspace.connect(name, root=root, purpose=purpose, through=through)
 
 
 def ingest_through(ws: Workspace, pages: Sequence[Page], out: Path) -> None:

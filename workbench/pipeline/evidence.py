@@ -18,7 +18,6 @@ from workbench.layout import Results
 from workbench.promotion.judgement import judged
 from workbench.prompts import prompt as prompts
 from workbench.workspace import boundary
-from workbench.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +33,7 @@ class AssetUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All that a readiness page is made of.
+    """The facts of a readiness page.
 
     `other` is the same run judged by the gate of the other phase, which decides nothing. `memory` is the
     snapshot's manifest; `tape` counts the recordings and lists the processors that made them.
@@ -51,20 +50,20 @@ class Evidence:
     tape: Mapping[str, Any]
 
 
-def collect(root: Path, ws: Workspace, run: Run, results: Results) -> Evidence:
+def collect(root: Path, case: UseCase, run: Run, results: Results) -> Evidence:
     """Collect the evidence of the judged `run` and of the other runs in `results`."""
     from workbench.memory.snapshot import read_manifest
 
-    case = ws.use_case
+    name = results.use_case
     runs = tuple(load_runs(root / results.runs))
     later = next((phase for phase in case.gates if phase != case.phase), None)
     return Evidence(
-        name=ws.name,
+        name=name,
         use_case=case,
         runs=runs,
-        gate=judged(root, ws.name, case, run),
-        other=judged(root, ws.name, case, run, phase=later) if later else None,
-        comparison=_compared(ws.name, case, run, [other for other in runs if other.arm != run.arm]),
+        gate=judged(root, name, case, run),
+        other=judged(root, name, case, run, phase=later) if later else None,
+        comparison=_compared(name, case, run, [other for other in runs if other.arm != run.arm]),
         memory=dataclasses.asdict(read_manifest(root / results.memory)),
         versions=_versions(root, case, runs),
         tape=_tape_facts(root / results.tape),
@@ -72,7 +71,7 @@ def collect(root: Path, ws: Workspace, run: Run, results: Results) -> Evidence:
 
 
 def _compared(name: str, case: UseCase, run: Run, others: Sequence[Run]) -> ComparisonSet | None:
-    """The candidate against the use case's baseline, or against the first other arm if it names none."""
+    """Compare the candidate with the use case's baseline, or with the first other arm if it names none."""
     named = {other.arm: other for other in others}
     if case.baseline is not None and case.baseline not in named:
         raise ConfigError(
@@ -84,7 +83,7 @@ def _compared(name: str, case: UseCase, run: Run, others: Sequence[Run]) -> Comp
 
 
 def _versions(root: Path, case: UseCase, runs: Sequence[Run]) -> tuple[AssetUse, ...]:
-    """Every prompt that an arm used, the memory and the model, each with its digest."""
+    """Return every prompt that an arm used, the memory and the model, each with its digest."""
     used = {str(case.prompt): ""} | {run.settings["prompt"]: run.settings["prompt_digest"] for run in runs}
     found = {}
     for reference, digest in sorted(used.items()):
@@ -111,7 +110,7 @@ def _use(root: Path, kind: str, reference: str) -> AssetUse:
 
 
 def _tape_facts(path: Path) -> dict[str, Any]:
-    """The number of recorded answers, and the types of processor that made them."""
+    """Return the number of recorded answers, and the types of processor that made them."""
     tape = boundary.open_tape(path)
     processors = {files.canonical(entry.processor): dict(entry.processor) for entry in tape.entries()}
     return {"entries": len(tape), "processors": [processors[key] for key in sorted(processors)]}

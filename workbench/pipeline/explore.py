@@ -18,7 +18,6 @@ from workbench.experiments.runs import MANIFEST, Run, find_run, load_runs
 from workbench.layout import Results
 from workbench.pipeline.stages import check_task, run_notebook
 from workbench.promotion import judgement
-from workbench.workspace import workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +29,7 @@ class Explored:
     comparison: ComparisonSet | None
 
     def to_json(self) -> dict[str, Any]:
-        """The value that `--json` prints."""
+        """Return the value that `--json` prints."""
         return {
             "notebook": self.notebook,
             "runs": {
@@ -86,18 +85,18 @@ def find(root: Path, reference: str) -> Run:
 def judged(root: Path, run: Run, *, phase: str | None = None) -> GateReport:
     """Judge a run by its use case's gate, as params.yaml states it now.
 
-    A run of the pipeline with another task than the notebook's is a ConfigError. An explored run may have
-    another task; a note in the report says so.
+    Raise ConfigError for a run of the pipeline with another task than the notebook's. An explored run may
+    have another task; a note in the report says so.
     """
-    ws = workspace.connect(run.use_case, root=root, mode="replay", purpose="gate")
+    case = config.use_case(config.load_params(root), run.use_case)
     note = ""
     try:
-        check_task(root, ws, run)
+        check_task(root, case, run)
     except ConfigError:
         if _of_pipeline(root, run):
             raise
-        note = f"explored: of another task than {ws.use_case.notebook} and params.yaml hold now"
-    report = judgement.judged(root, run.use_case, ws.use_case, run, phase=phase)
+        note = f"explored: of another task than {case.notebook} and params.yaml hold now"
+    report = judgement.judged(root, run.use_case, case, run, phase=phase)
     return dataclasses.replace(report, note=note)
 
 
@@ -107,7 +106,7 @@ def _of_pipeline(root: Path, run: Run) -> bool:
 
 
 def _use_case_of(root: Path, params: config.Params, path: Path) -> str:
-    """The use case whose `notebook` is this path."""
+    """Return the use case whose `notebook` is this path."""
     names = [n for n, case in params.use_cases.items() if (root / case.notebook).resolve() == path.resolve()]
     if not names and len(params.use_cases) > 1:
         raise ConfigError(

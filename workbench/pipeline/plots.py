@@ -1,8 +1,9 @@
-"""What DVC shows of a use case: the gate's numbers, the arms with intervals, recall by number of hits."""
+"""The data that DVC shows: the gate's numbers, the arms with intervals, recall by number of hits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from workbench.experiments.runs import Run, load_runs
 from workbench.experiments.scorers import Outcome, recall_at
 from workbench.layout import Results
 from workbench.memory.stores import StoreLocation
-from workbench.workspace import boundary, workspace
+from workbench.pipeline.build import replaying
 from workbench.workspace.workspace import Workspace
 
 #: The longest list of hits whose recall is drawn.
@@ -21,7 +22,7 @@ MOST_HITS = 10
 
 
 def numbers(report: GateReport) -> dict[str, Any]:
-    """The gate's values by metric, for `dvc metrics`; a metric without a value is left out."""
+    """Return the gate's values by metric, for `dvc metrics`, without the metrics that have no value."""
     found: dict[str, Any] = {"verdict": report.verdict}
     for line in report.to_json()["lines"]:
         versus = "_versus_" + line["rule"].rsplit(" ", 1)[1] if " versus " in line["rule"] else ""
@@ -33,23 +34,17 @@ def numbers(report: GateReport) -> dict[str, Any]:
 def write(root: Path, name: str) -> None:
     """Write the data that `dvc plots` draws: `arms.json` and `recall.json`."""
     results = Results(use_case=name)
-    places = boundary.StatePaths(
-        home=root, memories=StoreLocation(state=root / layout.STATE, pinned=root / results.memory)
-    )
-    tape = boundary.open_tape(root / results.tape)
-    snapshot = boundary.Boundary(root, mode="replay", tape=tape, places=places)
-    ws = workspace.connect(name, root=root, purpose="report", through=snapshot)
-    level = ws.gate_spec().confidence
-    cases = Dataset.from_file(root / results.prepared / "cases.parquet")
-    files.write_atomic(
-        root / results.plots / "arms.json", files.pretty(arms(load_runs(root / results.runs), level))
-    )
-    files.write_atomic(root / results.plots / "recall.json", files.pretty(recall(ws, cases, level)))
-    ws.close()
+    snapshot = StoreLocation(state=root / layout.STATE, pinned=root / results.memory)
+    with closing(replaying(root, name, snapshot, purpose="report")) as ws:
+        level = ws.gate_spec().confidence
+        cases = Dataset.from_file(root / results.prepared / "cases.parquet")
+        drawn = {"arms": arms(load_runs(root / results.runs), level), "recall": recall(ws, cases, level)}
+    for stem, rows in drawn.items():
+        files.write_atomic(root / results.plots / f"{stem}.json", files.pretty(rows))
 
 
 def arms(runs: Iterable[Run], level: float) -> list[dict[str, Any]]:
-    """Each arm's first score with its interval."""
+    """Return each arm's first score with its interval."""
     rows = []
     for run in runs:
         metric = run.metric(run.score_names[0], level)
@@ -58,7 +53,7 @@ def arms(runs: Iterable[Run], level: float) -> list[dict[str, Any]]:
 
 
 def recall(ws: Workspace, cases: Dataset, level: float) -> list[dict[str, Any]]:
-    """The score `recall_at_k` of the use case's memory for each k, with its interval."""
+    """Return the score `recall_at_k` of the use case's memory for each k, with its interval."""
     from workbench.experiments.intervals import rounded, score_interval
 
     searched = [_searched(ws, case) for case in cases]
@@ -76,7 +71,7 @@ def recall(ws: Workspace, cases: Dataset, level: float) -> list[dict[str, Any]]:
 
 
 def _searched(ws: Workspace, case: Case) -> Outcome:
-    """What the memory finds for a case's question, as a scorer sees it."""
+    """Return the hits for a case's question, as a scorer sees them."""
     hits = ws.bind(tenant=case.tenant).memory().search(str(case.inputs["question"]), k=MOST_HITS)
     found = [{"source": hit.source} for hit in hits]
     return Outcome(case=case, output=None, records=[{"operation": "search", "hits": found}])

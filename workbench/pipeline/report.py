@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
-from workbench.display import degraded_note, number, span
-from workbench.experiments.compare import ComparedMetric, Comparison
-from workbench.experiments.gates import GateLine
+from workbench.display import degraded_note, number, percent, span
 from workbench.experiments.metrics import Metric
 from workbench.experiments.runs import Run
 from workbench.pipeline.evidence import Evidence
@@ -58,7 +56,9 @@ def _environment(*, autoescape: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["cell"] = _cell
+    environment.filters |= {
+        "cell": _cell, "number": number, "p": _p, "percent": percent, "span": span, "tenants": _by_tenant,
+    }  # fmt: skip
     return environment
 
 
@@ -72,22 +72,19 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
     candidate = next(run for run in evidence.runs if run.id == gate.run)
     primary = candidate.score_names[0]
     level = gate.confidence
-    open_lines = [line for line in gate.lines if line.verdict == "undecided"]
     return {
         "name": evidence.name,
         "case": case,
         "gate": gate,
         "sentence": _SENTENCES[gate.verdict],
-        "lines": [_line(line) for line in gate.lines],
-        "undecided": [_line(line) for line in open_lines],
+        "undecided": [line for line in gate.lines if line.verdict == "undecided"],
         "other": evidence.other,
-        "outlook": [_line(line) for line in evidence.other.lines] if evidence.other else [],
         "candidate": candidate,
         "degraded": [f"{run.arm}: {said}" for run in evidence.runs for said in degraded_note(run.n_degraded)],
         "primary": primary,
-        "level": f"{level * 100:g} %",
+        "level": percent(level),
         "arms": [_arm(run, primary, level, candidate) for run in evidence.runs],
-        "compared": [_compared(comparison) for comparison in (evidence.comparison or ())],
+        "compared": list(evidence.comparison or ()),
         "amounts": [_amount(run, level) for run in evidence.runs],
         "wrong": _wrong(candidate, primary),
         "versions": evidence.versions,
@@ -97,27 +94,13 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _line(line: GateLine) -> dict[str, Any]:
-    return {
-        "metric": line.metric,
-        "rule": line.rule,
-        "value": number(line.value),
-        "interval": span(line.interval),
-        "n": line.n,
-        "verdict": line.verdict,
-        "needed": line.needed,
-        "note": line.note,
-        "tenants": _by_tenant(line.tenants),
-    }
-
-
 def _by_tenant(tenants: Mapping[str, Metric]) -> str:
     shown = (f"{name} {number(m.value)} {span(m.interval)}".strip() for name, m in tenants.items())
     return "; ".join(shown) if len(tenants) > 1 else ""
 
 
 def _arm(run: Run, primary: str, level: float, candidate: Run) -> dict[str, Any]:
-    """One row of the plot, with positions in percent of the scale from 0 to 1."""
+    """Return one row of the plot, with positions in percent of the scale from 0 to 1."""
     metric = run.metric(primary, level)
     low, high = (metric.interval.low, metric.interval.high) if metric.interval else (0.0, 0.0)
     return {
@@ -140,33 +123,13 @@ def _percent(value: float) -> str:
     return f"{min(max(value, 0.0), 1.0) * 100:.2f}"
 
 
-def _compared(comparison: Comparison) -> dict[str, Any]:
-    return {
-        "arm": comparison.run.arm,
-        "baseline": comparison.baseline.arm,
-        "verdict": comparison.verdict,
-        "level": f"{comparison.level * 100:g} %",
-        "rows": [_effect(line) for line in comparison.lines],
-    }
-
-
-def _effect(line: ComparedMetric) -> dict[str, Any]:
-    return {
-        "metric": line.metric,
-        "baseline": number(line.baseline),
-        "value": number(line.value),
-        "effect": f"{line.effect:+.3g}",
-        "interval": span(line.interval, signed=True),
-        "p": "" if line.p is None else f"{line.p:.3f}" if line.p >= 0.001 else "< 0.001",
-        "improved": len(line.improved),
-        "worsened": len(line.worsened),
-        "verdict": line.verdict or "",
-        "needed": line.needed,
-    }
+def _p(value: float | None) -> str:
+    """Return a p-value in three decimals, "" without one."""
+    return "" if value is None else f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _amount(run: Run, level: float) -> dict[str, Any]:
-    """Cost, tokens and seconds of an arm, for each case."""
+    """Return cost, tokens and seconds of an arm for each case."""
 
     def mean(column: str) -> str:
         value = run.cases[column].mean()
@@ -184,7 +147,7 @@ def _amount(run: Run, level: float) -> dict[str, Any]:
 
 
 def _wrong(run: Run, primary: str) -> list[dict[str, Any]]:
-    """The first cases, by id, whose primary score is below 1."""
+    """Return the first cases, by id, whose primary score is below 1."""
     import orjson
 
     column = f"score.{primary}"
@@ -201,7 +164,7 @@ def _wrong(run: Run, primary: str) -> list[dict[str, Any]]:
 
 
 def _tenants(evidence: Evidence, candidate: Run) -> Sequence[dict[str, Any]]:
-    """The rows of the memory and the number of cases of each tenant."""
+    """Return the rows of the memory and the number of cases of each tenant."""
     entries = evidence.memory.get("tenants", {})
     asked = candidate.cases.group_by("tenant").len().sort("tenant").rows()
     cases = dict(asked)

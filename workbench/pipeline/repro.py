@@ -28,7 +28,7 @@ from workbench.ports import Call
 from workbench.promotion.freezing import judged_run
 from workbench.records.keys import Entry, processor
 from workbench.records.tape import Tape, compare_answers, write
-from workbench.repository import dvc
+from workbench.repository import dvc, environments
 from workbench.types import Event
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
@@ -38,7 +38,7 @@ SAMPLE = 10
 
 
 def check_named(root: Path, params: config.Params) -> None:
-    """NotFoundError when params.yaml names a missing asset or path; DVC's own error has no hint."""
+    """Raise NotFoundError when params.yaml names a missing asset or path; DVC's own error has no hint."""
     for name, case in params.use_cases.items():
         for kind, pin in (("prompt", case.prompt), ("memory", case.memory)):
             registry.resolve(root, kind, str(pin))
@@ -56,6 +56,14 @@ def make_tapes(root: Path, params: config.Params) -> None:
         path = root / layout.tape_of(name)
         if not path.exists():
             files.write_atomic(path, b"")
+
+
+def warn_of_environment(root: Path) -> None:
+    """Write one line to standard error when the installed packages differ from the lock."""
+    lock = root / layout.LOCK
+    difference = environments.difference(files.read_text(lock)) if lock.is_file() else ""
+    if difference:
+        sys.stderr.write(f"warning: {difference} ({environments.REINSTALL})\n")
 
 
 def install_promoted(root: Path, *, say: Callable[[str], None]) -> None:
@@ -78,22 +86,16 @@ def run_pipeline(root: Path, *, quiet: bool = False) -> int:
     2 is bad input, 3 a fault, 130 an interrupt.
     """
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
-        noted = Path(folder) / "stage-exit"
-        told = {EXIT_VARIABLE: str(noted)}
+        path = Path(folder) / "stage-exit"
         output = sys.stderr.fileno() if quiet else None
-        code, interrupted = dvc.repro(root, stdout=output, variables=told)
-        stage = noted.read_text(encoding="ascii") if noted.is_file() else None
-    return _exit_code(code, stage, interrupted=interrupted)
-
-
-def _exit_code(code: int, stage: str | None, *, interrupted: bool) -> int:
-    """Our exit code for DVC's `code` and the one that the last stage wrote (None when no stage began)."""
+        code, interrupted = dvc.repro(root, stdout=output, variables={EXIT_VARIABLE: str(path)})
+        stage = path.read_text(encoding="ascii") if path.is_file() else None
     if code == 0:
         return 0
     if interrupted:
         return 130
     if stage is None:
-        return ConfigError.exit_code  # DVC refused dvc.yaml, dvc.lock or a dependency
+        return ConfigError.exit_code  # no stage began: DVC refused dvc.yaml, dvc.lock or a dependency
     return int(stage) if stage not in {"", "0"} else WorkbenchError.exit_code
 
 
@@ -178,9 +180,8 @@ async def _ask_again(
         answers = await _all_asked(live, chosen, _contexts(root, name, case), case.concurrency)
     finally:
         await live.aclose()
-    differences = tuple(
-        d for entry, (events, _) in zip(chosen, answers, strict=True) if (d := _difference(entry, events))
-    )
+    pairs = [(entry, events) for entry, (events, _) in zip(chosen, answers, strict=True)]
+    differences = tuple(filter(None, (_difference(entry, events) for entry, events in pairs)))
     if record:
         fresh = {e.key: _recorded(e, *answer).line() for e, answer in zip(chosen, answers, strict=True)}
         write(tape.path, [fresh.get(e.key, tape.line(e.key)) for e in entries])
@@ -197,7 +198,7 @@ async def _ask_again(
 
 
 def _contexts(root: Path, name: str, case: UseCase) -> Mapping[str, Context]:
-    """The context of each case, with its own tenant; "" stands for a question without a case."""
+    """Return the context of each case, with the case's tenant; "" stands for a question without a case."""
     prepared = root / Results(use_case=name).prepared / "cases.parquet"
     cases = Dataset.from_file(prepared) if prepared.is_file() else ()
     base = Context(
@@ -213,7 +214,7 @@ def _contexts(root: Path, name: str, case: UseCase) -> Mapping[str, Context]:
 async def _all_asked(
     live: Boundary, entries: Sequence[Entry], contexts: Mapping[str, Context], concurrency: int
 ) -> list[tuple[list[Event], float]]:
-    """Each question's live events and seconds, in order; a progress bar appears after two seconds."""
+    """Return each question's live events and seconds, in order; show progress after two seconds."""
     from tqdm.auto import tqdm
 
     free = asyncio.Semaphore(concurrency)
@@ -261,12 +262,12 @@ def _difference(entry: Entry, events: Sequence[Event]) -> AnswerDifference | Non
 
 
 def _answers(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries with an answer; a window records many token counts, which are none."""
+    """Return the entries with an answer: a window also records many counts of tokens."""
     return [entry for entry in entries if entry.question.operation != "model.count"]
 
 
 def _recorded(entry: Entry, events: Sequence[Event], seconds: float) -> Entry:
-    """The new recording of an entry; an entry with the same answer stays as it is, latency too."""
+    """Return the new recording of an entry; an entry with the same answer keeps its recorded latency."""
     if not compare_answers(entry, events):
         return entry
     return dataclasses.replace(
@@ -280,14 +281,14 @@ def _recorded(entry: Entry, events: Sequence[Event], seconds: float) -> Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduced:
-    """The result of `workbench repro`: verdicts and repeated questions by use case, and the exit code."""
+    """The result of `workbench repro`: the verdict and the repeated questions of each use case."""
 
     exit_code: int
     gates: Mapping[str, GateReport]
     asked: Mapping[str, Reasked]
 
     def to_json(self) -> dict[str, Any]:
-        """The value that `--json` prints."""
+        """Return the value that `--json` prints."""
         return {
             "exit_code": self.exit_code,
             "gates": {name: gate.to_json() for name, gate in self.gates.items()},
@@ -304,7 +305,13 @@ def reproduce(root: Path, *, live: bool = False, record: bool = False, quiet: bo
     params = config.load_params(root)
     check_named(root, params)
     make_tapes(root, params)
-    say = _silent if quiet else _printed
+    warn_of_environment(root)
+
+    def say(text: str) -> None:
+        if not quiet:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+
     install_promoted(root, say=say)
     code = run_pipeline(root, quiet=quiet)
     if code:
@@ -323,12 +330,3 @@ def reproduce(root: Path, *, live: bool = False, record: bool = False, quiet: bo
     return Reproduced(
         exit_code=max((gate.exit_code for gate in gates.values()), default=0), gates=gates, asked=asked
     )
-
-
-def _printed(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def _silent(text: str) -> None:
-    del text

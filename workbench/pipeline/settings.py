@@ -43,7 +43,7 @@ READ: Mapping[str, frozenset[str]] = {
 
 
 def of_stage(stage: str, case: UseCase, source: str) -> dict[str, Any]:
-    """What `stage` depends on: values by key, defaults included; `source` is the notebook's text.
+    """Return the settings that `stage` depends on, defaults included; `source` is the notebook's text.
 
     A key that the notebook may read (`ws.use_case.title`) counts for the experiment. Only the report reads
     the gate of another phase.

@@ -28,16 +28,15 @@ from workbench.pipeline import report as readiness
 from workbench.promotion.freezing import judged_run
 from workbench.promotion.judgement import judged
 from workbench.records.journal import Journal, extend
-from workbench.workspace import boundary, workspace
+from workbench.workspace import boundary
 from workbench.workspace.use_case import check_data
-from workbench.workspace.workspace import Workspace
 
 #: The variable that names the file of a stage's exit code, for `workbench repro`.
 EXIT_VARIABLE = "WORKBENCH_STAGE_EXIT"
 
 
 def prepare(root: Path, name: str, *, results: Results | None = None) -> None:
-    """Read documents and questions strictly, check that each question's page answers it, write the cases."""
+    """Read documents and questions, check that each question's page has its answer, write the cases."""
     cases, pages = check_data(root, name, config.use_case(config.load_params(root), name))
     folder = root / (results or Results(use_case=name)).prepared
     files.write_atomic(folder / "cases.parquet", cases.to_parquet())
@@ -62,10 +61,10 @@ def experiment(root: Path, name: str, *, show: bool = True) -> None:
     judged_run(root, name, case)  # an arm that the gate cannot find stops the pipeline here
 
 
-def execute(root: Path, results: Results, *, show: bool = True, **told: Any) -> UseCase:
+def execute(root: Path, results: Results, *, show: bool = True, **fields: Any) -> UseCase:
     """Execute a use case's notebook over prepared cases and the memory's snapshot.
 
-    `told` holds more fields of the `Execution` that the kernel is given.
+    `fields` holds further fields of the kernel's `Execution`.
     """
     case = config.use_case(config.load_params(root), results.use_case)
     execution = Execution(
@@ -75,7 +74,7 @@ def execute(root: Path, results: Results, *, show: bool = True, **told: Any) -> 
         memory=str(results.memory),
         cases=str(results.prepared / "cases.parquet"),
         out=str(root / results.runs),
-        **told,
+        **fields,
     )
     notebook, tape = root / case.notebook, root / results.tape
     run_notebook(root, notebook, case.parameters, execution=execution, tape=tape, show=show)
@@ -89,14 +88,14 @@ def run_notebook(
     *,
     execution: Execution,
     tape: Path | None = None,
-    **where: Any,
+    **options: Any,
 ) -> notebooks.Executed:
     """Execute a notebook; write the recordings that it used to `tape`, when `tape` is given.
 
     A failed or interrupted execution changes no tape: its answers stay in the cache and are not asked again.
-    `where` holds more arguments of `notebooks.execute`: `cwd`, `watch`, `show`.
+    `options` holds further arguments of `notebooks.execute`: `cwd`, `watch`, `show`.
     """
-    executed = notebooks.execute(path, root=root, parameters=parameters, execution=execution, **where)
+    executed = notebooks.execute(path, root=root, parameters=parameters, execution=execution, **options)
     if tape is not None:
         read = execution.tape or (layout.tape_of(execution.use_case) if execution.use_case else tape)
         held = boundary.open_tape(root / read)  # the kernel may have read another tape
@@ -107,22 +106,22 @@ def run_notebook(
 def gate(root: Path, name: str, *, results: Results | None = None) -> GateReport:
     """Judge the candidate's run by the gate of the use case's phase; write the verdict and its numbers."""
     results = results or Results(use_case=name)
-    ws = workspace.connect(name, root=root, mode="replay", purpose="gate")
-    run = judged_run(root, name, ws.use_case, runs=results.runs)
-    check_task(root, ws, run)
-    verdict = judged(root, name, ws.use_case, run)
+    case = config.use_case(config.load_params(root), name)
+    run = judged_run(root, name, case, runs=results.runs)
+    check_task(root, case, run)
+    verdict = judged(root, name, case, run)
     files.write_atomic(root / results.metrics, files.pretty(plots.numbers(verdict)))
     files.write_atomic(root / results.gate, files.pretty(verdict.to_json()))
     return verdict
 
 
-def check_task(root: Path, ws: Workspace, run: Run) -> None:
-    """ConfigError unless the run's task is the one that the notebook holds now."""
-    notebook = inspection.read(root / ws.use_case.notebook)
-    digest = notebook.digest(notebook.typed(ws.use_case.parameters))
+def check_task(root: Path, case: UseCase, run: Run) -> None:
+    """Raise ConfigError unless the run's task is the one that the notebook holds now."""
+    notebook = inspection.read(root / case.notebook)
+    digest = notebook.digest(notebook.typed(case.parameters))
     if run.task_digest != digest:
         raise ConfigError(
-            f"run {run.id} is of task {run.task_digest[:12]}, {ws.use_case.notebook} holds {digest[:12]}",
+            f"run {run.id} is of task {run.task_digest[:12]}, {case.notebook} holds {digest[:12]}",
             hint="dvc repro",
         )
 
@@ -134,10 +133,10 @@ def report(
 
     `page` is a path without an ending, used instead of the use case's own.
     """
-    ws = workspace.connect(name, root=root, mode="replay", purpose="report")
+    case = config.use_case(config.load_params(root), name)
     results = results or Results(use_case=name)
-    run = judged_run(root, name, ws.use_case, runs=results.runs)
-    return readiness.write(evidence.collect(root, ws, run, results), root / (page or ws.use_case.report))
+    run = judged_run(root, name, case, runs=results.runs)
+    return readiness.write(evidence.collect(root, case, run, results), root / (page or case.report))
 
 
 def job(root: Path, reference: str) -> None:
@@ -158,8 +157,8 @@ def _purge(root: Path, name: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one stage and return its exit code; a file keeps the code too, because DVC replaces it."""
-    _note_exit(WorkbenchError.exit_code)  # for a process that is killed
+    """Run one stage and return its exit code; a file keeps the code, because DVC returns its own."""
+    _note_exit(WorkbenchError.exit_code)  # the code of a stage that is killed
     code = _run(arguments)
     _note_exit(code)
     return code

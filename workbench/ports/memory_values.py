@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from workbench import files
 from workbench.identity import Principal
@@ -75,6 +75,7 @@ class Added:
 class Budget:
     """The limits of one tenant's episodic items, in items and tokens; None is no limit."""
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     items: int | None = None
     tokens: int | None = None
 

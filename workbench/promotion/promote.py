@@ -92,11 +92,8 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
         notes=_environment_note(root, asset, back), dry=order.dry_run,
         command=f"workbench rollback {kind}/{ref.name} --to {back}",
     )  # fmt: skip
-    if order.dry_run:
-        return done
-    _ensure_environment(root, asset, back, order)
-    entry = asset.versions[back]
-    return _moved(root, asset, done, order, verb="Roll back", run=entry.run, after="dvc repro")
+    run = asset.versions[back].run
+    return _release(root, asset, done, order, verb="Roll back", run=run, after="dvc repro")
 
 
 def _environment_note(root: Path, asset: Asset, number: int) -> tuple[str, ...]:
@@ -157,15 +154,14 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
     case = config.use_case(config.load_params(root), job.use_case)
     asset = registry.load_or_new(root, "job", name)
     live = spec_of(root, name, asset.labels.get("production"))
-    order.say("checking what is committed, reproduced and judged")
+    order.say("checking commits, results and verdict (git, dvc status and the gate)")
     run = freezing.judged_run(root, job.use_case, case)
     gate = judged(root, job.use_case, case, run)
     draft = freezing.draft(root, name, job, case, gate, run)
     missing, counts = requirements.missing(root, draft, case), {}
     if not missing:
-        order.say(
-            f"running the frozen notebook alone on its sample (about a minute, at most {freezing.CLEAN_S} s)"
-        )
+        limit = f"about a minute, at most {freezing.CLEAN_S} s"
+        order.say(f"running the frozen notebook alone on its sample ({limit})")
         clean, missing = freezing.clean_run(root, draft, case, show=order.show)
         if clean is not None:
             draft, counts = freezing.finished(draft, clean), dict(clean.counts)
@@ -195,8 +191,12 @@ def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: Re
     with registry.locked(folder):
         asset = registry.load_or_new(root, "job", asset.name)
         again = _same(root, asset, draft.spec)
-        if again is not None and asset.labels.get(order.label) == again:
-            _refuse_again(root, asset, again, order)
+        labelled = again is not None and asset.labels.get(order.label) == again
+        if labelled and not Repository(root=root).changed(below=["pipelines/jobs"]):
+            raise ConfigError(
+                f"nothing to promote: job/{asset.name}@{again} is in {order.label} with the same content",
+                hint=f"workbench jobs run {asset.name}",
+            )
         if again is None:
             asset = _with_version(root, asset, draft, order)
         version = again or max(asset.versions)
@@ -236,15 +236,6 @@ def _with_version(root: Path, asset: Asset, draft: Draft, order: ReleaseOptions)
     return dataclasses.replace(asset, versions={**asset.versions, number: entry})
 
 
-def _refuse_again(root: Path, asset: Asset, version: int, order: ReleaseOptions) -> None:
-    """Raise ConfigError when the same content has the label already and is committed."""
-    if not Repository(root=root).changed(below=["pipelines/jobs"]):
-        raise ConfigError(
-            f"nothing to promote: job/{asset.name}@{version} is in {order.label} with the same content",
-            hint=f"workbench jobs run {asset.name}",
-        )
-
-
 def _same(root: Path, asset: Asset, spec: JobSpec) -> int | None:
     """Return the newest version that differs in its evidence only, or None."""
     for version in sorted(asset.versions, reverse=True):
@@ -270,10 +261,7 @@ def _promote_version(root: Path, named: str, order: ReleaseOptions) -> Released:
         notes=_environment_note(root, asset, found.number),
         command=f"workbench promote job/{found} --to {order.label}",
     )  # fmt: skip
-    if order.dry_run:
-        return card
-    _ensure_environment(root, asset, found.number, order)
-    return _moved(root, asset, card, order, verb="Promote", run=spec.run, after=run_it)
+    return _release(root, asset, card, order, verb="Promote", run=spec.run, after=run_it)
 
 
 def _reproduce(root: Path, *, show: bool) -> None:
@@ -320,15 +308,12 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
         missing=tuple((miss.what, miss.fix) for miss in missing), dry=order.dry_run,
         command=missing[0].fix if missing else f"workbench promote {kind}/{found} --to {order.label}",
     )  # fmt: skip
-    if order.dry_run:
-        return card
-    if missing:
+    if missing and not order.dry_run:
         error = ConfigError(f"{kind}/{found} cannot be promoted: {missing[0].what}", hint=missing[0].fix)
         error.exit_code = missing[0].exit_code
         raise error
-    return _moved(
-        root, asset, card, order, verb="Promote", run=gate.run if gate else None, after="workbench check"
-    )
+    run = gate.run if gate else None
+    return _release(root, asset, card, order, verb="Promote", run=run, after="workbench check")
 
 
 def _justified(root: Path, kind: str, version: registry.Version) -> GateReport | None:
@@ -345,10 +330,16 @@ def _justified(root: Path, kind: str, version: registry.Version) -> GateReport |
     return None
 
 
-def _moved(
+def _release(
     root: Path, asset: Asset, card: Released, order: ReleaseOptions, *, verb: str, run: str | None, after: str
 ) -> Released:
-    """Move the label as the card says, stage the files, and commit them under `order.commit`."""
+    """Move the label as the card says, stage the files, and commit them under `order.commit`.
+
+    A dry run returns the card alone. A job version's environment is installed first.
+    """
+    if order.dry_run:
+        return card
+    _ensure_environment(root, asset, card.version, order)
     with registry.locked(registry.folder_of(root, asset.kind, asset.name)):
         asset = registry.load(root, asset.kind, asset.name)
         written = release.move(

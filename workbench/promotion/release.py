@@ -48,13 +48,13 @@ class Released(Shown):
     command: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` prints it."""
+        """Return the value that `--json` prints."""
         return dataclasses.asdict(self)
 
     def card(self) -> Card:
         """Return the changes in production and the blockers."""
         done = "would be" if self.dry else "is"
-        forbidden = [f"missing: {what}\n         {mend}" for what, mend in self.missing]
+        forbidden = [f"missing: {what}\n         {fix}" for what, fix in self.missing]
         before = "none" if self.before is None else f"@{self.before}"
         return Card(
             title=f"{self.what}@{self.version} {done} {self.label} (before: {before})",

@@ -20,11 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from workbench import files, locking, processes
-from workbench.errors import UnavailableError
+from workbench.errors import UnavailableError, WorkbenchError
 
 _RWLOCK = Path(".dvc/tmp/rwlock")
 #: Seconds to wait for another DVC to end; it outlives a killed caller for a moment.
 _WAIT_S = 2 * processes.GRACE_S
+
+
+def repair_here() -> None:
+    """Repair the lock of the repository around the current folder, before `.venv/bin/dvc` runs DVC."""
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+    with contextlib.suppress(WorkbenchError):  # DVC says itself that it cannot write there
+        repair_lock(root)
 
 
 def repro(
@@ -78,6 +86,8 @@ def running(root: Path) -> list[int]:
 
     found = []
     for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue  # `repair_here` runs in a DVC command of its own
         try:
             words = [Path(word).name for word in process.cmdline()[:4]]
             is_dvc = "dvc" in words and words[0].startswith(("python", "dvc"))

@@ -6,6 +6,7 @@ written last, marks it as complete; the Makefile leaves the same stamp in `.venv
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ from workbench.errors import RefusedError, UnavailableError, WorkbenchError
 from workbench.layout import ENVIRONMENTS
 
 STAMP = "installed.lock"
+#: The command that installs the packages of `.venv` again.
+REINSTALL = "rm .venv/installed.lock && make env"
 #: Seconds that building an environment may take; uv gives up on a silent registry much sooner.
 _BUILD_S = 3600.0
 _LINES = 4
@@ -78,6 +81,38 @@ def install(root: Path, lock: bytes, *, say: Callable[[str], None]) -> Path:
                 size = size_of(folder) / 1e6
                 say(f"installed: {size:.0f} MB in {folder} (workbench jobs prune removes old ones)")
     return _python(folder)
+
+
+def difference(lock: str) -> str:
+    """Return one line on the installed packages that differ from a lock, "" when all are equal."""
+    differing = differing_versions(lock)
+    shown = ", ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
+    return f"{len(differing)} installed packages differ from the lock: {shown}" if differing else ""
+
+
+def differing_versions(lock: str) -> list[str]:
+    """Return a description of each locked package that is missing or has another version."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    differing = []
+    for line in lock.splitlines():
+        if line[:1] in {"", "#", " ", "\t", "-"}:
+            continue
+        try:
+            wanted = Requirement(line.rstrip("\\ "))
+        except InvalidRequirement:
+            continue
+        if wanted.marker is not None and not wanted.marker.evaluate():
+            continue
+        try:
+            installed = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            installed = "missing"
+        if installed == "missing" or not wanted.specifier.contains(installed, prereleases=True):
+            differing.append(
+                f"{wanted.name} is {installed}, the lock has {wanted.specifier}".replace("==", "")
+            )
+    return differing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,7 +62,7 @@ class Differences(Shown):
 
     def _counts(self) -> str:
         counts = [f"{number} {change}" for change in _ORDER if (number := len(self.of(change)))]
-        hidden = [f"{self.withheld} not for you to see"] if self.withheld else []
+        hidden = [f"{self.withheld} hidden from you"] if self.withheld else []
         return ", ".join([*counts, *hidden]) or "no source"
 
     def __str__(self) -> str:
@@ -114,14 +114,9 @@ def compared(title: str, before: Sources, after: Sources, *, hidden: Iterable[st
 def _difference(
     source: str, one: tuple[str, frozenset[str]] | None, two: tuple[str, frozenset[str]] | None
 ) -> ItemDifference:
-    change: Change = "same" if one == two else "changed"
-    if one is None or two is None:
-        change = "added" if one is None else "removed"
+    change: Change = "same" if one == two else "changed" if one and two else "removed" if one else "added"
+    (digest_before, ids_before), (digest_after, ids_after) = one or (None, ()), two or (None, ())
     return ItemDifference(
-        source=source,
-        change=change,
-        before=len(one[1]) if one else 0,
-        after=len(two[1]) if two else 0,
-        digest_before=one[0] if one else None,
-        digest_after=two[0] if two else None,
-    )
+        source=source, change=change, before=len(ids_before), after=len(ids_after),
+        digest_before=digest_before, digest_after=digest_after,
+    )  # fmt: skip

@@ -187,8 +187,8 @@ def _tenant_pages(folder: Path) -> list[Page]:
 def _page(path: Path, tenant: str) -> tuple[Page, str | None]:
     """Read one page, and the slug of the page it replaces."""
     if path.suffix != ".md" or not _SLUG.fullmatch(path.stem):
-        hint = "name it with a-z, 0-9 and -, ending in .md; move other files away"
-        raise ConfigError(f"{path} cannot be a page", hint=hint)
+        hint = "name a page with a-z, 0-9 and -, ending in .md; move other files elsewhere"
+        raise ConfigError(f"{path} is not a page", hint=hint)
     text = files.read_text(path)
     lines = text.split("\n")
     if lines[0].rstrip() != "---" or "---" not in (line.rstrip() for line in lines[1:]):
@@ -199,8 +199,8 @@ def _page(path: Path, tenant: str) -> tuple[Page, str | None]:
     if front["tenant"] != tenant:
         line = _line_of("tenant", lines)
         raise ConfigError(
-            f"{path}:{line}: the page says tenant {front['tenant']!r} and lies in {tenant!r}",
-            hint="move the file or correct the line",
+            f"{path}:{line}: tenant is {front['tenant']!r}, but the file is in the folder of {tenant!r}",
+            hint="move the file to the folder of its tenant, or correct the line",
         )
     body = "\n".join(lines[end + 1 :]).strip()
     if not body:

@@ -69,8 +69,9 @@ class MemoryHandle(Binding):
         `sources` and `kinds` narrow the search. RefusedError when the spec says `stale: refuse` and the
         source of a passage has changed; in an earlier version such passages are only marked.
         """
-        wanted = finding.Wanted(k=k, as_of=as_of, version=version, sources=tuple(sources), kinds=tuple(kinds))
-        return await finding.find(self, text, wanted)
+        version = self.version if version is None else version
+        narrowed = {"version": version, "sources": tuple(sources), "kinds": tuple(kinds)}
+        return await finding.find(self, text, k=k, as_of=as_of, **narrowed)
 
     search, search_async = _sync.twins(_search)
 
@@ -197,7 +198,7 @@ class MemoryHandle(Binding):
 
         Without a folder the snapshot goes into the memory's own place below `.workbench/state/snapshots`.
         """
-        return await maintenance.snapshot(self, folder)
+        return await maintenance.snapshot_of([self], folder)
 
     snapshot, snapshot_async = _sync.twins(_snapshot)
 

@@ -8,7 +8,7 @@ from workbench.display import Card, Row, Shown
 from workbench.types import Hit
 
 _NONE = "No passage that you may see is valid on that day"
-_DEGRADED = "degraded: from the last snapshot, the store is away"
+_DEGRADED = "degraded: from the last snapshot, the store is unavailable"
 
 
 class Hits(list[Hit], Shown):
@@ -48,14 +48,7 @@ class Hits(list[Hit], Shown):
 
 def _origin(hit: Hit) -> str:
     """Describe a hit's source, its version and digest, and its warnings."""
-    marks = [
-        mark
-        for mark, is_so in (
-            ("source changed", hit.stale),
-            (_DEGRADED, hit.degraded),
-        )
-        if is_so
-    ]
+    marks = ["source changed"] * hit.stale + [_DEGRADED] * hit.degraded
     mark = f" ({'; '.join(marks)})" if marks else ""
     return f"{hit.source}, version {hit.version}, {hit.digest[:12]}{mark}"
 

@@ -15,7 +15,7 @@ from workbench.ports import written_id
 from workbench.retrieval.binding import Binding
 from workbench.retrieval.chunking import chunks
 from workbench.retrieval.documents import digests_now
-from workbench.retrieval.port import embed, view
+from workbench.retrieval.port import Governed, embed
 from workbench.types import KNOWLEDGE, Item, ItemKind, Page
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ async def write(binding: Binding, written: Written) -> Note:
     item = _item(binding, written, parents)
     (vector,) = await embed(binding, [item.text])
     item = dataclasses.replace(item, vector=vector)
-    done = await view(binding).remember(
+    done = await Governed(binding=binding).remember(
         [item], budget=binding.spec.budget, now=binding.now(), while_there=item.parents
     )
     return Note(
@@ -117,7 +117,7 @@ async def write(binding: Binding, written: Written) -> Note:
 def _check(binding: Binding, written: Written) -> None:
     if binding.spec.kind != "episodic":
         raise ConfigError(
-            f"{binding.spec} is built from its sources alone",
+            f"{binding.spec} is built from sources; it takes no episodic items",
             hint="remember into a memory whose spec says kind: episodic",
         )
     if binding.pinned is not None:
@@ -157,12 +157,12 @@ async def _parents(binding: Binding, ids: Sequence[str]) -> list[Item]:
     if not ids:
         return []
     wanted = set(ids)
-    found = [item for item in await view(binding).items() if item.id in wanted]
+    found = [item for item in await Governed(binding=binding).items() if item.id in wanted]
     if len(found) < len(wanted):
         raise NotFoundError(
             f"{len(wanted) - len(found)} of {len(wanted)} parents are not in {binding.name!r}, have expired, "
-            "or are not for you to see",
-            hint="name ids of hits that a search just gave: parents=[hit.id for hit in hits]",
+            "or you may not see them",
+            hint="give the ids of hits: parents=[hit.id for hit in hits]",
         )
     return found
 
@@ -174,11 +174,11 @@ def _item(binding: Binding, written: Written, parents: Sequence[Item]) -> Item:
     me = identity.personal(principal.name)
     access = tuple(sorted(set(written.access))) if written.access is not None else (me,)
     level = max([written.classification, *(parent.classification for parent in parents)])
-    wider = [one for one in access if one != me and not all(one in parent.access for parent in parents)]
+    wider = [name for name in access if name != me and not all(name in parent.access for parent in parents)]
     if wider:
         raise RefusedError(
-            f"{len(wider)} of {len(access)} entries of the access list may not see everything it was made of",
-            hint="leave access out: the principal alone, or name groups that may see all parents",
+            f"{len(wider)} of {len(access)} entries of the access list may not see all parents",
+            hint="omit access (the principal alone), or name groups that may see all parents",
         )
     days = written.days
     ends = [days.get("expires"), binding.spec.expires(written.kind, level, since=now)]

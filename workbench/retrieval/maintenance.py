@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from workbench.retrieval.binding import Binding, Snapshots
 from workbench.retrieval.diff import Differences, compared, sources_of
 from workbench.retrieval.documents import load
 from workbench.retrieval.items import documents, visible_to
-from workbench.retrieval.port import TEXTS, Governed, embed, indexed, unfiltered, view
+from workbench.retrieval.port import TEXTS, Governed, embed, indexed
 from workbench.types import KNOWLEDGE, Item, Page
 
 #: Ids in one `memory.missing`; attempts to publish while other writers publish too.
@@ -52,21 +53,24 @@ async def add(binding: Binding, pages: Iterable[Page]) -> Added:
     own = own_pages(binding, given)
     items = await asyncio.to_thread(documents, binding, own)
     other = len(given) - len(own)
-    there = await unfiltered(binding).count([item.id for item in items])
-    if there == len(items) and not await _missing(binding, items):
-        return Added(added=0, unchanged=there, replaced=0, other_tenants=other)
+    stored = await Governed(binding=binding, unfiltered=True).count([item.id for item in items])
+    if stored == len(items) and not await _missing(binding, items):
+        return Added(added=0, unchanged=stored, replaced=0, other_tenants=other)
     if binding.pinned is not None:
-        raise _not_pinned(binding, len(items) - there, len(items))
+        raise _not_pinned(binding, len(items) - stored, len(items))
     changed = await _changed(binding, items)
+    ready: list[Item] = []
     with _bar(binding, len(changed), "remember") as bar:
-        vectors: list[tuple[float, ...]] = []
-        for start in range(0, len(changed), TEXTS):
-            some = changed[start : start + TEXTS]
-            vectors += await embed(binding, [indexed(item) for item in some])
+        for some in _batches(changed):
+            ready += await _embedded(binding, some)
             bar.update(len(some))
-    ready = [dataclasses.replace(item, vector=vector) for item, vector in zip(changed, vectors, strict=True)]
-    done = await view(binding).add(ready, now=binding.now())
+    done = await Governed(binding=binding).add(ready, now=binding.now())
     return dataclasses.replace(done, unchanged=len(items) - done.added, other_tenants=other)
+
+
+async def _embedded(binding: Binding, items: list[Item]) -> list[Item]:
+    vectors = await embed(binding, [indexed(item) for item in items])
+    return [dataclasses.replace(item, vector=vector) for item, vector in zip(items, vectors, strict=True)]
 
 
 async def _changed(binding: Binding, items: Sequence[Item]) -> list[Item]:
@@ -74,7 +78,9 @@ async def _changed(binding: Binding, items: Sequence[Item]) -> list[Item]:
     missing = await _missing(binding, items)
     sources = {item.source for item in items if item.id in missing}
     same = [item.id for item in items if item.source not in sources]
-    if await unfiltered(binding).count(same) < len(same):  # some of them are only staged
+    if await Governed(binding=binding, unfiltered=True).count(same) < len(
+        same
+    ):  # some of them are only staged
         return list(items)
     return [item for item in items if item.source in sources]
 
@@ -85,18 +91,14 @@ async def ingest(binding: Binding, source: Source | None) -> Added:
     own = own_pages(binding, given)
     if not own:
         raise NotFoundError(
-            f"there is no page to ingest for {binding.tenant!r}", hint=binding.command("forget --source …")
+            f"no page to ingest for {binding.tenant!r}", hint=binding.command("forget --source …")
         )
     items = await asyncio.to_thread(documents, binding, own)
 
     async def given_once() -> list[Item]:
         return items
 
-    async def embedded(some: list[Item]) -> list[Item]:
-        vectors = await embed(binding, [indexed(item) for item in some])
-        return [dataclasses.replace(item, vector=vector) for item, vector in zip(some, vectors, strict=True)]
-
-    done = await _put(binding, given_once, embedded, word="ingest")
+    done = await _put(binding, given_once, functools.partial(_embedded, binding), word="ingest")
     return dataclasses.replace(done, other_tenants=len(given) - len(own))
 
 
@@ -124,13 +126,13 @@ async def _put(binding: Binding, read: _Read, prepare: _Prepare | None = None, *
             bar.update(len(items) - len(missing))
             for some in _batches([item for item in items if item.id in missing]):
                 if prepare is not None:
-                    await view(binding).stage(await prepare(some))
+                    await Governed(binding=binding).stage(await prepare(some))
                 else:
                     parents = items if any(item.parents for item in some) else ()
-                    await view(binding).stage(some, restored=parents)
+                    await Governed(binding=binding).stage(some, restored=parents)
                 bar.update(len(some))
         try:
-            return await view(binding).publish([item.id for item in items], now=binding.now())
+            return await Governed(binding=binding).publish([item.id for item in items], now=binding.now())
         except ConfigError:
             tried += 1
             if tried == _TRIES or not await _missing(binding, items):
@@ -144,7 +146,7 @@ def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
 async def _missing(binding: Binding, items: Sequence[Item]) -> frozenset[str]:
     found: list[str] = []
     for start in range(0, len(items), _IDS):
-        found += await view(binding).missing([item.id for item in items[start : start + _IDS]])
+        found += await Governed(binding=binding).missing([item.id for item in items[start : start + _IDS]])
     return frozenset(found)
 
 
@@ -154,23 +156,25 @@ def own_pages(binding: Binding, given: Sequence[Page]) -> list[Page]:
     if given and not own:
         others = ", ".join(sorted({page.tenant for page in given}))
         raise ConfigError(
-            f"none of the {len(given)} pages belongs to tenant {binding.tenant!r} (but to: {others})",
+            f"none of the {len(given)} pages belongs to tenant {binding.tenant!r}; their tenants: {others}",
             hint="bind the workspace to their tenant: ws.bind(tenant=…)",
         )
     source, times = next(iter(Counter(page.source for page in own).most_common(1)), ("", 0))
     if times > 1:
-        raise ConfigError(f"{times} of the pages are called {source!r}", hint="a source is one page")
+        raise ConfigError(
+            f"{times} pages have the source {source!r}", hint="give each page its own file name"
+        )
     return own
 
 
 async def diff(binding: Binding, before: int, after: int) -> Differences:
     """Compare two versions, source by source, as far as the principal may see them."""
     port = _to_compare(binding)
-    one, two = await port.items(before), await port.items(after)
+    older, newer = await port.items(before), await port.items(after)
     visible = visible_to(binding.context.principal)
-    hidden = {item.source for item in (*one, *two) if not visible(item)}
+    hidden = {item.source for item in (*older, *newer) if not visible(item)}
     title = f"{binding.spec}, tenant {binding.tenant}, version {before} -> {after}"
-    return compared(title, sources_of(one), sources_of(two), hidden=hidden)
+    return compared(title, sources_of(older), sources_of(newer), hidden=hidden)
 
 
 async def diff_sources(binding: Binding) -> Differences:
@@ -182,24 +186,19 @@ async def diff_sources(binding: Binding) -> Differences:
     on_disk = await asyncio.to_thread(documents, binding, pages)
     hidden = {item.source for item in active if not visible(item)}
     hidden |= {page.source for page in pages if not visible(page)}
-    title = f"{binding.spec}, tenant {binding.tenant}, in force -> {binding.spec.source}"
+    title = f"{binding.spec}, tenant {binding.tenant}, active -> {binding.spec.source}"
     return compared(title, sources_of(active), sources_of(on_disk), hidden=hidden)
 
 
 def _to_compare(binding: Binding) -> Governed:
     """Return the unfiltered port for an admin, so that hidden sources are counted; else the principal's."""
-    return unfiltered(binding) if binding.context.principal.admin else view(binding)
-
-
-async def snapshot(binding: Binding, folder: str | Path | None) -> Snapshotted:
-    """Write the tenant's items as files that can be verified and restored into any store."""
-    return await snapshot_of([binding], folder)
+    return Governed(binding=binding, unfiltered=binding.context.principal.admin)
 
 
 async def snapshot_of(bindings: Sequence[Binding], folder: str | Path | None) -> Snapshotted:
     """Write one memory's items of several tenants into one snapshot."""
     first, place = bindings[0], None if folder is None else Path(folder)
-    views = [unfiltered(binding) for binding in bindings]
+    views = [Governed(binding=binding, unfiltered=True) for binding in bindings]
     spec = first.spec
     where, digest, items = await _archive(first).write(
         views, place, spec=str(spec), digest=spec.digest, version=first.version
@@ -210,7 +209,9 @@ async def snapshot_of(bindings: Sequence[Binding], folder: str | Path | None) ->
 async def restore(binding: Binding, what: int | str | Path) -> Restored:
     """Make an earlier version, or the snapshot in a folder, the active version again."""
     items: list[Item] = []
-    await view(binding).missing([])  # refuse other principals than admins before a snapshot is read
+    await Governed(binding=binding).missing(
+        []
+    )  # refuse other principals than admins before a snapshot is read
 
     async def knowledge() -> list[Item]:
         given = _of_version(binding, what) if isinstance(what, int) else _of_snapshot(binding, Path(what))
@@ -218,26 +219,21 @@ async def restore(binding: Binding, what: int | str | Path) -> Restored:
         return [item for item in items if item.kind == KNOWLEDGE]
 
     done = await _put(binding, knowledge, word="restore")
-    rest = [] if isinstance(what, int) else [item for item in items if item.kind != KNOWLEDGE]
-    if not rest:
-        return _restored(done)
-    written = await view(binding).remember(rest, budget=Budget(), now=binding.now(), restored=items)
-    return _restored(done, episodic=written.added)
-
-
-def _restored(done: Added, *, episodic: int = 0) -> Restored:
-    return Restored(
-        version=done.version,
-        added=done.added,
-        unchanged=done.unchanged,
-        replaced=done.replaced,
-        episodic=episodic,
+    others = [] if isinstance(what, int) else [item for item in items if item.kind != KNOWLEDGE]
+    restored = Restored(
+        version=done.version, added=done.added, unchanged=done.unchanged, replaced=done.replaced
     )
+    if not others:
+        return restored
+    written = await Governed(binding=binding).remember(
+        others, budget=Budget(), now=binding.now(), restored=items
+    )
+    return dataclasses.replace(restored, episodic=written.added)
 
 
 async def _of_version(binding: Binding, number: int) -> list[Item]:
     """Return the items of an earlier version, without those that a `forget` is deleting now."""
-    items = await unfiltered(binding).items(number)
+    items = await Governed(binding=binding, unfiltered=True).items(number)
     if binding.snapshot_store is None or binding.pinned is not None:
         return items
     return await binding.snapshot_store.admitted(items, memory=binding.name, tenant=binding.tenant)
@@ -259,8 +255,8 @@ async def _of_snapshot(binding: Binding, folder: Path) -> list[Item]:
 def _archive(binding: Binding) -> Snapshots:
     if binding.snapshot_store is None:
         raise ConfigError(
-            f"this binding of {binding.name!r} was made without a place for snapshots",
-            hint="take it from a workspace: wb.connect(…).memory()",
+            f"the memory {binding.name!r} has no store of snapshots",
+            hint="get the handle from a workspace: wb.connect(…).memory()",
         )
     return binding.snapshot_store
 

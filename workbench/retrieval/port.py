@@ -75,16 +75,6 @@ def _restored(items: Sequence[Item] | None) -> JSON:
     return {} if items is None else {"restored": items}
 
 
-def view(binding: Binding) -> Governed:
-    """The memory's port as the binding's principal sees it."""
-    return Governed(binding=binding)
-
-
-def unfiltered(binding: Binding) -> Governed:
-    """The memory's port for an admin: the whole tenant."""
-    return Governed(binding=binding, unfiltered=True)
-
-
 async def embed(binding: Binding, texts: Sequence[str]) -> list[tuple[float, ...]]:
     """Return one L2-normalised vector for each text, in order, by the memory's own embedding."""
     card = binding.spec.embedding
@@ -97,7 +87,7 @@ async def embed(binding: Binding, texts: Sequence[str]) -> list[tuple[float, ...
         vectors += [_normal(row["embedding"]) for row in rows]
     if len(vectors) != len(texts):
         raise UnavailableError(
-            f"{card!r} gave {len(vectors)} vectors for {len(texts)} texts",
+            f"{card!r} returned {len(vectors)} vectors for {len(texts)} texts",
             hint="run it again; if the error remains, the endpoint is not OpenAI-compatible",
         )
     return vectors

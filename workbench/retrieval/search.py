@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from dataclasses import dataclass
+from typing import Any
 
 from workbench.errors import RefusedError
 from workbench.ports import Query
@@ -12,52 +12,37 @@ from workbench.retrieval.binding import Binding
 from workbench.retrieval.documents import digests_now
 from workbench.retrieval.hits import Hits
 from workbench.retrieval.items import DECLARED
-from workbench.retrieval.port import embed, view
-from workbench.types import KNOWLEDGE, Hit, ItemKind
+from workbench.retrieval.port import Governed, embed
+from workbench.types import KNOWLEDGE, Hit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """The parameters of a search besides its text; `version` None is the active one."""
+async def find(binding: Binding, text: str, *, k: int, as_of: str | None, **narrowed: Any) -> Hits:
+    """Return at most `k` passages that the principal may see and that are valid on the day `as_of`.
 
-    k: int
-    as_of: str | None
-    version: int | None
-    sources: tuple[str, ...]
-    kinds: tuple[ItemKind, ...]
-
-
-async def find(binding: Binding, text: str, wanted: Wanted) -> Hits:
-    """Return at most `k` passages that the principal may see and that are valid on the day `as_of`."""
-    spec = binding.spec
-    query = _query(binding, text, (await embed(binding, [text]))[0], wanted)
-    answer = await view(binding).search(query)
-    found = await asyncio.to_thread(_marked, binding, answer)
-    if spec.stale == "drop" and query.version is None:
-        found = [hit for hit in found if not hit.stale]
-    best = found[: wanted.k]
-    if spec.stale == "refuse" and query.version is None:
-        _refuse_stale(binding, best)
-    return Hits(best, degraded=answer.degraded)
-
-
-def _query(binding: Binding, text: str, vector: tuple[float, ...], wanted: Wanted) -> Query:
+    `narrowed` are the query's `version`, `sources` and `kinds`.
+    """
     spec, principal, clock = binding.spec, binding.context.principal, binding.context.clock
-    return Query(
+    query = Query(
         text=text,
-        vector=vector,
-        k=max(wanted.k, spec.candidates) if spec.stale == "drop" and wanted.k >= 1 else wanted.k,
+        vector=(await embed(binding, [text]))[0],
+        k=max(k, spec.candidates) if spec.stale == "drop" and k >= 1 else k,
         groups=principal.grants,
         clearance=principal.clearance,
-        as_of=wanted.as_of or binding.as_of or clock.now().date().isoformat(),
+        as_of=as_of or binding.as_of or clock.now().date().isoformat(),
         now=binding.now() if binding.pinned is None or binding.today else None,
-        version=wanted.version if wanted.version is not None else binding.version,
-        sources=wanted.sources,
-        kinds=wanted.kinds,
         candidates=spec.candidates,
         mode=spec.mode,
         exact=spec.exact,
+        **narrowed,
     )
+    answer = await Governed(binding=binding).search(query)
+    found = await asyncio.to_thread(_marked, binding, answer)
+    if spec.stale == "drop" and query.version is None:
+        found = [hit for hit in found if not hit.stale]
+    best = found[:k]
+    if spec.stale == "refuse" and query.version is None:
+        _refuse_stale(binding, best)
+    return Hits(best, degraded=answer.degraded)
 
 
 def _marked(binding: Binding, found: list[Hit]) -> list[Hit]:

@@ -56,13 +56,6 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _WritingLimits:
-    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
-    items: int | None = None
-    tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
     """`pipelines/memories/<name>/<version>.yaml`, read strictly."""
 
@@ -76,7 +69,7 @@ class _File:
     kind: MemoryKind = "knowledge"
     retention: tuple[Retention, ...] = ()
     stale: Stale = "flag"
-    budget: _WritingLimits = field(default_factory=_WritingLimits)
+    budget: Budget = field(default_factory=Budget)
     keep_versions: int = 10
     index: Index = field(default_factory=Index)
     mode: SearchMode = "hybrid"
@@ -84,7 +77,7 @@ class _File:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemorySpec:
+class MemorySpec(_File):
     """One version of a memory's spec.
 
     `kind` is "knowledge" (built from sources) or "episodic" (also written by `remember`). `source` is the
@@ -97,20 +90,8 @@ class MemorySpec:
     name: str
     version: int
     digest: str
-    description: str
     source: str
     chunking: Chunking
-    embedding: str
-    candidates: int
-    questions: str | None = None
-    kind: MemoryKind = "knowledge"
-    retention: tuple[Retention, ...] = ()
-    stale: Stale = "flag"
-    budget: Budget = field(default_factory=Budget)
-    keep_versions: int = 10
-    index: Index = field(default_factory=Index)
-    mode: SearchMode = "hybrid"
-    exact: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
@@ -149,25 +130,9 @@ def read_spec(found: registry.Version) -> MemorySpec:
     where = str(found.path)
     raw = files.parse(_File, _without_rerank(files.read_yaml(found.path), where), where=where)
     _check(raw, where)
-    return MemorySpec(
-        name=found.name,
-        version=found.number,
-        digest=found.digest,
-        description=raw.description,
-        source=raw.source or "",
-        chunking=raw.chunking or Chunking(kind="whole"),
-        embedding=raw.embedding,
-        candidates=raw.candidates,
-        questions=raw.questions,
-        kind=raw.kind,
-        retention=raw.retention,
-        stale=raw.stale,
-        budget=Budget(items=raw.budget.items, tokens=raw.budget.tokens),
-        keep_versions=raw.keep_versions,
-        index=raw.index,
-        mode=raw.mode,
-        exact=raw.exact,
-    )
+    given = {key.name: getattr(raw, key.name) for key in fields(raw)}
+    given |= {"source": raw.source or "", "chunking": raw.chunking or Chunking(kind="whole")}
+    return MemorySpec(name=found.name, version=found.number, digest=found.digest, **given)
 
 
 def _without_rerank(raw: Any, where: str) -> Any:
@@ -199,7 +164,7 @@ def _check_source(raw: _File, where: str) -> None:
         for name in ("source", "chunking"):
             if getattr(raw, name) is None:
                 raise ConfigError(f"{where}: missing key {name!r} (only kind: episodic goes without)")
-        if raw.budget != _WritingLimits():
+        if raw.budget != Budget():
             raise ConfigError(f"{where}: budget is for kind: episodic, not for kind: knowledge")
     if (raw.source is None) != (raw.chunking is None):
         raise ConfigError(f"{where}: source and chunking go together: give both or neither")

@@ -1,12 +1,11 @@
-"""What every memory store promises, sentence by sentence; a new store subclasses one of the two.
+"""The contract suites of memory stores; the test of a store subclasses one of the two.
 
     class TestMyStore(MemoryContract):
         open_store = staticmethod(functools.partial(MyStore, name="contract"))
 
-`open_store(path)` gives a `ports.MemoryStore` whose name is "contract", empty for a path not used
-before. A store that outlives its process subclasses `DurableContract`, which adds the sentences on
-reopening, on several processes and on writers killed. `governed(open_store)` is the same store with
-every verb sent through the stack.
+`open_store(path)` returns a `ports.MemoryStore` named "contract", which is empty for an unused path. For a
+store that outlives its process subclass `DurableContract`, which adds reopening, several processes and
+killed writers. `governed(open_store)` opens the same store with every verb sent through the controls.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ __all__ = ["DurableContract", "MemoryContract", "governed"]
 
 
 class MemoryContract(FindingContract, AccessContract, VersionContract, RetentionContract, HistoryContract):
-    """The promises of every store. Subclass it and give `open_store`."""
+    """The promises of every store; subclass it and set `open_store`."""
 
 
 class DurableContract(DurableSentences, MemoryContract):
-    """And those of a store that outlives its process; `open_store` must be picklable."""
+    """The promises of a store that outlives its process; `open_store` must be picklable."""

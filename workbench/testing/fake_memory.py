@@ -1,4 +1,4 @@
-"""A memory without a store: plain dictionaries, the truth that stores are compared with."""
+"""Implement the memory port in plain dictionaries, as the reference for other stores."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from workbench import files
-from workbench.errors import ConfigError, NotFoundError
-from workbench.memory import rules
+from workbench import config, files
+from workbench.memory import checks, ranking, rules
 from workbench.ports import (
     Added,
     Budget,
@@ -27,9 +26,9 @@ from workbench.types import Hit, Item
 
 
 class _Tenant:
-    """All of one tenant: knowledge by version, what is staged, what was written by use, what holds keep.
+    """One tenant's knowledge by version, staged documents, episodic items and holds.
 
-    `archive` is what only versions that are no longer kept would hold, were it not under a hold.
+    `archived` has the items of versions that are no longer kept, which only holds keep.
     """
 
     def __init__(self) -> None:
@@ -38,51 +37,47 @@ class _Tenant:
         self.at: dict[int, str] = {}
         self.staged: dict[str, Item] = {}
         self.episodic: dict[str, Item] = {}
-        self.snapshot_store: dict[str, Item] = {}
+        self.archived: dict[str, Item] = {}
         self.holds: set[Selector] = set()
 
     def shelves(self) -> Iterator[dict[str, Item]]:
-        """Every dictionary that holds items."""
-        yield from (*self.knowledge.values(), self.staged, self.episodic, self.snapshot_store)
+        """Yield every dictionary of items."""
+        yield from (*self.knowledge.values(), self.staged, self.episodic, self.archived)
 
     def stored(self) -> dict[str, Item]:
-        """All items there are, by id."""
-        return {one: item for shelf in self.shelves() for one, item in shelf.items()}
+        """Return all items by id."""
+        return {key: item for shelf in self.shelves() for key, item in shelf.items()}
 
     def documents(self, version: int | None = None) -> dict[str, Item]:
-        """The knowledge of a version, or of the one in force."""
+        """Return the documents of a version, by default the active one."""
         if version in {None, self.version}:
             return self.knowledge.get(self.version, {})
-        if version not in self.knowledge:
-            raise NotFoundError(
-                f"version {version} of this memory is not kept ({sorted(self.knowledge) or 'none'} are)",
-                hint="ask for one of those, or for the version in force",
-            )
+        checks.check_kept(version, self.knowledge)
         return self.knowledge[version]
 
-    def in_force(self, version: int | None = None) -> dict[str, Item]:
-        """What can be found: the knowledge of a version, and what was written by use."""
+    def active(self, version: int | None = None) -> dict[str, Item]:
+        """Return the documents of a version and the episodic items."""
         return self.documents(version) | self.episodic
 
     def held(self, item: Item) -> bool:
-        """Whether any hold covers the item."""
+        """Return whether a hold covers the item."""
         return any(rules.chosen(item, what, now="") for what in self.holds)
 
     def remove(self, ids: Collection[str]) -> None:
-        """Take items away from everywhere."""
+        """Remove items from every dictionary."""
         for shelf in self.shelves():
-            for one in shelf.keys() & set(ids):
-                del shelf[one]
+            for key in shelf.keys() & set(ids):
+                del shelf[key]
 
     def check(self, batch: Sequence[Item]) -> None:
-        """ConfigError when the items do not fit those that are there."""
-        there = self.stored()
+        """Raise ConfigError unless the items fit the stored ones."""
+        stored = self.stored()
         for item in batch:
-            known = next(iter(there.values()), None)
+            known = next(iter(stored.values()), None)
             if known is not None:
-                rules.check_embedding(item, embedding=known.embedding, dimensions=len(known.vector))
-            if item.id in there:
-                rules.check_source(item, there[item.id].source)
+                checks.check_embedding(item, embedding=known.embedding, dimensions=len(known.vector))
+            if item.id in stored:
+                checks.check_stored(item, source=stored[item.id].source, kind=stored[item.id].kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,23 +88,23 @@ class FakeStore:
     by_tenant: dict[str, _Tenant] = field(default_factory=dict)
 
     def tenant(self, tenant: str) -> FakeMemory:
-        """One tenant's view."""
-        rules.check_tenant(tenant)
+        """Return one tenant's view."""
+        config.check_tenant(tenant)
         return FakeMemory(store=self, tenant=tenant)
 
     async def tenants(self) -> list[str]:
-        """Tenants that have items, sorted."""
+        """Return the tenants that have items, sorted."""
         return sorted(name for name, state in self.by_tenant.items() if state.stored())
 
     async def aclose(self) -> None:
-        """Nothing to give back."""
+        """Close nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeMemory:
     """One tenant's view of a `FakeStore`; implements `ports.Memory`.
 
-    No verb awaits anything, so that each happens whole on the loop it runs on.
+    No verb awaits, so each is atomic on its event loop.
     """
 
     store: FakeStore
@@ -120,38 +115,34 @@ class FakeMemory:
         return self.store.by_tenant.setdefault(self.tenant, _Tenant())
 
     async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
-        """Stage what is given and publish it with the documents in force of other sources."""
-        batch = rules.checked_items(items, knowledge=True)
+        """Replace the active documents of the items' sources."""
+        batch = checks.checked_items(items, knowledge=True)
         sources = {item.source for item in batch}
-        others = [one for one, item in self._state.documents().items() if item.source not in sources]
+        others = [key for key, item in self._state.documents().items() if item.source not in sources]
         await self.stage(batch)
         return await self.publish([*others, *(item.id for item in batch)], now=now)
 
     async def missing(self, ids: Sequence[str]) -> list[str]:
-        """Those of `ids` that are neither in force nor staged, in the order given."""
-        there = self._state.in_force() | self._state.staged
-        return [one for one in ids if one not in there]
+        """Return those of `ids` that are neither active nor staged, in the order given."""
+        known = self._state.active() | self._state.staged
+        return [key for key in ids if key not in known]
 
     async def stage(self, items: Iterable[Item]) -> int:
-        """Keep documents aside for the next version; how many were new."""
-        batch, state = rules.checked_items(items, knowledge=True), self._state
+        """Stage documents for the next version; return the number of new ones."""
+        batch, state = checks.checked_items(items, knowledge=True), self._state
         state.check(batch)
-        there = state.in_force() | state.staged
-        new = {item.id: item for item in batch if item.id not in there}
+        known = state.active() | state.staged
+        new = {item.id: item for item in batch if item.id not in known}
         state.staged.update(new)
         return len(new)
 
     async def publish(self, ids: Sequence[str], *, now: str = "") -> Added:
-        """Put the version in force that holds exactly these documents; what else was staged goes."""
+        """Make exactly these documents the active version; remove other staged ones."""
         state = self._state
         before = state.documents()
-        there = state.staged | before
-        if missing := set(ids) - there.keys():
-            raise ConfigError(
-                f"{len(missing)} of {len(set(ids))} items are neither in force nor staged",
-                hint="stage what `missing` names, then publish again",
-            )
-        after = {one: there[one] for one in sorted(set(ids))}
+        known = state.staged | before
+        checks.check_published(len(set(ids) - known.keys()), len(set(ids)))
+        after = {key: known[key] for key in sorted(set(ids))}
         state.staged = {}
         if after.keys() != before.keys():
             state.version += 1
@@ -166,100 +157,100 @@ class FakeMemory:
         self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
     ) -> Remembered:
         """Write episodic items, then evict until the budget holds."""
-        batch, state = rules.checked_items(items, knowledge=False), self._state
+        batch, state = checks.checked_items(items, knowledge=False), self._state
         wanted = set(while_there)
-        rules.check_there(len(wanted - state.in_force().keys()), len(wanted))
+        checks.check_there(len(wanted - state.active().keys()), len(wanted))
         state.check(batch)
         new = {item.id: item for item in batch if item.id not in state.episodic}
         after = state.episodic | new
-        held = {one for one, item in after.items() if state.held(item)}
+        held = {key for key, item in after.items() if state.held(item)}
         evicted = [item.id for item in rules.evicted(list(after.values()), budget, held=held, now=now)]
-        state.episodic = {one: item for one, item in after.items() if one not in evicted}
+        state.episodic = {key: item for key, item in after.items() if key not in evicted}
         return Remembered(added=len(new), unchanged=len(batch) - len(new), evicted=tuple(evicted))
 
     async def search(self, query: Query) -> list[Hit]:
-        """At most `k` hits that the requester may see and that are valid, best first."""
-        rules.check_query(query)
+        """Return at most `k` valid hits that the requester may see, best first."""
+        checks.check_query(query)
         state = self._state
-        items = state.in_force(query.version)
+        items = state.active(query.version)
         if not query.groups or not items:
             return []
-        rules.check_dimensions(query, len(next(iter(items.values())).vector))
+        checks.check_dimensions(query, len(next(iter(items.values())).vector))
         seen = [item for item in items.values() if rules.visible(item, query)]
         depth = max(query.k, query.candidates)
         near = {item.id: _product(item.vector, query.vector) for item in seen}
         rankings = {"vector": _ranked(near, depth), "words": _ranked(_bm25(seen, query.text), depth)}
-        asked = list(rankings.values()) if query.mode == "hybrid" else [rankings[query.mode]]
+        wanted = list(rankings.values()) if query.mode == "hybrid" else [rankings[query.mode]]
         version = state.version if query.version is None else query.version
         return [
             rules.hit(
-                items[one], query, score=score, memory=self.store.name, version=version, tenant=self.tenant
+                items[key], query, score=score, memory=self.store.name, version=version, tenant=self.tenant
             )
-            for one, score in rules.fuse(asked, k=query.k)
+            for key, score in ranking.fuse(wanted, k=query.k)
         ]
 
     async def count(self, ids: Sequence[str] | None = None, *, requester: Requester | None = None) -> int:
-        """Items in force that the requester sees, or how many of `ids` are."""
-        there = {item.id for item in await self.items(requester=requester)}
-        return len(there if ids is None else there & set(ids))
+        """Count the active items, or those of `ids`, that the requester may see."""
+        seen = {item.id for item in await self.items(requester=requester)}
+        return len(seen if ids is None else seen & set(ids))
 
     async def items(self, version: int | None = None, *, requester: Requester | None = None) -> list[Item]:
-        """Items in force, or in an earlier version, that the requester sees, in the order of their ids."""
-        there = self._state.in_force(version)
-        return [there[one] for one in sorted(there) if rules.readable(there[one], requester)]
+        """Return the items of a version that the requester may see, in id order."""
+        active = self._state.active(version)
+        return [active[key] for key in sorted(active) if rules.readable(active[key], requester)]
 
     async def forget(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
-        """Remove items, and what was derived from them, from every version at once."""
-        rules.check_selector(what, now=now)
+        """Remove items, and the items derived from them, from every version at once."""
+        checks.check_selector(what, now=now)
         state = self._state
         stored = state.stored()
-        chosen = {one for one, item in stored.items() if rules.chosen(item, what, now=now)}
-        held = {one for one in chosen if state.held(stored[one])}
-        gone = chosen - held
-        derived, kept = _derived(stored, gone, state)
+        chosen = {key for key, item in stored.items() if rules.chosen(item, what, now=now)}
+        held = {key for key in chosen if state.held(stored[key])}
+        removed = chosen - held
+        derived, kept = _derived(stored, removed, state)
         if not dry_run:
-            state.remove(gone | derived)
+            state.remove(removed | derived)
         return Forgotten(
-            items=len(gone | derived),
+            items=len(removed | derived),
             derived=len(derived),
-            ids=tuple(sorted(gone | derived)),
+            ids=tuple(sorted(removed | derived)),
             kept=tuple(sorted(held | kept)),
         )
 
     async def hold(self, what: Selector) -> int:
-        """Put ids, a subject or a source under legal hold, later items too; how many there are now."""
-        rules.check_selector(what, now="", hold=True)
+        """Put ids, a subject or a source under legal hold; return the number covered now."""
+        checks.check_selector(what, now="", hold=True)
         self._state.holds.add(_named(what))
         return self._meant(what)
 
     async def release(self, what: Selector) -> int:
-        """End a hold, named as it was made; how many items it held."""
-        rules.check_selector(what, now="", hold=True)
+        """End the hold made with the same selector; return the number of items it covered."""
+        checks.check_selector(what, now="", hold=True)
         if _named(what) not in self._state.holds:
             return 0
         self._state.holds.remove(_named(what))
         return self._meant(what)
 
     async def purge(self, *, now: str, keep_versions: int) -> Purged:
-        """Remove what has expired, and what only versions that are no longer kept hold."""
-        rules.check_selector(Selector(expired=True), now=now)
+        """Remove expired items, and items that no kept version holds."""
+        checks.check_selector(Selector(expired=True), now=now)
         state = self._state
         old = [number for number in state.knowledge if number <= state.version - max(keep_versions, 1)]
         for number in old:
-            state.snapshot_store |= state.knowledge.pop(number)
+            state.archived |= state.knowledge.pop(number)
             del state.at[number]
         everything = state.stored()
-        expired = {one for one, item in everything.items() if item.expires and item.expires <= now}
-        living = {one for shelf in state.shelves() if shelf is not state.snapshot_store for one in shelf}
-        outdated = state.snapshot_store.keys() - living - expired
-        held = {one for one in expired | outdated if state.held(everything[one])}
+        expired = {key for key, item in everything.items() if item.expires and item.expires <= now}
+        living = {key for shelf in state.shelves() if shelf is not state.archived for key in shelf}
+        outdated = state.archived.keys() - living - expired
+        held = {key for key in expired | outdated if state.held(everything[key])}
         state.remove((expired | outdated) - held)
-        # Also what is staged again: the next version need not want it.
-        state.snapshot_store = {one: item for one, item in state.snapshot_store.items() if state.held(item)}
+        # Items that are staged again too: the next version may leave them out.
+        state.archived = {key: item for key, item in state.archived.items() if state.held(item)}
         return Purged(expired=len(expired - held), outdated=len(outdated - held), held=len(held))
 
     async def versions(self) -> list[MemoryVersion]:
-        """Versions that can still be asked for, oldest first; the last is in force."""
+        """Return the kept versions, oldest first; the last is active."""
         state = self._state
         return [
             MemoryVersion(
@@ -269,22 +260,22 @@ class FakeMemory:
         ]
 
     async def stats(self, *, now: str) -> MemoryStats:
-        """What there is, counted."""
+        """Count the tenant's items by kind and state."""
         state = self._state
-        there, stored = state.in_force(), state.stored()
-        one = next(iter(stored.values()), None)
+        active, stored = state.active(), state.stored()
+        first = next(iter(stored.values()), None)
         return MemoryStats(
             store="fake",
             tenant=self.tenant,
             version=state.version,
-            items=len(there),
-            stored=len({each for shelf in state.shelves() if shelf is not state.staged for each in shelf}),
+            items=len(active),
+            stored=len({key for shelf in state.shelves() if shelf is not state.staged for key in shelf}),
             staged=len(state.staged),
-            expired=sum(1 for item in there.values() if item.expires and item.expires <= now),
+            expired=sum(1 for item in active.values() if item.expires and item.expires <= now),
             held=sum(1 for item in stored.values() if state.held(item)),
-            by_kind=dict(Counter(item.kind for item in there.values())),
-            embedding=one.embedding if one else None,
-            dimensions=len(one.vector) if one else None,
+            by_kind=dict(Counter(item.kind for item in active.values())),
+            embedding=first.embedding if first else None,
+            dimensions=len(first.vector) if first else None,
         )
 
     def _meant(self, what: Selector) -> int:
@@ -292,28 +283,28 @@ class FakeMemory:
 
 
 def _named(what: Selector) -> Selector:
-    """A hold is the same whatever the order of its ids."""
+    """Return the hold with its ids in one order."""
     return what if what.ids is None else replace(what, ids=tuple(sorted(set(what.ids))))
 
 
-def _derived(stored: Mapping[str, Item], gone: set[str], state: _Tenant) -> tuple[set[str], set[str]]:
-    """What goes only because a parent goes, and what holds keep of it; what is kept lets nothing go."""
+def _derived(stored: Mapping[str, Item], removed: set[str], state: _Tenant) -> tuple[set[str], set[str]]:
+    """Return the derived items to remove, and those that holds keep; children of kept items stay."""
     derived: set[str] = set()
     kept: set[str] = set()
     while True:
         children = {
-            one
-            for one, item in stored.items()
-            if not (gone | derived).isdisjoint(item.parents) and one not in gone | derived | kept
+            key
+            for key, item in stored.items()
+            if not (removed | derived).isdisjoint(item.parents) and key not in removed | derived | kept
         }
         if not children:
             return derived, kept
-        kept |= {one for one in children if state.held(stored[one])}
+        kept |= {key for key in children if state.held(stored[key])}
         derived |= children - kept
 
 
 def _ranked(scores: Mapping[str, float], depth: int) -> list[str]:
-    return sorted(scores, key=lambda one: (-round(scores[one], rules.DECIMALS), one))[:depth]
+    return sorted(scores, key=lambda key: (-round(scores[key], ranking.DECIMALS), key))[:depth]
 
 
 def _product(left: Sequence[float], right: Sequence[float]) -> float:
@@ -325,15 +316,15 @@ def _words(text: str) -> list[str]:
 
 
 def _bm25(items: Sequence[Item], text: str) -> dict[str, float]:
-    """BM25 with k1 = 1.2, b = 0.75 (Robertson and Zaragoza, 2009) over titles and texts."""
+    """Score titles and texts by BM25 with k1 = 1.2, b = 0.75 (Robertson and Zaragoza, 2009)."""
     bags = {item.id: Counter(_words(f"{item.title} {item.text}")) for item in items}
     mean = sum(map(Counter.total, bags.values())) / len(bags) if bags else 0.0
     scores: dict[str, float] = {}
     for word in set(_words(text)):
-        having = [one for one, bag in bags.items() if word in bag]
+        having = [key for key, bag in bags.items() if word in bag]
         idf = max(1e-6, math.log((len(bags) - len(having) + 0.5) / (len(having) + 0.5)))
-        for one in having:
-            often, length = bags[one][word], bags[one].total()
+        for key in having:
+            often, length = bags[key][word], bags[key].total()
             weight = often * 2.2 / (often + 1.2 * (0.25 + 0.75 * length / mean))
-            scores[one] = scores.get(one, 0.0) + idf * weight
+            scores[key] = scores.get(key, 0.0) + idf * weight
     return scores

@@ -1,4 +1,4 @@
-"""Fakes for tests, ours and our users': a model that answers as told, a clock that is set by hand."""
+"""Fakes for tests: a model with scripted answers and a clock that moves on command."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Script = Iterable[Answer] | Callable[[JSON], Answer]
 
 
 def echo(payload: JSON) -> str:
-    """The last message's text, so that a caller can see whose answer it got."""
+    """Return the text of the last message, so that each caller recognizes its answer."""
     return str(payload["messages"][-1]["content"])
 
 
 class FakeModel:
-    """A model without a model: answers from a script, or by a function of the payload.
+    """A model that answers from a script, or by a function of the payload.
 
-    A script is a sequence of texts, whole wire answers and errors to raise, used up in order.
-    `fails` errors are raised first. `calls` are the payloads received, `events` counts what was
-    read, `unclosed` the replies that were begun and neither finished nor closed.
+    A script is a sequence of texts, complete wire answers and errors to raise, used in order. The errors
+    `fails` are raised first. `calls` are the received payloads, `events` is the number of events read,
+    `unclosed` the number of replies neither finished nor closed.
     """
 
     def __init__(
@@ -40,13 +40,8 @@ class FakeModel:
         self.events = 0
         self.unclosed = 0
 
-    async def chat(
-        self,
-        payload: JSON,
-        *,
-        timeout_s: float | None = None,  # noqa: ARG002 - the port's
-    ) -> AsyncGenerator[Event, None]:
-        """One event, or one a word when `payload["stream"]`."""
+    async def chat(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """Yield one event, or one for each word when `payload["stream"]`."""
         self._begin(payload)
         try:
             if not payload.get("messages"):
@@ -62,17 +57,12 @@ class FakeModel:
         finally:
             self.unclosed -= 1
 
-    async def embed(
-        self,
-        payload: JSON,
-        *,
-        timeout_s: float | None = None,  # noqa: ARG002 - the port's
-    ) -> AsyncGenerator[Event, None]:
-        """Unit vectors that depend on the text alone."""
+    async def embed(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """Yield unit vectors that depend on the texts alone."""
         self._begin(payload)
         try:
-            asked = payload.get("input")
-            texts = [asked] if isinstance(asked, str) else list(asked or ())
+            given = payload.get("input")
+            texts = [given] if isinstance(given, str) else list(given or ())
             await asyncio.sleep(0)
             self.events += 1
             rows = [
@@ -85,13 +75,8 @@ class FakeModel:
         finally:
             self.unclosed -= 1
 
-    async def count(
-        self,
-        payload: JSON,
-        *,
-        timeout_s: float | None = None,  # noqa: ARG002 - the port's
-    ) -> AsyncGenerator[Event, None]:
-        """One token a word, as its answers' usage says."""
+    async def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """Yield the number of words as tokens, as the usage of answers does."""
         self._begin(payload)
         try:
             if not payload.get("messages"):
@@ -103,7 +88,7 @@ class FakeModel:
             self.unclosed -= 1
 
     async def aclose(self) -> None:
-        """Nothing to give back."""
+        """Close nothing."""
 
     def _begin(self, payload: JSON) -> None:
         self.calls.append(payload)
@@ -113,7 +98,7 @@ class FakeModel:
 
 
 class FakeClock:
-    """A clock that moves only when told to, or when somebody sleeps. `slept` are those seconds."""
+    """A clock that only `advance` and `sleep` move; `slept` lists the seconds of each sleep."""
 
     def __init__(self, start: str = "2025-01-01T00:00:00+00:00") -> None:
         self._start = dt.datetime.fromisoformat(start)
@@ -121,19 +106,19 @@ class FakeClock:
         self.slept: list[float] = []
 
     def now(self) -> dt.datetime:
-        """The wall clock, in UTC."""
+        """Return the time, in UTC."""
         return self._start + dt.timedelta(seconds=self._elapsed)
 
     def monotonic(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return self._elapsed
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the clock forward."""
         self._elapsed += seconds
 
     async def sleep(self, seconds: float) -> None:
-        """Let that much time pass at once."""
+        """Move the clock forward without waiting."""
         self.slept.append(seconds)
         self.advance(seconds)
         await asyncio.sleep(0)
@@ -143,29 +128,23 @@ def _in_order(script: Iterable[Answer]) -> Callable[[JSON], Answer]:
     answers = iter(tuple(script))
 
     def answer(_payload: JSON) -> Answer:
-        for each in answers:
-            return each
-        raise AssertionError("the fake model was asked more often than its script has answers")
+        for reply in answers:
+            return reply
+        raise AssertionError("the fake model got more calls than its script has answers")
 
     return answer
 
 
 def _completion(payload: JSON, text: str, number: int) -> JSON:
-    asked = _asked_tokens(payload)
-    said = len(text.split())
+    read = _asked_tokens(payload)
+    written = len(text.split())
     return {
         "id": f"chatcmpl-{number}",
         "object": "chat.completion",
         "created": 0,
         "model": payload.get("model", "fake"),
-        "choices": [
-            {
-                "index": 0,
-                "finish_reason": "stop",
-                "message": {"role": "assistant", "content": text},
-            }
-        ],
-        "usage": {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said},
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written},
     }
 
 
@@ -174,7 +153,7 @@ def _asked_tokens(payload: JSON) -> int:
 
 
 def _words(whole: JSON, payload: JSON) -> list[JSON]:
-    """An answer as a stream of its words; what is not text stays in one piece."""
+    """Return an answer as a stream of its words; an answer without text stays one event."""
     usage = bool((payload.get("stream_options") or {}).get("include_usage"))
     first, *rest = wire.unfold(whole, usage=usage)
     text = wire.text_of(whole)

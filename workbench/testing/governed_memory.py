@@ -1,4 +1,4 @@
-"""A memory behind the stack, for tests: each verb is a call that passes real controls, then the store."""
+"""Put a memory store behind the controls, for tests: each verb is a call that passes them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CALLS = "calls.jsonl"
 
 
 def governed(open_store: OpenStore) -> OpenStore:
-    """Wrap `open_store` so that every verb passes the stack; the log of calls lies beside the store."""
+    """Wrap `open_store` so that every verb passes the controls; the log of calls is beside the store."""
     return functools.partial(_open, open_store)
 
 
@@ -47,21 +47,21 @@ class GovernedStore:
         return self.inner.name
 
     def tenant(self, tenant: str) -> GovernedMemory:
-        """One tenant's view."""
+        """Return one tenant's view."""
         self.inner.tenant(tenant)
         controls: dict[str, Control] = {
             "observe": Observe(self.log),
-            "access": Access(timeless=True),  # a test names the time at which it asks
+            "access": Access(timeless=True),  # a test sets the time of its calls
             "retry": Retry(RetryPolicy(attempts=2)),
         }
         return GovernedMemory(store=self, tenant=tenant, handler=stack.fold(controls, self._leaf))
 
     async def tenants(self) -> list[str]:
-        """Tenants that have items, sorted."""
+        """Return the tenants that have items, sorted."""
         return await self.inner.tenants()
 
     async def aclose(self) -> None:
-        """Give back what the store holds."""
+        """Close the store."""
         await self.inner.aclose()
 
     async def _leaf(self, call: Call) -> AsyncIterator[Event]:
@@ -71,7 +71,7 @@ class GovernedStore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GovernedMemory(MemoryVerbs):
-    """One tenant's view. The call's payload is the verb's arguments by name."""
+    """One tenant's view; the payload of a call is the verb's arguments by name."""
 
     store: GovernedStore
     tenant: str

@@ -1,4 +1,4 @@
-"""Who sees what: tenants, access lists, clearance, validity, expiry, and hostile names."""
+"""Contract of access: tenants, access lists, clearance, validity, expiry and hostile names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import ConfigError
 from workbench.memory import rules
-from workbench.memory.rules import DECIMALS
+from workbench.memory.ranking import DECIMALS
 from workbench.ports import Budget, Requester, Selector
 from workbench.testing.memory_isolation import attempt_all
 from workbench.testing.memory_items import (
@@ -40,13 +40,13 @@ from workbench.testing.sync_memory import SyncMemory, SyncStore
 from workbench.types import Item
 
 EVERYBODY = ("everyone", "finance", "people")
-#: Names of groups that a careless store would take for one another.
+#: Group names that a store with loose comparison would confuse.
 GROUPS = ("people", "People", "people-team", "team people", "principal:anna", "PRINCIPAL:anna", "péople")
 strange = st.text(max_size=8).filter(lambda name: name not in EVERYBODY)
 
 
 class AccessContract(StoreContract):
-    """Seeing."""
+    """The items that a requester sees."""
 
     # Tenants -----------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ class AccessContract(StoreContract):
         with pytest.raises(AttributeError):
             acme.inner.tenant = "globex"  # type: ignore[misc]
 
-    def test_the_tenants_that_have_items_are_listed(self, store: SyncStore) -> None:
+    def test_tenants_with_items_are_listed(self, store: SyncStore) -> None:
         assert store.tenants() == []
         for name in ("globex", "acme", "a" * 63):
             store.tenant(name).add([make_item(f"taxi of {name}")])
@@ -68,28 +68,27 @@ class AccessContract(StoreContract):
         store.tenant("globex").forget(Selector(source="page"))
         assert store.tenants() == ["a" * 63, "acme"]
 
-    @sentence(own=item_lists(), other=item_lists(), asked=texts, groups=groups)
+    @sentence(own=item_lists(), other=item_lists(), question=texts, groups=groups)
     def test_a_tenant_never_sees_another(
-        self, own: list[Item], other: list[Item], asked: str, groups: list[str]
+        self, store: SyncStore, own: list[Item], other: list[Item], question: str, groups: list[str]
     ) -> None:
-        query = make_query(asked, groups=groups, k=20, clearance=3)
-        with self.opened() as store:
-            acme, globex = store.tenant("acme"), store.tenant("globex")
-            acme.add(own)
-            alone = (acme.search(query), contents(acme))
-            globex.add(other)
-            assert (acme.search(query), contents(acme)) == alone  # not even a score moves
-            before = contents(globex)
-            acme.forget(Selector(ids=tuple(ids_of(other))))
-            assert contents(globex) == before
-            assert all(hit.tenant == "globex" for hit in globex.search(query))
+        query = make_query(question, groups=groups, k=20, clearance=3)
+        acme, globex = store.tenant("acme"), store.tenant("globex")
+        acme.add(own)
+        alone = (acme.search(query), contents(acme))
+        globex.add(other)
+        assert (acme.search(query), contents(acme)) == alone  # scores are unchanged too
+        before = contents(globex)
+        acme.forget(Selector(ids=tuple(ids_of(other))))
+        assert contents(globex) == before
+        assert all(hit.tenant == "globex" for hit in globex.search(query))
 
     def test_a_verb_of_one_tenant_changes_no_other(self, store: SyncStore) -> None:
         acme, globex = store.tenant("acme"), store.tenant("globex")
         items = [make_item("taxi", subject="cust-1", expires="2125-01-01T00:00:00Z")]
-        for each in (acme, globex):
-            each.add(items)
-            each.remember([make_episode("hotel", subject="cust-1")], budget=Budget(), now=NOW)
+        for tenant in (acme, globex):
+            tenant.add(items)
+            tenant.remember([make_episode("hotel", subject="cust-1")], budget=Budget(), now=NOW)
         before = (contents(acme), acme.versions(), acme.stats(now=NOW))
         globex.hold(Selector(subject="cust-1"))
         assert acme.stats(now=NOW) == before[2]
@@ -104,9 +103,15 @@ class AccessContract(StoreContract):
 
     # Access lists ------------------------------------------------------------------------------
 
-    @sentence(items=item_lists(), groups=groups, asked=texts, clearance=levels, now=instants)
-    def test_an_item_is_seen_when_a_group_is_on_its_list_and_it_is_valid(
-        self, items: list[Item], groups: list[str], asked: str, clearance: int, now: str | None
+    @sentence(items=item_lists(), groups=groups, question=texts, clearance=levels, now=instants)
+    def test_a_search_finds_what_access_clearance_and_days_allow(
+        self,
+        acme: SyncMemory,
+        items: list[Item],
+        groups: list[str],
+        question: str,
+        clearance: int,
+        now: str | None,
     ) -> None:
         moment = now or "2125-06-15T00:00:00Z"
         expected = {
@@ -117,71 +122,64 @@ class AccessContract(StoreContract):
             and (item.valid_from or "0000") <= DAY < (item.valid_to or "9999")
             and moment < (item.expires or "9999")
         }
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add(items)
-            for exact in (False, True):
-                query = make_query(asked, groups=groups, k=50, clearance=clearance, now=now, exact=exact)
-                assert {hit.id for hit in acme.search(query)} == expected
+        acme.add(items)
+        for exact in (False, True):
+            query = make_query(question, groups=groups, k=50, clearance=clearance, now=now, exact=exact)
+            assert {hit.id for hit in acme.search(query)} == expected
 
     @sentence(
         items=item_lists(), written=episode_lists(), mode=modes, exact=st.booleans(),
         unknown=st.lists(st.sampled_from(["", "every", "everyone ", "Everyone", "%", "*", "a,b"]) | strange),
     )  # fmt: skip
-    def test_no_group_and_an_empty_list_mean_nothing_never_everything(
+    def test_without_groups_or_an_access_list_nothing_is_found(
         self,
+        acme: SyncMemory,
         items: list[Item],
         written: list[Item],
         mode: str,
-        exact: bool,  # noqa: FBT001  drawn, named by the sentence
+        exact: bool,
         unknown: list[str],
     ) -> None:
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            version = acme.add(items).version
-            acme.remember(written, budget=Budget(), now=NOW)
-            for asking, at in itertools.product(((), unknown), (None, version or None)):
-                query = make_query("taxi", groups=asking, mode=mode, exact=exact, version=at, clearance=9)
-                assert acme.search(query) == []
-                assert acme.search(dataclasses.replace(query, sources=("one", "talk"))) == []
-                assert acme.search(dataclasses.replace(query, kinds=("document", "episode"))) == []
-            seen = acme.search(make_query("taxi", groups=EVERYBODY, k=50, mode=mode, exact=exact))
-            assert {item.id for item in items if not item.access}.isdisjoint(ids_of(seen))
+        version = acme.add(items).version
+        acme.remember(written, budget=Budget(), now=NOW)
+        for asking, at in itertools.product(((), unknown), (None, version or None)):
+            query = make_query("taxi", groups=asking, mode=mode, exact=exact, version=at, clearance=9)
+            assert acme.search(query) == []
+            assert acme.search(dataclasses.replace(query, sources=("one", "talk"))) == []
+            assert acme.search(dataclasses.replace(query, kinds=("document", "episode"))) == []
+        seen = acme.search(make_query("taxi", groups=EVERYBODY, k=50, mode=mode, exact=exact))
+        assert {item.id for item in items if not item.access}.isdisjoint(ids_of(seen))
 
     @sentence(
         names=st.lists(st.sampled_from(GROUPS) | strange, min_size=1, max_size=6, unique=True),
         others=st.lists(st.sampled_from([*GROUPS, "team", "anna", "peopl"]) | strange, max_size=3),
     )
-    def test_a_group_is_matched_whole_and_as_it_is_written(self, names: list[str], others: list[str]) -> None:
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add([make_item("taxi", source=name, access=(name,)) for name in names])
-            for name in {*names, *others}:
-                found = acme.search(make_query("taxi", groups=(name,)))
-                assert [hit.source for hit in found] == ([name] if name in names else [])
+    def test_groups_are_matched_exactly(self, acme: SyncMemory, names: list[str], others: list[str]) -> None:
+        acme.add([make_item("taxi", source=name, access=(name,)) for name in names])
+        for name in {*names, *others}:
+            found = acme.search(make_query("taxi", groups=(name,)))
+            assert [hit.source for hit in found] == ([name] if name in names else [])
 
     @sentence(level=st.integers(0, 9), clearance=st.integers(-1, 10))
-    def test_a_level_is_seen_with_at_least_that_clearance(self, level: int, clearance: int) -> None:
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add([make_item("taxi", classification=level)])
-            found = acme.search(make_query("taxi", clearance=clearance))
-            assert [hit.classification for hit in found] == ([level] if level <= clearance else [])
+    def test_an_item_needs_a_clearance_of_its_classification(
+        self, acme: SyncMemory, level: int, clearance: int
+    ) -> None:
+        acme.add([make_item("taxi", classification=level)])
+        found = acme.search(make_query("taxi", clearance=clearance))
+        assert [hit.classification for hit in found] == ([level] if level <= clearance else [])
 
     @sentence(seen=st.sets(st.integers(0, 119), max_size=7))
-    def test_the_few_visible_of_many_are_all_found_in_exact_order(self, seen: set[int]) -> None:
+    def test_few_visible_items_of_many_are_all_found_in_order(self, acme: SyncMemory, seen: set[int]) -> None:
         items = [
             dataclasses.replace(item, access=("people",) if place in seen else ("others",))
             for place, item in enumerate(circle(120))
         ]
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add(items)
-            hits = acme.search(make_query("w1 w2 w3", vector=AXIS, groups=("people",), mode="vector"))
-            order = sorted(
-                (items[place] for place in seen), key=lambda item: (-round(item.vector[0], DECIMALS), item.id)
-            )
-            assert ids_of(hits) == ids_of(order)[:5]
+        acme.add(items)
+        hits = acme.search(make_query("w1 w2 w3", vector=AXIS, groups=("people",), mode="vector"))
+        order = sorted(
+            (items[place] for place in seen), key=lambda item: (-round(item.vector[0], DECIMALS), item.id)
+        )
+        assert ids_of(hits) == ids_of(order)[:5]
 
     @sentence(
         items=item_lists(), written=episode_lists(), exact=st.booleans(),
@@ -190,26 +188,25 @@ class AccessContract(StoreContract):
     )  # fmt: skip
     def test_only_the_sources_and_kinds_asked_for_are_searched(
         self,
+        acme: SyncMemory,
         items: list[Item],
         written: list[Item],
-        exact: bool,  # noqa: FBT001  drawn, named by the sentence
+        exact: bool,
         sources: list[str],
         wanted: list[Any],
     ) -> None:
         query = make_query("taxi", groups=EVERYBODY, k=50, clearance=9, exact=exact)
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add(items)
-            acme.remember(written, budget=Budget(), now=NOW)
-            seen = {hit.id for hit in acme.search(query)}
-            narrowed = dataclasses.replace(query, sources=tuple(sources), kinds=tuple(wanted))
-            assert {hit.id for hit in acme.search(narrowed)} == {
-                item.id
-                for item in (*items, *written)
-                if item.id in seen
-                and (not sources or item.source in sources)
-                and (not wanted or item.kind in wanted)
-            }
+        acme.add(items)
+        acme.remember(written, budget=Budget(), now=NOW)
+        seen = {hit.id for hit in acme.search(query)}
+        narrowed = dataclasses.replace(query, sources=tuple(sources), kinds=tuple(wanted))
+        assert {hit.id for hit in acme.search(narrowed)} == {
+            item.id
+            for item in (*items, *written)
+            if item.id in seen
+            and (not sources or item.source in sources)
+            and (not wanted or item.kind in wanted)
+        }
 
     # Validity and expiry -----------------------------------------------------------------------
 
@@ -219,73 +216,75 @@ class AccessContract(StoreContract):
         end=st.none() | st.integers(-2, 2),
     )
     def test_an_item_is_valid_from_its_first_day_until_the_day_before_valid_to(
-        self, day: dt.date, first: int | None, end: int | None
+        self, acme: SyncMemory, day: dt.date, first: int | None, end: int | None
     ) -> None:
         starts, ends = (
-            None if far is None else (day + dt.timedelta(days=far)).isoformat() for far in (first, end)
+            None if days is None else (day + dt.timedelta(days=days)).isoformat() for days in (first, end)
         )
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add([make_item("taxi", valid=(starts, ends))])
-            found = acme.search(make_query("taxi", as_of=day.isoformat()))
-            assert len(found) == ((first is None or first <= 0) and (end is None or end > 0))
+        acme.add([make_item("taxi", valid=(starts, ends))])
+        found = acme.search(make_query("taxi", as_of=day.isoformat()))
+        assert len(found) == ((first is None or first <= 0) and (end is None or end > 0))
 
     @sentence(
         when=st.datetimes(dt.datetime(2125, 7, 1), dt.datetime(2129, 1, 1)),  # noqa: DTZ001  all are UTC
-        far=st.integers(-2, 2) | st.integers(-(10**6), 10**6),
+        seconds_later=st.integers(-2, 2) | st.integers(-(10**6), 10**6),
     )
-    def test_what_expires_is_gone_at_that_very_instant(self, when: dt.datetime, far: int) -> None:
-        expires, now = (f"{moment:%Y-%m-%dT%H:%M:%S}Z" for moment in (when, when + dt.timedelta(seconds=far)))
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add([make_item("taxi", expires=expires)])
-            acme.remember([make_episode("taxi", expires=expires)], budget=Budget(), now=NOW)
-            assert len(acme.search(make_query("taxi", now=now))) == (2 if far < 0 else 0)
-            assert acme.count() == 2  # until it is swept
+    def test_an_item_expires_at_its_instant(
+        self, acme: SyncMemory, when: dt.datetime, seconds_later: int
+    ) -> None:
+        expires, now = (
+            f"{moment:%Y-%m-%dT%H:%M:%S}Z" for moment in (when, when + dt.timedelta(seconds=seconds_later))
+        )
+        acme.add([make_item("taxi", expires=expires)])
+        acme.remember([make_episode("taxi", expires=expires)], budget=Budget(), now=NOW)
+        assert len(acme.search(make_query("taxi", now=now))) == (2 if seconds_later < 0 else 0)
+        assert acme.count() == 2  # until it is purged
 
     @sentence(day=st.dates(), later=st.integers(0, 10**6))
-    def test_what_has_expired_is_not_found_whatever_day_is_asked_for(self, day: Any, later: int) -> None:
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add([make_item("taxi", expires="2125-06-15T12:00:00Z")])
-            now = f"{2125 + later % 900}-12-31T00:00:00Z"
-            assert acme.search(make_query("taxi", as_of=day.isoformat(), now=now)) == []
-            before = make_query("taxi", as_of=day.isoformat(), now="2125-06-15T11:59:59Z")
-            assert len(acme.search(before)) == 1
+    def test_an_expired_item_is_not_found_for_any_day(self, acme: SyncMemory, day: Any, later: int) -> None:
+        acme.add([make_item("taxi", expires="2125-06-15T12:00:00Z")])
+        now = f"{2125 + later % 900}-12-31T00:00:00Z"
+        assert acme.search(make_query("taxi", as_of=day.isoformat(), now=now)) == []
+        before = make_query("taxi", as_of=day.isoformat(), now="2125-06-15T11:59:59Z")
+        assert len(acme.search(before)) == 1
 
     @sentence(
-        items=item_lists(), written=episode_lists(most=4), asked=groups, clearance=levels,
+        items=item_lists(), written=episode_lists(most=4), groups_asked=groups, clearance=levels,
         now=st.sampled_from([NOW, "2125-06-14T00:00:00Z", "2130-01-01T00:00:00Z"]),
     )  # fmt: skip
-    def test_who_reads_sees_what_groups_clearance_and_the_clock_open_and_nobody_sees_all(
-        self, items: list[Item], written: list[Item], asked: list[str], clearance: int, now: str
+    def test_items_and_count_are_limited_to_the_requester(
+        self,
+        acme: SyncMemory,
+        items: list[Item],
+        written: list[Item],
+        groups_asked: list[str],
+        clearance: int,
+        now: str,
     ) -> None:
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add(items, now=NOW)
-            acme.remember(written, budget=Budget(), now=NOW)
-            requester = Requester(groups=tuple(asked), clearance=clearance, now=now)
-            everything = sorted([*items, *written], key=lambda item: item.id)
-            seen = ids_of([item for item in everything if rules.readable(item, requester)])
-            assert ids_of(acme.items(requester=requester)) == seen
-            assert (
-                acme.count(requester=requester)
-                == acme.count(ids_of(everything), requester=requester)
-                == len(seen)
-            )
-            assert acme.count() == len(acme.items()) == len(everything)
-            nobody = Requester(groups=(), clearance=5, now=now)
-            assert acme.items(requester=nobody) == []
-            assert acme.count(requester=nobody) == 0
-            if items:
-                earlier = ids_of([item for item in everything if item.kind != "document"])
-                acme.publish([], now=NOW)
-                assert ids_of(acme.items(requester=requester)) == [one for one in seen if one in earlier]
-                assert ids_of(acme.items(1, requester=requester)) == seen
+        acme.add(items, now=NOW)
+        acme.remember(written, budget=Budget(), now=NOW)
+        requester = Requester(groups=tuple(groups_asked), clearance=clearance, now=now)
+        everything = sorted([*items, *written], key=lambda item: item.id)
+        seen = ids_of([item for item in everything if rules.readable(item, requester)])
+        assert ids_of(acme.items(requester=requester)) == seen
+        assert (
+            acme.count(requester=requester)
+            == acme.count(ids_of(everything), requester=requester)
+            == len(seen)
+        )
+        assert acme.count() == len(acme.items()) == len(everything)
+        nobody = Requester(groups=(), clearance=5, now=now)
+        assert acme.items(requester=nobody) == []
+        assert acme.count(requester=nobody) == 0
+        if items:
+            earlier = ids_of([item for item in everything if item.kind != "document"])
+            acme.publish([], now=NOW)
+            assert ids_of(acme.items(requester=requester)) == [key for key in seen if key in earlier]
+            assert ids_of(acme.items(1, requester=requester)) == seen
 
     # Hostile names and attempts ----------------------------------------------------------------
 
-    def test_a_name_is_data_and_never_a_pattern(self, acme: SyncMemory) -> None:
+    def test_a_name_is_data_not_a_pattern(self, acme: SyncMemory) -> None:
         items = [
             make_item(f"taxi {n}", source=name, subject=name, access=(name,), id=f"{name}-{n}")
             for n, name in enumerate(HOSTILE_NAMES)

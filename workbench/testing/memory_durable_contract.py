@@ -1,4 +1,4 @@
-"""What a memory store that outlives its process promises beside the rest."""
+"""Contract of durable stores: reopening, several processes and killed writers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Told = Callable[[str, list[str]], None]
 
 
 def live(memory: SyncMemory, told: Told) -> None:
-    """An ingest part by part, some writing by use and a sweep; `told` hears what was acknowledged.
+    """Ingest in parts, write episodic items and purge; call `told` after each acknowledged step.
 
-    What is there already is not sent again, so that doing it again is resuming it.
+    Stored items are not sent again, so a second call resumes the first.
     """
     ids = set(memory.missing(ids_of(_AFTER)))
     missing = [item for item in _AFTER if item.id in ids]
@@ -43,34 +43,32 @@ def live(memory: SyncMemory, told: Told) -> None:
         memory.remember([item], budget=_FREE, now=NOW)
         told("remembered", [item.id])
     memory.purge(now=NOW, keep_versions=1)
-    told("swept", [])
+    told("purged", [])
 
 
 def _add_when_all_are_ready(open_store: OpenStore, path: Path, barrier: Any) -> None:
-    store = SyncStore(inner=open_store(path))
-    barrier.wait(timeout=60)
-    for start in range(0, 40, 10):
-        store.tenant("acme").add(circle(40)[start : start + 10])
-    store.close()
+    with SyncStore(inner=open_store(path)) as store:
+        barrier.wait(timeout=60)
+        for start in range(0, 40, 10):
+            store.tenant("acme").add(circle(40)[start : start + 10])
 
 
 def _live_when_told(open_store: OpenStore, path: Path, ends: Connection) -> None:
-    store = SyncStore(inner=open_store(path))
-    store.tenant("acme").count()
-    ends.send(("ready", []))
-    ends.recv()
-    live(store.tenant("acme"), lambda done, ids: ends.send((done, ids)))
-    store.close()
+    with SyncStore(inner=open_store(path)) as store:
+        store.tenant("acme").count()
+        ends.send(("ready", []))
+        ends.recv()
+        live(store.tenant("acme"), lambda done, ids: ends.send((done, ids)))
 
 
 def _resumed(memory: SyncMemory, told: list[tuple[str, list[str]]]) -> None:
-    """What a killed writer left is whole and holds what was acknowledged; doing it again completes it."""
+    """Check that a killed writer left one complete version with every acknowledged item; then resume it."""
     documents = [item for item in memory.items() if item.kind == "document"]
-    whole = [sorted(ids_of(_BEFORE)), sorted(ids_of(_AFTER))]
-    assert ids_of(documents) in whole
+    complete = [sorted(ids_of(_BEFORE)), sorted(ids_of(_AFTER))]
+    assert ids_of(documents) in complete
     steps = {done for done, _ in told}
-    assert "published" not in steps or ids_of(documents) == whole[1]
-    acknowledged = [one for _, ids in told for one in ids]
+    assert "published" not in steps or ids_of(documents) == complete[1]
+    acknowledged = [key for _, ids in told for key in ids]
     assert memory.missing(acknowledged) == []
     numbers = [version.number for version in memory.versions()]
     assert numbers in ([1], [1, 2], [2])
@@ -85,39 +83,42 @@ def _resumed(memory: SyncMemory, told: list[tuple[str, list[str]]]) -> None:
 
 
 class DurableSentences(HistoryContract):
-    """`open_store(path)` must be picklable and open the same memory again for the same path."""
+    """The promises of a store on disk: `open_store(path)` is picklable and opens one memory for one path."""
 
     durable = True
-    #: Writers killed at a moment drawn anew each time; each costs the start of a process.
+    #: Writers killed at random moments; each costs the start of a process.
     kills = 4
 
+    def at(self, path: Path) -> SyncStore:
+        """Open the memory at `path`."""
+        return SyncStore(inner=self.open_store(path))
+
     def test_another_handle_sees_a_write_at_once(self, tmp_path: Path) -> None:
-        one, two = (SyncStore(inner=self.open_store(tmp_path / "memory")) for _ in range(2))
         item = make_item("taxi")
-        for _ in range(2):
-            one.tenant("acme").add([item])
-            assert len(two.tenant("acme").search(make_query("taxi"))) == 1
-            two.tenant("acme").publish([])
-            assert one.tenant("acme").search(make_query("taxi")) == []
-        one.close()
-        two.close()
+        with self.at(tmp_path / "memory") as first, self.at(tmp_path / "memory") as second:
+            for _ in range(2):
+                first.tenant("acme").add([item])
+                assert len(second.tenant("acme").search(make_query("taxi"))) == 1
+                second.tenant("acme").publish([])
+                assert first.tenant("acme").search(make_query("taxi")) == []
 
     def test_a_reopened_store_holds_the_same(self, tmp_path: Path) -> None:
-        store = SyncStore(inner=self.open_store(tmp_path / "memory"))
-        acme = store.tenant("acme")
-        put(acme, circle(10))
-        put(acme, circle(8))
-        acme.remember([make_episode("taxi")], budget=_FREE, now=NOW)
-        acme.stage([make_item("staged", subject="cust-1")])
-        acme.hold(_HOLD)
-        before = (contents(acme), contents(acme, 1), acme.versions(), acme.stats(now=NOW))
-        store.close()
-        store.close()
-        store = SyncStore(inner=self.open_store(tmp_path / "memory"))
-        acme = store.tenant("acme")
-        assert (contents(acme), contents(acme, 1), acme.versions(), acme.stats(now=NOW)) == before
-        assert acme.forget(_HOLD).held == 1
-        store.close()
+        def state(acme: SyncMemory) -> tuple[Any, ...]:
+            return contents(acme), contents(acme, 1), acme.versions(), acme.stats(now=NOW)
+
+        with self.at(tmp_path / "memory") as store:
+            acme = store.tenant("acme")
+            put(acme, circle(10))
+            put(acme, circle(8))
+            acme.remember([make_episode("taxi")], budget=_FREE, now=NOW)
+            acme.stage([make_item("staged", subject="cust-1")])
+            acme.hold(_HOLD)
+            before = state(acme)
+            store.close()  # closing twice is fine
+        with self.at(tmp_path / "memory") as store:
+            acme = store.tenant("acme")
+            assert state(acme) == before
+            assert acme.forget(_HOLD).held == 1
 
     def test_two_processes_that_add_the_same_make_no_duplicates(self, tmp_path: Path) -> None:
         spawn = multiprocessing.get_context("spawn")
@@ -128,29 +129,26 @@ class DurableSentences(HistoryContract):
         for writer in writers:
             writer.join(60)
         assert [writer.exitcode for writer in writers] == [0, 0]
-        store = SyncStore(inner=self.open_store(tmp_path / "memory"))
-        acme = store.tenant("acme")
-        assert acme.count() == acme.stats(now=NOW).stored == 40
-        assert [version.items for version in acme.versions()] == [10, 20, 30, 40]
-        store.close()
+        with self.at(tmp_path / "memory") as store:
+            acme = store.tenant("acme")
+            assert acme.count() == acme.stats(now=NOW).stored == 40
+            assert [version.items for version in acme.versions()] == [10, 20, 30, 40]
 
-    def test_a_writer_killed_at_any_moment_loses_nothing_and_its_work_resumes(self, tmp_path: Path) -> None:
+    def test_a_killed_writer_loses_no_acknowledged_write_and_resumes(self, tmp_path: Path) -> None:
         drawn = random.Random(6)  # noqa: S311  draws moments, guards nothing
         took = 0.0
         for n in range(self.kills + 1):
             path = tmp_path / f"{n}" / "memory"
             path.parent.mkdir()
-            store = SyncStore(inner=self.open_store(path))
-            put(store.tenant("acme"), _BEFORE)
-            store.close()
+            with self.at(path) as store:
+                put(store.tenant("acme"), _BEFORE)
             told, lasted = self._killed(path, after=drawn.uniform(0, took) if n else None)
-            took = took or lasted  # the first one lives, so that it is known how long the work takes
-            store = SyncStore(inner=self.open_store(path))
-            _resumed(store.tenant("acme"), told)
-            store.close()
+            took = took or lasted  # the first writer is not killed, to measure the duration
+            with self.at(path) as store:
+                _resumed(store.tenant("acme"), told)
 
     def _killed(self, path: Path, *, after: float | None) -> tuple[list[tuple[str, list[str]]], float]:
-        """Kill a writer after so many seconds, or let it live: what it said is done, and how long it took."""
+        """Kill a writer after `after` seconds unless None; return its acknowledged steps and its duration."""
         spawn = multiprocessing.get_context("spawn")
         ours, theirs = spawn.Pipe()
         writer = spawn.Process(target=_live_when_told, args=(self.open_store, path, theirs))
@@ -173,8 +171,8 @@ class DurableSentences(HistoryContract):
 def _all_of(ends: Connection) -> list[tuple[str, list[str]]]:
     told: list[tuple[str, list[str]]] = []
     try:
-        while not told or told[-1][0] != "swept":
+        while not told or told[-1][0] != "purged":
             told.append(ends.recv())
-    except (EOFError, ConnectionResetError):  # it was killed; the second when it had not yet begun
+    except (EOFError, ConnectionResetError):  # the writer was killed; ConnectionResetError: before it began
         pass
     return told

@@ -1,4 +1,4 @@
-"""What is added is found: sentences on adding, ranking, and questions of any form."""
+"""Contract of search: adding items, rankings, and query texts of any form."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ TREES = ("alder", "birch", "cedar", "dogwood", "elm", "fir", "juniper")
 
 
 class FindingContract(StoreContract):
-    """Adding and finding."""
+    """Adding and search."""
 
     # Adding ------------------------------------------------------------------------------------
 
-    def test_what_is_added_is_found_with_its_provenance(self, acme: SyncMemory) -> None:
+    def test_an_added_item_is_found_with_its_provenance(self, acme: SyncMemory) -> None:
         item = make_item("taxi to the airport", source="travel", trust=3, valid=("2125-06-05", None))
         assert acme.add([item]) == Added(added=1, unchanged=0, replaced=0, version=1)
         (hit,) = acme.search(make_query("taxi"))
@@ -58,53 +58,55 @@ class FindingContract(StoreContract):
         items=item_lists(), written=episode_lists(), parents=st.lists(st.sampled_from("abcd")),
         trust=levels, seed=st.integers(0, 99), created=instants,
     )  # fmt: skip
-    def test_every_field_of_an_item_comes_back_as_it_was(
-        self, items: list[Item], written: list[Item], parents: list[str], seed: int, **fields: Any
+    def test_every_field_of_an_item_is_kept(
+        self,
+        acme: SyncMemory,
+        items: list[Item],
+        written: list[Item],
+        parents: list[str],
+        seed: int,
+        **fields: Any,
     ) -> None:
         given = [
             dataclasses.replace(item, parents=tuple(parents), vector=random_vector(seed + n), **fields)
             for n, item in enumerate(items)
         ]
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add(given)
-            acme.remember(written, budget=Budget(), now=NOW)
-            ordered = [
-                dataclasses.replace(
-                    item, access=tuple(sorted(set(item.access))), parents=tuple(sorted(set(item.parents)))
-                )
-                for item in (*given, *written)
-            ]
-            assert acme.items() == sorted(ordered, key=lambda item: item.id)
+        acme.add(given)
+        acme.remember(written, budget=Budget(), now=NOW)
+        ordered = [
+            dataclasses.replace(
+                item, access=tuple(sorted(set(item.access))), parents=tuple(sorted(set(item.parents)))
+            )
+            for item in (*given, *written)
+        ]
+        assert acme.items() == sorted(ordered, key=lambda item: item.id)
 
     @sentence(items=item_lists(), order=st.randoms(use_true_random=False))
-    def test_adding_again_in_any_order_changes_nothing(self, items: list[Item], order: Any) -> None:
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            version = acme.add(items).version
-            before = contents(acme)
-            order.shuffle(items)
-            again = acme.add(items)
-            assert again == Added(added=0, unchanged=len(items), replaced=0, version=version)
-            assert contents(acme) == before
+    def test_adding_again_in_any_order_changes_nothing(
+        self, acme: SyncMemory, items: list[Item], order: Any
+    ) -> None:
+        version = acme.add(items).version
+        before = contents(acme)
+        order.shuffle(items)
+        again = acme.add(items)
+        assert again == Added(added=0, unchanged=len(items), replaced=0, version=version)
+        assert contents(acme) == before
 
     @sentence(old=item_lists(), new=item_lists())
     def test_the_items_of_a_source_replace_its_older_ones_only(
-        self, old: list[Item], new: list[Item]
+        self, acme: SyncMemory, old: list[Item], new: list[Item]
     ) -> None:
         sources = {item.source for item in new}
-        there, given_ids = {item.id for item in old}, {item.id for item in new}
-        gone = {item.id for item in old if item.source in sources and item.id not in given_ids}
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add(old)
-            done = acme.add(new)
-            version = bool(old) + bool(given_ids - there or gone)
-            assert (done.added, done.replaced, done.version) == (len(given_ids - there), len(gone), version)
-            assert acme.count() == acme.count(list(there | given_ids)) == len((there | given_ids) - gone)
-            assert acme.count(list(gone)) == 0
+        known, given_ids = {item.id for item in old}, {item.id for item in new}
+        removed = {item.id for item in old if item.source in sources and item.id not in given_ids}
+        acme.add(old)
+        done = acme.add(new)
+        version = bool(old) + bool(given_ids - known or removed)
+        assert (done.added, done.replaced, done.version) == (len(given_ids - known), len(removed), version)
+        assert acme.count() == acme.count(list(known | given_ids)) == len((known | given_ids) - removed)
+        assert acme.count(list(removed)) == 0
 
-    def test_an_id_means_one_item(self, acme: SyncMemory) -> None:
+    def test_an_id_identifies_one_item(self, acme: SyncMemory) -> None:
         item = make_item("taxi", source="one")
         with pytest.raises(ConfigError, match="given twice"):
             acme.add([item, item])
@@ -133,9 +135,7 @@ class FindingContract(StoreContract):
         ],
         ids=lambda wrong: "-".join(map(ascii, next(iter(wrong.items()))))[:40],
     )
-    def test_what_could_not_be_given_back_is_refused_whole(
-        self, acme: SyncMemory, wrong: dict[str, Any]
-    ) -> None:
+    def test_a_batch_with_an_invalid_item_is_refused(self, acme: SyncMemory, wrong: dict[str, Any]) -> None:
         good = make_item("taxi", source="good")
         bad = dataclasses.replace(make_item("hotel", source="bad"), **wrong)
         for write in (acme.add, acme.stage):
@@ -145,13 +145,10 @@ class FindingContract(StoreContract):
         assert acme.count() == 0
         assert acme.missing([good.id]) == [good.id]
 
-    def test_two_embeddings_never_mix(self, acme: SyncMemory) -> None:
+    def test_items_of_another_embedding_are_refused(self, acme: SyncMemory) -> None:
         first = make_item("taxi", source="one")
         acme.add([first])
-        for other in (
-            make_item("hotel", embedding="another"),
-            make_item("hotel", vector=[1.0]),
-        ):
+        for other in (make_item("hotel", embedding="another"), make_item("hotel", vector=[1.0])):
             with pytest.raises(ConfigError, match="vectors of 'hash'"):
                 acme.add([other])
             with pytest.raises(ConfigError, match="two embeddings"):
@@ -166,39 +163,31 @@ class FindingContract(StoreContract):
         assert [hit.text for hit in acme.search(make_query("hotel", vector=[1.0]))] == ["hotel"]
 
     @sentence(text=st.text(max_size=40), name=st.text(max_size=10))
-    def test_any_text_comes_back_as_it_was(self, text: str, name: str) -> None:
+    def test_any_text_is_kept(self, acme: SyncMemory, text: str, name: str) -> None:
         item = make_item(text, title=name, source=name, owner=name, subject=name, access=("everyone", name))
         item = dataclasses.replace(item, access=tuple(sorted({"everyone", name})))
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add([item])
-            (hit,) = acme.search(make_query(text))
-            assert (hit.text, hit.title, hit.source) == (text, name, name)
-            assert acme.items() == [item]
-            assert acme.add([make_item(text + "!", source=name)]).replaced == 1
-            assert [item.source for item in acme.items()] == [name]
+        acme.add([item])
+        (hit,) = acme.search(make_query(text))
+        assert (hit.text, hit.title, hit.source) == (text, name, name)
+        assert acme.items() == [item]
+        assert acme.add([make_item(text + "!", source=name)]).replaced == 1
+        assert [item.source for item in acme.items()] == [name]
 
     # Finding -----------------------------------------------------------------------------------
 
-    @sentence(there=st.integers(1, 40), k=st.integers(1, 60))
-    def test_nearest_first_and_never_more_than_k(self, there: int, k: int) -> None:
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add(circle(there))
-            hits = acme.search(make_query("", vector=AXIS, k=k))
-            assert [hit.source for hit in hits] == [f"s{n}" for n in range(min(there, k))]
+    @sentence(number=st.integers(1, 40), k=st.integers(1, 60))
+    def test_nearest_first_and_never_more_than_k(self, acme: SyncMemory, number: int, k: int) -> None:
+        acme.add(circle(number))
+        hits = acme.search(make_query("", vector=AXIS, k=k))
+        assert [hit.source for hit in hits] == [f"s{n}" for n in range(min(number, k))]
 
     @sentence(words=st.lists(st.sampled_from(TREES), min_size=1, unique=True))
-    def test_a_rare_word_finds_what_the_vector_does_not_tell_apart(self, words: list[str]) -> None:
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add(
-                [make_item(f"clause {word} of the contract", source=word, vector=AXIS) for word in words]
-            )
-            for word in words[:3]:
-                assert acme.search(make_query(word.upper(), vector=AXIS))[0].source == word
-                found = acme.search(make_query(word, mode="words"))
-                assert [hit.source for hit in found] == [word]
+    def test_a_rare_word_decides_between_equal_vectors(self, acme: SyncMemory, words: list[str]) -> None:
+        acme.add([make_item(f"clause {word} of the contract", source=word, vector=AXIS) for word in words])
+        for word in words[:3]:
+            assert acme.search(make_query(word.upper(), vector=AXIS))[0].source == word
+            found = acme.search(make_query(word, mode="words"))
+            assert [hit.source for hit in found] == [word]
 
     def test_a_title_is_searched_too(self, acme: SyncMemory) -> None:
         acme.add(
@@ -210,90 +199,76 @@ class FindingContract(StoreContract):
         assert acme.search(make_query("Sequoia", vector=AXIS))[0].source == "sequoia"
 
     @sentence(place=st.integers(0, 9), k=st.integers(1, 12))
-    def test_a_mode_asks_one_ranking_alone(self, place: int, k: int) -> None:
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add(circle(10))
-            found = acme.search(make_query(f"w{place}", vector=AXIS, mode="words", k=k))
-            assert [hit.source for hit in found] == [f"s{place}"]
-            assert acme.search(make_query("nothing", vector=AXIS, mode="words")) == []
-            hits = acme.search(make_query(f"w{place}", vector=AXIS, mode="vector", k=k))
-            assert [hit.source for hit in hits] == [f"s{n}" for n in range(min(k, 10))]
-            assert acme.search(make_query(f"w{place}", vector=AXIS, k=20))[0].source == f"s{place}"
+    def test_the_modes_vector_and_words_use_one_ranking(self, acme: SyncMemory, place: int, k: int) -> None:
+        acme.add(circle(10))
+        found = acme.search(make_query(f"w{place}", vector=AXIS, mode="words", k=k))
+        assert [hit.source for hit in found] == [f"s{place}"]
+        assert acme.search(make_query("nothing", vector=AXIS, mode="words")) == []
+        hits = acme.search(make_query(f"w{place}", vector=AXIS, mode="vector", k=k))
+        assert [hit.source for hit in hits] == [f"s{n}" for n in range(min(k, 10))]
+        assert acme.search(make_query(f"w{place}", vector=AXIS, k=20))[0].source == f"s{place}"
 
-    @sentence(seeds=st.lists(st.integers(0, 40), min_size=1, max_size=30), asked=st.integers(100, 140))
-    def test_exact_search_is_brute_force(self, seeds: list[int], asked: int) -> None:
+    @sentence(seeds=st.lists(st.integers(0, 40), min_size=1, max_size=30), query_seed=st.integers(100, 140))
+    def test_exact_search_is_brute_force(self, acme: SyncMemory, seeds: list[int], query_seed: int) -> None:
         items = [
             make_item("taxi", position=n, vector=random_vector(seed)) for n, seed in enumerate(seeds)
-        ]  # the same seed twice is a tie
-        axis = random_vector(asked)
+        ]  # equal seeds tie
+        axis = random_vector(query_seed)
 
         def order(item: Item) -> tuple[float, str]:
             return (-round(math.fsum(a * b for a, b in zip(item.vector, axis, strict=True)), 4), item.id)
 
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add(items)
-            hits = acme.search(make_query("taxi", vector=axis, k=10, mode="vector", exact=True))
-            assert ids_of(hits) == ids_of(sorted(items, key=order)[:10])
-            assert [hit.score for hit in hits] == [round(61 / (61 + n), 4) for n in range(len(hits))]
+        acme.add(items)
+        hits = acme.search(make_query("taxi", vector=axis, k=10, mode="vector", exact=True))
+        assert ids_of(hits) == ids_of(sorted(items, key=order)[:10])
+        assert [hit.score for hit in hits] == [round(61 / (61 + n), 4) for n in range(len(hits))]
 
-    @sentence(items=item_lists(), asked=texts, mode=modes, exact=st.booleans())
+    @sentence(items=item_lists(), question=texts, mode=modes, exact=st.booleans())
     def test_scores_fall_from_at_most_1_and_have_4_decimals(
-        self,
-        items: list[Item],
-        asked: str,
-        mode: str,
-        exact: bool,  # noqa: FBT001
+        self, acme: SyncMemory, items: list[Item], question: str, mode: str, exact: bool
     ) -> None:
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add(items)
-            hits = acme.search(make_query(asked, k=60, clearance=3, mode=mode, exact=exact))
-            scores = [hit.score for hit in hits]
-            assert scores == sorted(scores, reverse=True)
-            assert all(0 < score == round(score, 4) <= 1 for score in scores)
-            assert mode == "hybrid" or scores[:1] in ([], [1.0])
+        acme.add(items)
+        hits = acme.search(make_query(question, k=60, clearance=3, mode=mode, exact=exact))
+        scores = [hit.score for hit in hits]
+        assert scores == sorted(scores, reverse=True)
+        assert all(0 < score == round(score, 4) <= 1 for score in scores)
+        assert mode == "hybrid" or scores[:1] in ([], [1.0])
 
-    @sentence(there=st.integers(1, 70), k=st.integers(1, 70), mode=modes)
-    def test_equal_scores_are_ordered_by_id(self, there: int, k: int, mode: str) -> None:
-        items = [make_item("taxi", source=f"s{n}", title="") for n in range(there)]
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add(items)
-            wanted = sorted(ids_of(items))[:k]
-            assert ids_of(acme.search(make_query("taxi", k=k, mode=mode, candidates=70))) == wanted
-            few = make_query("taxi", k=min(k, 5), mode="vector", candidates=5, exact=True)
-            assert ids_of(acme.search(few)) == wanted[:5]
+    @sentence(number=st.integers(1, 70), k=st.integers(1, 70), mode=modes)
+    def test_equal_scores_are_ordered_by_id(self, acme: SyncMemory, number: int, k: int, mode: str) -> None:
+        items = [make_item("taxi", source=f"s{n}", title="") for n in range(number)]
+        acme.add(items)
+        wanted = sorted(ids_of(items))[:k]
+        assert ids_of(acme.search(make_query("taxi", k=k, mode=mode, candidates=70))) == wanted
+        few = make_query("taxi", k=min(k, 5), mode="vector", candidates=5, exact=True)
+        assert ids_of(acme.search(few)) == wanted[:5]
 
-    @sentence(items=item_lists(), asked=texts, order=st.randoms(use_true_random=False))
-    def test_the_order_of_adding_does_not_matter(self, items: list[Item], asked: str, order: Any) -> None:
+    @sentence(items=item_lists(), question=texts, order=st.randoms(use_true_random=False))
+    def test_the_order_of_adding_does_not_matter(self, items: list[Item], question: str, order: Any) -> None:
         found = []
         for _ in range(2):
             with self.opened() as store:
                 acme = store.tenant("acme")
                 for source in dict.fromkeys(item.source for item in items):
                     acme.add([item for item in items if item.source == source])
-                hits = acme.search(make_query(asked, clearance=3))
+                hits = acme.search(make_query(question, clearance=3))
                 found.append([dataclasses.replace(hit, memory_version=0) for hit in hits])
             order.shuffle(items)
         assert found[0] == found[1]
 
     @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:20]))
-    def test_a_question_is_data_and_never_a_command(self, acme: SyncMemory, text: str) -> None:
+    def test_a_query_text_is_data_not_syntax(self, acme: SyncMemory, text: str) -> None:
         acme.add([make_item("taxi hotel"), make_item("salary", source="secret", access=("people",))])
         for mode in ("hybrid", "vector"):
             assert [hit.text for hit in acme.search(make_query(text, mode=mode))] == ["taxi hotel"]
         assert {hit.text for hit in acme.search(make_query(text, mode="words"))} <= {"taxi hotel"}
 
     @sentence(text=st.text(max_size=60))
-    def test_any_question_can_be_asked(self, text: str) -> None:
-        with self.opened() as store:
-            acme = store.tenant("acme")
-            acme.add([make_item("taxi hotel"), make_item("salary", source="secret", access=("people",))])
-            assert [hit.text for hit in acme.search(make_query(text))] == ["taxi hotel"]
+    def test_any_query_text_is_answered(self, acme: SyncMemory, text: str) -> None:
+        acme.add([make_item("taxi hotel"), make_item("salary", source="secret", access=("people",))])
+        assert [hit.text for hit in acme.search(make_query(text))] == ["taxi hotel"]
 
-    def test_a_question_that_cannot_be_answered_is_refused(self, acme: SyncMemory) -> None:
+    def test_an_invalid_query_is_refused(self, acme: SyncMemory) -> None:
         acme.add([make_item("taxi")])
         for query in (
             make_query("taxi", k=0),

@@ -1,4 +1,4 @@
-"""Any history of verbs: the store and plain dictionaries give the same answers, and keep the same."""
+"""Contract of histories: after any sequence of verbs a store agrees with the fake."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ _selectors = st.one_of(_holds, st.just(Selector(expired=True)))
 
 
 class History(RuleBasedStateMachine):
-    """One tenant's life in a store and, beside it, in plain dictionaries; the clock is set by hand."""
+    """Sends each verb to one tenant of a store and of the fake; the clock moves on command."""
 
     open_store: OpenStore
     durable: bool
@@ -110,11 +110,11 @@ class History(RuleBasedStateMachine):
 
     @property
     def now(self) -> str:
-        """The clock's instant."""
+        """Return the clock's instant."""
         return instant(self.clock.now())
 
     def both(self, verb: str, *given: Any, **named: Any) -> Any:
-        """Send a verb to both; the answer, which is the same, or None where both refused."""
+        """Send a verb to both; return the common answer, or None when both raise."""
         answers = []
         for memory in (self.truth, self.memory):
             try:
@@ -125,19 +125,19 @@ class History(RuleBasedStateMachine):
         return None if isinstance(answers[1], type) else answers[1]
 
     def taking(self, verb: str, *given: Any, **named: Any) -> Any:
-        """As `both`, for a verb that takes items away: nothing that is held may go."""
+        """Do the same as `both` for a verb that removes items; no held item may be removed."""
         held = self._held()
         answer = self.both(verb, *given, **named)
-        assert held <= set(ids_of(self.memory.items())), f"{verb} took what is held"
+        assert held <= set(ids_of(self.memory.items())), f"{verb} removed a held item"
         return answer
 
     def _held(self) -> set[str]:
-        there = self.memory.items() if self.holds else []
-        return {item.id for item in there if any(rules.chosen(item, what, now="") for what in self.holds)}
+        items = self.memory.items() if self.holds else []
+        return {item.id for item in items if any(rules.chosen(item, what, now="") for what in self.holds)}
 
     @initialize(picked=_documents)
     def begin(self, picked: list[Item]) -> None:
-        """Something is in force."""
+        """Make some documents active."""
         self.both("add", picked, now=self.now)
 
     @rule(picked=_documents)
@@ -149,49 +149,49 @@ class History(RuleBasedStateMachine):
         assert contents(self.memory) == before
 
     @rule(picked=_documents, all_staged=st.booleans())
-    def publish(self, picked: list[Item], all_staged: bool) -> None:  # noqa: FBT001  drawn, named by the rule
-        """Publish some of what is in force or staged, or all of it."""
+    def publish(self, picked: list[Item], all_staged: bool) -> None:
+        """Publish some or all of the active and staged documents."""
         ids = ids_of(DOCUMENTS if all_staged else picked)
         missing = set(self.both("missing", ids))
-        wanted = [one for one in ids if one not in missing]
+        wanted = [key for key in ids if key not in missing]
         self.both("publish", wanted, now=self.now)
-        there = [item.id for item in self.memory.items() if item.kind == "document"]
-        assert there == sorted(wanted)
+        active = [item.id for item in self.memory.items() if item.kind == "document"]
+        assert active == sorted(wanted)
 
     @rule(picked=_documents)
     def publish_the_unknown(self, picked: list[Item]) -> None:
-        """Publish documents whether or not they are there."""
+        """Publish documents, of which some may be unknown."""
         self.both("publish", ids_of(picked), now=self.now)
 
     @rule(picked=_documents)
     def add(self, picked: list[Item]) -> None:
-        """Put some documents in force in the place of all of their sources."""
+        """Replace the active documents of some sources."""
         self.both("add", picked, now=self.now)
 
     @rule(
         picked=_episodes, most=st.sampled_from([None, 0, 2, 5]), size=st.sampled_from([None, 6, 20]),
-        there=st.sampled_from([[], [], *([one] for one in sorted(EVERYTHING))]),
+        parents=st.sampled_from([[], [], *([key] for key in sorted(EVERYTHING))]),
     )  # fmt: skip
-    def remember(self, picked: list[Item], most: int | None, size: int | None, there: list[str]) -> None:
-        """Write by use, within a budget, while some item is in force."""
+    def remember(self, picked: list[Item], most: int | None, size: int | None, parents: list[str]) -> None:
+        """Write episodic items within a budget while some item is active."""
         budget, before = Budget(items=most, tokens=size), ids_of(self.memory.items())
-        answer = self.taking("remember", picked, budget=budget, now=self.now, while_there=there)
-        assert answer is None or set(there) <= set(before)
+        answer = self.taking("remember", picked, budget=budget, now=self.now, while_there=parents)
+        assert answer is None or set(parents) <= set(before)
         if answer is not None:
             left = [item for item in self.memory.items() if item.kind != "document"]
             assert most is None or len(left) <= most
             assert size is None or sum(rules.tokens(item.text) for item in left) <= size
 
     @rule(what=_selectors, dry_run=st.booleans())
-    def forget(self, what: Selector, dry_run: bool) -> None:  # noqa: FBT001  drawn, named by the rule
-        """Forget, or only ask what would go."""
-        gone = self.taking("forget", what, now=self.now, dry_run=dry_run).ids
+    def forget(self, what: Selector, dry_run: bool) -> None:
+        """Forget items, or only count them."""
+        removed = self.taking("forget", what, now=self.now, dry_run=dry_run).ids
         left = set(ids_of(self.memory.items()))
-        assert dry_run or left.isdisjoint(gone)
+        assert dry_run or left.isdisjoint(removed)
 
     @rule(what=_holds)
     def hold(self, what: Selector) -> None:
-        """Put something under legal hold."""
+        """Put items under legal hold."""
         self.both("hold", what)
         if what not in self.holds:
             self.holds.append(what)
@@ -207,7 +207,7 @@ class History(RuleBasedStateMachine):
 
     @rule(keep=st.integers(1, 4))
     def purge(self, keep: int) -> None:
-        """Sweep twice: the second time there is nothing to do."""
+        """Purge twice; the second purge removes nothing."""
         self.taking("purge", now=self.now, keep_versions=keep)
         again = self.memory.purge(now=self.now, keep_versions=keep)
         assert (again.expired, again.outdated) == (0, 0)
@@ -230,19 +230,21 @@ class History(RuleBasedStateMachine):
         self.memory = self.store.tenant("acme")
 
     @rule(
-        asked=texts, who=_who, clearance=_cleared, day=days, mode=st.sampled_from(["hybrid", "vector"]),
-        back=st.integers(0, 3), sources=st.lists(st.sampled_from(_SOURCES), max_size=2),
+        question=texts, group_names=_who, clearance=_cleared, day=days, back=st.integers(0, 3),
+        mode=st.sampled_from(["hybrid", "vector"]), sources=st.lists(st.sampled_from(_SOURCES), max_size=2),
     )  # fmt: skip
-    def search(self, asked: str, who: list[str], clearance: int, mode: str, **narrowed: Any) -> None:
-        """Search at a version and a day: the same hits, and each may be seen."""
-        numbers = [each.number for each in self.memory.versions()]
+    def search(
+        self, question: str, group_names: list[str], clearance: int, mode: str, **narrowed: Any
+    ) -> None:
+        """Search a version on a day; compare the hits, and check that each is visible."""
+        numbers = [kept.number for kept in self.memory.versions()]
         version = numbers[-narrowed["back"]] if 0 < narrowed["back"] <= len(numbers) else None
         query = make_query(
-            asked, k=50, groups=who, clearance=clearance, as_of=narrowed["day"] or "2125-06-15",
+            question, k=50, groups=group_names, clearance=clearance, as_of=narrowed["day"] or "2125-06-15",
             now=self.now, version=version, mode=mode, exact=True, sources=narrowed["sources"],
         )  # fmt: skip
         assert set(ids_of(self.memory.search(query))) == self._visible(query)
-        if mode == "vector":  # keyword scores are each store's own
+        if mode == "vector":  # keyword scores differ between stores
             self.both("search", query)
 
     def _visible(self, query: Query) -> set[str]:
@@ -257,12 +259,12 @@ class History(RuleBasedStateMachine):
         }
 
     @invariant()
-    def the_same_is_in_force(self) -> None:
-        """After every verb."""
+    def the_active_items_agree(self) -> None:
+        """Compare the active items after every verb."""
         assert ids_of(self.memory.items()) == ids_of(self.truth.items())
 
     def teardown(self) -> None:
-        """At the end, everything there is."""
+        """Compare everything at the end."""
         try:
             _compare(self.truth, self.memory, now=self.now)
         finally:
@@ -271,7 +273,7 @@ class History(RuleBasedStateMachine):
 
 
 def _comparable(answer: Any) -> Any:
-    """What two stores have to agree on: the rest is how each counts its rows and orders what went."""
+    """Return the part of an answer on which stores agree; counts of rows and orders of evicted ids differ."""
     if hasattr(answer, "evicted"):
         return dataclasses.replace(answer, evicted=tuple(sorted(answer.evicted)))
     if hasattr(answer, "outdated"):
@@ -280,8 +282,8 @@ def _comparable(answer: Any) -> Any:
 
 
 def _compare(truth: SyncMemory, memory: SyncMemory, *, now: str) -> None:
-    numbers = [(each.number, each.at) for each in truth.versions()]
-    assert [(each.number, each.at) for each in memory.versions()] == numbers
+    numbers = [(version.number, version.at) for version in truth.versions()]
+    assert [(version.number, version.at) for version in memory.versions()] == numbers
     for version in (None, *(number for number, _ in numbers)):
         assert contents(memory, version) == contents(truth, version)
     ours, theirs = memory.stats(now=now), truth.stats(now=now)
@@ -290,12 +292,12 @@ def _compare(truth: SyncMemory, memory: SyncMemory, *, now: str) -> None:
 
 
 class HistoryContract(StoreContract):
-    """Generated histories."""
+    """Generated sequences of verbs."""
 
     durable = False
 
-    def test_any_history_gives_what_plain_dictionaries_give(self) -> None:
+    def test_any_history_agrees_with_the_fake(self) -> None:
         own = {"open_store": staticmethod(self.open_store), "durable": self.durable}
         machine = type("Life", (History,), own)
-        asked = settings(max_examples=self.histories, stateful_step_count=self.steps, deadline=None)
-        run_state_machine_as_test(machine, settings=asked)
+        profile = settings(max_examples=self.histories, stateful_step_count=self.steps, deadline=None)
+        run_state_machine_as_test(machine, settings=profile)

@@ -1,8 +1,8 @@
-"""Attempts to read across tenants, access lists, levels, versions and time, as many as one likes.
+"""Attempt to read across tenants, access lists, levels, versions and time.
 
     attempt_all(store, number=10_000, seed=1)
 
-fills a new store with secrets, sends every attempt through it, and fails where one is answered.
+writes secrets into a new store, makes that many attempts to read them, and raises when one succeeds.
 """
 
 from __future__ import annotations
@@ -21,23 +21,14 @@ from workbench.testing.memory_items import HOSTILE, HOSTILE_NAMES, NOW, make_epi
 from workbench.testing.sync_memory import SyncStore
 from workbench.types import Item
 
-#: Stands in every text, title and owner that no attempt may see.
+#: A word in every text, title and owner that no attempt may return.
 CANARY = "canary-4711"
 VICTIM, OUTSIDERS = "acme", ("acme2", "acm", "acme-", "acme_", "globex")
 _TOGETHER = 16
-#: Who asks within the tenant: neither is on a list, nor cleared for a level, that a secret has.
+#: Groups of a requester in the tenant; no secret has one of them on its access list.
 _GROUPS = (
-    "everyone",
-    "",
-    "*",
-    "%",
-    "staf",
-    "staff ",
-    "Staff",
-    "staff,board",
-    "board' OR '1'='1",
-    "principal:eve",
-)
+    "everyone", "", "*", "%", "staf", "staff ", "Staff", "staff,board", "board' OR '1'='1", "principal:eve",
+)  # fmt: skip
 _SECRETS: tuple[dict[str, Any], ...] = (
     {"access": ("staff",)},
     {"access": ("board", "staff")},
@@ -52,7 +43,7 @@ _SECRETS: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IsolationAttempt:
-    """One verb with its arguments, tried in `tenant`: in the victim's own by who is on none of its lists."""
+    """One verb with its arguments, in the victim's tenant without its groups, or in another `tenant`."""
 
     tenant: str
     verb: str
@@ -60,7 +51,7 @@ class IsolationAttempt:
 
 
 def secrets() -> tuple[list[Item], list[Item], list[Item]]:
-    """What the victim holds: documents in force, documents only staged, and what was written by use."""
+    """Return the victim's active documents, its staged documents and its episodic items."""
     hidden = [
         make_item(
             f"taxi {CANARY} {n}", source=f"secret-{n}", subject="cust-1", title=CANARY, owner=CANARY, **fields
@@ -81,7 +72,7 @@ def secrets() -> tuple[list[Item], list[Item], list[Item]]:
 
 
 def attempts(number: int, *, seed: int) -> Iterator[IsolationAttempt]:
-    """The same attempts for the same seed, most of them searches."""
+    """Yield attempts, most of them searches; equal seeds give equal attempts."""
     drawn = random.Random(seed)  # noqa: S311  draws cases, guards nothing
     known = list(itertools.chain(*secrets()))
     for _ in range(number):
@@ -93,9 +84,9 @@ def attempts(number: int, *, seed: int) -> Iterator[IsolationAttempt]:
 
 
 def attempt_all(store: MemoryStore, *, number: int, seed: int) -> int:
-    """Try them all on a new store, many at once; how many found what anybody may see.
+    """Make attempts on a new store, many at once; return how many found the public item.
 
-    AssertionError names the attempt that was answered with a secret, in a value or in an error.
+    Raise AssertionError with the attempt that got a secret, in a value or in an error.
     """
     victim = SyncStore(inner=store).tenant(VICTIM)
     in_force, staged, written = secrets()
@@ -106,10 +97,12 @@ def attempt_all(store: MemoryStore, *, number: int, seed: int) -> int:
     found = 0
     todo = attempts(number, seed=seed)
     while batch := list(itertools.islice(todo, _TOGETHER)):
-        found += sum(_sync.run(_sync.gather(_try(store.tenant(one.tenant), one) for one in batch)))
+        found += sum(
+            _sync.run(_sync.gather(_try(store.tenant(attempt.tenant), attempt) for attempt in batch))
+        )
     after = (victim.items(), victim.versions(), victim.missing([staged[0].id]))
     if after != before:
-        raise AssertionError("an outsider's verb changed what the victim holds")
+        raise AssertionError("an outsider's verb changed the victim's items")
     return found
 
 
@@ -122,12 +115,12 @@ async def _try(memory: Memory, attempt: IsolationAttempt) -> bool:
         shown = repr(answer)
     told = CANARY in shown and (attempt.tenant, attempt.verb) != (VICTIM, "items")
     if told or (answer is not None and _leaks(attempt, answer)):
-        raise AssertionError(f"{attempt} was answered: {shown[:500]}")
+        raise AssertionError(f"{attempt} returned a secret: {shown[:500]}")
     return "taxi for everyone" in shown
 
 
 def _leaks(attempt: IsolationAttempt, answer: Any) -> bool:
-    """Whether an answer from outside tells that the victim has something."""
+    """Return whether an answer reveals an item of the victim."""
     match attempt.verb:
         case "count":
             return bool(answer > len(readable_by_all()) if attempt.tenant == VICTIM else answer)
@@ -145,7 +138,7 @@ def _leaks(attempt: IsolationAttempt, answer: Any) -> bool:
 
 @functools.cache
 def readable_by_all() -> frozenset[str]:
-    """Ids of what anybody in the tenant may read: days of validity narrow searches, and hide nothing."""
+    """Return the ids that every requester in the tenant may read; validity limits searches only."""
     in_force, _, _ = secrets()
     return frozenset(
         item.id
@@ -175,7 +168,7 @@ def _query(drawn: random.Random, known: list[Item], groups: tuple[str, ...], *, 
 
 
 def _from_inside(drawn: random.Random, known: list[Item], query: Query) -> IsolationAttempt:
-    """A verb that says who asks, by somebody who is on none of the secrets' lists."""
+    """Return a verb with a requester who is on no access list of a secret."""
     requester = Requester(groups=query.groups, clearance=query.clearance, now=query.now or NOW)
     ids = [item.id for item in known]
     version = drawn.choice((None, 0, 1))
@@ -189,7 +182,7 @@ def _from_inside(drawn: random.Random, known: list[Item], query: Query) -> Isola
 
 
 def _from_outside(drawn: random.Random, known: list[Item], query: Query) -> IsolationAttempt:
-    """Any verb, from the view of another tenant, with the victim's own ids, names and versions."""
+    """Return any verb of another tenant's view, with the victim's ids, names and versions."""
     ids = drawn.sample([*(item.id for item in known), *HOSTILE_NAMES], 3)
     name = drawn.choice((CANARY, "cust-1", VICTIM, "secret-1", *HOSTILE_NAMES))
     what = drawn.choice(

@@ -1,4 +1,4 @@
-"""Items and queries for tests of memories, and an embedding that needs no model."""
+"""Make items and queries for tests of memories, with an embedding that needs no model."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from workbench.types import Item
 
 DIMENSIONS = 16
 EVERYONE = ("everyone",)
-#: A hundred years ahead: a server that removes what has expired by its own clock removes none of it.
+#: A day a hundred years ahead, so that a server whose clock removes expired items removes none of these.
 DAY, NOW = "2125-06-15", "2125-06-15T12:00:00Z"
 
 
 def unit_vector(numbers: Sequence[float]) -> tuple[float, ...]:
-    """The direction of `numbers` as float32, so that every store gives it back bit by bit."""
+    """Return `numbers` at length 1 in float32, so that every store returns the same bits."""
     length = math.sqrt(math.fsum(x * x for x in numbers))
     shape = f"<{len(numbers)}f"
     return struct.unpack(shape, struct.pack(shape, *(x / length for x in numbers)))
 
 
 def hash_vector(text: str, *, dimensions: int = DIMENSIONS) -> tuple[float, ...]:
-    """A normalised bag of hashed words: texts that share words are near. The same on every machine."""
+    """Return a normalised bag of hashed words, equal on every machine; texts with common words are near."""
     sums = [0.0] * dimensions
     for word in re.findall(r"\w+", text.lower()) or [text]:
         digest = hashlib.sha256(word.encode(errors="replace")).digest()
@@ -40,7 +40,7 @@ def hash_vector(text: str, *, dimensions: int = DIMENSIONS) -> tuple[float, ...]
 
 
 def random_vector(seed: int) -> tuple[float, ...]:
-    """A direction drawn evenly from all of them; the same for the same seed."""
+    """Return a uniformly random unit vector; equal seeds give equal vectors."""
     drawn = random.Random(seed)  # noqa: S311  a fixture, guards nothing
     return unit_vector([drawn.gauss(0, 1) for _ in range(DIMENSIONS)])
 
@@ -55,7 +55,7 @@ def make_item(
     vector: Sequence[float] | None = None,
     **changes: Any,
 ) -> Item:
-    """An item as a handle would make it; `valid` is (valid_from, valid_to)."""
+    """Return an item as a handle makes it; `valid` is (valid_from, valid_to)."""
     name = hashlib.sha256(repr((source, position, text)).encode(errors="replace")).hexdigest()
     fields: dict[str, Any] = {
         "id": name,
@@ -76,12 +76,12 @@ def make_item(
 
 
 def make_episode(text: str, *, created: str = NOW, source: str = "talk", **changes: Any) -> Item:
-    """An item as one that is written by use: of kind `episode` unless told otherwise."""
+    """Return an episodic item, by default of kind `episode`."""
     return make_item(text, source=source, **{"kind": "episode", "created": created, **changes})
 
 
 def make_query(text: str, *, vector: Sequence[float] | None = None, **changes: Any) -> Query:
-    """A query as a handle would make it: five hits for everyone in the middle of June 2125."""
+    """Return a query as a handle makes it: by default five hits for `everyone` on 15 June 2125."""
     fields: dict[str, Any] = {"k": 5, "groups": EVERYONE, "as_of": DAY}
     given = hash_vector(text) if vector is None else tuple(vector)
     fields |= {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
@@ -95,7 +95,7 @@ HOSTILE = (
     "😀", "\u017f", "\ud800",
     "taxi " * 5000, "x" * 100_000, " OR ".join(map(str, range(2000))),
 )  # fmt: skip
-#: Texts that a store might take for a part of its own language where it expects a name.
+#: Names that a store could read as a part of its own query language.
 HOSTILE_NAMES = (
     "*", "%", "_", "a%", ".*", "[^x]", "' OR '1'='1", '" OR ""="', "'; DROP TABLE items; --",
     "x' UNION SELECT 1",
@@ -117,7 +117,7 @@ modes = st.sampled_from(["hybrid", "vector", "words"])
 
 @st.composite
 def item_lists(draw: st.DrawFn, *, most: int = 8) -> list[Item]:
-    """Documents of a few sources with access lists, levels, validity and expiry, no two the same."""
+    """Draw different documents of a few sources with access lists, levels, validity and expiry."""
     return [
         make_item(
             draw(texts),
@@ -135,7 +135,7 @@ def item_lists(draw: st.DrawFn, *, most: int = 8) -> list[Item]:
 
 @st.composite
 def episode_lists(draw: st.DrawFn, *, most: int = 8) -> list[Item]:
-    """What was written by use, at a few moments and of a few levels of trust, no two the same."""
+    """Draw different episodic items of a few moments and levels of trust."""
     return [
         make_episode(
             draw(texts),
@@ -152,7 +152,7 @@ def episode_lists(draw: st.DrawFn, *, most: int = 8) -> list[Item]:
 
 
 def circle(n: int, **changes: Any) -> list[Item]:
-    """`n` items, each a little farther from the first axis than the one before."""
+    """Return `n` items in the order of their distance from the first axis."""
     angles = [step * 1.5 / n for step in range(n)]
     rest = [0.0] * (DIMENSIONS - 2)
     return [
@@ -165,10 +165,10 @@ AXIS = (1.0, *[0.0] * (DIMENSIONS - 1))
 
 
 def contents(memory: SyncMemory, version: int | None = None) -> str:
-    """All a memory holds in force or in a version, as the logical digest of its snapshot."""
+    """Return the logical digest of the items of a version, by default the active one."""
     return logical_digest(memory.tenant, memory.items(version))
 
 
 def ids_of(items: Sequence[Any]) -> list[str]:
-    """The ids of items or hits, in their order."""
-    return [one.id for one in items]
+    """Return the ids of items or hits, in their order."""
+    return [item.id for item in items]

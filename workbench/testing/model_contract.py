@@ -1,10 +1,10 @@
 # ruff: noqa: PT017, PT018 - a contract is made of assertions, and a name says what it promises
-"""What every model adapter promises, as a suite to run against it.
+"""Contract of model adapters, as a suite to subclass.
 
     class TestMyModel(ModelContract):
         def make(self): return MyModel(...)
 
-Nothing is skipped: what a model declares it cannot do, it must refuse.
+No test is skipped: a model must refuse what it declares unsupported.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from workbench.types import JSON, Event
 
 T = TypeVar("T")
 
-#: Differ between two answers to one request without being part of the answer.
+#: Keys that differ between two answers to one request.
 _INCIDENTAL = frozenset({"id", "created", "timings"})
 
 
 class ModelContract:
-    """Subclass it and write `make`. `parameters` go with each chat request; one that chats may not count."""
+    """The promises of a model. Subclass it and write `make`; `parameters` are sent with each chat request."""
 
     chats: ClassVar[bool] = True
     embeds: ClassVar[bool] = True
@@ -36,11 +36,11 @@ class ModelContract:
     parameters: ClassVar[Mapping[str, Any]] = {"temperature": 0, "max_tokens": 12}
 
     def make(self) -> Model:
-        """A new model; the suite closes it."""
+        """Return a new model; the suite closes it."""
         raise NotImplementedError
 
     def ask(self, text: str, **parameters: Any) -> JSON:
-        """A chat request."""
+        """Return a chat request."""
         system = {"role": "system", "content": "You are a helpful assistant."}
         user = {"role": "user", "content": text}
         return {"model": self.model, "messages": [system, user], **self.parameters, **parameters}
@@ -57,10 +57,10 @@ class ModelContract:
 
         return _sync.run(main())
 
-    def test_it_has_the_port_s_verbs(self) -> None:
+    def test_the_model_has_the_verbs_of_the_port(self) -> None:
         assert isinstance(self.make(), Model)
 
-    def test_an_answer_comes_whole_with_text_finish_reason_and_usage(self) -> None:
+    def test_an_answer_has_text_finish_reason_and_usage(self) -> None:
         async def use(model: Model) -> list[Event]:
             return await _read(model.chat(self.ask("What is the capital of France?")))
 
@@ -103,12 +103,12 @@ class ModelContract:
     def test_concurrent_callers_get_their_own_answers(self) -> None:
         words = ("red", "seven", "Paris", "water", "Monday", "piano")
 
-        async def one(model: Model, word: str) -> JSON:
+        async def answer(model: Model, word: str) -> JSON:
             return _essence(wire.fold(await _read(model.chat(self.ask(f"Say the word {word}.")))))
 
         async def use(model: Model) -> tuple[list[JSON], list[JSON]]:
-            alone = [await one(model, word) for word in words]
-            return alone, await asyncio.gather(*(one(model, word) for word in words))
+            alone = [await answer(model, word) for word in words]
+            return alone, await asyncio.gather(*(answer(model, word) for word in words))
 
         if not self.chats:
             self._refused(use)
@@ -124,7 +124,7 @@ class ModelContract:
         error = self._refused(use)
         assert error.status is not None and error.status >= 400
 
-    def test_embeddings_are_unit_vectors_in_order_alone_as_together(self) -> None:
+    def test_embeddings_are_unit_vectors_in_order_for_one_text_or_many(self) -> None:
         texts = ["a taxi to the airport", "annual leave", "a taxi to the airport", "Überstunden"]
 
         async def use(model: Model) -> tuple[JSON, list[JSON]]:
@@ -142,7 +142,7 @@ class ModelContract:
         assert all(math.isclose(math.hypot(*vector), 1.0, abs_tol=1e-5) for vector in vectors)
         assert wire.usage_of(together).input_tokens
 
-    def test_a_count_is_what_the_answer_to_the_same_request_takes_in(self) -> None:
+    def test_a_count_equals_the_input_tokens_of_the_answer(self) -> None:
         short = "Name three colours."
         asked = [self.ask(text) for text in (short, f"{short} And a river in Überlingen.", short)]
 
@@ -161,7 +161,7 @@ class ModelContract:
         assert tokens == [wire.usage_of(event.data).input_tokens for event in answered]
         assert 0 < tokens[0] == tokens[2] < tokens[1]
 
-    def test_closing_twice_is_harmless_and_the_next_call_opens_again(self) -> None:
+    def test_a_model_can_be_closed_twice_and_used_again(self) -> None:
         async def use(model: Model) -> list[Event]:
             await model.aclose()
             await model.aclose()
@@ -172,7 +172,7 @@ class ModelContract:
         assert len(self.with_model(use)) == 1
 
     def _refused(self, use: Callable[[Model], Awaitable[Any]]) -> RefusedError:
-        """The error with which `use` must end: ours, and not one that is worth trying again."""
+        """Return the WorkbenchError that `use` must raise, which is not retryable."""
         try:
             self.with_model(use)
         except RefusedError as error:

@@ -1,9 +1,8 @@
-"""What all parts of the contract of memories need: new stores, and sentences on generated data."""
+"""Base of the memory contract: new stores, and property tests with a number of examples for each suite."""
 
 from __future__ import annotations
 
 import tempfile
-import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ _Test = Callable[..., None]
 
 
 def sentence(**strategies: st.SearchStrategy[Any]) -> Callable[[_Test], _Test]:
-    """Mark a test that holds for whatever the strategies give; each suite asks its own number of examples."""
+    """Mark a test as a property of generated data; each suite sets its number of examples."""
 
     def mark(test: _Test) -> _Test:
         test.strategies = strategies  # type: ignore[attr-defined]
@@ -29,7 +28,7 @@ def sentence(**strategies: st.SearchStrategy[Any]) -> Callable[[_Test], _Test]:
 
 
 class StoreContract:
-    """Gives the parts of the contract their stores; `examples` are generated for each property.
+    """Opens a new store for each test; `examples` are generated for each property.
 
     A suite on a server sets fewer `examples`, `histories`, `steps` and `attempted`, to end in time.
     """
@@ -39,12 +38,12 @@ class StoreContract:
     histories: ClassVar[int] = 15
     steps: ClassVar[int] = 25
     attempted: ClassVar[int] = 1000
-    #: Whether a word's weight counts only what is in force. Where it counts all rows of a tenant, what is
-    #: staged or of another version may move the hits of a hybrid search, but not change which they are.
+    #: Whether the weight of a word depends on active items only. Where it depends on all rows of a tenant,
+    #: staged items and other versions may reorder the hits of a hybrid search, but not replace them.
     steady_words: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Make a property test of every sentence, with this suite's number of examples."""
+        """Make a property test of each marked test, with this suite's number of examples."""
         super().__init_subclass__(**options)
         for name in dir(cls):
             test = getattr(cls, name)
@@ -54,36 +53,37 @@ class StoreContract:
 
     @contextmanager
     def opened(self) -> Iterator[SyncStore]:
-        """A new, empty store."""
-        with tempfile.TemporaryDirectory() as folder:
-            store = SyncStore(inner=self.open_store(Path(folder) / "memory"))
-            try:
-                yield store
-            finally:
-                store.close()
+        """Open a new, empty store."""
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            SyncStore(inner=self.open_store(Path(folder) / "memory")) as store,
+        ):
+            yield store
 
     @pytest.fixture
     def store(self) -> Iterator[SyncStore]:
-        """A new, empty store."""
+        """Open a new, empty store."""
         with self.opened() as store:
             yield store
 
     @pytest.fixture
     def acme(self, store: SyncStore) -> SyncMemory:
-        """One tenant of it."""
+        """Return one tenant of a new store."""
         return store.tenant("acme")
 
 
 def _generated(plain: Any, examples: int) -> Any:
-    own = types.FunctionType(
-        plain.__code__, plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__
-    )
-    own.__dict__.update(plain.__dict__)
-    own.__qualname__, own.__module__ = plain.__qualname__, plain.__module__
-    own.__annotations__, own.__kwdefaults__ = plain.__annotations__, plain.__kwdefaults__
-    asked = settings(
-        max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.differing_executors]
-    )
-    test: Any = asked(given(**plain.strategies)(own))
-    test.plain = plain
-    return test
+    """Return a property test that gives `plain` its first argument, a new `store` or `acme`, each time."""
+    first = plain.__code__.co_varnames[1]
+
+    def test(self: StoreContract, **drawn: Any) -> None:
+        with self.opened() as store:
+            given = {"store": store, "acme": store.tenant("acme")}
+            plain(self, **{first: given[first]} if first in given else {}, **drawn)
+
+    test.__name__, test.__qualname__, test.__module__ = plain.__name__, plain.__qualname__, plain.__module__
+    checks = [HealthCheck.differing_executors]
+    profile = settings(max_examples=examples, deadline=None, suppress_health_check=checks)
+    own: Any = profile(given(**plain.strategies)(test))
+    own.plain = plain
+    return own

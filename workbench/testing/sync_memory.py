@@ -1,11 +1,11 @@
-"""Memories for tests that are not async: every verb of the port waits for its result."""
+"""Call a memory from tests that are not async: every verb waits for its result."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from workbench import _sync
 from workbench.ports import Memory, MemoryStore
@@ -30,13 +30,13 @@ def _waited(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncMemory:
-    """The verbs of `ports.Memory`, each waited for."""
+    """The verbs of `ports.Memory`, as blocking calls."""
 
     inner: Memory
 
     @property
     def tenant(self) -> str:
-        """The tenant whose items these are."""
+        """The tenant that the items belong to."""
         return self.inner.tenant
 
     add = _waited(Memory.add)
@@ -57,18 +57,24 @@ class SyncMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncStore:
-    """The verbs of `ports.MemoryStore`, each waited for."""
+    """The verbs of `ports.MemoryStore`, as blocking calls."""
 
     inner: MemoryStore
 
     def tenant(self, tenant: str) -> SyncMemory:
-        """`MemoryStore.tenant`."""
+        """Return one tenant's view."""
         return SyncMemory(inner=self.inner.tenant(tenant))
 
     def tenants(self) -> list[str]:
-        """`MemoryStore.tenants`."""
+        """Return the tenants that have items, sorted."""
         return _sync.run(self.inner.tenants())
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """`MemoryStore.aclose`."""
+        """Close the store; closing twice is fine."""
         _sync.run(self.inner.aclose())

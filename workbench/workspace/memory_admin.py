@@ -128,7 +128,7 @@ def revoke(root: Path, which: Which, *, admin_key_env: str) -> dict[str, bool]:
     return _on_server(root, which, tenant_keys.revoke, api_key_env=admin_key_env)
 
 
-def rest(root: Path, which: Which) -> int:
+def deactivate(root: Path, which: Which) -> int:
     """Deactivate a memory's tenants on a server until their next use; return their number."""
     return sum(_on_server(root, which, lambda store, tenant: store.deactivate([tenant])).values())
 

@@ -280,7 +280,7 @@ def test_a_version_that_was_touched_or_whose_lock_is_another_never_runs(root, as
         jobs.run(root, task())
     git(root, "checkout", "--", str(path))
     monkeypatch.setattr(jobs.Repository, "read", lambda *_: b"another lock")
-    with pytest.raises(CorruptError, match=r"is not the one answers@1 was judged with"):
+    with pytest.raises(CorruptError, match=r"differs from the lock that answers@1 was judged with"):
         jobs.run(root, task())
     assert not asked
 
@@ -291,14 +291,14 @@ def test_a_version_that_was_touched_or_whose_lock_is_another_never_runs(root, as
         ({"reference": "answer"}, NotFoundError, "no job 'answer' .*nearest: 'answers'"),
         ({"reference": "answers@9"}, NotFoundError, "no version 9"),
         ({"reference": "answers@live"}, NotFoundError, "no label 'live'"),
-        ({"input": "data/nothing.jsonl"}, NotFoundError, "there is no input .*nothing.jsonl"),
+        ({"input": "data/nothing.jsonl"}, NotFoundError, "the input .*nothing.jsonl does not exist"),
         ({"input": "data"}, ConfigError, "cannot read .*data: Is a directory"),
         ({"input": "empty.jsonl"}, ConfigError, r"empty\.jsonl has no rows"),
         ({"input": "params.yaml"}, ConfigError, r"inputs are \.parquet or \.jsonl files"),
         ({"tenant": "globex"}, ConfigError, "has no rows of tenant 'globex'"),
         ({"tenant": ""}, ConfigError, "--tenant is empty"),
         ({"tenant": "a/../b"}, ConfigError, "cannot name folders"),
-        ({"at": "soon"}, ConfigError, "--at 'soon' is no time"),
+        ({"at": "soon"}, ConfigError, "--at 'soon' is not a time"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused_before_a_worker_is_started(root, asked, given, kind, said):
@@ -343,7 +343,7 @@ def test_a_sample_that_gives_another_byte_names_the_file_and_writes_nothing(root
     asked.outputs = outputs
     out = root / "results/jobs/answers-1"
     with pytest.raises(
-        CorruptError, match=rf"answers@1: the sample gives other bytes .*: {named}\n"
+        CorruptError, match=rf"answers@1: outputs of the sample differ .*: {named}\n"
     ) as caught:
         jobs.reproduce(root, "answers", 1, out)
     assert "workbench jobs install answers@1" in caught.value.hint and not out.exists() and left(root) == []

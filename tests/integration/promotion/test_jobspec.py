@@ -170,12 +170,12 @@ def test_every_file_that_is_not_as_promoted_is_named_with_the_way_back(repo, fol
 def test_a_file_more_is_named_and_its_removal_is_what_mends_it(repo, folder):
     path = folder / "prompts" / "my notes"
     path.write_text("x")
-    with pytest.raises(CorruptError, match="my notes is no file of it") as caught:
+    with pytest.raises(CorruptError, match="my notes does not belong to it") as caught:
         jobspec.load(repo, "answers", 1)
     assert os.system(caught.value.hint) == 0
     assert jobspec.load(repo, "answers", 1)
     (folder / "nowhere").symlink_to("gone")
-    with pytest.raises(CorruptError, match="nowhere is no file of it"):
+    with pytest.raises(CorruptError, match="nowhere does not belong to it"):
         jobspec.load(repo, "answers", 1)
 
 
@@ -198,7 +198,7 @@ def test_a_changed_page_and_one_that_calls_itself_otherwise_are_refused(repo, fo
     with pytest.raises(CorruptError, match="was changed after it was saved"):
         jobspec.load(repo, "answers", 1)
     frozen(repo, 2, job="others")
-    with pytest.raises(CorruptError, match="calls itself others@2"):
+    with pytest.raises(CorruptError, match="names others@2 as its version"):
         jobspec.load(repo, "answers", 2)
 
 

@@ -131,7 +131,7 @@ def secret(root):
 
 
 @pytest.mark.parametrize(
-    ("change", "said", "mend", "code"),
+    ("change", "said", "fix", "code"),
     [
         (uncommitted, "uncommitted: workbench/code.py", "git add --all && git commit", 2),
         (another_cell, "notebooks/answers.ipynb holds task", "dvc repro", 2),
@@ -141,17 +141,17 @@ def secret(root):
         (draft_judged, "the judged run used prompt answer@draft, which is not saved", "draft.save", 2),
         (unsaved_memory, "the judged run used memory handbook@7, which is not saved", "draft.save", 2),
         (prompt_replaced, "the judged run used another answer@2", "dvc repro", 2),
-        (no_schedule_of_ours, "jobs.answers.schedule: '@daily' is a name", "write 0 0 * * *", 2),
+        (no_schedule_of_ours, "jobs.answers.schedule: a schedule has five fields", "0 0 * * *", 2),
         (no_zone, "there is no time zone 'Berlin'", "in params.yaml", 2),
         (untyped, "parameter 'who' of notebooks/answers.ipynb has no type", "who: TYPE = None", 2),
         (no_inputs, "declares no parameter 'inputs'", 'inputs = ""', 2),
         (secret, "cell 2, line 1: ", "relative to the repository", 2),
     ],
 )
-def test_what_is_missing_is_named_alone_with_what_mends_it(root, change, said, mend, code):
+def test_what_is_missing_is_named_alone_with_what_mends_it(root, change, said, fix, code):
     change(root)
     (found,) = missing(root)
-    assert said in found.what and mend in found.fix and found.exit_code == code
+    assert said in found.what and fix in found.fix and found.exit_code == code
 
 
 def test_all_that_is_missing_is_listed_at_once_the_gravest_first(root):

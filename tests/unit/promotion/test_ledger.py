@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-import polars as pl
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -239,20 +238,6 @@ def test_history_is_the_last_claimed_first_also_when_the_clock_stepped_back(ledg
         clock.advance(-HOUR)
     assert [run.run for run in ledger.history()] == ["r3", "r2", "r1", "r0"]
     assert [run.run for run in ledger.history("a", limit=1)] == ["r2"]
-
-
-def test_the_frame_has_the_same_columns_with_runs_and_without(ledger, host):
-    empty = ledger.frame()
-    running(ledger, host)
-    ledger.finished("r1", "published", rows=3)
-    claim(ledger, "r2")
-    frame = ledger.frame("answers")
-    assert frame.schema == empty.schema and empty.height == 0
-    assert frame.select("run", "job", "tenant", "at", "state", "rows", "started_at").rows() == [
-        ("r2", "answers", "acme", AT, "queued", 0, None),
-        ("r1", "answers", "acme", AT, "finished", 3, AT),
-    ]
-    assert frame.schema["at"] == pl.Datetime("us", "UTC") and frame.schema["cost_usd"] == pl.Float64
 
 
 def test_looking_at_a_ledger_that_is_not_there_creates_nothing(ledger):

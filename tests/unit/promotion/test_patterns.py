@@ -90,9 +90,9 @@ CASES = [
 @pytest.mark.parametrize(("what", "text"), CASES)
 def test_what_may_not_be_frozen_is_found_and_its_value_is_not_repeated(what, text):
     before, value, after = re.split("[«»]", text)
-    ((line, found, mend),) = in_text(["# first", f"y = 2  # {before}{value}{after}"])
+    ((line, found, fix),) = in_text(["# first", f"y = 2  # {before}{value}{after}"])
     assert (line, found) == (2, what)
-    assert mend and value not in found + mend
+    assert fix and value not in found + fix
 
 
 ORDINARY = [

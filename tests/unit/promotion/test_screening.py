@@ -105,7 +105,7 @@ def test_findings_come_in_the_order_of_cells_and_lines(screened):
 def test_an_import_that_leads_around_the_boundary_is_found_with_the_way_through(screened, code, module, way):
     (found,) = screened(code)
     assert found.what == f"imports `{module}`, a way around the boundary"
-    assert way in found.mend and found.mend.endswith("or tag the cell `explore`")
+    assert way in found.fix and found.fix.endswith("or tag the cell `explore`")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_an_import_that_leads_around_the_boundary_is_found_with_the_way_through(
 def test_a_program_a_magic_or_an_address_is_found_in_its_line(screened, code, line, said):
     (found,) = screened(code)
     assert found.where == f"cell 2, line {line}"
-    assert found.what.startswith(said) and found.mend
+    assert found.what.startswith(said) and found.fix
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_an_import_that_is_not_in_the_lock_is_named_with_its_distribution(screen
         ("cell 2, line 1", "imports `yaml_that_is_not_there`, which no installed distribution brings"),
         ("cell 2, line 2", "imports `orjson` of orjson, which is not in the lock"),
     ]
-    assert all("make lock" in one.mend for one in found)
+    assert all("make lock" in one.fix for one in found)
     assert screened("from orjson import dumps", lock=b"OrJSON == 3.11.0\n") == []
     (comment,) = screened("from orjson import dumps", lock=b"# via orjson==3\n    # orjson==3\n")
     assert "not in the lock" in comment.what
@@ -196,7 +196,7 @@ def test_a_value_shown_twice_in_one_output_is_found_once_and_in_two_outputs_twic
     stream = new_output("stream", name="stdout", text=ADDRESS)
     found = executed(both, stream)
     assert [one.where.split(", ")[2] for one in found] == ["output 1", "output 2"]
-    assert found[0].mend.startswith("print less in this cell")
+    assert found[0].fix.startswith("print less in this cell")
     assert not any(ADDRESS in str(one) for one in found)
 
 

@@ -51,11 +51,11 @@ def test_the_slot_is_the_time_that_was_named_else_the_last_due_else_the_day(give
 @pytest.mark.parametrize(
     ("at", "said"),
     [
-        ("soon", "--at 'soon' is no time"),
-        ("2026-13-01", "is no time"),
-        ("2026-11-31", "is no time"),
-        ("", "is no time"),
-        ("2026-11-24T06:00", "does not say in which zone"),
+        ("soon", "--at 'soon' is not a time"),
+        ("2026-13-01", "is not a time"),
+        ("2026-11-31", "is not a time"),
+        ("", "is not a time"),
+        ("2026-11-24T06:00", "has no time zone"),
         ("2026-11-24T06:00:00.5Z", "not a time in whole seconds"),
     ],
 )
@@ -127,7 +127,7 @@ def test_a_jobs_own_input_is_named_by_the_day_and_time_of_its_schedules_clock(
 
 def test_a_job_that_names_no_input_asks_for_one(tmp_path):
     spec, task = a_spec(input=None), RunRequest(reference="answers", clock=FakeClock())
-    with pytest.raises(ConfigError, match="names no input of its own") as caught:
+    with pytest.raises(ConfigError, match=r"has no input in params\.yaml") as caught:
         slots.input_of(tmp_path, spec, task, slots.slot_of(spec, task))
     assert caught.value.hint == "workbench jobs run answers --input FILE"
 

@@ -75,11 +75,13 @@ def test_a_workers_failure_is_raised_here_with_its_hint_and_exit_code(tmp_path):
     assert caught.value.exit_code == 1
 
 
-@pytest.mark.parametrize(("code", "said"), [(-9, "was killed, perhaps by the system"), (3, "ended with 3")])
+@pytest.mark.parametrize(
+    ("code", "said"), [(-9, "was killed, perhaps by the system"), (3, "ended with code 3")]
+)
 def test_a_worker_that_left_no_result_is_said_to_have_died(tmp_path, code, said):
     with pytest.raises(NotebookError, match=f"answers: the worker {said}") as caught:
         runner._result(tmp_path / "result.json", REQUEST, code)
-    assert "answers it had are kept" in caught.value.hint
+    assert "answers are kept" in caught.value.hint
 
 
 def test_the_versions_code_and_interpreter_come_first_and_nothing_leads_elsewhere(monkeypatch):

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from workbench.memory.rules import DECIMALS
+from workbench.memory.ranking import DECIMALS
 from workbench.memory.stemming import TOKENIZER, words_of
 from workbench.memory.vectors import Vectors
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from workbench.errors import ConfigError
 from workbench.memory.cipher import IdCipher
+from workbench.memory.sqlite.escaping import escaped
 from workbench.memory.sqlite.retention import hold_name
-from workbench.memory.sqlite.tables import escaped
 
 
 def decrypt_ids(db: sqlite3.Connection, *, cipher: Callable[[], IdCipher]) -> None:

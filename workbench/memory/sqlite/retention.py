@@ -11,20 +11,9 @@ from typing import Any
 
 from workbench.memory import rules
 from workbench.memory.sqlite import keywords
-from workbench.memory.sqlite.tables import (
-    AMONG,
-    Space,
-    escaped,
-    fitted,
-    insert,
-    items_where,
-    listed,
-    number,
-    remove,
-    there,
-    touch,
-    unescaped,
-)
+from workbench.memory.sqlite.escaping import escaped, listed, unescaped
+from workbench.memory.sqlite.space import Space, fitted, number, touch
+from workbench.memory.sqlite.tables import AMONG, insert, items_where, remove, stored
 from workbench.memory.sqlite.versions import recount
 from workbench.ports import Budget, Forgotten, Purged, Remembered, Selector
 from workbench.types import Item
@@ -40,7 +29,7 @@ def remember(
     new: list[Item] = []
     if batch:
         space = fitted(db, space, batch[0])
-        known = there(db, space, batch, among="TRUE")
+        known = stored(db, space, batch, among="TRUE")
         new = [item for item in batch if item.id not in known]
         insert(db, space, new, since=0)
     written_by_use = "tenant = :key AND kind <> 'document'"
@@ -118,18 +107,13 @@ def purge(db: sqlite3.Connection, space: Space, *, now: str, keep_versions: int)
         recount(db, space)
         keywords.rewrite(db, space.key)
         touch(db, space)
-    held = sum(expired.values()) + sum(outdated.values())
-    return Purged(
-        expired=len(expired) - sum(expired.values()),
-        outdated=len(outdated) - sum(outdated.values()),
-        held=held,
-    )
+    return rules.purged(expired, outdated)
 
 
 def counted(db: sqlite3.Connection, space: Space, now: str) -> dict[str, Any]:
     """Return the tenant's fields of `MemoryStats`."""
-    in_force = "since <= :version AND until > :version"
-    kinds = f"SELECT kind, count(*) FROM items WHERE tenant = :key AND {in_force} GROUP BY kind ORDER BY kind"
+    active = "since <= :version AND until > :version"
+    kinds = f"SELECT kind, count(*) FROM items WHERE tenant = :key AND {active} GROUP BY kind ORDER BY kind"
     by_kind = dict(db.execute(kinds, space.bound).fetchall())
 
     def distinct(condition: str) -> int:
@@ -142,7 +126,7 @@ def counted(db: sqlite3.Connection, space: Space, now: str) -> dict[str, Any]:
         "items": sum(by_kind.values()),
         "stored": distinct("since <= :version"),
         "staged": distinct("since > :version"),
-        "expired": distinct(f"{in_force} AND expires <= :now"),
+        "expired": distinct(f"{active} AND expires <= :now"),
         "held": distinct(_HELD),
         "by_kind": by_kind,
         "embedding": space.embedding if anything else None,

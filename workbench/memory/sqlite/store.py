@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from workbench.memory import rules
+from workbench import config
+from workbench.memory import checks, ranking, rules
 from workbench.memory.cipher import IdCipher
 from workbench.memory.sqlite import keywords, migration, retention, tables
 from workbench.memory.sqlite import versions as sqlite_versions
 from workbench.memory.sqlite.database import Database
-from workbench.memory.sqlite.tables import IN_VERSION, NAMED_IN_VERSION, Space
+from workbench.memory.sqlite.escaping import listed
+from workbench.memory.sqlite.space import Space, find, make, number, version_asked
+from workbench.memory.sqlite.tables import IN_VERSION, NAMED_IN_VERSION
 from workbench.memory.vectors import Vectors
 from workbench.ports import (
     Added,
@@ -56,7 +59,7 @@ class SQLiteStore:
 
     def tenant(self, tenant: str) -> SQLiteMemory:
         """Return one tenant's view; ConfigError for an invalid tenant name."""
-        rules.check_tenant(tenant)
+        config.check_tenant(tenant)
         return SQLiteMemory(store=self, tenant=tenant)
 
     async def tenants(self) -> list[str]:
@@ -117,7 +120,7 @@ class SQLiteMemory:
 
     async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
         """Replace the active documents of the items' sources, in one transaction."""
-        batch = rules.checked_items(items, knowledge=True)
+        batch = checks.checked_items(items, knowledge=True)
         return await self._write(lambda db, space: sqlite_versions.add(db, space, batch, now))
 
     async def missing(self, ids: Sequence[str]) -> list[str]:
@@ -126,7 +129,7 @@ class SQLiteMemory:
 
     async def stage(self, items: Iterable[Item]) -> int:
         """Stage documents for the next version, in one transaction; return the number of new ones."""
-        batch = rules.checked_items(items, knowledge=True)
+        batch = checks.checked_items(items, knowledge=True)
         if not batch:
             return 0
         return await self._write(lambda db, space: sqlite_versions.stage(db, space, batch))
@@ -139,17 +142,17 @@ class SQLiteMemory:
         self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
     ) -> Remembered:
         """Write episodic items and evict until the budget holds, in one transaction."""
-        batch, wanted = rules.checked_items(items, knowledge=False), set(while_there)
+        batch, wanted = checks.checked_items(items, knowledge=False), set(while_there)
 
         def written(db: sqlite3.Connection, space: Space) -> Remembered:
-            rules.check_there(len(wanted) - tables.in_force(db, space, wanted), len(wanted))
+            checks.check_there(len(wanted) - tables.count_active(db, space, wanted), len(wanted))
             return retention.remember(db, space, batch, budget=budget, now=now)
 
         return await self._write(written)
 
     async def search(self, query: Query) -> list[Hit]:
         """Return at most `k` valid hits that the requester may see, best first."""
-        rules.check_query(query)
+        checks.check_query(query)
         if not query.groups:
             return []
         return await self._read(lambda db, space: self._found(db, space, query))
@@ -161,8 +164,8 @@ class SQLiteMemory:
             if ids is None:
                 seen, bound = tables.readable(requester)
                 query = f"SELECT count(*) FROM items WHERE {IN_VERSION} AND {seen}"
-                return tables.number(db, query, space.bound | bound)
-            return tables.in_force(db, space, ids, requester=requester)
+                return number(db, query, space.bound | bound)
+            return tables.count_active(db, space, ids, requester=requester)
 
         return await self._read(counted)
 
@@ -180,17 +183,17 @@ class SQLiteMemory:
 
     async def hold(self, what: Selector) -> int:
         """Put ids, a subject or a source under legal hold; return the number of items covered now."""
-        rules.check_selector(what, now="", hold=True)
+        checks.check_selector(what, now="", hold=True)
         return await self._write(lambda db, space: retention.hold(db, space, what))
 
     async def release(self, what: Selector) -> int:
         """End the hold made with the same selector; return the number of items it covered."""
-        rules.check_selector(what, now="", hold=True)
+        checks.check_selector(what, now="", hold=True)
         return await self._write(lambda db, space: retention.release(db, space, what))
 
     async def purge(self, *, now: str, keep_versions: int) -> Purged:
         """Remove expired items and items of older versions, and erase their bytes from the file."""
-        rules.check_selector(Selector(expired=True), now=now)
+        checks.check_selector(Selector(expired=True), now=now)
         done = await self._write(
             lambda db, space: retention.purge(db, space, now=now, keep_versions=keep_versions)
         )
@@ -205,8 +208,8 @@ class SQLiteMemory:
         """Count the tenant's items by kind and state."""
 
         def counted(db: sqlite3.Connection, space: Space) -> MemoryStats:
-            pages = tables.number(db, "PRAGMA page_count")
-            size = pages * tables.number(db, "PRAGMA page_size")
+            pages = number(db, "PRAGMA page_count")
+            size = pages * number(db, "PRAGMA page_size")
             facts = {"exact": True, "bytes": size, "sqlite": sqlite3.sqlite_version}
             numbers = retention.counted(db, space, now)
             return MemoryStats(store="sqlite", tenant=self.tenant, facts=facts, **numbers)
@@ -217,7 +220,7 @@ class SQLiteMemory:
         """Do the same as `items`, from sync code."""
 
         def found(db: sqlite3.Connection, space: Space) -> list[Item]:
-            asked = tables.version_asked(db, space, version)
+            asked = version_asked(db, space, version)
             seen, bound = tables.readable(requester)
             bound = space.bound | bound | {"version": asked}
             return tables.items_where(db, space, f"{IN_VERSION} AND {seen}", bound, vectors=True)
@@ -226,7 +229,7 @@ class SQLiteMemory:
 
     def forget_now(self, what: Selector, *, now: str = "", dry_run: bool = False) -> Forgotten:
         """Do the same as `forget`, from sync code."""
-        rules.check_selector(what, now=now)
+        checks.check_selector(what, now=now)
         transaction = self._reading if dry_run else self._writing
         done = transaction(lambda db, space: retention.forget(db, space, what, now=now, dry_run=dry_run))
         if not dry_run:
@@ -236,12 +239,12 @@ class SQLiteMemory:
     def load(self, items: Iterable[Item], *, version: int) -> None:
         """Fill an empty tenant with documents, active as `version`, and episodic items."""
         given = list(items)
-        documents = rules.checked_items((item for item in given if item.kind == KNOWLEDGE), knowledge=True)
-        others = rules.checked_items((item for item in given if item.kind != KNOWLEDGE), knowledge=False)
+        documents = checks.checked_items((item for item in given if item.kind == KNOWLEDGE), knowledge=True)
+        others = checks.checked_items((item for item in given if item.kind != KNOWLEDGE), knowledge=False)
         self._writing(lambda db, space: sqlite_versions.load(db, space, documents, others, version))
 
     def _found(self, db: sqlite3.Connection, space: Space, query: Query) -> list[Hit]:
-        version = tables.version_asked(db, space, query.version)
+        version = version_asked(db, space, query.version)
         vectors = self.store.vectors(db, space)
         if not vectors.ids:
             return []
@@ -249,14 +252,14 @@ class SQLiteMemory:
         depth = max(query.k, query.candidates)
         rankings: list[list[str]] = []
         if query.mode != "words":
-            rules.check_dimensions(query, space.dimensions)
+            checks.check_dimensions(query, space.dimensions)
             rankings.append(vectors.nearest(query, seen, depth))
         if query.mode != "vector":
             words, key = self.store.words(db, space, version)
             ranked = keywords.ranking(words, key, query.text, vectors=vectors, seen=seen, depth=depth)
             rankings.append(ranked)
-        best = rules.fuse(rankings, k=query.k)
-        bound = space.bound | {"version": version, "values": tables.listed(name for name, _ in best)}
+        best = ranking.fuse(rankings, k=query.k)
+        bound = space.bound | {"version": version, "values": listed(name for name, _ in best)}
         found = tables.items_where(db, space, NAMED_IN_VERSION, bound, vectors=False)
         items = {item.id: item for item in found}
         return [
@@ -274,8 +277,8 @@ class SQLiteMemory:
 
     def _reading(self, work: Callable[[sqlite3.Connection, Space], T]) -> T:
         with self.store.database.reading() as db:
-            return work(db, tables.find(db, self.tenant))
+            return work(db, find(db, self.tenant))
 
     def _writing(self, work: Callable[[sqlite3.Connection, Space], T]) -> T:
         with self.store.database.writing() as db:
-            return work(db, tables.make(db, self.tenant))
+            return work(db, make(db, self.tenant))

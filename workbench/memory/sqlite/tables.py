@@ -1,4 +1,4 @@
-"""Map tenants and items to rows of the embedded store's tables, and rows to items.
+"""Write items as rows of the embedded store's table, and read rows as items.
 
 A row is an item and its active versions: from `since` until before `until`. Staged rows begin with the next
 version; episodic rows begin with 0 and have no end.
@@ -8,18 +8,17 @@ version; episodic rows begin with 0 and have no end.
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ConfigError, NotFoundError
-from workbench.memory import rules
+from workbench.memory import checks
 from workbench.memory.parquet import vector_bytes
 from workbench.memory.sqlite import keywords
+from workbench.memory.sqlite.escaping import escaped, listed, unescaped
+from workbench.memory.sqlite.space import Space, number
 from workbench.ports import Requester
-from workbench.types import KNOWLEDGE, Item
+from workbench.types import Item
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,85 +38,6 @@ _AS_THEY_ARE = (
 )  # fmt: skip
 _COLUMNS = ("id", "subject", "access", "parents", *_AS_THEY_ARE)
 _SELECTED = ", ".join(_COLUMNS)
-_ESCAPED = re.compile(r"\\([0\\])")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
-    """One tenant's row as of one transaction: its active version and the space of its vectors.
-
-    `changes` counts its committed writes, over all processes.
-    """
-
-    tenant: str
-    key: int
-    changes: int
-    version: int
-    embedding: str
-    dimensions: int
-
-    @property
-    def bound(self) -> dict[str, Any]:
-        """The parameters of `IN_VERSION` for the active version."""
-        return {"key": self.key, "version": self.version}
-
-
-def escaped(name: str) -> str:
-    """Escape NUL in an id or a subject, because SQLite's functions end a text at NUL."""
-    return name.replace("\\", "\\\\").replace("\0", "\\0")
-
-
-def unescaped(name: str) -> str:
-    """Undo `escaped`."""
-    return _ESCAPED.sub(lambda found: "\0" if found[1] == "0" else "\\", name) if "\\" in name else name
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return ids as JSON to bind to `AMONG`."""
-    return json.dumps(list(map(escaped, names)))
-
-
-def find(db: sqlite3.Connection, tenant: str) -> Space:
-    """Read the tenant's row; its key is 0, which no row has, before the first write."""
-    query = "SELECT key, changes, version, embedding, dimensions FROM tenants WHERE tenant = ?"
-    row = db.execute(query, (tenant,)).fetchone() or (0, 0, 0, "", 0)
-    return Space(
-        tenant=tenant, key=row[0], changes=row[1], version=row[2], embedding=row[3], dimensions=row[4]
-    )
-
-
-def make(db: sqlite3.Connection, tenant: str) -> Space:
-    """Read the tenant's row, or insert it."""
-    space = find(db, tenant)
-    if space.key:
-        return space
-    key = number(db, "INSERT INTO tenants VALUES (NULL, ?, 0, 0, '', 0) RETURNING key", (tenant,))
-    keywords.create(db, key)
-    return replace(space, key=key)
-
-
-def fitted(db: sqlite3.Connection, space: Space, item: Item) -> Space:
-    """Return the space for `item`; ConfigError when the tenant's items have another embedding."""
-    if number(db, "SELECT EXISTS (SELECT 1 FROM items WHERE tenant = ?)", (space.key,)):
-        rules.check_embedding(item, embedding=space.embedding, dimensions=space.dimensions)
-        return space
-    # An empty tenant accepts any embedding.
-    dimensions = len(item.vector)
-    db.execute(
-        "UPDATE tenants SET embedding = ?, dimensions = ? WHERE key = ?",
-        (item.embedding, dimensions, space.key),
-    )
-    return replace(space, embedding=item.embedding, dimensions=dimensions)
-
-
-def touch(db: sqlite3.Connection, space: Space) -> None:
-    """Increment the change counter, so that every process reloads the tenant's matrix."""
-    db.execute("UPDATE tenants SET changes = changes + 1 WHERE key = ?", (space.key,))
-
-
-def number(db: sqlite3.Connection, query: str, values: Any = ()) -> int:
-    """Return the integer that a query selects."""
-    return int(db.execute(query, values).fetchone()[0])
 
 
 def readable(requester: Requester | None) -> tuple[str, dict[str, Any]]:
@@ -125,13 +45,13 @@ def readable(requester: Requester | None) -> tuple[str, dict[str, Any]]:
     if requester is None:
         return "TRUE", {}
     groups = "(SELECT value FROM json_each(:groups))"
-    listed = f"EXISTS (SELECT 1 FROM json_each(access) AS one WHERE one.value IN {groups})"
+    listed = f"EXISTS (SELECT 1 FROM json_each(access) AS entry WHERE entry.value IN {groups})"
     condition = f"{listed} AND classification <= :clearance AND (expires IS NULL OR expires > :now)"
     bound = {"groups": json.dumps(requester.groups), "clearance": requester.clearance, "now": requester.now}
     return condition, bound
 
 
-def in_force(
+def count_active(
     db: sqlite3.Connection, space: Space, ids: Iterable[str], *, requester: Requester | None = None
 ) -> int:
     """Count those of `ids` that are active and that the requester may see."""
@@ -140,28 +60,7 @@ def in_force(
     return number(db, query, space.bound | bound | {"values": listed(ids)})
 
 
-def version_asked(db: sqlite3.Connection, space: Space, version: int | None) -> int:
-    """Return the number of the version to read; NotFoundError when it is not kept."""
-    if version is None or version == space.version:
-        return space.version
-    kept = [
-        row[0] for row in db.execute("SELECT number FROM versions WHERE tenant = ? ORDER BY 1", (space.key,))
-    ]
-    if version not in kept:
-        raise no_version(version, kept)
-    return version
-
-
-def no_version(version: int, kept: Sequence[int]) -> NotFoundError:
-    """Return the error for a version that is not kept."""
-    known = f"{kept[0]} to {kept[-1]}" if kept else "none"
-    return NotFoundError(
-        f"version {version} of this memory is not kept (kept: {known})",
-        hint="to list the kept versions: workbench memory versions",
-    )
-
-
-def there(db: sqlite3.Connection, space: Space, items: Sequence[Item], *, among: str) -> set[str]:
+def stored(db: sqlite3.Connection, space: Space, items: Sequence[Item], *, among: str) -> set[str]:
     """Return the ids of `items` that have a row for which the SQL condition `among` holds.
 
     ConfigError when the stored item of an id has another source, or only one of the two is a document.
@@ -170,13 +69,7 @@ def there(db: sqlite3.Connection, space: Space, items: Sequence[Item], *, among:
     query = f"SELECT id, source, kind, {among} FROM items WHERE tenant = :key AND id IN {AMONG}"
     found = set()
     for name, source, kind, fits in db.execute(query, space.bound | {"values": json.dumps(list(given))}):
-        item = given[name]
-        rules.check_source(item, source)
-        if (kind == KNOWLEDGE) != (item.kind == KNOWLEDGE):
-            raise ConfigError(
-                f"item {item.id!r} is stored as {kind!r}, not as {item.kind!r}",
-                hint="compute the id as a digest that includes the kind",
-            )
+        checks.check_stored(item := given[name], source=source, kind=kind)
         if fits:
             found.add(item.id)
     return found
@@ -202,8 +95,8 @@ def remove(db: sqlite3.Connection, space: Space, numbers: Collection[int]) -> No
     """Delete rows by their numbers, from the keyword index too."""
     values = json.dumps(list(numbers))
     bound = space.bound | {"values": values}
-    in_force = "+tenant = :key AND +since <= :version AND +until > :version"
-    query = f"SELECT number FROM items WHERE number IN {AMONG} AND {in_force}"
+    active = "+tenant = :key AND +since <= :version AND +until > :version"
+    query = f"SELECT number FROM items WHERE number IN {AMONG} AND {active}"
     keywords.unindex(db, space.key, [row[0] for row in db.execute(query, bound)])
     db.execute(
         "DELETE FROM items WHERE +tenant = ? AND number IN (SELECT value FROM json_each(?))",

@@ -9,22 +9,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from workbench import files
-from workbench.errors import ConfigError
+from workbench.memory import checks
 from workbench.memory.sqlite import keywords
-from workbench.memory.sqlite.tables import (
-    AMONG,
-    IN_VERSION,
-    OPEN,
-    Space,
-    escaped,
-    fitted,
-    insert,
-    listed,
-    remove,
-    there,
-    touch,
-    unescaped,
-)
+from workbench.memory.sqlite.escaping import escaped, listed, unescaped
+from workbench.memory.sqlite.space import Space, fitted, touch
+from workbench.memory.sqlite.tables import AMONG, IN_VERSION, OPEN, insert, remove, stored
 from workbench.ports import Added, MemoryVersion
 from workbench.types import Item
 
@@ -42,7 +31,7 @@ def missing(db: sqlite3.Connection, space: Space, ids: Sequence[str]) -> list[st
 def stage(db: sqlite3.Connection, space: Space, batch: Sequence[Item]) -> int:
     """Write the items that are neither active nor staged as rows of the next version; return their number."""
     space = fitted(db, space, batch[0])
-    known = there(db, space, batch, among=f"until = {OPEN}")
+    known = stored(db, space, batch, among=f"until = {OPEN}")
     new = [item for item in batch if item.id not in known]
     if new:
         insert(db, space, new, since=space.version + 1)
@@ -65,29 +54,24 @@ def add(db: sqlite3.Connection, space: Space, batch: Sequence[Item], now: str) -
 def publish(db: sqlite3.Connection, space: Space, ids: Collection[str], now: str) -> Added:
     """Make exactly `ids` a new active version; change nothing when they already are the active one."""
     wanted = {escaped(item): item for item in ids}
-    in_force: dict[str, int] = {}
+    active: dict[str, int] = {}
     staged: dict[str, int] = {}
     for number, item, since in db.execute(
         f"SELECT number, id, since FROM items WHERE {_CURRENT}", space.bound
     ):
-        (in_force if since <= space.version else staged)[item] = number
-    missing = len(wanted.keys() - in_force.keys() - staged.keys())
-    if missing:
-        raise ConfigError(
-            f"{missing} of {len(wanted)} items are neither active nor staged",
-            hint="stage the items that `missing` names, then publish again",
-        )
+        (active if since <= space.version else staged)[item] = number
+    checks.check_published(len(wanted.keys() - active.keys() - staged.keys()), len(wanted))
     remove(db, space, [number for item, number in staged.items() if item not in wanted])
-    both = len(wanted.keys() & in_force.keys())
+    both = len(wanted.keys() & active.keys())
     version = space.version
-    if wanted.keys() != in_force.keys():
+    if wanted.keys() != active.keys():
         version += 1
-        _leave(db, space, [number for item, number in in_force.items() if item not in wanted])
+        _leave(db, space, [number for item, number in active.items() if item not in wanted])
         keywords.index(db, space.key, [number for item, number in staged.items() if item in wanted])
         _record(db, space, version, list(wanted.values()), now)
     if staged or version != space.version:
         touch(db, space)
-    return Added(added=len(wanted) - both, unchanged=both, replaced=len(in_force) - both, version=version)
+    return Added(added=len(wanted) - both, unchanged=both, replaced=len(active) - both, version=version)
 
 
 def _leave(db: sqlite3.Connection, space: Space, numbers: Sequence[int]) -> None:

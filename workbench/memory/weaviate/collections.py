@@ -13,7 +13,7 @@ from workbench.memory.cipher import IdCipher
 from workbench.memory.locks import Locks
 from workbench.memory.weaviate import errors, schema
 from workbench.memory.weaviate.connection import Address, Connection
-from workbench.memory.weaviate.errors import AbsentError, BusyError, ExistsError
+from workbench.memory.weaviate.errors import BusyError, ExistsError
 from workbench.memory.weaviate.offloading import ActiveTenants
 from workbench.memory.weaviate.schema import IndexSettings
 from workbench.memory.weaviate.tenant_record import TenantRecord
@@ -89,7 +89,7 @@ class Collections:
                     )
                 )
             if not await self.exists():
-                raise AbsentError(self.address.where, "collection")
+                raise errors.named("collection", self.address.where)
 
     async def make_tenant(self, encrypted: str, *, anew: bool = False) -> None:
         """Make a tenant in both collections unless it is there; `anew` removes its rows first."""

@@ -140,7 +140,7 @@ class Connection:
     async def check_ready(self) -> None:
         """UnavailableError unless the server has read its schema: until then it denies collections."""
         if not await self._is_ready(await self.client()):
-            raise errors.starting(self.address.where)
+            raise errors.named("starting", self.address.where)
 
     async def aclose(self) -> None:
         """Close the connection; closing twice is fine."""
@@ -185,25 +185,26 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - as in `ask`
             raise errors.translated(error, self.address.where) from None
         if not ready:
-            raise errors.starting(self.address.where)
+            raise errors.named("starting", self.address.where)
         self._doubted, self._heard = False, time.monotonic()
 
     def _check_version(self) -> None:
         numbers = [int(part) if part.isdigit() else 0 for part in self.version.split(".")[:2]]
         if tuple(numbers) < errors.OLDEST:
-            raise errors.too_old(self.address.where, self.version)
+            oldest = ".".join(map(str, errors.OLDEST))
+            raise errors.named("old", self.address.where, version=self.version, oldest=oldest)
 
     async def _wait_until_ready(self, client: WeaviateAsyncClient) -> None:
         until = time.monotonic() + self.start_s
         while not await self._is_ready(client):
             if time.monotonic() > until:
-                raise errors.starting(self.address.where)
+                raise errors.named("starting", self.address.where)
             await asyncio.sleep(_PAUSE_S)
         try:
             async with asyncio.timeout(_SUSPECT_S * 3):
                 await client.collections.use("Workbench").query.fetch_objects(limit=1)
         except TimeoutError:
-            raise errors.silent_grpc(self.address.where, self.address.grpc_port) from None
+            raise errors.named("grpc", self.address.where, port=self.address.grpc_port) from None
         except Exception as error:
             # "No such collection" and "the key may not read it" are answers.
             if errors.meaning(str(error)) not in {"collection", "refused", "other"}:

@@ -234,17 +234,18 @@ class LocalServer:
 
 
 def _free_ports() -> list[int]:
-    """Return five free ports of the loopback; the port after the last is free too."""
+    """Return five free ports of the loopback; the port after the last is free too.
+
+    They lie below 32768, where systems take the port of an outgoing connection: another process would take
+    such a port while this server is stopped.
+    """
+    found: list[int] = []
     with contextlib.ExitStack() as held:
-
-        def bound(port: int = 0) -> int:
-            probe = held.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-
-        others = [bound() for _ in range(4)]
-        while True:
-            first = bound()
-            with contextlib.suppress(OSError, OverflowError):
-                bound(first + 1)
-                return [*others, first]
+        while len(found) < 6:
+            first = secrets.randbelow(12_000) + 20_000
+            wanted = [first, first + 1] if len(found) == 4 else [first]
+            with contextlib.suppress(OSError):
+                for port in wanted:
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                found += wanted
+    return found[:5]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import RefusedError
-from workbench.memory import rules
+from workbench.memory import checks, rules
 from workbench.memory.weaviate import filters, retention, schema, versions
 from workbench.memory.weaviate.repair import repair_index
 from workbench.memory.weaviate.search import Search
@@ -41,7 +41,7 @@ class WeaviateMemory(TenantSpace):
 
     async def add(self, items: Iterable[Item], *, now: str = "") -> Added:
         """Activate documents in place of what their sources had, as one version."""
-        batch = rules.checked_items(items, knowledge=True)
+        batch = checks.checked_items(items, knowledge=True)
         if not batch and await self.record() is None:
             return Added(added=0, unchanged=0, replaced=0)
         async with self._writing() as record:
@@ -54,7 +54,7 @@ class WeaviateMemory(TenantSpace):
 
     async def stage(self, items: Iterable[Item]) -> int:
         """Make documents a part of the next version, durably; return how many were new."""
-        batch = rules.checked_items(items, knowledge=True)
+        batch = checks.checked_items(items, knowledge=True)
         if not batch:
             return 0
         async with self._writing() as record:
@@ -70,15 +70,15 @@ class WeaviateMemory(TenantSpace):
         self, items: Iterable[Item], *, budget: Budget, now: str, while_there: Sequence[str] = ()
     ) -> Remembered:
         """Write episodic items, then evict until the budget holds."""
-        batch, wanted = rules.checked_items(items, knowledge=False), set(while_there)
+        batch, wanted = checks.checked_items(items, knowledge=False), set(while_there)
         async with self._writing() as record:
             if wanted:
-                rules.check_there(len(wanted) - await self.count(list(wanted)), len(wanted))
+                checks.check_there(len(wanted) - await self.count(list(wanted)), len(wanted))
             return await retention.remember(self, record, batch, budget=budget, now=now)
 
     async def search(self, query: Query) -> list[Hit]:
         """Return at most `k` valid hits that the requester may see, best first."""
-        rules.check_query(query)
+        checks.check_query(query)
         if not query.groups:
             return []
         current = await self._current()
@@ -120,7 +120,7 @@ class WeaviateMemory(TenantSpace):
 
         No verb finds them afterwards. Their bytes stay in the server's files until it compacts them.
         """
-        rules.check_selector(what, now=now)
+        checks.check_selector(what, now=now)
         if await self.record() is None:
             return Forgotten(items=0)
         async with self._writing() as record:
@@ -128,19 +128,19 @@ class WeaviateMemory(TenantSpace):
 
     async def hold(self, what: Selector) -> int:
         """Put ids, a subject or a source under legal hold; return how many items it covers now."""
-        rules.check_selector(what, now="", hold=True)
+        checks.check_selector(what, now="", hold=True)
         async with self._writing() as record:
             return await retention.hold(self, record, what)
 
     async def release(self, what: Selector) -> int:
         """End a hold, named as it was made; return how many items it covered."""
-        rules.check_selector(what, now="", hold=True)
+        checks.check_selector(what, now="", hold=True)
         async with self._writing() as record:
             return await retention.release(self, record, what)
 
     async def purge(self, *, now: str, keep_versions: int) -> Purged:
         """Remove what has expired, and what only older versions hold."""
-        rules.check_selector(Selector(expired=True), now=now)
+        checks.check_selector(Selector(expired=True), now=now)
         if await self.record() is None:
             return Purged(expired=0, outdated=0)
         async with self._writing() as record:
@@ -193,7 +193,7 @@ class WeaviateMemory(TenantSpace):
             return [], await self.record()
         if len(query.vector) != record.dimensions:
             if await self.table.count():
-                rules.check_dimensions(query, record.dimensions)
+                checks.check_dimensions(query, record.dimensions)
             return [], await self.record()
         search = Search(space=self, query=query, version=version)
         # The record is read after the rankings, so that it is of the moment at which rows were ranked.

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from workbench.memory.weaviate.space import TenantSpace
-from workbench.memory.weaviate.table import StoredRow
+from workbench.memory.weaviate.table import StoredRow, pieces
 from workbench.memory.weaviate.tenant_record import TenantRecord
 
 _PIECE = 1_000
@@ -40,7 +40,7 @@ async def repair_index(space: TenantSpace, record: TenantRecord, term: int) -> T
 
 async def _write_again(space: TenantSpace, lost: Sequence[uuid.UUID]) -> None:
     """Write rows under new UUIDs: under its own, a row with an unchanged vector stays out of the index."""
-    for part in _pieces(lost, _PIECE):
+    for part in pieces(lost, _PIECE):
         rows = await space.table.by_uuid(part, vectors=True)
         await space.table.put(
             replace(
@@ -59,7 +59,7 @@ async def _indexed(
     from weaviate.classes.query import Filter
 
     table, found = space.table, set()
-    for part in _pieces(ids, min(_PIECE, space.store.index.flat_cutoff)):
+    for part in pieces(ids, min(_PIECE, space.store.index.flat_cutoff)):
         answer = await table.connection.ask(
             lambda client, part=part: table.use(client).query.near_vector(  # type: ignore[misc]
                 [0.0] * record.dimensions,
@@ -70,7 +70,3 @@ async def _indexed(
         )
         found |= {uuid.UUID(int=row.uuid.int) for row in answer.objects}
     return frozenset(found)
-
-
-def _pieces(ids: Sequence[uuid.UUID], size: int) -> Iterator[Sequence[uuid.UUID]]:
-    return (ids[start : start + size] for start in range(0, len(ids), size))

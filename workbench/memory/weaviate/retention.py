@@ -10,7 +10,7 @@ from typing import Any
 from workbench import files
 from workbench.context import instant
 from workbench.memory import rules
-from workbench.memory.weaviate import filters, schema, versions
+from workbench.memory.weaviate import filters, objects, schema, versions
 from workbench.memory.weaviate.space import TenantSpace, of_version
 from workbench.memory.weaviate.table import Properties, StoredRow
 from workbench.memory.weaviate.tenant_record import Cover, Holder, TenantRecord
@@ -49,14 +49,14 @@ async def forget(
     space: TenantSpace, record: TenantRecord, what: Selector, *, now: str, dry_run: bool
 ) -> Forgotten:
     """Delete all rows of the selected items and of what was derived from them; nothing when `dry_run`."""
-    holder = record.holder()
-    selected = _by_item(await _selected(space, what, now), holder)
+    is_held = record.holder()
+    selected = _by_item(await _selected(space, what, now), is_held)
     leaving = {item for item, held in selected.items() if not held}
     kept = selected.keys() - leaving
     derived: set[str] = set()
     generations = [parents := leaving]
     while parents:
-        children = _by_item(await space.table.named("parents", parents), holder)
+        children = _by_item(await space.table.named("parents", parents), is_held)
         new = children.keys() - leaving - derived - kept
         generations.append(parents := {item for item in new if not children[item]})
         derived |= parents
@@ -75,21 +75,36 @@ async def forget(
 async def hold(space: TenantSpace, record: TenantRecord, what: Selector) -> int:
     """Record the hold, which covers later items too; return how many items it covers now."""
     cover = _cover(space, what)
-    record = await space.save(record, holds={**record.holds, _name_of(cover): cover})
-    rows = await _selected(space, what, "")
-    await _set_ttl(space, record, rows)
-    return len({row.properties["item"] for row in rows})
+    return await _set_holds(space, record, record.holds | {_name_of(cover): cover}, cover)
 
 
 async def release(space: TenantSpace, record: TenantRecord, what: Selector) -> int:
     """Remove the hold; return how many items it covered, 0 when there is none."""
-    name = _name_of(_cover(space, what))
+    cover = _cover(space, what)
+    name = _name_of(cover)
     if name not in record.holds:
         return 0
-    rest = {key: cover for key, cover in record.holds.items() if key != name}
-    record = await space.save(record, holds=rest)
-    rows = await _selected(space, what, "")
-    await _set_ttl(space, record, rows)
+    others = {key: other for key, other in record.holds.items() if key != name}
+    return await _set_holds(space, record, others, cover)
+
+
+async def _set_holds(
+    space: TenantSpace, record: TenantRecord, holds: dict[str, Cover], changed: Cover
+) -> int:
+    """Replace the holds of a tenant; return the number of items that `changed` covers.
+
+    The server's clock removes these items when they expire, unless a hold still covers them.
+    """
+    is_held = (await space.save(record, holds=holds)).holder()
+    rows = await _covered(space, changed)
+    full = await space.table.by_uuid([row.uuid for row in rows])
+
+    def ttl(properties: Properties) -> str | None:
+        return objects.ttl_of(properties, held=is_held(properties))
+
+    moments = [(row, row.properties["ttl"]) for row in full]
+    different = [row.uuid for row, moment in moments if (moment and instant(moment)) != ttl(row.properties)]
+    await space.table.change(different, lambda properties: {"ttl": ttl(properties)})
     return len({row.properties["item"] for row in rows})
 
 
@@ -100,12 +115,9 @@ async def purge(space: TenantSpace, record: TenantRecord, *, now: str, keep_vers
     listed = tuple(version for version in record.versions if version.number >= oldest)
     if listed != record.versions:
         record = await space.save(record, versions=listed)
-    holder, second = record.holder(), schema.second_number(now)
-    ended = await space.table.rows(
-        filters.expired(now), lambda p: bool(p["expires"] <= second), properties=(*schema.BRIEF, "expires")
-    )
+    is_held, ended = record.holder(), await _expired(space, now)
     left = await space.table.rows(filters.outdated(oldest), lambda p: bool(p["until"] <= oldest))
-    expired = _by_item(ended, holder)
+    expired = _by_item(ended, is_held)
     living = {
         row.properties["item"]
         for row in await space.table.named("item", (row.properties["item"] for row in left))
@@ -113,18 +125,13 @@ async def purge(space: TenantSpace, record: TenantRecord, *, now: str, keep_vers
     }
     outdated = {
         item: held
-        for item, held in _by_item(left, holder).items()
+        for item, held in _by_item(left, is_held).items()
         if item not in living and item not in expired
     }
-    leaving = {row.uuid for row in (*ended, *left) if not holder.holds(row.properties)}
+    leaving = {row.uuid for row in (*ended, *left) if not is_held(row.properties)}
     await space.table.remove(sorted(leaving))
     await versions.recount(space, record)
-    held = sum(expired.values()) + sum(outdated.values())
-    return Purged(
-        expired=len(expired) - sum(expired.values()),
-        outdated=len(outdated) - sum(outdated.values()),
-        held=held,
-    )
+    return rules.purged(expired, outdated)
 
 
 async def counted(space: TenantSpace, record: TenantRecord, now: str) -> dict[str, Any]:
@@ -132,14 +139,14 @@ async def counted(space: TenantSpace, record: TenantRecord, now: str) -> dict[st
     found = await space.table.rows(properties=(*schema.BRIEF, "expires"))
     rows = [row.properties for row in found]
     current = [row.properties for row in of_version(found, record.version).values()]
-    holder, second = record.holder(), schema.second_number(now)
+    is_held, second = record.holder(), objects.second_number(now)
     return {
         "version": record.version,
         "items": len(current),
         "stored": len({row["item"] for row in rows if row["since"] <= record.version}),
         "staged": len({row["item"] for row in rows if row["since"] > record.version}),
         "expired": sum(row["expires"] <= second for row in current),
-        "held": len({row["item"] for row in rows if holder.holds(row)}),
+        "held": len({row["item"] for row in rows if is_held(row)}),
         "by_kind": dict(sorted(Counter(row["kind"] for row in current).items())),
         "embedding": record.embedding if rows else None,
         "dimensions": record.dimensions if rows else None,
@@ -148,60 +155,45 @@ async def counted(space: TenantSpace, record: TenantRecord, now: str) -> dict[st
 
 async def _selected(space: TenantSpace, what: Selector, now: str) -> list[StoredRow]:
     """Return the selected rows, of all versions and staged."""
-    if what.ids is not None:
-        return await space.table.named("item", map(space.encrypt, what.ids))
-    if what.subject:
-        return await space.table.named("subject", [space.encrypt(what.subject)])
-    if what.source:
-        return await space.table.named("source", [schema.wrapped(what.source)])
-    second = schema.second_number(now)
+    return await (_expired(space, now) if what.expired else _covered(space, _cover(space, what)))
+
+
+async def _covered(space: TenantSpace, cover: Cover) -> list[StoredRow]:
+    return await space.table.named(cover[0][0], [name for _, name in cover]) if cover else []
+
+
+async def _expired(space: TenantSpace, now: str) -> list[StoredRow]:
+    second = objects.second_number(now)
     return await space.table.rows(
         filters.expired(now), lambda p: bool(p["expires"] <= second), properties=(*schema.BRIEF, "expires")
     )
-
-
-async def _set_ttl(space: TenantSpace, record: TenantRecord, rows: Sequence[StoredRow]) -> None:
-    """Let the server's clock remove these rows when they expire, unless they are under hold."""
-    holder = record.holder()
-    full = await space.table.by_uuid([row.uuid for row in rows])
-
-    def wanted(properties: Properties) -> str | None:
-        return schema.ttl_of(properties, held=holder.holds(properties))
-
-    changed = [row.uuid for row in full if _ttl(row) != wanted(row.properties)]
-    await space.table.change(changed, lambda properties: {"ttl": wanted(properties)})
-
-
-def _ttl(row: StoredRow) -> str | None:
-    moment = row.properties["ttl"]
-    return None if moment is None else instant(moment)
 
 
 def _held(
     space: TenantSpace, record: TenantRecord, new: Sequence[Item], rows: dict[str, StoredRow]
 ) -> set[str]:
     """Return the ids under hold among rows and among items not yet written."""
-    holder = record.holder()
+    is_held = record.holder()
     unwritten = {
         item.id
         for item in new
-        if holder.holds(
+        if is_held(
             {
                 "item": space.encrypt(item.id),
                 "subject": space.encrypt(item.subject),
-                "source": schema.wrapped(item.source),
+                "source": objects.wrapped(item.source),
             }
         )
     }
-    return unwritten | {name for name, row in rows.items() if holder.holds(row.properties)}
+    return unwritten | {name for name, row in rows.items() if is_held(row.properties)}
 
 
-def _by_item(rows: Iterable[StoredRow], holder: Holder) -> dict[str, bool]:
+def _by_item(rows: Iterable[StoredRow], is_held: Holder) -> dict[str, bool]:
     """Return the encrypted ids of rows, and whether a hold covers a row of each."""
     found: dict[str, bool] = {}
     for row in rows:
         item = row.properties["item"]
-        found[item] = found.get(item, False) or holder.holds(row.properties)
+        found[item] = found.get(item, False) or is_held(row.properties)
     return found
 
 
@@ -211,7 +203,7 @@ def _cover(space: TenantSpace, what: Selector) -> Cover:
         return tuple(("item", space.encrypt(name)) for name in sorted(set(what.ids)))
     if what.subject:
         return (("subject", space.encrypt(what.subject)),)
-    return (("source", schema.wrapped(what.source or "")),)
+    return (("source", objects.wrapped(what.source or "")),)
 
 
 def _name_of(cover: Cover) -> str:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from workbench.memory import rules
-from workbench.memory.rules import DECIMALS, MARGIN, RRF_K
+from workbench.memory import ranking, rules
+from workbench.memory.ranking import DECIMALS, MARGIN, RRF_K
 from workbench.memory.stemming import stems, words_of
 from workbench.memory.vectors import inner_products
 from workbench.memory.weaviate import filters, schema
@@ -175,7 +175,7 @@ def deciding(rankings: Sequence[Sequence[Sequence[T]]], *, k: int) -> tuple[list
 def settled(
     rankings: Sequence[Sequence[Sequence[T]]], names: Mapping[T, str], *, k: int
 ) -> list[tuple[T, float]]:
-    """Return the best `k` with their scores as `rules.fuse` does, given the names of `deciding` rows.
+    """Return the best `k` with their scores as `ranking.fuse` does, given the names of `deciding` rows.
 
     Rows of one name count as the last of them in `names`.
     """
@@ -190,7 +190,7 @@ def settled(
         flat = (row for group in groups for row in (sorted(group, key=named) if len(group) > 1 else group))
         return list(dict.fromkeys(by_name.get(named(row), row) for row in flat))
 
-    return rules.fuse([ranked(groups) for groups in rankings], k=k, name=named)
+    return ranking.fuse([ranked(groups) for groups in rankings], k=k, name=named)
 
 
 def _uuids(numbers: Iterable[int]) -> list[uuid.UUID]:
@@ -208,4 +208,4 @@ def _products(rows: Sequence[StoredRow], query: Query) -> list[float]:
 
 def _is_complete(scores: Sequence[float], depth: int, last: float) -> bool:
     """Return whether no row beyond the last one fetched could reach the first `depth`."""
-    return len(scores) >= depth and last < sorted(scores, reverse=True)[depth - 1] - rules.MARGIN
+    return len(scores) >= depth and last < sorted(scores, reverse=True)[depth - 1] - MARGIN

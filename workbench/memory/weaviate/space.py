@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from workbench.memory.weaviate import errors, schema, tenant_record
+from workbench.memory.weaviate import errors, objects, tenant_record
 from workbench.memory.weaviate.collections import Collections
 from workbench.memory.weaviate.errors import AbsentError
 from workbench.memory.weaviate.table import Properties, StoredRow, TenantTable
@@ -33,7 +33,7 @@ class TenantSpace:
 
     def item(self, row: StoredRow) -> Item:
         """Return the item of a row with all its properties."""
-        return schema.item_of(row.properties, row.vector, tenant=self.tenant, names=self.store.names)
+        return objects.item_of(row.properties, row.vector, tenant=self.tenant, names=self.store.names)
 
     @property
     def last_record(self) -> TenantRecord | None:
@@ -49,7 +49,7 @@ class TenantSpace:
         if text is None and await self._has_rows():
             text = await self._text()  # a record is written before rows, perhaps between the two reads
             if text is None:
-                raise errors.record_lost(self.store.address.where)
+                raise errors.named("record", self.store.address.where)
         if text is None:
             return None
         if text != self.store.seen.get(self.table.tenant, ("",))[0]:  # parsing takes longer than reading
@@ -70,7 +70,7 @@ class TenantSpace:
         """
         current = await self.record()
         if record.writes != (current.writes + 1 if current else 0):
-            raise errors.overtaken(self.store.address.where)
+            raise errors.named("overtaken", self.store.address.where)
         text, place = record.text(), self._place
         await self.records.put([StoredRow(uuid=place, properties={"record": text})])
         self.store.seen[self.table.tenant] = text, record

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from workbench import config
 from workbench.errors import CorruptError
-from workbench.memory import rules
 from workbench.memory.weaviate import tenant_record
 from workbench.memory.weaviate.collections import Collections
 from workbench.memory.weaviate.connection import Address
@@ -21,7 +21,7 @@ class WeaviateStore(Collections):
 
     def tenant(self, tenant: str) -> WeaviateMemory:
         """Return one tenant's view. Its tenant cannot be changed afterwards."""
-        rules.check_tenant(tenant)
+        config.check_tenant(tenant)
         encrypted = self.names.tenant(tenant)
         table, records = (
             TenantTable(connection=self.connection, collection=name, tenant=encrypted, used=self._use)

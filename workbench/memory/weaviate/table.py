@@ -75,7 +75,7 @@ class TenantTable:
     ) -> list[StoredRow]:
         """Return each row of which a property is, or contains, one of `values`."""
         found: dict[uuid.UUID, StoredRow] = {}
-        for part in _pieces(sorted(set(values)), _NAMES):
+        for part in pieces(sorted(set(values)), _NAMES):
             chosen = frozenset(part)
             rows = await self.rows(
                 filters.among(name, part),
@@ -91,7 +91,7 @@ class TenantTable:
         """Return the rows of these UUIDs that exist, by default with all that an item, or a writer, needs."""
         wanted = properties or (WHOLE if vectors else ALL)
         found: list[StoredRow] = []
-        for part in _pieces(ids, _CHANGED):
+        for part in pieces(ids, _CHANGED):
             answer = await self.connection.ask(
                 lambda client, part=part: self.use(client).query.fetch_objects_by_ids(  # type: ignore[misc]
                     part,
@@ -134,7 +134,7 @@ class TenantTable:
 
     async def change(self, ids: Sequence[uuid.UUID], new: Callable[[Properties], Properties]) -> None:
         """Write rows again with the properties that `new` returns; a property that is None is removed."""
-        for part in _pieces(ids, _CHANGED):
+        for part in pieces(ids, _CHANGED):
             rows = await self.by_uuid(part, vectors=True)
             changed = [({**row.properties, **new(row.properties)}, row) for row in rows]
             await self.put(
@@ -150,7 +150,7 @@ class TenantTable:
         """Delete rows; missing ones are ignored."""
         from weaviate.classes.query import Filter
 
-        for part in _pieces(ids, _NAMES):
+        for part in pieces(ids, _NAMES):
             for _ in range(_ATTEMPTS):
                 answer = await self.connection.ask(
                     lambda client, part=part: self.use(client).data.delete_many(  # type: ignore[misc]
@@ -160,7 +160,7 @@ class TenantTable:
                 if not answer.failed:
                     break
             else:
-                raise errors.partly(self.connection.address.where, answer.failed)
+                raise errors.named("partly", self.connection.address.where, number=answer.failed)
 
     async def _scan(self, properties: Sequence[str], *, vectors: bool) -> list[StoredRow]:
         limit = _FULL_PAGE if vectors or len(properties) > len(BRIEF) else _PAGE
@@ -193,7 +193,7 @@ class TenantTable:
                 if errors.meaning(said) in _FINAL:
                     raise errors.named(errors.meaning(said), self.connection.address.where)
             left = [left[place] for place in failed]
-        raise errors.partly(self.connection.address.where, len(left))
+        raise errors.named("partly", self.connection.address.where, number=len(left))
 
     async def _once(self, client: Any, rows: Sequence[StoredRow]) -> dict[int, str]:
         """Insert rows once; return the positions of the refused ones with the server's messages."""
@@ -223,7 +223,8 @@ def _has(value: Any, chosen: frozenset[str]) -> bool:
     return value in chosen if isinstance(value, str) else not chosen.isdisjoint(value or ())
 
 
-def _pieces(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
+def pieces(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    """Yield consecutive parts of at most `size` values."""
     for start in range(0, len(values), size):
         yield list(values[start : start + size])
 

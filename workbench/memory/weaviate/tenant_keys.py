@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.memory import rules
-from workbench.memory.weaviate.errors import AbsentError
+from workbench import config
+from workbench.memory.weaviate import errors
 from workbench.memory.weaviate.store import WeaviateStore
 
 
@@ -15,7 +15,7 @@ async def grant(store: WeaviateStore, tenant: str, *, write: bool = True) -> str
     The store's own key has to be an administrator's. The new key is kept nowhere: put it where the
     environment of its user is set.
     """
-    rules.check_tenant(tenant)
+    config.check_tenant(tenant)
     encrypted = store.names.tenant(tenant)
     await store.make_tenant(encrypted)
     role = f"{store.alias}_{encrypted}"
@@ -51,7 +51,7 @@ async def _permissions(store: WeaviateStore, encrypted: str, *, write: bool) -> 
 
     target = await store.connection.ask(lambda client: client.alias.get(alias_name=store.alias))
     if target is None:
-        raise AbsentError(store.address.where, "collection")
+        raise errors.named("collection", store.address.where)
     collections = [target.collection, store.records]
     return [
         Permissions.data(

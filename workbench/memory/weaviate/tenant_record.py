@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from workbench.errors import ConfigError, CorruptError
 
 #: What a hold covers: pairs of "item", "subject" or "source" and a name as rows hold it.
 Cover = tuple[tuple[str, str], ...]
+Holder = Callable[[Mapping[str, Any]], bool]
 #: Earlier workbenches state in a search only the conditions that the record names. Promoted versions still
 #: run them, so a record names all conditions before this workbench writes a row.
 CONDITIONS = ("classification", "ends", "expires", "starts", "versions")
@@ -49,25 +50,15 @@ class TenantRecord:
     term: int = 0
 
     def holder(self) -> Holder:
-        """Return the test for what any hold covers."""
-        return Holder(covered=frozenset(pair for cover in self.holds.values() for pair in cover))
+        """Return a test of whether a legal hold covers a row with these properties."""
+        covered = frozenset(pair for cover in self.holds.values() for pair in cover)
+        return lambda row: (
+            bool(covered) and any((name, row[name]) in covered for name in ("item", "subject", "source"))
+        )
 
     def text(self) -> str:
         """Return the record as the server keeps it."""
         return files.canonical(self).decode()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """Tests whether a row is under legal hold."""
-
-    covered: frozenset[tuple[str, str]]
-
-    def holds(self, properties: Mapping[str, Any]) -> bool:
-        """Return whether a hold covers a row with these properties."""
-        return bool(self.covered) and any(
-            (name, properties[name]) in self.covered for name in ("item", "subject", "source")
-        )
 
 
 def parsed(text: str) -> TenantRecord:

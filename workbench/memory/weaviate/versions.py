@@ -10,15 +10,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from workbench import files
-from workbench.errors import ConfigError, NotFoundError
-from workbench.memory import rules
-from workbench.memory.weaviate import errors, filters, schema
-from workbench.memory.weaviate.schema import OPEN
+from workbench.memory import checks
+from workbench.memory.weaviate import errors, filters, objects
+from workbench.memory.weaviate.objects import OPEN
 from workbench.memory.weaviate.space import TenantSpace, is_active
-from workbench.memory.weaviate.table import BATCH, MOST, Properties, StoredRow
+from workbench.memory.weaviate.table import BATCH, MOST, Properties, StoredRow, pieces
 from workbench.memory.weaviate.tenant_record import CONDITIONS, RecordedVersion, TenantRecord
 from workbench.ports import Added, MemoryVersion
-from workbench.types import KNOWLEDGE, Item
+from workbench.types import Item
 
 #: The properties that say to which versions a row belongs.
 _PLACE = ("item", "since", "until")
@@ -68,20 +67,21 @@ async def write(space: TenantSpace, record: TenantRecord, new: Sequence[Item], *
     """Write items as rows that are active from version `since` on."""
     if new and record.conditions != CONDITIONS:  # an earlier workbench wrote the record
         record = await space.save(record, conditions=CONDITIONS)
-    holder, names, tenant = record.holder(), space.store.names, space.tenant
+    is_held, names, tenant = record.holder(), space.store.names, space.tenant
 
     def row(item: Item, words: str) -> StoredRow:
-        given = schema.properties_of(item, words=words, tenant=tenant, names=names, since=since)
-        ttl = schema.ttl_of(given, held=holder.holds(given))
+        given = objects.properties_of(item, words=words, tenant=tenant, names=names, since=since)
+        ttl = objects.ttl_of(given, held=is_held(given))
         return StoredRow(
             uuid=names.uuid(tenant, item.id, str(since)),
             properties=given | ({"ttl": ttl} if ttl else {}),
             vector=item.vector,
         )
 
-    parts = (new[start : start + BATCH] for start in range(0, len(new), BATCH))
     await space.table.put(
-        row(item, words) for part in parts for item, words in zip(part, schema.words_of(part), strict=True)
+        row(item, words)
+        for part in pieces(new, BATCH)
+        for item, words in zip(part, objects.words_of(part), strict=True)
     )
     return record
 
@@ -90,7 +90,7 @@ async def add(space: TenantSpace, record: TenantRecord, batch: Sequence[Item], n
     """Activate the batch in place of what its sources had."""
     record, _ = await stage(space, record, batch)
     rows = await KnowledgeRows.of(space, record)
-    sources = {schema.wrapped(item.source) for item in batch}
+    sources = {objects.wrapped(item.source) for item in batch}
     others = [item for item, row in rows.active.items() if row.properties["source"] not in sources]
     return await _publish(space, record, rows, [*others, *(space.encrypt(item.id) for item in batch)], now)
 
@@ -105,12 +105,7 @@ async def _publish(
     space: TenantSpace, record: TenantRecord, rows: KnowledgeRows, encrypted: Collection[str], now: str
 ) -> Added:
     wanted, active = set(encrypted), rows.active.keys()
-    missing = len(wanted - active - rows.staged.keys())
-    if missing:
-        raise ConfigError(
-            f"{missing} of {len(wanted)} items are neither active nor staged",
-            hint="stage what `missing` names, then publish again",
-        )
+    checks.check_published(len(wanted - active - rows.staged.keys()), len(wanted))
     leaving = [row for item, row in rows.active.items() if item not in wanted]
     staying = [row for item, row in rows.active.items() if item in wanted]
     # A killed writer may have ended rows that stay, and staged rows that nobody wants.
@@ -139,7 +134,7 @@ async def _check_next(space: TenantSpace, record: TenantRecord, wanted: Collecti
     rows = await _knowledge(space, _PLACE)
     found = sorted(row.properties["item"] for row in rows if is_active(row.properties, following))
     if found != sorted(wanted):
-        raise errors.overtaken(space.store.address.where)
+        raise errors.named("overtaken", space.store.address.where)
 
 
 async def _knowledge(space: TenantSpace, properties: Sequence[str]) -> list[StoredRow]:
@@ -190,7 +185,7 @@ async def with_embedding(space: TenantSpace, record: TenantRecord, batch: Sequen
     if (record.embedding, record.dimensions) == (item.embedding, len(item.vector)):
         return record
     if record.embedding and await space.table.count():
-        rules.check_embedding(item, embedding=record.embedding, dimensions=record.dimensions)
+        checks.check_embedding(item, embedding=record.embedding, dimensions=record.dimensions)
     # The server's index keeps its dimensions until the tenant is removed.
     anew = record.dimensions not in {0, len(item.vector)}
     if anew and record.embedding:
@@ -207,13 +202,8 @@ async def stored(space: TenantSpace, batch: Sequence[Item]) -> list[StoredRow]:
     given = {space.encrypt(item.id): item for item in batch}
     rows = await space.table.named("item", given)
     for row in rows:
-        item, kind = given[row.properties["item"]], row.properties["kind"]
-        rules.check_source(item, schema.unwrapped(row.properties["source"]))
-        if (kind == KNOWLEDGE) != (item.kind == KNOWLEDGE):
-            raise ConfigError(
-                f"item {item.id!r} is of kind {item.kind!r}, and the memory has its id as {kind!r}",
-                hint="make the kind a part of what the id is the digest of",
-            )
+        source, kind = objects.unwrapped(row.properties["source"]), row.properties["kind"]
+        checks.check_stored(given[row.properties["item"]], source=source, kind=kind)
     return rows
 
 
@@ -226,12 +216,7 @@ def is_kept(record: TenantRecord | None, version: int | None) -> bool:
 
 def kept_version(record: TenantRecord | None, version: int | None) -> int:
     """Return the version to read; NotFoundError when the tenant does not keep it."""
-    if is_kept(record, version):
-        current = record.version if record else 0
-        return current if version is None else version
-    numbers = [kept.number for kept in record.versions] if record else []
-    known = f"{numbers[0]} to {numbers[-1]}" if numbers else "none"
-    raise NotFoundError(
-        f"version {version} of this memory is not kept (kept: {known})",
-        hint="workbench memory versions   # lists the kept versions",
-    )
+    if version is not None and not is_kept(record, version):
+        checks.check_kept(version, [kept.number for kept in record.versions] if record else [])
+    current = record.version if record else 0
+    return current if version is None else version

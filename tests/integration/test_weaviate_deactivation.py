@@ -1,4 +1,4 @@
-"""Tenants of a real server that are put to rest while, before and after they are asked."""
+"""Tenants of a real server that are deactivated before, during and after a call."""
 
 import asyncio
 import hashlib
@@ -22,7 +22,7 @@ def opened(weaviate_address, tmp_path):
     """Opens stores of one memory, each as if it were of a process of its own."""
     stores = []
 
-    def open_one(**awake):
+    def open_one(**active):
         names = SharedNames(key=hashlib.sha512(str(tmp_path).encode()).digest())
         stores.append(
             WeaviateStore(
@@ -31,7 +31,7 @@ def opened(weaviate_address, tmp_path):
                 names=names,
                 locks=tmp_path,
                 index=IndexSettings(ttl=False),
-                active=ActiveTenants(**awake),
+                active=ActiveTenants(**active),
             )
         )
         return SyncStore(inner=stores[-1])
@@ -42,8 +42,8 @@ def opened(weaviate_address, tmp_path):
 
 
 @pytest.fixture
-def awake(opened):
-    """Which of these tenants the server has awake, in either collection."""
+def active(opened):
+    """Return which of these tenants the server has active, in either collection."""
     inner = opened().inner
 
     async def asked(tenants):
@@ -71,40 +71,40 @@ def eventually(wanted, look):
     assert look() == wanted
 
 
-def test_no_more_tenants_stay_awake_than_are_wanted_and_all_of_them_answer(opened, awake):
+def test_no_more_tenants_stay_active_than_are_wanted_and_all_of_them_answer(opened, active):
     names = [f"t{number}" for number in range(8)]
     store = opened(most=3)
     for name in names:
         store.tenant(name).add(circle(4))
     for name in names:
         assert len(store.tenant(name).search(make_query("w1"))) == 4
-    eventually(set(names[-3:]), lambda: awake(*names))
+    eventually(set(names[-3:]), lambda: active(*names))
     assert len(store.tenant(names[0]).search(make_query("w1"))) == 4
-    eventually({names[0], *names[-2:]}, lambda: awake(*names))
+    eventually({names[0], *names[-2:]}, lambda: active(*names))
 
 
-def test_a_tenant_that_is_not_asked_rests_while_the_process_goes_on(opened, awake):
+def test_an_idle_tenant_is_deactivated_while_the_process_runs(opened, active):
     store = opened(idle_s=0.3)
     store.tenant("acme").add(circle(4))
-    eventually(set(), lambda: awake("acme"))
+    eventually(set(), lambda: active("acme"))
     assert store.tenant("acme").count() == 4
 
 
-def test_who_closes_a_store_leaves_the_tenants_as_they_were_found(opened, awake):
+def test_closing_a_store_restores_the_activity_of_its_tenants(opened, active):
     first, second = opened(), opened()
     first.tenant("acme").add(circle(4))
     assert second.tenant("acme").count() == 4
     second.close()
-    assert awake("acme") == {"acme"}, "the first one is still there"
+    assert active("acme") == {"acme"}, "the first one is still there"
     first.close()
-    assert awake("acme") == set()
+    assert active("acme") == set()
     third = opened()
     assert third.tenant("acme").count() == 4
     third.close()
-    assert awake("acme") == set()
+    assert active("acme") == set()
 
 
-def test_tenants_that_are_not_there_or_were_half_made_keep_no_other_one_awake(opened, awake):
+def test_missing_and_half_made_tenants_do_not_block_deactivation(opened, active):
     store = opened()
     half, inner = store.inner.names.tenant("half"), store.inner
     assert _sync.run(inner.deactivate(["acme"])) == 0, "there is no memory yet"
@@ -114,14 +114,14 @@ def test_tenants_that_are_not_there_or_were_half_made_keep_no_other_one_awake(op
         inner.connection.ask(lambda client: client.collections.use(inner.records).tenants.create([half]))
     )
     assert [_sync.run(inner.deactivate(none)) for none in ([], ["nobody"])] == [0, 0]
-    assert awake("acme", "globex") == {"acme", "globex"}
+    assert active("acme", "globex") == {"acme", "globex"}
     assert _sync.run(inner.deactivate(iter(["nobody", "half", "acme"]))) == 1
-    assert awake("acme", "globex") == {"globex"}
+    assert active("acme", "globex") == {"globex"}
     assert _sync.run(inner.deactivate()) == 1
-    assert awake("acme", "globex") == set()
+    assert active("acme", "globex") == set()
 
 
-def test_nothing_fails_while_somebody_else_puts_the_same_tenants_to_rest(opened):
+def test_nothing_fails_while_another_process_deactivates_the_same_tenants(opened):
     here, there = opened().inner, opened().inner
     names, met, said, asked = ["acme", "globex"], [], set(), here.connection._asked
 
@@ -164,11 +164,11 @@ def test_nothing_fails_while_somebody_else_puts_the_same_tenants_to_rest(opened)
         assert ids_of(await here.tenant("acme").items()) == sorted(ids_of(circle(number)))
 
     _sync.run(run())
-    assert met, "a question came while its tenant was being put to rest"
+    assert met, "a call came while its tenant was being deactivated"
     assert said <= {"a tenant is being asked at this moment"}
 
 
-def test_a_question_to_a_tenant_that_is_being_put_to_rest_is_asked_again(opened, monkeypatch):
+def test_a_call_to_a_tenant_being_deactivated_is_repeated(opened, monkeypatch):
     from weaviate.exceptions import WeaviateQueryError
 
     asked, connection = [], opened().inner.connection

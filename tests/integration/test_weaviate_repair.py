@@ -28,7 +28,7 @@ def restarted(weaviate, tmp_path):
         store.close()
 
 
-def test_while_an_index_is_mended_every_item_is_there_once(restarted, monkeypatch):
+def test_during_a_repair_every_item_is_counted_once(restarted, monkeypatch):
     acme, elsewhere = restarted
     looked = []
 

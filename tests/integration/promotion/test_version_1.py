@@ -1,0 +1,50 @@
+"""Version 1 of the shipped job reproduces its sample byte for byte, by its own code and lock, offline."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from clone_edits import bytes_of
+from clones import Clone
+
+from workbench import files
+from workbench.jobs import spec as jobspec
+from workbench.layout import LOCK
+from workbench.repository import environments
+from workbench.repository.git import Repository
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def install_environment(root: Path, lock: bytes) -> None:
+    """Install the environment of a lock; links to the running one serve a lock of the same packages."""
+    if environments.differing_versions(lock.decode()):
+        environments.install(root, lock, say=print)
+        return
+    folder = root / ".workbench/cache/env" / environments.digest(lock)
+    (folder / "bin").mkdir(parents=True)
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", folder)
+    (folder / "bin/python").symlink_to(Path(sys.executable).resolve())
+    (folder / "lib").symlink_to(Path(sys.prefix) / "lib")
+    (folder / environments.STAMP).write_bytes(lock)
+
+
+def test_version_1_reproduces_the_bytes_of_its_promotion(tmp_path):
+    clone = Clone.of_head(tmp_path)
+    spec, _ = jobspec.load(clone.folder, "answers", 1)
+    lock = Repository(root=clone.folder).read(jobspec.code_of(clone.folder, spec), LOCK)
+    assert files.digest(lock) == spec.digests["lock"] != files.digest((clone.folder / LOCK).read_bytes())
+
+    assert not environments.is_installed(clone.folder, spec.digests["lock"])
+
+    install_environment(clone.folder, lock)
+    clone.run("python", "-m", "workbench.pipeline.stages", "job", "answers@1", network=False)
+    made = bytes_of(clone.folder / "results/jobs/answers-1")
+    assert {name: files.digest(data) for name, data in made.items()} == spec.sample_outputs
+    assert set(made) == {"answers.acme.parquet", "answers.globex.parquet", "quarantine.parquet"}
+    code = clone.folder / ".workbench/cache/code" / spec.commit / "workbench"
+    assert (code / "promotion/worker.py").is_file() and not (code / "jobs").exists()
+    assert clone.status() == ""

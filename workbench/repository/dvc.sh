@@ -1,0 +1,16 @@
+#!/bin/sh
+# The program .venv/bin/dvc: DVC, after a repair of the lock file that a killed DVC leaves. `make env` installs it.
+''':'
+exec "$(dirname "$0")/python" "$0" "$@"
+'''
+import contextlib
+import sys
+
+with contextlib.suppress(ImportError):  # an older commit may be checked out
+    from workbench.repository.dvc import repair_here
+
+    repair_here()
+
+from dvc.cli import main
+
+sys.exit(main())
