@@ -1,20 +1,17 @@
-"""Apply a task to a job's inputs, and collect answers, broken rows with reasons, and the cost."""
+"""The result of a task on a job's inputs: answers, broken rows with reasons, and the cost."""
 
 from __future__ import annotations
 
 import io
 import typing
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from workbench import files
-from workbench.context import InvocationScope, invocation_scope
 from workbench.display import Card, Shown, degraded_note, number
-from workbench.errors import ConfigError, InvalidOutputError, RefusedError, ReplayMissError, WorkbenchError
-from workbench.experiments.concurrency import Applicable, apply, for_each
+from workbench.errors import ConfigError
 from workbench.experiments.inputs import Broken, InputRow, Inputs
 from workbench.experiments.usage import chat_calls, degraded_searches, summed
 
@@ -126,82 +123,18 @@ class Batch(Shown):
         return [*notes, "preview: exploring publishes nothing"]
 
 
-class Mappable(Applicable, Protocol):
-    """A task that a batch can apply: its name, its two types, and the check of its result."""
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-
-    @property
-    def takes(self) -> Any:
-        """The type of a case."""
-
-    @property
-    def gives(self) -> Any:
-        """The type of a result."""
-
-    def write(self, value: Any) -> Any:
-        """Return the value as the declared type; raise InvalidOutputError when it does not fit."""
-
-
-async def mapped(task: Mappable, inputs: Inputs) -> Batch:
-    """Apply `task` to every row that fits its type, with bounded concurrency.
-
-    A row is broken when it does not fit, when its answer is refused, or when the answer does not fit the
-    task's type. An error that affects every row, such as a missing endpoint or key, ends the batch.
-    """
-    _check_columns(task)
-    good, broken = inputs.fitted(task.takes, task=task.name)
-    done: list[tuple[InputRow, Any]] = []
-    records: dict[int, list[dict[str, Any]]] = {}
-
-    async def answer(item: tuple[InputRow, Any], pool: ThreadPoolExecutor) -> None:
-        row, given = item
-        with invocation_scope(InvocationScope(case=row.id)) as scope:
-            try:
-                done.append((row, task.write(await apply(task, inputs.workspace(row), given, pool))))
-            except (RefusedError, InvalidOutputError) as error:
-                broken.append(_broken_by(row, error))
-        records[row.number] = scope.records
-
-    await for_each(
-        [] if inputs.exceeded_by(broken) else good,
-        answer,
-        workers=inputs.concurrency,
-        title=f"{task.name} · {inputs.name}",
-        progress=inputs.progress,
-    )
-    return Batch(
-        task=task.name,
-        name=inputs.name,
-        rows=len(inputs),
-        answers=_frame(task, inputs, done),
-        broken=tuple(sorted(broken, key=lambda item: item.row.number)),
-        held=inputs.exceeded_by(broken),
-        # In the order of the rows, because a sum of floats depends on its order.
-        records=tuple(record for _, made in sorted(records.items()) for record in made),
-    )
-
-
-def _check_columns(task: Mappable) -> None:
-    named = {item.name for item in fields(task.gives)} if is_dataclass(task.gives) else set()
-    if clash := {"id", "tenant"} & named:
+def check_gives(gives: Any, task: str) -> None:
+    """Raise ConfigError when the type of a task's result has a field that is a column of its input row."""
+    names = {item.name for item in fields(gives)} if is_dataclass(gives) else set()
+    if clash := {"id", "tenant"} & names:
         raise ConfigError(
-            f"task {task.name}: its result has a field {min(clash)!r}, which is a column of the input row",
+            f"task {task}: its result has a field {min(clash)!r}, which is a column of the input row",
             hint="rename the field",
         )
 
 
-def _broken_by(row: InputRow, error: WorkbenchError) -> Broken:
-    """Return the row as broken; raise an error that every row would meet."""
-    if isinstance(error, ReplayMissError) or (isinstance(error, RefusedError) and error.status in {401, 403}):
-        raise error
-    return Broken(row=row, reason=f"{type(error).__name__}: {error.message}", kind="task")
-
-
-def _frame(task: Mappable, inputs: Inputs, done: Sequence[tuple[InputRow, Any]]) -> pl.DataFrame:
-    """Return `id`, `tenant` and the fields of the task's result, or `output` for a plain value."""
+def answers_frame(gives: Any, inputs: Inputs, done: Sequence[tuple[InputRow, Any]]) -> pl.DataFrame:
+    """Return `id`, `tenant` and the fields of the results of type `gives`, or `output` for a plain type."""
     import polars as pl
 
     rows = []
@@ -211,7 +144,7 @@ def _frame(task: Mappable, inputs: Inputs, done: Sequence[tuple[InputRow, Any]])
     if not rows:
         return pl.DataFrame(schema={"id": pl.String, "tenant": pl.String})
     frame = pl.DataFrame(rows, infer_schema_length=None).sort("id")
-    promised: Mapping[Any, Any] = _promised(task)
+    promised: Mapping[Any, Any] = _promised(gives)
     return frame.cast({name: kind for name, kind in promised.items() if _is_vague(frame.schema[name], kind)})
 
 
@@ -222,15 +155,15 @@ def _is_vague(found: Any, promised: Any) -> bool:
     return found in {pl.Null(), pl.List(pl.Null())} or (found, promised) == (pl.Int64(), pl.Float64())
 
 
-def _promised(task: Mappable) -> dict[str, Any]:
+def _promised(gives: Any) -> dict[str, Any]:
     """Return the types of the columns that the task declares as a plain type, or as a list of it."""
     import polars as pl
 
     plain: dict[Any, Any] = {str: pl.String(), int: pl.Int64(), float: pl.Float64(), bool: pl.Boolean()}
-    hints = {"output": task.gives}
-    if is_dataclass(task.gives):
-        known = typing.get_type_hints(task.gives)
-        hints = {item.name: known[item.name] for item in fields(task.gives)}
+    hints = {"output": gives}
+    if is_dataclass(gives):
+        known = typing.get_type_hints(gives)
+        hints = {item.name: known[item.name] for item in fields(gives)}
     found = {}
     for name, hint in hints.items():
         parts = [kind for kind in typing.get_args(hint) if kind not in {type(None), ...}]

@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 from workbench import _sync
 
 T = TypeVar("T")
-
-
-class Applicable(Protocol):
-    """A task that can be applied to a case."""
-
-    @property
-    def is_async(self) -> bool:
-        """Whether a call returns a coroutine."""
-
-    def __call__(self, ws: Any, case: Any) -> Any:
-        """Return the output for one case."""
-
-
-async def apply(task: Applicable, ws: Any, given: Any, pool: ThreadPoolExecutor) -> Any:
-    """Run an async task on the loop, and a sync task in a worker thread, where sync verbs may wait."""
-    if task.is_async:
-        return await task(ws, given)
-    context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(pool, context.run, task, ws, given)
 
 
 async def for_each(

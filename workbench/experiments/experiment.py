@@ -21,7 +21,7 @@ from workbench.errors import (
     nearest,
 )
 from workbench.experiments.compare import ComparisonSet, compare_all
-from workbench.experiments.concurrency import apply, for_each
+from workbench.experiments.concurrency import for_each
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.runs import DEGRADED, Run
 from workbench.experiments.scorers import Outcome, Scorer
@@ -204,7 +204,7 @@ async def _run_case(
     """Run one case once and return its row: scored, or unscored with its error."""
     with invocation_scope(InvocationScope(case=case.id, repeat=repeat)) as scope:
         try:
-            value = await apply(task, ws, task.read(case), pool)
+            value = await task.apply(ws, task.read(case), pool)
             output = task.write(value)
             outcome = Outcome(case=case, output=output, records=scope.records, passages=scope.passages)
             result = {"status": "scored", **_stored(output), **_scores(scorers, outcome)}

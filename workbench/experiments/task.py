@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import inspect
 import typing
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
 
 from workbench import _sync, files
-from workbench.errors import ConfigError, InvalidOutputError
-from workbench.experiments.batch import Batch, mapped
+from workbench.context import InvocationScope, invocation_scope
+from workbench.errors import ConfigError, InvalidOutputError, RefusedError, ReplayMissError
+from workbench.experiments.batch import Batch, answers_frame, check_gives
+from workbench.experiments.concurrency import for_each
 from workbench.experiments.dataset import Case
-from workbench.experiments.inputs import Inputs, check_takes
+from workbench.experiments.inputs import Broken, InputRow, Inputs, check_takes
 from workbench.types import Reply
 
 
@@ -42,12 +47,51 @@ class Task:
         """Whether the function is `async def`."""
         return inspect.iscoroutinefunction(self.function)
 
+    async def apply(self, ws: Any, case: Any, pool: ThreadPoolExecutor) -> Any:
+        """Await an async function on the loop, or run a sync one in `pool`, where sync verbs may wait."""
+        if self.is_async:
+            return await self(ws, case)
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(pool, context.run, self, ws, case)
+
     async def _map(self, inputs: Inputs) -> Batch:
         """Apply the task to a job's inputs and return the batch: `answer.map(ws.inputs(inputs))`.
 
         The batch holds the answers, the broken rows with their reasons, and the cost. Nothing is published.
+        A row is broken when it does not fit, when its answer is refused, or when the answer does not fit the
+        task's type. An error that affects every row, such as a missing endpoint or key, ends the batch.
         """
-        return await mapped(self, inputs)
+        check_gives(self.gives, self.name)
+        good, broken = inputs.fitted(self.takes, task=self.name)
+        done: list[tuple[InputRow, Any]] = []
+        records: dict[int, list[dict[str, Any]]] = {}
+
+        async def answer(item: tuple[InputRow, Any], pool: ThreadPoolExecutor) -> None:
+            row, given = item
+            with invocation_scope(InvocationScope(case=row.id)) as scope:
+                try:
+                    done.append((row, self.write(await self.apply(inputs.workspace(row), given, pool))))
+                except (RefusedError, InvalidOutputError) as error:
+                    broken.append(_broken_by(row, error))
+            records[row.number] = scope.records
+
+        await for_each(
+            [] if inputs.exceeded_by(broken) else good,
+            answer,
+            workers=inputs.concurrency,
+            title=f"{self.name} · {inputs.name}",
+            progress=inputs.progress,
+        )
+        return Batch(
+            task=self.name,
+            name=inputs.name,
+            rows=len(inputs),
+            answers=answers_frame(self.gives, inputs, done),
+            broken=tuple(sorted(broken, key=lambda item: item.row.number)),
+            held=inputs.exceeded_by(broken),
+            # In the order of the rows, because a sum of floats depends on its order.
+            records=tuple(record for _, made in sorted(records.items()) for record in made),
+        )
 
     map, map_async = _sync.twins(_map)
 
@@ -80,6 +124,13 @@ class Task:
                 f"{type(value).__name__}",
                 hint=error.message if isinstance(error, ConfigError) else str(error),
             ) from None
+
+
+def _broken_by(row: InputRow, error: RefusedError | InvalidOutputError) -> Broken:
+    """Return the row as broken; raise an error that every row would meet."""
+    if isinstance(error, ReplayMissError) or (isinstance(error, RefusedError) and error.status in {401, 403}):
+        raise error
+    return Broken(row=row, reason=f"{type(error).__name__}: {error.message}", kind="task")
 
 
 def task(function: Callable[..., Any]) -> Task:
