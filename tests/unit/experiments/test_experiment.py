@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import decimal
+import inspect
 import json
 import threading
 import time
@@ -17,7 +18,7 @@ from workbench.experiments.dataset import Case, Dataset, Question
 from workbench.experiments.experiment import Experiment
 from workbench.experiments.gates import GateSpec, judge
 from workbench.experiments.scorers import Scorer, contains, scorer
-from workbench.experiments.task import Answer, task
+from workbench.experiments.task import Answer, Task, task
 
 SCORERS = [contains(name="accuracy")]
 
@@ -379,3 +380,26 @@ def test_one_case_that_cannot_be_scored_is_refused_before_the_first_call(experim
     with pytest.raises(ConfigError, match=r"case c04: .*answers"):
         experiment.run(answer, mixed, scorers=[scorer(lambda _: 1.0), *SCORERS])
     assert not called and not kept
+
+
+@pytest.mark.parametrize("verb", [Experiment.run, Experiment.compare, Task.map])
+def test_a_verb_has_a_twin_with_its_parameters_and_a_docstring(verb):
+    owner = Task if verb is Task.map else Experiment
+    twin = getattr(owner, f"{verb.__name__}_async")
+    assert inspect.iscoroutinefunction(twin) and not inspect.iscoroutinefunction(verb)
+    assert inspect.signature(verb) == inspect.signature(twin) and verb.__doc__ == twin.__doc__ is not None
+
+
+def test_twins_give_the_same_run_in_a_script_and_in_a_running_loop(experiment):
+    async def notebook():
+        inside = experiment.run(later, cases(), scorers=SCORERS)
+        awaited = await experiment.run_async(later, cases(), scorers=SCORERS)
+        arms = await experiment.compare_async(
+            yes, cases(), scorers=SCORERS, arms={"a": {}, "b": {"task": later}}
+        )
+        return inside, awaited, arms["b"]
+
+    alone = experiment.run(later, cases(), scorers=SCORERS)
+    inside, awaited, arm = asyncio.run(notebook())
+    assert alone.id == inside.id == awaited.id
+    assert arm.cases.equals(alone.cases)
