@@ -5,6 +5,7 @@
     │  └─ CorruptError          a tape, snapshot or saved version is damaged or was edited
     ├─ NotFoundError            unknown name; lists the nearest names (exit code 2)
     ├─ RefusedError             a control or a server refused the call; a retry does not help
+    │  ├─ NoAnswerError         the endpoint answered, but without an answer; .reason is one word
     │  └─ ReplayMissError       the tape has no recording of the call; shows the nearest one
     ├─ UnavailableError         no answer, or an incomplete one; retryable (exit code 3)
     │  ├─ RateLimitedError      HTTP 429; .retry_after_s if the server states it
@@ -67,6 +68,22 @@ class RefusedError(WorkbenchError):
         super().__init__(message, hint=hint)
         self.status = status
         self.body = body
+
+
+class NoAnswerError(RefusedError):
+    """The endpoint answered, and the answer cannot be used. `reason` is one stable word, for counting.
+
+    `malformed`, `no_choices`, `error` (stated inside the answer) and `too_large` are faults of the endpoint,
+    which are never recorded. `refusal`, `filtered`, `truncated`, `tool_call` and `empty` are answers of the
+    model without the text that was due.
+    """
+
+    def __init__(
+        self, message: str, *, reason: str, hint: str = "", status: int | None = None, retryable: bool = False
+    ) -> None:
+        super().__init__(message, hint=hint, status=status)
+        self.reason = reason
+        self.retryable = retryable
 
 
 class ReplayMissError(RefusedError):

@@ -13,7 +13,13 @@ from aiohttp import web
 from endpoint import begin_stream, endpoint
 
 from workbench import _sync
-from workbench.errors import ConfigError, RateLimitedError, RefusedError, UnavailableError
+from workbench.errors import (
+    ConfigError,
+    NoAnswerError,
+    RateLimitedError,
+    RefusedError,
+    UnavailableError,
+)
 from workbench.models import load_card, open_model
 from workbench.models.openai import OpenAIModel
 
@@ -115,21 +121,24 @@ def test_a_long_error_text_is_trimmed():
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"),
+    ("body", "kind", "expected"),
     [
-        (b'{"choices": [{"message": {"content": "Par', "application/json"),
-        (b"<!doctype html><html><body>Sign in to the hotel's network", "text/html"),
-        (b'{"object": "something else"}', "application/json"),
-        (b"[]", "application/json"),
-        (b"", "application/json"),
+        (b'{"choices": [{"message": {"content": "Par', "application/json", UnavailableError),
+        (b"", "application/json", UnavailableError),
+        (b"<!doctype html><html><body>Sign in to the hotel's network", "text/html", NoAnswerError),
+        (b'{"object": "something else"}', "application/json", NoAnswerError),
+        (b"[]", "application/json", NoAnswerError),
     ],
-    ids=["truncated", "html", "other json", "a list", "nothing"],
+    ids=["truncated", "nothing", "html", "other json", "a list"],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_is_none_is_shown(body, kind, stream):
-    error = failing(saying(200, body, kind=kind), UnavailableError, stream=stream)
+def test_an_answer_that_is_none_is_shown_and_asked_again_only_if_its_end_is_missing(
+    body, kind, expected, stream
+):
+    error = failing(saying(200, body, kind=kind), expected, stream=stream)
     assert "answered 200, but not with choices" in error.message
     assert body[:40].decode() in error.message
+    assert error.retryable is (expected is UnavailableError)
 
 
 def test_an_error_that_came_with_status_200():

@@ -11,7 +11,7 @@ from workbench import _sync, wire
 from workbench.context import current_invocation
 from workbench.errors import InvalidOutputError, UnavailableError
 from workbench.ports import Call, Handler
-from workbench.types import JSON, Hit, Message, Reply, Usage, wire_messages
+from workbench.types import JSON, Event, Hit, Message, Reply, Usage, wire_messages
 
 
 class ModelFacts(Protocol):
@@ -76,7 +76,7 @@ class ModelHandle:
         """Return the model's complete answer to a rendered prompt, a text or chat turns.
 
         `parameters` are wire parameters over the card's and the prompt's. Raises UnavailableError,
-        RefusedError, InvalidOutputError.
+        RefusedError, InvalidOutputError, and NoAnswerError if the answer has no text.
         """
         return _sync.run(self.chat_async(asked, **parameters))
 
@@ -149,12 +149,13 @@ class ModelHandle:
 
     def _read(self, raw: JSON, call: Call, passages: tuple[Hit, ...]) -> Reply:
         facts, usage, text = call.span.facts, wire.usage_of(raw), wire.text_of(raw)
-        choices = raw.get("choices") or [{}]
+        reason = wire.check_text(raw, call.payload)
         return Reply(
             text=text,
             data=_data(text, call.payload),
             model=str(raw.get("model") or self.card.model),
-            finish_reason=choices[0].get("finish_reason"),
+            finish_reason=wire.finish_of(raw),
+            reason=reason,
             usage=usage,
             cost_usd=self.card.cost_usd(usage),
             latency_s=facts.get("recorded_latency_s"),
@@ -166,11 +167,17 @@ class ModelHandle:
         )
 
     async def _texts(self, call: Call) -> AsyncIterator[str]:
+        before: list[Event] | None = []  # events before the first text
         async with aclosing(self.handler(call)) as stream:  # type: ignore[type-var]
             async for event in stream:
+                if before is not None:
+                    before.append(event)
                 for choice in event.data.get("choices") or ():
-                    if piece := (choice.get("delta") or {}).get("content"):
+                    if piece := (choice.get("delta") or choice.get("message") or {}).get("content"):
+                        before = None
                         yield piece
+        if before is not None:
+            wire.check_text(wire.fold(before), call.payload)
 
     async def _vectors(self, call: Call) -> list[list[float]]:
         async with aclosing(self.handler(call)) as stream:  # type: ignore[type-var]
