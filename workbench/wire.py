@@ -17,7 +17,7 @@ _NO_TEXT: Final[Mapping[str, tuple[str, str]]] = {
     "refusal": ("the model refused", "read `message.refusal` through ws.openai(), or ask otherwise"),
     "filtered": ("the content filter of the endpoint withheld it", "ask otherwise, or change the filter"),
     "truncated": ("it reached the limit of tokens before its text", "raise max_tokens"),
-    "tool_call": ("the model called a tool, and the request has none", "read the call through ws.openai()"),
+    "tool_call": ("the model called a tool", "read the call in `raw` of ws.model().chat(…)"),
     "empty": ("the model sent none", "ask again, or ask otherwise"),
 }
 
@@ -113,15 +113,14 @@ def reason_of(answer: JSON) -> str:
     return "tool_call" if message.get("tool_calls") or message.get("function_call") else "empty"
 
 
-def check_text(answer: JSON, request: JSON) -> str:
-    """Return `reason_of(answer)`; raise NoAnswerError if a text was due and the answer has none.
+def check_text(answer: JSON, *, calls: bool = True) -> str:
+    """Return `reason_of(answer)`; raise NoAnswerError if the answer has no text.
 
-    A request with tools may be answered by a tool call, and a text may be empty.
+    An empty text is a text. With `calls`, a tool call is an answer too.
     """
     reason = reason_of(answer)
-    called = reason == "tool_call" and (request.get("tools") or request.get("functions"))
     empty = reason == "empty" and _message(answer).get("content") is not None
-    if not reason or text_of(answer) or called or empty:
+    if not reason or text_of(answer) or empty or (calls and reason == "tool_call"):
         return reason
     what, hint = _NO_TEXT[reason]
     raise NoAnswerError(f"the answer has no text: {what}", reason=reason, hint=hint)

@@ -76,12 +76,11 @@ class EndpointErrors:
     def no_answer(self, fault: str, came: bytes, *, reason: str = "malformed") -> NoAnswerError:
         """Return the error for an answer with status 200 that holds no answer; `came` is quoted."""
         quoted = self._quote(came.decode("utf-8", "replace"), 80)
-        return NoAnswerError(
-            f"{self.url} answered 200, but not with {fault}: {quoted!r}",
-            reason=reason,
-            hint="is base_url the address of an OpenAI-compatible API? It usually ends in /v1",
-            status=200,
-        )
+        hint = "is base_url the address of an OpenAI-compatible API? It usually ends in /v1"
+        if reason == "no_choices":
+            hint = "ask again; if it stays, read the endpoint's own log"
+        what = f"{self.url} answered 200, but not with {fault}: {quoted!r}"
+        return NoAnswerError(what, reason=reason, hint=hint, status=200)
 
     def cut_off(self, what: str, came: bytes = b"") -> UnavailableError:
         """Return the error for an answer that ends too early."""

@@ -149,7 +149,7 @@ class ModelHandle:
 
     def _read(self, raw: JSON, call: Call, passages: tuple[Hit, ...]) -> Reply:
         facts, usage, text = call.span.facts, wire.usage_of(raw), wire.text_of(raw)
-        reason = wire.check_text(raw, call.payload)
+        reason = wire.check_text(raw)
         return Reply(
             text=text,
             data=_data(text, call.payload),
@@ -177,7 +177,8 @@ class ModelHandle:
                         before = None
                         yield piece
         if before is not None:
-            wire.check_text(wire.fold(before), call.payload)
+            calls = bool(call.payload.get("tools") or call.payload.get("functions"))
+            wire.check_text(wire.fold(before), calls=calls)
 
     async def _vectors(self, call: Call) -> list[list[float]]:
         async with aclosing(self.handler(call)) as stream:  # type: ignore[type-var]

@@ -70,8 +70,8 @@ def test_after_one_repair_it_is_an_error_that_names_paths_and_rules():
 
 def test_a_refusal_is_passed_on_and_not_asked_again():
     model, refusal = FakeModel([whole(None, refusal="I cannot")]), chat(response_format=FORMAT)
-    (event,) = ask(judged(model), refusal)
-    assert event.data["choices"][0]["message"]["refusal"] == "I cannot"
+    (answer,) = ask(judged(model), refusal)
+    assert answer["choices"][0]["message"]["refusal"] == "I cannot"
     assert len(model.calls) == 1
 
 
