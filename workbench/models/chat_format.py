@@ -266,10 +266,11 @@ def _message(value: Any, where: str, errors: EndpointErrors, body: bytes) -> dic
     message = _mapping(value, where, errors, body)
     if message.get("content") is not None and not isinstance(message["content"], str):
         message.update(_content(message))
-    if message.get("function_call") is not None:
-        message["function_call"] = _function(message["function_call"], f"{where}.function_call", errors, body)
-    calls = message.get("tool_calls")
-    if calls is not None:
+    if "function_call" in message:
+        function = message["function_call"] or None
+        message["function_call"] = function and _function(function, f"{where}.function_call", errors, body)
+    if "tool_calls" in message:
+        calls = message["tool_calls"] or []
         calls = [call for call in (calls if isinstance(calls, list) else [calls]) if call is not None]
         calls = [_mapping(call, f"a tool call of {where}", errors, body) for call in calls]
         for call in calls:
