@@ -117,7 +117,11 @@ class _Fixed:
 @functools.cache
 def _shared() -> tuple[openai.OpenAI, list]:
     answer: list = []
-    http = httpx2.Client(transport=httpx2.MockTransport(lambda request: answer[0](request)), trust_env=False)
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        return answer[0](request)
+
+    http = httpx2.Client(transport=httpx2.MockTransport(respond), trust_env=False)
     return openai.OpenAI(base_url="http://endpoint/v1", api_key="k", http_client=http, max_retries=0), answer
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench.models.chat_format import read_object
 from workbench.models.endpoint_errors import EndpointErrors
+from workbench.models.lenient_json import UNLIKELY
 from workbench.models.tool_calls import index_of
 from workbench.types import JSON
 
@@ -55,4 +56,6 @@ def _vector(value: Any) -> list[float]:
             return array("f", base64.b64decode(value, validate=True)).tolist()
         except ValueError:
             return []
-    return value if isinstance(value, list) and set(map(type, value)) <= {float, int} else []
+    if not isinstance(value, list) or not set(map(type, value)) <= {float, int}:
+        return []
+    return [] if UNLIKELY in value else value  # sent as -Infinity

@@ -68,7 +68,7 @@ class EndpointErrors:
 
     def not_json(self, fault: str, came: bytes) -> NoAnswerError | UnavailableError:
         """Return the error for a body that is not JSON: UnavailableError if its end is missing."""
-        error, text = self.no_answer(fault, came), came.strip()
+        error, text = self.no_answer(fault, came), came.strip(b" \t\r\n\0")
         if text and not (text.startswith((b"{", b"[")) and not text.endswith((b"}", b"]"))):
             return error
         return UnavailableError(error.message, hint="ask again", status=200)

@@ -7,7 +7,9 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wire_readers import chunk, sse, streamed
+from wire_readers import chunk, completion, sse, streamed, whole
+
+from workbench.errors import NoAnswerError
 
 NAMES = ["look_up", "get_time", "f"]
 VALUES = st.dictionaries(st.text(max_size=4), st.integers() | st.text(max_size=6), max_size=3)
@@ -32,7 +34,7 @@ def calls_of(*deltas) -> list[tuple]:
 
 @st.composite
 def streams(draw):
-    """True calls, and the pieces in which one of the known kinds of servers sends them, one call after another."""
+    """Calls, and the pieces in which one of the known kinds of servers sends them, one after another."""
     kind = draw(st.sampled_from(["plain", "same index", "no index", "null index", "text index", "gaps"]))
     with_ids = draw(st.booleans())
     true, deltas = [], []
@@ -86,10 +88,16 @@ TWO = [("a", "get_time", '{"tz":"UTC"}'), ("b", "get_rain", '{"city":"Lyon"}')]
 @pytest.mark.parametrize(
     ("deltas", "wanted"),
     [
-        ([[piece(0, "call_7", "look_up", "")], [piece(0, "", "", '{"q":')], [piece(0, "", "", ' "bus"}')]], ONE),
+        (
+            [[piece(0, "call_7", "look_up", "")], [piece(0, "", "", '{"q":')], [piece(0, "", "", ' "bus"}')]],
+            ONE,
+        ),
         ([[piece(0, "call_7", "look_up", '{"q":')], [piece(0, "call_7", "look_up", ' "bus"}')]], ONE),
         ([[piece(0, "call_7", "look_up", '{"q":')], [piece(0, "other", None, ' "bus"}')]], ONE),
-        ([[piece(0, "call_7", "look_"), piece(0, None, "up", '{"q":')], [piece(0, arguments=' "bus"}')]], ONE),
+        (
+            [[piece(0, "call_7", "look_"), piece(0, None, "up", '{"q":')], [piece(0, arguments=' "bus"}')]],
+            ONE,
+        ),
         ([[piece(0, "call_7", "look_up", {"q": "bus"})]], ONE),
         ([[piece(0, "call_7", "look_up")], [piece(0, arguments='{"q": "bus"}')]], ONE),
         ([[piece(0, "call_7", "look_up", '{"q": "bus"}')], [{"index": 0, "function": None}]], ONE),
@@ -104,14 +112,26 @@ TWO = [("a", "get_time", '{"tz":"UTC"}'), ("b", "get_rain", '{"city":"Lyon"}')]
         ([[piece(0, "a", *TWO[0][1:])], [piece(0, "b", *TWO[1][1:])]], TWO),
         ([[piece(0, "a", *TWO[0][1:]), piece(0, "b", *TWO[1][1:])]], TWO),
         ([[piece("none", "a", *TWO[0][1:]), piece("none", "b", *TWO[1][1:])]], TWO),
-        ([[piece("none", "a", "get_time", '{"tz"'), piece("none", "b", "get_rain", '{"city"')],
-          [piece("none", arguments=':"UTC"}'), piece("none", arguments=':"Lyon"}')]], TWO),
-        ([[piece("none", "a", "get_time", '{"tz"')], [piece("none", "b", "get_rain", '{"city"')],
-          [piece("none", "a", arguments=':"UTC"}')], [piece("none", "b", arguments=':"Lyon"}')]], TWO),
+        (
+            [
+                [piece("none", "a", "get_time", '{"tz"'), piece("none", "b", "get_rain", '{"city"')],
+                [piece("none", arguments=':"UTC"}'), piece("none", arguments=':"Lyon"}')],
+            ],
+            TWO,
+        ),
+        (
+            [
+                [piece("none", "a", "get_time", '{"tz"')],
+                [piece("none", "b", "get_rain", '{"city"')],
+                [piece("none", "a", arguments=':"UTC"}')],
+                [piece("none", "b", arguments=':"Lyon"}')],
+            ],
+            TWO,
+        ),
         ([[piece(1, "a", *TWO[0][1:])], [piece(3, "b", *TWO[1][1:])]], TWO),
         ([[piece(0, "a", *TWO[0][1:])], [piece(1, "b", *TWO[1][1:])], [piece(0, arguments="")]], TWO),
     ],
-)  # fmt: skip
+)
 def test_the_pieces_of_a_server(deltas, wanted):
     assert calls_of(*deltas) == wanted
 
@@ -141,15 +161,10 @@ def test_a_call_of_another_type_is_kept_whole():
 
 
 @pytest.mark.parametrize("calls", ["f", 7, ["f"], [7], [[]], [{"function": "f"}], [{"function": [1]}]])
-@pytest.mark.parametrize("streamed_", [True, False])
-def test_what_is_no_call_is_an_error_that_names_the_place(calls, streamed_):
-    from wire_readers import completion, whole
-
-    from workbench.errors import NoAnswerError
-
-    with pytest.raises(NoAnswerError, match=r"choices\[0\]") as caught:
-        if streamed_:
-            streamed(sse(chunk({"tool_calls": calls})))
-        else:
-            whole(completion({"content": None, "tool_calls": calls}))
+def test_what_is_no_call_is_an_error_that_names_the_place(calls):
+    with pytest.raises(NoAnswerError, match=r"choices\[0\]\.delta") as caught:
+        streamed(sse(chunk({"tool_calls": calls})))
+    assert caught.value.reason == "malformed"
+    with pytest.raises(NoAnswerError, match=r"choices\[0\]\.message") as caught:
+        whole(completion({"content": None, "tool_calls": calls}))
     assert caught.value.reason == "malformed"
