@@ -6,6 +6,7 @@
 | kill points of promote, run, publish and rollback | 3 of each test's own | all |
 | generated examples of a property | a fifth, 10 at least | all |
 | generated histories of a store | 3 to 15 | 500 |
+| generated answers of a model's endpoint, whole and streamed each | 400 | 20,000 |
 | items among which the few visible are found | 20,000 | 100,000 |
 
 WORKBENCH_SEED chooses the kill points. A run prints its seed; the same seed gives the same points.
@@ -33,6 +34,11 @@ MANY = 100_000 if SOAK else 20_000
 def examples(full: int) -> int:
     """How many of a property's examples this run generates."""
     return full if SOAK else min(full, max(10, full // 5))
+
+
+def streams() -> int:
+    """How many answers of an endpoint this run generates."""
+    return 20_000 if SOAK else 400
 
 
 def histories(sample: int) -> int:
