@@ -31,9 +31,9 @@ from workbench.models.lenient_json import whole_characters
 PARTS = 20
 #: What a value is replaced by; none of them states an error.
 ODD = [
-    None, "", "x", 0, 1, -1, 0.5, 1e20, 2**70, True, False, [], {}, [None], [1], ["x"], [[]], {"a": None}, "0",
+    None, "", "x", 0, 1, -1, 0.5, 1e20, 2**70, True, False, [], {}, [None], [1], ["x"], [[]], {"a": None},
     float("nan"), float("inf"), float("-inf"), "\ud83d", "\ude00", "é\u2028\x85", {"content": "x"}, "a\nb",
-    "[DONE]", [{"type": "text", "text": "t"}], {"type": "text", "text": "t"},
+    "0", "[DONE]", [{"type": "text", "text": "t"}], {"type": "text", "text": "t"},
     [{"type": "refusal", "refusal": "no"}],
 ]  # fmt: skip
 NOISE = [
