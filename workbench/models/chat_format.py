@@ -20,6 +20,10 @@ _FIELDS: Final = (b":", b"data", b"event", b"id", b"retry")
 _NO_FUNCTION: Final[JSON] = {}
 
 
+class _FormatError(Exception):
+    """A part of an answer is not of the wire format; the message names what was expected."""
+
+
 def read_chat(body: bytes, errors: EndpointErrors) -> JSON:
     """Return a whole chat answer; a well-formed one is unchanged.
 
@@ -34,15 +38,18 @@ def read_chat(body: bytes, errors: EndpointErrors) -> JSON:
     if _is_plain(answer, "message") and answer["choices"]:
         return answer  # type: ignore[no-any-return]
     answer = read_object(body, "choices", errors, exact=True)
-    found = _choices(answer, errors, body)
-    if not found:
+    try:
+        choices = _choices(answer, errors)
+        for position, choice in enumerate(choices):
+            message = choice.pop("delta", None) if "message" not in choice else choice["message"]
+            if message is None and choice.get("finish_reason") == "content_filter":
+                message = {"role": "assistant", "content": None}
+            choice["message"] = _message(message, f"choices[{position}].message")
+    except _FormatError as error:
+        raise errors.no_answer(str(error), body) from None
+    if not choices:
         raise errors.no_answer("choices", body, reason="no_choices")
-    for position, choice in enumerate(found):
-        message = choice.get("message", choice.get("delta"))
-        if message is None and choice.get("finish_reason") == "content_filter":
-            message = {"role": "assistant", "content": None}
-        choice["message"] = _message(message, f"choices[{position}].message", errors, body)
-    return lenient_json.storable({**answer, "choices": found})  # type: ignore[no-any-return]
+    return lenient_json.storable({**answer, "choices": choices})  # type: ignore[no-any-return]
 
 
 def read_object(body: bytes, needs: str, errors: EndpointErrors, *, exact: bool = False) -> dict[str, Any]:
@@ -109,7 +116,7 @@ class ChunkReader:
         if not answered and not head.lstrip().startswith(_FIELDS):
             raise self._errors.not_json(_IN_JSON, head)
         if not done and (self._open or not answered):
-            raise self._errors.cut_off("cut its stream off before the end")
+            raise self._errors.cut_off()
         parts = [{"index": n, "delta": self._lost(n)} for n in sorted({where[0] for where in self._halves})]
         return [{"object": "chat.completion.chunk", "choices": parts}] if parts else []
 
@@ -132,37 +139,35 @@ class ChunkReader:
         if frame.is_error:
             raise self._errors.of_object(lenient_json.storable(value))
         items = value if isinstance(value, list) else [value]
-        chunks = [self._repaired(item, frame.data) for item in items if isinstance(item, dict)]
-        return [chunk for chunk in chunks if chunk is not None]
+        try:
+            return [self._repaired(item) for item in items if _is_chunk(item, self._errors)]
+        except _FormatError as error:
+            raise self._errors.no_answer(str(error), frame.data) from None
 
     def _unreadable(self, frame: Frame) -> list[JSON]:
         if frame.is_error:
             raise self._errors.of_status(500, frame.data, {})
         if self._open:
-            raise self._errors.cut_off("cut its stream off before the end", frame.data)
+            raise self._errors.cut_off()
         if not self._finished:
             raise self._errors.not_json(_IN_JSON, frame.data)
         return []
 
-    def _repaired(self, chunk: dict[str, Any], data: bytes) -> JSON | None:
-        """Return the chunk in the wire format, or None for a keep-alive."""
-        raise_stated(chunk, self._errors)
-        if "choices" not in chunk and "usage" not in chunk:
-            return None
-        found = _choices(chunk, self._errors, data)
-        for position, choice in enumerate(found):
+    def _repaired(self, chunk: dict[str, Any]) -> JSON:
+        """Return the chunk in the wire format."""
+        choices = _choices(chunk, self._errors)
+        for position, choice in enumerate(choices):
             index = index_of(choice.get("index"))
             choice["index"] = position if index is None else index
             delta, message = choice.get("delta"), choice.pop("message", None)
             if delta is None and choice["index"] not in self._open | self._finished:
-                delta = message
-            where = f"choices[{position}].delta"
-            choice["delta"] = {} if delta is None else _message(delta, where, self._errors, data)
+                delta = message  # a whole answer as the only event
+            choice["delta"] = {} if delta is None else _message(delta, f"choices[{position}].delta")
             self._note(choice)
             self._join_halves(choice)
         if chunk.get("object") == "chat.completion":
             chunk["object"] = "chat.completion.chunk"
-        return lenient_json.storable({**chunk, "choices": found})  # type: ignore[no-any-return]
+        return lenient_json.storable({**chunk, "choices": choices})  # type: ignore[no-any-return]
 
     def _join_halves(self, choice: dict[str, Any]) -> None:
         index, delta = choice["index"], choice["delta"]
@@ -195,6 +200,12 @@ class ChunkReader:
                 piece = {"index": where[1], "function": {"arguments": "\ufffd"}}
                 delta["tool_calls"] = [*delta.get("tool_calls", ()), piece]
         return delta
+
+
+def _is_chunk(item: Any, errors: EndpointErrors) -> bool:
+    """Return whether an event is a chunk, and no keep-alive; raise the error that it states."""
+    raise_stated(item, errors)
+    return isinstance(item, dict) and ("choices" in item or "usage" in item)
 
 
 def _is_plain(answer: Any, part: str) -> bool:
@@ -240,12 +251,12 @@ def _is_plain_function(function: Any) -> bool:
     return arguments is None or type(arguments) is str
 
 
-def _choices(answer: Mapping[str, Any], errors: EndpointErrors, body: bytes) -> list[dict[str, Any]]:
+def _choices(answer: Mapping[str, Any], errors: EndpointErrors) -> list[dict[str, Any]]:
     """Return copies of the choices that are not null; raise the error that one of them states."""
     found = answer.get("choices") or []
     if not isinstance(found, list):
-        raise errors.no_answer("a list of choices", body)
-    choices = [_mapping(choice, "a choice", errors, body) for choice in found if choice is not None]
+        raise _FormatError("a list of choices")
+    choices = [_mapping(choice, "a choice") for choice in found if choice is not None]
     for choice in choices:
         finish = choice.get("finish_reason")
         if choice.get("error") or finish == "error":
@@ -255,33 +266,33 @@ def _choices(answer: Mapping[str, Any], errors: EndpointErrors, body: bytes) -> 
     return choices
 
 
-def _mapping(value: Any, where: str, errors: EndpointErrors, body: bytes) -> dict[str, Any]:
+def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise errors.no_answer(f"a mapping as {where}", body)
+        raise _FormatError(f"a mapping as {where}")
     return dict(value)
 
 
-def _message(value: Any, where: str, errors: EndpointErrors, body: bytes) -> dict[str, Any]:
+def _message(value: Any, where: str) -> dict[str, Any]:
     """Return a copy of a message, or of a delta, with its content as text and its calls as mappings."""
-    message = _mapping(value, where, errors, body)
+    message = _mapping(value, where)
     if message.get("content") is not None and not isinstance(message["content"], str):
         message.update(_content(message))
-    if "function_call" in message:
-        function = message["function_call"] or None
-        message["function_call"] = function and _function(function, f"{where}.function_call", errors, body)
+    if function := message.get("function_call"):
+        message["function_call"] = _function(function, f"{where}.function_call")
+    elif "function_call" in message:
+        message["function_call"] = None
     if "tool_calls" in message:
         calls = message["tool_calls"] or []
         calls = [call for call in (calls if isinstance(calls, list) else [calls]) if call is not None]
-        calls = [_mapping(call, f"a tool call of {where}", errors, body) for call in calls]
+        message["tool_calls"] = calls = [_mapping(call, f"a tool call of {where}") for call in calls]
         for call in calls:
             if "function" in call:
-                call["function"] = _function(call["function"] or {}, f"a function of {where}", errors, body)
-        message["tool_calls"] = calls
+                call["function"] = _function(call["function"] or {}, f"a function of {where}")
     return message
 
 
-def _function(value: Any, where: str, errors: EndpointErrors, body: bytes) -> dict[str, Any]:
-    function = _mapping(value, where, errors, body)
+def _function(value: Any, where: str) -> dict[str, Any]:
+    function = _mapping(value, where)
     arguments = function.get("arguments")
     if arguments is not None and not isinstance(arguments, str):
         function["arguments"] = json.dumps(arguments, ensure_ascii=False)

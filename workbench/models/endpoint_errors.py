@@ -28,7 +28,6 @@ _STATUS_OF: Final[Mapping[str, int]] = {
     "rate_limit_exceeded": 429, "resource_exhausted": 429, "overloaded_error": 529, "unavailable": 503,
 }  # fmt: skip
 _MESSAGE_KEYS: Final = ("message", "error", "detail", "errors", "msg")
-_QUOTED: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,57 +43,56 @@ class EndpointErrors:
 
     def of_status(self, status: int, body: bytes, headers: Mapping[str, str]) -> WorkbenchError:
         """Return the error for an HTTP status and its body."""
-        text = self._without_key(body.decode("utf-8", "replace"))
+        body = self._without_key(body)
         try:
-            value = lenient_json.loads(text.encode())
+            value = lenient_json.loads(body)
         except ValueError:
-            return self._of(status, self._quote(text, 80), None, headers)
-        return self._of(status, self._quote(_message(value), _QUOTED), value, headers)
+            return self._of(status, _excerpt(body, 80), None, headers)
+        return self._of(status, _excerpt(_message(value).encode(), 300), value, headers)
 
     def of_object(self, value: Any) -> WorkbenchError:
         """Return the error for an error object that came with status 200, as inside a stream."""
         return self.of_status(status_of(value), orjson.dumps(value), {})
 
-    def of_choice(self, value: Any, finish_reason: object = None) -> NoAnswerError:
-        """Return the error for an error object of one choice; the others may have been answered."""
-        message = self._quote(_message(value), _QUOTED) or f"finish_reason is {finish_reason!r}"
+    def of_choice(self, value: Any, finish_reason: object) -> NoAnswerError:
+        """Return the error for a choice with an error object, or with `error` as its finish reason."""
+        status, words = status_of(value), self._without_key(_message(value).encode())
+        message = _excerpt(words, 300) or f"finish_reason is {finish_reason!r}"
         return NoAnswerError(
             f"{self.url} answered with an error: {message}",
             reason="error",
             hint="ask again; if it stays, try another model",
             status=200,
-            retryable=status_of(value) in {408, 429} or status_of(value) >= 500,
+            retryable=status in {408, 429} or status >= 500,
         )
+
+    def no_answer(self, fault: str, came: bytes, *, reason: str = "malformed") -> NoAnswerError:
+        """Return the error for an answer with status 200 that holds no answer; `came` is quoted."""
+        hint = "is base_url the address of an OpenAI-compatible API? It usually ends in /v1"
+        if reason == "no_choices":
+            hint = "ask again; if it stays, read the endpoint's own log"
+        quoted = _excerpt(self._without_key(came), 80)
+        what = f"{self.url} answered 200, but not with {fault}: {quoted!r}"
+        return NoAnswerError(what, reason=reason, hint=hint, status=200)
 
     def not_json(self, fault: str, came: bytes) -> NoAnswerError | UnavailableError:
         """Return the error for a body that is not JSON: UnavailableError if its end is missing."""
         error, text = self.no_answer(fault, came), came.strip(b" \t\r\n\0")
-        if text and not (text.startswith((b"{", b"[")) and not text.endswith((b"}", b"]"))):
-            return error
-        return UnavailableError(error.message, hint="ask again", status=200)
+        if not text or (text.startswith((b"{", b"[")) and not text.endswith((b"}", b"]"))):
+            return UnavailableError(error.message, hint="ask again", status=200)
+        return error
 
-    def no_answer(self, fault: str, came: bytes, *, reason: str = "malformed") -> NoAnswerError:
-        """Return the error for an answer with status 200 that holds no answer; `came` is quoted."""
-        quoted = self._quote(came.decode("utf-8", "replace"), 80)
-        hint = "is base_url the address of an OpenAI-compatible API? It usually ends in /v1"
-        if reason == "no_choices":
-            hint = "ask again; if it stays, read the endpoint's own log"
-        what = f"{self.url} answered 200, but not with {fault}: {quoted!r}"
-        return NoAnswerError(what, reason=reason, hint=hint, status=200)
-
-    def cut_off(self, what: str, came: bytes = b"") -> UnavailableError:
-        """Return the error for an answer that ends too early."""
-        quoted = self._quote(came.decode("utf-8", "replace"), 80)
-        return UnavailableError(
-            f"{self.url} {what}" + (f": {quoted!r}" if came else ""), hint="ask again", status=200
-        )
+    def cut_off(self) -> UnavailableError:
+        """Return the error for a stream without its end."""
+        what = f"{self.url} cut its stream off before the end"
+        return UnavailableError(what, hint="ask again", status=200)
 
     def too_large(self, limit: int) -> NoAnswerError:
         """Return the error for an answer of more than `limit` bytes."""
         return NoAnswerError(
             f"{self.url} answered with more than {limit} bytes; the rest was not read",
             reason="too_large",
-            hint="ask for less, or raise max_bytes of OpenAIModel",
+            hint="ask for less, or raise limits.max_response_bytes on the model's card",
             status=200,
         )
 
@@ -111,12 +109,13 @@ class EndpointErrors:
         hint = "check base_url and the model's name on its card" if status == 404 else ""
         return RefusedError(what, hint=hint, status=status, body=body)
 
-    def _without_key(self, text: str) -> str:
-        return text.replace(self.key, "[key]") if self.key else text
+    def _without_key(self, text: bytes) -> bytes:
+        return text.replace(self.key.encode(), b"[key]") if self.key else text
 
-    def _quote(self, text: str, most: int) -> str:
-        """Return at most `most` characters of a server's text, on one line, without the key."""
-        return " ".join(self._without_key(text).split())[:most]
+
+def _excerpt(text: bytes, most: int) -> str:
+    """Return the beginning of a server's text on one line, at most `most` characters."""
+    return " ".join(text[:8_000].decode("utf-8", "replace").split())[:most]
 
 
 def _rate_limited(what: str, body: Any, headers: Mapping[str, str]) -> RateLimitedError:

@@ -20,8 +20,6 @@ from workbench.wire import tokens_of
 if TYPE_CHECKING:
     import aiohttp
 
-#: The largest answer, unpacked, in bytes.
-MAX_BYTES: Final = 64 * 2**20
 #: Bytes of an error's body that are read.
 _MAX_ERROR_BYTES: Final = 2**20
 #: Servers close idle connections after 5 s (llama.cpp, uvicorn, node); a request sent just then fails.
@@ -46,7 +44,7 @@ class OpenAIModel:
         *,
         key_name: str = "",
         timeout_s: float = 120.0,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int = 64 * 2**20,
     ) -> None:
         url = urlsplit(base_url)
         if url.scheme not in {"http", "https"} or not url.hostname:

@@ -178,6 +178,8 @@ def bare_stream(body):
                 continue
             for choice in each.choices or ():
                 delta = choice.delta
+                if type(choice.index) is not int or abs(choice.index) >= 2**31:
+                    return None  # the bare client does not say which choice it is
                 texts[choice.index] = texts.get(choice.index, "") + text_of_bare(delta.content)
                 finished[choice.index] = choice.finish_reason or finished.get(choice.index)
                 read_calls(delta.tool_calls)
@@ -228,10 +230,9 @@ def test_a_stream_is_what_the_bare_client_reads_or_an_error_of_ours(part):
 
 
 def comparable(texts, finished, *, done) -> bool:
-    """Whether the bare client's choices are an answer: numbered, and finished or ended by `[DONE]`."""
-    numbered = texts and all(type(index) is int and abs(index) < 2**31 for index in texts)
+    """Whether the bare client's choices are an answer: finished, or ended by `[DONE]`."""
     named = all(finish is None or isinstance(finish, str) for finish in finished.values())
-    return bool(numbered and named and (done or all(finished.values())) and "error" not in finished.values())
+    return bool(texts and named and (done or all(finished.values())) and "error" not in finished.values())
 
 
 @pytest.mark.parametrize("part", range(PARTS))
