@@ -24,9 +24,13 @@ from collections.abc import Iterable
 
 
 class WorkbenchError(Exception):
-    """Base class: `hint` is the next command or fix, `otherwise` the default hint of the class."""
+    """Base class: `hint` is the next command or fix, `otherwise` the default hint of the class.
+
+    `reason` is one stable word for counting failed calls, empty where the class says enough.
+    """
 
     retryable: bool = False
+    reason: str = ""
     exit_code: int = 3
     otherwise: str = ""
 
@@ -59,7 +63,8 @@ class NotFoundError(WorkbenchError):
 class RefusedError(WorkbenchError):
     """A control or a server refused the call; the same call would be refused again.
 
-    `status` is the server's HTTP status and `body` its wire JSON, when a server refused.
+    `status` is the server's HTTP status and `body` its wire JSON, when a server refused. `reason` is
+    `filtered` when its content filter did.
     """
 
     def __init__(
@@ -68,14 +73,17 @@ class RefusedError(WorkbenchError):
         super().__init__(message, hint=hint)
         self.status = status
         self.body = body
+        error = body.get("error") if isinstance(body, dict) else None
+        if isinstance(error, dict) and error.get("code") == "content_filter":
+            self.reason = "filtered"
 
 
 class NoAnswerError(RefusedError):
-    """The endpoint answered, and the answer cannot be used. `reason` is one stable word, for counting.
+    """The endpoint answered, and the answer cannot be used.
 
-    `malformed`, `no_choices`, `error` (stated inside the answer) and `too_large` are faults of the endpoint,
-    which are never recorded. `refusal`, `filtered`, `truncated`, `tool_call` and `empty` are answers of the
-    model without the text that was due.
+    Its `reason` is `malformed`, `no_choices`, `error` (stated inside the answer) or `too_large` for a fault
+    of the endpoint, which is never recorded. It is `refusal`, `filtered`, `truncated`, `tool_call` or `empty`
+    for an answer without the text that was due.
     """
 
     def __init__(

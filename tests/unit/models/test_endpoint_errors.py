@@ -9,6 +9,7 @@ from wire_readers import ERRORS, KEY
 
 from workbench.errors import RateLimitedError, RefusedError, UnavailableError
 from workbench.models.endpoint_errors import status_of
+from workbench.records.keys import Entry, RecordedRequest, refusal
 
 BODIES = [
     ({"error": {"message": "boom"}}, "boom"),
@@ -124,3 +125,18 @@ def test_a_request_that_is_refused_is_not_sent_again(status):
     assert type(error) is RefusedError
     assert not error.retryable
     assert error.status == status
+
+
+def test_a_prompt_that_the_content_filter_refuses_is_counted_so_when_replayed_too():
+    body = json.dumps({"error": {"message": "no", "code": "content_filter", "status": 400}}).encode()
+    error = ERRORS.of_status(400, body, {})
+    assert (type(error), error.reason) == (RefusedError, "filtered")
+    question = RecordedRequest(operation="model.chat", identity={}, request={})
+    entry = Entry(
+        key=question.key, question=question, target="m", result=refusal(error), latency_s=0.0,
+        first_event_s=None, processor={},
+    )  # fmt: skip
+    with pytest.raises(RefusedError) as caught:
+        Entry.parse(entry.line()).events()
+    assert caught.value.reason == "filtered"
+    assert ERRORS.of_status(400, b'{"error": {"code": "other"}}', {}).reason == ""
