@@ -119,7 +119,7 @@ def check_text(answer: JSON, *, calls: bool = True) -> str:
     An empty text is a text. With `calls`, a tool call is an answer too.
     """
     reason = reason_of(answer)
-    empty = reason == "empty" and _message(answer).get("content") is not None
+    empty = reason in {"empty", "truncated"} and _message(answer).get("content") is not None
     if not reason or text_of(answer) or empty or (calls and reason == "tool_call"):
         return reason
     what, hint = _NO_TEXT[reason]

@@ -36,7 +36,7 @@ def answer(content, finish="stop", **message) -> dict:
         (answer(None, refusal="no"), "refusal", True),
         (answer("", refusal="no"), "refusal", True),
         (answer(None, "length"), "truncated", True),
-        (answer("", "length"), "truncated", True),
+        (answer("", "length"), "truncated", False),
         (answer("", "content_filter"), "filtered", True),
         (answer(None, "tool_calls", tool_calls=[CALL]), "tool_call", False),
         (answer(None, "function_call", function_call=CALL["function"]), "tool_call", False),
