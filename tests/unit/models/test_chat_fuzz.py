@@ -59,6 +59,10 @@ FRAMES = [
 ERRORS = [{"error": {"message": "boom", "code": 500}}, {"error": "boom"}, [{"error": {"message": "boom"}}]]
 
 
+#: The fields that are read; half of the replacements meet one of them.
+READ = {"choices", "delta", "message", "content", "finish_reason", "index", "tool_calls", "function", "usage"}
+
+
 def places(value, path=()):
     """Every place inside a JSON value, as a path."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -69,7 +73,9 @@ def places(value, path=()):
 
 def mutate(value, rng):
     """Replace, leave out or repeat one value somewhere inside."""
-    *path, key = rng.choice(list(places(value)))
+    found = list(places(value))
+    likely = [path for path in found if path[-1] in READ]
+    *path, key = rng.choice(likely if likely and rng.random() < 0.5 else found)
     holder = value
     for step in path:
         holder = holder[step]
