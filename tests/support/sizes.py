@@ -6,7 +6,7 @@
 | kill points of promote, run, publish and rollback | 3 of each test's own | all |
 | generated examples of a property | a fifth, 10 at least | all |
 | generated histories of a store | 3 to 15 | 500 |
-| generated answers of a model's endpoint, whole and streamed each | 400 | 20,000 |
+| generated answers of a model's endpoint, whole and streamed each | 200 | 20,000 |
 | items among which the few visible are found | 20,000 | 100,000 |
 
 WORKBENCH_SEED chooses the kill points. A run prints its seed; the same seed gives the same points.
@@ -38,7 +38,7 @@ def examples(full: int) -> int:
 
 def streams() -> int:
     """How many answers of an endpoint this run generates."""
-    return 20_000 if SOAK else 400
+    return 20_000 if SOAK else 200
 
 
 def histories(sample: int) -> int:

@@ -17,6 +17,7 @@ from workbench.types import JSON
 _IN_JSON: Final = "choices in JSON"
 #: The beginnings of a stream of events.
 _FIELDS: Final = (b":", b"data", b"event", b"id", b"retry")
+_BLANK: Final = b"\xef\xbb\xbf \t\r\n"
 _NO_FUNCTION: Final[JSON] = {}
 
 
@@ -83,6 +84,7 @@ class ChunkReader:
 
     def __init__(self, errors: EndpointErrors) -> None:
         self._errors = errors
+        self._any = False  # a chunk came, with or without a choice
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._calls: dict[int, ToolCalls] = {}
@@ -101,6 +103,7 @@ class ChunkReader:
             return self._read_odd(frame)
         if frame.is_error or self._halves or not _is_plain(chunk, "delta"):
             return self._read_odd(frame)
+        self._any = True
         for choice in chunk["choices"]:
             self._note(choice)
         return [chunk]
@@ -110,10 +113,10 @@ class ChunkReader:
 
         Raises NoAnswerError if no choice came, and UnavailableError if the stream ended before its end.
         """
-        answered = self._open or self._finished
-        if not answered and done:
-            raise self._errors.no_answer(_IN_JSON, head, reason="no_choices")
-        if not answered and not head.lstrip().startswith(_FIELDS):
+        answered, events = self._open or self._finished, head.lstrip(_BLANK).startswith(_FIELDS)
+        if not answered and (done or (self._any and not events)):
+            raise self._errors.no_answer("choices", head, reason="no_choices")
+        if not answered and not events:
             raise self._errors.not_json(_IN_JSON, head)
         if not done and (self._open or not answered):
             raise self._errors.cut_off()
@@ -155,6 +158,7 @@ class ChunkReader:
 
     def _repaired(self, chunk: dict[str, Any]) -> JSON:
         """Return the chunk in the wire format."""
+        self._any = True
         choices = _choices(chunk, self._errors)
         for position, choice in enumerate(choices):
             index = index_of(choice.get("index"))
