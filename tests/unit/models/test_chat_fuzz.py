@@ -28,7 +28,7 @@ from workbench import files, wire
 from workbench.errors import WorkbenchError
 from workbench.models.lenient_json import whole_characters
 
-PARTS = 20
+PARTS = 20 if sizes.SOAK else 4
 #: What a value is replaced by; none of them states an error.
 ODD = [
     None, "", "x", 0, 1, -1, 0.5, 1e20, 2**70, True, False, [], {}, [None], [1], ["x"], [[]], {"a": None},
@@ -232,7 +232,7 @@ def test_a_stream_is_what_the_bare_client_reads_or_an_error_of_ours(part):
             assert (found[index]["message"].get("content") or "") == whole_characters(text), body
             if bare[1][index] is not None:
                 assert found[index]["finish_reason"] == whole_characters(bare[1][index]), body
-    assert compared > sizes.streams() // PARTS // 20
+    assert compared, "no answer was compared with the bare client's"
 
 
 def comparable(texts, finished, *, done) -> bool:
@@ -259,7 +259,7 @@ def test_a_whole_answer_is_what_the_bare_client_reads_or_an_error_of_ours(part):
         assert found is not None, body
         texts = [choice["message"].get("content") or "" for choice in found["choices"]]
         assert texts == [whole_characters(text) for text in bare], body
-    assert compared > sizes.streams() // PARTS // 20
+    assert compared, "no answer was compared with the bare client's"
 
 
 def test_an_event_stream_cut_at_every_byte_is_an_error_or_the_answer():
