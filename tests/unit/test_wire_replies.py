@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import openai
 import pytest
 from calls import behind, chat
 
 from workbench import wire
 from workbench.errors import NoAnswerError
+from workbench.models.clients import openai_client
 from workbench.models.handle import ModelHandle
 from workbench.testing.fakes import FakeModel
 from workbench.types import Event, Usage
@@ -163,3 +165,27 @@ def test_folding_does_not_change_what_it_folds():
     before = repr(events)
     assert wire.fold(events) == wire.fold(events)
     assert repr(events) == before
+
+
+def test_an_endpoint_s_fault_is_a_502_of_an_openai_client_and_asked_once():
+    asked = []
+
+    async def faulty(call):
+        asked.append(call)
+        raise NoAnswerError("no choices", reason="no_choices", status=200)
+        yield
+
+    client = openai_client(faulty, lambda operation, payload: chat("?"))
+    with pytest.raises(openai.InternalServerError, match="no choices") as caught:
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "?"}])
+    assert caught.value.status_code == 502
+    assert len(asked) == 1
+
+
+def test_a_refusal_is_read_by_an_openai_client_as_it_came():
+    async def refusing(call):
+        yield Event(data=answer(None, refusal="I can't"))
+
+    client = openai_client(refusing, lambda operation, payload: chat("?"))
+    found = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "?"}])
+    assert found.choices[0].message.refusal == "I can't"
