@@ -20,6 +20,7 @@ import workbench as wb
 from benchmarks import memory
 from benchmarks.measuring import ROOT, Row, alternating, clone, nothing_to_do, run, timed
 from benchmarks.promotion import going_back, job_run, twenty_jobs
+from benchmarks.wire_format import reading_answers
 from workbench import layout
 from workbench.config import Execution
 from workbench.controls import stack
@@ -158,7 +159,17 @@ def notebook() -> Row:
     )
 
 
-MEASURES = (importing, replay_hit, replaying, notebook, no_op, job_run, going_back, twenty_jobs)
+MEASURES = (
+    importing,
+    reading_answers,
+    replay_hit,
+    replaying,
+    notebook,
+    no_op,
+    job_run,
+    going_back,
+    twenty_jobs,
+)
 
 
 def rows() -> Iterator[Row]:

@@ -5,6 +5,7 @@
     │  └─ CorruptError          a tape, snapshot or saved version is damaged or was edited
     ├─ NotFoundError            unknown name; lists the nearest names (exit code 2)
     ├─ RefusedError             a control or a server refused the call; a retry does not help
+    │  ├─ NoAnswerError         the endpoint answered, but without an answer; .reason is one word
     │  └─ ReplayMissError       the tape has no recording of the call; shows the nearest one
     ├─ UnavailableError         no answer, or an incomplete one; retryable (exit code 3)
     │  ├─ RateLimitedError      HTTP 429; .retry_after_s if the server states it
@@ -23,9 +24,13 @@ from collections.abc import Iterable
 
 
 class WorkbenchError(Exception):
-    """Base class: `hint` is the next command or fix, `otherwise` the default hint of the class."""
+    """Base class: `hint` is the next command or fix, `otherwise` the default hint of the class.
+
+    `reason` is one stable word for counting failed calls, empty where the class says enough.
+    """
 
     retryable: bool = False
+    reason: str = ""
     exit_code: int = 3
     otherwise: str = ""
 
@@ -58,7 +63,8 @@ class NotFoundError(WorkbenchError):
 class RefusedError(WorkbenchError):
     """A control or a server refused the call; the same call would be refused again.
 
-    `status` is the server's HTTP status and `body` its wire JSON, when a server refused.
+    `status` is the server's HTTP status and `body` its wire JSON, when a server refused. `reason` is
+    `filtered` when its content filter did.
     """
 
     def __init__(
@@ -67,6 +73,25 @@ class RefusedError(WorkbenchError):
         super().__init__(message, hint=hint)
         self.status = status
         self.body = body
+        error = body.get("error") if isinstance(body, dict) else None
+        if isinstance(error, dict) and error.get("code") == "content_filter":
+            self.reason = "filtered"
+
+
+class NoAnswerError(RefusedError):
+    """The endpoint answered, and the answer cannot be used.
+
+    Its `reason` is `malformed`, `no_choices`, `error` (stated inside the answer) or `too_large` for a fault
+    of the endpoint, which is never recorded. It is `refusal`, `filtered`, `truncated`, `tool_call` or `empty`
+    for an answer without the text that was due.
+    """
+
+    def __init__(
+        self, message: str, *, reason: str, hint: str = "", status: int | None = None, retryable: bool = False
+    ) -> None:
+        super().__init__(message, hint=hint, status=status)
+        self.reason = reason
+        self.retryable = retryable
 
 
 class ReplayMissError(RefusedError):

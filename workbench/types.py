@@ -147,12 +147,17 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A model's answer with its trace data: usage, finish reason, trace id and sources."""
+    """A model's answer with its trace data: usage, finish reason, trace id and sources.
+
+    `reason` is empty for a complete text, otherwise what the text lacks: `truncated` at the limit of tokens,
+    `filtered`, `refusal`, `tool_call` or `empty`.
+    """
 
     text: str
     data: Any = None
     model: str
     finish_reason: str | None = None
+    reason: str = ""
     usage: Usage = field(default_factory=Usage)
     cost_usd: float | None = None
     latency_s: float | None = None

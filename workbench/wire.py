@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
-from workbench.errors import UnavailableError
+from workbench.errors import NoAnswerError, UnavailableError
 from workbench.types import JSON, Event, Usage
+
+#: Fields of a delta that a server may repeat; all other texts come in pieces.
+_SET_ONCE: Final = frozenset({"role", "id", "type", "name", "format"})
+_UNSET: Final = object()
+_REASONS: Final[Mapping[str | None, str]] = {"content_filter": "filtered", "length": "truncated"}
+#: What an answer without text is, and what to do.
+_NO_TEXT: Final[Mapping[str, tuple[str, str]]] = {
+    "refusal": ("the model refused", "read `message.refusal` through ws.openai(), or ask otherwise"),
+    "filtered": ("the content filter of the endpoint withheld it", "ask otherwise, or change the filter"),
+    "truncated": ("it reached the limit of tokens before its text", "raise max_tokens"),
+    "tool_call": ("the model called a tool", "read the call in `raw` of ws.model().chat(…)"),
+    "empty": ("the model sent none", "ask again, or ask otherwise"),
+}
 
 
 def fold(events: Iterable[Event]) -> JSON:
@@ -23,9 +36,9 @@ def fold(events: Iterable[Event]) -> JSON:
     answer: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
     for chunk in chunks:
-        answer.update({k: v for k, v in chunk.items() if k != "choices" and v is not None})
+        answer.update({k: v for k, v in chunk.items() if k != "choices" and not _is_void(v, answer.get(k))})
         for part in chunk.get("choices") or ():
-            _add(choices.setdefault(part.get("index", 0), {}), part)
+            _add(choices.setdefault(part.get("index") or 0, {}), part)
     answer["object"] = "chat.completion"
     answer["choices"] = [_finished(index, choices[index]) for index in sorted(choices)]
     return answer
@@ -55,15 +68,12 @@ def is_chunk(data: Any) -> bool:
     """Return whether `data` is a chunk of a streamed chat answer."""
     if not isinstance(data, Mapping):
         return False
-    return data.get("object") == "chat.completion.chunk" or any(
-        "delta" in choice for choice in data.get("choices") or ()
-    )
+    return data.get("object") == "chat.completion.chunk" or "delta" in _first(data)
 
 
 def text_of(answer: JSON) -> str:
     """Return the text of the first choice; empty without text, as in a tool call."""
-    message = _first(answer).get("message") or {}
-    content = message.get("content")
+    content = _message(answer).get("content")
     return content if isinstance(content, str) else ""
 
 
@@ -74,64 +84,106 @@ def finish_of(answer: JSON) -> str | None:
 
 
 def usage_of(answer: JSON) -> Usage:
-    """Return the endpoint's token counts; a missing count is None."""
-    usage = answer.get("usage") or {}
-    details = usage.get("prompt_tokens_details") or {}
+    """Return the endpoint's token counts; a count that is missing or no count is None."""
+    usage = _mapping(answer.get("usage"))
     return Usage(
-        input_tokens=usage.get("prompt_tokens"),
-        output_tokens=usage.get("completion_tokens"),
-        cached_tokens=details.get("cached_tokens"),
+        input_tokens=_count(usage.get("prompt_tokens")),
+        output_tokens=_count(usage.get("completion_tokens")),
+        cached_tokens=_count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
     )
 
 
 def tokens_of(answer: JSON) -> int | None:
     """Return the input tokens of a token-count answer; None for any other answer."""
-    tokens = answer.get("input_tokens")
-    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else None
+    return _count(answer.get("input_tokens"))
+
+
+def reason_of(answer: JSON) -> str:
+    """Return what the first choice lacks to be a complete text; empty if it lacks nothing.
+
+    `refusal`, `filtered`, `truncated` (at the limit of tokens), `tool_call` (and no text), or `empty`.
+    """
+    message, finish, text = _message(answer), finish_of(answer), text_of(answer)
+    if message.get("refusal"):
+        return "refusal"
+    if finish in _REASONS:
+        return _REASONS[finish]
+    if text or message.get("audio"):
+        return ""
+    return "tool_call" if message.get("tool_calls") or message.get("function_call") else "empty"
+
+
+def check_text(answer: JSON, *, calls: bool = True) -> str:
+    """Return `reason_of(answer)`; raise NoAnswerError if the answer has no text.
+
+    An empty text is a text. With `calls`, a tool call is an answer too.
+    """
+    reason = reason_of(answer)
+    empty = reason in {"empty", "truncated"} and _message(answer).get("content") is not None
+    if not reason or text_of(answer) or empty or (calls and reason == "tool_call"):
+        return reason
+    what, hint = _NO_TEXT[reason]
+    raise NoAnswerError(f"the answer has no text: {what}", reason=reason, hint=hint)
+
+
+def _count(value: object) -> int | None:
+    """Return a number of tokens; None for a value that is no whole number or too large to be one."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value < 2**53 else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _first(answer: JSON) -> Mapping[str, Any]:
-    for choice in answer.get("choices") or ():
-        return choice  # type: ignore[no-any-return]
-    return {}
+    choices = answer.get("choices")
+    return _mapping(choices[0]) if isinstance(choices, list | tuple) and choices else {}
+
+
+def _message(answer: JSON) -> Mapping[str, Any]:
+    return _mapping(_first(answer).get("message"))
 
 
 def _add(choice: dict[str, Any], part: Mapping[str, Any]) -> None:
-    """Merge one chunk's part into a choice: append text, extend lists, set other values."""
+    """Merge one chunk's part into a choice."""
     message = choice.setdefault("message", {})
-    for key, value in (part.get("delta") or {}).items():
-        if key == "tool_calls":
-            _add_tool_calls(message.setdefault("tool_calls", {}), value or ())
-        elif isinstance(value, str) and key != "role":
-            message[key] = (message.get(key) or "") + value
-        elif value is not None or key not in message:
-            message[key] = value
+    delta = part.get("delta") or {}
+    calls = message.setdefault("tool_calls", {}) if delta.get("tool_calls") else {}
+    for piece in delta.get("tool_calls") or ():
+        call = calls.setdefault(piece.get("index") or 0, {})
+        _merge(call, {key: value for key, value in piece.items() if key != "index"})
+    _merge(message, {key: value for key, value in delta.items() if key != "tool_calls"})
     for key, value in part.items():
-        if key == "logprobs" and value is not None:
-            _add_logprobs(choice, value)
-        elif key not in {"delta", "index"} and (value is not None or key not in choice):
+        if key == "logprobs":
+            _merge(choice, {key: value})
+        elif key not in {"delta", "index", "message"} and not _is_void(value, choice.get(key, _UNSET)):
             choice[key] = value
 
 
-def _add_tool_calls(calls: dict[int, dict[str, Any]], parts: Iterable[Mapping[str, Any]]) -> None:
-    for part in parts:
-        call = calls.setdefault(part.get("index", 0), {})
-        for key, value in part.items():
-            if key == "function":
-                function = call.setdefault("function", {})
-                more = value.get("arguments")
-                function.update({k: v for k, v in value.items() if k != "arguments" and v is not None})
-                if more is not None:
-                    function["arguments"] = function.get("arguments", "") + more
-            elif key != "index" and value is not None:
-                call[key] = value
-
-
-def _add_logprobs(choice: dict[str, Any], more: Mapping[str, Any]) -> None:
-    logprobs = choice.get("logprobs") or {}
+def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Merge the fields of a delta: append to texts and lists, merge mappings, set other values."""
     for key, value in more.items():
-        logprobs[key] = (logprobs.get(key) or []) + value if isinstance(value, list) else value
-    choice["logprobs"] = logprobs
+        before = into.get(key, _UNSET)
+        if _is_void(value, before):
+            continue
+        if isinstance(value, Mapping):
+            into[key] = before if isinstance(before, dict) else {}
+            _merge(into[key], value)
+        elif isinstance(value, list):
+            into[key] = [*before, *value] if isinstance(before, list) else value
+        elif isinstance(value, str) and isinstance(before, str) and key not in _SET_ONCE:
+            into[key] = before + value
+        elif key == "name" and isinstance(before, str) and not into.get("arguments") and value != before:
+            into[key] = before + value  # a name in pieces comes before the arguments
+        else:
+            into[key] = value
+
+
+def _is_void(value: object, before: object) -> bool:
+    """Return whether a value says nothing over the one before it: null, or an empty text."""
+    return (value is None and before is not _UNSET) or (value == "" and isinstance(before, str))
 
 
 def _finished(index: int, choice: dict[str, Any]) -> dict[str, Any]:

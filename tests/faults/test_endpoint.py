@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import random
 import time
+import tracemalloc
+import zlib
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from calls import behind, chat, read
 from endpoint import begin_stream, endpoint
 
-from workbench import _sync
-from workbench.errors import ConfigError, RateLimitedError, RefusedError, UnavailableError
+from workbench import _sync, wire
+from workbench.controls.replay import Replay
+from workbench.controls.retry import Retry
+from workbench.controls.stack import fold
+from workbench.errors import (
+    ConfigError,
+    NoAnswerError,
+    RateLimitedError,
+    RefusedError,
+    UnavailableError,
+)
 from workbench.models import load_card, open_model
 from workbench.models.openai import OpenAIModel
+from workbench.records.journal import Journal
+from workbench.records.tape import Tape
+from workbench.testing.fakes import FakeClock
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-not-a-real-key-0123456789"
@@ -115,21 +132,24 @@ def test_a_long_error_text_is_trimmed():
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"),
+    ("body", "kind", "expected"),
     [
-        (b'{"choices": [{"message": {"content": "Par', "application/json"),
-        (b"<!doctype html><html><body>Sign in to the hotel's network", "text/html"),
-        (b'{"object": "something else"}', "application/json"),
-        (b"[]", "application/json"),
-        (b"", "application/json"),
+        (b'{"choices": [{"message": {"content": "Par', "application/json", UnavailableError),
+        (b"", "application/json", UnavailableError),
+        (b"<!doctype html><html><body>Sign in to the hotel's network", "text/html", NoAnswerError),
+        (b'{"object": "something else"}', "application/json", NoAnswerError),
+        (b"[]", "application/json", NoAnswerError),
     ],
-    ids=["truncated", "html", "other json", "a list", "nothing"],
+    ids=["truncated", "nothing", "html", "other json", "a list"],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_is_none_is_shown(body, kind, stream):
-    error = failing(saying(200, body, kind=kind), UnavailableError, stream=stream)
+def test_an_answer_that_is_none_is_shown_and_asked_again_only_if_its_end_is_missing(
+    body, kind, expected, stream
+):
+    error = failing(saying(200, body, kind=kind), expected, stream=stream)
     assert "answered 200, but not with choices" in error.message
     assert body[:40].decode() in error.message
+    assert error.retryable is (expected is UnavailableError)
 
 
 def test_an_error_that_came_with_status_200():
@@ -215,6 +235,157 @@ def test_a_stream_that_finished_needs_no_done():
     with endpoint(streaming(CHUNK, last)) as url:
         ask(url, stream=True, seen=seen)
     assert len(seen) == 2
+
+
+ANSWER = b'{"choices": [{"index": 0, "message": {"content": "yes"}, "finish_reason": "stop"}]}'
+MANY = 64 * 2**20
+
+
+def packed(before: bytes, encoding: str = "gzip") -> bytes:
+    """A body that begins with `before` and unpacks to 64 MB of spaces."""
+    packer = zlib.compressobj(1, wbits={"gzip": 31, "deflate": 15}[encoding])
+    spaces = b" " * 2**20
+    parts = [packer.compress(before), *(packer.compress(spaces) for _ in range(MANY // len(spaces)))]
+    return b"".join(parts) + packer.flush()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize(
+    ("before", "stream"),
+    [(b"", False), (b'{"choices": [', False), (CHUNK, True), (CHUNK + b"data: ", True), (b"{", True)],
+)
+def test_a_body_that_unpacks_to_more_than_its_limit_is_refused_while_it_is_read(encoding, before, stream):
+    body, most = packed(before, encoding), 2**20
+    assert len(body) < most
+
+    async def main():
+        model = OpenAIModel(url, KEY, max_bytes=most)
+        try:
+            async with aclosing(model.chat({**ASKED, "stream": stream})) as events:
+                return [event async for event in events]
+        finally:
+            await model.aclose()
+
+    headers = {"Content-Encoding": encoding}
+    with endpoint(saying(200, body, **headers)) as url:
+        tracemalloc.start()
+        try:
+            with pytest.raises(NoAnswerError, match=f"more than {most} bytes") as caught:
+                _sync.run(main())
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert caught.value.reason == "too_large"
+    assert not caught.value.retryable
+    assert peak < 16 * most
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("piece", [b"x" * 60_000, b": ping\n\n" * 10_000, CHUNK * 600, b'{"a": 1}\n' * 6_000])
+def test_an_endless_body_is_refused(stream, piece):
+    async def answer(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(piece)
+        return response
+
+    async def main():
+        model = OpenAIModel(url, KEY, max_bytes=500_000)
+        try:
+            async with aclosing(model.chat({**ASKED, "stream": stream})) as events:
+                return [event async for event in events]
+        finally:
+            await model.aclose()
+
+    with endpoint(answer) as url, pytest.raises(NoAnswerError, match="more than 500000 bytes"):
+        _sync.run(main())
+
+
+def test_an_endless_error_is_read_in_part():
+    async def answer(request):
+        response = web.StreamResponse(status=500)
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b"upstream failed " * 4_000)
+        return response
+
+    assert "answered 500: upstream failed" in failing(answer, UnavailableError).message
+
+
+def test_an_answer_as_large_as_the_limit_is_read():
+    assert OpenAIModel("http://127.0.0.1/v1").max_bytes == 64 * 2**20
+
+    async def main(most):
+        model = OpenAIModel(url, KEY, max_bytes=most)
+        try:
+            async with aclosing(model.chat(ASKED)) as events:
+                return [event.data async for event in events]
+        finally:
+            await model.aclose()
+
+    with endpoint(saying(200, ANSWER)) as url:
+        assert _sync.run(main(len(ANSWER)))[0]["choices"]
+        with pytest.raises(NoAnswerError, match="more than"):
+            _sync.run(main(len(ANSWER) - 1))
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "text/event-stream", "x/y; charset=?"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_content_type_decides_nothing(status, kind, stream):
+    seen = []
+    with endpoint(saying(status, ANSWER, kind=kind)) as url:
+        ask(url, stream=stream, seen=seen)
+    answer = wire.fold(seen)
+    assert wire.text_of(answer) == "yes"
+    assert wire.is_chunk(seen[0].data) is stream
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "text/plain", "application/json", ""])
+def test_events_are_read_whatever_their_content_type(kind):
+    body = CHUNK + CHUNK.replace(b'"delta"', b'"finish_reason":"stop","delta"') + b"data: [DONE]\n\n"
+    seen = []
+    with endpoint(saying(200, body, kind=kind)) as url:
+        ask(url, stream=True, seen=seen)
+    assert wire.text_of(wire.fold(seen)) == "aa"
+
+
+BAD = [
+    b'{"choices": []}',
+    b'{"choices": null}',
+    b'{"choices": [{"message": "Hi"}]}',
+    b'{"choices": [{"message": {"content": ""}, "finish_reason": "error"}]}',
+    b'{"object": "list"}',
+    b"<html>",
+]
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_bad_answer_is_not_recorded_and_a_good_one_after_it_is(bad, stream, tmp_path):
+    bodies = [bad, ANSWER]
+
+    async def answer(_request):
+        return web.Response(body=bodies[0])
+
+    call = chat("Hello", stream=stream, clock=FakeClock())
+    with endpoint(answer) as url:
+        model, journal = OpenAIModel(url, KEY), Journal(tmp_path / "answers.jsonl")
+        replay = Replay("auto", tape=Tape(tmp_path / "tape.jsonl"), journal=journal)
+        handler = fold({"replay": replay, "retry": Retry(rng=random.Random(1))}, behind(model))
+        try:
+            with pytest.raises(NoAnswerError):
+                _sync.run(read(handler, dataclasses.replace(call)))
+            assert (tmp_path / "answers.jsonl").read_bytes() == b""
+            del bodies[0]
+            first = _sync.run(read(handler, dataclasses.replace(call)))
+            bodies[0] = bad
+            assert _sync.run(read(handler, dataclasses.replace(call))) == first
+        finally:
+            _sync.run(model.aclose())
 
 
 def test_missing_weights_say_how_to_install_them(tmp_path):

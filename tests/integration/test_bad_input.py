@@ -18,6 +18,7 @@ from workbench.diagnostics.check import check_all
 from workbench.errors import (
     ConfigError,
     CorruptError,
+    NoAnswerError,
     NotFoundError,
     RateLimitedError,
     RefusedError,
@@ -267,7 +268,7 @@ ENDPOINTS = {
     "refuses the connection": (None, 0, UnavailableError, "connect"),
     "401": (unauthorised, 1, RefusedError, "401: this key is not known"),
     "429 for ever": (too_many, 4, RateLimitedError, "429: slow down"),
-    "HTML": (a_page, 4, UnavailableError, "<!doctype html>"),
+    "HTML": (a_page, 1, NoAnswerError, "<!doctype html>"),
     "truncated JSON": (half_an_answer, 4, UnavailableError, "JSON"),
 }
 

@@ -6,6 +6,7 @@
 | kill points of promote, run, publish and rollback | 3 of each test's own | all |
 | generated examples of a property | a fifth, 10 at least | all |
 | generated histories of a store | 3 to 15 | 500 |
+| generated answers of a model's endpoint, whole and streamed each | 200 | 20,000 |
 | items among which the few visible are found | 20,000 | 100,000 |
 | questions that the embedded model is asked again, of those that ship | 10 | 30 |
 
@@ -35,6 +36,11 @@ QUESTIONS = 30 if SOAK else 10
 def examples(full: int) -> int:
     """How many of a property's examples this run generates."""
     return full if SOAK else min(full, max(10, full // 5))
+
+
+def streams() -> int:
+    """How many answers of an endpoint this run generates."""
+    return 20_000 if SOAK else 200
 
 
 def histories(sample: int) -> int:

@@ -121,7 +121,7 @@ def _violations(answer: JSON, schema: bytes) -> list[str]:
     choices = answer.get("choices") or []
     for position, choice in enumerate(choices):
         message = choice.get("message") or {}
-        if message.get("tool_calls"):  # an intermediate turn, not the answer
+        if message.get("tool_calls") or message.get("refusal"):  # no answer; a repair would ask in vain
             continue
         where = "$" if len(choices) == 1 else f"choices[{position}] $"
         found += [where + rule for rule in _broken(choice, message.get("content"), schema)]

@@ -29,11 +29,12 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLimits:
-    """The limits of one request, in tokens."""
+    """The limits of one request: tokens, and bytes of the answer after decompression."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     context_tokens: int
     max_output_tokens: int | None = None
+    max_response_bytes: int = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,4 +42,9 @@ def open_model(card: ModelCard, root: Path) -> Model:
     from workbench.models.openai import OpenAIModel
 
     key_name = card.api_key or OPENAI_KEY
-    return OpenAIModel(card.base_url or OPENAI_URL, os.environ.get(key_name) or None, key_name=key_name)
+    return OpenAIModel(
+        card.base_url or OPENAI_URL,
+        os.environ.get(key_name) or None,
+        key_name=key_name,
+        max_bytes=card.limits.max_response_bytes,
+    )

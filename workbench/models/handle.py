@@ -12,7 +12,7 @@ from workbench.context import current_invocation
 from workbench.errors import InvalidOutputError, UnavailableError
 from workbench.models.card import ModelCard
 from workbench.ports import Call, Handler
-from workbench.types import JSON, Hit, Message, Reply, wire_messages
+from workbench.types import JSON, Event, Hit, Message, Reply, wire_messages
 
 
 class Turns(Protocol):
@@ -59,19 +59,20 @@ class ModelHandle:
         """Return the model's complete answer to a rendered prompt, a text or chat turns.
 
         `parameters` are wire parameters that override those of the card and of the prompt. Raises
-        UnavailableError, RefusedError and InvalidOutputError.
+        UnavailableError, RefusedError, InvalidOutputError, and NoAnswerError when the answer has no text.
         """
         call = self._call(asked, parameters)
         passages: tuple[Hit, ...] = getattr(asked, "passages", ())
         if passages and (around := current_invocation()) is not None:
             around.passages.extend(passages)
         raw = await self._whole(call)
-        facts, text = call.span.facts, wire.text_of(raw)
+        facts, text, reason = call.span.facts, wire.text_of(raw), wire.check_text(raw)
         return Reply(
             text=text,
             data=_data(text, call.payload),
             model=str(raw.get("model") or self.card.model),
             finish_reason=wire.finish_of(raw),
+            reason=reason,
             usage=wire.usage_of(raw),
             cost_usd=facts.get("cost_usd"),
             latency_s=facts.get("recorded_latency_s"),
@@ -145,11 +146,18 @@ class ModelHandle:
 
     async def _texts(self, asked: Asked, parameters: Mapping[str, Any]) -> AsyncIterator[str]:
         call = self._call(asked, {**parameters, "stream": True})
+        before: list[Event] | None = []  # events before the first text
         async with aclosing(self.handler(call)) as events:  # type: ignore[type-var]
             async for event in events:
+                if before is not None:
+                    before.append(event)
                 for choice in event.data.get("choices") or ():
-                    if piece := (choice.get("delta") or {}).get("content"):
+                    if piece := (choice.get("delta") or choice.get("message") or {}).get("content"):
+                        before = None
                         yield piece
+        if before is not None:
+            calls = bool(call.payload.get("tools") or call.payload.get("functions"))
+            wire.check_text(wire.fold(before), calls=calls)
 
 
 def _data(text: str, payload: JSON) -> Any:

@@ -1,44 +1,50 @@
-"""Any OpenAI-compatible endpoint: wire JSON over one pooled transport, errors turned into ours."""
+"""Call any OpenAI-compatible endpoint over one pool of connections; validate each answer as it arrives."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from workbench.errors import (
-    ConfigError,
-    RateLimitedError,
-    RefusedError,
-    UnavailableError,
-    WorkbenchError,
-)
+from workbench.errors import ConfigError, RefusedError, UnavailableError
+from workbench.models.chat_format import ChunkReader, read_chat, read_object
+from workbench.models.embedding_format import read_embeddings
+from workbench.models.endpoint_errors import EndpointErrors
+from workbench.models.framing import EventReader, Frame
 from workbench.types import JSON, Event
 from workbench.wire import tokens_of
 
 if TYPE_CHECKING:
     import aiohttp
 
-#: Servers close idle connections after 5 s (llama.cpp, uvicorn, node); reusing one just then fails.
-_KEEPALIVE_S = 4.0
-_CONNECT_S = 10.0
-#: How an endpoint shows that it counts nothing: no such route, or another route's answer.
-_UNCOUNTED = frozenset({200, 404, 405, 501})
+#: Bytes of an error's body that are read.
+_MAX_ERROR_BYTES: Final = 2**20
+#: Servers close idle connections after 5 s (llama.cpp, uvicorn, node); a request sent just then fails.
+_KEEPALIVE_S: Final = 4.0
+_CONNECT_S: Final = 10.0
+#: Statuses of an endpoint that does not count tokens: it has no such route, or another route answers.
+_UNCOUNTED: Final = frozenset({200, 404, 405, 501})
 
 
 class OpenAIModel:
-    """One endpoint. Connections are pooled, without a limit: bounding calls is a control's work.
+    """One endpoint. Its pool of connections has no limit: controls limit the calls.
 
-    `timeout_s` is for the whole of a plain answer, and for each silence within a stream.
-    `key_name` names the environment variable the key came from, for messages.
+    `timeout_s` limits a whole plain answer, and each wait within a stream, in seconds. `max_bytes` limits an
+    answer after decompression. `key_name` is the environment variable that holds the key, for messages.
+    Raises ConfigError for a `base_url` that is not HTTP.
     """
 
     def __init__(
-        self, base_url: str, api_key: str | None = None, *, key_name: str = "", timeout_s: float = 120.0
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        key_name: str = "",
+        timeout_s: float = 120.0,
+        max_bytes: int = 64 * 2**20,
     ) -> None:
         url = urlsplit(base_url)
         if url.scheme not in {"http", "https"} or not url.hostname:
@@ -48,8 +54,9 @@ class OpenAIModel:
             )
         self.base_url = base_url.rstrip("/")
         self.timeout_s = timeout_s
+        self.max_bytes = max_bytes
         self._key = api_key
-        self._key_name = key_name
+        self._errors = EndpointErrors(url=self.base_url, key=api_key, key_name=key_name)
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -57,34 +64,36 @@ class OpenAIModel:
         return f"OpenAIModel({self.base_url!r})"
 
     async def chat(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
-        """`/chat/completions`: one event, or one a chunk when `payload["stream"]`.
+        """Yield the answer of `/chat/completions`: one event, or chunks if `payload["stream"]` is true.
 
-        A stream that ends before `[DONE]` and before every choice has a finish reason is an
-        UnavailableError after the events that came.
+        A stream consists of chunks even if the endpoint sends a whole answer. Raises NoAnswerError for an
+        answer with status 200 that holds none, and UnavailableError, after the chunks that came, for a stream
+        that ends before `[DONE]` and before every choice has a finish reason.
         """
         async with self._answer("/chat/completions", payload, timeout_s) as response:
-            if payload.get("stream") and response.content_type == "text/event-stream":
-                async with contextlib.aclosing(self._chunks(response)) as chunks:
-                    async for chunk in chunks:
-                        yield Event(data=chunk)
-            else:
-                yield Event(data=await self._whole(response, needs="choices"))
+            if not payload.get("stream"):
+                yield Event(data=read_chat(await self._body(response), self._errors))
+                return
+            async with contextlib.aclosing(self._chunks(response)) as chunks:
+                async for chunk in chunks:
+                    yield Event(data=chunk)
 
     async def embed(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
-        """`/embeddings`: one event, the whole wire JSON."""
+        """Yield the answer of `/embeddings` as one event; NoAnswerError unless each input has a vector."""
         async with self._answer("/embeddings", payload, timeout_s) as response:
-            yield Event(data=await self._whole(response, needs="data"))
+            yield Event(data=read_embeddings(await self._body(response), payload.get("input"), self._errors))
 
     async def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
-        """`/chat/completions/input_tokens`: one event, `{"input_tokens": n}`.
+        """Yield the answer of `/chat/completions/input_tokens` as one event, `{"input_tokens": n}`.
 
-        RefusedError with status 405 when the endpoint does not offer it, whatever it answered: unlike
-        a 404 that is recorded, so that what was estimated for want of a count is estimated again.
+        Raises RefusedError with status 405 if the endpoint does not count, whatever it answers. A recording
+        keeps a 405, unlike a 404, so a replay uses the same estimate again.
         """
         asked = {name: value for name, value in payload.items() if name != "stream"}
         try:
             async with self._answer("/chat/completions/input_tokens", asked, timeout_s) as response:
-                tokens, status = tokens_of(await self._whole(response, needs="input_tokens")), 200
+                answer = read_object(await self._body(response), "input_tokens", self._errors)
+            tokens, status = tokens_of(answer), 200
         except (RefusedError, UnavailableError) as error:
             if error.status not in _UNCOUNTED:
                 raise
@@ -98,7 +107,7 @@ class OpenAIModel:
         yield Event(data={"input_tokens": tokens})
 
     async def aclose(self) -> None:
-        """Give back connections; the next call opens new ones."""
+        """Close the connections; the next call opens new ones."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -107,24 +116,22 @@ class OpenAIModel:
     async def _answer(
         self, path: str, payload: JSON, timeout_s: float | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A response with status 200; whatever goes wrong until its end is one of our errors."""
+        """Yield a successful response; translate errors of the connection until its end."""
         import aiohttp
         import orjson
 
         seconds = self.timeout_s if timeout_s is None else timeout_s
-        stream = bool(payload.get("stream"))
-        timeout = aiohttp.ClientTimeout(
-            total=None if stream else seconds,
-            sock_read=seconds if stream else None,
-            sock_connect=min(seconds, _CONNECT_S),
-        )
         url = self.base_url + path
         try:
             async with self._open().post(
-                url, data=orjson.dumps(payload), timeout=timeout, allow_redirects=False
+                url,
+                data=orjson.dumps(payload),
+                timeout=_timeout(seconds, stream=bool(payload.get("stream"))),
+                allow_redirects=False,
             ) as response:
-                if response.status != 200:
-                    raise self._refusal(response.status, await response.read(), response.headers)
+                if not 200 <= response.status < 300:
+                    body = await _beginning(response)
+                    raise self._errors.of_status(response.status, body, response.headers)
                 yield response
         except TimeoutError:
             raise UnavailableError(
@@ -141,7 +148,7 @@ class OpenAIModel:
             ) from None
 
     def _open(self) -> aiohttp.ClientSession:
-        """The session of the running loop. A fork leaves the parent's loop and connections behind."""
+        """Return the session of the running loop; after a fork, the parent's session is given up."""
         import aiohttp
 
         loop = asyncio.get_running_loop()
@@ -157,130 +164,65 @@ class OpenAIModel:
             weakref.finalize(self, _close, connector, loop)
         return self._session
 
-    async def _whole(self, response: aiohttp.ClientResponse, *, needs: str) -> JSON:
-        import orjson
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        async with contextlib.aclosing(self._pieces(response)) as pieces:
+            return b"".join([piece async for piece in pieces])
 
-        body = await response.read()
-        try:
-            answer = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            answer = None
-        if isinstance(answer, dict) and answer.get("error"):
-            raise self._wire_error(answer)
-        if not isinstance(answer, dict) or needs not in answer:
-            came = self._quote(body.decode("utf-8", "replace"), 80)
-            raise UnavailableError(
-                f"{self.base_url} answered 200, but not with {needs} in JSON: {came!r}",
-                hint="is base_url the address of an OpenAI-compatible API? It usually ends in /v1",
-                status=200,
-            )
-        return answer
+    async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+        """Yield the unpacked body as it arrives; raise NoAnswerError when it exceeds `max_bytes`."""
+        size = 0
+        async for piece in response.content.iter_any():
+            size += len(piece)
+            if size > self.max_bytes:
+                raise self._errors.too_large(self.max_bytes)
+            yield piece
+
+    async def _frames(
+        self, response: aiohttp.ClientResponse, reader: EventReader
+    ) -> AsyncGenerator[Frame, None]:
+        async with contextlib.aclosing(self._pieces(response)) as pieces:
+            async for piece in pieces:
+                for frame in reader.feed(piece):
+                    yield frame
+        for frame in reader.close():
+            yield frame
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncGenerator[JSON, None]:
-        """Server-sent events as JSON, until `[DONE]`."""
-        import orjson
-
-        open_choices: set[int] = set()
-        finished = False
-        async for data in _server_sent(response):
-            if data == b"[DONE]":
-                return
-            try:
-                chunk = orjson.loads(data)
-            except orjson.JSONDecodeError:
-                break
-            if chunk.get("error"):
-                raise self._wire_error(chunk)
-            for choice in chunk.get("choices") or ():
-                index = choice.get("index", 0)
-                (open_choices.discard if choice.get("finish_reason") else open_choices.add)(index)
-            finished = not open_choices
+        """Yield the chunks of a stream until `[DONE]` or its end."""
+        reader, chunks, done = EventReader(), ChunkReader(self._errors), False
+        async with contextlib.aclosing(self._frames(response, reader)) as frames:
+            async for frame in frames:
+                if done := frame.data.startswith(b"[DONE]"):
+                    break
+                for chunk in chunks.read(frame):
+                    yield chunk
+        for chunk in chunks.finish(reader.head, done=done):
             yield chunk
-        if not finished:
-            raise UnavailableError(
-                f"{self.base_url} cut its stream off before the end", hint="ask again", status=200
-            )
-
-    def _wire_error(self, answer: Mapping[str, Any]) -> WorkbenchError:
-        """The error for `{"error": …}` that came with status 200, as within a stream."""
-        import orjson
-
-        error = answer["error"]
-        code = error.get("code") if isinstance(error, dict) else None
-        status = code if isinstance(code, int) and 400 <= code < 600 else 500
-        return self._refusal(status, orjson.dumps(answer), {})
-
-    def _refusal(self, status: int, body: bytes, headers: Mapping[str, str]) -> WorkbenchError:
-        """Which of our errors a status is; the server's own words are quoted, never a header."""
-        said, wire = self._said(body)
-        what = f"{self.base_url} answered {status}" + (f": {said}" if said else "")
-        if status == 429:
-            return RateLimitedError(
-                what, hint="ask later or less often", retry_after_s=_retry_after_s(headers)
-            )
-        if status in {401, 403}:
-            key = f"{self._key_name} in the environment" if self._key_name else "the API key"
-            state = "check" if self._key else "set"
-            return RefusedError(what, hint=f"{state} {key}", status=status, body=wire)
-        if status == 408 or (status >= 500 and status != 501):
-            return UnavailableError(what, hint="ask again", status=status)
-        hint = "check base_url and the model's name on its card" if status == 404 else ""
-        return RefusedError(what, hint=hint, status=status, body=wire)
-
-    def _said(self, body: bytes) -> tuple[str, object]:
-        """The server's error text, trimmed and without our key, and its wire JSON if it is any."""
-        import orjson
-
-        text = self._without_key(body.decode("utf-8", "replace"))
-        try:
-            wire = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            return self._quote(text, 80), None
-        error = wire.get("error", wire) if isinstance(wire, dict) else wire
-        message = error.get("message") if isinstance(error, dict) else error
-        return self._quote(str(message or ""), 300), wire
-
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if self._key else text
-
-    def _quote(self, text: str, most: int) -> str:
-        """At most that many characters of a server's text, on one line, without our key."""
-        return " ".join(self._without_key(text).split())[:most]
 
 
-async def _server_sent(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The data of each event. Lines of any length: a chunk with many log-probabilities is long."""
-    rest, data = b"", []
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body of an error, or its first bytes if it is long."""
+    body = b""
     async for piece in response.content.iter_any():
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in (each.rstrip(b"\r") for each in lines):
-            if line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
-            elif line.startswith(b"error:"):  # llama.cpp's own form
-                data.append(b'{"error":' + line[6:] + b"}")
-            elif not line and data:
-                yield b"\n".join(data)
-                data = []
-    if data:
-        yield b"\n".join(data)
+        body += piece
+        if len(body) >= _MAX_ERROR_BYTES:
+            break
+    return body[:_MAX_ERROR_BYTES]
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from seconds or an HTTP date; the date is read against the server's clock."""
-    value = headers.get("Retry-After", "").strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        then, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("Date", ""))
-        return max(0.0, (then - now).total_seconds())
-    except (ValueError, TypeError):
-        return None
+def _timeout(seconds: float, *, stream: bool) -> aiohttp.ClientTimeout:
+    """Return the limits of a request: for the whole of it, or for each wait within a stream."""
+    import aiohttp
+
+    return aiohttp.ClientTimeout(
+        total=None if stream else seconds,
+        sock_read=seconds if stream else None,
+        sock_connect=min(seconds, _CONNECT_S),
+    )
 
 
 def _close(connector: aiohttp.TCPConnector, loop: asyncio.AbstractEventLoop) -> None:
-    """Close a forgotten model's connections, at the latest when the interpreter ends."""
+    """Close the connections of a model that was not closed, at the latest when the interpreter ends."""
     if loop.is_closed() or connector.closed:
         return
 
@@ -290,6 +232,6 @@ def _close(connector: aiohttp.TCPConnector, loop: asyncio.AbstractEventLoop) -> 
     done = asyncio.run_coroutine_threadsafe(close(), loop)
     try:
         asyncio.get_running_loop()
-    except RuntimeError:  # not on a loop: wait, because the interpreter may be ending
+    except RuntimeError:  # no loop runs here, and the interpreter may be ending: wait
         with contextlib.suppress(TimeoutError):
             done.result(timeout=1)

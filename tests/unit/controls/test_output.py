@@ -68,13 +68,20 @@ def test_after_one_repair_it_is_an_error_that_names_paths_and_rules():
     assert '$.sure: type "number"' in str(caught.value) and caught.value.hint
 
 
+def test_a_refusal_is_passed_on_and_not_asked_again():
+    model, refusal = FakeModel([whole(None, refusal="I cannot")]), chat(response_format=FORMAT)
+    (answer,) = ask(judged(model), refusal)
+    assert answer["choices"][0]["message"]["refusal"] == "I cannot"
+    assert len(model.calls) == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
         ("yes", "$: not JSON"),
         ("```json\n{}\n```", "$: not JSON"),
         (whole(""), "$: empty"),
-        (whole(None, refusal="I cannot"), "$: empty"),
+        (whole(None), "$: empty"),
         (whole('{"answer": "ye', finish="length"), "$: cut off at the limit of tokens"),
         (whole(GOOD, finish="length"), "$: cut off at the limit of tokens"),
         ('"yes"', '$: type "object"'),
