@@ -231,7 +231,7 @@ def _error_text(failure: Exception) -> str:
     name = type(failure).__name__
     if not isinstance(failure, WorkbenchError):
         return name
-    text = f"{getattr(failure, 'reason', '') or name}: {failure.message}"
+    text = f"{failure.reason or name}: {failure.message}"
     return text.encode("utf-8", "backslashreplace").decode()
 
 

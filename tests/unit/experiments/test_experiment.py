@@ -13,7 +13,14 @@ import pytest
 
 from workbench import _sync
 from workbench.context import current_invocation
-from workbench.errors import ConfigError, InvalidOutputError, RefusedError, ReplayMissError, UnavailableError
+from workbench.errors import (
+    ConfigError,
+    InvalidOutputError,
+    NoAnswerError,
+    RefusedError,
+    ReplayMissError,
+    UnavailableError,
+)
 from workbench.experiments.dataset import Case, Dataset, Question
 from workbench.experiments.experiment import Experiment
 from workbench.experiments.gates import GateSpec, judge
@@ -338,13 +345,10 @@ def test_a_score_that_is_no_finite_number_is_never_a_pass(experiment, score, rea
 
 
 def test_an_error_with_a_reason_is_counted_by_it_and_odd_texts_in_it_lose_no_run(experiment):
-    class Refusal(InvalidOutputError):
-        reason = "refusal"
-
     @task
     def refusing(ws, case: Question) -> Answer:
         if case.id == "c01":
-            raise Refusal("the model refused: \ud83d")
+            raise NoAnswerError("the model refused: \ud83d", reason="refusal")
         if case.id > "c03":
             b"\xff".decode()
         return Answer(text="yes")
