@@ -150,7 +150,7 @@ async def once():
     return [event async for event in server.chat(asked)]
 
 _sync.run(once())
-address = server._pool.servers[0].model.base_url
+address = next(iter(server._pool.servers)).model.base_url
 params = root / "params.yaml"
 lines = f"    model: smollm2-135m\\n    provider: openai\\n    base_url: {address}\\n"
 params.write_text(params.read_text().replace("    model: smollm2-135m\\n", lines, 1))
