@@ -64,7 +64,7 @@ class Batch(Shown):
         }
 
     def quarantine(self) -> pl.DataFrame:
-        """Return the broken rows: number, id, tenant, kind, reason, and the row as JSON text."""
+        """Return the broken rows: number, id, tenant, kind, reason, and the row as JSON text or its line."""
         import polars as pl
 
         schema: dict[str, Any] = {
@@ -74,7 +74,7 @@ class Batch(Shown):
         rows = [
             (
                 b.row.number, b.row.id, b.row.tenant, b.kind, b.reason,
-                files.canonical(_plain(b.row.columns)).decode(),
+                b.row.text or files.canonical(_plain(b.row.columns)).decode(),
             )
             for b in self.broken
         ]  # fmt: skip

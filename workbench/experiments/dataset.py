@@ -126,11 +126,11 @@ class Dataset:
         expected: Sequence[str] = ("answers", "page"),
     ) -> Dataset:
         """Read a polars frame with the columns of such a file."""
-        rows = enumerate(frame.iter_rows(named=True), start=1)
-        return cls(
-            name=name,
-            cases=tuple(_case(row, f"{name}, row {n}", inputs, expected) for n, row in rows),
-        )
+        cases = []
+        for number, row in enumerate(frame.iter_rows(named=True), start=1):
+            files.check_exact(row, where=f"{name}, row {number}")
+            cases.append(_case(row, f"{name}, row {number}", inputs, expected))
+        return cls(name=name, cases=tuple(cases))
 
     def to_frame(self) -> pl.DataFrame:
         """Return one row for each case: id, tenant, inputs, expected values, provenance."""
@@ -151,12 +151,7 @@ class Dataset:
 
 
 def _row(line: str, where: str) -> dict[str, Any]:
-    import orjson
-
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise ConfigError(f"{where}: not JSON: {error}") from None
+    row = files.parse_json(line, where=where)
     if not isinstance(row, dict):
         raise ConfigError(f"{where}: expected an object, found {type(row).__name__}")
     return row

@@ -18,11 +18,12 @@ FORMATS = (".parquet", ".jsonl")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputRow:
-    """One row of a file: its number from 1, and its columns, or the fault that makes it unreadable."""
+    """One row of a file: its number from 1 and its columns; or its text and the fault that it has."""
 
     number: int
     columns: Mapping[str, Any]
     fault: str = ""
+    text: str = ""
 
     @property
     def id(self) -> str:
@@ -145,14 +146,12 @@ _HINT = "workbench jobs run NAME --input FILE; FILE is .parquet or .jsonl"
 
 
 def _parsed(number: int, line: str) -> InputRow:
-    import orjson
-
     try:
-        found = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return InputRow(number=number, columns={}, fault="not JSON")
+        found = files.parse_json(line, where="row")
+    except ConfigError as error:
+        return InputRow(number=number, columns={}, fault=error.message.removeprefix("row: "), text=line)
     if not isinstance(found, dict):
-        return InputRow(number=number, columns={}, fault="not a JSON object")
+        return InputRow(number=number, columns={}, fault="not a JSON object", text=line)
     return InputRow(number=number, columns=found)
 
 

@@ -41,13 +41,16 @@ def read_bytes(path: Path, *, limit: int = 1 << 30) -> bytes:
     return data
 
 
-def read_text(path: Path, *, hint: str = "") -> str:
-    """Return the text of a UTF-8 file; NotFoundError without the file, ConfigError if it is unreadable."""
+def read_text(path: Path, *, hint: str = "", limit: int = 1 << 30) -> str:
+    """Return the text of a UTF-8 file without a byte order mark.
+
+    NotFoundError without the file; ConfigError if it is unreadable or has more than `limit` bytes.
+    """
     try:
-        return io.TextIOWrapper(io.BytesIO(read_bytes(path)), encoding="utf-8").read()
+        return io.TextIOWrapper(io.BytesIO(read_bytes(path, limit=limit)), encoding="utf-8-sig").read()
     except FileNotFoundError:
         raise NotFoundError(f"there is no file {path}", hint=hint) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from None
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})", hint=hint) from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint=hint) from None

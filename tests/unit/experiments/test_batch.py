@@ -260,6 +260,13 @@ def test_an_odd_row_is_kept_in_the_quarantine_as_json_can_hold_it():
     assert (kept["day"], kept["price"], kept["big"]) == ("2026-11-24", "1.50", str(2**70))
 
 
+def test_a_line_that_is_not_json_is_kept_in_the_quarantine_as_it_was_written():
+    unread = dataclasses.replace(
+        inputs(n=1), rows=(InputRow(number=1, columns={}, fault="not JSON", text="{x"),)
+    )
+    assert answer.map(unread).quarantine()["columns"].to_list() == ["{x"]
+
+
 # -- columns
 
 

@@ -63,7 +63,7 @@ def test_a_text_is_read_as_it_stands_whatever_signs_it_holds(tmp_path_factory, t
 
 def test_a_line_that_is_no_object_is_a_row_at_fault_and_the_others_are_read(tmp_path):
     path = jsonl(tmp_path / "r.jsonl", row(), b"", b'{"id": "b"', b"[1]", b'"x"', b"  ", row("c"), b"nan")
-    assert [(one.number, one.fault) for one in read(path)] == [
+    assert [(one.number, one.fault.partition(":")[0]) for one in read(path)] == [
         (1, ""), (2, "not JSON"), (3, "not a JSON object"), (4, "not a JSON object"), (5, ""),
         (6, "not JSON"),
     ]  # fmt: skip
@@ -140,8 +140,8 @@ def test_a_row_that_fits_is_given_as_the_tasks_type_without_what_it_does_not_tak
         ("question", None, "missing key 'question'"),
         ("question", 7, "question: input should be a valid string"),
         ("question", ["When?"], "question: input should be a valid string"),
-        ("question", decimal.Decimal(1), "question: type is not JSON serializable: decimal.Decimal"),
-        ("question", b"When?", "question: type is not JSON serializable: bytes"),
+        ("question", decimal.Decimal(1), "question: a decimal is no text"),
+        ("question", b"When?", "question: type is not JSON: bytes"),
         ("question", 2**70, "question: integer exceeds 64-bit range"),
     ],
 )

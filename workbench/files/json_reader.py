@@ -1,0 +1,110 @@
+"""Read JSON exactly: bounded depth, no duplicate key, no number or text that JSON cannot give back."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from workbench.errors import ConfigError
+from workbench.files.canonical import canonical
+
+MOST_DEPTH = 100
+#: The integers that every reader of ours keeps exact.
+_SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
+#: Only a text that matches may hold a value that is refused: a long number, a large exponent, a constant
+#: that is no number, half of a surrogate pair.
+_SUSPECT = re.compile(r"\d{19}|[eE]\+?\d{3}|NaN|Infinity|\\u[dD][89a-fA-F]")
+
+
+class _DuplicateKeyError(Exception):
+    """An object has a key twice."""
+
+
+def parse_json(text: str, *, where: str) -> Any:
+    """Return the value of a JSON text; ConfigError names `where` and the column or field of a fault."""
+    try:
+        value = _DECODER.decode(text.removeprefix("\ufeff"))
+        deep = text.count("[") + text.count("{") > MOST_DEPTH
+        fault = fault_of(value) if deep or _SUSPECT.search(text) else ""
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        fault = f"not JSON: {error.msg} ({line}column {error.colno})"
+    except _DuplicateKeyError as error:
+        fault = f"the key {_shortened(str(error))!r} is there twice in one object"
+    except RecursionError:
+        fault = f"nested deeper than {MOST_DEPTH} levels"
+    if fault:
+        raise ConfigError(f"{where}: {fault}")
+    return value
+
+
+def fault_of(value: Any, *, place: str = "", depth: int = 0) -> str:
+    """Return the field and the fault of the first value that JSON does not give back; "" without one."""
+    if depth > MOST_DEPTH:
+        return f"{_shortened(place)}: nested deeper than {MOST_DEPTH} levels"
+    for key, item in _parts(value):
+        found = _fault(str(key)) or fault_of(
+            item, place=f"{place}.{key}" if place else str(key), depth=depth + 1
+        )
+        if found:
+            return found
+    fault = _fault(value)
+    return f"{_shortened(place) or 'value'}: {fault}" if fault else ""
+
+
+def check_exact(value: Any, *, where: str) -> None:
+    """Raise ConfigError, which names the field, for a value that canonical JSON cannot hold exactly."""
+    fault = fault_of(value)
+    if not fault:
+        try:
+            canonical(value)
+        except TypeError as error:
+            fault = f"{error}: write it as text"
+    if fault:
+        raise ConfigError(f"{where}: {fault}")
+
+
+def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Return an iterator over the keys and values of a mapping, or the positions and items of a list."""
+    if isinstance(value, Mapping):
+        return iter(value.items())
+    return enumerate(value) if isinstance(value, list | tuple) else iter(())
+
+
+def _fault(value: Any) -> str:
+    """Return the fault of one number or text."""
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "half of a surrogate pair, which is no text"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is not a finite number"
+    if isinstance(value, int) and not _SMALLEST <= value <= _LARGEST:
+        return "integer exceeds 64-bit range"
+    if isinstance(value, bytes | set | frozenset):
+        return f"type is not JSON: {type(value).__name__}"
+    return ""
+
+
+def _integer(digits: str) -> int:
+    # Python refuses to convert more than 4,300 digits; any number outside of the range is refused.
+    return int(digits) if len(digits) <= 100 else (_SMALLEST - 1 if digits[0] == "-" else _LARGEST + 1)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        raise _DuplicateKeyError(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return found
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:60]}…"
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer, object_pairs_hook=_object)
