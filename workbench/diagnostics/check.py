@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 
 from workbench import config, layout, registry, retrieval
 from workbench.config import UseCase
-from workbench.errors import WorkbenchError, nearest
+from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.gate_spec import GateSpec, check_spec, check_tightens
 from workbench.experiments.inputs import read
@@ -77,14 +78,59 @@ def _assets(root: Path) -> Iterator[CheckedFile]:
     looks: dict[str, Callable[[Path, str], object]] = {
         "model": load_card,
         "prompt": _look_at_prompt,
-        "memory": retrieval.load_spec,
+        "memory": _look_at_memory,
     }
     for kind, look in looks.items():
+        yield from _unlisted(root, kind)
         for name in registry.names(root, kind):
             what = f"pipelines/{registry.FOLDERS[kind]}/{name}"
             yield _tried(what, partial(registry.load, root, kind, name))
             for reference in _references(root, kind, name):
                 yield _tried(f"{kind} {reference}", partial(look, root, reference))
+
+
+def _unlisted(root: Path, kind: str) -> Iterator[CheckedFile]:
+    """Yield the entries of a kind's folder that no reference reaches: without a readable asset.yaml."""
+    known = set(registry.names(root, kind))
+    entries = sorted((root / "pipelines" / registry.FOLDERS[kind]).glob("[!.]*"))
+    for path in (entry for entry in entries if entry.name not in known):
+        what = path.relative_to(root).as_posix()
+        page = path / "asset.yaml"
+        if path.is_symlink() or page.is_symlink():
+            yield CheckedFile(what=what, problem=f"a link that leads nowhere\n  -> git checkout -- {what}")
+        elif path.is_dir():
+            problem = f"no asset.yaml lists its versions\n  -> workbench save {kind}/{path.name}"
+            yield CheckedFile(what=what, problem=problem, warning=True)
+
+
+def _look_at_memory(root: Path, reference: str) -> None:
+    spec = retrieval.load_spec(root, reference)
+    card = load_card(root, spec.embedding)
+    if card.kind != "embedding":
+        raise ConfigError(
+            f"{spec}: embedding: the model {spec.embedding!r} is for {card.kind}, not for embedding",
+            hint="name a model of kind: embedding in its draft, then: workbench save memory/" + spec.name,
+        )
+
+
+def _check_inside(root: Path, path: str, where: str) -> None:
+    """Raise ConfigError when a path of params.yaml is or passes a link out of the repository."""
+    real = Path(os.path.realpath(root / path))
+    if not real.is_relative_to(os.path.realpath(root)):
+        raise ConfigError(
+            f"{where}: {path} leads out of the repository, to {real}",
+            hint=f"copy it into the repository, in the place of the link: ls -l {path}",
+        )
+
+
+def _tape(root: Path, name: str) -> Iterator[CheckedFile]:
+    """Yield the finding about a use case's tape; a warning when nothing is recorded yet."""
+    tape = layout.tape_of(name)
+    found = _tried(f"{name}: {tape}", lambda: boundary.open_tape(root / tape))
+    if not found.problem and not len(boundary.open_tape(root / tape)):
+        problem = "no answer is recorded yet: dvc repro alone has no tape to replay\n  -> make repro"
+        found = dataclasses.replace(found, problem=problem, warning=True)
+    yield found
 
 
 def _references(root: Path, kind: str, name: str) -> list[str]:
@@ -100,6 +146,7 @@ def _look_at_prompt(root: Path, reference: str) -> object:
 
 def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     def notebook() -> None:
+        _check_inside(root, case.notebook, f"use_cases.{name}.notebook")
         inspection.read(root / case.notebook).typed(case.parameters)
 
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
@@ -112,8 +159,7 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield _tried(f"{name}: model {case.model}", lambda: boundary.chosen_card(root, case.model, overrides))
     yield _tried(f"{name}: {case.data} and its questions", lambda: check_data(root, name, case))
-    tape = layout.tape_of(name)
-    yield _tried(f"{name}: {tape}", lambda: boundary.open_tape(root / tape))
+    yield from _tape(root, name)
     yield from _arms(root, name, case)
     yield from _gates(root, name, case)
 
@@ -131,6 +177,7 @@ def _arms(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
 
 
 def _look_at_job(root: Path, name: str, job: config.Job) -> None:
+    _check_inside(root, job.sample, f"jobs.{name}.sample")
     read(root / job.sample)
     if job.schedule is not None:
         Schedule.parse(job.schedule.cron, job.schedule.timezone, where=f"params.yaml: jobs.{name}.schedule")

@@ -14,9 +14,9 @@ from workbench.files.canonical import canonical
 MOST_DEPTH = 100
 #: The integers that every reader of ours keeps exact.
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
-#: Only a text that matches may hold a value that is refused: a long number, a large exponent, a constant
-#: that is no number, half of a surrogate pair.
-_SUSPECT = re.compile(r"\d{19}|[eE]\+?\d{3}|NaN|Infinity|\\u[dD][89a-fA-F]")
+#: Only a text with one of these may hold a value that is refused.
+_SUSPECT = ("NaN", "Infinity", "\\ud", "\\uD")
+_LONG_NUMBER, _LARGE_EXPONENT = re.compile(r"\d\d{18}"), re.compile(r"[eE]\+?\d{3}")
 
 
 class _DuplicateKeyError(Exception):
@@ -27,8 +27,7 @@ def parse_json(text: str, *, where: str) -> Any:
     """Return the value of a JSON text; ConfigError names `where` and the column or field of a fault."""
     try:
         value = _DECODER.decode(text.removeprefix("\ufeff"))
-        deep = text.count("[") + text.count("{") > MOST_DEPTH
-        fault = fault_of(value) if deep or _SUSPECT.search(text) else ""
+        fault = fault_of(value) if _is_suspect(text) else ""
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         fault = f"not JSON: {error.msg} ({line}column {error.colno})"
@@ -39,6 +38,14 @@ def parse_json(text: str, *, where: str) -> Any:
     if fault:
         raise ConfigError(f"{where}: {fault}")
     return value
+
+
+def _is_suspect(text: str) -> bool:
+    return (
+        any(sign in text for sign in _SUSPECT)
+        or text.count("[") + text.count("{") > MOST_DEPTH
+        or bool(_LONG_NUMBER.search(text) or _LARGE_EXPONENT.search(text))
+    )
 
 
 def fault_of(value: Any, *, place: str = "", depth: int = 0) -> str:
