@@ -279,9 +279,8 @@ def check_inside(text: str, *, where: str) -> None:
     parts = Path(text).parts
     short = len(text) <= _MOST_PATH and all(len(os.fsencode(part)) <= _MOST_PART for part in parts)
     if not parts or not short or ".." in parts or Path(text).is_absolute() or "\0" in text:
-        shown = text if len(text) <= 80 else f"{text[:80]}…"
         raise ConfigError(
-            f"{where}: {shown!r} is not a path inside the repository",
+            f"{where}: {files.shortened(text)!r} is not a path inside the repository",
             hint="write a path relative to params.yaml, without .., for example notebooks/answers.ipynb",
         )
 
@@ -293,14 +292,14 @@ def check_day(text: str, *, where: str) -> None:
     except ValueError:
         fits = False
     if not fits:
-        shown = text if len(text) <= 80 else f"{text[:80]}…"
-        raise ConfigError(f"{where}: {shown!r} is not a day like 2026-11-24", hint="write YYYY-MM-DD")
+        problem = f"{files.shortened(text)!r} is not a day like 2026-11-24"
+        raise ConfigError(f"{where}: {problem}", hint="write YYYY-MM-DD")
 
 
 def _check(path: Path, name: str, case: UseCase) -> None:
     if not _NAME.fullmatch(name):  # it names folders
         raise ConfigError(
-            f"{path}: use_cases: {name[:80]!r} cannot name a use case",
+            f"{path}: use_cases: {files.shortened(name)!r} cannot name a use case",
             hint="use up to 63 letters, digits, - and _",
         )
     where = f"{path}: use_cases.{name}"
@@ -354,7 +353,8 @@ def _check_job(path: Path, name: str, declared: Job, params: Params) -> None:
     where = f"{path}: jobs.{name}"
     if not _NAME.fullmatch(name):  # it names folders
         raise ConfigError(
-            f"{path}: jobs: {name[:80]!r} cannot name a job", hint="use up to 63 letters, digits, - and _"
+            f"{path}: jobs: {files.shortened(name)!r} cannot name a job",
+            hint="use up to 63 letters, digits, - and _",
         )
     check_inside(declared.sample, where=f"{where}.sample")
     if declared.use_case not in params.use_cases:

@@ -53,7 +53,7 @@ class Reference:
         fits = len(name.encode(errors="replace")) <= _MOST_NAME and (len(rest) <= _MOST_DIGITS or not number)
         if not fits or not name.replace("-", "").replace("_", "").isalnum() or (at and not rest):
             raise ConfigError(
-                f"{shortened(text)!r} is not a reference",
+                f"{files.shortened(text)!r} is not a reference",
                 hint=f"write a name of at most {_MOST_NAME} bytes, name@VERSION or name@LABEL, "
                 "for example answer@2",
             )
@@ -125,15 +125,12 @@ class Version:
         return f"{self.name}@{self.number}"
 
 
-def shortened(text: str) -> str:
-    """Return a text for an error, cut after 80 characters."""
-    return text if len(text) <= 80 else f"{text[:80]}…"
-
-
 def folder_of(root: Path, kind: str, name: str) -> Path:
     """Return the folder of an asset; ConfigError for a name that is no file name."""
     if len(name.encode(errors="replace")) > _MOST_NAME or "/" in name or name in {"", ".", ".."}:
-        raise ConfigError(f"{shortened(name)!r} cannot name a {kind}", hint=f"ls pipelines/{FOLDERS[kind]}")
+        raise ConfigError(
+            f"{files.shortened(name)!r} cannot name a {kind}", hint=f"ls pipelines/{FOLDERS[kind]}"
+        )
     return root / "pipelines" / FOLDERS[kind] / name
 
 

@@ -14,6 +14,7 @@ from small_use_case import NOTEBOOK, PARAMS, small_repository
 from workbench import config, files, registry, retrieval
 from workbench.diagnostics.check import check_all
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError
+from workbench.jobs import slots
 from workbench.jobs import spec as jobspec
 
 pytestmark = pytest.mark.timeout(60)
@@ -214,6 +215,28 @@ def test_a_commit_of_a_version_is_an_id(tmp_path, commit):
     with pytest.raises(ConfigError, match=rf"job\.yaml: commit '{commit}' is not the id") as caught:
         jobspec.read(path)
     assert "git checkout" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        ("0001-01-01", "years"), ("9999-12-31", "years"), ("0001-01-01T00:00+05:00", "years"),
+        ("9999-12-31T23:59-05:00", "years"), ("1969-12-31T23:00Z", "years"), ("20261124", "time zone"),
+        ("20261124Z", "not a time"), ("2026-02-30", "not a time"), ("", "not a time"), (LONG, "not a time"),
+    ],
+)  # fmt: skip
+def test_a_time_of_a_run_is_one_that_schedules_have(at, said):
+    for plain in (a_spec(), a_spec(schedule=None)):
+        with pytest.raises(ConfigError, match=rf"--at .*{said}") as caught:
+            slots.slot_of(plain, slots.RunRequest(reference="answers", at=at))
+        assert "2026-11-24T" in caught.value.hint and len(str(caught.value)) < 300
+
+
+def test_an_input_with_a_long_name_is_an_error_of_ours(tmp_path):
+    request = slots.RunRequest(reference="answers", at="2026-11-24", input=f"{LONG}.jsonl")
+    slot = slots.slot_of(a_spec(), request)
+    with pytest.raises(ConfigError, match="File name too long"):
+        slots.bytes_of(slots.input_of(tmp_path, a_spec(), request, slot))
 
 
 def test_names_with_spaces_and_days_of_any_year_are_accepted():

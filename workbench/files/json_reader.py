@@ -10,6 +10,7 @@ from typing import Any
 
 from workbench.errors import ConfigError
 from workbench.files.canonical import canonical
+from workbench.files.reading import shortened
 
 MOST_DEPTH = 100
 #: The integers that every reader of ours keeps exact.
@@ -32,7 +33,7 @@ def parse_json(text: str, *, where: str) -> Any:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         fault = f"not JSON: {error.msg} ({line}column {error.colno})"
     except _DuplicateKeyError as error:
-        fault = f"the key {_shortened(str(error))!r} is there twice in one object"
+        fault = f"the key {shortened(str(error))!r} is there twice in one object"
     except RecursionError:
         fault = f"nested deeper than {MOST_DEPTH} levels"
     if fault:
@@ -51,7 +52,7 @@ def _is_suspect(text: str) -> bool:
 def fault_of(value: Any, *, place: str = "", depth: int = 0) -> str:
     """Return the field and the fault of the first value that JSON does not give back; "" without one."""
     if depth > MOST_DEPTH:
-        return f"{_shortened(place)}: nested deeper than {MOST_DEPTH} levels"
+        return f"{shortened(place)}: nested deeper than {MOST_DEPTH} levels"
     for key, item in _parts(value):
         found = _fault(str(key)) or fault_of(
             item, place=f"{place}.{key}" if place else str(key), depth=depth + 1
@@ -59,7 +60,7 @@ def fault_of(value: Any, *, place: str = "", depth: int = 0) -> str:
         if found:
             return found
     fault = _fault(value)
-    return f"{_shortened(place) or 'value'}: {fault}" if fault else ""
+    return f"{shortened(place) or 'value'}: {fault}" if fault else ""
 
 
 def check_exact(value: Any, *, where: str) -> None:
@@ -108,10 +109,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         raise _DuplicateKeyError(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
     return found
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:60]}…"
 
 
 _DECODER = json.JSONDecoder(parse_int=_integer, object_pairs_hook=_object)

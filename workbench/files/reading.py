@@ -54,3 +54,8 @@ def read_text(path: Path, *, hint: str = "", limit: int = 1 << 30) -> str:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})", hint=hint) from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint=hint) from None
+
+
+def shortened(text: str) -> str:
+    """Return a text for an error: cut after 80 characters."""
+    return text if len(text) <= 80 else f"{text[:80]}…"

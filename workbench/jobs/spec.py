@@ -144,7 +144,7 @@ def _check_names(path: Path, spec: JobSpec) -> None:
     """Raise ConfigError for a commit that is no id, and for a name that leads out of the page's folder."""
     if not _COMMIT.fullmatch(spec.commit):
         raise ConfigError(
-            f"{path}: commit {spec.commit[:80]!r} is not the id of a commit",
+            f"{path}: commit {files.shortened(spec.commit)!r} is not the id of a commit",
             hint=f"git checkout -- {shlex.quote(str(path))}: a promoted version never changes",
         )
     plain = {"sample": spec.sample, **{f"digests.{kind}": text for kind, text in spec.digests.items()}}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench import config, files, identity, registry
+from workbench import config, files, identity
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.types import MOST_CLASSIFIED, Page
 
@@ -199,7 +199,7 @@ def _found(path: Path, root: Path | None) -> Path:
             if place.exists():
                 return place
         except OSError as error:
-            raise ConfigError(f"cannot read {registry.shortened(str(path))}: {error.strerror}") from None
+            raise ConfigError(f"cannot read {files.shortened(str(path))}: {error.strerror}") from None
         if place.is_symlink():
             _check_link(place, place.parent)
     near = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
