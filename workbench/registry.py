@@ -143,7 +143,7 @@ def names(root: Path, kind: str) -> list[str]:
 def load(root: Path, kind: str, name: str) -> Asset:
     """Return the content of an asset's `asset.yaml`; NotFoundError lists the nearest names."""
     path = folder_of(root, kind, name) / "asset.yaml"
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         written = path_of(root, kind, name, 1).is_file() and kind != "job"
         raise NotFoundError(
             f"there is no {kind} {name!r} ({nearest(name, names(root, kind))})",

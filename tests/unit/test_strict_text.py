@@ -115,7 +115,7 @@ plain = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(plain)
 def test_what_is_written_as_yaml_is_read_back(value):
     assert files.parse_yaml(files.yaml_text({"a": value}), where="f") == {"a": value}

@@ -33,8 +33,9 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int
 def read_bytes(path: Path, *, limit: int = 1 << 30) -> bytes:
     """Return the bytes of a regular file; ConfigError above `limit` bytes and as of `open_regular`."""
     with open(open_regular(path), "rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
+        large = os.fstat(file.fileno()).st_size > limit
+        data = b"" if large else file.read(limit + 1)
+    if large or len(data) > limit:
         raise ConfigError(
             f"{path} is larger than {limit} bytes", hint=f"ls -l {path}   # is it the right file?"
         )
