@@ -91,6 +91,12 @@ FAULTS = {
     "no day": (params("2026-11-01", "2026-11-31"), "as_of: '2026-11-31' is not a day"),
     "an empty day": (params("2026-11-01", ""), "as_of: '' is not a day"),
     "a day that does not sort": (params("2026-11-01", "20261101"), "as_of: '20261101' is not a day"),
+    "a gate line at 0": (params("min: 0.05", "min: 0.0"), "accuracy >= 0 can never fail"),
+    "a gate line below 0": (params("min: 0.05", "min: -3"), "accuracy >= -3 can never fail"),
+    "a gate line at 1": (params("min: 0.05", "max: 1"), "accuracy <= 1 can never fail"),
+    "a count of all": (params("{min: 0.05}", "{count: 4}"), "accuracy at most 4 can never fail"),
+    "cases from 0": (params("cases: {min: 2}", "cases: {min: 0}"), "cases >= 0 can never fail"),
+    "a rate up to 1": (params("cases: {min: 2}", "unscored_rate: {max: 1}"), "unscored_rate <= 1 can never"),
     "seed below 0": (params("seed: 7", "seed: -1"), "seed must be 0 or more"),
     "tape that loops": (link(TAPE, "small.jsonl"), "small.jsonl: Too many levels"),
     "tape that is nowhere": (link(TAPE, "none"), "there is no tape"),
@@ -158,6 +164,13 @@ def test_pages_that_are_links_inside_the_folder_or_into_a_cache_of_dvc_are_read(
     (root / PAGES / "taxi.md").symlink_to(cached)
     (root / PAGES / "copy.md").symlink_to("hotel.md")
     assert [page.source for page in retrieval.load("data/small", root=root)] == ["copy", "hotel", "taxi"]
+
+
+def test_a_gate_line_that_can_fail_is_no_fault(tmp_path):
+    lines = "cost_usd_per_case: {max: 2}, latency_p95_s: {max: 30}, other: {min: 0, versus: production}"
+    params("cases: {min: 2}", lines)(small_repository(tmp_path))
+    gate = next(f for f in check_all(tmp_path).findings if f.what == "small: gates.mvp")
+    assert "never fail" not in gate.problem
 
 
 def test_a_folder_that_is_unreadable_is_not_left_out(tmp_path, monkeypatch):
