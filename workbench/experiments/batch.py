@@ -244,12 +244,12 @@ def _parquet(frame: pl.DataFrame) -> bytes:
 
 
 def _plain(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return columns that JSON can hold: decimals and bytes of Parquet become text."""
+    """Return columns that JSON holds exactly: decimals, bytes and NaN of Parquet become text."""
     found = {}
     for name, value in columns.items():
         try:
-            files.canonical(value)
-        except TypeError:
+            files.check_exact(value, where=name)
+        except ConfigError:
             found[name] = str(value)
         else:
             found[name] = value
