@@ -36,6 +36,8 @@ _FORMS = (
 )
 _TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+#: Most characters of a path below the repository, and bytes of a file name on common disks.
+_MOST_PATH, _MOST_PART = 1_000, 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,8 +274,37 @@ def _parsed(path: Path, *_identity: int) -> Params:
     return params
 
 
+def check_inside(text: str, *, where: str) -> None:
+    """Raise ConfigError unless `text` is a path below the repository's folder, short enough for a disk."""
+    parts = Path(text).parts
+    short = len(text) <= _MOST_PATH and all(len(os.fsencode(part)) <= _MOST_PART for part in parts)
+    if not parts or not short or ".." in parts or Path(text).is_absolute() or "\0" in text:
+        raise ConfigError(
+            f"{where}: {files.shortened(text)!r} is not a path inside the repository",
+            hint="write a path relative to params.yaml, without .., for example notebooks/answers.ipynb",
+        )
+
+
+def check_day(text: str, *, where: str) -> None:
+    """Raise ConfigError unless `text` is a day as 2026-11-24, the only form that sorts as days do."""
+    try:
+        fits = dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        fits = False
+    if not fits:
+        problem = f"{files.shortened(text)!r} is not a day like 2026-11-24"
+        raise ConfigError(f"{where}: {problem}", hint="write YYYY-MM-DD")
+
+
 def _check(path: Path, name: str, case: UseCase) -> None:
+    if not _NAME.fullmatch(name):  # it names folders
+        raise ConfigError(
+            f"{path}: use_cases: {files.shortened(name)!r} cannot name a use case",
+            hint="use up to 63 letters, digits, - and _",
+        )
     where = f"{path}: use_cases.{name}"
+    for key in ("notebook", "data", "report"):
+        check_inside(getattr(case, key), where=f"{where}.{key}")
     if case.admins is not None and case.keepers is not None:
         raise ConfigError(
             f"{where} has both admins and keepers, which is the former name of admins",
@@ -312,18 +343,20 @@ def _check_values(where: str, case: UseCase) -> None:
         raise ConfigError(f"{where}.clearance must be 0 to {MOST_CLASSIFIED}, found {case.clearance}")
     if case.baseline == case.candidate:
         raise ConfigError(f"{where}.baseline and candidate are the same arm, {case.baseline!r}")
-    try:
-        dt.date.fromisoformat(case.as_of or "2026-11-24")
-    except ValueError:
-        raise ConfigError(f"{where}.as_of: {case.as_of!r} is not a day like 2026-11-24") from None
+    if case.as_of is not None:
+        check_day(case.as_of, where=f"{where}.as_of")
+    if case.seed < 0:
+        raise ConfigError(f"{where}.seed must be 0 or more, found {case.seed}")
 
 
 def _check_job(path: Path, name: str, declared: Job, params: Params) -> None:
     where = f"{path}: jobs.{name}"
     if not _NAME.fullmatch(name):  # it names folders
         raise ConfigError(
-            f"{where}: {name!r} cannot name a job", hint="use up to 63 letters, digits, - and _"
+            f"{path}: jobs: {files.shortened(name)!r} cannot name a job",
+            hint="use up to 63 letters, digits, - and _",
         )
+    check_inside(declared.sample, where=f"{where}.sample")
     if declared.use_case not in params.use_cases:
         known = nearest(declared.use_case, params.use_cases)
         raise ConfigError(f"{where}.use_case: there is no use case {declared.use_case!r} ({known})")

@@ -30,6 +30,8 @@ FOLDERS: Mapping[str, str] = {
 SUFFIXES: Mapping[str, str] = {
     "prompt": ".prompty", "model": ".yaml", "memory": ".yaml", "job": "/job.yaml",
 }  # fmt: skip
+#: A longer name fits in no file name, with the numbers and suffixes that are added to it.
+_MOST_NAME, _MOST_DIGITS = 100, 9
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 Label = Literal["candidate", "production"]
 LABELS: tuple[Label, ...] = ("candidate", "production")
@@ -47,12 +49,15 @@ class Reference:
     def parse(cls, text: str) -> Reference:
         """Parse a reference; raise ConfigError if it is invalid."""
         name, at, rest = text.partition("@")
-        if not name.replace("-", "").replace("_", "").isalnum() or (at and not rest):
+        number = rest.isascii() and rest.isdigit()
+        fits = len(name.encode(errors="replace")) <= _MOST_NAME and (len(rest) <= _MOST_DIGITS or not number)
+        if not fits or not name.replace("-", "").replace("_", "").isalnum() or (at and not rest):
             raise ConfigError(
-                f"{text!r} is not a reference",
-                hint="write a name, name@VERSION or name@LABEL, for example answer@2",
+                f"{files.shortened(text)!r} is not a reference",
+                hint=f"write a name of at most {_MOST_NAME} bytes, name@VERSION or name@LABEL, "
+                "for example answer@2",
             )
-        if rest.isascii() and rest.isdigit():
+        if number:
             return cls(name=name, version=int(rest))
         return cls(name=name, label=rest or None)
 
@@ -121,7 +126,11 @@ class Version:
 
 
 def folder_of(root: Path, kind: str, name: str) -> Path:
-    """Return the folder of an asset."""
+    """Return the folder of an asset; ConfigError for a name that is no file name."""
+    if len(name.encode(errors="replace")) > _MOST_NAME or "/" in name or name in {"", ".", ".."}:
+        raise ConfigError(
+            f"{files.shortened(name)!r} cannot name a {kind}", hint=f"ls pipelines/{FOLDERS[kind]}"
+        )
     return root / "pipelines" / FOLDERS[kind] / name
 
 
@@ -134,7 +143,7 @@ def names(root: Path, kind: str) -> list[str]:
 def load(root: Path, kind: str, name: str) -> Asset:
     """Return the content of an asset's `asset.yaml`; NotFoundError lists the nearest names."""
     path = folder_of(root, kind, name) / "asset.yaml"
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         written = path_of(root, kind, name, 1).is_file() and kind != "job"
         raise NotFoundError(
             f"there is no {kind} {name!r} ({nearest(name, names(root, kind))})",

@@ -46,7 +46,7 @@ def test_a_missing_key_and_a_wrong_type_are_named():
     [
         ("number: 99999999999999999999", "f: number: integer exceeds 64-bit range"),
         ("names: [a, !!set {b}]", r"f: names\.1: type is not JSON"),
-        ("names: &own [*own]", "nested too deep"),
+        ("names: &own [*own]", "f:1: the alias .* contains itself"),
         ("? [1, 2]\n: 3\n", "f: value: dict key"),
     ],
 )

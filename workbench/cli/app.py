@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from workbench import config, files
 from workbench.cli.doctor import doctor
 from workbench.cli.jobs import jobs
 from workbench.cli.memory import memory
-from workbench.cli.output import Json, say, show
+from workbench.cli.output import Json, check_out, say, show
 from workbench.cli.release import promote, rollback
 from workbench.errors import ConfigError, WorkbenchError
 
@@ -59,6 +60,8 @@ def run(
     """
     from workbench.pipeline.explore import explore
 
+    if tape is not None:
+        check_out(tape, again=f"workbench run {notebook} --tape tape.jsonl", option="--tape")
     result = explore(
         config.find_root(), notebook, given=_pairs(parameters), use_case=use_case, tape=tape, show=not as_json
     )
@@ -85,6 +88,9 @@ def compare(run: str, baseline: str, metric: str | None, margin: float, as_json:
     from workbench.experiments.compare import compare as compared
     from workbench.pipeline.explore import find
 
+    if not 0 <= margin < math.inf:
+        again = f"workbench compare {run} {baseline} --margin 0.05"
+        raise ConfigError(f"--margin {margin} is not a number from 0", hint=again)
     root = config.find_root()
     found = compared(find(root, run), find(root, baseline), metric=metric, margin=margin)
     show(found, as_json=as_json)
@@ -104,6 +110,8 @@ def gate(run: str, phase: str | None, out: Path | None, as_json: bool) -> None:
     """
     from workbench.pipeline.explore import find, judged
 
+    if out is not None:
+        check_out(out, again=f"workbench gate {run} --out gate.json")
     root = config.find_root()
     report = judged(root, find(root, run), phase=phase)
     show(report, as_json=as_json)
@@ -213,6 +221,20 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
+def _checked(arguments: list[str]) -> list[str]:
+    """Return the arguments; ConfigError for one that is not UTF-8, or empty, as an unset variable is."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option = before if before.startswith("-") else "an argument"
+        empty = not argument or (argument.startswith("--") and argument.endswith("="))
+        if empty and "--reason" not in {before, argument.removesuffix("=")}:
+            raise ConfigError(f"{argument or option} is empty", hint="workbench --help")
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{option} is not UTF-8 text: {argument!r}", hint="workbench --help") from None
+    return arguments
+
+
 def _explained(function: Callable[[], Any]) -> int:
     """Run a command and return its exit code; print an error of ours without a traceback."""
     try:
@@ -235,7 +257,7 @@ for _command in (memory, doctor, promote, rollback, jobs):
 
 def main() -> None:
     """Run the console script."""
-    sys.exit(_explained(lambda: cli(standalone_mode=False)))
+    sys.exit(_explained(lambda: cli(_checked(sys.argv[1:]), standalone_mode=False)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from workbench import config, files
-from workbench.cli.output import Json, say, show
+from workbench.cli.output import Json, check_names, say, show
 
 
 @click.group()
@@ -88,6 +88,8 @@ def export(job: str, target: str, out: Path | None, as_json: bool) -> None:
     """
     from workbench.jobs.overview import exported
 
+    if out is not None:
+        check_names(out, again=f"workbench jobs export {job} --to {target} --out schedule")
     found = exported(config.find_root(), job, target=target)
     if out is not None:
         for name, text in found.items():

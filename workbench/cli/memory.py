@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from workbench import config
-from workbench.cli.output import say
+from workbench.cli.output import check_names, say
 from workbench.errors import ConfigError
 from workbench.workspace import memory_admin
 from workbench.workspace.memory_admin import Memories, Which
@@ -87,6 +87,8 @@ def snapshot(*, folder: Path | None, which: Which, as_json: bool) -> None:
 
         workbench memory snapshot backup/handbook
     """
+    if folder is not None:
+        check_names(folder, again="workbench memory snapshot backup")
     with _open(which) as memories:
         done = memories.snapshot(folder)
     items = ", ".join(f"{tenant} {number}" for tenant, number in done.items.items())
@@ -129,6 +131,7 @@ def restore(*, what: str, which: Which, as_json: bool) -> None:
 
         workbench memory restore 3 --tenant acme
     """
+    check_names(Path(what), again="workbench memory versions")
     with _open(which) as memories:
         if what.isdecimal():
             handle = memories.one(f"restore {what}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 import click
 
 from workbench import files
+from workbench.errors import ConfigError
 
+#: Most bytes of a file name, without those of its temporary name.
+_MOST_NAME = 240
 Json = functools.partial(click.option, "--json", "as_json", is_flag=True, help="Write the result as JSON.")
 
 
@@ -26,6 +30,26 @@ def say(result: Any, text: object, *, as_json: bool) -> None:
 def show(result: Any, *, as_json: bool) -> None:
     """Print a result that has a `to_json`: its JSON, or its text."""
     say(result.to_json() if as_json else None, result, as_json=as_json)
+
+
+def check_names(path: Path, *, again: str) -> None:
+    """Raise ConfigError when a name in a path is too long for a disk; `again` is a command with another."""
+    if any(len(os.fsencode(part)) > _MOST_NAME for part in path.parts):
+        raise ConfigError(
+            f"{files.shortened(str(path))} has a name of more than {_MOST_NAME} bytes", hint=again
+        )
+
+
+def check_out(path: Path, *, again: str, option: str = "--out") -> None:
+    """Raise ConfigError when no file can be written at `path`; `again` is a command that can."""
+    check_names(path, again=again)
+    name = files.shortened(str(path))
+    if not path.name or path.is_dir():
+        raise ConfigError(f"{option} {name} is not the name of a file", hint=again)
+    if not path.parent.is_dir():
+        raise ConfigError(
+            f"{option} {name}: there is no folder {path.parent}", hint=f"mkdir -p {path.parent}"
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,10 +12,11 @@ from typing import Any
 
 from workbench import config, layout, registry, retrieval
 from workbench.config import UseCase
-from workbench.errors import WorkbenchError, nearest
+from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.gate_spec import GateSpec, check_spec, check_tightens
 from workbench.experiments.inputs import read
+from workbench.experiments.metrics import AMOUNTS
 from workbench.experiments.runs import load_runs
 from workbench.jobs import spec as jobspec
 from workbench.jobs.schedule import Schedule
@@ -25,6 +27,9 @@ from workbench.promotion import release
 from workbench.prompts import prompt as prompts
 from workbench.workspace import boundary
 from workbench.workspace.use_case import check_data, check_tenant
+
+#: The metrics that have no largest value.
+_OPEN = (*AMOUNTS, "latency_p95_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +82,59 @@ def _assets(root: Path) -> Iterator[CheckedFile]:
     looks: dict[str, Callable[[Path, str], object]] = {
         "model": load_card,
         "prompt": _look_at_prompt,
-        "memory": retrieval.load_spec,
+        "memory": _look_at_memory,
     }
     for kind, look in looks.items():
+        yield from _unlisted(root, kind)
         for name in registry.names(root, kind):
             what = f"pipelines/{registry.FOLDERS[kind]}/{name}"
             yield _tried(what, partial(registry.load, root, kind, name))
             for reference in _references(root, kind, name):
                 yield _tried(f"{kind} {reference}", partial(look, root, reference))
+
+
+def _unlisted(root: Path, kind: str) -> Iterator[CheckedFile]:
+    """Yield the entries of a kind's folder that no reference reaches: without a readable asset.yaml."""
+    known = set(registry.names(root, kind))
+    entries = sorted((root / "pipelines" / registry.FOLDERS[kind]).glob("[!.]*"))
+    for path in (entry for entry in entries if entry.name not in known):
+        what = path.relative_to(root).as_posix()
+        page = path / "asset.yaml"
+        if path.is_symlink() or page.is_symlink():
+            yield CheckedFile(what=what, problem=f"a link that leads nowhere\n  -> git checkout -- {what}")
+        elif path.is_dir():
+            problem = f"no asset.yaml lists its versions\n  -> workbench save {kind}/{path.name}"
+            yield CheckedFile(what=what, problem=problem, warning=True)
+
+
+def _look_at_memory(root: Path, reference: str) -> None:
+    spec = retrieval.load_spec(root, reference)
+    card = load_card(root, spec.embedding)
+    if card.kind != "embedding":
+        raise ConfigError(
+            f"{spec}: embedding: the model {spec.embedding!r} is for {card.kind}, not for embedding",
+            hint="name a model of kind: embedding in its draft, then: workbench save memory/" + spec.name,
+        )
+
+
+def _check_inside(root: Path, path: str, where: str) -> None:
+    """Raise ConfigError when a path of params.yaml is or passes a link out of the repository."""
+    real = Path(os.path.realpath(root / path))
+    if not real.is_relative_to(os.path.realpath(root)):
+        raise ConfigError(
+            f"{where}: {path} leads out of the repository, to {real}",
+            hint=f"copy it into the repository, in the place of the link: ls -l {path}",
+        )
+
+
+def _tape(root: Path, name: str) -> Iterator[CheckedFile]:
+    """Yield the finding about a use case's tape; a warning when nothing is recorded yet."""
+    tape = layout.tape_of(name)
+    found = _tried(f"{name}: {tape}", lambda: boundary.open_tape(root / tape))
+    if not found.problem and not len(boundary.open_tape(root / tape)):
+        problem = "no answer is recorded yet: dvc repro alone has no tape to replay\n  -> make repro"
+        found = dataclasses.replace(found, problem=problem, warning=True)
+    yield found
 
 
 def _references(root: Path, kind: str, name: str) -> list[str]:
@@ -100,6 +150,7 @@ def _look_at_prompt(root: Path, reference: str) -> object:
 
 def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     def notebook() -> None:
+        _check_inside(root, case.notebook, f"use_cases.{name}.notebook")
         inspection.read(root / case.notebook).typed(case.parameters)
 
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
@@ -112,8 +163,7 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield _tried(f"{name}: model {case.model}", lambda: boundary.chosen_card(root, case.model, overrides))
     yield _tried(f"{name}: {case.data} and its questions", lambda: check_data(root, name, case))
-    tape = layout.tape_of(name)
-    yield _tried(f"{name}: {tape}", lambda: boundary.open_tape(root / tape))
+    yield from _tape(root, name)
     yield from _arms(root, name, case)
     yield from _gates(root, name, case)
 
@@ -131,6 +181,7 @@ def _arms(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
 
 
 def _look_at_job(root: Path, name: str, job: config.Job) -> None:
+    _check_inside(root, job.sample, f"jobs.{name}.sample")
     read(root / job.sample)
     if job.schedule is not None:
         Schedule.parse(job.schedule.cron, job.schedule.timezone, where=f"params.yaml: jobs.{name}.schedule")
@@ -152,7 +203,8 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         what = f"{name}: gates.{phase}"
         try:
             specs[phase] = GateSpec.parse(column, where=f"use_cases.{name}.gates.{phase}")
-            never = check_spec(specs[phase], _n_cases(root, name, case))
+            n = _n_cases(root, name, case)
+            never = [*check_spec(specs[phase], n), *_unfailing(specs[phase], n)]
         except WorkbenchError as error:
             yield CheckedFile(what=what, problem=str(error))
             continue
@@ -165,6 +217,18 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
             f"{name}: mlvp only tightens",
             lambda: check_tightens(specs["mvp"], specs["mlvp"], where=f"{name}.gates"),
         )
+
+
+def _unfailing(spec: GateSpec, n_cases: int) -> list[str]:
+    """Return a message for each line that no run can fail; scores are assumed to lie between 0 and 1."""
+    idle = [
+        rule
+        for rule in spec.rules
+        if (rule.comparator == "min" and rule.value <= 0 and not rule.versus)
+        or (rule.comparator == "max" and rule.value >= 1 and not rule.versus and rule.metric not in _OPEN)
+        or (rule.comparator == "count" and rule.value >= max(n_cases, 1))
+    ]
+    return [f"{rule.metric} {rule.text} can never fail" for rule in idle]
 
 
 def _n_cases(root: Path, name: str, case: UseCase) -> int:

@@ -62,7 +62,7 @@ class Batch(Shown):
         }
 
     def quarantine(self) -> pl.DataFrame:
-        """Return the broken rows: number, id, tenant, kind, reason, and the row as JSON, or as it was."""
+        """Return the broken rows: number, id, tenant, kind, reason, and the row as JSON text or its line."""
         import polars as pl
 
         schema: dict[str, Any] = {
@@ -180,12 +180,12 @@ def _parquet(frame: pl.DataFrame) -> bytes:
 
 
 def _plain(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns as JSON values: decimals and bytes of Parquet become text."""
+    """Return columns that JSON holds exactly: decimals, bytes and NaN of Parquet become text."""
     found = {}
     for name, value in columns.items():
         try:
-            files.canonical(value)
-        except TypeError:
+            files.check_exact(value, where=name)
+        except ConfigError:
             found[name] = str(value)
         else:
             found[name] = value

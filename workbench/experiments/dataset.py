@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import files
 from workbench.errors import ConfigError, nearest
-from workbench.experiments.json_lines import parse_object
 
 if TYPE_CHECKING:
     import polars as pl
@@ -118,10 +117,7 @@ class Dataset:
         # Not `splitlines`: JSON may hold characters that Unicode counts as the end of a line.
         for number, line in enumerate(files.read_text(path).split("\n"), start=1):
             if line.strip():
-                try:
-                    rows.append((f"{path}:{number}", parse_object(line)))
-                except ValueError as error:
-                    raise ConfigError(f"{path}:{number}: {error}") from None
+                rows.append((f"{path}:{number}", _row(line, f"{path}:{number}")))
         return cls(name=path.stem, cases=tuple(_case(row, where, inputs, expected) for where, row in rows))
 
     @classmethod
@@ -134,11 +130,11 @@ class Dataset:
         expected: Sequence[str] = ("answers", "page"),
     ) -> Dataset:
         """Return the cases of a polars frame with the columns of `from_file`."""
-        rows = enumerate(frame.iter_rows(named=True), start=1)
-        return cls(
-            name=name,
-            cases=tuple(_case(row, f"{name}, row {n}", inputs, expected) for n, row in rows),
-        )
+        cases = []
+        for number, row in enumerate(frame.iter_rows(named=True), start=1):
+            files.check_exact(row, where=f"{name}, row {number}")
+            cases.append(_case(row, f"{name}, row {number}", inputs, expected))
+        return cls(name=name, cases=tuple(cases))
 
     def to_frame(self) -> pl.DataFrame:
         """Return one row per case: id, tenant, inputs, expected values, provenance."""
@@ -156,6 +152,13 @@ class Dataset:
         buffer = io.BytesIO()
         self.to_frame().write_parquet(buffer, compression="zstd", compression_level=3, statistics=False)
         return buffer.getvalue()
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    row = files.parse_json(line, where=where)
+    if not isinstance(row, dict):
+        raise ConfigError(f"{where}: not a JSON object, but {type(row).__name__}")
+    return row
 
 
 def _case(row: Mapping[str, Any], where: str, inputs: Sequence[str], expected: Sequence[str]) -> Case:

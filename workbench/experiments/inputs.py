@@ -11,7 +11,6 @@ from typing import Any
 
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError, nearest
-from workbench.experiments.json_lines import parse_object
 
 #: Return a workspace bound to the tenant of a row.
 Bind = Callable[[str], Any]
@@ -164,9 +163,12 @@ _HINT = "workbench jobs run NAME --input FILE; FILE is .parquet or .jsonl"
 
 def _parsed(number: int, line: str) -> InputRow:
     try:
-        return InputRow(number=number, columns=parse_object(line))
-    except ValueError as error:
-        return InputRow(number=number, columns={}, fault=str(error), text=line)
+        found = files.parse_json(line, where="row")
+    except ConfigError as error:
+        return InputRow(number=number, columns={}, fault=error.message.removeprefix("row: "), text=line)
+    if not isinstance(found, dict):
+        return InputRow(number=number, columns={}, fault="not a JSON object", text=line)
+    return InputRow(number=number, columns=found)
 
 
 def _table(path: Path) -> tuple[InputRow, ...]:

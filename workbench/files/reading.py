@@ -33,21 +33,30 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int
 def read_bytes(path: Path, *, limit: int = 1 << 30) -> bytes:
     """Return the bytes of a regular file; ConfigError above `limit` bytes and as of `open_regular`."""
     with open(open_regular(path), "rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
+        large = os.fstat(file.fileno()).st_size > limit
+        data = b"" if large else file.read(limit + 1)
+    if large or len(data) > limit:
         raise ConfigError(
             f"{path} is larger than {limit} bytes", hint=f"ls -l {path}   # is it the right file?"
         )
     return data
 
 
-def read_text(path: Path, *, hint: str = "") -> str:
-    """Return the text of a UTF-8 file; NotFoundError without the file, ConfigError if it is unreadable."""
+def read_text(path: Path, *, hint: str = "", limit: int = 1 << 30) -> str:
+    """Return the text of a UTF-8 file without a byte order mark.
+
+    NotFoundError without the file; ConfigError if it is unreadable or has more than `limit` bytes.
+    """
     try:
-        return io.TextIOWrapper(io.BytesIO(read_bytes(path)), encoding="utf-8").read()
+        return io.TextIOWrapper(io.BytesIO(read_bytes(path, limit=limit)), encoding="utf-8-sig").read()
     except FileNotFoundError:
         raise NotFoundError(f"there is no file {path}", hint=hint) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from None
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})", hint=hint) from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint=hint) from None
+
+
+def shortened(text: str) -> str:
+    """Return a text for an error: cut after 80 characters."""
+    return text if len(text) <= 80 else f"{text[:80]}…"

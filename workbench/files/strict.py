@@ -7,12 +7,14 @@ nearest known key.
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from workbench.errors import ConfigError, nearest
+from workbench.files.json_reader import fault_of
 from workbench.files.reading import read_text
 
 T = TypeVar("T")
@@ -20,22 +22,15 @@ _UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
 _MISSING = frozenset({"missing", "missing_argument", "missing_keyword_only_argument"})
 #: The value of a dataclass's `__pydantic_config__`: no undeclared key, no silent conversion.
 STRICT: dict[str, Any] = {"extra": "forbid", "strict": True}
+#: A character of UTF-8 takes up to four bytes.
+_MOST_BYTES = 4_000_000
 
 
 def parse_yaml(text: str, *, where: str, hint: str = "") -> dict[str, Any]:
     """Return the mapping of a YAML 1.2 text; ConfigError names the line of an error or a duplicate key."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from workbench.files import yaml_reader
 
-    try:
-        raw = YAML(typ="safe", pure=True).load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = f":{mark.line + 1}" if mark else ""
-        problem = str(error.problem or error.context or "not YAML").splitlines()[0]
-        raise ConfigError(f"{where}{line}: {problem}") from None
-    except YAMLError as error:
-        raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from None
+    raw = yaml_reader.load(text, where=where, hint=hint)
     if not isinstance(raw, dict):
         found = "nothing" if raw is None else type(raw).__name__
         raise ConfigError(f"{where}: expected a mapping of keys, found {found}", hint=hint)
@@ -44,7 +39,7 @@ def parse_yaml(text: str, *, where: str, hint: str = "") -> dict[str, Any]:
 
 def read_yaml(path: Path, *, hint: str = "") -> dict[str, Any]:
     """Return the mapping of a YAML file."""
-    return parse_yaml(read_text(path, hint=hint), where=str(path), hint=hint)
+    return parse_yaml(read_text(path, hint=hint, limit=_MOST_BYTES), where=str(path), hint=hint)
 
 
 def yaml_text(raw: Mapping[str, Any]) -> str:
@@ -69,33 +64,28 @@ def parse(kind: type[T], raw: Mapping[str, Any], *, where: str, hint: str = "") 
 
     try:
         # Through JSON, in which strict mode accepts a list for a tuple and a date for a text.
-        return TypeAdapter(kind).validate_json(orjson.dumps(raw, option=orjson.OPT_NON_STR_KEYS))
-    except TypeError:
-        raise ConfigError(f"{where}: {_beyond_json(raw)}", hint=hint) from None
+        encoded = orjson.dumps(raw, default=_as_json, option=orjson.OPT_NON_STR_KEYS)
+        if b"null" in encoded and (fault := fault_of(raw)):  # it writes null for NaN
+            raise ConfigError(f"{where}: {fault}", hint=hint)
+        parsed = TypeAdapter(kind).validate_json(encoded)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {fault_of(raw) or f'value: {str(error).lower()}'}", hint=hint) from None
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         first = min(found, key=lambda item: item["type"] not in _UNKNOWN)  # a typo explains a missing key
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{where}: {_explain(kind, first, place)}", hint=hint) from None
+    for key, value in raw.items():
+        if isinstance(value, decimal.Decimal) and isinstance(getattr(parsed, key, None), str):
+            raise ConfigError(f"{where}: {key}: a decimal is no text", hint=hint)
+    return parsed
 
 
-def _beyond_json(raw: Any, place: str = "", depth: int = 0) -> str:
-    """Return the key of the first value that JSON cannot hold, and why; "" when there is none."""
-    import orjson
-
-    if depth > 100:
-        return f"{place[:40]}…: nested too deep"
-    of_list = enumerate(raw) if isinstance(raw, list | tuple) else ()
-    parts = raw.items() if isinstance(raw, Mapping) else of_list
-    for key, value in parts:
-        if found := _beyond_json(value, f"{place}.{key}" if place else str(key), depth + 1):
-            return found
-    shell = dict.fromkeys(raw) if isinstance(raw, Mapping) else [] if of_list else raw
-    try:
-        orjson.dumps(shell, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError as error:
-        return f"{place or 'value'}: {str(error)[:1].lower()}{str(error)[1:]}"
-    return ""
+def _as_json(value: Any) -> str:
+    """Return a decimal as text, which a field of that type accepts."""
+    if isinstance(value, decimal.Decimal) and value.is_finite():
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not a type of JSON")
 
 
 def _explain(kind: type[Any], first: Mapping[str, Any], place: str) -> str:

@@ -153,7 +153,7 @@ def _manifest(path: Path) -> PublishedManifest:
     if not path.is_file():
         raise _corrupt(path, "it is missing")
     try:
-        body = orjson.loads(path.read_bytes())
+        body = orjson.loads(files.read_bytes(path))
         own = body.pop("sha256")
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
         raise _corrupt(path, "it is not a complete manifest") from None

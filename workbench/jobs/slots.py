@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from workbench.errors import ConfigError, NotFoundError
 from workbench.jobs.ledger import Slot
 from workbench.jobs.schedule import Schedule, zone
 from workbench.jobs.spec import JobSpec
+
+#: The years of logical times: near the ends of the calendar a zone's offset leaves it.
+_FIRST_YEAR, _LAST_YEAR = 1970, 2999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,27 +50,32 @@ def slot_of(spec: JobSpec, task: RunRequest) -> Slot:
     if task.at is None:
         at = schedule.before(now) if schedule else now.replace(hour=0, minute=0, second=0, microsecond=0)
         return Slot(job=spec.job, tenant=task.tenant or "", at=at)
-    try:
-        if len(task.at) == len("2026-11-24"):
-            day = dt.date.fromisoformat(task.at)
-            due = schedule.on(day) if schedule else []
-            at = due[-1] if due else dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
-        else:
-            at = dt.datetime.fromisoformat(task.at)
-    except ValueError:
-        raise ConfigError(
-            f"--at {task.at!r} is not a time", hint="write 2026-11-24 or 2026-11-24T06:00Z"
-        ) from None
+    at = _parsed(task.at)
+    if len(task.at) == len("2026-11-24"):
+        due = schedule.on(at.date()) if schedule else []
+        at = due[-1] if due else at.replace(tzinfo=dt.UTC)
     if at.tzinfo is None:
-        raise ConfigError(f"--at {task.at!r} has no time zone", hint=f"write {task.at}Z for UTC")
+        raise ConfigError(f"--at {task.at!r} has no time zone", hint=f"write {at:%Y-%m-%dT%H:%M}Z for UTC")
     return Slot(job=spec.job, tenant=task.tenant or "", at=at)
+
+
+def _parsed(text: str) -> dt.datetime:
+    """Return the time of `--at`; ConfigError for another text, and for a year that no schedule has."""
+    hint = "write 2026-11-24 or 2026-11-24T06:00Z"
+    try:
+        at = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"--at {files.shortened(text)!r} is not a time", hint=hint) from None
+    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+        raise ConfigError(f"--at {text!r} is not in the years {_FIRST_YEAR} to {_LAST_YEAR}", hint=hint)
+    return at
 
 
 def input_of(root: Path, spec: JobSpec, task: RunRequest, slot: Slot) -> Path:
     """Return the path of a run's rows: the requested file, or the job's own file for the slot's time."""
     if task.input is not None:
         here = Path(task.input).absolute()
-        return here if here.is_file() else root / task.input
+        return here if os.path.isfile(here) else root / task.input  # noqa: PTH113  False for a long name
     if spec.input is None:
         raise ConfigError(
             f"job {spec.job!r} has no input in params.yaml",

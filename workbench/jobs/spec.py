@@ -29,6 +29,7 @@ PAGE = "job.yaml"
 TASK = "task.ipynb"
 TAPE = "tape.jsonl"
 JUDGED = "evidence/run"
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*|")
 
 
@@ -140,7 +141,12 @@ def read(path: Path) -> JobSpec:
 
 
 def _check_names(path: Path, spec: JobSpec) -> None:
-    """Raise ConfigError for a name in the page that leads out of its folder."""
+    """Raise ConfigError for a commit that is no id, and for a name that leads out of the page's folder."""
+    if not _COMMIT.fullmatch(spec.commit):
+        raise ConfigError(
+            f"{path}: commit {files.shortened(spec.commit)!r} is not the id of a commit",
+            hint=f"git checkout -- {shlex.quote(str(path))}: a promoted version never changes",
+        )
     plain = {"sample": spec.sample, **{f"digests.{kind}": text for kind, text in spec.digests.items()}}
     wrong = [key for key, text in plain.items() if not _PLAIN.fullmatch(text)]
     paths = {"notebook": spec.notebook, **{f"files.{name}": name for name in spec.files}}

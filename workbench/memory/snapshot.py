@@ -123,7 +123,7 @@ def read_manifest(folder: Path) -> SnapshotManifest:
     import orjson
 
     path = folder / "manifest.json"
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         raise NotFoundError(f"there is no memory snapshot in {folder}", hint=_HINT)
     try:
         raw = orjson.loads(files.read_bytes(path))

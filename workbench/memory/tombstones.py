@@ -24,6 +24,7 @@ from workbench.records.log import Lines
 from workbench.types import Item
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")
+_MOST_BYTES = 1 << 30
 _HINT = "restore this file from your backup of .workbench/state"
 #: Maps a kind of name ("id", "subject" or "source") and its value to the digest in the log.
 Token = Callable[[str, str], str]
@@ -176,6 +177,8 @@ class TombstoneLog:
         try:
             with open(files.open_regular(self.path), "rb") as file:  # noqa: PTH123  of a descriptor
                 status = os.fstat(file.fileno())
+                if status.st_size > _MOST_BYTES:
+                    raise ConfigError(f"{self.path} is larger than {_MOST_BYTES} bytes", hint=_HINT)
                 seen = (status.st_ino, status.st_size, status.st_mtime_ns)
                 if self._read is None or self._read[:2] != (seen, names.fingerprint):
                     self._read = (seen, names.fingerprint, self._parsed(file.read(), names))

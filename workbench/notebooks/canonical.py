@@ -89,6 +89,8 @@ def parse(text: str, path: Path) -> dict[str, Any]:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
         raise _no_notebook(f"{path}:{error.lineno}", error.msg, path) from None
+    except ValueError as error:  # an integer of more than 4,300 digits
+        raise _no_notebook(path, str(error).split(";")[0], path) from None
     except RecursionError:
         raise _no_notebook(path, "its JSON is nested too deep", path) from None
     if not isinstance(raw, dict) or not {"cells", "metadata", "nbformat"} <= raw.keys():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from workbench import config
 from workbench.errors import NotFoundError
-from workbench.files import read_text, write_atomic
+from workbench.files import read_bytes, write_atomic
 from workbench.notebooks import canonical as notebooks
 from workbench.notebooks import outputs
 
@@ -22,7 +22,7 @@ def stored_otherwise(places: Iterable[Path]) -> list[Path]:
     for place in places:
         found.update(place.rglob("*.ipynb") if place.is_dir() else [place])
     kept = sorted(path for path in found if ".ipynb_checkpoints" not in path.parts)
-    return [path for path in kept if notebooks.as_text(notebooks.read(path)) != read_text(path)]
+    return [path for path in kept if notebooks.as_text(notebooks.read(path)).encode() != read_bytes(path)]
 
 
 def store(path: Path) -> None:

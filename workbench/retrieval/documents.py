@@ -34,6 +34,8 @@ seed: 0
 #: A younger file's digest is not cached: above a clock tick of any file system but FAT.
 _YOUNG_NS = 2_000_000_000
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
+#: A file of a DVC cache, to which DVC may link a tracked page.
+_CACHED = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
 #: The prefix of an access entry for one principal; a page names groups only.
 _PERSONAL = identity.personal("")
 
@@ -91,15 +93,46 @@ def load(uri: str | Path, *, root: Path | None = None) -> list[Page]:
     path = _found(Path(uri), root)
     if path.is_file():
         return [_page(path, path.parent.name)[0]]
-    folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    stray = sorted(p for p in path.iterdir() if p.suffix in {".md", ".txt"})
+    entries = _entries(path)
+    stray = [entry for entry in entries if entry.suffix in {".md", ".txt"}]
     if stray:
         raise ConfigError(f"{stray[0]} lies in no tenant's folder", hint=f"mv {stray[0]} {path}/TENANT/")
-    pages = [page for folder in folders for page in _tenant_pages(folder)]
+    for entry in entries:
+        _check_link(entry, path)
+    folders = [entry for entry in entries if entry.is_dir()]
+    pages = [page for folder in folders for page in _tenant_pages(folder, path)]
     if not pages:
         hint = f"put them into {path}/TENANT/NAME.md, each beginning:\n{MINIMAL}"
         raise NotFoundError(f"there are no pages in {path}", hint=hint)
     return pages
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return the entries of a folder without hidden ones, in order; ConfigError when it is unreadable."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: OSError) -> ConfigError:
+    return ConfigError(f"cannot read {error.filename}: {error.strerror}", hint=f"ls -ld {error.filename}")
+
+
+def _check_link(path: Path, top: Path) -> None:
+    """Raise ConfigError for a link to a folder, to nothing, or to a file outside of the folder `top`."""
+    if not path.is_symlink():
+        return
+    target, hint = path.readlink(), f"ls -l {path}   # replace the link by the file itself"
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError):  # RuntimeError: it leads to itself
+        hint = f"dvc checkout, or rm {path}"
+        raise ConfigError(f"{path} is a link to {target}, which leads nowhere", hint=hint) from None
+    if real.is_dir():
+        raise ConfigError(f"{path} is a link to the folder {target}; pages are not searched there", hint=hint)
+    if not real.is_relative_to(top.resolve()) and not _CACHED.fullmatch(real.as_posix()):
+        raise ConfigError(f"{path} is a link to {target}, which is outside of {top}", hint=hint)
 
 
 def digests_now(
@@ -134,40 +167,52 @@ def _places(uri: str, tenant: str, root: Path | None, sources: Collection[str] |
     if place.is_file():
         fits = place.parent.name == tenant and place.suffix == ".md"
         return [place] if fits and (sources is None or place.stem in sources) else []
-    return _files(place / tenant, None if sources is None else {f"{source}.md" for source in sources}, ".md")
+    return _files(place / tenant, None if sources is None else {f"{source}.md" for source in sources})
 
 
-def _files(folder: Path, names: Collection[str] | None = None, suffix: str = "") -> list[Path]:
-    """Return the files at any depth, of these names or this suffix, without hidden ones, in order."""
+def _all_files(folder: Path, top: Path) -> list[Path]:
+    """Return every file at any depth without hidden ones; ConfigError for a link that leaves `top`."""
+    found: list[Path] = []
+    for entry in _entries(folder):
+        _check_link(entry, top)
+        found += _all_files(entry, top) if entry.is_dir() else [entry]
+    return sorted(found)
+
+
+def _files(folder: Path, names: Collection[str] | None) -> list[Path]:
+    """Return the pages at any depth, or those of these names, without hidden ones, in order."""
     found = []
     for parent, folders, entries in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        fitting = [n for n in entries if (n.endswith(suffix) if names is None else n in names)]
+        fitting = [n for n in entries if (n.endswith(".md") if names is None else n in names)]
         found += [Path(parent, name) for name in fitting if not name.startswith(".")]
     return sorted(path for path in found if not path.is_dir())
 
 
 def _found(path: Path, root: Path | None) -> Path:
-    if path.exists():
-        return path
-    if not path.is_absolute():
+    try:
+        root = root or config.find_root()
+    except NotFoundError:
+        root = Path()
+    for place in (path, root / path):
         try:
-            inside = (root or config.find_root()) / path
-        except NotFoundError:
-            inside = path
-        if inside.exists():
-            return inside
+            if place.exists():
+                return place
+        except OSError as error:
+            raise ConfigError(f"cannot read {files.shortened(str(path))}: {error.strerror}") from None
+        if place.is_symlink():
+            _check_link(place, place.parent)
     near = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
     raise NotFoundError(
         f"there is nothing at {path} ({nearest(str(path), [*near, PYDOC])})", hint=f"ls {path.parent}"
     )
 
 
-def _tenant_pages(folder: Path) -> list[Page]:
+def _tenant_pages(folder: Path, top: Path) -> list[Page]:
     pages: dict[str, Page] = {}
     places: dict[str, Path] = {}
     replaced: dict[Path, str] = {}
-    for path in _files(folder):
+    for path in _all_files(folder, top):
         page, replaces = _page(path, folder.name)
         if page.source in places:
             raise ConfigError(

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from typing import Any
 
+from workbench import config
 from workbench.errors import RefusedError
 from workbench.ports import Query
 from workbench.retrieval.binding import Binding
@@ -21,6 +22,8 @@ async def find(binding: Binding, text: str, *, k: int, as_of: str | None, **narr
 
     `narrowed` are the query's `version`, `sources` and `kinds`.
     """
+    if as_of is not None:
+        config.check_day(as_of, where="as_of")
     spec, principal, clock = binding.spec, binding.context.principal, binding.context.clock
     query = Query(
         text=text,

@@ -19,6 +19,10 @@ MemoryKind = Literal["knowledge", "episodic"]
 Stale = Literal["flag", "drop", "refuse"]
 #: The most days that a rule may keep (about 270 years).
 _MOST_DAYS = 100_000
+#: The most candidates of one ranking: a server returns no more hits of one search.
+_MOST_CANDIDATES = 10_000
+#: The most for each other number of a spec, which stores keep in 32 bits.
+_MOST = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,12 +158,21 @@ def _check(raw: _File, where: str) -> None:
     budget = {"budget.items": raw.budget.items, "budget.tokens": raw.budget.tokens}
     numbers |= {name: number for name, number in budget.items() if number is not None}
     for name, number in numbers.items():
-        if number < 1:
-            raise ConfigError(f"{where}: {name} must be 1 or more, found {number}")
+        most = _MOST_CANDIDATES if name == "candidates" else _MOST
+        if not 1 <= number <= most:
+            problem = "1 or more" if number < 1 else f"{most} or less"
+            raise ConfigError(f"{where}: {name} must be {problem}, found {number}")
+    try:
+        registry.Reference.parse(raw.embedding)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: embedding: {error.message}", hint=error.hint) from None
     _check_retention(raw.retention, where)
 
 
 def _check_source(raw: _File, where: str) -> None:
+    for name in ("source", "questions"):
+        if ".." in Path(getattr(raw, name) or "").parts:
+            raise ConfigError(f"{where}: {name} leads out of its folder: {getattr(raw, name)!r}")
     if raw.kind == "knowledge":
         for name in ("source", "chunking"):
             if getattr(raw, name) is None:

@@ -37,7 +37,7 @@ OnUse = Callable[[str, str], None]
 
 def open_tape(path: Path) -> Tape:
     """Return the tape in a file, or an empty tape if the file is missing."""
-    return Tape.read(path) if path.exists() else Tape(path)
+    return Tape.read(path) if path.exists() or path.is_symlink() else Tape(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

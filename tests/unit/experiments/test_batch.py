@@ -252,12 +252,21 @@ def test_an_odd_row_is_kept_in_the_quarantine_as_json_can_hold_it():
     odd = {
         "id": "a", "tenant": "acme", "question": None, "day": dt.date(2026, 11, 24), "at": dt.time(6),
         "price": decimal.Decimal("1.50"), "raw": [b"\xff"], "big": 2**70, "nested": {"deep": [1, None]},
+        "share": float("nan"),
     }  # fmt: skip
     frame = answer.map(inputs(odd, n=1)).quarantine()
     assert frame.columns == ["row", "id", "tenant", "kind", "reason", "columns"]
     kept = json.loads(frame["columns"][0])
     assert kept.keys() == odd.keys() and kept["nested"] == {"deep": [1, None]}
     assert (kept["day"], kept["price"], kept["big"]) == ("2026-11-24", "1.50", str(2**70))
+    assert kept["share"] == "nan"
+
+
+def test_a_line_that_is_not_json_is_kept_in_the_quarantine_as_it_was_written():
+    unread = dataclasses.replace(
+        inputs(n=1), rows=(InputRow(number=1, columns={}, fault="not JSON", text="{x"),)
+    )
+    assert answer.map(unread).quarantine()["columns"].to_list() == ["{x"]
 
 
 # -- columns

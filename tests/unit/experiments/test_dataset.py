@@ -84,7 +84,7 @@ def test_a_sample_is_the_same_for_the_same_seed(tmp_path):
 @pytest.mark.parametrize("form", ["{}", "[1, {}]", '{{"deep": [{{"er": {}}}]}}'])
 def test_a_number_that_64_bits_cannot_hold_is_one_error_with_file_line_and_field(tmp_path, number, form):
     line = json.dumps({**ROW, "id": "b"})[:-1] + f', "seed": {form.format(number)}}}'
-    with pytest.raises(ConfigError, match=r"q\.jsonl:2: ('seed' holds a number of|not JSON)") as caught:
+    with pytest.raises(ConfigError, match=r"q\.jsonl:2: seed") as caught:
         Dataset.from_file(written(tmp_path / "q.jsonl", ROW, line))
     assert len(caught.value.message) < 300
 
