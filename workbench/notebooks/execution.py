@@ -116,8 +116,8 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], kernel: _Kern
 
     try:
         papermill.execute_notebook(
-            str(path),
-            str(output),
+            _literal(_readable(path, output)),
+            _literal(output),
             parameters=dict(typed),
             kernel_name="python3",
             language="python",
@@ -138,13 +138,30 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], kernel: _Kern
         ) from None
 
 
+def _literal(path: Path) -> str:
+    """Return a path as papermill takes it: a format string, in which a brace is doubled."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _readable(path: Path, output: Path) -> Path:
+    """Return a notebook that papermill can read: `path`, or its copy at `output` when tags are null."""
+    notebook = notebooks.read(path)
+    untagged = [cell["metadata"] for cell in notebook["cells"] if cell["metadata"].get("tags", ()) is None]
+    if not untagged:
+        return path
+    for metadata in untagged:
+        del metadata["tags"]
+    files.write_atomic(output, notebooks.text_of(notebook).encode())
+    return output
+
+
 def scrub(executed: Path) -> None:
     """Remove the outputs and the parameters from an executed notebook: both may hold rows."""
     if not executed.is_file():
         return
     notebook = _executed(executed)
     for cell in notebook["cells"]:
-        if _INJECTED in cell["metadata"].get("tags", ()):
+        if _INJECTED in notebooks.tags_of(cell):
             cell["source"] = "# its parameters are in the version's job.yaml and in the run's manifest"
         if cell["cell_type"] == "code":
             cell["outputs"] = []
@@ -184,7 +201,7 @@ def _cell(executed: Path, index: int) -> int:
     `index` counts the cell with papermill's parameters, but not the error note that it adds on top.
     """
     cells = _executed(executed)["cells"][: index + 2]
-    injected = any(_INJECTED in cell["metadata"].get("tags", ()) for cell in cells)
+    injected = any(_INJECTED in notebooks.tags_of(cell) for cell in cells)
     return int(index) + 1 - injected
 
 

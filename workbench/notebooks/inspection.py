@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class Notebook:
     def frozen(self) -> str:
         """Return the text of the notebook as a job runs it, without the cells tagged `explore`."""
         raw = notebooks.read(self.path)
-        kept = [cell for cell in raw["cells"] if EXPLORE_TAG not in cell["metadata"].get("tags", ())]
+        kept = [cell for cell in raw["cells"] if EXPLORE_TAG not in notebooks.tags_of(cell)]
         return notebooks.as_text({**raw, "cells": kept})
 
     def typed(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,9 +76,15 @@ class Notebook:
 
 def read(path: Path) -> Notebook:
     """Read a notebook; ConfigError when it cannot run as a pipeline step."""
+    raw = notebooks.read(path)
+    if language := notebooks.foreign_language(raw["metadata"]):
+        raise ConfigError(
+            f"{path}: the notebook's kernel is for {language}; a pipeline step runs Python",
+            hint="choose a Python kernel in JupyterLab (Kernel, Change Kernel)",
+        )
     cells = tuple(
-        (number, notebooks.source_of(cell), frozenset(cell["metadata"].get("tags", ())))
-        for number, cell in enumerate(notebooks.read(path)["cells"], start=1)
+        (number, notebooks.source_of(cell), notebooks.tags_of(cell))
+        for number, cell in enumerate(raw["cells"], start=1)
         if cell["cell_type"] == "code"
     )
     for number, source, _ in cells:
@@ -96,21 +103,58 @@ def _parse(path: Path, number: int, source: str) -> ast.Module:
     try:
         return ast.parse(plain(source))
     except SyntaxError as error:
-        line = (error.text or "").strip()
-        raise ConfigError(
-            f"{path}: cell {number}, line {error.lineno}: {error.msg}: {line}",
-            hint="open it with `make lab` and correct the cell",
-        ) from None
+        problem = f", line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
+    except (ValueError, RecursionError, MemoryError):  # a null byte, or thousands of brackets
+        problem = ": Python cannot parse the cell"
+    raise ConfigError(f"{path}: cell {number}{problem}", hint="open it with `make lab` and correct the cell")
 
 
 def plain(source: str) -> str:
-    """Return a cell as Python, with IPython's `%magic` and `!shell` lines as calls."""
-    if "%" not in source and "!" not in source and "?" not in source:
+    """Return a cell as Python, as IPython reads it.
+
+    Magics, shell lines and help become calls. Leading indentation and the prompts of IPython and
+    doctest are removed. The result of a cell that is not Python in IPython either is not Python.
+    """
+    if not any(sign in source for sign in "%!?") and _is_python(source):
         return source
+    python = _transformed(source)
+    if len(python.splitlines()) == 1 and not _is_python(python) and _is_automagic(python):
+        return _transformed(f"%{python}")
+    return python
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _transformed(source: str) -> str:
     from IPython.core.inputtransformer2 import TransformerManager
 
     transformed: str = TransformerManager().transform_cell(source)  # type: ignore[no-untyped-call]
     return transformed
+
+
+def _is_automagic(line: str) -> bool:
+    """Return whether IPython runs a line, the only one of its cell, as a magic without `%`."""
+    name, _, rest = line.partition(" ")
+    return name.strip() in _line_magics() and not rest.lstrip().startswith(("=", ","))
+
+
+@functools.cache
+def _line_magics() -> frozenset[str]:
+    """Return the names of IPython's and ipykernel's line magics and shell aliases."""
+    from ipykernel.zmqshell import KernelMagics
+    from IPython.core import magics
+    from IPython.core.alias import default_aliases
+
+    names = {name for name, _ in default_aliases()}
+    for group in (*(getattr(magics, name) for name in dir(magics)), KernelMagics):
+        names.update(getattr(group, "magics", {}).get("line", ()))
+    return frozenset(names)
 
 
 def _declared(path: Path, number: int, source: str) -> dict[str, Declared]:
