@@ -40,14 +40,14 @@ class Notebook:
     def digest(self, parameters: Mapping[str, Any]) -> str:
         """Return the task's SHA-256, over syntax trees of cells not tagged `explore` and parameter values.
 
-        Comments, spaces and outputs do not change it; any code that a job would run does. The value of
-        `inputs` is excluded.
+        Comments, spaces and outputs do not change it; any code that a job would run does, also in the
+        cell of the parameters. The value of `inputs` is excluded.
         """
-        trees = [
-            ast.parse(plain(source))
-            for _, source, tags in self.cells
-            if not tags & {EXPLORE_TAG, PARAMETERS_TAG}
-        ]
+        trees = []
+        for _, source, tags in self.cells:
+            if EXPLORE_TAG not in tags:
+                tree = ast.parse(plain(source))
+                trees.append(_without_parameters(tree) if PARAMETERS_TAG in tags else tree)
         cells = [ast.dump(tree, include_attributes=False) for tree in trees if tree.body]
         return files.digest({"cells": cells, "parameters": self.values(parameters)})
 
@@ -160,24 +160,50 @@ def _line_magics() -> frozenset[str]:
 def _declared(path: Path, number: int, source: str) -> dict[str, Declared]:
     found: dict[str, Declared] = {}
     for statement in _parse(path, number, source).body:
-        target = None
-        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            target = statement.targets[0]
-        elif isinstance(statement, ast.AnnAssign):
-            target = statement.target
-        if not isinstance(target, ast.Name) or not isinstance(statement, ast.Assign | ast.AnnAssign):
+        if not isinstance(statement, ast.Assign | ast.AnnAssign) or not (name := _parameter(statement)):
             continue
         try:
             default = ast.literal_eval(statement.value) if statement.value else None
             files.canonical(default)
         except (TypeError, ValueError):
             raise ConfigError(
-                f"{path}: cell {number}: parameter {target.id!r} must be a literal (a string, number, list …)"
+                f"{path}: cell {number}: parameter {name!r} must be a literal (a string, number, list …)",
+                hint=f"write {name} = None in this cell and compute it in the next cell",
             ) from None
         written = ast.unparse(statement.annotation) if isinstance(statement, ast.AnnAssign) else ""
         kind = written or ("" if default is None else type(default).__name__)
-        found[target.id] = Declared(name=target.id, default=default, type=kind)
+        found[name] = Declared(name=name, default=default, type=kind)
     return found
+
+
+def _parameter(statement: ast.stmt) -> str:
+    """Return the name of the parameter that a statement declares, "" when it declares none."""
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            return name
+    return ""
+
+
+def _without_parameters(tree: ast.Module) -> ast.Module:
+    """Return the parameters cell up to its last statement of code; without code it is empty.
+
+    Parameters before code are kept: the code may read their defaults. The values of all parameters
+    are in the digest by themselves.
+    """
+    code = [place for place, statement in enumerate(tree.body, start=1) if _is_code(statement)]
+    return ast.Module(body=tree.body[: max(code, default=0)], type_ignores=[])
+
+
+def _is_code(statement: ast.stmt) -> bool:
+    """Return whether a statement of the parameters cell does more than declare a parameter."""
+    if isinstance(statement, ast.Pass) or (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    ):
+        return False
+    if isinstance(statement, ast.AnnAssign):  # Python evaluates the annotation
+        calls = any(isinstance(node, ast.Call) for node in ast.walk(statement.annotation))
+        return calls or not _parameter(statement)
+    return not _parameter(statement)
 
 
 def _as_declared(value: Any, declared: Declared, path: Path) -> Any:

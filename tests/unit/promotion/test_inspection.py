@@ -214,3 +214,58 @@ def test_freezing_never_changes_the_task(tmp_path_factory, cells):
     frozen = inspection.read(folder / "frozen.ipynb")
     assert frozen.digest({"count": 5}) == whole.digest({"count": 5})
     assert len(frozen.cells) <= 1 + sum(tag != "explore" for _, tag in cells)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("if True:\n    shown = 1", "if True:\n    shown = 0"),
+        ("a, b = 1, 2", "a, b = 1, 3"),
+        ("a = b = 1", "a = b = 2"),
+        ("import json", "import orjson as json"),
+        ("def limit():\n    return 1", "def limit():\n    return 2"),
+        ("for i in [1]:\n    last = i", "for i in [2]:\n    last = i"),
+        ("count += 1", "count += 2"),
+        ("class Limits:\n    shown = 1", "class Limits:\n    shown = 2"),
+        ("%env MODE=a", "%env MODE=b"),
+        ("print(name)", "print(count)"),
+        ("y: print(1) = 3", "y: print(2) = 3"),
+        ("items.append(1)", "items.append(2)"),
+        ("half = 2\ndel half", "half = 3\ndel half"),
+        ("(lambda: 1)()", "(lambda: 2)()"),
+    ],
+)
+def test_code_in_the_parameters_cell_is_part_of_the_task(notebook, before, after):
+    plain = notebook(code("x = name")).digest({})
+    digests = [
+        notebook(code("x = name"), parameters=f"{PARAMETERS}\n{text}").digest({}) for text in (before, after)
+    ]
+    assert len({plain, *digests}) == 3
+
+
+def test_a_default_that_code_of_the_parameters_cell_reads_is_part_of_the_task(notebook):
+    made = [notebook(parameters=f"k = {k}\n[k]\nk = 9").digest({"k": 1}) for k in (1, 2)]
+    assert made[0] != made[1]
+    made = [notebook(parameters=f"[0]\nk = {k}").digest({"k": 1}) for k in (1, 2)]
+    assert made[0] == made[1], "below the code only the value counts"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        PARAMETERS.replace("count = 3", "count: int = 3"),
+        PARAMETERS.replace("count = 3", "count: 'int | None' = (3)  # how many"),
+        "\n".join(reversed(PARAMETERS.split("\n"))),
+        f'"""The parameters."""\n\n{PARAMETERS}\npass',
+        f"count = 4\n{PARAMETERS}",
+        PARAMETERS.replace("\n", "; "),
+        f"    {PARAMETERS}".replace("\n", "\n    "),
+    ],
+)
+def test_a_parameters_cell_of_plain_assignments_adds_no_code_to_the_task(notebook, parameters):
+    assert notebook(parameters=parameters).digest({}) == notebook().digest({})
+
+
+def test_the_digest_of_plain_assignments_is_a_known_answer(notebook):
+    known = "4e96ee35057952757149ed6d5ff35143d4fa58ffad602083d96d89881bcb8b44"
+    assert notebook(code("x = name")).digest({}) == known
