@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import logging
 import os
 import secrets
 import shlex
@@ -114,6 +116,7 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], kernel: _Kern
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    _extend_papermill()
     try:
         papermill.execute_notebook(
             _literal(_readable(path, output)),
@@ -136,6 +139,25 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], kernel: _Kern
             f"{_near(path)}: the kernel died; the system may have killed it for memory",
             hint=f"{kernel.again}   (its answers so far are kept and not asked again)",
         ) from None
+
+
+@functools.cache
+def _extend_papermill() -> None:
+    """Let papermill write tuples as tuples, and omit its warning for the types that it cannot read."""
+    from papermill.translators import PythonTranslator, papermill_translators
+
+    class LiteralTranslator(PythonTranslator):  # type: ignore[misc]
+        """papermill's translator, which writes a tuple as text."""
+
+        @classmethod
+        def translate(cls, val: Any) -> str:
+            if isinstance(val, tuple):
+                return f"({''.join(f'{cls.translate(item)}, ' for item in val)})"
+            text: str = super().translate(val)
+            return text
+
+    papermill_translators.register("python3", LiteralTranslator)
+    logging.getLogger("papermill").setLevel(logging.ERROR)
 
 
 def _literal(path: Path) -> str:

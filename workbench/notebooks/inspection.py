@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import datetime as dt
 import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from workbench import files
 from workbench.errors import ConfigError, nearest
@@ -62,7 +64,11 @@ class Notebook:
         return notebooks.as_text({**raw, "cells": kept})
 
     def typed(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Convert texts in `given` to the declared types; ConfigError for an unknown name or wrong value."""
+        """Convert texts in `given` to the declared types; ConfigError for an unknown name or wrong value.
+
+        A parameter without a type (`n = None`) takes any literal, and other text as it is. A date is
+        passed as ISO text, as papermill does.
+        """
         typed = {}
         for name, value in given.items():
             if name not in self.parameters:
@@ -206,20 +212,91 @@ def _is_code(statement: ast.stmt) -> bool:
     return not _parameter(statement)
 
 
+#: The last part of an annotation's name and the type of its values; papermill passes a date as text.
+_ANNOTATIONS: Final[Mapping[str, type]] = {
+    "bool": bool, "float": float, "int": int, "str": str,
+    "dict": dict, "Dict": dict, "list": list, "List": list, "tuple": tuple, "Tuple": tuple,
+    "date": dt.date, "datetime": dt.datetime, "None": type(None), "NoneType": type(None),
+}  # fmt: skip
+
+
 def _as_declared(value: Any, declared: Declared, path: Path) -> Any:
-    """Convert a text from the command line to the default's type; other values must have that type."""
-    kind = type(declared.default)
-    if declared.default is None or type(value) is kind:
-        return value
-    read = value
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError, SyntaxError):
-            read = ast.literal_eval(value)
-    if type(read) is kind:
-        return read
-    if (kind, type(read)) in {(float, int), (tuple, list)}:
-        return kind(read)
+    """Convert a text from the command line to the declared type; other values must have that type."""
+    types = _types(declared.type)
+    if declared.default is None or not types & {dt.date, dt.datetime}:
+        types.add(type(declared.default))
+    value = _without_dates(value)
+    read = _literal(value) if isinstance(value, str) and types != {str} else value
+    for item in [value] if isinstance(read, str) else [read, value]:
+        with contextlib.suppress(TypeError, ValueError):
+            return _of_type(item, types)
     raise ConfigError(
-        f"{path}: parameter {declared.name!r} is {kind.__name__}, got {value!r}",
+        f"{path}: parameter {declared.name!r} is {declared.type}, got {value!r}",
         hint=f"for example -p {declared.name}={declared.default!r}",
     )
+
+
+def _types(annotation: str) -> set[type]:
+    """Return the types that an annotation names, `object` for one that is missing or unknown."""
+    try:
+        node = ast.parse(annotation, mode="eval").body
+    except SyntaxError:
+        return {object}
+    match node:
+        case ast.BinOp(op=ast.BitOr()):
+            return _types(ast.unparse(node.left)) | _types(ast.unparse(node.right))
+        case ast.Constant(value=str(quoted)):
+            return _types(quoted)
+        case ast.Subscript(slice=inner):
+            parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            return _subscripted(ast.unparse(node.value), list(map(ast.unparse, parts)))
+    return {_ANNOTATIONS.get(annotation.rpartition(".")[2], object)}
+
+
+def _subscripted(name: str, parts: list[str]) -> set[type]:
+    """Return the types that `name[parts]` names."""
+    match name.rpartition(".")[2]:
+        case "Optional" | "Union" as union:
+            types = {kind for part in parts for kind in _types(part)}
+            return types | {type(None)} if union == "Optional" else types
+        case "Annotated" | "Final":
+            return _types(parts[0])
+        case "Literal":
+            return {type(_literal(part)) for part in parts}
+    return _types(name)
+
+
+def _without_dates(value: Any) -> Any:
+    """Return a value of YAML with its dates as ISO texts."""
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    if isinstance(value, list | tuple):
+        return type(value)(map(_without_dates, value))
+    return {k: _without_dates(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _literal(text: str) -> Any:
+    """Return the value of a Python or JSON literal, the text itself when it is neither."""
+    for read in (ast.literal_eval, json.loads):
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            return read(text)
+    return text
+
+
+def _of_type(value: Any, types: set[type]) -> Any:
+    """Return `value` as one of `types`; ValueError or TypeError when it is of none, or no JSON holds it."""
+    if json.loads(files.canonical(value)) != json.loads(json.dumps(value)):
+        raise ValueError("not a finite number")
+    if type(value) in types:
+        return value
+    if float in types and type(value) is int:
+        return float(value)
+    if tuple in types and type(value) is list:
+        return tuple(value)
+    if isinstance(value, str) and (days := types & {dt.date, dt.datetime}):
+        for kind in days:
+            kind.fromisoformat(value)  # type: ignore[attr-defined]
+        return value
+    if object not in types:
+        raise ValueError("of another type")
+    return value
