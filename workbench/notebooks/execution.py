@@ -148,8 +148,7 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], kernel: _Kern
 @functools.cache
 def _extend_papermill() -> None:
     """Let papermill write tuples as tuples and bound outputs; omit its warning for types it cannot read."""
-    from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import Engine, papermill_engines
+    from papermill.engines import papermill_engines
     from papermill.translators import PythonTranslator, papermill_translators
 
     class LiteralTranslator(PythonTranslator):  # type: ignore[misc]
@@ -161,6 +160,16 @@ def _extend_papermill() -> None:
                 return f"({''.join(f'{cls.translate(item)}, ' for item in val)})"
             text: str = super().translate(val)
             return text
+
+    papermill_translators.register("python3", LiteralTranslator)
+    papermill_engines.register(_ENGINE, _bounded_engine())
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+
+
+def _bounded_engine() -> type:
+    """Return papermill's engine with the outputs of `OutputLimits`."""
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import Engine
 
     class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
         def output(self, outs: list[Any], msg: dict[str, Any], display_id: Any, cell_index: int) -> Any:
@@ -186,9 +195,7 @@ def _extend_papermill() -> None:
             client.limits = OutputLimits()
             client.execute()
 
-    papermill_translators.register("python3", LiteralTranslator)
-    papermill_engines.register(_ENGINE, BoundedEngine)
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    return BoundedEngine
 
 
 class OutputLimits:
