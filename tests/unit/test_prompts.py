@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -241,3 +246,21 @@ def test_json_in_a_prompt_is_plain_text(value, text):
 
 def test_json_can_be_indented_and_joined_with_text():
     assert rendered("<{{ xs | tojson(indent=1) }}>&", xs=["'"]) == '<[\n "\'"\n]>&'
+
+
+ROOT = Path(__file__).resolve().parents[2]
+RENDERED = {
+    (1, 0): "a044b0ffd38dfbc4392775f6fa833d6453da923366a682472568fa64793ccc89",
+    (1, 2): "77b25e4083dfe8247f07e2c9bf731c1e44eb5947fd53e4b3dbb801a0a6669102",
+    (2, 0): "05f9440637ee4b248a3b19eb6a4f41ae9514400e34ed315c5eac5462f39cfd96",
+    (2, 2): "fe3599cb5db2ff3de7a7ed25fe9fe3442bbc3d9a5010c4daf899e4a39f6d6e3c",
+}
+
+
+@pytest.mark.parametrize(("number", "passages"), RENDERED)
+def test_the_shipped_prompts_render_known_bytes(number, passages):
+    hits = [SimpleNamespace(text="It is <b>46</b> 'euros' & é\n")] * passages
+    prompt = prompts.load(ROOT, f"answer@{number}", author="me")
+    messages = prompt.render(question='Wh"y <a>?', passages=hits).messages
+    text = json.dumps([message.content for message in messages])
+    assert hashlib.sha256(text.encode()).hexdigest() == RENDERED[number, passages]
