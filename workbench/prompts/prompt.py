@@ -22,7 +22,7 @@ from workbench.errors import ConfigError, nearest
 from workbench.types import Hit, Message, Role
 
 if TYPE_CHECKING:
-    from jinja2 import nodes
+    from jinja2 import Template, nodes
     from jinja2.sandbox import SandboxedEnvironment
 
 InputType = Literal["string", "integer", "number", "boolean", "list", "passages"]
@@ -123,9 +123,8 @@ class Prompt:
         rendered with these values.
         """
         _check_inputs(self.header, inputs)
-        environment = _environment()
         messages = tuple(
-            Message(role=role, content=_render(environment, text, inputs, f"{self.reference}: {role} turn"))
+            Message(role=role, content=_render(text, inputs, f"{self.reference}: {role} turn"))
             for role, text in self.turns
         )
         passages = tuple(
@@ -256,6 +255,7 @@ def read(version: registry.Version) -> Prompt:
     return dataclasses.replace(prompt, number=version.number)
 
 
+@functools.cache
 def _environment() -> SandboxedEnvironment:
     from jinja2 import StrictUndefined
 
@@ -266,7 +266,6 @@ def _environment() -> SandboxedEnvironment:
     return environment
 
 
-@functools.cache
 def _sandbox() -> type[SandboxedEnvironment]:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -291,12 +290,17 @@ def _json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False, indent=indent)
 
 
-def _render(environment: SandboxedEnvironment, text: str, inputs: Mapping[str, Any], where: str) -> str:
+@functools.lru_cache(maxsize=256)
+def _template(text: str) -> Template:
+    return _environment().from_string(text)
+
+
+def _render(text: str, inputs: Mapping[str, Any], where: str) -> str:
     from jinja2 import TemplateError, nodes
 
     pieces, size = [], 0
     try:
-        for piece in environment.from_string(text).generate(**inputs):
+        for piece in _template(text).generate(**inputs):
             pieces.append(piece)
             size += len(piece)
             if size > _LONGEST:
@@ -304,7 +308,7 @@ def _render(environment: SandboxedEnvironment, text: str, inputs: Mapping[str, A
         return "".join(pieces)
     except (TemplateError, *_FAILURES) as error:
         line = _line_of(error)
-        used = {node.name for node in environment.parse(text).find_all(nodes.Name) if node.lineno == line}
+        used = {node.name for node in _environment().parse(text).find_all(nodes.Name) if node.lineno == line}
         names = ", ".join(name for name in inputs if name in used)
         raise ConfigError(
             f"prompt {where}, line {line}{f', with {names}' if names else ''}: {error}",
