@@ -85,6 +85,39 @@ def test_the_budget_of_the_spec_holds_and_evicted_items_are_named(tmp_path):
     assert notes[2].evicted == (notes[0].id,) and bench.handle_of().count() == 2
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 401,
+        "a" * 100_000,
+        "é" * 201,
+        "安" * 134,
+        "\U0001f600" * 101,
+        "a " * 201,
+        "\n".join(["a"] * 300),
+        " " * 400 + "a",
+        "a" * 399 + "é",
+        "e\u0301" * 134,
+        "word " * 60_000,
+    ],
+)
+def test_a_text_larger_than_the_whole_budget_is_refused_and_evicts_nothing(tmp_path, text):
+    bench = Bench(tmp_path, kind="episodic", budget=Budget(items=9, tokens=100))
+    kept = [bench.handle_of().remember(f"Note {number}.").id for number in range(3)]
+    with pytest.raises(RefusedError, match="budget") as caught:
+        bench.handle_of().remember(text)
+    assert "budget.tokens" in caught.value.hint
+    assert sorted(item.id for item in asyncio.run(bench.handle_of().view.items())) == sorted(kept)
+
+
+@pytest.mark.parametrize("text", ["a" * 400, "é" * 200, "\U0001f600" * 100])
+def test_a_text_of_the_whole_budget_is_stored_and_evicts_the_others(tmp_path, text):
+    bench = Bench(tmp_path, kind="episodic", budget=Budget(tokens=100))
+    first = bench.handle_of().remember("Note.")
+    bench.clock.set("2026-01-01T12:00:01")
+    assert bench.handle_of().remember(text).evicted == (first.id,) and bench.handle_of().count() == 1
+
+
 def test_a_derived_item_has_the_lowest_trust_of_its_parents(tmp_path):
     folder = write_page(tmp_path, classification=2, access="[finance, board]")
     bench = Bench(tmp_path, folder, kind="episodic")

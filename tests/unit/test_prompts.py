@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,3 +117,150 @@ def test_an_edited_prompt_is_saved_as_the_next_version_with_its_reason_and_paren
     with pytest.raises(ConfigError, match="needs a reason"):
         draft.save(reason=" ")
     assert prompts.load(tmp_path, "answer@1", author="x").turns == first.turns
+
+
+VALUES = {"q": "x", "n": 0, "xs": ["a"], "hits": [], "flag": True}
+TYPES = {"q": "string", "n": "number", "xs": "list", "hits": "passages", "flag": "boolean"}
+ALL = Header(
+    name="answer",
+    owner="me",
+    reason="first",
+    inputs={name: Input(type=kind, data_class="public") for name, kind in TYPES.items()},
+)
+
+
+def rendered(template, **values):
+    return made((("user", template),), header=ALL).render(**VALUES | values).messages[0].content
+
+
+@pytest.mark.parametrize(
+    ("template", "line", "variable"),
+    [
+        ("{{ 1 / n }}", 1, "with n"),
+        ("a\n\n{{ q + 1 }}", 3, "with q"),
+        ("{{ xs | sum }}", 1, "with xs"),
+        ("{% for a, b in xs %}\n{{ a }}\n{% endfor %}", 1, "with xs"),
+        ("{% if flag %}\n{{ xs[0].name.first }}\n{% endif %}", 2, "with xs"),
+        ("{{ xs[7] }}", 1, "with xs"),
+        ("{{ hits[0].text }}", 1, "with hits"),
+        ("{{ q.upper(1) }}", 1, "with q"),
+        ("{{ n() }}", 1, "with n"),
+        ("{{ '%d' % q }}", 1, "with q"),
+        ("{{ q | round }}", 1, "with q"),
+        ("{{ xs | map(attribute='b.c') | join }}", 1, "with xs"),
+        ("{{ [n, q] | sort | first }}", 1, "with q, n"),
+        ("{{ '{0.__class__.__mro__}'.format(q) }}", 1, "with q"),
+        ("{% for i in range(100_000 + n * 2 + 7) %}{% endfor %}", 1, "with n"),
+        ("{{ 2 ** (n + 10_000) }}", 1, "with n"),
+        ("{{ q * 100_000_000 }}", 1, "with q"),
+        ("{% for i in range(9_999) %}{% for j in range(n + 9_999) %}{{ q }}{% endfor %}{% endfor %}", 1, ""),
+        ("{% macro f(g) %}\n{{ g(g) }}\n{% endmacro %}\n{{ f(f) }}", 2, ""),
+        ("{{ [n.real] | tojson }}{{ range | tojson }}", 1, "with n"),
+        ("{{ (n + 1e999) | tojson }}", 1, "with n"),
+    ],
+)
+def test_a_turn_that_cannot_be_rendered_is_named_with_its_line_and_its_variables(template, line, variable):
+    with pytest.raises(ConfigError, match=rf"prompt answer@draft-.*: user turn, line {line}") as caught:
+        rendered(template)
+    assert variable in str(caught.value) and ".edit(" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("template", "word"),
+    [
+        ("{% include 'other' %}", "include"),
+        ("{% include q ignore missing %}", "include"),
+        ("{% extends 'base' %}", "extends"),
+        ("{% import 'macros' as m %}{{ m.f() }}", "import"),
+        ("{% from 'macros' import f %}{{ f() }}", "import"),
+        ("{% if flag %}{% include q %}{% endif %}", "include"),
+        ("{{ q | foo }}", "filter 'foo'"),
+        ("{% if n %}{{ q | uper }}{% endif %}", "nearest: 'upper'"),
+        ("{% filter shout %}a{% endfilter %}", "filter 'shout'"),
+        ("{{ xs | map('upper') | reject('odd') | nope | list }}", "filter 'nope'"),
+        ("{% if n is nothing %}a{% endif %}", "test 'nothing'"),
+        ("{{ 'a' if q is strng else 'b' }}", "test 'strng'"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "macro 'f' calls itself"),
+        ("{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}", "macro 'f'"),
+        (
+            "{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ g() if n }}{% endmacro %}",
+            "macro 'g'",
+        ),
+        ("{% for x in xs recursive %}{{ loop(xs) }}{% endfor %}", "recursive"),
+        ("{% for i in range(1000000000) %}a{% endfor %}", "rounds"),
+        ("{% for i in range(0, 1000000000, 7) %}a{% endfor %}", "rounds"),
+        ("{% for i in range(999) %}{% for j in range(999) %}{% endfor %}{% endfor %}", "rounds"),
+        (
+            "{% for i in range(999) %}{% if n %}{% for j in range(999) %}{% endfor %}{% endif %}{% endfor %}",
+            "rou",
+        ),
+        ("{{ lipsum() }}", "'lipsum'"),
+        ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "nested too deep"),
+        ("{% break %}", "unknown tag"),
+        ("{% for x in xs %}", "line 1"),
+    ],
+)
+def test_a_template_that_no_values_could_render_is_refused_when_it_is_read(template, word):
+    with pytest.raises(ConfigError, match=word):
+        made((("user", f"{template}\n"),), header=ALL)
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{% macro f(a) %}<{{ a }}>{% endmacro %}{{ f(q) }}{{ f(f(n)) }}", "<x><<0>>"),
+        ("{% macro f() %}a{% endmacro %}{% macro g() %}{{ f() }}b{% endmacro %}{{ g() }}", "ab"),
+        (
+            "{% for i in range(3) %}{% for j in range(2) %}{{ i }}{{ j }} {% endfor %}{% endfor %}",
+            "00 01 10 11 20 21 ",
+        ),
+        ("{% set ns = namespace(k=1) %}{% set ns.k = 2 %}{{ ns.k }}", "2"),
+        ("{{ 2 ** 3 * 'a' }}{{ [1] * 2 }}", "aaaaaaaa[1, 1]"),
+        ("{{ q is string }}{{ xs | map('upper') | join }}", "TrueA"),
+        ("{{ 'a' if n else 'b' }}", "b"),
+    ],
+)
+def test_macros_loops_and_products_within_bounds_are_rendered(template, text):
+    assert rendered(template) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ([{"a": "Zoë's <b> & 安"}], '[{"a": "Zoë\'s <b> & 安"}]'),
+        (["<script>"], '["<script>"]'),
+        (["&amp;"], '["&amp;"]'),
+        (["it's"], '["it\'s"]'),
+        (['"\\\n'], r'["\"\\\n"]'),
+        (["\u2028"], '["\u2028"]'),
+        ([1, 2.5, None, True], "[1, 2.5, null, true]"),
+        ([], "[]"),
+        ([{"b": 1, "a": {"d": 1, "c": 2}}], '[{"a": {"c": 2, "d": 1}, "b": 1}]'),
+        ([["\U0001f600"]], '[["\U0001f600"]]'),
+        ([10**30], f"[{10**30}]"),
+    ],
+)
+def test_json_in_a_prompt_is_plain_text(value, text):
+    assert rendered("{{ xs | tojson }}", xs=value) == text
+
+
+def test_json_can_be_indented_and_joined_with_text():
+    assert rendered("<{{ xs | tojson(indent=1) }}>&", xs=["'"]) == '<[\n "\'"\n]>&'
+
+
+ROOT = Path(__file__).resolve().parents[2]
+RENDERED = {
+    (1, 0): "a044b0ffd38dfbc4392775f6fa833d6453da923366a682472568fa64793ccc89",
+    (1, 2): "77b25e4083dfe8247f07e2c9bf731c1e44eb5947fd53e4b3dbb801a0a6669102",
+    (2, 0): "05f9440637ee4b248a3b19eb6a4f41ae9514400e34ed315c5eac5462f39cfd96",
+    (2, 2): "fe3599cb5db2ff3de7a7ed25fe9fe3442bbc3d9a5010c4daf899e4a39f6d6e3c",
+}
+
+
+@pytest.mark.parametrize(("number", "passages"), RENDERED)
+def test_the_shipped_prompts_render_known_bytes(number, passages):
+    hits = [SimpleNamespace(text="It is <b>46</b> 'euros' & é\n")] * passages
+    prompt = prompts.load(ROOT, f"answer@{number}", author="me")
+    messages = prompt.render(question='Wh"y <a>?', passages=hits).messages
+    text = json.dumps([message.content for message in messages])
+    assert hashlib.sha256(text.encode()).hexdigest() == RENDERED[number, passages]

@@ -84,21 +84,13 @@ def eviction_order(item: Item) -> tuple[Any, ...]:
     return (item.trust, item.created or "", item.id)
 
 
-def tokens(text: str) -> int:
-    """Return the tokens of a text for a budget: one for each four UTF-8 bytes, rounded up.
-
-    The estimate is the same for every model; exact counts depend on a model's tokenizer.
-    """
-    return -(-len(text.encode()) // 4)
-
-
 def evicted(items: Sequence[Item], budget: Budget, *, held: Collection[str], now: str) -> list[Item]:
     """Return the episodic items to evict for the budget: expired ones first, then in `eviction_order`.
 
     RefusedError when the items under legal hold exceed the budget.
     """
     gone: list[Item] = []
-    number, size = len(items), sum(tokens(item.text) for item in items)
+    number, size = len(items), sum(budget.tokens_of(item.text) for item in items)
 
     def order(item: Item) -> tuple[Any, ...]:
         expired = item.expires is not None and item.expires <= now
@@ -113,7 +105,7 @@ def evicted(items: Sequence[Item], budget: Budget, *, held: Collection[str], now
             break
         if item.id not in held:
             gone.append(item)
-            number, size = number - 1, size - tokens(item.text)
+            number, size = number - 1, size - budget.tokens_of(item.text)
     if not fits():
         raise RefusedError(
             f"the items under legal hold exceed the budget ({number} items, {size} tokens)",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,18 +23,21 @@ VOLATILE: Final = frozenset(
 VOLATILE_IN_CELL: Final = frozenset(
     {"papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "trusted", "vscode"}
 )
+#: The escape of a surrogate in JSON. UTF-8 files have no other way to write one.
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _KERNEL: Final = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
 def canonical(notebook: Mapping[str, Any]) -> dict[str, Any]:
     """Return `notebook` (nbformat 4) without outputs, counts and metadata of tools; it is not changed.
 
-    The kernel is the one that every Jupyter has. Format 4.5 gives each cell an id: a missing or
-    repeated id is derived from position and source. Empty code cells at the end are dropped, because
-    running the last cell adds one.
+    A Python kernel becomes the one that every Jupyter has; a kernel of another language is kept.
+    Format 4.5 gives each cell an id: a missing or repeated id is derived from position and source.
+    Empty code cells at the end are dropped, because running the last cell adds one.
     """
     metadata = {k: v for k, v in notebook["metadata"].items() if k not in VOLATILE}
-    metadata |= {"kernelspec": dict(_KERNEL), "language_info": {"name": "python"}}
+    if not foreign_language(metadata):
+        metadata |= {"kernelspec": dict(_KERNEL), "language_info": {"name": "python"}}
     cells: list[dict[str, Any]] = []
     taken: set[str] = set()
     for position, cell in enumerate(notebook["cells"]):
@@ -49,12 +53,28 @@ def source_of(cell: Mapping[str, Any]) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
+def tags_of(cell: Mapping[str, Any]) -> frozenset[str]:
+    """Return a cell's tags; some tools write null for no tags."""
+    return frozenset(cell["metadata"].get("tags") or ())
+
+
+def foreign_language(metadata: Mapping[str, Any]) -> str:
+    """Return the language of a notebook's kernel, "" for Python and for a kernel without a language."""
+    kernel, info = (metadata.get(key) for key in ("kernelspec", "language_info"))
+    language = (isinstance(kernel, dict) and kernel.get("language")) or (
+        isinstance(info, dict) and info.get("name")
+    )
+    return "" if not language or "python" in str(language).lower() else str(language)
+
+
 def _cell(cell: Mapping[str, Any], *, position: int, taken: set[str]) -> dict[str, Any]:
     text = source_of(cell)
     metadata = {k: v for k, v in cell["metadata"].items() if k not in VOLATILE_IN_CELL}
     hidden = {k: v for k, v in metadata.pop("jupyter", {}).items() if k != "outputs_hidden"}
     if hidden:
         metadata["jupyter"] = hidden
+    if metadata.get("tags", ()) is None:
+        del metadata["tags"]
     name = str(cell.get("id", ""))
     if not name or name in taken:
         name = hashlib.sha256(f"{position}\n{text}".encode()).hexdigest()[:8]
@@ -105,7 +125,25 @@ def parse(text: str, path: Path) -> dict[str, Any]:
     for number, cell in enumerate(raw["cells"], start=1):
         if problem := _problem_of(cell):
             raise _no_notebook(path, f"cell {number} {problem}", path)
+    if _SURROGATE.search(text):
+        _check_characters(raw, path)
     return raw
+
+
+def _check_characters(notebook: Mapping[str, Any], path: Path) -> None:
+    """Raise ConfigError for a lone surrogate outside outputs: UTF-8, the stored form, has no bytes for it."""
+    parts = {"its metadata": notebook["metadata"]}
+    for number, cell in enumerate(notebook["cells"], start=1):
+        parts[f"cell {number}"] = {key: value for key, value in cell.items() if key != "outputs"}
+    for where, value in parts.items():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(error.object[error.start]):04x}"
+            raise ConfigError(
+                f"{path}: {where} contains {half}, half of a character (a lone surrogate)",
+                hint=f"delete {half} in {path}, or write the whole character",
+            ) from None
 
 
 def _no_notebook(where: object, problem: str, path: Path) -> ConfigError:
@@ -125,7 +163,7 @@ def _problem_of(cell: Any) -> str:
     metadata = cell["metadata"]
     if not isinstance(metadata, dict) or not isinstance(metadata.get("jupyter", {}), dict):
         return "has malformed metadata"
-    tags = metadata.get("tags", [])
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+    tags = metadata.get("tags")
+    if tags is not None and (not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags)):
         return "has tags that are not a list of texts"
     return ""

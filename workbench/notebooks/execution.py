@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import json
+import logging
 import os
 import secrets
 import shlex
@@ -22,6 +25,8 @@ from workbench.notebooks import inspection
 
 #: The tag that papermill gives to the cell with the parameters.
 _INJECTED = "injected-parameters"
+#: The name under which papermill knows the engine that bounds outputs.
+_ENGINE = "workbench"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,11 +119,13 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], kernel: _Kern
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    _extend_papermill()
     try:
         papermill.execute_notebook(
-            str(path),
-            str(output),
+            _literal(_readable(path, output)),
+            _literal(output),
             parameters=dict(typed),
+            engine_name=_ENGINE,
             kernel_name="python3",
             language="python",
             progress_bar=False,
@@ -138,13 +145,135 @@ def _papermill(path: Path, output: Path, typed: Mapping[str, Any], kernel: _Kern
         ) from None
 
 
+@functools.cache
+def _extend_papermill() -> None:
+    """Let papermill write tuples as tuples and bound outputs; omit its warning for types it cannot read."""
+    from papermill.engines import papermill_engines
+    from papermill.translators import PythonTranslator, papermill_translators
+
+    class LiteralTranslator(PythonTranslator):  # type: ignore[misc]
+        """papermill's translator, which writes a tuple as text."""
+
+        @classmethod
+        def translate(cls, val: Any) -> str:
+            if isinstance(val, tuple):
+                return f"({''.join(f'{cls.translate(item)}, ' for item in val)})"
+            text: str = super().translate(val)
+            return text
+
+    papermill_translators.register("python3", LiteralTranslator)
+    papermill_engines.register(_ENGINE, _bounded_engine())
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+
+
+def _bounded_engine() -> type:
+    """Return papermill's engine with the outputs of `OutputLimits`."""
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import Engine
+
+    class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
+        def output(self, outs: list[Any], msg: dict[str, Any], display_id: Any, cell_index: int) -> Any:
+            empty = not outs or self.clear_before_next_output
+            kept = self.limits.kept(msg["content"], msg["msg_type"], cell_index, empty=empty)
+            if kept is None:
+                return None
+            kind, content = kept
+            header = {**msg["header"], "msg_type": kind}
+            return super().output(outs, {**msg, "header": header, "content": content}, display_id, cell_index)
+
+    class BoundedEngine(Engine):  # type: ignore[misc]
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> None:
+            client = BoundedClient(
+                nb_man,
+                # A kernel that prints faster than anyone reads loses messages, the one of its end too.
+                raise_on_iopub_timeout=False,
+                kernel_name=kernel_name,
+                startup_timeout=options["start_timeout"],
+                extra_arguments=options["extra_arguments"],
+            )
+            client.limits = OutputLimits()
+            client.execute()
+
+    return BoundedEngine
+
+
+class OutputLimits:
+    """The limits of the outputs that an executed copy keeps, and the bytes kept so far of each cell.
+
+    A cell above a limit ends with a note; its later outputs are dropped while it runs on.
+    """
+
+    def __init__(self, *, cell: int = 2 << 20, notebook: int = 16 << 20) -> None:
+        self.cell, self.notebook = cell, notebook
+        self._sizes: dict[int, int] = {}
+        self._cut: set[int] = set()
+
+    def kept(
+        self, content: dict[str, Any], kind: str, index: int, *, empty: bool
+    ) -> tuple[str, dict[str, Any]] | None:
+        """Return the message type and content to keep of an output of cell `index`, None for nothing.
+
+        `empty` says that the cell has no outputs, or that this output replaces them.
+        """
+        if empty:
+            self._sizes[index] = 0
+            self._cut.discard(index)
+        if kind == "error":
+            return kind, self._error(content)
+        if index in self._cut:
+            return None
+        text = content.get("text") if kind == "stream" else None
+        size = _bytes(content) if text is None else len(text.encode(errors="replace"))
+        room = min(self.cell - self._sizes[index], self.notebook - sum(self._sizes.values()))
+        if size <= room:
+            self._sizes[index] += size
+            return kind, content
+        whole = self.cell - self._sizes[index] > room
+        limit = f"all cells exceed {self.notebook:,}" if whole else f"this cell exceed {self.cell:,}"
+        part = (text or "").encode(errors="replace")[:room].decode(errors="ignore")
+        self._cut.add(index)
+        self._sizes[index] += len(part.encode())
+        note = f"\n[The outputs of {limit} bytes; the rest is not kept.]\n"
+        return "stream", {"name": content.get("name", "stdout"), "text": part + note}
+
+    def _error(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Return an error; one above the limit of a cell loses its traceback and most of its message."""
+        if _bytes(content) <= self.cell:
+            return content
+        cut = len(content["evalue"]) > self.cell // 8
+        message = content["evalue"][: self.cell // 8] + (" [cut]" if cut else "")
+        return {**content, "evalue": message, "traceback": ["[The traceback is too long to be kept.]"]}
+
+
+def _bytes(content: Mapping[str, Any]) -> int:
+    return len(json.dumps(content, default=str))
+
+
+def _literal(path: Path) -> str:
+    """Return a path as papermill takes it: a format string, in which a brace is doubled."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _readable(path: Path, output: Path) -> Path:
+    """Return a notebook that papermill can read: `path`, or its copy at `output` when tags are null."""
+    notebook = notebooks.read(path)
+    untagged = [cell["metadata"] for cell in notebook["cells"] if cell["metadata"].get("tags", ()) is None]
+    if not untagged:
+        return path
+    for metadata in untagged:
+        del metadata["tags"]
+    files.write_atomic(output, notebooks.text_of(notebook).encode())
+    return output
+
+
 def scrub(executed: Path) -> None:
     """Remove the outputs and the parameters from an executed notebook: both may hold rows."""
     if not executed.is_file():
         return
     notebook = _executed(executed)
     for cell in notebook["cells"]:
-        if _INJECTED in cell["metadata"].get("tags", ()):
+        if _INJECTED in notebooks.tags_of(cell):
             cell["source"] = "# its parameters are in the version's job.yaml and in the run's manifest"
         if cell["cell_type"] == "code":
             cell["outputs"] = []
@@ -153,7 +282,7 @@ def scrub(executed: Path) -> None:
 
 
 def _executed(path: Path) -> dict[str, Any]:
-    """Return an executed copy's JSON, without a size limit: cells may print any amount."""
+    """Return an executed copy's JSON, without a size limit: `OutputLimits` bounds the outputs only."""
     return notebooks.parse(path.read_text(encoding="utf-8"), path)
 
 
@@ -184,7 +313,7 @@ def _cell(executed: Path, index: int) -> int:
     `index` counts the cell with papermill's parameters, but not the error note that it adds on top.
     """
     cells = _executed(executed)["cells"][: index + 2]
-    injected = any(_INJECTED in cell["metadata"].get("tags", ()) for cell in cells)
+    injected = any(_INJECTED in notebooks.tags_of(cell) for cell in cells)
     return int(index) + 1 - injected
 
 

@@ -79,6 +79,14 @@ class Budget:
     items: int | None = None
     tokens: int | None = None
 
+    @staticmethod
+    def tokens_of(text: str) -> int:
+        """Return the tokens of a text for a budget: one for each four UTF-8 bytes, rounded up.
+
+        The estimate is the same for every model; exact counts depend on a model's tokenizer.
+        """
+        return -(-len(text.encode()) // 4)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:

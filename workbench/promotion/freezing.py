@@ -7,9 +7,12 @@ equal those of the judged run. A clean run of the frozen notebook checks the req
 from __future__ import annotations
 
 import dataclasses
+import html
+import json
 import secrets
 import shutil
-from collections.abc import Mapping
+import urllib.parse
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,9 +186,25 @@ def _fell_short(spec: JobSpec, result: WorkerResult) -> list[Blocker]:
 
 
 def _forget_input(executed: Path, inputs: str) -> None:
-    """Shorten the input's path in the executed copy to its name: the path is not the notebook's own."""
-    text = files.read_text(executed)
-    files.write_atomic(executed, text.replace(inputs, Path(inputs).name).encode())
+    """Shorten the input's path in the executed copy to its name: the path is not the notebook's own.
+
+    Links may lead to the path. Python, JSON, HTML and addresses escape its letters, spaces and quotes.
+    """
+    text, name = files.read_text(executed), Path(inputs).name
+    forms: list[Callable[[str], str]] = [
+        str,
+        lambda path: path.encode("unicode_escape").decode().replace('"', r"\""),  # papermill's
+        lambda path: repr(path)[1:-1],
+        lambda path: json.dumps(path)[1:-1],
+        html.escape,
+        urllib.parse.quote,
+    ]
+    for path in dict.fromkeys([inputs, str(Path(inputs).resolve())]):
+        for form in forms:
+            for escaped in (False, True):
+                old, new = (json.dumps(form(part), ensure_ascii=escaped)[1:-1] for part in (path, name))
+                text = text.replace(old, new)
+    files.write_atomic(executed, text.encode())
 
 
 def _seen(source: Path, executed: Path, connections: Path, lock: Path) -> list[Blocker]:

@@ -7,9 +7,12 @@ separately in a sandbox, so an input value cannot start a new turn.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
@@ -19,6 +22,7 @@ from workbench.errors import ConfigError, nearest
 from workbench.types import Hit, Message, Role
 
 if TYPE_CHECKING:
+    from jinja2 import Template, nodes
     from jinja2.sandbox import SandboxedEnvironment
 
 InputType = Literal["string", "integer", "number", "boolean", "list", "passages"]
@@ -32,6 +36,21 @@ _PYTHON: Mapping[str, type | tuple[type, ...]] = {
     "passages": (list, tuple),
 }
 _DRAFT = "draft-"
+#: Limits of a rendering: characters of a turn or a product, rounds of nested constant loops, exponents.
+_LONGEST = 16 << 20
+_ROUNDS = 100_000
+_EXPONENT = 64
+#: What the values of inputs can raise in a template, beside Jinja2's own errors.
+_FAILURES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NameError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _ROLE_LINE = re.compile(r"^(system|user|assistant):[ \t]*$", re.MULTILINE)
 
 
@@ -98,11 +117,14 @@ class Prompt:
         return f"{self.name}@{self.number or _DRAFT + self.digest[:8]}"
 
     def render(self, **inputs: Any) -> Rendered:
-        """Render the turns with `inputs`; raise ConfigError for a missing, unknown or mistyped input."""
+        """Render the turns with `inputs`.
+
+        Raises ConfigError for a missing, unknown or mistyped input, and for a turn that cannot be
+        rendered with these values.
+        """
         _check_inputs(self.header, inputs)
-        environment = _environment()
         messages = tuple(
-            Message(role=role, content=_render(environment, text, inputs, self.reference))
+            Message(role=role, content=_render(text, inputs, f"{self.reference}: {role} turn"))
             for role, text in self.turns
         )
         passages = tuple(
@@ -233,23 +255,76 @@ def read(version: registry.Version) -> Prompt:
     return dataclasses.replace(prompt, number=version.number)
 
 
+@functools.cache
 def _environment() -> SandboxedEnvironment:
     from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     # Prompts are plain text, not HTML: escaping would change the model's input.
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = _sandbox()(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["tojson"] = _json
+    del environment.globals["lipsum"]  # random text
+    return environment
 
 
-def _render(environment: SandboxedEnvironment, text: str, inputs: Mapping[str, Any], where: str) -> str:
-    from jinja2 import TemplateError
+def _sandbox() -> type[SandboxedEnvironment]:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    class BoundedSandbox(ImmutableSandboxedEnvironment):
+        """Jinja2's sandbox, in which products and powers are bounded as well."""
+
+        intercepted_binops = frozenset({"*", "**"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if operator == "**" and (abs(right) > _EXPONENT or abs(left) > 2**_EXPONENT):
+                raise OverflowError("the power is too large")
+            for item, times in ((left, right), (right, left)):
+                if isinstance(item, Sequence) and isinstance(times, int) and len(item) * times > _LONGEST:
+                    raise OverflowError(f"the product is longer than {_LONGEST:,} characters or items")
+            return super().call_binop(context, operator, left, right)
+
+    return BoundedSandbox
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON; Jinja2's own `tojson` escapes `<`, `>`, `&` and `'` for HTML."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False, indent=indent)
+
+
+@functools.lru_cache(maxsize=256)
+def _template(text: str) -> Template:
+    return _environment().from_string(text)
+
+
+def _render(text: str, inputs: Mapping[str, Any], where: str) -> str:
+    from jinja2 import TemplateError, nodes
+
+    pieces, size = [], 0
     try:
-        return environment.from_string(text).render(**inputs)
-    except TemplateError as error:
+        for piece in _template(text).generate(**inputs):
+            pieces.append(piece)
+            size += len(piece)
+            if size > _LONGEST:
+                raise OverflowError(f"the text is longer than {_LONGEST:,} characters")
+        return "".join(pieces)
+    except (TemplateError, *_FAILURES) as error:
+        line = _line_of(error)
+        used = {node.name for node in _environment().parse(text).find_all(nodes.Name) if node.lineno == line}
+        names = ", ".join(name for name in inputs if name in used)
         raise ConfigError(
-            f"prompt {where}: {error.message}", hint="correct the template: ws.prompt(…).edit(user=…)"
+            f"prompt {where}, line {line}{f', with {names}' if names else ''}: {error}",
+            hint="pass another value, or correct the template: ws.prompt(…).edit(user=…)",
         ) from None
+
+
+def _line_of(error: BaseException) -> int:
+    """Return the line of a turn in which an error was raised: Jinja2 maps the frames of templates."""
+    line = getattr(error, "lineno", None) or 1
+    trace = error.__traceback__
+    while trace is not None:
+        if "__jinja_exception__" in trace.tb_frame.f_globals:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return int(line)
 
 
 def _check_inputs(header: Header, inputs: Mapping[str, Any]) -> None:
@@ -280,17 +355,66 @@ def _check_templates(header: Header, turns: Sequence[tuple[str, str]], where: st
     used: set[str] = set()
     for role, text in turns:
         try:
-            used |= meta.find_undeclared_variables(environment.parse(text))
+            tree = environment.parse(text)
+            problems = sorted(_problems(tree, environment))
+            if not problems:
+                environment.compile(tree)
+                used |= meta.find_undeclared_variables(tree)
         except TemplateSyntaxError as error:
-            raise ConfigError(
-                f"{where}: {role} turn, line {error.lineno}: {error.message}",
-                hint="correct the Jinja2 syntax of that line",
-            ) from None
+            problems = [(error.lineno, error.message or "", "correct the Jinja2 syntax of that line")]
+        except (RecursionError, MemoryError):
+            problems = [(1, "the template is nested too deep", "write it with fewer parentheses and blocks")]
+        for line, problem, hint in problems:
+            raise ConfigError(f"{where}: {role} turn, line {line}: {problem}", hint=hint)
     for name in sorted(used - set(header.inputs)):
         raise ConfigError(
             f"{where}: undefined variable {name!r} ({nearest(name, header.inputs)})",
             hint=f"declare it under inputs: with a type and a data_class, or remove {{{{ {name} }}}}",
         )
+
+
+def _problems(tree: nodes.Template, environment: SandboxedEnvironment) -> Iterator[tuple[int, str, str]]:
+    """Yield the line, the problem and the fix of what no rendering can do, or not in bounded time."""
+    from jinja2 import nodes
+
+    for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        tag = {nodes.Include: "include", nodes.Extends: "extends"}.get(type(node), "import")
+        yield node.lineno, f"`{tag}` names another file; a prompt is one file", "write its text in this turn"
+    kinds: tuple[tuple[type[nodes.Filter | nodes.Test], Mapping[str, Any]], ...]
+    kinds = ((nodes.Filter, environment.filters), (nodes.Test, environment.tests))
+    for kind, known in kinds:
+        for used in tree.find_all(kind):
+            if used.name not in known:
+                what = f"unknown {kind.__name__.lower()} {used.name!r} ({nearest(used.name, known)})"
+                yield used.lineno, what, "jinja.palletsprojects.com/templates lists those that exist"
+    macros = {macro.name: macro for macro in tree.find_all(nodes.Macro)}
+    called = {name: {n.name for n in macros[name].find_all(nodes.Name)} & macros.keys() for name in macros}
+    for name, macro in macros.items():
+        reached: set[str] = set()
+        while more := set().union(called[name], *(called[other] for other in reached)) - reached:
+            reached |= more
+        if name in reached:
+            yield macro.lineno, f"the macro {name!r} calls itself", "write it as a loop"
+    for loop in tree.find_all(nodes.For):
+        if loop.recursive:
+            yield loop.lineno, "a recursive loop may never end", "write a loop for each level"
+    yield from _endless(tree, 1)
+
+
+def _endless(node: nodes.Node, rounds: int) -> Iterator[tuple[int, str, str]]:
+    """Yield the loops over constant ranges that have, with the loops around them, too many rounds."""
+    from jinja2 import nodes
+
+    if isinstance(node, nodes.For):
+        match node.iter:
+            case nodes.Call(node=nodes.Name(name="range"), args=limits):
+                with contextlib.suppress(nodes.Impossible, TypeError, ValueError, OverflowError):
+                    rounds *= len(range(*(limit.as_const() for limit in limits)))
+                if rounds > _ROUNDS:
+                    yield node.lineno, f"the loop has more than {_ROUNDS:,} rounds", "shorten its range"
+                    return
+    for child in node.iter_child_nodes():
+        yield from _endless(child, rounds)
 
 
 def _check_schema(schema: Mapping[str, Any], where: str) -> None:

@@ -100,14 +100,24 @@ def _kept_until(binding: Binding, page: Page) -> str | None:
 
 
 async def write(binding: Binding, written: Written) -> Note:
-    """Write one episodic item within the spec's budget."""
+    """Write one episodic item within the spec's budget.
+
+    Raises RefusedError for a text larger than the whole budget: to write it would evict every item.
+    """
     _check(binding, written)
+    budget = binding.spec.budget
+    size = budget.tokens_of(written.text)
+    if budget.tokens is not None and size > budget.tokens:
+        raise RefusedError(
+            f"the text has {size:,} tokens; the whole budget of {binding.spec} is {budget.tokens:,}",
+            hint="remember a summary of it, or raise `budget.tokens` in a new version of the memory's spec",
+        )
     parents = await _parents(binding, written.parents)
     item = _item(binding, written, parents)
     (vector,) = await embed(binding, [item.text])
     item = dataclasses.replace(item, vector=vector)
     done = await Governed(binding=binding).remember(
-        [item], budget=binding.spec.budget, now=binding.now(), while_there=item.parents
+        [item], budget=budget, now=binding.now(), while_there=item.parents
     )
     return Note(
         id=item.id, trust=item.trust, expires=item.expires, new=bool(done.added), evicted=done.evicted

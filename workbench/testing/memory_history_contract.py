@@ -180,7 +180,7 @@ class History(RuleBasedStateMachine):
         if answer is not None:
             left = [item for item in self.memory.items() if item.kind != "document"]
             assert most is None or len(left) <= most
-            assert size is None or sum(rules.tokens(item.text) for item in left) <= size
+            assert size is None or sum(budget.tokens_of(item.text) for item in left) <= size
 
     @rule(what=_selectors, dry_run=st.booleans())
     def forget(self, what: Selector, dry_run: bool) -> None:

@@ -13,7 +13,6 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, NotFoundError, RefusedError
-from workbench.memory import rules
 from workbench.ports import Budget, Forgotten, Purged, Remembered, Selector
 from workbench.testing.memory_items import (
     NOW,
@@ -89,7 +88,7 @@ class RetentionContract(StoreContract):
             done = acme.remember(batch, budget=budget, now=NOW)
             left = [item for item in acme.items() if item.kind != "document"]
             assert len(left) <= most
-            assert sum(rules.tokens(item.text) for item in left) <= size
+            assert sum(Budget.tokens_of(item.text) for item in left) <= size
             assert set(done.evicted).isdisjoint(ids_of(left))
             assert done.added + done.unchanged == len(batch)
         assert acme.count() == len(left) + 1
@@ -111,7 +110,7 @@ class RetentionContract(StoreContract):
     def test_nothing_is_evicted_while_the_budget_holds(
         self, acme: SyncMemory, written: list[Item], more: int
     ) -> None:
-        size = sum(rules.tokens(item.text) for item in written)
+        size = sum(Budget.tokens_of(item.text) for item in written)
         enough = Budget(items=len(written) + more, tokens=size + more)
         done = acme.remember(written, budget=enough, now=NOW)
         assert (done.added, done.evicted, acme.count()) == (len(written), (), len(written))

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import ast
+import datetime as dt
+import subprocess
+import sys
+
 import nbformat
 import pytest
 from hypothesis import given
@@ -214,3 +219,151 @@ def test_freezing_never_changes_the_task(tmp_path_factory, cells):
     frozen = inspection.read(folder / "frozen.ipynb")
     assert frozen.digest({"count": 5}) == whole.digest({"count": 5})
     assert len(frozen.cells) <= 1 + sum(tag != "explore" for _, tag in cells)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("if True:\n    shown = 1", "if True:\n    shown = 0"),
+        ("a, b = 1, 2", "a, b = 1, 3"),
+        ("a = b = 1", "a = b = 2"),
+        ("import json", "import orjson as json"),
+        ("def limit():\n    return 1", "def limit():\n    return 2"),
+        ("for i in [1]:\n    last = i", "for i in [2]:\n    last = i"),
+        ("count += 1", "count += 2"),
+        ("class Limits:\n    shown = 1", "class Limits:\n    shown = 2"),
+        ("%env MODE=a", "%env MODE=b"),
+        ("print(name)", "print(count)"),
+        ("y: print(1) = 3", "y: print(2) = 3"),
+        ("items.append(1)", "items.append(2)"),
+        ("half = 2\ndel half", "half = 3\ndel half"),
+        ("(lambda: 1)()", "(lambda: 2)()"),
+    ],
+)
+def test_code_in_the_parameters_cell_is_part_of_the_task(notebook, before, after):
+    plain = notebook(code("x = name")).digest({})
+    digests = [
+        notebook(code("x = name"), parameters=f"{PARAMETERS}\n{text}").digest({}) for text in (before, after)
+    ]
+    assert len({plain, *digests}) == 3
+
+
+def test_a_default_that_code_of_the_parameters_cell_reads_is_part_of_the_task(notebook):
+    made = [notebook(parameters=f"k = {k}\n[k]\nk = 9").digest({"k": 1}) for k in (1, 2)]
+    assert made[0] != made[1]
+    made = [notebook(parameters=f"[0]\nk = {k}").digest({"k": 1}) for k in (1, 2)]
+    assert made[0] == made[1], "below the code only the value counts"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        PARAMETERS.replace("count = 3", "count: int = 3"),
+        PARAMETERS.replace("count = 3", "count: 'int | None' = (3)  # how many"),
+        "\n".join(reversed(PARAMETERS.split("\n"))),
+        f'"""The parameters."""\n\n{PARAMETERS}\npass',
+        f"count = 4\n{PARAMETERS}",
+        PARAMETERS.replace("\n", "; "),
+        f"    {PARAMETERS}".replace("\n", "\n    "),
+    ],
+)
+def test_a_parameters_cell_of_plain_assignments_adds_no_code_to_the_task(notebook, parameters):
+    assert notebook(parameters=parameters).digest({}) == notebook().digest({})
+
+
+def test_the_digest_of_plain_assignments_is_a_known_answer(notebook):
+    known = "4e96ee35057952757149ed6d5ff35143d4fa58ffad602083d96d89881bcb8b44"
+    assert notebook(code("x = name")).digest({}) == known
+
+
+@pytest.mark.parametrize(
+    ("line", "given", "taken"),
+    [
+        ("x = (1, 2)", "[3, 4]", (3, 4)),
+        ("x = (1, 2)", "()", ()),
+        ("x: tuple[int, ...] = (1,)", [3, 4], (3, 4)),
+        ("x: typing.Tuple[int, str] = (1, 'a')", "(2, 'b')", (2, "b")),
+        ("x: int | None = None", "5", 5),
+        ("x: int | None = None", "None", None),
+        ("x: int | None = 3", "None", None),
+        ("x: int | None = 3", None, None),
+        ("x: Optional[float] = None", "2", 2.0),
+        ("x: typing.Optional[bool] = None", "true", True),
+        ("x: Union[int, str] = 1", "5", 5),
+        ("x: Union[int, str] = 1", "five", "five"),
+        ("x: 'str | None' = None", "5", "5"),
+        ("x: str | None = None", "None", None),
+        ("x: Literal['a', 1] = 'a'", "b", "b"),
+        ("x: Literal['a', 1] = 'a'", "1", 1),
+        ("x: Annotated[int, 'rows'] = 1", "7", 7),
+        ("x: list[int] = []", "[1, 2]", [1, 2]),
+        ("x: List[str] = None", '["a", null]', ["a", None]),
+        ("x: dict[str, int] = None", '{"a": 1}', {"a": 1}),
+        ("x: float = 1", "0.5", 0.5),
+        ("x = []", "[('a', 1)]", [("a", 1)]),
+        ("x = None", "5", 5),
+        ("x = None", "0.5", 0.5),
+        ("x = None", "None", None),
+        ("x = None", "[1, 2]", [1, 2]),
+        ("x = None", "007", "007"),
+        ("x = None", "'quoted'", "'quoted'"),
+        ("x: Path = None", "a/b.csv", "a/b.csv"),
+        ("x = ''", "5", "5"),
+        ("x = '2026-01-01'", dt.date(2026, 2, 28), "2026-02-28"),
+        ("x = None", dt.date(2026, 2, 28), "2026-02-28"),
+        ("x: date = None", "2026-02-28", "2026-02-28"),
+        ("x: dt.date = '2026-01-01'", dt.date(2026, 2, 28), "2026-02-28"),
+        ("x: date = None", None, None),
+        ("x: datetime.datetime = None", "2026-02-28T10:00:00", "2026-02-28T10:00:00"),
+        ("x: date | None = None", "None", None),
+        ("x = []", [dt.date(2026, 2, 28)], ["2026-02-28"]),
+        ("x = {}", {"from": dt.date(2026, 2, 28)}, {"from": "2026-02-28"}),
+    ],
+)
+def test_a_value_is_taken_as_the_annotation_says(notebook, line, given, taken):
+    made = notebook(parameters=line)
+    value = made.typed({"x": given})["x"]
+    assert (value, type(value)) == (taken, type(taken)) and made.digest({"x": value})
+
+
+@pytest.mark.parametrize(
+    ("line", "given"),
+    [
+        ("x: int | None = None", "many"),
+        ("x: int | None = None", "0.5"),
+        ("x: int | None = None", True),
+        ("x: Optional[list] = None", "(1"),
+        ("x: date = None", "2026-02-30"),
+        ("x: date = '2026-01-01'", "tomorrow"),
+        ("x: date = None", 20260101),
+        ("x = 1", str(2**70)),
+        ("x = 0.5", "1e999"),
+        ("x = 0.5", "NaN"),
+        ("x = None", float("nan")),
+        ("x = None", "\udc00"),
+        ("x = {}", "{1: 2}"),
+        ("x = 1", "9" * 5000),
+        ("x = []", "[" * 5000),
+        ("x: Union[int, float] = 1", "'a'"),
+    ],
+)
+def test_a_value_that_no_declared_type_has_is_refused(notebook, line, given):
+    with pytest.raises(ConfigError, match="parameter 'x' is") as caught:
+        notebook(parameters=line).typed({"x": given})
+    assert "-p x=" in caught.value.hint
+
+
+VALUES = [
+    (), (1,), (1, 2), ((1, 2), [3]), [(1,)], {"a": (1, "b")}, ('a"b\\', None), (0.5, True), None, "é\n"
+]  # fmt: skip
+
+
+def test_papermill_writes_every_value_as_itself():
+    program = (
+        "from workbench import schemas; schemas.jsonschema()\n"
+        "from workbench.notebooks import execution; execution._extend_papermill()\n"
+        "from papermill.parameterize import translate_parameters as t\n"
+        f"for v in {VALUES!r}: print(t('python3', 'python', {{'x': v}}, '').split(' = ', 1)[1], end='')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert [ast.literal_eval(line) for line in done.stdout.splitlines()] == VALUES
