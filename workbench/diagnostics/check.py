@@ -16,7 +16,6 @@ from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.gate_spec import GateSpec, check_spec, check_tightens
 from workbench.experiments.inputs import read
-from workbench.experiments.metrics import AMOUNTS
 from workbench.experiments.runs import load_runs
 from workbench.jobs import spec as jobspec
 from workbench.jobs.schedule import Schedule
@@ -27,9 +26,6 @@ from workbench.promotion import release
 from workbench.prompts import prompt as prompts
 from workbench.workspace import boundary
 from workbench.workspace.use_case import check_data, check_tenant
-
-#: The metrics that have no largest value.
-_OPEN = (*AMOUNTS, "latency_p95_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,8 +199,7 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         what = f"{name}: gates.{phase}"
         try:
             specs[phase] = GateSpec.parse(column, where=f"use_cases.{name}.gates.{phase}")
-            n = _n_cases(root, name, case)
-            never = [*check_spec(specs[phase], n), *_unfailing(specs[phase], n)]
+            never = check_spec(specs[phase], _n_cases(root, name, case))
         except WorkbenchError as error:
             yield CheckedFile(what=what, problem=str(error))
             continue
@@ -217,18 +212,6 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
             f"{name}: mlvp only tightens",
             lambda: check_tightens(specs["mvp"], specs["mlvp"], where=f"{name}.gates"),
         )
-
-
-def _unfailing(spec: GateSpec, n_cases: int) -> list[str]:
-    """Return a message for each line that no run can fail; scores are assumed to lie between 0 and 1."""
-    idle = [
-        rule
-        for rule in spec.rules
-        if (rule.comparator == "min" and rule.value <= 0 and not rule.versus)
-        or (rule.comparator == "max" and rule.value >= 1 and not rule.versus and rule.metric not in _OPEN)
-        or (rule.comparator == "count" and rule.value >= max(n_cases, 1))
-    ]
-    return [f"{rule.metric} {rule.text} can never fail" for rule in idle]
 
 
 def _n_cases(root: Path, name: str, case: UseCase) -> int:

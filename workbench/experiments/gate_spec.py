@@ -148,7 +148,7 @@ def _cannot_fail(rule: Rule) -> str | None:
 
 
 def check_spec(spec: GateSpec, n_cases: int) -> list[str]:
-    """Return a message for each line that `n_cases` cases cannot pass, even with perfect scores.
+    """Return a message for each line that `n_cases` cases cannot pass with perfect scores, or cannot fail.
 
     Scores are assumed to lie between 0 and 1. Score bounds outside that range are not checked.
     """
@@ -157,6 +157,8 @@ def check_spec(spec: GateSpec, n_cases: int) -> list[str]:
         problem = _hopeless(rule, n_cases, spec.confidence)
         if problem:
             problems.append(f"{rule.metric} {rule.text} can never pass: {problem}")
+        elif rule.comparator == "count" and _UNIT.fullmatch(rule.metric) and rule.value >= n_cases:
+            problems.append(f"{rule.metric} {rule.text} can never fail: the dataset has {n_cases} cases")
     return problems
 
 

