@@ -49,7 +49,7 @@ def found_in(path):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_input_of_a_clean_run_is_no_path_of_one_machine(tmp_path, folder):
-    inputs = f"{HOME}/{folder}/work/sample.jsonl"
+    inputs = f"{HOME}/{folder}/jobs/sample.jsonl"
     outputs = [new_output("stream", name="stdout", text=form(inputs)) for form in PRINTED]
     outputs.append(new_output("display_data", data={"text/html": f"<b>{html.escape(inputs)}</b>"}))
     outputs.append(new_output("display_data", data={"text/plain": f"file://{urllib.parse.quote(inputs)}"}))
