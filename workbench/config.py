@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import functools
 import os
 import re
 from collections.abc import Mapping
@@ -253,16 +252,11 @@ def load_params(root: Path) -> Params:
 
     A process parses the file again only after it has changed, so do not change the returned value.
     """
-    path = root / PARAMS
-    try:
-        status = path.stat()
-    except OSError:  # reading the file raises the error
-        return _parsed(path)
-    return _parsed(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return _parsed(root / PARAMS)
 
 
-@functools.lru_cache(maxsize=8)
-def _parsed(path: Path, *_identity: int) -> Params:
+@files.until_changed
+def _parsed(path: Path) -> Params:
     raw = files.read_yaml(path, hint="git checkout -- params.yaml")
     params = files.parse(Params, raw, where=str(path), hint="see docs/params.md for every key")
     if not params.use_cases:

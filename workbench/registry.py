@@ -149,7 +149,7 @@ def load(root: Path, kind: str, name: str) -> Asset:
             f"there is no {kind} {name!r} ({nearest(name, names(root, kind))})",
             hint=f"workbench save {kind}/{name}" if written else f"ls pipelines/{FOLDERS[kind]}",
         )
-    asset = files.parse(Asset, files.read_yaml(path), where=str(path))
+    asset = _read(path)
     if (asset.kind, asset.name) != (kind, name):
         raise ConfigError(
             f"{path} is the page of {asset.kind} {asset.name!r}, not of {kind} {name!r}",
@@ -162,6 +162,11 @@ def load(root: Path, kind: str, name: str) -> Asset:
                 hint=f"git checkout -- {path}",
             )
     return asset
+
+
+@files.until_changed
+def _read(path: Path) -> Asset:
+    return files.parse(Asset, files.read_yaml(path), where=str(path))
 
 
 def resolve(root: Path, kind: str, reference: str) -> Version:
@@ -197,13 +202,18 @@ def resolve(root: Path, kind: str, reference: str) -> Version:
 def _checked(path: Path, expected: str) -> str:
     if not path.exists():
         raise CorruptError(f"{path} is missing", hint=f"git checkout -- {path}")
-    found = files.digest(files.read_bytes(path))
+    found = _digest_of(path)
     if found != expected:
         raise CorruptError(
             f"{path} was changed after it was saved (digest {found[:12]}, saved as {expected[:12]})",
             hint=f"git checkout -- {path}; to change a prompt, edit and save it as the next version",
         )
     return found
+
+
+@files.until_changed
+def _digest_of(path: Path) -> str:
+    return files.digest(files.read_bytes(path))
 
 
 def save_version(

@@ -3,7 +3,7 @@
 | | every run | `make soak` |
 |---|---|---|
 | attempts to read another's items, for each store | 1,000 | 10,000 |
-| kill points of promote, run, publish and rollback | 3 of each test's own | all |
+| kill points of promote, run, publish, rollback and the pipeline | 3 of each test's own | all |
 | generated examples of a property | a fifth, 10 at least | all |
 | generated histories of a store | 3 to 15 | 500 |
 | generated answers of a model's endpoint, whole and streamed each | 200 | 20,000 |

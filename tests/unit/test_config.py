@@ -53,6 +53,7 @@ def test_a_wrong_key_or_value_of_params_is_named(tmp_path, before, after, said):
 def test_params_are_parsed_again_only_after_the_file_has_changed(tmp_path, monkeypatch):
     path, parsed = tmp_path / "params.yaml", []
     read = files.read_yaml
+    monkeypatch.setattr(files.reading, "YOUNG_NS", -1)  # this test's file is not two seconds old
     monkeypatch.setattr(files, "read_yaml", lambda *args, **kwargs: parsed.append(1) or read(*args, **kwargs))
 
     def seed():

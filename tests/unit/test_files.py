@@ -123,3 +123,37 @@ def test_a_file_that_is_missing_or_not_text_is_one_clear_error(tmp_path):
 
 def test_a_digest_does_not_depend_on_the_order_of_keys():
     assert files.digest({"a": 1, "b": [2]}) == files.digest({"b": [2], "a": 1}) != files.digest({"a": 1})
+
+
+def test_a_file_that_was_written_a_moment_ago_is_read_each_time(tmp_path):
+    path, read = tmp_path / "f", []
+
+    @files.until_changed
+    def text_of(path):
+        read.append(path)
+        return path.read_text()
+
+    path.write_text("one")
+    status = path.stat()
+    assert text_of(path) == "one"
+    path.write_text("two")  # as long, and within the same tick of a coarse clock
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert text_of(path) == "two" and len(read) == 2
+
+
+def test_an_old_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    path, read = tmp_path / "f", []
+    monkeypatch.setattr(files.reading, "YOUNG_NS", -1)
+
+    @files.until_changed
+    def text_of(path):
+        read.append(path)
+        return path.read_text()
+
+    path.write_text("one")
+    assert [text_of(path), text_of(path)] == ["one", "one"] and len(read) == 1
+    path.write_text("three")
+    assert [text_of(path), text_of(path)] == ["three", "three"] and len(read) == 2
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        text_of(path)

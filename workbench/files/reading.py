@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import os
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from workbench.errors import ConfigError, NotFoundError
+
+T = TypeVar("T")
+#: Age in nanoseconds from which a file's times tell it from a later version of it: two writes within one
+#: tick of the clock have the same times.
+YOUNG_NS = 2_000_000_000
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
@@ -55,6 +64,30 @@ def read_text(path: Path, *, hint: str = "", limit: int = 1 << 30) -> str:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})", hint=hint) from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint=hint) from None
+
+
+def until_changed(read: Callable[[Path], T]) -> Callable[[Path], T]:
+    """Return `read` with its values kept until the file at the path changes: its inode, size or times.
+
+    The callers share a value, so do not change it. A file younger than two seconds is always read.
+    """
+
+    @functools.lru_cache(maxsize=20_000)
+    def kept(path: Path, *_seen: int) -> T:
+        return read(path)
+
+    @functools.wraps(read)
+    def current(path: Path) -> T:
+        try:
+            status = path.stat()
+        except OSError:  # reading the file raises the error
+            return read(path)
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < YOUNG_NS:
+            return read(path)
+        times = status.st_mtime_ns, status.st_ctime_ns
+        return kept(path, status.st_dev, status.st_ino, status.st_size, *times)
+
+    return current
 
 
 def shortened(text: str) -> str:

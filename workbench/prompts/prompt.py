@@ -246,13 +246,18 @@ def load(root: Path, reference: str, *, author: str) -> Prompt:
 
 def read(version: registry.Version) -> Prompt:
     """Read the prompt of a version; raise ConfigError when its name differs from the version's."""
-    prompt = parse(files.read_text(version.path), where=str(version.path))
+    prompt = _parsed(version.path)
     if prompt.name != version.name:
         raise ConfigError(
             f"{version.path}: the name {prompt.name!r} differs from the folder's, {version.name!r}",
             hint=f"write name: {version.name}",
         )
     return dataclasses.replace(prompt, number=version.number)
+
+
+@files.until_changed
+def _parsed(path: Path) -> Prompt:
+    return parse(files.read_text(path), where=str(path))
 
 
 @functools.cache

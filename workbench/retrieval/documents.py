@@ -7,7 +7,6 @@ import functools
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,6 @@ author: your name
 generator_version: 1
 seed: 0
 ---"""
-#: A younger file's digest is not cached: above a clock tick of any file system but FAT.
-_YOUNG_NS = 2_000_000_000
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
 #: A file of a DVC cache, to which DVC may link a tracked page.
 _CACHED = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
@@ -147,17 +144,8 @@ def digests_now(
     return {path.stem: _digest_of(path) for path in reversed(_places(uri, tenant, root, sources))}
 
 
+@files.until_changed
 def _digest_of(path: Path) -> str:
-    status = path.stat()
-    seen = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    # Two writes within one clock tick have the same time, so a young file is always read.
-    if time.time_ns() - status.st_mtime_ns < _YOUNG_NS:
-        return _read_digest.__wrapped__(path, seen)
-    return _read_digest(path, seen)
-
-
-@functools.lru_cache(maxsize=20_000)
-def _read_digest(path: Path, seen: tuple[int, ...]) -> str:  # noqa: ARG001 - a part of the cache's key
     return files.digest(files.read_text(path).encode())
 
 

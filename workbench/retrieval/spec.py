@@ -131,12 +131,18 @@ def load_spec(root: Path, reference: str) -> MemorySpec:
 
 def read_spec(found: registry.Version) -> MemorySpec:
     """Read the spec in a version's file; ConfigError names the file and the invalid key."""
-    where = str(found.path)
-    raw = files.parse(_File, _without_rerank(files.read_yaml(found.path), where), where=where)
-    _check(raw, where)
+    raw = _parsed(found.path)
     given = {key.name: getattr(raw, key.name) for key in fields(raw)}
     given |= {"source": raw.source or "", "chunking": raw.chunking or Chunking(kind="whole")}
     return MemorySpec(name=found.name, version=found.number, digest=found.digest, **given)
+
+
+@files.until_changed
+def _parsed(path: Path) -> _File:
+    where = str(path)
+    raw = files.parse(_File, _without_rerank(files.read_yaml(path), where), where=where)
+    _check(raw, where)
+    return raw
 
 
 def _without_rerank(raw: Any, where: str) -> Any:
