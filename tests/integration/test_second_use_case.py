@@ -90,7 +90,7 @@ def test_a_new_prompt_version_reruns_its_use_case_only_and_extends_its_tape(ship
     params = clone / "params.yaml"
     params.write_text(params.read_text().replace("use_cases:\n", "use_cases:" + PARAMS, 1))
     shipped_clone.run("python", "-c", SETUP)
-    beside = stages_of(shipped_clone.run("dvc", "repro", network=False))
+    beside = stages_of(shipped_clone.run("workbench", "repro", network=False, code=None))
     assert "experiment@small" in beside and "@answers'" not in beside
     tape, other = clone / "pipelines/tapes/small.jsonl", clone / "pipelines/tapes/answers.jsonl"
     first, others = tape.read_bytes(), other.read_bytes()
