@@ -7,8 +7,8 @@ UV = .venv/bin/uv
 INSTALL = $(UV) pip install --no-deps --compile-bytecode --python
 SELF = --offline --no-build-isolation -e .
 # tests/support/sharing.py says how they share the tests; ARGS=-n0 runs all in one process.
-# Two workers more than cores, because many tests wait for a server, a browser or another process.
-WORKERS = -n $(shell $(PYTHON) -c 'import os; print(min(6, (os.cpu_count() or 1) + 2))') --dist loadfile
+# One worker more than cores, because many tests wait for a server, a browser or another process.
+WORKERS = -n $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))') --dist loadfile
 COMPILE = $(UV) pip compile --universal --generate-hashes --no-header --python-version 3.11 $(if $(UPGRADE),--upgrade)
 
 export DVC_NO_ANALYTICS := 1
