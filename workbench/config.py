@@ -52,11 +52,25 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFile:
+    """The cases that the gate judges: a JSON lines or Parquet file and the names of its columns.
+
+    `inputs` are given to the task; `expected` are given to the scorers alone.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    file: str
+    inputs: tuple[str, ...] = ("question",)
+    expected: tuple[str, ...] = ("answers", "page")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UseCase:
     """One use case of `params.yaml`; docs/params.md describes every key.
 
     Bare names resolve to `prompt`, `memory` and `model`. `clearance` is the highest classification that
-    principals see. `as_of` is an ISO day. `keepers` is the former name of `admins`.
+    principals see. `as_of` is an ISO day. `keepers` is the former name of `admins`. `dataset` is by default
+    the questions of the memory's spec, and `scorers` by default what experiments/scorer_spec.py names.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -72,6 +86,8 @@ class UseCase:
     model: str
     report: str
     gates: dict[str, dict[str, Any]]
+    dataset: str | DatasetFile | None = None
+    scorers: dict[str, Any] | None = None
     provider: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None

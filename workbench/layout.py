@@ -20,6 +20,8 @@ JOB_STATE = STATE / "jobs"
 JOB_LEDGER = STATE / "jobs.db"
 #: The outputs of notebooks that the Lab saved, one folder for each notebook.
 LAB_OUTPUTS = STATE / "outputs"
+#: The recordings that this machine asked live or asked again with the same answer.
+CONFIRMED = STATE / "confirmed.jsonl"
 #: Relative to the folder of state, which a job may have elsewhere.
 MEMORY_KEY = Path("memory.key")
 TOMBSTONES = Path("forgotten.jsonl")
@@ -28,6 +30,8 @@ SNAPSHOTS = Path("snapshots")
 #: Files that may be deleted at any time.
 CACHE = Path(".workbench/cache")
 JOURNAL = CACHE / "answers.jsonl"
+#: The answers of interrupted judge stages, one file for each use case; removed when its tape is written.
+JUDGE_JOURNALS = CACHE / "judge"
 EXECUTED = CACHE / "executed"
 ENVIRONMENTS = CACHE / "env"
 CODE = CACHE / "code"
@@ -41,6 +45,16 @@ WEAVIATE_SERVER = Path(".workbench/weaviate-server")
 def tape_of(use_case: str) -> Path:
     """Return the path of a use case's tape."""
     return Path("pipelines/tapes") / f"{use_case}.jsonl"
+
+
+def judge_tape_of(use_case: str) -> Path:
+    """Return the path of the tape that the stage `judge` of a use case writes; no other stage writes it."""
+    return Path("pipelines/tapes") / f"{use_case}.judge.jsonl"
+
+
+def verdicts_of(use_case: str) -> Path:
+    """Return the path of a use case's verdicts, one line for each gate text that judged a run."""
+    return Path("pipelines/verdicts") / f"{use_case}.jsonl"
 
 
 class _Part:
@@ -67,14 +81,21 @@ class Results:
 
     @property
     def tape(self) -> Path:
-        """The tape that is read and extended with missing recordings."""
+        """The tape that the experiment reads and extends with missing recordings."""
         ours = self.base == RESULTS
         return tape_of(self.use_case) if ours else self.folder / "tape.jsonl"
+
+    @property
+    def judge_tape(self) -> Path:
+        """The tape that the judge reads and extends; the experiment reads it."""
+        ours = self.base == RESULTS
+        return judge_tape_of(self.use_case) if ours else self.folder / "judge.jsonl"
 
     settings = _Part("settings")  # the settings on which each stage depends
     prepared = _Part("prepared")  # checked cases
     memory = _Part("memory")  # the snapshot
-    runs = _Part("runs")  # scored cases of every arm
+    judged = _Part("judged")  # the judged run, and the digests of what the frozen notebook published
+    runs = _Part("runs")  # scored cases of the notebook's own arms
     metrics = _Part("metrics.json")  # the gate's numbers, for `dvc metrics`
     plots = _Part("plots")  # the data of `dvc plots`
     gate = _Part("gate.json")  # the gate's verdict
