@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
-from workbench.errors import ConfigError, nearest
+from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.experiments.stated_path import inside
 
 if TYPE_CHECKING:
     import polars as pl
 
 #: The columns of provenance; a synthetic row names its author or generator.
 PROVENANCE = ("synthetic", "author", "generator", "generator_version", "seed")
+_ONE_TYPE = "give the input one type in all cases, and an object the same keys; write the rest as text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,19 +109,43 @@ class Dataset:
         """
         path = Path(path)
         if path.suffix == ".parquet":
-            import polars as pl
-
-            if not path.exists():
-                raise ConfigError(f"there is no file {path}", hint="dvc repro prepare")
-            return cls.from_frame(
-                pl.read_parquet(files.read_bytes(path)), name=path.stem, inputs=inputs, expected=expected
-            )
+            return cls.from_frame(_table(path), name=path.stem, inputs=inputs, expected=expected)
         rows = []
         # Not `splitlines`: JSON may hold characters that Unicode counts as the end of a line.
         for number, line in enumerate(files.read_text(path).split("\n"), start=1):
             if line.strip():
                 rows.append((f"{path}:{number}", _row(line, f"{path}:{number}")))
         return cls(name=path.stem, cases=tuple(_case(row, where, inputs, expected) for where, row in rows))
+
+    @classmethod
+    def of_file(
+        cls,
+        root: Path,
+        file: str,
+        *,
+        inputs: Sequence[str] = ("question",),
+        expected: Sequence[str] = ("answers", "page"),
+        where: str = "dataset",
+    ) -> Dataset:
+        """Return the cases of a file of the repository `root`, as the key `dataset` of params.yaml states it.
+
+        Raises ConfigError, prefixed with `where`, for a path outside the repository, a file of another
+        format, a file without cases, and columns that overlap.
+        """
+        path = inside(root, file, where=where, example="data/cases.jsonl", tracked=True)
+        if path.suffix not in {".jsonl", ".parquet"}:
+            raise ConfigError(
+                f"{where}: {files.shortened(file)!r} is neither a .jsonl nor a .parquet file",
+                hint="write one JSON object a line, for example into data/cases.jsonl",
+            )
+        _check_columns(inputs, expected, where)
+        try:
+            made = cls.from_file(root / path, inputs=inputs, expected=expected)
+        except NotFoundError:
+            raise ConfigError(f"{where}: there is no file {path}", hint=f"ls {path.parent}") from None
+        if not made.cases:
+            raise ConfigError(f"{where}: {path} has no cases", hint="write one JSON object a line")
+        return made
 
     @classmethod
     def from_frame(
@@ -147,11 +174,83 @@ class Dataset:
 
     def to_parquet(self) -> bytes:
         """Return the frame as Parquet; the same cases and version of polars give the same bytes."""
-        import io
+        return _parquet(self.to_frame())
 
-        buffer = io.BytesIO()
-        self.to_frame().write_parquet(buffer, compression="zstd", compression_level=3, statistics=False)
-        return buffer.getvalue()
+    def input_rows(self) -> pl.DataFrame:
+        """Return one row per case: id, tenant and inputs; no expected value and no provenance.
+
+        Raises ConfigError, which names the case and the input, when a column cannot hold a value exactly,
+        such as a number in a column of texts.
+        """
+        import polars as pl
+
+        rows = [{"id": case.id, "tenant": case.tenant, **case.inputs} for case in self.cases]
+        schema = None if rows else {"id": pl.String, "tenant": pl.String}
+        try:
+            data = _parquet(pl.DataFrame(rows, schema=schema, infer_schema_length=None))
+        except (pl.exceptions.PolarsError, TypeError, OverflowError):  # a message may hold an input
+            raise ConfigError(
+                f"dataset {self.name}: Parquet cannot hold the inputs in one type a column", hint=_ONE_TYPE
+            ) from None
+        frame = pl.read_parquet(io.BytesIO(data))
+        for row, kept in zip(rows, frame.iter_rows(named=True), strict=True):
+            changed = [key for key in kept if key not in row or not _is_same(row[key], kept[key])]
+            if changed:
+                raise ConfigError(
+                    f"dataset {self.name}: case {row['id']}: Parquet does not hold the input {changed[0]!r} "
+                    "exactly in the column's one type",
+                    hint=_ONE_TYPE,
+                )
+        return frame
+
+    def inputs_parquet(self) -> bytes:
+        """Return `input_rows` as Parquet: the file that a kernel is given whose outputs are judged."""
+        return _parquet(self.input_rows())
+
+
+def _is_same(value: Any, kept: Any) -> bool:
+    try:
+        return files.canonical(value) == files.canonical(kept)  # 1 and 1.0 differ, list and tuple do not
+    except TypeError:
+        return type(value) is type(kept) and bool(value == kept)
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=3, statistics=False)
+    return buffer.getvalue()
+
+
+def _table(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        return pl.read_parquet(io.BytesIO(files.read_bytes(path)))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}", hint="dvc repro prepare") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = (str(error).splitlines() or ["cannot be read"])[0]
+        raise ConfigError(f"{path} is not a complete Parquet file: {reason}") from None
+
+
+def _check_columns(inputs: Sequence[str], expected: Sequence[str], where: str) -> None:
+    """Raise ConfigError for a column that is named twice, is empty, or has a meaning of its own."""
+    seen: set[str] = set()
+    for key, columns in (("inputs", inputs), ("expected", expected)):
+        if not columns and key == "inputs":
+            raise ConfigError(f"{where}.inputs is empty", hint="name a column: inputs: [question]")
+        for column in columns:
+            if not column or column in {"id", "tenant", *PROVENANCE}:
+                raise ConfigError(
+                    f"{where}.{key}: {column!r} cannot name a column of {key}",
+                    hint=f"id, tenant, {', '.join(PROVENANCE)} are read anyway; name other columns",
+                )
+            if column in seen:
+                raise ConfigError(
+                    f"{where}.{key}: the column {files.shortened(column)!r} is named twice",
+                    hint="name it once: inputs are given to the task, expected values to the scorers alone",
+                )
+            seen.add(column)
 
 
 def _row(line: str, where: str) -> dict[str, Any]:
