@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,9 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """The output's `text` attribute, or the output as a string."""
+        """The output's `text`, as an attribute or a key, or else the output as a string."""
+        if isinstance(self.output, dict):
+            return str(self.output.get("text", self.output))
         return str(getattr(self.output, "text", self.output))
 
     @property
@@ -62,6 +64,62 @@ class Scorer:
             with contextlib.suppress(TypeError, ValueError, OverflowError):
                 return float(value)
         raise InvalidOutputError(f"scorer {self.name} returned {type(value).__name__}, not a 64-bit number")
+
+
+class JudgedObject(Mapping[str, Any]):
+    """A read-only JSON object that gives its keys as attributes too, as the task's dataclass does.
+
+    A key takes precedence over a method of the same name: `output.items` is the value of the key "items".
+    A key that begins with `_` is no attribute.
+    """
+
+    __slots__ = ("_values",)
+    _values: Mapping[str, Any]
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        object.__setattr__(self, "_values", dict(values))
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name in self._values:
+            return self._values[name]
+        return object.__getattribute__(self, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a judged output is read-only: {name!r} cannot be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a judged output is read-only: {name!r} cannot be deleted")
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, JudgedObject):
+            return self._values == other._values
+        return isinstance(other, Mapping) and self._values == dict(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+
+def judged_output(value: Any) -> Any:
+    """Return a value of JSON in the form that scorers read: objects as `JudgedObject`, arrays as tuples."""
+    if isinstance(value, Mapping):
+        return JudgedObject({key: judged_output(item) for key, item in value.items()})
+    if isinstance(value, list | tuple):
+        return tuple(judged_output(item) for item in value)
+    return value
 
 
 def scorer(function: Callable[[Outcome], float | None]) -> Scorer:
