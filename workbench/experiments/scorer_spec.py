@@ -1,0 +1,157 @@
+"""Scorers as params.yaml states them: built-ins with their options, and hashed Python files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from workbench import files
+from workbench.errors import ConfigError, nearest
+from workbench.experiments import scorers as built_in
+from workbench.experiments.metrics import ALWAYS, AMOUNTS, plain_name
+from workbench.experiments.scorer_file import FOLDER, ScorerFile
+from workbench.experiments.scorers import Scorer
+from workbench.experiments.stated_path import inside
+
+#: The scorers of a use case that states none.
+DEFAULT: Mapping[str, Any] = {
+    "accuracy": "contains",
+    "recall_at_5": {"recall_at": 5},
+    "grounded": "grounded",
+    "cross_tenant_hits": "cross_tenant_hits",
+}
+_BUILT_IN: Mapping[str, Callable[..., Scorer]] = {
+    "contains": built_in.contains,
+    "exact": built_in.exact,
+    "recall_at": built_in.recall_at,
+    "ndcg_at": built_in.ndcg_at,
+    "grounded": built_in.grounded,
+    "cross_tenant_hits": built_in.cross_tenant_hits,
+}
+#: The options of each built-in with their defaults; `k` has none.
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "contains": {"answers": "answers"},
+    "exact": {"answers": "answers"},
+    "recall_at": {"k": None, "page": "page"},
+    "ndcg_at": {"k": None, "page": "page"},
+    "grounded": {},
+    "cross_tenant_hits": {},
+}
+#: Names of other metrics, and the key of a gate that is not a line.
+_TAKEN = frozenset({*ALWAYS, *AMOUNTS, "confidence"})
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_MOST_K = 100
+_FILE = f"{FOLDER}/polite.py"
+_EXAMPLE = f"accuracy: contains, recall: {{recall_at: 5}} or polite: {_FILE}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorerSet:
+    """The scorers that judge a use case, with the source of each by name."""
+
+    scorers: tuple[Scorer, ...]
+    sources: Mapping[str, Mapping[str, Any]] = field(repr=False)
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any] | None, *, root: Path, where: str) -> ScorerSet:
+        """Return the scorers of the key `scorers` of params.yaml; None means `DEFAULT`.
+
+        A scorer file of the repository `root` is read and executed once. Raises ConfigError, prefixed with
+        `where`, for an invalid name, form or file.
+        """
+        if raw is not None and (not isinstance(raw, Mapping) or not raw):
+            raise ConfigError(
+                f"{where} must be a mapping of names to scorers, found {files.shortened(repr(raw))}",
+                hint=f"write {_EXAMPLE}, or remove the key for the default scorers",
+            )
+        made: dict[str, Scorer] = {}
+        sources: dict[str, Mapping[str, Any]] = {}
+        loaded: dict[Path, ScorerFile] = {}
+        for stated, value in (DEFAULT if raw is None else raw).items():
+            name, place = plain_name(str(stated)), f"{where}.{files.shortened(str(stated))}"
+            _check_name(name, made, place)
+            if isinstance(value, str) and (value.endswith(".py") or "/" in value):
+                path = inside(root, value, folder=FOLDER, where=place, example=_FILE)
+                if path not in loaded:
+                    loaded[path] = ScorerFile.read(root, path, where=place)
+                made[name] = Scorer(name=name, function=loaded[path].score)
+                sources[name] = {"file": path.as_posix(), "sha256": loaded[path].sha256}
+            else:
+                kind, options = _stated(value, place)
+                made[name] = replace(_BUILT_IN[kind](**options), name=name)
+                sources[name] = {kind: options}
+        return cls(scorers=tuple(made.values()), sources=sources)
+
+    def identity(self) -> dict[str, Any]:
+        """Return each scorer's source by name: a built-in's options, or a file's path and SHA-256.
+
+        Defaults are filled in, so that texts of the same meaning have the same identity.
+        """
+        return {name: dict(source) for name, source in self.sources.items()}
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the identity, whatever the order of the names."""
+        return files.digest(self.identity())
+
+
+def _check_name(name: str, others: Mapping[str, object], where: str) -> None:
+    """Raise ConfigError unless `name` can name the metric of a gate's line and is new."""
+    if name in others:
+        problem = f"two scorers have the name {name!r}, with and without 'score.'"
+    elif name in _TAKEN:
+        problem = f"the name {name!r} has a meaning of its own in a gate"
+    elif not _NAME.fullmatch(name):
+        problem = f"{files.shortened(name)!r} cannot name a scorer"
+    else:
+        return
+    hint = "choose another name: up to 63 letters, digits, - and _, such as accuracy"
+    raise ConfigError(f"{where}: {problem}", hint=hint)
+
+
+def _stated(value: Any, where: str) -> tuple[str, dict[str, Any]]:
+    """Return the built-in that `value` states, and its options with defaults filled in."""
+    kind, given = value, None
+    if isinstance(value, str):
+        given = {}
+    elif isinstance(value, Mapping) and len(value) == 1:
+        kind, given = next(iter(value.items()))
+    known = _OPTIONS.get(kind) if isinstance(kind, str) else None
+    if known is None:
+        shown, near = files.shortened(repr(value)), nearest(files.shortened(str(kind)), _BUILT_IN)
+        raise ConfigError(f"{where}: {shown} states no scorer ({near})", hint=f"for example {_EXAMPLE}")
+    where = f"{where}.{kind}"
+    if "k" in known and not isinstance(given, Mapping):
+        given = {"k": given}
+    if not isinstance(given, Mapping) or (given and not known):
+        options = f"takes a mapping of {' and '.join(known)}" if known else "takes no options"
+        shown = files.shortened(repr(given))
+        raise ConfigError(f"{where} {options}, found {shown}", hint=f"for example {_EXAMPLE}")
+    for key, option in given.items():
+        _check_option(key, option, known, where)
+    if "k" in known and "k" not in given:
+        raise ConfigError(f"{where}.k is missing", hint=f"for example {kind}: {{k: 5}}")
+    return kind, {**known, **given}
+
+
+def _check_option(key: Any, option: Any, known: Mapping[str, Any], where: str) -> None:
+    if key not in known:
+        near = nearest(files.shortened(str(key)), known)
+        raise ConfigError(
+            f"{where}: unknown key {files.shortened(str(key))!r} ({near})", hint=f"for example {_EXAMPLE}"
+        )
+    shown = files.shortened(repr(option))
+    if key == "k":
+        if type(option) is not int or not 1 <= option <= _MOST_K:
+            raise ConfigError(
+                f"{where}.k must be a whole number from 1 to {_MOST_K}, found {shown}",
+                hint="for example k: 5",
+            )
+    elif not isinstance(option, str) or not option:
+        raise ConfigError(
+            f"{where}.{key} must name a column of the dataset's expected values, found {shown}",
+            hint=f"for example {key}: {known[key]}",
+        )
