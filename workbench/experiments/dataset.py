@@ -194,11 +194,10 @@ class Dataset:
             ) from None
         frame = pl.read_parquet(io.BytesIO(data))
         for row, kept in zip(rows, frame.iter_rows(named=True), strict=True):
-            changed = [key for key in kept if key not in row or not _is_same(row[key], kept[key])]
-            if changed:
+            if not _is_same(row, kept):
+                changed = [key for key in kept if key not in row or not _is_same(row[key], kept[key])]
                 raise ConfigError(
-                    f"dataset {self.name}: case {row['id']}: Parquet does not hold the input {changed[0]!r} "
-                    "exactly in the column's one type",
+                    f"dataset {self.name}: case {row['id']}: Parquet changes the inputs {', '.join(changed)}",
                     hint=_ONE_TYPE,
                 )
         return frame
