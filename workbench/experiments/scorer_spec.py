@@ -114,10 +114,9 @@ def _check_name(name: str, others: Mapping[str, object], where: str) -> None:
 
 def _stated(value: Any, where: str) -> tuple[str, dict[str, Any]]:
     """Return the built-in that `value` states, and its options with defaults filled in."""
-    kind, given = value, None
-    if isinstance(value, str):
-        given = {}
-    elif isinstance(value, Mapping) and len(value) == 1:
+    kind: Any = value
+    given: Any = {} if isinstance(value, str) else None
+    if isinstance(value, Mapping) and len(value) == 1:
         kind, given = next(iter(value.items()))
     known = _OPTIONS.get(kind) if isinstance(kind, str) else None
     if known is None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import string
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from workbench import files
+from workbench.config import DatasetFile
 from workbench.errors import ConfigError, InvalidOutputError, WorkbenchError
 from workbench.experiments import scorer_spec, scorers
-from workbench.experiments.dataset import Case
+from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.experiment import _error_text
 from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.scorer_spec import ScorerSet
@@ -209,7 +211,7 @@ def test_a_file_is_a_module_of_its_own(tmp_path):
     text = (
         "from dataclasses import dataclass\n"
         "@dataclass\nclass Limit:\n    words: 'int' = 3\n"
-        "def score(outcome):\n    assert __debug__\n    return Limit().words\n"
+        "def score(outcome):\n    return Limit().words\n"
         "kept: undefined_without_the_future = 1\n"
     )
     with pytest.raises(ConfigError, match=r"polite.py:8: the file raises NameError: name 'undefined_without"):
@@ -329,6 +331,20 @@ def test_a_value_that_is_no_number_is_refused_by_name(tmp_path, value):
 def test_the_shipped_scorer_counts_words():
     (brief,) = parsed({"brief": "pipelines/scorers/brief.py"}).scorers
     assert [brief(outcome(wb.Answer(text="word " * n))) for n in (1, 20, 21)] == [1, 1, 0]
+
+
+def test_the_blocks_of_the_page_are_read_as_they_stand(tmp_path):
+    page = (ROOT / "docs/params.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(yaml|python)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    stated = [files.parse_yaml(text, where="page") for kind, text in blocks if kind == "yaml"]
+    short, long = (block["dataset"] for block in stated if "dataset" in block)
+    assert len(Dataset.of_file(ROOT, short)) > 100
+    assert files.parse(DatasetFile, long, where="page").inputs == ("subject", "body")
+    default, polite = (block["scorers"] for block in stated if "scorers" in block)
+    assert parsed(default).identity() == parsed(None).identity()
+    (text,) = (text for kind, text in blocks if kind == "python")
+    _, made = parsed(polite, written(tmp_path, text)).scorers
+    assert [made(outcome(said)) for said in ("Please!", "no")] == [1, 0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
