@@ -264,7 +264,8 @@ def test_an_invalid_file_is_one_error_with_its_line(tmp_path, text, line, said):
      "pipelines/scorers/missing.py",
      "pipelines/scorers/polite.py/x.py", "pipelines/scorers/a\0.py", "pipelines/scorers/\ud800.py",
      f"pipelines/scorers/{'x' * 300}.py", "pipelines/scorers/" + "x/" * 500 + "x.py", "/", "//x.py",
-     "pipelines/scorers/out.py", "pipelines/scorers/loop.py", "pipelines/scorers/folder.py",
+     "pipelines/scorers/out.py", "pipelines/scorers/cached.py", "pipelines/scorers/loop.py",
+     "pipelines/scorers/folder.py",
      "pipelines/scorers/fifo.py", "pipelines/scorers/large.py", "pipelines/scorers/elsewhere/polite.py"],
 )  # fmt: skip
 def test_a_path_that_is_no_small_regular_file_of_the_folder_is_refused(tmp_path, path):
@@ -273,6 +274,10 @@ def test_a_path_that_is_no_small_regular_file_of_the_folder_is_refused(tmp_path,
     written(tmp_path, POLITE, "outside/polite.py")
     (folder / "polite.txt").write_text(POLITE)
     (folder / "out.py").symlink_to(tmp_path / "outside/polite.py")
+    written(
+        tmp_path, POLITE, cached := f"cache/files/md5/ab/{'0' * 30}"
+    )  # a cache of DVC holds data, not code
+    (folder / "cached.py").symlink_to(tmp_path / cached)
     (folder / "loop.py").symlink_to("loop.py")
     (folder / "elsewhere").symlink_to(tmp_path / "outside")
     (folder / "folder.py").mkdir()
