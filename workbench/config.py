@@ -182,8 +182,9 @@ class Params:
 class Execution:
     """The settings that a runner passes to a kernel.
 
-    The kernel reads `tape`, searches the snapshot `memory`, takes its dataset from `cases` and writes runs to
-    `out`, used recording keys to `used` and progress to `progress`. `task_digest` leaves out `explore` cells.
+    The kernel reads `judge_tape`, then `tape`, searches the snapshot `memory`, takes its dataset from `cases`
+    and writes runs to `out`, used recording keys to `used` and progress to `progress`. `task_digest` leaves
+    out `explore` cells.
     `memory_server` replaces the server of params.yaml and has no fallback. Of a job, `pins` bind bare names,
     `ws.publish` writes to `publish`, a larger share than `broken` of broken rows holds the output back, and
     the repository `home` keeps the state.
@@ -195,6 +196,7 @@ class Execution:
     task_digest: str | None = None
     mode: Mode = "auto"
     tape: str | None = None
+    judge_tape: str | None = None
     memory: str | None = None
     cases: str | None = None
     out: str | None = None

@@ -94,7 +94,8 @@ class Results:
     settings = _Part("settings")  # the settings on which each stage depends
     prepared = _Part("prepared")  # checked cases
     memory = _Part("memory")  # the snapshot
-    judged = _Part("judged")  # the judged run, and the digests of what the frozen notebook published
+    answered = _Part("answered")  # what the frozen notebook published on the cases' inputs
+    judged = _Part("judged")  # its scored run, which the gate judges
     runs = _Part("runs")  # scored cases of the notebook's own arms
     metrics = _Part("metrics.json")  # the gate's numbers, for `dvc metrics`
     plots = _Part("plots")  # the data of `dvc plots`

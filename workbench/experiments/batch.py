@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from workbench import files
 from workbench.display import Card, Shown, degraded_note, number
 from workbench.errors import ConfigError
-from workbench.experiments.inputs import Broken, InputRow, Inputs
+from workbench.experiments.attempts import CaseAttempt
+from workbench.experiments.inputs import Broken
 from workbench.experiments.usage import chat_calls, degraded_searches, summed
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: The file of counts that a job's kernel writes for its runner, beside the published files.
 COUNTS = "batch.json"
+#: The file of attempts that a job's kernel writes beside it; a job's runner removes it.
+ATTEMPTS = "attempts.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +39,12 @@ class Batch(Shown):
     answers: pl.DataFrame = field(repr=False)
     broken: tuple[Broken, ...] = field(repr=False)
     held: bool
-    records: tuple[Mapping[str, Any], ...] = field(repr=False)
+    attempts: tuple[CaseAttempt, ...] = field(default=(), repr=False)
+
+    @property
+    def records(self) -> list[Mapping[str, Any]]:
+        """The records of the batch's calls, in the order of the rows."""
+        return [record for made in self.attempts for record in made.records]
 
     def counts(self) -> dict[str, Any]:
         """Return the numbers of rows, calls and tokens, and the cost; None where an endpoint gave none.
@@ -79,9 +87,10 @@ class Batch(Shown):
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def hand_over(self, folder: Path, name: str) -> None:
-        """Write `<name>.<tenant>.parquet` for each tenant, `quarantine.parquet`, and the file of counts.
+        """Write `<name>.<tenant>.parquet` for each tenant and `quarantine.parquet` into `folder`.
 
-        The same rows give the same bytes. The counts are written last and mark the batch as complete.
+        The same rows give the same bytes. Beside the folder, `ATTEMPTS` has one JSON line for each attempt
+        and broken input, for the judge; the counts are written last and mark the batch as complete.
         Raises ConfigError for a name that cannot name a file, and for a second batch of the same job.
         """
         if not name.replace("-", "").replace("_", "").isalnum():
@@ -97,6 +106,10 @@ class Batch(Shown):
         for (tenant,), part in sorted(self.answers.partition_by("tenant", as_dict=True).items()):
             files.write_atomic(folder / f"{name}.{tenant}.parquet", _parquet(part))
         files.write_atomic(folder / "quarantine.parquet", _parquet(self.quarantine()))
+        lines = [made.to_json() for made in self.attempts]
+        lines += [_no_input(item) for item in self.broken if item.kind == "input"]
+        told = b"".join(files.canonical({"task": self.task, **line}) + b"\n" for line in lines)
+        files.write_atomic(folder.with_name(ATTEMPTS), told)
         files.write_atomic(folder.with_name(COUNTS), files.pretty(self.counts()))
 
     def card(self) -> Card:
@@ -123,6 +136,13 @@ class Batch(Shown):
         return [*notes, "preview: exploring publishes nothing"]
 
 
+def _no_input(broken: Broken) -> dict[str, Any]:
+    """Return the line of a row that does not fit the task, as `CaseAttempt.to_json` writes a failed one."""
+    row = broken.row
+    answer = {"error": f"unfit_input: {broken.reason}", "records": [], "passages": []}
+    return {"case": row.id, "tenant": row.tenant, **answer}
+
+
 def check_gives(gives: Any, task: str) -> None:
     """Raise ConfigError when the type of a task's result has a field that is a column of its input row."""
     names = {item.name for item in fields(gives)} if is_dataclass(gives) else set()
@@ -133,14 +153,16 @@ def check_gives(gives: Any, task: str) -> None:
         )
 
 
-def answers_frame(gives: Any, inputs: Inputs, done: Sequence[tuple[InputRow, Any]]) -> pl.DataFrame:
+def answers_frame(gives: Any, attempts: Sequence[CaseAttempt]) -> pl.DataFrame:
     """Return `id`, `tenant` and the fields of the results of type `gives`, or `output` for a plain type."""
     import polars as pl
 
     rows = []
-    for row, value in done:
+    for made in attempts:
+        value = made.output
         plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else {"output": value}
-        rows.append({"id": row.id, "tenant": inputs.workspace(row).tenant, **plain})
+        if made.failure is None:
+            rows.append({"id": made.case, "tenant": made.tenant, **plain})
     if not rows:
         return pl.DataFrame(schema={"id": pl.String, "tenant": pl.String})
     frame = pl.DataFrame(rows, infer_schema_length=None).sort("id")

@@ -81,6 +81,14 @@ class GateSpec:
         return {"confidence": self.confidence} | {rule.metric: rule.to_json() for rule in self.rules}
 
 
+def stated_digest(spec: GateSpec, *, dataset: str, scorers: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all that a gate states: its text, the dataset's digest and the scorers.
+
+    The judged run carries it. `scorers` is `ScorerSet.identity()`.
+    """
+    return files.digest({"gate": spec.to_json(), "dataset": dataset, "scorers": scorers})
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

@@ -59,7 +59,9 @@ class GateReport(Shown):
     """A gate's verdict on a run. `stated_before` is true when the run carries this gate's digest.
 
     `n_degraded` counts the searches answered from the last snapshot, and `unscored` the unscored rows by
-    reason. `note` is the caller's remark on the run, shown on the card.
+    reason. An `explored` run cannot pass, because the notebook that made it chose its cases and scorers.
+    `loosened` names the stricter texts that judged the same cases before. `note` is the caller's remark on
+    the run, shown on the card.
     """
 
     use_case: str
@@ -77,6 +79,8 @@ class GateReport(Shown):
     lines: tuple[GateLine, ...]
     n_degraded: int = 0
     unscored: Mapping[str, int] = field(default_factory=dict)
+    explored: bool = False
+    loosened: str = ""
     note: str = ""
 
     @property
@@ -87,11 +91,13 @@ class GateReport(Shown):
 
     @property
     def verdict(self) -> Verdict:
-        """The provisional verdict; a pass is undecided when the gate was not stated before the run."""
+        """The provisional verdict; a pass is undecided when the gate was not stated before the run.
+
+        It is undecided for an explored run, too.
+        """
+        believed = self.stated_before and not self.explored
         return (
-            "undecided"
-            if self.provisional_verdict == "pass" and not self.stated_before
-            else self.provisional_verdict
+            "undecided" if self.provisional_verdict == "pass" and not believed else self.provisional_verdict
         )
 
     @property
@@ -107,7 +113,9 @@ class GateReport(Shown):
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form; equal reports give equal bytes through `files.canonical`."""
-        rare = {name: getattr(self, name) for name in ("n_degraded", "unscored", "note")}
+        rare = {
+            name: getattr(self, name) for name in ("n_degraded", "unscored", "explored", "loosened", "note")
+        }
         names = set(self.__dataclass_fields__) - {"lines", *rare}
         plain = {name: getattr(self, name) for name in names} | {k: v for k, v in rare.items() if v}
         return plain | {"verdict": self.verdict, "lines": [line.to_json() for line in self.lines]}
@@ -117,7 +125,8 @@ class GateReport(Shown):
         if self.verdict == "pass":
             return
         lines = [f"{line.metric} {line.rule}" for line in self.lines if line.verdict == self.verdict]
-        why = "; ".join(lines) or "its text was not stated before the run"
+        unstated = "it is explored, not judged" if self.explored else "its text was not stated before the run"
+        why = "; ".join(lines) or unstated
         error = GateFailedError(
             f"{self.use_case}: the {self.phase} gate says {self.verdict} of {self.arm}: {why}",
             hint=f"workbench gate {self.run}",
@@ -128,6 +137,8 @@ class GateReport(Shown):
     def card(self) -> Card:
         """Return the display card: each line with its interval."""
         stated = "stated before the run" if self.stated_before else "NOT stated before this run: cannot pass"
+        if self.explored:
+            stated = "explored, so it cannot pass: the stage judge of `dvc repro` decides"
         sure = percent(self.confidence)
         return Card(
             title=f"{self.use_case} · {self.phase} gate · {self.arm} · run {self.run}",
@@ -140,6 +151,7 @@ class GateReport(Shown):
                 + (f": {counted(self.unscored)}" if self.unscored else ""),
                 f"judged on intervals at {sure}, all tenants pooled",
                 f"gate {self.gate_digest[:12]}, {stated}",
+                *([self.loosened] if self.loosened else []),
                 *([self.note] if self.note else []),
             ],
             command=_after_gate(self),
@@ -167,7 +179,15 @@ class _Bound:
         return "fail" if beyond else "undecided"
 
 
-def judge(run: Run, spec: GateSpec, *, phase: str, baseline: Run | None = None) -> GateReport:
+def judge(
+    run: Run,
+    spec: GateSpec,
+    *,
+    phase: str,
+    baseline: Run | None = None,
+    stated: str | None = None,
+    explored: bool = False,
+) -> GateReport:
     """Judge every line of `spec` on `run`, with all tenants pooled and each tenant's interval reported.
 
     "pass" requires every line, an intersection-union test: each line is judged at the full level without
@@ -175,8 +195,9 @@ def judge(run: Run, spec: GateSpec, *, phase: str, baseline: Run | None = None) 
     lines limits false fails. A line beyond its bound only without the adjustment is undecided. `count`
     and `cases` are judged on the count itself.
 
-    `baseline` is the run of the version that `versus` names; without a baseline, the line's own bound
-    decides. Raises ConfigError for an unknown metric and for a baseline over other cases.
+    `stated` is the digest that a run carries when this gate was stated before it, by default that of the
+    text alone. `baseline` is the run of the version that `versus` names; without a baseline, the line's own
+    bound decides. Raises ConfigError for an unknown metric and for a baseline over other cases.
     """
     if baseline is not None:
         check_pair(run, baseline)
@@ -193,13 +214,14 @@ def judge(run: Run, spec: GateSpec, *, phase: str, baseline: Run | None = None) 
         baseline=baseline.id if baseline is not None else None,
         task_digest=run.task_digest,
         dataset_digest=run.dataset_digest,
-        gate_digest=spec.digest,
-        stated_before=run.gate_digest == spec.digest,
+        gate_digest=stated or spec.digest,
+        stated_before=run.gate_digest == (stated or spec.digest),
         confidence=spec.confidence,
         n_cases=run.n_cases,
         n_unscored=run.n_unscored,
         n_degraded=run.n_degraded,
         unscored=reasons,
+        explored=explored,
         lines=tuple(_faultless(run, line) for line in lines) if "infinite" in reasons else lines,
     )
 
@@ -387,6 +409,8 @@ def _after_gate(report: GateReport) -> str:
         return "workbench report"
     if report.verdict == "fail":
         return f"workbench compare {report.run} BASELINE   # which cases got worse"
+    if report.explored:
+        return "dvc repro   # its stage judge decides"
     if report.provisional_verdict == "pass":
         return "dvc repro   # when params.yaml states this gate for its phase"
     more = f"about {report.needed} cases" if report.needed else "cases"

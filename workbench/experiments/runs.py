@@ -355,11 +355,12 @@ def runs_frame(folders: Sequence[Path], *, explored: Sequence[Path] = ()) -> pl.
 def find_run(reference: str, folders: Sequence[Path], *, explored: Sequence[Path] = ()) -> Run:
     """Return the run with the reference `use_case/arm`, an id, or an id prefix of 6 or more digits.
 
-    Raises NotFoundError with the nearest reference. Damaged folders are handled as in `runs_frame`.
+    A run in `explored` is found by its id alone. Raises NotFoundError with the nearest reference. Damaged
+    folders are handled as in `runs_frame`.
     """
     runs = {}
-    for _, run in _runs_in(folders, explored):
-        names = {run.id, f"{run.use_case}/{run.arm}"}
+    for folder, run in _runs_in(folders, explored):
+        names = {run.id} if folder in explored else {run.id, f"{run.use_case}/{run.arm}"}
         if reference in names or (len(reference) >= 6 and run.id.startswith(reference)):
             return run
         runs.update(dict.fromkeys(names))

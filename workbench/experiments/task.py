@@ -6,14 +6,15 @@ import asyncio
 import contextvars
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
 
 from workbench import _sync, files
 from workbench.context import InvocationScope, invocation_scope
-from workbench.errors import ConfigError, InvalidOutputError, RefusedError, ReplayMissError
+from workbench.errors import ConfigError, InvalidOutputError, WorkbenchError
+from workbench.experiments.attempts import CaseAttempt, stops_run
 from workbench.experiments.batch import Batch, answers_frame, check_gives
 from workbench.experiments.concurrency import for_each
 from workbench.experiments.dataset import Case
@@ -54,26 +55,49 @@ class Task:
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(pool, context.run, self, ws, case)
 
+    async def attempt(
+        self, ws: Any, given: Callable[[], Any], pool: ThreadPoolExecutor, *, case: str, repeat: int = 0
+    ) -> CaseAttempt:
+        """Apply the task to what `given` returns; raise an error that every case would meet.
+
+        Any other error becomes the attempt's failure, so that one case does not end the others.
+        """
+        output, failure = None, None
+        with invocation_scope(InvocationScope(case=case, repeat=repeat)) as scope:
+            try:
+                output = self.write(await self.apply(ws, given(), pool))
+            except Exception as error:
+                if stops_run(error):
+                    raise
+                failure = error
+        return CaseAttempt(
+            case=case,
+            tenant=getattr(ws, "tenant", ""),
+            repeat=repeat,
+            output=output,
+            failure=failure,
+            records=scope.records,
+            passages=scope.passages,
+        )
+
     async def _map(self, inputs: Inputs) -> Batch:
         """Apply the task to a job's inputs and return the batch: `answer.map(ws.inputs(inputs))`.
 
         The batch holds the answers, the broken rows with their reasons, and the cost. Nothing is published.
-        A row is broken when it does not fit, when its answer is refused, or when the answer does not fit the
-        task's type. An error that affects every row, such as a missing endpoint or key, ends the batch.
+        A row is broken when it does not fit, when the task fails on it, or when the answer does not fit the
+        task's type. An error that affects every row, such as a missing endpoint, ends the batch; so does an
+        error of Python on every row.
         """
         check_gives(self.gives, self.name)
         good, broken = inputs.fitted(self.takes, task=self.name)
-        done: list[tuple[InputRow, Any]] = []
-        records: dict[int, list[dict[str, Any]]] = {}
+        done: dict[int, CaseAttempt] = {}
 
         async def answer(item: tuple[InputRow, Any], pool: ThreadPoolExecutor) -> None:
             row, given = item
-            with invocation_scope(InvocationScope(case=row.id)) as scope:
-                try:
-                    done.append((row, self.write(await self.apply(inputs.workspace(row), given, pool))))
-                except (RefusedError, InvalidOutputError) as error:
-                    broken.append(_broken_by(row, error))
-            records[row.number] = scope.records
+            made = await self.attempt(inputs.workspace(row), lambda: given, pool, case=row.id)
+            done[row.number] = made
+            if made.failure is not None:
+                broken.append(Broken(row=row, reason=_reason(made.failure), kind="task"))
 
         await for_each(
             [] if inputs.exceeded_by(broken) else good,
@@ -82,15 +106,17 @@ class Task:
             title=f"{self.name} · {inputs.name}",
             progress=inputs.progress,
         )
+        # In the order of the rows, because a sum of floats depends on its order.
+        attempts = tuple(made for _, made in sorted(done.items()))
+        _raise_if_all_failed(attempts)
         return Batch(
             task=self.name,
             name=inputs.name,
             rows=len(inputs),
-            answers=answers_frame(self.gives, inputs, done),
+            answers=answers_frame(self.gives, attempts),
             broken=tuple(sorted(broken, key=lambda item: item.row.number)),
             held=inputs.exceeded_by(broken),
-            # In the order of the rows, because a sum of floats depends on its order.
-            records=tuple(record for _, made in sorted(records.items()) for record in made),
+            attempts=attempts,
         )
 
     map, map_async = _sync.twins(_map)
@@ -126,11 +152,18 @@ class Task:
             ) from None
 
 
-def _broken_by(row: InputRow, error: RefusedError | InvalidOutputError) -> Broken:
-    """Return the row as broken; raise an error that every row would meet."""
-    if isinstance(error, ReplayMissError) or (isinstance(error, RefusedError) and error.status in {401, 403}):
-        raise error
-    return Broken(row=row, reason=f"{type(error).__name__}: {error.message}", kind="task")
+def _reason(failure: Exception) -> str:
+    """Return the reason of a broken row; an error that is not the workbench's may quote data."""
+    name = type(failure).__name__
+    return f"{name}: {failure.message}" if isinstance(failure, WorkbenchError) else name
+
+
+def _raise_if_all_failed(attempts: Sequence[CaseAttempt]) -> None:
+    """Raise the first failure when every attempt failed by an error of Python: a fault of the task's code."""
+    failures = [made.failure for made in attempts]
+    first = failures[0] if failures else None
+    if first is not None and all(f and not isinstance(f, WorkbenchError) for f in failures):
+        raise first
 
 
 def task(function: Callable[..., Any]) -> Task:

@@ -39,7 +39,7 @@ def build(root: Path, name: str, case: UseCase, out: Path, *, home: Path | None 
 
 def replaying(root: Path, name: str, memories: StoreLocation, *, purpose: str) -> Workspace:
     """Return a workspace that replays the use case's tape and searches the memory in `memories`."""
-    tape = boundary.open_tape(root / layout.tape_of(name))
+    tape = boundary.recorded_tape(root, name)
     places = boundary.StatePaths(home=root, memories=memories)
     through = boundary.Boundary(root, mode="replay", tape=tape, places=places)
     return workspace.connect(name, root=root, purpose=purpose, through=through)

@@ -55,7 +55,8 @@ def collect(root: Path, case: UseCase, run: Run, results: Results) -> Evidence:
     from workbench.memory.snapshot import read_manifest
 
     name = results.use_case
-    runs = tuple(load_runs(root / results.runs))
+    explored = comparable(run, load_runs(root / results.runs))
+    runs = (run, *explored)
     later = next((phase for phase in case.gates if phase != case.phase), None)
     return Evidence(
         name=name,
@@ -63,11 +64,22 @@ def collect(root: Path, case: UseCase, run: Run, results: Results) -> Evidence:
         runs=runs,
         gate=judged(root, name, case, run),
         other=judged(root, name, case, run, phase=later) if later else None,
-        comparison=_compared(name, case, run, [other for other in runs if other.arm != run.arm]),
+        comparison=_compared(name, case, run, explored),
         memory=dataclasses.asdict(read_manifest(root / results.memory)),
         versions=_versions(root, case, runs),
-        tape=_tape_facts(root / results.tape),
+        tape=_tape_facts(root / results.judge_tape, root / results.tape),
     )
+
+
+def comparable(run: Run, explored: Sequence[Run]) -> list[Run]:
+    """Return the arms that the notebook ran on the judged cases and scored by the run's first score."""
+    return [
+        other
+        for other in explored
+        if other.arm != run.arm
+        and other.dataset_digest == run.dataset_digest
+        and run.score_names[0] in other.score_names
+    ]
 
 
 def _compared(name: str, case: UseCase, run: Run, others: Sequence[Run]) -> ComparisonSet | None:
@@ -109,8 +121,8 @@ def _use(root: Path, kind: str, reference: str) -> AssetUse:
     )
 
 
-def _tape_facts(path: Path) -> dict[str, Any]:
+def _tape_facts(*paths: Path) -> dict[str, Any]:
     """Return the number of recorded answers, and the types of processor that made them."""
-    tape = boundary.open_tape(path)
-    processors = {files.canonical(entry.processor): dict(entry.processor) for entry in tape.entries()}
-    return {"entries": len(tape), "processors": [processors[key] for key in sorted(processors)]}
+    entries = [entry for path in paths for entry in boundary.open_tape(path).entries()]
+    processors = {files.canonical(entry.processor): dict(entry.processor) for entry in entries}
+    return {"entries": len(entries), "processors": [processors[key] for key in sorted(processors)]}

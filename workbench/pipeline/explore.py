@@ -16,7 +16,7 @@ from workbench.experiments.compare import ComparisonSet, compare_all
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import MANIFEST, Run, find_run, load_runs
 from workbench.layout import Results
-from workbench.pipeline.stages import check_task, run_notebook
+from workbench.pipeline.stages import check_cases_of, check_task, run_notebook
 from workbench.promotion import judgement
 
 
@@ -77,31 +77,36 @@ def explore(
 
 
 def find(root: Path, reference: str) -> Run:
-    """Return the run that a reference names; the pipeline's runs come before the explored ones."""
-    pipeline, explored = sorted(root.glob("results/*/runs")), sorted((root / layout.RUNS).glob("*"))
-    return find_run(reference, pipeline, explored=explored)
+    """Return the run that a reference names: the judged ones first, then the pipeline's, then the explored.
+
+    `use_case/arm` names a run of the pipeline; an explored run is found by its id alone.
+    """
+    pipeline = [*sorted(root.glob("results/*/judged")), *sorted(root.glob("results/*/runs"))]
+    return find_run(reference, pipeline, explored=sorted((root / layout.RUNS).glob("*")))
 
 
 def judged(root: Path, run: Run, *, phase: str | None = None) -> GateReport:
     """Judge a run by its use case's gate, as params.yaml states it now.
 
-    Raise ConfigError for a run of the pipeline with another task than the notebook's. An explored run may
-    have another task; a note in the report says so.
+    Raise ConfigError for a judged run of another task than the notebook's or of other cases. An explored run
+    cannot pass; it may have another task, and a note in the report says so.
     """
-    case = config.use_case(config.load_params(root), run.use_case)
+    case, results = config.use_case(config.load_params(root), run.use_case), Results(use_case=run.use_case)
+    explored = not _is_judged(root / results.judged, run)
     note = ""
     try:
         check_task(root, case, run)
+        if not explored:
+            check_cases_of(root, results, run)
     except ConfigError:
-        if _of_pipeline(root, run):
+        if not explored:
             raise
         note = f"explored: of another task than {case.notebook} and params.yaml hold now"
-    report = judgement.judged(root, run.use_case, case, run, phase=phase)
+    report = judgement.judged(root, run.use_case, case, run, phase=phase, explored=explored)
     return dataclasses.replace(report, note=note)
 
 
-def _of_pipeline(root: Path, run: Run) -> bool:
-    folder = root / Results(use_case=run.use_case).runs
+def _is_judged(folder: Path, run: Run) -> bool:
     return (folder / MANIFEST).is_file() and run.id in {known.id for known in load_runs(folder)}
 
 

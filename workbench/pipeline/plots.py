@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from workbench.experiments.scorers import Outcome, recall_at
 from workbench.layout import Results
 from workbench.memory.stores import StoreLocation
 from workbench.pipeline.build import replaying
+from workbench.pipeline.evidence import comparable
+from workbench.workspace.use_case import prepared_cases
 from workbench.workspace.workspace import Workspace
 
 #: The longest list of hits whose recall is drawn.
@@ -37,17 +39,19 @@ def write(root: Path, name: str) -> None:
     snapshot = StoreLocation(state=root / layout.STATE, pinned=root / results.memory)
     with closing(replaying(root, name, snapshot, purpose="report")) as ws:
         level = ws.gate_spec().confidence
-        cases = Dataset.from_file(root / results.prepared / "cases.parquet")
-        drawn = {"arms": arms(load_runs(root / results.runs), level), "recall": recall(ws, cases, level)}
+        cases = prepared_cases(root, ws.use_case, results)
+        judged = load_runs(root / results.judged)[0]
+        runs = [judged, *comparable(judged, load_runs(root / results.runs))]
+        drawn = {"arms": arms(runs, level), "recall": recall(ws, cases, level)}
     for stem, rows in drawn.items():
         files.write_atomic(root / results.plots / f"{stem}.json", files.pretty(rows))
 
 
-def arms(runs: Iterable[Run], level: float) -> list[dict[str, Any]]:
-    """Return each arm's first score with its interval."""
+def arms(runs: Sequence[Run], level: float) -> list[dict[str, Any]]:
+    """Return the first run's first score for each run, with its interval."""
     rows = []
     for run in runs:
-        metric = run.metric(run.score_names[0], level)
+        metric = run.metric(runs[0].score_names[0], level)
         rows.append({"arm": run.arm, "metric": metric.name, **_measured(metric.to_json())})
     return rows
 
@@ -56,7 +60,9 @@ def recall(ws: Workspace, cases: Dataset, level: float) -> list[dict[str, Any]]:
     """Return the score `recall_at_k` of the use case's memory for each k, with its interval."""
     from workbench.experiments.intervals import rounded, score_interval
 
-    searched = [_searched(ws, case) for case in cases]
+    searched = [
+        _searched(ws, case) for case in cases if "question" in case.inputs and "page" in case.expected
+    ]
     rows = []
     for k in range(1, MOST_HITS + 1):
         scores = [score for outcome in searched if (score := recall_at(k)(outcome)) is not None]

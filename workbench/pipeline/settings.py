@@ -26,17 +26,20 @@ UNREAD = frozenset(
         "memory_fallback",
     }
 )  # fmt: skip
-#: The keys that each stage depends on; `experiment` depends on every other key, because a notebook may.
+#: Keys of the judge alone, which a notebook does not read.
+JUDGED = frozenset({"dataset", "scorers"})
+#: The keys that each stage depends on; stages that run the notebook depend on every key that it may read.
 READ: Mapping[str, frozenset[str]] = {
-    "prepare": frozenset({"data", "memory", "tenants"}),
+    "prepare": frozenset({"data", "dataset", "memory", "tenants"}),
     "remember": frozenset({"memory", "tenants"}),
-    "experiment": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD,
-    "gate": frozenset({"candidate", "gates", "notebook", "parameters", "phase"}),
+    "judge": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD,
+    "experiment": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD - JUDGED,
+    "gate": frozenset({"candidate", "dataset", "gates", "notebook", "parameters", "phase", "scorers"}),
     "plots": frozenset({"as_of", "clearance", "gates", "groups", "memory", "phase", "tenants"}),
     "report": frozenset(
         {
-            "baseline", "candidate", "gates", "memory", "notebook", "owner", "phase", "prompt", "purpose",
-            "report", "title",
+            "baseline", "candidate", "dataset", "gates", "memory", "notebook", "owner", "phase", "prompt",
+            "purpose", "report", "scorers", "title",
         }
     ),
 }  # fmt: skip
@@ -45,11 +48,11 @@ READ: Mapping[str, frozenset[str]] = {
 def of_stage(stage: str, case: UseCase, source: str) -> dict[str, Any]:
     """Return the settings that `stage` depends on, defaults included; `source` is the notebook's text.
 
-    A key that the notebook may read (`ws.use_case.title`) counts for the experiment. Only the report reads
-    the gate of another phase.
+    A key that the notebook may read (`ws.use_case.title`) counts for the stages that run it. Only the report
+    reads the gate of another phase.
     """
     keys = READ[stage]
-    if stage == "experiment":
+    if stage in {"judge", "experiment"}:
         keys |= set(re.findall(r"\.([a-z_]+)\b", source)) & UNREAD
     values = {key: value for key, value in dataclasses.asdict(case).items() if key in keys}
     if "gates" in values and stage != "report":

@@ -18,13 +18,14 @@ from workbench import config, files, layout
 from workbench.config import Execution, UseCase
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.experiments.gates import GateReport
-from workbench.experiments.runs import Run
+from workbench.experiments.runs import MANIFEST, Run, save_runs
 from workbench.files import folders
 from workbench.layout import Results
 from workbench.notebooks import execution as notebooks
 from workbench.notebooks import inspection
 from workbench.pipeline import build, evidence, plots, settings
 from workbench.pipeline import report as readiness
+from workbench.pipeline.judge import judge
 from workbench.promotion.freezing import judged_run
 from workbench.promotion.judgement import judged
 from workbench.records.journal import Journal, extend
@@ -40,6 +41,9 @@ def prepare(root: Path, name: str, *, results: Results | None = None) -> None:
     cases, pages = check_data(root, name, config.use_case(config.load_params(root), name))
     folder = root / (results or Results(use_case=name)).prepared
     files.write_atomic(folder / "cases.parquet", cases.to_parquet())
+    files.write_atomic(
+        folder / "inputs.parquet", cases.inputs_parquet()
+    )  # all that the judge's kernel is given
     summary = {
         "cases": dict(sorted(Counter(case.tenant for case in cases).items())),
         "pages": dict(sorted(Counter(page.tenant for page in pages).items())),
@@ -57,11 +61,12 @@ def remember(root: Path, name: str) -> None:
 def experiment(root: Path, name: str, *, show: bool = True) -> None:
     """Execute the notebook: replay the tape, ask the model for missing answers, then extend the tape."""
     results = Results(use_case=name)
-    case = execute(root, results, show=show)
-    judged_run(root, name, case)  # an arm that the gate cannot find stops the pipeline here
+    execute(root, results, show=show)
+    if not (root / results.runs / MANIFEST).is_file():  # a notebook may explore without an experiment
+        save_runs([], root / results.runs)
 
 
-def execute(root: Path, results: Results, *, show: bool = True, **fields: Any) -> UseCase:
+def execute(root: Path, results: Results, *, show: bool = True, **fields: Any) -> None:
     """Execute a use case's notebook over prepared cases and the memory's snapshot.
 
     `fields` holds further fields of the kernel's `Execution`.
@@ -71,6 +76,7 @@ def execute(root: Path, results: Results, *, show: bool = True, **fields: Any) -
         notebook=case.notebook,
         use_case=results.use_case,
         tape=str(results.tape),
+        judge_tape=str(results.judge_tape),
         memory=str(results.memory),
         cases=str(results.prepared / "cases.parquet"),
         out=str(root / results.runs),
@@ -78,7 +84,6 @@ def execute(root: Path, results: Results, *, show: bool = True, **fields: Any) -
     )
     notebook, tape = root / case.notebook, root / results.tape
     run_notebook(root, notebook, case.parameters, execution=execution, tape=tape, show=show)
-    return case
 
 
 def run_notebook(
@@ -97,9 +102,10 @@ def run_notebook(
     """
     executed = notebooks.execute(path, root=root, parameters=parameters, execution=execution, **options)
     if tape is not None:
-        read = execution.tape or (layout.tape_of(execution.use_case) if execution.use_case else tape)
-        held = boundary.open_tape(root / read)  # the kernel may have read another tape
-        extend(held, executed.used, Journal(root / (execution.journal or layout.JOURNAL)), path=tape)
+        name = execution.use_case
+        held = boundary.tape_of_execution(root, name, execution) if name else boundary.open_tape(tape)
+        journal = Journal(root / (execution.journal or layout.JOURNAL))
+        extend(held, executed.used, journal, path=tape, apart=execution.judge_tape is not None)
     return executed
 
 
@@ -107,8 +113,9 @@ def gate(root: Path, name: str, *, results: Results | None = None) -> GateReport
     """Judge the candidate's run by the gate of the use case's phase; write the verdict and its numbers."""
     results = results or Results(use_case=name)
     case = config.use_case(config.load_params(root), name)
-    run = judged_run(root, name, case, runs=results.runs)
+    run = judged_run(root, name, case, results=results)
     check_task(root, case, run)
+    check_cases_of(root, results, run)
     verdict = judged(root, name, case, run)
     files.write_atomic(root / results.metrics, files.pretty(plots.numbers(verdict)))
     files.write_atomic(root / results.gate, files.pretty(verdict.to_json()))
@@ -126,6 +133,14 @@ def check_task(root: Path, case: UseCase, run: Run) -> None:
         )
 
 
+def check_cases_of(root: Path, results: Results, run: Run) -> None:
+    """Raise ConfigError unless the run answered the prepared cases."""
+    path = root / results.prepared / "summary.json"
+    summary = files.parse_json(files.read_text(path), where=str(path))
+    if run.dataset_digest != summary["dataset_digest"]:
+        raise ConfigError(f"run {run.id} answered other cases than the dataset holds now", hint="dvc repro")
+
+
 def report(
     root: Path, name: str, *, results: Results | None = None, page: str | None = None
 ) -> tuple[Path, Path]:
@@ -135,7 +150,7 @@ def report(
     """
     case = config.use_case(config.load_params(root), name)
     results = results or Results(use_case=name)
-    run = judged_run(root, name, case, runs=results.runs)
+    run = judged_run(root, name, case, results=results)
     return readiness.write(evidence.collect(root, case, run, results), root / (page or case.report))
 
 
@@ -150,9 +165,10 @@ def job(root: Path, reference: str) -> None:
 def _purge(root: Path, name: str) -> None:
     """Remove the half-written files that killed stages of a use case left beside their outputs."""
     case, results = config.use_case(config.load_params(root), name), Results(use_case=name)
-    outs = results.settings, results.prepared, results.memory, results.runs, results.plots
+    outs = [results.settings, results.prepared, results.memory, results.answered, results.judged]
+    outs += [results.runs, results.plots]
     pages = (Path(case.report).with_suffix(ending) for ending in (".html", ".md"))
-    for path in (*outs, results.metrics, results.gate, layout.tape_of(name), *pages):
+    for path in (*outs, results.metrics, results.gate, results.tape, results.judge_tape, *pages):
         folders.purge(root / path)
 
 
@@ -176,6 +192,7 @@ def _run(arguments: list[str]) -> int:
         "settings": settings.write,
         "prepare": prepare,
         "remember": remember,
+        "judge": judge,
         "experiment": experiment,
         "gate": gate,
         "plots": plots.write,

@@ -19,7 +19,7 @@ from typing import Any
 
 from workbench import files, layout, registry
 from workbench.config import Job, UseCase
-from workbench.errors import NotFoundError, WorkbenchError, nearest
+from workbench.errors import NotFoundError, WorkbenchError
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import Run, load_runs, save_runs
 from workbench.files import folders
@@ -27,7 +27,7 @@ from workbench.jobs import runner
 from workbench.jobs import spec as jobspec
 from workbench.jobs.runner import Request, RunPaths, WorkerResult
 from workbench.jobs.spec import JobSpec, Parameter
-from workbench.layout import CACHE, LOCK, PARAMS
+from workbench.layout import CACHE, LOCK, PARAMS, Results
 from workbench.notebooks import inspection, screening
 from workbench.notebooks.inspection import Notebook
 from workbench.promotion import requirements
@@ -50,19 +50,15 @@ class CleanRun:
     counts: Mapping[str, Any]
 
 
-def judged_run(root: Path, use_case: str, case: UseCase, *, runs: Path | None = None) -> Run:
-    """Return the run of the candidate arm, from the pipeline's runs or from the folder `runs`.
-
-    An arm without a run raises NotFoundError, which names the known arms.
-    """
-    kept = {run.arm: run for run in load_runs(root / (runs or Path("results") / use_case / "runs"))}
-    if case.candidate not in kept:
+def judged_run(root: Path, use_case: str, case: UseCase, *, results: Results | None = None) -> Run:
+    """Return the run that the stage `judge` made; NotFoundError when there is none of this candidate."""
+    folder = (results or Results(use_case=use_case)).judged
+    run = next((run for run in load_runs(root / folder) if run.arm == case.candidate), None)
+    if run is None:
         raise NotFoundError(
-            f"{case.notebook} has no run of arm {case.candidate!r} ({nearest(case.candidate, kept)})",
-            hint=f'name the arm in ws.experiment("{use_case}").compare(…), '
-            f"or set use_cases.{use_case}.candidate",
+            f"{folder} holds no run of the candidate {case.candidate!r} of {case.notebook}", hint="dvc repro"
         )
-    return kept[case.candidate]
+    return run
 
 
 def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run: Run) -> Draft:
@@ -88,7 +84,7 @@ def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run:
         pins=pins,
         digests=_digests(root, run, pins, sample),
         parameters=_parameters(notebook, case),
-        arm=_arm(run),
+        arm={},
         sample=f"sample{Path(job.sample).suffix}",
         sample_outputs={},
         limits=job.limits,
@@ -103,12 +99,6 @@ def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run:
 def _digests(root: Path, run: Run, pins: Mapping[str, str], sample: bytes) -> dict[str, str]:
     used = {kind: str(run.settings[f"{kind}_digest"]) for kind in pins}
     return {**used, "lock": files.digest(read_bytes(root / LOCK)), "sample": files.digest(sample)}
-
-
-def _arm(run: Run) -> dict[str, Any]:
-    """Return the judged arm's own settings, which the task reads with `ws.setting`."""
-    known = {"prompt", "memory", "model", "task"}
-    return {k: v for k, v in run.settings.items() if k not in known and not k.endswith("_digest")}
 
 
 def _parameters(notebook: Notebook, case: UseCase) -> dict[str, Parameter]:
@@ -147,7 +137,8 @@ def clean_run(
         _forget_input(Path(result.notebook), request.inputs)
         found = _seen(root / case.notebook, Path(result.notebook), work / "connections.jsonl", root / LOCK)
         found += _fell_short(spec, result)
-        outputs = {p.name: files.digest(files.read_bytes(p)) for p in sorted((work / "out").iterdir())}
+        outputs = _digests_in(work / "out")
+        found += _answers_otherwise(root, pending, code, python, show=show)
         tape = (work / jobspec.TAPE).read_bytes() if (work / jobspec.TAPE).is_file() else b""
         return CleanRun(outputs=outputs, tape=tape, counts=result.counts), found
     finally:
@@ -164,11 +155,53 @@ def _request(root: Path, pending: Draft, work: Path, code: Path, run_id: str, *,
         run=run_id,
         inputs=spec.sample,
         mode="auto",
-        tape=str(root / layout.tape_of(spec.use_case)),
+        tape=str(root / layout.judge_tape_of(spec.use_case)),
         tape_out=str(work / jobspec.TAPE),
         watch=str(work / "connections.jsonl"),
         show=show,
     )
+
+
+def _answers_otherwise(root: Path, pending: Draft, code: Path, python: Path, *, show: bool) -> list[Blocker]:
+    """Return a blocker unless the job publishes the bytes that the judge saw published, for the same cases.
+
+    The worker runs the frozen notebook as a scheduled run does, on the inputs of the judged cases and with
+    the judge's tape alone.
+    """
+    spec, run_id = pending.spec, secrets.token_hex(8)
+    results, work = Results(use_case=spec.use_case), root / CACHE / "promoting" / run_id
+    fix = f"remove what behaves otherwise in a job from {spec.notebook}, then: dvc repro"
+    try:
+        inputs = work / "inputs.parquet"
+        files.write_atomic(inputs, read_bytes(root / results.prepared / inputs.name))
+        request = runner.request_of(
+            dataclasses.replace(spec, limits=dataclasses.replace(spec.limits, broken=1.0)),
+            pending.task,
+            RunPaths(home=root, code=code, work=work),
+            run=run_id,
+            inputs=inputs.name,
+            mode="replay",
+            tape=str(root / results.judge_tape),
+            show=show,
+        )
+        try:
+            result = runner.run(request, python=python, folder=work, seconds=CLEAN_S)
+        except WorkbenchError as error:
+            return [Blocker(what=f"the job does not answer the judged cases: {error.message}", fix=fix)]
+        Path(result.notebook).unlink(missing_ok=True)
+        other = _digests_in(work / "out").items() ^ _digests_in(root / results.answered).items()
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    names = ", ".join(sorted({name for name, _ in other}))
+    return (
+        [Blocker(what=f"the job publishes other answers to the judged cases: {names}", fix=fix)]
+        if other
+        else []
+    )
+
+
+def _digests_in(folder: Path) -> dict[str, str]:
+    return {path.name: files.digest(files.read_bytes(path)) for path in sorted(folder.iterdir())}
 
 
 def _fell_short(spec: JobSpec, result: WorkerResult) -> list[Blocker]:

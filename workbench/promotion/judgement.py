@@ -6,18 +6,42 @@ from pathlib import Path
 
 from workbench import registry
 from workbench.config import UseCase
-from workbench.experiments.gate_spec import GateSpec
+from workbench.experiments.gate_spec import GateSpec, stated_digest
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.runs import Run, load_runs
+from workbench.experiments.scorer_spec import ScorerSet
 from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec
 
 
-def judged(root: Path, name: str, case: UseCase, run: Run, *, phase: str | None = None) -> GateReport:
-    """Judge a run by its use case's gate for `phase`, which defaults to the use case's own phase."""
+def judged(
+    root: Path, name: str, case: UseCase, run: Run, *, phase: str | None = None, explored: bool = False
+) -> GateReport:
+    """Judge a run by its use case's gate for `phase`, which defaults to the use case's own phase.
+
+    `explored` marks a run that the stage `judge` did not make; such a run cannot pass.
+    """
     phase = phase or case.phase
-    spec = GateSpec.of_phase(case.gates, phase, where=f"{root / 'params.yaml'}: use_cases.{name}.gates")
-    return judge(run, spec, phase=phase, baseline=baseline_of(root, name, run))
+    spec, identity = gate_of(root, name, case, phase), scorers_of(root, name, case).identity()
+    return judge(
+        run,
+        spec,
+        phase=phase,
+        baseline=baseline_of(root, name, run),
+        stated=stated_digest(spec, dataset=run.dataset_digest, scorers=identity),
+        explored=explored,
+    )
+
+
+def gate_of(root: Path, name: str, case: UseCase, phase: str | None = None) -> GateSpec:
+    """Return the gate of a phase, by default the use case's; raise ConfigError if it is invalid."""
+    where = f"{root / 'params.yaml'}: use_cases.{name}.gates"
+    return GateSpec.of_phase(case.gates, phase or case.phase, where=where)
+
+
+def scorers_of(root: Path, name: str, case: UseCase) -> ScorerSet:
+    """Return the scorers that judge a use case; raise ConfigError if one is invalid."""
+    return ScorerSet.parse(case.scorers, root=root, where=f"{root / 'params.yaml'}: use_cases.{name}.scorers")
 
 
 def baseline_of(root: Path, use_case: str, run: Run) -> Run | None:

@@ -75,7 +75,7 @@ def _not_reproduced(root: Path, draft: Draft, case: UseCase) -> Iterator[Blocker
 
 def stale_stages(root: Path, use_case: str) -> list[str]:
     """Return the stages up to the judged run that `dvc status` reports as changed."""
-    stages = [f"{stage}@{use_case}" for stage in ("settings", "prepare", "remember", "experiment")]
+    stages = [f"{stage}@{use_case}" for stage in ("settings", "prepare", "remember", "judge")]
     return sorted(dvc.status(root, *stages))
 
 

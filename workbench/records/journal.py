@@ -63,10 +63,17 @@ class Journal:
         self._read_to += start
 
 
-def extend(tape: Tape, used: Mapping[str, str], journal: Journal, *, path: Path | None = None) -> bool:
-    """Rewrite the tape with exactly the `used` keys, each from its source, "tape" or "cache"."""
+def extend(
+    tape: Tape, used: Mapping[str, str], journal: Journal, *, path: Path | None = None, apart: bool = False
+) -> bool:
+    """Rewrite the tape with exactly the `used` keys, each from its source, "tape" or "cache".
+
+    With `apart`, keys of the judge's tape stay there alone.
+    """
     lines = []
     for key, source in used.items():
+        if apart and tape.judged is not None and key in tape.judged:
+            continue
         line = tape.line(key) if source == "tape" else journal.line(key)
         if line is None:
             raise UnavailableError(

@@ -20,7 +20,7 @@ def miss(tape: Tape, question: RecordedRequest, target: str) -> ReplayMissError:
     hint = "undo the change, or `dvc repro`, which asks the model for missing recordings"
     mine = _parts(question)
     nearest: tuple[tuple[bool, float], Entry, dict[str, object]] | None = None
-    for entry in tape.entries():
+    for entry in (*tape.entries(), *(tape.judged.entries() if tape.judged else ())):
         if entry.question.operation == question.operation:
             theirs = _parts(entry.question)
             rank = (entry.question.case == question.case, _likeness(theirs, mine))

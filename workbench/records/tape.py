@@ -24,10 +24,16 @@ _CONFLICT: Final = (b"<<<<<<<", b"=======", b">>>>>>>")
 
 
 class Tape:
-    """The recordings of one stage, by key. Entries are parsed on access."""
+    """The recordings of one stage, by key. Entries are parsed on access.
 
-    def __init__(self, path: Path, lines: Mapping[str, bytes] | None = None) -> None:
+    `judged` is the tape of the stage `judge`, which answers first and whose recordings are not this tape's.
+    """
+
+    def __init__(
+        self, path: Path, lines: Mapping[str, bytes] | None = None, *, judged: Tape | None = None
+    ) -> None:
         self.path = path
+        self.judged = judged
         self._lines = dict(lines or {})
 
     @classmethod
@@ -50,17 +56,30 @@ class Tape:
             raise _corrupt(path, *_fault(lines, header))
         return cls(path, dict(zip(keys, lines, strict=False)))
 
+    def over(self, judged: Tape) -> Tape:
+        """Return this tape with the judge's tape before it."""
+        return Tape(self.path, self._lines, judged=judged)
+
     def get(self, key: str) -> Entry | None:
         """Return the recording of a key, or None."""
+        found = self.judged.get(key) if self.judged else None
+        if found is not None:
+            return found
         line = self._lines.get(key)
         return None if line is None else Entry.parse(line)
 
     def line(self, key: str) -> bytes:
         """Return the stored line of a key; raise KeyError if there is none."""
+        if self.judged is not None and key in self.judged:
+            return self.judged.line(key)
         return self._lines[key]
 
+    def __contains__(self, key: str) -> bool:
+        """Return whether this tape itself holds a recording of the key."""
+        return key in self._lines
+
     def entries(self) -> Iterator[Entry]:
-        """Return all recordings, sorted by key."""
+        """Return all recordings of this tape, sorted by key."""
         return map(Entry.parse, self._lines.values())
 
     def __len__(self) -> int:

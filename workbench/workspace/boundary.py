@@ -19,7 +19,7 @@ from workbench.controls.output import Output
 from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry, RetryPolicy
 from workbench.errors import ConfigError, NotFoundError, nearest
-from workbench.layout import CALLS, JOURNAL, STATE, tape_of
+from workbench.layout import CALLS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
 from workbench.ports import Call, Handler, Model
@@ -178,7 +178,7 @@ def of_use_case(
     return Boundary(
         root,
         mode=mode or execution.mode,
-        tape=open_tape(root / (execution.tape or tape_of(name))),
+        tape=tape_of_execution(root, name, execution),
         cards=[chosen_card(root, case.model, overrides)],
         on_use=partial(_note_use, Path(execution.used)) if execution.used else None,
         places=StatePaths(
@@ -189,6 +189,19 @@ def of_use_case(
             memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
         ),
     )
+
+
+def tape_of_execution(root: Path, name: str, execution: Execution) -> Tape:
+    """Return the tape that an execution names; while exploring, the judge's and the experiment's."""
+    if execution.tape is None:
+        return recorded_tape(root, name)
+    tape = open_tape(root / execution.tape)
+    return tape.over(open_tape(root / execution.judge_tape)) if execution.judge_tape else tape
+
+
+def recorded_tape(root: Path, name: str) -> Tape:
+    """Return the tape of a use case's experiment, with that of its judge before it."""
+    return open_tape(root / tape_of(name)).over(open_tape(root / judge_tape_of(name)))
 
 
 def _note_use(path: Path, key: str, source: str) -> None:

@@ -12,25 +12,53 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.matching import mentions
 from workbench.experiments.scorers import accepted_texts
+from workbench.layout import Results
 from workbench.types import Page
 
 
 def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page]]:
-    """Return questions and pages; raise ConfigError if a question's page is missing or has no answer."""
+    """Return the cases and pages; raise ConfigError if a case's page is missing or has no answer.
+
+    A dataset with other expected columns than answers and page is not compared with the pages.
+    """
     spec = retrieval.load_spec(root, str(case.memory))
-    if spec.questions is None:
-        raise ConfigError(
-            f"the memory {spec} names no questions",
-            hint=f"add questions: FILE to its draft, then workbench save memory/{spec.name}",
-        )
-    for what in (spec.source, spec.questions):
-        _check_tracked(name, case, what, f"the memory {spec}")
+    path, inputs, expected = stated_dataset(root, case)
+    _check_tracked(name, case, spec.source, f"the memory {spec}")
+    _check_tracked(name, case, path, f"the dataset of {name}")
     pages = pages_of(root, name, case)
-    cases = Dataset.from_file(root / spec.questions)
+    cases = Dataset.from_file(root / path, inputs=inputs, expected=expected)
+    for tenant in cases.tenants:
+        check_tenant(name, case, tenant)
     by_name = {(page.tenant, page.source): page for page in pages}
-    for question in cases:
-        _check_question(question, by_name, str(spec.questions))
+    if {"answers", "page"} <= set(expected):
+        for question in cases:
+            _check_question(question, by_name, path)
     return cases, pages
+
+
+def stated_dataset(root: Path, case: UseCase) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Return path, input columns and expected columns of the cases that the gate judges.
+
+    Without a dataset in params.yaml they are the questions of the memory's spec. Raise ConfigError when
+    neither names a file.
+    """
+    stated = case.dataset
+    if isinstance(stated, config.DatasetFile):
+        return stated.file, stated.inputs, stated.expected
+    spec = retrieval.load_spec(root, str(case.memory)) if stated is None else None
+    path = stated if spec is None else spec.questions
+    if path is None:
+        raise ConfigError(
+            f"params.yaml states no dataset, and the memory {spec} names no questions",
+            hint="add dataset: FILE to the use case in params.yaml",
+        )
+    return path, ("question",), ("answers", "page")
+
+
+def prepared_cases(root: Path, case: UseCase, results: Results) -> Dataset:
+    """Return the cases that the stage `prepare` wrote."""
+    _, inputs, expected = stated_dataset(root, case)
+    return Dataset.from_file(root / results.prepared / "cases.parquet", inputs=inputs, expected=expected)
 
 
 def _check_tracked(name: str, case: UseCase, what: str, reads: str) -> None:

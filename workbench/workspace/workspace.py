@@ -232,8 +232,12 @@ class Workspace:
         return GateSpec.of_phase(self.use_case.gates, phase or self.use_case.phase, where=where)
 
     def gate(self, run: Run, *, phase: str | None = None, baseline: Run | None = None) -> GateReport:
-        """Judge a run by the gate of params.yaml, line by line; a failed gate raises no error."""
-        return judge(run, self.gate_spec(phase), phase=phase or self.use_case.phase, baseline=baseline)
+        """Judge an explored run by the gate of params.yaml, line by line; a failed gate raises no error.
+
+        An explored run cannot pass: the stage `judge` of `dvc repro` decides on its own run.
+        """
+        spec, phase = self.gate_spec(phase), phase or self.use_case.phase
+        return judge(run, spec, phase=phase, baseline=baseline, explored=True)
 
     def promote(self, reference: str, *, to: str = "production", **how: Any) -> Released:
         """Freeze `job/NAME` as its next version and label it, or label a version such as `prompt/NAME@2`.
@@ -259,7 +263,8 @@ class Workspace:
     def runs(self) -> pl.DataFrame:
         """Return a frame of the runs of this repository and its pipeline, with the first metric of each."""
         explored = sorted((self.root / RUNS).glob("*"))
-        return runs_frame(sorted(self.root.glob("results/*/runs")), explored=explored)
+        pipeline = [*sorted(self.root.glob("results/*/judged")), *sorted(self.root.glob("results/*/runs"))]
+        return runs_frame(pipeline, explored=explored)
 
     def assets(self) -> pl.DataFrame:
         """Return a frame of every version of every asset, with its labels."""

@@ -380,7 +380,7 @@ def test_the_counts_come_last_so_that_a_death_before_hands_over_nothing(tmp_path
         files, "write_atomic", lambda path, data: written.append(path.name) or write(path, data)
     )
     handed(answer.map(inputs(n=2)), tmp_path)
-    assert written[-1] == COUNTS and len(written) == 4
+    assert written[-1] == COUNTS and len(written) == 5
 
 
 def test_searches_in_a_snapshot_are_counted_and_told():

@@ -16,8 +16,8 @@ from workbench import files
 from workbench.config import DatasetFile
 from workbench.errors import ConfigError, InvalidOutputError, WorkbenchError
 from workbench.experiments import scorer_spec, scorers
+from workbench.experiments.attempts import error_text
 from workbench.experiments.dataset import Case, Dataset
-from workbench.experiments.experiment import _error_text
 from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.scorer_spec import ScorerSet
 from workbench.experiments.scorers import Outcome, judged_output
@@ -314,7 +314,7 @@ def test_an_error_of_a_file_makes_the_case_unscored_without_its_message(tmp_path
     with pytest.raises(InvalidOutputError, match=f"{FILE}:2 raised ") as raised:
         made(outcome("alice@acme.example"))
     assert raised.value.reason == "scorer_failed" and "alice" not in str(raised.value)
-    assert _error_text(raised.value).startswith(f"scorer_failed: {FILE}:2 raised ")
+    assert error_text(raised.value).startswith(f"scorer_failed: {FILE}:2 raised ")
 
 
 def test_an_error_of_the_workbench_passes_through_a_file(tmp_path):
