@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
-from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.errors import ConfigError, nearest
 from workbench.experiments.stated_path import inside
 
 if TYPE_CHECKING:
@@ -139,10 +139,9 @@ class Dataset:
                 hint="write one JSON object a line, for example into data/cases.jsonl",
             )
         _check_columns(inputs, expected, where)
-        try:
-            made = cls.from_file(root / path, inputs=inputs, expected=expected)
-        except NotFoundError:
-            raise ConfigError(f"{where}: there is no file {path}", hint=f"ls {path.parent}") from None
+        if not (root / path).exists():
+            raise ConfigError(f"{where}: there is no file {path}", hint=f"ls -l {path.parent}")
+        made = cls.from_file(root / path, inputs=inputs, expected=expected)
         if not made.cases:
             raise ConfigError(f"{where}: {path} has no cases", hint="write one JSON object a line")
         return made
@@ -194,11 +193,10 @@ class Dataset:
             ) from None
         frame = pl.read_parquet(io.BytesIO(data))
         for row, kept in zip(rows, frame.iter_rows(named=True), strict=True):
-            changed = [key for key in kept if key not in row or not _is_same(row[key], kept[key])]
-            if changed:
+            if not _is_same(row, kept):
+                changed = [key for key in kept if key not in row or not _is_same(row[key], kept[key])]
                 raise ConfigError(
-                    f"dataset {self.name}: case {row['id']}: Parquet does not hold the input {changed[0]!r} "
-                    "exactly in the column's one type",
+                    f"dataset {self.name}: case {row['id']}: Parquet changes the inputs {', '.join(changed)}",
                     hint=_ONE_TYPE,
                 )
         return frame

@@ -121,7 +121,7 @@ def _executed(code: types.CodeType, name: str, file: str, where: str) -> dict[st
         detail = f": {error}" if isinstance(error, ImportError | NameError) else ""
         raise ConfigError(
             f"{where}:{_line_of(error, file)}: the file raises {type(error).__name__}{detail}",
-            hint="python FILE   # repeats it",
+            hint=f"python {file}   # repeats it",
         ) from None
     return vars(module)
 

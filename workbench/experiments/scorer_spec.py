@@ -114,23 +114,21 @@ def _check_name(name: str, others: Mapping[str, object], where: str) -> None:
 
 def _stated(value: Any, where: str) -> tuple[str, dict[str, Any]]:
     """Return the built-in that `value` states, and its options with defaults filled in."""
-    kind, given = value, None
+    kind: Any = value
+    given: Any = {} if isinstance(value, str) else None
     if isinstance(value, Mapping) and len(value) == 1:
         kind, given = next(iter(value.items()))
     known = _OPTIONS.get(kind) if isinstance(kind, str) else None
-    if known is None or (given is None and (kind is not value or "k" in known)):
-        shown = files.shortened(repr(value))
-        near = nearest(files.shortened(str(kind)), _BUILT_IN)
+    if known is None:
+        shown, near = files.shortened(repr(value)), nearest(files.shortened(str(kind)), _BUILT_IN)
         raise ConfigError(f"{where}: {shown} states no scorer ({near})", hint=f"for example {_EXAMPLE}")
-    if given is None:
-        return kind, dict(known)
     where = f"{where}.{kind}"
     if "k" in known and not isinstance(given, Mapping):
         given = {"k": given}
-    if not isinstance(given, Mapping) or not given or not known:
-        options = f"a mapping of {' and '.join(known)}" if known else "without options"
+    if not isinstance(given, Mapping) or (given and not known):
+        options = f"takes a mapping of {' and '.join(known)}" if known else "takes no options"
         shown = files.shortened(repr(given))
-        raise ConfigError(f"{where} must be {options}, found {shown}", hint=f"for example {_EXAMPLE}")
+        raise ConfigError(f"{where} {options}, found {shown}", hint=f"for example {_EXAMPLE}")
     for key, option in given.items():
         _check_option(key, option, known, where)
     if "k" in known and "k" not in given:
@@ -141,7 +139,9 @@ def _stated(value: Any, where: str) -> tuple[str, dict[str, Any]]:
 def _check_option(key: Any, option: Any, known: Mapping[str, Any], where: str) -> None:
     if key not in known:
         near = nearest(files.shortened(str(key)), known)
-        raise ConfigError(f"{where}: unknown key {files.shortened(str(key))!r} ({near})")
+        raise ConfigError(
+            f"{where}: unknown key {files.shortened(str(key))!r} ({near})", hint=f"for example {_EXAMPLE}"
+        )
     shown = files.shortened(repr(option))
     if key == "k":
         if type(option) is not int or not 1 <= option <= _MOST_K:

@@ -24,8 +24,9 @@ def inside(
     `tracked`, a link into a cache of DVC is accepted too.
     """
     path = Path(text)
-    short = len(text) <= _MOST_PATH and all(len(os.fsencode(part)) <= _MOST_PART for part in path.parts)
-    plain = short and path.parts and ".." not in path.parts and not path.is_absolute() and text.isprintable()
+    plain = len(text) <= _MOST_PATH and text.isprintable() and not path.is_absolute()
+    parts = path.parts if plain else ()
+    plain = bool(parts) and ".." not in parts and all(len(part.encode()) <= _MOST_PART for part in parts)
     place = "the repository" if folder == "." else f"{folder}/"
     if not plain or not path.is_relative_to(folder):
         raise ConfigError(

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import io
 import json
+import os
+import string
 
+import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workbench.errors import ConfigError
-from workbench.experiments.dataset import Dataset
+from workbench.experiments.dataset import PROVENANCE, Case, Dataset
 
 ROW = {"id": "a", "tenant": "acme", "question": "Why?", "answers": ["so"], "page": "p"}
 
@@ -123,3 +129,142 @@ def test_a_deep_row_is_one_error_at_any_depth(tmp_path, depth):
     line = line.replace("1e400", "9" * 30)
     with pytest.raises(ConfigError, match=r"q\.jsonl:2: "):
         Dataset.from_file(written(tmp_path / "q.jsonl", ROW, line))
+
+
+def of_file(root, file="data/q.jsonl", **columns):
+    return Dataset.of_file(root, file, where="params.yaml: dataset", **columns)
+
+
+def folder(tmp_path, *rows):
+    (tmp_path / "data").mkdir(parents=True)
+    written(tmp_path / "data/q.jsonl", *rows)
+    return tmp_path
+
+
+def test_a_stated_file_gives_the_cases_of_its_columns(tmp_path):
+    root = folder(tmp_path, ROW)
+    assert of_file(root) == of_file(root, "./data//q.jsonl") == Dataset.from_file(root / "data/q.jsonl")
+    (root / "data/q.parquet").write_bytes(of_file(root).to_parquet())
+    made = of_file(root, "data/q.parquet", inputs=["question", "page"], expected=["answers"])
+    assert [(dict(c.inputs), dict(c.expected)) for c in made] == [
+        ({"question": "Why?", "page": "p"}, {"answers": ["so"]})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("../q.jsonl", "not a path inside the repository"),
+        ("/etc/passwd.jsonl", "not a path inside the repository"),
+        ("data/../../q.jsonl", "not a path inside the repository"),
+        ("", "not a path inside the repository"),
+        ("data/\0.jsonl", "not a path inside the repository"),
+        (f"data/{'x' * 300}.jsonl", "not a path inside the repository"),
+        ("data/q.csv", "neither a .jsonl nor a .parquet file"),
+        ("data", "neither a .jsonl nor a .parquet file"),
+        ("data/missing.jsonl", "there is no file"),
+        ("data/missing.parquet", "there is no file"),
+        ("data/empty.jsonl", "has no cases"),
+        ("data/cut.parquet", "not a complete Parquet file"),
+        ("data/out.jsonl", "link out of the repository"),
+        ("data/loop.jsonl", "there is no file"),
+        ("data/loop.parquet", "there is no file"),
+        ("data/fifo.jsonl", "not a regular file"),
+        ("data/fifo.parquet", "not a regular file"),
+        ("data/folder.jsonl", "Is a directory"),
+    ],
+)
+def test_a_stated_path_that_is_no_dataset_is_refused(tmp_path, file, said):
+    root = folder(tmp_path / "repository", ROW)
+    written(tmp_path / "q.jsonl", ROW)
+    (root / "data/empty.jsonl").write_text("\n")
+    (root / "data/cut.parquet").write_bytes(of_file(root).to_parquet()[:-9])
+    (root / "data/out.jsonl").symlink_to(tmp_path / "q.jsonl")
+    (root / "data/folder.jsonl").mkdir()
+    for suffix in ("jsonl", "parquet"):
+        (root / f"data/loop.{suffix}").symlink_to(f"loop.{suffix}")
+        os.mkfifo(root / f"data/fifo.{suffix}")
+    with pytest.raises(ConfigError, match=said) as raised:
+        of_file(root, file)
+    assert raised.value.hint and "prepare" not in raised.value.hint
+
+
+def test_a_link_into_a_cache_of_dvc_is_a_dataset(tmp_path):
+    root = folder(tmp_path / "repository", ROW)
+    cached = tmp_path / "cache/files/md5/ab" / ("0" * 30)
+    cached.parent.mkdir(parents=True)
+    (root / "data/q.jsonl").rename(cached)
+    (root / "data/q.jsonl").symlink_to(cached)
+    assert len(of_file(root)) == 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected", "said"),
+    [
+        (["question", "page"], ["answers", "page"], "dataset.expected: the column 'page' is named twice"),
+        (["question", "question"], ["answers"], "dataset.inputs: the column 'question' is named twice"),
+        ([], ["answers"], "dataset.inputs is empty"),
+        (["id"], ["answers"], "'id' cannot name a column"),
+        (["question"], ["author"], "'author' cannot name a column"),
+        (["question", ""], ["answers"], "'' cannot name a column"),
+    ],
+)
+def test_columns_that_overlap_or_have_a_meaning_are_refused(tmp_path, inputs, expected, said):
+    with pytest.raises(ConfigError, match=said):
+        of_file(folder(tmp_path, ROW), inputs=inputs, expected=expected)
+
+
+LETTERS = st.text(string.ascii_lowercase, min_size=1, max_size=5)
+VALUES = {
+    "texts": LETTERS,
+    "numbers": st.integers(-(2**63), 2**63 - 1),
+    "floats": st.floats(allow_nan=False, allow_infinity=False),
+    "lists": st.lists(LETTERS, min_size=1, max_size=3),
+}
+
+
+@st.composite
+def datasets(draw):
+    """Cases whose inputs begin with `in`; expected values and provenance hold the word SECRET."""
+    kinds = draw(st.dictionaries(LETTERS.map("in_{}".format), st.sampled_from(sorted(VALUES)), max_size=3))
+    ids = draw(st.lists(LETTERS, min_size=1, max_size=5, unique=True))
+    secret = LETTERS.map("SECRET{}".format)
+    cases = [
+        Case(
+            id=case_id,
+            tenant=draw(LETTERS),
+            inputs={name: draw(VALUES[kind]) for name, kind in kinds.items()},
+            expected=draw(st.dictionaries(secret, secret | st.lists(secret), max_size=2)),
+            provenance=draw(st.dictionaries(st.sampled_from(PROVENANCE), secret, max_size=2)),
+        )
+        for case_id in ids
+    ]
+    return Dataset(name="made", cases=tuple(cases))
+
+
+@given(datasets())
+def test_the_file_of_inputs_holds_ids_tenants_and_inputs_exactly_and_nothing_that_is_expected(made):
+    data = made.inputs_parquet()
+    rows = pl.read_parquet(io.BytesIO(data)).to_dicts()
+    assert rows == [{"id": case.id, "tenant": case.tenant, **case.inputs} for case in made]
+    assert "SECRET" not in json.dumps(rows) and b"SECRET" not in data
+    assert not set(PROVENANCE) & set(rows[0])
+    assert data == made.inputs_parquet()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, "1"), (1, 1.5), (True, 2), (2**63, 0.5), ([1], ["a"]), ([1], 1), ({"x": 1}, {"y": 1}), ({}, {}),
+        ({"x": {}}, {"x": {}}), (object(), object()),
+    ],
+)  # fmt: skip
+def test_inputs_that_parquet_would_change_are_an_error_without_their_value(one, other):
+    cases = (Case(id=f"{n}", tenant="t", inputs={"x": x}, expected={}) for n, x in enumerate((one, other)))
+    with pytest.raises(ConfigError, match=r"dataset made: .*Parquet") as raised:
+        Dataset(name="made", cases=tuple(cases)).inputs_parquet()
+    assert "one type" in raised.value.hint and "1.5" not in str(raised.value)
+
+
+def test_a_dataset_without_cases_has_the_two_columns():
+    assert Dataset(name="made", cases=()).input_rows().columns == ["id", "tenant"]
