@@ -12,11 +12,12 @@ from pathlib import Path
 from workbench import files, locking
 from workbench.errors import ConfigError
 from workbench.experiments.loosening import Loosening, Verdicted, loosened
+from workbench.files import folders
 from workbench.layout import verdicts_of
 from workbench.promotion.requirements import Blocker
 from workbench.repository.git import Repository
 
-#: About 50,000 lines.
+#: About 100,000 lines.
 _MOST_BYTES = 64_000_000
 #: The first bytes of the lines that git writes into a file with a merge conflict.
 _CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
@@ -52,6 +53,7 @@ def note(root: Path, use_case: str, verdict: Verdicted) -> Loosening | None:
     with files.writing(path):
         files.make_folder(path.parent)
         with locking.locked(path.parent):
+            folders.purge(path)  # what a killed writer left
             before = read(root, use_case)
             if line not in {known.line() for known in before}:
                 data = b"".join(known + b"\n" for known in [*_lines(path), line.encode()])
