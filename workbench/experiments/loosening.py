@@ -77,12 +77,11 @@ class Verdicted:
         return files.canonical({**plain, "gate": self.gate.to_json()}).decode()
 
     def judges_as(self, other: Verdicted) -> bool:
-        """Whether the phase, the gate text and the scorers that it names are those of `other`."""
-        return (
-            self.phase == other.phase
-            and self.gate.to_json() == other.gate.to_json()
-            and all(self.scorers.get(r.metric) == other.scorers.get(r.metric) for r in self.gate.rules)
+        """Whether the gate text and the scorers of its metrics are those of `other`."""
+        ours, theirs = (
+            [verdict.scorers.get(rule.metric) for rule in self.gate.rules] for verdict in (self, other)
         )
+        return self.gate.to_json() == other.gate.to_json() and ours == theirs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -139,10 +139,11 @@ class Repository:
         """
         if self._git("rev-parse", "--verify", "--quiet", "HEAD^{commit}", fine=(0, 1)).returncode:
             return []
-        # Without simplification: a merge that drops a side's lines does not hide the side.
+        # The full history, because a merge that drops a side's lines hides the side otherwise. Both commands
+        # are plumbing: a user's settings do not change what they print.
         walk = ("rev-list", "--full-history", "--topo-order", "--reverse", "HEAD", "--", *_literally([path]))
         asked = ("diff-tree", "--stdin", "--root", "--no-commit-id", "-c", "-p", "--unified=0", "--text",
-                 "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--relative")  # fmt: skip
+                 "--no-renames")  # fmt: skip
         with self._start(*walk) as commits:
             done = self._git(*asked, "--", *_literally([path]), stdin=commits.stdout)
         return list(_added(done.stdout))

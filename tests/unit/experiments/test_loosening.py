@@ -160,7 +160,13 @@ def test_a_pass_after_the_fail_does_not_excuse_itself_the_next_time():
 
 @pytest.mark.parametrize(
     "pretext",
-    [{"verdict": "fail"}, {"verdict": "undecided"}, {"task": "t2"}, {"settings": "s2"}],
+    [
+        {"verdict": "fail"},
+        {"verdict": "undecided"},
+        {"task": "t2"},
+        {"settings": "s2"},
+        {"scorers": {**SCORERS, "accuracy": "always right"}},
+    ],
 )
 def test_a_text_tried_on_something_else_first_excuses_no_fail_of_this_task(pretext):
     assert loosened(NOW, [dataclasses.replace(NOW, **pretext), FAILED]).same_task

@@ -17,6 +17,7 @@ from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.loosening import Verdicted, loosened
 from workbench.layout import verdicts_of
 from workbench.promotion import verdicts
+from workbench.repository.git import Repository
 
 ROOT = Path(__file__).resolve().parents[3]
 FILE = verdicts_of("answers")
@@ -196,6 +197,7 @@ import sys, dataclasses, itertools
 from pathlib import Path
 from workbench.experiments.loosening import Verdicted
 from workbench.promotion import verdicts
+from workbench.repository.git import Repository
 root, line = Path(sys.argv[1]), sys.argv[2]
 verdict = Verdicted.parse(line, where="x")
 for n in itertools.count():
@@ -366,6 +368,8 @@ def test_a_line_that_only_a_merge_commit_added_is_remembered(repo):
     git(repo, "merge", "--quiet", "--no-commit", "side")
     note(repo, FAILED)
     commit(repo)
+    added = sorted(verdict.task for verdict in verdicts.recorded(repo, "answers"))
+    assert added == ["main", "side", "t1"]
     both = [line for line in (repo / FILE).read_text().splitlines() if line != FAILED.line()]
     write(repo, *both)
     commit(repo)
@@ -383,13 +387,25 @@ def test_a_conflict_that_was_committed_once_is_no_verdict(repo):
     assert verdicts.recorded(repo, "answers") == (FAILED, PASSED)
 
 
-def test_the_settings_of_a_user_hide_no_line(repo):
+def test_every_added_line_is_returned_once_for_each_commit_that_added_it(repo):
+    for text in ("a\nb\n", "b\n+c\n", "a\nb\n+c\n++ d\n"):
+        (repo / "log.jsonl").write_text(text)
+        commit(repo)
+    lines = Repository(root=repo).lines_added("log.jsonl")
+    assert lines == [b"a", b"b", b"+c", b"a", b"++ d"]
+    assert Repository(root=repo).lines_added("other.jsonl") == []
+
+
+@pytest.mark.parametrize("attributes", ["binary -diff", "diff=driver"])
+def test_the_settings_of_a_user_hide_no_line(repo, monkeypatch, attributes):
+    monkeypatch.setenv("GIT_EXTERNAL_DIFF", "true")
     note(repo, FAILED)
     commit(repo)
     (repo / FILE).unlink()
-    (repo / ".gitattributes").write_text("*.jsonl binary -diff\n")
+    (repo / ".gitattributes").write_text(f"*.jsonl {attributes}\n")
     commit(repo)
     settings = {"color.ui": "always", "diff.external": "true", "diff.noprefix": "true", "diff.context": "9"}
+    settings |= {"diff.driver.command": "true", "diff.driver.textconv": "true", "diff.renames": "copies"}
     for name, value in settings.items():
         git(repo, "config", name, value)
     assert verdicts.removed(repo, "answers") == [FAILED.line()]
