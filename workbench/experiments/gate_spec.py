@@ -208,7 +208,7 @@ def _unreachable(rule: Rule, n: int, level: float) -> str | None:
 def check_tightens(mvp: GateSpec, mlvp: GateSpec, *, where: str = "gates") -> None:
     """Raise ConfigError for lines of `mvp` that `mlvp` drops or loosens, and for a lower confidence."""
     later = {rule.metric: rule for rule in mlvp.rules}
-    problems = [_looser(rule, later.get(rule.metric)) for rule in mvp.rules]
+    problems = [looser(rule, later.get(rule.metric)) for rule in mvp.rules]
     if mlvp.confidence < mvp.confidence:
         problems.append(f"confidence {mlvp.confidence:g} is below {mvp.confidence:g}")
     found = [problem for problem in problems if problem]
@@ -219,7 +219,8 @@ def check_tightens(mvp: GateSpec, mlvp: GateSpec, *, where: str = "gates") -> No
         )
 
 
-def _looser(rule: Rule, later: Rule | None) -> str | None:
+def looser(rule: Rule, later: Rule | None) -> str | None:
+    """Return how `later` is looser than `rule`, or None when it is at least as strict."""
     if later is None:
         return f"{rule.metric} is missing"
     if later.comparator != rule.comparator:

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -130,6 +130,23 @@ class Repository:
         header, _, rest = done.stdout.partition(b"\n")
         found = _BLOB.fullmatch(header)
         return rest[: int(found[1])] if found else None
+
+    def lines_added(self, path: str) -> list[bytes]:
+        """Return every line that a commit of HEAD's history added to a file, the oldest commit's first.
+
+        A merge commit counts with the lines that no parent has. A shallow clone begins at its oldest commit.
+        Without a commit, the list is empty.
+        """
+        if self._git("rev-parse", "--verify", "--quiet", "HEAD^{commit}", fine=(0, 1)).returncode:
+            return []
+        # The full history, because a merge that drops a side's lines hides the side otherwise. Both commands
+        # are plumbing: a user's settings do not change what they print.
+        walk = ("rev-list", "--full-history", "--topo-order", "--reverse", "HEAD", "--", *_literally([path]))
+        asked = ("diff-tree", "--stdin", "--root", "--no-commit-id", "-c", "-p", "--unified=0", "--text",
+                 "--no-renames")  # fmt: skip
+        with self._start(*walk) as commits:
+            done = self._git(*asked, "--", *_literally([path]), stdin=commits.stdout)
+        return list(_added(done.stdout))
 
     def export(self, commit: str, folder: Path) -> Path:
         """Write the commit's files below `root`, byte for byte, to `folder`; an existing folder is kept.
@@ -259,6 +276,18 @@ def _object(commit: str, path: str) -> bytes:
     if "\n" in path:
         raise ConfigError(f"{path!r}: a path with a line break cannot be promoted", hint="rename the file")
     return os.fsencode(f"{commit}:./{path}\n")
+
+
+def _added(patch: bytes) -> Iterator[bytes]:
+    """Yield the added lines of `git diff-tree -p`; the patch of a merge has one column for each parent."""
+    columns = 0
+    for line in patch.split(b"\n"):
+        if line.startswith(b"diff "):
+            columns = 0  # the lines up to @@ are a header
+        elif line.startswith(b"@@"):
+            columns = len(line) - len(line.lstrip(b"@")) - 1
+        elif columns and line.startswith(b"+" * columns):
+            yield line[columns:]
 
 
 def _last(errors: bytes) -> str:
