@@ -45,7 +45,14 @@ def test_only_the_report_sees_the_gate_of_another_phase(case):
         return {stage for stage in READ if of_stage(stage, changed, "") != of_stage(stage, case, "")}
 
     assert differ(other) == {"report"}
-    assert differ(active) == {"experiment", "gate", "plots", "report"}
+    assert differ(active) == {"experiment", "gate", "judge", "plots", "report"}
+
+
+def test_dataset_and_scorers_rerun_the_judge_and_not_the_experiment(case):
+    for changed in ({"dataset": "data/x.jsonl"}, {"scorers": {"accuracy": "exact"}}):
+        other = dataclasses.replace(case, **changed)
+        differ = {stage for stage in READ if of_stage(stage, other, "") != of_stage(stage, case, "")}
+        assert {"judge", "gate", "report"} <= differ and "experiment" not in differ
 
 
 def test_a_key_that_the_notebook_reads_counts_for_the_experiment(case):

@@ -26,13 +26,15 @@ _TEXTS = ("task", "settings", "dataset", "phase")
 class Verdicted:
     """One line of a use case's verdicts: a gate text, what it judged, and what it said.
 
-    `task` and `dataset` are digests, `settings` is the digest of the resolved prompt, memory and model, and
-    `scorers` maps each score to the identity of its scorer, as JSON.
+    `task` is a digest, `settings` that of the resolved prompt, memory and model, and `dataset` that of the
+    ids of the `n` cases, because a corrected question is no new case. `scorers` maps each score to the
+    identity of its scorer, as JSON.
     """
 
     task: str
     settings: str
     dataset: str
+    n: int
     scorers: Mapping[str, Any]
     phase: str
     gate: GateSpec
@@ -45,7 +47,8 @@ class Verdicted:
         return cls(
             task=report.task_digest,
             settings=files.digest(used),
-            dataset=report.dataset_digest,
+            dataset=files.digest(run.case_ids.to_list()),
+            n=run.n_cases,
             scorers=scorers,
             phase=report.phase,
             gate=spec,
@@ -56,12 +59,14 @@ class Verdicted:
     def parse(cls, text: str, *, where: str) -> Verdicted:
         """Parse a line; raise ConfigError, prefixed with `where`, unless it has exactly the known keys."""
         raw = files.parse_json(text, where=where)
-        known = (*_TEXTS, "scorers", "gate", "verdict")
+        known = (*_TEXTS, "n", "scorers", "gate", "verdict")
         if not isinstance(raw, dict) or set(raw) != set(known):
             raise ConfigError(f"{where}: not a verdict: {_wrong_keys(raw, known)}")
         for key in _TEXTS:
             if not isinstance(raw[key], str) or not raw[key]:
                 raise ConfigError(f"{where}: {key} must be text, found {raw[key]!r:.80}")
+        if type(raw["n"]) is not int or raw["n"] < 0:
+            raise ConfigError(f"{where}: n must be a number of cases, found {raw['n']!r:.80}")
         for key in ("scorers", "gate"):
             if not isinstance(raw[key], dict):
                 raise ConfigError(f"{where}: {key} must be an object, found {raw[key]!r:.80}")
@@ -101,13 +106,14 @@ def loosened(now: Verdicted, before: Sequence[Verdicted]) -> Loosening | None:
     """Return how the text of `now` is looser than a text of `before` that did not pass, or None.
 
     `before` is in the order of judging and may hold `now` itself. Verdicts on other cases or of another phase
-    do not count. Of several, the last on the same task is returned, else the last on another task.
+    do not count; fewer cases than before are no other cases, because some were removed. Of several, the last
+    on the same task is returned, else the last on another task.
 
     A stricter text does not count when the present text stands before it: with a pass of the same task where
     the stricter text judged that task, with any verdict where it judged another. A line that stands twice
     counts at its first place as the stricter text, and at its last place as the present one.
     """
-    alike = [v for v in before if v.dataset == now.dataset and v.phase == now.phase]
+    alike = [v for v in before if (v.dataset == now.dataset or now.n < v.n) and v.phase == now.phase]
     last = {verdict.line(): place for place, verdict in enumerate(alike)}
     stood = [verdict for verdict in alike if verdict.judges_as(now)]
     passed = [verdict for verdict in stood if verdict.verdict == "pass" and _same_task(verdict, now)]

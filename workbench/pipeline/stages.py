@@ -27,7 +27,7 @@ from workbench.pipeline import build, evidence, plots, settings
 from workbench.pipeline import report as readiness
 from workbench.pipeline.judge import judge
 from workbench.promotion.freezing import judged_run
-from workbench.promotion.judgement import judged
+from workbench.promotion.judgement import judged, note
 from workbench.records.journal import Journal, extend
 from workbench.workspace import boundary
 from workbench.workspace.use_case import check_data
@@ -117,6 +117,8 @@ def gate(root: Path, name: str, *, results: Results | None = None) -> GateReport
     check_task(root, case, run)
     check_cases_of(root, results, run)
     verdict = judged(root, name, case, run)
+    if results.base == layout.RESULTS:
+        verdict = note(root, name, case, run, verdict)
     files.write_atomic(root / results.metrics, files.pretty(plots.numbers(verdict)))
     files.write_atomic(root / results.gate, files.pretty(verdict.to_json()))
     return verdict

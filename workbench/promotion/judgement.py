@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from workbench import registry
 from workbench.config import UseCase
 from workbench.experiments.gate_spec import GateSpec, stated_digest
 from workbench.experiments.gates import GateReport, judge
+from workbench.experiments.loosening import Verdicted, loosened
 from workbench.experiments.runs import Run, load_runs
 from workbench.experiments.scorer_spec import ScorerSet
 from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec
+from workbench.promotion import verdicts
 
 
 def judged(
@@ -23,7 +26,7 @@ def judged(
     """
     phase = phase or case.phase
     spec, identity = gate_of(root, name, case, phase), scorers_of(root, name, case).identity()
-    return judge(
+    report = judge(
         run,
         spec,
         phase=phase,
@@ -31,6 +34,24 @@ def judged(
         stated=stated_digest(spec, dataset=run.dataset_digest, scorers=identity),
         explored=explored,
     )
+    if explored:
+        return report
+    found = loosened(Verdicted.of(report, spec, run, identity), verdicts.read(root, name))
+    return dataclasses.replace(report, loosened=found.text if found else "")
+
+
+def note(root: Path, name: str, case: UseCase, run: Run, report: GateReport) -> GateReport:
+    """Keep the verdict of a report among those of its use case; return it with what was loosened before."""
+    if not report.stated_before:
+        return report
+    found = verdicts.note(root, name, verdicted(root, name, case, run, report))
+    return dataclasses.replace(report, loosened=found.text if found else "")
+
+
+def verdicted(root: Path, name: str, case: UseCase, run: Run, report: GateReport) -> Verdicted:
+    """Return the verdict of a report, as the file of verdicts keeps it."""
+    spec, identity = gate_of(root, name, case, report.phase), scorers_of(root, name, case).identity()
+    return Verdicted.of(report, spec, run, identity)
 
 
 def gate_of(root: Path, name: str, case: UseCase, phase: str | None = None) -> GateSpec:

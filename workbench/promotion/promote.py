@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from workbench import config, files, registry
+from workbench.config import UseCase
 from workbench.context import Clock, SystemClock
 from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
 from workbench.experiments.gates import GateReport
+from workbench.experiments.loosening import loosened
 from workbench.jobs import runner, versions
 from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec
 from workbench.promotion import diff as differences
-from workbench.promotion import freezing, release, requirements
-from workbench.promotion.judgement import judged, run_of, spec_of
+from workbench.promotion import freezing, release, requirements, verdicts
+from workbench.promotion.judgement import judged, run_of, spec_of, verdicted
 from workbench.promotion.release import Released
 from workbench.promotion.requirements import Blocker, Draft
 from workbench.registry import Asset, VersionEntry
@@ -158,7 +160,7 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
     run = freezing.judged_run(root, job.use_case, case)
     gate = judged(root, job.use_case, case, run)
     draft = freezing.draft(root, name, job, case, gate, run)
-    missing, counts = requirements.missing(root, draft, case), {}
+    missing, counts = _missing(root, draft, case, order.reason), {}
     if not missing:
         limit = f"about a minute, at most {freezing.CLEAN_S} s"
         order.say(f"running the frozen notebook alone on its sample ({limit})")
@@ -184,6 +186,16 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
         return card
     requirements.checked(missing, name)
     return _write_job(root, asset, draft, card, order)
+
+
+def _missing(root: Path, draft: Draft, case: UseCase, reason: str | None) -> list[Blocker]:
+    """Return every blocker that shows without a clean run."""
+    name, gate = draft.spec.use_case, draft.gate
+    found = loosened(verdicted(root, name, case, draft.run, gate), verdicts.recorded(root, name))
+    return [
+        *requirements.missing(root, draft, case),
+        *verdicts.blockers(root, name, found, reason, job=draft.spec.job),
+    ]
 
 
 def _write_job(root: Path, asset: Asset, draft: Draft, card: Released, order: ReleaseOptions) -> Released:
@@ -293,7 +305,7 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
     now = asset.labels.get(order.label)
     if now == found.number and not _cut_off(root, asset, order):
         raise ConfigError(f"{kind}/{found} is in {order.label} already", hint="workbench check")
-    gate = _justified(root, kind, found)
+    gate = _justified(root, kind, found, order.reason)
     missing = [] if gate is not None or order.label != "production" else [
         Blocker(
             what=f"no judged run used {kind}/{found} and passed its gate",
@@ -316,8 +328,11 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
     return _release(root, asset, card, order, verb="Promote", run=run, after="workbench check")
 
 
-def _justified(root: Path, kind: str, version: registry.Version) -> GateReport | None:
-    """Return the passing gate report of a pipeline candidate that used this version, or None."""
+def _justified(root: Path, kind: str, version: registry.Version, reason: str | None) -> GateReport | None:
+    """Return the passing gate report of a judged run that used this version, or None.
+
+    A pass under a loosened text justifies nothing without a `reason`.
+    """
     for name, case in config.load_params(root).use_cases.items():
         try:
             run = freezing.judged_run(root, name, case)
@@ -325,7 +340,8 @@ def _justified(root: Path, kind: str, version: registry.Version) -> GateReport |
             continue  # that use case has not been reproduced here
         if run.settings.get(kind) == str(version):
             report = judged(root, name, case, run)
-            if report.verdict == "pass" and report.stated_before:
+            found = loosened(verdicted(root, name, case, run, report), verdicts.recorded(root, name))
+            if report.verdict == "pass" and not (found and found.same_task and not reason):
                 return report
     return None
 

@@ -26,7 +26,8 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
     _check_tracked(name, case, spec.source, f"the memory {spec}")
     _check_tracked(name, case, path, f"the dataset of {name}")
     pages = pages_of(root, name, case)
-    cases = Dataset.from_file(root / path, inputs=inputs, expected=expected)
+    where = f"{root / 'params.yaml'}: use_cases.{name}.dataset"
+    cases = Dataset.of_file(root, path, inputs=inputs, expected=expected, where=where)
     for tenant in cases.tenants:
         check_tenant(name, case, tenant)
     by_name = {(page.tenant, page.source): page for page in pages}

@@ -25,7 +25,7 @@ def at_least(bound, **rest):
 
 
 def a_verdict(gate=None, verdict="fail", **fields):
-    plain = {"task": "t1", "settings": "s1", "dataset": "d1", "scorers": SCORERS, "phase": "mvp"}
+    plain = {"task": "t1", "settings": "s1", "dataset": "d1", "n": 30, "scorers": SCORERS, "phase": "mvp"}
     return Verdicted(**{**plain, **fields}, gate=gate or at_least(0.9), verdict=verdict)
 
 
@@ -139,7 +139,9 @@ def test_a_text_that_judged_another_task_is_a_note_only(change):
     assert loosened(NOW, [FAILED, dataclasses.replace(FAILED, **change)]).same_task
 
 
-@pytest.mark.parametrize("change", [{"dataset": "d2"}, {"phase": "mlvp"}, {"verdict": "pass"}])
+@pytest.mark.parametrize(
+    "change", [{"dataset": "d2"}, {"dataset": "d2", "n": 31}, {"phase": "mlvp"}, {"verdict": "pass"}]
+)
 def test_other_cases_another_phase_and_a_pass_do_not_count(change):
     assert loosened(NOW, [dataclasses.replace(FAILED, **change)]) is None
 
@@ -245,6 +247,7 @@ def test_a_line_reads_back_as_it_is_and_has_one_form(verdict):
         ({"task": None}, "task must be text, found None"),
         ({"settings": ""}, "settings must be text"),
         ({"dataset": 5}, "dataset must be text, found 5"),
+        ({"n": "30"}, "n must be a number of cases"),
         ({"phase": ["mvp"]}, "phase must be text"),
         ({"scorers": "contains"}, "scorers must be an object"),
         ({"gate": []}, "gate must be an object"),
@@ -280,3 +283,9 @@ def test_the_line_of_a_report_holds_what_was_judged():
     )
     assert line.settings == files.digest({"prompt_digest": "p", "model_digest": "m"})
     assert line.judges_as(dataclasses.replace(line, verdict="fail", task="other"))
+
+
+def test_fewer_cases_are_no_new_cases():
+    fewer = a_verdict(at_least(0.3), "pass", dataset="d2", n=29)
+    assert loosened(fewer, [FAILED]).same_task
+    assert loosened(a_verdict(at_least(0.3), "pass", dataset="d2", n=30), [FAILED]) is None

@@ -24,7 +24,8 @@ FILE = verdicts_of("answers")
 
 
 def a_verdict(bound=0.9, verdict="fail", **fields):
-    plain = {"task": "t1", "settings": "s1", "dataset": "d1", "scorers": {"accuracy": "c"}, "phase": "mvp"}
+    plain = {"task": "t1", "settings": "s1", "dataset": "d1", "n": 30, "scorers": {"accuracy": "c"}}
+    plain["phase"] = "mvp"
     gate = GateSpec.parse({"accuracy": {"min": bound}, "confidence": 0.9}, where="x")
     return Verdicted(**{**plain, **fields}, gate=gate, verdict=verdict)
 
