@@ -6,43 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from journals import TEXT, entry, journal_of, piece
 
 from workbench import layout
 from workbench.errors import ConfigError
 from workbench.records.journal import Journal, journals_of, purge
-from workbench.records.keys import Entry, RecordedRequest
 from workbench.records.log import read_records
-
-TEXT = 'Ann said "ü\\x" twice.\nIn Berlin.'
-
-
-def entry(name, *, said="", events=(), stream=False, content=""):
-    """A recording: `content` is in the request, `said` in the answer."""
-    request = {"messages": [{"role": "user", "content": f"{name}: {content} ."}]}
-    request |= {"stream": True} if stream else {}
-    question = RecordedRequest(operation="model.chat", identity={}, request=request, case=name)
-    answer = {"choices": [{"index": 0, "message": {"content": said}, "finish_reason": "stop"}]}
-    result = {"events": list(events) or [answer]}
-    return Entry(
-        key=question.key, question=question, target="m", result=result, latency_s=1.0, first_event_s=1.0,
-        processor={},
-    )  # fmt: skip
-
-
-def journal_of(path, *entries):
-    journal = Journal(path)
-    for item in entries:
-        journal.append(item.key, item.line())
-    return journal
-
-
-def piece(text):
-    return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
-
 
 HOLDING = {
     "request": entry("q", content=TEXT),
@@ -157,7 +131,7 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_journal_purge import TEXT, entry
+from journals import TEXT, entry
 from workbench.records.journal import Journal
 journal = Journal(Path(sys.argv[1]))
 print("ready", flush=True)
@@ -175,8 +149,8 @@ for n in range(1500):
 
 
 def test_a_writer_in_another_process_loses_no_line_to_purges_at_the_same_time(tmp_path):
-    path, here = tmp_path / "j", os.path.dirname(__file__)  # noqa: PTH120
-    command = [sys.executable, "-c", WRITER, str(path), here]
+    path, support = tmp_path / "j", Path(__file__).resolve().parents[1] / "support"
+    command = [sys.executable, "-c", WRITER, str(path), str(support)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
         writer.stdout.readline()
         removed, during = 0, 0
