@@ -11,7 +11,7 @@ from small_use_case import small_repository
 from workbench import config, layout
 from workbench.errors import RefusedError
 from workbench.pipeline.repro import _record, ask_again, make_tapes
-from workbench.records.confirmed import Confirmed
+from workbench.records.confirmed import Confirmed, Summary, answers_of
 from workbench.records.keys import Entry, RecordedRequest, processor
 from workbench.records.tape import Tape, write
 from workbench.types import Event
@@ -149,7 +149,23 @@ def test_all_of_both_tapes_are_asked_and_each_is_recorded_in_its_own(repository)
         changed = names_of(item for item in old if now[item.key] != item)
         assert changed == set(repository.answers) & names_of(old)
     assert repository.log.of(every).n == 16  # the recording is now what the model answered
+    for path, old in ((repository.judge, judged), (repository.own, own)):
+        assert repository.log.of(answers_of(Tape.read(path).entries())).n == len(old)
     assert repository.again(sample=None)[0].identical == 16
+
+
+def test_a_tape_with_other_answers_to_the_same_questions_is_not_confirmed_by_the_earlier_ones(repository):
+    judged = entries("judged", 3)
+    write(repository.judge, [item.line() for item in judged])
+    assert repository.again()[0].identical == 3 == repository.log.of(answers_of(judged)).n
+    other = [entry(f"judged{n}", "no") for n in range(3)]
+    write(repository.judge, [item.line() for item in other])
+    assert repository.log.of(answers_of(other)) == Summary(n=0)
+    repository.again()
+    assert repository.log.of(answers_of(other)) == Summary(n=0, different=3)
+    repository.answers = {f"judged{n}": "no" for n in range(3)}
+    repository.again()
+    assert repository.log.of(answers_of(Tape.read(repository.judge).entries())).n == 3
 
 
 def test_answers_that_came_before_a_failure_are_noted(repository):

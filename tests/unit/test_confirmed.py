@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
 import subprocess
@@ -10,10 +11,11 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from journals import entry
 
 from workbench import locking
 from workbench.errors import UnavailableError
-from workbench.records.confirmed import Confirmed, Summary
+from workbench.records.confirmed import Confirmed, Summary, answers_of
 from workbench.records.log import Lines, read_records
 
 DAY = dt.datetime(2026, 11, 29, 23, 41, 19, 500_000, tzinfo=dt.UTC)
@@ -55,6 +57,29 @@ def test_a_clock_that_is_set_back_or_stands_does_not_change_which_line_is_the_ne
     assert log.of("ab") == Summary(n=0, different=2)
     log.note(["b"], how="again", at=EARLIER)
     assert log.of("ab") == Summary(n=1, last_at="2025-10-25T23:41:19Z", different=1)
+
+
+def test_a_recording_that_was_replaced_since_is_not_confirmed(log):
+    old, new = {"a": "digest 1", "b": "digest 2"}, {"a": "digest 1", "b": "digest 3"}
+    log.note(old, how="asked", at=DAY)
+    assert (log.of(old).n, log.of(new), log.of("ab").n) == (
+        2,
+        Summary(n=1, last_at="2026-11-29T23:41:19Z"),
+        2,
+    )
+    assert log.outcomes(new) == {"a": True}
+    log.note({"b": "digest 3"}, how="again", at=DAY, same=False)
+    assert (log.of(new).n, log.of(new).different, log.of(old).n, log.of(old).different) == (1, 1, 1, 0)
+    log.note(["b"], how="again", at=DAY)  # without a digest a line is of any answer
+    assert (log.of(new).n, log.of(old).n) == (2, 2)
+
+
+def test_the_digest_of_an_answer_is_of_its_result_and_not_of_its_time():
+    entries = [entry("a", said="yes"), entry("b", said="yes"), entry("c", said="no")]
+    slower = [dataclasses.replace(item, latency_s=9.0, processor={"type": "other"}) for item in entries]
+    digests = answers_of(entries)
+    assert answers_of(slower) == digests and list(digests) == [item.key for item in entries]
+    assert len(set(digests.values())) == 2
 
 
 @pytest.mark.parametrize(
@@ -104,6 +129,7 @@ DAMAGED = [
     b'{"key":"a","at":"2026-11-29T23:41:19Z","how":"guessed","same":false}',
     b'{"key":"a","at":"2026-11-29T23:41:19Z","how":["asked"],"same":false}',
     b'{"key":"a","at":"2026-11-29T23:41:19Z","how":"asked","same":0}',
+    b'{"key":"a","at":"2026-11-29T23:41:19Z","how":"asked","same":false,"answer":1}',
     b"[" * 5_000,
 ]  # fmt: skip
 

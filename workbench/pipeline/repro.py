@@ -26,7 +26,7 @@ from workbench.pipeline.explore import judged
 from workbench.pipeline.stages import EXIT_VARIABLE
 from workbench.ports import Call
 from workbench.promotion.freezing import judged_run
-from workbench.records.confirmed import Confirmed
+from workbench.records.confirmed import Confirmed, answers_of
 from workbench.records.keys import Entry, processor
 from workbench.records.tape import Tape, compare_answers, write
 from workbench.repository import dvc, environments
@@ -186,10 +186,10 @@ async def _ask_again(
         try:
             answers = await _all_asked(live, chosen, _contexts(root, name, case), case.concurrency, same=same)
         finally:
-            _note(log, same)
+            _note(log, chosen, same)
     if record:
-        _record(tapes, chosen, answers)
-        log.note([key for key in same if not same[key]], how="asked", at=SystemClock().now())
+        fresh = _record(tapes, chosen, answers)
+        log.note(answers_of(e for e in fresh if not same[e.key]), how="asked", at=SystemClock().now())
     pairs = [(entry, events) for entry, (events, _) in zip(chosen, answers, strict=True)]
     return Reasked(
         use_case=name,
@@ -221,26 +221,29 @@ def _sampled(entries: Sequence[Entry], judged: Tape, log: Confirmed, size: int, 
     drawn = random.Random(seed)  # noqa: S311
     if not len(judged):
         return drawn.sample(entries, min(size, len(entries)))
-    known = log.outcomes(entry.key for entry in entries)
+    known = log.outcomes(answers_of(entries))
     ranks = {None: 0, False: 1, True: 2}
     order = drawn.sample(entries, len(entries))
     return sorted(order, key=lambda e: (ranks[known.get(e.key)], e.key not in judged))[:size]
 
 
-def _note(log: Confirmed, same: Mapping[str, bool]) -> None:
+def _note(log: Confirmed, asked: Sequence[Entry], same: Mapping[str, bool]) -> None:
     now = SystemClock().now()
     for outcome in (True, False):
-        log.note([key for key in same if same[key] is outcome], how="again", at=now, same=outcome)
+        noted = answers_of(entry for entry in asked if same.get(entry.key) is outcome)
+        log.note(noted, how="again", at=now, same=outcome)
 
 
 def _record(
     tapes: Sequence[Tape], asked: Sequence[Entry], answers: Sequence[tuple[list[Event], float]]
-) -> None:
-    """Rewrite each tape with the live answers to its own entries."""
-    fresh = {e.key: _recorded(e, *answer).line() for e, answer in zip(asked, answers, strict=True)}
+) -> list[Entry]:
+    """Rewrite each tape with the live answers to its own entries; return the new entries."""
+    fresh = [_recorded(entry, *answer) for entry, answer in zip(asked, answers, strict=True)]
+    lines = {entry.key: entry.line() for entry in fresh}
     for tape in tapes:
         if len(tape):
-            write(tape.path, [fresh.get(entry.key, tape.line(entry.key)) for entry in tape.entries()])
+            write(tape.path, [lines.get(entry.key, tape.line(entry.key)) for entry in tape.entries()])
+    return fresh
 
 
 def _contexts(root: Path, name: str, case: UseCase) -> Mapping[str, Context]:

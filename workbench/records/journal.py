@@ -102,8 +102,9 @@ def purge(path: Path, texts: Iterable[str]) -> int:
 
     An entry is overwritten with spaces in its place, under the lock of the writers. So no other line moves:
     the offsets in the index of an open Journal stay valid, in this process or another and in any version of
-    the workbench, and no appended line is lost. A killed purge leaves lines that readers skip. A missing
-    file has no entries; UnavailableError when the file cannot be written.
+    the workbench, and no appended line is lost. Lines appended during the search are not searched. A killed
+    purge leaves lines that readers skip. A missing file has no entries; UnavailableError when the file
+    cannot be written.
     """
     forms = sorted({form for text in texts for form in _written_forms(text)})
     removed = 0
@@ -111,12 +112,15 @@ def purge(path: Path, texts: Iterable[str]) -> int:
         return removed
     with files.writing(path), contextlib.suppress(FileNotFoundError):
         descriptor = files.open_regular(path, os.O_RDWR)  # O_APPEND would ignore the position of a write
-        with open(descriptor, "r+b") as file, locking.held(descriptor):  # noqa: PTH123  of a descriptor
-            for batch in _batches(file):
-                found = _contain([line for _, line in batch], forms)
-                for start, line in itertools.compress(batch, found):
-                    _overwrite(descriptor, start, b" " * len(line))
-                    removed += 1
+        with open(descriptor, "r+b") as file:  # noqa: PTH123  of a descriptor
+            with locking.held(descriptor):
+                size = os.fstat(descriptor).st_size  # no writer is in the middle of a line
+            for batch in _batches(file, size):
+                found = list(itertools.compress(batch, _contain([line for _, line in batch], forms)))
+                with locking.held(descriptor):
+                    for start, line in found:
+                        _overwrite(descriptor, start, b" " * len(line))
+                removed += len(found)
             if removed:
                 os.fsync(descriptor)
     return removed
@@ -133,17 +137,16 @@ def _escaped(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-def _batches(file: BinaryIO) -> Iterator[list[tuple[int, bytes]]]:
-    """Yield the lines of a file with their offsets, about 16 MB at a time."""
+def _batches(file: BinaryIO, size: int) -> Iterator[list[tuple[int, bytes]]]:
+    """Yield the lines in the first `size` bytes with their offsets, about 16 MB at a time."""
     batch: list[tuple[int, bytes]] = []
-    start = size = 0
-    for line in file:
+    start = first = 0
+    while start < size and (line := file.readline(size - start)):
         batch.append((start, line.rstrip(b"\n")))
         start += len(line)
-        size += len(line)
-        if size >= _BATCH_BYTES:
+        if start - first >= _BATCH_BYTES:
             yield batch
-            batch, size = [], 0
+            batch, first = [], start
     yield batch
 
 
