@@ -8,7 +8,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,10 +179,10 @@ async def _ask_again(
     began = time.monotonic()
     same: dict[str, bool] = {}
     async with aclosing(live):
-        entries = _distinct(tapes)
+        entries, judged = _distinct(tapes), {entry.key for entry in tapes[0].entries()}
         answered = [entry for entry in entries if "refused" not in entry.result]
         here = [e for e in answered if sample is None or live.card(e.target).provider == "local"]
-        chosen = here if sample is None else _sampled(_answers(here), tapes[0], log, sample, case.seed)
+        chosen = here if sample is None else _sampled(_answers(here), judged, log, sample, case.seed)
         try:
             answers = await _all_asked(live, chosen, _contexts(root, name, case), case.concurrency, same=same)
         finally:
@@ -200,7 +200,7 @@ async def _ask_again(
         same_processor=all(entry.processor == processor() for entry in chosen),
         seconds=round(time.monotonic() - began, 1),
         differences=tuple(filter(None, (_difference(entry, events) for entry, events in pairs))),
-        judged=sum(entry.key in tapes[0] for entry in chosen),
+        judged=sum(entry.key in judged for entry in chosen),
     )
 
 
@@ -213,13 +213,13 @@ def _distinct(tapes: Sequence[Tape]) -> list[Entry]:
     return list(found.values())
 
 
-def _sampled(entries: Sequence[Entry], judged: Tape, log: Confirmed, size: int, seed: int) -> list[Entry]:
+def _sampled(entries: Sequence[Entry], judged: Set[str], log: Confirmed, size: int, seed: int) -> list[Entry]:
     """Return a seeded sample, in which judged answers come first: never asked, then unconfirmed, confirmed.
 
-    Without judged answers the sample is the same each time.
+    Without keys of judged answers the sample is the same each time.
     """
     drawn = random.Random(seed)  # noqa: S311
-    if not len(judged):
+    if not judged:
         return drawn.sample(entries, min(size, len(entries)))
     known = log.outcomes(answers_of(entries))
     ranks = {None: 0, False: 1, True: 2}

@@ -63,9 +63,6 @@ class Tape:
         """Return all recordings, sorted by key."""
         return map(Entry.parse, self._lines.values())
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._lines
-
     def __len__(self) -> int:
         return len(self._lines)
 
