@@ -8,7 +8,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +179,7 @@ async def _ask_again(
     began = time.monotonic()
     same: dict[str, bool] = {}
     async with aclosing(live):
-        entries, judged = _distinct(tapes), {entry.key for entry in tapes[0].entries()}
+        entries, judged = _distinct(tapes), frozenset(e.key for e in tapes[0].entries())
         answered = [entry for entry in entries if "refused" not in entry.result]
         here = [e for e in answered if sample is None or live.card(e.target).provider == "local"]
         chosen = here if sample is None else _sampled(_answers(here), judged, log, sample, case.seed)
@@ -213,7 +213,9 @@ def _distinct(tapes: Sequence[Tape]) -> list[Entry]:
     return list(found.values())
 
 
-def _sampled(entries: Sequence[Entry], judged: Set[str], log: Confirmed, size: int, seed: int) -> list[Entry]:
+def _sampled(
+    entries: Sequence[Entry], judged: frozenset[str], log: Confirmed, size: int, seed: int
+) -> list[Entry]:
     """Return a seeded sample, in which judged answers come first: never asked, then unconfirmed, confirmed.
 
     Without keys of judged answers the sample is the same each time.
