@@ -91,6 +91,23 @@ def test_killed_at_any_call_the_same_forget_finds_the_texts_again(bench):
     assert calls > 4 and left(journals) == list(CONTENTS[2:])
 
 
+def test_killed_right_after_the_items_are_deleted_no_journal_holds_their_texts(bench, monkeypatch):
+    journals, answer = recorded(bench.root), bench.stores.answer
+
+    async def deadly(call):
+        done = await answer(call)
+        if call.operation == "forget" and not call.payload["dry_run"]:
+            raise Killed
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.stores, "answer", deadly)
+        with pytest.raises(Killed):
+            bench.handle_of().forget(source="taxi")
+    assert bench.handle_of().forget(source="taxi", dry_run=True).items == 0
+    assert left(journals) == list(CONTENTS[2:])
+
+
 def test_an_answer_that_arrives_while_the_items_are_deleted_is_removed_too(bench, monkeypatch):
     (journal,) = recorded(bench.root, NAMES[:1])
     late, answer = entry("late", content=NEW), bench.stores.answer
