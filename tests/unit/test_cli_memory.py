@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from journals import entry, journal_of
 from memory_bench import Bench, write_page
 
-from workbench import config
+from workbench import config, layout
 from workbench.cli import memory as cli_memory
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError
 from workbench.workspace import workspace
@@ -133,6 +134,16 @@ def test_forgetting_less_than_asked_because_of_a_hold_exits_with_1_and_says_so(b
         "forget", "--tenant", "acme", "--id", bench.handle_of().search("taxis")[0].id
     )
     assert bench.handle_of().count() == 0
+
+
+def test_forgetting_says_how_many_recorded_answers_it_removed(bench, tmp_path):
+    run("ingest")
+    text = "Taxis are paid."
+    journal_of(tmp_path / layout.JOURNAL, entry("one", content=text), entry("two", said=text), entry("three"))
+    words = ("forget", "--tenant", "acme", "--subject", "ann")
+    assert "recorded answers" not in run(*words, "--dry-run")
+    assert run(*words) == "acme: 1 items forgotten, 0 of them derived; 2 recorded answers removed\n"
+    assert json.loads(run(*words, "--json"))["acme"]["journal_entries"] == 0
 
 
 def test_expired_items_are_forgotten_or_purged_for_all_tenants(bench):

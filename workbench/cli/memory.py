@@ -154,6 +154,7 @@ def restore(*, what: str, which: Which, as_json: bool) -> None:
 def forget(*, expired: bool, dry_run: bool, which: Which, as_json: bool, **named: Any) -> None:
     """Forget items, and the items derived from them, in every version at once.
 
+    Recorded answers with their texts are removed from the journals below .workbench.
     Exit 1 when items under legal hold stay. Example:
 
         workbench memory forget --tenant acme --subject ann --dry-run
@@ -168,6 +169,7 @@ def forget(*, expired: bool, dry_run: bool, which: Which, as_json: bool, **named
     word = "would be forgotten" if dry_run else "forgotten"
     lines = [
         f"{tenant}: {counts.items} items {word}, {counts.derived} of them derived"
+        + (f"; {counts.journal_entries} recorded answers removed" if counts.journal_entries else "")
         + (f"; {counts.held} are under legal hold and stay: workbench memory release" if counts.held else "")
         for tenant, counts in done.items()
     ]

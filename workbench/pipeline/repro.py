@@ -16,7 +16,7 @@ from typing import Any
 
 from workbench import _sync, config, files, identity, layout, registry
 from workbench.config import UseCase
-from workbench.context import Context
+from workbench.context import Context, SystemClock
 from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.gates import GateReport
@@ -26,6 +26,7 @@ from workbench.pipeline.explore import judged
 from workbench.pipeline.stages import EXIT_VARIABLE
 from workbench.ports import Call
 from workbench.promotion.freezing import judged_run
+from workbench.records.confirmed import Confirmed, answers_of
 from workbench.records.keys import Entry, processor
 from workbench.records.tape import Tape, compare_answers, write
 from workbench.repository import dvc, environments
@@ -51,11 +52,11 @@ def check_named(root: Path, params: config.Params) -> None:
 
 
 def make_tapes(root: Path, params: config.Params) -> None:
-    """Write an empty tape for each use case without one: DVC stops at a missing dependency."""
+    """Write an empty file for each missing tape of a use case: DVC stops at a missing dependency."""
     for name in params.use_cases:
-        path = root / layout.tape_of(name)
-        if not path.exists():
-            files.write_atomic(path, b"")
+        for path in (root / layout.judge_tape_of(name), root / layout.tape_of(name)):
+            if not path.exists():
+                files.write_atomic(path, b"")
 
 
 def warn_of_environment(root: Path) -> None:
@@ -112,11 +113,12 @@ class AnswerDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reasked:
-    """The result of asking a tape's questions of the model again.
+    """The result of asking the questions of a use case's tapes of the model again.
 
-    `elsewhere` counts recordings of paid endpoints, which only LIVE=1 asks again. `same_processor` is true
-    when a processor of this type made all recordings: identical answers are promised only there.
-    `refused` is the reason why no question was asked.
+    `judged` is the number of asked questions whose answers the judge's tape holds. `elsewhere` counts
+    recordings of paid endpoints, which only LIVE=1 asks again. `same_processor` is true when a processor of
+    this type made all recordings: identical answers are promised only there. `refused` is the reason why no
+    question was asked.
     """
 
     use_case: str
@@ -128,6 +130,7 @@ class Reasked:
     seconds: float
     differences: tuple[AnswerDifference, ...] = ()
     refused: str = ""
+    judged: int = 0
 
     def __str__(self) -> str:
         if self.refused:
@@ -147,16 +150,19 @@ class Reasked:
 def ask_again(
     root: Path, name: str, case: UseCase, *, sample: int | None = SAMPLE, record: bool = False
 ) -> Reasked:
-    """Ask a seeded sample of a tape's questions, or all of them (`sample=None`), of the model again.
+    """Ask a seeded sample of the questions of both tapes, or all of them (`sample=None`), of the model again.
 
-    No result depends on it. The report also goes to `.workbench/live/`; the tape changes only with `record`.
+    The sample takes questions of the judge's tape first, and of these the ones that were never asked. No
+    result depends on it. The report also goes to `.workbench/live/`, and the log of confirmed answers notes
+    each question; the tapes change only with `record`.
     """
-    tape = boundary.open_tape(root / layout.tape_of(name))
+    tapes = [boundary.open_tape(root / path(name)) for path in (layout.judge_tape_of, layout.tape_of)]
     try:
-        result = _sync.run(_ask_again(root, name, case, tape, sample=sample, record=record))
+        result = _sync.run(_ask_again(root, name, case, tapes, sample=sample, record=record))
     except WorkbenchError as error:
+        recorded = len({entry.key for tape in tapes for entry in tape.entries()})
         result = Reasked(
-            use_case=name, recorded=len(tape), asked=0, identical=0, elsewhere=0, same_processor=True,
+            use_case=name, recorded=recorded, asked=0, identical=0, elsewhere=0, same_processor=True,
             seconds=0.0, refused=error.message,
         )  # fmt: skip
     files.write_atomic(root / LIVE / f"{name}.json", files.pretty(dataclasses.asdict(result)))
@@ -164,37 +170,82 @@ def ask_again(
 
 
 async def _ask_again(
-    root: Path, name: str, case: UseCase, tape: Tape, *, sample: int | None, record: bool
+    root: Path, name: str, case: UseCase, tapes: Sequence[Tape], *, sample: int | None, record: bool
 ) -> Reasked:
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
     card = boundary.chosen_card(root, case.model, overrides)
-    live = Boundary(root, mode="live", tape=tape, cards=[card])
-    entries = list(tape.entries())
-    answered = [e for e in entries if "refused" not in e.result]
-    here = [e for e in answered if sample is None or live.card(e.target).provider == "local"]
-    candidates = here if sample is None else _answers(here)
-    size = len(candidates) if sample is None else min(sample, len(candidates))
-    chosen = random.Random(case.seed).sample(candidates, size)  # noqa: S311
+    live = Boundary(root, mode="live", tape=tapes[0], cards=[card])
+    log = Confirmed(root / layout.CONFIRMED)
     began = time.monotonic()
-    try:
-        answers = await _all_asked(live, chosen, _contexts(root, name, case), case.concurrency)
-    finally:
-        await live.aclose()
-    pairs = [(entry, events) for entry, (events, _) in zip(chosen, answers, strict=True)]
-    differences = tuple(filter(None, (_difference(entry, events) for entry, events in pairs)))
+    same: dict[str, bool] = {}
+    async with aclosing(live):
+        entries, judged = _distinct(tapes), frozenset(e.key for e in tapes[0].entries())
+        answered = [entry for entry in entries if "refused" not in entry.result]
+        here = [e for e in answered if sample is None or live.card(e.target).provider == "local"]
+        chosen = here if sample is None else _sampled(_answers(here), judged, log, sample, case.seed)
+        try:
+            answers = await _all_asked(live, chosen, _contexts(root, name, case), case.concurrency, same=same)
+        finally:
+            _note(log, chosen, same)
     if record:
-        fresh = {e.key: _recorded(e, *answer).line() for e, answer in zip(chosen, answers, strict=True)}
-        write(tape.path, [fresh.get(e.key, tape.line(e.key)) for e in entries])
+        fresh = _record(tapes, chosen, answers)
+        log.note(answers_of(e for e in fresh if not same[e.key]), how="asked", at=SystemClock().now())
+    pairs = [(entry, events) for entry, (events, _) in zip(chosen, answers, strict=True)]
     return Reasked(
         use_case=name,
         recorded=len(entries),
         asked=len(chosen),
-        identical=len(chosen) - len(differences),
+        identical=sum(same.values()),
         elsewhere=len(answered) - len(here),
         same_processor=all(entry.processor == processor() for entry in chosen),
         seconds=round(time.monotonic() - began, 1),
-        differences=differences,
+        differences=tuple(filter(None, (_difference(entry, events) for entry, events in pairs))),
+        judged=sum(entry.key in judged for entry in chosen),
     )
+
+
+def _distinct(tapes: Sequence[Tape]) -> list[Entry]:
+    """Return the entries of all tapes; of two with one key, the entry of the first tape."""
+    found: dict[str, Entry] = {}
+    for tape in tapes:
+        for entry in tape.entries():
+            found.setdefault(entry.key, entry)
+    return list(found.values())
+
+
+def _sampled(
+    entries: Sequence[Entry], judged: frozenset[str], log: Confirmed, size: int, seed: int
+) -> list[Entry]:
+    """Return a seeded sample, in which judged answers come first: never asked, then unconfirmed, confirmed.
+
+    Without keys of judged answers the sample is the same each time.
+    """
+    drawn = random.Random(seed)  # noqa: S311
+    if not judged:
+        return drawn.sample(entries, min(size, len(entries)))
+    known = log.outcomes(answers_of(entries))
+    ranks = {None: 0, False: 1, True: 2}
+    order = drawn.sample(entries, len(entries))
+    return sorted(order, key=lambda e: (ranks[known.get(e.key)], e.key not in judged))[:size]
+
+
+def _note(log: Confirmed, asked: Sequence[Entry], same: Mapping[str, bool]) -> None:
+    now = SystemClock().now()
+    for outcome in (True, False):
+        noted = answers_of(entry for entry in asked if same.get(entry.key) is outcome)
+        log.note(noted, how="again", at=now, same=outcome)
+
+
+def _record(
+    tapes: Sequence[Tape], asked: Sequence[Entry], answers: Sequence[tuple[list[Event], float]]
+) -> list[Entry]:
+    """Rewrite each tape with the live answers to its own entries; return the new entries."""
+    fresh = [_recorded(entry, *answer) for entry, answer in zip(asked, answers, strict=True)]
+    lines = {entry.key: entry.line() for entry in fresh}
+    for tape in tapes:
+        if len(tape):
+            write(tape.path, [lines.get(entry.key, tape.line(entry.key)) for entry in tape.entries()])
+    return fresh
 
 
 def _contexts(root: Path, name: str, case: UseCase) -> Mapping[str, Context]:
@@ -212,9 +263,17 @@ def _contexts(root: Path, name: str, case: UseCase) -> Mapping[str, Context]:
 
 
 async def _all_asked(
-    live: Boundary, entries: Sequence[Entry], contexts: Mapping[str, Context], concurrency: int
+    live: Boundary,
+    entries: Sequence[Entry],
+    contexts: Mapping[str, Context],
+    concurrency: int,
+    *,
+    same: dict[str, bool] | None = None,
 ) -> list[tuple[list[Event], float]]:
-    """Return each question's live events and seconds, in order; show progress after two seconds."""
+    """Return each question's live events and seconds, in order; show progress after two seconds.
+
+    `same` receives, for each key as its answer arrives, whether the answer is the recorded one.
+    """
     from tqdm.auto import tqdm
 
     free = asyncio.Semaphore(concurrency)
@@ -235,6 +294,8 @@ async def _all_asked(
                 began = time.monotonic()
                 async with aclosing(live.handler(call)) as events:  # type: ignore[type-var]
                     answer = [event async for event in events]
+            if same is not None:
+                same[entry.key] = not compare_answers(entry, answer)
             bar.update(1)
             return answer, time.monotonic() - began
 

@@ -112,13 +112,15 @@ class Forgotten:
     """The number of items removed from all versions, `derived` of them only because of a parent.
 
     `ids` are the removed items and `kept` those under legal hold, both sorted. Kept items stay stored; no
-    search finds them once they have expired.
+    search finds them once they have expired. `journal_entries` are the recorded answers with a removed item's
+    text that were removed from the repository's journals; a store has none.
     """
 
     items: int
     derived: int = 0
     ids: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    journal_entries: int = 0
 
     @property
     def held(self) -> int:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-from workbench.errors import UnavailableError
+from workbench import files, layout, locking, wire
+from workbench.errors import UnavailableError, WorkbenchError
 from workbench.records.keys import _KEY_AT, Entry
 from workbench.records.log import Lines
 from workbench.records.tape import Tape, write
+
+#: The first bytes of an entry; the key follows.
+_START = b'{"key":"'
+#: Bytes of lines, and forms of texts, that one search of `purge` takes.
+_BATCH_BYTES, _BATCH_FORMS = 1 << 24, 5_000
 
 
 class Journal:
@@ -47,7 +57,8 @@ class Journal:
         if key not in self._index:
             return None
         line = self._file.read(*self._index[key])
-        return line if line[_KEY_AT] == key.encode() and line.endswith(b"}") else None
+        is_whole = line.startswith(_START + key.encode()) and line.endswith(b"}")
+        return line if is_whole else None
 
     def _extend_index(self) -> None:
         """Index the lines appended since the last call; keys are at a fixed offset, so no line is parsed."""
@@ -57,7 +68,7 @@ class Journal:
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
             line_key = data[start + _KEY_AT.start : start + _KEY_AT.stop]
-            if data.startswith(b'{"key":"', start) and data.endswith(b"}", start, end):
+            if data.startswith(_START, start) and data.endswith(b"}", start, end):
                 self._index[line_key.decode("ascii", "replace")] = (self._read_to + start, end - start)
             start = end + 1
         self._read_to += start
@@ -82,3 +93,90 @@ def extend(
             )
         lines.append(line)
     return write(path or tape.path, lines)
+
+
+def journals_of(home: Path) -> list[Path]:
+    """Return the journals below a repository's `.workbench`: of notebooks, judge stages and job slots."""
+    found = [home / layout.JOURNAL]
+    for folder in (layout.JUDGE_JOURNALS, layout.JOB_STATE):
+        for parent, _, names in os.walk(home / folder):
+            found += [Path(parent, name) for name in names if name.endswith(".jsonl")]
+    return sorted(filter(Path.is_file, found))
+
+
+def purge(path: Path, texts: Iterable[str]) -> int:
+    """Remove the entries of a journal whose request or answer contains one of `texts`; return their number.
+
+    An entry is overwritten with spaces in its place, under the lock of the writers. So no other line moves:
+    the offsets in the index of an open Journal stay valid, in this process or another and in any version of
+    the workbench, and no appended line is lost. Lines appended during the search are not searched. A killed
+    purge leaves lines that readers skip. A missing file has no entries; UnavailableError when the file
+    cannot be written.
+    """
+    forms = sorted({form for text in texts for form in _written_forms(text)})
+    removed = 0
+    if not forms:
+        return removed
+    with files.writing(path), contextlib.suppress(FileNotFoundError):
+        descriptor = files.open_regular(path, os.O_RDWR)  # O_APPEND would ignore the position of a write
+        with open(descriptor, "r+b") as file:  # noqa: PTH123  of a descriptor
+            with locking.held(descriptor):
+                size = os.fstat(descriptor).st_size  # no writer is in the middle of a line
+            for batch in _batches(file, size):
+                found = list(itertools.compress(batch, _contain([line for _, line in batch], forms)))
+                with locking.held(descriptor):
+                    for start, line in found:
+                        _overwrite(descriptor, start, b" " * len(line))
+                removed += len(found)
+            if removed:
+                os.fsync(descriptor)
+    return removed
+
+
+def _written_forms(text: str) -> set[str]:
+    """Return the forms of a text in a line: as JSON, and as JSON within a text, as in a tool's arguments."""
+    text = text.strip()
+    within = (text, _escaped(text), json.dumps(text)[1:-1])
+    return {_escaped(form) for form in within} if text else set()
+
+
+def _escaped(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _batches(file: BinaryIO, size: int) -> Iterator[list[tuple[int, bytes]]]:
+    """Yield the lines in the first `size` bytes with their offsets, about 16 MB at a time."""
+    batch: list[tuple[int, bytes]] = []
+    start = first = 0
+    while start < size and (line := file.readline(size - start)):
+        batch.append((start, line.rstrip(b"\n")))
+        start += len(line)
+        if start - first >= _BATCH_BYTES:
+            yield batch
+            batch, first = [], start
+    yield batch
+
+
+def _contain(lines: Sequence[bytes], forms: Sequence[str]) -> list[bool]:
+    """Return for each line whether it contains one of `forms`; a streamed answer counts as one text."""
+    import polars as pl
+
+    column = pl.Series([_searched(line) for line in lines], dtype=pl.String)
+    found = pl.repeat(False, len(column), eager=True)  # noqa: FBT003  a value
+    for start in range(0, len(forms), _BATCH_FORMS):
+        found |= column.str.contains_any(list(forms[start : start + _BATCH_FORMS]))
+    return found.to_list()
+
+
+def _searched(line: bytes) -> str:
+    text = line.decode(errors="replace")
+    if b'"stream":true' in line:
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, WorkbenchError):
+            text += files.canonical(wire.fold(Entry.parse(line).events())).decode()
+    return text
+
+
+def _overwrite(descriptor: int, start: int, data: bytes) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, start)
+        start, data = start + written, data[written:]

@@ -52,11 +52,17 @@ class Lines:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Callable[[bytes], int]]:
-        """Exclude other writers, and yield the function that appends a line and returns its offset."""
+        """Exclude other writers, and yield the function that appends a line and returns its offset.
+
+        A file that was deleted or replaced while this writer waited for its lock is opened again.
+        """
         with self._lock:
-            fd = self.open()
-            with files.writing(self.path), locking.held(fd):
-                yield functools.partial(self._append, fd)
+            while True:
+                fd = self.open()
+                with files.writing(self.path), locking.held(fd):
+                    if self._is_current():
+                        yield functools.partial(self._append, fd)
+                        return
 
     def read(self, start: int = 0, length: int | None = None) -> bytes:
         """Return `length` bytes from `start`, by default to the end of the file."""

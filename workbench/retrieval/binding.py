@@ -46,7 +46,7 @@ class Binding:
     `as_of` is the day on which validity is judged when a search names none (None: today). `version` is the
     version of the knowledge that is searched (None: the active one). `pinned` is the digest of the pinned
     snapshot that is searched instead of the live memory. A pinned snapshot ignores the clock unless `today`
-    is set, as it is in a job.
+    is set, as it is in a job. `home` holds `.workbench` when `root` is only a copy of the code.
     """
 
     spec: MemorySpec
@@ -54,6 +54,7 @@ class Binding:
     handler: Handler
     make_call: MakeCall
     root: Path
+    home: Path | None = None
     as_of: str | None = None
     version: int | None = None
     pinned: str | None = None

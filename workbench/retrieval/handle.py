@@ -160,10 +160,11 @@ class MemoryHandle(Binding):
     ) -> Forgotten:
         """Remove the items that one of these names from every version, and what was derived from them.
 
-        Items under legal hold stay and are counted. `dry_run` only counts.
+        Items under legal hold stay and are counted. Recorded answers that contain a removed item's text are
+        removed from the journals of this repository. `dry_run` only counts items.
         """
         what = _selector(ids, subject, source, expired=expired)
-        return await self.view.forget(what, now=self.now(), dry_run=dry_run)
+        return await maintenance.forget(self, what, dry_run=dry_run)
 
     forget, forget_async = _sync.twins(_forget)
 

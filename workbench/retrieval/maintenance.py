@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 from collections import Counter
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import ConfigError, NotFoundError
-from workbench.ports import Added, Budget
+from workbench.ports import Added, Budget, Forgotten, Selector
+from workbench.records import journal
 from workbench.retrieval.binding import Binding, Snapshots
 from workbench.retrieval.diff import Differences, compared, sources_of
 from workbench.retrieval.documents import load
@@ -204,6 +206,41 @@ async def snapshot_of(bindings: Sequence[Binding], folder: str | Path | None) ->
         views, place, spec=str(spec), digest=spec.digest, version=first.version
     )
     return Snapshotted(folder=where, digest=digest, items=items)
+
+
+async def forget(binding: Binding, what: Selector, *, dry_run: bool) -> Forgotten:
+    """Forget the selected items, and remove the recorded answers with their texts from the journals.
+
+    The journals are purged before the items are deleted, because a killed process leaves the items and the
+    same `forget` finds them again; and afterwards, because other processes may ask in between.
+    """
+    view, now = Governed(binding=binding), binding.now()
+    found = journal.journals_of(binding.home or binding.root)
+    if dry_run or binding.pinned is not None or not found:
+        return await view.forget(what, now=now, dry_run=dry_run)
+    going = await view.forget(what, now=now, dry_run=True)
+    texts = await _texts_of(binding, frozenset(going.ids))
+    entries = await asyncio.to_thread(_purged, found, texts)
+    done = await view.forget(what, now=now)
+    found = journal.journals_of(binding.home or binding.root)
+    entries += await asyncio.to_thread(_purged, found, texts)
+    return dataclasses.replace(done, journal_entries=entries)
+
+
+def _purged(paths: Sequence[Path], texts: Sequence[str]) -> int:
+    return sum(journal.purge(path, texts) for path in paths)
+
+
+async def _texts_of(binding: Binding, ids: frozenset[str]) -> list[str]:
+    """Return the texts of these items, in the active version and in earlier ones."""
+    if not ids:
+        return []
+    view = Governed(binding=binding, unfiltered=True)
+    texts: set[str] = set()
+    for number in (None, *(version.number for version in await view.versions())):
+        with contextlib.suppress(NotFoundError):  # removed by a `purge` in the meantime
+            texts |= {item.text for item in await view.items(number) if item.id in ids}
+    return sorted(texts)
 
 
 async def restore(binding: Binding, what: int | str | Path) -> Restored:

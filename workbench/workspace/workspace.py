@@ -114,6 +114,7 @@ class Workspace:
             handler=self.boundary.handler,
             make_call=partial(self._call, memory=identities),
             root=self.root,
+            home=self.boundary.home,
             as_of=self.use_case.as_of,
             pinned=pinned,
             today=self.boundary.stores.where.today,
