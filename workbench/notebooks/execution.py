@@ -41,6 +41,18 @@ class Executed:
     used: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What a kernel reports to the file `report`: connections around the boundary, and guarded files.
+
+    The opening of a file of `guarded`, or of a file in a folder of it, is reported where Python tells of
+    it; `workbench.records.guarded` lists where it does not. A relative path begins at the current folder.
+    """
+
+    report: Path
+    guarded: tuple[Path, ...] = ()
+
+
 def execute(
     path: Path,
     *,
@@ -48,7 +60,7 @@ def execute(
     parameters: Mapping[str, Any],
     execution: Execution,
     cwd: Path | None = None,
-    watch: Path | None = None,
+    watch: Path | Watched | None = None,
     show: bool = True,
 ) -> Executed:
     """Run a notebook top to bottom in a fresh kernel; NotebookError when a cell fails.
@@ -71,7 +83,8 @@ def execute(
         execution, task_digest=notebook.digest(typed), used=str(used), progress=str(progress)
     )
     succeeded = False
-    kernel = _Kernel(path=path, parameters=parameters, cwd=cwd, watch=watch, job=execution.job is not None)
+    watched = Watched(report=watch) if isinstance(watch, Path) else watch
+    kernel = _Kernel(path=path, parameters=parameters, cwd=cwd, watch=watched, job=execution.job is not None)
     try:
         with _environment(execution), _shown(progress, show=show):
             _papermill(path, output, typed, kernel)
@@ -94,7 +107,7 @@ class _Kernel:
     path: Path
     parameters: Mapping[str, Any]
     cwd: Path | None = None
-    watch: Path | None = None
+    watch: Watched | None = None
     job: bool = False
 
     @property
@@ -102,7 +115,10 @@ class _Kernel:
         """The command-line arguments of the kernel."""
         arguments = ["--IPKernelApp.log_level=ERROR"]  # no warning on unencrypted loopback
         if self.watch is not None:
-            line = f"import workbench.records.egress as _; _.watch({str(self.watch)!r}); del _"
+            paths = ascii((str(self.watch.report), [str(path.absolute()) for path in self.watch.guarded]))
+            # jupyter_client replaces {prefix} and {connection_file} in the arguments.
+            paths = paths.replace("{", r"\x7b")
+            line = f"import workbench.records.egress as _; _.watch(*{paths}); del _"
             arguments.append(f"--IPKernelApp.exec_lines={line}")
         return arguments
 
