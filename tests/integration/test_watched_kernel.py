@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -14,6 +15,7 @@ from workbench.config import Execution
 from workbench.notebooks.execution import Watched, execute
 from workbench.records.egress import reported
 
+ON_LINUX = sys.platform == "linux"
 PLAIN = """
 import ctypes.util, multiprocessing, pathlib, platform, uuid
 import aiohttp, jinja2, numpy, openai, orjson, polars, pydantic, xllamacpp
@@ -156,6 +158,10 @@ assert open("inputs.jsonl").read() == pathlib.Path("results/../inputs.jsonl").re
 text = await read()
 open("results/gate.json", "rb").close()
 """
+NATIVE = """
+import polars as pl
+pl.read_ndjson("expected.jsonl"), pl.scan_ndjson("results/*.json").collect(), pl.read_ndjson("inputs.jsonl")
+"""
 
 
 @pytest.mark.parametrize("folder", ["it's \"a\" {prefix} {x} 100% jürgen's", "tab\t='$HOME'"])
@@ -163,14 +169,16 @@ def test_the_opening_of_a_guarded_file_is_reported_from_a_folder_of_any_name(tmp
     root = tmp_path / folder
     (root / "results").mkdir(parents=True)
     (root / "params.yaml").touch()
-    for name in ("inputs.jsonl", "expected.jsonl", "results/gate.json"):
-        (root / name).write_text("{}")
+    for name in ("inputs.jsonl", "expected.jsonl", "results/gate.json", "results/other.json"):
+        (root / name).write_text('{"n": 1}')
     parameters = new_code_cell("n = 1", metadata={"tags": ["parameters"]})
-    nbformat.write(new_notebook(cells=[parameters, new_code_cell(GUARDED.strip())]), root / "task.ipynb")
+    codes = [new_code_cell(code.strip()) for code in (GUARDED, NATIVE)]
+    nbformat.write(new_notebook(cells=[parameters, *codes]), root / "task.ipynb")
     watched = Watched(report=root / "opened.jsonl", guarded=(root / "expected.jsonl", root / "results"))
     execution = Execution(notebook="task.ipynb")
     execute(root / "task.ipynb", root=root, parameters={}, execution=execution, watch=watched, show=False)
     assert [tuple(report.values()) for report in reported(root / "opened.jsonl")] == [
         ("open", "expected.jsonl", "inside the standard library, while cell In[2] ran"),
         ("open", "results/gate.json", "cell In[2], line 12"),
+        *[("open", "results/other.json", "inside a library, or in another process")] * ON_LINUX,
     ]

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+import workbench as wb
+from workbench.config import EXECUTION_VARIABLE, Execution
+from workbench.errors import RefusedError
 from workbench.records import egress
 from workbench.records.egress import crossing, reported
 from workbench.records.guarded import Guard
 
 ROOT = Path(__file__).resolve().parents[2]
+QUESTIONS, GATE, X_DB = "data/handbook/questions.jsonl", "results/answers/gate.json", "results/answers/x.db"
 
 
 @pytest.fixture
@@ -246,3 +250,68 @@ def test_each_way_to_open_a_file_that_python_tells_of_is_reported_and_no_other_i
     subprocess.run(command, cwd=repository, env=told, check=True, timeout=60)
     found = [files[report["address"]] for report in reported(repository / "opened.jsonl")]
     assert list(dict.fromkeys(found)) == list(SEEN)
+
+
+def connected(monkeypatch, publish):
+    execution = Execution(notebook="n.ipynb", use_case="answers", mode="replay", publish=publish)
+    monkeypatch.setenv(EXECUTION_VARIABLE, execution.environment()[EXECUTION_VARIABLE])
+    return wb.connect("answers", root=ROOT)
+
+
+def test_a_job_and_a_judged_run_are_given_inputs_and_refused_the_cases(monkeypatch, tmp_path):
+    ws = connected(monkeypatch, str(tmp_path / "out"))
+    assert len(ws.inputs("data/inbox/sample.jsonl")) > 0
+    for workspace in (ws, ws.bind(tenant="globex", purpose="explore")):
+        with pytest.raises(RefusedError, match="given inputs and never what is expected") as caught:
+            workspace.cases()
+        assert "`explore`" in caught.value.hint
+
+
+def test_the_experiment_stage_has_the_cases(monkeypatch):
+    assert len(connected(monkeypatch, None).cases()) > 0
+
+
+def natively(tmp_path, code, *guarded):
+    """Return the addresses that the system tells of while a process runs some code."""
+    report = tmp_path / "opened.jsonl"
+    report.touch()
+    with egress.natively(report, [tmp_path / name for name in guarded]):
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert all(line["event"] == "open" and "library" in line["where"] for line in reported(report))
+    return [line["address"] for line in reported(report)]
+
+
+@pytest.mark.parametrize(
+    ("code", "opened"),
+    [
+        ("import polars; polars.read_ndjson('data/handbook/questions.jsonl')", [QUESTIONS]),
+        ("import polars; polars.scan_ndjson('data/*/*.jsonl').collect()", [QUESTIONS]),
+        ("import polars; polars.scan_lines('results/answers/gate.json').collect()", [GATE]),
+        ("import ctypes; ctypes.CDLL(None).open(b'results/answers/gate.json', 0)", [GATE]),
+        (
+            "import sqlite3 as s; s.connect(':memory:').execute(\"attach 'results/answers/x.db' as x\")",
+            [X_DB],
+        ),
+        ("import subprocess; subprocess.run(['cat', 'data/handbook/questions.jsonl'])", [QUESTIONS]),
+        ("import polars; polars.scan_lines('hard link').collect()", [QUESTIONS]),
+        ("open('data/handbook/pages.md'); open('notebooks/x', 'w')", []),
+        ("import os; os.listdir('results'); os.stat('results/answers/gate.json')", []),
+    ],
+)
+def test_the_system_tells_of_files_that_libraries_open(repository, code, opened):
+    Path(X_DB).touch()
+    Path("hard link").hardlink_to(QUESTIONS)
+    assert natively(repository, code, QUESTIONS, "results") == (opened if sys.platform == "linux" else [])
+
+
+def test_what_a_watch_reported_is_not_reported_again(hook, tmp_path):
+    hook("open", (QUESTIONS, "r", 0))
+    report = tmp_path / "opened.jsonl"
+    with egress.natively(report, [tmp_path / QUESTIONS]):
+        Path(QUESTIONS).read_bytes()
+    (line,) = reported(report)
+    assert line["where"].startswith(__file__)
+
+
+def test_a_guarded_file_that_does_not_exist_is_no_error(repository):
+    assert natively(repository, "open('params.yaml')", "no/such/file") == []

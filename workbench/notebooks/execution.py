@@ -45,8 +45,9 @@ class Executed:
 class Watched:
     """What a kernel reports to the file `report`: connections around the boundary, and guarded files.
 
-    The opening of a file of `guarded`, or of a file in a folder of it, is reported where Python tells of
-    it; `workbench.records.guarded` lists where it does not. A relative path begins at the current folder.
+    The opening of a file of `guarded`, or of a file in a folder of it, is reported where Python tells of it
+    (`workbench.records.guarded` says where it does not), and on Linux where the system does. The system
+    tells of other processes too. A relative path begins at the current folder.
     """
 
     report: Path
@@ -86,7 +87,7 @@ def execute(
     watched = Watched(report=watch) if isinstance(watch, Path) else watch
     kernel = _Kernel(path=path, parameters=parameters, cwd=cwd, watch=watched, job=execution.job is not None)
     try:
-        with _environment(execution), _shown(progress, show=show):
+        with _environment(execution), _shown(progress, show=show), _natively(watched):
             _papermill(path, output, typed, kernel)
         keys = dict(line.split() for line in used.read_text(encoding="ascii").splitlines())
         succeeded = True
@@ -346,6 +347,18 @@ def _environment(execution: Execution) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _natively(watched: Watched | None) -> Iterator[None]:
+    """Report guarded files that a library of the kernel opens without telling Python."""
+    if watched is None or not watched.guarded:
+        yield
+        return
+    from workbench.records import egress
+
+    with egress.natively(watched.report, watched.guarded):
+        yield
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from typing import Any, Final, TypeVar
 
 from workbench import files
 from workbench.errors import NotFoundError, UnavailableError
+from workbench.records.file_openings import openings
 from workbench.records.guarded import OPENINGS, Guard, Opening
 
 T = TypeVar("T")
@@ -110,6 +111,21 @@ def watch(path: Path | str, guarded: Sequence[Path | str] = ()) -> None:
     if watched not in _watched:  # a hook cannot be removed
         _watched.add(watched)
         sys.addaudithook(_Watch(path=where, guard=Guard.of(watched[1:]) if guarded else None))
+
+
+@contextlib.contextmanager
+def natively(path: Path, guarded: Sequence[Path]) -> Iterator[None]:
+    """Append the openings of guarded files that no watch reports to `path`, at the end of the block.
+
+    The block runs the watched process. Libraries such as polars open files in Rust, C or C++, which only the
+    system sees, and only on Linux. The system does not tell which process opened a file.
+    """
+    with openings(Guard.of([os.path.abspath(name) for name in guarded]).paths) as opened:  # noqa: PTH100
+        yield
+    known = {report["address"] for report in reported(path)} if opened else set()
+    for address in sorted(opened - known):
+        report = {"event": "open", "address": address, "where": "inside a library, or in another process"}
+        _append(str(path), json.dumps(report).encode() + b"\n")
 
 
 def reported(path: Path) -> list[dict[str, str]]:

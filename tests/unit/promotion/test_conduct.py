@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.support import small_use_case
 from workbench.notebooks import inspection, screening
 
 BEGIN = "import workbench as wb\nws = wb.connect('answers')"
 LOCK = b"polars==2.1.0\nnumpy==2.4.6\n"
-EXPLORE = {"tags": ["explore"]}
 
 
 @pytest.fixture
 def screened(tmp_path):
     """Findings of a notebook with this code below the import of the workbench, but for imports around it."""
 
-    def screen(code, *, metadata=None):
-        cells = [new_code_cell("inputs = ''", metadata={"tags": ["parameters"]}), new_code_cell(BEGIN)]
-        nbformat.write(
-            new_notebook(cells=[*cells, new_code_cell(code, metadata=metadata or {})]), tmp_path / "n.ipynb"
-        )
-        found = screening.screen(inspection.read(tmp_path / "n.ipynb"), lock=LOCK)
+    def screen(code, *, tags=()):
+        cells = (["parameters"], "inputs = ''"), ([], BEGIN), (list(tags), code)
+        path = tmp_path / "n.ipynb"
+        path.write_text(small_use_case.notebook(cells=cells))
+        found = screening.screen(inspection.read(path), lock=LOCK)
         return [finding for finding in found if not finding.what.startswith("imports")]
 
     return screen
@@ -158,21 +154,21 @@ READS = [
 def test_asking_where_it_runs_is_found(screened, code):
     found = [finding for finding in screened(code) if finding.what.startswith("asks where it runs")]
     assert found and found[0].where.startswith("cell 3, line ") and "or tag the cell" in found[0].fix
-    assert screened(code, metadata=EXPLORE) == []
+    assert screened(code, tags=["explore"]) == []
 
 
 @pytest.mark.parametrize("code", REPLACES)
 def test_replacing_a_part_of_the_workbench_is_found(screened, code):
     found = [finding for finding in screened(code) if finding.what.startswith("replaces")]
     assert found and found[0].where.startswith("cell 3, line ") and "or tag the cell" in found[0].fix
-    assert screened(code, metadata=EXPLORE) == []
+    assert screened(code, tags=["explore"]) == []
 
 
 @pytest.mark.parametrize("code", READS)
 def test_reading_what_is_expected_or_what_was_answered_is_found(screened, code):
     found = [finding for finding in screened(code) if finding.what.startswith("uses")]
     assert found and found[0].where.startswith("cell 3, line ") and "or tag the cell" in found[0].fix
-    assert screened(code, metadata=EXPLORE) == []
+    assert screened(code, tags=["explore"]) == []
 
 
 @pytest.mark.parametrize(
@@ -230,11 +226,12 @@ def test_a_finding_names_line_and_code(screened):
 
 
 def test_a_name_is_followed_through_all_frozen_cells_and_not_through_others(tmp_path):
+    path = tmp_path / "n.ipynb"
+
     def findings(tags):
-        sources = [("inputs = ''", ["parameters"]), (BEGIN, []), ("here = ws", tags), ("here.execution", [])]
-        cells = [new_code_cell(source, metadata={"tags": marks}) for source, marks in sources]
-        nbformat.write(new_notebook(cells=cells), tmp_path / "n.ipynb")
-        return [str(found) for found in screening.screen(inspection.read(tmp_path / "n.ipynb"), lock=LOCK)]
+        cells = (["parameters"], "inputs = ''"), ([], BEGIN), (tags, "here = ws"), ([], "here.execution")
+        path.write_text(small_use_case.notebook(cells=cells))
+        return screening.screen(inspection.read(path), lock=LOCK)
 
     assert len(findings([])) == 1 and findings(["explore"]) == []
 
