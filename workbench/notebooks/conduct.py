@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-_BINDING: Final = (ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.FunctionDef, ast.AsyncFunctionDef, ast.arg)
+_BINDING: Final = (
+    ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.FunctionDef, ast.AsyncFunctionDef, ast.arg, ast.Call,
+)  # fmt: skip
 #: What a value is: a workspace, its context, an object of a workspace or a task, or a part of the package.
 _Kind = Literal["workspace", "context", "object", "package"]
 #: The description of a finding and its fix.
@@ -24,7 +26,6 @@ _GIVEN: Final = "let `inputs` bring the data: a job is given inputs and never wh
 _CONNECT: Final = frozenset({"workbench.connect", "workbench.workspace.workspace.connect"})
 _WORKSPACE: Final = frozenset({"workbench.Workspace", "workbench.workspace.workspace.Workspace"})
 _TASK: Final = frozenset({"workbench.task", "workbench.experiments.task.task"})
-_DATASET: Final = re.compile(r"(?:workbench\.(?:experiments\.dataset\.)?)?Dataset\.from_(?:file|frame)")
 #: What tells a job from other runs; the second form is read from any object, under whatever name it came.
 _EXECUTION: Final = re.compile(
     r"(?:workbench\.config\.)?Execution\.current|workbench\.config\.EXECUTION_VARIABLE"
@@ -57,17 +58,22 @@ _FOLDER: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """The names of the frozen cells: the full names that imports give, and what other names are bound to."""
+    """The names of the frozen cells: the full names of imports, and the kinds of other names.
+
+    `parameters` holds the names of the parameters of each function. A name has one kind in all cells.
+    """
 
     imports: Mapping[str, str]
     kinds: Mapping[str, _Kind]
+    parameters: Mapping[str, Sequence[str]]
 
     @classmethod
     def of(cls, nodes: Iterable[ast.AST], imports: Mapping[str, str]) -> Names:
-        """Return the names that imports, assignments and tasks bind; a name keeps the first kind it gets."""
+        """Return the names that imports, assignments, calls and tasks bind; a name keeps its first kind."""
         binding = [node for node in nodes if isinstance(node, _BINDING)]
+        parameters = dict(found for node in binding for found in _parameters(node))
         kinds: dict[str, _Kind] = {}
-        names, known = cls(imports=imports, kinds=kinds), -1
+        names, known = cls(imports=imports, kinds=kinds, parameters=parameters), -1
         while known != len(kinds):
             known = len(kinds)
             for node in binding:
@@ -109,23 +115,48 @@ class Names:
         return None
 
     def _bound(self, node: ast.AST) -> Iterator[tuple[str, _Kind]]:
-        match node:
-            case ast.Assign(targets=targets, value=value) if kind := self.kind(value):
-                yield from ((target.id, kind) for target in targets if isinstance(target, ast.Name))
-            case (
-                ast.NamedExpr(target=ast.Name(id=name), value=ast.expr() as value)
-                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
-            ) if kind := self.kind(value):
+        for name, value in _assigned(node):
+            if kind := self.kind(value):
                 yield name, kind
+        match node:
+            case ast.Call(func=ast.Name(id=function), args=args, keywords=keywords):
+                takes = self.parameters.get(function, ())
+                given = [*zip(takes, args, strict=False)]
+                given += [(item.arg, item.value) for item in keywords if item.arg in takes]
+                yield from ((name, kind) for name, value in given if (kind := self.kind(value)))
             case ast.FunctionDef() | ast.AsyncFunctionDef() if self._is_task(node):
                 yield node.name, "object"
                 yield from ((arg.arg, "workspace") for arg in [*node.args.posonlyargs, *node.args.args][:1])
-            case ast.arg(arg=name, annotation=ast.expr() as kind) if self.dotted(kind) in _WORKSPACE:
+            case ast.arg(arg=name, annotation=ast.expr() as type_) if self.dotted(type_) in _WORKSPACE:
                 yield name, "workspace"
 
     def _is_task(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
         called = (item.func if isinstance(item, ast.Call) else item for item in node.decorator_list)
         return any(self.dotted(name) in _TASK for name in called)
+
+
+def _assigned(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Yield each name that an assignment binds, with its value, also in a tuple."""
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            for target in targets:
+                pairs = [(target, value)]
+                if isinstance(target, ast.Tuple | ast.List) and isinstance(value, ast.Tuple | ast.List):
+                    pairs = [*zip(target.elts, value.elts, strict=False)]
+                yield from ((name.id, item) for name, item in pairs if isinstance(name, ast.Name))
+        case ast.NamedExpr(target=ast.Name(id=name), value=ast.expr() as value):
+            yield name, value
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            yield name, value
+
+
+def _parameters(node: ast.AST) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the name of a function that a node defines, with the names of its parameters."""
+    match node:
+        case ast.FunctionDef(name=name, args=args) | ast.AsyncFunctionDef(name=name, args=args):
+            yield name, [arg.arg for arg in (*args.posonlyargs, *args.args, *args.kwonlyargs)]
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Lambda(args=args)):
+            yield name, [arg.arg for arg in (*args.posonlyargs, *args.args)]
 
 
 def in_node(node: ast.AST, names: Names) -> Iterator[Conduct]:
@@ -211,7 +242,7 @@ def _read(node: ast.AST, names: Names) -> Iterator[str]:
     match node:
         case ast.Attribute(value=owner, attr="cases") if names.kind(owner) == "workspace":
             yield f"{ast.unparse(owner)}.cases"
-        case ast.Attribute() if _DATASET.fullmatch(names.dotted(node)):
+        case ast.Attribute(value=owner, attr="from_file") if names.kind(owner) == "package":
             yield ast.unparse(node)
         case ast.Constant() | ast.JoinedStr() | ast.BinOp() | ast.Call():
             yield from _folder(node, names)

@@ -23,7 +23,7 @@ from workbench.layout import PARAMS
 #: The path of an opened file, and the descriptor at which a relative one begins; see `Guard.address_of`.
 Opening = tuple[Any, int | None]
 #: Most files of a guarded folder that are known by inode; further ones are known by path alone.
-_MOST_INODES: Final = 100_000
+_MOST_INODES: Final = 20_000
 #: The descriptor of an event that does not tell it.
 _HIDDEN: Final = -1
 
