@@ -122,7 +122,7 @@ class Names:
             case ast.Call(func=ast.Name(id=function), args=args, keywords=keywords):
                 takes = self.parameters.get(function, ())
                 given = [*zip(takes, args, strict=False)]
-                given += [(item.arg, item.value) for item in keywords if item.arg in takes]
+                given += [(item.arg, item.value) for item in keywords if item.arg and item.arg in takes]
                 yield from ((name, kind) for name, value in given if (kind := self.kind(value)))
             case ast.FunctionDef() | ast.AsyncFunctionDef() if self._is_task(node):
                 yield node.name, "object"
