@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,8 +11,11 @@ import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from workbench.config import Execution
+from workbench.notebooks.execution import Watched, execute
 from workbench.records.egress import reported
 
+ON_LINUX = sys.platform == "linux"
 PLAIN = """
 import ctypes.util, multiprocessing, pathlib, platform, uuid
 import aiohttp, jinja2, numpy, openai, orjson, polars, pydantic, xllamacpp
@@ -138,3 +142,43 @@ def test_a_connection_of_a_task_or_a_thread_is_reported_too(opened, port):
 
 def test_what_is_opened_in_a_crossing_is_not_reported(opened):
     assert opened(FETCH, CROSSING) == []
+
+
+GUARDED = """
+import asyncio
+import pathlib
+import workbench as wb
+from workbench.records.egress import crossing
+
+async def read():
+    with crossing():
+        return await asyncio.to_thread(pathlib.Path("expected.jsonl").read_text)
+
+assert open("inputs.jsonl").read() == pathlib.Path("results/../inputs.jsonl").read_text()
+text = await read()
+open("results/gate.json", "rb").close()
+"""
+NATIVE = """
+import polars as pl
+pl.read_ndjson("expected.jsonl"), pl.scan_ndjson("results/*.json").collect(), pl.read_ndjson("inputs.jsonl")
+"""
+
+
+@pytest.mark.parametrize("folder", ["it's \"a\" {prefix} {x} 100% jürgen's", "tab\t='$HOME'"])
+def test_the_opening_of_a_guarded_file_is_reported_from_a_folder_of_any_name(tmp_path, folder):
+    root = tmp_path / folder
+    (root / "results").mkdir(parents=True)
+    (root / "params.yaml").touch()
+    for name in ("inputs.jsonl", "expected.jsonl", "results/gate.json", "results/other.json"):
+        (root / name).write_text('{"n": 1}')
+    parameters = new_code_cell("n = 1", metadata={"tags": ["parameters"]})
+    codes = [new_code_cell(code.strip()) for code in (GUARDED, NATIVE)]
+    nbformat.write(new_notebook(cells=[parameters, *codes]), root / "task.ipynb")
+    watched = Watched(report=root / "opened.jsonl", guarded=(root / "expected.jsonl", root / "results"))
+    execution = Execution(notebook="task.ipynb")
+    execute(root / "task.ipynb", root=root, parameters={}, execution=execution, watch=watched, show=False)
+    assert [tuple(report.values()) for report in reported(root / "opened.jsonl")] == [
+        ("open", "expected.jsonl", "inside the standard library, while cell In[2] ran"),
+        ("open", "results/gate.json", "cell In[2], line 12"),
+        *[("open", "results/other.json", "inside a library, or in another process")] * ON_LINUX,
+    ]

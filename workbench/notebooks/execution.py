@@ -41,6 +41,19 @@ class Executed:
     used: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What a kernel reports to the file `report`: connections around the boundary, and guarded files.
+
+    The opening of a file of `guarded`, or of a file in a folder of it, is reported where Python tells of it
+    (`workbench.records.guarded` says where it does not), and on Linux where the system does. The system
+    tells of other processes too. A relative path begins at the current folder.
+    """
+
+    report: Path
+    guarded: tuple[Path, ...] = ()
+
+
 def execute(
     path: Path,
     *,
@@ -48,7 +61,7 @@ def execute(
     parameters: Mapping[str, Any],
     execution: Execution,
     cwd: Path | None = None,
-    watch: Path | None = None,
+    watch: Path | Watched | None = None,
     show: bool = True,
 ) -> Executed:
     """Run a notebook top to bottom in a fresh kernel; NotebookError when a cell fails.
@@ -71,9 +84,10 @@ def execute(
         execution, task_digest=notebook.digest(typed), used=str(used), progress=str(progress)
     )
     succeeded = False
-    kernel = _Kernel(path=path, parameters=parameters, cwd=cwd, watch=watch, job=execution.job is not None)
+    watched = Watched(report=watch) if isinstance(watch, Path) else watch
+    kernel = _Kernel(path=path, parameters=parameters, cwd=cwd, watch=watched, job=execution.job is not None)
     try:
-        with _environment(execution), _shown(progress, show=show):
+        with _environment(execution), _shown(progress, show=show), _natively(watched):
             _papermill(path, output, typed, kernel)
         keys = dict(line.split() for line in used.read_text(encoding="ascii").splitlines())
         succeeded = True
@@ -94,7 +108,7 @@ class _Kernel:
     path: Path
     parameters: Mapping[str, Any]
     cwd: Path | None = None
-    watch: Path | None = None
+    watch: Watched | None = None
     job: bool = False
 
     @property
@@ -102,7 +116,10 @@ class _Kernel:
         """The command-line arguments of the kernel."""
         arguments = ["--IPKernelApp.log_level=ERROR"]  # no warning on unencrypted loopback
         if self.watch is not None:
-            line = f"import workbench.records.egress as _; _.watch({str(self.watch)!r}); del _"
+            paths = ascii((str(self.watch.report), [str(path.absolute()) for path in self.watch.guarded]))
+            # jupyter_client replaces {prefix} and {connection_file} in the arguments.
+            paths = paths.replace("{", r"\x7b")
+            line = f"import workbench.records.egress as _; _.watch(*{paths}); del _"
             arguments.append(f"--IPKernelApp.exec_lines={line}")
         return arguments
 
@@ -330,6 +347,18 @@ def _environment(execution: Execution) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _natively(watched: Watched | None) -> Iterator[None]:
+    """Report guarded files that a library of the kernel opens without telling Python."""
+    if watched is None or not watched.guarded:
+        yield
+        return
+    from workbench.records import egress
+
+    with egress.natively(watched.report, watched.guarded):
+        yield
 
 
 @contextlib.contextmanager

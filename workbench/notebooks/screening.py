@@ -1,8 +1,9 @@
-"""Screen a frozen notebook for secrets, personal data, local paths and calls around the boundary.
+"""Screen a frozen notebook for secrets, personal data, local paths, and code that a job may not run.
 
-A finding refuses a promotion, so each pattern is narrow and prefers a miss to a false alarm. A finding
-names kind and place and never repeats the value. The audit hook in the clean run's kernel
-(`workbench.records.egress`) reports the calls that no text shows.
+Such code calls around the boundary, or could act otherwise in a job than when it is judged. A finding
+refuses a promotion, so each pattern is narrow and prefers a miss to a false alarm. A finding names kind and
+place and never repeats the value. The audit hook in the clean run's kernel (`workbench.records.egress`)
+reports the calls that no text shows.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Final
 
 from workbench.notebooks import canonical as notebooks
 from workbench.notebooks import inspection
+from workbench.notebooks.conduct import Names, in_node
 from workbench.notebooks.patterns import Found, in_text
 
 
@@ -50,7 +52,8 @@ def screen(
     """
     frozen = [(n, source) for n, source, tags in notebook.cells if inspection.EXPLORE_TAG not in tags]
     code = [list(_nodes(source)) for _, source in frozen]
-    names = {name: origin for nodes in code for _, node in nodes for name, origin in _bound(node)}
+    imports = {name: origin for nodes in code for _, node in nodes for name, origin in _bound(node)}
+    names = Names.of((node for nodes in code for _, node in nodes), imports)
     imported = {name for nodes in code for _, node in nodes for name in _imported(node, names)}
     unlocked = _unlocked({name.partition(".")[0] for name in imported if not _way_through(name)[1]}, lock)
     findings = []
@@ -88,8 +91,8 @@ _AROUND: Final[Mapping[str, str]] = {
         "use `ws.memory()`": "chromadb lancedb pinecone pymilvus qdrant_client weaviate",
         _NETWORK: "aiohttp boto3 botocore ftplib grpc http.client httpx httpx2 imaplib paramiko poplib "
         "pycurl requests smtplib socket ssl telnetlib urllib.request urllib3 websocket websockets "
-        "xmlrpc.client workbench.workspace.boundary workbench.records.egress workbench.controls "
-        "workbench.memory workbench.models",
+        "xmlrpc.client workbench.workspace.boundary workbench.records.egress workbench.records.guarded "
+        "workbench.controls workbench.memory workbench.models",
         _PROGRAM: "pexpect pty subprocess",
     }.items()
     for module in modules.split()
@@ -138,16 +141,7 @@ def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
             yield alias.asname or alias.name, f"{node.module}.{alias.name}"
 
 
-def _dotted(node: ast.AST, names: Mapping[str, str]) -> str:
-    """Return the full name of a name or attribute, with import aliases resolved; "" for other nodes."""
-    if isinstance(node, ast.Name):
-        return names.get(node.id, node.id)
-    if isinstance(node, ast.Attribute) and (owner := _dotted(node.value, names)):
-        return f"{owner}.{node.attr}"
-    return ""
-
-
-def _imported(node: ast.AST, names: Mapping[str, str]) -> Iterator[str]:
+def _imported(node: ast.AST, names: Names) -> Iterator[str]:
     """Yield the full names that a node imports, also by `import_module("x")` and `__import__("x")`."""
     match node:
         case ast.Import():
@@ -155,7 +149,7 @@ def _imported(node: ast.AST, names: Mapping[str, str]) -> Iterator[str]:
         case ast.ImportFrom(module=str(module)):
             yield from (f"{module}.{alias.name}" for alias in node.names)
         case ast.Call(args=[ast.Constant(value=str(name)), *_]):
-            if _dotted(node.func, names) in {"importlib.import_module", "__import__"}:
+            if names.dotted(node.func) in {"importlib.import_module", "__import__"}:
                 yield name
 
 
@@ -182,7 +176,7 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _in_code(nodes: _Nodes, names: Mapping[str, str], unlocked: Mapping[str, str]) -> Iterator[Found]:
+def _in_code(nodes: _Nodes, names: Names, unlocked: Mapping[str, str]) -> Iterator[Found]:
     for line, node in nodes:
         for name in _imported(node, names):
             module, way = _way_through(name)
@@ -190,10 +184,11 @@ def _in_code(nodes: _Nodes, names: Mapping[str, str], unlocked: Mapping[str, str
                 yield line, f"imports `{module}`, a way around the boundary", way + _EXPLORE
             elif what := unlocked.get(name.partition(".")[0]):
                 yield line, what, "name it in pyproject.toml and run `make lock`" + _EXPLORE
-        called = _dotted(node, names) if isinstance(node, ast.Attribute) else ""
+        called = names.dotted(node) if isinstance(node, ast.Attribute) else ""
         if _FUNCTIONS.fullmatch(called):
             yield line, f"`{called}`, a way around the boundary", _way_through(called)[1] + _EXPLORE
-        yield from ((line, what, way + _EXPLORE) for what, way in _commands(node))
+        for what, way in (*_commands(node), *in_node(node, names)):
+            yield line, what, way + _EXPLORE
 
 
 def _way_through(name: str) -> tuple[str, str]:

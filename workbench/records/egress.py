@@ -1,8 +1,9 @@
-"""Report connections that bypass the boundary, by an audit hook.
+"""Report connections that bypass the boundary, and openings of guarded files, by an audit hook.
 
 The hook is a safeguard, not isolation, because it runs in the process of the watched code. It receives the
-events of Python's own `socket`, `subprocess` and `os`; a library that opens sockets in C, Rust or Go raises
-none. A fork is not reported, because the child inherits the hook.
+events of Python's own `socket`, `subprocess`, `os`, `io` and `sqlite3`; a library that opens sockets or files
+in C, Rust or Go raises none. A fork is not reported, because the child inherits the hook. `guarded` says
+which openings it sees.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,17 @@ from typing import Any, Final, TypeVar
 
 from workbench import files
 from workbench.errors import NotFoundError, UnavailableError
+from workbench.records.file_openings import openings
+from workbench.records.guarded import OPENINGS, Guard, Opening
 
 T = TypeVar("T")
 _crossing: ContextVar[bool] = ContextVar("workbench_crossing", default=False)
+#: Set while a hook writes a report, whose own file may be guarded.
+_reporting: ContextVar[bool] = ContextVar("workbench_reporting", default=False)
 #: The open crossings of all threads, by the identity of their tokens.
 _open: set[int] = set()
-_watched: set[str] = set()
+#: The files that this process appends reports to, each with its guarded paths.
+_watched: set[tuple[str, ...]] = set()
 
 _CELL: Final = re.compile(r"[/\\]ipykernel_\d+[/\\]\d+\.py$")
 _PACKAGES: Final = re.compile(r"[/\\](?:site|dist)-packages[/\\]")
@@ -86,11 +92,13 @@ async def marked(stream: AsyncIterator[T]) -> AsyncGenerator[T, None]:
                 await close()
 
 
-def watch(path: Path | str) -> None:
+def watch(path: Path | str, guarded: Sequence[Path | str] = ()) -> None:
     """Append connections and programs opened outside a crossing to `path`, until this process ends.
 
-    Each line is a JSON object: the audit event, the address or program, and the place in the caller's
-    code. The file is created at once; UnavailableError when it cannot be written.
+    Openings of `guarded` files, and of files in `guarded` folders, are appended too, also inside a
+    crossing and by whatever name: relative, through links, as bytes. Each line is a JSON object: the audit
+    event, the address, program or file, and the place in the caller's code. The file is created at once;
+    UnavailableError when it cannot be written.
     """
     where = os.path.abspath(path)  # noqa: PTH100 - a notebook may change its folder later
     try:
@@ -99,9 +107,25 @@ def watch(path: Path | str) -> None:
         raise UnavailableError(
             f"cannot write {where}: {error.strerror}", hint="name a file in a folder that can be written"
         ) from error
-    if where not in _watched:  # a hook cannot be removed
-        _watched.add(where)
-        sys.addaudithook(_Watch(path=where))
+    watched = (where, *(os.path.abspath(name) for name in guarded))  # noqa: PTH100
+    if watched not in _watched:  # a hook cannot be removed
+        _watched.add(watched)
+        sys.addaudithook(_Watch(path=where, guard=Guard.of(watched[1:]) if guarded else None))
+
+
+@contextlib.contextmanager
+def natively(path: Path, guarded: Sequence[Path]) -> Iterator[None]:
+    """Append the openings of guarded files that no watch reports to `path`, at the end of the block.
+
+    The block runs the watched process. Libraries such as polars open files in Rust, C or C++, which only the
+    system sees, and only on Linux. The system does not tell which process opened a file.
+    """
+    with openings(Guard.of([os.path.abspath(name) for name in guarded]).paths) as opened:  # noqa: PTH100
+        yield
+    known = {report["address"] for report in reported(path)} if opened else set()
+    for address in sorted(opened - known):
+        report = {"event": "open", "address": address, "where": "inside a library, or in another process"}
+        _append(str(path), json.dumps(report).encode() + b"\n")
 
 
 def reported(path: Path) -> list[dict[str, str]]:
@@ -124,11 +148,16 @@ class _Watch:
     """The audit hook, which appends its reports to `path`."""
 
     path: str
+    guard: Guard | None = None
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
         try:
             describe = _EVENTS.get(event)
-            if describe is None or _crossing.get():
+            if describe is None:
+                if self.guard is not None and event in OPENINGS and not _reporting.get():
+                    self._opened(self.guard, OPENINGS[event](*args))
+                return
+            if _crossing.get():
                 return
             token = _crossing.set(True)  # ignore events of the hook itself
             try:
@@ -143,8 +172,20 @@ class _Watch:
             return
         place = _Place.of(inspect.currentframe())
         if not place.excuses(event, address):
-            report = {"event": event, "address": address, "where": place.where}
+            self._write(event, address, place)
+
+    def _opened(self, guard: Guard, paths: Iterator[Opening]) -> None:
+        for opening in paths:
+            if (address := guard.address_of(*opening)) is not None:
+                self._write("open", address, _Place.of(inspect.currentframe()))
+
+    def _write(self, event: str, address: str, place: _Place) -> None:
+        report = {"event": event, "address": address, "where": place.where}
+        token = _reporting.set(True)
+        try:
             _append(self.path, json.dumps(report).encode() + b"\n")
+        finally:
+            _reporting.reset(token)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

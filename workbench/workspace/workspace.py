@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import _sync, config, files, identity, layout, registry, retrieval
 from workbench.context import Context, current_invocation
-from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.errors import ConfigError, NotFoundError, RefusedError, nearest
 from workbench.experiments.batch import Batch
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.experiment import Experiment
@@ -165,7 +165,15 @@ class Workspace:
         return openai_async_client(self.boundary.handler, self._client_call)
 
     def cases(self, memory: str | None = None) -> Dataset:
-        """Return the questions about a memory: the pipeline's prepared ones, or those of its spec's file."""
+        """Return the questions about a memory: the pipeline's prepared ones, or those of its spec's file.
+
+        Raise RefusedError in a job and in a judged run.
+        """
+        if self.execution.publish:
+            raise RefusedError(
+                "ws.cases(): a job is given inputs and never what is expected",
+                hint="tag the cell `explore`; a job's rows are ws.inputs(inputs)",
+            )
         spec = self.memory(memory).spec
         prepared = self.execution.cases
         if prepared and spec.name == self.use_case.memory.name:
