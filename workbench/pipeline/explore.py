@@ -18,6 +18,8 @@ from workbench.experiments.runs import MANIFEST, Run, find_run, load_runs
 from workbench.layout import Results
 from workbench.pipeline.stages import check_cases_of, check_task, run_notebook
 from workbench.promotion import judgement
+from workbench.records.confirmed import Confirmed, answers_of
+from workbench.workspace import boundary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ def judged(root: Path, run: Run, *, phase: str | None = None) -> GateReport:
     """
     case, results = config.use_case(config.load_params(root), run.use_case), Results(use_case=run.use_case)
     explored = not _is_judged(root / results.judged, run)
-    note = ""
+    note = "" if explored else _confirmed(root, results)
     try:
         check_task(root, case, run)
         if not explored:
@@ -104,6 +106,12 @@ def judged(root: Path, run: Run, *, phase: str | None = None) -> GateReport:
         note = f"explored: of another task than {case.notebook} and params.yaml hold now"
     report = judgement.judged(root, run.use_case, case, run, phase=phase, explored=explored)
     return dataclasses.replace(report, note=note)
+
+
+def _confirmed(root: Path, results: Results) -> str:
+    """Return how many of the judged answers this machine asked live, and when."""
+    answers = answers_of(boundary.open_tape(root / results.judge_tape).entries())
+    return Confirmed(root / layout.CONFIRMED).of(answers).text(len(answers))
 
 
 def _is_judged(folder: Path, run: Run) -> bool:

@@ -35,7 +35,7 @@ from workbench.notebooks import inspection
 from workbench.pipeline.build import replaying
 from workbench.promotion.judgement import gate_of, scorers_of
 from workbench.records import egress
-from workbench.records.confirmed import Confirmed
+from workbench.records.confirmed import Confirmed, answers_of
 from workbench.records.journal import Journal, extend
 from workbench.types import Hit
 from workbench.workspace import boundary
@@ -154,10 +154,13 @@ def _executed(stage: _Stage, *, show: bool, fields: Mapping[str, Any]) -> str:
         **fields,
     )
     journal = Journal(root / stage.journal)
+    kept = journal.keys()  # the answers of an interrupted stage, which this one does not ask for
     executed = _run(stage, frozen, {**case.parameters, inspection.INPUTS: str(inputs)}, execution, show=show)
     held = boundary.open_tape(root / results.judge_tape)
     extend(held, executed.used, journal, path=root / results.judge_tape)
-    fresh = [key for key, source in executed.used.items() if source == "cache"]
+    taped = boundary.open_tape(root / results.judge_tape).entries()
+    asked = {key for key, source in executed.used.items() if source == "cache" and key not in kept}
+    fresh = answers_of(entry for entry in taped if entry.key in asked)
     Confirmed(root / layout.CONFIRMED).note(fresh, how="asked", at=SystemClock().now())
     (root / stage.journal).unlink(missing_ok=True)
     return executed.task_digest
@@ -175,7 +178,7 @@ def _run(
             parameters=parameters,
             execution=execution,
             cwd=source.parent,
-            watch=watch,
+            watch=notebooks.Watched(report=watch, guarded=_guarded(stage)),
             show=show,
         )
     except NotebookError as error:
@@ -195,12 +198,11 @@ def _run(
     return executed
 
 
-def _guarded(stage: _Stage) -> list[Path]:
+def _guarded(stage: _Stage) -> tuple[Path, ...]:
     """Return the files and folders with the expected values of the cases."""
     results = stage.results
-    stated = [stage.root / stated_dataset(stage.root, stage.case)[0]]
-    outputs = [stage.root / part for part in (results.prepared, results.judged, results.runs)]
-    return [*stated, *outputs]
+    stated = stated_dataset(stage.root, stage.case)[0]
+    return tuple(stage.root / part for part in (stated, results.prepared, results.judged, results.runs))
 
 
 def _scored(stage: _Stage, task_digest: str) -> Run:

@@ -60,6 +60,12 @@ class Journal:
         is_whole = line.startswith(_START + key.encode()) and line.endswith(b"}")
         return line if is_whole else None
 
+    def keys(self) -> frozenset[str]:
+        """Return the keys with an answer; none without the file."""
+        if self._file.size():
+            self._extend_index()
+        return frozenset(self._index)
+
     def _extend_index(self) -> None:
         """Index the lines appended since the last call; keys are at a fixed offset, so no line is parsed."""
         if self._file.size() < self._read_to:  # the file was deleted and created again
