@@ -3,7 +3,7 @@
 The audit events of `open`, `os.open`, `sqlite3.connect`, hard links and renaming tell what is opened.
 `pathlib`, `io.open_code`, `mmap`, `numpy.fromfile`, `numpy.load` and `shutil` are built on these. No event
 comes from polars and pyarrow, which read files in Rust and C++, from the `ATTACH` of SQLite, and from
-C functions that ctypes calls.
+C functions that ctypes calls; on Linux, `file_openings` finds these.
 """
 
 from __future__ import annotations
