@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from workbench import config, layout, registry, retrieval
+from workbench import config, files, layout, registry, retrieval
 from workbench.config import UseCase
 from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments.gate_spec import GateSpec, check_spec, check_tightens
@@ -22,7 +22,7 @@ from workbench.jobs import spec as jobspec
 from workbench.jobs.schedule import Schedule
 from workbench.layout import PARAMS, Results
 from workbench.models import load_card
-from workbench.notebooks import inspection
+from workbench.notebooks import inspection, screening
 from workbench.promotion import release, verdicts
 from workbench.promotion.judgement import scorers_of
 from workbench.prompts import prompt as prompts
@@ -169,6 +169,7 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         )
         yield CheckedFile(what=f"{name}: keepers", problem=problem, warning=True)
     yield _tried(f"{name}: {case.notebook}", notebook)
+    yield from _screened(root, name, case)
     yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield _tried(f"{name}: model {case.model}", lambda: boundary.chosen_card(root, case.model, overrides))
     yield _tried(f"{name}: {case.data} and its questions", lambda: check_data(root, name, case))
@@ -186,6 +187,19 @@ def _look_at_frozen(notebook: inspection.Notebook, case: UseCase) -> None:
             f"a parameter {inspection.INPUTS!r} and a cell that publishes",
             hint='write inputs = "" and ws.publish(answer.map(ws.inputs(inputs)), "answers")',
         )
+
+
+def _screened(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+    """Yield a warning for everything in the notebook that a promotion would refuse."""
+    try:
+        found = screening.screen(
+            inspection.read(root / case.notebook), lock=files.read_bytes(root / layout.LOCK)
+        )
+    except (WorkbenchError, OSError):
+        return  # reported with the notebook, or by `workbench doctor`
+    for finding in found:
+        problem = f"{finding.what}: a promotion refuses it\n  -> {finding.fix}"
+        yield CheckedFile(what=f"{name}: {finding.where}", problem=problem, warning=True)
 
 
 def _baseline(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
