@@ -135,6 +135,18 @@ def status_of(value: Any) -> int:
     return 500
 
 
+def states_error(value: Mapping[str, Any]) -> bool:
+    """Return whether an object without the key `error` is an error: a message with a code, or a `detail`."""
+    if not isinstance(value.get("message"), str):
+        return bool(value.get("detail"))
+    words = _words(value)
+    return any(
+        "error" in word or word in _STATUS_OF or (word.isdecimal() and 400 <= int(word) < 600)
+        for word in words
+        if len(word) < 80
+    )
+
+
 def _words(value: Any) -> list[str]:
     """Return the code, status and type of an error object, in lower case."""
     while isinstance(value, dict) and isinstance(value.get("error"), dict):
