@@ -74,7 +74,8 @@ def handle(tmp_path):
     "given",
     [
         {"text": HALF}, {"text": None}, {"text": ["taxi"]}, {"text": b"taxi"}, {"k": "3"}, {"k": 2.5},
-        {"k": None}, {"k": True}, {"as_of": ""}, {"as_of": 2026}, {"version": "1"}, {"version": 0}, {"version": True},
+        {"k": None}, {"k": True}, {"as_of": ""}, {"as_of": 2026}, {"version": "1"}, {"version": 0},
+        {"version": True},
         {"sources": "taxi"}, {"sources": [3]}, {"sources": [HALF]}, {"sources": None}, {"kinds": "document"},
         {"kinds": ["documents"]}, {"kinds": [None]},
     ],
