@@ -122,9 +122,9 @@ class ModelHandle:
         labels: dict[str, Any] = {}
         if isinstance(asked, str):
             payload["messages"] = [Message(role="user", content=asked).wire()]
-        elif _are_turns(asked):
+        elif isinstance(asked, Sequence) and _are_turns(asked):
             payload["messages"] = wire_messages(cast("Sequence[Message]", asked))
-        elif not hasattr(asked, "messages"):
+        elif isinstance(asked, Sequence) or not hasattr(asked, "messages"):
             raise ConfigError(
                 f"a model is asked {type(asked).__name__}, not a text, chat turns or a rendered prompt",
                 hint='chat("…"), chat([{"role": "user", "content": "…"}]) or chat(prompt.render(…))',
@@ -165,10 +165,8 @@ class ModelHandle:
             wire.check_text(wire.fold(before), calls=calls)
 
 
-def _are_turns(asked: object) -> bool:
-    """Return whether `asked` is a list of chat turns."""
-    turns = isinstance(asked, Sequence) and not isinstance(asked, bytes)
-    return turns and all(isinstance(turn, Message | Mapping) for turn in cast("Sequence[object]", asked))
+def _are_turns(asked: Sequence[object]) -> bool:
+    return not isinstance(asked, bytes) and all(isinstance(turn, Message | Mapping) for turn in asked)
 
 
 def _data(text: str, payload: JSON) -> Any:

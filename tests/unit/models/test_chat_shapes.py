@@ -160,12 +160,6 @@ STREAMS = {
     "filter results after the end": sse(HI, END, no_choices(choices=[{"index": 0, "finish_reason": None}])),
     "keep-alive comments": sse(b": OPENROUTER PROCESSING\n\n", HI, b": ping\n\n", END),
     "keep-alive events": sse(b'event: ping\ndata: {"type": "ping"}\n\n', HI, {"type": "ping"}, {}, END),
-    "keep-alive messages": sse(
-        {"type": "info", "message": "queued"}, HI, {"message": "busy", "code": 0}, {"detail": None}, END
-    ),
-    "a whole message after the deltas": sse(
-        HI, no_choices(choices=[{"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}])
-    ),
     "error null": sse({**HI, "error": None}, {**END, "error": {}}),
     "the message beside the delta": sse(
         *({**c, "choices": [{**c["choices"][0], "message": {"content": "Hi"}}]} for c in (HI, END))
@@ -366,25 +360,6 @@ NO_STREAM = {
     ),
     "finish reason error": (sse(HI, chunk({}, "error")), NoAnswerError, "error", True, "finish_reason"),
     "a half pair in an error": (sse(b'data: {"error": {"message": "boom \\ud83d"}}\n\n'), *DOWN, "boom"),
-    "a message with a code": (sse(HI, {"message": "boom", "code": 500}, END), *DOWN, "boom"),
-    "a message with the type of an error": (
-        sse(HI, {"type": "server_error", "message": "boom"}),
-        *DOWN,
-        "boom",
-    ),
-    "a message with the code of a quota": (
-        sse(HI, {"message": "boom", "code": "rate_limit_exceeded"}, END),
-        RateLimitedError,
-        "",
-        True,
-        "boom",
-    ),
-    "FastAPI's detail": (sse(HI, {"detail": "boom"}, END), *DOWN, "boom"),
-    "a second message that repeats the first one": (
-        sse(*(no_choices(choices=[{"index": 0, "message": {"content": text}}]) for text in ("H", "Hi")), END),
-        *MALFORMED,
-        "two whole messages",
-    ),
     "the key in an error": (sse({"error": {"message": f"boom {KEY}"}}), *DOWN, "boom [key]"),
 }
 
