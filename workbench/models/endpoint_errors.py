@@ -87,6 +87,15 @@ class EndpointErrors:
         what = f"{self.url} cut its stream off before the end"
         return UnavailableError(what, hint="ask again", status=200)
 
+    def too_many(self, limit: int) -> NoAnswerError:
+        """Return the error for a stream of more than `limit` events."""
+        return NoAnswerError(
+            f"{self.url} streamed more than {limit} events; the rest was not read",
+            reason="too_large",
+            hint="set max_tokens, or ask without stream=True",
+            status=200,
+        )
+
     def too_large(self, limit: int) -> NoAnswerError:
         """Return the error for an answer of more than `limit` bytes."""
         return NoAnswerError(

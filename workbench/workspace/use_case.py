@@ -58,8 +58,8 @@ def _check_question(question: Case, pages: Mapping[tuple[str, str], Page], where
     answers = accepted_texts(question, "answers")
     if not any(mentions(text, answer) for text in texts for answer in answers):
         raise ConfigError(
-            f"{where}: question {question.id!r}: page {', '.join(map(repr, names))} contains none of its accepted "
-            "answers",
+            f"{where}: question {question.id!r}: page {', '.join(map(repr, names))} contains none of its "
+            "accepted answers",
             hint="correct expected.answers of the question, or its expected.page",
         )
     if not isinstance(question.inputs["question"], str):
