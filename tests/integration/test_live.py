@@ -90,22 +90,21 @@ from workbench.pipeline.repro import ask_again
 root = Path()
 case = config.load_params(root).use_cases["answers"]
 path = root / layout.tape_of("answers")
-three = list(open_tape(path).entries())[:3]
-event = json.loads(json.dumps(three[1].result["events"][0]))
+first, second = list(open_tape(path).entries())[:2]
+event = json.loads(json.dumps(second.result["events"][0]))
 event["choices"][0]["message"]["content"] = "Something else."
-altered = dataclasses.replace(three[1], result={"events": [event]})
-write(path, [e.line() for e in (three[0], altered, three[2])])
+altered = dataclasses.replace(second, result={"events": [event]})
+write(path, [first.line(), altered.line()])
 before = path.read_bytes()
 asked = ask_again(root, "answers", case)
-assert (asked.asked, asked.identical, path.read_bytes()) == (3, 2, before), asked
+assert (asked.asked, asked.identical, path.read_bytes()) == (2, 1, before), asked
 (difference,) = asked.differences
 assert difference.differs == ("text",) and difference.recorded == "Something else.", difference
-assert json.loads((root / ".workbench/live/answers.json").read_bytes())["identical"] == 2
-assert "2 of 3 answers asked again are identical" in str(asked) and "Something else." in str(asked)
+assert json.loads((root / ".workbench/live/answers.json").read_bytes())["identical"] == 1
+assert "1 of 2 answers asked again are identical" in str(asked) and "Something else." in str(asked)
 ask_again(root, "answers", case, record=True)
 now = list(open_tape(path).entries())
-assert [compare_answers(old, new.events()) for old, new in zip(three, now)] == [[], [], []]
-assert (now[0], now[2]) == (three[0], three[2])
+assert now[0] == first and compare_answers(second, now[1].events()) == []
 """
     fresh_clone.run(sys.executable, "-c", code, network=False)
 
