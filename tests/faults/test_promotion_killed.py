@@ -224,8 +224,8 @@ def published(clone: Clone) -> list[dict[str, str]]:
 def test_a_replacement_killed_at_a_step_leaves_one_whole_output(ran, tmp_path):
     watched, old = Watched.of(ran.clone, tmp_path / "one"), ran.output
     sample = (watched.root / SAMPLE).read_text()
-    assert '"s-4"' in sample
-    (watched.root / "other.jsonl").write_text(sample.replace('"s-4"', '"s-9"'))
+    assert '"s-6"' in sample
+    (watched.root / "other.jsonl").write_text(sample.replace('"s-6"', '"s-9"'))
     replace = [(*RUN, rows, "--at", DAY, "--replace") for rows in ("other.jsonl", SAMPLE)]
     steps = watched.finished(*replace[0])
     (new,) = published(watched.clone)
