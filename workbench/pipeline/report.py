@@ -169,22 +169,19 @@ def _own_text(own: OwnArm) -> str:
     def few(cases: Sequence[str]) -> str:
         return ", ".join(cases[:_NAMED]) + (", …" if len(cases) > _NAMED else "")
 
-    parts = [f"the same output for {own.same} of {own.n_cases} judged cases"]
+    same = f"the same output for {own.same} of {own.n_cases} judged cases"
+    parts = [f"The notebook's own arm {own.arm} gave {same}"]
     if own.different:
         parts.append(f"another output for {len(own.different)} ({few(own.different)})")
     if own.one_sided:
-        parts.append(
-            f"an output where the judged run has none, or none where it has one, for {len(own.one_sided)} "
-            f"({few(own.one_sided)})"
-        )
-    for name, count in own.rescored.items():
-        parts.append(f"another score {name} for {count} of the same outputs")
+        parts.append(f"only one of the two has an output for {len(own.one_sided)} ({few(own.one_sided)})")
+    parts += [f"another score {name} for {count} of the same outputs" for name, count in own.rescored.items()]
     otherwise = ""
     if own.different or own.one_sided:
-        otherwise = ": its exploration does something else than the job"
+        otherwise = " Its exploration does something else than the job."
     elif own.rescored:
-        otherwise = ": its scorers are not those of params.yaml"
-    return f"The notebook's own arm {own.arm} gave {', '.join(parts)}{otherwise}."
+        otherwise = " Its scorers are not those of params.yaml."
+    return f"{'; '.join(parts)}.{otherwise}"
 
 
 def _scorer(name: str, source: Mapping[str, Any]) -> dict[str, str]:

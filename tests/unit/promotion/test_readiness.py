@@ -285,6 +285,12 @@ def test_a_baseline_that_was_not_explored_is_one_line_with_the_fix(evidence):
         assert "few_shot (explored):" not in text and "workbench compare" not in text
 
 
+def test_no_paragraph_of_the_markdown_continues_a_list(evidence):
+    lines = pages(evidence(0.55))[1].decode().splitlines()
+    after = [lines[n + 1] for n, line in enumerate(lines) if line.startswith("- ")]
+    assert after and all(not line or line.startswith("- ") for line in after)
+
+
 def test_without_arms_of_the_notebook_the_page_is_complete(evidence):
     html, markdown = both(evidence(explored=[], baseline=None))
     for text in (html, markdown):
@@ -317,16 +323,14 @@ def test_another_output_of_the_own_candidate_is_a_warning_with_three_cases(evide
     for text in both(evidence(explored=[different])):
         head = text.partition("The gate")[0]
         assert (
-            "the same output for 34 of 40 judged cases, another output for 5 (q0000, q0001, q0002, …)" in head
+            "the same output for 34 of 40 judged cases; another output for 5 (q0000, q0001, q0002, …)" in head
         )
-        assert (
-            "none where it has one, for 1 (q0009): its exploration does something else than the job." in head
-        )
+        assert "only one of the two has an output for 1 (q0009). Its exploration does something else" in head
 
 
 def test_other_scores_of_equal_outputs_are_named(evidence):
     for text in both(evidence(explored=[own(right=30)])):
-        assert "another score accuracy for 6 of the same outputs: its scorers are not those of params" in text
+        assert "another score accuracy for 6 of the same outputs. Its scorers are not those of params" in text
 
 
 def test_every_repeat_of_the_own_candidate_must_give_the_judged_output(evidence):
@@ -336,7 +340,7 @@ def test_every_repeat_of_the_own_candidate_must_give_the_judged_output(evidence)
     other = pl.when(last).then(pl.lit('{"text":"x"}')).otherwise("output")
     once = dataclasses.replace(twice, cases=twice.cases.with_columns(output=other))
     assert (
-        "the same output for 39 of 40 judged cases, another output for 1 (q0001)"
+        "the same output for 39 of 40 judged cases; another output for 1 (q0001)"
         in both(evidence(explored=[once]))[0]
     )
 
