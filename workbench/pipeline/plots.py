@@ -1,4 +1,4 @@
-"""The data that DVC shows: the gate's numbers, judged and explored arms, recall by number of hits."""
+"""The data that DVC shows: the gate's numbers, the arms with intervals, recall by number of hits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The readiness page of a use case: what was judged, what the gate says, what was explored beside it.
+"""The readiness page of a use case: what was measured, what the gate says, what is undecided.
 
 The page is a pure function of the evidence: the same evidence gives the same bytes on every machine. The
 template writes the plot as SVG (docs/design/report.md gives the reasons).

@@ -187,22 +187,6 @@ def test_too_few_scored_cases_are_missing_evidence():
     assert one_line(a_run(accuracy=of(60, 100)), cases={"min": 100}).verdict == "pass"
 
 
-def test_more_cases_decide_nothing_when_every_case_is_unscored():
-    gate = spec(accuracy={"min": 0.5}, cases={"min": 16})
-    report = judged_as_stated(a_run(accuracy=[None] * 10), gate)
-    assert [(line.verdict, line.needed) for line in report.lines] == [("undecided", None)] * 2
-    assert report.needed is None and report.all_unscored and "more cases)" not in str(report)
-    assert "every case is unscored (10 InvalidOutputError)" in report.lines[1].note
-    assert str(report).endswith("repair of what leaves every case unscored: 10 InvalidOutputError")
-
-    bounded = spec(accuracy={"min": 0.5}, unscored_rate={"max": 0.1})
-    failed = judged_as_stated(a_run(accuracy=[None] * 10), bounded)
-    assert failed.verdict == "fail" and "next: dvc repro   # after a repair" in str(failed)
-
-    one = judged_as_stated(a_run(accuracy=[None] * 9 + [1.0]), gate)
-    assert one.lines[1].needed == 15 and not one.all_unscored and "(15 more cases)" in str(one)
-
-
 def test_unscored_cases_are_shown_and_can_be_bounded():
     run = a_run(accuracy=[None] * 30 + of(70, 70))
     report = judge(run, spec(accuracy={"min": 0.9}, unscored_rate={"max": 0.05}), phase="mvp")
