@@ -182,9 +182,12 @@ def _run(
             show=show,
         )
     except NotebookError as error:
+        undefined = (
+            f"remove the tag `explore` from cells that the others need, then: dvc repro judge@{stage.name}"
+        )
         failure = NotebookError(
             f"{stage.case.notebook} without its `explore` cells: {error.message}",
-            hint=f"tag no cell `explore` whose names the others use; then: dvc repro judge@{stage.name}",
+            hint=undefined if error.hint.startswith("workbench run ") else error.hint,
         )
         failure.exit_code = error.exit_code
         raise failure from None
@@ -245,7 +248,7 @@ def _told(stage: _Stage) -> dict[str, dict[str, Any]]:
     lines = files.read_text(path, limit=_MOST_TOLD).removesuffix("\n").split("\n")
     for number, line in enumerate(lines if lines != [""] else (), start=1):
         where = f"{stage.case.notebook}: attempt {number}"
-        told = files.parse(_Told, files.parse_json(line, where=where), where=where)
+        told = files.parse(_Told, _json(line, where), where=where)
         if tenants.get(told.case) != told.tenant or told.case in found:
             raise RefusedError(
                 f"{where}: row {files.shortened(told.case)!r} of tenant {files.shortened(told.tenant)!r} "
@@ -256,6 +259,16 @@ def _told(stage: _Stage) -> dict[str, dict[str, Any]]:
             raise CorruptError(f"{where}: it needs either an output or an error")
         found[told.case] = dataclasses.asdict(told)
     return found
+
+
+def _json(line: str, where: str) -> Any:
+    """Return the value of a line that the kernel wrote as canonical JSON."""
+    import orjson
+
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise CorruptError(f"{where} is not JSON: {error}", hint="dvc repro") from None
 
 
 def _passages(stage: _Stage) -> dict[tuple[str, str], tuple[str, str]]:
