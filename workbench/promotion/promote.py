@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,11 @@ class ReleaseOptions:
         """Write a line of progress to standard error when `show` is set."""
         if self.show:
             sys.stderr.write(f"{text}\n")
+
+    def command(self, reference: str) -> str:
+        """Return the command that promotes `reference` with this label and reason."""
+        reason = f" --reason {shlex.quote(self.reason)}" if self.reason else ""
+        return f"workbench promote {reference} --to {self.label}{reason}"
 
 
 def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
@@ -180,7 +186,7 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
         notes=differences.freezes(draft, counts),
         missing=tuple((miss.what, miss.fix) for miss in missing),
         dry=order.dry_run,
-        command=missing[0].fix if missing else f"workbench promote job/{name} --to {order.label}",
+        command=missing[0].fix if missing else order.command(f"job/{name}"),
     )
     if order.dry_run:
         return card
@@ -312,7 +318,7 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
         rows=tuple(differences.entry_rows(asset, now, found.number)),
         notes=tuple(differences.lines_of(root, asset, now, found.number)),
         missing=tuple((miss.what, miss.fix) for miss in missing), dry=order.dry_run,
-        command=missing[0].fix if missing else f"workbench promote {kind}/{found} --to {order.label}",
+        command=missing[0].fix if missing else order.command(f"{kind}/{found}"),
     )  # fmt: skip
     if missing and not order.dry_run:
         error = ConfigError(f"{kind}/{found} cannot be promoted: {missing[0].what}", hint=missing[0].fix)

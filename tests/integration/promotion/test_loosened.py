@@ -98,6 +98,8 @@ def test_a_lowered_bound_is_named_by_the_card_and_promoted_with_a_reason_that_th
     code, said = ended(*PROMOTE, "--reason", " \t")
     assert code == 1 and not (root / "pipelines/jobs/answers").exists()
 
+    code, said = ended(*PROMOTE, "--reason", "0.9 was a typing error", "--dry-run")
+    assert code == 0 and f"next: workbench {' '.join(PROMOTE)} --reason '0.9 was a typing error'" in said
     code, said = ended(*PROMOTE, "--reason", "0.9 was a typing error", "--commit")
     asset = registry.load(root, "job", "answers")
     assert code == 0 and asset.labels == {"production": 1}, said
