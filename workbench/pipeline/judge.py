@@ -6,10 +6,12 @@ what is expected; the scorers of params.yaml and the expected values stay here.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import datetime as dt
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from workbench.config import Execution, UseCase
 from workbench.context import SystemClock
 from workbench.errors import ConfigError, CorruptError, NotebookError, RefusedError
 from workbench.experiments.attempts import frame_of, told_row
-from workbench.experiments.batch import ATTEMPTS
+from workbench.experiments.batch import ATTEMPTS, QUARANTINE
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.experiment import check_cases
 from workbench.experiments.gate_spec import stated_digest
@@ -211,6 +213,7 @@ def _guarded(stage: _Stage) -> tuple[Path, ...]:
 def _scored(stage: _Stage, task_digest: str) -> Run:
     """Return the run of the attempts that the kernel handed over; a case without one is unscored."""
     told = _told(stage)
+    _check_published(stage, told)
     known = _passages(stage)
     rows = []
     for case in stage.cases:
@@ -259,6 +262,67 @@ def _told(stage: _Stage) -> dict[str, dict[str, Any]]:
             raise CorruptError(f"{where}: it needs either an output or an error")
         found[told.case] = dataclasses.asdict(told)
     return found
+
+
+def _check_published(stage: _Stage, attempts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise RefusedError unless the outputs that are scored are those that were published."""
+    published = _published(stage)
+    for case, line in attempts.items():
+        told = line["output"]
+        if told is not None and published.get(case, []) != list(_leaves(_json(told, case))):
+            raise RefusedError(
+                f"{stage.case.notebook} published another answer to case {case} than it gave to be scored",
+                hint="publish TASK.map(ws.inputs(inputs)) as it is, and write no file of the run by hand",
+            )
+
+
+def _published(stage: _Stage) -> dict[str, list[str | float]]:
+    """Return the values inside each published answer, by case."""
+    import polars as pl
+
+    found: dict[str, list[str | float]] = {}
+    for path in sorted((stage.work / "out").glob("*.parquet")):
+        try:
+            rows = pl.read_parquet(path).to_dicts() if path.name != QUARANTINE else []
+            for row in rows:
+                fields = {name: value for name, value in row.items() if name not in {"id", "tenant"}}
+                found[row["id"]] = list(_leaves(fields))
+        except (OSError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+            raise CorruptError(
+                f"{stage.case.notebook}: what it published as {path.name} is not readable: {error}",
+                hint="publish TASK.map(ws.inputs(inputs)) as it is",
+            ) from None
+    return found
+
+
+def _leaves(value: Any) -> Iterator[str | float]:
+    """Yield the values inside a value in the form that JSON and Parquet share.
+
+    Parquet adds missing fields to a mapping, and turns a number into text, an instant into UTC and a column
+    of mixed types into JSON texts.
+    """
+    if isinstance(value, Mapping):
+        for name in sorted(value):
+            yield from _leaves(value[name])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, str) and value[:1] in {"[", "{"}:
+        with contextlib.suppress(CorruptError):
+            value = list(_leaves(_json(value, "")))
+        yield from value if isinstance(value, list) else [value]
+    elif value is not None:
+        yield _scalar(value)
+
+
+def _scalar(value: Any) -> str | float:
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return float(value)
+    text = value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
+    with contextlib.suppress(ValueError):
+        moment = dt.datetime.fromisoformat(text)
+        return moment.timestamp() if moment.tzinfo else moment.isoformat()
+    return text
 
 
 def _json(line: str, where: str) -> Any:
