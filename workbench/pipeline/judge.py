@@ -182,12 +182,7 @@ def _run(
             show=show,
         )
     except NotebookError as error:
-        failure = NotebookError(
-            f"{stage.case.notebook} without its `explore` cells: {error.message}",
-            hint=f"tag no cell `explore` whose names the others use; then: dvc repro judge@{stage.name}",
-        )
-        failure.exit_code = error.exit_code
-        raise failure from None
+        raise _as_judged(stage, error) from None
     executed.notebook.unlink(missing_ok=True)
     for line in egress.reported(watch):
         if line["event"] == "open":
@@ -196,6 +191,17 @@ def _run(
                 hint="answer from ws.memory() and ws.model() alone; tag a cell that needs the file `explore`",
             )
     return executed
+
+
+def _as_judged(stage: _Stage, error: NotebookError) -> NotebookError:
+    """Return a failure of the frozen notebook as one of its source; a hint of its own is kept."""
+    hint = error.hint
+    if stage.work.name in hint:  # to run the frozen copy again, which this stage removes
+        fix = "tag no cell `explore` whose names the others use" if "NameError" in error.message else "correct the cell"
+        hint = f"{fix}; then: dvc repro judge@{stage.name}"
+    failure = NotebookError(f"{stage.case.notebook} without its `explore` cells: {error.message}", hint=hint)
+    failure.exit_code = error.exit_code
+    return failure
 
 
 def _guarded(stage: _Stage) -> tuple[Path, ...]:
