@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from workbench import config, layout, registry, retrieval
+from workbench import config, files, layout, registry, retrieval
 from workbench.config import UseCase
 from workbench.errors import ConfigError, WorkbenchError, nearest
-from workbench.experiments.dataset import Dataset
 from workbench.experiments.gate_spec import GateSpec, check_spec, check_tightens
 from workbench.experiments.inputs import read
+from workbench.experiments.metrics import ALWAYS
 from workbench.experiments.runs import load_runs
+from workbench.experiments.scorers import Scorer
 from workbench.jobs import spec as jobspec
 from workbench.jobs.schedule import Schedule
 from workbench.layout import PARAMS, Results
 from workbench.models import load_card
-from workbench.notebooks import inspection
-from workbench.promotion import release
+from workbench.notebooks import inspection, screening
+from workbench.promotion import release, verdicts
+from workbench.promotion.judgement import scorers_of
 from workbench.prompts import prompt as prompts
 from workbench.workspace import boundary
-from workbench.workspace.use_case import check_data, check_tenant
+from workbench.workspace.use_case import check_data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +127,21 @@ def _check_inside(root: Path, path: str, where: str) -> None:
 
 def _tape(root: Path, name: str) -> Iterator[CheckedFile]:
     """Yield the finding about a use case's tape; a warning when nothing is recorded yet."""
-    tape = layout.tape_of(name)
-    found = _tried(f"{name}: {tape}", lambda: boundary.open_tape(root / tape))
-    if not found.problem and not len(boundary.open_tape(root / tape)):
-        problem = "no answer is recorded yet: dvc repro alone has no tape to replay\n  -> make repro"
-        found = dataclasses.replace(found, problem=problem, warning=True)
-    yield found
+    for tape in (layout.judge_tape_of(name), layout.tape_of(name)):
+        found = _tried(f"{name}: {tape}", partial(boundary.open_tape, root / tape))
+        if not found.problem and not (root / tape).is_file():
+            problem = "it is missing, and dvc repro alone stops without it\n  -> make repro"
+            found = dataclasses.replace(found, problem=problem, warning=True)
+        elif (
+            not found.problem
+            and tape == layout.judge_tape_of(name)
+            and not len(boundary.open_tape(root / tape))
+        ):
+            problem = (
+                "no judged answer is recorded yet: the next reproduction asks the model\n  -> make repro"
+            )
+            found = dataclasses.replace(found, problem=problem, warning=True)
+        yield found
 
 
 def _references(root: Path, kind: str, name: str) -> list[str]:
@@ -147,7 +158,9 @@ def _look_at_prompt(root: Path, reference: str) -> object:
 def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     def notebook() -> None:
         _check_inside(root, case.notebook, f"use_cases.{name}.notebook")
-        inspection.read(root / case.notebook).typed(case.parameters)
+        found = inspection.read(root / case.notebook)
+        found.typed(case.parameters)
+        _look_at_frozen(found, case)
 
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
     if case.keepers is not None:
@@ -156,24 +169,48 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         )
         yield CheckedFile(what=f"{name}: keepers", problem=problem, warning=True)
     yield _tried(f"{name}: {case.notebook}", notebook)
+    yield from _screened(root, name, case)
     yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield _tried(f"{name}: model {case.model}", lambda: boundary.chosen_card(root, case.model, overrides))
     yield _tried(f"{name}: {case.data} and its questions", lambda: check_data(root, name, case))
     yield from _tape(root, name)
-    yield from _arms(root, name, case)
+    yield from _baseline(root, name, case)
     yield from _gates(root, name, case)
 
 
-def _arms(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
-    """Yield warnings for arms without a run in the last reproduction, if there is one."""
+def _look_at_frozen(notebook: inspection.Notebook, case: UseCase) -> None:
+    """Raise ConfigError when the judge has nothing to run: no `inputs`, or no cell that publishes."""
+    kept = [source for _, source, tags in notebook.cells if inspection.EXPLORE_TAG not in tags]
+    if inspection.INPUTS not in notebook.parameters or not any(".publish(" in source for source in kept):
+        raise ConfigError(
+            f"{case.notebook}: the judge runs the cells without the tag `explore` on the dataset; they need "
+            f"a parameter {inspection.INPUTS!r} and a cell that publishes",
+            hint='write inputs = "" and ws.publish(answer.map(ws.inputs(inputs)), "answers")',
+        )
+
+
+def _screened(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+    """Yield a warning for everything in the notebook that a promotion would refuse."""
+    try:
+        found = screening.screen(
+            inspection.read(root / case.notebook), lock=files.read_bytes(root / layout.LOCK)
+        )
+    except (WorkbenchError, OSError):
+        return  # reported with the notebook, or by `workbench doctor`
+    for finding in found:
+        problem = f"{finding.what}: a promotion refuses it\n  -> {finding.fix}"
+        yield CheckedFile(what=f"{name}: {finding.where}", problem=problem, warning=True)
+
+
+def _baseline(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+    """Yield a warning when the notebook explored no arm of the baseline's name, if it was reproduced."""
     try:
         arms = [run.arm for run in load_runs(root / Results(use_case=name).runs)]
     except WorkbenchError:
         return  # no runs, or damaged ones: the pipeline recreates them
-    for key, arm in (("candidate", case.candidate), ("baseline", case.baseline)):
-        if arm is not None and arm not in arms:
-            problem = f"the last reproduction kept no run of it ({nearest(arm, arms)})\n  -> dvc repro"
-            yield CheckedFile(what=f"{name}: {key} {arm!r}", problem=problem, warning=True)
+    if case.baseline is not None and case.baseline not in arms:
+        problem = f"the last reproduction kept no run of it ({nearest(case.baseline, arms)})\n  -> dvc repro"
+        yield CheckedFile(what=f"{name}: baseline {case.baseline!r}", problem=problem, warning=True)
 
 
 def _look_at_job(root: Path, name: str, job: config.Job) -> None:
@@ -194,12 +231,17 @@ def _promoted(root: Path) -> Iterator[CheckedFile]:
 
 
 def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
-    specs = {}
+    scorers = _tried(f"{name}: scorers", partial(scorers_of, root, name, case))
+    yield scorers
+    yield _tried(f"{name}: {layout.verdicts_of(name)}", partial(verdicts.read, root, name))
+    specs, n_cases = {}, cache(lambda: len(check_data(root, name, case)[0]))
     for phase, column in case.gates.items():
         what = f"{name}: gates.{phase}"
         try:
             specs[phase] = GateSpec.parse(column, where=f"use_cases.{name}.gates.{phase}")
-            never = check_spec(specs[phase], _n_cases(root, name, case))
+            if not scorers.problem:
+                _look_at_metrics(specs[phase], scorers_of(root, name, case).scorers, phase)
+            never = check_spec(specs[phase], n_cases())
         except WorkbenchError as error:
             yield CheckedFile(what=what, problem=str(error))
             continue
@@ -207,6 +249,10 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         yield CheckedFile(
             what=what, problem="; ".join(never) + fix * bool(never), warning=phase != case.phase
         )
+        if "unscored_rate" not in column and phase == case.phase:
+            problem = "no line limits unscored_rate, so unscored cases hold nothing back\n"
+            problem += f"  -> unscored_rate: {{max: 0.02}} into {name}.gates.{phase}"
+            yield CheckedFile(what=what, problem=problem, warning=True)
     if {"mvp", "mlvp"} <= set(specs):
         yield _tried(
             f"{name}: mlvp only tightens",
@@ -214,13 +260,15 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         )
 
 
-def _n_cases(root: Path, name: str, case: UseCase) -> int:
-    spec = retrieval.load_spec(root, str(case.memory))
-    cases = Dataset.from_file(root / (spec.questions or ""))
-    tenants = case.parameters.get("tenants") or list(cases.tenants)
-    for tenant in tenants:
-        check_tenant(name, case, tenant)
-    return len(cases.of_tenants(*tenants))
+def _look_at_metrics(spec: GateSpec, scorers: Sequence[Scorer], phase: str) -> None:
+    """Raise ConfigError for a line on a metric that no scorer gives."""
+    known = [scorer.name for scorer in scorers] + list(ALWAYS)
+    for rule in spec.rules:
+        if rule.metric not in known:
+            raise ConfigError(
+                f"gates.{phase}: no scorer is called {rule.metric!r} ({nearest(rule.metric, known)})",
+                hint=f"add it under scorers in params.yaml, for example {rule.metric}: contains",
+            )
 
 
 def _tried(what: str, look: Callable[[], object]) -> CheckedFile:

@@ -29,8 +29,8 @@ _OLD_S = 60.0
 def recordings(root: Path, cases: Mapping[str, UseCase]) -> Iterator[Finding]:
     """Check each use case's tape and the snapshot of its memory."""
     for name, case in cases.items():
-        tape = layout.tape_of(name)
-        yield _file(f"tape of {name}", root, tape, needed=True)
+        for tape in (layout.judge_tape_of(name), layout.tape_of(name)):
+            yield _file(f"tape {tape.name}", root, tape, needed=True)
         manifest = Results(use_case=name).memory / "manifest.json"
         yield _file(f"snapshot of {name}", root, manifest, needed=case.memory_fallback is not None)
 

@@ -10,12 +10,16 @@ import dataclasses
 import decimal
 import io
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from workbench.errors import ConfigError, nearest
 from workbench.files.json_reader import fault_of
 from workbench.files.reading import read_text
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 _UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
@@ -60,14 +64,14 @@ def parse(kind: type[T], raw: Mapping[str, Any], *, where: str, hint: str = "") 
     ConfigError names `where`, the first wrong key and its problem.
     """
     import orjson
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         # Through JSON, in which strict mode accepts a list for a tuple and a date for a text.
         encoded = orjson.dumps(raw, default=_as_json, option=orjson.OPT_NON_STR_KEYS)
         if b"null" in encoded and (fault := fault_of(raw)):  # it writes null for NaN
             raise ConfigError(f"{where}: {fault}", hint=hint)
-        parsed = TypeAdapter(kind).validate_json(encoded)
+        parsed: T = _adapter(kind).validate_json(encoded)  # type: ignore[arg-type]
     except TypeError as error:
         raise ConfigError(f"{where}: {fault_of(raw) or f'value: {str(error).lower()}'}", hint=hint) from None
     except ValidationError as error:
@@ -79,6 +83,14 @@ def parse(kind: type[T], raw: Mapping[str, Any], *, where: str, hint: str = "") 
         if isinstance(value, decimal.Decimal) and isinstance(getattr(parsed, key, None), str):
             raise ConfigError(f"{where}: {key}: a decimal is no text", hint=hint)
     return parsed
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Return the reader of a type; building it takes milliseconds."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def _as_json(value: Any) -> str:

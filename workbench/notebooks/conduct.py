@@ -185,9 +185,10 @@ def _asked(node: ast.AST, names: Names) -> Iterator[Conduct]:
 
 def _tells(kind: _Kind | None, attr: str) -> bool:
     """Whether an attribute of a workspace or of its context tells a job from other runs."""
-    return (kind == "workspace" and attr in {"execution", "boundary", "__dict__", "__getattribute__"}) or (
-        kind == "context" and attr in {"purpose", "__dict__", "__getattribute__"}
-    )
+    if kind not in {"workspace", "context"}:
+        return False
+    private = attr.startswith("_") and not attr.endswith("__")
+    return private or attr in {"execution", "boundary", "purpose", "__dict__", "__getattribute__"}
 
 
 def _replaced(node: ast.AST, names: Names) -> Iterator[str]:

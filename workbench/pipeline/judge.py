@@ -182,7 +182,15 @@ def _run(
             show=show,
         )
     except NotebookError as error:
-        raise _as_judged(stage, error) from None
+        undefined = (
+            f"remove the tag `explore` from cells that the others need, then: dvc repro judge@{stage.name}"
+        )
+        failure = NotebookError(
+            f"{stage.case.notebook} without its `explore` cells: {error.message}",
+            hint=undefined if error.hint.startswith("workbench run ") else error.hint,
+        )
+        failure.exit_code = error.exit_code
+        raise failure from None
     executed.notebook.unlink(missing_ok=True)
     for line in egress.reported(watch):
         if line["event"] == "open":
@@ -191,17 +199,6 @@ def _run(
                 hint="answer from ws.memory() and ws.model() alone; tag a cell that needs the file `explore`",
             )
     return executed
-
-
-def _as_judged(stage: _Stage, error: NotebookError) -> NotebookError:
-    """Return a failure of the frozen notebook as one of its source; a hint of its own is kept."""
-    hint = error.hint
-    if stage.work.name in hint:  # to run the frozen copy again, which this stage removes
-        fix = "tag no cell `explore` whose names the others use" if "NameError" in error.message else "correct the cell"
-        hint = f"{fix}; then: dvc repro judge@{stage.name}"
-    failure = NotebookError(f"{stage.case.notebook} without its `explore` cells: {error.message}", hint=hint)
-    failure.exit_code = error.exit_code
-    return failure
 
 
 def _guarded(stage: _Stage) -> tuple[Path, ...]:
@@ -251,7 +248,7 @@ def _told(stage: _Stage) -> dict[str, dict[str, Any]]:
     lines = files.read_text(path, limit=_MOST_TOLD).removesuffix("\n").split("\n")
     for number, line in enumerate(lines if lines != [""] else (), start=1):
         where = f"{stage.case.notebook}: attempt {number}"
-        told = files.parse(_Told, files.parse_json(line, where=where), where=where)
+        told = files.parse(_Told, _json(line, where), where=where)
         if tenants.get(told.case) != told.tenant or told.case in found:
             raise RefusedError(
                 f"{where}: row {files.shortened(told.case)!r} of tenant {files.shortened(told.tenant)!r} "
@@ -262,6 +259,16 @@ def _told(stage: _Stage) -> dict[str, dict[str, Any]]:
             raise CorruptError(f"{where}: it needs either an output or an error")
         found[told.case] = dataclasses.asdict(told)
     return found
+
+
+def _json(line: str, where: str) -> Any:
+    """Return the value of a line that the kernel wrote as canonical JSON."""
+    import orjson
+
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise CorruptError(f"{where} is not JSON: {error}", hint="dvc repro") from None
 
 
 def _passages(stage: _Stage) -> dict[tuple[str, str], tuple[str, str]]:

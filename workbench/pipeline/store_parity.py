@@ -17,16 +17,16 @@ from typing import Any
 from workbench import config, files, layout
 from workbench.config import MemoryServer, UseCase
 from workbench.errors import CorruptError, NotFoundError
-from workbench.experiments.dataset import Dataset
 from workbench.experiments.gates import GateReport
 from workbench.layout import ON_SERVER, Results
 from workbench.memory.snapshot import read_manifest
 from workbench.memory.stores import StoreLocation
 from workbench.memory.weaviate.local_server import default_server
 from workbench.pipeline import build, stages
+from workbench.pipeline.judge import judge
 from workbench.pipeline.repro import make_tapes
 from workbench.retrieval import MemoryHandle
-from workbench.workspace.use_case import pages_of
+from workbench.workspace.use_case import pages_of, prepared_cases
 
 #: The number of hits of each question that are compared.
 DEPTH = 5
@@ -79,7 +79,8 @@ def _on_server(root: Path, name: str, case: UseCase, *, quiet: bool) -> Parity:
         raise NotFoundError(f"the pipeline's snapshot {pipeline.memory} is missing", hint="make repro")
     shutil.rmtree(root / results.folder, ignore_errors=True)
     stages.prepare(root, name, results=results)
-    files.write_atomic(root / results.tape, files.read_bytes(root / layout.tape_of(name)))
+    for ours, tape in ((results.tape, pipeline.tape), (results.judge_tape, pipeline.judge_tape)):
+        files.write_atomic(root / ours, files.read_bytes(root / tape))
     say("remember: ingest into the server, and a snapshot of it")
     live = StoreLocation(state=root / layout.STATE, server=server)
     with closing(build.replaying(root, name, live, purpose="parity")) as ws:
@@ -90,13 +91,14 @@ def _on_server(root: Path, name: str, case: UseCase, *, quiet: bool) -> Parity:
             f"the server's memory has snapshot {written[:12]}, the pipeline's {pinned[:12]}",
             hint="dvc repro, then make repro MEMORY=weaviate; if they still differ, the store alters items",
         )
-    say("experiment: the notebook, with searches on the server")
+    say("judge and experiment: the notebook, with searches on the server")
+    judge(root, name, results=results, show=not quiet, live_memory=True, memory_server=server)
     stages.execute(root, results, show=not quiet, live_memory=True, memory_server=server)
     gate = stages.gate(root, name, results=results)
     stages.report(root, name, results=results, page=str(results.folder / "readiness"))
     say("compare: hits of the server with those of the pipeline's snapshot")
-    cases = Dataset.from_file(root / results.prepared / "cases.parquet")
-    asked = [(case.id, case.tenant, str(case.inputs["question"])) for case in cases]
+    cases = prepared_cases(root, case, results)
+    asked = [(c.id, c.tenant, str(c.inputs["question"])) for c in cases if "question" in c.inputs]
     return Parity(
         use_case=name, store=f"weaviate at {server.url}", gate=gate, snapshot=written, asked=len(asked),
         differences=differences(root, name, server, asked),

@@ -3,7 +3,7 @@
 The audit events of `open`, `os.open`, `sqlite3.connect`, hard links and renaming tell what is opened.
 `pathlib`, `io.open_code`, `mmap`, `numpy.fromfile`, `numpy.load` and `shutil` are built on these. No event
 comes from polars and pyarrow, which read files in Rust and C++, from the `ATTACH` of SQLite, and from
-C functions that ctypes calls.
+C functions that ctypes calls; on Linux, `file_openings` finds these.
 """
 
 from __future__ import annotations
@@ -68,14 +68,19 @@ class Guard:
         return next(filter(None, (self._address(name, start) for start in (None, *starts))), None)
 
     def _address(self, name: str, folder: int | None) -> str | None:
-        linked = False
-        with contextlib.suppress(OSError):
-            inode = _inode(name, folder)
-            if (address := self.inodes.get(inode)) is not None:
+        real = None
+        try:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                status = os.stat(name, dir_fd=folder)
+                real = os.path.realpath(_from(folder, name))
+        except OSError:
+            pass
+        else:
+            if (address := self.inodes.get((status.st_dev, status.st_ino))) is not None:
                 return address
-            linked = inode != _inode(name, folder, follow=False)
-        if linked:
-            name, folder = os.path.realpath(_from(folder, name)), None
+        if real is not None:
+            return self._by_path(real)
         above, slash, last = name.rpartition("/")
         parent = self._parent(above or slash or ".", folder)
         return self._by_path(f"{parent}/{last}") if parent else None
@@ -101,8 +106,8 @@ class Guard:
         return self.paths[above] + real[len(above) :]
 
 
-def _inode(path: str, folder: int | None = None, *, follow: bool = True) -> tuple[int, int]:
-    status = os.stat(path, dir_fd=folder, follow_symlinks=follow)
+def _inode(path: str, folder: int | None = None) -> tuple[int, int]:
+    status = os.stat(path, dir_fd=folder)
     return status.st_dev, status.st_ino
 
 

@@ -44,6 +44,7 @@ ASKS = [
     "hasattr(ws, 'execution')",
     "vars(ws)['execution']",
     "ws.__dict__",
+    "ws._job_labels()",
     "import dataclasses\ndataclasses.asdict(ws)",
     "'job' in repr(ws)",
     "'job' in str(ws.context)",
