@@ -179,7 +179,7 @@ def report(use_case: str | None, as_json: bool) -> None:
 @click.option(
     "--live", is_flag=True, envvar="LIVE", help="Ask every recorded question again afterwards, not ten."
 )
-@click.option("--record", is_flag=True, envvar="RECORD", help="Record the answers that differ on the tape.")
+@click.option("--record", is_flag=True, envvar="RECORD", help="Record the answers that differ on the tapes.")
 @click.option(
     "--memory",
     type=click.Choice(["weaviate"]),
@@ -190,8 +190,8 @@ def repro(live: bool, record: bool, memory: str | None, as_json: bool) -> None:
     """Run the pipeline, print the verdict, then ask ten recorded questions again.
 
     Exit by the gates: 0 pass, 1 fail, 4 undecided. Missing tapes are created first. Answers that differ
-    are reported here and under .workbench/live, and change no result. With --memory weaviate all output goes into
-    .workbench/weaviate/, and the questions whose hits differ from the pipeline's are listed.
+    are reported here and under .workbench/live, and change no result. With --memory weaviate all output
+    goes into .workbench/weaviate/, and the questions whose hits differ from the pipeline's are listed.
     """
     from workbench.pipeline.repro import reproduce
 
