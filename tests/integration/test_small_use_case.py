@@ -54,7 +54,7 @@ def with_cell(root: Path, source: str) -> None:
 
 
 def pipeline(root: Path) -> None:
-    for stage in ("prepare", "remember", "experiment", "gate", "report"):
+    for stage in ("prepare", "remember", "judge", "experiment", "gate", "report"):
         assert stages.main([stage, "small"]) == 0
 
 
@@ -91,7 +91,7 @@ def test_a_run_by_hand_writes_another_tape_of_answers_that_stood_on_the_first(ro
 
 def test_an_error_of_ours_in_a_cell_keeps_its_hint_as_the_last_word_and_its_exit_code(root):
     with_cell(root, 'ws.memory("smal")')
-    with pytest.raises(NotebookError, match=r"cell 4: NotFoundError: there is no memory 'smal'") as caught:
+    with pytest.raises(NotebookError, match=r"cell 5: NotFoundError: there is no memory 'smal'") as caught:
         explore(root, root / NOTEBOOK, given={}, show=False)
     *_, again, last = str(caught.value).splitlines()
     assert again.startswith(f"  again: workbench run {NOTEBOOK}   (the executed copy is .workbench/")
@@ -100,7 +100,7 @@ def test_an_error_of_ours_in_a_cell_keeps_its_hint_as_the_last_word_and_its_exit
 
 def test_any_other_error_in_a_cell_says_how_to_run_it_again_here(root):
     with_cell(root, "ratio = 1 / 0")
-    with pytest.raises(NotebookError, match=r"cell 4: ZeroDivisionError") as caught:
+    with pytest.raises(NotebookError, match=r"cell 5: ZeroDivisionError") as caught:
         explore(root, root / NOTEBOOK, given={"k": 2}, show=False)
     assert caught.value.exit_code == 3
     assert str(caught.value).splitlines()[-1].startswith(f"  -> workbench run {NOTEBOOK} -p k=2   (the")

@@ -7,7 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from workbench import registry
+from workbench import config, registry
+from workbench.pipeline.repro import make_tapes
 from workbench.promotion import release
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +49,8 @@ RUN = """for tenant in ws.cases().tenants:
 scorers = [wb.contains(name="accuracy")]
 arms = {"plain": {"task": answer}, "candidate": {}}
 ws.experiment().compare(answer, ws.cases(), arms=arms, scorers=scorers)"""
-CELLS = ((["parameters"], "k = 1"), ([], TASK), (["explore"], RUN))
+PUBLISH = 'ws.publish(answer.map(ws.inputs(inputs)), "answers")'
+CELLS = ((["parameters"], 'k = 1\ninputs = ""'), ([], TASK), (["explore"], RUN), ([], PUBLISH))
 PAGES = {
     "taxi": "A taxi is paid after ten at night. Keep the receipt and hand it in within 30 days.",
     "hotel": "A hotel room may cost 135 euros a night. Breakfast is paid in addition.",
@@ -85,7 +87,9 @@ def with_pipeline(folder: Path) -> Path:
     copied = (".dvc/config", ".dvc/.gitignore", ".dvc/plots/intervals.json", ".dvcignore", ".gitignore")
     for name in ("dvc.yaml", *copied, "locks/workbench.lock"):
         write(folder, name, (ROOT / name).read_text())
-    shutil.copytree(ROOT / "workbench", folder / "workbench", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("workbench", "pipelines/scorers"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    make_tapes(folder, config.load_params(folder))
     subprocess.run(["git", "init", "--quiet", folder], check=True)
     return folder
 
