@@ -82,10 +82,10 @@ def test_a_model_with_a_card_is_asked_elsewhere_by_the_card_s_name(root, served)
 
 def test_a_run_by_hand_writes_another_tape_of_answers_that_stood_on_the_first(root, served):
     pipeline(root)
-    asked, tape = len(served.calls), root / layout.tape_of("small")
-    (root / ".workbench/cache/answers.jsonl").unlink()
+    asked, tape = len(served.calls), root / layout.judge_tape_of("small")
+    assert not (root / layout.JOURNAL).exists() and not open_tape(root / layout.tape_of("small"))
     explore(root, Path(NOTEBOOK), given={}, tape=root / "copy.jsonl", show=False)
-    assert len(served.calls) == asked and len(open_tape(tape)) == 4
+    assert len(served.calls) == asked == 4 and len(open_tape(tape)) == 4
     assert (root / "copy.jsonl").read_bytes() == tape.read_bytes()
 
 
@@ -109,7 +109,7 @@ def test_any_other_error_in_a_cell_says_how_to_run_it_again_here(root):
 def test_the_gate_judges_the_task_and_the_text_that_were_stated(root):
     pipeline(root)
     run = find(root, "small/candidate")
-    assert (judged(root, run).exit_code, judged(root, run).note) == (0, "")
+    assert judged(root, run).exit_code == 0 and "4 of 4 judged answers" in judged(root, run).note
     other = judged(root, run, phase="mlvp")
     assert (other.provisional_verdict, other.exit_code) == ("pass", 4) and "NOT stated" in str(other)
 
@@ -126,7 +126,8 @@ def test_the_gate_judges_the_task_and_the_text_that_were_stated(root):
     explored = explore(root, Path(NOTEBOOK), given={"k": 2}, show=False)
     (draft,) = [one for one in explored.runs if one.arm == "candidate"]
     report = judged(root, find(root, draft.id))
-    assert report.exit_code == 0 and "explored: of another task than notebooks/small.ipynb" in str(report)
+    assert (report.verdict, report.exit_code) == ("undecided", 4)
+    assert "explored: of another task than notebooks/small.ipynb" in str(report)
     assert report.to_json()["note"] == report.note
 
 
@@ -174,8 +175,11 @@ def test_check_names_what_the_pipeline_would_not_see_change(root, before, after,
 
 def test_what_a_killed_stage_left_is_gone_when_the_next_begins_and_is_not_in_git(root):
     with_pipeline(root)
-    left = ["results/small/.memory.0123abcd/part", "results/small/.gate.json.0123abcd"]
-    left += ["pipelines/tapes/.small.jsonl.0123abcd", "reports/.small.html.0123abcd"]
+    left = [f"results/small/{name}.0123abcd" for name in (".memory", ".answered", ".judged")]
+    left = [f"{folder}/part" for folder in left]
+    left += ["results/small/.gate.json.0123abcd", "reports/.small.html.0123abcd"]
+    left += [f"pipelines/tapes/.small{name}.jsonl.0123abcd" for name in ("", ".judge")]
+    tapes = [str(layout.tape_of("small")), str(layout.judge_tape_of("small"))]
     kept = ["pipelines/tapes/.other.jsonl.0123abcd", "results/small/.memory.draft"]
     for name in (*left, *kept):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -183,9 +187,8 @@ def test_what_a_killed_stage_left_is_gone_when_the_next_begins_and_is_not_in_git
     listed = subprocess.run(
         ["git", "ls-files", "--others", "--exclude-standard"], capture_output=True, text=True, check=True
     )
-    assert [
-        name for name in listed.stdout.splitlines() if name.startswith(("res", "rep", "pipelines/tapes"))
-    ] == ["results/small/.memory.draft"]
+    named = [n for n in listed.stdout.splitlines() if n.startswith(("res", "rep", "pipelines/tapes"))]
+    assert sorted(named) == sorted([*tapes, "results/small/.memory.draft"])
     assert stages.main(["prepare", "small"]) == 0
     assert not [name for name in left if (root / name).exists()] and not (root / left[0]).parent.exists()
     assert all((root / name).exists() for name in kept)

@@ -165,7 +165,7 @@ def stored(output: Any) -> dict[str, Any]:
     sources = [sources] if isinstance(sources, str) else sources
     texts = isinstance(sources, list | tuple) and all(isinstance(source, str) for source in sources)
     try:
-        plain = asdict(output) if is_dataclass(output) and not isinstance(output, type) else output
+        plain = plain_output(output)
         data, kept = files.canonical(plain).decode(), list(sources) if texts else []
         files.canonical(kept)
     except (TypeError, ValueError, RecursionError) as error:
@@ -173,6 +173,14 @@ def stored(output: Any) -> dict[str, Any]:
     for number in _not_finite(plain) if "null" in data else ():
         raise _UnscoredError(_kind_of(number), f"the output holds {number}, which JSON cannot store")
     return {"output": data, "sources": kept}
+
+
+def plain_output(output: Any) -> Any:
+    """Return a dataclass or a pydantic model as a dictionary, another output as it is."""
+    if is_dataclass(output) and not isinstance(output, type):
+        return asdict(output)
+    dump = getattr(type(output), "model_dump", None)
+    return dump(output) if callable(dump) else output
 
 
 def _not_finite(value: Any) -> Iterator[float]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
 from workbench.display import Card, Shown, degraded_note, number
 from workbench.errors import ConfigError
-from workbench.experiments.attempts import CaseAttempt
+from workbench.experiments.attempts import CaseAttempt, plain_output
 from workbench.experiments.inputs import Broken
 from workbench.experiments.usage import chat_calls, degraded_searches, summed
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: The file of counts that a job's kernel writes for its runner, beside the published files.
 COUNTS = "batch.json"
+#: The file of broken rows, among the published ones.
+QUARANTINE = "quarantine.parquet"
 #: The file of attempts that a job's kernel writes beside it; a job's runner removes it.
 ATTEMPTS = "attempts.jsonl"
 
@@ -105,7 +107,7 @@ class Batch(Shown):
             )
         for (tenant,), part in sorted(self.answers.partition_by("tenant", as_dict=True).items()):
             files.write_atomic(folder / f"{name}.{tenant}.parquet", _parquet(part))
-        files.write_atomic(folder / "quarantine.parquet", _parquet(self.quarantine()))
+        files.write_atomic(folder / QUARANTINE, _parquet(self.quarantine()))
         lines = [made.to_json() for made in self.attempts]
         lines += [_no_input(item) for item in self.broken if item.kind == "input"]
         told = b"".join(files.canonical({"task": self.task, **line}) + b"\n" for line in lines)
@@ -159,15 +161,38 @@ def answers_frame(gives: Any, attempts: Sequence[CaseAttempt]) -> pl.DataFrame:
 
     rows = []
     for made in attempts:
-        value = made.output
-        plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else {"output": value}
         if made.failure is None:
-            rows.append({"id": made.case, "tenant": made.tenant, **plain})
+            plain = plain_output(made.output)
+            fields_of = plain if plain is not made.output else {"output": plain}
+            rows.append({"id": made.case, "tenant": made.tenant, **fields_of})
     if not rows:
         return pl.DataFrame(schema={"id": pl.String, "tenant": pl.String})
-    frame = pl.DataFrame(rows, infer_schema_length=None).sort("id")
+    frame = _frame(rows).sort("id")
     promised: Mapping[Any, Any] = _promised(gives)
     return frame.cast({name: kind for name, kind in promised.items() if _is_vague(frame.schema[name], kind)})
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Return rows as a frame; a column whose values have no common type holds them as JSON texts."""
+    import polars as pl
+
+    def column(name: str) -> pl.Series | list[str]:
+        values = [row.get(name) for row in rows]
+        try:
+            made = pl.Series(name, values)
+        except (TypeError, OverflowError, pl.exceptions.PolarsError):
+            made = None
+        if made is None or made.dtype == pl.Object:
+            return [files.canonical(value).decode() for value in values]
+        return made
+
+    try:
+        frame = pl.DataFrame(rows, infer_schema_length=None)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError):
+        frame = None
+    if frame is None or pl.Object in frame.dtypes:
+        return pl.DataFrame({name: column(name) for name in dict.fromkeys(k for row in rows for k in row)})
+    return frame
 
 
 def _is_vague(found: Any, promised: Any) -> bool:

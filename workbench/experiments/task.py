@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import typing
@@ -14,7 +15,7 @@ from typing import Any
 from workbench import _sync, files
 from workbench.context import InvocationScope, invocation_scope
 from workbench.errors import ConfigError, InvalidOutputError, WorkbenchError
-from workbench.experiments.attempts import CaseAttempt, stops_run
+from workbench.experiments.attempts import CaseAttempt, stops_run, stored
 from workbench.experiments.batch import Batch, answers_frame, check_gives
 from workbench.experiments.concurrency import for_each
 from workbench.experiments.dataset import Case
@@ -66,6 +67,7 @@ class Task:
         with invocation_scope(InvocationScope(case=case, repeat=repeat)) as scope:
             try:
                 output = self.write(await self.apply(ws, given(), pool))
+                stored(output)  # what has no exact form is no answer, in a job as in a judged run
             except Exception as error:
                 if stops_run(error):
                     raise
@@ -134,8 +136,11 @@ class Task:
 
         Raises InvalidOutputError when the result does not fit the type.
         """
-        if isinstance(self.gives, type) and isinstance(value, self.gives):
+        if self.gives is Any and not isinstance(value, Reply):
             return value
+        with contextlib.suppress(TypeError):  # a type of annotations only, such as a TypedDict
+            if isinstance(self.gives, type) and isinstance(value, self.gives):
+                return value
         if isinstance(value, Reply):
             if self.gives is Answer:
                 return Answer(text=value.text.strip(), sources=value.sources)

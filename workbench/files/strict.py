@@ -10,12 +10,16 @@ import dataclasses
 import decimal
 import io
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from workbench.errors import ConfigError, nearest
 from workbench.files.json_reader import fault_of
 from workbench.files.reading import read_text
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 _UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
@@ -54,20 +58,23 @@ def yaml_text(raw: Mapping[str, Any]) -> str:
     return stream.getvalue()
 
 
-def parse(kind: type[T], raw: Mapping[str, Any], *, where: str, hint: str = "") -> T:
-    """Return `raw` as a `kind`, a dataclass with `__pydantic_config__ = STRICT`.
+def parse(kind: type[T], raw: Any, *, where: str, hint: str = "") -> T:
+    """Return `raw` as a `kind`, a dataclass with `__pydantic_config__ = STRICT` or another type of values.
 
     ConfigError names `where`, the first wrong key and its problem.
     """
     import orjson
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import PydanticUserError, ValidationError
 
     try:
         # Through JSON, in which strict mode accepts a list for a tuple and a date for a text.
         encoded = orjson.dumps(raw, default=_as_json, option=orjson.OPT_NON_STR_KEYS)
         if b"null" in encoded and (fault := fault_of(raw)):  # it writes null for NaN
             raise ConfigError(f"{where}: {fault}", hint=hint)
-        parsed = TypeAdapter(kind).validate_json(encoded)
+        parsed: T = _adapter(kind).validate_json(encoded)  # type: ignore[arg-type]
+    except PydanticUserError as error:
+        what = str(error).partition("\n")[0]
+        raise ConfigError(f"{where}: no value is read as {kind}: {what}", hint=hint) from None
     except TypeError as error:
         raise ConfigError(f"{where}: {fault_of(raw) or f'value: {str(error).lower()}'}", hint=hint) from None
     except ValidationError as error:
@@ -75,10 +82,18 @@ def parse(kind: type[T], raw: Mapping[str, Any], *, where: str, hint: str = "") 
         first = min(found, key=lambda item: item["type"] not in _UNKNOWN)  # a typo explains a missing key
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{where}: {_explain(kind, first, place)}", hint=hint) from None
-    for key, value in raw.items():
+    for key, value in raw.items() if isinstance(raw, Mapping) else ():
         if isinstance(value, decimal.Decimal) and isinstance(getattr(parsed, key, None), str):
             raise ConfigError(f"{where}: {key}: a decimal is no text", hint=hint)
     return parsed
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Return the reader of a type; building it takes milliseconds."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def _as_json(value: Any) -> str:

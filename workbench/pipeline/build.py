@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from workbench import _sync, layout
+from workbench import _sync, config, layout
 from workbench.config import UseCase
 from workbench.memory.stores import StoreLocation
 from workbench.types import Page
@@ -41,7 +41,8 @@ def replaying(root: Path, name: str, memories: StoreLocation, *, purpose: str) -
     """Return a workspace that replays the use case's tape and searches the memory in `memories`."""
     tape = boundary.recorded_tape(root, name)
     places = boundary.StatePaths(home=root, memories=memories)
-    through = boundary.Boundary(root, mode="replay", tape=tape, places=places)
+    cards = [boundary.card_of_use_case(root, config.use_case(config.load_params(root), name))]
+    through = boundary.Boundary(root, mode="replay", tape=tape, cards=cards, places=places)
     return workspace.connect(name, root=root, purpose=purpose, through=through)
 
 

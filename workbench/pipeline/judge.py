@@ -6,10 +6,12 @@ what is expected; the scorers of params.yaml and the expected values stay here.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import datetime as dt
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from workbench.config import Execution, UseCase
 from workbench.context import SystemClock
 from workbench.errors import ConfigError, CorruptError, NotebookError, RefusedError
 from workbench.experiments.attempts import frame_of, told_row
-from workbench.experiments.batch import ATTEMPTS
+from workbench.experiments.batch import ATTEMPTS, QUARANTINE
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.experiment import check_cases
 from workbench.experiments.gate_spec import stated_digest
@@ -182,9 +184,12 @@ def _run(
             show=show,
         )
     except NotebookError as error:
+        undefined = (
+            f"remove the tag `explore` from cells that the others need, then: dvc repro judge@{stage.name}"
+        )
         failure = NotebookError(
             f"{stage.case.notebook} without its `explore` cells: {error.message}",
-            hint=f"tag no cell `explore` whose names the others use; then: dvc repro judge@{stage.name}",
+            hint=undefined if error.hint.startswith("workbench run ") else error.hint,
         )
         failure.exit_code = error.exit_code
         raise failure from None
@@ -208,6 +213,7 @@ def _guarded(stage: _Stage) -> tuple[Path, ...]:
 def _scored(stage: _Stage, task_digest: str) -> Run:
     """Return the run of the attempts that the kernel handed over; a case without one is unscored."""
     told = _told(stage)
+    _check_published(stage, told)
     known = _passages(stage)
     rows = []
     for case in stage.cases:
@@ -245,7 +251,7 @@ def _told(stage: _Stage) -> dict[str, dict[str, Any]]:
     lines = files.read_text(path, limit=_MOST_TOLD).removesuffix("\n").split("\n")
     for number, line in enumerate(lines if lines != [""] else (), start=1):
         where = f"{stage.case.notebook}: attempt {number}"
-        told = files.parse(_Told, files.parse_json(line, where=where), where=where)
+        told = files.parse(_Told, _json(line, where), where=where)
         if tenants.get(told.case) != told.tenant or told.case in found:
             raise RefusedError(
                 f"{where}: row {files.shortened(told.case)!r} of tenant {files.shortened(told.tenant)!r} "
@@ -256,6 +262,77 @@ def _told(stage: _Stage) -> dict[str, dict[str, Any]]:
             raise CorruptError(f"{where}: it needs either an output or an error")
         found[told.case] = dataclasses.asdict(told)
     return found
+
+
+def _check_published(stage: _Stage, attempts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise RefusedError unless the outputs that are scored are those that were published."""
+    published = _published(stage)
+    for case, line in attempts.items():
+        told = line["output"]
+        if told is not None and published.get(case, []) != list(_leaves(_json(told, case))):
+            raise RefusedError(
+                f"{stage.case.notebook} published another answer to case {case} than it gave to be scored",
+                hint="publish TASK.map(ws.inputs(inputs)) as it is, and write no file of the run by hand",
+            )
+
+
+def _published(stage: _Stage) -> dict[str, list[str | float]]:
+    """Return the values inside each published answer, by case."""
+    import polars as pl
+
+    found: dict[str, list[str | float]] = {}
+    for path in sorted((stage.work / "out").glob("*.parquet")):
+        try:
+            rows = pl.read_parquet(path).to_dicts() if path.name != QUARANTINE else []
+            for row in rows:
+                fields = {name: value for name, value in row.items() if name not in {"id", "tenant"}}
+                found[row["id"]] = list(_leaves(fields))
+        except (OSError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+            raise CorruptError(
+                f"{stage.case.notebook}: what it published as {path.name} is not readable: {error}",
+                hint="publish TASK.map(ws.inputs(inputs)) as it is",
+            ) from None
+    return found
+
+
+def _leaves(value: Any) -> Iterator[str | float]:
+    """Yield the values inside a value in the form that JSON and Parquet share.
+
+    Parquet adds missing fields to a mapping, and turns a number into text, an instant into UTC and a column
+    of mixed types into JSON texts.
+    """
+    if isinstance(value, Mapping):
+        for name in sorted(value):
+            yield from _leaves(value[name])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, str) and value[:1] in {"[", "{"}:
+        with contextlib.suppress(CorruptError):
+            value = list(_leaves(_json(value, "")))
+        yield from value if isinstance(value, list) else [value]
+    elif value is not None:
+        yield _scalar(value)
+
+
+def _scalar(value: Any) -> str | float:
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return float(value)
+    text = value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
+    with contextlib.suppress(ValueError):
+        moment = dt.datetime.fromisoformat(text)
+        return moment.timestamp() if moment.tzinfo else moment.isoformat()
+    return text
+
+
+def _json(line: str, where: str) -> Any:
+    """Return the value of a line that the kernel wrote as canonical JSON."""
+    import orjson
+
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise CorruptError(f"{where} is not JSON: {error}", hint="dvc repro") from None
 
 
 def _passages(stage: _Stage) -> dict[tuple[str, str], tuple[str, str]]:

@@ -160,11 +160,16 @@ def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCar
     return card.overridden(**overrides) if any(overrides.values()) else card
 
 
+def card_of_use_case(root: Path, case: UseCase) -> ModelCard:
+    """Return the model card of a use case, with the endpoint in params.yaml; raise as `chosen_card` does."""
+    overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
+    return chosen_card(root, case.model, overrides)
+
+
 def of_use_case(
     root: Path, name: str, case: UseCase, execution: Execution, *, mode: Mode | None = None
 ) -> Boundary:
     """Return the boundary of a use case, with the paths that the runner of the execution set."""
-    overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
     home = Path(execution.home) if execution.home else root
     pinned = root / execution.memory if execution.memory else None
     live = pinned is None or execution.live_memory
@@ -179,7 +184,7 @@ def of_use_case(
         root,
         mode=mode or execution.mode,
         tape=tape_of_execution(root, name, execution),
-        cards=[chosen_card(root, case.model, overrides)],
+        cards=[card_of_use_case(root, case)],
         on_use=partial(_note_use, Path(execution.used)) if execution.used else None,
         places=StatePaths(
             home=home,
