@@ -19,9 +19,8 @@ from pathlib import Path
 import workbench as wb
 from benchmarks import memory
 from benchmarks.measuring import ROOT, Row, alternating, clone, nothing_to_do, run, timed
-from benchmarks.promotion import going_back, job_run, twenty_jobs
+from benchmarks.promotion import going_back, job_run, judging, twenty_jobs
 from benchmarks.wire_format import reading_answers
-from workbench import layout
 from workbench.config import Execution
 from workbench.controls import stack
 from workbench.controls.replay import Replay
@@ -84,7 +83,7 @@ def replaying() -> Row:
 def replay_hit() -> Row:
     """One hit in the replay control: key, look-up, events."""
     ws = connect("answers", root=ROOT, mode="replay")
-    tape = boundary.open_tape(ROOT / layout.tape_of("answers"))
+    tape = boundary.recorded_tape(ROOT, "answers")
     from workbench.context import InvocationScope, invocation_scope
     from workbench.ports import Call
 
@@ -166,6 +165,7 @@ MEASURES = (
     replaying,
     notebook,
     no_op,
+    judging,
     job_run,
     going_back,
     twenty_jobs,

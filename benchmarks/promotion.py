@@ -1,13 +1,15 @@
-"""The ratios of promotion: a job run against plain papermill, a rollback, a no-op with twenty jobs."""
+"""The ratios of promotion: the judge, a job run against plain papermill, a rollback, twenty jobs."""
 
 from __future__ import annotations
 
 import shutil
+import statistics
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.measuring import Row, alternating, clone, nothing_to_do, run, timed
+from workbench import registry
 
 NAME, INPUT = "answers", "data/inbox/2026-11-24.parquet"
 PLAIN = """
@@ -23,11 +25,23 @@ for tenant in ("acme", "globex"):
 """
 
 
+def judging() -> Row:
+    """The stage `judge` as DVC runs it, with every answer on its tape: what it adds to `make repro`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = clone(Path(name) / "clone")
+        run("dvc", "repro", f"judge@{NAME}", cwd=folder)
+        stage = ("sh", "workbench/pipeline/stage.sh", "judge", NAME)
+        seconds = statistics.median(timed(lambda: run(*stage, cwd=folder)) for _ in range(5))
+        cases = len((folder / "data/handbook/questions.jsonl").read_text().splitlines())
+    return f"the stage `judge` of {cases} cases, replayed", f"{seconds:.1f} s", "<= 3 s"
+
+
 def job_run() -> Row:
     """A job run of twenty questions asked live, against the same notebook run by papermill, also live."""
     with tempfile.TemporaryDirectory() as name:
         folder = clone(Path(name) / "clone")
-        shutil.copy(folder / f"pipelines/jobs/{NAME}/1/task.ipynb", folder / "notebooks/plain.ipynb")
+        version = registry.load(folder, "job", NAME).labels["production"]
+        shutil.copy(folder / f"pipelines/jobs/{NAME}/{version}/task.ipynb", folder / "notebooks/plain.ipynb")
         run(sys.executable, "-c", REMEMBER, cwd=folder)
         job = ("workbench", "jobs", "run", NAME, "--input", INPUT, "--at", "2026-11-24", "--replace")
         run(*job, cwd=folder)  # exports the code and builds the snapshot, once for each version

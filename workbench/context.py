@@ -63,7 +63,7 @@ def is_instant(text: str) -> bool:
     """Whether `text` is an instant in canonical form, so that instants can be compared as texts."""
     try:
         return instant(moment(text)) == text
-    except ValueError:
+    except (TypeError, ValueError):
         return False
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -33,6 +33,8 @@ SUFFIXES: Mapping[str, str] = {
 #: A longer name fits in no file name, with the numbers and suffixes that are added to it.
 _MOST_NAME, _MOST_DIGITS = 100, 9
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+#: Bytes of an `asset.yaml`: about 20,000 versions.
+_MOST_PAGE = 16 << 20
 Label = Literal["candidate", "production"]
 LABELS: tuple[Label, ...] = ("candidate", "production")
 
@@ -166,7 +168,53 @@ def load(root: Path, kind: str, name: str) -> Asset:
 
 @files.until_changed
 def _read(path: Path) -> Asset:
-    return files.parse(Asset, files.read_yaml(path), where=str(path))
+    text = files.read_text(path, limit=_MOST_PAGE)
+    with suppress(ConfigError):
+        asset = files.parse(Asset, _read_lines(text), where=str(path))
+        if _page(asset) == text.encode():
+            return asset
+    return files.parse(Asset, files.parse_yaml(text, where=str(path)), where=str(path))
+
+
+def _read_lines(text: str) -> dict[str, Any]:
+    """Return the mapping of a page as `_page` writes it; {} for a page in another form.
+
+    YAML is read in bounds that thousands of versions exceed. The caller writes the asset again and compares.
+    """
+    raw: dict[str, Any] = {"versions": {}, "labels": {}, "moves": []}
+    entry: dict[str, Any] = raw
+    section = ""
+    for line in text.split("\n")[:-1]:
+        key, _, value = line.strip(" ").partition(": ")
+        try:
+            if line.startswith("  - {"):
+                raw["moves"].append(_read_move(line[4:]))
+            elif line.startswith("    "):
+                entry[key] = value if key == "digest" else json.loads(value)
+            elif line.startswith("  ") and section == "labels":
+                raw["labels"][key] = int(value)
+            elif line.startswith("  "):
+                entry = raw["versions"][int(key.rstrip(":"))] = {}
+            elif value:
+                raw[key] = {} if value == "{}" else value
+            else:
+                section = key.rstrip(":")
+        except (ValueError, RecursionError):
+            return {}
+    return raw
+
+
+def _read_move(line: str) -> dict[str, Any]:
+    """Return the mapping of a move's line: JSON, but for its keys; ValueError for another line."""
+    move: dict[str, Any] = {}
+    place = 1
+    for _ in dataclasses.fields(Move):
+        key, colon, _ = line[place:].partition(": ")
+        move[key], place = json.JSONDecoder().raw_decode(line, place + len(key + colon))
+        if line[place:] == "}":
+            return move
+        place += len(", ")
+    raise ValueError("not a move")
 
 
 def resolve(root: Path, kind: str, reference: str) -> Version:

@@ -11,7 +11,18 @@ from workbench.types import JSON, Event, Usage
 #: Fields of a delta that a server may repeat; all other texts come in pieces.
 _SET_ONCE: Final = frozenset({"role", "id", "type", "name", "format"})
 _UNSET: Final = object()
-_REASONS: Final[Mapping[str | None, str]] = {"content_filter": "filtered", "length": "truncated"}
+#: What a finish reason says of an answer, in lower case: the format's own words, and those of other servers.
+_REASONS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "max_length", "model_length"), "truncated"),
+    **dict.fromkeys(
+        (
+            "content_filter", "content_filtered", "guardrail_intervened", "safety", "recitation", "blocklist",
+            "prohibited_content", "spii", "sensitive",
+        ),
+        "filtered",
+    ),
+    "refusal": "refusal",
+}  # fmt: skip
 #: What an answer without text is, and what to do.
 _NO_TEXT: Final[Mapping[str, tuple[str, str]]] = {
     "refusal": ("the model refused", "read `message.refusal` through ws.openai(), or ask otherwise"),
@@ -83,6 +94,12 @@ def finish_of(answer: JSON) -> str | None:
     return reason if isinstance(reason, str) else None
 
 
+def ending_of(choice: Mapping[str, Any]) -> str:
+    """Return how a choice ended early: `truncated`, `filtered` or `refusal`; empty if it did not."""
+    finish = choice.get("finish_reason")
+    return _REASONS.get(finish.lower(), "") if isinstance(finish, str) else ""
+
+
 def usage_of(answer: JSON) -> Usage:
     """Return the endpoint's token counts; a count that is missing or no count is None."""
     usage = _mapping(answer.get("usage"))
@@ -103,11 +120,11 @@ def reason_of(answer: JSON) -> str:
 
     `refusal`, `filtered`, `truncated` (at the limit of tokens), `tool_call` (and no text), or `empty`.
     """
-    message, finish, text = _message(answer), finish_of(answer), text_of(answer)
+    message, text = _message(answer), text_of(answer)
     if message.get("refusal"):
         return "refusal"
-    if finish in _REASONS:
-        return _REASONS[finish]
+    if reason := ending_of(_first(answer)):
+        return reason
     if text or message.get("audio"):
         return ""
     return "tool_call" if message.get("tool_calls") or message.get("function_call") else "empty"

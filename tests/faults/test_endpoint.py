@@ -303,6 +303,27 @@ def test_an_endless_body_is_refused(stream, piece):
         _sync.run(main())
 
 
+@pytest.mark.parametrize(("most", "read"), [(10, False), (1_000, False), (1_001, True)])
+def test_a_stream_of_more_events_than_its_limit_is_refused(most, read):
+    assert OpenAIModel("http://127.0.0.1/v1").max_events == 200_000
+
+    async def main():
+        model = OpenAIModel(url, KEY, max_events=most)
+        try:
+            async with aclosing(model.chat({**ASKED, "stream": True})) as events:
+                return len([event async for event in events])
+        finally:
+            await model.aclose()
+
+    with endpoint(saying(200, CHUNK * 1_001 + b"data: [DONE]\n\n")) as url:
+        if read:
+            assert _sync.run(main()) == 1_001
+            return
+        with pytest.raises(NoAnswerError, match=f"more than {most} events") as caught:
+            _sync.run(main())
+    assert (caught.value.reason, caught.value.retryable) == ("too_large", False)
+
+
 def test_an_endless_error_is_read_in_part():
     async def answer(request):
         response = web.StreamResponse(status=500)

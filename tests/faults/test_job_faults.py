@@ -305,16 +305,13 @@ exit $code
 def test_an_output_that_cannot_be_written_is_not_published_and_the_rerun_is(promoted_clone):
     clone = promoted_clone
     (clone.folder / "published").mkdir()
-    for disk, why, mend in (
-        ("size=8k", "No space left on device", "free some space"),
-        ("ro", "Read-only file system", "mounted read-only"),
-    ):
-        within = ("unshare", "--map-root-user", "--mount", "sh", "-c", MOUNTED, "sh", disk)
-        said = one_error(clone.run(*within, *RUN, SAMPLE, code=3))
-        assert why in said and mend in said.splitlines()[-1]
-        assert runs(clone)[0].outcome == "failed" and why in runs(clone)[0].detail
+    within = ("unshare", "--map-root-user", "--mount", "sh", "-c", MOUNTED, "sh", "size=8k")
+    said = one_error(clone.run(*within, *RUN, SAMPLE, code=3))
+    why = "No space left on device"
+    assert why in said and "free some space" in said.splitlines()[-1]
+    assert runs(clone)[0].outcome == "failed" and why in runs(clone)[0].detail
     clone.run(*RUN, SAMPLE)
-    assert publishing.read(clone.folder / SLOT).counts["answered"] == 4
+    assert publishing.read(clone.folder / SLOT).counts["answered"] == 2
     assert [path.name for path in (clone.folder / SLOT).parent.iterdir()] == ["20261124T060000Z"]
 
 

@@ -11,14 +11,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 import psutil
 import pytest
-from clone_edits import INBOX, SAMPLE, commit, runs
+from clone_edits import CODE, INBOX, SAMPLE, commit, runs
 from clones import Clone
 from killed_commands import Watched, drawn
+from made_once import made_once
 from sizes import kill_points
 
 from workbench import files, layout, registry
@@ -44,6 +46,29 @@ DAY = "2026-11-01"
 def in_production(promoted) -> Clone:
     """answers@1 in production and committed; to be copied."""
     return promoted.clone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """A clone whose job ran once, the steps of the run, and the digests of its output."""
+
+    clone: Clone
+    steps: list[str]
+    output: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def ran(in_production, tmp_path_factory) -> Ran:
+    """The sample of answers@1, run and published; to be copied."""
+
+    def make(folder: Path) -> None:
+        watched = Watched.of(in_production, folder)
+        steps = watched.finished(*RUN, SAMPLE, "--at", DAY)
+        (output,) = published(watched.clone)
+        (folder / "ran.json").write_text(json.dumps({"steps": steps, "output": output}))
+
+    folder = made_once(tmp_path_factory, "ran", make)
+    return Ran(clone=Clone.at(folder), **json.loads((folder / "ran.json").read_text()))
 
 
 def nothing_is_torn(root: Path) -> None:
@@ -85,22 +110,20 @@ def outputs(root: Path) -> list[Path]:
     return sorted(root.glob("published/*/*/[!.]*"))
 
 
-def killed_in_two_clones(clone: Clone, folder: Path, kills: list[str], work: Callable[..., None]) -> int:
-    """Every second kill in a clone of its own, both at the same time; how many there were."""
-    halves = [Watched.of(clone, folder / name) for name in ("even", "odd")]
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(work, halves, (kills[::2], kills[1::2])))
-    return sum(len(half.kills) for half in halves)
+def killed_in_clones(clone: Clone, folder: Path, kills: list[str], work: Callable[..., None]) -> int:
+    """Kill at these steps, a few in one clone, many in two at the same time; how many there were."""
+    shares = [kills] if len(kills) <= 3 else [kills[::2], kills[1::2]]
+    clones = [Watched.of(clone, folder / f"killed-{number}") for number in range(len(shares))]
+    with ThreadPoolExecutor(len(shares)) as pool:
+        list(pool.map(work, clones, shares))
+    return sum(len(watched.kills) for watched in clones)
 
 
 # -- promote ----------------------------------------------------------------------------------------
 
 
-def test_a_promotion_killed_at_a_step_is_finished_as_one_version(in_production, tmp_path):
-    whole = Watched.of(in_production, tmp_path / "whole")
-    unpromoted(whole.clone)
-    steps = whole.finished(*PROMOTE)
-    expected = promotion_of(whole.clone)
+def test_a_promotion_killed_at_a_step_is_finished_as_one_version(promoted, tmp_path):
+    expected = {**promotion_of(promoted.clone.copied(tmp_path)), "git": promoted.staged}
 
     def killed_and_finished(watched: Watched, kills: list[str]) -> None:
         unpromoted(watched.clone)
@@ -114,14 +137,14 @@ def test_a_promotion_killed_at_a_step_is_finished_as_one_version(in_production, 
         watched.clone.run(*shlex.split(line.removeprefix("next: ")))
         assert watched.clone.status() == ""
 
-    kills = kill_points(drawn(steps, 12, seed=SEED))
-    assert killed_in_two_clones(in_production, tmp_path, kills, killed_and_finished) == len(kills)
+    kills = kill_points(drawn(promoted.steps, 12, seed=SEED))
+    assert killed_in_clones(promoted.clone, tmp_path, kills, killed_and_finished) == len(kills)
 
 
 def unpromoted(clone: Clone) -> None:
     clone.run("git", "reset", "--quiet", "--hard", "HEAD~1")
     shutil.rmtree(clone.folder / "results/jobs")
-    shutil.rmtree(clone.folder / ".workbench/cache/code")
+    shutil.rmtree(clone.folder / CODE)
 
 
 def promotion_of(clone: Clone) -> dict[str, object]:
@@ -165,11 +188,7 @@ def wait_until(happened: Callable[[], bool], process) -> None:
 # -- jobs run ---------------------------------------------------------------------------------------
 
 
-def test_a_run_killed_at_a_step_is_published_once(in_production, tmp_path):
-    whole = Watched.of(in_production, tmp_path / "whole")
-    steps = whole.finished(*RUN, SAMPLE, "--at", DAY)
-    (expected,) = published(whole.clone)
-
+def test_a_run_killed_at_a_step_is_published_once(in_production, ran, tmp_path):
     def killed_and_finished(watched: Watched, kills: list[str]) -> None:
         days = (f"2026-11-{day:02}" for day in itertools.count(1))
         run = (*RUN, SAMPLE, "--at", next(days))
@@ -181,10 +200,10 @@ def test_a_run_killed_at_a_step_is_published_once(in_production, tmp_path):
             nothing_is_torn(watched.root)
         watched.finished(*run)
         nothing_is_left(watched.root)
-        assert published(watched.clone) == [expected] * slots
+        assert published(watched.clone) == [ran.output] * slots
 
-    kills = kill_points(drawn(steps, 10, seed=SEED))
-    assert killed_in_two_clones(in_production, tmp_path, kills, killed_and_finished) == len(kills)
+    kills = kill_points(drawn(ran.steps, 10, seed=SEED))
+    assert killed_in_clones(in_production, tmp_path, kills, killed_and_finished) == len(kills)
 
 
 def published(clone: Clone) -> list[dict[str, str]]:
@@ -202,13 +221,12 @@ def published(clone: Clone) -> list[dict[str, str]]:
     return [publishing.read(path).outputs for path in outputs(clone.folder)]
 
 
-def test_a_replacement_killed_at_a_step_leaves_one_whole_output(in_production, tmp_path):
-    watched = Watched.of(in_production, tmp_path / "one")
-    watched.finished(*RUN, SAMPLE, "--at", DAY)
-    (old,) = published(watched.clone)
-    fewer = (watched.root / SAMPLE).read_text().splitlines(keepends=True)[:-1]
-    (watched.root / "fewer.jsonl").write_text("".join(fewer))
-    replace = [(*RUN, rows, "--at", DAY, "--replace") for rows in ("fewer.jsonl", SAMPLE)]
+def test_a_replacement_killed_at_a_step_leaves_one_whole_output(ran, tmp_path):
+    watched, old = Watched.of(ran.clone, tmp_path / "one"), ran.output
+    sample = (watched.root / SAMPLE).read_text()
+    assert '"s-6"' in sample
+    (watched.root / "other.jsonl").write_text(sample.replace('"s-6"', '"s-9"'))
+    replace = [(*RUN, rows, "--at", DAY, "--replace") for rows in ("other.jsonl", SAMPLE)]
     steps = watched.finished(*replace[0])
     (new,) = published(watched.clone)
     assert new.keys() == old.keys() and new != old
@@ -274,16 +292,15 @@ def rolled_back(clone: Clone) -> dict[str, object]:
 # -- the processes of a run ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("victims", [("worker",), ("kernel",), ("caller", "worker")], ids=" and ".join)
+@pytest.mark.parametrize("victims", [("worker",), ("caller", "worker")], ids=" and ".join)
 def test_killed_while_rows_are_answered_a_rerun_asks_for_the_rest(in_production, tmp_path, victims):
     watched = Watched.of(in_production, tmp_path / "one")
     pl.read_parquet(watched.root / INBOX).head(3).write_parquet(watched.root / "three.parquet")
     run = (*RUN, "three.parquet", "--at", DAY)
     caller = watched.begun(*run)
     wait_until(lambda: kept_answers(watched.root), caller)
-    known = {"caller": "workbench jobs", "worker": "workbench.worker", "kernel": "ipykernel"}
-    (worker,), (kernel,) = of_a_run(watched.root, known["worker"]), of_a_run(watched.root, known["kernel"])
-    found = {"caller": psutil.Process(caller.pid), "worker": worker, "kernel": kernel}
+    (worker,) = of_a_run(watched.root, "workbench.worker")
+    found = {"caller": psutil.Process(caller.pid), "worker": worker}
     for name in victims:  # nobody hears of another's end before its own
         found[name].suspend()
     for name in victims:
@@ -294,7 +311,7 @@ def test_killed_while_rows_are_answered_a_rerun_asks_for_the_rest(in_production,
         assert (code, last.state) == (-signal.SIGKILL, "running")
     else:
         assert code == 3 and "Traceback" not in watched.said()
-        assert f"the {victims[0]} " in watched.said() and "run it again" in watched.said()
+        assert "the worker " in watched.said() and "run it again" in watched.said()
         assert (last.state, last.outcome) == ("finished", "failed")
         assert list(of_a_run(watched.root)) == []
     watched.finished(*run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,9 +73,9 @@ def one_whole_output(folder):
 
 def test_killed_at_every_step_of_a_replacement_the_old_or_the_new_output_is_whole(tmp_path):
     survivors = []
+    run(OLD, tmp_path / "old")
     for n in range(100):
-        folder = tmp_path / str(n)
-        run(OLD, folder)
+        folder = shutil.copytree(tmp_path / "old", tmp_path / str(n))
         steps, code = run(NEW, folder, n)
         recover(folder / "answers", alive=lambda _: False)
         survivors.append(one_whole_output(folder))
@@ -92,10 +93,10 @@ def test_killed_at_every_step_of_recovering_the_next_one_finishes(tmp_path, at):
     steps, _ = run(NEW, tmp_path / "count", 100)
     renames = [n for n, step in enumerate(steps) if step == "os.rename"]
     kill, whole = (renames[-2], "old") if at == "between the renames" else (steps.index("os.rmdir"), "new")
+    run(OLD, tmp_path / "torn")
+    run(NEW, tmp_path / "torn", kill)
     for n in range(100):
-        folder = tmp_path / str(n)
-        run(OLD, folder)
-        run(NEW, folder, kill)
+        folder = shutil.copytree(tmp_path / "torn", tmp_path / str(n))
         steps, code = run(RECOVER, folder, n)
         recover(folder / "answers", alive=lambda _: False)
         assert one_whole_output(folder) == whole
@@ -139,7 +140,7 @@ for work in (
     try:
         work()
     except UnavailableError as error:
-        assert "Read-only" in error.message and error.hint, error
+        assert "Read-only" in error.message and "mounted read-only" in error.hint, error
     else:
         raise SystemExit("a read-only disk was written to")
 assert read(target).run == "old"

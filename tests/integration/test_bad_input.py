@@ -13,6 +13,7 @@ from clones import Clone
 from endpoint import endpoint
 
 import workbench as wb
+from workbench import layout
 from workbench.cli import main
 from workbench.diagnostics.check import check_all
 from workbench.errors import (
@@ -28,9 +29,12 @@ from workbench.errors import (
 from workbench.pipeline import stages
 
 TAPE = "pipelines/tapes/answers.jsonl"
+JUDGE_TAPE = "pipelines/tapes/answers.judge.jsonl"
 NOTEBOOK = "notebooks/answers.ipynb"
 QUESTIONS = "data/handbook/questions.jsonl"
-RUNS = "results/answers/runs"
+RESULTS = "results/answers"
+#: What each stage that runs the notebook leaves, and the tape that it writes.
+MADE = {"judge": ("judged", JUDGE_TAPE), "experiment": ("runs", TAPE)}
 
 
 def replaced(path, before, after):
@@ -56,9 +60,12 @@ def twice(folder):
     (folder / QUESTIONS).write_text("".join([*lines, lines[0]]))
 
 
-def truncated(folder):
-    path = folder / TAPE
-    path.write_bytes(path.read_bytes()[:-300])
+def truncated(tape):
+    def edit(folder):
+        path = folder / tape
+        path.write_bytes(path.read_bytes()[:-300])
+
+    return edit
 
 
 #: What is done to the repository, the error of the stage that stops (None: a gate may be so), its word.
@@ -75,51 +82,61 @@ CASES = {
     ),
     "unknown prompt": (
         replaced("params.yaml", "name: answer,", "name: anser,"),
-        ("experiment", NotFoundError),
+        ("judge", NotFoundError),
         "'answer'",
     ),
     "unknown version": (
         replaced("params.yaml", "answer, version: 2", "answer, version: 9"),
-        ("experiment", NotFoundError),
+        ("judge", NotFoundError),
         "version 9",
     ),
     "unknown model": (
         replaced("params.yaml", "smollm2-135m", "smollm"),
-        ("experiment", NotFoundError),
+        ("judge", NotFoundError),
         "'smollm2-135m'",
     ),
     "edited version": (
         replaced("pipelines/prompts/answer/2.prompty", "staff", "stuff"),
-        ("experiment", CorruptError),
+        ("judge", CorruptError),
         "changed",
     ),
     "no parameters cell": (
         cell(lambda cells: cells[1]["metadata"].pop("tags")),
-        ("experiment", ConfigError),
+        ("judge", ConfigError),
         "`parameters`",
     ),
     "syntax error": (
         cell(lambda cells: cells[2].update(source="x = (1")),
-        ("experiment", ConfigError),
+        ("judge", ConfigError),
         "cell 3",
     ),
     "unknown parameter": (
         replaced("params.yaml", "      corpus:", "      corpsu:"),
-        ("experiment", ConfigError),
+        ("judge", ConfigError),
         "'corpus'",
     ),
     "duplicate ids": (twice, ("prepare", ConfigError), "'acme-001'"),
     "other tape format": (
-        replaced(TAPE, "workbench-tape/1", "workbench-tape/9"),
-        ("experiment", CorruptError),
+        replaced(JUDGE_TAPE, "workbench-tape/1", "workbench-tape/9"),
+        ("judge", CorruptError),
         "format",
     ),
     "edited tape": (
+        replaced(JUDGE_TAPE, '"content":"', '"content":" '),
+        ("judge", CorruptError),
+        "edited",
+    ),
+    "truncated tape": (truncated(JUDGE_TAPE), ("judge", CorruptError), "cut off|ends here|digest"),
+    "edited tape of the experiment": (
         replaced(TAPE, '"content":"', '"content":" '),
         ("experiment", CorruptError),
         "edited",
     ),
-    "truncated tape": (truncated, ("experiment", CorruptError), "cut off|ends here|digest"),
+    "truncated tape of the experiment": (
+        truncated(TAPE),
+        ("experiment", CorruptError),
+        "cut off|ends here|digest",
+    ),
     "hopeless gate": (
         replaced("params.yaml", "cases: {min: 100}", "cases: {min: 1000}"),
         None,
@@ -135,8 +152,9 @@ CASES = {
 
 @pytest.fixture
 def remembered(shipped_clone) -> Clone:
-    """A clone whose cases and memory are made, for what stops the experiment."""
-    shutil.rmtree(shipped_clone.folder / RUNS)
+    """A clone whose cases and memory are made, for what stops a stage that runs the notebook."""
+    for name, _ in MADE.values():
+        shutil.rmtree(shipped_clone.folder / RESULTS / name)
     return shipped_clone
 
 
@@ -148,9 +166,17 @@ def said_well(found: str, word: str) -> None:
     assert "Traceback" not in found
 
 
-def kept(clone) -> tuple[str, bytes]:
+def kept(clone) -> tuple[str, list[bytes]]:
     """What bad input may not change."""
-    return clone.status(), (clone.folder / TAPE).read_bytes()
+    return clone.status(), tapes_of(clone)
+
+
+def tapes_of(clone) -> list[bytes]:
+    return [(clone.folder / tape).read_bytes() for _, tape in MADE.values()]
+
+
+def made_nothing(clone) -> bool:
+    return not any((clone.folder / RESULTS / name).exists() for name, _ in MADE.values())
 
 
 @pytest.fixture(scope="module")
@@ -202,18 +228,17 @@ def test_a_stage_stops_with_the_same_words(remembered, monkeypatch, name):
     # What a kernel raised comes as a NotebookError that names the type.
     assert isinstance(caught.value, kind) or f"{kind.__name__}: " in str(caught.value), caught.value
     said_well(str(caught.value), word)
-    assert kept(remembered) == before
-    assert not (remembered.folder / RUNS).exists()
+    assert kept(remembered) == before and made_nothing(remembered)
 
 
 @pytest.mark.parametrize("name", ["syntax error", "duplicate ids"])
 def test_the_pipeline_stops_with_the_same_words(remembered, name):
     edit, _, word = CASES[name]
     edit(remembered.folder)
-    tape = (remembered.folder / TAPE).read_bytes()
+    tapes = tapes_of(remembered)
     found = remembered.run("workbench", "repro", code=2, network=False)
     said_well(found, word)
-    assert (remembered.folder / TAPE).read_bytes() == tape
+    assert tapes_of(remembered) == tapes
 
 
 def wrong_manifest(folder):
@@ -232,18 +257,17 @@ def truncated_items(folder):
     items.write_bytes(data[:-100])
 
 
-@pytest.mark.parametrize("edit", [wrong_manifest, truncated_items])
-def test_a_snapshot_with_a_wrong_digest_stops_the_experiment(remembered, monkeypatch, edit):
+@pytest.mark.parametrize(("edit", "stage"), [(wrong_manifest, "judge"), (truncated_items, "experiment")])
+def test_a_snapshot_with_a_wrong_digest_stops_the_notebook(remembered, monkeypatch, edit, stage):
     edit(remembered.folder)
     before = kept(remembered)
     monkeypatch.chdir(remembered.folder)
     with pytest.raises(WorkbenchError) as caught:
-        stages.experiment(remembered.folder, "answers")
+        getattr(stages, stage)(remembered.folder, "answers")
     assert caught.value.exit_code == 2
     said_well(str(caught.value), "CorruptError: .*/memory/")
     assert "  -> dvc repro remember, or dvc checkout" in str(caught.value)
-    assert kept(remembered) == before
-    assert not (remembered.folder / RUNS).exists()
+    assert kept(remembered) == before and made_nothing(remembered)
 
 
 async def unauthorised(_request):
@@ -282,7 +306,8 @@ def elsewhere(folder, name, free_port, asked):
         asked.append(request.headers["Authorization"])
         return await answer(request)
 
-    (folder / TAPE).write_bytes(b"")
+    for tape in (TAPE, JUDGE_TAPE):
+        (folder / tape).write_bytes(b"")
     with endpoint(counted) if answer else nullcontext(f"http://127.0.0.1:{free_port}/v1") as url:
         lines = f"    model: smollm2-135m\n    provider: openai\n    base_url: {url}\n"
         replaced("params.yaml", "    model: smollm2-135m\n", lines)(folder)
@@ -310,8 +335,8 @@ def test_an_endpoint_that_does_not_answer_is_one_error_and_changes_nothing(
 
 
 def no_answer_is_kept(clone) -> bool:
-    journal = clone.folder / ".workbench/cache/answers.jsonl"
-    return not journal.exists() or journal.read_bytes() == b""
+    journals = [clone.folder / layout.JOURNAL, *(clone.folder / layout.JUDGE_JOURNALS).glob("*")]
+    return not any(journal.exists() and journal.read_bytes() for journal in journals)
 
 
 def test_an_endpoint_that_refuses_the_key_stops_the_pipeline_and_changes_nothing(remembered, free_port):
@@ -320,11 +345,11 @@ def test_an_endpoint_that_refuses_the_key_stops_the_pipeline_and_changes_nothing
         changed = remembered.status()
         found = remembered.run("workbench", "repro", code=3, OPENAI_API_KEY="k-123456")
     said_well(found, "RefusedError: .*401: this key is not known")
-    assert "Running stage 'experiment@answers'" in found and "k-123456" not in found
-    assert asked == ["Bearer k-123456"]
+    assert "Running stage 'judge@answers'" in found and "k-123456" not in found
+    assert set(asked) == {"Bearer k-123456"} and len(asked) <= 2, "once for each of two workers at most"
     now = [line for line in remembered.status().splitlines() if not line.endswith(" dvc.lock")]
     assert now == changed.splitlines(), "only the stages before it left a trace"
-    assert (remembered.folder / TAPE).read_bytes() == b"" and no_answer_is_kept(remembered)
+    assert tapes_of(remembered) == [b"", b""] and no_answer_is_kept(remembered)
 
 
 def test_a_failing_cell_is_named_with_its_source_and_the_way_to_run_it_again(fresh_clone):

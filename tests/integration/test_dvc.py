@@ -57,24 +57,31 @@ def living(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize(
-    "left",
-    [
-        b"",
-        b'{"write": {"a/b": {"pid": 1',
-        b'{"write": []}',
-        b"\xff\xfe",
-        json.dumps({"write": {"out": DEAD}, "read": {}}).encode(),
-        json.dumps(
-            {"write": {"out": {**DEAD, "pid": os.getpid()}}}
-        ).encode(),  # the number of another program
-        json.dumps({"write": {}, "read": {"out": [{**DEAD, "pid": os.getpid()}]}}).encode(),
-    ],
-    ids=["empty", "torn", "another form", "no text", "dead writer", "reused number", "reused number, reader"],
-)
+LEFT = {
+    "empty": b"",
+    "torn": b'{"write": {"a/b": {"pid": 1',
+    "another form": b'{"write": []}',
+    "no text": b"\xff\xfe",
+    "dead writer": json.dumps({"write": {"out": DEAD}, "read": {}}).encode(),
+    # The number of another program.
+    "reused number": json.dumps({"write": {"out": {**DEAD, "pid": os.getpid()}}}).encode(),
+    "reused number, reader": json.dumps(
+        {"write": {}, "read": {"out": [{**DEAD, "pid": os.getpid()}]}}
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_a_lock_file_that_a_killed_dvc_left_is_removed(repo, left):
+    path = repo / ".dvc/tmp/rwlock"
+    path.write_bytes(LEFT[left])
+    assert dvc.repair_lock(repo) and not path.exists()
+
+
+@pytest.mark.parametrize("left", ["torn", "reused number"])
 def test_a_lock_file_that_a_killed_dvc_left_stops_nobody(repo, left):
     path = repo / ".dvc/tmp/rwlock"
-    path.write_bytes(left)
+    path.write_bytes(LEFT[left])
     (path.parent / "lock").write_text(f" {os.getpid()}\n")  # it names its last holder, and is not locked
     assert dvc.repro(repo) == (0, False)
     assert (repo / "out").read_text() == "done\n" and dvc.status(repo, "work") == {}

@@ -125,8 +125,7 @@ def test_without_any_environment_one_error_says_what_to_type(root):
 @pytest.mark.parametrize(
     ("before", "after", "reruns"),
     [
-        ("concurrency: 2", "concurrency: 3", {"settings"}),
-        ("seed: 7", "seed: 8", {"settings"}),
+        ("concurrency: 2\n    seed: 7", "concurrency: 3\n    seed: 8", {"settings"}),
         ("title: A small use case", "title: Another title", {"settings", "report"}),
         ("owner: tests", "owner: somebody", {"settings", "report"}),
         ("mlvp: {accuracy: {min: 0.05}", "mlvp: {accuracy: {min: 0.06}", {"settings", "report"}),

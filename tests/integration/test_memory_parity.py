@@ -22,6 +22,7 @@ from workbench.layout import ON_SERVER, Results
 from workbench.memory.snapshot import read_manifest
 from workbench.memory.weaviate.local_server import LocalServer
 from workbench.pipeline import stages, store_parity
+from workbench.pipeline.judge import judge
 from workbench.testing.fakes import FakeModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -95,22 +96,21 @@ def test_a_server_that_goes_away_midway_is_an_error_whatever_may_stand_in_for_it
     server.start()
     switch(root, server, memory_fallback="snapshot")
     searching_alone = "\n".join(RUN.splitlines()[2:])  # what adds pages would fail anyway
-    write(root, NOTEBOOK, notebook(cells=(*CELLS[:2], (["explore"], searching_alone))))
+    write(root, NOTEBOOK, notebook(cells=(*CELLS[:2], (["explore"], searching_alone), CELLS[3])))
     for stage in ("prepare", "remember"):
         assert stages.main([stage, "small"]) == 0
-    execute = stages.execute
 
     def killed_first(*arguments, **told):
         server.kill()
-        return execute(*arguments, **told)
+        return judge(*arguments, **told)
 
-    monkeypatch.setattr(stages, "execute", killed_first)
+    monkeypatch.setattr(store_parity, "judge", killed_first)
     with pytest.raises(WorkbenchError, match="no Weaviate answers at") as caught:
         store_parity.reproduce_on_server(root, quiet=True)
     assert "snapshot" not in caught.value.message and "make weaviate" in caught.value.hint
     results = Results(use_case="small", base=ON_SERVER)
     assert read_manifest(root / results.memory).tenants["acme"].rows > 0, "the server was there at first"
-    assert not (root / results.runs).exists() and not (root / results.gate).exists()
+    assert not any((root / path).exists() for path in (results.judged, results.runs, results.gate))
     assert not wb.connect("small", root=root).calls()["degraded"].any()
 
 
@@ -121,4 +121,4 @@ def test_a_server_that_is_away_stops_it_and_what_is_pinned_stays(root):
     before = pinned(root)
     code, _, err = reproduced(root)
     assert code != 0 and "no Weaviate answers at" in err and "make weaviate" in err
-    assert pinned(root).keys() - before.keys() <= {"pipelines/tapes/small.jsonl"}
+    assert pinned(root) == before

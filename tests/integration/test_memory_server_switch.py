@@ -110,7 +110,7 @@ def test_the_stages_need_no_server_and_give_the_same_snapshot(root, tmp_path):
     case = config.use_case(config.load_params(root), "small")
     knowledge.build(root, "small", case, tmp_path / "embedded")
     switch(root, Nobody())
-    for stage in ("prepare", "remember", "experiment", "gate", "report"):
+    for stage in ("prepare", "remember", "judge", "experiment", "gate", "report"):
         assert stages.main([stage, "small"]) == 0, stage
     there = read_manifest(root / "results/small/memory")
     assert there.logical_digest == read_manifest(tmp_path / "embedded").logical_digest

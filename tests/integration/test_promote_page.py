@@ -12,6 +12,7 @@ import nbformat
 import polars as pl
 import pytest
 from aiohttp import web
+from clone_edits import replaced
 from clones import ROOT, Clone
 from endpoint import endpoint
 
@@ -99,8 +100,12 @@ async def answered(request: web.Request) -> web.Response:
 
 @pytest.fixture
 def clone(fresh_clone) -> Clone:
-    """A repository without the use case and job that ship, which would be reproduced at each step too."""
+    """A repository without the use case and job that ship, which would be reproduced at each step too.
+
+    Its `make repro` asks one answer again, not ten: test_reproduce and test_live ask more.
+    """
     folder = fresh_clone.folder
+    replaced(fresh_clone, "workbench/pipeline/repro.py", "\nSAMPLE = 10\n", "\nSAMPLE = 1\n")
     folder.joinpath("params.yaml").write_text("# What production depends on.\nuse_cases:\njobs:\n")
     for job in folder.glob("pipelines/jobs/*/"):
         shutil.rmtree(job)

@@ -82,7 +82,7 @@ def test_what_is_unknown_or_promoted_already_is_said_by_name(promoted_clone, ref
 def test_a_run_of_a_draft_with_too_few_cases_under_another_gate_is_refused(reproduced_clone):
     """First the gate's text alone is another one; then the run is made under it, of a prompt nobody saved."""
     clone = reproduced_clone
-    replaced(clone, "params.yaml", "cases: {min: 10}", "cases: {min: 100}")
+    replaced(clone, "params.yaml", "cases: {min: 6}", "cases: {min: 100}")
     commit(clone, "Ask for more cases")
     before = state(clone)
     said = one_error(clone.run("workbench", "promote", "job/answers", code=2))

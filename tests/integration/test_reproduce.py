@@ -8,6 +8,8 @@ import shutil
 import pytest
 from clones import Clone
 
+from workbench.experiments.runs import load_runs
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -34,16 +36,17 @@ def test_a_clone_reproduces_again_and_elsewhere_without_network(shipped, shipped
     assert "page: reports/readiness.html" in second and "next: workbench report" in second
     assert "10 of 10 answers asked again are identical" in second or "another type of processor" in second
     assert "Running stage" not in second
-    for stage in ("prepare", "remember", "experiment", "gate", "report"):
+    for stage in ("prepare", "remember", "judge", "experiment", "gate", "report"):
         assert f"Stage '{stage}@answers' didn't change, skipping" in second
 
     # Another folder, with nothing kept from the first time.
     shutil.rmtree(shipped_clone.folder / ".dvc" / "cache")
-    shutil.rmtree(shipped_clone.folder / "results" / "answers" / "runs")
+    for name in ("judged", "runs"):
+        shutil.rmtree(shipped_clone.folder / "results" / "answers" / name)
     shutil.rmtree(shipped_clone.folder / ".workbench")
     (shipped_clone.folder / "reports" / "readiness.html").unlink()
     forced = shipped_clone.run("dvc", "repro", "--force", network=False)
-    assert "Running stage 'experiment@answers'" in forced
+    assert "Running stage 'judge@answers'" in forced and "Running stage 'experiment@answers'" in forced
     assert outs(shipped_clone) == first and shipped_clone.status() == ""
     assert shipped_clone.run("dvc", "diff").strip() == ""
 
@@ -52,6 +55,9 @@ def test_the_gate_exits_by_its_verdict(shipped_clone):
     shipped_clone.run("workbench", "gate", "answers/candidate", code=0)
     shipped_clone.run("workbench", "gate", "answers/closed_book", code=1)
     shipped_clone.run("workbench", "gate", "answers/wrong_passage", code=1)
+    explored = load_runs(shipped_clone.folder / "results/answers/runs")
+    (draft,) = [run.id for run in explored if run.arm == "candidate"]
+    assert "explored, so it cannot pass" in shipped_clone.run("workbench", "gate", draft, code=4)
     shipped_clone.run("workbench", "gate", "answers/closed_book", "--out", "verdict.json", code=0)
     assert '"verdict": "fail"' in (shipped_clone.folder / "verdict.json").read_text()
     better = shipped_clone.run("workbench", "compare", "answers/candidate", "answers/few_shot")

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PARAMS = """
@@ -24,7 +25,7 @@ PARAMS = """
     model: smollm2-135m
     report: reports/small
     gates:
-      mvp: {accuracy: {min: 0.05}, cases: {min: 4}, confidence: 0.9}
+      mvp: {accuracy: {min: 0.05}, cases: {min: 2}, confidence: 0.9}
 """
 TASK = """import workbench as wb
 
@@ -45,9 +46,9 @@ root = Path()
 questions = root / "data/handbook/questions.jsonl"
 own = '"tenant": "acme"', '"page": "travel-expenses"'
 few = [line for line in questions.read_text().splitlines(keepends=True) if all(map(line.__contains__, own))]
-assert len(few) >= 4
+assert len(few) == 2
 Path("data/little").mkdir()
-Path("data/little/questions.jsonl").write_text("".join(few[:4]))
+Path("data/little/questions.jsonl").write_text("".join(few))
 for page in Path("data/handbook/acme").glob("travel*.md"):
     target = Path("data/little/acme") / page.name
     target.parent.mkdir(exist_ok=True)
@@ -84,32 +85,33 @@ def stages_of(said: str) -> str:
     return "".join(line + "\n" for line in said.splitlines() if line.startswith("Running stage"))
 
 
-def test_a_new_prompt_version_reruns_its_use_case_only_and_extends_its_tape(shipped_clone):
-    clone = shipped_clone.folder
+def test_a_new_prompt_version_reruns_its_use_case_only_and_extends_its_tape(reproduced_clone):
+    clone = reproduced_clone.folder
     clone.joinpath("notebooks/small.ipynb").write_text(notebook())
     params = clone / "params.yaml"
     params.write_text(params.read_text().replace("use_cases:\n", "use_cases:" + PARAMS, 1))
-    shipped_clone.run("python", "-c", SETUP)
-    beside = stages_of(shipped_clone.run("workbench", "repro", network=False, code=None))
+    reproduced_clone.run("python", "-c", SETUP)
+    clone.joinpath("pipelines/tapes/small.jsonl").touch()
+    beside = stages_of(reproduced_clone.run("dvc", "repro", network=False))
     assert "experiment@small" in beside and "@answers'" not in beside
     tape, other = clone / "pipelines/tapes/small.jsonl", clone / "pipelines/tapes/answers.jsonl"
     first, others = tape.read_bytes(), other.read_bytes()
-    assert first.count(b"\n") == 1 + 4
-    assert "Running stage" not in shipped_clone.run("dvc", "repro", network=False)
+    assert first.count(b"\n") == 1 + 2
 
-    assert "brief@2" in shipped_clone.run("python", "-c", SAVE)
+    assert "brief@2" in reproduced_clone.run("python", "-c", SAVE)
     params.write_text(params.read_text().replace("{name: brief, version: 1}", "{name: brief, version: 2}"))
-    again = shipped_clone.run("dvc", "repro", network=False)
+    again = reproduced_clone.run("dvc", "repro", network=False)
     assert "experiment@small" in stages_of(again) and "@answers'" not in stages_of(again)
     assert tape.read_bytes() != first and other.read_bytes() == others
-    assert tape.read_bytes().count(b"\n") == 1 + 4, "the tape is pruned to what the pipeline uses"
+    assert tape.read_bytes().count(b"\n") == 1 + 2, "the tape is pruned to what the pipeline uses"
     journal = (clone / ".workbench/cache/answers.jsonl").read_bytes().count(b"\n")
-    assert journal == 8, "each question is asked once for each version"
-    assert "Running stage" not in shipped_clone.run("dvc", "repro", network=False)
+    assert journal == 4, "each question is asked once for each version"
+    assert "Running stage" not in reproduced_clone.run("dvc", "repro", network=False)
 
     # Back to the first version: its answers are in the cache, and nothing is asked.
     params.write_text(params.read_text().replace("{name: brief, version: 2}", "{name: brief, version: 1}"))
-    shipped_clone.run("dvc", "repro", network=False)
+    reproduced_clone.run("dvc", "repro", "experiment@small", network=False)
+    assert tape.read_bytes() == first
     assert (clone / ".workbench/cache/answers.jsonl").read_bytes().count(b"\n") == journal
 
 

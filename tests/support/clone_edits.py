@@ -23,6 +23,7 @@ from workbench.testing.fakes import FakeClock
 NOTEBOOK = "notebooks/answers.ipynb"
 INBOX = "data/inbox/2026-11-24.parquet"
 SAMPLE = "data/inbox/sample.jsonl"
+CODE = ".workbench/cache/code"
 SLOT = "published/answers/all/20261124T060000Z"
 RUN = ("workbench", "jobs", "run", "answers", "--at", "2026-11-24T06:00Z", "--input")
 

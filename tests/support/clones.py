@@ -29,11 +29,12 @@ class Clone:
     home: Path
 
     @classmethod
-    def of_head(cls, folder: Path, *, source: Path = ROOT) -> Clone:
+    def of_head(cls, folder: Path) -> Clone:
         """A clone of HEAD in `folder`, with an empty home and the running environment as its `.venv`."""
         clone = cls.at(folder)
         clone.home.mkdir(parents=True)
-        subprocess.run(["git", "clone", "--quiet", source, clone.folder], check=True)
+        # One pack instead of thousands of loose objects, each of which every copy would link.
+        subprocess.run(["git", "clone", "--quiet", "--no-local", ROOT, clone.folder], check=True)
         (clone.folder / ".venv").symlink_to(sys.prefix)
         # A link is no folder to .gitignore.
         (clone.folder / ".git" / "info" / "exclude").write_text("/.venv\n")

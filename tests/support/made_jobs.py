@@ -11,13 +11,15 @@ from made_runs import a_run, of
 from nbformat.v4 import new_code_cell, new_notebook
 
 from workbench import config, files, layout, registry
-from workbench.experiments.gate_spec import GateSpec
+from workbench.experiments.gate_spec import stated_digest
 from workbench.experiments.runs import save_runs
 from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec, Parameter
+from workbench.layout import Results
 from workbench.notebooks import inspection
 from workbench.promotion import freezing, release
 from workbench.promotion.freezing import CleanRun
+from workbench.promotion.judgement import gate_of, scorers_of
 from workbench.repository import environments
 from workbench.testing.fakes import FakeClock
 
@@ -51,6 +53,8 @@ jobs:
 """
 CELLS = (('inputs = ""\nk = 3', "parameters"), ("answered = [inputs, k]", ""), ("print(k)", "explore"))
 SAMPLE = b'{"id": "s-1", "tenant": "acme", "question": "When?"}\n'
+RESULTS = Results(use_case="answers")
+INPUTS = b"the inputs of the judged cases"
 OUTPUTS = {"answers.acme.parquet": b"rows", "quarantine.parquet": b"broken"}
 COUNTS = {
     "rows": 2, "answered": 1, "quarantined": 1, "broken_input": 1, "broken_answer": 0, "calls": 1,
@@ -87,21 +91,26 @@ def save(root, kind, name, text):
     return registry.save_version(root, kind, name, text.encode(), author="Ada", reason="tried", parent=None)
 
 
-def judged_run(root, *, right=36, **settings):
-    """The run of the pipeline's candidate, saved where the experiment stage saves it."""
+def judged_run(root, *, right=36, cases=40, **settings):
+    """The run of the pipeline's candidate, with what was published, saved where the judge stage saves it."""
     case = config.load_params(root).use_cases["answers"]
     notebook = inspection.read(root / case.notebook)
-    gate = GateSpec.parse(case.gates["mvp"], where="here").digest
+    spec, scorers = gate_of(root, "answers", case), scorers_of(root, "answers", case).identity()
+    gate = stated_digest(spec, dataset="d", scorers=scorers)
     resolved = {"prompt": "answer@2", "memory": "handbook@1", "model": "tiny@1", **settings}
     digests = {
         "prompt_digest": files.digest(b"prompt 2\n"), "memory_digest": "m" * 64, "model_digest": "n" * 64,
     }  # fmt: skip
     run = dataclasses.replace(
-        a_run("candidate", accuracy=of(right, 40), gate=gate),
+        a_run("candidate", accuracy=of(right, cases), gate=gate),
         task_digest=notebook.digest(notebook.typed(case.parameters)),
-        settings={**resolved, **digests, "task": "answer"},
+        settings={**digests, **resolved, "task": "answer"},
     )
-    save_runs([run], root / "results/answers/runs")
+    save_runs([run], root / RESULTS.judged)
+    for name, data in OUTPUTS.items():
+        files.write_atomic(root / RESULTS.answered / name, data)
+    files.write_atomic(root / RESULTS.prepared / "inputs.parquet", INPUTS)
+    files.write_atomic(root / RESULTS.prepared / "summary.json", b'{"dataset_digest": "d"}')
     return run
 
 

@@ -13,15 +13,18 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from clone_edits import INBOX, SAMPLE, commit, edit_cells, next_command, source, state
+from clone_edits import CODE, INBOX, SAMPLE, commit, edit_cells, next_command, source, state
 from clones import Clone
+from killed_commands import Watched
 from made_once import made_once
 
 from workbench import files
 
-#: Five questions of each tenant decide this gate, which is as honest as the shipped one and quick.
-GATE = "      mvp: {accuracy: {min: 0.3}, cross_tenant_hits: {count: 0}, cases: {min: 10}, confidence: 0.9}\n"
-CASES, ROWS, UNSEEN = 5, 2, 6
+#: Three questions of each tenant decide this gate: five right of six pass, none right fails.
+GATE = "      mvp: {accuracy: {min: 0.4}, cross_tenant_hits: {count: 0}, cases: {min: 6}, confidence: 0.9}\n"
+CASES = [f"{tenant}-{number}" for tenant in ("acme", "globex") for number in ("001", "003", "005")]
+#: Each run of the job asks its rows anew: one of each tenant, whose answer has few words and takes a second.
+ROWS, UNSEEN = ["s-2", "s-6"], 4
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +32,7 @@ def reproduced(tmp_path_factory) -> Clone:
     """The small use case, reproduced and committed, with nothing promoted."""
 
     def make(folder: Path) -> None:
-        clone = Clone.of_head(folder)
+        clone = Clone.at(made_once(tmp_path_factory, "head", Clone.of_head)).copied(folder)
         _make_small(clone.folder)
         clone.run("dvc", "repro")
         commit(clone, "A small use case")
@@ -39,12 +42,18 @@ def reproduced(tmp_path_factory) -> Clone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
-    """A clone after a promotion, what was printed on the way, and whether the look at it wrote nothing."""
+    """A clone after a promotion, and what was seen on the way.
+
+    `card` is the output of the dry run, which left the clone `untouched`; `said` is the promotion's own.
+    `steps` are the promotion's steps, as `killed_commands` notes them; `staged` is git's status after it.
+    """
 
     clone: Clone
     card: str
     said: str
     untouched: bool
+    steps: list[str]
+    staged: str
 
 
 @pytest.fixture(scope="session")
@@ -52,13 +61,16 @@ def promoted(reproduced, tmp_path_factory) -> Promotion:
     """answers@1 in production, as a user brings it there: look, promote, commit as told."""
 
     def make(folder: Path) -> None:
-        clone = reproduced.copied(folder)
+        watched = Watched.of(reproduced, folder)
+        clone = watched.clone
         before = state(clone)
         card = clone.run("workbench", "promote", "job/answers", "--dry-run")
         untouched = state(clone) == before
-        said = clone.run(*shlex.split(next_command(card)))
+        shutil.rmtree(clone.folder / CODE)  # to export it is among the steps
+        steps = watched.finished(*shlex.split(next_command(card)))
+        said, staged = watched.said(), clone.status()
         clone.run("sh", "-c", next_command(said))
-        seen = {"card": card, "said": said, "untouched": untouched}
+        seen = {"card": card, "said": said, "untouched": untouched, "steps": steps, "staged": staged}
         (folder / "seen.json").write_text(json.dumps(seen))
 
     folder = made_once(tmp_path_factory, "promoted", make)
@@ -67,8 +79,10 @@ def promoted(reproduced, tmp_path_factory) -> Promotion:
 
 @pytest.fixture
 def small_clone(reproduced, tmp_path) -> Clone:
-    """A new clone of `reproduced`: what it committed, no results and no cache."""
-    return Clone.of_head(tmp_path, source=reproduced.folder)
+    """What `reproduced` committed, as a new clone has it: no results and no cache."""
+    clone = reproduced.copied(tmp_path)
+    clone.run("git", "clean", "-dfxq", "--exclude=.venv", "--exclude=__pycache__")
+    return clone
 
 
 @pytest.fixture
@@ -87,10 +101,9 @@ def _make_small(root: Path) -> None:
     shutil.rmtree(root / "pipelines/jobs")
     shutil.rmtree(root / "results/jobs", ignore_errors=True)
     files.write_atomic(root / "pipelines/jobs/stages.yaml", b"promoted: {}\n")
-    for path, most in (("data/handbook/questions.jsonl", CASES), (SAMPLE, ROWS)):
+    for path, ids in (("data/handbook/questions.jsonl", CASES), (SAMPLE, ROWS)):
         lines = (root / path).read_text().splitlines(keepends=True)
-        kept = [[line for line in lines if f'"{tenant}"' in line][:most] for tenant in ("acme", "globex")]
-        (root / path).write_text("".join(line for part in kept for line in part))
+        (root / path).write_text("".join(line for line in lines if json.loads(line)["id"] in ids))
     inbox = pl.read_parquet(root / INBOX)
     pl.concat([inbox.head(UNSEEN), inbox.tail(1)]).write_parquet(root / INBOX)  # the last row is broken
     params = (root / "params.yaml").read_text()

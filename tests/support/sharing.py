@@ -19,6 +19,10 @@ APART = {
 }
 
 
+#: Clones that one worker makes while every other worker that asks for them waits.
+SHARED = {"promoted", "reproduced", "shipped"}
+
+
 def unit_of(nodeid: str) -> str:
     """The name of what stays together on one worker: a file, or one test."""
     path = nodeid.partition("::")[0]
@@ -26,13 +30,28 @@ def unit_of(nodeid: str) -> str:
 
 
 def first_the_long(items: list) -> None:
-    """Put first what may take longest, so that no worker is left alone with it at the end."""
-    items.sort(key=_rank)
+    """Put first what may take longest, so that no worker is left alone with it at the end.
+
+    Of the long tests, the first that asks for a shared clone begins, then those that need none, then the
+    others: no worker waits while the clone is made.
+    """
+    items.sort(key=lambda item: (*_rank(item), _seconds(item), -len(SHARED.intersection(item.fixturenames))))
+    made: set[str] = set()
+    turns = {}
+    for item in items:
+        asked = SHARED.intersection(item.fixturenames)
+        turns[id(item)] = 1 if not asked else 2 if asked <= made else 0
+        made |= asked
+    items.sort(key=lambda item: (*_rank(item), turns[id(item)]))
 
 
-def _rank(item) -> tuple[bool, bool, float]:
+def _rank(item) -> tuple[bool, bool]:
+    return "unit" in item.path.parts, "slow" not in item.keywords
+
+
+def _seconds(item) -> float:
     limit = item.get_closest_marker("timeout")
-    return "unit" in item.path.parts, "slow" not in item.keywords, -limit.args[0] if limit else 0.0
+    return -limit.args[0] if limit else 0.0
 
 
 def scheduler(config, log):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -288,3 +289,42 @@ def test_looking_at_an_asset_that_is_not_there_makes_none(tmp_path):
     assert (asset.versions, asset.labels, asset.moves) == ({}, {}, ()) and not list(tmp_path.iterdir())
     with pytest.raises(NotFoundError, match="no job 'answers'"):
         registry.load(tmp_path, "job", "answers")
+
+
+def test_thousands_of_versions_and_moves_are_read_in_a_second(tmp_path):
+    said = 'it, "version: 3" {by: x}\u2028 # é'
+    asset = registry.Asset(
+        kind="prompt",
+        name="answer",
+        versions={
+            n: registry.VersionEntry(digest="a" * 64, author=said, reason=said, parent=n - 1 or None)
+            for n in range(1, 3001)
+        },
+        labels={"candidate": 7, "production": 3},
+        moves=tuple(
+            registry.Move(label="production", version=n, by=said, at="2026", reason=said, run=said)
+            for n in range(1, 1001)
+        ),
+    )
+    registry.write(tmp_path, asset)
+    began = time.perf_counter()
+    assert registry.load(tmp_path, "prompt", "answer") == asset
+    assert time.perf_counter() - began < 4
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("labels: {}", "labels:  {}"), ("  1:", "  1: # the first"), ("parent: null", "parent: ~"),
+        ('"ann"', "ann"), ("name: answer", 'name: "answer"'), ("kind: prompt\n", ""),
+        ("versions:", "moves: []\nversions:"),
+    ],
+)  # fmt: skip
+def test_a_page_that_a_person_wrote_is_read_as_yaml(tmp_path, before, after):
+    entry = registry.VersionEntry(digest="a" * 64, author="ann", reason="first")
+    asset = registry.Asset(kind="prompt", name="answer", versions={1: entry})
+    page = registry.write(tmp_path, asset)
+    text = page.read_text()
+    assert before in text
+    page.write_text(text.replace(before, after) + ("kind: prompt\n" if after == "" else ""))
+    assert registry.load(tmp_path, "prompt", "answer") == asset

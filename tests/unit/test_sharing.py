@@ -27,11 +27,12 @@ def test_a_file_stays_together_unless_it_is_named():
 
 
 def test_what_may_take_longest_begins_first_and_unit_tests_come_last():
-    def item(name, folder, seconds=None, *, slow=False):
+    def item(name, folder, seconds=None, *fixtures, slow=False):
         limit = SimpleNamespace(args=[seconds]) if seconds else None
         return SimpleNamespace(
             name=name,
             path=TESTS / folder / "test_x.py",
+            fixturenames=fixtures,
             keywords={"slow"} if slow else set(),
             get_closest_marker=lambda _: limit,
         )
@@ -41,10 +42,13 @@ def test_what_may_take_longest_begins_first_and_unit_tests_come_last():
         item("quick", "faults"),
         item("long", "integration", 600, slow=True),
         item("other unit", "unit"),
+        item("waits for it", "integration", 900, "shipped", slow=True),
+        item("makes a clone", "integration", 1000, "shipped", slow=True),
         item("longest", "integration", 900, slow=True),
     ]
     sharing.first_the_long(items)
-    assert [item.name for item in items] == ["longest", "long", "quick", "unit", "other unit"]
+    names = ["makes a clone", "longest", "long", "waits for it", "quick", "unit", "other unit"]
+    assert [item.name for item in items] == names
 
 
 @pytest.fixture(params=[False, True], ids=["sample", "soak"])

@@ -141,3 +141,12 @@ def test_a_page_that_is_a_pipe_is_not_left_out(tmp_path):
     with pytest.raises(ConfigError, match=r"pipe\.md: not a regular file"):
         retrieval.load("data/small", root=root)
     assert registry.names(root, "memory") == ["small"]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\0", "half \ud83d", "a/\0/b"])
+@pytest.mark.parametrize(
+    "read", [files.read_text, files.read_bytes, files.read_yaml, files.until_changed(files.read_text)]
+)
+def test_a_path_that_no_file_can_have_is_one_error(tmp_path, name, read):
+    with pytest.raises(ConfigError, match="cannot read"):
+        read(tmp_path / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -63,6 +64,17 @@ def link(name, target):
     return change
 
 
+def questions(**values):
+    """Set these values in every row of the questions."""
+
+    def change(root):
+        (path,) = root.glob("data/small/*questions.jsonl")
+        rows = [json.loads(line) | values for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    return change
+
+
 #: A fault in a repository, and words of the finding of `check`.
 FAULTS = {
     "candidates": (memory("candidates", 10**12), "1.yaml: candidates must be 10000 or less"),
@@ -71,6 +83,14 @@ FAULTS = {
     "embedding by no model": (memory("embedding", "wordllama"), "no model 'wordllama' (nearest"),
     "embedding with a long name": (memory("embedding", LONG), "is not a reference"),
     "source elsewhere": (memory("source", "../../etc"), "source leads out"),
+    "a page that is a number": (questions(page=5), "'page' must be a text or a list of texts, found int"),
+    "a page that is a mapping": (questions(page={"a": 1}), "'page' must be a text or a list of texts"),
+    "pages within pages": (questions(page=[["a"]]), "'page' must be a text or a list of texts"),
+    "one page of two is not there": (questions(page=["nowhere"]), "has no page 'nowhere'"),
+    "a question that is a number": (questions(question=5), "'question' must be a text, found int"),
+    "a question that is a list": (questions(question=["a"]), "'question' must be a text, found list"),
+    "answers that are numbers": (questions(answers=[5]), "'answers' must be a text or a list of texts"),
+    "answers that are one word of none": (questions(answers="qqq"), "contains none of its accepted answers"),
     "questions elsewhere": (memory("questions", "../q.jsonl"), "questions leads out"),
     "notebook elsewhere": (params(NOTEBOOK, "../x"), "notebook: '../x' is not a path inside"),
     "notebook from the root": (params(NOTEBOOK, "/etc/passwd"), "notebook: '/etc/passwd' is not a path"),

@@ -132,6 +132,22 @@ def test_any_text_is_a_mapping_or_one_error_of_ours(text):
     assert fault is None or (fault.message.startswith("f:") and fault.hint)
 
 
+INEXACT = (
+    "0.1000000000000000055",
+    "0." + "1" * 5_000,
+    "9007199254740993.0",
+    "1.0000000000000000001e5",
+    "-1_000.00000000000000001",
+)
+
+
+@pytest.mark.parametrize("number", INEXACT)
+def test_a_decimal_that_no_float_holds_is_refused_by_its_line(number):
+    with pytest.raises(ConfigError, match=r"^f:2: .* write it as text"):
+        files.parse_yaml(f"a: 1\nb: [{number}]", where="f")
+    assert files.parse_yaml(f"b: '{number}'", where="f") == {"b": number}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

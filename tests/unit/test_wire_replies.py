@@ -25,6 +25,14 @@ def answer(content, finish="stop", **message) -> dict:
     return {"object": "chat.completion", "model": "m", "choices": [choice]}
 
 
+#: The finish reasons of servers that translate those of Gemini, Bedrock, Mistral and GLM.
+WITHHELD = (
+    "SAFETY", "safety", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "content_filtered",
+    "guardrail_intervened", "sensitive",
+)  # fmt: skip
+LIMITED = ("MAX_TOKENS", "max_tokens", "max_output_tokens", "max_length", "model_length", "LENGTH")
+
+
 @pytest.mark.parametrize(
     ("given", "reason", "raises"),
     [
@@ -40,6 +48,13 @@ def answer(content, finish="stop", **message) -> dict:
         (answer(None, "length"), "truncated", True),
         (answer("", "length"), "truncated", False),
         (answer("", "content_filter"), "filtered", True),
+        *((answer("", word), "filtered", True) for word in WITHHELD),
+        *((answer("Hi", word), "filtered", False) for word in WITHHELD),
+        *((answer("Hi", word), "truncated", False) for word in LIMITED),
+        (answer(None, "MAX_TOKENS"), "truncated", True),
+        (answer("", "refusal"), "refusal", True),
+        (answer("Hi", 12), "", False),
+        (answer("Hi", {"type": "length"}), "", False),
         (answer(None, "tool_calls", tool_calls=[CALL]), "tool_call", False),
         (answer(None, "function_call", function_call=CALL["function"]), "tool_call", False),
         (answer(None, audio={"id": "a"}), "", False),

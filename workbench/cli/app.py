@@ -24,8 +24,9 @@ from workbench.errors import ConfigError, WorkbenchError
 def cli() -> None:
     """Take generative-AI work from a notebook to a governed, reproducible, scheduled job.
 
-    Explore in notebooks (make lab), reproduce the pipeline (workbench repro), read the verdict
-    (workbench gate). Run inside the repository; every command works on its params.yaml.
+    Explore in notebooks (make lab), reproduce the pipeline (workbench repro), read the verdict on the
+    run of its stage judge (workbench gate). Run inside the repository; every command works on its
+    params.yaml.
 
     Exit codes: 0 done, 1 a gate or check said no, 2 usage or bad input, 3 a fault, 4 undecided.
     """
@@ -54,7 +55,8 @@ def run(
 ) -> None:
     """Run NOTEBOOK from top to bottom in a fresh kernel and show its measurements.
 
-    Answers come from the tape, then the cache, then the model. Example:
+    Answers come from the tapes, then the cache, then the model. The runs are explored: they can be
+    compared, and cannot pass a gate. Example:
 
         workbench run notebooks/answers.ipynb -p corpus=python-reference
     """
@@ -83,7 +85,8 @@ def run(
 def compare(run: str, baseline: str, metric: str | None, margin: float, as_json: bool) -> None:
     """Compare RUN with BASELINE case by case: effect, interval, flips, verdict.
 
-    A run is USE_CASE/ARM or an id. Example: workbench compare answers/candidate answers/zero_shot
+    A run is USE_CASE/ARM or an id; answers/candidate is the run of the stage judge, and the arms of the
+    notebook are explored. Example: workbench compare answers/candidate answers/few_shot
     """
     from workbench.experiments.compare import compare as compared
     from workbench.pipeline.explore import find
@@ -106,7 +109,8 @@ def compare(run: str, baseline: str, metric: str | None, margin: float, as_json:
 def gate(run: str, phase: str | None, out: Path | None, as_json: bool) -> None:
     """Judge RUN by its gate, each line on its interval; exit 0 pass, 1 fail, 4 undecided.
 
-    RUN is USE_CASE/ARM or an id. Example: workbench gate answers/candidate
+    RUN is USE_CASE/ARM or an id. USE_CASE/candidate is the run of the stage judge of dvc repro. An
+    explored run, which a notebook made, is undecided at best. Example: workbench gate answers/candidate
     """
     from workbench.pipeline.explore import find, judged
 
@@ -175,7 +179,7 @@ def report(use_case: str | None, as_json: bool) -> None:
 @click.option(
     "--live", is_flag=True, envvar="LIVE", help="Ask every recorded question again afterwards, not ten."
 )
-@click.option("--record", is_flag=True, envvar="RECORD", help="Record the answers that differ on the tape.")
+@click.option("--record", is_flag=True, envvar="RECORD", help="Record the answers that differ on the tapes.")
 @click.option(
     "--memory",
     type=click.Choice(["weaviate"]),
@@ -185,9 +189,9 @@ def report(use_case: str | None, as_json: bool) -> None:
 def repro(live: bool, record: bool, memory: str | None, as_json: bool) -> None:
     """Run the pipeline, print the verdict, then ask ten recorded questions again.
 
-    Exit by the gates: 0 pass, 1 fail, 4 undecided. Answers that differ are reported here and under
-    .workbench/live, and change no result. With --memory weaviate all output goes into
-    .workbench/weaviate/, and the questions whose hits differ from the pipeline's are listed.
+    Exit by the gates: 0 pass, 1 fail, 4 undecided. Missing tapes are created first. Answers that differ
+    are reported here and under .workbench/live, and change no result. With --memory weaviate all output
+    goes into .workbench/weaviate/, and the questions whose hits differ from the pipeline's are listed.
     """
     from workbench.pipeline.repro import reproduce
 

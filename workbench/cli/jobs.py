@@ -65,7 +65,11 @@ def list_jobs(as_json: bool) -> None:
 @jobs.command()
 @click.argument("job", metavar="JOB")
 @click.option(
-    "--limit", type=int, default=20, show_default=True, help="Show this many runs, the newest first."
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    default=20,
+    show_default=True,
+    help="Show this many runs, the newest first.",
 )
 @Json()
 def history(job: str, limit: int, as_json: bool) -> None:

@@ -87,7 +87,8 @@ def _schema(payload: JSON) -> bytes | None:
         return None
     if asked["type"] == "json_object":
         return b'{"type":"object"}'
-    schema = (asked.get("json_schema") or {}).get("schema")
+    named = asked.get("json_schema")
+    schema = named.get("schema") if isinstance(named, Mapping) else None
     if not isinstance(schema, Mapping):
         raise ConfigError(
             "response_format.json_schema.schema is missing",
@@ -121,7 +122,8 @@ def _violations(answer: JSON, schema: bytes) -> list[str]:
     choices = answer.get("choices") or []
     for position, choice in enumerate(choices):
         message = choice.get("message") or {}
-        if message.get("tool_calls") or message.get("refusal"):  # no answer; a repair would ask in vain
+        withheld = message.get("refusal") or wire.ending_of(choice) in {"filtered", "refusal"}
+        if message.get("tool_calls") or withheld:  # no answer; a repair would ask in vain
             continue
         where = "$" if len(choices) == 1 else f"choices[{position}] $"
         found += [where + rule for rule in _broken(choice, message.get("content"), schema)]
@@ -129,7 +131,7 @@ def _violations(answer: JSON, schema: bytes) -> list[str]:
 
 
 def _broken(choice: JSON, content: object, schema: bytes) -> Iterator[str]:
-    if choice.get("finish_reason") == "length":
+    if wire.ending_of(choice) == "truncated":
         yield ": cut off at the limit of tokens"
         return
     if not isinstance(content, str) or not content:
@@ -145,6 +147,8 @@ def _broken(choice: JSON, content: object, schema: bytes) -> Iterator[str]:
     try:
         for error in _validator(schema).iter_errors(value):
             yield f"{error.json_path[1:]}: {_rule(error)}"
+    except RecursionError:
+        yield ": nested too deep"
     except referencing.exceptions.Unresolvable as error:
         raise ConfigError(
             f"response_format.json_schema.schema refers to {error.ref!r}, which it does not define",

@@ -15,7 +15,7 @@ from workbench.display import Card, Row, Shown, degraded_note, number, percent, 
 from workbench.errors import GateFailedError
 from workbench.experiments.compare import check_pair
 from workbench.experiments.gate_spec import GateSpec, Rule, check_spec, check_tightens
-from workbench.experiments.metrics import Metric, Sample, by_tenant, sample, tenants_text
+from workbench.experiments.metrics import ALWAYS, Metric, Sample, by_tenant, sample, tenants_text
 from workbench.experiments.pairs import Pairs
 from workbench.experiments.runs import Run, counted
 from workbench.types import Verdict
@@ -104,6 +104,12 @@ class GateReport(Shown):
     def exit_code(self) -> int:
         """The process exit code: 0 for pass, 1 for fail, 4 for undecided."""
         return EXIT_CODES[self.verdict]
+
+    @property
+    def all_unscored(self) -> bool:
+        """Whether cases were answered and no line found a scored one, so that more cases decide nothing."""
+        scored = [line.n for line in self.lines if line.metric == "cases" or line.metric not in ALWAYS]
+        return self.n_unscored >= max(1, self.n_cases) and not any(scored)
 
     @property
     def needed(self) -> int | None:
@@ -275,6 +281,10 @@ def _enough(run: Run, rule: Rule, values: Sample) -> GateLine:
     """Judge a `cases` rule: too few scored cases are undecided, never a fail."""
     scored = int(values.value or 0)
     short = max(0, math.ceil(rule.value) - scored)
+    needed, note = short or None, f"{run.n_unscored} unscored" if run.n_unscored else ""
+    if run.n_unscored and not scored:
+        reasons = counted(run.unscored_reasons)
+        needed, note = None, f"every case is unscored ({reasons}): more cases decide nothing"
     return GateLine(
         metric=rule.metric,
         rule=rule.text,
@@ -282,8 +292,8 @@ def _enough(run: Run, rule: Rule, values: Sample) -> GateLine:
         interval=None,
         n=scored,
         verdict="undecided" if short else "pass",
-        needed=short or None,
-        note=f"{run.n_unscored} unscored" if run.n_unscored else "",
+        needed=needed,
+        note=note,
     )
 
 
@@ -407,6 +417,8 @@ def _gate_row(line: GateLine) -> Row:
 def _after_gate(report: GateReport) -> str:
     if report.verdict == "pass":
         return "workbench report"
+    if report.all_unscored:
+        return f"dvc repro   # after a repair of what leaves every case unscored: {counted(report.unscored)}"
     if report.verdict == "fail":
         return f"workbench compare {report.run} BASELINE   # which cases got worse"
     if report.explored:

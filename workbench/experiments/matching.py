@@ -8,8 +8,12 @@ import functools
 import re
 import unicodedata
 
-#: Emphasis, links and line marks of Markdown, and the tags of HTML that emphasise.
+#: Emphasis, links, escapes and line marks of Markdown, the tags of HTML that emphasise, formulas of LaTeX.
 _MARKUP = (
+    (re.compile(r"&nbsp;|\\[()\[\]]"), " "),
+    (re.compile(r"\\boxed\{([^{}]{0,200})\}"), r" \1 "),
+    (re.compile(r"\\([%_$#&])"), r"\1"),
+    (re.compile(r"\$([^$\s](?:[^$\n]{0,200}?[^$\s])?)\$(?!\d)"), r" \1 "),
     (re.compile(r"(?m)^(?:[ \t]*(?:[-*+>•]|#{1,6})[ \t]+)+"), ""),
     (re.compile(r"!?\[([^\][]{0,500})\]\([^)\s]{0,2000}\)"), r"\1"),
     (re.compile(r"(?<!\w)\*{2,3}|\*{2,3}(?!\w)|`+|\|"), " "),
@@ -40,6 +44,16 @@ _UNSPACED = re.compile(
 _DECIMAL = re.compile(r"(?<![\w.])\.(?=\d)")
 _RANGE = re.compile(r"(?<=\d)(?:\s*[–—]\s*|\s+-\s+)(?=\d)")
 _MINUS = re.compile(r"(?<!\w)–(?=\d)")
+#: Separators of thousands, as in 1,000 and 1'000; a point may be a decimal point.
+_THOUSANDS = re.compile(r"(?<![\d.,'])\d{1,3}(?:[,']\d{3})+(?![\d'])")
+#: One form for what people write with and without a space or a plus.
+_FORMS = (
+    (re.compile(r"(?<=\d)\s+(?=[%‰])"), lambda _: ""),
+    (re.compile(r"(?<=\d)(?=[$€£¥₹₩])|(?<![-\w][$€£¥₹₩])(?<=[$€£¥₹₩])(?=\d)"), lambda _: " "),
+    (re.compile(r"(?<![\w+])\+(?=\d)"), lambda _: ""),
+    (re.compile(r"\.{2,}|-{2,}|(?<=\w)=(?![=>])|(?<=[^\W\d]):(?=\d)"), lambda _: " "),
+    (re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]"), lambda found: f" {found[0]} "),
+)
 #: Punctuation that is part of a word: 5 % is not 5, and C# is not C.
 _KEPT = frozenset("%‰&@#/\\§")
 
@@ -50,7 +64,7 @@ def normalise(text: str) -> str:
     The text is folded by NFKC and case, with one form for quotes, dashes, ligatures and the Turkish i. In
     scripts without spaces, each character is a word. A sign before a number stays.
     """
-    return _forms(text)[0]
+    return _words(_dashed(text).replace("–", "-"))
 
 
 def equals(text: str, answer: str) -> bool:
@@ -69,10 +83,15 @@ def _forms(text: str) -> tuple[str, str]:
     """Return the words of `text` twice: with an en dash as a hyphen, and as a space.
 
     An en dash joins the parts of a name (Paris–London) or separates phrases (18 euros–20 euros); between
-    two digits it makes a range, and before a digit it is a minus.
+    two digits it makes a range, and before a digit it is a minus. Separators of thousands do not count.
     """
-    folded = _MINUS.sub("-", _RANGE.sub("-", _folded(text))).replace("—", " ")
-    return _words(folded.replace("–", "-")), _words(folded.replace("–", " "))
+    dashed = _THOUSANDS.sub(lambda found: re.sub("[,']", "", found[0]), _dashed(text))
+    return _words(dashed.replace("–", "-")), _words(dashed.replace("–", " "))
+
+
+def _dashed(text: str) -> str:
+    """Return the folded text, in which a dash that is left joins the parts of a name or separates phrases."""
+    return _MINUS.sub("-", _RANGE.sub("-", _folded(text))).replace("—", " ")
 
 
 def _folded(text: str) -> str:
@@ -82,6 +101,10 @@ def _folded(text: str) -> str:
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     for letter, plain in _LETTERS:
         text = text.replace(letter, plain)
+    if not text.isascii():
+        text = re.sub(r"\d", lambda digit: str(unicodedata.digit(digit[0])), text)
+    for pattern, form in _FORMS:
+        text = pattern.sub(form, text)
     return _DECIMAL.sub("0.", _UNSPACED.sub(r" \g<0> ", text))
 
 

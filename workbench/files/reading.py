@@ -27,6 +27,8 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int
     """
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise ConfigError(f"cannot read {str(path)!a}: {error}", hint="write another path") from None
     except OSError as error:
         if error.errno != errno.ENXIO:  # a socket, or a pipe without a reader
             raise
@@ -80,7 +82,7 @@ def until_changed(read: Callable[[Path], T]) -> Callable[[Path], T]:
     def current(path: Path) -> T:
         try:
             status = path.stat()
-        except OSError:  # reading the file raises the error
+        except (OSError, ValueError):  # reading the file raises the error
             return read(path)
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < YOUNG_NS:
             return read(path)

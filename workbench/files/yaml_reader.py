@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -73,6 +74,9 @@ class _Constructor(SafeConstructor):
         if isinstance(value, float) and not math.isfinite(value):
             problem = f"{_shortened(node.value)} is not a finite number"
             raise ConstructorError(None, None, problem, node.start_mark)
+        if isinstance(value, float) and not _is_exact(str(node.value), value):
+            problem = f"{_shortened(node.value)} is a decimal that no float holds exactly: write it as text"
+            raise ConstructorError(None, None, problem, node.start_mark)
         return value
 
     def construct_yaml_int(self, node: Any) -> int:
@@ -117,6 +121,14 @@ def load(text: str, *, where: str, hint: str = "") -> Any:
     except (YAMLError, RecursionError, *_MALFORMED) as error:
         line, problem = reader.reader.line + 1, f"not YAML: {str(error).splitlines()[0]}"
     raise ConfigError(f"{where}:{line}: {problem[:300]}", hint=hint)
+
+
+def _is_exact(text: str, value: float) -> bool:
+    """Return whether a float is the decimal that its text says, to the last digit."""
+    try:
+        return len(text) < 17 or Decimal(text.replace("_", "")) == Decimal(repr(value))
+    except ArithmeticError:
+        return True  # not a decimal in Python's notation
 
 
 def _shortened(value: Any) -> str:

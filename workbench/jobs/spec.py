@@ -147,7 +147,8 @@ def _check_names(path: Path, spec: JobSpec) -> None:
             f"{path}: commit {files.shortened(spec.commit)!r} is not the id of a commit",
             hint=f"git checkout -- {shlex.quote(str(path))}: a promoted version never changes",
         )
-    plain = {"sample": spec.sample, **{f"digests.{kind}": text for kind, text in spec.digests.items()}}
+    plain = {"job": spec.job, "use_case": spec.use_case, "sample": spec.sample}
+    plain |= {f"digests.{kind}": text for kind, text in spec.digests.items()}
     wrong = [key for key, text in plain.items() if not _PLAIN.fullmatch(text)]
     paths = {"notebook": spec.notebook, **{f"files.{name}": name for name in spec.files}}
     wrong += [key for key, text in paths.items() if Path(text).is_absolute() or ".." in Path(text).parts]

@@ -18,7 +18,7 @@ def is_day(text: str) -> bool:
     """Return whether `text` is an ISO day in canonical form, so that days compare as texts."""
     try:
         return dt.date.fromisoformat(text).isoformat() == text
-    except ValueError:
+    except (TypeError, ValueError):
         return False
 
 

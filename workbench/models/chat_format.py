@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import orjson
 
+from workbench import wire
 from workbench.models import lenient_json
-from workbench.models.endpoint_errors import EndpointErrors
+from workbench.models.endpoint_errors import EndpointErrors, states_error
 from workbench.models.framing import Frame
 from workbench.models.tool_calls import ToolCalls, index_of
 from workbench.types import JSON
@@ -43,7 +44,7 @@ def read_chat(body: bytes, errors: EndpointErrors) -> JSON:
         choices = _choices(answer, errors)
         for position, choice in enumerate(choices):
             message = choice.pop("delta", None) if "message" not in choice else choice["message"]
-            if message is None and choice.get("finish_reason") == "content_filter":
+            if message is None and wire.ending_of(choice) == "filtered":
                 message = {"role": "assistant", "content": None}
             choice["message"] = _message(message, f"choices[{position}].message")
     except _FormatError as error:
@@ -87,6 +88,7 @@ class ChunkReader:
         self._any = False  # a chunk came, with or without a choice
         self._open: set[int] = set()
         self._finished: set[int] = set()
+        self._whole: set[int] = set()  # choices whose message came whole
         self._calls: dict[int, ToolCalls] = {}
         self._halves: dict[tuple[int, str | int], str] = {}
 
@@ -164,14 +166,23 @@ class ChunkReader:
             index = index_of(choice.get("index"))
             choice["index"] = position if index is None else index
             delta, message = choice.get("delta"), choice.pop("message", None)
-            if delta is None and choice["index"] not in self._open | self._finished:
-                delta = message  # a whole answer as the only event
+            if delta is None and message is not None:
+                delta = self._only(message, choice["index"])
             choice["delta"] = {} if delta is None else _message(delta, f"choices[{position}].delta")
             self._note(choice)
             self._join_halves(choice)
         if chunk.get("object") == "chat.completion":
             chunk["object"] = "chat.completion.chunk"
         return lenient_json.storable({**chunk, "choices": choices})  # type: ignore[no-any-return]
+
+    def _only(self, message: Any, index: int) -> Any:
+        """Return a whole message as the delta of its choice; after deltas it repeats them and is dropped."""
+        if index in self._whole:
+            raise _FormatError("deltas: two whole messages came for one choice")
+        if index in self._open | self._finished:
+            return None
+        self._whole.add(index)
+        return message
 
     def _join_halves(self, choice: dict[str, Any]) -> None:
         index, delta = choice["index"], choice["delta"]
@@ -209,7 +220,13 @@ class ChunkReader:
 def _is_chunk(item: Any, errors: EndpointErrors) -> bool:
     """Return whether an event is a chunk, and no keep-alive; raise the error that it states."""
     raise_stated(item, errors)
-    return isinstance(item, dict) and ("choices" in item or "usage" in item)
+    if not isinstance(item, dict):
+        return False
+    if "choices" in item or "usage" in item:
+        return True
+    if states_error(item):
+        raise errors.of_object(lenient_json.storable(item))
+    return False
 
 
 def _is_plain(answer: Any, part: str) -> bool:

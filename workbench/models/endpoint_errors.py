@@ -87,6 +87,15 @@ class EndpointErrors:
         what = f"{self.url} cut its stream off before the end"
         return UnavailableError(what, hint="ask again", status=200)
 
+    def too_many(self, limit: int) -> NoAnswerError:
+        """Return the error for a stream of more than `limit` events."""
+        return NoAnswerError(
+            f"{self.url} streamed more than {limit} events; the rest was not read",
+            reason="too_large",
+            hint="set max_tokens, or ask without stream=True",
+            status=200,
+        )
+
     def too_large(self, limit: int) -> NoAnswerError:
         """Return the error for an answer of more than `limit` bytes."""
         return NoAnswerError(
@@ -133,6 +142,18 @@ def status_of(value: Any) -> int:
         if 400 <= status < 600:
             return status
     return 500
+
+
+def states_error(value: Mapping[str, Any]) -> bool:
+    """Return whether an object without the key `error` is an error: a message with a code, or a `detail`."""
+    if not isinstance(value.get("message"), str):
+        return bool(value.get("detail"))
+    words = _words(value)
+    return any(
+        "error" in word or word in _STATUS_OF or (word.isdecimal() and 400 <= int(word) < 600)
+        for word in words
+        if len(word) < 80
+    )
 
 
 def _words(value: Any) -> list[str]:

@@ -7,9 +7,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from workbench import _sync, wire
+from workbench import _sync, arguments, wire
 from workbench.context import current_invocation
-from workbench.errors import InvalidOutputError, UnavailableError
+from workbench.errors import ConfigError, InvalidOutputError, UnavailableError
 from workbench.models.card import ModelCard
 from workbench.ports import Call, Handler
 from workbench.types import JSON, Event, Hit, Message, Reply, wire_messages
@@ -98,7 +98,7 @@ class ModelHandle:
 
     async def _embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return one vector per text, in order."""
-        payload = {"model": self.card.model, "input": list(texts)}
+        payload = {"model": self.card.model, "input": list(arguments.texts(texts, "texts"))}
         raw = await self._whole(self.make_call("embed", payload, {}))
         rows = sorted(raw["data"], key=lambda row: row["index"])
         return [list(row["embedding"]) for row in rows]
@@ -122,8 +122,13 @@ class ModelHandle:
         labels: dict[str, Any] = {}
         if isinstance(asked, str):
             payload["messages"] = [Message(role="user", content=asked).wire()]
-        elif isinstance(asked, Sequence):
+        elif isinstance(asked, Sequence) and _are_turns(asked):
             payload["messages"] = wire_messages(cast("Sequence[Message]", asked))
+        elif isinstance(asked, Sequence) or not hasattr(asked, "messages"):
+            raise ConfigError(
+                f"a model is asked {type(asked).__name__}, not a text, chat turns or a rendered prompt",
+                hint='chat("…"), chat([{"role": "user", "content": "…"}]) or chat(prompt.render(…))',
+            )
         else:
             payload["messages"] = wire_messages(asked.messages)
             payload.update(asked.parameters)
@@ -158,6 +163,10 @@ class ModelHandle:
         if before is not None:
             calls = bool(call.payload.get("tools") or call.payload.get("functions"))
             wire.check_text(wire.fold(before), calls=calls)
+
+
+def _are_turns(asked: Sequence[object]) -> bool:
+    return not isinstance(asked, bytes) and all(isinstance(turn, Message | Mapping) for turn in asked)
 
 
 def _data(text: str, payload: JSON) -> Any:

@@ -33,7 +33,8 @@ class OpenAIModel:
     """One endpoint. Its pool of connections has no limit: controls limit the calls.
 
     `timeout_s` limits a whole plain answer, and each wait within a stream, in seconds. `max_bytes` limits an
-    answer after decompression. `key_name` is the environment variable that holds the key, for messages.
+    answer after decompression, `max_events` the chunks of a stream: a chunk takes about 5 KB until its answer
+    is complete. `key_name` is the environment variable that holds the key, for messages.
     Raises ConfigError for a `base_url` that is not HTTP.
     """
 
@@ -45,6 +46,7 @@ class OpenAIModel:
         key_name: str = "",
         timeout_s: float = 120.0,
         max_bytes: int = 64 * 2**20,
+        max_events: int = 200_000,
     ) -> None:
         url = urlsplit(base_url)
         if url.scheme not in {"http", "https"} or not url.hostname:
@@ -55,6 +57,7 @@ class OpenAIModel:
         self.base_url = base_url.rstrip("/")
         self.timeout_s = timeout_s
         self.max_bytes = max_bytes
+        self.max_events = max_events
         self._key = api_key
         self._errors = EndpointErrors(url=self.base_url, key=api_key, key_name=key_name)
         self._session: aiohttp.ClientSession | None = None
@@ -189,12 +192,15 @@ class OpenAIModel:
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncGenerator[JSON, None]:
         """Yield the chunks of a stream until `[DONE]` or its end."""
-        reader, chunks, done = EventReader(), ChunkReader(self._errors), False
+        reader, chunks, done, count = EventReader(), ChunkReader(self._errors), False, 0
         async with contextlib.aclosing(self._frames(response, reader)) as frames:
             async for frame in frames:
                 if done := frame.data.startswith(b"[DONE]"):
                     break
                 for chunk in chunks.read(frame):
+                    count += 1
+                    if count > self.max_events:
+                        raise self._errors.too_many(self.max_events)
                     yield chunk
         for chunk in chunks.finish(reader.head, done=done):
             yield chunk

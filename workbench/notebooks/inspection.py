@@ -109,7 +109,8 @@ def _parse(path: Path, number: int, source: str) -> ast.Module:
     try:
         return ast.parse(plain(source))
     except SyntaxError as error:
-        problem = f", line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
+        place = f", line {error.lineno}" if error.lineno else ""
+        problem = f"{place}: {error.msg}: {files.shortened((error.text or '').strip())}"
     except (ValueError, RecursionError, MemoryError):  # a null byte, or thousands of brackets
         problem = ": Python cannot parse the cell"
     raise ConfigError(f"{path}: cell {number}{problem}", hint="open it with `make lab` and correct the cell")
@@ -170,8 +171,8 @@ def _declared(path: Path, number: int, source: str) -> dict[str, Declared]:
             continue
         try:
             default = ast.literal_eval(statement.value) if statement.value else None
-            files.canonical(default)
-        except (TypeError, ValueError):
+            files.check_exact(default, where=name)  # 1e999 is infinite
+        except (TypeError, ValueError, ConfigError):
             raise ConfigError(
                 f"{path}: cell {number}: parameter {name!r} must be a literal (a string, number, list …)",
                 hint=f"write {name} = None in this cell and compute it in the next cell",

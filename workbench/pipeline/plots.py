@@ -41,18 +41,21 @@ def write(root: Path, name: str) -> None:
         level = ws.gate_spec().confidence
         cases = prepared_cases(root, ws.use_case, results)
         judged = load_runs(root / results.judged)[0]
-        runs = [judged, *comparable(judged, load_runs(root / results.runs))]
-        drawn = {"arms": arms(runs, level), "recall": recall(ws, cases, level)}
+        explored = comparable(judged, load_runs(root / results.runs))
+        drawn = {"arms": arms(judged, explored, level), "recall": recall(ws, cases, level)}
     for stem, rows in drawn.items():
         files.write_atomic(root / results.plots / f"{stem}.json", files.pretty(rows))
 
 
-def arms(runs: Sequence[Run], level: float) -> list[dict[str, Any]]:
-    """Return the first run's first score for each run, with its interval."""
+def arms(judged: Run, explored: Sequence[Run], level: float) -> list[dict[str, Any]]:
+    """Return the judged run's first score for it and for each explored arm, with the interval."""
     rows = []
-    for run in runs:
-        metric = run.metric(runs[0].score_names[0], level)
-        rows.append({"arm": run.arm, "metric": metric.name, **_measured(metric.to_json())})
+    for run in (judged, *explored):
+        metric = run.metric(judged.score_names[0], level)
+        made_by = "judged" if run is judged else "explored"
+        rows.append(
+            {"arm": run.arm, "made_by": made_by, "metric": metric.name, **_measured(metric.to_json())}
+        )
     return rows
 
 

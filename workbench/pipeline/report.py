@@ -13,19 +13,55 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import files
 from workbench.display import degraded_note, number, percent, span
+from workbench.experiments.compare import ComparedMetric
 from workbench.experiments.metrics import Metric
 from workbench.experiments.runs import Run
-from workbench.pipeline.evidence import Evidence
+from workbench.pipeline.evidence import Evidence, OwnArm
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 #: The number of wrong answers that the page shows, and the characters of each.
 _WRONG, _TEXT = 5, 160
+#: The reasons of unscored cases that the page shows, and the case ids that a sentence names.
+_MOST_REASONS, _NAMED = 10, 3
 _SENTENCES = {
     "pass": "Every line of the gate holds, judged on its interval.",
     "fail": "At least one line of the gate is missed, surely and not by chance.",
     "undecided": "No line is missed for sure, and at least one is not yet shown to hold.",
+}
+_UNSTATED = "Every line of the gate holds, but this gate was not stated before the run."
+#: What each reason of an unscored case means; the class of an error stands for itself.
+_REASONS: Mapping[str, str] = {
+    "empty": "the model sent no text",
+    "error": "the endpoint stated an error in its answer",
+    "filtered": "the content filter of the endpoint withheld the answer",
+    "infinite": "a scorer returned infinity, or the output holds it",
+    "malformed": "the answer of the endpoint does not have the form of a chat completion",
+    "no_choices": "the answer of the endpoint has no choices",
+    "not_a_number": "a scorer returned NaN, or the output holds it",
+    "not_storable": "JSON has no exact form of the output",
+    "refusal": "the model refused",
+    "scorer_failed": "a scorer file raised an error",
+    "tool_call": "the model called a tool where text was due",
+    "too_large": "the answer of the endpoint is larger than the limit",
+    "truncated": "the answer reached the limit of tokens before its text: raise max_tokens",
+    "unanswered": "the notebook handed over no answer",
+}
+#: What each built-in scorer returns.
+_SCORES: Mapping[str, str] = {
+    "contains": "1 when the answer contains an accepted text, else 0",
+    "cross_tenant_hits": "the number of hits of another tenant",
+    "exact": "1 when the answer equals an accepted text, else 0",
+    "grounded": "the share of the answer's words in the passages of its prompt",
+    "ndcg_at": "NDCG of the first k hits",
+    "recall_at": "the share of the relevant pages among the first k hits",
+}
+#: What counts as right, by the scorer of the first score.
+_RIGHT: Mapping[str, str] = {
+    "contains": "An answer counts as right when it contains an accepted text; one that also says something "
+    "wrong can pass.",
+    "exact": "An answer counts as right when it equals an accepted text; one in other words cannot pass.",
 }
 
 
@@ -68,30 +104,130 @@ def _cell(value: object) -> str:
 
 
 def _facts(evidence: Evidence) -> dict[str, Any]:
-    gate, case = evidence.gate, evidence.use_case
-    candidate = next(run for run in evidence.runs if run.id == gate.run)
-    primary = candidate.score_names[0]
-    level = gate.confidence
+    gate, case, judged = evidence.gate, evidence.use_case, evidence.judged
+    primary, level = judged.score_names[0], gate.confidence
+    unstated = gate.verdict == "undecided" and gate.provisional_verdict == "pass"
     return {
         "name": evidence.name,
         "case": case,
+        "dataset": evidence.dataset,
+        "scorers": [_scorer(name, source) for name, source in evidence.scorers.items()],
         "gate": gate,
-        "sentence": _SENTENCES[gate.verdict],
+        "sentence": _UNSTATED if unstated else _SENTENCES[gate.verdict],
+        "warnings": _warnings(evidence),
         "undecided": [line for line in gate.lines if line.verdict == "undecided"],
+        "unscored": _unscored(judged),
+        "more_reasons": max(0, len(judged.unscored_reasons) - _MOST_REASONS),
         "other": evidence.other,
-        "candidate": candidate,
-        "degraded": [f"{run.arm}: {said}" for run in evidence.runs for said in degraded_note(run.n_degraded)],
         "primary": primary,
         "level": percent(level),
-        "arms": [_arm(run, primary, level, candidate) for run in evidence.runs],
-        "compared": list(evidence.comparison or ()),
+        **_arms(evidence, level),
+        "compared": list(evidence.explored.comparison or ()),
         "amounts": [_amount(run, level) for run in evidence.runs],
-        "wrong": _wrong(candidate, primary),
+        "wrong": _wrong(judged, primary),
         "versions": evidence.versions,
-        "tenants": _tenants(evidence, candidate),
+        "tenants": _tenants(evidence, judged),
         "memory": evidence.memory,
         "tape": evidence.tape,
+        "right": _right(primary, evidence.scorers.get(primary, {})),
     }
+
+
+def _warnings(evidence: Evidence) -> list[str]:
+    """Return what a reader must know beside the verdict."""
+    gate, own = evidence.gate, evidence.explored.own
+    degraded = [f"{run.arm}: {note}" for run in evidence.runs for note in degraded_note(run.n_degraded)]
+    said = [text for text in (gate.loosened, gate.note) if text]
+    return [*degraded, *said, *([_own_text(own)] if own is not None and _differs(own) else [])]
+
+
+def _arms(evidence: Evidence, level: float) -> dict[str, Any]:
+    """Return the rows of the plot, the judged run first, and the sentences about the notebook's own arms."""
+    explored, primary = evidence.explored, evidence.judged.score_names[0]
+    changes = {comparison.run.arm: comparison.lines[0] for comparison in explored.beside or ()}
+    rows = [_arm(run, primary, level, changes.get(run.arm)) for run in evidence.runs]
+    metrics = [metric for row in rows if (metric := row["metric"]).value is not None]
+    ends = [end for m in metrics for end in ((m.interval.low, m.interval.high) if m.interval else (m.value,))]
+    own = explored.own
+    return {
+        "arms": [{**row, "judged": row is rows[0]} for row in rows],
+        "explored": [run.arm for run in explored.arms],
+        "drawn": all(0 <= end <= 1 for end in ends),
+        "own": _own_text(own) if own is not None and not _differs(own) else "",
+        "left_out": explored.left_out,
+        "no_baseline": explored.no_baseline,
+    }
+
+
+def _differs(own: OwnArm) -> bool:
+    return bool(own.different or own.one_sided or own.rescored)
+
+
+def _own_text(own: OwnArm) -> str:
+    """Return one line on the notebook's own arm of the candidate's name, with up to three ids a part."""
+
+    def few(cases: Sequence[str]) -> str:
+        return ", ".join(cases[:_NAMED]) + (", …" if len(cases) > _NAMED else "")
+
+    same = f"the same output for {own.same} of {own.n_cases} judged cases"
+    parts = [f"The notebook's own arm {own.arm} gave {same}"]
+    if own.different:
+        parts.append(f"another output for {len(own.different)} ({few(own.different)})")
+    if own.one_sided:
+        parts.append(f"only one of the two has an output for {len(own.one_sided)} ({few(own.one_sided)})")
+    parts += [f"another score {name} for {count} of the same outputs" for name, count in own.rescored.items()]
+    otherwise = ""
+    if own.different or own.one_sided:
+        otherwise = " Its exploration does something else than the job."
+    elif own.rescored:
+        otherwise = " Its scorers are not those of params.yaml."
+    return f"{'; '.join(parts)}.{otherwise}"
+
+
+def _scorer(name: str, source: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a scorer is: a built-in with its options, or a file with its SHA-256."""
+    if "file" in source:
+        text, digest, meaning = source["file"], source["sha256"], "a function of this repository"
+    else:
+        kind, options = next(iter(source.items()))
+        stated = ", ".join(f"{option}: {value}" for option, value in options.items())
+        text, digest, meaning = f"{kind} ({stated})" if stated else kind, "", _SCORES.get(kind, "")
+    return {"name": name, "source": text, "digest": digest, "meaning": meaning}
+
+
+def _right(primary: str, source: Mapping[str, Any]) -> str:
+    """Return what the first score counts as right, for the limits of the page."""
+    kind = next(iter(source), "")
+    if kind == "file":
+        return f"{primary} is what {source['file']} returns; nothing else checks an answer."
+    return _RIGHT.get(
+        kind, f"{primary} is {_SCORES.get(kind, 'a score of the run')}; nothing else checks an answer."
+    )
+
+
+def _unscored(run: Run) -> list[dict[str, Any]]:
+    """Return a row for each of the commonest reasons: its meaning, number of rows and first case by id."""
+    import polars as pl
+
+    errors = run.cases.drop_nulls("error").with_columns(reason=pl.col("error").str.split(":").list.first())
+    found = errors.group_by("reason").agg(pl.len(), pl.col("case", "error").first())
+    rows = found.sort("len", "reason", descending=[True, False]).head(_MOST_REASONS).to_dicts()
+    return [
+        {
+            "reason": _short(row["reason"]),
+            "meaning": _REASONS.get(row["reason"], "the task or a scorer raised this error"),
+            "rows": row["len"],
+            "case": row["case"],
+            "message": _short(row["error"].partition(":")[2]),
+        }
+        for row in rows
+    ]
+
+
+def _short(text: str) -> str:
+    """Return a text in one line of limited length."""
+    line = " ".join(text.split())
+    return line if len(line) <= _TEXT else line[: _TEXT - 1] + "…"
 
 
 def _by_tenant(tenants: Mapping[str, Metric]) -> str:
@@ -99,24 +235,36 @@ def _by_tenant(tenants: Mapping[str, Metric]) -> str:
     return "; ".join(shown) if len(tenants) > 1 else ""
 
 
-def _arm(run: Run, primary: str, level: float, candidate: Run) -> dict[str, Any]:
-    """Return one row of the plot, with positions in percent of the scale from 0 to 1."""
+def _arm(run: Run, primary: str, level: float, change: ComparedMetric | None) -> dict[str, Any]:
+    """Return one row of the plot, with positions in percent of the scale from 0 to 1.
+
+    `change` is the difference of an explored arm from the judged run; it is no verdict on the arm.
+    """
     metric = run.metric(primary, level)
     low, high = (metric.interval.low, metric.interval.high) if metric.interval else (0.0, 0.0)
     return {
         "name": run.arm,
-        "candidate": run.id == candidate.id,
+        "metric": metric,
         "value": number(metric.value),
         "interval": span(metric.interval),
         "n": metric.n,
         "unscored": run.n_unscored,
         "prompt": run.settings.get("prompt", ""),
         "task": run.settings.get("task", ""),
+        "change": _change(change),
         "x": _percent(metric.value or 0.0),
         "low": _percent(low),
-        "high": _percent(high),
         "width": _percent(max(high - low, 0.0)),
     }
+
+
+def _change(line: ComparedMetric | None) -> str:
+    """Return the difference from the judged run in words, without a mark of better or worse."""
+    if line is None:
+        return ""
+    sure = line.verdict in {"better", "worse"}
+    word = ("higher" if line.effect > 0 else "lower") if sure else "no sure difference"
+    return f"{line.effect:+.3g} {span(line.interval, signed=True)}: {word}"
 
 
 def _percent(value: float) -> str:
@@ -155,18 +303,17 @@ def _wrong(run: Run, primary: str) -> list[dict[str, Any]]:
     shown = []
     for row in rows:
         output = orjson.loads(row["output"])
-        text = " ".join(str(output.get("text", output) if isinstance(output, dict) else output).split())
-        cut = text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
+        text = _short(str(output.get("text", output) if isinstance(output, dict) else output))
         shown.append(
-            {"case": row["case"], "tenant": row["tenant"], "text": cut, "sources": ", ".join(row["sources"])}
+            {"case": row["case"], "tenant": row["tenant"], "text": text, "sources": ", ".join(row["sources"])}
         )
     return shown
 
 
-def _tenants(evidence: Evidence, candidate: Run) -> Sequence[dict[str, Any]]:
+def _tenants(evidence: Evidence, judged: Run) -> Sequence[dict[str, Any]]:
     """Return the rows of the memory and the number of cases of each tenant."""
     entries = evidence.memory.get("tenants", {})
-    asked = candidate.cases.group_by("tenant").len().sort("tenant").rows()
+    asked = judged.cases.group_by("tenant").len().sort("tenant").rows()
     cases = dict(asked)
     names = sorted({*entries, *cases})
     return [

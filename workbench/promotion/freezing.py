@@ -37,6 +37,8 @@ from workbench.repository.git import Repository
 
 #: Seconds that the clean run on the sample may take.
 CLEAN_S = 600
+#: The report of a run's connections around the boundary, in the run's folder.
+CONNECTIONS = "connections.jsonl"
 #: Paths of the repository that a run reads, beside the use case's notebook and data.
 CODE = ("workbench", LOCK, str(PARAMS), "pipelines/models", "pipelines/prompts", "pipelines/memories")
 
@@ -135,10 +137,12 @@ def clean_run(
             what = f"the frozen notebook does not run clean alone: {error.message}"
             return None, [Blocker(what=what, fix=error.hint or "fix the cell, then: dvc repro")]
         _forget_input(Path(result.notebook), request.inputs)
-        found = _seen(root / case.notebook, Path(result.notebook), work / "connections.jsonl", root / LOCK)
+        found = _seen(root / case.notebook, Path(result.notebook), root / LOCK)
+        found += _reached(work)
         found += _fell_short(spec, result)
         outputs = _digests_in(work / "out")
-        found += _answers_otherwise(root, pending, code, python, show=show)
+        otherwise = _answers_otherwise(root, pending, code, python, show=show)
+        found += [blocker for blocker in otherwise if blocker not in found]
         tape = (work / jobspec.TAPE).read_bytes() if (work / jobspec.TAPE).is_file() else b""
         return CleanRun(outputs=outputs, tape=tape, counts=result.counts), found
     finally:
@@ -157,13 +161,13 @@ def _request(root: Path, pending: Draft, work: Path, code: Path, run_id: str, *,
         mode="auto",
         tape=str(root / layout.judge_tape_of(spec.use_case)),
         tape_out=str(work / jobspec.TAPE),
-        watch=str(work / "connections.jsonl"),
+        watch=str(work / CONNECTIONS),
         show=show,
     )
 
 
 def _answers_otherwise(root: Path, pending: Draft, code: Path, python: Path, *, show: bool) -> list[Blocker]:
-    """Return a blocker unless the job publishes the bytes that the judge saw published, for the same cases.
+    """Return blockers unless the job publishes the bytes that the judge saw published, for the same cases.
 
     The worker runs the frozen notebook as a scheduled run does, on the inputs of the judged cases and with
     the judge's tape alone.
@@ -182,6 +186,7 @@ def _answers_otherwise(root: Path, pending: Draft, code: Path, python: Path, *, 
             inputs=inputs.name,
             mode="replay",
             tape=str(root / results.judge_tape),
+            watch=str(work / CONNECTIONS),
             show=show,
         )
         try:
@@ -189,15 +194,15 @@ def _answers_otherwise(root: Path, pending: Draft, code: Path, python: Path, *, 
         except WorkbenchError as error:
             return [Blocker(what=f"the job does not answer the judged cases: {error.message}", fix=fix)]
         Path(result.notebook).unlink(missing_ok=True)
+        found = _reached(work)
         other = _digests_in(work / "out").items() ^ _digests_in(root / results.answered).items()
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    names = ", ".join(sorted({name for name, _ in other}))
-    return (
-        [Blocker(what=f"the job publishes other answers to the judged cases: {names}", fix=fix)]
-        if other
-        else []
-    )
+    if other:
+        names = ", ".join(sorted({name for name, _ in other}))
+        what = f"the job publishes other answers to the judged cases: {names}"
+        found.append(Blocker(what=what, fix=fix))
+    return found
 
 
 def _digests_in(folder: Path) -> dict[str, str]:
@@ -240,10 +245,8 @@ def _forget_input(executed: Path, inputs: str) -> None:
     files.write_atomic(executed, text.encode())
 
 
-def _seen(source: Path, executed: Path, connections: Path, lock: Path) -> list[Blocker]:
-    """Return blockers for the contents of the outputs and for connections around the boundary."""
-    from workbench.records import egress
-
+def _seen(source: Path, executed: Path, lock: Path) -> list[Blocker]:
+    """Return blockers for the contents of the executed notebook's outputs; remove the notebook."""
     known = screening.screen(inspection.read(source), lock=read_bytes(lock))
     outputs = [
         finding
@@ -251,14 +254,20 @@ def _seen(source: Path, executed: Path, connections: Path, lock: Path) -> list[B
         if finding not in known
     ]
     executed.unlink(missing_ok=True)
-    reached = [
+    return requirements.screened(outputs)
+
+
+def _reached(work: Path) -> list[Blocker]:
+    """Return blockers for the connections around the boundary of the run in `work`."""
+    from workbench.records import egress
+
+    return [
         Blocker(
             what=f"{line['where']}: {line['event']} {line['address']}, which the boundary did not open",
             fix="ask through ws.model(), ws.openai() or ws.memory()",
         )
-        for line in egress.reported(connections)
+        for line in egress.reported(work / CONNECTIONS)
     ]
-    return requirements.screened(outputs) + reached
 
 
 def finished(pending: Draft, clean: CleanRun) -> Draft:

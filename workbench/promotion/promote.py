@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,11 @@ class ReleaseOptions:
         """Write a line of progress to standard error when `show` is set."""
         if self.show:
             sys.stderr.write(f"{text}\n")
+
+    def command(self, reference: str) -> str:
+        """Return the command that promotes `reference` with this label and reason."""
+        reason = f" --reason {shlex.quote(self.reason)}" if self.reason else ""
+        return f"workbench promote {reference} --to {self.label}{reason}"
 
 
 def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
@@ -180,7 +186,7 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
         notes=differences.freezes(draft, counts),
         missing=tuple((miss.what, miss.fix) for miss in missing),
         dry=order.dry_run,
-        command=missing[0].fix if missing else f"workbench promote job/{name} --to {order.label}",
+        command=missing[0].fix if missing else order.command(f"job/{name}"),
     )
     if order.dry_run:
         return card
@@ -306,44 +312,46 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
     if now == found.number and not _cut_off(root, asset, order):
         raise ConfigError(f"{kind}/{found} is in {order.label} already", hint="workbench check")
     gate = _justified(root, kind, found, order.reason)
-    missing = [] if gate is not None or order.label != "production" else [
-        Blocker(
-            what=f"no judged run used {kind}/{found} and passed its gate",
-            fix=f"name version {found.number} in params.yaml, then: dvc repro",
-            exit_code=1,
-        )
-    ]  # fmt: skip
+    missing = [gate] if isinstance(gate, Blocker) and order.label == "production" else []
     card = Released(
         what=f"{kind}/{found.name}", label=order.label, version=found.number, before=now,
         rows=tuple(differences.entry_rows(asset, now, found.number)),
         notes=tuple(differences.lines_of(root, asset, now, found.number)),
         missing=tuple((miss.what, miss.fix) for miss in missing), dry=order.dry_run,
-        command=missing[0].fix if missing else f"workbench promote {kind}/{found} --to {order.label}",
+        command=missing[0].fix if missing else order.command(f"{kind}/{found}"),
     )  # fmt: skip
     if missing and not order.dry_run:
         error = ConfigError(f"{kind}/{found} cannot be promoted: {missing[0].what}", hint=missing[0].fix)
         error.exit_code = missing[0].exit_code
         raise error
-    run = gate.run if gate else None
+    run = gate.run if isinstance(gate, GateReport) else None
     return _release(root, asset, card, order, verb="Promote", run=run, after="workbench check")
 
 
-def _justified(root: Path, kind: str, version: registry.Version, reason: str | None) -> GateReport | None:
-    """Return the passing gate report of a judged run that used this version, or None.
+def _justified(root: Path, kind: str, version: registry.Version, reason: str | None) -> GateReport | Blocker:
+    """Return the passing gate report of a judged run that used this version, or else the blocker.
 
     A pass under a loosened text justifies nothing without a `reason`.
     """
+    fix = f"name version {version.number} in params.yaml, then: dvc repro"
+    what = f"no judged run used {kind}/{version} and passed its gate"
+    blocker = Blocker(what=what, fix=fix, exit_code=1)
     for name, case in config.load_params(root).use_cases.items():
         try:
             run = freezing.judged_run(root, name, case)
         except NotFoundError:
             continue  # that use case has not been reproduced here
-        if run.settings.get(kind) == str(version):
-            report = judged(root, name, case, run)
-            found = loosened(verdicted(root, name, case, run, report), verdicts.recorded(root, name))
-            if report.verdict == "pass" and not (found and found.same_task and not reason):
-                return report
-    return None
+        if run.settings.get(kind) != str(version):
+            continue
+        report = judged(root, name, case, run)
+        if report.verdict != "pass":
+            continue
+        found = loosened(verdicted(root, name, case, run, report), verdicts.recorded(root, name))
+        unexcused = verdicts.unexcused(name, found, reason, asset=f"{kind}/{version}")
+        if unexcused is None:
+            return report
+        blocker = unexcused
+    return blocker
 
 
 def _release(

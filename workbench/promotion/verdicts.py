@@ -80,13 +80,22 @@ def blockers(
         what = f"{file} lacks {len(gone)} of the verdicts that were committed, first {_short(gone[0])}"
         fix = f"git log -p -- {file}   # append the removed lines again, then commit"
         found.append(Blocker(what=what, fix=fix))
-    if loosening is not None and loosening.same_task and not (reason or "").strip():
-        fix = (
-            f"add rows to the dataset of use_cases.{use_case}, then: dvc repro; or: workbench promote "
-            f'job/{job} --to production --reason "why the looser text is right"'
-        )
-        found.append(Blocker(what=loosening.text, fix=fix, exit_code=1))
+    if blocker := unexcused(use_case, loosening, reason, asset=f"job/{job}"):
+        found.append(blocker)
     return found
+
+
+def unexcused(
+    use_case: str, loosening: Loosening | None, reason: str | None, *, asset: str
+) -> Blocker | None:
+    """Return the blocker of promoting `asset`, such as job/NAME, under a loosened text without a reason."""
+    if loosening is None or not loosening.same_task or (reason or "").strip():
+        return None
+    fix = (
+        f"add rows to the dataset of use_cases.{use_case}, then: dvc repro; or: workbench promote "
+        f'{asset} --to production --reason "why the looser text is right"'
+    )
+    return Blocker(what=loosening.text, fix=fix, exit_code=1)
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from workbench import files, registry, schemas
+from workbench import arguments, files, registry, schemas
 from workbench.errors import ConfigError, nearest
+from workbench.prompts import sandbox
 from workbench.types import Hit, Message, Role
 
 if TYPE_CHECKING:
-    from jinja2 import Template, nodes
+    from jinja2 import nodes
     from jinja2.sandbox import SandboxedEnvironment
 
 InputType = Literal["string", "integer", "number", "boolean", "list", "passages"]
@@ -36,10 +36,8 @@ _PYTHON: Mapping[str, type | tuple[type, ...]] = {
     "passages": (list, tuple),
 }
 _DRAFT = "draft-"
-#: Limits of a rendering: characters of a turn or a product, rounds of nested constant loops, exponents.
-_LONGEST = 16 << 20
+#: Rounds of nested loops over constant ranges.
 _ROUNDS = 100_000
-_EXPONENT = 64
 #: What the values of inputs can raise in a template, beside Jinja2's own errors.
 _FAILURES = (
     ArithmeticError,
@@ -260,65 +258,21 @@ def _parsed(path: Path) -> Prompt:
     return parse(files.read_text(path), where=str(path))
 
 
-@functools.cache
-def _environment() -> SandboxedEnvironment:
-    from jinja2 import StrictUndefined
-
-    # Prompts are plain text, not HTML: escaping would change the model's input.
-    environment = _sandbox()(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["tojson"] = _json
-    del environment.globals["lipsum"]  # random text
-    return environment
-
-
-def _sandbox() -> type[SandboxedEnvironment]:
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class BoundedSandbox(ImmutableSandboxedEnvironment):
-        """Jinja2's sandbox, in which products and powers are bounded as well."""
-
-        intercepted_binops = frozenset({"*", "**"})
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            if operator == "**" and (abs(right) > _EXPONENT or abs(left) > 2**_EXPONENT):
-                raise OverflowError("the power is too large")
-            for item, times in ((left, right), (right, left)):
-                if isinstance(item, Sequence) and isinstance(times, int) and len(item) * times > _LONGEST:
-                    raise OverflowError(f"the product is longer than {_LONGEST:,} characters or items")
-            return super().call_binop(context, operator, left, right)
-
-    return BoundedSandbox
-
-
-def _json(value: Any, indent: int | None = None) -> str:
-    """Return a value as JSON; Jinja2's own `tojson` escapes `<`, `>`, `&` and `'` for HTML."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False, indent=indent)
-
-
-@functools.lru_cache(maxsize=256)
-def _template(text: str) -> Template:
-    return _environment().from_string(text)
-
-
 def _render(text: str, inputs: Mapping[str, Any], where: str) -> str:
     from jinja2 import TemplateError, nodes
 
-    pieces, size = [], 0
     try:
-        for piece in _template(text).generate(**inputs):
-            pieces.append(piece)
-            size += len(piece)
-            if size > _LONGEST:
-                raise OverflowError(f"the text is longer than {_LONGEST:,} characters")
-        return "".join(pieces)
+        rendered = sandbox.render(text, inputs)
     except (TemplateError, *_FAILURES) as error:
         line = _line_of(error)
-        used = {node.name for node in _environment().parse(text).find_all(nodes.Name) if node.lineno == line}
+        found = sandbox.environment().parse(text).find_all(nodes.Name)
+        used = {node.name for node in found if node.lineno == line}
         names = ", ".join(name for name in inputs if name in used)
         raise ConfigError(
             f"prompt {where}, line {line}{f', with {names}' if names else ''}: {error}",
             hint="pass another value, or correct the template: ws.prompt(…).edit(user=…)",
         ) from None
+    return arguments.text(rendered, f"prompt {where}: the text")
 
 
 def _line_of(error: BaseException) -> int:
@@ -351,12 +305,16 @@ def _check_inputs(header: Header, inputs: Mapping[str, Any]) -> None:
                 f"prompt {header.name!r}: input {name!r} is {type(value).__name__}, declared {declared.type}",
                 hint=f"pass a {declared.type}, or change the type of {name} under inputs:",
             )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(
+                f"prompt {header.name!r}: input {name!r} is {value}", hint="pass a finite number"
+            )
 
 
 def _check_templates(header: Header, turns: Sequence[tuple[str, str]], where: str) -> None:
     from jinja2 import TemplateSyntaxError, meta
 
-    environment = _environment()
+    environment = sandbox.environment()
     used: set[str] = set()
     for role, text in turns:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 def read_calls(path: Path) -> pl.DataFrame:
     """Return one row per call, oldest first; an empty log has the same columns.
 
-    `cost_usd` is the price of the answer in US dollars; only rows that are not `replayed` were paid.
+    `cost_usd` is the price of the answer in US dollars; only rows that are not `replayed` were paid. A value
+    that does not fit its column, such as a count of tokens that is a text, is null.
     """
     import polars as pl
 
@@ -29,10 +31,36 @@ def read_calls(path: Path) -> pl.DataFrame:
     rows = []
     for record in read_records(path):
         row = {name: record.get(name) for name in schema}
-        row["at"] = dt.datetime.fromisoformat(record["at"])
-        row["labels"] = orjson.dumps(record["labels"], option=orjson.OPT_SORT_KEYS).decode()
+        row["at"] = _time(row["at"])
+        row["labels"] = orjson.dumps(row["labels"], option=orjson.OPT_SORT_KEYS).decode()
         rows.append(row)
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    try:
+        return pl.DataFrame(rows, schema=schema, orient="row")
+    except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError):
+        return pl.DataFrame(
+            [_column(name, [row[name] for row in rows], kind) for name, kind in schema.items()]
+        )
+
+
+def _column(name: str, values: list[Any], kind: Any) -> pl.Series:
+    """Return a column of `values`; one that does not fit is null."""
+    import polars as pl
+
+    def fitted(value: Any) -> Any:
+        with contextlib.suppress(pl.exceptions.PolarsError, TypeError, ValueError, OverflowError):
+            pl.Series([value], dtype=kind)
+            return value
+        return None
+
+    return pl.Series(name, map(fitted, values), dtype=kind)
+
+
+def _time(value: Any) -> dt.datetime | None:
+    """Return an ISO time in UTC; None for another value."""
+    try:
+        return dt.datetime.fromisoformat(value).astimezone(dt.UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _columns() -> dict[str, Any]:
@@ -68,7 +96,7 @@ class Explanation(Shown):
     def rows(self) -> list[tuple[str, str]]:
         """Return the facts of the call as pairs of name and value."""
         record, reply = self.record, self.reply
-        usage = f"{record['input_tokens']} in, {record['output_tokens']} out"
+        usage = f"{record.get('input_tokens')} in, {record.get('output_tokens')} out"
         source = {"tape": "replayed from the tape", "cache": "replayed from the cache"}
         cost = "unknown" if record["cost_usd"] is None else f"{record['cost_usd']:.6f} USD"
         passages = [

@@ -110,10 +110,15 @@ class Lines:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a log, oldest first, without the incomplete lines of killed writers."""
+    """Return the records of a log, oldest first.
+
+    The incomplete lines of killed writers, and other lines that are no JSON object, are not records.
+    """
     records = []
     with contextlib.suppress(FileNotFoundError):
         for line in filter(None, files.read_bytes(path).split(b"\n")):
             with contextlib.suppress(orjson.JSONDecodeError):
-                records.append(orjson.loads(line))
+                record = orjson.loads(line)
+                if isinstance(record, dict):
+                    records.append(record)
     return records

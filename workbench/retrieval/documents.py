@@ -30,6 +30,12 @@ author: your name
 generator_version: 1
 seed: 0
 ---"""
+#: The endings of what people write; beside the tenants' folders they are pages in a wrong place.
+_WRITTEN = frozenset(
+    {".doc", ".docx", ".htm", ".html", ".markdown", ".md", ".odt", ".pdf", ".rst", ".rtf", ".txt"}
+)
+#: Folders in folders below a tenant's folder.
+_MOST_DEPTH = 100
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
 #: A file of a DVC cache, to which DVC may link a tracked page.
 _CACHED = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
@@ -42,7 +48,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
 
 
 def _is_level(value: Any) -> bool:
@@ -55,7 +61,7 @@ def _is_day(value: Any) -> bool:
 
 def _is_groups(value: Any) -> bool:
     return isinstance(value, list) and all(
-        _is_text(group) and not group.startswith(_PERSONAL) for group in value
+        _is_text(group) and group == group.strip() and not group.startswith(_PERSONAL) for group in value
     )
 
 
@@ -91,7 +97,7 @@ def load(uri: str | Path, *, root: Path | None = None) -> list[Page]:
     if path.is_file():
         return [_page(path, path.parent.name)[0]]
     entries = _entries(path)
-    stray = [entry for entry in entries if entry.suffix in {".md", ".txt"}]
+    stray = [entry for entry in entries if entry.suffix.lower() in _WRITTEN and not entry.is_dir()]
     if stray:
         raise ConfigError(f"{stray[0]} lies in no tenant's folder", hint=f"mv {stray[0]} {path}/TENANT/")
     for entry in entries:
@@ -158,23 +164,34 @@ def _places(uri: str, tenant: str, root: Path | None, sources: Collection[str] |
     return _files(place / tenant, None if sources is None else {f"{source}.md" for source in sources})
 
 
-def _all_files(folder: Path, top: Path) -> list[Path]:
+def _all_files(folder: Path, top: Path, depth: int = 0) -> list[Path]:
     """Return every file at any depth without hidden ones; ConfigError for a link that leaves `top`."""
+    if depth > _MOST_DEPTH:
+        raise ConfigError(f"{files.shortened(str(folder))} is deeper than {_MOST_DEPTH} folders")
     found: list[Path] = []
     for entry in _entries(folder):
         _check_link(entry, top)
-        found += _all_files(entry, top) if entry.is_dir() else [entry]
+        found += _all_files(entry, top, depth + 1) if entry.is_dir() else [entry]
     return sorted(found)
 
 
 def _files(folder: Path, names: Collection[str] | None) -> list[Path]:
     """Return the pages at any depth, or those of these names, without hidden ones, in order."""
-    found = []
-    for parent, folders, entries in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        fitting = [n for n in entries if (n.endswith(".md") if names is None else n in names)]
-        found += [Path(parent, name) for name in fitting if not name.startswith(".")]
-    return sorted(path for path in found if not path.is_dir())
+    found, folders = [], [(folder, 0)]
+    while folders:
+        parent, depth = folders.pop()
+        try:
+            entries = [entry for entry in os.scandir(parent) if not entry.name.startswith(".")]
+        except OSError:  # `load` reports it
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and depth < _MOST_DEPTH:
+                folders.append((Path(entry.path), depth + 1))
+            elif not entry.is_dir() and (
+                entry.name.endswith(".md") if names is None else entry.name in names
+            ):
+                found.append(Path(entry.path))
+    return sorted(found)
 
 
 def _found(path: Path, root: Path | None) -> Path:
@@ -211,9 +228,10 @@ def _tenant_pages(folder: Path, top: Path) -> list[Page]:
         if replaces is not None:
             replaced[path] = replaces
     for path, slug in replaced.items():
-        if slug not in pages:
+        if slug not in pages or slug == path.stem:
             line = _line_of("replaces", files.read_text(path).split("\n"))
-            raise ConfigError(f"{path}:{line}: replaces {slug!r}, which is no page ({nearest(slug, pages)})")
+            what = "itself" if slug == path.stem else "no page"
+            raise ConfigError(f"{path}:{line}: replaces {slug!r}, which is {what} ({nearest(slug, pages)})")
     return list(pages.values())
 
 

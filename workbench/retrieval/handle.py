@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from workbench import _sync
+from workbench import _sync, arguments
 from workbench.ports import Added, Forgotten, MemoryStats, MemoryVersion, Purged, Selector
 from workbench.retrieval import items as writing
 from workbench.retrieval import maintenance
@@ -70,7 +70,7 @@ class MemoryHandle(Binding):
         source of a passage has changed; in an earlier version such passages are only marked.
         """
         version = self.version if version is None else version
-        narrowed = {"version": version, "sources": tuple(sources), "kinds": tuple(kinds)}
+        narrowed = {"version": version, "sources": sources, "kinds": kinds}
         return await finding.find(self, text, k=k, as_of=as_of, **narrowed)
 
     search, search_async = _sync.twins(_search)
@@ -141,7 +141,7 @@ class MemoryHandle(Binding):
         """
         written = Written(
             text=text, subject=subject, kind=kind, access=access, classification=classification,
-            parents=tuple(parents), days=days,
+            parents=arguments.texts(parents, "parents"), days=days,
         )  # fmt: skip
         return await writing.write(self, written)
 
@@ -222,5 +222,8 @@ class MemoryHandle(Binding):
 def _selector(
     ids: Sequence[str] | None, subject: str | None, source: str | None, *, expired: bool = False
 ) -> Selector:
-    chosen = None if ids is None else tuple(ids)
+    chosen = None if ids is None else arguments.texts(ids, "ids")
+    for name, value in (("subject", subject), ("source", source)):
+        if value is not None:
+            arguments.text(value, name)
     return Selector(ids=chosen, subject=subject, source=source, expired=expired)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
-from workbench import files, identity
+from workbench import arguments, files, identity
 from workbench.context import instant, is_instant
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.ports import written_id
@@ -136,15 +136,12 @@ def _check(binding: Binding, written: Written) -> None:
         )
     if written.kind == KNOWLEDGE:
         raise ConfigError("a document comes from a source", hint='kind="episode", "fact" or "summary"')
-    if not written.text.strip():
+    if not arguments.text(written.text, "the text to remember").strip():
         raise ConfigError("the text to remember is empty", hint='memory.remember("what happened")')
-    if not all(map(_is_unicode, (written.text, written.subject))):
-        raise ConfigError(
-            "the text or the subject holds half of a surrogate pair, which is not Unicode",
-            hint='clean it first: text.encode(errors="replace").decode()',
-        )
+    arguments.text(written.subject, "subject")
+    arguments.whole_number(written.classification, "classification", least=0)
     access = written.access
-    if access is not None and (isinstance(access, str) or not all(map(str.strip, access or [""]))):
+    if access is not None and not all(map(str.strip, arguments.texts(access, "access") or [""])):
         raise ConfigError(
             f"access is {access!r}: it must be a list of one or more names",
             hint='access=["everyone"], or leave it out: the principal alone',
@@ -152,14 +149,6 @@ def _check(binding: Binding, written: Written) -> None:
     expires = written.days.get("expires")
     if expires is not None and not is_instant(expires):
         raise ConfigError(f"expires is {expires!r}", hint="write an instant as 2026-11-25T06:00:00Z")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 async def _parents(binding: Binding, ids: Sequence[str]) -> list[Item]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
-from workbench import config
-from workbench.errors import RefusedError
+from workbench import arguments
+from workbench.errors import ConfigError, RefusedError, nearest
 from workbench.ports import Query
 from workbench.retrieval.binding import Binding
 from workbench.retrieval.documents import digests_now
 from workbench.retrieval.hits import Hits
 from workbench.retrieval.items import DECLARED
 from workbench.retrieval.port import Governed, embed
-from workbench.types import KNOWLEDGE, Hit
+from workbench.types import KNOWLEDGE, Hit, ItemKind
 
 
 async def find(binding: Binding, text: str, *, k: int, as_of: str | None, **narrowed: Any) -> Hits:
@@ -22,13 +22,13 @@ async def find(binding: Binding, text: str, *, k: int, as_of: str | None, **narr
 
     `narrowed` are the query's `version`, `sources` and `kinds`.
     """
-    if as_of is not None:
-        config.check_day(as_of, where="as_of")
+    as_of = None if as_of is None else arguments.day(as_of, "as_of")
+    text, k = arguments.text(text, "the query"), arguments.whole_number(k, "k", least=1)
     spec, principal, clock = binding.spec, binding.context.principal, binding.context.clock
     query = Query(
         text=text,
         vector=(await embed(binding, [text]))[0],
-        k=max(k, spec.candidates) if spec.stale == "drop" and k >= 1 else k,
+        k=max(k, spec.candidates) if spec.stale == "drop" else k,
         groups=principal.grants,
         clearance=principal.clearance,
         as_of=as_of or binding.as_of or clock.now().date().isoformat(),
@@ -36,7 +36,7 @@ async def find(binding: Binding, text: str, *, k: int, as_of: str | None, **narr
         candidates=spec.candidates,
         mode=spec.mode,
         exact=spec.exact,
-        **narrowed,
+        **_checked(**narrowed),
     )
     answer = await Governed(binding=binding).search(query)
     found = await asyncio.to_thread(_marked, binding, answer)
@@ -46,6 +46,17 @@ async def find(binding: Binding, text: str, *, k: int, as_of: str | None, **narr
     if spec.stale == "refuse" and query.version is None:
         _refuse_stale(binding, best)
     return Hits(best, degraded=answer.degraded)
+
+
+def _checked(*, version: Any, sources: Any, kinds: Any) -> dict[str, Any]:
+    """Return what narrows a search; ConfigError for an argument of another type or an unknown kind."""
+    kinds = arguments.texts(kinds, "kinds")
+    for kind in kinds:
+        if kind not in get_args(ItemKind):
+            raise ConfigError(f"kinds has {kind!r} ({nearest(kind, get_args(ItemKind))})")
+    if version is not None:
+        version = arguments.whole_number(version, "version", least=1)
+    return {"version": version, "sources": arguments.texts(sources, "sources"), "kinds": kinds}
 
 
 def _marked(binding: Binding, found: list[Hit]) -> list[Hit]:

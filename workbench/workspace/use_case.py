@@ -73,18 +73,29 @@ def _check_tracked(name: str, case: UseCase, what: str, reads: str) -> None:
 
 
 def _check_question(question: Case, pages: Mapping[tuple[str, str], Page], where: str) -> None:
-    tenant, name = question.tenant, question.expected["page"]
-    page = pages.get((tenant, name))
-    if page is None:
-        own = [source for owner, source in pages if owner == tenant]
+    texts, names = [], accepted_texts(question, "page")
+    for name in names:
+        page = pages.get((question.tenant, name))
+        if page is None:
+            own = [source for owner, source in pages if owner == question.tenant]
+            raise ConfigError(
+                f"{where}: question {question.id!r}: {question.tenant!r} has no page {name!r} "
+                f"({nearest(name, own)})",
+                hint="correct expected.page of the question, or add the page",
+            )
+        texts.append(page.text)
+    answers = accepted_texts(question, "answers")
+    if not any(mentions(text, answer) for text in texts for answer in answers):
         raise ConfigError(
-            f"{where}: question {question.id!r}: {tenant!r} has no page {name!r} ({nearest(name, own)})",
-            hint="correct expected.page of the question, or add the page",
-        )
-    if not any(mentions(page.text, answer) for answer in accepted_texts(question, "answers")):
-        raise ConfigError(
-            f"{where}: question {question.id!r}: page {name!r} contains none of its accepted answers",
+            f"{where}: question {question.id!r}: page {', '.join(map(repr, names))} contains none of its "
+            "accepted answers",
             hint="correct expected.answers of the question, or its expected.page",
+        )
+    if not isinstance(question.inputs["question"], str):
+        found = type(question.inputs["question"]).__name__
+        raise ConfigError(
+            f"{where}: question {question.id!r}: 'question' must be a text, found {found}",
+            hint='write "question": "…" into the row',
         )
 
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from made_jobs import CELLS, COUNTS, OUTPUTS, SAMPLE, copied, judged_repository, stored
+from made_jobs import CELLS, COUNTS, INPUTS, OUTPUTS, SAMPLE, copied, judged_repository, stored
 
 from workbench import config, files
-from workbench.errors import NotebookError, NotFoundError
+from workbench.errors import NotebookError, NotFoundError, UnavailableError
 from workbench.jobs import runner
 from workbench.jobs.runner import WorkerResult
 from workbench.notebooks import inspection
@@ -39,12 +39,16 @@ def draft(root):
 
 @pytest.fixture
 def told(root, draft, monkeypatch):
-    """What the worker does, to be changed by a test: `requests` is what it was asked."""
+    """What the worker does, to be changed by a test: `requests` is what it was asked.
+
+    `answers` is what it publishes on the inputs of the judged cases, and `reached` is for each input.
+    """
 
     class Told:
         cells = (*CELLS[:1], ('# its parameters\ninputs = "INPUT"', "injected-parameters"), *CELLS[1:2])
         counts = COUNTS
-        reached = ()
+        reached = {}
+        answers = OUTPUTS
         digest = draft.spec.task_digest
         requests = []
 
@@ -52,10 +56,12 @@ def told(root, draft, monkeypatch):
         Told.requests.append(request)
         executed = folder / "executed.ipynb"
         stored(executed, *((source.replace("INPUT", request.inputs), tag) for source, tag in Told.cells))
-        for name, data in OUTPUTS.items():
+        of_cases = Path(request.inputs).read_bytes() == INPUTS
+        for name, data in (Told.answers if of_cases else OUTPUTS).items():
             files.write_atomic(Path(request.out) / name, data)
-        files.write_atomic(Path(request.tape_out), b"used")
-        lines = [json.dumps(line) for line in Told.reached]
+        if request.tape_out:
+            files.write_atomic(Path(request.tape_out), b"used")
+        lines = [json.dumps(line) for line in Told.reached.get(Path(request.inputs).name, ())]
         Path(request.watch).write_text("\n".join(lines))
         return WorkerResult(task_digest=Told.digest, notebook=str(executed), counts=Told.counts)
 
@@ -73,9 +79,12 @@ def test_a_clean_run_gives_the_outputs_digests_the_tape_and_the_counts(root, dra
     clean, missing = run(root, draft)
     assert missing == [] and clean.tape == b"used" and clean.counts == COUNTS
     assert clean.outputs == {name: files.digest(data) for name, data in OUTPUTS.items()}
-    (request,) = told.requests
+    request, of_cases = told.requests
     assert Path(request.root).parent == root / ".workbench/cache/code" and request.mode == "auto"
-    assert request.parameters == {"k": 5} and request.pins == draft.spec.pins
+    assert request.parameters == {"k": 5} and request.pins == draft.spec.pins and request.arm == {}
+    assert (of_cases.mode, of_cases.tape_out, of_cases.journal) == ("replay", None, None)
+    assert request.tape == of_cases.tape == str(root / "pipelines/tapes/answers.judge.jsonl")
+    assert (of_cases.broken, of_cases.root, of_cases.parameters) == (1.0, request.root, {"k": 5})
 
 
 def test_it_is_made_on_the_committed_code_and_nothing_of_it_is_left(root, draft, told, monkeypatch):
@@ -83,7 +92,7 @@ def test_it_is_made_on_the_committed_code_and_nothing_of_it_is_left(root, draft,
 
     def looking(request, **where):
         assert (Path(request.root) / "workbench/code.py").read_text() == "1"
-        assert Path(request.inputs).read_bytes() == SAMPLE
+        assert Path(request.inputs).read_bytes() == (SAMPLE if request.tape_out else INPUTS)
         assert inspection.read(Path(request.notebook)).cells[-1][1] == "answered = [inputs, k]"
         return work(request, **where)
 
@@ -104,18 +113,63 @@ def test_a_notebook_that_fails_is_said_with_its_own_hint(root, draft, told, monk
     assert list((root / ".workbench/cache/promoting").iterdir()) == []
 
 
-def test_what_the_boundary_did_not_open_is_missing_with_its_place(root, draft, told):
-    told.reached = [{"where": "cell 2", "event": "connected to", "address": "10.0.0.7:443"}]
+# -- the inputs of the judged cases
+
+
+@pytest.mark.parametrize(
+    ("answers", "named"),
+    [
+        ({**OUTPUTS, "answers.acme.parquet": b"other rows"}, ": answers.acme.parquet"),
+        ({**OUTPUTS, "notes.parquet": b"more"}, ": notes.parquet"),
+        ({"other.parquet": b"rows"}, ": answers.acme.parquet, other.parquet, quarantine.parquet"),
+    ],
+)
+def test_a_job_that_answers_the_judged_cases_otherwise_is_refused(root, draft, told, answers, named):
+    told.answers = answers
+    clean, (missing,) = run(root, draft)
+    assert clean is not None and missing.exit_code == 2 and "dvc repro" in missing.fix
+    assert missing.what == f"the job publishes other answers to the judged cases{named}"
+    assert list((root / ".workbench/cache/promoting").iterdir()) == []
+
+
+def test_a_job_that_cannot_answer_the_judged_cases_is_refused_with_its_reason(root, draft, told, monkeypatch):
+    work = runner.run
+
+    def asks_more(request, **where):
+        if request.mode == "replay":
+            raise UnavailableError("no recording of a question", hint="dvc repro")
+        return work(request, **where)
+
+    monkeypatch.setattr(runner, "run", asks_more)
     _, (missing,) = run(root, draft)
-    assert missing.what == "cell 2: connected to 10.0.0.7:443, which the boundary did not open"
+    assert missing.what == "the job does not answer the judged cases: no recording of a question"
+    assert list((root / ".workbench/cache/promoting").iterdir()) == []
 
 
-def test_a_run_that_nobody_watched_is_no_clean_run(root, draft, told, monkeypatch):
+def test_inputs_of_the_cases_that_are_gone_are_an_error_with_their_path(root, draft, told):
+    (root / "results/answers/prepared/inputs.parquet").unlink()
+    with pytest.raises(NotFoundError, match=r"inputs\.parquet"):
+        run(root, draft)
+
+
+def test_what_the_boundary_did_not_open_is_missing_with_its_place(root, draft, told):
+    reached = {"where": "cell 2", "event": "connected to", "address": "10.0.0.7:443"}
+    for inputs in ("sample.jsonl", "inputs.parquet"):
+        told.reached = {inputs: [reached]}
+        _, (missing,) = run(root, draft)
+        assert missing.what == "cell 2: connected to 10.0.0.7:443, which the boundary did not open"
+    told.reached = {"sample.jsonl": [reached], "inputs.parquet": [reached]}
+    assert run(root, draft)[1] == [missing], "it is said once"
+
+
+@pytest.mark.parametrize("inputs", ["sample.jsonl", "inputs.parquet"])
+def test_a_run_that_nobody_watched_is_no_clean_run(root, draft, told, monkeypatch, inputs):
     work = runner.run
 
     def unwatched(request, **where):
         done = work(request, **where)
-        Path(request.watch).unlink()
+        if Path(request.inputs).name == inputs:
+            Path(request.watch).unlink()
         return done
 
     monkeypatch.setattr(runner, "run", unwatched)

@@ -86,7 +86,7 @@ def gate_changed_since(root):
 
 
 def not_reproduced(root):
-    for path in (root / "results/answers/runs").iterdir():
+    for path in (root / "results/answers/judged").iterdir():
         path.unlink()
 
 
@@ -109,7 +109,7 @@ def test_without_a_run_that_passed_a_spec_may_be_a_candidate_and_nothing_more(ro
 
 
 def test_damaged_results_are_said_and_not_taken_for_none(root):
-    path = root / "results/answers/runs/candidate.parquet"
+    path = root / "results/answers/judged/candidate.parquet"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CorruptError, match=r"candidate\.parquet"):
         promote(root, "prompt/answer@2", order())

@@ -207,7 +207,7 @@ def test_stale_stages_are_what_dvc_names(tmp_path, monkeypatch):
     answer = {"remember@u": [], "prepare@u": []}
     monkeypatch.setattr(dvc, "status", lambda root, *stages: asked.append(stages) or answer)
     assert requirements.stale_stages(tmp_path, "u") == ["prepare@u", "remember@u"]
-    assert asked == [("settings@u", "prepare@u", "remember@u", "experiment@u")]
+    assert asked == [("settings@u", "prepare@u", "remember@u", "judge@u")]
 
 
 def test_a_sample_or_a_lock_that_is_not_there_is_named(root):

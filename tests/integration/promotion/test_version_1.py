@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from clone_edits import bytes_of
-from clones import Clone
 
 from workbench import files
 from workbench.jobs import spec as jobspec
@@ -32,8 +31,8 @@ def install_environment(root: Path, lock: bytes) -> None:
     (folder / environments.STAMP).write_bytes(lock)
 
 
-def test_version_1_reproduces_the_bytes_of_its_promotion(tmp_path):
-    clone = Clone.of_head(tmp_path)
+def test_version_1_reproduces_the_bytes_of_its_promotion(fresh_clone):
+    clone = fresh_clone
     spec, _ = jobspec.load(clone.folder, "answers", 1)
     lock = Repository(root=clone.folder).read(jobspec.code_of(clone.folder, spec), LOCK)
     assert files.digest(lock) == spec.digests["lock"] != files.digest((clone.folder / LOCK).read_bytes())

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import gc
+import json
 from contextlib import aclosing
 
+import orjson
 import pytest
 from calls import FORMAT, ask, behind, chat, context, read
 
@@ -217,3 +219,34 @@ def test_the_frame_has_a_row_per_call(bench):
     assert frame["labels"].to_list() == ['{"prompt":"answer@1"}', "{}"]
     assert frame["attempts"].list.len().to_list() == [1, 1]
     assert set(bench.records[0]) == set(frame.columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("input_tokens", "ten"), ("input_tokens", [1, 2]), ("output_tokens", 1e20), ("cached_tokens", 10**25),
+        ("cost_usd", [1]), ("at", None), ("at", "yesterday"), ("at", 5), ("tenant", ["a"]),
+        ("streamed", "yes"), ("outcome", {}), ("hits", [1]), ("attempts", [{"n": "a"}]),
+    ],
+)  # fmt: skip
+def test_a_value_that_does_not_fit_its_column_is_null_and_the_others_stay(bench, name, value):
+    handler = bench.handler(FakeModel())
+    for words in ("one", "two", "three"):
+        ask(handler, chat(words))
+    first, odd, last = bench.log.read_bytes().splitlines()
+    bench.log.write_bytes(b"\n".join([first, orjson.dumps({**orjson.loads(odd), name: None}), last, b""]))
+    wanted = read_calls(bench.log)
+    line = json.dumps({**orjson.loads(odd), name: value}).encode()
+    bench.log.write_bytes(b"\n".join([first, line, last, b""]))
+    frame = read_calls(bench.log)
+    assert frame.schema == wanted.schema
+    assert frame.drop(name).equals(wanted.drop(name), null_equal=True)
+    if name not in {"hits", "attempts"}:
+        assert frame[name].equals(wanted[name], null_equal=True)
+
+
+@pytest.mark.parametrize("line", [b"[]", b"null", b"5", b'"x"', b"\xff\xfe", b"{", b"   ", b'{"at": "2026'])
+def test_a_line_that_is_no_record_is_left_out(bench, line):
+    ask(bench.handler(FakeModel()), chat("one"))
+    bench.log.write_bytes(line + b"\n" + bench.log.read_bytes() + b"{}\n")
+    assert read_calls(bench.log)["outcome"].to_list() == ["ok", None]

@@ -153,3 +153,27 @@ def test_a_schema_may_refer_to_its_own_definitions():
     asked = form({"$defs": {"a": SCHEMA}, "$ref": "#/$defs/a"})
     assert text(ask(judged(FakeModel([GOOD])), chat(response_format=asked))) == GOOD
     assert violations('{"answer":1}', asked) == ['$.answer: enum ["yes","no"]']
+
+
+@pytest.mark.parametrize("named", [None, [1], "answer", 3, {}, {"schema": [SCHEMA]}])
+def test_a_format_without_a_schema_is_an_error_before_anybody_is_asked(named):
+    model = FakeModel()
+    with pytest.raises(ConfigError, match="schema is missing"):
+        ask(judged(model), chat(response_format={"type": "json_schema", "json_schema": named}))
+    assert not model.calls
+
+
+@pytest.mark.parametrize("finish", ["content_filter", "SAFETY", "refusal"])
+def test_a_withheld_answer_is_passed_on_and_not_asked_for_again(finish):
+    model = FakeModel([whole("", finish)])
+    assert text(ask(judged(model), chat(response_format=FORMAT))) == ""
+    assert len(model.calls) == 1
+
+
+def test_an_answer_at_the_limit_of_tokens_is_named_so_whatever_the_server_calls_it():
+    assert violations(whole('{"ans', "MAX_TOKENS")) == ["$: cut off at the limit of tokens"]
+
+
+def test_an_answer_nested_deeper_than_its_schema_can_be_checked_is_a_violation():
+    deep = {"$defs": {"a": {"items": {"$ref": "#/$defs/a"}}}, "$ref": "#/$defs/a"}
+    assert violations(whole("[" * 900 + "]" * 900), form(deep)) == ["$: nested too deep"]

@@ -318,3 +318,11 @@ def test_an_answer_deleted_under_a_run_is_not_left_out_of_the_tape_silently(benc
     with pytest.raises(UnavailableError, match=r"answers.jsonl"):
         finish(replay)
     assert not bench.tape.exists()
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), [0.5, float("-inf")], {"a": {"b": float("nan")}}]
+)
+def test_a_request_with_a_number_that_is_not_finite_is_refused_because_json_has_null_for_it(bench, value):
+    with pytest.raises(ConfigError, match=r"request: temperature.* finite"):
+        ask(only(bench.replay(), FakeModel(never)), chat(temperature=value))

@@ -172,3 +172,78 @@ def test_any_text_matches_itself_and_has_one_form(text):
 )
 def test_a_hostile_text_takes_no_longer_than_it_is(text):
     assert mentions(f"{text} noon", "noon") or text[0] == "["
+
+
+SPACING = [
+    ("18 %", "18%"),
+    ("18%", "18 %"),
+    ("18 ‰", "18‰"),
+    ("18€", "18 €"),
+    ("18 €", "18€"),
+    ("It costs $18.", "18"),
+    ("It costs $18.", "$18"),
+    ("It costs $ 18.", "$18"),
+    ("+5", "5"),
+    ("about +5 degrees", "5"),
+    ("1,000 kilometres", "1000"),
+    ("1000 kilometres", "1,000"),
+    ("1’250’000 francs", "1,250,000"),
+    ("4,200.50 euros", "4200.50"),
+    ("Answer:18", "18"),
+    ("x=18", "18"),
+    ("noon...perhaps", "noon"),
+    ("noon…perhaps", "noon"),
+    ("noon--not earlier", "noon"),
+    ("18&nbsp;euros", "18 euros"),
+    ("yes😀", "yes"),
+    ("✓yes", "yes"),
+    ("😀", "😀"),
+    ("١٨ يورو", "18"),
+    ("१८", "18"),
+    ("۱۸", "18"),
+]
+FORMULAS = [
+    (r"\(18\)", "18"),
+    (r"\[18\]", "18"),
+    ("$18$", "18"),
+    (r"The answer is $\boxed{18}$.", "18"),
+    (r"\boxed{18 euros}", "18 euros"),
+    (r"18\%", "18%"),
+    (r"\$18", "$18"),
+    (r"snake\_case", "snake_case"),
+    (r"R\&D", "R&D"),
+    (r"$x=18$", "18"),
+]
+#: What only looks alike.
+DISTINCT = [
+    ("-$5", "5"),
+    ("-5 %", "5%"),
+    ("5 %", "5"),
+    ("1,000", "1"),
+    ("1,000", "000"),
+    ("1,00", "100"),
+    ("1,0000", "10000"),
+    ("1,000.5", "1000"),
+    ("12,345,67", "1234567"),
+    (">=18", "18"),
+    ("x==18", "18"),
+    ("18:00", "18"),
+    ("a+5", "5"),
+    ("C++", "C"),
+    ("1.000", "1000"),
+]
+
+
+@pytest.mark.parametrize(("text", "answer"), SPACING + FORMULAS)
+def test_an_answer_with_other_spaces_separators_or_marks_is_found(text, answer):
+    assert mentions(text, answer)
+
+
+@pytest.mark.parametrize(("text", "answer"), DISTINCT)
+def test_an_answer_that_only_looks_alike_is_not_found(text, answer):
+    assert not mentions(text, answer)
+
+
+@pytest.mark.parametrize("text", ["1,000", "$18", "18 %", "x=18", "😀", "١٨", "$a$", "+5", "a...b"])
+def test_a_text_equals_itself_and_its_normal_form(text):
+    assert equals(text, text) and mentions(text, text) and equals(normalise(text), text)

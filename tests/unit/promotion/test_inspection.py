@@ -150,7 +150,22 @@ def test_a_parameters_type_is_what_is_written_else_what_its_default_is(notebook,
     assert (found.type, found.default) == (kind, default)
 
 
-@pytest.mark.parametrize("value", ["{1, 2}", "b'x'", "1j", "2**3", "f()", "[{1}]", str(2**70), "..."])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1e999",
+        "[-1e999]",
+        "{'a': (1e400,)}",
+        "{1, 2}",
+        "b'x'",
+        "1j",
+        "2**3",
+        "f()",
+        "[{1}]",
+        str(2**70),
+        "...",
+    ],
+)
 def test_a_default_that_no_page_could_hold_is_refused(tmp_path, value):
     with pytest.raises(ConfigError, match="parameter 'x' must be a literal"):
         inspection.read(stored(tmp_path / "n.ipynb", code(f"x = {value}", "parameters")))
@@ -367,3 +382,11 @@ def test_papermill_writes_every_value_as_itself():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert [ast.literal_eval(line) for line in done.stdout.splitlines()] == VALUES
+
+
+@pytest.mark.parametrize("source", ["x = '\0'", "(" * 5_000, "x = (\n" + "1 +" * 3_000 + "]"])
+def test_a_cell_that_python_cannot_parse_is_named_in_one_short_line(tmp_path, source):
+    path = stored(tmp_path / "n.ipynb", code("a = 1", "parameters"), code(source))
+    with pytest.raises(ConfigError, match=r"cell 2[,:]") as caught:
+        inspection.read(path)
+    assert len(caught.value.message) < 300 + len(str(path)) and "None" not in caught.value.message

@@ -1,56 +1,21 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import polars as pl
 import pytest
-from made_runs import a_run, degraded_run, of
+from made_evidence import SCORERS, N, an_evidence, failing, saying
+from made_runs import a_run, of
 
-from workbench import config
-from workbench.experiments.compare import compare_all
-from workbench.experiments.gates import GateSpec, judge
-from workbench.pipeline.evidence import AssetUse, Evidence
+from workbench.pipeline.plots import arms
 from workbench.pipeline.report import pages, write
-
-ROOT = Path(__file__).parents[3]
-SPEC = GateSpec.parse({"accuracy": {"min": 0.5}, "cases": {"min": 10}, "confidence": 0.9}, where="here")
 
 
 @pytest.fixture
 def evidence():
-    def make(right=0.9, *, text="It is <b>46</b> | euros", spec=SPEC, degraded=0):
-        n = 40
-        scores = {"arm": "candidate", "accuracy": of(round(right * n), n)}
-        run = degraded_run(degraded, **scores) if degraded else a_run(**scores)
-        said = pl.lit(json.dumps({"text": text})).alias("output")
-        run = dataclasses.replace(run, cases=run.cases.with_columns(said))
-        base = a_run("few_shot", accuracy=of(0, n))
-        case = config.load_params(ROOT).use_cases["answers"]
-        report = judge(run, spec, phase="mvp")
-        return Evidence(
-            name="answers",
-            use_case=dataclasses.replace(case, title="Answers & <more>"),
-            runs=(base, run),
-            gate=report,
-            other=judge(run, spec, phase="mlvp"),
-            comparison=compare_all([run], baseline=base),
-            memory={
-                "memory": "handbook",
-                "logical_digest": "d" * 64,
-                "embedding": "wordllama-256",
-                "dimensions": 256,
-                "tenants": {"acme": {"rows": 7}},
-            },
-            versions=(
-                AssetUse(kind="prompt", reference="answer@2", digest="e" * 64, reason="r", author="a"),
-            ),
-            tape={"entries": 80, "processors": [{"machine": "x86_64"}]},
-        )
-
-    return make
+    return an_evidence
 
 
 class Strict(HTMLParser):
@@ -73,7 +38,8 @@ class Strict(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text.append(data)
+        if self.open[-1:] != ["style"]:
+            self.text.append(data)
 
 
 def read(page):
@@ -94,7 +60,7 @@ def test_the_page_is_whole_self_contained_and_says_what_decides(evidence):
         "answer@2",
         "dddddddddddd",
         "It is <b>46</b> | euros",
-        "candidate against few_shot",
+        "candidate (judged) against few_shot (explored)",
         "better",
         "make repro LIVE=1",
         "acme",
@@ -132,5 +98,196 @@ def test_searches_that_the_last_snapshot_answered_are_said_beside_the_verdict_an
     said = "candidate: degraded: 1 search was answered by the last snapshot: the server was away"
     html, markdown = pages(evidence(degraded=1))
     assert read(html).index("pass") < read(html).index(said) < read(html).index("The gate")
-    assert f"\n**{said}.**\n" in markdown.decode().partition("## The gate")[0]
+    assert f"\n**{said}**\n" in markdown.decode().partition("## The gate")[0]
     assert not any(b"degraded" in page for page in pages(evidence()))
+
+
+def both(evidence):
+    """The text of the page, and the Markdown in one line."""
+    html, markdown = pages(evidence)
+    return re.sub(r" (?=[:,;.])", "", read(html)), " ".join(markdown.decode().replace("`", "").split())
+
+
+def test_the_head_says_what_was_judged_and_that_the_arms_of_the_notebook_decide_nothing(evidence):
+    judged = evidence()
+    for text in both(judged):
+        head = text.partition("The gate")[0]
+        for said in (
+            judged.judged.id,
+            "40 of data/handbook/questions.jsonl",
+            judged.gate.dataset_digest[:12],
+            "accuracy: contains (answers: answers)",
+            "brief: pipelines/scorers/brief.py",
+            judged.gate.gate_digest[:12],
+            "notebooks/answers.ipynb",
+            "few_shot: arms of the notebook itself, drawn beside the judged run and deciding nothing",
+        ):
+            assert said in head, said
+        assert "555555555555" in text and "777777777777" in text
+
+
+def test_the_judged_run_is_first_and_marked_and_a_lower_arm_is_no_failure(evidence):
+    html, markdown = pages(evidence())
+    text, table = read(html), markdown.decode()
+    assert text.index("candidate judged") < text.index("few_shot explored")
+    assert table.index("| candidate | **judged** |") < table.index("| few_shot | explored |")
+    for page in (text, table):
+        assert re.search(r"-0\.9 \[-0\.\d+, -0\.\d+\]: lower", page)
+        assert "worse" not in page.replace("improved, worse", "")
+    assert b'class="mark worse"' not in html and b'class="mark fail"' not in html
+
+
+def test_a_worse_candidate_is_said_to_be_worse_and_the_arm_higher(evidence):
+    html, markdown = pages(evidence(0.6, explored=[a_run("few_shot", accuracy=of(N, N))]))
+    assert b'<span class="mark worse">worse</span>' in html and ": higher" in read(html)
+    assert "few_shot (explored): **worse**" in markdown.decode()
+
+
+def test_unscored_cases_are_a_table_by_reason_in_words_with_the_first_case(evidence):
+    errors = {
+        "q0005": "truncated: the answer has no text",
+        "q0003": "truncated: <i>no</i> | text",
+        "q0007": "KeyError",
+    }
+    html, markdown = pages(evidence(errors=errors))
+    text = read(html)
+    assert text.index("The gate") < text.index("What is unscored") < text.index("What is undecided")
+    assert "truncated the answer reached the limit of tokens" in text and "2 q0003: <i>no</i> | text" in text
+    assert "KeyError the task or a scorer raised this error 1 q0007" in text
+    row = "| `truncated` | the answer reached the limit of tokens before its text: raise max_tokens | 2 |"
+    assert f"{row} q0003: " in markdown.decode()
+    assert not any("What is unscored" in text for text in both(evidence()))
+
+
+def test_many_reasons_of_unscored_cases_are_cut_and_long_ones_shortened(evidence):
+    errors = {f"q{n:04}": f"Error{n:02}{'x' * 500}" for n in range(14)}
+    html, _ = both(evidence(errors=errors))
+    assert "4 more reasons are rarer" in html and "x" * 160 not in html and "Error09x" in html
+    assert "Error10x" not in html
+
+
+def test_when_every_case_is_unscored_no_number_of_cases_is_named(evidence):
+    errors = {f"q{n:04}": "refusal: the model refused" for n in range(N)}
+    for text in both(evidence(errors=errors)):
+        assert "more cases would decide" not in text and "more cases needed" not in text
+        assert "every case is unscored (40 refusal): more cases decide nothing" in text
+        assert "Nothing to compare: no case has the score accuracy in both candidate and few_shot" in text
+        assert "the model refused" in text
+
+
+def test_a_loosened_text_and_a_note_stand_beside_the_verdict(evidence):
+    first = evidence()
+    gate = dataclasses.replace(first.gate, loosened="loosened: a text with a >= 1", note="a remark")
+    for text in both(dataclasses.replace(first, gate=gate)):
+        head = text.partition("The gate")[0]
+        assert "loosened: a text with a >= 1" in head.replace("&lt;", "<") and "a remark" in head
+
+
+def test_a_gate_that_was_not_stated_before_is_not_said_to_be_missed(evidence):
+    first = evidence()
+    gate = dataclasses.replace(first.gate, stated_before=False)
+    for text in both(dataclasses.replace(first, gate=gate)):
+        assert gate.verdict == "undecided" and "this gate was not stated before the run" in text
+        assert "NOT stated before this run" in text
+
+
+def test_arms_over_other_cases_or_scores_are_named_as_left_out_with_the_reason(evidence):
+    explored = [
+        a_run("few", accuracy=of(3, 10), dataset="other"),
+        a_run("few_shot", exactness=of(0, N)),
+        a_run("third", accuracy=of(9, N)),
+    ]
+    for text in both(evidence(explored=explored)):
+        (line,) = re.findall(r"Left out: .*?\)\.", text)
+        assert "few (it answered other cases: 10, of which 10 have the id of a judged case)" in line
+        assert (
+            "few_shot (it has no score accuracy, by which arms are compared; its scores: exactness)" in line
+        )
+        assert "third" not in line and "third" in text
+        assert "The baseline 'few_shot' cannot be compared: it has no score accuracy" in text
+        assert (
+            "run it over ws.cases() with a scorer named accuracy, or set use_cases.answers.baseline" in text
+        )
+
+
+def test_a_baseline_that_was_not_explored_is_one_line_with_the_fix(evidence):
+    for text in both(evidence(baseline="few_shots")):
+        assert "The baseline 'few_shots' is no arm that notebooks/answers.ipynb explored" in text
+        assert "(nearest: 'few_shot')" in text and 'ws.experiment("answers").compare(…)' in text
+        assert "few_shot (explored):" not in text and "workbench compare" not in text
+
+
+def test_no_paragraph_of_the_markdown_continues_a_list(evidence):
+    lines = pages(evidence(0.55))[1].decode().splitlines()
+    after = [lines[n + 1] for n, line in enumerate(lines) if line.startswith("- ")]
+    assert after and all(not line or line.startswith("- ") for line in after)
+
+
+def test_without_arms_of_the_notebook_the_page_is_complete(evidence):
+    html, markdown = both(evidence(explored=[], baseline=None))
+    for text in (html, markdown):
+        assert "The notebook explored no other arm that can be compared" in text
+        assert "candidate" in text and "What it stands on" in text and "deciding nothing" not in text
+        assert "The baseline" not in text and "Left out" not in text
+    read(pages(evidence(explored=[]))[0])
+
+
+def test_a_score_on_another_scale_has_numbers_and_no_bar(evidence):
+    rated = a_run("few_shot", accuracy=[float(n % 5) for n in range(N)])
+    assert b"<svg" in pages(evidence())[0] and b"<svg" not in pages(evidence(explored=[rated]))[0]
+
+
+def own(run=None, text="It is <b>46</b> | euros", right=36):
+    return saying(run or a_run("candidate", accuracy=of(right, N)), text)
+
+
+def test_the_notebook_s_own_candidate_is_compared_output_by_output(evidence):
+    for text in both(evidence(explored=[own()])):
+        said = "The notebook's own arm candidate gave the same output for 40 of 40 judged cases."
+        assert said in text and text.index("explored arms") < text.index(said)
+
+
+def test_another_output_of_the_own_candidate_is_a_warning_with_three_cases(evidence):
+    different = own()
+    text = pl.when(pl.col("case") < "q0005").then(pl.lit('{"text":"other"}')).otherwise("output")
+    different = dataclasses.replace(different, cases=different.cases.with_columns(output=text))
+    different = failing(different, {"q0009": "KeyError"})
+    for text in both(evidence(explored=[different])):
+        head = text.partition("The gate")[0]
+        assert (
+            "the same output for 34 of 40 judged cases; another output for 5 (q0000, q0001, q0002, …)" in head
+        )
+        assert "only one of the two has an output for 1 (q0009). Its exploration does something else" in head
+
+
+def test_other_scores_of_equal_outputs_are_named(evidence):
+    for text in both(evidence(explored=[own(right=30)])):
+        assert "another score accuracy for 6 of the same outputs. Its scorers are not those of params" in text
+
+
+def test_every_repeat_of_the_own_candidate_must_give_the_judged_output(evidence):
+    twice = own(a_run("candidate", accuracy=of(72, 2 * N), repeats=2))
+    assert "the same output for 40 of 40" in both(evidence(explored=[twice]))[0]
+    last = (pl.col("case") == "q0001") & (pl.col("repeat") == 1)
+    other = pl.when(last).then(pl.lit('{"text":"x"}')).otherwise("output")
+    once = dataclasses.replace(twice, cases=twice.cases.with_columns(output=other))
+    assert (
+        "the same output for 39 of 40 judged cases; another output for 1 (q0001)"
+        in both(evidence(explored=[once]))[0]
+    )
+
+
+def test_a_first_scorer_that_is_a_file_is_named_among_the_limits(evidence):
+    scorers = {"accuracy": SCORERS["brief"]}
+    for text in both(evidence(scorers=scorers)):
+        assert "accuracy is what pipelines/scorers/brief.py returns" in text
+        assert "counts as right when" not in text
+
+
+def test_the_plotted_arms_say_who_made_them():
+    judged, other = a_run("candidate", accuracy=of(30, N)), a_run("plain", accuracy=of(10, N))
+    rows = arms(judged, [other], 0.9)
+    assert [(row["arm"], row["made_by"], row["value"]) for row in rows] == [
+        ("candidate", "judged", 0.75),
+        ("plain", "explored", 0.25),
+    ]
