@@ -55,7 +55,7 @@ _MOST_TOLD = 1 << 30
 #: Seconds in which the processes that a kernel left behind are ended.
 _GRACE_S = 3.0
 #: Most openings that a refusal names.
-_MOST_NAMED = 5
+_MOST_NAMED = 20
 #: Folders that may quote expected values and that the Lab or git open at any time.
 _BUSY = (Path(".git"), layout.LAB_OUTPUTS)
 #: Folders of the same kind in which other runs write new files at any time.
