@@ -13,7 +13,7 @@ from small_use_case import CELLS, NOTEBOOK, PUBLISH, TASK, notebook, small_repos
 
 from workbench import layout, registry
 from workbench.cli import app
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, RefusedError
 from workbench.experiments.runs import save_runs
 from workbench.jobs import spec as jobspec
 from workbench.layout import Results
@@ -37,9 +37,11 @@ PROMOTE = ("promote", "job/small")
 ANSWERED = "return ws.model().chat(ws.prompt().render(question=case.question, passages=hits))"
 
 
-def taxis_alone(payload) -> str:
-    """The passage for a question about taxis: two of the four answers are right."""
+def taxis_alone(payload):
+    """The passage for a question about taxis: of the four answers two are right, and one is refused."""
     passage, _, question = payload["messages"][-1]["content"].partition("Question:")
+    if "breakfast" in question:
+        return RefusedError("filtered", status=400)
     return passage.strip() if "taxi" in question or "receipt" in question else "I do not know."
 
 
@@ -95,17 +97,17 @@ def stated(root: Path, bound: float) -> str:
 
 
 def test_a_bound_lowered_after_a_fail_is_on_card_and_page_and_promoted_with_a_reason(root, ended):
-    assert "loosened" not in stated(root, 0.95)
+    assert "loosened" not in stated(root, 0.99)
     assert ended("gate", "small/candidate")[0] == 1
     stated(root, 0.05)
     code, card = ended("gate", "small/candidate")
-    assert code == 0 and "loosened: a text with accuracy >= 0.95" in card
+    assert code == 0 and "loosened: a text with accuracy >= 0.99" in card and "1 rows unscored" in card
 
     code, said = ended(*PROMOTE)
     assert code == 1 and "loosened: " in said and "--reason" in said
-    code, said = ended(*PROMOTE, "--reason", "0.95 was a typing error", "--commit")
+    code, said = ended(*PROMOTE, "--reason", "0.99 was a typing error", "--commit")
     assert code == 0 and "job/small@1 is production" in said, said
-    assert registry.load(root, "job", "small").moves[-1].reason == "0.95 was a typing error"
+    assert registry.load(root, "job", "small").moves[-1].reason == "0.99 was a typing error"
     spec, _ = jobspec.load(root, "small", 1)
     assert spec.arm == {} and spec.sample_outputs.keys() == {"answers.acme.parquet", "quarantine.parquet"}
 
