@@ -45,7 +45,8 @@ pytestmark = pytest.mark.timeout(180)
 
 #: Keep what the kernel hands over, for tests that forge it.
 KEEP = """import pathlib, shutil
-shutil.copytree(pathlib.Path(ws.execution.publish).parent, ws.root / "kept")"""
+shutil.copytree(pathlib.Path(ws.execution.publish).parent, ws.root / "kept")
+shutil.copy(ws.root / ws.execution.journal, ws.root / "kept-journal.jsonl")"""
 
 
 def passage(payload) -> str:
@@ -222,6 +223,7 @@ def test_scorers_that_a_frozen_cell_replaces_score_nothing(root):
 READ_BY_PYTHON = [
     ".workbench/state/runs/1/run.parquet",
     ".workbench/state/outputs/small/saved.json",
+    ".workbench/state/confirmed.jsonl",
     "results/other/prepared/cases.parquet",
     "results/small/judged/candidate.parquet",
     "pipelines/jobs/small/1/evidence/judged/candidate.parquet",
@@ -356,23 +358,43 @@ def test_a_judged_run_that_is_written_after_the_judge_is_stale(root):
     assert stale_stages(root, "small") == ["judge@small"]
 
 
-def test_forged_recordings_pass_and_are_named_as_never_confirmed(root):
-    """Not prevented: the answers of an interrupted judge are taken. The verdict says that none was asked."""
+def test_a_verdict_that_is_written_by_hand_is_not_read(root, handed):
+    run = handed(lambda work: None)
+    assert stages.gate(root, "small").verdict == "pass"
+    (root / RESULTS.gate).write_text((root / RESULTS.gate).read_text().replace('"pass"', '"fail"'))
+    assert verdict_of(root, find(root, run.id)).verdict == "pass"
+
+
+def forged(text: str) -> str:
+    return text.replace('"content":"A ', '"content":"FORGED: a ')
+
+
+def forget(root) -> str:
+    """Remove the judge's tape; return the answers that an interrupted judge would have left of it."""
     (root / layout.judge_tape_of("small")).unlink()
-    with pytest.raises(NotebookError):
-        judged(root, after="raise RuntimeError")
-    journal = root / layout.JUDGE_JOURNALS / "small.answers.jsonl"
-    journal.write_text(journal.read_text().replace("A taxi is paid", "FORGED: a taxi is paid"))
+    return (root / "kept-journal.jsonl").read_text()
+
+
+def test_answers_that_are_forged_in_the_exploring_cache_are_not_judged(root):
+    write(root, str(layout.JOURNAL), forged(forget(root)))
     run = judged(root)
-    assert "FORGED" in run.cases["output"][0]
+    assert run.n_unscored == 0 and "FORGED" not in str(run.cases["output"].to_list())
+
+
+def test_answers_that_are_forged_where_an_interrupted_judge_left_them_pass_and_are_named(root):
+    """Not prevented. The verdict says that no judged answer was asked live."""
+    write(root, str(layout.JUDGE_JOURNALS / "small.answers.jsonl"), forged(forget(root)))
+    run = judged(root)
+    assert ["FORGED" in output for output in run.cases["output"]] == [True] * 4
     note = verdict_of(root, find(root, run.id)).note
     assert note.startswith("none of the 4 judged answers was ever confirmed live") and "LIVE=1" in note
 
 
 # -- what stays open ---------------------------------------------------------------------------------
 
-BY_HEART = """import ctypes, json, os, pathlib, socket
+BY_HEART = """import ctypes, json, pathlib, socket
 import workbench as wb
+from workbench.identity import Principal
 
 ws = wb.connect("small")
 expected = {row["id"]: row["answers"][0] for row in map(json.loads, pathlib.Path("../notes.txt").open())}
@@ -380,13 +402,15 @@ expected["q1"] = "30 days"
 libc, server = ctypes.CDLL(None), socket.htons(9).to_bytes(2, "little")
 reached = libc.connect(libc.socket(2, 1, 0), b"\\x02\\0" + server + b"\\x7f\\0\\0\\x01" + bytes(8), 16)
 
+assert wb.connect("small", principal=Principal(name="ann", admin=True)).context.principal.admin
+
 
 @wb.task
 def answer(ws, case: wb.Question) -> wb.Answer:
     return wb.Answer(text=expected[case.id])"""
 
 
-def test_answers_by_heart_a_copy_elsewhere_and_a_socket_in_c_pass(root):
+def test_answers_by_heart_a_copy_elsewhere_a_socket_in_c_and_another_principal_pass(root):
     """Neither prevented nor detected; a reviewer sees the code, another machine lacks the copy."""
     shutil.copy(root / "data/small/questions.jsonl", root / "notes.txt")
     run = judged(root, task=BY_HEART)

@@ -56,8 +56,8 @@ _MOST_TOLD = 1 << 30
 _GRACE_S = 3.0
 #: Most openings that a refusal names.
 _MOST_NAMED = 20
-#: Folders that may quote expected values and that the Lab or git open at any time.
-_BUSY = (Path(".git"), layout.LAB_OUTPUTS)
+#: Paths that a frozen notebook has no use for, and that git, the Lab and other runs open at any time.
+_BUSY = (Path(".git"), layout.LAB_OUTPUTS, layout.CONFIRMED)
 #: Folders of the same kind in which other runs write new files at any time.
 _GROWING = (layout.RUNS, layout.EXECUTED)
 
@@ -234,7 +234,7 @@ def _check_reports(stage: _Stage, reports: Sequence[Mapping[str, str]]) -> None:
     if not found:
         return
     said = [
-        f"{line['where']}: the judged notebook opened {line['address']}, where expected values may be"
+        f"{line['where']}: the judged notebook opened {line['address']}, where expected values are"
         if line["event"] == "open"
         else f"{line['where']}: {line['event']} {line['address']}, which the boundary did not open"
         for line in found[:_MOST_NAMED]
