@@ -63,11 +63,14 @@ class Task:
 
         Any other error becomes the attempt's failure, so that one case does not end the others.
         """
-        output, failure = None, None
+        output: Any = None
+        failure: Exception | None = None
         with invocation_scope(InvocationScope(case=case, repeat=repeat)) as scope:
             try:
                 output = self.write(await self.apply(ws, given(), pool))
                 stored(output)  # what has no exact form is no answer, in a job as in a judged run
+            except SystemExit:  # it would end the loop, and whoever waits for the answer would wait for ever
+                failure = InvalidOutputError(f"task {self.name} called sys.exit", hint="return an answer")
             except Exception as error:
                 if stops_run(error):
                     raise

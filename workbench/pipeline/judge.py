@@ -9,15 +9,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import importlib.machinery
+import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+import stat
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from workbench import config, files, layout
+from workbench import config, files, layout, retrieval
 from workbench.config import Execution, UseCase
 from workbench.context import SystemClock
 from workbench.errors import ConfigError, CorruptError, NotebookError, RefusedError
@@ -47,6 +52,14 @@ from workbench.workspace.use_case import prepared_cases, stated_dataset
 EXPERIMENT = "judge"
 #: Most bytes of the file in which a kernel hands over its attempts.
 _MOST_TOLD = 1 << 30
+#: Seconds in which the processes that a kernel left behind are ended.
+_GRACE_S = 3.0
+#: Most openings that a refusal names.
+_MOST_NAMED = 20
+#: Paths that a frozen notebook has no use for, and that git, the Lab and other runs open at any time.
+_BUSY = (Path(".git"), layout.LAB_OUTPUTS, layout.CONFIRMED)
+#: Folders of the same kind in which other runs write new files at any time.
+_GROWING = (layout.RUNS, layout.EXECUTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,16 +186,18 @@ def _run(
 ) -> notebooks.Executed:
     """Execute the frozen notebook in its source's folder; refuse one that read what is expected."""
     watch, source = stage.work / "opened.jsonl", stage.root / stage.case.notebook
+    _check_modules(source)
     try:
-        executed = notebooks.execute(
-            frozen,
-            root=stage.root,
-            parameters=parameters,
-            execution=execution,
-            cwd=source.parent,
-            watch=notebooks.Watched(report=watch, guarded=_guarded(stage)),
-            show=show,
-        )
+        with _alone(stage):
+            executed = notebooks.execute(
+                frozen,
+                root=stage.root,
+                parameters=parameters,
+                execution=execution,
+                cwd=source.parent,
+                watch=notebooks.Watched(report=watch, guarded=_guarded(stage)),
+                show=show,
+            )
     except NotebookError as error:
         undefined = (
             f"remove the tag `explore` from cells that the others need, then: dvc repro judge@{stage.name}"
@@ -194,20 +209,101 @@ def _run(
         failure.exit_code = error.exit_code
         raise failure from None
     executed.notebook.unlink(missing_ok=True)
-    for line in egress.reported(watch):
-        if line["event"] == "open":
-            raise RefusedError(
-                f"{line['where']}: the judged notebook opened {line['address']}, where expected values are",
-                hint="answer from ws.memory() and ws.model() alone; tag a cell that needs the file `explore`",
-            )
+    _check_reports(stage, egress.reported(watch))
     return executed
 
 
 def _guarded(stage: _Stage) -> tuple[Path, ...]:
-    """Return the files and folders with the expected values of the cases."""
-    results = stage.results
-    stated = stated_dataset(stage.root, stage.case)[0]
-    return tuple(stage.root / part for part in (stated, results.prepared, results.judged, results.runs))
+    """Return the files and folders with expected values or scores of cases, and where copies of them are."""
+    root, results, case = stage.root, stage.results, stage.case
+    questions = retrieval.load_spec(root, str(case.memory)).questions
+    found = [root / path for path in (stated_dataset(root, case)[0], questions) if path]
+    found += [root / Path(case.report).with_suffix(ending) for ending in (".html", ".md")]
+    found += [root / "pipelines/jobs", *(root / folder for folder in (*_BUSY, *_GROWING))]
+    for part in (results.prepared, results.judged, results.runs):
+        found += [root / part, *sorted((root / layout.RESULTS).glob(f"*/{part.name}"))]
+    snapshot = [path.lstat() for path in (root / results.memory).glob("*")]
+    if all(stat.S_ISREG(status.st_mode) and status.st_nlink == 1 for status in snapshot):
+        found.append(root / ".dvc" / "cache")  # the snapshot is no link into it
+    return (*dict.fromkeys(found), Path(f"/proc/{os.getpid()}/mem"))
+
+
+def _check_reports(stage: _Stage, reports: Sequence[Mapping[str, str]]) -> None:
+    """Raise RefusedError for openings of guarded files, and for programs and connections."""
+    found = [line for line in reports if line["event"] != "open" or _is_of_kernel(stage, line)]
+    if not found:
+        return
+    said = [
+        f"{line['where']}: the judged notebook opened {line['address']}, where expected values are"
+        if line["event"] == "open"
+        else f"{line['where']}: {line['event']} {line['address']}, which the boundary did not open"
+        for line in found[:_MOST_NAMED]
+    ]
+    more = [f"and {len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
+    raise RefusedError(
+        "\n  ".join([*said, *more]),
+        hint="answer from ws.memory() and ws.model() alone; tag a cell that needs more `explore`",
+    )
+
+
+def _is_of_kernel(stage: _Stage, line: Mapping[str, str]) -> bool:
+    """Whether the kernel opened a guarded file by itself, or may have, as far as the system tells."""
+    path = Path(line["address"])
+    if path.parent == layout.EXECUTED and path.stem == f"task-{stage.work.name}":
+        return False  # this run's own
+    if line["where"] != egress.ELSEWHERE:
+        return True
+    if any(path.is_relative_to(folder) for folder in _GROWING):
+        with contextlib.suppress(OSError):
+            return (stage.root / path).stat().st_mtime < (stage.work / "task.ipynb").stat().st_mtime
+        return False
+    return not any(path.is_relative_to(folder) for folder in _BUSY)
+
+
+def _check_modules(notebook: Path) -> None:
+    """Raise RefusedError for a module beside the notebook that a cell would import in place of a library."""
+    libraries = [path for path in sys.path if path.endswith("-packages")]
+    for path in sorted(notebook.parent.iterdir()):
+        name = path.name.partition(".")[0]
+        if path.suffix not in {".py", ".pyc", ".so"} and not (path / "__init__.py").exists():
+            continue
+        if name in {*sys.stdlib_module_names, "workbench"} or (
+            importlib.machinery.PathFinder.find_spec(name, libraries)
+        ):
+            raise RefusedError(
+                f"{path.name} beside {notebook.name} takes the place of the library {name}",
+                hint=f"git mv {path.name} to another name",
+            )
+
+
+@contextlib.contextmanager
+def _alone(stage: _Stage) -> Iterator[None]:
+    """Give the kernel an IPython folder without files of the user, and end what it leaves running."""
+    before = os.environ.get("IPYTHONDIR")
+    os.environ["IPYTHONDIR"] = str(stage.work / "ipython")
+    try:
+        yield
+    finally:
+        os.environ.pop("IPYTHONDIR")
+        if before is not None:
+            os.environ["IPYTHONDIR"] = before
+        until = time.monotonic() + _GRACE_S
+        while _kill_left(stage.work.name) and time.monotonic() < until:  # a dying process may start another
+            time.sleep(0.02)
+
+
+def _kill_left(run: str) -> int:
+    """Kill the processes that inherited the settings of a kernel; return their number."""
+    import psutil
+
+    killed = 0
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            settings = process.environ().get(config.EXECUTION_VARIABLE, "")
+            if run in settings and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                process.kill()
+                killed += 1
+    return killed
 
 
 def _scored(stage: _Stage, task_digest: str) -> Run:
@@ -260,8 +356,17 @@ def _told(stage: _Stage) -> dict[str, dict[str, Any]]:
             )
         if (told.output is None) == (told.error is None):
             raise CorruptError(f"{where}: it needs either an output or an error")
+        _check_amounts(told, where)
         found[told.case] = dataclasses.asdict(told)
     return found
+
+
+def _check_amounts(told: _Told, where: str) -> None:
+    """Raise CorruptError for an amount of a call below zero."""
+    for record in told.records:
+        for name in ("recorded_latency_s", "cost_usd", "input_tokens", "output_tokens"):
+            if (getattr(record, name) or 0) < 0:
+                raise CorruptError(f"{where}: {name} of a call is {getattr(record, name)}", hint="dvc repro")
 
 
 def _check_published(stage: _Stage, attempts: Mapping[str, Mapping[str, Any]]) -> None:
@@ -281,10 +386,20 @@ def _published(stage: _Stage) -> dict[str, list[str | float]]:
     import polars as pl
 
     found: dict[str, list[str | float]] = {}
-    for path in sorted((stage.work / "out").glob("*.parquet")):
+    for path in sorted((stage.work / "out").iterdir()):
+        if not stat.S_ISREG(path.lstat().st_mode) or path.suffix != ".parquet":
+            raise RefusedError(
+                f"{stage.case.notebook} published {path.name}, which is no Parquet file",
+                hint="publish TASK.map(ws.inputs(inputs)) as it is, and write no file of the run by hand",
+            )
         try:
             rows = pl.read_parquet(path).to_dicts() if path.name != QUARANTINE else []
             for row in rows:
+                if row["id"] in found:
+                    raise RefusedError(
+                        f"{stage.case.notebook} published two answers to case {row['id']}",
+                        hint="publish TASK.map(ws.inputs(inputs)) as it is",
+                    )
                 fields = {name: value for name, value in row.items() if name not in {"id", "tenant"}}
                 found[row["id"]] = list(_leaves(fields))
         except (OSError, KeyError, TypeError, pl.exceptions.PolarsError) as error:

@@ -37,6 +37,9 @@ _open: set[int] = set()
 #: The files that this process appends reports to, each with its guarded paths.
 _watched: set[tuple[str, ...]] = set()
 
+#: The place in the report of an opening that only the system saw.
+ELSEWHERE: Final = "inside a library, or in another process"
+
 _CELL: Final = re.compile(r"[/\\]ipykernel_\d+[/\\]\d+\.py$")
 _PACKAGES: Final = re.compile(r"[/\\](?:site|dist)-packages[/\\]")
 #: The standard library and this package: a report names the code that called them.
@@ -124,7 +127,7 @@ def natively(path: Path, guarded: Sequence[Path]) -> Iterator[None]:
         yield
     known = {report["address"] for report in reported(path)} if opened else set()
     for address in sorted(opened - known):
-        report = {"event": "open", "address": address, "where": "inside a library, or in another process"}
+        report = {"event": "open", "address": address, "where": ELSEWHERE}
         _append(str(path), json.dumps(report).encode() + b"\n")
 
 

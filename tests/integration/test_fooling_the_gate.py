@@ -1,0 +1,441 @@
+"""Each way to fool the gate that docs/threats.md names: what the judge makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from endpoint import endpoint, speaking
+from small_use_case import (
+    CELLS,
+    NOTEBOOK,
+    PUBLISH,
+    TASK,
+    notebook,
+    small_repository,
+    with_pipeline,
+    write,
+)
+
+from workbench import layout
+from workbench.errors import ConfigError, CorruptError, NotebookError, RefusedError
+from workbench.experiments.runs import load_runs
+from workbench.layout import Results
+from workbench.notebooks import inspection, screening
+from workbench.notebooks.execution import Executed
+from workbench.pipeline import judge as stage
+from workbench.pipeline import stages
+from workbench.pipeline.explore import find
+from workbench.pipeline.explore import judged as verdict_of
+from workbench.promotion.requirements import stale_stages
+from workbench.testing.fakes import FakeModel
+
+RESULTS = Results(use_case="small")
+ON_LINUX = sys.platform == "linux"
+pytestmark = pytest.mark.timeout(180)
+
+#: Keep what the kernel hands over, for tests that forge it.
+KEEP = """import pathlib, shutil
+shutil.copytree(pathlib.Path(ws.execution.publish).parent, ws.root / "kept")
+shutil.copy(ws.root / ws.execution.journal, ws.root / "kept-journal.jsonl")"""
+
+
+def passage(payload) -> str:
+    return payload["messages"][-1]["content"].split("Question:")[0].strip()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A judged small use case, and what its honest kernel handed over."""
+    with endpoint(speaking(FakeModel(passage))) as url, pytest.MonkeyPatch.context() as patch:
+        root = small_repository(tmp_path_factory.mktemp("made") / "small", endpoint=url)
+        patch.chdir(root)
+        patch.setenv("OPENAI_API_KEY", "k-123")
+        for name in ("prepare", "remember"):
+            assert stages.main([name, "small"]) == 0
+        judged(root, after=KEEP)
+        (root / NOTEBOOK).write_text(notebook())
+        yield root
+
+
+@pytest.fixture
+def root(made, tmp_path, monkeypatch):
+    """A copy, in which the test stands."""
+    root = shutil.copytree(made, tmp_path / "small", symlinks=True)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("OPENAI_API_KEY", "k-123")
+    return root
+
+
+def judged(root, *, before="", task=TASK, publish=PUBLISH, after=""):
+    """Judge a notebook with further frozen cells before its task or after what it publishes."""
+    cells = [CELLS[0], ([], before), ([], task), ([], publish), ([], after)]
+    (root / NOTEBOOK).write_text(notebook(cells=tuple(cell for cell in cells if cell[1])))
+    return stage.judge(root, "small", show=False)
+
+
+def told(root) -> dict[str, bytes]:
+    """The files of the last judged run."""
+    return {path.name: path.read_bytes() for path in sorted((root / RESULTS.judged).iterdir())}
+
+
+# -- what the kernel hands over ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def handed(root, monkeypatch):
+    """Judge what a kernel hands over that forges what the honest one did."""
+
+    def run(forge):
+        def execute(path, *, root, parameters, execution, cwd, watch, show):
+            work = Path(execution.publish).parent
+            shutil.copytree(root / "kept/out", work / "out")
+            shutil.copy(root / "kept/attempts.jsonl", work)
+            watch.report.write_text("")
+            forge(work)
+            digest = inspection.read(path).digest(inspection.read(path).typed(parameters))
+            return Executed(notebook=work / "none.ipynb", task_digest=digest, used={})
+
+        monkeypatch.setattr(stage.notebooks, "execute", execute)
+        return stage.judge(root, "small", show=False)
+
+    return run
+
+
+def attempts(change):
+    """Forge the attempts by a function of their list."""
+
+    def forge(work: Path) -> None:
+        path = work / "attempts.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(line) + "\n" for line in change(lines)))
+
+    return forge
+
+
+def every(**fields):
+    return attempts(lambda lines: [{**line, **fields} for line in lines])
+
+
+def records(**fields):
+    """Forge fields of each call's record."""
+    return attempts(
+        lambda lines: [
+            {**line, "records": [{**record, **fields} for record in line["records"]]} for line in lines
+        ]
+    )
+
+
+def two_answers(work: Path) -> None:
+    frame = pl.read_parquet(work / "out/answers.acme.parquet")
+    frame.with_columns(text=pl.lit("30 days")).write_parquet(work / "out/better.acme.parquet")
+
+
+def pipe(work: Path) -> None:
+    (work / "attempts.jsonl").unlink()
+    os.mkfifo(work / "attempts.jsonl")
+
+
+EVERYTHING = '{"sources":[],"text":"30 days, 135 euros, ten at night, in addition"}'
+FORGED = {
+    "another answer": (every(output=EVERYTHING), RefusedError, "another answer"),
+    "two answers to a case": (two_answers, RefusedError, "two answers"),
+    "a link": (lambda w: (w / "out/x.parquet").symlink_to(w / "attempts.jsonl"), RefusedError, "no Parquet"),
+    "a folder": (lambda w: (w / "out/x.parquet").mkdir(), RefusedError, "no Parquet"),
+    "another file": (lambda w: (w / "out/notes.txt").write_text("x"), RefusedError, "no Parquet"),
+    "a case of another tenant": (every(tenant="globex"), RefusedError, "is no case"),
+    "a case twice": (attempts(lambda lines: [lines[0], *lines]), RefusedError, "there twice"),
+    "an easy case": (attempts(lambda lines: [*lines, {**lines[0], "case": "e1"}]), RefusedError, "no case"),
+    "a score": (every(**{"score.accuracy": 1.0}), ConfigError, "score"),
+    "a cost below zero": (records(cost_usd=-1.0), CorruptError, "cost_usd"),
+    "a latency that is no number": (records(recorded_latency_s="fast"), ConfigError, "latency"),
+    "half a line": (lambda w: (w / "attempts.jsonl").write_text('{"task": "ans'), CorruptError, "JSON"),
+    "a pipe": (pipe, ConfigError, "published nothing"),
+    "nothing": (lambda w: (w / "attempts.jsonl").unlink(), ConfigError, "published nothing"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forged_handover_is_refused_and_changes_no_result(root, handed, name):
+    forge, kind, word = FORGED[name]
+    before = told(root)
+    with pytest.raises(kind, match=word):
+        handed(forge)
+    assert told(root) == before
+
+
+def test_cases_that_were_dropped_are_unscored_and_counted(root, handed):
+    def drop(work):
+        attempts(lambda lines: lines[:2])(work)
+
+    run = handed(drop)
+    assert (run.n_unscored, len(run.cases)) == (2, 4)
+    assert set(run.cases.filter(status="unscored")["error"].str.split(":").list.first()) == {"unanswered"}
+    assert verdict_of(root, run).lines[-1].metric == "cases"
+
+
+def test_sources_of_hits_are_those_of_the_judged_memory(root, handed):
+    forged = {"id": "made-up", "tenant": "acme", "source": "taxi", "text": "30 days"}
+    run = handed(records(hits=[forged]))
+    assert run.metric("recall_at_5").value == 0
+
+
+def test_costs_and_hits_are_what_the_kernel_tells(root, handed):
+    """Neither prevented nor detected: the process that makes the calls counts them."""
+    run = handed(records(cost_usd=0.0, recorded_latency_s=0.001, hits=[]))
+    assert run.metric("cost_usd_per_case").value == 0
+    assert run.metric("cross_tenant_hits").value == 0
+
+
+# -- what the kernel does ----------------------------------------------------------------------------
+
+OWN_SCORERS = """import workbench as wb
+import workbench.experiments.scorers as scorers
+
+def accuracy(outcome):
+    return 1.0
+
+wb.contains = scorers.contains = scorers.mentions = lambda *_, **__: accuracy"""
+DO_NOT_KNOW = """import workbench as wb
+
+ws = wb.connect("small")
+
+
+@wb.task
+def answer(ws, case: wb.Question) -> wb.Answer:
+    return wb.Answer(text="I do not know.")"""
+
+
+def test_scorers_that_a_frozen_cell_replaces_score_nothing(root):
+    run = judged(root, before=OWN_SCORERS, task=DO_NOT_KNOW)
+    assert run.cases["score.accuracy"].to_list() == [0.0] * 4
+
+
+READ_BY_PYTHON = [
+    ".workbench/state/runs/1/run.parquet",
+    ".workbench/state/outputs/small/saved.json",
+    ".workbench/state/confirmed.jsonl",
+    "results/other/prepared/cases.parquet",
+    "results/small/judged/candidate.parquet",
+    "pipelines/jobs/small/1/evidence/judged/candidate.parquet",
+    "reports/small.md",
+]
+READ_BY_A_LIBRARY = [
+    ".workbench/cache/executed/old.ipynb",
+    ".dvc/cache/files/md5/ab/cdef",
+    "pipelines/jobs/x.json",
+]
+READING = f"""import ctypes, glob, os, pathlib, socket, subprocess
+import polars as pl
+
+os.chdir("..")
+open("data/small/questions.jsonl").close()
+pathlib.Path(ws.execution.publish).with_name("opened.jsonl").write_text("")  # the report so far
+for path in {READ_BY_PYTHON}:
+    pathlib.Path(path).read_bytes()
+for path in {READ_BY_A_LIBRARY}:
+    pl.read_ndjson(path)
+open(glob.glob(".git/objects/??/*")[0], "rb").close()
+os.close(ctypes.CDLL(None).open(b"results/small/prepared/cases.parquet", 0))
+try:
+    open(f"/proc/{{os.getppid()}}/mem", "rb").close()
+except OSError:
+    pass
+subprocess.run(["cat", "data/small/questions.jsonl"], capture_output=True)
+try:
+    socket.create_connection(("127.0.0.1", 9))
+except OSError:
+    pass"""
+
+
+def test_what_a_kernel_opens_and_starts_is_refused_by_name(root):
+    for path in (*READ_BY_PYTHON, *READ_BY_A_LIBRARY):
+        if not (root / path).exists():
+            write(root, path, '{"n": 1}')
+    for command in (["init", "--quiet"], ["add", "data"], ["commit", "--quiet", "--message", "data"]):
+        subprocess.run(["git", *command], check=True)
+    before = told(root)
+    with pytest.raises(RefusedError) as caught:
+        judged(root, after=READING)
+    said = caught.value.message
+    opened = [*READ_BY_PYTHON, ".git/objects/", "subprocess.Popen cat", "socket.connect 127.0.0.1:9"]
+    if ON_LINUX:
+        opened += READ_BY_A_LIBRARY
+        opened += [
+            "data/small/questions.jsonl",
+            "results/small/prepared/cases.parquet",
+            f"/proc/{os.getpid()}/mem",
+        ]
+    assert [path for path in opened if path not in said] == []
+    assert told(root) == before
+
+
+HEART = """import os, pathlib, time
+if os.fork() == 0:
+    os.setsid()
+    while True:
+        pathlib.Path("heart").write_text(str(time.monotonic()))
+        time.sleep(0.05)"""
+EXITS = TASK.replace("    hits", "    if case.id == 'q1':\n        raise SystemExit(0)\n    hits")
+
+
+def test_a_kernel_is_alone_and_leaves_no_process_and_an_exit_is_a_failure_of_its_case(root, monkeypatch):
+    write(root, "home/.ipython/profile_default/startup/patch.py", "open('../started', 'w')")
+    monkeypatch.setenv("HOME", str(root / "home"))
+    run = judged(root, task=EXITS, after=HEART)
+    first = (root / "notebooks/heart").read_text()
+    time.sleep(0.3)
+    assert (root / "notebooks/heart").read_text() == first, "a process of the kernel is alive"
+    assert not (root / "started").exists(), "a startup file of the user ran"
+    (exited,) = run.cases.filter(status="unscored").to_dicts()
+    assert exited["case"] == "q1" and exited["error"].startswith("InvalidOutputError")
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [("import os; os._exit(0)", "the kernel died"), (PUBLISH, "publishes once")],
+    ids=["dies", "publishes-twice"],
+)
+def test_a_kernel_that_dies_or_publishes_twice_is_not_judged(root, after, said):
+    before = told(root)
+    with pytest.raises(NotebookError, match=said):
+        judged(root, after=after)
+    assert told(root) == before
+
+
+def test_a_kernel_that_kills_the_judge_leaves_the_last_run_as_it_was(root):
+    before = told(root)
+    cells = (*CELLS[:2], CELLS[3], ([], f"import os; os.kill(os.getppid(), {signal.SIGKILL:d})"))
+    (root / NOTEBOOK).write_text(notebook(cells=cells))
+    command = [sys.executable, "-m", "workbench.pipeline.stages", "judge", "small"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert told(root) == before
+
+
+@pytest.mark.parametrize("name", ["orjson.py", "workbench/__init__.py", "json.py", "polars.so"])
+def test_a_module_beside_the_notebook_takes_no_library_s_place(root, name):
+    write(root, f"notebooks/{name}", "")
+    write(root, "notebooks/helpers.py", "")
+    with pytest.raises(RefusedError, match="takes the place of the library"):
+        stage.judge(root, "small", show=False)
+
+
+# -- results, cases and recordings -------------------------------------------------------------------
+
+
+def test_cases_that_change_after_they_were_prepared_are_not_judged(root, handed):
+    prepared = load_runs(root / RESULTS.judged)[0].dataset_digest
+    path = root / "data/small/questions.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    assert handed(lambda work: None).dataset_digest == prepared
+    assert stages.main(["prepare", "small"]) == 0
+    with pytest.raises(ConfigError, match="other cases"):
+        stages.gate(root, "small")
+
+
+def test_a_judged_run_that_is_written_after_the_judge_is_stale(root):
+    root = with_pipeline(root)
+    assert stages.main(["settings", "small"]) == 0
+    assert stages.main(["judge", "small"]) == 0
+    names = [f"{name}@small" for name in ("settings", "prepare", "remember", "judge")]
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "commit", "--force", *names], check=True, capture_output=True
+    )
+    assert stale_stages(root, "small") == []
+    (run,) = load_runs(root / RESULTS.judged)
+    better = dataclasses.replace(run, cases=run.cases.with_columns(pl.lit(1.0).alias("score.accuracy")))
+    stage.save_runs([better], root / RESULTS.judged)
+    (root / RESULTS.judged / "more").write_text("x")
+    assert stale_stages(root, "small") == ["judge@small"]
+
+
+def test_a_verdict_that_is_written_by_hand_is_not_read(root, handed):
+    run = handed(lambda work: None)
+    assert stages.gate(root, "small").verdict == "pass"
+    (root / RESULTS.gate).write_text((root / RESULTS.gate).read_text().replace('"pass"', '"fail"'))
+    assert verdict_of(root, find(root, run.id)).verdict == "pass"
+
+
+def forged(text: str) -> str:
+    return text.replace('"content":"A ', '"content":"FORGED: a ')
+
+
+def forget(root) -> str:
+    """Remove the judge's tape; return the answers that an interrupted judge would have left of it."""
+    (root / layout.judge_tape_of("small")).unlink()
+    return (root / "kept-journal.jsonl").read_text()
+
+
+def test_answers_that_are_forged_in_the_exploring_cache_are_not_judged(root):
+    write(root, str(layout.JOURNAL), forged(forget(root)))
+    run = judged(root)
+    assert run.n_unscored == 0 and "FORGED" not in str(run.cases["output"].to_list())
+
+
+def test_answers_that_are_forged_where_an_interrupted_judge_left_them_pass_and_are_named(root):
+    """Not prevented. The verdict says that no judged answer was asked live."""
+    write(root, str(layout.JUDGE_JOURNALS / "small.answers.jsonl"), forged(forget(root)))
+    run = judged(root)
+    assert ["FORGED" in output for output in run.cases["output"]] == [True] * 4
+    note = verdict_of(root, find(root, run.id)).note
+    assert note.startswith("none of the 4 judged answers was ever confirmed live") and "LIVE=1" in note
+
+
+# -- what stays open ---------------------------------------------------------------------------------
+
+BY_HEART = """import ctypes, json, pathlib, socket
+import workbench as wb
+from workbench.identity import Principal
+
+ws = wb.connect("small")
+expected = {row["id"]: row["answers"][0] for row in map(json.loads, pathlib.Path("../notes.txt").open())}
+expected["q1"] = "30 days"
+libc, server = ctypes.CDLL(None), socket.htons(9).to_bytes(2, "little")
+reached = libc.connect(libc.socket(2, 1, 0), b"\\x02\\0" + server + b"\\x7f\\0\\0\\x01" + bytes(8), 16)
+
+assert wb.connect("small", principal=Principal(name="ann", admin=True)).context.principal.admin
+
+
+@wb.task
+def answer(ws, case: wb.Question) -> wb.Answer:
+    return wb.Answer(text=expected[case.id])"""
+
+
+def test_answers_by_heart_a_copy_elsewhere_a_socket_in_c_and_another_principal_pass(root):
+    """Neither prevented nor detected; a reviewer sees the code, another machine lacks the copy."""
+    shutil.copy(root / "data/small/questions.jsonl", root / "notes.txt")
+    run = judged(root, task=BY_HEART)
+    assert run.metric("accuracy").value == 1 and run.cases["calls"].sum() == 0
+
+
+def test_a_key_in_two_halves_passes_the_screening(tmp_path):
+    """Neither: the text of a cell holds no key, and only the endpoint knows that the two halves are one."""
+    key = "sk-proj-" + "a1B2c3D4e5F6g7H8i9J0k1L2"
+    whole, halves = f'key = "{key}"', f'key = "{key[:12]}" + "{key[12:]}"'
+    found = []
+    for source in (whole, halves):
+        path = tmp_path / "n.ipynb"
+        path.write_text(notebook(cells=(CELLS[0], ([], source))))
+        found.append(screening.screen(inspection.read(path), lock=b""))
+    assert [len(findings) for findings in found] == [1, 0]
+
+
+@pytest.mark.parametrize("place", ["PYTHONPATH", "."])
+def test_the_pipeline_s_own_process_runs_what_its_environment_and_repository_hold(root, monkeypatch, place):
+    """Neither: `sitecustomize` of PYTHONPATH, or a module at the repository's root, is part of the judge."""
+    name = "sitecustomize.py" if place == "PYTHONPATH" else "orjson.py"
+    write(root, f"own/{name}" if place == "PYTHONPATH" else name, "open('ran', 'w')\nraise SystemExit(7)")
+    if place == "PYTHONPATH":
+        monkeypatch.setenv("PYTHONPATH", str(root / "own"))
+    command = [sys.executable, "-m", "workbench.pipeline.stages", "gate", "small"]
+    subprocess.run(command, capture_output=True, check=False)
+    assert (root / "ran").exists()
