@@ -26,7 +26,7 @@ where = "/Users/grace/answers.csv"
 #: What is said of the cell above, and of the parameters' cell.
 FORBIDDEN = {
     f"uncommitted: {NOTEBOOK}": 'git add --all && git commit -m "…"',
-    "the results are not of what is committed: experiment@answers": "make repro",
+    "the results are not of what is committed: judge@answers": "make repro",
     f"{NOTEBOOK} holds task": "dvc repro",
     "parameter 'seed_question' of": "write seed_question: TYPE = None",
     "declares no parameter 'inputs'": 'add inputs = ""',
