@@ -113,7 +113,7 @@ def its_own_calls(clone, run):
 def refused_a_worse_prompt(clone):
     """It forgets the passage, so the gate says no; production stays."""
     assert new_prompt(clone, 2, user="Question: {{ question }}", parameters={"max_tokens": 4}) == 3
-    clone.run("dvc", "repro", "experiment@answers")
+    clone.run("dvc", "repro", "gate@answers")
     commit(clone, "Try a worse prompt")
     before = state(clone)
     said = one_error(clone.run("workbench", "promote", "job/answers", code=1))
@@ -127,7 +127,7 @@ def promoted_another_code_and_prompt(clone):
     column = '"tenant": inputs.workspace(row).tenant, '
     replaced(clone, "workbench/experiments/batch.py", column, f'{column}"by": "the second code", ')
     assert new_prompt(clone, 3, system="You answer questions about the handbook.") == 4
-    clone.run("dvc", "repro", "experiment@answers")
+    clone.run("dvc", "repro", "gate@answers")
     commit(clone, "Name who answered")
     said = clone.run("workbench", "promote", "job/answers", "--commit", "--reason", "names who answered")
     assert "job/answers@2 is production (before: @1)" in said
