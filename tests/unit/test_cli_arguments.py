@@ -96,3 +96,10 @@ def test_the_first_and_the_last_day_are_days(root, monkeypatch, day):
 def test_an_empty_reason_is_no_mistake():
     for words in (["save", "prompt/brief", "--reason", ""], ["save", "prompt/brief", "--reason="]):
         assert app._checked(words) == words
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "9" * 20, "many"])
+def test_a_history_has_a_number_of_runs(root, monkeypatch, limit):
+    monkeypatch.chdir(root)
+    done = CliRunner().invoke(app.cli, ["jobs", "history", "answers", "--limit", limit])
+    assert done.exit_code == 2 and "--limit" in done.output

@@ -12,7 +12,7 @@ import workbench as wb
 from workbench import files
 from workbench.config import DatasetFile
 from workbench.experiments.dataset import Dataset
-from workbench.experiments.gate_spec import GateSpec
+from workbench.experiments.gate_spec import GateSpec, check_spec
 from workbench.experiments.scorer_spec import ScorerSet
 from workbench.experiments.scorers import Outcome, judged_output
 
@@ -60,14 +60,15 @@ def stated(word: str) -> dict[str, Any]:
     return files.parse_yaml(block("yaml", word), where="page")
 
 
-@pytest.mark.parametrize("word", ["questions.jsonl", "messages.jsonl"])
-def test_each_line_of_a_gate_of_the_page_has_its_scorer(repository, word):
+@pytest.mark.parametrize(("word", "cases"), [("questions.jsonl", 188), ("messages.jsonl", 4)])
+def test_each_line_of_a_gate_of_the_page_has_its_scorer_and_can_pass(repository, word, cases):
     params = stated(word)
     scorers = ScorerSet.parse(params["scorers"], root=repository, where="page")
     spec = GateSpec.of_phase(params["gates"], "mvp", where="page")
     assert {rule.metric for rule in spec.rules} - {"cases", "unscored_rate"} <= {
         scorer.name for scorer in scorers.scorers
     }
+    assert not check_spec(spec, cases)
 
 
 def test_the_example_with_other_columns_fits_together(repository):

@@ -96,3 +96,12 @@ def test_an_error_keeps_its_name_and_is_bounded_after_any_output(evalue, lines):
     kind, content = kept_of([stream("x" * 101), error])[-1]
     assert (kind, content["ename"]) == ("error", "ValueError")
     assert content["evalue"].startswith(evalue[:12]) and len(json.dumps(content)) < 200
+
+
+def test_the_state_of_widgets_and_the_text_of_an_error_are_bounded():
+    from workbench.notebooks.execution import OutputLimits, _excerpt
+
+    limits = OutputLimits(cell=100, notebook=300)
+    taken = [limits.takes_widget({"data": "x" * 80}) for _ in range(6)]
+    assert taken == sorted(taken, reverse=True) and 1 <= sum(taken) <= 3
+    assert _excerpt("short") == "short" and len(_excerpt("y" * 10_000)) == 4_001

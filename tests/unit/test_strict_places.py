@@ -250,6 +250,15 @@ def test_a_commit_of_a_version_is_an_id(tmp_path, commit):
     assert "git checkout" in caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "/etc", LONG + "/x", ".."])
+@pytest.mark.parametrize("key", ["job", "use_case"])
+def test_the_names_in_a_version_are_no_paths(tmp_path, key, name):
+    path = tmp_path / "job.yaml"
+    path.write_bytes(a_spec(**{key: name}).text())
+    with pytest.raises(ConfigError, match=f"{key} leads out of its folder"):
+        jobspec.read(path)
+
+
 @pytest.mark.parametrize(
     ("at", "said"),
     [

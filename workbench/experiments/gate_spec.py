@@ -181,6 +181,9 @@ def _hopeless(rule: Rule, n: int, level: float) -> str | None:
         total = sample_size.for_proportion(1.0, 0.95, level=level)
         open_end = math.isinf(quantile_interval(range(n), 0.95, level=level).high)
         return f"a 95th percentile takes {total} cases at {level * 100:g} %" if open_end else None
+    ends_at_1 = rule.metric == "unscored_rate" or _UNIT.fullmatch(rule.metric) is not None
+    if ends_at_1 and rule.comparator != "count" and not 0 <= rule.value <= 1:
+        return f"{rule.metric} lies between 0 and 1"
     of_rate = 0 < rule.value <= 1 if rule.comparator == "min" else 0 <= rule.value < 1
     if not of_rate or rule.metric in AMOUNTS or rule.comparator == "count":
         return None

@@ -8,17 +8,21 @@ import functools
 import re
 import unicodedata
 
-#: Emphasis, links, escapes and line marks of Markdown, the tags of HTML that emphasise, formulas of LaTeX.
+#: Emphasis, links and line marks of Markdown, and the tags of HTML that emphasise.
 _MARKUP = (
-    (re.compile(r"&nbsp;|\\[()\[\]]"), " "),
-    (re.compile(r"\\boxed\{([^{}]{0,200})\}"), r" \1 "),
-    (re.compile(r"\\([%_$#&])"), r"\1"),
-    (re.compile(r"\$([^$\s](?:[^$\n]{0,200}?[^$\s])?)\$(?!\d)"), r" \1 "),
     (re.compile(r"(?m)^(?:[ \t]*(?:[-*+>•]|#{1,6})[ \t]+)+"), ""),
     (re.compile(r"!?\[([^\][]{0,500})\]\([^)\s]{0,2000}\)"), r"\1"),
     (re.compile(r"(?<!\w)\*{2,3}|\*{2,3}(?!\w)|`+|\|"), " "),
     (re.compile(r"</?(?:b|i|u|em|strong|mark|code|br)\s*/?>", re.IGNORECASE), " "),
 )
+#: Formulas of LaTeX and escapes of Markdown, in a text with one of `_SIGNS`.
+_FORMULAS = (
+    (re.compile(r"&nbsp;|\\[()\[\]]"), " "),
+    (re.compile(r"\\boxed\{([^{}]{0,200})\}"), r" \1 "),
+    (re.compile(r"\\([%_$#&])"), r"\1"),
+    (re.compile(r"\$([^$\s](?:[^$\n]{0,200}?[^$\s])?)\$(?!\d)"), r" \1 "),
+)
+_SIGNS = re.compile(r"[\\$&]")
 #: Double quotes and CJK punctuation end a word; single quotes and hyphens have one form; wave dashes are
 #: en dashes. Soft hyphens, zero-width characters, direction marks and variation selectors vanish.
 _CHARACTERS: dict[int, str | None] = {
@@ -41,6 +45,7 @@ _UNSPACED = re.compile(
     "|[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff](?:[\u1039\u17d2].|[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1"
     "\u0eb4-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u1056-\u1059\u17b4-\u17d3])*"
 )
+_EMOJI = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]")
 _DECIMAL = re.compile(r"(?<![\w.])\.(?=\d)")
 _RANGE = re.compile(r"(?<=\d)(?:\s*[–—]\s*|\s+-\s+)(?=\d)")
 _MINUS = re.compile(r"(?<!\w)–(?=\d)")
@@ -52,7 +57,6 @@ _FORMS = (
     (re.compile(r"(?<=\d)(?=[$€£¥₹₩])|(?<![-\w][$€£¥₹₩])(?<=[$€£¥₹₩])(?=\d)"), lambda _: " "),
     (re.compile(r"(?<![\w+])\+(?=\d)"), lambda _: ""),
     (re.compile(r"\.{2,}|-{2,}|(?<=\w)=(?![=>])|(?<=[^\W\d]):(?=\d)"), lambda _: " "),
-    (re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]"), lambda found: f" {found[0]} "),
 )
 #: Punctuation that is part of a word: 5 % is not 5, and C# is not C.
 _KEPT = frozenset("%‰&@#/\\§")
@@ -95,7 +99,7 @@ def _dashed(text: str) -> str:
 
 
 def _folded(text: str) -> str:
-    for pattern, replacement in _MARKUP:
+    for pattern, replacement in (*_FORMULAS, *_MARKUP) if _SIGNS.search(text) else _MARKUP:
         text = pattern.sub(replacement, text)
     text = _RAISED.sub(" ", text.translate(_CHARACTERS))
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -103,6 +107,7 @@ def _folded(text: str) -> str:
         text = text.replace(letter, plain)
     if not text.isascii():
         text = re.sub(r"\d", lambda digit: str(unicodedata.digit(digit[0])), text)
+        text = _EMOJI.sub(r" \g<0> ", text)
     for pattern, form in _FORMS:
         text = pattern.sub(form, text)
     return _DECIMAL.sub("0.", _UNSPACED.sub(r" \g<0> ", text))

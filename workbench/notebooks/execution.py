@@ -198,6 +198,10 @@ def _bounded_engine() -> type:
             header = {**msg["header"], "msg_type": kind}
             return super().output(outs, {**msg, "header": header, "content": content}, display_id, cell_index)
 
+        def handle_comm_msg(self, outs: list[Any], msg: dict[str, Any], cell_index: int) -> None:
+            if self.limits.takes_widget(msg["content"]):
+                super().handle_comm_msg(outs, msg, cell_index)
+
     class BoundedEngine(Engine):  # type: ignore[misc]
         @classmethod
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> None:
@@ -225,6 +229,7 @@ class OutputLimits:
         self.cell, self.notebook = cell, notebook
         self._sizes: dict[int, int] = {}
         self._cut: set[int] = set()
+        self._widgets = 0
 
     def kept(
         self, content: dict[str, Any], kind: str, index: int, *, empty: bool
@@ -253,6 +258,11 @@ class OutputLimits:
         self._sizes[index] += len(part.encode())
         note = f"\n[The outputs of {limit} bytes; the rest is not kept.]\n"
         return "stream", {"name": content.get("name", "stdout"), "text": part + note}
+
+    def takes_widget(self, content: Mapping[str, Any]) -> bool:
+        """Return whether the state of widgets, with this message, is within the limit of all cells."""
+        self._widgets += _bytes(content)
+        return self._widgets <= self.notebook
 
     def _error(self, content: dict[str, Any]) -> dict[str, Any]:
         """Return an error; one above the limit of a cell loses its traceback and most of its message."""
@@ -311,11 +321,16 @@ def _failed(error: Any, output: Path, kernel: _Kernel) -> NotebookError:
     kind = getattr(errors, error.ename, None)
     message, arrow, hint = error.evalue.rpartition("\n  -> ")
     if not arrow or not (isinstance(kind, type) and issubclass(kind, errors.WorkbenchError)):
-        return NotebookError(f"{where}: {error.evalue}\n{source}", hint=again)
+        return NotebookError(f"{where}: {_excerpt(error.evalue)}\n{source}", hint=again)
     rerun = "" if kernel.job else f"\n  again: {again}"  # a job's executed copy is deleted by then
-    failure = NotebookError(f"{where}: {message}\n{source}{rerun}", hint=hint)
+    failure = NotebookError(f"{where}: {_excerpt(message)}\n{source}{rerun}", hint=hint)
     failure.exit_code = kind.exit_code
     return failure
+
+
+def _excerpt(text: str, most: int = 4_000) -> str:
+    """Return the beginning of an error's text; the executed copy has more of it."""
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _near(path: Path) -> Path:

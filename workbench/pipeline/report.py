@@ -35,7 +35,7 @@ _UNSTATED = "Every line of the gate holds, but this gate was not stated before t
 _REASONS: Mapping[str, str] = {
     "empty": "the model sent no text",
     "error": "the endpoint stated an error in its answer",
-    "filtered": "the content filter of the endpoint withheld the answer",
+    "filtered": "the content filter of the endpoint withheld the answer or refused the request",
     "infinite": "a scorer returned infinity, or the output holds it",
     "malformed": "the answer of the endpoint does not have the form of a chat completion",
     "no_choices": "the answer of the endpoint has no choices",
@@ -47,6 +47,7 @@ _REASONS: Mapping[str, str] = {
     "too_large": "the answer of the endpoint is larger than the limit",
     "truncated": "the answer reached the limit of tokens before its text: raise max_tokens",
     "unanswered": "the notebook handed over no answer",
+    "unfit_input": "the inputs of the case do not fit the type that the task takes",
 }
 #: What each built-in scorer returns.
 _SCORES: Mapping[str, str] = {

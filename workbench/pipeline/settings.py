@@ -35,7 +35,7 @@ READ: Mapping[str, frozenset[str]] = {
     "judge": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD,
     "experiment": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD - JUDGED,
     "gate": frozenset({"candidate", "dataset", "gates", "notebook", "parameters", "phase", "scorers"}),
-    "plots": frozenset({"as_of", "clearance", "gates", "groups", "memory", "phase", "tenants"}),
+    "plots": frozenset({"as_of", "clearance", "dataset", "gates", "groups", "memory", "phase", "tenants"}),
     "report": frozenset(
         {
             "baseline", "candidate", "dataset", "gates", "memory", "notebook", "owner", "phase", "prompt",

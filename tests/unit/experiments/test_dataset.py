@@ -268,3 +268,14 @@ def test_inputs_that_parquet_would_change_are_an_error_without_their_value(one, 
 
 def test_a_dataset_without_cases_has_the_two_columns():
     assert Dataset(name="made", cases=()).input_rows().columns == ["id", "tenant"]
+
+
+def test_a_dataset_with_a_number_that_json_cannot_hold_has_no_digest():
+    def made(value):
+        case = Case(id="a", tenant="t", inputs={"question": value}, expected={"answers": ["x"], "page": "p"})
+        return Dataset(name="made", cases=(case,))
+
+    assert len({made(value).digest for value in (None, 0.0, "null", "NaN", [None])}) == 5
+    for value in (float("nan"), float("inf"), {"deep": [float("-inf")]}, 10**30, {1, 2}):
+        with pytest.raises(ConfigError, match="dataset made, case 'a'"):
+            _ = made(value).digest

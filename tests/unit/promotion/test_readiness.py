@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import polars as pl
 import pytest
-from made_evidence import SCORERS, N, an_evidence, failing, saying
+from made_evidence import ROOT, SCORERS, N, an_evidence, failing, saying
 from made_runs import a_run, of
 
 from workbench.pipeline.plots import arms
@@ -157,6 +157,18 @@ def test_unscored_cases_are_a_table_by_reason_in_words_with_the_first_case(evide
     row = "| `truncated` | the answer reached the limit of tokens before its text: raise max_tokens | 2 |"
     assert f"{row} q0003: " in markdown.decode()
     assert not any("What is unscored" in text for text in both(evidence()))
+
+
+def test_each_reason_of_the_documentation_is_put_in_words(evidence):
+    table = (ROOT / "docs/judge.md").read_text().partition("## Unscored cases")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    reasons = [reason for row in rows for reason in re.findall("`([a-z_]+)`", row)]
+    assert len(reasons) >= 14 and "truncated" in reasons
+    for some in (reasons[:8], reasons[8:]):
+        errors = {f"q{n:04}": f"{reason}: m" for n, reason in enumerate(some)}
+        text = both(evidence(errors=errors, explored=[]))[0]
+        assert all(f"{reason} " in text for reason in some)
+        assert "the task or a scorer raised this error" not in text
 
 
 def test_many_reasons_of_unscored_cases_are_cut_and_long_ones_shortened(evidence):
