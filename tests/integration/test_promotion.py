@@ -113,7 +113,7 @@ def its_own_calls(clone, run):
 def refused_a_worse_prompt(clone):
     """It forgets the passage, so the gate says no; production stays."""
     assert new_prompt(clone, 2, user="Question: {{ question }}", parameters={"max_tokens": 4}) == 3
-    clone.run("dvc", "repro", "judge@answers")
+    clone.run("dvc", "repro", "gate@answers")
     commit(clone, "Try a worse prompt")
     before = state(clone)
     said = one_error(clone.run("workbench", "promote", "job/answers", code=1))
@@ -123,14 +123,16 @@ def refused_a_worse_prompt(clone):
 
 
 def promoted_another_code_and_prompt(clone):
-    """Another end of each answer, and another prompt: a second version beside the first."""
-    answer = "Answer(text=value.text.strip(), "
-    signed = 'Answer(text=f"{value.text.strip()} (the second code)", '
-    replaced(clone, "workbench/experiments/task.py", answer, signed)
+    """A column more beside the answers, and another prompt: a second version beside the first."""
+    frame = 'return pl.DataFrame(rows, schema=schema, orient="row")'
+    column = '.with_columns(by=pl.lit("the second code"))'
+    replaced(clone, "workbench/experiments/batch.py", frame, frame + column)
     assert new_prompt(clone, 3, system="You answer questions about the handbook.") == 4
-    clone.run("dvc", "repro", "judge@answers")
-    commit(clone, "Sign the answers")
-    said = clone.run("workbench", "promote", "job/answers", "--commit", "--reason", "signs the answers")
+    clone.run("dvc", "repro", "gate@answers")
+    commit(clone, "Name who set a row aside")
+    said = clone.run(
+        "workbench", "promote", "job/answers", "--commit", "--reason", "names who set a row aside"
+    )
     assert "job/answers@2 is production (before: @1)" in said
     assert row_of(said, "prompt") == ["prompt", "answer@2", "answer@4"]
     assert row_of(said, "memory") == ["memory", "handbook@2", "the", "same"]
@@ -158,8 +160,7 @@ def published_by_the_new_code(clone):
     assert bytes_of(clone.folder / SLOT) == before
     clone.run(*RUN, SAMPLE, "--replace")
     assert publishing.read(clone.folder / SLOT).version == 2
-    answers = pl.read_parquet(clone.folder / SLOT / "answers.acme.parquet")
-    assert answers["text"].str.ends_with("(the second code)").to_list() == [True]
+    assert "by" in pl.read_parquet(clone.folder / SLOT / "quarantine.parquet").columns
 
 
 def went_back_on_a_dirty_tree(clone):
