@@ -1,0 +1,170 @@
+"""Execute the frozen notebook in a kernel of its own, which is refused when it reads what is expected."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.machinery
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench import config, layout, retrieval
+from workbench.config import Execution, UseCase
+from workbench.errors import NotebookError, RefusedError
+from workbench.layout import Results
+from workbench.notebooks import execution as notebooks
+from workbench.records import egress
+from workbench.workspace.use_case import stated_dataset
+
+#: Seconds in which the processes that a kernel left behind are ended.
+_GRACE_S = 3.0
+#: Most openings that a refusal names.
+_MOST_NAMED = 20
+#: Paths that a frozen notebook has no use for, and that git, the Lab and other runs open at any time.
+_BUSY = (Path(".git"), layout.LAB_OUTPUTS, layout.CONFIRMED)
+#: Folders of the same kind in which other runs write new files at any time.
+_GROWING = (layout.RUNS, layout.EXECUTED)
+
+
+class DisturbedError(RefusedError):
+    """Guarded files were opened during an execution, perhaps by other programs alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedKernel:
+    """A kernel of the stage `judge`: its use case, and the folder `work` of its own."""
+
+    root: Path
+    results: Results
+    case: UseCase
+    work: Path
+
+
+def execute(
+    stage: JudgedKernel, frozen: Path, parameters: Mapping[str, Any], execution: Execution, *, show: bool
+) -> notebooks.Executed:
+    """Execute the frozen notebook in its source's folder; refuse one that read what is expected."""
+    watch, source = stage.work / "opened.jsonl", stage.root / stage.case.notebook
+    _check_modules(source)
+    try:
+        with _alone(stage):
+            executed = notebooks.execute(
+                frozen,
+                root=stage.root,
+                parameters=parameters,
+                execution=execution,
+                cwd=source.parent,
+                watch=notebooks.Watched(report=watch, guarded=_guarded(stage)),
+                show=show,
+            )
+    except NotebookError as error:
+        again = f"dvc repro judge@{stage.results.use_case}"
+        undefined = f"remove the tag `explore` from cells that the others need, then: {again}"
+        failure = NotebookError(
+            f"{stage.case.notebook} without its `explore` cells: {error.message}",
+            hint=undefined if error.hint.startswith("workbench run ") else error.hint,
+        )
+        failure.exit_code = error.exit_code
+        raise failure from None
+    executed.notebook.unlink(missing_ok=True)
+    _check_reports(stage, egress.reported(watch))
+    return executed
+
+
+def _guarded(stage: JudgedKernel) -> tuple[Path, ...]:
+    """Return the files and folders with expected values or scores of cases, and where copies of them are."""
+    root, results, case = stage.root, stage.results, stage.case
+    questions = retrieval.load_spec(root, str(case.memory)).questions
+    found = [root / path for path in (stated_dataset(root, case)[0], questions) if path]
+    found += [root / Path(case.report).with_suffix(ending) for ending in (".html", ".md")]
+    found += [root / "pipelines/jobs", *(root / folder for folder in (*_BUSY, *_GROWING))]
+    for part in (results.prepared, results.judged, results.runs):
+        found += [root / part, *sorted((root / layout.RESULTS).glob(f"*/{part.name}"))]
+    snapshot = [path.lstat() for path in (root / results.memory).glob("*")]
+    if all(stat.S_ISREG(status.st_mode) and status.st_nlink == 1 for status in snapshot):
+        found.append(root / ".dvc" / "cache")  # the snapshot is no link into it
+    return (*dict.fromkeys(found), Path(f"/proc/{os.getpid()}/mem"))
+
+
+def _check_reports(stage: JudgedKernel, reports: Sequence[Mapping[str, str]]) -> None:
+    """Raise RefusedError for openings of guarded files, and for programs and connections."""
+    found = [line for line in reports if line["event"] != "open" or _is_of_kernel(stage, line)]
+    if not found:
+        return
+    said = [
+        f"{line['where']}: the judged notebook opened {line['address']}, where expected values are"
+        if line["event"] == "open"
+        else f"{line['where']}: {line['event']} {line['address']}, which the boundary did not open"
+        for line in found[:_MOST_NAMED]
+    ]
+    more = [f"and {len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
+    perhaps_others = all(line["where"] == egress.ELSEWHERE for line in found)
+    raise (DisturbedError if perhaps_others else RefusedError)(
+        "\n  ".join([*said, *more]),
+        hint="answer from ws.memory() and ws.model() alone; tag a cell that needs more `explore`",
+    )
+
+
+def _is_of_kernel(stage: JudgedKernel, line: Mapping[str, str]) -> bool:
+    """Whether the kernel opened a guarded file by itself, or may have, as far as the system tells."""
+    path = Path(line["address"])
+    if path.parent == layout.EXECUTED and path.stem == f"task-{stage.work.name}":
+        return False  # this run's own
+    if line["where"] != egress.ELSEWHERE:
+        return True
+    if any(path.is_relative_to(folder) for folder in _GROWING):
+        with contextlib.suppress(OSError):
+            return (stage.root / path).stat().st_mtime < (stage.work / "task.ipynb").stat().st_mtime
+        return False
+    return not any(path.is_relative_to(folder) for folder in _BUSY)
+
+
+def _check_modules(notebook: Path) -> None:
+    """Raise RefusedError for a module beside the notebook that a cell would import in place of a library."""
+    libraries = [path for path in sys.path if path.endswith("-packages")]
+    for path in sorted(notebook.parent.iterdir()):
+        name = path.name.partition(".")[0]
+        if path.suffix not in {".py", ".pyc", ".so"} and not (path / "__init__.py").exists():
+            continue
+        if name in {*sys.stdlib_module_names, "workbench"} or (
+            importlib.machinery.PathFinder.find_spec(name, libraries)
+        ):
+            raise RefusedError(
+                f"{path.name} beside {notebook.name} takes the place of the library {name}",
+                hint=f"git mv {path.name} to another name",
+            )
+
+
+@contextlib.contextmanager
+def _alone(stage: JudgedKernel) -> Iterator[None]:
+    """Give the kernel an IPython folder without files of the user, and end what it leaves running."""
+    before = os.environ.get("IPYTHONDIR")
+    os.environ["IPYTHONDIR"] = str(stage.work / "ipython")
+    try:
+        yield
+    finally:
+        os.environ.pop("IPYTHONDIR")
+        if before is not None:
+            os.environ["IPYTHONDIR"] = before
+        until = time.monotonic() + _GRACE_S
+        while _kill_left(stage.work.name) and time.monotonic() < until:  # a dying process may start another
+            time.sleep(0.02)
+
+
+def _kill_left(run: str) -> int:
+    """Kill the processes that inherited the settings of a kernel; return their number."""
+    import psutil
+
+    killed = 0
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            settings = process.environ().get(config.EXECUTION_VARIABLE, "")
+            if run in settings and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                process.kill()
+                killed += 1
+    return killed
