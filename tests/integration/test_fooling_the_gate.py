@@ -140,6 +140,30 @@ def two_answers(work: Path) -> None:
     frame.with_columns(text=pl.lit("30 days")).write_parquet(work / "out/better.acme.parquet")
 
 
+def published(**columns):
+    """Forge columns of what was published."""
+
+    def forge(work: Path) -> None:
+        path = work / "out/answers.acme.parquet"
+        pl.read_parquet(path).with_columns(**columns).write_parquet(path)
+
+    return forge
+
+
+def both(text: str, told: str):
+    """Publish one text, and give another one to be scored."""
+
+    def forge(work: Path) -> None:
+        published(text=pl.lit(text))(work)
+        attempts(
+            lambda lines: [
+                {**line, "output": json.dumps({**json.loads(line["output"]), "text": told})} for line in lines
+            ]
+        )(work)
+
+    return forge
+
+
 def pipe(work: Path) -> None:
     (work / "attempts.jsonl").unlink()
     os.mkfifo(work / "attempts.jsonl")
@@ -148,6 +172,9 @@ def pipe(work: Path) -> None:
 EVERYTHING = '{"sources":[],"text":"30 days, 135 euros, ten at night, in addition"}'
 FORGED = {
     "another answer": (every(output=EVERYTHING), RefusedError, "another answer"),
+    "another form of a number": (both("1e1", "10"), RefusedError, "another answer"),
+    "a list for its text": (both('["30 days"]', "30 days"), RefusedError, "another answer"),
+    "another name": (published(text=pl.lit(""), xtext=pl.col("text")), RefusedError, "another answer"),
     "two answers to a case": (two_answers, RefusedError, "two answers"),
     "a link": (lambda w: (w / "out/x.parquet").symlink_to(w / "attempts.jsonl"), RefusedError, "no Parquet"),
     "a folder": (lambda w: (w / "out/x.parquet").mkdir(), RefusedError, "no Parquet"),
@@ -171,6 +198,10 @@ def test_a_forged_handover_is_refused_and_changes_no_result(root, handed, name):
     with pytest.raises(kind, match=word):
         handed(forge)
     assert told(root) == before
+
+
+def test_a_text_that_reads_as_no_number_is_an_answer(handed):
+    assert handed(both("NaN", "NaN")).n_unscored == 0
 
 
 def test_cases_that_were_dropped_are_unscored_and_counted(root, handed):
@@ -342,7 +373,7 @@ def test_cases_that_change_after_they_were_prepared_are_not_judged(root, handed)
         stages.gate(root, "small")
 
 
-def test_a_judged_run_that_is_written_after_the_judge_is_stale(root):
+def test_a_judged_run_that_is_written_after_the_judge_is_stale_until_dvc_commits_it(root):
     root = with_pipeline(root)
     assert stages.main(["settings", "small"]) == 0
     assert stages.main(["judge", "small"]) == 0
@@ -356,6 +387,12 @@ def test_a_judged_run_that_is_written_after_the_judge_is_stale(root):
     stage.save_runs([better], root / RESULTS.judged)
     (root / RESULTS.judged / "more").write_text("x")
     assert stale_stages(root, "small") == ["judge@small"]
+
+    # Neither prevented nor detected: DVC's lock is a file of the same user.
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "commit", "--force", names[-1]], check=True, capture_output=True
+    )
+    assert stale_stages(root, "small") == []
 
 
 def test_a_verdict_that_is_written_by_hand_is_not_read(root, handed):
@@ -388,6 +425,16 @@ def test_answers_that_are_forged_where_an_interrupted_judge_left_them_pass_and_a
     assert ["FORGED" in output for output in run.cases["output"]] == [True] * 4
     note = verdict_of(root, find(root, run.id)).note
     assert note.startswith("none of the 4 judged answers was ever confirmed live") and "LIVE=1" in note
+
+
+def test_answers_that_the_kernel_itself_records_pass_and_count_as_asked(root):
+    """Neither prevented nor detected here: the kernel asks, so it can say that it asked."""
+    write(root, "notes.jsonl", forged(forget(root)))
+    run = judged(
+        root, task=f"{TASK}\n\nimport shutil\nshutil.copy('../notes.jsonl', ws.root / ws.execution.journal)"
+    )
+    assert ["FORGED" in output for output in run.cases["output"]] == [True] * 4
+    assert verdict_of(root, find(root, run.id)).note.startswith("4 of 4 judged answers were confirmed live")
 
 
 # -- what stays open ---------------------------------------------------------------------------------

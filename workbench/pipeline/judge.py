@@ -9,20 +9,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-import importlib.machinery
-import os
 import secrets
 import shutil
 import stat
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from workbench import config, files, layout, retrieval
+from workbench import config, files, layout
 from workbench.config import Execution, UseCase
 from workbench.context import SystemClock
 from workbench.errors import ConfigError, CorruptError, NotebookError, RefusedError
@@ -39,6 +35,7 @@ from workbench.layout import Results
 from workbench.memory.stores import StoreLocation
 from workbench.notebooks import execution as notebooks
 from workbench.notebooks import inspection
+from workbench.pipeline import guarding
 from workbench.pipeline.build import replaying
 from workbench.promotion.judgement import gate_of, scorers_of
 from workbench.records import egress
@@ -46,20 +43,14 @@ from workbench.records.confirmed import Confirmed, answers_of
 from workbench.records.journal import Journal, extend
 from workbench.types import Hit
 from workbench.workspace import boundary
-from workbench.workspace.use_case import prepared_cases, stated_dataset
+from workbench.workspace.use_case import prepared_cases
 
 #: The name of the judged run's experiment.
 EXPERIMENT = "judge"
 #: Most bytes of the file in which a kernel hands over its attempts.
 _MOST_TOLD = 1 << 30
-#: Seconds in which the processes that a kernel left behind are ended.
-_GRACE_S = 3.0
-#: Most openings that a refusal names.
-_MOST_NAMED = 20
-#: Paths that a frozen notebook has no use for, and that git, the Lab and other runs open at any time.
-_BUSY = (Path(".git"), layout.LAB_OUTPUTS, layout.CONFIRMED)
-#: Folders of the same kind in which other runs write new files at any time.
-_GROWING = (layout.RUNS, layout.EXECUTED)
+#: Values that Parquet does not tell from each other in a mapping.
+_EMPTY: tuple[Any, ...] = (None, {}, [])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,16 +177,18 @@ def _run(
 ) -> notebooks.Executed:
     """Execute the frozen notebook in its source's folder; refuse one that read what is expected."""
     watch, source = stage.work / "opened.jsonl", stage.root / stage.case.notebook
-    _check_modules(source)
+    guarding.check_modules(source)
     try:
-        with _alone(stage):
+        with guarding.alone(stage.work):
             executed = notebooks.execute(
                 frozen,
                 root=stage.root,
                 parameters=parameters,
                 execution=execution,
                 cwd=source.parent,
-                watch=notebooks.Watched(report=watch, guarded=_guarded(stage)),
+                watch=notebooks.Watched(
+                    report=watch, guarded=guarding.guarded(stage.root, stage.case, stage.results)
+                ),
                 show=show,
             )
     except NotebookError as error:
@@ -209,101 +202,8 @@ def _run(
         failure.exit_code = error.exit_code
         raise failure from None
     executed.notebook.unlink(missing_ok=True)
-    _check_reports(stage, egress.reported(watch))
+    guarding.check_reports(egress.reported(watch), root=stage.root, work=stage.work)
     return executed
-
-
-def _guarded(stage: _Stage) -> tuple[Path, ...]:
-    """Return the files and folders with expected values or scores of cases, and where copies of them are."""
-    root, results, case = stage.root, stage.results, stage.case
-    questions = retrieval.load_spec(root, str(case.memory)).questions
-    found = [root / path for path in (stated_dataset(root, case)[0], questions) if path]
-    found += [root / Path(case.report).with_suffix(ending) for ending in (".html", ".md")]
-    found += [root / "pipelines/jobs", *(root / folder for folder in (*_BUSY, *_GROWING))]
-    for part in (results.prepared, results.judged, results.runs):
-        found += [root / part, *sorted((root / layout.RESULTS).glob(f"*/{part.name}"))]
-    snapshot = [path.lstat() for path in (root / results.memory).glob("*")]
-    if all(stat.S_ISREG(status.st_mode) and status.st_nlink == 1 for status in snapshot):
-        found.append(root / ".dvc" / "cache")  # the snapshot is no link into it
-    return (*dict.fromkeys(found), Path(f"/proc/{os.getpid()}/mem"))
-
-
-def _check_reports(stage: _Stage, reports: Sequence[Mapping[str, str]]) -> None:
-    """Raise RefusedError for openings of guarded files, and for programs and connections."""
-    found = [line for line in reports if line["event"] != "open" or _is_of_kernel(stage, line)]
-    if not found:
-        return
-    said = [
-        f"{line['where']}: the judged notebook opened {line['address']}, where expected values are"
-        if line["event"] == "open"
-        else f"{line['where']}: {line['event']} {line['address']}, which the boundary did not open"
-        for line in found[:_MOST_NAMED]
-    ]
-    more = [f"and {len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
-    raise RefusedError(
-        "\n  ".join([*said, *more]),
-        hint="answer from ws.memory() and ws.model() alone; tag a cell that needs more `explore`",
-    )
-
-
-def _is_of_kernel(stage: _Stage, line: Mapping[str, str]) -> bool:
-    """Whether the kernel opened a guarded file by itself, or may have, as far as the system tells."""
-    path = Path(line["address"])
-    if path.parent == layout.EXECUTED and path.stem == f"task-{stage.work.name}":
-        return False  # this run's own
-    if line["where"] != egress.ELSEWHERE:
-        return True
-    if any(path.is_relative_to(folder) for folder in _GROWING):
-        with contextlib.suppress(OSError):
-            return (stage.root / path).stat().st_mtime < (stage.work / "task.ipynb").stat().st_mtime
-        return False
-    return not any(path.is_relative_to(folder) for folder in _BUSY)
-
-
-def _check_modules(notebook: Path) -> None:
-    """Raise RefusedError for a module beside the notebook that a cell would import in place of a library."""
-    libraries = [path for path in sys.path if path.endswith("-packages")]
-    for path in sorted(notebook.parent.iterdir()):
-        name = path.name.partition(".")[0]
-        if path.suffix not in {".py", ".pyc", ".so"} and not (path / "__init__.py").exists():
-            continue
-        if name in {*sys.stdlib_module_names, "workbench"} or (
-            importlib.machinery.PathFinder.find_spec(name, libraries)
-        ):
-            raise RefusedError(
-                f"{path.name} beside {notebook.name} takes the place of the library {name}",
-                hint=f"git mv {path.name} to another name",
-            )
-
-
-@contextlib.contextmanager
-def _alone(stage: _Stage) -> Iterator[None]:
-    """Give the kernel an IPython folder without files of the user, and end what it leaves running."""
-    before = os.environ.get("IPYTHONDIR")
-    os.environ["IPYTHONDIR"] = str(stage.work / "ipython")
-    try:
-        yield
-    finally:
-        os.environ.pop("IPYTHONDIR")
-        if before is not None:
-            os.environ["IPYTHONDIR"] = before
-        until = time.monotonic() + _GRACE_S
-        while _kill_left(stage.work.name) and time.monotonic() < until:  # a dying process may start another
-            time.sleep(0.02)
-
-
-def _kill_left(run: str) -> int:
-    """Kill the processes that inherited the settings of a kernel; return their number."""
-    import psutil
-
-    killed = 0
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            settings = process.environ().get(config.EXECUTION_VARIABLE, "")
-            if run in settings and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                process.kill()
-                killed += 1
-    return killed
 
 
 def _scored(stage: _Stage, task_digest: str) -> Run:
@@ -373,19 +273,21 @@ def _check_published(stage: _Stage, attempts: Mapping[str, Mapping[str, Any]]) -
     """Raise RefusedError unless the outputs that are scored are those that were published."""
     published = _published(stage)
     for case, line in attempts.items():
-        told = line["output"]
-        if told is not None and published.get(case, []) != list(_leaves(_json(told, case))):
+        if line["output"] is None:
+            continue
+        told, fields = _json(line["output"], case), published.get(case, {})
+        if not _alike(told, fields) and not (set(fields) == {"output"} and _alike(told, fields["output"])):
             raise RefusedError(
                 f"{stage.case.notebook} published another answer to case {case} than it gave to be scored",
                 hint="publish TASK.map(ws.inputs(inputs)) as it is, and write no file of the run by hand",
             )
 
 
-def _published(stage: _Stage) -> dict[str, list[str | float]]:
-    """Return the values inside each published answer, by case."""
+def _published(stage: _Stage) -> dict[str, dict[str, Any]]:
+    """Return the fields of each published answer, by case."""
     import polars as pl
 
-    found: dict[str, list[str | float]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for path in sorted((stage.work / "out").iterdir()):
         if not stat.S_ISREG(path.lstat().st_mode) or path.suffix != ".parquet":
             raise RefusedError(
@@ -400,8 +302,7 @@ def _published(stage: _Stage) -> dict[str, list[str | float]]:
                         f"{stage.case.notebook} published two answers to case {row['id']}",
                         hint="publish TASK.map(ws.inputs(inputs)) as it is",
                     )
-                fields = {name: value for name, value in row.items() if name not in {"id", "tenant"}}
-                found[row["id"]] = list(_leaves(fields))
+                found[row["id"]] = {name: row[name] for name in row if name not in {"id", "tenant"}}
         except (OSError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
             raise CorruptError(
                 f"{stage.case.notebook}: what it published as {path.name} is not readable: {error}",
@@ -410,30 +311,34 @@ def _published(stage: _Stage) -> dict[str, list[str | float]]:
     return found
 
 
-def _leaves(value: Any) -> Iterator[str | float]:
-    """Yield the values inside a value in the form that JSON and Parquet share.
+def _alike(told: Any, published: Any) -> bool:
+    """Whether a value of JSON and one of Parquet are the same.
 
-    Parquet adds missing fields to a mapping, and turns a number into text, an instant into UTC and a column
-    of mixed types into JSON texts.
+    Parquet adds missing fields to a mapping and has instants in UTC.
     """
-    if isinstance(value, Mapping):
-        for name in sorted(value):
-            yield from _leaves(value[name])
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _leaves(item)
-    elif isinstance(value, str) and value[:1] in {"[", "{"}:
-        with contextlib.suppress(CorruptError):
-            value = list(_leaves(_json(value, "")))
-        yield from value if isinstance(value, list) else [value]
-    elif value is not None:
-        yield _scalar(value)
+    if isinstance(published, str):
+        return told == published or _is_text_of(told, published)
+    if isinstance(told, Mapping) and isinstance(published, Mapping):
+        return all(_alike(told.get(name), published.get(name)) for name in {*told, *published})
+    if isinstance(told, list) and isinstance(published, list):
+        return len(told) == len(published) and all(map(_alike, told, published))
+    if isinstance(published, dt.date | dt.time):
+        return isinstance(told, str) and _moment(told) == _moment(published.isoformat())
+    if isinstance(told, int) and isinstance(published, float):
+        return float(told) == published
+    return bool(told == published) or (told in _EMPTY and published in _EMPTY)
 
 
-def _scalar(value: Any) -> str | float:
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        return float(value)
-    text = value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
+def _is_text_of(told: Any, published: str) -> bool:
+    """Whether a text of a column of mixed types is the JSON text of a value."""
+    try:
+        return bool(_json(published, "") == told)
+    except CorruptError:
+        return not isinstance(told, str) and str(told) == published
+
+
+def _moment(text: str) -> Any:
+    """Return an instant as seconds, so that time zones do not count; another text as it is."""
     with contextlib.suppress(ValueError):
         moment = dt.datetime.fromisoformat(text)
         return moment.timestamp() if moment.tzinfo else moment.isoformat()

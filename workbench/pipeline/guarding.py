@@ -1,0 +1,123 @@
+"""Guard the judge's kernel: what it may not open, import, start or leave running.
+
+This is no wall: the kernel has the rights of its user. docs/threats.md says what remains possible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.machinery
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from workbench import config, layout, retrieval
+from workbench.config import UseCase
+from workbench.errors import RefusedError
+from workbench.layout import Results
+from workbench.records import egress
+from workbench.workspace.use_case import stated_dataset
+
+#: Seconds in which the processes that a kernel left behind are ended.
+_GRACE_S = 3.0
+#: Most openings that a refusal names.
+_MOST_NAMED = 20
+#: Paths that a frozen notebook has no use for, and that git, the Lab and other runs open at any time.
+_BUSY = (Path(".git"), layout.LAB_OUTPUTS, layout.CONFIRMED)
+#: Folders of the same kind in which other runs write new files at any time.
+_GROWING = (layout.RUNS, layout.EXECUTED)
+
+
+def guarded(root: Path, case: UseCase, results: Results) -> tuple[Path, ...]:
+    """Return the files and folders with expected values or scores of cases, and where copies of them are."""
+    questions = retrieval.load_spec(root, str(case.memory)).questions
+    found = [root / path for path in (stated_dataset(root, case)[0], questions) if path]
+    found += [root / Path(case.report).with_suffix(ending) for ending in (".html", ".md")]
+    found += [root / "pipelines/jobs", *(root / folder for folder in (*_BUSY, *_GROWING))]
+    for part in (results.prepared, results.judged, results.runs):
+        found += [root / part, *sorted((root / layout.RESULTS).glob(f"*/{part.name}"))]
+    snapshot = [path.lstat() for path in (root / results.memory).glob("*")]
+    if all(stat.S_ISREG(status.st_mode) and status.st_nlink == 1 for status in snapshot):
+        found.append(root / ".dvc" / "cache")  # the snapshot is no link into it
+    return (*dict.fromkeys(found), Path(f"/proc/{os.getpid()}/mem"))
+
+
+def check_reports(reports: Sequence[Mapping[str, str]], *, root: Path, work: Path) -> None:
+    """Raise RefusedError for openings of guarded files, and for programs and connections."""
+    found = [line for line in reports if line["event"] != "open" or _is_of_kernel(line, root, work)]
+    if not found:
+        return
+    said = [
+        f"{line['where']}: the judged notebook opened {line['address']}, where expected values are"
+        if line["event"] == "open"
+        else f"{line['where']}: {line['event']} {line['address']}, which the boundary did not open"
+        for line in found[:_MOST_NAMED]
+    ]
+    more = [f"and {len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
+    raise RefusedError(
+        "\n  ".join([*said, *more]),
+        hint="answer from ws.memory() and ws.model() alone; tag a cell that needs more `explore`",
+    )
+
+
+def _is_of_kernel(line: Mapping[str, str], root: Path, work: Path) -> bool:
+    """Whether the kernel opened a guarded file by itself, or may have, as far as the system tells."""
+    path = Path(line["address"])
+    if path.parent == layout.EXECUTED and path.stem == f"task-{work.name}":
+        return False  # this run's own
+    if line["where"] != egress.ELSEWHERE:
+        return True
+    if any(path.is_relative_to(folder) for folder in _GROWING):
+        with contextlib.suppress(OSError):
+            return (root / path).stat().st_mtime < (work / "task.ipynb").stat().st_mtime
+        return False
+    return not any(path.is_relative_to(folder) for folder in _BUSY)
+
+
+def check_modules(notebook: Path) -> None:
+    """Raise RefusedError for a module beside the notebook that a cell would import in place of a library."""
+    libraries = [path for path in sys.path if path.endswith("-packages")]
+    for path in sorted(notebook.parent.iterdir()):
+        name = path.name.partition(".")[0]
+        if path.suffix not in {".py", ".pyc", ".so"} and not (path / "__init__.py").exists():
+            continue
+        if name in {*sys.stdlib_module_names, "workbench"} or (
+            importlib.machinery.PathFinder.find_spec(name, libraries)
+        ):
+            raise RefusedError(
+                f"{path.name} beside {notebook.name} takes the place of the library {name}",
+                hint=f"git mv {path.name} to another name",
+            )
+
+
+@contextlib.contextmanager
+def alone(work: Path) -> Iterator[None]:
+    """Give the kernel an IPython folder without files of the user, and end what it leaves running."""
+    before = os.environ.get("IPYTHONDIR")
+    os.environ["IPYTHONDIR"] = str(work / "ipython")
+    try:
+        yield
+    finally:
+        os.environ.pop("IPYTHONDIR")
+        if before is not None:
+            os.environ["IPYTHONDIR"] = before
+        until = time.monotonic() + _GRACE_S
+        while _kill_left(work.name) and time.monotonic() < until:  # a dying process may start another
+            time.sleep(0.02)
+
+
+def _kill_left(run: str) -> int:
+    """Kill the processes that inherited the settings of a kernel; return their number."""
+    import psutil
+
+    killed = 0
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            settings = process.environ().get(config.EXECUTION_VARIABLE, "")
+            if run in settings and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                process.kill()
+                killed += 1
+    return killed
