@@ -321,7 +321,11 @@ EXITS = TASK.replace("    hits", "    if case.id == 'q1':\n        raise SystemE
 
 def test_a_kernel_is_alone_and_leaves_no_process_and_an_exit_is_a_failure_of_its_case(root, monkeypatch):
     write(root, "home/.ipython/profile_default/startup/patch.py", "open('../started', 'w')")
+    kernel = {"argv": ["false"], "display_name": "Python 3", "language": "python"}
+    write(root, "home/jupyter/kernels/python3/kernel.json", json.dumps(kernel))
+    monkeypatch.setenv("JUPYTER_PATH", str(root / "home/jupyter"))
     monkeypatch.setenv("HOME", str(root / "home"))
+    monkeypatch.delenv("IPYTHONDIR", raising=False)
     run = judged(root, task=EXITS, after=HEART)
     first = (root / "notebooks/heart").read_text()
     time.sleep(0.3)
@@ -439,9 +443,13 @@ def test_answers_that_the_kernel_itself_records_pass_and_count_as_asked(root):
 
 # -- what stays open ---------------------------------------------------------------------------------
 
-BY_HEART = """import ctypes, json, pathlib, socket
+BY_HEART = """import ctypes, json, os, pathlib, socket, subprocess
 import workbench as wb
 from workbench.identity import Principal
+from workbench.records import egress
+
+egress._append = print  # the watch writes no more reports
+subprocess.run(["true"], check=True)
 
 ws = wb.connect("small")
 expected = {row["id"]: row["answers"][0] for row in map(json.loads, pathlib.Path("../notes.txt").open())}
@@ -450,6 +458,8 @@ libc, server = ctypes.CDLL(None), socket.htons(9).to_bytes(2, "little")
 reached = libc.connect(libc.socket(2, 1, 0), b"\\x02\\0" + server + b"\\x7f\\0\\0\\x01" + bytes(8), 16)
 
 assert wb.connect("small", principal=Principal(name="ann", admin=True)).context.principal.admin
+del os.environ["WORKBENCH_EXECUTION"]
+assert wb.connect("small").execution.journal is None  # the exploring user, with the exploring cache
 
 
 @wb.task
@@ -457,22 +467,32 @@ def answer(ws, case: wb.Question) -> wb.Answer:
     return wb.Answer(text=expected[case.id])"""
 
 
-def test_answers_by_heart_a_copy_elsewhere_a_socket_in_c_and_another_principal_pass(root):
+def test_answers_by_heart_a_copy_elsewhere_a_silenced_watch_and_another_user_pass(root):
     """Neither prevented nor detected; a reviewer sees the code, another machine lacks the copy."""
     shutil.copy(root / "data/small/questions.jsonl", root / "notes.txt")
     run = judged(root, task=BY_HEART)
     assert run.metric("accuracy").value == 1 and run.cases["calls"].sum() == 0
 
 
-def test_a_key_in_two_halves_passes_the_screening(tmp_path):
-    """Neither: the text of a cell holds no key, and only the endpoint knows that the two halves are one."""
-    key = "sk-proj-" + "a1B2c3D4e5F6g7H8i9J0k1L2"
-    whole, halves = f'key = "{key}"', f'key = "{key[:12]}" + "{key[12:]}"'
+KEY = "sk-proj-" + "a1B2c3D4e5F6g7H8i9J0k1L2"
+#: Code that promotion refuses, and the same in a form that it does not see.
+HIDDEN = {
+    "a key in two halves": (f'key = "{KEY}"', f'key = "{KEY[:12]}" + "{KEY[12:]}"'),
+    "the name of a variable": (
+        'import os\nos.environ["WORKBENCH_EXECUTION"]',
+        'import os\nos.environ["WORK" + "BENCH_EXECUTION"]',
+    ),
+    "a date": ("import subprocess", "import datetime\nlate = datetime.date.today().year > 2030"),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_a_text_hides_or_does_later_passes_the_screening(tmp_path, name):
+    """Neither: the screening reads texts, and a clean run shows one day."""
     found = []
-    for source in (whole, halves):
-        path = tmp_path / "n.ipynb"
-        path.write_text(notebook(cells=(CELLS[0], ([], source))))
-        found.append(screening.screen(inspection.read(path), lock=b""))
+    for number, source in enumerate(HIDDEN[name]):
+        write(tmp_path, f"{number}.ipynb", notebook(cells=(CELLS[0], ([], source))))
+        found.append(screening.screen(inspection.read(tmp_path / f"{number}.ipynb"), lock=b""))
     assert [len(findings) for findings in found] == [1, 0]
 
 

@@ -95,15 +95,17 @@ def check_modules(notebook: Path) -> None:
 
 @contextlib.contextmanager
 def alone(work: Path) -> Iterator[None]:
-    """Give the kernel an IPython folder without files of the user, and end what it leaves running."""
-    before = os.environ.get("IPYTHONDIR")
-    os.environ["IPYTHONDIR"] = str(work / "ipython")
+    """Start the kernel without the user's files of IPython and Jupyter, and end what it leaves running."""
+    own = {"IPYTHONDIR": str(work / "ipython"), "JUPYTER_DATA_DIR": str(work / "jupyter")}
+    before = {name: os.environ.pop(name, None) for name in (*own, "JUPYTER_PATH")}
+    os.environ.update(own)  # the data folder of a user may hold another kernel named python3
     try:
         yield
     finally:
-        os.environ.pop("IPYTHONDIR")
-        if before is not None:
-            os.environ["IPYTHONDIR"] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
         until = time.monotonic() + _GRACE_S
         while _kill_left(work.name) and time.monotonic() < until:  # a dying process may start another
             time.sleep(0.02)
