@@ -140,6 +140,30 @@ def two_answers(work: Path) -> None:
     frame.with_columns(text=pl.lit("30 days")).write_parquet(work / "out/better.acme.parquet")
 
 
+def published(**columns):
+    """Forge columns of what was published."""
+
+    def forge(work: Path) -> None:
+        path = work / "out/answers.acme.parquet"
+        pl.read_parquet(path).with_columns(**columns).write_parquet(path)
+
+    return forge
+
+
+def both(text: str, told: str):
+    """Publish one text, and give another one to be scored."""
+
+    def forge(work: Path) -> None:
+        published(text=pl.lit(text))(work)
+        attempts(
+            lambda lines: [
+                {**line, "output": json.dumps({**json.loads(line["output"]), "text": told})} for line in lines
+            ]
+        )(work)
+
+    return forge
+
+
 def pipe(work: Path) -> None:
     (work / "attempts.jsonl").unlink()
     os.mkfifo(work / "attempts.jsonl")
@@ -148,6 +172,9 @@ def pipe(work: Path) -> None:
 EVERYTHING = '{"sources":[],"text":"30 days, 135 euros, ten at night, in addition"}'
 FORGED = {
     "another answer": (every(output=EVERYTHING), RefusedError, "another answer"),
+    "another form of a number": (both("1e1", "10"), RefusedError, "another answer"),
+    "a list for its text": (both('["30 days"]', "30 days"), RefusedError, "another answer"),
+    "another name": (published(text=pl.lit(""), xtext=pl.col("text")), RefusedError, "another answer"),
     "two answers to a case": (two_answers, RefusedError, "two answers"),
     "a link": (lambda w: (w / "out/x.parquet").symlink_to(w / "attempts.jsonl"), RefusedError, "no Parquet"),
     "a folder": (lambda w: (w / "out/x.parquet").mkdir(), RefusedError, "no Parquet"),
@@ -171,6 +198,10 @@ def test_a_forged_handover_is_refused_and_changes_no_result(root, handed, name):
     with pytest.raises(kind, match=word):
         handed(forge)
     assert told(root) == before
+
+
+def test_a_text_that_reads_as_no_number_is_an_answer(handed):
+    assert handed(both("NaN", "NaN")).n_unscored == 0
 
 
 def test_cases_that_were_dropped_are_unscored_and_counted(root, handed):
@@ -290,7 +321,11 @@ EXITS = TASK.replace("    hits", "    if case.id == 'q1':\n        raise SystemE
 
 def test_a_kernel_is_alone_and_leaves_no_process_and_an_exit_is_a_failure_of_its_case(root, monkeypatch):
     write(root, "home/.ipython/profile_default/startup/patch.py", "open('../started', 'w')")
+    kernel = {"argv": ["false"], "display_name": "Python 3", "language": "python"}
+    write(root, "home/jupyter/kernels/python3/kernel.json", json.dumps(kernel))
+    monkeypatch.setenv("JUPYTER_PATH", str(root / "home/jupyter"))
     monkeypatch.setenv("HOME", str(root / "home"))
+    monkeypatch.delenv("IPYTHONDIR", raising=False)
     run = judged(root, task=EXITS, after=HEART)
     first = (root / "notebooks/heart").read_text()
     time.sleep(0.3)
@@ -342,7 +377,7 @@ def test_cases_that_change_after_they_were_prepared_are_not_judged(root, handed)
         stages.gate(root, "small")
 
 
-def test_a_judged_run_that_is_written_after_the_judge_is_stale(root):
+def test_a_judged_run_that_is_written_after_the_judge_is_stale_until_dvc_commits_it(root):
     root = with_pipeline(root)
     assert stages.main(["settings", "small"]) == 0
     assert stages.main(["judge", "small"]) == 0
@@ -356,6 +391,12 @@ def test_a_judged_run_that_is_written_after_the_judge_is_stale(root):
     stage.save_runs([better], root / RESULTS.judged)
     (root / RESULTS.judged / "more").write_text("x")
     assert stale_stages(root, "small") == ["judge@small"]
+
+    # Neither prevented nor detected: DVC's lock is a file of the same user.
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "commit", "--force", names[-1]], check=True, capture_output=True
+    )
+    assert stale_stages(root, "small") == []
 
 
 def test_a_verdict_that_is_written_by_hand_is_not_read(root, handed):
@@ -390,11 +431,25 @@ def test_answers_that_are_forged_where_an_interrupted_judge_left_them_pass_and_a
     assert note.startswith("none of the 4 judged answers was ever confirmed live") and "LIVE=1" in note
 
 
+def test_answers_that_the_kernel_itself_records_pass_and_count_as_asked(root):
+    """Neither prevented nor detected here: the kernel asks, so it can say that it asked."""
+    write(root, "notes.jsonl", forged(forget(root)))
+    run = judged(
+        root, task=f"{TASK}\n\nimport shutil\nshutil.copy('../notes.jsonl', ws.root / ws.execution.journal)"
+    )
+    assert ["FORGED" in output for output in run.cases["output"]] == [True] * 4
+    assert verdict_of(root, find(root, run.id)).note.startswith("4 of 4 judged answers were confirmed live")
+
+
 # -- what stays open ---------------------------------------------------------------------------------
 
-BY_HEART = """import ctypes, json, pathlib, socket
+BY_HEART = """import ctypes, json, os, pathlib, socket, subprocess
 import workbench as wb
 from workbench.identity import Principal
+from workbench.records import egress
+
+egress._append = print  # the watch writes no more reports
+subprocess.run(["true"], check=True)
 
 ws = wb.connect("small")
 expected = {row["id"]: row["answers"][0] for row in map(json.loads, pathlib.Path("../notes.txt").open())}
@@ -403,6 +458,8 @@ libc, server = ctypes.CDLL(None), socket.htons(9).to_bytes(2, "little")
 reached = libc.connect(libc.socket(2, 1, 0), b"\\x02\\0" + server + b"\\x7f\\0\\0\\x01" + bytes(8), 16)
 
 assert wb.connect("small", principal=Principal(name="ann", admin=True)).context.principal.admin
+del os.environ["WORKBENCH_EXECUTION"]
+assert wb.connect("small").execution.journal is None  # the exploring user, with the exploring cache
 
 
 @wb.task
@@ -410,22 +467,32 @@ def answer(ws, case: wb.Question) -> wb.Answer:
     return wb.Answer(text=expected[case.id])"""
 
 
-def test_answers_by_heart_a_copy_elsewhere_a_socket_in_c_and_another_principal_pass(root):
+def test_answers_by_heart_a_copy_elsewhere_a_silenced_watch_and_another_user_pass(root):
     """Neither prevented nor detected; a reviewer sees the code, another machine lacks the copy."""
     shutil.copy(root / "data/small/questions.jsonl", root / "notes.txt")
     run = judged(root, task=BY_HEART)
     assert run.metric("accuracy").value == 1 and run.cases["calls"].sum() == 0
 
 
-def test_a_key_in_two_halves_passes_the_screening(tmp_path):
-    """Neither: the text of a cell holds no key, and only the endpoint knows that the two halves are one."""
-    key = "sk-proj-" + "a1B2c3D4e5F6g7H8i9J0k1L2"
-    whole, halves = f'key = "{key}"', f'key = "{key[:12]}" + "{key[12:]}"'
+KEY = "sk-proj-" + "a1B2c3D4e5F6g7H8i9J0k1L2"
+#: Code that promotion refuses, and the same in a form that it does not see.
+HIDDEN = {
+    "a key in two halves": (f'key = "{KEY}"', f'key = "{KEY[:12]}" + "{KEY[12:]}"'),
+    "the name of a variable": (
+        'import os\nos.environ["WORKBENCH_EXECUTION"]',
+        'import os\nos.environ["WORK" + "BENCH_EXECUTION"]',
+    ),
+    "a date": ("import subprocess", "import datetime\nlate = datetime.date.today().year > 2030"),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_a_text_hides_or_does_later_passes_the_screening(tmp_path, name):
+    """Neither: the screening reads texts, and a clean run shows one day."""
     found = []
-    for source in (whole, halves):
-        path = tmp_path / "n.ipynb"
-        path.write_text(notebook(cells=(CELLS[0], ([], source))))
-        found.append(screening.screen(inspection.read(path), lock=b""))
+    for number, source in enumerate(HIDDEN[name]):
+        write(tmp_path, f"{number}.ipynb", notebook(cells=(CELLS[0], ([], source))))
+        found.append(screening.screen(inspection.read(tmp_path / f"{number}.ipynb"), lock=b""))
     assert [len(findings) for findings in found] == [1, 0]
 
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +16,8 @@ from workbench.errors import ConfigError, CorruptError, RefusedError
 from workbench.experiments.batch import ATTEMPTS, QUARANTINE
 from workbench.experiments.dataset import Dataset
 
+#: Values that Parquet does not tell from each other in a mapping.
+_EMPTY: tuple[Any, ...] = (None, {}, [])
 #: Most bytes of the file in which a kernel hands over its attempts.
 _MOST_TOLD = 1 << 30
 _HINT = "publish TASK.map(ws.inputs(inputs)) as it is, and write no file of the run by hand"
@@ -100,19 +102,21 @@ def _check_published(work: Path, attempts: Mapping[str, Mapping[str, Any]], note
     """Raise RefusedError unless the outputs that are scored are those that were published."""
     published = _published(work, notebook)
     for case, line in attempts.items():
-        told = line["output"]
-        if told is not None and published.get(case, []) != list(_leaves(_json(told, case))):
+        if line["output"] is None:
+            continue
+        told, fields = _json(line["output"], case), published.get(case, {})
+        if not _alike(told, fields) and not (set(fields) == {"output"} and _alike(told, fields["output"])):
             raise RefusedError(
                 f"{notebook} published another answer to case {case} than it gave to be scored",
                 hint=_HINT,
             )
 
 
-def _published(work: Path, notebook: str) -> dict[str, list[str | float]]:
-    """Return the values inside each published answer, by case."""
+def _published(work: Path, notebook: str) -> dict[str, dict[str, Any]]:
+    """Return the fields of each published answer, by case."""
     import polars as pl
 
-    found: dict[str, list[str | float]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for path in sorted((work / "out").iterdir()):
         if not stat.S_ISREG(path.lstat().st_mode) or path.suffix != ".parquet":
             raise RefusedError(
@@ -127,8 +131,7 @@ def _published(work: Path, notebook: str) -> dict[str, list[str | float]]:
                         f"{notebook} published two answers to case {row['id']}",
                         hint=_HINT,
                     )
-                fields = {name: value for name, value in row.items() if name not in {"id", "tenant"}}
-                found[row["id"]] = list(_leaves(fields))
+                found[row["id"]] = {name: row[name] for name in row if name not in {"id", "tenant"}}
         except (OSError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
             raise CorruptError(
                 f"{notebook}: what it published as {path.name} is not readable: {error}",
@@ -137,30 +140,34 @@ def _published(work: Path, notebook: str) -> dict[str, list[str | float]]:
     return found
 
 
-def _leaves(value: Any) -> Iterator[str | float]:
-    """Yield the values inside a value in the form that JSON and Parquet share.
+def _alike(told: Any, published: Any) -> bool:
+    """Whether a value of JSON and one of Parquet are the same.
 
-    Parquet adds missing fields to a mapping, and turns a number into text, an instant into UTC and a column
-    of mixed types into JSON texts.
+    Parquet adds missing fields to a mapping and has instants in UTC.
     """
-    if isinstance(value, Mapping):
-        for name in sorted(value):
-            yield from _leaves(value[name])
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _leaves(item)
-    elif isinstance(value, str) and value[:1] in {"[", "{"}:
-        with contextlib.suppress(CorruptError):
-            value = list(_leaves(_json(value, "")))
-        yield from value if isinstance(value, list) else [value]
-    elif value is not None:
-        yield _scalar(value)
+    if isinstance(published, str):
+        return told == published or _is_text_of(told, published)
+    if isinstance(told, Mapping) and isinstance(published, Mapping):
+        return all(_alike(told.get(name), published.get(name)) for name in {*told, *published})
+    if isinstance(told, list) and isinstance(published, list):
+        return len(told) == len(published) and all(map(_alike, told, published))
+    if isinstance(published, dt.date | dt.time):
+        return isinstance(told, str) and _moment(told) == _moment(published.isoformat())
+    if isinstance(told, int) and isinstance(published, float):
+        return float(told) == published
+    return bool(told == published) or (told in _EMPTY and published in _EMPTY)
 
 
-def _scalar(value: Any) -> str | float:
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        return float(value)
-    text = value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
+def _is_text_of(told: Any, published: str) -> bool:
+    """Whether a text of a column of mixed types is the JSON text of a value."""
+    try:
+        return bool(_json(published, "") == told)
+    except CorruptError:
+        return not isinstance(told, str) and str(told) == published
+
+
+def _moment(text: str) -> Any:
+    """Return an instant as seconds, so that time zones do not count; another text as it is."""
     with contextlib.suppress(ValueError):
         moment = dt.datetime.fromisoformat(text)
         return moment.timestamp() if moment.tzinfo else moment.isoformat()
