@@ -128,18 +128,6 @@ def _executed(stage: _Stage, work: Path, *, show: bool, fields: Mapping[str, Any
     frozen, inputs = work / "task.ipynb", work / "input" / "cases.parquet"
     files.write_atomic(frozen, notebook.frozen().encode())
     files.write_atomic(inputs, files.read_bytes(stage.root / results.prepared / "inputs.parquet"))
-    execution = Execution(
-        notebook=str(frozen),
-        use_case=stage.name,
-        tape=str(results.judge_tape),
-        memory=str(results.memory),
-        job=stage.name,
-        run=work.name,
-        publish=str(work / "out"),
-        home=str(stage.root),
-        journal=str(stage.journal),
-        **fields,
-    )
     parameters = {**case.parameters, inspection.INPUTS: str(inputs)}
     guarding.check_modules(stage.root / case.notebook)
     watch = notebooks.Watched(
@@ -150,7 +138,7 @@ def _executed(stage: _Stage, work: Path, *, show: bool, fields: Mapping[str, Any
             frozen,
             root=stage.root,
             parameters=parameters,
-            execution=execution,
+            execution=_execution(stage, frozen, fields),
             cwd=(stage.root / case.notebook).parent,
             watch=watch,
             show=show,
@@ -158,6 +146,22 @@ def _executed(stage: _Stage, work: Path, *, show: bool, fields: Mapping[str, Any
     executed.notebook.unlink(missing_ok=True)
     guarding.check_reports(egress.reported(watch.report), root=stage.root, work=work)
     return executed
+
+
+def _execution(stage: _Stage, frozen: Path, fields: Mapping[str, Any]) -> Execution:
+    """Return the settings of the kernel, which are those of a job."""
+    return Execution(
+        notebook=str(frozen),
+        use_case=stage.name,
+        tape=str(stage.results.judge_tape),
+        memory=str(stage.results.memory),
+        job=stage.name,
+        run=frozen.parent.name,
+        publish=str(frozen.with_name("out")),
+        home=str(stage.root),
+        journal=str(stage.journal),
+        **fields,
+    )
 
 
 @contextlib.contextmanager
