@@ -6,15 +6,21 @@ import contextlib
 import dataclasses
 import datetime as dt
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from workbench import files
+from workbench import files, wire
 from workbench.errors import ConfigError, CorruptError, RefusedError
 from workbench.experiments.batch import ATTEMPTS, QUARANTINE
 from workbench.experiments.dataset import Dataset
+from workbench.experiments.usage import chat_calls, summed
+from workbench.records.keys import Entry
+from workbench.types import Usage
+
+#: Return the cost of a model's usage in USD, None when it is unknown.
+Price = Callable[[str, Usage], float | None]
 
 #: Values that Parquet does not tell from each other in a mapping.
 _EMPTY: tuple[Any, ...] = (None, {}, [])
@@ -172,6 +178,37 @@ def _moment(text: str) -> Any:
         moment = dt.datetime.fromisoformat(text)
         return moment.timestamp() if moment.tzinfo else moment.isoformat()
     return text
+
+
+def check_amounts(
+    told: Mapping[str, Mapping[str, Any]], entries: Iterable[Entry], *, price: Price, notebook: str
+) -> None:
+    """Raise RefusedError when the calls of a case tell less time, tokens or cost than its recordings hold.
+
+    `price` returns the cost of a model's usage in USD. A case may tell more: calls that are not recorded.
+    """
+    held: dict[str, list[Mapping[str, float | None]]] = {}
+    for entry in entries:
+        if entry.question.operation == "model.chat" and "events" in entry.result:
+            usage = wire.usage_of(wire.fold(entry.events()))
+            amounts = {
+                "recorded_latency_s": entry.latency_s,
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "cost_usd": price(entry.target, usage),
+            }
+            held.setdefault(entry.question.case, []).append(amounts)
+    for case, line in told.items():
+        calls, recordings = chat_calls(line["records"]), held.get(case, [])
+        for name in recordings[0] if recordings else ():
+            known = [amounts[name] for amounts in recordings]
+            least, said = sum(amount for amount in known if amount is not None), summed(calls, name)
+            hidden = said is None and None not in known and len(calls) <= len(recordings)
+            if hidden or (said is not None and said < least - 1e-6 * (1 + least)):
+                raise RefusedError(
+                    f"{notebook}: the calls of case {case} tell {name} {said}, its recordings hold {least:g}",
+                    hint=_HINT,
+                )
 
 
 def _json(line: str, where: str) -> Any:

@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +34,13 @@ from workbench.notebooks import execution as notebooks
 from workbench.notebooks import inspection
 from workbench.pipeline import guarding
 from workbench.pipeline.build import replaying
-from workbench.pipeline.handed_over import attempts
+from workbench.pipeline.handed_over import attempts, check_amounts
 from workbench.promotion.judgement import gate_of, scorers_of
 from workbench.records import egress
 from workbench.records.confirmed import Confirmed, answers_of
-from workbench.records.journal import Journal, extend
+from workbench.records.journal import Journal, recorded
+from workbench.records.keys import Entry
+from workbench.records.tape import write
 from workbench.types import Hit
 from workbench.workspace import boundary
 from workbench.workspace.use_case import prepared_cases
@@ -101,11 +103,12 @@ def _judged(stage: _Stage, work: Path, *, show: bool, fields: Mapping[str, Any])
     kept = journal.keys()  # the answers of an interrupted stage, which this one does not ask for
     executed = _executed(stage, work, show=show, fields=fields)
     told = attempts(work, stage.cases, notebook=stage.case.notebook)
-    run = _scored(stage, told, executed.task_digest)
-    tape = root / results.judge_tape
-    extend(boundary.open_tape(tape), executed.used, journal, path=tape)
+    lines = recorded(boundary.open_tape(root / results.judge_tape), executed.used, journal)
+    entries = list(map(Entry.parse, lines))
+    run = _scored(stage, told, entries, executed.task_digest)
+    write(root / results.judge_tape, lines)
     asked = {key for key, source in executed.used.items() if source == "cache" and key not in kept}
-    fresh = answers_of(entry for entry in boundary.open_tape(tape).entries() if entry.key in asked)
+    fresh = answers_of(entry for entry in entries if entry.key in asked)
     Confirmed(root / layout.CONFIRMED).note(fresh, how="asked", at=SystemClock().now())
     with folders.written(root / results.answered) as new:
         for path in sorted((work / "out").iterdir()):
@@ -180,7 +183,9 @@ def _said_of(stage: _Stage) -> Iterator[None]:
         raise failure from None
 
 
-def _scored(stage: _Stage, told: Mapping[str, Mapping[str, Any]], task_digest: str) -> Run:
+def _scored(
+    stage: _Stage, told: Mapping[str, Mapping[str, Any]], entries: Sequence[Entry], task_digest: str
+) -> Run:
     """Return the run of the attempts that the kernel handed over; a case without one is unscored."""
     known = _passages(stage)
     rows = []
@@ -192,6 +197,12 @@ def _scored(stage: _Stage, told: Mapping[str, Mapping[str, Any]], task_digest: s
     snapshot = StoreLocation(state=stage.root / layout.STATE, pinned=stage.root / stage.results.memory)
     with closing(replaying(stage.root, stage.name, snapshot, purpose="judge")) as ws:
         described = ws.describe()
+        check_amounts(
+            told,
+            entries,
+            price=lambda target, usage: ws.boundary.card(target).cost_usd(usage),
+            notebook=stage.case.notebook,
+        )
     task = next((line["task"] for line in told.values()), "")
     spec = gate_of(stage.root, stage.name, stage.case)
     return Run(

@@ -83,9 +83,14 @@ class Journal:
 def extend(
     tape: Tape, used: Mapping[str, str], journal: Journal, *, path: Path | None = None, apart: bool = False
 ) -> bool:
-    """Rewrite the tape with exactly the `used` keys, each from its source, "tape" or "cache".
+    """Rewrite the tape with exactly the `used` keys, as `recorded` finds them."""
+    return write(path or tape.path, recorded(tape, used, journal, apart=apart))
 
-    With `apart`, keys of the judge's tape stay there alone.
+
+def recorded(tape: Tape, used: Mapping[str, str], journal: Journal, *, apart: bool = False) -> list[bytes]:
+    """Return the lines of the `used` keys, each from its source, "tape" or "cache".
+
+    With `apart`, keys of the judge's tape stay there alone. UnavailableError when the journal lost an answer.
     """
     lines = []
     for key, source in used.items():
@@ -98,7 +103,7 @@ def extend(
                 hint="run the same command again, and do not delete .workbench/cache during a run",
             )
         lines.append(line)
-    return write(path or tape.path, lines)
+    return lines
 
 
 def journals_of(home: Path) -> list[Path]:
