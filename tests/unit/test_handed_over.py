@@ -38,7 +38,10 @@ def check(calls, *recordings):
         ([call()], [recording()]),
         ([call()], []),  # a call that is not recorded
         ([call(), call()], [recording()]),
-        ([call(input_tokens=20, output_tokens=10, cost_usd=0.3, recorded_latency_s=1.0)], [recording(), recording(n=1)]),
+        (
+            [call(input_tokens=20, output_tokens=10, cost_usd=0.3, recorded_latency_s=1.0)],
+            [recording(), recording(n=1)],
+        ),
         ([call(input_tokens=None, output_tokens=None, cost_usd=None)], [recording(usage=None)]),
         ([call(input_tokens=None, cost_usd=None), call()], [recording()]),  # the first failed and was caught
         ([call()], [recording(), recording("b", operation="model.count")]),
