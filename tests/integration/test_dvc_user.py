@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from endpoint import endpoint, speaking
 from ruamel.yaml import YAML
-from small_use_case import small_repository, with_pipeline
+from small_use_case import CELLS, NOTEBOOK, notebook, small_repository, with_pipeline
 
+from workbench import layout
 from workbench.experiments.runs import load_runs
 from workbench.pipeline import stages
 from workbench.pipeline.settings import READ
@@ -23,7 +24,7 @@ from workbench.testing.fakes import FakeModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 USE_CASE = "results/small"
-STAGES = ("settings", "prepare", "remember", "experiment", "gate", "plots", "report")
+STAGES = ("settings", "prepare", "remember", "judge", "experiment", "gate", "plots", "report")
 #: Another value for each key of a use case, which the stages that do not depend on the key must ignore.
 OTHER = {
     "title": "Other", "purpose": "Other.", "owner": "others", "phase": "mlvp",
@@ -36,6 +37,7 @@ OTHER = {
     "memory_api_key_env": "OTHER_KEY", "memory_awake": 3, "memory_fallback": "snapshot", "clearance": 1,
     "as_of": "2026-10-01", "seed": 8, "baseline": "none", "candidate": "other",
     "groups": ["everyone", "people"], "admins": ["nobody"], "concurrency": 1, "parameters": {"k": 2},
+    "dataset": "data/other.jsonl", "scorers": {"accuracy": "exact"},
 }  # fmt: skip
 
 
@@ -76,16 +78,15 @@ def passage(payload) -> str:
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """The small repository, reproduced by `dvc repro` and committed, and what that printed."""
+    """The small repository, reproduced by `dvc repro` and committed, what that printed, and its model."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "bare").mkdir()
     bare = folder / "bare" / "python"  # the interpreter that a shell finds: it has no libraries
     bare.write_text(f'#!/bin/sh\nexec {sys._base_executable} -S "$@"\n')
     bare.chmod(0o755)
-    with endpoint(speaking(FakeModel(passage))) as url:
+    served = FakeModel(passage)
+    with endpoint(speaking(served)) as url:
         root = with_pipeline(small_repository(folder / "repo", model="served/Some-7B", endpoint=url))
-        (root / "pipelines/tapes").mkdir(exist_ok=True)
-        (root / "pipelines/tapes/small.jsonl").touch()
         (root / ".venv").symlink_to(sys.prefix)
         (root / ".git/info/exclude").write_text("/.venv\n")
         git(root, "add", "--all")
@@ -93,7 +94,7 @@ def first(tmp_path_factory):
         said = typed(root, "dvc repro")
         git(root, "add", "--all")
         git(root, "commit", "--quiet", "-m", "Results")
-        yield root, said
+        yield root, said, served
 
 
 @pytest.fixture
@@ -106,9 +107,50 @@ def root(first, tmp_path, monkeypatch):
 
 
 def test_repro_works_without_an_activated_environment(first):
-    root, said = first
+    root, said, served = first
     assert ran(said) == set(STAGES)
     assert ran(typed(root, "dvc repro")) == set() and git(root, "status", "--porcelain") == ""
+    assert len(served.calls) == 4, "the experiment reads the judge's tape"
+
+
+def test_repro_leaves_a_judged_run_what_it_published_and_a_line_of_its_verdict(first):
+    root, *_ = first
+    (run,) = load_runs(root / USE_CASE / "judged")
+    assert (run.arm, run.experiment, run.n_cases, run.n_unscored) == ("candidate", "judge", 4, 0)
+    answered = {path.name for path in (root / USE_CASE / "answered").iterdir()}
+    assert answered == {"answers.acme.parquet", "quarantine.parquet"}
+    gate = json.loads((root / USE_CASE / "gate.json").read_bytes())
+    assert (gate["run"], gate["verdict"], gate["stated_before"]) == (run.id, "pass", True)
+    (line,) = (root / layout.verdicts_of("small")).read_text().splitlines()
+    assert json.loads(line)["verdict"] == "pass"
+    kept = {str(path) for path in (layout.verdicts_of("small"), layout.judge_tape_of("small"))}
+    assert kept <= set(git(root, "ls-files").split())
+
+
+def cloned(root: Path, folder: Path) -> Path:
+    """A clone of the repository with its environment, and without what DVC keeps."""
+    subprocess.run(["git", "clone", "--quiet", root, folder / "clone"], check=True)
+    (folder / "clone/.venv").symlink_to(sys.prefix)
+    (folder / "clone/.git/info/exclude").write_text("/.venv\n")
+    shutil.copytree(root.parent / "bare", folder / "bare")
+    return folder / "clone"
+
+
+def test_a_clone_replays_every_stage_asks_nothing_and_stays_clean(first, tmp_path):
+    root, _, served = first
+    clone, asked = cloned(root, tmp_path), len(served.calls)
+    (clone / USE_CASE / "gate.json").unlink()  # in git: a clone need not judge again
+    assert ran(typed(clone, "dvc repro")) == set(STAGES)
+    assert git(clone, "status", "--porcelain") == "" and len(served.calls) == asked
+
+
+def test_a_notebook_without_an_experiment_is_judged_and_has_a_page(root):
+    (root / NOTEBOOK).write_text(notebook(cells=(CELLS[0], CELLS[1], CELLS[3])))
+    assert ran(typed(root, "dvc repro")) >= {"judge", "experiment", "report"}
+    assert load_runs(root / USE_CASE / "runs") == []
+    gate = json.loads((root / USE_CASE / "gate.json").read_bytes())
+    assert gate["verdict"] == "pass" and gate["run"] in (root / "reports/small.md").read_text()
+    assert (root / "reports/small.html").exists()
 
 
 def test_without_any_environment_one_error_says_what_to_type(root):
@@ -138,7 +180,7 @@ def test_a_changed_setting_reruns_what_depends_on_it(root, before, after, reruns
 
 def test_a_gate_that_changed_is_stated_by_a_new_run(root):
     replaced(root, "mvp: {accuracy: {min: 0.05}", "mvp: {accuracy: {min: 0.06}")
-    assert ran(typed(root, "dvc repro")) >= {"settings", "experiment", "gate", "report"}
+    assert ran(typed(root, "dvc repro")) >= {"settings", "judge", "experiment", "gate", "report"}
     assert json.loads((root / USE_CASE / "gate.json").read_bytes())["stated_before"] is True
 
 
@@ -158,7 +200,8 @@ def with_other_settings(root: Path, stage: str) -> None:
 
 
 OUTPUTS = {
-    "prepare": ("prepared",), "remember": ("memory",), "experiment": ("runs",),
+    "prepare": ("prepared",), "remember": ("memory",), "judge": ("judged", "answered"),
+    "experiment": ("runs",),
     "gate": ("gate.json", "metrics.json"), "plots": ("plots",), "report": ("../../reports",),
 }  # fmt: skip
 
@@ -191,7 +234,7 @@ def test_metrics_show_the_gate_s_numbers_and_diff_says_what_changed(root):
 
     questions = root / "data/small/questions.jsonl"
     questions.write_text("".join(questions.read_text().splitlines(keepends=True)[:-1]))
-    assert "experiment" in ran(typed(root, "dvc repro"))
+    assert {"judge", "experiment"} <= ran(typed(root, "dvc repro"))
     table = typed(root, "dvc metrics diff --md")
     (row,) = [line for line in table.splitlines() if "| cases " in line]
     assert [cell.strip() for cell in row.split("|")[2:-1]] == ["cases", "4.0", "3.0", "-1.0"]
@@ -208,15 +251,20 @@ def test_plots_show_the_arms_with_intervals_and_recall_by_number_of_hits(root, t
         str([{**row, "rev": "workspace"} for row in rows]) for rows in (arms, recall)
     )
     assert "<DVC_METRIC" not in page
-    runs = {run.arm: run for run in load_runs(root / USE_CASE / "runs")}
+    parts = {"judged": "judged", "explored": "runs"}
+    runs = {
+        (made_by, run.arm): run
+        for made_by, part in parts.items()
+        for run in load_runs(root / USE_CASE / part)
+    }
     gate = json.loads((root / USE_CASE / "gate.json").read_bytes())
     for row in arms:
-        metric = runs.pop(row["arm"]).metric("accuracy", gate["confidence"]).to_json()
+        metric = runs.pop((row["made_by"], row["arm"])).metric("accuracy", gate["confidence"]).to_json()
         ends = metric["interval"]
         assert (row["value"], row["low"], row["high"], row["n"]) == (
             metric["value"], ends["low"], ends["high"], metric["n"],
         )  # fmt: skip
-    assert not runs
+    assert runs.keys() == {("explored", "candidate")}, "the judged run stands for its arm"
     assert [row["k"] for row in recall] == list(range(1, 11))
     values = [row["value"] for row in recall]
     assert values == sorted(values) and values[-1] == 1.0
@@ -224,14 +272,10 @@ def test_plots_show_the_arms_with_intervals_and_recall_by_number_of_hits(root, t
 
 
 def test_an_experiment_runs_with_another_seed_and_the_table_is_readable(root, tmp_path):
-    subprocess.run(["git", "clone", "--quiet", root, tmp_path / "clone"], check=True)
-    clone = tmp_path / "clone"
+    clone = cloned(root, tmp_path)
     shutil.copytree(root / ".dvc/cache", clone / ".dvc/cache")
-    (clone / ".venv").symlink_to(sys.prefix)
-    (clone / ".git/info/exclude").write_text("/.venv\n")
     git(clone, "config", "user.name", "Test")
     git(clone, "config", "user.email", "test@example.invalid")
-    shutil.copytree(root.parent / "bare", tmp_path / "bare")
     said = typed(clone, "dvc exp run --name other-seed -S use_cases.small.seed=8")
     assert ran(said) == {"settings"}, said
     (unread,) = [line for line in said.splitlines() if line.startswith("No stage depends on ")]

@@ -30,7 +30,7 @@ from workbench import layout
 from workbench.errors import ConfigError, CorruptError, NotebookError, RefusedError
 from workbench.experiments.runs import load_runs
 from workbench.layout import Results
-from workbench.notebooks import inspection, screening
+from workbench.notebooks import execution, inspection, screening
 from workbench.notebooks.execution import Executed
 from workbench.pipeline import judge as stage
 from workbench.pipeline import stages
@@ -96,8 +96,8 @@ def handed(root, monkeypatch):
     """Judge what a kernel hands over that forges what the honest one did."""
 
     def run(forge):
-        def execute(path, *, root, parameters, execution, cwd, watch, show):
-            work = Path(execution.publish).parent
+        def execute(path, *, root, parameters, watch, **options):
+            work = Path(options["execution"].publish).parent
             shutil.copytree(root / "kept/out", work / "out")
             shutil.copy(root / "kept/attempts.jsonl", work)
             watch.report.write_text("")
@@ -105,7 +105,7 @@ def handed(root, monkeypatch):
             digest = inspection.read(path).digest(inspection.read(path).typed(parameters))
             return Executed(notebook=work / "none.ipynb", task_digest=digest, used={})
 
-        monkeypatch.setattr(stage.notebooks, "execute", execute)
+        monkeypatch.setattr(execution, "execute", execute)
         return stage.judge(root, "small", show=False)
 
     return run

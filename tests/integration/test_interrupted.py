@@ -12,10 +12,17 @@ import time
 import pytest
 from sizes import kill_points
 
+from workbench import layout
+from workbench.records.confirmed import Confirmed
+from workbench.records.tape import Tape
+
 pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-TAPE = "pipelines/tapes/answers.jsonl"
+JUDGE_TAPE, TAPE = "pipelines/tapes/answers.judge.jsonl", "pipelines/tapes/answers.jsonl"
+JUDGE_JOURNAL = ".workbench/cache/judge/answers.answers.jsonl"
 JOURNAL = ".workbench/cache/answers.jsonl"
+#: A point at which the kernel of a stage has used its first recording.
+USED = ("open", r"\.used$")
 #: On the path of every Python that the pipeline starts: in the one whose command line names PROCESS, just
 #: before it does EVENT to a path that ends or goes on as PATH says, everything is killed, the kernel too.
 KILLER = """
@@ -47,7 +54,8 @@ STAGES = {
         ("sqlite3.connect", r"/handbook/2\.sqlite$"),
         ("os.rename", "/answers/memory$"),
     ),
-    "experiment": ("results/answers/runs", ("open", r"\.used$"), ("os.rename", r"/runs/candidate\.parquet$")),
+    "judge": ("results/answers/judged", USED, ("os.rename", r"/judged/candidate\.parquet$")),
+    "experiment": ("results/answers/runs", USED, ("os.rename", r"/runs/candidate\.parquet$")),
     "gate": ("results/answers/gate.json", ("open", r"/\.gate\.json\."), ("os.rename", r"/gate\.json$")),
     "report": ("reports", ("open", r"/\.readiness\.html\."), ("os.rename", r"/readiness\.md$")),
 }
@@ -67,8 +75,9 @@ def killed(clone, stage: str, event: str, pattern: str) -> str:
     folder.joinpath("sitecustomize.py").write_text(KILLER)
     marker = clone.home / "killed"
     marker.unlink(missing_ok=True)
+    in_kernel = stage == "experiment" or (event, pattern) == USED
     where = {
-        "PROCESS": "ipykernel_launcher" if stage == "experiment" else f"workbench.pipeline.stages {stage}",
+        "PROCESS": "ipykernel_launcher" if in_kernel else f"workbench.pipeline.stages {stage}",
         "EVENT": event,
         "PATTERN": pattern,
         "KILLED": str(marker),
@@ -119,31 +128,34 @@ def lines(path) -> int:
 
 
 def test_an_interrupted_live_stage_asks_only_for_the_rest(small_clone):
-    """SIGINT while the model answers: the tape is as it was, and no answer is asked for twice."""
-    tape = small_clone.folder / TAPE
-    recorded = lines(tape) - 1
-    tape.write_bytes(b"")
+    """SIGINT while the model answers: the tapes are as they were, and no answer is asked for twice."""
+    tapes, journal = [small_clone.folder / name for name in (JUDGE_TAPE, TAPE)], small_clone.folder / JOURNAL
+    recorded = [lines(tape) - 1 for tape in tapes]
+    for tape in tapes:
+        tape.write_bytes(b"")
 
     process = small_clone.start("workbench", "repro", network=False)
-    begun(process, "experiment")
-    journal = small_clone.folder / JOURNAL
+    begun(process, "judge")
+    judged = small_clone.folder / JUDGE_JOURNAL
     waited = time.monotonic()
-    while lines(journal) < 4:
+    while lines(judged) < 2:
         assert time.monotonic() - waited < 120, "nothing was answered"
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert tape.read_bytes() == b""
-    kept = lines(journal)
+    assert [tape.read_bytes() for tape in tapes] == [b"", b""]
+    kept = lines(judged)
 
     small_clone.run("dvc", "repro", "experiment@answers", network=False)
-    entries = lines(tape) - 1
-    assert entries == recorded
-    assert lines(journal) == entries, "an answer that was kept was asked for again"
-    assert kept < entries
+    assert [lines(tape) - 1 for tape in tapes] == recorded
+    asked = Confirmed(small_clone.folder / layout.CONFIRMED).of(
+        entry.key for entry in Tape.read(tapes[0]).entries()
+    )
+    assert asked.n == recorded[0] - kept > 0, "an answer that was kept was asked for again"
+    assert not judged.exists() and lines(journal) == recorded[1]
 
     shutil.rmtree(small_clone.folder / ".workbench/cache")
-    before = tape.read_bytes()
+    before = [tape.read_bytes() for tape in tapes]
     small_clone.run("dvc", "repro", "--force", "experiment@answers", network=False)
-    assert tape.read_bytes() == before and lines(journal) == 0
+    assert [tape.read_bytes() for tape in tapes] == before and not judged.exists() and lines(journal) == 0

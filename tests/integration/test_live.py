@@ -12,11 +12,13 @@ import pytest
 import sizes
 from clone_edits import replaced
 
+from workbench import layout
 from workbench.records.tape import Tape, compare_answers, write
 
 pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-TAPE = "pipelines/tapes/answers.jsonl"
+JUDGE_TAPE = "pipelines/tapes/answers.judge.jsonl"
+TAPES = (JUDGE_TAPE, "pipelines/tapes/answers.jsonl")
 AGAIN = f"""
 import json, sys
 from pathlib import Path
@@ -43,6 +45,7 @@ def asked(clone, *before: str) -> list:
 
 def test_two_passes_over_a_seeded_sample_agree_one_of_them_on_one_core(fresh_clone):
     everywhere = asked(fresh_clone)
+    (fresh_clone.folder / layout.CONFIRMED).unlink()  # or the second pass would ask other questions
     one_core = asked(fresh_clone, "taskset", "-c", "0")
     assert everywhere == one_core
     number, identical, same_processor, differences, refused = everywhere
@@ -89,7 +92,8 @@ from workbench.pipeline.repro import ask_again
 
 root = Path()
 case = config.load_params(root).use_cases["answers"]
-path = root / layout.tape_of("answers")
+path = root / layout.judge_tape_of("answers")
+(root / layout.tape_of("answers")).write_bytes(b"")
 first, second = list(open_tape(path).entries())[:2]
 event = json.loads(json.dumps(second.result["events"][0]))
 event["choices"][0]["message"]["content"] = "Something else."
@@ -110,15 +114,15 @@ assert now[0] == first and compare_answers(second, now[1].events()) == []
 
 
 def bytes_of(clone) -> dict[str, bytes]:
-    """What asking again must leave alone: the tape, and whatever the pipeline wrote."""
-    paths = [clone.folder / TAPE, clone.folder / "dvc.lock"]
+    """What asking again must leave alone: the tapes, and whatever the pipeline wrote."""
+    paths = [clone.folder / name for name in (*TAPES, "dvc.lock")]
     paths += [p for folder in ("results", "reports") for p in (clone.folder / folder).rglob("*")]
     return {str(path): path.read_bytes() for path in paths if path.is_file()}
 
 
 def lines_of(clone) -> dict[str, bytes]:
-    tape = Tape.read(clone.folder / TAPE)
-    return {entry.key: tape.line(entry.key) for entry in tape.entries()}
+    tapes = [Tape.read(clone.folder / name) for name in TAPES]
+    return {entry.key: tape.line(entry.key) for tape in tapes for entry in tape.entries()}
 
 
 def reported(clone, *, asked: int) -> tuple[set[str], bool]:
@@ -139,7 +143,7 @@ def with_two_cases(clone) -> None:
 
 
 def test_live_asks_all_again_and_changes_nothing_unless_told_to_record(reproduced_clone):
-    clone, tape = reproduced_clone, reproduced_clone.folder / TAPE
+    clone, tape = reproduced_clone, reproduced_clone.folder / JUDGE_TAPE
     entries = list(Tape.read(tape).entries())
     first = next(entry for entry in entries if entry.question.case == "acme-001")
     event = json.loads(json.dumps(first.result["events"][0]))

@@ -6,6 +6,7 @@ import pytest
 from clone_edits import NOTEBOOK, add_to_task, commit, edit_cells, one_error, replaced, source, state
 
 from workbench.errors import ConfigError
+from workbench.experiments.runs import load_runs
 from workbench.promotion import requirements
 from workbench.promotion.promote import ReleaseOptions, promote
 
@@ -26,7 +27,7 @@ where = "/Users/grace/answers.csv"
 #: What is said of the cell above, and of the parameters' cell.
 FORBIDDEN = {
     f"uncommitted: {NOTEBOOK}": 'git add --all && git commit -m "…"',
-    "the results are not of what is committed: experiment@answers": "make repro",
+    "the results are not of what is committed: judge@answers": "make repro",
     f"{NOTEBOOK} holds task": "dvc repro",
     "parameter 'seed_question' of": "write seed_question: TYPE = None",
     "declares no parameter 'inputs'": 'add inputs = ""',
@@ -79,8 +80,8 @@ def test_what_is_unknown_or_promoted_already_is_said_by_name(promoted_clone, ref
     assert state(promoted_clone) == before
 
 
-def test_a_run_of_a_draft_with_too_few_cases_under_another_gate_is_refused(reproduced_clone):
-    """First the gate's text alone is another one; then the run is made under it, of a prompt nobody saved."""
+def test_a_run_with_too_few_cases_under_another_gate_is_refused(reproduced_clone):
+    """First the gate's text alone is another one; then the run is made under it, and a draft is explored."""
     clone = reproduced_clone
     replaced(clone, "params.yaml", "cases: {min: 6}", "cases: {min: 100}")
     commit(clone, "Ask for more cases")
@@ -91,12 +92,13 @@ def test_a_run_of_a_draft_with_too_few_cases_under_another_gate_is_refused(repro
 
     edit_cells(clone.folder, with_a_draft)
     clone.run("dvc", "repro", "experiment@answers", network=False)
-    commit(clone, "Judge a draft")
+    commit(clone, "Explore a draft")
     before = state(clone)
     said = one_error(clone.run("workbench", "promote", "job/answers", code=4))
     assert "the mvp gate says undecided: cases >= 100" in said
-    assert "the judged run used prompt answer@draft-" in said and "which is not saved" in said
-    assert 'draft.save(reason="…")' in said
+    assert "draft" not in said, "the judge takes the prompt of params.yaml"
+    explored = {run.arm: run for run in load_runs(clone.folder / "results/answers/runs")}
+    assert explored["candidate"].settings["prompt"].startswith("answer@draft-")
     assert state(clone) == before
 
 

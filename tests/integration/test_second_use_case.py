@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+
+from workbench import layout, wire
+from workbench.workspace.boundary import open_tape
 
 pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -38,7 +42,8 @@ def answer(ws, case: wb.Question) -> wb.Answer:
     return ws.model().chat(ws.prompt().render(question=case.question, passages=hits), max_tokens=16)"""
 RUN = """scorers = [wb.contains(name="accuracy")]
 ws.experiment().run(answer, ws.cases(), arm="candidate", scorers=scorers)"""
-CELLS = ((["parameters"], 'greeting = "Answer:"'), ([], TASK), (["explore"], RUN))
+PUBLISH = 'ws.publish(answer.map(ws.inputs(inputs)), "answers")'
+CELLS = ((["parameters"], 'inputs = ""'), ([], TASK), (["explore"], RUN), ([], PUBLISH))
 SETUP = """
 from pathlib import Path
 from workbench import registry
@@ -91,28 +96,38 @@ def test_a_new_prompt_version_reruns_its_use_case_only_and_extends_its_tape(repr
     params = clone / "params.yaml"
     params.write_text(params.read_text().replace("use_cases:\n", "use_cases:" + PARAMS, 1))
     reproduced_clone.run("python", "-c", SETUP)
-    clone.joinpath("pipelines/tapes/small.jsonl").touch()
+    for name in ("small", "small.judge"):
+        clone.joinpath(f"pipelines/tapes/{name}.jsonl").touch()
+    others = tapes_of(clone, "answers")
     beside = stages_of(reproduced_clone.run("dvc", "repro", network=False))
-    assert "experiment@small" in beside and "@answers'" not in beside
-    tape, other = clone / "pipelines/tapes/small.jsonl", clone / "pipelines/tapes/answers.jsonl"
-    first, others = tape.read_bytes(), other.read_bytes()
-    assert first.count(b"\n") == 1 + 2
+    assert "judge@small" in beside and "experiment@small" in beside and "@answers'" not in beside
+    first = answers_of(clone)
+    assert len(first) == 2
 
     assert "brief@2" in reproduced_clone.run("python", "-c", SAVE)
     params.write_text(params.read_text().replace("{name: brief, version: 1}", "{name: brief, version: 2}"))
-    again = reproduced_clone.run("dvc", "repro", network=False)
-    assert "experiment@small" in stages_of(again) and "@answers'" not in stages_of(again)
-    assert tape.read_bytes() != first and other.read_bytes() == others
-    assert tape.read_bytes().count(b"\n") == 1 + 2, "the tape is pruned to what the pipeline uses"
-    journal = (clone / ".workbench/cache/answers.jsonl").read_bytes().count(b"\n")
-    assert journal == 4, "each question is asked once for each version"
+    again = stages_of(reproduced_clone.run("dvc", "repro", network=False))
+    assert "judge@small" in again and "experiment@small" in again and "@answers'" not in again
+    second = answers_of(clone)
+    assert len(second) == 2 and not second.keys() & first.keys(), "the tape is pruned to what is judged"
     assert "Running stage" not in reproduced_clone.run("dvc", "repro", network=False)
 
-    # Back to the first version: its answers are in the cache, and nothing is asked.
+    # Back to the first version: the judge reads no cache, asks again, and is answered the same.
     params.write_text(params.read_text().replace("{name: brief, version: 2}", "{name: brief, version: 1}"))
     reproduced_clone.run("dvc", "repro", "experiment@small", network=False)
-    assert tape.read_bytes() == first
-    assert (clone / ".workbench/cache/answers.jsonl").read_bytes().count(b"\n") == journal
+    assert answers_of(clone) == first and tapes_of(clone, "answers") == others
+    assert not (clone / layout.JOURNAL).exists(), "the experiment had nothing to ask"
+
+
+def tapes_of(clone: Path, name: str) -> list[bytes]:
+    return [(clone / path(name)).read_bytes() for path in (layout.judge_tape_of, layout.tape_of)]
+
+
+def answers_of(clone: Path) -> dict[str, str]:
+    """The judge's recorded answers by key; the experiment, which has no other arm, has none of its own."""
+    assert not open_tape(clone / layout.tape_of("small"))
+    entries = open_tape(clone / layout.judge_tape_of("small")).entries()
+    return {entry.key: wire.text_of(wire.fold(entry.events())) for entry in entries}
 
 
 def test_two_lines_of_params_send_it_to_another_endpoint(fresh_clone):

@@ -174,7 +174,7 @@ def test_the_key_of_memories_is_looked_at_and_never_made_or_shown(tmp_path):
 
 def test_a_tape_is_needed_and_a_snapshot_where_it_is_the_fallback(answers, tmp_path):
     fallback = dataclasses.replace(answers, memory_provider="weaviate", memory_fallback="snapshot")
-    for case, needed in ((answers, [True, False]), (fallback, [True, True])):
+    for case, needed in ((answers, [True, True, False]), (fallback, [True, True, True])):
         found = list(disk.recordings(tmp_path, {"answers": case}))
         assert [one.needed for one in found] == needed
         assert {(one.state, one.fix) for one in found} == {("missing", "make repro")}

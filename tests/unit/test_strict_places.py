@@ -213,12 +213,14 @@ def test_a_use_case_without_a_tape_and_an_asset_that_is_not_saved_are_warnings(t
     draft = root / "pipelines/prompts/draft/1.prompty"
     draft.parent.mkdir()
     shutil.copy(root / "pipelines/prompts/brief/1.prompty", draft)
-    for tape in (None, b""):
-        if tape is not None:
-            files.write_atomic(root / TAPE, tape)
+    judged = "pipelines/tapes/small.judge.jsonl"
+    for tapes in ({}, {TAPE: b"", judged: b""}):  # an empty tape of the experiment lacks nothing by itself
+        for tape, data in tapes.items():
+            files.write_atomic(root / tape, data)
         warnings = {f.what: f.problem for f in check_all(root).findings if f.warning}
-        assert warnings.keys() >= {f"small: {TAPE}", "pipelines/prompts/draft"}
-        assert "make repro" in warnings[f"small: {TAPE}"]
+        missing = {f"small: {tape}" for tape in ((judged,) if tapes else (judged, TAPE))}
+        assert warnings.keys() >= {*missing, "pipelines/prompts/draft"}
+        assert all("make repro" in warnings[what] for what in missing)
         assert "workbench save prompt/draft" in warnings["pipelines/prompts/draft"]
     assert check_all(root).passed
 

@@ -49,9 +49,19 @@ def read_yaml(path: Path, *, hint: str = "") -> dict[str, Any]:
 def yaml_text(raw: Mapping[str, Any]) -> str:
     """Return `raw` as block YAML in its own order, without line breaks: equal values give equal bytes."""
     from ruamel.yaml import YAML
+    from ruamel.yaml.representer import SafeRepresenter
 
+    class Representer(SafeRepresenter):
+        """Writes texts with a break of Unicode in double quotes: ruamel reads a plain one as a space."""
+
+        def represent_str(self, data: str) -> Any:
+            style = '"' if any(sign in data for sign in "\x85\u2028\u2029\r") else None
+            return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    Representer.add_representer(str, Representer.represent_str)
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = Representer
     yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False  # type: ignore[assignment]
     yaml.width = 1_000_000
     yaml.dump(dict(raw), stream)

@@ -18,7 +18,7 @@ from workbench import _sync, config, files, identity, layout, registry
 from workbench.config import UseCase
 from workbench.context import Context, SystemClock
 from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
-from workbench.experiments.dataset import Dataset
+from workbench.experiments import scorer_file
 from workbench.experiments.gates import GateReport
 from workbench.jobs import overview
 from workbench.layout import LIVE, PROMOTED, Results
@@ -33,6 +33,7 @@ from workbench.repository import dvc, environments
 from workbench.types import Event
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
+from workbench.workspace.use_case import prepared_cases
 
 #: The number of recorded questions that every reproduction asks again.
 SAMPLE = 10
@@ -52,7 +53,10 @@ def check_named(root: Path, params: config.Params) -> None:
 
 
 def make_tapes(root: Path, params: config.Params) -> None:
-    """Write an empty file for each missing tape of a use case: DVC stops at a missing dependency."""
+    """Write a missing tape and folder of scorers empty: DVC stops at a missing dependency."""
+    scorers = root / scorer_file.FOLDER
+    if not scorers.exists():
+        files.write_atomic(scorers / ".gitkeep", b"")
     for name in params.use_cases:
         for path in (root / layout.judge_tape_of(name), root / layout.tape_of(name)):
             if not path.exists():
@@ -250,8 +254,9 @@ def _record(
 
 def _contexts(root: Path, name: str, case: UseCase) -> Mapping[str, Context]:
     """Return the context of each case, with the case's tenant; "" stands for a question without a case."""
-    prepared = root / Results(use_case=name).prepared / "cases.parquet"
-    cases = Dataset.from_file(prepared) if prepared.is_file() else ()
+    results = Results(use_case=name)
+    prepared = root / results.prepared / "cases.parquet"
+    cases = prepared_cases(root, case, results) if prepared.is_file() else ()
     base = Context(
         use_case=name,
         tenant=case.tenants[0],

@@ -166,7 +166,7 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
     run = freezing.judged_run(root, job.use_case, case)
     gate = judged(root, job.use_case, case, run)
     draft = freezing.draft(root, name, job, case, gate, run)
-    missing, counts = _missing(root, draft, case, order.reason), {}
+    missing, counts = _missing(root, draft, case, order), {}
     if not missing:
         limit = f"about a minute, at most {freezing.CLEAN_S} s"
         order.say(f"running the frozen notebook alone on its sample ({limit})")
@@ -194,13 +194,13 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
     return _write_job(root, asset, draft, card, order)
 
 
-def _missing(root: Path, draft: Draft, case: UseCase, reason: str | None) -> list[Blocker]:
+def _missing(root: Path, draft: Draft, case: UseCase, order: ReleaseOptions) -> list[Blocker]:
     """Return every blocker that shows without a clean run."""
     name, gate = draft.spec.use_case, draft.gate
     found = loosened(verdicted(root, name, case, draft.run, gate), verdicts.recorded(root, name))
     return [
         *requirements.missing(root, draft, case),
-        *verdicts.blockers(root, name, found, reason, job=draft.spec.job),
+        *verdicts.blockers(root, name, found, order.reason, job=draft.spec.job, label=order.label),
     ]
 
 
@@ -347,7 +347,7 @@ def _justified(root: Path, kind: str, version: registry.Version, reason: str | N
         if report.verdict != "pass":
             continue
         found = loosened(verdicted(root, name, case, run, report), verdicts.recorded(root, name))
-        unexcused = verdicts.unexcused(name, found, reason, asset=f"{kind}/{version}")
+        unexcused = verdicts.unexcused(name, found, reason, asset=f"{kind}/{version}", label="production")
         if unexcused is None:
             return report
         blocker = unexcused

@@ -69,9 +69,15 @@ def removed(root: Path, use_case: str) -> list[str]:
 
 
 def blockers(
-    root: Path, use_case: str, loosening: Loosening | None, reason: str | None, *, job: str
+    root: Path,
+    use_case: str,
+    loosening: Loosening | None,
+    reason: str | None,
+    *,
+    job: str,
+    label: str = "production",
 ) -> list[Blocker]:
-    """Return the blockers of a promotion of `job`: lines removed, and a text loosened without a reason.
+    """Return the blockers of moving `label` to `job`: lines removed, and a text loosened without a reason.
 
     `loosening` is of `recorded`, and `reason` is the one that the move of the label records.
     """
@@ -80,20 +86,20 @@ def blockers(
         what = f"{file} lacks {len(gone)} of the verdicts that were committed, first {_short(gone[0])}"
         fix = f"git log -p -- {file}   # append the removed lines again, then commit"
         found.append(Blocker(what=what, fix=fix))
-    if blocker := unexcused(use_case, loosening, reason, asset=f"job/{job}"):
+    if blocker := unexcused(use_case, loosening, reason, asset=f"job/{job}", label=label):
         found.append(blocker)
     return found
 
 
 def unexcused(
-    use_case: str, loosening: Loosening | None, reason: str | None, *, asset: str
+    use_case: str, loosening: Loosening | None, reason: str | None, *, asset: str, label: str
 ) -> Blocker | None:
-    """Return the blocker of promoting `asset`, such as job/NAME, under a loosened text without a reason."""
+    """Return the blocker of moving `label` to `asset` (job/NAME) under a loosened text without a reason."""
     if loosening is None or not loosening.same_task or (reason or "").strip():
         return None
     fix = (
         f"add rows to the dataset of use_cases.{use_case}, then: dvc repro; or: workbench promote "
-        f'{asset} --to production --reason "why the looser text is right"'
+        f'{asset} --to {label} --reason "why the looser text is right"'
     )
     return Blocker(what=loosening.text, fix=fix, exit_code=1)
 

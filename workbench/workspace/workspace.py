@@ -32,7 +32,7 @@ from workbench.retrieval import MemoryHandle
 from workbench.types import JSON, Port, Reply
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
-from workbench.workspace.use_case import check_tenant
+from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
     import polars as pl
@@ -165,9 +165,9 @@ class Workspace:
         return openai_async_client(self.boundary.handler, self._client_call)
 
     def cases(self, memory: str | None = None) -> Dataset:
-        """Return the questions about a memory: the pipeline's prepared ones, or those of its spec's file.
+        """Return the use case's dataset, or for another memory the questions of its spec's file.
 
-        Raise RefusedError in a job and in a judged run.
+        In the pipeline these are the prepared cases. Raise RefusedError in a job and in a judged run.
         """
         if self.execution.publish:
             raise RefusedError(
@@ -175,9 +175,10 @@ class Workspace:
                 hint="tag the cell `explore`; a job's rows are ws.inputs(inputs)",
             )
         spec = self.memory(memory).spec
-        prepared = self.execution.cases
-        if prepared and spec.name == self.use_case.memory.name:
-            return Dataset.from_file(self.root / prepared)
+        if spec.name == self.use_case.memory.name:
+            path, inputs, expected = stated_dataset(self.root, self.use_case)
+            path = self.execution.cases or path
+            return Dataset.from_file(self.root / path, inputs=inputs, expected=expected)
         if spec.questions is None:
             raise NotFoundError(
                 f"the memory {spec} names no questions", hint='wb.Dataset.from_file("FILE") reads any file'

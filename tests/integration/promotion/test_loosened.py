@@ -93,8 +93,8 @@ def test_a_lowered_bound_is_named_by_the_card_and_promoted_with_a_reason_that_th
     code, said = ended(*PROMOTE)
     assert code == 1 and "loosened: a text with accuracy >= 0.9" in said and "--reason" in said
     assert "add rows to the dataset of use_cases.answers" in said
-    code, said = ended(*PROMOTE, "--dry-run")
-    assert code == 1 and "--reason" in said
+    code, said = ended("promote", "job/answers", "--to", "candidate", "--dry-run")
+    assert code == 1 and "workbench promote job/answers --to candidate --reason" in said
     code, said = ended(*PROMOTE, "--reason", " \t")
     assert code == 1 and not (root / "pipelines/jobs/answers").exists()
 
