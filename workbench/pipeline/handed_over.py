@@ -16,10 +16,10 @@ from workbench.errors import ConfigError, CorruptError, RefusedError
 from workbench.experiments.batch import ATTEMPTS, QUARANTINE
 from workbench.experiments.dataset import Dataset
 
-#: Most bytes of the file in which a kernel hands over its attempts.
-_MOST_TOLD = 1 << 30
 #: Values that Parquet does not tell from each other in a mapping.
 _EMPTY: tuple[Any, ...] = (None, {}, [])
+#: Most bytes of the file in which a kernel hands over its attempts.
+_MOST_TOLD = 1 << 30
 _HINT = "publish TASK.map(ws.inputs(inputs)) as it is, and write no file of the run by hand"
 
 

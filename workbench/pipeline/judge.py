@@ -6,10 +6,11 @@ what is expected; the scorers of params.yaml and the expected values stay here.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from workbench import config, files, layout
 from workbench.config import Execution, UseCase
 from workbench.context import SystemClock
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, NotebookError
 from workbench.experiments.attempts import frame_of, told_row
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.experiment import check_cases
@@ -31,11 +32,11 @@ from workbench.layout import Results
 from workbench.memory.stores import StoreLocation
 from workbench.notebooks import execution as notebooks
 from workbench.notebooks import inspection
-from workbench.pipeline import judge_kernel
+from workbench.pipeline import guarding
 from workbench.pipeline.build import replaying
 from workbench.pipeline.handed_over import attempts
-from workbench.pipeline.judge_kernel import DisturbedError, JudgedKernel
 from workbench.promotion.judgement import gate_of, scorers_of
+from workbench.records import egress
 from workbench.records.confirmed import Confirmed, answers_of
 from workbench.records.journal import Journal, extend
 from workbench.types import Hit
@@ -81,27 +82,25 @@ def judge(root: Path, name: str, *, results: Results | None = None, show: bool =
     check_cases(cases, scorers.scorers)
     stage = _Stage(root=root, results=results, case=case, cases=cases, scorers=scorers)
     for left in reversed(range(_TRIES)):
-        kernel = JudgedKernel(
-            root=root, results=results, case=case, work=root / layout.CACHE / "judging" / secrets.token_hex(8)
-        )
+        work = root / layout.CACHE / "judging" / secrets.token_hex(8)
         try:
-            return _judged(stage, kernel, show=show, fields=fields)
-        except DisturbedError as error:  # the answers so far are in the journal
+            return _judged(stage, work, show=show, fields=fields)
+        except guarding.DisturbedError as error:  # the answers so far are in the journal
             if not left:
                 raise
             sys.stderr.write(f"{error.message}\njudging again, in case another program opened it\n")
         finally:
-            shutil.rmtree(kernel.work, ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
     raise AssertionError("unreachable")
 
 
-def _judged(stage: _Stage, kernel: JudgedKernel, *, show: bool, fields: Mapping[str, Any]) -> Run:
+def _judged(stage: _Stage, work: Path, *, show: bool, fields: Mapping[str, Any]) -> Run:
     """Execute and score; write the tape and the results only when everything that was handed over fits."""
     root, results = stage.root, stage.results
     journal = Journal(root / stage.journal)
     kept = journal.keys()  # the answers of an interrupted stage, which this one does not ask for
-    executed = _executed(stage, kernel, show=show, fields=fields)
-    told = attempts(kernel.work, stage.cases, notebook=stage.case.notebook)
+    executed = _executed(stage, work, show=show, fields=fields)
+    told = attempts(work, stage.cases, notebook=stage.case.notebook)
     run = _scored(stage, told, executed.task_digest)
     tape = root / results.judge_tape
     extend(boundary.open_tape(tape), executed.used, journal, path=tape)
@@ -109,18 +108,16 @@ def _judged(stage: _Stage, kernel: JudgedKernel, *, show: bool, fields: Mapping[
     fresh = answers_of(entry for entry in boundary.open_tape(tape).entries() if entry.key in asked)
     Confirmed(root / layout.CONFIRMED).note(fresh, how="asked", at=SystemClock().now())
     with folders.written(root / results.answered) as new:
-        for path in sorted((kernel.work / "out").iterdir()):
+        for path in sorted((work / "out").iterdir()):
             files.write_atomic(new / path.name, files.read_bytes(path))
     save_runs([run], root / results.judged)
     journal.path.unlink(missing_ok=True)
     return run
 
 
-def _executed(
-    stage: _Stage, kernel: JudgedKernel, *, show: bool, fields: Mapping[str, Any]
-) -> notebooks.Executed:
+def _executed(stage: _Stage, work: Path, *, show: bool, fields: Mapping[str, Any]) -> notebooks.Executed:
     """Execute the frozen notebook as a job does, on the inputs of the cases."""
-    case, results, work = stage.case, stage.results, kernel.work
+    case, results = stage.case, stage.results
     notebook = inspection.read(stage.root / case.notebook)
     if inspection.INPUTS not in notebook.parameters:
         raise ConfigError(
@@ -131,20 +128,56 @@ def _executed(
     frozen, inputs = work / "task.ipynb", work / "input" / "cases.parquet"
     files.write_atomic(frozen, notebook.frozen().encode())
     files.write_atomic(inputs, files.read_bytes(stage.root / results.prepared / "inputs.parquet"))
-    execution = Execution(
+    parameters = {**case.parameters, inspection.INPUTS: str(inputs)}
+    guarding.check_modules(stage.root / case.notebook)
+    watch = notebooks.Watched(
+        report=work / "opened.jsonl", guarded=guarding.guarded(stage.root, case, results)
+    )
+    with guarding.alone(work), _said_of(stage):
+        executed = notebooks.execute(
+            frozen,
+            root=stage.root,
+            parameters=parameters,
+            execution=_execution(stage, frozen, fields),
+            cwd=(stage.root / case.notebook).parent,
+            watch=watch,
+            show=show,
+        )
+    executed.notebook.unlink(missing_ok=True)
+    guarding.check_reports(egress.reported(watch.report), root=stage.root, work=work)
+    return executed
+
+
+def _execution(stage: _Stage, frozen: Path, fields: Mapping[str, Any]) -> Execution:
+    """Return the settings of the kernel, which are those of a job."""
+    return Execution(
         notebook=str(frozen),
         use_case=stage.name,
-        tape=str(results.judge_tape),
-        memory=str(results.memory),
+        tape=str(stage.results.judge_tape),
+        memory=str(stage.results.memory),
         job=stage.name,
-        run=work.name,
-        publish=str(work / "out"),
+        run=frozen.parent.name,
+        publish=str(frozen.with_name("out")),
         home=str(stage.root),
         journal=str(stage.journal),
         **fields,
     )
-    parameters = {**case.parameters, inspection.INPUTS: str(inputs)}
-    return judge_kernel.execute(kernel, frozen, parameters, execution, show=show)
+
+
+@contextlib.contextmanager
+def _said_of(stage: _Stage) -> Iterator[None]:
+    """Raise the error of a cell with the name of the source notebook, and what to do in the source."""
+    try:
+        yield
+    except NotebookError as error:
+        again = f"dvc repro judge@{stage.name}"
+        undefined = f"remove the tag `explore` from cells that the others need, then: {again}"
+        failure = NotebookError(
+            f"{stage.case.notebook} without its `explore` cells: {error.message}",
+            hint=undefined if error.hint.startswith("workbench run ") else error.hint,
+        )
+        failure.exit_code = error.exit_code
+        raise failure from None
 
 
 def _scored(stage: _Stage, told: Mapping[str, Mapping[str, Any]], task_digest: str) -> Run:

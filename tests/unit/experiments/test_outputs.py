@@ -19,7 +19,7 @@ from workbench.experiments.batch import ATTEMPTS
 from workbench.experiments.dataset import Question
 from workbench.experiments.inputs import InputRow, Inputs
 from workbench.experiments.task import Answer, task
-from workbench.pipeline.judge import _check_published
+from workbench.pipeline.handed_over import _check_published
 
 
 class Colour(enum.Enum):
@@ -92,15 +92,11 @@ def mapped(gives, usual, odd, folder):
     return batch, {line["case"]: {"output": None, **line} for line in told}
 
 
-def stage_in(folder):
-    return SimpleNamespace(work=folder, case=SimpleNamespace(notebook="n.ipynb"))
-
-
 @pytest.mark.parametrize("kind", TYPES)
 def test_every_promised_type_is_published_and_told_alike(kind, tmp_path):
     batch, told = mapped(*TYPES[kind], tmp_path)
     assert batch.counts()["answered"] == 4 and not [line for line in told.values() if "error" in line]
-    _check_published(stage_in(tmp_path), told)
+    _check_published(tmp_path, told, "n.ipynb")
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -110,7 +106,7 @@ def test_an_output_that_is_none_breaks_its_own_row_alone(kind, tmp_path):
     broken = [case for case, line in told.items() if "error" in line]
     assert "c1" in broken and told["c1"]["error"].startswith(f"{reason}: ")
     assert batch.counts()["answered"] == 4 - len(broken) and len(batch.broken) == len(broken)
-    _check_published(stage_in(tmp_path), told)
+    _check_published(tmp_path, told, "n.ipynb")
 
 
 @pytest.mark.parametrize("kind", [kind for kind, (_, usual, odd) in TYPES.items() if usual != odd])
@@ -122,4 +118,4 @@ def test_another_answer_than_the_told_one_is_refused(kind, tmp_path):
     for path in (tmp_path / "out").glob("answers.*.parquet"):
         pl.concat([frame.filter(pl.col("id") != "c1"), usual_row]).write_parquet(path)
     with pytest.raises(RefusedError, match="published another answer to case c1"):
-        _check_published(stage_in(tmp_path), told)
+        _check_published(tmp_path, told, "n.ipynb")

@@ -1,4 +1,4 @@
-"""Execute the frozen notebook in a kernel of its own, which is refused when it reads what is expected.
+"""Guard the judge's kernel: what it may not open, import, start or leave running.
 
 This is no wall: the kernel has the rights of its user. docs/threats.md says what remains possible.
 """
@@ -12,15 +12,12 @@ import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from workbench import config, layout, retrieval
-from workbench.config import Execution, UseCase
-from workbench.errors import NotebookError, RefusedError
+from workbench.config import UseCase
+from workbench.errors import RefusedError
 from workbench.layout import Results
-from workbench.notebooks import execution as notebooks
 from workbench.records import egress
 from workbench.workspace.use_case import stated_dataset
 
@@ -38,50 +35,8 @@ class DisturbedError(RefusedError):
     """Guarded files were opened during an execution, perhaps by other programs alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgedKernel:
-    """A kernel of the stage `judge`: its use case, and the folder `work` of its own."""
-
-    root: Path
-    results: Results
-    case: UseCase
-    work: Path
-
-
-def execute(
-    stage: JudgedKernel, frozen: Path, parameters: Mapping[str, Any], execution: Execution, *, show: bool
-) -> notebooks.Executed:
-    """Execute the frozen notebook in its source's folder; refuse one that read what is expected."""
-    watch, source = stage.work / "opened.jsonl", stage.root / stage.case.notebook
-    _check_modules(source)
-    try:
-        with _alone(stage):
-            executed = notebooks.execute(
-                frozen,
-                root=stage.root,
-                parameters=parameters,
-                execution=execution,
-                cwd=source.parent,
-                watch=notebooks.Watched(report=watch, guarded=_guarded(stage)),
-                show=show,
-            )
-    except NotebookError as error:
-        again = f"dvc repro judge@{stage.results.use_case}"
-        undefined = f"remove the tag `explore` from cells that the others need, then: {again}"
-        failure = NotebookError(
-            f"{stage.case.notebook} without its `explore` cells: {error.message}",
-            hint=undefined if error.hint.startswith("workbench run ") else error.hint,
-        )
-        failure.exit_code = error.exit_code
-        raise failure from None
-    executed.notebook.unlink(missing_ok=True)
-    _check_reports(stage, egress.reported(watch))
-    return executed
-
-
-def _guarded(stage: JudgedKernel) -> tuple[Path, ...]:
+def guarded(root: Path, case: UseCase, results: Results) -> tuple[Path, ...]:
     """Return the files and folders with expected values or scores of cases, and where copies of them are."""
-    root, results, case = stage.root, stage.results, stage.case
     questions = retrieval.load_spec(root, str(case.memory)).questions
     found = [root / path for path in (stated_dataset(root, case)[0], questions) if path]
     found += [root / Path(case.report).with_suffix(ending) for ending in (".html", ".md")]
@@ -94,9 +49,9 @@ def _guarded(stage: JudgedKernel) -> tuple[Path, ...]:
     return (*dict.fromkeys(found), Path(f"/proc/{os.getpid()}/mem"))
 
 
-def _check_reports(stage: JudgedKernel, reports: Sequence[Mapping[str, str]]) -> None:
+def check_reports(reports: Sequence[Mapping[str, str]], *, root: Path, work: Path) -> None:
     """Raise RefusedError for openings of guarded files, and for programs and connections."""
-    found = [line for line in reports if line["event"] != "open" or _is_of_kernel(stage, line)]
+    found = [line for line in reports if line["event"] != "open" or _is_of_kernel(line, root, work)]
     if not found:
         return
     said = [
@@ -113,21 +68,21 @@ def _check_reports(stage: JudgedKernel, reports: Sequence[Mapping[str, str]]) ->
     )
 
 
-def _is_of_kernel(stage: JudgedKernel, line: Mapping[str, str]) -> bool:
+def _is_of_kernel(line: Mapping[str, str], root: Path, work: Path) -> bool:
     """Whether the kernel opened a guarded file by itself, or may have, as far as the system tells."""
     path = Path(line["address"])
-    if path.parent == layout.EXECUTED and path.stem == f"task-{stage.work.name}":
+    if path.parent == layout.EXECUTED and path.stem == f"task-{work.name}":
         return False  # this run's own
     if line["where"] != egress.ELSEWHERE:
         return True
     if any(path.is_relative_to(folder) for folder in _GROWING):
         with contextlib.suppress(OSError):
-            return (stage.root / path).stat().st_mtime < (stage.work / "task.ipynb").stat().st_mtime
+            return (root / path).stat().st_mtime < (work / "task.ipynb").stat().st_mtime
         return False
     return not any(path.is_relative_to(folder) for folder in _BUSY)
 
 
-def _check_modules(notebook: Path) -> None:
+def check_modules(notebook: Path) -> None:
     """Raise RefusedError for a module beside the notebook that a cell would import in place of a library."""
     libraries = [path for path in sys.path if path.endswith("-packages")]
     for path in sorted(notebook.parent.iterdir()):
@@ -144,11 +99,11 @@ def _check_modules(notebook: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(stage: JudgedKernel) -> Iterator[None]:
+def alone(work: Path) -> Iterator[None]:
     """Start the kernel without the user's files of IPython and Jupyter, and end what it leaves running."""
-    own = {"IPYTHONDIR": str(stage.work / "ipython"), "JUPYTER_DATA_DIR": str(stage.work / "jupyter")}
+    own = {"IPYTHONDIR": str(work / "ipython"), "JUPYTER_DATA_DIR": str(work / "jupyter")}
     before = {name: os.environ.pop(name, None) for name in (*own, "JUPYTER_PATH")}
-    os.environ.update(own)  # the folders of a user may hold another kernel named python3
+    os.environ.update(own)  # the data folder of a user may hold another kernel named python3
     try:
         yield
     finally:
@@ -157,7 +112,7 @@ def _alone(stage: JudgedKernel) -> Iterator[None]:
             if value is not None:
                 os.environ[name] = value
         until = time.monotonic() + _GRACE_S
-        while _kill_left(stage.work.name) and time.monotonic() < until:  # a dying process may start another
+        while _kill_left(work.name) and time.monotonic() < until:  # a dying process may start another
             time.sleep(0.02)
 
 
