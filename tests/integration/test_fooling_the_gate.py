@@ -15,16 +15,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from endpoint import endpoint, speaking
-from small_use_case import (
-    CELLS,
-    NOTEBOOK,
-    PUBLISH,
-    TASK,
-    notebook,
-    small_repository,
-    with_pipeline,
-    write,
-)
+from small_use_case import CELLS, NOTEBOOK, PUBLISH, TASK, notebook, small_repository, with_pipeline, write
 
 from workbench import layout
 from workbench.errors import ConfigError, CorruptError, NotebookError, RefusedError
@@ -128,11 +119,11 @@ def every(**fields):
 
 def records(**fields):
     """Forge fields of each call's record."""
-    return attempts(
-        lambda lines: [
-            {**line, "records": [{**record, **fields} for record in line["records"]]} for line in lines
-        ]
-    )
+
+    def change(line):
+        return {**line, "records": [{**record, **fields} for record in line["records"]]}
+
+    return attempts(lambda lines: map(change, lines))
 
 
 def two_answers(work: Path) -> None:
@@ -153,13 +144,12 @@ def published(**columns):
 def both(text: str, told: str):
     """Publish one text, and give another one to be scored."""
 
+    def change(line):
+        return {**line, "output": json.dumps({**json.loads(line["output"]), "text": told})}
+
     def forge(work: Path) -> None:
         published(text=pl.lit(text))(work)
-        attempts(
-            lambda lines: [
-                {**line, "output": json.dumps({**json.loads(line["output"]), "text": told})} for line in lines
-            ]
-        )(work)
+        attempts(lambda lines: map(change, lines))(work)
 
     return forge
 
@@ -205,10 +195,7 @@ def test_a_text_that_reads_as_no_number_is_an_answer(handed):
 
 
 def test_cases_that_were_dropped_are_unscored_and_counted(root, handed):
-    def drop(work):
-        attempts(lambda lines: lines[:2])(work)
-
-    run = handed(drop)
+    run = handed(attempts(lambda lines: lines[:2]))
     assert (run.n_unscored, len(run.cases)) == (2, 4)
     assert set(run.cases.filter(status="unscored")["error"].str.split(":").list.first()) == {"unanswered"}
     assert verdict_of(root, run).lines[-1].metric == "cases"
