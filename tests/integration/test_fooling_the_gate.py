@@ -15,22 +15,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 from endpoint import endpoint, speaking
-from small_use_case import (
-    CELLS,
-    NOTEBOOK,
-    PUBLISH,
-    TASK,
-    notebook,
-    small_repository,
-    with_pipeline,
-    write,
-)
+from small_use_case import CELLS, NOTEBOOK, PUBLISH, TASK, notebook, small_repository, with_pipeline, write
 
 from workbench import layout
 from workbench.errors import ConfigError, CorruptError, NotebookError, RefusedError
 from workbench.experiments.runs import load_runs
 from workbench.layout import Results
-from workbench.notebooks import inspection, screening
+from workbench.notebooks import execution, inspection, screening
 from workbench.notebooks.execution import Executed
 from workbench.pipeline import judge as stage
 from workbench.pipeline import stages
@@ -96,8 +87,8 @@ def handed(root, monkeypatch):
     """Judge what a kernel hands over that forges what the honest one did."""
 
     def run(forge):
-        def execute(path, *, root, parameters, execution, cwd, watch, show):
-            work = Path(execution.publish).parent
+        def execute(path, *, root, parameters, watch, **options):
+            work = Path(options["execution"].publish).parent
             shutil.copytree(root / "kept/out", work / "out")
             shutil.copy(root / "kept/attempts.jsonl", work)
             watch.report.write_text("")
@@ -105,7 +96,7 @@ def handed(root, monkeypatch):
             digest = inspection.read(path).digest(inspection.read(path).typed(parameters))
             return Executed(notebook=work / "none.ipynb", task_digest=digest, used={})
 
-        monkeypatch.setattr(stage.notebooks, "execute", execute)
+        monkeypatch.setattr(execution, "execute", execute)
         return stage.judge(root, "small", show=False)
 
     return run
@@ -128,11 +119,11 @@ def every(**fields):
 
 def records(**fields):
     """Forge fields of each call's record."""
-    return attempts(
-        lambda lines: [
-            {**line, "records": [{**record, **fields} for record in line["records"]]} for line in lines
-        ]
-    )
+
+    def change(line):
+        return {**line, "records": [{**record, **fields} for record in line["records"]]}
+
+    return attempts(lambda lines: map(change, lines))
 
 
 def two_answers(work: Path) -> None:
@@ -153,13 +144,12 @@ def published(**columns):
 def both(text: str, told: str):
     """Publish one text, and give another one to be scored."""
 
+    def change(line):
+        return {**line, "output": json.dumps({**json.loads(line["output"]), "text": told})}
+
     def forge(work: Path) -> None:
         published(text=pl.lit(text))(work)
-        attempts(
-            lambda lines: [
-                {**line, "output": json.dumps({**json.loads(line["output"]), "text": told})} for line in lines
-            ]
-        )(work)
+        attempts(lambda lines: map(change, lines))(work)
 
     return forge
 
@@ -205,10 +195,7 @@ def test_a_text_that_reads_as_no_number_is_an_answer(handed):
 
 
 def test_cases_that_were_dropped_are_unscored_and_counted(root, handed):
-    def drop(work):
-        attempts(lambda lines: lines[:2])(work)
-
-    run = handed(drop)
+    run = handed(attempts(lambda lines: lines[:2]))
     assert (run.n_unscored, len(run.cases)) == (2, 4)
     assert set(run.cases.filter(status="unscored")["error"].str.split(":").list.first()) == {"unanswered"}
     assert verdict_of(root, run).lines[-1].metric == "cases"
