@@ -140,6 +140,14 @@ def degraded_note(searches: int) -> list[str]:
     return [f"degraded: {searches} {were} answered by the last snapshot: the server was away"]
 
 
+def truncated_note(rows: int) -> list[str]:
+    """Return a note with the number of rows whose answer the limit of tokens cut, or no note for 0."""
+    if not rows:
+        return []
+    were = "answer was" if rows == 1 else "answers were"
+    return [f"truncated: {rows} {were} cut at the limit of tokens, and scored as they are"]
+
+
 def verdict_text(verdict: str | None, needed: int | None) -> str:
     """Return a verdict with its mark, and for an undecided one the number of cases needed."""
     if verdict is None:

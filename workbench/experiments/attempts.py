@@ -17,7 +17,7 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.experiments.dataset import Case
-from workbench.experiments.runs import DEGRADED
+from workbench.experiments.runs import DEGRADED, TRUNCATED
 from workbench.experiments.scorers import Outcome, Scorer
 from workbench.experiments.usage import chat_calls, degraded_searches, summed
 from workbench.types import Hit
@@ -216,6 +216,7 @@ def frame_of(rows: list[dict[str, Any]], scorers: Sequence[Scorer]) -> pl.DataFr
         "case": text, "repeat": count, "tenant": text, "status": text, "error": text, "output": text,
         "sources": pl.List(text), **{f"score.{item.name}": real for item in scorers}, "latency_s": real,
         "cost_usd": real, "input_tokens": count, "output_tokens": count, "calls": count, DEGRADED: count,
+        TRUNCATED: count,
     }  # fmt: skip
     frame = pl.DataFrame(rows, schema=schema).sort("case", "repeat")
-    return frame if frame[DEGRADED].sum() else frame.drop(DEGRADED)
+    return frame.drop(name for name in (DEGRADED, TRUNCATED) if not frame[name].sum())

@@ -11,7 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.display import Card, Row, Shown, degraded_note, number, percent, span, verdict_text
+from workbench.display import (
+    Card,
+    Row,
+    Shown,
+    degraded_note,
+    number,
+    percent,
+    span,
+    truncated_note,
+    verdict_text,
+)
 from workbench.errors import GateFailedError
 from workbench.experiments.compare import check_pair
 from workbench.experiments.gate_spec import GateSpec, Rule, check_spec, check_tightens
@@ -58,10 +68,10 @@ class GateLine:
 class GateReport(Shown):
     """A gate's verdict on a run. `stated_before` is true when the run carries this gate's digest.
 
-    `n_degraded` counts the searches answered from the last snapshot, and `unscored` the unscored rows by
-    reason. An `explored` run cannot pass, because the notebook that made it chose its cases and scorers.
-    `loosened` names the stricter texts that judged the same cases before. `note` is the caller's remark on
-    the run, shown on the card.
+    `n_degraded` counts the searches answered from the last snapshot, `n_truncated` the rows with a cut
+    answer, and `unscored` the unscored rows by reason. An `explored` run cannot pass, because the notebook
+    that made it chose its cases and scorers. `loosened` names the stricter texts that judged the same cases
+    before. `note` is the caller's remark on the run, shown on the card.
     """
 
     use_case: str
@@ -78,6 +88,7 @@ class GateReport(Shown):
     n_unscored: int
     lines: tuple[GateLine, ...]
     n_degraded: int = 0
+    n_truncated: int = 0
     unscored: Mapping[str, int] = field(default_factory=dict)
     explored: bool = False
     loosened: str = ""
@@ -120,7 +131,8 @@ class GateReport(Shown):
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form; equal reports give equal bytes through `files.canonical`."""
         rare = {
-            name: getattr(self, name) for name in ("n_degraded", "unscored", "explored", "loosened", "note")
+            name: getattr(self, name)
+            for name in ("n_degraded", "n_truncated", "unscored", "explored", "loosened", "note")
         }
         names = set(self.__dataclass_fields__) - {"lines", *rare}
         plain = {name: getattr(self, name) for name in names} | {k: v for k, v in rare.items() if v}
@@ -153,6 +165,7 @@ class GateReport(Shown):
             rows=[_gate_row(line) for line in self.lines],
             notes=[
                 *degraded_note(self.n_degraded),
+                *truncated_note(self.n_truncated),
                 f"{self.n_cases} cases, {self.n_unscored} rows unscored"
                 + (f": {counted(self.unscored)}" if self.unscored else ""),
                 f"judged on intervals at {sure}, all tenants pooled",
@@ -226,6 +239,7 @@ def judge(
         n_cases=run.n_cases,
         n_unscored=run.n_unscored,
         n_degraded=run.n_degraded,
+        n_truncated=run.n_truncated,
         unscored=reasons,
         explored=explored,
         lines=tuple(_faultless(run, line) for line in lines) if "infinite" in reasons else lines,

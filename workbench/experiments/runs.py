@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
-from workbench.display import Card, Shown, degraded_note, number, percent, span
+from workbench.display import Card, Shown, degraded_note, number, percent, span, truncated_note
 from workbench.errors import (
     ConfigError,
     CorruptError,
@@ -49,6 +49,8 @@ COLUMNS = (
 _IDENTITY = ("use_case", "experiment", "arm", "task_digest", "gate_digest", "settings", "dataset_digest")
 #: An optional column: the number of a row's searches that the last snapshot answered.
 DEGRADED = "degraded"
+#: An optional column of a judged run: the number of a row's answers that the limit of tokens cut.
+TRUNCATED = "truncated"
 _ARM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 
 
@@ -57,9 +59,9 @@ class Run(Shown):
     """One arm's results. `id` is a digest of the content, so equal runs have equal ids.
 
     `cases` has one row per case and repeat, sorted by both, and `case_ids` each case once. The columns are
-    `COLUMNS`, one `score.<name>` per scorer, and `DEGRADED` if any search was degraded. `status` is "scored"
-    or "unscored"; an unscored row has null scores, not zeros, and its `error` begins with the reason.
-    `settings` are the arm's resolved settings, with digests.
+    `COLUMNS`, one `score.<name>` per scorer, and `DEGRADED` and `TRUNCATED` if any row has such. `status` is
+    "scored" or "unscored"; an unscored row has null scores, not zeros, and its `error` begins with the
+    reason. `settings` are the arm's resolved settings, with digests.
     Raises ConfigError for an invalid arm name, wrong columns, duplicate rows, NaN and infinity.
     """
 
@@ -80,7 +82,7 @@ class Run(Shown):
             )
         columns = self.cases.columns
         missing = [name for name in COLUMNS if name not in columns]
-        known_names = {*COLUMNS, DEGRADED}
+        known_names = {*COLUMNS, DEGRADED, TRUNCATED}
         extra = [name for name in columns if name not in known_names and not name.startswith(SCORE)]
         if missing or extra:
             raise ConfigError(
@@ -134,6 +136,11 @@ class Run(Shown):
         return int(self.cases[DEGRADED].sum()) if DEGRADED in self.cases.columns else 0
 
     @property
+    def n_truncated(self) -> int:
+        """The number of rows with an answer that the limit of tokens cut; it is scored as it is."""
+        return int((self.cases[TRUNCATED] > 0).sum()) if TRUNCATED in self.cases.columns else 0
+
+    @property
     def repeats(self) -> int:
         """The number of repeats of each case."""
         return int(self.cases["repeat"].n_unique())
@@ -173,6 +180,7 @@ class Run(Shown):
         repeats = f" x {self.repeats} repeats" if self.repeats > 1 else ""
         notes = [
             *degraded_note(self.n_degraded),
+            *truncated_note(self.n_truncated),
             f"{self.n_cases} cases{repeats}, {self.n_unscored} unscored; intervals at {percent(LEVEL)}",
         ]
         spreads = [f"{m.name} {number(m.repeat_sd)}" for m in metrics if m.repeat_sd is not None]

@@ -10,13 +10,14 @@ import contextlib
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import config, files, layout
+from workbench import config, files, layout, wire
 from workbench.config import Execution, UseCase
 from workbench.context import SystemClock
 from workbench.errors import ConfigError, NotebookError
@@ -24,7 +25,7 @@ from workbench.experiments.attempts import frame_of, told_row
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.experiment import check_cases
 from workbench.experiments.gate_spec import stated_digest
-from workbench.experiments.runs import Run, save_runs
+from workbench.experiments.runs import TRUNCATED, Run, save_runs
 from workbench.experiments.scorer_spec import ScorerSet
 from workbench.experiments.scorers import Outcome, judged_output
 from workbench.files import folders
@@ -187,13 +188,14 @@ def _scored(
     stage: _Stage, told: Mapping[str, Mapping[str, Any]], entries: Sequence[Entry], task_digest: str
 ) -> Run:
     """Return the run of the attempts that the kernel handed over; a case without one is unscored."""
-    known = _passages(stage)
+    known, cut = _passages(stage), _cut(entries)
     rows = []
     for case in stage.cases:
         line = told.get(case.id)
         if line is None:
             line = {"error": "unanswered: the notebook handed over no answer", "records": []}
-        rows.append(told_row(case, line, _outcome(case, line, known), stage.scorers.scorers))
+        row = told_row(case, line, _outcome(case, line, known), stage.scorers.scorers)
+        rows.append({**row, TRUNCATED: cut[case.id]})
     snapshot = StoreLocation(state=stage.root / layout.STATE, pinned=stage.root / stage.results.memory)
     with closing(replaying(stage.root, stage.name, snapshot, purpose="judge")) as ws:
         described = ws.describe()
@@ -215,6 +217,13 @@ def _scored(
         dataset_digest=stage.cases.digest,
         cases=frame_of(rows, stage.scorers.scorers),
     )
+
+
+def _cut(entries: Iterable[Entry]) -> Counter[str]:
+    """Return the number of answers of each case that the limit of tokens cut, as their recordings hold it."""
+    answered = (e for e in entries if e.question.operation == "model.chat" and "events" in e.result)
+    choices = ((e.question.case, wire.fold(e.events()).get("choices") or [{}]) for e in answered)
+    return Counter(case for case, (first, *_) in choices if wire.ending_of(first) == "truncated")
 
 
 def _passages(stage: _Stage) -> dict[tuple[str, str], tuple[str, str]]:

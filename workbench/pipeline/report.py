@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
-from workbench.display import degraded_note, number, percent, span
+from workbench.display import degraded_note, number, percent, span, truncated_note
 from workbench.experiments.compare import ComparedMetric
 from workbench.experiments.metrics import Metric
 from workbench.experiments.runs import Run
@@ -137,7 +137,11 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
 def _warnings(evidence: Evidence) -> list[str]:
     """Return what a reader must know beside the verdict."""
     gate, own = evidence.gate, evidence.explored.own
-    degraded = [f"{run.arm}: {note}" for run in evidence.runs for note in degraded_note(run.n_degraded)]
+    degraded = [
+        f"{run.arm}: {note}"
+        for run in evidence.runs
+        for note in (*degraded_note(run.n_degraded), *truncated_note(run.n_truncated))
+    ]
     said = [text for text in (gate.loosened, gate.note) if text]
     return [*degraded, *said, *([_own_text(own)] if own is not None and _differs(own) else [])]
 

@@ -232,3 +232,10 @@ def test_unscored_rows_are_counted_by_reason_the_commonest_first():
     assert list(run.unscored_reasons.items()) == [("refusal", 2), ("KeyError", 1), ("infinite", 1)]
     assert "unscored: 2 refusal, 1 KeyError, 1 infinite; no score, and not counted as zero" in str(run)
     assert a_run(accuracy=of(3, 4)).unscored_reasons == {}
+
+
+def test_a_run_says_how_many_answers_the_limit_of_tokens_cut():
+    run = a_run(accuracy=of(3, 4))
+    cut = dataclasses.replace(run, cases=run.cases.with_columns(pl.Series("truncated", [2, 0, 1, 0])))
+    assert (run.n_truncated, cut.n_truncated) == (0, 2) and cut.id != run.id
+    assert "truncated: 2 answers were cut at the limit of tokens" in str(cut) and "truncated" not in str(run)
