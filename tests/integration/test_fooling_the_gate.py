@@ -29,6 +29,7 @@ from workbench.pipeline.explore import find
 from workbench.pipeline.explore import judged as verdict_of
 from workbench.promotion.requirements import stale_stages
 from workbench.testing.fakes import FakeModel
+from workbench.workspace.boundary import open_tape
 
 RESULTS = Results(use_case="small")
 ON_LINUX = sys.platform == "linux"
@@ -94,7 +95,8 @@ def handed(root, monkeypatch):
             watch.report.write_text("")
             forge(work)
             digest = inspection.read(path).digest(inspection.read(path).typed(parameters))
-            return Executed(notebook=work / "none.ipynb", task_digest=digest, used={})
+            used = {entry.key: "tape" for entry in open_tape(root / RESULTS.judge_tape).entries()}
+            return Executed(notebook=work / "none.ipynb", task_digest=digest, used=used)
 
         monkeypatch.setattr(execution, "execute", execute)
         return stage.judge(root, "small", show=False)
@@ -175,6 +177,9 @@ FORGED = {
     "a score": (every(**{"score.accuracy": 1.0}), ConfigError, "score"),
     "a cost below zero": (records(cost_usd=-1.0), CorruptError, "cost_usd"),
     "a latency that is no number": (records(recorded_latency_s="fast"), ConfigError, "latency"),
+    "fewer tokens": (records(input_tokens=0), RefusedError, "its recordings hold"),
+    "less time": (records(recorded_latency_s=0.0), RefusedError, "its recordings hold"),
+    "no call": (every(records=[]), RefusedError, "its recordings hold"),
     "half a line": (lambda w: (w / "attempts.jsonl").write_text('{"task": "ans'), CorruptError, "JSON"),
     "a pipe": (pipe, ConfigError, "published nothing"),
     "nothing": (lambda w: (w / "attempts.jsonl").unlink(), ConfigError, "published nothing"),
@@ -207,11 +212,10 @@ def test_sources_of_hits_are_those_of_the_judged_memory(root, handed):
     assert run.metric("recall_at_5").value == 0
 
 
-def test_costs_and_hits_are_what_the_kernel_tells(root, handed):
-    """Neither prevented nor detected: the process that makes the calls counts them."""
-    run = handed(records(cost_usd=0.0, recorded_latency_s=0.001, hits=[]))
-    assert run.metric("cost_usd_per_case").value == 0
-    assert run.metric("cross_tenant_hits").value == 0
+def test_hits_are_what_the_kernel_tells(handed):
+    """Neither prevented nor detected: the process that searches says what it found."""
+    run = handed(records(hits=[]))
+    assert run.metric("cross_tenant_hits").value == 0 and run.metric("recall_at_5").value == 0
 
 
 # -- what the kernel does ----------------------------------------------------------------------------
