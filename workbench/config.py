@@ -108,6 +108,12 @@ class UseCase:
     concurrency: int = 4
     parameters: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """The columns `inputs` and `expected` of the dataset."""
+        stated = self.dataset if isinstance(self.dataset, DatasetFile) else DatasetFile(file="")
+        return {"inputs": stated.inputs, "expected": stated.expected}
+
     def rights(self, name: str) -> dict[str, Any]:
         """Return the rights of a principal in this use case, as fields of `Principal`."""
         named = self.admins if self.admins is not None else self.keepers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workbench.errors import RefusedError
-from workbench.pipeline.handed_over import check_amounts
+from workbench.promotion.handed_over import check_amounts
 from workbench.records.keys import Entry, RecordedRequest
 
 

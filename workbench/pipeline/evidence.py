@@ -160,7 +160,7 @@ def collect(root: Path, case: UseCase, run: Run, results: Results) -> Evidence:
     return Evidence(
         name=name,
         use_case=case,
-        dataset=stated_dataset(root, case)[0],
+        dataset=stated_dataset(root, case),
         scorers=scorers_of(root, name, case).identity(),
         judged=run,
         explored=explored,

@@ -38,7 +38,7 @@ class DisturbedError(RefusedError):
 def guarded(root: Path, case: UseCase, results: Results) -> tuple[Path, ...]:
     """Return the files and folders with expected values or scores of cases, and where copies of them are."""
     questions = retrieval.load_spec(root, str(case.memory)).questions
-    found = [root / path for path in (stated_dataset(root, case)[0], questions) if path]
+    found = [root / path for path in (stated_dataset(root, case), questions) if path]
     found += [root / Path(case.report).with_suffix(ending) for ending in (".html", ".md")]
     found += [root / "pipelines/jobs", *(root / folder for folder in (*_BUSY, *_GROWING))]
     for part in (results.prepared, results.judged, results.runs):

@@ -10,24 +10,21 @@ import contextlib
 import secrets
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import config, files, layout, wire
+from workbench import config, files, layout
 from workbench.config import Execution, UseCase
 from workbench.context import SystemClock
 from workbench.errors import ConfigError, NotebookError
-from workbench.experiments.attempts import frame_of, told_row
-from workbench.experiments.dataset import Case, Dataset
+from workbench.experiments.dataset import Dataset
 from workbench.experiments.experiment import check_cases
 from workbench.experiments.gate_spec import stated_digest
-from workbench.experiments.runs import TRUNCATED, Run, save_runs
+from workbench.experiments.runs import Run, save_runs
 from workbench.experiments.scorer_spec import ScorerSet
-from workbench.experiments.scorers import Outcome, judged_output
 from workbench.files import folders
 from workbench.layout import Results
 from workbench.memory.stores import StoreLocation
@@ -35,16 +32,15 @@ from workbench.notebooks import execution as notebooks
 from workbench.notebooks import inspection
 from workbench.pipeline import guarding
 from workbench.pipeline.build import replaying
-from workbench.pipeline.handed_over import attempts, check_amounts
-from workbench.promotion.judgement import gate_of, scorers_of
+from workbench.promotion.handed_over import attempts, check_amounts
+from workbench.promotion.judgement import gate_of, prepared_cases, scorers_of
+from workbench.promotion.scoring import scored
 from workbench.records import egress
 from workbench.records.confirmed import Confirmed, answers_of
 from workbench.records.journal import Journal, recorded
 from workbench.records.keys import Entry
 from workbench.records.tape import write
-from workbench.types import Hit
 from workbench.workspace import boundary
-from workbench.workspace.use_case import prepared_cases
 
 #: The name of the judged run's experiment.
 EXPERIMENT = "judge"
@@ -187,16 +183,10 @@ def _said_of(stage: _Stage) -> Iterator[None]:
 def _scored(
     stage: _Stage, told: Mapping[str, Mapping[str, Any]], entries: Sequence[Entry], task_digest: str
 ) -> Run:
-    """Return the run of the attempts that the kernel handed over; a case without one is unscored."""
-    known, cut = _passages(stage), _cut(entries)
-    rows = []
-    for case in stage.cases:
-        line = told.get(case.id)
-        if line is None:
-            line = {"error": "unanswered: the notebook handed over no answer", "records": []}
-        row = told_row(case, line, _outcome(case, line, known), stage.scorers.scorers)
-        rows.append({**row, TRUNCATED: cut[case.id]})
-    snapshot = StoreLocation(state=stage.root / layout.STATE, pinned=stage.root / stage.results.memory)
+    """Return the run of the attempts that the kernel handed over."""
+    memory = stage.root / stage.results.memory
+    rows = scored(told, entries, stage.cases, stage.scorers, memory=memory)
+    snapshot = StoreLocation(state=stage.root / layout.STATE, pinned=memory)
     with closing(replaying(stage.root, stage.name, snapshot, purpose="judge")) as ws:
         described = ws.describe()
         check_amounts(
@@ -215,54 +205,5 @@ def _scored(
         gate_digest=stated_digest(spec, dataset=stage.cases.digest, scorers=stage.scorers.identity()),
         settings={**described, "task": task},
         dataset_digest=stage.cases.digest,
-        cases=frame_of(rows, stage.scorers.scorers),
+        cases=rows,
     )
-
-
-def _cut(entries: Iterable[Entry]) -> Counter[str]:
-    """Return the number of answers of each case that the limit of tokens cut, as their recordings hold it."""
-    answered = (e for e in entries if e.question.operation == "model.chat" and "events" in e.result)
-    choices = ((e.question.case, wire.fold(e.events()).get("choices") or [{}]) for e in answered)
-    return Counter(case for case, (first, *_) in choices if wire.ending_of(first) == "truncated")
-
-
-def _passages(stage: _Stage) -> dict[tuple[str, str], tuple[str, str]]:
-    """Return source and text of each item of the judged memory, by tenant and id."""
-    import polars as pl
-
-    found = {}
-    for path in sorted((stage.root / stage.results.memory).glob("*.parquet")):
-        frame = pl.read_parquet(path, columns=["id", "source", "text"])
-        found.update({(path.stem, item): (source, text) for item, source, text in frame.iter_rows()})
-    return found
-
-
-def _outcome(
-    case: Case, line: Mapping[str, Any], known: Mapping[tuple[str, str], tuple[str, str]]
-) -> Outcome | None:
-    """Return what a scorer is given. Sources and texts of passages are those of the judged memory.
-
-    A hit that this memory does not hold keeps its tenant and counts for no page.
-    """
-    if line.get("output") is None:
-        return None
-
-    def passage(raw: Mapping[str, Any], tenant: str) -> dict[str, Any]:
-        source, text = known.get((tenant, str(raw.get("id"))), ("", ""))
-        return {**raw, "tenant": tenant, "source": source, "text": text}
-
-    records = [
-        {**record, "hits": [passage(hit, str(hit.get("tenant"))) for hit in record["hits"]]}
-        for record in line["records"]
-    ]
-    passages = [passage(raw, case.tenant) for raw in line["passages"]]
-    output = judged_output(files.parse_json(line["output"], where=f"case {case.id}"))
-    return Outcome(case=case, output=output, records=records, passages=[_hit(raw) for raw in passages])
-
-
-def _hit(raw: Mapping[str, Any]) -> Hit:
-    """Return a passage as a scorer takes it; only id, source, text and tenant are known."""
-    return Hit(
-        id=str(raw.get("id")), text=raw["text"], source=raw["source"], tenant=raw["tenant"],
-        title="", version=0, score=0.0, as_of="", stale=False, digest="", memory="",
-    )  # fmt: skip

@@ -16,7 +16,7 @@ from workbench.layout import Results
 from workbench.memory.stores import StoreLocation
 from workbench.pipeline.build import replaying
 from workbench.pipeline.evidence import comparable
-from workbench.workspace.use_case import prepared_cases
+from workbench.promotion.judgement import prepared_cases
 from workbench.workspace.workspace import Workspace
 
 #: The longest list of hits whose recall is drawn.

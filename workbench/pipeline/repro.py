@@ -26,6 +26,7 @@ from workbench.pipeline.explore import judged
 from workbench.pipeline.stages import EXIT_VARIABLE
 from workbench.ports import Call
 from workbench.promotion.freezing import judged_run
+from workbench.promotion.judgement import prepared_cases
 from workbench.records.confirmed import Confirmed, answers_of
 from workbench.records.keys import Entry, processor
 from workbench.records.tape import Tape, compare_answers, write
@@ -33,7 +34,6 @@ from workbench.repository import dvc, environments
 from workbench.types import Event
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
-from workbench.workspace.use_case import prepared_cases
 
 #: The number of recorded questions that every reproduction asks again.
 SAMPLE = 10

@@ -25,8 +25,9 @@ from workbench.memory.weaviate.local_server import default_server
 from workbench.pipeline import build, stages
 from workbench.pipeline.judge import judge
 from workbench.pipeline.repro import make_tapes
+from workbench.promotion.judgement import prepared_cases
 from workbench.retrieval import MemoryHandle
-from workbench.workspace.use_case import pages_of, prepared_cases
+from workbench.workspace.use_case import pages_of
 
 #: The number of hits of each question that are compared.
 DEPTH = 5

@@ -30,8 +30,11 @@ from workbench.jobs.spec import JobSpec, Parameter
 from workbench.layout import CACHE, LOCK, PARAMS, Results
 from workbench.notebooks import inspection, screening
 from workbench.notebooks.inspection import Notebook
-from workbench.promotion import requirements
+from workbench.promotion import handed_over, requirements
+from workbench.promotion.judgement import prepared_cases, scorers_of
 from workbench.promotion.requirements import Blocker, Draft, read_bytes
+from workbench.promotion.scoring import scored
+from workbench.records.tape import Tape
 from workbench.repository import environments
 from workbench.repository.git import Repository
 
@@ -141,7 +144,9 @@ def clean_run(
         found += _reached(work)
         found += _fell_short(spec, result)
         outputs = _digests_in(work / "out")
-        otherwise = _answers_otherwise(root, pending, code, python, show=show)
+        otherwise = _answers_otherwise(
+            root, pending, case, RunPaths(home=root, code=code, work=work / "judged"), python, show=show
+        )
         found += [blocker for blocker in otherwise if blocker not in found]
         tape = (work / jobspec.TAPE).read_bytes() if (work / jobspec.TAPE).is_file() else b""
         return CleanRun(outputs=outputs, tape=tape, counts=result.counts), found
@@ -166,14 +171,15 @@ def _request(root: Path, pending: Draft, work: Path, code: Path, run_id: str, *,
     )
 
 
-def _answers_otherwise(root: Path, pending: Draft, code: Path, python: Path, *, show: bool) -> list[Blocker]:
-    """Return blockers unless the job publishes the bytes that the judge saw published, for the same cases.
+def _answers_otherwise(
+    root: Path, pending: Draft, case: UseCase, place: RunPaths, python: Path, *, show: bool
+) -> list[Blocker]:
+    """Return blockers unless the job gives the judged answers to the judged cases, and the judged scores.
 
-    The worker runs the frozen notebook as a scheduled run does, on the inputs of the judged cases and with
-    the judge's tape alone.
+    The worker runs the frozen notebook as a scheduled run does, on the inputs of the cases and with the
+    judge's tape alone. The published bytes are compared, and the answers are scored once more.
     """
-    spec, run_id = pending.spec, secrets.token_hex(8)
-    results, work = Results(use_case=spec.use_case), root / CACHE / "promoting" / run_id
+    spec, work, results = pending.spec, place.work, Results(use_case=pending.spec.use_case)
     fix = f"remove what behaves otherwise in a job from {spec.notebook}, then: dvc repro"
     try:
         inputs = work / "inputs.parquet"
@@ -181,8 +187,8 @@ def _answers_otherwise(root: Path, pending: Draft, code: Path, python: Path, *, 
         request = runner.request_of(
             dataclasses.replace(spec, limits=dataclasses.replace(spec.limits, broken=1.0)),
             pending.task,
-            RunPaths(home=root, code=code, work=work),
-            run=run_id,
+            place,
+            run=secrets.token_hex(8),
             inputs=inputs.name,
             mode="replay",
             tape=str(root / results.judge_tape),
@@ -196,13 +202,29 @@ def _answers_otherwise(root: Path, pending: Draft, code: Path, python: Path, *, 
         Path(result.notebook).unlink(missing_ok=True)
         found = _reached(work)
         other = _digests_in(work / "out").items() ^ _digests_in(root / results.answered).items()
+        if other:
+            names = ", ".join(sorted({name for name, _ in other}))
+            what = f"the job publishes other answers to the judged cases: {names}"
+            found.append(Blocker(what=what, fix=fix))
+        elif what := _scored_otherwise(root, case, pending.run, work):
+            found.append(Blocker(what=what, fix=f"dvc repro --force judge@{spec.use_case}"))
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    if other:
-        names = ", ".join(sorted({name for name, _ in other}))
-        what = f"the job publishes other answers to the judged cases: {names}"
-        found.append(Blocker(what=what, fix=fix))
     return found
+
+
+def _scored_otherwise(root: Path, case: UseCase, run: Run, work: Path) -> str:
+    """Return why the answers in `work` do not give the rows of the judged run, "" when they do."""
+    results = Results(use_case=run.use_case)
+    try:
+        cases = prepared_cases(root, case, results)
+        told = handed_over.attempts(work, cases, notebook=case.notebook)
+        entries = Tape.read(root / results.judge_tape).entries()
+        scorers = scorers_of(root, run.use_case, case)
+        rows = scored(told, entries, cases, scorers, memory=root / results.memory)
+    except WorkbenchError as error:
+        return f"the job's answers to the judged cases cannot be scored: {error.message}"
+    return "" if rows.equals(run.cases) else f"run {run.id} holds other scores than its answers get"
 
 
 def _digests_in(folder: Path) -> dict[str, str]:

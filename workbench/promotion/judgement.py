@@ -7,6 +7,7 @@ from pathlib import Path
 
 from workbench import registry
 from workbench.config import UseCase
+from workbench.experiments.dataset import Dataset
 from workbench.experiments.gate_spec import GateSpec, stated_digest
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.loosening import Verdicted, loosened
@@ -14,6 +15,7 @@ from workbench.experiments.runs import Run, load_runs
 from workbench.experiments.scorer_spec import ScorerSet
 from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec
+from workbench.layout import Results
 from workbench.promotion import verdicts
 
 
@@ -58,6 +60,11 @@ def gate_of(root: Path, name: str, case: UseCase, phase: str | None = None) -> G
     """Return the gate of a phase, by default the use case's; raise ConfigError if it is invalid."""
     where = f"{root / 'params.yaml'}: use_cases.{name}.gates"
     return GateSpec.of_phase(case.gates, phase or case.phase, where=where)
+
+
+def prepared_cases(root: Path, case: UseCase, results: Results) -> Dataset:
+    """Return the cases that the stage `prepare` wrote."""
+    return Dataset.from_file(root / results.prepared / "cases.parquet", **case.columns)
 
 
 def scorers_of(root: Path, name: str, case: UseCase) -> ScorerSet:

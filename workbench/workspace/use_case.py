@@ -12,7 +12,6 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.matching import mentions
 from workbench.experiments.scorers import accepted_texts
-from workbench.layout import Results
 from workbench.types import Page
 
 
@@ -22,30 +21,30 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
     A dataset with other expected columns than answers and page is not compared with the pages.
     """
     spec = retrieval.load_spec(root, str(case.memory))
-    path, inputs, expected = stated_dataset(root, case)
+    path = stated_dataset(root, case)
     _check_tracked(name, case, spec.source, f"the memory {spec}")
     _check_tracked(name, case, path, f"the dataset of {name}")
     pages = pages_of(root, name, case)
     where = f"{root / 'params.yaml'}: use_cases.{name}.dataset"
-    cases = Dataset.of_file(root, path, inputs=inputs, expected=expected, where=where)
+    cases = Dataset.of_file(root, path, **case.columns, where=where)
     for tenant in cases.tenants:
         check_tenant(name, case, tenant)
     by_name = {(page.tenant, page.source): page for page in pages}
-    if {"answers", "page"} <= set(expected):
+    if {"answers", "page"} <= set(case.columns["expected"]):
         for question in cases:
             _check_question(question, by_name, path)
     return cases, pages
 
 
-def stated_dataset(root: Path, case: UseCase) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """Return path, input columns and expected columns of the cases that the gate judges.
+def stated_dataset(root: Path, case: UseCase) -> str:
+    """Return the path of the cases that the gate judges; `case.columns` names their columns.
 
     Without a dataset in params.yaml they are the questions of the memory's spec. Raise ConfigError when
     neither names a file.
     """
     stated = case.dataset
     if isinstance(stated, config.DatasetFile):
-        return stated.file, stated.inputs, stated.expected
+        return stated.file
     spec = retrieval.load_spec(root, str(case.memory)) if stated is None else None
     path = stated if spec is None else spec.questions
     if path is None:
@@ -53,13 +52,7 @@ def stated_dataset(root: Path, case: UseCase) -> tuple[str, tuple[str, ...], tup
             f"params.yaml states no dataset, and the memory {spec} names no questions",
             hint="add dataset: FILE to the use case in params.yaml",
         )
-    return path, ("question",), ("answers", "page")
-
-
-def prepared_cases(root: Path, case: UseCase, results: Results) -> Dataset:
-    """Return the cases that the stage `prepare` wrote."""
-    _, inputs, expected = stated_dataset(root, case)
-    return Dataset.from_file(root / results.prepared / "cases.parquet", inputs=inputs, expected=expected)
+    return path
 
 
 def _check_tracked(name: str, case: UseCase, what: str, reads: str) -> None:

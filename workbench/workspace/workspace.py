@@ -176,9 +176,8 @@ class Workspace:
             )
         spec = self.memory(memory).spec
         if spec.name == self.use_case.memory.name:
-            path, inputs, expected = stated_dataset(self.root, self.use_case)
-            path = self.execution.cases or path
-            return Dataset.from_file(self.root / path, inputs=inputs, expected=expected)
+            path = self.execution.cases or stated_dataset(self.root, self.use_case)
+            return Dataset.from_file(self.root / path, **self.use_case.columns)
         if spec.questions is None:
             raise NotFoundError(
                 f"the memory {spec} names no questions", hint='wb.Dataset.from_file("FILE") reads any file'

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 from endpoint import endpoint, speaking
 from made_repositories import saved, tree
@@ -14,7 +16,7 @@ from small_use_case import CELLS, NOTEBOOK, PUBLISH, TASK, notebook, small_repos
 from workbench import layout, registry
 from workbench.cli import app
 from workbench.errors import ConfigError, RefusedError
-from workbench.experiments.runs import save_runs
+from workbench.experiments.runs import load_runs, save_runs
 from workbench.jobs import spec as jobspec
 from workbench.layout import Results
 from workbench.pipeline import stages
@@ -148,3 +150,16 @@ def test_a_task_that_answers_otherwise_in_a_job_is_refused(root, elsewhere, othe
     assert said in caught.value.message and "behaves otherwise in a job" in caught.value.hint
     assert tree(root / "pipelines") == before
     assert not list((root / layout.CACHE / "promoting").glob("*"))
+
+
+def test_a_judged_run_with_other_scores_than_its_answers_get_is_refused_though_dvc_is_content(root):
+    stages.judge(root, "small", show=False)
+    (run,) = load_runs(root / RESULTS.judged)
+    best = run.cases.with_columns(pl.col("score.accuracy").fill_null(1.0) * 0 + 1.0)
+    save_runs([dataclasses.replace(run, cases=best)], root / RESULTS.judged)
+    assert stages.gate(root, "small").verdict == "pass"
+    saved(root, "A forged run")
+    with pytest.raises(ConfigError) as caught:
+        promote.promote(root, "job/small", ReleaseOptions(show=False))
+    assert "holds other scores than its answers get" in caught.value.message
+    assert "dvc repro --force judge@small" in caught.value.message

@@ -19,7 +19,7 @@ from workbench.experiments.batch import ATTEMPTS
 from workbench.experiments.dataset import Question
 from workbench.experiments.inputs import InputRow, Inputs
 from workbench.experiments.task import Answer, task
-from workbench.pipeline.handed_over import _check_published
+from workbench.promotion.handed_over import _check_published
 
 
 class Colour(enum.Enum):

@@ -443,3 +443,12 @@ def test_a_note_on_another_task_blocks_nothing(repo):
     assert not found.same_task
     assert verdicts.blockers(repo, "answers", found, None, job="daily") == []
     assert verdicts.blockers(repo, "answers", None, None, job="daily") == []
+
+
+def test_a_line_that_was_never_committed_can_be_dropped_unseen(repo):
+    """As docs/threats.md says: no file remembers it."""
+    note(repo, FAILED)
+    (repo / FILE).unlink()
+    note(repo, PASSED)
+    found = loosened(PASSED, verdicts.recorded(repo, "answers"))
+    assert found is None and verdicts.blockers(repo, "answers", found, None, job="answers") == []
