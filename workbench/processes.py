@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,33 @@ def start(
     )
 
 
-def end(mark: str, process: subprocess.Popen[bytes] | None = None) -> None:
-    """End a child and every process that carries its mark: by SIGTERM, then by SIGKILL."""
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables of this process, which its children inherit, until the block ends; None removes one."""
+    before = {name: os.environ.get(name) for name in variables}
+    _set(variables)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+def end(mark: str, process: subprocess.Popen[bytes] | None = None, *, variable: str = MARK) -> None:
+    """End a child and every process that carries its mark in `variable`: by SIGTERM, then by SIGKILL."""
     if process is not None:
         stop(process)
         if process.stdin is not None:
             process.stdin.close()
     until = time.monotonic() + GRACE_S
-    while kill_marked(mark) and time.monotonic() < until:  # a dying process may start another
-        time.sleep(0.02)
+    while kill_marked(mark, variable=variable) and time.monotonic() < until:
+        time.sleep(0.02)  # a dying process may start another
 
 
 def stop(process: subprocess.Popen[bytes] | int, *, grace_s: float = GRACE_S) -> None:
@@ -60,30 +78,36 @@ def stop(process: subprocess.Popen[bytes] | int, *, grace_s: float = GRACE_S) ->
         found.wait()
 
 
-def kill_marked(mark: str) -> int:
+def kill_marked(mark: str, *, variable: str = MARK) -> int:
     """Kill this user's other processes that carry the mark; return their number."""
     import psutil
 
-    found = marked(mark)
+    found = marked(mark, variable=variable)
     for process in found:
         with contextlib.suppress(psutil.Error):  # it has ended
             process.kill()
     return len(found)
 
 
-def marked(mark: str) -> list[Any]:
-    """Return this user's other living processes that carry the mark."""
+def marked(mark: str, *, variable: str = MARK) -> list[Any]:
+    """Return this user's other living processes whose environment has the mark in `variable`."""
     import psutil
 
     found = []
     for process in psutil.process_iter():
         try:
-            ours = process.pid != os.getpid() and process.environ().get(MARK) == mark
+            ours = process.pid != os.getpid() and _carries(process, mark, variable)
             if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.Error:
             continue
     return found
+
+
+def _carries(process: Any, mark: str, variable: str) -> bool:
+    """Whether the variable of a process is the mark; one other than `MARK` may have it inside."""
+    value = process.environ().get(variable)
+    return value == mark if variable == MARK else bool(mark) and mark in (value or "")
 
 
 def end_with_caller(mark: str, *, grace_s: float = 0.0) -> None:

@@ -143,7 +143,7 @@ def test_what_is_started_between_the_look_and_the_kill_is_ended_too(bystander, m
     look, marked = processes.marked, {**os.environ, processes.MARK: "mine"}
     made = [subprocess.Popen(["sleep", "300"], env=marked)]
 
-    def looking(run):
+    def looking(run, **_):
         found = look(run)
         if len(made) < 3:
             made.append(subprocess.Popen(["sleep", "300"], env=marked, start_new_session=True))
@@ -157,7 +157,7 @@ def test_what_is_started_between_the_look_and_the_kill_is_ended_too(bystander, m
 def test_a_process_that_ends_by_itself_between_the_look_and_the_kill_is_no_error(monkeypatch):
     look = processes.marked
 
-    def looking(run):
+    def looking(run, **_):
         found = look(run)
         for one in found:
             brief.kill()

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import json
 import logging
-import os
 import secrets
 import shlex
 import threading
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import errors, files, schemas
+from workbench import errors, files, processes, schemas
 from workbench.config import Execution
 from workbench.errors import NotebookError
 from workbench.layout import EXECUTED
@@ -87,7 +86,7 @@ def execute(
     watched = Watched(report=watch) if isinstance(watch, Path) else watch
     kernel = _Kernel(path=path, parameters=parameters, cwd=cwd, watch=watched, job=execution.job is not None)
     try:
-        with _environment(execution), _shown(progress, show=show), _natively(watched):
+        with processes.environment(execution.environment()), _shown(progress, show=show), _natively(watched):
             _papermill(path, output, typed, kernel)
         keys = dict(line.split() for line in used.read_text(encoding="ascii").splitlines())
         succeeded = True
@@ -347,21 +346,6 @@ def _cell(executed: Path, index: int) -> int:
     cells = _executed(executed)["cells"][: index + 2]
     injected = any(_INJECTED in notebooks.tags_of(cell) for cell in cells)
     return int(index) + 1 - injected
-
-
-@contextlib.contextmanager
-def _environment(execution: Execution) -> Iterator[None]:
-    """Set the execution's variables in this process's environment, which the kernel inherits."""
-    variables = execution.environment()
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -10,19 +10,16 @@ import importlib.machinery
 import os
 import stat
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from workbench import config, layout, retrieval
+from workbench import config, layout, processes, retrieval
 from workbench.config import UseCase
 from workbench.errors import RefusedError
 from workbench.layout import Results
 from workbench.records import egress
 from workbench.workspace.use_case import stated_dataset
 
-#: Seconds in which the processes that a kernel left behind are ended.
-_GRACE_S = 3.0
 #: Most openings that a refusal names.
 _MOST_NAMED = 20
 #: Paths that a frozen notebook has no use for, and that git, the Lab and other runs open at any time.
@@ -101,30 +98,14 @@ def check_modules(notebook: Path) -> None:
 @contextlib.contextmanager
 def alone(work: Path) -> Iterator[None]:
     """Start the kernel without the user's files of IPython and Jupyter, and end what it leaves running."""
-    own = {"IPYTHONDIR": str(work / "ipython"), "JUPYTER_DATA_DIR": str(work / "jupyter")}
-    before = {name: os.environ.pop(name, None) for name in (*own, "JUPYTER_PATH")}
-    os.environ.update(own)  # the data folder of a user may hold another kernel named python3
+    # The data folder of a user may hold another kernel named python3.
+    own = {
+        "IPYTHONDIR": str(work / "ipython"),
+        "JUPYTER_DATA_DIR": str(work / "jupyter"),
+        "JUPYTER_PATH": None,
+    }
     try:
-        yield
+        with processes.environment({**own, "JUPYTER_PATH": None}):
+            yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-        until = time.monotonic() + _GRACE_S
-        while _kill_left(work.name) and time.monotonic() < until:  # a dying process may start another
-            time.sleep(0.02)
-
-
-def _kill_left(run: str) -> int:
-    """Kill the processes that inherited the settings of a kernel; return their number."""
-    import psutil
-
-    killed = 0
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            settings = process.environ().get(config.EXECUTION_VARIABLE, "")
-            if run in settings and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                process.kill()
-                killed += 1
-    return killed
+        processes.end(work.name, variable=config.EXECUTION_VARIABLE)  # it names the run
