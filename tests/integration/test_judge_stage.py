@@ -17,7 +17,7 @@ from endpoint import endpoint, speaking
 from small_use_case import CELLS, NOTEBOOK, QUESTIONS, TASK, notebook, small_repository
 
 from workbench import layout
-from workbench.errors import ConfigError, NotFoundError
+from workbench.errors import ConfigError, NotebookError, NotFoundError
 from workbench.experiments.runs import load_runs
 from workbench.layout import Results
 from workbench.pipeline import stages
@@ -199,3 +199,23 @@ def test_an_interrupted_stage_asks_only_for_the_rest_and_leaves_no_journal(tmp_p
         (run,) = load_runs(root / RESULTS.judged)
         assert run.n_unscored == 0
         assert not list((root / layout.CACHE / "judging").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "hint"),
+    [
+        ("unknown + 1", "notebooks/small.ipynb, cell 4: NameError", "remove the tag `explore`"),
+        ("1 / 0", "notebooks/small.ipynb, cell 4: ZeroDivisionError", "correct the cell, then: dvc repro"),
+        ("ws.cases()", "notebooks/small.ipynb, cell 4: RefusedError", "tag the cell `explore`"),
+    ],
+)
+def test_a_failing_cell_is_named_as_the_notebook_numbers_it(tmp_path, code, said, hint):
+    cells = (CELLS[0], (["explore"], "unknown = 1"), *CELLS[1:2], ([], code), CELLS[3])
+    with repository(tmp_path, speaking(FakeModel(passage)), cells=cells) as root:
+        done("prepare", "remember")
+        with pytest.raises(NotebookError) as caught:
+            stages.judge(root, "small", show=False)
+    assert caught.value.message.startswith(
+        f"without its `explore` cells, as the judge and a job run it: {said}"
+    )
+    assert hint in caught.value.hint

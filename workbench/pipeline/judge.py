@@ -7,6 +7,7 @@ what is expected; the scorers of params.yaml and the expected values stay here.
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import shutil
 import sys
@@ -28,8 +29,8 @@ from workbench.experiments.scorer_spec import ScorerSet
 from workbench.files import folders
 from workbench.layout import Results
 from workbench.memory.stores import StoreLocation
+from workbench.notebooks import canonical, inspection
 from workbench.notebooks import execution as notebooks
-from workbench.notebooks import inspection
 from workbench.pipeline import guarding
 from workbench.pipeline.build import replaying
 from workbench.promotion.handed_over import attempts, check_amounts
@@ -166,15 +167,24 @@ def _execution(stage: _Stage, frozen: Path, fields: Mapping[str, Any]) -> Execut
 
 @contextlib.contextmanager
 def _said_of(stage: _Stage) -> Iterator[None]:
-    """Raise the error of a cell with the name of the source notebook, and what to do in the source."""
+    """Raise the error of a cell with its place in the source notebook, and what to do there."""
     try:
         yield
     except NotebookError as error:
-        again = f"dvc repro judge@{stage.name}"
-        undefined = f"remove the tag `explore` from cells that the others need, then: {again}"
+        path, again = stage.root / stage.case.notebook, f"then: dvc repro judge@{stage.name}"
+        cells = canonical.read(path)["cells"]
+        kept = [n for n, cell in enumerate(cells, 1) if inspection.EXPLORE_TAG not in canonical.tags_of(cell)]
+        found = re.match(r".*?task\.ipynb(?:, cell (\d+))?", error.message)
+        place = f", cell {kept[int(found[1]) - 1]}" if found and found[1] else ""
+        said = stage.case.notebook + place + error.message[found.end() if found else 0 :]
+        hint = f"correct the cell, {again}"
+        if not place:
+            hint = f"dvc repro judge@{stage.name}   # the answers so far are kept"
+        elif ": NameError: " in said:
+            hint = f"remove the tag `explore` from the cell that defines the name, {again}"
         failure = NotebookError(
-            f"{stage.case.notebook} without its `explore` cells: {error.message}",
-            hint=undefined if error.hint.startswith("workbench run ") else error.hint,
+            f"without its `explore` cells, as the judge and a job run it: {said}",
+            hint=hint if error.hint.startswith("workbench run ") else error.hint,
         )
         failure.exit_code = error.exit_code
         raise failure from None
