@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 import pytest
@@ -41,7 +42,9 @@ def switch(root, server, **more):
         lines["memory_api_key_env"] = server.api_key_env
     text = "".join(f"    {name}: {value}\n" for name, value in {**lines, **more}.items())
     kept = [line for line in (root / "params.yaml").read_text().splitlines() if "    memory_" not in line]
-    (root / "params.yaml").write_text("\n".join(kept).replace("    gates:\n", f"{text}    gates:\n") + "\n")
+    text, switched = re.subn(r"(?m)^    gates:", f"{text}    gates:", "\n".join(kept))
+    assert switched == 1, "params.yaml has one use case"
+    (root / "params.yaml").write_text(text + "\n")
 
 
 def replaced(path, before, after):
