@@ -22,7 +22,7 @@ JUDGE_TAPE, TAPE = "pipelines/tapes/answers.judge.jsonl", "pipelines/tapes/answe
 JUDGE_JOURNAL = ".workbench/cache/judge/answers.answers.jsonl"
 JOURNAL = ".workbench/cache/answers.jsonl"
 #: A point at which the kernel of a stage has used its first recording.
-USED = ("open", r"\.used$")
+JUDGED, EXPLORED = ("open", r"/task-\w+\.used$"), ("open", r"/answers-\w+\.used$")
 #: On the path of every Python that the pipeline starts: in the one whose command line names PROCESS, just
 #: before it does EVENT to a path that ends or goes on as PATH says, everything is killed, the kernel too.
 KILLER = """
@@ -54,8 +54,8 @@ STAGES = {
         ("sqlite3.connect", r"/handbook/2\.sqlite$"),
         ("os.rename", "/answers/memory$"),
     ),
-    "judge": ("results/answers/judged", USED, ("os.rename", r"/judged/candidate\.parquet$")),
-    "experiment": ("results/answers/runs", USED, ("os.rename", r"/runs/candidate\.parquet$")),
+    "judge": ("results/answers/judged", JUDGED, ("os.rename", r"/judged/candidate\.parquet$")),
+    "experiment": ("results/answers/runs", EXPLORED, ("os.rename", r"/runs/candidate\.parquet$")),
     "gate": ("results/answers/gate.json", ("open", r"/\.gate\.json\."), ("os.rename", r"/gate\.json$")),
     "report": ("reports", ("open", r"/\.readiness\.html\."), ("os.rename", r"/readiness\.md$")),
 }
@@ -75,7 +75,7 @@ def killed(clone, stage: str, event: str, pattern: str) -> str:
     folder.joinpath("sitecustomize.py").write_text(KILLER)
     marker = clone.home / "killed"
     marker.unlink(missing_ok=True)
-    in_kernel = stage == "experiment" or (event, pattern) == USED
+    in_kernel = stage == "experiment" or (event, pattern) == JUDGED
     where = {
         "PROCESS": "ipykernel_launcher" if in_kernel else f"workbench.pipeline.stages {stage}",
         "EVENT": event,

@@ -182,3 +182,41 @@ def test_the_opening_of_a_guarded_file_is_reported_from_a_folder_of_any_name(tmp
         ("open", "results/gate.json", "cell In[2], line 12"),
         *[("open", "results/other.json", "inside a library, or in another process")] * ON_LINUX,
     ]
+
+
+@pytest.mark.parametrize(("failures", "fits"), [(0, True), (2, True), (3, False)])
+def test_a_kernel_that_ends_before_it_is_ready_is_started_again(monkeypatch, tmp_path, failures, fits):
+    from workbench.errors import NotebookError
+    from workbench.notebooks import execution
+
+    tried = []
+
+    def start(*_):
+        tried.append(1)
+        if len(tried) <= failures:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+
+    monkeypatch.setattr(execution, "_run_papermill", start)
+    kernel = execution._Kernel(path=tmp_path / "n.ipynb", parameters={})
+    if fits:
+        execution._papermill(tmp_path / "n.ipynb", tmp_path / "o.ipynb", {}, kernel)
+    else:
+        with pytest.raises(NotebookError, match="the kernel died"):
+            execution._papermill(tmp_path / "n.ipynb", tmp_path / "o.ipynb", {}, kernel)
+    assert len(tried) == min(failures + 1, 3)
+
+
+def test_another_error_of_starting_a_kernel_is_raised_as_it_is(monkeypatch, tmp_path):
+    from workbench.notebooks import execution
+
+    def start(*_):
+        raise RuntimeError("no running event loop")
+
+    monkeypatch.setattr(execution, "_run_papermill", start)
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        execution._papermill(
+            tmp_path / "n.ipynb",
+            tmp_path / "o.ipynb",
+            {},
+            execution._Kernel(path=tmp_path / "n.ipynb", parameters={}),
+        )

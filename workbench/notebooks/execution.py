@@ -24,6 +24,9 @@ from workbench.notebooks import inspection
 
 #: The tag that papermill gives to the cell with the parameters.
 _INJECTED = "injected-parameters"
+#: What jupyter_client says of a kernel that ends before any cell: another process took one of its ports.
+_UNREADY = "Kernel died before replying"
+_STARTS = 3
 #: The name under which papermill knows the engine that bounds outputs.
 _ENGINE = "workbench"
 
@@ -130,35 +133,49 @@ class _Kernel:
 
 
 def _papermill(path: Path, output: Path, typed: Mapping[str, Any], kernel: _Kernel) -> None:
+    """Run papermill; a kernel that ends before it is ready is started again, up to three times."""
     schemas.jsonschema()  # papermill imports it through nbformat
-    import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     _extend_papermill()
-    try:
-        papermill.execute_notebook(
-            _literal(_readable(path, output)),
-            _literal(output),
-            parameters=dict(typed),
-            engine_name=_ENGINE,
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            log_output=False,
-            cwd=str(kernel.cwd or path.parent),
-            start_timeout=120,
-            extra_arguments=kernel.arguments,
-        )
-    except PapermillExecutionError as error:
-        if error.ename == "KeyboardInterrupt":
-            raise KeyboardInterrupt from None
-        raise _failed(error, output, kernel) from None
-    except DeadKernelError:
-        raise NotebookError(
-            f"{_near(path)}: the kernel died; the system may have killed it for memory",
-            hint=f"{kernel.again}   (its answers so far are kept and not asked again)",
-        ) from None
+    for left in reversed(range(_STARTS)):
+        try:
+            _run_papermill(path, output, typed, kernel)
+        except PapermillExecutionError as error:
+            if error.ename == "KeyboardInterrupt":
+                raise KeyboardInterrupt from None
+            raise _failed(error, output, kernel) from None
+        except RuntimeError as error:
+            unready = _UNREADY in str(error)
+            if not unready and not isinstance(error, DeadKernelError):
+                raise
+            if unready and left:
+                continue
+            raise NotebookError(
+                f"{_near(path)}: the kernel died; the system may have killed it for memory",
+                hint=f"{kernel.again}   (its answers so far are kept and not asked again)",
+            ) from None
+        else:
+            return
+
+
+def _run_papermill(path: Path, output: Path, typed: Mapping[str, Any], kernel: _Kernel) -> None:
+    import papermill
+
+    papermill.execute_notebook(
+        _literal(_readable(path, output)),
+        _literal(output),
+        parameters=dict(typed),
+        engine_name=_ENGINE,
+        kernel_name="python3",
+        language="python",
+        progress_bar=False,
+        log_output=False,
+        cwd=str(kernel.cwd or path.parent),
+        start_timeout=120,
+        extra_arguments=kernel.arguments,
+    )
 
 
 @functools.cache
