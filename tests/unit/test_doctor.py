@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from workbench import config
+from workbench import config, registry
 from workbench.cli import weaviate
 from workbench.cli.doctor import doctor as command
 from workbench.diagnostics import disk, doctor, machine, servers
@@ -278,11 +278,13 @@ def test_a_reproduction_warns_in_one_line_of_an_environment_that_differs_from_th
 
 
 def test_a_labelled_version_without_its_environment_is_missing(monkeypatch):
+    production = registry.load(ROOT, "job", "answers").labels["production"]
     (found,) = machine.jobs(ROOT)
-    assert (found.what, found.state) == ("environment of answers@2", "ok")
+    assert (found.what, found.state) == (f"environment of answers@{production}", "ok")
     monkeypatch.setattr(machine.versions, "has_environment", lambda root, spec: False)
     (found,) = machine.jobs(ROOT)
-    assert (found.state, found.needed, found.fix) == ("missing", True, "workbench jobs install answers@2")
+    fix = f"workbench jobs install answers@{production}"
+    assert (found.state, found.needed, found.fix) == ("missing", True, fix)
     assert not Diagnosis(findings=(found,)).passed
 
 
