@@ -13,8 +13,13 @@ ANSWERS = {
     "name": "answers",
     "title": "Answers from the company handbook",
     "heading": "Answers from the handbook",
-    "asks": "Can a small embedded model answer staff questions from the company handbook, well enough to go on?",
-    "purpose": "Staff ask a question in their own words and get a short answer from the page in force, with its source.",
+    "asks": (
+        "Can a small embedded model answer staff questions from the company handbook, well enough to go on?"
+    ),
+    "purpose": (
+        "Staff ask a question in their own words and get a short answer from the page in force, "
+        "with its source."
+    ),
     "owner": "people operations",
     "notebook": "notebooks/answers.ipynb",
     "served": ["acme", "globex", "python"],
@@ -61,7 +66,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize(
-    "template, shipped",
+    ("template", "shipped"),
     [
         (rendering.NOTEBOOK, "notebooks/answers.ipynb"),
         (rendering.PROMPT, "pipelines/prompts/answer/2.prompty"),
