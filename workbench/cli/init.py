@@ -19,13 +19,16 @@ _PATH = click.Path(path_type=Path)
 @click.option("--docs", type=_PATH, metavar="DIR", help="The folder of documents.")
 @click.option("--questions", type=_PATH, metavar="FILE", help="The table of questions with accepted answers.")
 @click.option("--kind", default="answer", show_default=True, help="The template: answer.")
+@click.option(
+    "--from-notebook", "notebook", type=_PATH, metavar="FILE", help="Take a copy of this notebook instead."
+)
 @click.option("--tenant", metavar="TENANT", help="The tenant of all documents and questions.")
 @click.option("--title", default="", help="The title of the readiness page.")
 @click.option("--owner", default="", help="Who answers for the use case [default: your name in git].")
 @click.option("--purpose", default="", help="One sentence on the use.")
-@click.option(
-    "--dry-run", is_flag=True, help="Check everything, list what would be written, and write nothing."
-)
+@click.option("--undo", is_flag=True, help="Take NAME away again, while nothing of it is committed.")
+@click.option("--force", is_flag=True, help="With --undo: remove changed and added files too.")
+@click.option("--dry-run", is_flag=True, help="Check everything and list the files; write nothing.")
 @Json()
 def init(*, name: str, undo: bool, force: bool, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Create the use case NAME from documents and questions, with the files that the shipped ones have.

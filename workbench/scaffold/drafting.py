@@ -21,6 +21,7 @@ from workbench.notebooks import inspection
 from workbench.prompts import prompt as prompts
 from workbench.repository.git import Repository
 from workbench.scaffold import gate_defaults, params_text, placing, rendering
+from workbench.scaffold.adopted_notebook import adopted
 from workbench.scaffold.order import InitOrder
 from workbench.scaffold.params_text import Block
 from workbench.scaffold.sources import Documents, Questions
@@ -32,7 +33,7 @@ _REASON = "The template of `workbench init`."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class UseCaseDraft:
     """A new use case: what was ordered, and what was read. Its files are staged below `stage`."""
 
     root: Path
@@ -58,9 +59,12 @@ class Draft:
     def write(self) -> list[Block]:
         """Stage every file and check it; return the blocks of params.yaml."""
         values = self._values()
+        notebook = rendering.text(self.order.kind, rendering.NOTEBOOK, values)
+        if self.order.notebook is not None:
+            own = adopted(self.order.notebook, name=self.name, memory=self.name)
+            notebook, values = own.text, {**values, "parameters": own.parameters, "baseline": ""}
         shutil.rmtree(self.stage, ignore_errors=True)
         self._write_data()
-        notebook = rendering.text(self.order.kind, rendering.NOTEBOOK, values)
         self._put(values["notebook"], notebook.encode())
         author = Repository(root=self.root).author()
         for kind, template in (("memory", rendering.MEMORY), ("prompt", rendering.PROMPT)):

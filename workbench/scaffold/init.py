@@ -14,7 +14,7 @@ from workbench.display import Card, Shown
 from workbench.errors import ConfigError
 from workbench.layout import PARAMS
 from workbench.scaffold import placing, sources
-from workbench.scaffold.drafting import Draft
+from workbench.scaffold.drafting import UseCaseDraft
 from workbench.scaffold.order import InitOrder
 
 Say = Callable[[str], None]
@@ -82,17 +82,17 @@ def init(root: Path, order: InitOrder, *, dry_run: bool = False, say: Say = lamb
     return _created(draft, [path.as_posix() for path in paths], dry=dry_run)
 
 
-def _draft(root: Path, order: InitOrder, say: Say) -> Draft:
+def _draft(root: Path, order: InitOrder, say: Say) -> UseCaseDraft:
     """Read documents and questions."""
     assert order.docs is not None and order.questions is not None  # noqa: PT018, S101
     documents = sources.documents(order.docs, root=root)
     say(f"read {len(documents.pages)} pages of {', '.join(documents.tenants)} from {order.docs}")
     questions = sources.questions(order.questions)
     say(f"read {len(questions.rows)} questions from {order.questions}")
-    return Draft(root=root, order=order, documents=documents, questions=questions)
+    return UseCaseDraft(root=root, order=order, documents=documents, questions=questions)
 
 
-def _created(draft: Draft, paths: list[str], *, dry: bool) -> Created:
+def _created(draft: UseCaseDraft, paths: list[str], *, dry: bool) -> Created:
     below = f"{draft.data.as_posix()}/documents/"
     notes = list(draft.questions.notes)
     if draft.documents.size > sources.LARGE:

@@ -51,7 +51,7 @@ def removed(text: str, blocks: list[Block]) -> str:
                 f"{PARAMS}: {block.section}.{block.name} was changed after `workbench init`",
                 hint=f"workbench init --undo {block.name} --force   # removes it with the changes",
             )
-        changed = _without(lines, start, end)
+        changed = _without(lines, start, end, block.section)
     return changed
 
 
@@ -61,15 +61,32 @@ def cut(text: str, blocks: list[Block]) -> str:
     for block in blocks:
         lines = _lines(changed)
         if block.name in (_raw(changed).get(block.section) or {}):
-            changed = _without(lines, *_entry(lines, block))
+            changed = _without(lines, *_entry(lines, block), block.section)
     return changed
 
 
-def _without(lines: list[str], start: int, end: int) -> str:
-    """Return the lines without an entry and the empty line before it."""
+def _without(lines: list[str], start: int, end: int, section: str) -> str:
+    """Return the lines without an entry and the empty line before it.
+
+    A section that has no entry left is empty, or in the case of `jobs` removed, because it may be missing.
+    """
     if start and not lines[start - 1].strip():
         start -= 1
-    return "".join([*lines[:start], *lines[end:]])
+    left = [*lines[:start], *lines[end:]]
+    place = _section(left, section)
+    if place is not None and not _entries(left[place[0] + 1 : place[1]]):
+        head = left[place[0]]
+        if section == "jobs" and place[1] == place[0] + 1:
+            blank = place[0] > 0 and not left[place[0] - 1].strip()
+            left[place[0] - blank : place[1]] = []
+        else:
+            left[place[0]] = head.replace(":", ": {}", 1)
+    return "".join(left)
+
+
+def _entries(lines: list[str]) -> list[str]:
+    """Return the lines of a section that are neither empty nor comments."""
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _inserted(text: str, block: Block) -> str:
@@ -89,9 +106,10 @@ def _inserted(text: str, block: Block) -> str:
             f"{PARAMS}:{start + 1}: {block.section} stands on one line, so no entry can be added below it",
             hint=f"write each entry of {block.section} on lines of its own, as docs/params.md shows",
         )
-    has_entries = any(line.strip() and not line.lstrip().startswith("#") for line in lines[start + 1 : end])
     new = _lines(_indented(block, _indent_of(lines, block.section)))
-    made = [newline] * has_entries + [line.rstrip("\r\n") + newline for line in new]
+    made = [newline] * bool(_entries(lines[start + 1 : end])) + [
+        line.rstrip("\r\n") + newline for line in new
+    ]
     return "".join([*lines[:end], *made, *lines[end:]])
 
 
@@ -133,10 +151,8 @@ def _entry(lines: list[str], block: Block) -> tuple[int, int]:
 def _indent_of(lines: list[str], section: str) -> int:
     """Return the indentation of a section's entries; 2 without an entry."""
     place = _section(lines, section)
-    for line in lines[place[0] + 1 : place[1]] if place else ():
-        if line.strip() and not line.lstrip().startswith("#"):
-            return len(line) - len(line.lstrip())
-    return 2
+    entries = _entries(lines[place[0] + 1 : place[1]]) if place else []
+    return len(entries[0]) - len(entries[0].lstrip()) if entries else 2
 
 
 def _indented(block: Block, indent: int) -> str:

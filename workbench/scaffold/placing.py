@@ -27,7 +27,7 @@ _MOST_JOURNAL = 256 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Journal:
+class InitJournal:
     """What `workbench init` puts in place: files with their SHA-256, new folders, and params.yaml.
 
     `before` and `after` are the texts of params.yaml. A journal is "removing" while `--undo` works;
@@ -74,14 +74,14 @@ def alone(root: Path) -> Iterator[None]:
             yield
 
 
-def read(root: Path, name: str) -> Journal | None:
+def read(root: Path, name: str) -> InitJournal | None:
     """Return the journal of a use case, or None; ConfigError for a damaged one."""
     path = root / journal_of(name)
     if not path.is_file():
         return None
     text = files.read_text(path, limit=_MOST_JOURNAL)
     hint = f"rm {journal_of(name)}   # then remove the files of {name} by hand"
-    return files.parse(Journal, files.parse_json(text, where=str(path)), where=str(path), hint=hint)
+    return files.parse(InitJournal, files.parse_json(text, where=str(path)), where=str(path), hint=hint)
 
 
 def read_params(root: Path) -> str:
@@ -97,7 +97,7 @@ def digest_of(path: Path) -> str:
     return files.digest(files.read_bytes(path))
 
 
-def place(root: Path, name: str, blocks: list[Block]) -> Journal:
+def place(root: Path, name: str, blocks: list[Block]) -> InitJournal:
     """Move the staged files to their places and insert the blocks into params.yaml; return the journal.
 
     After an error nothing is in place. Raise ConfigError when one of the files exists already.
@@ -105,7 +105,7 @@ def place(root: Path, name: str, blocks: list[Block]) -> Journal:
     stage, before = root / stage_of(name), read_params(root)
     paths = staged(stage)
     check_free(root, paths)
-    journal = Journal(
+    journal = InitJournal(
         name=name,
         state="placing",
         files={path.as_posix(): digest_of(stage / path) for path in paths},
@@ -121,7 +121,7 @@ def place(root: Path, name: str, blocks: list[Block]) -> Journal:
         take_back(root, journal)
         raise
     shutil.rmtree(stage, ignore_errors=True)
-    return done(root, journal)
+    return _done(root, journal)
 
 
 def staged(stage: Path) -> list[Path]:
@@ -141,14 +141,14 @@ def check_free(root: Path, paths: list[Path]) -> None:
         )
 
 
-def done(root: Path, journal: Journal) -> Journal:
+def _done(root: Path, journal: InitJournal) -> InitJournal:
     """Note that everything is in place."""
     journal = dataclasses.replace(journal, state="done")
     _write(root, journal)
     return journal
 
 
-def take_back(root: Path, journal: Journal) -> None:
+def take_back(root: Path, journal: InitJournal) -> None:
     """Remove the files of an interrupted journal that are in place, and the journal itself."""
     for path, digest in journal.files.items():
         target = root / path
@@ -159,14 +159,14 @@ def take_back(root: Path, journal: Journal) -> None:
     (root / journal.path).unlink(missing_ok=True)
 
 
-def remove(root: Path, journal: Journal, *, paths: tuple[str, ...], after: str) -> None:
+def remove(root: Path, journal: InitJournal, *, paths: tuple[str, ...], after: str) -> None:
     """Take a use case away, params.yaml first, then `paths`; after a kill the next command finishes it."""
     journal = dataclasses.replace(journal, state="removing", removing=paths, after=after)
     _write(root, journal)
     _finish_removal(root, journal)
 
 
-def _finish_removal(root: Path, journal: Journal) -> None:
+def _finish_removal(root: Path, journal: InitJournal) -> None:
     files.write_atomic(root / PARAMS, journal.after.encode())
     for name in journal.removing:
         path = root / name
@@ -178,19 +178,19 @@ def _finish_removal(root: Path, journal: Journal) -> None:
     (root / journal.path).unlink(missing_ok=True)
 
 
-def _settle(root: Path, journal: Journal | None) -> None:
+def _settle(root: Path, journal: InitJournal | None) -> None:
     """Finish or take back what a killed command left."""
     if journal is None or journal.state == "done":
         return
     if journal.state == "removing":
         _finish_removal(root, journal)
     elif read_params(root) == journal.after:
-        done(root, journal)
+        _done(root, journal)
     else:
         take_back(root, journal)
 
 
-def _move(root: Path, stage: Path, journal: Journal) -> None:
+def _move(root: Path, stage: Path, journal: InitJournal) -> None:
     with files.writing(root):
         for path in map(Path, journal.files):
             files.make_folder((root / path).parent)
@@ -208,12 +208,12 @@ def _missing_folders(root: Path, paths: list[Path]) -> list[str]:
     return sorted(parent.as_posix() for parent in parents)
 
 
-def _remove_folders(root: Path, journal: Journal) -> None:
+def _remove_folders(root: Path, journal: InitJournal) -> None:
     """Remove the folders that the journal made, if they are empty."""
     for folder in sorted(journal.folders, reverse=True):
         with contextlib.suppress(OSError):
             (root / folder).rmdir()
 
 
-def _write(root: Path, journal: Journal) -> None:
+def _write(root: Path, journal: InitJournal) -> None:
     files.write_atomic(root / journal.path, files.pretty(dataclasses.asdict(journal)))

@@ -14,7 +14,7 @@ from workbench.errors import ConfigError, NotFoundError, WorkbenchError, nearest
 from workbench.layout import INIT, PARAMS, Results
 from workbench.repository.git import Repository
 from workbench.scaffold import params_text, placing
-from workbench.scaffold.placing import Journal
+from workbench.scaffold.placing import InitJournal
 
 _DVC_LOCK = Path("dvc.lock")
 #: Changed files that an error names.
@@ -69,8 +69,8 @@ def undo(root: Path, name: str, *, force: bool = False, dry_run: bool = False) -
         paths += [path for path in changed if path != str(PARAMS) and path not in journal.files]
         present = tuple(sorted(path for path in dict.fromkeys(paths) if _exists(root / path)))
         if not dry_run:
-            placing.remove(root, journal, paths=present, after=_without(journal, text))
             _forget_stages(root, name)
+            placing.remove(root, journal, paths=present, after=_without(journal, text))
             _unstage(root, [*present, str(PARAMS)])
     return Removed(name=name, paths=present, dry=dry_run)
 
@@ -83,18 +83,17 @@ def _refused(name: str, changed: list[str]) -> ConfigError:
     )
 
 
-def _results(root: Path, journal: Journal) -> list[str]:
+def _results(root: Path, journal: InitJournal) -> list[str]:
     """Return what the pipeline wrote for the use case."""
     name = journal.name
     report = Path("reports") / name
-    paths = [
-        Results(use_case=name).folder, layout.verdicts_of(name), layout.JUDGE_JOURNALS / f"{name}.answers.jsonl",
-        layout.LIVE / f"{name}.json", report.with_suffix(".html"), report.with_suffix(".md"),
-    ]  # fmt: skip
+    journal_of_judge = layout.JUDGE_JOURNALS / f"{name}.answers.jsonl"
+    paths = [Results(use_case=name).folder, layout.verdicts_of(name), journal_of_judge]
+    paths += [layout.LIVE / f"{name}.json", report.with_suffix(".html"), report.with_suffix(".md")]
     return [path.as_posix() for path in paths if _exists(root / path)]
 
 
-def _changed(root: Path, journal: Journal, text: str) -> list[str]:
+def _changed(root: Path, journal: InitJournal, text: str) -> list[str]:
     """Return what a person changed or added: files, and params.yaml when its blocks differ.
 
     The pipeline extends the tapes, so their content does not count.
@@ -118,18 +117,18 @@ def _changed(root: Path, journal: Journal, text: str) -> list[str]:
     return list(dict.fromkeys(changed))
 
 
-def _cut_exactly(journal: Journal, text: str) -> str:
+def _cut_exactly(journal: InitJournal, text: str) -> str:
     return journal.before if text == journal.after else params_text.removed(text, list(journal.blocks))
 
 
-def _without(journal: Journal, text: str) -> str:
+def _without(journal: InitJournal, text: str) -> str:
     try:
         return _cut_exactly(journal, text)
     except ConfigError:
         return params_text.cut(text, list(journal.blocks))
 
 
-def _check_uncommitted(root: Path, journal: Journal, paths: list[str]) -> None:
+def _check_uncommitted(root: Path, journal: InitJournal, paths: list[str]) -> None:
     """Raise ConfigError when HEAD holds a file or the block of the use case."""
     repository = Repository(root=root)
     try:
@@ -137,13 +136,20 @@ def _check_uncommitted(root: Path, journal: Journal, paths: list[str]) -> None:
     except WorkbenchError:
         return  # no repository, or no commit
     committed = sorted(repository.object_ids(head, paths))
-    kept = repository.read(head, str(PARAMS)) or b""
-    with_block = bool(re.search(rf"(?m)^\s+{re.escape(journal.name)}:".encode(), kept))
-    if committed or with_block:
+    if committed or _is_named(repository.read(head, str(PARAMS)) or b"", journal.name):
         raise ConfigError(
             f"{(committed or [str(PARAMS)])[0]} is committed, and `--undo` removes nothing that is committed",
             hint=f"git log --oneline -- {(committed or [str(PARAMS)])[0]}   # then git revert COMMIT",
         )
+
+
+def _is_named(params: bytes, name: str) -> bool:
+    """Return whether a text of params.yaml has a use case or a job of this name."""
+    try:
+        raw = files.parse_yaml(params.decode(), where=str(PARAMS))
+    except (ConfigError, UnicodeDecodeError):
+        return False
+    return any(name in (raw.get(section) or {}) for section in ("use_cases", "jobs"))
 
 
 def _forget_stages(root: Path, name: str) -> None:
