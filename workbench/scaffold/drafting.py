@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workbench import config, files, layout, registry, retrieval
 from workbench.config import UseCase
-from workbench.context import SystemClock
+from workbench.data.questions import to_jsonl
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.experiments import inputs
 from workbench.experiments.gate_spec import GateSpec, check_spec
 from workbench.layout import PARAMS
 from workbench.models import load_card
 from workbench.notebooks import inspection
+from workbench.promotion.judgement import scorers_of
 from workbench.prompts import prompt as prompts
 from workbench.repository.git import Repository
-from workbench.scaffold import gate_defaults, params_text, placing, rendering
+from workbench.scaffold import params_text, placing, rendering, values
 from workbench.scaffold.adopted_notebook import adopted
 from workbench.scaffold.order import InitOrder
 from workbench.scaffold.params_text import Block
-from workbench.scaffold.sources import Documents, Questions
+from workbench.scaffold.sources import Cases, SourceDocuments
 from workbench.workspace.use_case import check_data
 
 #: The rows of the sample that a job's version freezes.
 _SAMPLE = 5
-_REASON = "The template of `workbench init`."
+#: The input of each kind, and what it expects.
+_INPUT = {"answer": "question"}
+_EXPECTED = {"answer": ("answers", "page"), "classify": ("label",), "extract": ("fields",), "write": ()}
+_PROVENANCE = ("synthetic", "author", "generator", "generator_version", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +42,8 @@ class UseCaseDraft:
 
     root: Path
     order: InitOrder
-    documents: Documents
-    questions: Questions
+    documents: SourceDocuments | None
+    cases: Cases
 
     @property
     def name(self) -> str:
@@ -58,71 +62,59 @@ class UseCaseDraft:
 
     def write(self) -> list[Block]:
         """Stage every file and check it; return the blocks of params.yaml."""
-        values = self._values()
-        notebook = rendering.text(self.order.kind, rendering.NOTEBOOK, values)
+        author = Repository(root=self.root).author()
+        given = values.of_order(self.order, self.documents, self.cases, author)
+        notebook = self._text(rendering.NOTEBOOK, given)
         if self.order.notebook is not None:
-            own = adopted(self.order.notebook, name=self.name, memory=self.name)
-            notebook, values = own.text, {**values, "parameters": own.parameters, "baseline": ""}
+            own = adopted(self.order.notebook, name=self.name, memory=given["memory"])
+            notebook, given = own.text, {**given, "parameters": own.parameters, "baseline": ""}
         shutil.rmtree(self.stage, ignore_errors=True)
         self._write_data()
-        self._put(values["notebook"], notebook.encode())
-        author = Repository(root=self.root).author()
-        for kind, template in (("memory", rendering.MEMORY), ("prompt", rendering.PROMPT)):
-            text = rendering.text(self.order.kind, template, values)
-            registry.save_version(
-                self.stage, kind, self.name, text.encode(), author=author, reason=_REASON, parent=None
-            )
+        self._put(given["notebook"], notebook.encode())
+        self._write_assets(given, author)
         for tape in (layout.judge_tape_of(self.name), layout.tape_of(self.name)):
             self._put(tape, b"")
         blocks = [
-            Block(section=section, name=self.name, text=rendering.text(self.order.kind, template, values))
+            Block(section=section, name=self.name, text=self._text(template, given))
             for section, template in (("use_cases", rendering.USE_CASE), ("jobs", rendering.JOB))
         ]
         self._put(PARAMS, params_text.inserted(placing.read_params(self.root), blocks).encode())
         self._check()
         return blocks
 
-    def _values(self) -> dict[str, Any]:
-        """Return the values of the templates."""
-        name, order = self.name, self.order
-        title = rendering.one_line(order.title) or f"Answers from {name}"
-        folder = rendering.one_line(self.documents.folder.resolve().name)
-        purpose = f"Questions are answered from the documents of {folder}, with the source of each answer."
-        return {
-            **gate_defaults.bounds(len(self.questions.rows)),
-            **_ANSWER,
-            "name": name,
-            "title": title,
-            "heading": title,
-            "purpose": rendering.one_line(order.purpose) or purpose,
-            "owner": rendering.one_line(order.owner) or Repository(root=self.root).author(),
-            "notebook": f"notebooks/{name}.ipynb",
-            "served": sorted({*self.documents.tenants, *self.questions.tenants}),
-            "data": self.data.as_posix(),
-            "as_of": SystemClock().now().date().isoformat(),
-            "memory": name,
-            "prompt": name,
-            "report": f"reports/{name}",
-            "parameters": {"corpus": name},
-            "page": self.questions.page,
-            "dataset": (self.data / "questions.jsonl").as_posix(),
-            "sample": (self.data / "sample.jsonl").as_posix(),
-            "input": f"data/inbox/{name}-{{date}}.jsonl",
-            "contents": f"The documents of {folder}.",
-            "source": (self.data / "documents").as_posix(),
-            "questions": (self.data / "questions.jsonl").as_posix() if self.questions.page else "",
-        }
+    def _text(self, template: str, given: dict[str, Any]) -> str:
+        return rendering.text(self.order.kind, template, given)
+
+    def _write_assets(self, given: dict[str, Any], author: str) -> None:
+        """Stage prompt, memory spec and scorer, as far as the use case has them."""
+        kinds = {"prompt": rendering.PROMPT}
+        if self.documents is not None:
+            kinds["memory"] = rendering.MEMORY
+        for kind, template in kinds.items():
+            data = self._text(template, given).encode()
+            registry.save_version(
+                self.stage, kind, self.name, data, author=author, reason=values.REASON, parent=None
+            )
+        if rendering.has(self.order.kind, rendering.SCORER):
+            self._put(given["scorer"], self._text(rendering.SCORER, given).encode())
 
     def _write_data(self) -> None:
-        for path in self.documents.files:
-            target = self.stage / self.data / "documents" / path
+        """Stage documents or solved examples, the questions, and the sample of the job."""
+        asked = ("id", "tenant", _INPUT.get(self.order.kind, "text"))
+        keys = (*asked, *_EXPECTED[self.order.kind], *_PROVENANCE)
+        self._put(self.data / "questions.jsonl", self.cases.lines(keys))
+        self._put(self.data / "sample.jsonl", self.cases.lines(asked, most=_SAMPLE))
+        if self.documents is None:
+            return
+        if self.documents.rows:
+            self._put(self.data / "solved.jsonl", to_jsonl(self.documents.rows))
+        if self.order.access is not None:
+            self._put(self.data / "access.yaml", files.read_bytes(self.order.access, limit=1 << 20))
+        for name, path in self.documents.files:
+            target = self.stage / self.data / "documents" / name
             with files.writing(target):
                 files.make_folder(target.parent)
-                shutil.copyfile(self.documents.folder / path, target)
-        self._put(self.data / "questions.jsonl", self.questions.lines())
-        self._put(
-            self.data / "sample.jsonl", self.questions.lines(("id", "tenant", "question"), most=_SAMPLE)
-        )
+                shutil.copyfile(path, target)
 
     def _put(self, path: str | Path, data: bytes) -> None:
         files.write_atomic(self.stage / path, data)
@@ -135,19 +127,21 @@ class UseCaseDraft:
             found = inspection.read(self.stage / case.notebook)
             found.typed(case.parameters)
             prompts.load(self.stage, str(case.prompt), author="init")
-            spec = retrieval.load_spec(self.stage, str(case.memory))
+            if case.memory is not None:
+                spec = retrieval.load_spec(self.stage, str(case.memory))
+                load_card(self.root, spec.embedding)
             check_data(self.stage, self.name, case)
+            scorers_of(self.stage, self.name, case)
             inputs.read(self.stage / params.jobs[self.name].sample)
-        for card in (case.model, spec.embedding):
-            load_card(self.root, card)
+        load_card(self.root, case.model)
         self._check_gate(case)
 
     def _check_gate(self, case: UseCase) -> None:
         spec = GateSpec.parse(case.gates[case.phase], where=f"use_cases.{self.name}.gates.{case.phase}")
-        never = check_spec(spec, len(self.questions.rows))
+        never = check_spec(spec, len(self.cases.rows))
         if never:
             raise ConfigError(
-                f"{len(self.questions.rows)} questions cannot decide a gate: {'; '.join(never)}",
+                f"{len(self.cases.rows)} questions cannot decide a gate: {'; '.join(never)}",
                 hint="add questions to the file, then run the same command again",
             )
 
@@ -160,27 +154,3 @@ class UseCaseDraft:
             error.message = error.message.replace(f"{self.stage}/", "")
             error.hint = error.hint.replace(f"{self.stage}/", "")
             raise
-
-
-#: The values of the template `answer` that are the same for every new use case.
-_ANSWER: Mapping[str, Any] = {
-    "asks": "Can a small embedded model answer questions from these documents, well enough to go on?",
-    "documents": "the documents",
-    "role": "You answer questions.",
-    "system": "You answer questions about documents.",
-    "reason": _REASON,
-    "describes": "Answer a question from the best passage of the documents.",
-    "groups": ["everyone"],
-    "model": "smollm2-135m",
-    "memory_version": 1,
-    "prompt_version": 1,
-    "baseline": "closed_book",
-    "brief": False,
-    "mlvp": False,
-    "corpus_note": "",
-    "few_shot": "",
-    "parent": None,
-    "tenants_from": "",
-    "unreadable": "",
-    "chunking": "{kind: paragraphs, min_chars: 200, max_chars: 800}",
-}

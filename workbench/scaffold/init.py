@@ -83,23 +83,30 @@ def init(root: Path, order: InitOrder, *, dry_run: bool = False, say: Say = lamb
 
 
 def _draft(root: Path, order: InitOrder, say: Say) -> UseCaseDraft:
-    """Read documents and questions."""
-    assert order.docs is not None and order.questions is not None  # noqa: PT018, S101
-    documents = sources.documents(order.docs, root=root)
-    say(f"read {len(documents.pages)} pages of {', '.join(documents.tenants)} from {order.docs}")
-    questions = sources.questions(order.questions)
-    say(f"read {len(questions.rows)} questions from {order.questions}")
-    return UseCaseDraft(root=root, order=order, documents=documents, questions=questions)
+    """Read documents or solved examples, then the questions."""
+    tenants, documents = sources.tenants_from(order), None
+    if order.docs is not None and order.kind == "classify":
+        documents = sources.examples(order, tenants=tenants)
+        say(f"read {len(documents.rows)} solved examples of {', '.join(documents.tenants)} from {order.docs}")
+    elif order.docs is not None:
+        documents = sources.documents(order, tenants=tenants, root=root)
+        numbers = f"{len(documents.files)} documents, {len(documents.pages)} pages"
+        say(f"read {numbers} of {', '.join(documents.tenants)} from {order.docs}")
+    cases = sources.cases(order, tenants=tenants, documents=documents)
+    say(f"read {len(cases.rows)} questions from {order.questions}")
+    return UseCaseDraft(root=root, order=order, documents=documents, cases=cases)
 
 
 def _created(draft: UseCaseDraft, paths: list[str], *, dry: bool) -> Created:
     below = f"{draft.data.as_posix()}/documents/"
-    notes = list(draft.questions.notes)
-    if draft.documents.size > sources.LARGE:
-        notes.append(
-            f"{below} has {draft.documents.size >> 20} MB, of which git keeps every version; "
-            f"dvc add {below.rstrip('/')} keeps them out of git"
-        )
+    notes = list(draft.cases.notes)
+    if draft.documents is not None:
+        notes[:0] = [f"left out: {item}" for item in draft.documents.left_out]
+        if draft.documents.size > sources.LARGE:
+            notes.append(
+                f"{below} has {draft.documents.size >> 20} MB, of which git keeps every version; "
+                f"dvc add {below.rstrip('/')} keeps them out of git"
+            )
     return Created(
         name=draft.name,
         files=tuple(path for path in paths if not path.startswith(below)),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from workbench import config, files
 from workbench.errors import ConfigError, nearest
+from workbench.retrieval.reading import Unreadable
 from workbench.scaffold import rendering
 
 #: A name of folders, files, assets and stages, and a key that YAML reads as text.
@@ -22,7 +23,8 @@ _LETTERS = str.maketrans(
 class InitOrder:
     """The arguments of `workbench init`; None and "" stand for defaults.
 
-    `tenant` makes all documents and questions those of one tenant.
+    `tenant` makes all documents and questions those of one tenant. `access` and `unreadable` are those of
+    `wb.load`.
     """
 
     name: str
@@ -30,6 +32,8 @@ class InitOrder:
     docs: Path | None = None
     questions: Path | None = None
     notebook: Path | None = None
+    access: Path | None = None
+    unreadable: Unreadable = "stop"
     tenant: str | None = None
     title: str = ""
     owner: str = ""
@@ -46,6 +50,11 @@ class InitOrder:
             )
         if self.tenant is not None:
             config.check_tenant(self.tenant, where="--tenant ")
+        if self.kind == "extract" and self.docs is not None:
+            raise ConfigError(
+                "--kind extract reads the texts of its questions alone, and takes no --docs",
+                hint=f"workbench init {self.name} --kind extract --questions FILE",
+            )
         if self.questions is None or (self.kind == "answer" and self.docs is None):
             missing = "--questions FILE" if self.questions is None else "--docs DIR"
             raise ConfigError(

@@ -49,7 +49,7 @@ def removed(text: str, blocks: list[Block]) -> str:
         if _plain(lines[start:end]) != _plain(_lines(_indented(block, _indent_of(lines, block.section)))):
             raise ConfigError(
                 f"{PARAMS}: {block.section}.{block.name} was changed after `workbench init`",
-                hint=f"workbench init --undo {block.name} --force   # removes it with the changes",
+                hint=f"workbench init {block.name} --undo --force   # removes it with the changes",
             )
         changed = _without(lines, start, end, block.section)
     return changed

@@ -7,7 +7,7 @@ A template is the canonical file of a shipped use case with `[[ value ]]` in pla
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "templates"
 NOTEBOOK, PROMPT, MEMORY = "notebook.ipynb", "prompt.prompty", "memory.yaml"
-USE_CASE, JOB = "use_case.yaml", "job.yaml"
+USE_CASE, JOB, SCORER = "use_case.yaml", "job.yaml", "scorer.py"
 #: The column of comments in params.yaml, counted from the keys of a use case.
 _COMMENTS = 40
 
@@ -33,6 +33,11 @@ def text(kind: str, name: str, values: Mapping[str, Any]) -> str:
     raw = notebooks.parse(template, path)
     cells = [{**cell, "source": _cell(notebooks.source_of(cell), values)} for cell in raw["cells"]]
     return notebooks.as_text({**raw, "cells": [cell for cell in cells if cell["source"].strip()]})
+
+
+def has(kind: str, name: str) -> bool:
+    """Return whether a kind of use case has the template `name`."""
+    return (FOLDER / kind / name).is_file()
 
 
 def kinds() -> list[str]:
@@ -59,7 +64,7 @@ def _environment() -> Environment:
         comment_start_string="[#", comment_end_string="#]", trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, undefined=StrictUndefined, autoescape=False,  # noqa: S701
     )  # fmt: skip
-    made.filters |= {"yaml": _scalar, "flow": _flow, "beside": _beside}
+    made.filters |= {"yaml": _scalar, "flow": _flow, "beside": _beside, "quoted": _quoted}
     return made
 
 
@@ -75,6 +80,11 @@ def _flow(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_flow, value)) + "]"
     return _item(value)
+
+
+def _quoted(values: Sequence[str]) -> str:
+    """Return a list of texts as Python writes it in double quotes."""
+    return "[" + ", ".join(files.canonical(value).decode() for value in values) + "]"
 
 
 def _item(value: Any) -> str:

@@ -59,7 +59,7 @@ ANSWERS = {
     "contents": "The company handbook: short pages of two tenants, with versions, access lists and expiry.",
     "source": "data/handbook",
     "tenants_from": "",
-    "unreadable": "",
+    "access": "",
     "chunking": "{kind: sentences, size: 2}",
     "questions": "data/handbook/questions.jsonl",
 }
