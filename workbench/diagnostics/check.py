@@ -13,6 +13,7 @@ from typing import Any
 from workbench import config, files, layout, registry, retrieval
 from workbench.config import UseCase
 from workbench.errors import ConfigError, WorkbenchError, nearest
+from workbench.experiments import scorer_file
 from workbench.experiments.gate_spec import GateSpec, check_spec, check_tightens
 from workbench.experiments.inputs import read
 from workbench.experiments.metrics import ALWAYS
@@ -78,8 +79,10 @@ def check_all(root: Path) -> Checked:
 
 def _folders(root: Path) -> Iterator[CheckedFile]:
     """Yield a warning for each missing folder that the pipeline depends on."""
-    for kind in ("memory", "model", "prompt"):
-        folder = f"pipelines/{registry.FOLDERS[kind]}"
+    needed = [f"pipelines/{registry.FOLDERS[kind]}" for kind in ("memory", "model", "prompt")]
+    if any((root / layout.RESULTS).glob("*/settings")):  # the stage that creates it has run
+        needed.append(scorer_file.FOLDER)
+    for folder in needed:
         if not (root / folder).is_dir():
             problem = "it is missing, and dvc repro alone stops without it\n  -> make repro"
             yield CheckedFile(what=folder, problem=problem, warning=True)

@@ -33,7 +33,7 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
         check_tenant(name, case, tenant)
     by_name = {(page.tenant, page.source): page for page in pages}
     for question in cases:
-        if case.memory and "page" in question.expected:
+        if case.memory and question.expected.get("page") is not None:
             _check_question(question, by_name, path)
     return cases, pages
 
@@ -81,7 +81,8 @@ def _check_question(question: Case, pages: Mapping[tuple[str, str], Page], where
                 hint="correct expected.page of the question, or add the page",
             )
         texts.append(page.text)
-    answers = accepted_texts(question, "answers") if "answers" in question.expected else ()
+    stated = question.expected.get("answers") is not None
+    answers = accepted_texts(question, "answers") if stated else ()
     if answers and not any(mentions(text, answer) for text in texts for answer in answers):
         raise ConfigError(
             f"{where}: question {question.id!r}: page {', '.join(map(repr, names))} contains none of its "
