@@ -22,7 +22,8 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
     """
     spec = retrieval.load_spec(root, str(case.memory))
     path = stated_dataset(root, case)
-    _check_tracked(name, case, spec.source, f"the memory {spec}")
+    for read in filter(None, (spec.source, spec.access)):
+        _check_tracked(name, case, read, f"the memory {spec}")
     _check_tracked(name, case, path, f"the dataset of {name}")
     pages = pages_of(root, name, case)
     where = f"{root / 'params.yaml'}: use_cases.{name}.dataset"
@@ -95,7 +96,7 @@ def _check_question(question: Case, pages: Mapping[tuple[str, str], Page], where
 def pages_of(root: Path, name: str, case: UseCase) -> list[Page]:
     """Return the use case's documents; raise NotFoundError if a document's tenant is not served."""
     spec = retrieval.load_spec(root, str(case.memory))
-    pages = retrieval.load(spec.source, root=root)
+    pages = retrieval.load(spec.reading(), root=root)
     for tenant in sorted({page.tenant for page in pages}):
         check_tenant(name, case, tenant)
     return pages
