@@ -38,6 +38,12 @@ class GateLine:
     slices: tuple[Slice, ...] = ()
 
     @property
+    def title(self) -> str:
+        """The metric and the rule; of a line on the worst slice, its name too."""
+        worst = f" ({self.slices[0].name})" if self.slices and self.slices[0].verdict else ""
+        return f"{self.metric} {self.rule}{worst}"
+
+    @property
     def by(self) -> dict[str, tuple[Slice, ...]]:
         """The slices of each column, the worst first."""
         names = {item.by: None for item in self.slices}

@@ -129,7 +129,7 @@ class GateReport(Shown):
         """Raise GateFailedError unless the verdict is pass; its exit code is 1 for fail, 4 for undecided."""
         if self.verdict == "pass":
             return
-        lines = [f"{line.metric} {line.rule}" for line in self.lines if line.verdict == self.verdict]
+        lines = [line.title for line in self.lines if line.verdict == self.verdict]
         unstated = "it is explored, not judged" if self.explored else "its text was not stated before the run"
         why = "; ".join(lines) or unstated
         error = GateFailedError(
