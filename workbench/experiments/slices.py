@@ -55,8 +55,8 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """The column and the value, shortened, such as `tenant acme`."""
-        return f"{self.by} {self.key if len(self.key) <= _NAME else self.key[: _NAME - 1] + '…'}"
+        """The column and the value, shortened, such as `tenant=acme`."""
+        return f"{self.by}={short(self.key)}"
 
     @property
     def text(self) -> str:
@@ -105,6 +105,13 @@ class Slicing:
     def missing(self, case_ids: pl.Series) -> int:
         """Return the number of cases whose slices are unknown, because the dataset does not hold them."""
         return int((~case_ids.is_in(self.keys["case"].implode())).sum())
+
+    def members(self, by: str) -> dict[str, frozenset[str]]:
+        """Return the ids of the cases of each value of a column, sorted by value."""
+        found: dict[str, set[str]] = {}
+        for case, key in self.keys.select("case", f"by.{by}").iter_rows():
+            found.setdefault(key, set()).add(case)
+        return {key: frozenset(found[key]) for key in sorted(found)}
 
     def parts(self, cases: pl.DataFrame, by: str) -> dict[str, pl.DataFrame]:
         """Return the rows of a run's known cases for each value of a column, sorted by value."""
@@ -224,9 +231,14 @@ def worst_first(slices: Sequence[Slice], *, upward: bool) -> tuple[Slice, ...]:
 
 def slices_text(slices: Sequence[Slice]) -> str:
     """Return the worst slices of one column as one line of a card; empty without slices."""
-    shown = [item.text.removeprefix(f"{item.by} ") + f" {item.verdict or ''}".rstrip() for item in slices]
+    shown = [item.text.removeprefix(f"{item.by}=") + f" {item.verdict or ''}".rstrip() for item in slices]
     more = [f"{len(shown) - _NAMED} more"] if len(shown) > _NAMED else []
     return "; ".join(shown[:_NAMED] + more)
+
+
+def short(key: str) -> str:
+    """Return the name of a slice, cut after 40 characters."""
+    return key if len(key) <= _NAME else f"{key[: _NAME - 1]}…"
 
 
 def check_names(names: Sequence[str], known: Sequence[str], *, where: str) -> None:

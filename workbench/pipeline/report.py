@@ -17,7 +17,7 @@ from workbench.experiments.compare import ComparedMetric
 from workbench.experiments.gates import GateReport
 from workbench.experiments.metrics import Metric
 from workbench.experiments.runs import Run
-from workbench.experiments.slices import Slice
+from workbench.experiments.slices import Slice, short
 from workbench.pipeline.evidence import Evidence, OwnArm
 
 if TYPE_CHECKING:
@@ -176,18 +176,19 @@ def _worst_text(worst: Slice, count: int) -> str:
     measured = f"{number(worst.value)} {span(worst.interval)}".strip()
     decided = {
         None: "no line demands anything of it",
-        "pass": "it passes, so every slice does",
+        "pass": "it passes, as every other does" if count > 1 else "it passes",
         "fail": "it fails",
         "undecided": f"it is undecided{f', {worst.needed} more cases needed' if worst.needed else ''}",
     }
-    return f"The worst of {count} is {worst.name}: {measured} over {worst.n} cases; {decided[worst.verdict]}."
+    which = f"The worst of {count} is" if count > 1 else "The only slice is"
+    return f"{which} {worst.name}: {measured} over {worst.n} cases; {decided[worst.verdict]}."
 
 
 def _slice_row(item: Slice) -> dict[str, Any]:
     """Return one row of a table of slices, with positions in percent of the scale from 0 to 1."""
     low, high = (item.interval.low, item.interval.high) if item.interval else (0.0, 0.0)
     return {
-        "name": item.name.removeprefix(f"{item.by} "),
+        "name": short(item.key),
         "n": item.n,
         "value": number(item.value) if item.n else "",
         "interval": span(item.interval),

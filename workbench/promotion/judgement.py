@@ -82,6 +82,11 @@ def slicing_of(root: Path, name: str, case: UseCase, cases: Dataset | None) -> S
     return Slicing.of(cases, case.slices, where=f"{root / 'params.yaml'}: use_cases.{name}.slices")
 
 
+def prepared_slicing(root: Path, name: str, case: UseCase) -> Slicing | None:
+    """Return the declared slices of the prepared cases; None without either."""
+    return slicing_of(root, name, case, _cases_of(root, case, Results(use_case=name)))
+
+
 def _cases_of(root: Path, case: UseCase, results: Results) -> Dataset | None:
     """Return the prepared cases; None before the stage `prepare` has written them."""
     if not (root / results.prepared / "cases.parquet").is_file():

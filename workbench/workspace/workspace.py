@@ -220,6 +220,7 @@ class Workspace:
             gated_memory=self.use_case.memory.name,
             concurrency=self.use_case.concurrency,
             progress=Path(self.execution.progress) if self.execution.progress else None,
+            slices=self.use_case.slices,
         )
 
     def describe(self) -> dict[str, Any]:

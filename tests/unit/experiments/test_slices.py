@@ -11,6 +11,7 @@ from made_runs import a_run, of
 from sizes import SOAK
 
 from workbench.errors import ConfigError
+from workbench.experiments.compare import compare
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.gates import GateSpec, check_spec, check_tightens, judge
 from workbench.experiments.loosening import Verdicted, loosened
@@ -197,7 +198,7 @@ def test_a_planted_bad_slice_fails_the_gate_and_is_named():
     report = judged(labels, of(38, 40) + of(2, 40) + of(38, 40))
     line = worst_of(report)
     assert (report.verdict, line.verdict, report.lines[0].verdict) == ("fail", "fail", "pass")
-    assert (line.value, line.n, line.needed) == (0.05, 40, None) and "label refund of 3 slices" in line.note
+    assert (line.value, line.n, line.needed) == (0.05, 40, None) and "label=refund of 3 slices" in line.note
     assert line.interval.high < 0.3 and line.rule == "worst slice >= 0.3"
     assert [item.key for item in line.slices] == ["refund", "billing", "other"]
     assert [item.verdict for item in line.slices] == ["fail", "pass", "pass"]
@@ -208,7 +209,7 @@ def test_a_planted_bad_slice_fails_the_gate_and_is_named():
 def test_a_good_set_passes_and_names_the_worst_too():
     report = judged(["a"] * 40 + ["b"] * 40, of(40, 40) + of(30, 40))
     line = worst_of(report)
-    assert report.verdict == "pass" and "label b of 2 slices" in line.note and line.value == 0.75
+    assert report.verdict == "pass" and "label=b of 2 slices" in line.note and line.value == 0.75
 
 
 @pytest.mark.parametrize("n", [1, 5, 9])
@@ -216,7 +217,7 @@ def test_a_small_slice_is_undecided_with_the_cases_it_lacks_however_good(n):
     report = judged(["a"] * 60 + ["rare"] * n, of(60 + n, 60 + n))
     line = worst_of(report)
     assert (report.verdict, line.verdict, line.n) == ("undecided", "undecided", n)
-    assert "label rare" in line.note and "fewer than 10 cases never pass" in line.note
+    assert "label=rare" in line.note and "fewer than 10 cases never pass" in line.note
     assert line.needed >= 10 - n
 
 
@@ -258,7 +259,7 @@ def test_without_declared_slices_a_line_has_the_form_it_had():
 
 def test_a_maximum_has_its_worst_slice_at_the_highest_value():
     report = judged(["a"] * 40 + ["b"] * 40, of(2, 40) + of(36, 40), max=0.8, worst_slice=0.6)
-    assert worst_of(report).verdict == "fail" and "label b" in worst_of(report).note
+    assert worst_of(report).verdict == "fail" and "label=b" in worst_of(report).note
 
 
 def test_repeats_add_no_cases_to_a_slice():
@@ -282,7 +283,7 @@ def test_whatever_the_slices_a_planted_bad_one_is_named_and_no_other_fails(sizes
     np.random.default_rng(seed).shuffle(rows)
     labels, scores = [label for label, _ in rows], [float(score) for _, score in rows]
     line = worst_of(judged(labels, scores, names=("tenant", "label"), min=0.05, worst_slice=0.3))
-    assert line.verdict == "fail" and "label planted" in line.note.partition(";")[0]
+    assert line.verdict == "fail" and "label=planted" in line.note.partition(";")[0]
     failed = [item for item in line.slices if item.verdict == "fail"]
     assert failed[0].key == "planted" and all(item.by == "tenant" for item in failed[1:])
 
@@ -301,6 +302,30 @@ def test_raising_the_demand_never_improves_the_verdict(right, bounds):
         for bound in sorted(bounds)
     )
     assert high <= low
+
+
+# Comparisons
+
+
+def test_a_comparison_shows_its_effect_by_slice_and_where_cases_got_worse():
+    labels = ["a"] * 20 + ["b"] * 20
+    new, old = a_run(accuracy=of(20, 20) + of(0, 20)), a_run("old", accuracy=of(10, 20) + of(10, 20))
+    plain = compare(new, old)
+    found = plain.by_slice(Slicing.of(cases_of(labels), ["label", "tenant"]))
+    assert [(s.by, s.key, s.effect, s.n, s.improved, s.worsened) for s in found.slices[:2]] == [
+        ("label", "b", -0.5, 20, 0, 10),
+        ("label", "a", 0.5, 20, 10, 0),
+    ]
+    assert all(s.interval.low < s.effect < s.interval.high for s in found.slices[:2])
+    assert "accuracy by label, unadjusted: b -0.5 [" in str(found) and "+0 -10 of 20; a +0.5" in str(found)
+    assert found.to_json()["slices"][0]["key"] == "b" and "slices" not in plain.to_json()
+    assert found.verdict == plain.verdict and found.lines == plain.lines
+
+
+def test_a_slice_without_a_pair_is_left_out_of_a_comparison():
+    new, old = a_run(accuracy=of(20, 20) + [None] * 5), a_run("old", accuracy=of(10, 25))
+    found = compare(new, old).by_slice(Slicing.of(cases_of(["a"] * 20 + ["b"] * 5), ["label"]))
+    assert [s.key for s in found.slices] == ["a"]
 
 
 def at_most(share, gates):

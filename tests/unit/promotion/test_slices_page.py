@@ -34,12 +34,14 @@ def sliced_evidence(right=0.9, worst=0.3, names=("label", "tenant"), labels=None
 
 
 def test_the_page_has_a_table_a_column_with_the_worst_slice_named_above():
-    html, markdown = pages(sliced_evidence(0.75, worst=0.6))  # the last ten cases are wrong: the hostile label
+    html, markdown = pages(
+        sliced_evidence(0.75, worst=0.6)
+    )  # the last ten cases are wrong: the hostile label
     text = read(html)
-    assert f"The worst of 2 is label {HOSTILE}: 0 [0, 0.259] over 10 cases; it fails." in text
+    assert f"The worst of 2 is label={HOSTILE}: 0 [0, 0.259] over 10 cases; it fails." in text
     assert "accuracy by label, each slice >= 0.6; the worst first. Intervals at 90 %." in text
     assert "accuracy by tenant, each slice >= 0.6" in text
-    assert text.index(f"worst of 2 is label {HOSTILE}") < text.index("accuracy by label")
+    assert text.index(f"worst of 2 is label={HOSTILE}") < text.index("accuracy by label")
     assert f"{HOSTILE} 0 [0, 0.259] 10 fail" in text and "billing 1 [0.905, 1] 30 pass" in text
     assert HOSTILE.encode() not in html and b"stroke-dasharray" in html
     said = markdown.decode()
@@ -51,9 +53,9 @@ def test_the_page_has_a_table_a_column_with_the_worst_slice_named_above():
 def test_an_undecided_slice_says_the_cases_that_it_lacks():
     labels = ["billing"] * 33 + ["rare"] * 7
     for page in map(bytes.decode, pages(sliced_evidence(1.0, labels=labels))):
-        assert "label rare: 1 [0.652, 1] over 7 cases; it is undecided, 3 more cases needed." in page
+        assert "label=rare: 1 [0.652, 1] over 7 cases; it is undecided, 3 more cases needed." in page
         assert re.search(r"accuracy worst slice >=|accuracy worst slice &gt;=", page)
-        assert "(label rare): 1 [0.652, 1]; about 3 more cases" in page
+        assert "(label=rare): 1 [0.652, 1]; about 3 more cases" in page
 
 
 def test_slices_without_a_demand_have_a_dash_for_a_verdict_and_no_bound():
