@@ -89,6 +89,7 @@ class UseCase:
     prompt: Pin | None = None
     dataset: str | DatasetFile | None = None
     scorers: dict[str, Any] | None = None
+    slices: tuple[str, ...] = ()
     provider: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
