@@ -284,7 +284,7 @@ def _parsed(path: Path) -> Params:
     raw = files.read_yaml(path, hint="git checkout -- params.yaml")
     params = files.parse(Params, raw, where=str(path), hint="see docs/params.md for every key")
     if not params.use_cases:
-        hint = "workbench init NAME --docs DIR --questions FILE"
+        hint = "workbench init NAME --docs DIR --questions FILE, or: git checkout -- params.yaml"
         raise ConfigError(f"{path}: use_cases is empty", hint=hint)
     for name, case in params.use_cases.items():
         _check(path, name, case)

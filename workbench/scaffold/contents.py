@@ -120,15 +120,17 @@ def _below(folder: Path) -> Iterator[tuple[str, Path]]:
 def _with_blocks(text: str, names: Collection[str]) -> str:
     """Return a YAML file of sections of named blocks with only these blocks; comments stay."""
     kept: list[str] = []
-    chosen = True
+    chosen = spaced = True
     for line in text.splitlines(keepends=True):
         block = re.match(r"  ([^\s#:]+):", line)
-        if block:
-            chosen = block[1] in names
-        elif line[0] not in " \n":
-            chosen = True
-        if chosen or (line == "\n" and kept[-1] != "\n"):
+        top = line[0] not in " \n"
+        chosen = top or (block[1] in names if block else chosen)
+        if chosen:
+            kept += ["\n"] if top and not spaced else []
             kept.append(line)
+        spaced = (
+            chosen or line != "\n"
+        )  # a blank line after a block that is left out separates the next section
     return re.sub(r"(?m)^(\w+):[ \t]*(?:#.*)?\n(?=\n|\S|\Z)", r"\1: {}\n", "".join(kept))
 
 

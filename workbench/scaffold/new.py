@@ -119,8 +119,9 @@ def _check_path(folder: Path) -> None:
             f"{str(folder)!r} has the character {unfit[0]!r}, which make or the shell's PATH cannot hold",
             hint="name a folder without it: workbench new FOLDER",
         )
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file", hint="name a folder: workbench new FOLDER")
+    file = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
+    if file is not None:
+        raise ConfigError(f"{file} is a file", hint="name a folder: workbench new FOLDER")
     Repository(root=_existing(folder)).version()
     outer = next((parent for parent in folder.resolve().parents if (parent / ".git").exists()), None)
     if outer is not None and not (folder / ".git").exists():
@@ -156,7 +157,6 @@ def _write(folder: Path, found: Contents) -> None:
                 path = laying / name
                 files.make_folder(path.parent)
                 path.write_bytes(found.read(name))
-            os.sync()  # on disk before the rename, in case of a power cut
             laying.rename(laid)
         finally:
             shutil.rmtree(laying, ignore_errors=True)
