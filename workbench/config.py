@@ -89,6 +89,7 @@ class UseCase:
     prompt: Pin | None = None
     dataset: str | DatasetFile | None = None
     scorers: dict[str, Any] | None = None
+    slices: tuple[str, ...] = ()
     provider: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
@@ -285,7 +286,8 @@ def _parsed(path: Path) -> Params:
     raw = files.read_yaml(path, hint="git checkout -- params.yaml")
     params = files.parse(Params, raw, where=str(path), hint="see docs/params.md for every key")
     if not params.use_cases:
-        raise ConfigError(f"{path}: use_cases is empty", hint="git checkout -- params.yaml")
+        hint = "workbench init NAME --docs DIR --questions FILE, or: git checkout -- params.yaml"
+        raise ConfigError(f"{path}: use_cases is empty", hint=hint)
     for name, case in params.use_cases.items():
         _check(path, name, case)
     for name, declared in params.jobs.items():

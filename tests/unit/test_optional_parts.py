@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -294,8 +295,10 @@ def test_a_repository_without_prompts_gets_their_folder_from_repro_and_check_say
     found = check_all(root)
     assert found.passed and "pipelines/prompts" not in {finding.what for finding in found.findings}
     (root / layout.judge_tape_of("classify")).unlink()
+    shutil.rmtree(root / "pipelines/scorers")
     warned = {finding.what: finding.problem for finding in check_all(root).findings if finding.warning}
-    assert "alone stops without it" in warned[f"classify: {layout.judge_tape_of('classify')}"]
+    for what in (f"classify: {layout.judge_tape_of('classify')}", "pipelines/scorers"):
+        assert "alone stops without it" in warned[what]
 
 
 @pytest.mark.parametrize("kind", KINDS)

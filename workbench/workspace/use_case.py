@@ -24,7 +24,8 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
     path = stated_dataset(root, case)
     if case.memory:
         spec = retrieval.load_spec(root, str(case.memory))
-        _check_tracked(name, case, spec.source, f"the memory {spec}")
+        for read in filter(None, (spec.source, spec.access)):
+            _check_tracked(name, case, read, f"the memory {spec}")
     _check_tracked(name, case, path, f"the dataset of {name}")
     pages = pages_of(root, name, case)
     where = f"{root / 'params.yaml'}: use_cases.{name}.dataset"
@@ -33,7 +34,7 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
         check_tenant(name, case, tenant)
     by_name = {(page.tenant, page.source): page for page in pages}
     for question in cases:
-        if case.memory and "page" in question.expected:
+        if case.memory and question.expected.get("page") is not None:
             _check_question(question, by_name, path)
     return cases, pages
 
@@ -81,7 +82,8 @@ def _check_question(question: Case, pages: Mapping[tuple[str, str], Page], where
                 hint="correct expected.page of the question, or add the page",
             )
         texts.append(page.text)
-    answers = accepted_texts(question, "answers") if "answers" in question.expected else ()
+    stated = question.expected.get("answers") is not None
+    answers = accepted_texts(question, "answers") if stated else ()
     if answers and not any(mentions(text, answer) for text in texts for answer in answers):
         raise ConfigError(
             f"{where}: question {question.id!r}: page {', '.join(map(repr, names))} contains none of its "
@@ -104,7 +106,7 @@ def pages_of(root: Path, name: str, case: UseCase) -> list[Page]:
     if case.memory is None:
         return []
     spec = retrieval.load_spec(root, str(case.memory))
-    pages = retrieval.load(spec.source, root=root)
+    pages = retrieval.load(spec.reading(), root=root)
     for tenant in sorted({page.tenant for page in pages}):
         check_tenant(name, case, tenant)
     return pages

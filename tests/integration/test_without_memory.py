@@ -22,6 +22,7 @@ from workbench.jobs.slots import RunRequest
 from workbench.layout import Results
 from workbench.memory.snapshot import read_manifest
 from workbench.pipeline import stages
+from workbench.pipeline.repro import ask_again
 from workbench.promotion.freezing import judged_run
 from workbench.promotion.promote import ReleaseOptions, promote
 from workbench.repository import environments
@@ -85,6 +86,8 @@ def test_every_stage_of_a_use_case_without_memory_and_prompt_runs_and_the_page_h
     assert files.parse_json((root / f"results/{kind}/plots/recall.json").read_text(), where="r") == []
     with contextlib.closing(workspace.connect(kind, root=root)) as ws:
         assert len(ws.cases()) == len(KINDS[kind].rows)
+    again = ask_again(root, kind, case, sample=None)
+    assert again.asked == again.identical == again.judged == len(KINDS[kind].rows)
 
 
 def git(root: Path, *arguments: str) -> str:
