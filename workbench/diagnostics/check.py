@@ -27,6 +27,7 @@ from workbench.promotion import release, verdicts
 from workbench.promotion.judgement import scorers_of
 from workbench.prompts import prompt as prompts
 from workbench.workspace import boundary
+from workbench.workspace.save import read_generator
 from workbench.workspace.use_case import check_data
 
 
@@ -81,6 +82,7 @@ def _assets(root: Path) -> Iterator[CheckedFile]:
         "model": load_card,
         "prompt": _look_at_prompt,
         "memory": _look_at_memory,
+        "generator": _look_at_generator,
     }
     for kind, look in looks.items():
         yield from _unlisted(root, kind)
@@ -103,6 +105,10 @@ def _unlisted(root: Path, kind: str) -> Iterator[CheckedFile]:
         elif path.is_dir():
             problem = f"no asset.yaml lists its versions\n  -> workbench save {kind}/{path.name}"
             yield CheckedFile(what=what, problem=problem, warning=True)
+
+
+def _look_at_generator(root: Path, reference: str) -> None:
+    read_generator(registry.resolve(root, "generator", reference))
 
 
 def _look_at_memory(root: Path, reference: str) -> None:
