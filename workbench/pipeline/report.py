@@ -17,6 +17,7 @@ from workbench.experiments.compare import ComparedMetric
 from workbench.experiments.metrics import Metric
 from workbench.experiments.runs import Run
 from workbench.pipeline.evidence import Evidence, OwnArm
+from workbench.promotion.approach import MeasuredApproach
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -131,6 +132,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "memory": evidence.memory,
         "tape": evidence.tape,
         "right": _right(primary, evidence.scorers.get(primary, {})),
+        "approach": _approach(evidence.approach),
     }
 
 
@@ -142,7 +144,8 @@ def _warnings(evidence: Evidence) -> list[str]:
         for run in evidence.runs
         for note in (*degraded_note(run.n_degraded), *truncated_note(run.n_truncated))
     ]
-    said = [text for text in (gate.loosened, gate.note) if text]
+    contradiction = evidence.approach.contradiction if evidence.approach else ""
+    said = [text for text in (gate.loosened, gate.note, contradiction) if text]
     return [*degraded, *said, *([_own_text(own)] if own is not None and _differs(own) else [])]
 
 
@@ -162,6 +165,30 @@ def _arms(evidence: Evidence, level: float) -> dict[str, Any]:
         "left_out": explored.left_out,
         "no_baseline": explored.no_baseline,
     }
+
+
+def _approach(measured: MeasuredApproach | None) -> dict[str, Any] | None:
+    """Return the section on the recorded approach; None when params.yaml records none."""
+    if measured is None:
+        return None
+    facts = {"recorded": measured.recorded, "sentence": measured.sentence, "rule": "", "rows": []}
+    if (compared := measured.comparison) is None:
+        return facts
+    names = {"costlier": compared.run.arm, "simpler": compared.baseline.arm, "undecided": "neither is shown"}
+    first = compared.lines[0]
+    flips = [("all cases", first, len(first.improved), len(first.worsened))]
+    flips += [(f"{part.by} {part.key}", part, part.improved, part.worsened) for part in compared.slices]
+    rows = [
+        {
+            "name": name,
+            "n": part.n,
+            "change": f"{part.effect:+.3g} {span(part.interval, signed=True)}",
+            "flips": f"+{improved} -{worsened}",
+            "pays": names[measured.pays_by(part.interval)],
+        }
+        for name, part, improved, worsened in flips
+    ]
+    return {**facts, **names, "rule": measured.rule, "rows": rows, "metric": first.metric}
 
 
 def _differs(own: OwnArm) -> bool:
