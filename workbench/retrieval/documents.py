@@ -13,6 +13,7 @@ from typing import Any
 
 from workbench import config, files, identity
 from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.retrieval import rows
 from workbench.types import MOST_CLASSIFIED, Page
 
 PYDOC = "pydoc:topics"
@@ -85,15 +86,20 @@ _KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 _OPTIONAL = {"replaces", "classification", "subject"}
 
 
-def load(uri: str | Path, *, root: Path | None = None) -> list[Page]:
+def load(
+    uri: str | Path, *, root: Path | None = None, columns: rows.Columns | Mapping[str, str] | None = None
+) -> list[Page]:
     """Return the pages of a folder of `<tenant>/<slug>.md`, of one such file, or of `pydoc:topics`.
 
-    A relative path is searched in the current folder, then in the repository. ConfigError names the file and
-    line of an invalid page; NotFoundError when the path or its pages are missing.
+    Of a table file, `columns` names the columns that make a page of each row. A relative path is searched in
+    the current folder, then in the repository. ConfigError names the file and line of an invalid page;
+    NotFoundError when the path or its pages are missing.
     """
     if str(uri) == PYDOC:
         return _topics()
     path = _found(Path(uri), root)
+    if rows.is_table(path):
+        return rows.load(path, columns)
     if path.is_file():
         return [_page(path, path.parent.name)[0]]
     entries = _entries(path)
@@ -139,7 +145,12 @@ def _check_link(path: Path, top: Path) -> None:
 
 
 def digests_now(
-    uri: str, *, tenant: str, root: Path | None = None, sources: Collection[str] | None = None
+    uri: str,
+    *,
+    tenant: str,
+    root: Path | None = None,
+    sources: Collection[str] | None = None,
+    columns: rows.Columns | None = None,
 ) -> dict[str, str]:
     """Return the current digests of a tenant's pages of `uri`, by source; only `sources` when given.
 
@@ -147,6 +158,8 @@ def digests_now(
     """
     if uri == PYDOC:
         return _topic_digests()
+    if rows.is_table(uri):
+        return rows.digests_now((root or Path()) / uri, columns, tenant=tenant, sources=sources)
     return {path.stem: _digest_of(path) for path in reversed(_places(uri, tenant, root, sources))}
 
 

@@ -74,7 +74,9 @@ def documents(binding: Binding, pages: Sequence[Page]) -> list[Item]:
     trust. The items have no time of writing, so that the same pages give the same items.
     """
     spec = binding.spec
-    declared = digests_now(spec.source, tenant=binding.tenant, root=binding.root) if spec.source else {}
+    declared: dict[str, str] = {}
+    if spec.source:
+        declared = digests_now(spec.source, tenant=binding.tenant, root=binding.root, columns=spec.columns)
     own = binding.context.principal.trust
     return [
         Item(

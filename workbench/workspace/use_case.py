@@ -95,7 +95,7 @@ def _check_question(question: Case, pages: Mapping[tuple[str, str], Page], where
 def pages_of(root: Path, name: str, case: UseCase) -> list[Page]:
     """Return the use case's documents; raise NotFoundError if a document's tenant is not served."""
     spec = retrieval.load_spec(root, str(case.memory))
-    pages = retrieval.load(spec.source, root=root)
+    pages = retrieval.load(spec.source, root=root, columns=spec.columns)
     for tenant in sorted({page.tenant for page in pages}):
         check_tenant(name, case, tenant)
     return pages
