@@ -105,6 +105,7 @@ class UseCase:
     dataset: str | DatasetFile | None = None
     scorers: dict[str, Any] | None = None
     approach: Approach | None = None
+    slices: tuple[str, ...] = ()
     provider: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None

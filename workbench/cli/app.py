@@ -88,14 +88,13 @@ def compare(run: str, baseline: str, metric: str | None, margin: float, as_json:
     A run is USE_CASE/ARM or an id; answers/candidate is the run of the stage judge, and the arms of the
     notebook are explored. Example: workbench compare answers/candidate answers/few_shot
     """
-    from workbench.experiments.compare import compare as compared
-    from workbench.pipeline.explore import find
+    from workbench.pipeline.explore import compared, find
 
     if not 0 <= margin < math.inf:
         again = f"workbench compare {run} {baseline} --margin 0.05"
         raise ConfigError(f"--margin {margin} is not a number from 0", hint=again)
     root = config.find_root()
-    found = compared(find(root, run), find(root, baseline), metric=metric, margin=margin)
+    found = compared(root, find(root, run), find(root, baseline), metric=metric, margin=margin)
     show(found, as_json=as_json)
 
 

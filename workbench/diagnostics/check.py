@@ -25,7 +25,7 @@ from workbench.models import load_card
 from workbench.notebooks import inspection, screening
 from workbench.promotion import release, verdicts
 from workbench.promotion.approach import measured
-from workbench.promotion.judgement import scorers_of
+from workbench.promotion.judgement import scorers_of, slicing_of
 from workbench.prompts import prompt as prompts
 from workbench.workspace import boundary
 from workbench.workspace.save import read_generator
@@ -255,14 +255,19 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     scorers = _tried(f"{name}: scorers", partial(scorers_of, root, name, case))
     yield scorers
     yield _tried(f"{name}: {layout.verdicts_of(name)}", partial(verdicts.read, root, name))
-    specs, n_cases = {}, cache(lambda: len(check_data(root, name, case)[0]))
+    specs, cases = {}, cache(lambda: check_data(root, name, case)[0])
+    slices = cache(lambda: slicing_of(root, name, case, cases()))
+    sliced = _tried(f"{name}: slices {', '.join(case.slices)}", slices if case.slices else tuple)
+    yield from [sliced] * bool(case.slices)
     for phase, column in case.gates.items():
         what = f"{name}: gates.{phase}"
         try:
-            specs[phase] = GateSpec.parse(column, where=f"use_cases.{name}.gates.{phase}")
+            where = f"use_cases.{name}.gates.{phase}"
+            specs[phase] = GateSpec.parse(column, where=where, slices=case.slices)
             if not scorers.problem:
                 _look_at_metrics(specs[phase], scorers_of(root, name, case).scorers, phase)
-            never = check_spec(specs[phase], n_cases())
+            found = None if sliced.problem else slices()
+            never = check_spec(specs[phase], len(cases()), sizes=found.sizes if found else {})
         except WorkbenchError as error:
             yield CheckedFile(what=what, problem=str(error))
             continue

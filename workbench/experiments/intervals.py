@@ -42,6 +42,15 @@ class Interval:
         """Whether both ends are infinite: the data bound nothing."""
         return math.isinf(self.low) and math.isinf(self.high)
 
+    def against(self, bound: float, *, upward: bool) -> Literal["pass", "fail", "undecided"]:
+        """Return pass when the interval keeps the bound, fail when it lies beyond it, else undecided.
+
+        `upward` is true for a lower bound.
+        """
+        if self.low >= bound if upward else self.high <= bound:
+            return "pass"
+        return "fail" if (self.high < bound if upward else self.low > bound) else "undecided"
+
     def mirrored(self) -> Interval:
         """Return the interval of the negated quantity."""
         return Interval(low=-self.high, high=-self.low, level=self.level, method=self.method)

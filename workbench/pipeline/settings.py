@@ -34,12 +34,16 @@ READ: Mapping[str, frozenset[str]] = {
     "remember": frozenset({"memory", "tenants"}),
     "judge": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD,
     "experiment": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD - JUDGED,
-    "gate": frozenset({"candidate", "dataset", "gates", "notebook", "parameters", "phase", "scorers"}),
-    "plots": frozenset({"as_of", "clearance", "dataset", "gates", "groups", "memory", "phase", "tenants"}),
+    "gate": frozenset(
+        {"candidate", "dataset", "gates", "notebook", "parameters", "phase", "scorers", "slices"}
+    ),
+    "plots": frozenset(
+        {"as_of", "clearance", "dataset", "gates", "groups", "memory", "phase", "slices", "tenants"}
+    ),
     "report": frozenset(
         {
             "approach", "baseline", "candidate", "dataset", "gates", "memory", "notebook", "owner", "phase",
-            "prompt", "purpose", "report", "scorers", "title",
+            "prompt", "purpose", "report", "scorers", "slices", "title",
         }
     ),
 }  # fmt: skip
