@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import files
 from workbench.display import degraded_note, number, percent, span, truncated_note
-from workbench.experiments.compare import ComparedMetric
+from workbench.experiments.compare import ComparedMetric, SliceEffect
 from workbench.experiments.gates import GateReport
 from workbench.experiments.metrics import Metric
 from workbench.experiments.runs import Run
@@ -230,8 +230,9 @@ def _approach(measured: MeasuredApproach | None) -> dict[str, Any] | None:
         return facts
     names = {"costlier": compared.run.arm, "simpler": compared.baseline.arm, "undecided": "neither is shown"}
     first = compared.lines[0]
-    flips = [("all cases", first, len(first.improved), len(first.worsened))]
-    flips += [(f"{part.by} {part.key}", part, part.improved, part.worsened) for part in compared.slices]
+    measures: list[tuple[str, ComparedMetric | SliceEffect, int, int]]
+    measures = [("all cases", first, len(first.improved), len(first.worsened))]
+    measures += [(f"{part.by} {part.key}", part, part.improved, part.worsened) for part in compared.slices]
     rows = [
         {
             "name": name,
@@ -240,7 +241,7 @@ def _approach(measured: MeasuredApproach | None) -> dict[str, Any] | None:
             "flips": f"+{improved} -{worsened}",
             "pays": names[measured.pays_by(part.interval)],
         }
-        for name, part, improved, worsened in flips
+        for name, part, improved, worsened in measures
     ]
     return {**facts, **names, "rule": measured.rule, "rows": rows, "metric": first.metric}
 

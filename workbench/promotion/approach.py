@@ -94,8 +94,10 @@ def measured(
     `cases` are the judged cases, whose tenants and expected texts make the slices.
     """
     recorded = case.approach
-    if recorded is None or recorded.instead_of is None:
-        return recorded and MeasuredApproach(recorded=recorded)
+    if recorded is None:
+        return None
+    if recorded.instead_of is None:
+        return MeasuredApproach(recorded=recorded)
     arms = {arm.arm: arm for arm in explored}
     other = arms.get(recorded.instead_of)
     if other is None:
