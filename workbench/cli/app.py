@@ -133,7 +133,7 @@ def gate(run: str, phase: str | None, out: Path | None, as_json: bool) -> None:
 )
 @Json()
 def save(reference: str, reason: str, as_json: bool) -> None:
-    """Save a draft file as the next version of a prompt, memory or model. A version never changes.
+    """Save a draft file as the next version of a prompt, memory, model or generator. It never changes.
 
     The draft of prompt/reply is pipelines/prompts/reply/1.prompty, or 2.prompty after a version 1.
     It is read as strictly as a run reads it. Example:
