@@ -127,12 +127,12 @@ def test_a_file_in_the_way_is_never_overwritten(root):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"docs": "nowhere"}, "no folder"),
+        ({"docs": "nowhere"}, "nothing at"),
         ({"docs": "empty"}, "no documents"),
         ({"docs": None}, "needs --docs DIR"),
         ({"questions": None}, "needs --questions FILE"),
         ({"questions": "nowhere.jsonl"}, "no file"),
-        ({"questions": "none.jsonl"}, "no rows"),
+        ({"questions": "none.jsonl"}, "is empty"),
         ({"kind": "answr"}, "nearest: 'answer'"),
         ({"tenant": "A B"}, "cannot name a tenant"),
     ],
