@@ -28,6 +28,7 @@ def numbers(report: GateReport) -> dict[str, Any]:
     found: dict[str, Any] = {"verdict": report.verdict}
     for line in report.to_json()["lines"]:
         versus = "_versus_" + line["rule"].rsplit(" ", 1)[1] if " versus " in line["rule"] else ""
+        versus = "_worst_slice" if line["rule"].startswith("worst slice ") else versus
         if line["value"] is not None:
             found[line["metric"] + versus] = line["value"]
     return found

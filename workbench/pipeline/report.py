@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 from workbench import files
 from workbench.config import UseCase
 from workbench.display import degraded_note, number, percent, span, truncated_note
-from workbench.experiments.compare import ComparedMetric
+from workbench.experiments.compare import ComparedMetric, SliceEffect
+from workbench.experiments.gates import GateReport
 from workbench.experiments.metrics import Metric
 from workbench.experiments.runs import Run
+from workbench.experiments.slices import Slice, short
 from workbench.pipeline.evidence import Evidence, OwnArm
+from workbench.promotion.approach import MeasuredApproach
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -117,6 +120,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "gate": gate,
         "sentence": _UNSTATED if unstated else _SENTENCES[gate.verdict],
         "warnings": _warnings(evidence),
+        "sliced": _sliced(gate),
         "undecided": [line for line in gate.lines if line.verdict == "undecided"],
         "unscored": _unscored(judged),
         "more_reasons": max(0, len(judged.unscored_reasons) - _MOST_REASONS),
@@ -133,6 +137,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "absent": _absent(case),
         "tape": evidence.tape,
         "right": _right(primary, evidence.scorers.get(primary, {})),
+        "approach": _approach(evidence.approach),
     }
 
 
@@ -153,8 +158,60 @@ def _warnings(evidence: Evidence) -> list[str]:
         for run in evidence.runs
         for note in (*degraded_note(run.n_degraded), *truncated_note(run.n_truncated))
     ]
-    said = [text for text in (gate.loosened, gate.note) if text]
+    contradiction = evidence.approach.contradiction if evidence.approach else ""
+    made_up = gate.synthetic.text if gate.synthetic else ""
+    said = [text for text in (made_up, gate.loosened, gate.note, contradiction) if text]
     return [*degraded, *said, *([_own_text(own)] if own is not None and _differs(own) else [])]
+
+
+def _sliced(gate: GateReport) -> list[dict[str, Any]]:
+    """Return a table for each column of slices of each line, with a sentence on the worst slice."""
+    tables = []
+    for line in gate.lines:
+        for by, slices in line.by.items():
+            worst, demand = slices[0], bool(slices[0].verdict)
+            bound = float(line.rule.rsplit(" ", 1)[1]) if demand else None
+            ends = [e for s in slices if s.interval for e in (s.interval.low, s.interval.high)]
+            tables.append(
+                {
+                    "title": f"{line.metric} by {by}",
+                    "rule": f"each slice {line.rule.removeprefix('worst slice ')}" if demand else "",
+                    "sentence": _worst_text(worst, len(slices)),
+                    "rows": [_slice_row(item) for item in slices],
+                    "drawn": all(0 <= end <= 1 for end in [*ends, bound or 0.0]),
+                    "bound": None if bound is None else _percent(bound),
+                }
+            )
+    return tables
+
+
+def _worst_text(worst: Slice, count: int) -> str:
+    """Return the sentence on the worst slice of one column."""
+    measured = f"{number(worst.value)} {span(worst.interval)}".strip()
+    decided = {
+        None: "no line demands anything of it",
+        "pass": "it passes, as every other does" if count > 1 else "it passes",
+        "fail": "it fails",
+        "undecided": f"it is undecided{f', {worst.needed} more cases needed' if worst.needed else ''}",
+    }
+    which = f"The worst of {count} is" if count > 1 else "The only slice is"
+    return f"{which} {worst.name}: {measured} over {worst.n} cases; {decided[worst.verdict]}."
+
+
+def _slice_row(item: Slice) -> dict[str, Any]:
+    """Return one row of a table of slices, with positions in percent of the scale from 0 to 1."""
+    low, high = (item.interval.low, item.interval.high) if item.interval else (0.0, 0.0)
+    return {
+        "name": short(item.key),
+        "n": item.n,
+        "value": number(item.value) if item.n else "",
+        "interval": span(item.interval),
+        "verdict": item.verdict or "",
+        "needed": item.needed,
+        "x": _percent(item.value or 0.0),
+        "low": _percent(low),
+        "width": _percent(max(high - low, 0.0)),
+    }
 
 
 def _arms(evidence: Evidence, level: float) -> dict[str, Any]:
@@ -173,6 +230,31 @@ def _arms(evidence: Evidence, level: float) -> dict[str, Any]:
         "left_out": explored.left_out,
         "no_baseline": explored.no_baseline,
     }
+
+
+def _approach(measured: MeasuredApproach | None) -> dict[str, Any] | None:
+    """Return the section on the recorded approach; None when params.yaml records none."""
+    if measured is None:
+        return None
+    facts = {"recorded": measured.recorded, "sentence": measured.sentence, "rule": "", "rows": []}
+    if (compared := measured.comparison) is None:
+        return facts
+    names = {"costlier": compared.run.arm, "simpler": compared.baseline.arm, "undecided": "neither is shown"}
+    first = compared.lines[0]
+    measures: list[tuple[str, ComparedMetric | SliceEffect, int, int]]
+    measures = [("all cases", first, len(first.improved), len(first.worsened))]
+    measures += [(f"{part.by} {part.key}", part, part.improved, part.worsened) for part in compared.slices]
+    rows = [
+        {
+            "name": name,
+            "n": part.n,
+            "change": f"{part.effect:+.3g} {span(part.interval, signed=True)}",
+            "flips": f"+{improved} -{worsened}",
+            "pays": names[measured.pays_by(part.interval)],
+        }
+        for name, part, improved, worsened in measures
+    ]
+    return {**facts, **names, "rule": measured.rule, "rows": rows, "metric": first.metric}
 
 
 def _differs(own: OwnArm) -> bool:

@@ -24,7 +24,7 @@ from workbench.layout import Results
 #: server of the live memory plays no part; DVC tracks `data` by its files and `report` by its outputs.
 UNREAD = frozenset(
     {
-        "title", "purpose", "owner", "report", "baseline", "concurrency", "seed", "api_key_env",
+        "title", "purpose", "owner", "report", "approach", "baseline", "concurrency", "seed", "api_key_env",
         "memory_provider", "memory_url", "memory_grpc", "memory_api_key_env", "memory_awake",
         "memory_fallback",
     }
@@ -37,12 +37,16 @@ READ: Mapping[str, frozenset[str]] = {
     "remember": frozenset({"memory", "tenants"}),
     "judge": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD,
     "experiment": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD - JUDGED,
-    "gate": frozenset({"candidate", "dataset", "gates", "notebook", "parameters", "phase", "scorers"}),
-    "plots": frozenset({"as_of", "clearance", "dataset", "gates", "groups", "memory", "phase", "tenants"}),
+    "gate": frozenset(
+        {"candidate", "dataset", "gates", "notebook", "parameters", "phase", "scorers", "slices"}
+    ),
+    "plots": frozenset(
+        {"as_of", "clearance", "dataset", "gates", "groups", "memory", "phase", "slices", "tenants"}
+    ),
     "report": frozenset(
         {
-            "baseline", "candidate", "dataset", "gates", "memory", "notebook", "owner", "phase", "prompt",
-            "purpose", "report", "scorers", "title",
+            "approach", "baseline", "candidate", "dataset", "gates", "memory", "notebook", "owner", "phase",
+            "prompt", "purpose", "report", "scorers", "slices", "title",
         }
     ),
 }  # fmt: skip

@@ -90,7 +90,7 @@ def _not_judged(draft: Draft, case: UseCase) -> Iterator[Blocker]:
         what = "the gate's text is not the one the run was made under"
         yield Blocker(what=what, fix="dvc repro", exit_code=1)
     elif gate.verdict != "pass":
-        lines = "; ".join(f"{line.metric} {line.rule}" for line in gate.lines if line.verdict == gate.verdict)
+        lines = "; ".join(line.title for line in gate.lines if line.verdict == gate.verdict)
         what = f"the {gate.phase} gate says {gate.verdict}: {lines}"
         yield Blocker(what=what, fix=f"workbench gate {gate.use_case}/{gate.arm}", exit_code=gate.exit_code)
 

@@ -24,7 +24,8 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
     path = stated_dataset(root, case)
     if case.memory:
         spec = retrieval.load_spec(root, str(case.memory))
-        _check_tracked(name, case, spec.source, f"the memory {spec}")
+        for read in filter(None, (spec.source, spec.access)):
+            _check_tracked(name, case, read, f"the memory {spec}")
     _check_tracked(name, case, path, f"the dataset of {name}")
     pages = pages_of(root, name, case)
     where = f"{root / 'params.yaml'}: use_cases.{name}.dataset"
@@ -105,7 +106,7 @@ def pages_of(root: Path, name: str, case: UseCase) -> list[Page]:
     if case.memory is None:
         return []
     spec = retrieval.load_spec(root, str(case.memory))
-    pages = retrieval.load(spec.source, root=root)
+    pages = retrieval.load(spec.reading(), root=root)
     for tenant in sorted({page.tenant for page in pages}):
         check_tenant(name, case, tenant)
     return pages

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import _sync, config, files, identity, layout, registry, retrieval
 from workbench.context import Context, current_invocation
-from workbench.errors import ConfigError, NotFoundError, RefusedError, nearest
+from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
 from workbench.experiments.batch import Batch
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.experiment import Experiment
@@ -19,6 +19,8 @@ from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.inputs import Inputs, read
 from workbench.experiments.runs import Run, runs_frame, save_runs
+from workbench.experiments.slices import Slicing
+from workbench.experiments.synthetic import Synthetic
 from workbench.identity import Principal
 from workbench.layout import RUNS
 from workbench.models import ModelCard
@@ -227,6 +229,7 @@ class Workspace:
             gated_memory=self.use_case.memory.name if self.use_case.memory else None,
             concurrency=self.use_case.concurrency,
             progress=Path(self.execution.progress) if self.execution.progress else None,
+            slices=self.use_case.slices,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -253,7 +256,8 @@ class Workspace:
     def gate_spec(self, phase: str | None = None) -> GateSpec:
         """Return the gate of a phase, by default the use case's; raise ConfigError if it is invalid."""
         where = f"{self.root / 'params.yaml'}: use_cases.{self.name}.gates"
-        return GateSpec.of_phase(self.use_case.gates, phase or self.use_case.phase, where=where)
+        case = self.use_case
+        return GateSpec.of_phase(case.gates, phase or case.phase, where=where, slices=case.slices)
 
     def gate(self, run: Run, *, phase: str | None = None, baseline: Run | None = None) -> GateReport:
         """Judge an explored run by the gate of params.yaml, line by line; a failed gate raises no error.
@@ -261,7 +265,9 @@ class Workspace:
         An explored run cannot pass: the stage `judge` of `dvc repro` decides on its own run.
         """
         spec, phase = self.gate_spec(phase), phase or self.use_case.phase
-        return judge(run, spec, phase=phase, baseline=baseline, explored=True)
+        cases = self._known_cases()
+        report = judge(run, spec, phase=phase, baseline=baseline, explored=True, slicing=self._slicing(cases))
+        return dataclasses.replace(report, synthetic=Synthetic.of(cases, run.case_ids) if cases else None)
 
     def promote(self, reference: str, *, to: str = "production", **how: Any) -> Released:
         """Freeze `job/NAME` as its next version and label it, or label a version such as `prompt/NAME@2`.
@@ -312,6 +318,19 @@ class Workspace:
             hint=f"write {kind}: {{name: NAME, version: 1}} into use_cases.{self.name} of params.yaml, or "
             f'name one of pipelines/{folder}: ws.{kind}("NAME")',
         )
+
+    def _known_cases(self) -> Dataset | None:
+        """Return the use case's dataset; None where it is refused or cannot be read."""
+        try:
+            return self.cases()
+        except WorkbenchError:
+            return None
+
+    def _slicing(self, cases: Dataset | None) -> Slicing | None:
+        """Return the declared slices of these cases; None without a declaration or without cases."""
+        where = f"{self.root / 'params.yaml'}: use_cases.{self.name}.slices"
+        names = self.use_case.slices
+        return Slicing.of(cases, names, where=where) if cases and names else None
 
     def _call(
         self, port: Port, operation: str, target: str, payload: JSON, *, memory: JSON | None = None
