@@ -11,8 +11,7 @@ from typing import Literal, get_args
 from workbench import config
 from workbench.display import Card, Shown
 from workbench.errors import ConfigError, nearest
-from workbench.retrieval.formats import by_ending
-from workbench.retrieval.rows import EXAMPLE, Columns
+from workbench.retrieval.rows import EXAMPLE, Columns, is_table
 from workbench.types import Page
 
 Unreadable = Literal["stop", "skip"]
@@ -54,7 +53,7 @@ class SourceReading:
         if self.unreadable not in get_args(Unreadable):
             found = f"{self.unreadable!r} ({nearest(str(self.unreadable), get_args(Unreadable))})"
             raise ConfigError(f"{where}unreadable must be stop or skip, found {found}")
-        if by_ending.is_table(self.uri) or self.columns is not None:
+        if is_table(self.uri) or self.columns is not None:
             self._check_table(where)
         elif self.tenants is None:
             given = [("access", self.access is not None), ("unreadable", self.unreadable != "stop")]
@@ -71,7 +70,7 @@ class SourceReading:
         if self.columns is None:
             problem = f"{self.uri} is a table, and no columns say what its pages are"
             raise ConfigError(f"{where}{problem}", hint=EXAMPLE)
-        if not by_ending.is_table(self.uri):
+        if not is_table(self.uri):
             problem = f"columns is for a source that is a table, found {self.uri!r}"
             raise ConfigError(f"{where}{problem}", hint=EXAMPLE)
         if self.access is not None or self.unreadable != "stop":

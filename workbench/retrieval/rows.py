@@ -15,6 +15,8 @@ from workbench.errors import ConfigError, NotFoundError
 from workbench.files import tables
 from workbench.types import MOST_CLASSIFIED, Page
 
+#: The endings of tables; a `.txt` file is a document.
+SUFFIXES = frozenset(tables.SUFFIXES) - {".txt"}
 #: How a memory's spec names columns.
 EXAMPLE = "columns: {text: text, title: label, id: id, tenant: tenant}"
 _MOST_ID = 200
@@ -43,6 +45,11 @@ class Columns:
         """Return the column of each field that has one."""
         given = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         return {name: column for name, column in given.items() if column is not None}
+
+
+def is_table(uri: str | Path) -> bool:
+    """Return whether a source is a table file, by its ending."""
+    return Path(uri).suffix.lower() in SUFFIXES
 
 
 def columns_of(given: Columns | Mapping[str, str] | None) -> Columns | None:
