@@ -20,7 +20,7 @@ from workbench import files
 from workbench.display import number, span
 from workbench.errors import ConfigError, nearest
 from workbench.experiments.dataset import PROVENANCE, Dataset
-from workbench.experiments.gate_spec import SMALL
+from workbench.experiments.gate_spec import SMALL, GateSpec
 from workbench.experiments.metrics import Sample, sample
 from workbench.types import Verdict
 
@@ -105,6 +105,16 @@ class Slicing:
     def missing(self, case_ids: pl.Series) -> int:
         """Return the number of cases whose slices are unknown, because the dataset does not hold them."""
         return int((~case_ids.is_in(self.keys["case"].implode())).sum())
+
+    def digest_beyond(self, spec: GateSpec) -> str | None:
+        """Return the SHA-256 of the judged slices by provenance, which the dataset's digest leaves out.
+
+        None when no line of `spec` judges such.
+        """
+        judged = {name for rule in spec.rules for name in rule.by}
+        names = sorted(judged.intersection(PROVENANCE, self.names))
+        keys = self.keys.sort("case").select("case", *(f"by.{name}" for name in names))
+        return files.digest(keys.to_dict(as_series=False)) if names else None
 
     def members(self, by: str) -> dict[str, frozenset[str]]:
         """Return the ids of the cases of each value of a column, sorted by value."""

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from made_runs import a_run, of
 from sizes import SOAK
 
+from workbench import files
 from workbench.errors import ConfigError
 from workbench.experiments.compare import compare
 from workbench.experiments.dataset import Case, Dataset
+from workbench.experiments.gate_spec import stated_digest
 from workbench.experiments.gates import GateSpec, check_spec, check_tightens, judge
 from workbench.experiments.loosening import Verdicted, loosened
 from workbench.experiments.slices import MOST, NONE, Slicing
@@ -109,6 +111,23 @@ def test_slices_that_do_not_exist_or_are_too_many_are_one_error(names, said):
 
 def test_fifty_values_are_slices():
     assert len(Slicing.of(cases_of(list(range(MOST))), ["label"]).sizes["label"]) == MOST
+
+
+def test_a_gate_on_slices_by_provenance_covers_their_values_and_any_other_only_the_dataset():
+    """The dataset's digest leaves provenance out: relabelled slices are another gate."""
+
+    def digest(by, author):
+        cases = [dataclasses.replace(c, provenance={"author": author}) for c in cases_of(["x"] * 3)]
+        slicing = Slicing.of(Dataset(name="d", cases=tuple(cases)), ["author", "label"])
+        gate = spec(("author", "label"), accuracy={**LINE, "by": by})
+        beyond = slicing.digest_beyond(gate)
+        return stated_digest(gate, dataset="d", scorers={}, slices=beyond), beyond
+
+    assert digest(["author"], "ann")[0] != digest(["author"], "bob")[0]
+    assert digest(["label"], "ann") == digest(["label"], "bob") and digest(["label"], "ann")[1] is None
+    gate = spec(("label",), accuracy={"min": 0.5})
+    before = files.digest({"gate": gate.to_json(), "dataset": "d", "scorers": {}})
+    assert stated_digest(gate, dataset="d", scorers={}) == before
 
 
 # The text of the gate
@@ -255,6 +274,16 @@ def test_without_declared_slices_a_line_has_the_form_it_had():
     gate = spec((), accuracy={"min": 0.5})
     line = judge(a_run(accuracy=of(40, 40)), gate, phase="mvp").to_json()["lines"][0]
     assert set(line) == {"interval", "metric", "n", "needed", "note", "rule", "tenants", "value", "verdict"}
+
+
+def test_more_columns_never_improve_a_verdict_and_a_versus_line_stands_beside():
+    labels, scores = ["a"] * 30 + ["b"] * 30, of(30, 30) + of(12, 30)
+    one, two = (judged(labels, scores, names=names) for names in (("label",), ("label", "tenant")))
+    order = {"fail": 0, "undecided": 1, "pass": 2}
+    assert order[worst_of(two).verdict] <= order[worst_of(one).verdict] < 2
+    report = judged(labels, scores, versus="production", margin=0.1, **LINE)
+    assert [line.rule for line in report.lines] == [">= 0.55", "worst slice >= 0.3"]
+    assert "no baseline" in report.lines[0].note
 
 
 def test_a_maximum_has_its_worst_slice_at_the_highest_value():
