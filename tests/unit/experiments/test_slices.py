@@ -291,6 +291,17 @@ def test_a_maximum_has_its_worst_slice_at_the_highest_value():
     assert worst_of(report).verdict == "fail" and "label=b" in worst_of(report).note
 
 
+def test_a_slice_of_ratings_of_1_is_not_taken_for_right_answers():
+    """On a scale from 1 to 5, twenty ones bound nothing, though each lies between 0 and 1."""
+    labels, scores = ["a"] * 40 + ["b"] * 20, [5.0, 4.0, 3.0, 2.0] * 10 + [1.0] * 20
+    for line in ({"min": 1.1}, {"min": 1.1, "worst_slice": 0.5}):
+        (worst, _) = judged(labels, scores, **line).lines[-1].slices
+        assert (worst.key, worst.value, worst.interval) == ("b", 1.0, None) and worst.verdict != "pass"
+    new, old = a_run(rating=scores), a_run("old", rating=[5.0, 4.0, 3.0, 2.0] * 10 + [0.0] * 20)
+    effects = compare(new, old).by_slice(Slicing.of(cases_of(labels), ["label"])).slices
+    assert next(effect for effect in effects if effect.key == "b").interval.is_open
+
+
 def test_repeats_add_no_cases_to_a_slice():
     labels, gate = ["a"] * 20 + ["rare"] * 5, spec(accuracy=LINE)
     run = a_run(accuracy=of(100, 100), repeats=4, gate=gate.digest)
