@@ -32,7 +32,9 @@ _DESCRIBED = {
 }
 
 
-def of_order(order: InitOrder, documents: SourceDocuments | None, cases: Cases, author: str) -> dict[str, Any]:
+def of_order(
+    order: InitOrder, documents: SourceDocuments | None, cases: Cases, author: str
+) -> dict[str, Any]:
     """Return the values of every template of the order's kind; `author` is the default owner."""
     name, data = order.name, f"data/{order.name}"
     title = rendering.one_line(order.title) or f"{_TITLES[order.kind]} {name}"

@@ -2,7 +2,7 @@
 
 import workbench as wb
 
-LEAST_WORDS, MOST_WORDS = [[ least_words ]], [[ most_words ]]
+LEAST_WORDS, MOST_WORDS = [[least_words]], [[most_words]]
 
 
 def score(outcome: wb.Outcome) -> float:
