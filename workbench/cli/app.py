@@ -12,8 +12,10 @@ import click
 
 from workbench import config, files
 from workbench.cli.doctor import doctor
+from workbench.cli.init import init
 from workbench.cli.jobs import jobs
 from workbench.cli.memory import memory
+from workbench.cli.new import new
 from workbench.cli.output import Json, check_out, say, show
 from workbench.cli.release import promote, rollback
 from workbench.errors import ConfigError, WorkbenchError
@@ -254,7 +256,7 @@ def _explained(function: Callable[[], Any]) -> int:
     return 0
 
 
-for _command in (memory, doctor, promote, rollback, jobs):
+for _command in (memory, doctor, new, init, promote, rollback, jobs):
     cli.add_command(_command)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from workbench import config, files, layout, registry, retrieval
 from workbench.config import UseCase
 from workbench.errors import ConfigError, WorkbenchError, nearest
+from workbench.experiments import scorer_file
 from workbench.experiments.gate_spec import GateSpec, check_spec, check_tightens
 from workbench.experiments.inputs import read
 from workbench.experiments.metrics import ALWAYS
@@ -69,13 +70,24 @@ class Checked:
 def check_all(root: Path) -> Checked:
     """Check params.yaml, every asset and the dependencies of each use case; no notebook is run."""
     params = config.load_params(root)
-    findings = [CheckedFile(what=str(PARAMS)), *_assets(root)]
+    findings = [CheckedFile(what=str(PARAMS)), *_folders(root), *_assets(root)]
     for name, case in params.use_cases.items():
         findings += _use_case(root, name, case)
     for name, job in params.jobs.items():
         findings.append(_tried(f"job {name}: sample and schedule", partial(_look_at_job, root, name, job)))
     findings += _promoted(root)
     return Checked(findings=tuple(findings))
+
+
+def _folders(root: Path) -> Iterator[CheckedFile]:
+    """Yield a warning for each missing folder that the pipeline depends on."""
+    needed = [f"pipelines/{registry.FOLDERS[kind]}" for kind in ("memory", "model", "prompt")]
+    if any((root / layout.RESULTS).glob("*/settings")):  # the stage that creates it has run
+        needed.append(scorer_file.FOLDER)
+    for folder in needed:
+        if not (root / folder).is_dir():
+            problem = "it is missing, and dvc repro alone stops without it\n  -> make repro"
+            yield CheckedFile(what=folder, problem=problem, warning=True)
 
 
 def _assets(root: Path) -> Iterator[CheckedFile]:
@@ -137,7 +149,9 @@ def _tape(root: Path, name: str) -> Iterator[CheckedFile]:
     for tape in (layout.judge_tape_of(name), layout.tape_of(name)):
         found = _tried(f"{name}: {tape}", partial(boundary.open_tape, root / tape))
         if not found.problem and not (root / tape).is_file():
-            problem = "it is missing, and dvc repro alone stops without it\n  -> make repro"
+            stops = (root / Results(use_case=name).settings).exists()  # the stage that creates it has run
+            problem = f"it is missing, and dvc repro alone {'stops without' if stops else 'creates'} it"
+            problem += "\n  -> make repro"
             found = dataclasses.replace(found, problem=problem, warning=True)
         elif (
             not found.problem
@@ -177,7 +191,8 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         yield CheckedFile(what=f"{name}: keepers", problem=problem, warning=True)
     yield _tried(f"{name}: {case.notebook}", notebook)
     yield from _screened(root, name, case)
-    yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
+    if case.prompt:
+        yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield _tried(f"{name}: model {case.model}", lambda: boundary.chosen_card(root, case.model, overrides))
     yield _tried(f"{name}: {case.data} and its questions", lambda: check_data(root, name, case))
     yield from _tape(root, name)

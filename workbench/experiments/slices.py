@@ -160,14 +160,14 @@ class SliceBound:
 
     def failing(self, level: float) -> frozenset[int]:
         """Return the places of the slices that are beyond the bound at `level` for all of them (Holm)."""
-        left, failed = set(range(len(self.parts))), set[int]()
-        while left:
-            strict = 1 - (1 - level) / len(left)
-            beyond = {place for place in left if self._compared(self.parts[place], strict) == "fail"}
-            if not beyond:
+        beyond = {place for place, part in enumerate(self.parts) if self._is_beyond(part)}
+        failed = set[int]()
+        while left := len(self.parts) - len(failed):
+            strict = 1 - (1 - level) / left
+            found = {p for p in beyond - failed if self._compared(self.parts[p], strict) == "fail"}
+            if not found:
                 break
-            failed |= beyond
-            left -= beyond
+            failed |= found
         return frozenset(failed)
 
     def slices(self, level: float, strict: float, *, failed: bool) -> tuple[Slice, ...]:
@@ -190,12 +190,14 @@ class SliceBound:
 
     def _needed(self, part: _OpenSlice, level: float, strict: float) -> int | None:
         """Return the further cases of an undecided slice at the observed value."""
-        value, n = part.sample.value, part.sample.n
-        if value is None:
-            return None
-        beyond = (value < self.threshold) == self.upward and value != self.threshold
+        beyond = self._is_beyond(part)
         needed = part.sample.needed(self.threshold, 1 - (1 - strict) / len(self.parts) if beyond else level)
-        return None if needed is None else max(needed, 0 if beyond else SMALL - n)
+        return None if needed is None else max(needed, 0 if beyond else SMALL - part.sample.n)
+
+    def _is_beyond(self, part: _OpenSlice) -> bool:
+        """Return whether the observed value is beyond the bound; only then can the slice fail."""
+        value = part.sample.value
+        return value is not None and (value < self.threshold if self.upward else value > self.threshold)
 
     def _passes(self, part: _OpenSlice, level: float) -> bool:
         return part.sample.n >= SMALL and self._compared(part, level) == "pass"

@@ -250,8 +250,10 @@ def _rescored(rows: pl.DataFrame, names: Sequence[str]) -> dict[str, int]:
 
 
 def _versions(root: Path, case: UseCase, runs: Sequence[Run]) -> tuple[AssetUse, ...]:
-    """Return every prompt that an arm used, the memory and the model, each with its digest."""
-    used = {str(case.prompt): ""} | {run.settings["prompt"]: run.settings["prompt_digest"] for run in runs}
+    """Return every prompt that an arm used, the memory if there is one, and the model, with digests."""
+    used = {str(case.prompt): ""} if case.prompt else {}
+    prompted = [run.settings for run in runs if "prompt" in run.settings]
+    used |= {settings["prompt"]: settings["prompt_digest"] for settings in prompted}
     found = {}
     for reference, digest in sorted(used.items()):
         if prompts.is_draft(reference):
@@ -260,7 +262,8 @@ def _versions(root: Path, case: UseCase, runs: Sequence[Run]) -> tuple[AssetUse,
             )
         else:
             found[reference] = _use(root, "prompt", reference)
-    found[str(case.memory)] = _use(root, "memory", str(case.memory))
+    if case.memory:
+        found[str(case.memory)] = _use(root, "memory", str(case.memory))
     settings = runs[0].settings
     model = AssetUse(
         kind="model", reference=settings["model"], digest=settings["model_digest"], reason="", author=""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
+from workbench.config import UseCase
 from workbench.display import degraded_note, number, percent, span, truncated_note
 from workbench.experiments.compare import ComparedMetric, SliceEffect
 from workbench.experiments.gates import GateReport
@@ -132,11 +133,21 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "wrong": _wrong(judged, primary),
         "versions": evidence.versions,
         "tenants": _tenants(evidence, judged),
-        "memory": evidence.memory,
+        "memory": evidence.memory if case.memory else None,
+        "absent": _absent(case),
         "tape": evidence.tape,
         "right": _right(primary, evidence.scorers.get(primary, {})),
         "approach": _approach(evidence.approach),
     }
+
+
+def _absent(case: UseCase) -> str:
+    """Return one sentence about the sections that a use case without memory or prompt does not have."""
+    named = {"memory": case.memory, "prompt": case.prompt}
+    missing = " and no ".join(kind for kind, pin in named.items() if pin is None)
+    if not missing:
+        return ""
+    return f"params.yaml names no {missing} for this use case: the page leaves out what would describe it."
 
 
 def _warnings(evidence: Evidence) -> list[str]:

@@ -12,7 +12,7 @@ from workbench.experiments.gate_spec import GateSpec, stated_digest
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.loosening import Verdicted, loosened
 from workbench.experiments.runs import Run, load_runs
-from workbench.experiments.scorer_spec import ScorerSet
+from workbench.experiments.scorer_spec import ScorerSet, fitting
 from workbench.experiments.slices import Slicing
 from workbench.experiments.synthetic import Synthetic
 from workbench.jobs import spec as jobspec
@@ -101,7 +101,9 @@ def prepared_cases(root: Path, case: UseCase, results: Results) -> Dataset:
 
 def scorers_of(root: Path, name: str, case: UseCase) -> ScorerSet:
     """Return the scorers that judge a use case; raise ConfigError if one is invalid."""
-    return ScorerSet.parse(case.scorers, root=root, where=f"{root / 'params.yaml'}: use_cases.{name}.scorers")
+    default = fitting(expected=case.columns["expected"], memory=case.memory is not None)
+    where = f"{root / 'params.yaml'}: use_cases.{name}.scorers"
+    return ScorerSet.parse(case.scorers, root=root, where=where, default=default)
 
 
 def baseline_of(root: Path, use_case: str, run: Run) -> Run | None:

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 from workbench import config, files, identity
 from workbench.errors import ConfigError, NotFoundError
@@ -51,7 +51,7 @@ def is_table(uri: str | Path) -> bool:
     return Path(uri).suffix.lower() in SUFFIXES
 
 
-def load(path: Path, columns: Columns | Mapping[str, str] | None) -> list[Page]:
+def load(path: Path, columns: Columns | None) -> list[Page]:
     """Return one page for each row of a table file.
 
     ConfigError names the line or row of an invalid value and of an id that a tenant has twice.
@@ -75,7 +75,7 @@ def load(path: Path, columns: Columns | Mapping[str, str] | None) -> list[Page]:
 
 
 def digests_now(
-    path: Path, columns: Columns | Mapping[str, str] | None, *, tenant: str, sources: Collection[str] | None
+    path: Path, columns: Columns | None, *, tenant: str, sources: Collection[str] | None
 ) -> dict[str, str]:
     """Return the current digests of a tenant's rows, by id; only of `sources` when given.
 
@@ -102,14 +102,23 @@ def _reader(columns: Columns) -> Callable[[Path], dict[str, dict[str, str]]]:
     return read
 
 
-def _stated(path: Path, columns: Columns | Mapping[str, str] | None) -> Columns:
+@overload
+def columns_of(given: None) -> None: ...
+@overload
+def columns_of(given: Columns | Mapping[str, str]) -> Columns: ...
+def columns_of(given: Columns | Mapping[str, str] | None) -> Columns | None:
+    """Return the columns that a mapping names; ConfigError for an unknown or missing key."""
+    if given is None or isinstance(given, Columns):
+        return given
+    return files.parse(Columns, dict(given), where="columns", hint=_EXAMPLE)
+
+
+def _stated(path: Path, columns: Columns | None) -> Columns:
     if columns is None:
         raise ConfigError(
             f"{path} is a table, and nothing says which of its columns are the pages", hint=_EXAMPLE
         )
-    if isinstance(columns, Columns):
-        return columns
-    return files.parse(Columns, dict(columns), where="columns", hint=_EXAMPLE)
+    return columns
 
 
 def _page(row: Mapping[str, Any], columns: Columns, where: str) -> Page:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import _sync, config, files, identity, layout, registry, retrieval
 from workbench.context import Context, current_invocation
@@ -97,10 +97,15 @@ class Workspace:
     # -- assets and models ------------------------------------------------------------------
 
     def memory(self, reference: str | None = None) -> MemoryHandle:
-        """Return a memory by name or `name@version`, by default the use case's."""
+        """Return a memory by name or `name@version`, by default the use case's.
+
+        Raise ConfigError for the default of a use case without a memory.
+        """
         pin = self.use_case.memory
-        name = reference or self.setting("memory", pin.name)
-        spec = retrieval.load_spec(self.root, str(pin) if name == pin.name else name)
+        name = reference or self.setting("memory", pin.name if pin else None)
+        if name is None:
+            raise self._unstated("memory")
+        spec = retrieval.load_spec(self.root, str(pin) if pin and name == pin.name else name)
         snapshot = self.boundary.stores.pinned()
         pinned = snapshot.digest if snapshot and snapshot.manifest.memory == spec.name else None
         identities = {
@@ -134,16 +139,18 @@ class Workspace:
     def prompt(self, reference: str | None = None) -> Prompt:
         """Return a prompt by `name@version`, `name@label` or name.
 
-        A bare name is resolved by the arm's setting, then by params.yaml.
+        A bare name is resolved by the arm's setting, then by params.yaml. Raise ConfigError for the default
+        of a use case without a prompt.
         """
-        pin = self.use_case.prompt
-        name = reference or pin.name
-        chosen = self.settings.get("prompt")
+        pin, chosen = self.use_case.prompt, self.settings.get("prompt")
+        name = reference or (pin.name if pin else getattr(chosen, "reference", chosen))
+        if name is None:
+            raise self._unstated("prompt")
         if isinstance(chosen, Prompt) and name in {chosen.name, chosen.reference}:
             return chosen
         if isinstance(chosen, str) and name == registry.Reference.parse(chosen).name:
             name = chosen
-        elif name == pin.name:
+        elif pin and name == pin.name:
             name = str(pin)
         return prompts.load(self.root, name, author=self.context.principal.name)
 
@@ -169,15 +176,17 @@ class Workspace:
     def cases(self, memory: str | None = None) -> Dataset:
         """Return the use case's dataset, or for another memory the questions of its spec's file.
 
-        In the pipeline these are the prepared cases. Raise RefusedError in a job and in a judged run.
+        In the pipeline these are the prepared cases. A use case without a memory has its dataset alone. Raise
+        RefusedError in a job and in a judged run.
         """
         if self.execution.publish:
             raise RefusedError(
                 "ws.cases(): a job is given inputs and never what is expected",
                 hint="tag the cell `explore`; a job's rows are ws.inputs(inputs)",
             )
-        spec = self.memory(memory).spec
-        if spec.name == self.use_case.memory.name:
+        pin, chosen = self.use_case.memory, memory or self.settings.get("memory")
+        spec = None if pin is None and chosen is None else self.memory(memory).spec
+        if spec is None or (pin and spec.name == pin.name):
             path = self.execution.cases or stated_dataset(self.root, self.use_case)
             return Dataset.from_file(self.root / path, **self.use_case.columns)
         if spec.questions is None:
@@ -217,22 +226,28 @@ class Workspace:
             keep=self._keep,
             task_digest=self.execution.task_digest,
             gate_digest=self.gate_spec().digest,
-            gated_memory=self.use_case.memory.name,
+            gated_memory=self.use_case.memory.name if self.use_case.memory else None,
             concurrency=self.use_case.concurrency,
             progress=Path(self.execution.progress) if self.execution.progress else None,
             slices=self.use_case.slices,
         )
 
     def describe(self) -> dict[str, Any]:
-        """Return the references and digests that bare names resolve to, as a run's settings."""
-        prompt, memory = self.prompt(), self.memory()
+        """Return the references and digests that bare names resolve to, as a run's settings.
+
+        A prompt or a memory that neither the use case nor the arm names is left out.
+        """
+        named: dict[str, Any] = {}
+        if self.use_case.prompt or self.settings.get("prompt"):
+            prompt = self.prompt()
+            named = {"prompt": prompt.reference, "prompt_digest": prompt.digest}
+        if self.use_case.memory or self.settings.get("memory"):
+            memory = self.memory()
+            named |= {"memory": str(memory.spec), "memory_digest": memory.pinned or memory.spec.digest}
         card = self.boundary.card(self._model_reference(None))
         rest = {k: v for k, v in self.settings.items() if k not in {"prompt", "memory", "model"}}
         return {
-            "prompt": prompt.reference,
-            "prompt_digest": prompt.digest,
-            "memory": str(memory.spec),
-            "memory_digest": memory.pinned or memory.spec.digest,
+            **named,
             "model": card.reference,
             "model_digest": files.digest({**card.identity(), "defaults": card.wire_defaults()}),
             **rest,
@@ -294,6 +309,15 @@ class Workspace:
         _sync.run(self.boundary.aclose())
 
     # -- internals -----------------------------------------------------------------------------
+
+    def _unstated(self, kind: Literal["memory", "prompt"]) -> ConfigError:
+        """Return the error for the bare name of an asset that the use case does not state."""
+        folder = registry.FOLDERS[kind]
+        return ConfigError(
+            f"the use case {self.name!r} states no {kind}, so ws.{kind}() has nothing to return",
+            hint=f"write {kind}: {{name: NAME, version: 1}} into use_cases.{self.name} of params.yaml, or "
+            f'name one of pipelines/{folder}: ws.{kind}("NAME")',
+        )
 
     def _known_cases(self) -> Dataset | None:
         """Return the use case's dataset; None where it is refused or cannot be read."""
