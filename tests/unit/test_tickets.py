@@ -12,8 +12,10 @@ import orjson
 import pytest
 from ruamel.yaml import YAML
 
-from workbench import registry
+from workbench import config, registry
 from workbench.experiments.dataset import Dataset
+from workbench.layout import Results
+from workbench.pipeline.guarding import guarded
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIAGE = ROOT / "data" / "triage"
@@ -136,3 +138,9 @@ def test_the_prompt_and_the_notebook_name_the_labels_of_the_tickets(tickets):
     assert f"Literal[{literal}]" in (ROOT / "notebooks/triage.ipynb").read_text(encoding="utf-8").replace(
         "\\", ""
     )
+
+
+def test_the_judge_guards_the_raw_tickets_and_the_truth_and_not_the_source_of_the_memory():
+    case = config.load_params(ROOT).use_cases["triage"]
+    found = {path.name for path in guarded(ROOT, case, Results(use_case="triage")) if path.parent == TRIAGE}
+    assert found == {"tickets.jsonl", "cases.jsonl", "broken.jsonl", "planted.jsonl"}
