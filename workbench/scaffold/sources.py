@@ -97,7 +97,7 @@ def tenants_from(order: InitOrder) -> str:
     raise ConfigError(
         f"{table.path} has questions of the tenants {', '.join(named)}, and {order.docs} has no folder "
         f"{missing[0]!r}",
-        hint="put the documents of each tenant into a folder of its name, or remove the column and use --tenant",
+        hint="put the documents of each tenant into a folder of its name, or use --tenant without the column",
     )
 
 
