@@ -17,27 +17,31 @@ export UV_PYTHON_DOWNLOADS := never
 # Without compiled modules, which some images switch off, each command compiles the package anew.
 unexport VIRTUAL_ENV PYTHONDONTWRITEBYTECODE UV_PYTHON UV_SYSTEM_PYTHON UV_PROJECT_ENVIRONMENT CONDA_PREFIX PYTHONHOME
 
+# Set in the project of the workbench itself; a repository that `workbench new` laid has its own tests only.
+PROJECT := $(wildcard tests/unit/test_house.py)
+
 .DEFAULT_GOAL := help
 .PHONY: help repro test soak check lab bench weaviate interop lock clean env env-test python
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n $(if $(PROJECT),,-e '/^ifdef PROJECT/,/^endif/d') -e 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 repro: env ## install what is missing, run the pipeline, print the verdict; LIVE=1 asks all again, MEMORY=weaviate searches a server
 	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench repro $(if $(filter-out 0,$(LIVE)),--live) $(if $(MEMORY),--memory $(MEMORY))
 
-test: env-test interop check ## every check and every test, at sample size; ARGS="..." goes to pytest
+test: env-test $(if $(PROJECT),interop) check ## every check and every test, at sample size; ARGS="..." goes to pytest
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
-soak: env-test interop ## every test at full size, for hours: all kill points, attempts, examples and histories
-	@WORKBENCH_SOAK=1 $(BIN)/python -m pytest $(WORKERS) -o timeout=3600 $(ARGS)
-
-check: env-test ## style, types, floors, notebooks, house rules: under half a minute
+check: env-test ## declarative files and notebooks; in the project: style, types, floors, house rules
+ifdef PROJECT
 	@$(BIN)/mypy & types=$$!; { \
 		$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports \
 		&& $(BIN)/python -m workbench.notebooks.stored notebooks pipelines && $(BIN)/python docs/map.py \
 		&& $(BIN)/python -m pytest -q --no-header --durations=0 tests/unit/test_house.py; }; \
 		code=$$?; wait $$types && exit $$code
+else
+	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench check && $(BIN)/python -m workbench.notebooks.stored notebooks pipelines
+endif
 
 lab: env ## open the notebooks in JupyterLab
 	@root=; if test "$$(id -u)" = 0; then \
@@ -45,11 +49,29 @@ lab: env ## open the notebooks in JupyterLab
 		JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" exec $(BIN)/jupyter lab $$root \
 		--ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
-bench: env-test ## measure the ratios of docs/benchmarks.md
-	@$(BIN)/python -m benchmarks $(ARGS)
-
 weaviate: env ## start a Weaviate server on this machine, built once with Go; STOP=1 stops it
 	@$(BIN)/python -m workbench.cli.weaviate $(if $(filter-out 0,$(STOP)),stop,start)
+
+lock: env ## resolve the locks again after a change in pyproject.toml; UPGRADE=1 takes newer versions
+	@version=$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' locks/bootstrap.lock); \
+		echo "$(if $(UPGRADE),uv,$$version)" | $(COMPILE) --no-annotate -q -o locks/bootstrap.lock -
+	@$(COMPILE) -q -o locks/workbench.lock pyproject.toml
+	@$(COMPILE) -q --extra test -c locks/workbench.lock -o locks/test.lock pyproject.toml
+	@$(if $(PROJECT),$(COMPILE) -q --extra interop -c locks/workbench.lock -o locks/interop.lock pyproject.toml)
+	@git --no-pager diff --stat -- locks
+
+clean: ## remove the environments and caches; keeps .workbench/, which holds state
+	rm -rf .venv .venv-interop .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- the project of the workbench itself -----------------------------------------------------------
+
+ifdef PROJECT
+soak: env-test interop ## every test at full size, for hours: all kill points, attempts, examples and histories
+	@WORKBENCH_SOAK=1 $(BIN)/python -m pytest $(WORKERS) -o timeout=3600 $(ARGS)
+
+bench: env-test ## measure the ratios of docs/benchmarks.md
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 interop: env ## install .venv-interop: the libraries that must accept our clients
 	@cmp -s locks/interop.lock .venv-interop/installed.lock || { \
@@ -58,18 +80,7 @@ interop: env ## install .venv-interop: the libraries that must accept our client
 		&& $(INSTALL) .venv-interop/bin/python --require-hashes -r locks/interop.lock \
 		&& $(INSTALL) .venv-interop/bin/python $(SELF) \
 		&& cp locks/interop.lock .venv-interop/installed.lock; }
-
-lock: env ## resolve the locks again after a change in pyproject.toml; UPGRADE=1 takes newer versions
-	@version=$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' locks/bootstrap.lock); \
-		echo "$(if $(UPGRADE),uv,$$version)" | $(COMPILE) --no-annotate -q -o locks/bootstrap.lock -
-	@$(COMPILE) -q -o locks/workbench.lock pyproject.toml
-	@$(COMPILE) -q --extra test -c locks/workbench.lock -o locks/test.lock pyproject.toml
-	@$(COMPILE) -q --extra interop -c locks/workbench.lock -o locks/interop.lock pyproject.toml
-	@git --no-pager diff --stat -- locks
-
-clean: ## remove the environments and caches; keeps .workbench/, which holds state
-	rm -rf .venv .venv-interop .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+endif
 
 # -- the environment -----------------------------------------------------------------------------
 

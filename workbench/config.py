@@ -68,9 +68,10 @@ class DatasetFile:
 class UseCase:
     """One use case of `params.yaml`; docs/params.md describes every key.
 
-    Bare names resolve to `prompt`, `memory` and `model`. `clearance` is the highest classification that
-    principals see. `as_of` is an ISO day. `keepers` is the former name of `admins`. `dataset` is by default
-    the questions of the memory's spec, and `scorers` by default what experiments/scorer_spec.py names.
+    Bare names resolve to `prompt`, `memory` and `model`; a use case may have no prompt and no memory.
+    `clearance` is the highest classification that principals see. `as_of` is an ISO day. `keepers` is the
+    former name of `admins`. `dataset` is by default the questions of the memory's spec, and `scorers` by
+    default what experiments/scorer_spec.py names.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -81,13 +82,14 @@ class UseCase:
     notebook: str
     tenants: tuple[str, ...]
     data: str
-    memory: Pin
-    prompt: Pin
     model: str
     report: str
     gates: dict[str, dict[str, Any]]
+    memory: Pin | None = None
+    prompt: Pin | None = None
     dataset: str | DatasetFile | None = None
     scorers: dict[str, Any] | None = None
+    slices: tuple[str, ...] = ()
     provider: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
@@ -284,7 +286,8 @@ def _parsed(path: Path) -> Params:
     raw = files.read_yaml(path, hint="git checkout -- params.yaml")
     params = files.parse(Params, raw, where=str(path), hint="see docs/params.md for every key")
     if not params.use_cases:
-        raise ConfigError(f"{path}: use_cases is empty", hint="git checkout -- params.yaml")
+        hint = "workbench init NAME --docs DIR --questions FILE, or: git checkout -- params.yaml"
+        raise ConfigError(f"{path}: use_cases is empty", hint=hint)
     for name, case in params.use_cases.items():
         _check(path, name, case)
     for name, declared in params.jobs.items():

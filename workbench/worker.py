@@ -77,7 +77,8 @@ def snapshot(request: Request, root: Path, case: UseCase) -> Path:
     if (folder / "manifest.json").is_file():
         open_snapshot(folder, expected_digest=request.memory).close()
         return folder
-    sys.stderr.write(f"building memory {case.memory}, snapshot {request.memory[:12]} (once)\n")
+    if case.memory:
+        sys.stderr.write(f"building memory {case.memory}, snapshot {request.memory[:12]} (once)\n")
     aside = memories / f".{request.memory[:12]}.{request.run}"
     try:
         knowledge.build(root, request.use_case, case, aside, home=Path(request.home))

@@ -87,7 +87,9 @@ def notebook() -> str:
 
 
 def stages_of(said: str) -> str:
-    return "".join(line + "\n" for line in said.splitlines() if line.startswith("Running stage"))
+    """The stages that ran, but `settings`, which reads the prompts and memories of all use cases."""
+    lines = [line for line in said.splitlines() if line.startswith("Running stage")]
+    return "".join(line + "\n" for line in lines if "'settings@" not in line)
 
 
 def test_a_new_prompt_version_reruns_its_use_case_only_and_extends_its_tape(reproduced_clone):

@@ -16,7 +16,7 @@ from workbench.memory.sqlite.store import SQLiteStore
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.ports import Call
 from workbench.retrieval import Chunking, MemoryHandle, MemorySpec
-from workbench.retrieval.documents import MINIMAL
+from workbench.retrieval.front_matter import MINIMAL
 from workbench.testing.fake_memory import FakeStore
 from workbench.testing.memory_items import hash_vector
 from workbench.types import Event

@@ -11,8 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 VENDORS = {
-    "aiohttp", "dvc", "jsonschema", "matplotlib", "nbformat", "numpy", "openai", "papermill", "polars",
-    "pydantic", "weaviate", "wordllama", "xllamacpp",
+    "aiohttp", "charset_normalizer", "docx", "dvc", "fsspec", "jsonschema", "matplotlib", "nbformat",
+    "numpy", "openai", "papermill", "polars", "pydantic", "pypdf", "selectolax", "weaviate",
+    "wordllama", "xllamacpp",
 }  # fmt: skip
 
 

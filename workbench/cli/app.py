@@ -14,6 +14,7 @@ from workbench import config, files
 from workbench.cli.doctor import doctor
 from workbench.cli.jobs import jobs
 from workbench.cli.memory import memory
+from workbench.cli.new import new
 from workbench.cli.output import Json, check_out, say, show
 from workbench.cli.release import promote, rollback
 from workbench.errors import ConfigError, WorkbenchError
@@ -88,14 +89,13 @@ def compare(run: str, baseline: str, metric: str | None, margin: float, as_json:
     A run is USE_CASE/ARM or an id; answers/candidate is the run of the stage judge, and the arms of the
     notebook are explored. Example: workbench compare answers/candidate answers/few_shot
     """
-    from workbench.experiments.compare import compare as compared
-    from workbench.pipeline.explore import find
+    from workbench.pipeline.explore import compared, find
 
     if not 0 <= margin < math.inf:
         again = f"workbench compare {run} {baseline} --margin 0.05"
         raise ConfigError(f"--margin {margin} is not a number from 0", hint=again)
     root = config.find_root()
-    found = compared(find(root, run), find(root, baseline), metric=metric, margin=margin)
+    found = compared(root, find(root, run), find(root, baseline), metric=metric, margin=margin)
     show(found, as_json=as_json)
 
 
@@ -255,7 +255,7 @@ def _explained(function: Callable[[], Any]) -> int:
     return 0
 
 
-for _command in (memory, doctor, promote, rollback, jobs):
+for _command in (memory, doctor, new, promote, rollback, jobs):
     cli.add_command(_command)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from workbench import config, files, layout, registry, retrieval
 from workbench.config import UseCase
 from workbench.errors import ConfigError, WorkbenchError, nearest
+from workbench.experiments import scorer_file
 from workbench.experiments.gate_spec import GateSpec, check_spec, check_tightens
 from workbench.experiments.inputs import read
 from workbench.experiments.metrics import ALWAYS
@@ -24,7 +25,7 @@ from workbench.layout import PARAMS, Results
 from workbench.models import load_card
 from workbench.notebooks import inspection, screening
 from workbench.promotion import release, verdicts
-from workbench.promotion.judgement import scorers_of
+from workbench.promotion.judgement import scorers_of, slicing_of
 from workbench.prompts import prompt as prompts
 from workbench.workspace import boundary
 from workbench.workspace.use_case import check_data
@@ -67,13 +68,24 @@ class Checked:
 def check_all(root: Path) -> Checked:
     """Check params.yaml, every asset and the dependencies of each use case; no notebook is run."""
     params = config.load_params(root)
-    findings = [CheckedFile(what=str(PARAMS)), *_assets(root)]
+    findings = [CheckedFile(what=str(PARAMS)), *_folders(root), *_assets(root)]
     for name, case in params.use_cases.items():
         findings += _use_case(root, name, case)
     for name, job in params.jobs.items():
         findings.append(_tried(f"job {name}: sample and schedule", partial(_look_at_job, root, name, job)))
     findings += _promoted(root)
     return Checked(findings=tuple(findings))
+
+
+def _folders(root: Path) -> Iterator[CheckedFile]:
+    """Yield a warning for each missing folder that the pipeline depends on."""
+    needed = [f"pipelines/{registry.FOLDERS[kind]}" for kind in ("memory", "model", "prompt")]
+    if any((root / layout.RESULTS).glob("*/settings")):  # the stage that creates it has run
+        needed.append(scorer_file.FOLDER)
+    for folder in needed:
+        if not (root / folder).is_dir():
+            problem = "it is missing, and dvc repro alone stops without it\n  -> make repro"
+            yield CheckedFile(what=folder, problem=problem, warning=True)
 
 
 def _assets(root: Path) -> Iterator[CheckedFile]:
@@ -130,7 +142,9 @@ def _tape(root: Path, name: str) -> Iterator[CheckedFile]:
     for tape in (layout.judge_tape_of(name), layout.tape_of(name)):
         found = _tried(f"{name}: {tape}", partial(boundary.open_tape, root / tape))
         if not found.problem and not (root / tape).is_file():
-            problem = "it is missing, and dvc repro alone stops without it\n  -> make repro"
+            stops = (root / Results(use_case=name).settings).exists()  # the stage that creates it has run
+            problem = f"it is missing, and dvc repro alone {'stops without' if stops else 'creates'} it"
+            problem += "\n  -> make repro"
             found = dataclasses.replace(found, problem=problem, warning=True)
         elif (
             not found.problem
@@ -170,7 +184,8 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         yield CheckedFile(what=f"{name}: keepers", problem=problem, warning=True)
     yield _tried(f"{name}: {case.notebook}", notebook)
     yield from _screened(root, name, case)
-    yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
+    if case.prompt:
+        yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield _tried(f"{name}: model {case.model}", lambda: boundary.chosen_card(root, case.model, overrides))
     yield _tried(f"{name}: {case.data} and its questions", lambda: check_data(root, name, case))
     yield from _tape(root, name)
@@ -234,14 +249,19 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     scorers = _tried(f"{name}: scorers", partial(scorers_of, root, name, case))
     yield scorers
     yield _tried(f"{name}: {layout.verdicts_of(name)}", partial(verdicts.read, root, name))
-    specs, n_cases = {}, cache(lambda: len(check_data(root, name, case)[0]))
+    specs, cases = {}, cache(lambda: check_data(root, name, case)[0])
+    slices = cache(lambda: slicing_of(root, name, case, cases()))
+    sliced = _tried(f"{name}: slices {', '.join(case.slices)}", slices if case.slices else tuple)
+    yield from [sliced] * bool(case.slices)
     for phase, column in case.gates.items():
         what = f"{name}: gates.{phase}"
         try:
-            specs[phase] = GateSpec.parse(column, where=f"use_cases.{name}.gates.{phase}")
+            where = f"use_cases.{name}.gates.{phase}"
+            specs[phase] = GateSpec.parse(column, where=where, slices=case.slices)
             if not scorers.problem:
                 _look_at_metrics(specs[phase], scorers_of(root, name, case).scorers, phase)
-            never = check_spec(specs[phase], n_cases())
+            found = None if sliced.problem else slices()
+            never = check_spec(specs[phase], len(cases()), sizes=found.sizes if found else {})
         except WorkbenchError as error:
             yield CheckedFile(what=what, problem=str(error))
             continue

@@ -132,7 +132,8 @@ def _models(root: Path, cases: Mapping[str, UseCase]) -> dict[str, partial[str]]
     looks: dict[str, partial[str]] = {}
     for case in cases.values():
         looks[f"model {case.model}"] = partial(_chat, root, case)
-        looks[f"embedding of {case.memory}"] = partial(_embedding, root, str(case.memory))
+        if case.memory:
+            looks[f"embedding of {case.memory}"] = partial(_embedding, root, str(case.memory))
     return looks
 
 

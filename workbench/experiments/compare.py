@@ -11,6 +11,7 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.metrics import AMOUNTS, plain_name
 from workbench.experiments.pairs import Pairs, paired
 from workbench.experiments.runs import Run
+from workbench.experiments.slices import Slicing, short
 from workbench.types import Effect
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 #: Scores for which a lower value is better; `lower_is_better=` replaces this set.
 LOWER_IS_BETTER = frozenset({"cross_tenant_hits"})
 POWER = 0.8
+#: The slices of one column that a card names.
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +62,40 @@ class ComparedMetric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SliceEffect:
+    """The effect on the primary metric over the `n` pairs whose column `by` has the value `key`.
+
+    `improved` and `worsened` count cases. The interval is not adjusted for the number of slices.
+    """
+
+    by: str
+    key: str
+    effect: float
+    interval: Interval
+    n: int
+    improved: int
+    worsened: int
+
+    @property
+    def text(self) -> str:
+        """The slice, its effect with the interval, and the flips, in one line."""
+        measured = f"{self.effect:+.3g} {span(self.interval, signed=True)}"
+        return f"{short(self.key)} {measured} +{self.improved} -{self.worsened} of {self.n}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form, with numbers rounded to 6 decimals."""
+        from workbench.experiments.intervals import rounded
+
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {"effect": rounded(self.effect), "interval": self.interval.to_json()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison(Shown):
-    """A run against a baseline. The first line is the primary metric; its verdict is the comparison's."""
+    """A run against a baseline. The first line is the primary metric; its verdict is the comparison's.
+
+    `slices` holds its effect in each slice, which decides nothing: the lowest gain first in each column.
+    """
 
     run: Run
     baseline: Run
@@ -69,6 +104,7 @@ class Comparison(Shown):
     level: float
     margin: float
     family: int
+    slices: tuple[SliceEffect, ...] = ()
 
     @property
     def verdict(self) -> Effect:
@@ -102,9 +138,35 @@ class Comparison(Shown):
         numbers = {"p": pl.Float64, "needed": pl.Int64, "verdict": pl.String, "non_inferior": pl.String}
         return pl.DataFrame(rows, schema_overrides={**lists, **numbers}, infer_schema_length=None)
 
+    def by_slice(self, slicing: Slicing) -> Comparison:
+        """Return the comparison with the primary metric's effect in each slice that has a pair."""
+        import polars as pl
+
+        first = self.lines[0]
+        pairs = Pairs.of(self.run, self.baseline, first.metric)
+        found = []
+        for by in slicing.names:
+            effects = []
+            for key, ids in slicing.members(by).items():
+                part = pairs.of_cases(pairs.cases.is_in(pl.Series(sorted(ids)).implode()))
+                if part.effect is not None:
+                    flips = [len(ids.intersection(cases)) for cases in (first.improved, first.worsened)]
+                    interval = part.interval(level=self.level)
+                    effects.append(
+                        SliceEffect(
+                            by=by, key=key, effect=part.effect, interval=interval, n=part.n,
+                            improved=flips[0], worsened=flips[1],
+                        )
+                    )  # fmt: skip
+            found += sorted(
+                effects, key=lambda effect: ((effect.improved - effect.worsened) / effect.n, effect.key)
+            )
+        return replace(self, slices=tuple(found))
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, with numbers rounded to 6 decimals."""
-        return {
+        sliced = {"slices": [effect.to_json() for effect in self.slices]} if self.slices else {}
+        return sliced | {
             "run": {"arm": self.run.arm, "id": self.run.id},
             "baseline": {"arm": self.baseline.arm, "id": self.baseline.id},
             "level": self.level,
@@ -133,6 +195,10 @@ class Comparison(Shown):
             for what, cases in (("improved", first.improved), ("got worse", first.worsened))
             if cases
         ]
+        for by in dict.fromkeys(effect.by for effect in self.slices):
+            effects = [effect.text for effect in self.slices if effect.by == by]
+            more = f"; {len(effects) - _NAMED} more" if len(effects) > _NAMED else ""
+            notes.append(f"{first.metric} by {by}, unadjusted: {'; '.join(effects[:_NAMED])}{more}")
         return Card(
             title=f"{run.arm} against {base.arm} · {first.metric}",
             verdict=self.verdict,
@@ -148,6 +214,10 @@ class ComparisonSet:
     """Several runs against one baseline; the p-values are adjusted over all arms and metrics."""
 
     comparisons: tuple[Comparison, ...] = field(repr=False)
+
+    def by_slice(self, slicing: Slicing) -> ComparisonSet:
+        """Return the comparisons with the primary metric's effect in each slice."""
+        return replace(self, comparisons=tuple(c.by_slice(slicing) for c in self.comparisons))
 
     def __iter__(self) -> Iterator[Comparison]:
         return iter(self.comparisons)

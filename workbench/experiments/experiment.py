@@ -17,6 +17,7 @@ from workbench.experiments.concurrency import for_each
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.runs import Run
 from workbench.experiments.scorers import Scorer
+from workbench.experiments.slices import Slicing
 from workbench.experiments.task import Task
 
 #: Return a task's workspace, bound to a tenant and an arm's settings.
@@ -66,6 +67,7 @@ class Experiment:
     gated_memory: str | None = None
     concurrency: int = 4
     progress: Path | None = None
+    slices: tuple[str, ...] = ()
 
     async def _run(
         self,
@@ -148,11 +150,20 @@ class Experiment:
                 settings.get("task", task), cases, scorers=scorers, arm=name, settings=rest, repeats=repeats
             )
         others = [run for name, run in runs.items() if name != base]
+        compared = compare_all(others, baseline=runs[base]) if others else None
+        slicing = self._slicing(cases)
         return ComparedRuns(
-            runs=runs, comparison=compare_all(others, baseline=runs[base]) if others else None
+            runs=runs, comparison=compared.by_slice(slicing) if compared and slicing else compared
         )
 
     compare, compare_async = _sync.twins(_compare)
+
+    def _slicing(self, cases: Dataset) -> Slicing | None:
+        """Return the declared slices of these cases; None when they do not have the columns."""
+        try:
+            return Slicing.of(cases, self.slices) if self.slices else None
+        except ConfigError:  # another dataset than the gate's; `workbench check` reads the declaration
+            return None
 
     def _gate_of(self, described: Mapping[str, Any]) -> str | None:
         memory = str(described.get("memory", "")).partition("@")[0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from workbench import files
@@ -16,17 +16,26 @@ Comparator = Literal["min", "max", "count"]
 #: Scores from 0 to 1: the names that the built-in scorers and the templates give.
 _UNIT = re.compile(r"accuracy|exact|contains|grounded|(recall|ndcg)_at_\d+")
 COMPARATORS: tuple[Comparator, ...] = ("min", "max", "count")
+#: A slice with fewer scored cases never passes.
+SMALL = 10
+#: The slices that a message names.
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One line of a gate: a metric, a comparator, a value, and an optional `versus` label with a margin."""
+    """One line of a gate: a metric, a comparator, a value, and an optional `versus` label with a margin.
+
+    `worst_slice` is the bound that the metric keeps in every slice of the columns `by`, which are sorted.
+    """
 
     metric: str
     comparator: Comparator
     value: float
     versus: str | None = None
     margin: float = 0.0
+    worst_slice: float | None = None
+    by: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -37,7 +46,16 @@ class Rule:
     def to_json(self) -> dict[str, Any]:
         """Return the rule in the form of params.yaml."""
         plain: dict[str, Any] = {self.comparator: self.value}
-        return plain | ({"versus": self.versus, "margin": self.margin} if self.versus else {})
+        plain |= {"versus": self.versus, "margin": self.margin} if self.versus else {}
+        sliced = {"worst_slice": self.worst_slice, "by": list(self.by)}
+        return plain | (sliced if self.worst_slice is not None else {})
+
+    @property
+    def of_slice(self) -> Rule | None:
+        """The rule that each slice keeps; None when the line demands nothing of its slices."""
+        if self.worst_slice is None:
+            return None
+        return Rule(metric=self.metric, comparator=self.comparator, value=self.worst_slice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,28 +66,44 @@ class GateSpec:
     confidence: float
 
     @classmethod
-    def parse(cls, mapping: Mapping[str, Any], *, where: str) -> GateSpec:
-        """Parse a column of params.yaml; raise ConfigError, prefixed with `where`, for an invalid line."""
+    def parse(
+        cls, mapping: Mapping[str, Any], *, where: str, slices: Sequence[str] | None = None
+    ) -> GateSpec:
+        """Parse a column of params.yaml; raise ConfigError, prefixed with `where`, for an invalid line.
+
+        `slices` are the columns that the use case declares: the default of `by`, which may name no other.
+        Without them, the text of `to_json` is read, in which every line names its own.
+        """
         lines = dict(mapping)
         confidence = lines.pop("confidence", None)
         if not _is_number(confidence) or not 0.5 < confidence < 1:
             raise ConfigError(f"{where}.confidence must be between 0.5 and 1, found {confidence!r}")
         if not lines:
             raise ConfigError(f"{where} has no line; a gate needs at least one rule")
-        rules = [_rule(plain_name(str(name)), line, f"{where}.{name}") for name, line in lines.items()]
+        rules = [
+            _sliced(_rule(plain_name(str(name)), line, f"{where}.{name}"), line, slices, f"{where}.{name}")
+            for name, line in lines.items()
+        ]
         if len({rule.metric for rule in rules}) < len(rules):
             raise ConfigError(f"{where} has two lines for one metric, with and without 'score.'")
         return cls(rules=tuple(rules), confidence=float(confidence))
 
     @classmethod
-    def of_phase(cls, gates: Mapping[str, Mapping[str, Any]], phase: str, *, where: str) -> GateSpec:
+    def of_phase(
+        cls,
+        gates: Mapping[str, Mapping[str, Any]],
+        phase: str,
+        *,
+        where: str,
+        slices: Sequence[str] | None = None,
+    ) -> GateSpec:
         """Parse the column of `phase`; raise NotFoundError with the nearest phase when it is missing."""
         if phase not in gates:
             raise NotFoundError(
                 f"{where} has no phase {phase!r} ({nearest(phase, gates)})",
                 hint=f"write the column gates.{phase} into params.yaml, or name another --phase",
             )
-        return cls.parse(gates[phase], where=f"{where}.{phase}")
+        return cls.parse(gates[phase], where=f"{where}.{phase}", slices=slices)
 
     @property
     def digest(self) -> str:
@@ -96,7 +130,7 @@ def _is_number(value: Any) -> bool:
 def _rule(metric: str, line: Any, where: str) -> Rule:
     if not isinstance(line, Mapping):
         raise ConfigError(f"{where} must be a mapping such as {{min: 0.5}}, found {line!r}")
-    known = (*COMPARATORS, "versus", "margin")
+    known = (*COMPARATORS, "versus", "margin", "worst_slice", "by")
     for key in line:
         if key not in known:
             raise ConfigError(f"{where}: unknown key {key!r} ({nearest(str(key), known)})")
@@ -119,6 +153,41 @@ def _rule(metric: str, line: Any, where: str) -> Rule:
     if problem:
         raise ConfigError(f"{where}{problem}")
     return rule
+
+
+def _sliced(rule: Rule, line: Mapping[str, Any], slices: Sequence[str] | None, where: str) -> Rule:
+    """Return the rule with the line's demand on its slices; raise ConfigError for an invalid demand."""
+    value: Any = line.get("worst_slice")
+    by = line.get("by", slices)
+    if "worst_slice" not in line:
+        if "by" in line:
+            raise ConfigError(f"{where}.by names the columns of worst_slice; write both or none")
+        return rule
+    if not _is_number(value):
+        raise ConfigError(f"{where}.worst_slice must be a number, found {value!r}")
+    if rule.comparator == "count" or rule.metric == "cases":
+        raise ConfigError(f"{where}.worst_slice stands beside min or max of a metric that each case has")
+    if problem := _cannot_fail(replace(rule, value=float(value), versus=None)):
+        raise ConfigError(f"{where}.worst_slice {problem.partition(' ')[2]}")
+    return replace(rule, worst_slice=float(value), by=_columns(by, slices, where))
+
+
+def _columns(by: Any, slices: Sequence[str] | None, where: str) -> tuple[str, ...]:
+    """Return the sorted columns whose slices a line judges."""
+    if not isinstance(by, list | tuple) or not all(isinstance(name, str) for name in by):
+        raise ConfigError(f"{where}.by must be a list of columns such as [tenant], found {by!r:.80}")
+    if not by:
+        raise ConfigError(
+            f"{where}.worst_slice: there are no slices to judge",
+            hint="declare columns in the use case, for example slices: [tenant]",
+        )
+    for name in by:
+        if slices is not None and name not in slices:
+            raise ConfigError(
+                f"{where}.by: {files.shortened(name)!r} is not declared ({nearest(name, slices)})",
+                hint="add it to slices of the use case in params.yaml",
+            )
+    return tuple(sorted(set(by)))
 
 
 def _nonsense(rule: Rule, *, compared: bool) -> str | None:
@@ -155,12 +224,15 @@ def _cannot_fail(rule: Rule) -> str | None:
     return None
 
 
-def check_spec(spec: GateSpec, n_cases: int) -> list[str]:
+def check_spec(
+    spec: GateSpec, n_cases: int, *, sizes: Mapping[str, Mapping[str, int]] | None = None
+) -> list[str]:
     """Return a message for each line that `n_cases` cases cannot pass with perfect scores, or cannot fail.
 
-    Scores are assumed to lie between 0 and 1. Score bounds outside that range are not checked.
+    `sizes` is the number of cases of each slice, by column and value. Scores are assumed to lie between 0
+    and 1. Score bounds outside that range are not checked.
     """
-    problems = []
+    problems = _small_slices(spec, sizes or {})
     for rule in spec.rules:
         problem = _hopeless(rule, n_cases, spec.confidence)
         if problem:
@@ -168,6 +240,30 @@ def check_spec(spec: GateSpec, n_cases: int) -> list[str]:
         elif rule.comparator == "count" and _UNIT.fullmatch(rule.metric) and rule.value >= n_cases:
             problems.append(f"{rule.metric} {rule.text} can never fail: the dataset has {n_cases} cases")
     return problems
+
+
+def _small_slices(spec: GateSpec, sizes: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return a message for each column of a line in which a slice cannot pass with perfect scores."""
+    demands = [(demand, by) for rule in spec.rules if (demand := rule.of_slice) for by in rule.by]
+    problems = []
+    for demand, by in demands:
+        small = sorted((n, key) for key, n in sizes.get(by, {}).items())
+        reasons = {key: _slice_hopeless(demand, n, spec.confidence) for n, key in small}
+        short = [f"{key} {n}" for n, key in small if reasons[key]]
+        if short:
+            more = f" and {len(short) - _NAMED} more" if len(short) > _NAMED else ""
+            problems.append(
+                f"{demand.metric} worst slice {demand.text} can never pass: too few cases by {by}: "
+                f"{', '.join(short[:_NAMED])}{more}; {reasons[small[0][1]]}"
+            )
+    return problems
+
+
+def _slice_hopeless(demand: Rule, n: int, level: float) -> str | None:
+    """Return the reason that a slice of `n` perfect cases cannot pass, or None."""
+    if n < SMALL:
+        return f"a slice of fewer than {SMALL} cases never passes"
+    return _hopeless(demand, n, level)
 
 
 def _hopeless(rule: Rule, n: int, level: float) -> str | None:
@@ -232,4 +328,17 @@ def looser(rule: Rule, later: Rule | None) -> str | None:
         return f"{rule.metric} {later.text} is looser than {rule.text}"
     if rule.versus and (later.versus != rule.versus or later.margin > rule.margin):
         return f"{rule.metric} loosens its comparison versus {rule.versus}"
-    return None
+    return _looser_slices(rule, later)
+
+
+def _looser_slices(rule: Rule, later: Rule) -> str | None:
+    """Return how `later` demands less of its slices than `rule`, or None."""
+    before, now = rule.of_slice, later.of_slice
+    if before is None:
+        return None
+    if now is None:
+        return f"{rule.metric} demands nothing of its worst slice any more"
+    if now.value < before.value if rule.comparator == "min" else now.value > before.value:
+        return f"{rule.metric} worst slice {now.text} is looser than {before.text}"
+    left = sorted(set(rule.by) - set(later.by))
+    return f"{rule.metric} judges no slices by {', '.join(left)} any more" if left else None

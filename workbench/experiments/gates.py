@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,19 @@ from workbench.display import (
 )
 from workbench.errors import GateFailedError
 from workbench.experiments.compare import check_pair
+from workbench.experiments.gate_lines import Bound, GateLine, WorstSlice, joined, step_down
 from workbench.experiments.gate_spec import GateSpec, Rule, check_spec, check_tightens
-from workbench.experiments.metrics import ALWAYS, Metric, Sample, by_tenant, sample, tenants_text
+from workbench.experiments.metrics import (
+    ALWAYS,
+    Sample,
+    by_tenant,
+    sample,
+    tenants_text,
+)
 from workbench.experiments.pairs import Pairs
 from workbench.experiments.runs import Run, counted
+from workbench.experiments.slices import SliceBound, Slicing, measured, slices_text
+from workbench.experiments.synthetic import Synthetic
 from workbench.types import Verdict
 
 if TYPE_CHECKING:
@@ -40,38 +49,14 @@ EXIT_CODES: Mapping[Verdict, int] = {"pass": 0, "fail": 1, "undecided": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateLine:
-    """The verdict on one rule. `needed` is the number of further cases to decide it at the observed value."""
-
-    metric: str
-    rule: str
-    value: float | None
-    interval: Interval | None
-    n: int
-    verdict: Verdict
-    needed: int | None = None
-    note: str = ""
-    tenants: Mapping[str, Metric] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form, with numbers rounded to 6 decimals."""
-        from workbench.experiments.intervals import rounded
-
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
-            "value": rounded(self.value),
-            "interval": self.interval.to_json() if self.interval else None,
-            "tenants": {name: metric.to_json() for name, metric in self.tenants.items()},
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport(Shown):
     """A gate's verdict on a run. `stated_before` is true when the run carries this gate's digest.
 
     `n_degraded` counts the searches answered from the last snapshot, `n_truncated` the rows with a cut
     answer, and `unscored` the unscored rows by reason. An `explored` run cannot pass, because the notebook
     that made it chose its cases and scorers. `loosened` names the stricter texts that judged the same cases
-    before. `note` is the caller's remark on the run, shown on the card.
+    before. `note` is the caller's remark on the run, shown on the card. `synthetic` counts the cases that
+    were made up.
     """
 
     use_case: str
@@ -93,6 +78,7 @@ class GateReport(Shown):
     explored: bool = False
     loosened: str = ""
     note: str = ""
+    synthetic: Synthetic | None = None
 
     @property
     def provisional_verdict(self) -> Verdict:
@@ -134,15 +120,16 @@ class GateReport(Shown):
             name: getattr(self, name)
             for name in ("n_degraded", "n_truncated", "unscored", "explored", "loosened", "note")
         }
-        names = set(self.__dataclass_fields__) - {"lines", *rare}
+        names = set(self.__dataclass_fields__) - {"lines", "synthetic", *rare}
         plain = {name: getattr(self, name) for name in names} | {k: v for k, v in rare.items() if v}
+        plain |= {"synthetic": self.synthetic.to_json()} if self.synthetic else {}
         return plain | {"verdict": self.verdict, "lines": [line.to_json() for line in self.lines]}
 
     def raise_if_not_passed(self) -> None:
         """Raise GateFailedError unless the verdict is pass; its exit code is 1 for fail, 4 for undecided."""
         if self.verdict == "pass":
             return
-        lines = [f"{line.metric} {line.rule}" for line in self.lines if line.verdict == self.verdict]
+        lines = [line.title for line in self.lines if line.verdict == self.verdict]
         unstated = "it is explored, not judged" if self.explored else "its text was not stated before the run"
         why = "; ".join(lines) or unstated
         error = GateFailedError(
@@ -166,36 +153,17 @@ class GateReport(Shown):
             notes=[
                 *degraded_note(self.n_degraded),
                 *truncated_note(self.n_truncated),
+                *_slice_notes(self.lines),
                 f"{self.n_cases} cases, {self.n_unscored} rows unscored"
                 + (f": {counted(self.unscored)}" if self.unscored else ""),
                 f"judged on intervals at {sure}, all tenants pooled",
                 f"gate {self.gate_digest[:12]}, {stated}",
+                *([self.synthetic.text] if self.synthetic else []),
                 *([self.loosened] if self.loosened else []),
                 *([self.note] if self.note else []),
             ],
             command=_after_gate(self),
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Bound:
-    """A statistical line without a verdict: its interval at any level, and its threshold."""
-
-    line: GateLine
-    at: Callable[[float], Interval | None]
-    threshold: float
-    upward: bool
-    missing: Callable[[float], int | None]
-
-    def says(self, level: float) -> Verdict:
-        """Return the verdict of the interval at `level`."""
-        found = self.at(level)
-        if found is None:
-            return "undecided"
-        if found.low >= self.threshold if self.upward else found.high <= self.threshold:
-            return "pass"
-        beyond = found.high < self.threshold if self.upward else found.low > self.threshold
-        return "fail" if beyond else "undecided"
 
 
 def judge(
@@ -206,6 +174,7 @@ def judge(
     baseline: Run | None = None,
     stated: str | None = None,
     explored: bool = False,
+    slicing: Slicing | None = None,
 ) -> GateReport:
     """Judge every line of `spec` on `run`, with all tenants pooled and each tenant's interval reported.
 
@@ -216,15 +185,17 @@ def judge(
 
     `stated` is the digest that a run carries when this gate was stated before it, by default that of the
     text alone. `baseline` is the run of the version that `versus` names; without a baseline, the line's own
-    bound decides. Raises ConfigError for an unknown metric and for a baseline over other cases.
+    bound decides. `slicing` gives the slices of the cases; without it, a line on the worst slice is
+    undecided. Raises ConfigError for an unknown metric and for a baseline over other cases.
     """
     if baseline is not None:
         check_pair(run, baseline)
-    found: list[GateLine | _Bound] = []
+    found: list[GateLine | Bound | WorstSlice] = []
     for rule in spec.rules:
-        found += _lines(run, rule, spec.confidence, baseline)
+        found += _lines(run, rule, spec.confidence, baseline, slicing)
+        found += _worst_slice(run, rule, slicing, spec.confidence)
     reasons = run.unscored_reasons
-    lines = _step_down(found, spec.confidence)
+    lines = step_down(found, spec.confidence)
     return GateReport(
         use_case=run.use_case,
         phase=phase,
@@ -251,21 +222,23 @@ def _faultless(run: Run, line: GateLine) -> GateLine:
     faults = int(run.cases["error"].str.starts_with(f"infinite: scorer {line.metric} returned").sum())
     if line.verdict != "pass" or not faults:
         return line
-    note = _joined(line.note, f"the scorer returned infinity for {faults} rows: repair it, then run again")
+    note = joined(line.note, f"the scorer returned infinity for {faults} rows: repair it, then run again")
     return replace(line, verdict="undecided", note=note)
 
 
-def _lines(run: Run, rule: Rule, level: float, baseline: Run | None) -> list[GateLine | _Bound]:
+def _lines(
+    run: Run, rule: Rule, level: float, baseline: Run | None, slicing: Slicing | None
+) -> list[GateLine | Bound]:
     values = sample(run.cases, rule.metric)
     if rule.comparator == "count":
         return [_counted(run, rule, values, level)]
     if values.kind == "number":
         return [_enough(run, rule, values)]
-    own = _own_bound(run, rule, values, level)
+    own = _own_bound(run, rule, values, level, slicing)
     if rule.versus is None:
         return [own]
     if baseline is None:
-        note = _joined(own.line.note, f"no baseline: the {rule.comparator} decides")
+        note = joined(own.line.note, f"no baseline: the {rule.comparator} decides")
         return [replace(own, line=replace(own.line, note=note))]
     return [own, _versus_bound(rule, Pairs.of(run, baseline, rule.metric), level)]
 
@@ -287,7 +260,7 @@ def _counted(run: Run, rule: Rule, values: Sample, level: float) -> GateLine:
         interval=None,
         n=values.n,
         verdict=verdict,
-        note=_joined(note, _without(run, values)),
+        note=joined(note, _without(run, values)),
     )
 
 
@@ -311,7 +284,9 @@ def _enough(run: Run, rule: Rule, values: Sample) -> GateLine:
     )
 
 
-def _own_bound(run: Run, rule: Rule, values: Sample, level: float) -> _Bound:
+def _own_bound(run: Run, rule: Rule, values: Sample, level: float, slicing: Slicing | None) -> Bound:
+    upward = rule.comparator == "min"
+    sliced = slicing is not None and rule.metric not in ALWAYS and rule.of_slice is None
     at = functools.cache(functools.partial(values.interval, bound=rule.value))
     line = GateLine(
         metric=rule.metric,
@@ -320,19 +295,22 @@ def _own_bound(run: Run, rule: Rule, values: Sample, level: float) -> _Bound:
         interval=at(level),
         n=values.n,
         verdict="undecided",
-        note=_joined(_without(run, values), _OPEN if values.n and at(level) is None else ""),
+        note=joined(_without(run, values), _OPEN if values.n and at(level) is None else ""),
         tenants=by_tenant(run.cases, rule.metric, level=level),
+        slices=measured(slicing, run.cases, rule.metric, level=level, upward=upward)
+        if slicing and sliced
+        else (),
     )
-    return _Bound(
+    return Bound(
         line=line,
         at=at,
         threshold=rule.value,
-        upward=rule.comparator == "min",
+        upward=upward,
         missing=lambda at: values.needed(rule.value, at),
     )
 
 
-def _versus_bound(rule: Rule, pairs: Pairs, level: float) -> _Bound:
+def _versus_bound(rule: Rule, pairs: Pairs, level: float) -> Bound:
     """Return the non-inferiority line: the run is worse than the baseline by at most the margin."""
     upward = rule.comparator == "min"
     threshold = -rule.margin if upward else rule.margin
@@ -349,12 +327,12 @@ def _versus_bound(rule: Rule, pairs: Pairs, level: float) -> _Bound:
         interval=at(level),
         n=pairs.n,
         verdict="undecided",
-        note=_joined(
+        note=joined(
             f"{pairs.left_out} cases without a pair" if pairs.left_out else "",
             _OPEN if pairs.n and at(level) is None else "",
         ),
     )
-    return _Bound(
+    return Bound(
         line=line,
         at=at,
         threshold=threshold,
@@ -363,56 +341,47 @@ def _versus_bound(rule: Rule, pairs: Pairs, level: float) -> _Bound:
     )
 
 
-def _step_down(found: list[GateLine | _Bound], confidence: float) -> tuple[GateLine, ...]:
-    """Return all lines with verdicts; fails follow Holm's step-down.
+def _worst_slice(run: Run, rule: Rule, slicing: Slicing | None, level: float) -> list[GateLine | WorstSlice]:
+    """Return the line on the worst slice, if the rule states one; undecided when its slices are unknown."""
+    demand = rule.of_slice
+    if demand is None:
+        return []
+    text = f"worst slice {demand.text}"
+    known = slicing is not None and set(rule.by) <= set(slicing.names)
+    missing = slicing.missing(run.case_ids) if slicing is not None else run.n_cases
+    if slicing is None or not known or missing or not run.n_cases:
+        note = f"the slices of {missing} of {run.n_cases} cases are unknown"
+        return [
+            GateLine(
+                metric=rule.metric, rule=text, value=None, interval=None, n=0, verdict="undecided", note=note
+            )
+        ]
+    bound = SliceBound.of(
+        slicing,
+        run.cases,
+        rule.metric,
+        [name for name in slicing.names if name in rule.by],
+        threshold=demand.value,
+        upward=demand.comparator == "min",
+    )
+    return [WorstSlice(metric=rule.metric, rule=text, bound=bound, confidence=level)]
 
-    With m statistical lines left, a line fails when its interval at 1 - (1 - confidence) / m lies wholly
-    beyond its bound. The step repeats until no line fails. This is Holm with the intervals' p-values.
-    """
-    bounds = [line for line in found if isinstance(line, _Bound)]
-    left, failed = bounds, set[_Bound]()
-    while True:
-        level = 1 - (1 - confidence) / max(1, len(left))
-        beyond = {bound for bound in left if bound.says(level) == "fail"}
-        if not beyond:
-            break
-        failed |= beyond
-        left = [bound for bound in left if bound not in beyond]
-    strict = 1 - (1 - confidence) / max(1, len(bounds))
 
-    def conclude(line: GateLine | _Bound) -> GateLine:
-        if isinstance(line, GateLine):
-            return line
-        if line in failed:
-            return replace(line.line, verdict="fail")
-        return _concluded(line, confidence, strict, len(bounds))
-
-    return tuple(map(conclude, found))
-
-
-def _concluded(bound: _Bound, confidence: float, strict: float, family: int) -> GateLine:
-    """Return a line outside the failed set: pass at the full level, or undecided with the cases needed."""
-    verdict = bound.says(confidence)
-    if verdict == "pass":
-        return replace(bound.line, verdict="pass")
-    value = bound.line.value
-    failing = value is not None and (value < bound.threshold) == bound.upward and value != bound.threshold
-    needed = bound.missing(strict if failing else confidence)
-    note = bound.line.note
-    if verdict == "fail":
-        note = _joined(note, f"beyond its bound, but not surely as one of {family} lines (Holm)")
-    if bound.line.interval is not None and needed is None:
-        note = _joined(note, "the value is the bound itself: no number of cases decides")
-    return replace(bound.line, needed=needed, note=note)
+def _slice_notes(lines: Sequence[GateLine]) -> list[str]:
+    """Return a note for each column of the lines on a worst slice, and of the first other line."""
+    sliced = [line for line in lines if line.slices]
+    plain = [line for line in sliced if line.slices[0].verdict is None]
+    return [
+        f"{line.metric} by {name}, worst first: {slices_text(slices)}"
+        for line in sliced
+        if line in plain[:1] or line not in plain
+        for name, slices in line.by.items()
+    ]
 
 
 def _without(run: Run, values: Sample) -> str:
     missing = run.n_cases - values.n
     return f"{missing} of {run.n_cases} cases without a value" if missing else ""
-
-
-def _joined(*notes: str) -> str:
-    return "; ".join(note for note in notes if note)
 
 
 def _gate_row(line: GateLine) -> Row:
@@ -440,4 +409,6 @@ def _after_gate(report: GateReport) -> str:
     if report.provisional_verdict == "pass":
         return "dvc repro   # when params.yaml states this gate for its phase"
     more = f"about {report.needed} cases" if report.needed else "cases"
-    return f"dvc repro   # after adding {more} like these"
+    undecided = [line for line in report.lines if line.verdict == "undecided"]
+    like = "of that slice" if all(any(s.verdict for s in line.slices) for line in undecided) else "like these"
+    return f"dvc repro   # after adding {more} {like}"

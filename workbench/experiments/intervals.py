@@ -8,6 +8,7 @@ interval of `level` is two-sided: each side misses with probability (1 - level) 
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,15 @@ class Interval:
     def is_open(self) -> bool:
         """Whether both ends are infinite: the data bound nothing."""
         return math.isinf(self.low) and math.isinf(self.high)
+
+    def against(self, bound: float, *, upward: bool) -> Literal["pass", "fail", "undecided"]:
+        """Return pass when the interval keeps the bound, fail when it lies beyond it, else undecided.
+
+        `upward` is true for a lower bound.
+        """
+        if self.low >= bound if upward else self.high <= bound:
+            return "pass"
+        return "fail" if (self.high < bound if upward else self.low > bound) else "undecided"
 
     def mirrored(self) -> Interval:
         """Return the interval of the negated quantity."""
@@ -164,11 +174,20 @@ def _resampled_means(data: _Floats, distinct: tuple[_Floats, NDArray[np.intp]] |
 
     Few distinct values are drawn as multinomial counts, which is the same distribution.
     """
-    random = np.random.Generator(np.random.PCG64(seed))
     if distinct:
+        random = np.random.Generator(np.random.PCG64(seed))
         drawn = random.multinomial(len(data), distinct[1] / len(data), size=_RESAMPLES)
         means: _Floats = drawn @ distinct[0] / len(data)
         return means
+    return _drawn_means(data.tobytes(), seed)
+
+
+# One sample has an interval at several levels, all of them from the same resamples.
+@functools.lru_cache(maxsize=128)
+def _drawn_means(values: bytes, seed: int) -> _Floats:
+    """Return the means of `_RESAMPLES` resamples of up to 5,000 values, given as their bytes."""
+    data = np.frombuffer(values)
+    random = np.random.Generator(np.random.PCG64(seed))
     rows = max(1, 1_000_000 // len(data))
     parts = []
     for start in range(0, _RESAMPLES, rows):

@@ -163,7 +163,10 @@ def _stated(rule: Rule) -> str:
 
 
 def _bound(rule: Rule) -> str:
-    return f"{rule.text} versus {rule.versus} with margin {rule.margin:g}" if rule.versus else rule.text
+    versus = f" versus {rule.versus} with margin {rule.margin:g}" if rule.versus else ""
+    demand = rule.of_slice
+    worst = f", worst slice {demand.text} by {', '.join(rule.by)}" if demand else ""
+    return f"{rule.text}{versus}{worst}"
 
 
 def _sentence(earlier: Verdicted, changes: Sequence[tuple[str, str]], *, same: bool) -> str:

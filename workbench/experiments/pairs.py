@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from workbench.errors import ConfigError
@@ -51,6 +51,13 @@ class Pairs:
             ours=ours.filter(both).to_numpy(),
             theirs=theirs.filter(both).to_numpy(),
             left_out=run.n_cases - int(both.sum()),
+        )
+
+    def of_cases(self, chosen: pl.Series) -> Pairs:
+        """Return the pairs where `chosen`, one truth value for each pair, is true."""
+        mask = chosen.to_numpy()
+        return replace(
+            self, cases=self.cases.filter(chosen), ours=self.ours[mask], theirs=self.theirs[mask], left_out=0
         )
 
     @property

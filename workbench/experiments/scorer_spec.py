@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from workbench.experiments.scorer_file import FOLDER, ScorerFile
 from workbench.experiments.scorers import Scorer
 from workbench.experiments.stated_path import inside
 
-#: The scorers of a use case that states none.
+#: The scorers of a use case that states none, if its cases have the usual columns; see `fitting`.
 DEFAULT: Mapping[str, Any] = {
     "accuracy": "contains",
     "recall_at_5": {"recall_at": 5},
@@ -56,12 +56,24 @@ class ScorerSet:
     sources: Mapping[str, Mapping[str, Any]] = field(repr=False)
 
     @classmethod
-    def parse(cls, raw: Mapping[str, Any] | None, *, root: Path, where: str) -> ScorerSet:
-        """Return the scorers of the key `scorers` of params.yaml; None means `DEFAULT`.
+    def parse(
+        cls,
+        raw: Mapping[str, Any] | None,
+        *,
+        root: Path,
+        where: str,
+        default: Mapping[str, Any] = DEFAULT,
+    ) -> ScorerSet:
+        """Return the scorers of the key `scorers` of params.yaml; None means `default`.
 
         A scorer file of the repository `root` is read and executed once. Raises ConfigError, prefixed with
-        `where`, for an invalid name, form or file.
+        `where`, for an invalid name, form or file, and when neither `raw` nor `default` has a scorer.
         """
+        if raw is None and not default:
+            raise ConfigError(
+                f"{where} is missing, and no default scorer fits cases that expect nothing",
+                hint=f"write scorers: {{polite: {_FILE}}}, and a function `score` into that file",
+            )
         if raw is not None and (not isinstance(raw, Mapping) or not raw):
             raise ConfigError(
                 f"{where} must be a mapping of names to scorers, found {files.shortened(repr(raw))}",
@@ -70,7 +82,7 @@ class ScorerSet:
         made: dict[str, Scorer] = {}
         sources: dict[str, Mapping[str, Any]] = {}
         loaded: dict[Path, ScorerFile] = {}
-        for stated, value in (DEFAULT if raw is None else raw).items():
+        for stated, value in (default if raw is None else raw).items():
             name, place = plain_name(str(stated)), f"{where}.{files.shortened(str(stated))}"
             _check_name(name, made, place)
             if isinstance(value, str) and (value.endswith(".py") or "/" in value):
@@ -96,6 +108,27 @@ class ScorerSet:
     def digest(self) -> str:
         """The SHA-256 of the identity, whatever the order of the names."""
         return files.digest(self.identity())
+
+
+def fitting(*, expected: Sequence[str], memory: bool) -> dict[str, Any]:
+    """Return the scorers of a use case that states none, by the columns that its cases expect.
+
+    Accepted answers are contained in the answer; any other value equals the answer, or the field of its name
+    in a typed output. Without a memory nothing is searched, so no score of passages is among them.
+    """
+    labels = [column for column in expected if column != "page"]
+    if "answers" in labels:
+        found: dict[str, Any] = {"accuracy": DEFAULT["accuracy"]}
+    elif len(labels) == 1:
+        found = {"accuracy": {"exact": {"answers": labels[0]}}}
+    else:
+        found = {column: {"exact": {"answers": column}} for column in labels}
+    if memory:
+        searched = {name: form for name, form in DEFAULT.items() if name != "accuracy"}
+        if "page" not in expected:
+            del searched["recall_at_5"]
+        found |= searched
+    return found
 
 
 def _check_name(name: str, others: Mapping[str, object], where: str) -> None:

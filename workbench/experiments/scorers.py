@@ -7,12 +7,14 @@ no score, as opposed to a score of zero.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from workbench import files
 from workbench.errors import ConfigError, InvalidOutputError
 from workbench.experiments.dataset import Case
 from workbench.experiments.matching import equals, mentions, normalise
@@ -144,14 +146,19 @@ def accepted_texts(case: Case, name: str) -> tuple[str, ...]:
 
 
 def exact(*, name: str = "exact", answers: str = "answers") -> Scorer:
-    """Return a scorer: 1 when the answer equals an accepted text, else 0; `matching.equals` compares them."""
+    """Return a scorer: 1 when the answer equals an accepted text, else 0; `matching.equals` compares them.
+
+    The answer is the field `answers` of a typed output that has it, else the output's text: with
+    `answers="label"`, `Route(label="billing")` and the text "billing" are the same answer.
+    """
     return _matching(equals, name, answers)
 
 
 def contains(*, name: str = "contains", answers: str = "answers") -> Scorer:
     """Return a scorer: 1 when the answer contains an accepted text as whole words, else 0.
 
-    `matching.mentions` compares them: markup, case, quotes and outer punctuation do not count.
+    `matching.mentions` compares them: markup, case, quotes and outer punctuation do not count. The answer is
+    read as by `exact`.
     """
     return _matching(mentions, name, answers)
 
@@ -168,9 +175,22 @@ def _matching(matches: Callable[[str, str], bool], name: str, answers: str) -> S
         return texts
 
     def score(outcome: Outcome) -> float:
-        return float(any(matches(outcome.text, text) for text in accepted(outcome.case)))
+        said = _answer(outcome, answers)
+        return float(any(matches(said, text) for text in accepted(outcome.case)))
 
     return Scorer(name=name, function=score, check=accepted)
+
+
+def _answer(outcome: Outcome, column: str) -> str:
+    """Return the output's field of this name, other values than texts as JSON, or else its text."""
+    output = outcome.output
+    if isinstance(output, Mapping) and column in output:
+        value = output[column]
+    elif dataclasses.is_dataclass(output) and column in {f.name for f in dataclasses.fields(output)}:
+        value = getattr(output, column)
+    else:
+        return outcome.text
+    return value if isinstance(value, str) else files.canonical(value).decode()
 
 
 def recall_at(k: int, *, page: str = "page") -> Scorer:

@@ -301,7 +301,7 @@ def _manifest(
         cost_usd=cost,
         tokens=tokens,
         verdict="held" if held else "published",
-        settings={**spec.pins, "snapshot": spec.digests["memory"]},
+        settings={**spec.pins, **({"snapshot": spec.digests["memory"]} if "memory" in spec.pins else {})},
     )
 
 

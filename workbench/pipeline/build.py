@@ -11,6 +11,7 @@ from pathlib import Path
 from workbench import _sync, config, layout
 from workbench.config import UseCase
 from workbench.memory.stores import StoreLocation
+from workbench.ports import Memory
 from workbench.types import Page
 from workbench.workspace import boundary, workspace
 from workbench.workspace.use_case import pages_of
@@ -20,8 +21,12 @@ from workbench.workspace.workspace import Workspace
 def build(root: Path, name: str, case: UseCase, out: Path, *, home: Path | None = None) -> None:
     """Build the memory from the documents alone, and write its snapshot into `out`.
 
+    A use case without a memory gets a snapshot without a name and without tenants, which answers no search.
     `home` is the repository that keeps the log when `root` is only a copy of its code.
     """
+    if case.memory is None:
+        _write([], out, name="", spec_digest="")
+        return
     state = home or root
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
         memories = StoreLocation(state=state / layout.STATE, live=Path(folder))
@@ -48,12 +53,16 @@ def replaying(root: Path, name: str, memories: StoreLocation, *, purpose: str) -
 
 def ingest_through(ws: Workspace, pages: Sequence[Page], out: Path) -> None:
     """Ingest `pages` into the workspace's live memory, and write its snapshot into `out`."""
-    from workbench.memory.snapshot import write_snapshot
-
     views = []
     for tenant in sorted({page.tenant for page in pages}):
         handle = ws.bind(tenant=tenant).memory()
         handle.ingest(pages)
         views.append(handle.whole)
     spec = handle.spec
-    _sync.run(write_snapshot(views, out, memory=spec.name, spec_digest=spec.digest))
+    _write(views, out, name=spec.name, spec_digest=spec.digest)
+
+
+def _write(views: Sequence[Memory], out: Path, *, name: str, spec_digest: str) -> None:
+    from workbench.memory.snapshot import write_snapshot
+
+    _sync.run(write_snapshot(views, out, memory=name, spec_digest=spec_digest))

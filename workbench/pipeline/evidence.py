@@ -164,8 +164,8 @@ def collect(root: Path, case: UseCase, run: Run, results: Results) -> Evidence:
         scorers=scorers_of(root, name, case).identity(),
         judged=run,
         explored=explored,
-        gate=judged(root, name, case, run),
-        other=judged(root, name, case, run, phase=later) if later else None,
+        gate=judged(root, name, case, run, results=results),
+        other=judged(root, name, case, run, phase=later, results=results) if later else None,
         memory=dataclasses.asdict(read_manifest(root / results.memory)),
         versions=_versions(root, case, (run, *explored.arms)),
         tape=_tape_facts(root, (results.judge_tape, results.tape)),
@@ -247,8 +247,10 @@ def _rescored(rows: pl.DataFrame, names: Sequence[str]) -> dict[str, int]:
 
 
 def _versions(root: Path, case: UseCase, runs: Sequence[Run]) -> tuple[AssetUse, ...]:
-    """Return every prompt that an arm used, the memory and the model, each with its digest."""
-    used = {str(case.prompt): ""} | {run.settings["prompt"]: run.settings["prompt_digest"] for run in runs}
+    """Return every prompt that an arm used, the memory if there is one, and the model, with digests."""
+    used = {str(case.prompt): ""} if case.prompt else {}
+    prompted = [run.settings for run in runs if "prompt" in run.settings]
+    used |= {settings["prompt"]: settings["prompt_digest"] for settings in prompted}
     found = {}
     for reference, digest in sorted(used.items()):
         if prompts.is_draft(reference):
@@ -257,7 +259,8 @@ def _versions(root: Path, case: UseCase, runs: Sequence[Run]) -> tuple[AssetUse,
             )
         else:
             found[reference] = _use(root, "prompt", reference)
-    found[str(case.memory)] = _use(root, "memory", str(case.memory))
+    if case.memory:
+        found[str(case.memory)] = _use(root, "memory", str(case.memory))
     settings = runs[0].settings
     model = AssetUse(
         kind="model", reference=settings["model"], digest=settings["model_digest"], reason="", author=""

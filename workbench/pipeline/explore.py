@@ -12,7 +12,7 @@ from typing import Any
 from workbench import config, layout
 from workbench.config import Execution
 from workbench.errors import ConfigError
-from workbench.experiments.compare import ComparisonSet, compare_all
+from workbench.experiments.compare import Comparison, ComparisonSet, compare, compare_all
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import MANIFEST, Run, find_run, load_runs
 from workbench.layout import Results
@@ -85,6 +85,17 @@ def find(root: Path, reference: str) -> Run:
     """
     pipeline = [*sorted(root.glob("results/*/judged")), *sorted(root.glob("results/*/runs"))]
     return find_run(reference, pipeline, explored=sorted((root / layout.RUNS).glob("*")))
+
+
+def compared(root: Path, run: Run, baseline: Run, **options: Any) -> Comparison:
+    """Compare two runs, with the effect in each slice that the run's use case declares.
+
+    `options` holds further arguments of `compare`.
+    """
+    found = compare(run, baseline, **options)
+    case = config.load_params(root).use_cases.get(run.use_case)
+    slicing = judgement.prepared_slicing(root, run.use_case, case) if case else None
+    return found.by_slice(slicing) if slicing else found
 
 
 def judged(root: Path, run: Run, *, phase: str | None = None) -> GateReport:

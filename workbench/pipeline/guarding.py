@@ -34,7 +34,7 @@ class DisturbedError(RefusedError):
 
 def guarded(root: Path, case: UseCase, results: Results) -> tuple[Path, ...]:
     """Return the files and folders with expected values or scores of cases, and where copies of them are."""
-    questions = retrieval.load_spec(root, str(case.memory)).questions
+    questions = retrieval.load_spec(root, str(case.memory)).questions if case.memory else None
     found = [root / path for path in (stated_dataset(root, case), questions) if path]
     found += [root / Path(case.report).with_suffix(ending) for ending in (".html", ".md")]
     found += [root / "pipelines/jobs", *(root / folder for folder in (*_BUSY, *_GROWING))]

@@ -28,6 +28,7 @@ def numbers(report: GateReport) -> dict[str, Any]:
     found: dict[str, Any] = {"verdict": report.verdict}
     for line in report.to_json()["lines"]:
         versus = "_versus_" + line["rule"].rsplit(" ", 1)[1] if " versus " in line["rule"] else ""
+        versus = "_worst_slice" if line["rule"].startswith("worst slice ") else versus
         if line["value"] is not None:
             found[line["metric"] + versus] = line["value"]
     return found
@@ -60,12 +61,14 @@ def arms(judged: Run, explored: Sequence[Run], level: float) -> list[dict[str, A
 
 
 def recall(ws: Workspace, cases: Dataset, level: float) -> list[dict[str, Any]]:
-    """Return the score `recall_at_k` of the use case's memory for each k, with its interval."""
+    """Return the score `recall_at_k` of the use case's memory for each k, with its interval.
+
+    There are no rows without a memory, and none for cases without the columns `question` and `page`.
+    """
     from workbench.experiments.intervals import rounded, score_interval
 
-    searched = [
-        _searched(ws, case) for case in cases if "question" in case.inputs and "page" in case.expected
-    ]
+    fitting = [case for case in cases if "question" in case.inputs and "page" in case.expected]
+    searched = [_searched(ws, case) for case in fitting if ws.use_case.memory]
     rows = []
     for k in range(1, MOST_HITS + 1):
         scores = [score for outcome in searched if (score := recall_at(k)(outcome)) is not None]

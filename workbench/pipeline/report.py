@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
+from workbench.config import UseCase
 from workbench.display import degraded_note, number, percent, span, truncated_note
 from workbench.experiments.compare import ComparedMetric
+from workbench.experiments.gates import GateReport
 from workbench.experiments.metrics import Metric
 from workbench.experiments.runs import Run
+from workbench.experiments.slices import Slice, short
 from workbench.pipeline.evidence import Evidence, OwnArm
 
 if TYPE_CHECKING:
@@ -116,6 +119,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "gate": gate,
         "sentence": _UNSTATED if unstated else _SENTENCES[gate.verdict],
         "warnings": _warnings(evidence),
+        "sliced": _sliced(gate),
         "undecided": [line for line in gate.lines if line.verdict == "undecided"],
         "unscored": _unscored(judged),
         "more_reasons": max(0, len(judged.unscored_reasons) - _MOST_REASONS),
@@ -128,10 +132,20 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "wrong": _wrong(judged, primary),
         "versions": evidence.versions,
         "tenants": _tenants(evidence, judged),
-        "memory": evidence.memory,
+        "memory": evidence.memory if case.memory else None,
+        "absent": _absent(case),
         "tape": evidence.tape,
         "right": _right(primary, evidence.scorers.get(primary, {})),
     }
+
+
+def _absent(case: UseCase) -> str:
+    """Return one sentence about the sections that a use case without memory or prompt does not have."""
+    named = {"memory": case.memory, "prompt": case.prompt}
+    missing = " and no ".join(kind for kind, pin in named.items() if pin is None)
+    if not missing:
+        return ""
+    return f"params.yaml names no {missing} for this use case: the page leaves out what would describe it."
 
 
 def _warnings(evidence: Evidence) -> list[str]:
@@ -142,8 +156,59 @@ def _warnings(evidence: Evidence) -> list[str]:
         for run in evidence.runs
         for note in (*degraded_note(run.n_degraded), *truncated_note(run.n_truncated))
     ]
-    said = [text for text in (gate.loosened, gate.note) if text]
+    made_up = gate.synthetic.text if gate.synthetic else ""
+    said = [text for text in (made_up, gate.loosened, gate.note) if text]
     return [*degraded, *said, *([_own_text(own)] if own is not None and _differs(own) else [])]
+
+
+def _sliced(gate: GateReport) -> list[dict[str, Any]]:
+    """Return a table for each column of slices of each line, with a sentence on the worst slice."""
+    tables = []
+    for line in gate.lines:
+        for by, slices in line.by.items():
+            worst, demand = slices[0], bool(slices[0].verdict)
+            bound = float(line.rule.rsplit(" ", 1)[1]) if demand else None
+            ends = [e for s in slices if s.interval for e in (s.interval.low, s.interval.high)]
+            tables.append(
+                {
+                    "title": f"{line.metric} by {by}",
+                    "rule": f"each slice {line.rule.removeprefix('worst slice ')}" if demand else "",
+                    "sentence": _worst_text(worst, len(slices)),
+                    "rows": [_slice_row(item) for item in slices],
+                    "drawn": all(0 <= end <= 1 for end in [*ends, bound or 0.0]),
+                    "bound": None if bound is None else _percent(bound),
+                }
+            )
+    return tables
+
+
+def _worst_text(worst: Slice, count: int) -> str:
+    """Return the sentence on the worst slice of one column."""
+    measured = f"{number(worst.value)} {span(worst.interval)}".strip()
+    decided = {
+        None: "no line demands anything of it",
+        "pass": "it passes, as every other does" if count > 1 else "it passes",
+        "fail": "it fails",
+        "undecided": f"it is undecided{f', {worst.needed} more cases needed' if worst.needed else ''}",
+    }
+    which = f"The worst of {count} is" if count > 1 else "The only slice is"
+    return f"{which} {worst.name}: {measured} over {worst.n} cases; {decided[worst.verdict]}."
+
+
+def _slice_row(item: Slice) -> dict[str, Any]:
+    """Return one row of a table of slices, with positions in percent of the scale from 0 to 1."""
+    low, high = (item.interval.low, item.interval.high) if item.interval else (0.0, 0.0)
+    return {
+        "name": short(item.key),
+        "n": item.n,
+        "value": number(item.value) if item.n else "",
+        "interval": span(item.interval),
+        "verdict": item.verdict or "",
+        "needed": item.needed,
+        "x": _percent(item.value or 0.0),
+        "low": _percent(low),
+        "width": _percent(max(high - low, 0.0)),
+    }
 
 
 def _arms(evidence: Evidence, level: float) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from workbench import _sync, config, files, identity, layout, registry
 from workbench.config import UseCase
 from workbench.context import Context, SystemClock
 from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
-from workbench.experiments import scorer_file
 from workbench.experiments.gates import GateReport
 from workbench.jobs import overview
 from workbench.layout import LIVE, PROMOTED, Results
+from workbench.pipeline import settings
 from workbench.pipeline.explore import judged
 from workbench.pipeline.stages import EXIT_VARIABLE
 from workbench.ports import Call
@@ -43,7 +43,8 @@ def check_named(root: Path, params: config.Params) -> None:
     """Raise NotFoundError when params.yaml names a missing asset or path; DVC's own error has no hint."""
     for name, case in params.use_cases.items():
         for kind, pin in (("prompt", case.prompt), ("memory", case.memory)):
-            registry.resolve(root, kind, str(pin))
+            if pin is not None:
+                registry.resolve(root, kind, str(pin))
         for path in (case.notebook, case.data):
             if not (root / path).exists():
                 raise NotFoundError(
@@ -53,14 +54,13 @@ def check_named(root: Path, params: config.Params) -> None:
 
 
 def make_tapes(root: Path, params: config.Params) -> None:
-    """Write a missing tape and folder of scorers empty: DVC stops at a missing dependency."""
-    scorers = root / scorer_file.FOLDER
-    if not scorers.exists():
-        files.write_atomic(scorers / ".gitkeep", b"")
+    """Write missing tapes and folders of assets and scorers empty: DVC stops at a missing dependency."""
+    for kind in ("memory", "prompt"):
+        folder = root / "pipelines" / registry.FOLDERS[kind]
+        if not folder.exists():
+            files.write_atomic(folder / ".gitkeep", b"")
     for name in params.use_cases:
-        for path in (root / layout.judge_tape_of(name), root / layout.tape_of(name)):
-            if not path.exists():
-                files.write_atomic(path, b"")
+        settings.make_missing(root, name)
 
 
 def warn_of_environment(root: Path) -> None:

@@ -2,6 +2,8 @@
 
 DVC stops when a parameter that a stage names is missing, and most keys of a use case are optional. One cheap
 stage therefore reads the whole use case and writes a file for each other stage, with the defaults filled in.
+A use case may have no prompt and no memory, which is why no stage names their folders: the file of a stage
+holds the digests of the prompts and memories that it reads, and one of another use case reruns nothing.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench import config, files
+from workbench import config, files, layout, registry
 from workbench.config import UseCase
+from workbench.experiments import scorer_file
 from workbench.layout import Results
 
 #: No output depends on these. `api_key_env` only names a variable; the stages search a snapshot, so the
@@ -34,15 +37,31 @@ READ: Mapping[str, frozenset[str]] = {
     "remember": frozenset({"memory", "tenants"}),
     "judge": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD,
     "experiment": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD - JUDGED,
-    "gate": frozenset({"candidate", "dataset", "gates", "notebook", "parameters", "phase", "scorers"}),
-    "plots": frozenset({"as_of", "clearance", "dataset", "gates", "groups", "memory", "phase", "tenants"}),
+    "gate": frozenset(
+        {"candidate", "dataset", "gates", "notebook", "parameters", "phase", "scorers", "slices"}
+    ),
+    "plots": frozenset(
+        {"as_of", "clearance", "dataset", "gates", "groups", "memory", "phase", "slices", "tenants"}
+    ),
     "report": frozenset(
         {
             "baseline", "candidate", "dataset", "gates", "memory", "notebook", "owner", "phase", "prompt",
-            "purpose", "report", "scorers", "title",
+            "purpose", "report", "scorers", "slices", "title",
         }
     ),
 }  # fmt: skip
+
+#: The kinds of assets of which each stage reads the versions that params.yaml names.
+ASSETS: Mapping[str, tuple[str, ...]] = {
+    "prepare": ("memory",),
+    "remember": ("memory",),
+    "judge": ("memory", "prompt"),
+    "experiment": ("memory", "prompt"),
+    "plots": ("memory",),
+    "report": ("memory", "prompt"),
+}
+#: The stages that also read assets which the notebook or its parameters name.
+_NAMED = frozenset({"judge", "experiment", "report"})
 
 
 def of_stage(stage: str, case: UseCase, source: str) -> dict[str, Any]:
@@ -60,11 +79,63 @@ def of_stage(stage: str, case: UseCase, source: str) -> dict[str, Any]:
     return values
 
 
+def assets_of_stage(root: Path, stage: str, case: UseCase, source: str) -> dict[str, str]:
+    """Return the SHA-256 of every file of the assets that `stage` reads, by path from `root`.
+
+    These are the use case's prompt and memory. For the stages that run the notebook, and for the report, they
+    are also those whose name stands in quotes in the notebook's text `source` or in a parameter. Raise
+    NotFoundError when params.yaml names a version that does not exist.
+    """
+    found: dict[str, str] = {}
+    text = source + files.canonical(case.parameters).decode()
+    for kind in ASSETS.get(stage, ()):
+        pin = getattr(case, kind)
+        names = {registry.resolve(root, kind, str(pin)).name} if pin else set()
+        if stage in _NAMED:
+            names |= {name for name in registry.names(root, kind) if _names(text, name)}
+        for name in sorted(names):
+            found |= _digests(root, kind, name)
+    return found
+
+
+def _names(text: str, name: str) -> bool:
+    """Return whether a Python or JSON text has `name` or `name@…` in quotes."""
+    return re.search(rf"""["']{re.escape(name)}(?:@|\\*["'])""", text) is not None
+
+
+def _digests(root: Path, kind: str, name: str) -> dict[str, str]:
+    """Return the SHA-256 of an asset's page and of each version that it lists, by path from `root`."""
+    folder = registry.folder_of(root, kind, name)
+    versions = registry.load(root, kind, name).versions
+    paths = [folder / "asset.yaml", *(registry.path_of(root, kind, name, n) for n in sorted(versions))]
+    return {
+        path.relative_to(root).as_posix(): files.digest(files.read_bytes(path))
+        for path in paths
+        if path.is_file()
+    }
+
+
+def make_missing(root: Path, name: str) -> None:
+    """Write what stages depend on and a new use case lacks: its tapes, and a folder of scorers, empty."""
+    scorers = root / scorer_file.FOLDER
+    if not scorers.exists():
+        files.write_atomic(scorers / ".gitkeep", b"")
+    for path in (root / layout.judge_tape_of(name), root / layout.tape_of(name)):
+        if not path.exists():
+            files.write_atomic(path, b"")
+
+
 def write(root: Path, name: str) -> None:
-    """Write one file of settings for each stage of a use case, and say which keys no stage depends on."""
+    """Write one file of settings for each stage of a use case, and say which keys no stage depends on.
+
+    Missing tapes are written empty, because DVC stops at a missing dependency of the stages that follow.
+    """
     case = config.use_case(config.load_params(root), name)
+    make_missing(root, name)
     source = files.read_text(root / case.notebook)
     found = {stage: of_stage(stage, case, source) for stage in READ}
+    for stage in ASSETS:
+        found[stage]["assets"] = assets_of_stage(root, stage, case, source)
     for stage, values in found.items():
         files.write_atomic(root / Results(use_case=name).settings / f"{stage}.json", files.pretty(values))
     unread = sorted(UNREAD.difference(*found.values()))

@@ -116,7 +116,7 @@ def gate(root: Path, name: str, *, results: Results | None = None) -> GateReport
     run = judged_run(root, name, case, results=results)
     check_task(root, case, run)
     check_cases_of(root, results, run)
-    verdict = judged(root, name, case, run)
+    verdict = judged(root, name, case, run, results=results)
     if results.base == layout.RESULTS:
         verdict = note(root, name, case, run, verdict)
     files.write_atomic(root / results.metrics, files.pretty(plots.numbers(verdict)))

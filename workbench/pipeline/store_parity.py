@@ -58,14 +58,15 @@ class Parity:
 
 
 def reproduce_on_server(root: Path, *, quiet: bool = False) -> list[Parity]:
-    """Run every use case's steps with its memory on the server of params.yaml, or on the local one.
+    """Run the steps of each use case with a memory on the server of params.yaml, or on the local one.
 
     Raise UnavailableError when no server answers, CorruptError when the server returns other items than
     the pipeline's snapshot holds, and the errors of the steps.
     """
     params = config.load_params(root)
     make_tapes(root, params)
-    return [_on_server(root, name, case, quiet=quiet) for name, case in params.use_cases.items()]
+    cases = {name: case for name, case in params.use_cases.items() if case.memory}
+    return [_on_server(root, name, case, quiet=quiet) for name, case in cases.items()]
 
 
 def _on_server(root: Path, name: str, case: UseCase, *, quiet: bool) -> Parity:

@@ -47,11 +47,12 @@ def lines_of(root: Path, asset: Asset, now: int | None, new: int) -> Iterator[st
 
 def spec_rows(live: JobSpec | None, new: JobSpec) -> Rows:
     """Compare every part of a job with the live version; an equal part reads "the same"."""
+    kinds = {**(live.pins if live else {}), **new.pins}
     pairs = [
         ("code", _code(live), _code(new)),
         ("task", live.task_digest[:12] if live else "", new.task_digest[:12]),
-        *((kind, live.pins.get(kind, "") if live else "", pin) for kind, pin in new.pins.items()),
-        ("snapshot", live.digests["memory"][:12] if live else "", new.digests["memory"][:12]),
+        *((kind, _pin(live, kind), _pin(new, kind)) for kind in kinds),
+        ("snapshot", _snapshot(live), _snapshot(new)),
         ("lock", live.digests["lock"][:12] if live else "", new.digests["lock"][:12]),
         *_parameter_rows(live, new),
         ("schedule", _schedule(live), _schedule(new)),
@@ -61,6 +62,16 @@ def spec_rows(live: JobSpec | None, new: JobSpec) -> Rows:
     return [
         (what, before, "the same" if live and before == after else after) for what, before, after in pairs
     ]
+
+
+def _pin(spec: JobSpec | None, kind: str) -> str:
+    return "" if spec is None else spec.pins.get(kind, "none")
+
+
+def _snapshot(spec: JobSpec | None) -> str:
+    if spec is None:
+        return ""
+    return spec.digests["memory"][:12] if "memory" in spec.pins else "none"
 
 
 def _code(spec: JobSpec | None) -> str:

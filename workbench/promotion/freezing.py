@@ -42,6 +42,8 @@ from workbench.repository.git import Repository
 CLEAN_S = 600
 #: The report of a run's connections around the boundary, in the run's folder.
 CONNECTIONS = "connections.jsonl"
+#: The logical digest of a snapshot without tenants, which a worker gets when the version has no memory.
+_EMPTY_SNAPSHOT = files.digest({})
 #: Paths of the repository that a run reads, beside the use case's notebook and data.
 CODE = ("workbench", LOCK, str(PARAMS), "pipelines/models", "pipelines/prompts", "pipelines/memories")
 
@@ -72,7 +74,8 @@ def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run:
     notebook = inspection.read(root / case.notebook)
     commit = repository.head()
     sample = read_bytes(root / job.sample)
-    pins = {kind: str(run.settings[kind]) for kind in ("prompt", "memory", "model")}
+    kinds: tuple[str, ...] = ("prompt", "memory", "model")
+    pins = {kind: str(run.settings[kind]) for kind in kinds if kind in run.settings}
     page = JobSpec(
         format=jobspec.FORMAT,
         job=name,
@@ -103,7 +106,8 @@ def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run:
 
 def _digests(root: Path, run: Run, pins: Mapping[str, str], sample: bytes) -> dict[str, str]:
     used = {kind: str(run.settings[f"{kind}_digest"]) for kind in pins}
-    return {**used, "lock": files.digest(read_bytes(root / LOCK)), "sample": files.digest(sample)}
+    own = {"lock": files.digest(read_bytes(root / LOCK)), "sample": files.digest(sample)}
+    return {"memory": _EMPTY_SNAPSHOT, **used, **own}
 
 
 def _parameters(notebook: Notebook, case: UseCase) -> dict[str, Parameter]:

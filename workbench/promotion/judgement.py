@@ -12,7 +12,9 @@ from workbench.experiments.gate_spec import GateSpec, stated_digest
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.loosening import Verdicted, loosened
 from workbench.experiments.runs import Run, load_runs
-from workbench.experiments.scorer_spec import ScorerSet
+from workbench.experiments.scorer_spec import ScorerSet, fitting
+from workbench.experiments.slices import Slicing
+from workbench.experiments.synthetic import Synthetic
 from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec
 from workbench.layout import Results
@@ -20,13 +22,22 @@ from workbench.promotion import verdicts
 
 
 def judged(
-    root: Path, name: str, case: UseCase, run: Run, *, phase: str | None = None, explored: bool = False
+    root: Path,
+    name: str,
+    case: UseCase,
+    run: Run,
+    *,
+    phase: str | None = None,
+    explored: bool = False,
+    results: Results | None = None,
 ) -> GateReport:
     """Judge a run by its use case's gate for `phase`, which defaults to the use case's own phase.
 
-    `explored` marks a run that the stage `judge` did not make; such a run cannot pass.
+    `explored` marks a run that the stage `judge` did not make; such a run cannot pass. The slices of its
+    cases are those of the cases that the stage `prepare` wrote into `results`.
     """
     phase = phase or case.phase
+    cases = _cases_of(root, case, results or Results(use_case=name))
     spec, identity = gate_of(root, name, case, phase), scorers_of(root, name, case).identity()
     report = judge(
         run,
@@ -35,7 +46,9 @@ def judged(
         baseline=baseline_of(root, name, run),
         stated=stated_digest(spec, dataset=run.dataset_digest, scorers=identity),
         explored=explored,
+        slicing=slicing_of(root, name, case, cases),
     )
+    report = dataclasses.replace(report, synthetic=Synthetic.of(cases, run.case_ids) if cases else None)
     if explored:
         return report
     found = loosened(Verdicted.of(report, spec, run, identity), verdicts.read(root, name))
@@ -59,7 +72,26 @@ def verdicted(root: Path, name: str, case: UseCase, run: Run, report: GateReport
 def gate_of(root: Path, name: str, case: UseCase, phase: str | None = None) -> GateSpec:
     """Return the gate of a phase, by default the use case's; raise ConfigError if it is invalid."""
     where = f"{root / 'params.yaml'}: use_cases.{name}.gates"
-    return GateSpec.of_phase(case.gates, phase or case.phase, where=where)
+    return GateSpec.of_phase(case.gates, phase or case.phase, where=where, slices=case.slices)
+
+
+def slicing_of(root: Path, name: str, case: UseCase, cases: Dataset | None) -> Slicing | None:
+    """Return the declared slices of these cases; None without a declaration or without cases."""
+    if cases is None or not case.slices:
+        return None
+    return Slicing.of(cases, case.slices, where=f"{root / 'params.yaml'}: use_cases.{name}.slices")
+
+
+def prepared_slicing(root: Path, name: str, case: UseCase) -> Slicing | None:
+    """Return the declared slices of the prepared cases; None without either."""
+    return slicing_of(root, name, case, _cases_of(root, case, Results(use_case=name)))
+
+
+def _cases_of(root: Path, case: UseCase, results: Results) -> Dataset | None:
+    """Return the prepared cases; None before the stage `prepare` has written them."""
+    if not (root / results.prepared / "cases.parquet").is_file():
+        return None
+    return prepared_cases(root, case, results)
 
 
 def prepared_cases(root: Path, case: UseCase, results: Results) -> Dataset:
@@ -69,7 +101,9 @@ def prepared_cases(root: Path, case: UseCase, results: Results) -> Dataset:
 
 def scorers_of(root: Path, name: str, case: UseCase) -> ScorerSet:
     """Return the scorers that judge a use case; raise ConfigError if one is invalid."""
-    return ScorerSet.parse(case.scorers, root=root, where=f"{root / 'params.yaml'}: use_cases.{name}.scorers")
+    default = fitting(expected=case.columns["expected"], memory=case.memory is not None)
+    where = f"{root / 'params.yaml'}: use_cases.{name}.scorers"
+    return ScorerSet.parse(case.scorers, root=root, where=where, default=default)
 
 
 def baseline_of(root: Path, use_case: str, run: Run) -> Run | None:

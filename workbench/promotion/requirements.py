@@ -5,6 +5,7 @@ The checks run no notebook. Every check is made, so that a card lists all blocke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def _not_judged(draft: Draft, case: UseCase) -> Iterator[Blocker]:
         what = "the gate's text is not the one the run was made under"
         yield Blocker(what=what, fix="dvc repro", exit_code=1)
     elif gate.verdict != "pass":
-        lines = "; ".join(f"{line.metric} {line.rule}" for line in gate.lines if line.verdict == gate.verdict)
+        lines = "; ".join(line.title for line in gate.lines if line.verdict == gate.verdict)
         what = f"the {gate.phase} gate says {gate.verdict}: {lines}"
         yield Blocker(what=what, fix=f"workbench gate {gate.use_case}/{gate.arm}", exit_code=gate.exit_code)
 
@@ -100,12 +101,23 @@ def _not_saved(root: Path, draft: Draft) -> Iterator[Blocker]:
         try:
             version = registry.resolve(root, kind, reference)
         except WorkbenchError:
-            fix = 'draft.save(reason="…"), name the number in params.yaml, then: dvc repro'
+            fix = f"{_how_to_save(kind, reference)}, name the version in params.yaml, then: dvc repro"
             yield Blocker(what=f"the judged run used {kind} {reference}, which is not saved", fix=fix)
             continue
         if kind == "prompt" and version.digest != draft.spec.digests["prompt"]:
             what = f"the judged run used another {reference} than the saved version"
             yield Blocker(what=what, fix="dvc repro")
+
+
+def _how_to_save(kind: str, reference: str) -> str:
+    """Return what saves a version of an asset; an endpoint's name of a model may be no name of a card."""
+    if kind == "prompt":
+        return 'draft.save(reason="…")'
+    if kind == "memory":
+        return f'workbench save memory/{reference.partition("@")[0]} --reason "…"'
+    name = re.sub(r"[^a-z0-9]+", "-", reference.rpartition("/")[2].lower()).strip("-") or "NAME"
+    place = f"pipelines/models/{name}/1.yaml"
+    return f'write the card {place} (docs/models.md), workbench save model/{name} --reason "…"'
 
 
 def _not_runnable(notebook: Notebook, draft: Draft) -> Iterator[Blocker]:

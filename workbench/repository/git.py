@@ -191,6 +191,22 @@ class Repository:
             )
         return self.head()
 
+    def begin(self, message: str) -> str:
+        """Make a repository in `root` unless it holds one, and commit all its files; return the commit's id.
+
+        RefusedError when a hook fails; ConfigError when git does not know in whose name to commit.
+        """
+        if not (self.root / ".git").exists():
+            self._git("init", "--quiet")
+        self._git("add", "--all", "--force")
+        asked = ("commit", "--quiet", "--allow-empty", f"--message={message}")
+        self._git(*asked, seconds=_HOOKS_S)
+        return self.head()
+
+    def version(self) -> str:
+        """Return what `git --version` prints; ConfigError when git is not installed."""
+        return self._git("--version").stdout.decode(errors="replace").strip()
+
     def author(self) -> str:
         """Return git's `user.name`, or else the operating system's user."""
         done = self._git("config", "--get", "user.name", fine=(0, 1))

@@ -19,7 +19,8 @@ _MARK = re.compile(_BRACKET)
 #: Ends at a line end, or at a full stop not followed by a lower-case word, with the citations after it.
 _SENTENCE = re.compile(rf"\S.*?(?:[.!?]+[\"')”]*(?:\s*{_BRACKET})*(?=\s+[^\sa-z]|\s*$)|$)", re.MULTILINE)
 _RANGE = re.compile(r"(\d{1,4})\s*[-–]\s*(\d{1,4})")  # noqa: RUF001 - people type both dashes
-_ONE_WORD = re.compile(r"\w[\w./:#@-]*")
+#: A source: one word, such as `travel`, or a page of a PDF, `report.pdf#page=3`.
+_ONE_WORD = re.compile(r"\w[\w./:#@-]*(?:#page=\d+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -74,7 +74,7 @@ def documents(binding: Binding, pages: Sequence[Page]) -> list[Item]:
     trust. The items have no time of writing, so that the same pages give the same items.
     """
     spec = binding.spec
-    declared = digests_now(spec.source, tenant=binding.tenant, root=binding.root) if spec.source else {}
+    declared = _declared(binding, {page.source for page in pages})
     own = binding.context.principal.trust
     return [
         Item(
@@ -89,6 +89,14 @@ def documents(binding: Binding, pages: Sequence[Page]) -> list[Item]:
         for page in pages
         for position, text in enumerate(chunks(page.text, spec.chunking))
     ]  # fmt: skip
+
+
+def _declared(binding: Binding, sources: Collection[str]) -> dict[str, str]:
+    """Return the digests of these pages in the memory's declared source, as far as it has them."""
+    spec = binding.spec
+    if not spec.source:
+        return {}
+    return digests_now(spec.reading(), tenant=binding.tenant, root=binding.root, sources=sources)
 
 
 def _kept_until(binding: Binding, page: Page) -> str | None:

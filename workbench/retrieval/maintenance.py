@@ -109,7 +109,7 @@ async def _pages(binding: Binding, source: Source | None) -> list[Page]:
         return list(source)
     if source is None and not binding.spec.source:
         raise ConfigError(f"{binding.spec} names no source", hint=binding.command("ingest DIR"))
-    return await asyncio.to_thread(load, source or binding.spec.source, root=binding.root)
+    return await asyncio.to_thread(load, binding.spec.reading(source), root=binding.root)
 
 
 async def _put(binding: Binding, read: _Read, prepare: _Prepare | None = None, *, word: str) -> Added:

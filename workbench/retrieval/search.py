@@ -65,7 +65,7 @@ def _marked(binding: Binding, found: list[Hit]) -> list[Hit]:
     if not spec.source:
         return found
     sources = {hit.source for hit in found if hit.kind == KNOWLEDGE}
-    now = digests_now(spec.source, tenant=binding.tenant, root=binding.root, sources=sources)
+    now = digests_now(spec.reading(), tenant=binding.tenant, root=binding.root, sources=sources)
     return [
         dataclasses.replace(hit, stale=hit.kind == KNOWLEDGE and _is_stale(hit, now.get(hit.source)))
         for hit in found

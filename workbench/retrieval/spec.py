@@ -13,6 +13,8 @@ from workbench.context import instant
 from workbench.errors import ConfigError
 from workbench.ports import Budget, SearchMode
 from workbench.retrieval.chunking import Chunking
+from workbench.retrieval.reading import SourceReading, Unreadable
+from workbench.retrieval.remote_files import is_url, shown
 from workbench.types import MOST_CLASSIFIED, ItemKind
 
 MemoryKind = Literal["knowledge", "episodic"]
@@ -68,6 +70,9 @@ class _File:
     embedding: str
     candidates: int
     source: str | None = None
+    tenants: str | None = None
+    access: str | None = None
+    unreadable: Unreadable = "stop"
     chunking: Chunking | None = None
     questions: str | None = None
     kind: MemoryKind = "knowledge"
@@ -85,10 +90,11 @@ class MemorySpec(_File):
     """One version of a memory's spec.
 
     `kind` is "knowledge" (built from sources) or "episodic" (also written by `remember`). `source` is the
-    argument of `load` ("" for an episodic memory without one), `embedding` a model card's name, `candidates`
-    the depth of each ranking before fusion, `questions` a dataset about the memory, `digest` the SHA-256 of
-    the spec's file. `stale` sets the treatment of passages whose source has changed. `budget` limits episodic
-    items, `keep_versions` the versions of knowledge. `mode` and `exact` set the kind of search.
+    argument of `load` ("" for an episodic memory without one), and `tenants`, `access` and `unreadable` are
+    its options. `embedding` is a model card's name, `candidates` the depth of each ranking before fusion,
+    `questions` a dataset about the memory, `digest` the SHA-256 of the spec's file. `stale` sets the
+    treatment of passages whose source has changed. `budget` limits episodic items, `keep_versions` the
+    versions of knowledge. `mode` and `exact` set the kind of search.
     """
 
     name: str
@@ -99,6 +105,16 @@ class MemorySpec(_File):
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
+
+    def reading(self, uri: str | Path | None = None) -> SourceReading:
+        """Return how the source is read, or another source at `uri`, as the argument of `load`."""
+        return SourceReading(
+            declared=uri is None,
+            uri=str(uri or self.source),
+            tenants=self.tenants,
+            access=self.access,
+            unreadable=self.unreadable,
+        )
 
     def keep_days(self, kind: ItemKind, classification: int) -> int | None:
         """Return the days that such an item is kept, by the most specific rule; None is no limit.
@@ -176,7 +192,7 @@ def _check(raw: _File, where: str) -> None:
 
 
 def _check_source(raw: _File, where: str) -> None:
-    for name in ("source", "questions"):
+    for name in ("source", "questions", "access"):
         if ".." in Path(getattr(raw, name) or "").parts:
             raise ConfigError(f"{where}: {name} leads out of its folder: {getattr(raw, name)!r}")
     if raw.kind == "knowledge":
@@ -189,8 +205,20 @@ def _check_source(raw: _File, where: str) -> None:
         raise ConfigError(f"{where}: source and chunking go together: give both or neither")
     if raw.source == "":
         raise ConfigError(f"{where}: source is empty")
+    _check_reading(raw, where)
     if raw.chunking is not None:
         raw.chunking.check(where)
+
+
+def _check_reading(raw: _File, where: str) -> None:
+    if raw.source is not None and is_url(raw.source):
+        raise ConfigError(
+            f"{where}: source is the URL {shown(raw.source)!r}: the pipeline would not notice its changes",
+            hint="dvc import-url URL data/NAME, then source: data/NAME",
+        )
+    SourceReading(
+        uri=raw.source or "", tenants=raw.tenants, access=raw.access, unreadable=raw.unreadable
+    ).check(f"{where}: ")
 
 
 def _check_retention(rules: Sequence[Retention], where: str) -> None:

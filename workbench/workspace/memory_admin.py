@@ -73,7 +73,7 @@ class Memories:
         first = self.first()
         if source is None and not first.spec.source:
             raise ConfigError(f"the memory {first.spec} names no source", hint=first.command("ingest DIR"))
-        pages = retrieval.load(source or first.spec.source, root=first.root)
+        pages = retrieval.load(first.spec.reading(source), root=first.root)
         owners = {page.tenant for page in pages}
         if not owners & set(self.handles):
             raise ConfigError(

@@ -18,11 +18,14 @@ from workbench.types import Page
 def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page]]:
     """Return the cases and pages; raise ConfigError if a case's page is missing or has no answer.
 
-    A dataset with other expected columns than answers and page is not compared with the pages.
+    Cases are compared with the pages by what they expect: a stated `page` exists, and contains one of the
+    stated `answers`. Without a memory there are no pages and nothing is compared.
     """
-    spec = retrieval.load_spec(root, str(case.memory))
     path = stated_dataset(root, case)
-    _check_tracked(name, case, spec.source, f"the memory {spec}")
+    if case.memory:
+        spec = retrieval.load_spec(root, str(case.memory))
+        for read in filter(None, (spec.source, spec.access)):
+            _check_tracked(name, case, read, f"the memory {spec}")
     _check_tracked(name, case, path, f"the dataset of {name}")
     pages = pages_of(root, name, case)
     where = f"{root / 'params.yaml'}: use_cases.{name}.dataset"
@@ -30,8 +33,8 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
     for tenant in cases.tenants:
         check_tenant(name, case, tenant)
     by_name = {(page.tenant, page.source): page for page in pages}
-    if {"answers", "page"} <= set(case.columns["expected"]):
-        for question in cases:
+    for question in cases:
+        if case.memory and question.expected.get("page") is not None:
             _check_question(question, by_name, path)
     return cases, pages
 
@@ -40,19 +43,21 @@ def stated_dataset(root: Path, case: UseCase) -> str:
     """Return the path of the cases that the gate judges; `case.columns` names their columns.
 
     Without a dataset in params.yaml they are the questions of the memory's spec. Raise ConfigError when
-    neither names a file.
+    neither names a file, or when the use case has no memory either.
     """
     stated = case.dataset
     if isinstance(stated, config.DatasetFile):
         return stated.file
-    spec = retrieval.load_spec(root, str(case.memory)) if stated is None else None
-    path = stated if spec is None else spec.questions
-    if path is None:
+    if stated is not None:
+        return stated
+    spec = retrieval.load_spec(root, str(case.memory)) if case.memory else None
+    if spec is None or spec.questions is None:
+        source = "there is no memory" if spec is None else f"the memory {spec} names no questions"
         raise ConfigError(
-            f"params.yaml states no dataset, and the memory {spec} names no questions",
+            f"{case.title!r}: params.yaml states no dataset, and {source}",
             hint="add dataset: FILE to the use case in params.yaml",
         )
-    return path
+    return spec.questions
 
 
 def _check_tracked(name: str, case: UseCase, what: str, reads: str) -> None:
@@ -77,14 +82,15 @@ def _check_question(question: Case, pages: Mapping[tuple[str, str], Page], where
                 hint="correct expected.page of the question, or add the page",
             )
         texts.append(page.text)
-    answers = accepted_texts(question, "answers")
-    if not any(mentions(text, answer) for text in texts for answer in answers):
+    stated = question.expected.get("answers") is not None
+    answers = accepted_texts(question, "answers") if stated else ()
+    if answers and not any(mentions(text, answer) for text in texts for answer in answers):
         raise ConfigError(
             f"{where}: question {question.id!r}: page {', '.join(map(repr, names))} contains none of its "
             "accepted answers",
             hint="correct expected.answers of the question, or its expected.page",
         )
-    if not isinstance(question.inputs["question"], str):
+    if not isinstance(question.inputs.get("question", ""), str):
         found = type(question.inputs["question"]).__name__
         raise ConfigError(
             f"{where}: question {question.id!r}: 'question' must be a text, found {found}",
@@ -93,9 +99,14 @@ def _check_question(question: Case, pages: Mapping[tuple[str, str], Page], where
 
 
 def pages_of(root: Path, name: str, case: UseCase) -> list[Page]:
-    """Return the use case's documents; raise NotFoundError if a document's tenant is not served."""
+    """Return the use case's documents, none without a memory.
+
+    Raise NotFoundError if a document's tenant is not served.
+    """
+    if case.memory is None:
+        return []
     spec = retrieval.load_spec(root, str(case.memory))
-    pages = retrieval.load(spec.source, root=root)
+    pages = retrieval.load(spec.reading(), root=root)
     for tenant in sorted({page.tenant for page in pages}):
         check_tenant(name, case, tenant)
     return pages

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import _sync, config, files, identity, layout, registry, retrieval
 from workbench.context import Context, current_invocation
-from workbench.errors import ConfigError, NotFoundError, RefusedError, nearest
+from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
 from workbench.experiments.batch import Batch
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.experiment import Experiment
@@ -19,6 +19,8 @@ from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.inputs import Inputs, read
 from workbench.experiments.runs import Run, runs_frame, save_runs
+from workbench.experiments.slices import Slicing
+from workbench.experiments.synthetic import Synthetic
 from workbench.identity import Principal
 from workbench.layout import RUNS
 from workbench.models import ModelCard
@@ -95,10 +97,15 @@ class Workspace:
     # -- assets and models ------------------------------------------------------------------
 
     def memory(self, reference: str | None = None) -> MemoryHandle:
-        """Return a memory by name or `name@version`, by default the use case's."""
+        """Return a memory by name or `name@version`, by default the use case's.
+
+        Raise ConfigError for the default of a use case without a memory.
+        """
         pin = self.use_case.memory
-        name = reference or self.setting("memory", pin.name)
-        spec = retrieval.load_spec(self.root, str(pin) if name == pin.name else name)
+        name = reference or self.setting("memory", pin.name if pin else None)
+        if name is None:
+            raise self._unstated("memory")
+        spec = retrieval.load_spec(self.root, str(pin) if pin and name == pin.name else name)
         snapshot = self.boundary.stores.pinned()
         pinned = snapshot.digest if snapshot and snapshot.manifest.memory == spec.name else None
         identities = {
@@ -132,16 +139,18 @@ class Workspace:
     def prompt(self, reference: str | None = None) -> Prompt:
         """Return a prompt by `name@version`, `name@label` or name.
 
-        A bare name is resolved by the arm's setting, then by params.yaml.
+        A bare name is resolved by the arm's setting, then by params.yaml. Raise ConfigError for the default
+        of a use case without a prompt.
         """
-        pin = self.use_case.prompt
-        name = reference or pin.name
-        chosen = self.settings.get("prompt")
+        pin, chosen = self.use_case.prompt, self.settings.get("prompt")
+        name = reference or (pin.name if pin else getattr(chosen, "reference", chosen))
+        if name is None:
+            raise self._unstated("prompt")
         if isinstance(chosen, Prompt) and name in {chosen.name, chosen.reference}:
             return chosen
         if isinstance(chosen, str) and name == registry.Reference.parse(chosen).name:
             name = chosen
-        elif name == pin.name:
+        elif pin and name == pin.name:
             name = str(pin)
         return prompts.load(self.root, name, author=self.context.principal.name)
 
@@ -167,15 +176,17 @@ class Workspace:
     def cases(self, memory: str | None = None) -> Dataset:
         """Return the use case's dataset, or for another memory the questions of its spec's file.
 
-        In the pipeline these are the prepared cases. Raise RefusedError in a job and in a judged run.
+        In the pipeline these are the prepared cases. A use case without a memory has its dataset alone. Raise
+        RefusedError in a job and in a judged run.
         """
         if self.execution.publish:
             raise RefusedError(
                 "ws.cases(): a job is given inputs and never what is expected",
                 hint="tag the cell `explore`; a job's rows are ws.inputs(inputs)",
             )
-        spec = self.memory(memory).spec
-        if spec.name == self.use_case.memory.name:
+        pin, chosen = self.use_case.memory, memory or self.settings.get("memory")
+        spec = None if pin is None and chosen is None else self.memory(memory).spec
+        if spec is None or (pin and spec.name == pin.name):
             path = self.execution.cases or stated_dataset(self.root, self.use_case)
             return Dataset.from_file(self.root / path, **self.use_case.columns)
         if spec.questions is None:
@@ -215,21 +226,28 @@ class Workspace:
             keep=self._keep,
             task_digest=self.execution.task_digest,
             gate_digest=self.gate_spec().digest,
-            gated_memory=self.use_case.memory.name,
+            gated_memory=self.use_case.memory.name if self.use_case.memory else None,
             concurrency=self.use_case.concurrency,
             progress=Path(self.execution.progress) if self.execution.progress else None,
+            slices=self.use_case.slices,
         )
 
     def describe(self) -> dict[str, Any]:
-        """Return the references and digests that bare names resolve to, as a run's settings."""
-        prompt, memory = self.prompt(), self.memory()
+        """Return the references and digests that bare names resolve to, as a run's settings.
+
+        A prompt or a memory that neither the use case nor the arm names is left out.
+        """
+        named: dict[str, Any] = {}
+        if self.use_case.prompt or self.settings.get("prompt"):
+            prompt = self.prompt()
+            named = {"prompt": prompt.reference, "prompt_digest": prompt.digest}
+        if self.use_case.memory or self.settings.get("memory"):
+            memory = self.memory()
+            named |= {"memory": str(memory.spec), "memory_digest": memory.pinned or memory.spec.digest}
         card = self.boundary.card(self._model_reference(None))
         rest = {k: v for k, v in self.settings.items() if k not in {"prompt", "memory", "model"}}
         return {
-            "prompt": prompt.reference,
-            "prompt_digest": prompt.digest,
-            "memory": str(memory.spec),
-            "memory_digest": memory.pinned or memory.spec.digest,
+            **named,
             "model": card.reference,
             "model_digest": files.digest({**card.identity(), "defaults": card.wire_defaults()}),
             **rest,
@@ -238,7 +256,8 @@ class Workspace:
     def gate_spec(self, phase: str | None = None) -> GateSpec:
         """Return the gate of a phase, by default the use case's; raise ConfigError if it is invalid."""
         where = f"{self.root / 'params.yaml'}: use_cases.{self.name}.gates"
-        return GateSpec.of_phase(self.use_case.gates, phase or self.use_case.phase, where=where)
+        case = self.use_case
+        return GateSpec.of_phase(case.gates, phase or case.phase, where=where, slices=case.slices)
 
     def gate(self, run: Run, *, phase: str | None = None, baseline: Run | None = None) -> GateReport:
         """Judge an explored run by the gate of params.yaml, line by line; a failed gate raises no error.
@@ -246,7 +265,9 @@ class Workspace:
         An explored run cannot pass: the stage `judge` of `dvc repro` decides on its own run.
         """
         spec, phase = self.gate_spec(phase), phase or self.use_case.phase
-        return judge(run, spec, phase=phase, baseline=baseline, explored=True)
+        cases = self._known_cases()
+        report = judge(run, spec, phase=phase, baseline=baseline, explored=True, slicing=self._slicing(cases))
+        return dataclasses.replace(report, synthetic=Synthetic.of(cases, run.case_ids) if cases else None)
 
     def promote(self, reference: str, *, to: str = "production", **how: Any) -> Released:
         """Freeze `job/NAME` as its next version and label it, or label a version such as `prompt/NAME@2`.
@@ -288,6 +309,28 @@ class Workspace:
         _sync.run(self.boundary.aclose())
 
     # -- internals -----------------------------------------------------------------------------
+
+    def _unstated(self, kind: Literal["memory", "prompt"]) -> ConfigError:
+        """Return the error for the bare name of an asset that the use case does not state."""
+        folder = registry.FOLDERS[kind]
+        return ConfigError(
+            f"the use case {self.name!r} states no {kind}, so ws.{kind}() has nothing to return",
+            hint=f"write {kind}: {{name: NAME, version: 1}} into use_cases.{self.name} of params.yaml, or "
+            f'name one of pipelines/{folder}: ws.{kind}("NAME")',
+        )
+
+    def _known_cases(self) -> Dataset | None:
+        """Return the use case's dataset; None where it is refused or cannot be read."""
+        try:
+            return self.cases()
+        except WorkbenchError:
+            return None
+
+    def _slicing(self, cases: Dataset | None) -> Slicing | None:
+        """Return the declared slices of these cases; None without a declaration or without cases."""
+        where = f"{self.root / 'params.yaml'}: use_cases.{self.name}.slices"
+        names = self.use_case.slices
+        return Slicing.of(cases, names, where=where) if cases and names else None
 
     def _call(
         self, port: Port, operation: str, target: str, payload: JSON, *, memory: JSON | None = None

@@ -139,7 +139,12 @@ def secret(root):
         (gate_open, "the mvp gate says undecided: accuracy >= 0.5", "workbench gate answers/candidate", 4),
         (gate_changed, "the gate's text is not the one the run was made under", "dvc repro", 1),
         (draft_judged, "the judged run used prompt answer@draft, which is not saved", "draft.save", 2),
-        (unsaved_memory, "the judged run used memory handbook@7, which is not saved", "draft.save", 2),
+        (
+            unsaved_memory,
+            "the judged run used memory handbook@7, which is not saved",
+            "save memory/handbook",
+            2,
+        ),
         (prompt_replaced, "the judged run used another answer@2", "dvc repro", 2),
         (no_schedule_of_ours, "jobs.answers.schedule: a schedule has five fields", "0 0 * * *", 2),
         (no_zone, "there is no time zone 'Berlin'", "in params.yaml", 2),

@@ -1,0 +1,159 @@
+"""Use cases without memory and prompt: every stage, the page and a promotion, on an endpoint of a test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from endpoint import endpoint, speaking
+from optional_use_cases import KINDS, add, answered, plain_repository
+from small_use_case import small_repository, with_pipeline
+
+from workbench import config, files, layout
+from workbench.diagnostics.check import check_all
+from workbench.jobs import run as jobs
+from workbench.jobs import spec as jobspec
+from workbench.jobs.slots import RunRequest
+from workbench.layout import Results
+from workbench.memory.snapshot import read_manifest
+from workbench.pipeline import stages
+from workbench.pipeline.repro import ask_again
+from workbench.promotion.freezing import judged_run
+from workbench.promotion.promote import ReleaseOptions, promote
+from workbench.repository import environments
+from workbench.testing.fakes import FakeModel
+from workbench.workspace import workspace
+
+STAGES = ("settings", "prepare", "remember", "judge", "experiment", "gate", "plots", "report")
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def served():
+    """An endpoint that answers every task, and what it was asked."""
+    model = FakeModel(answered)
+    with endpoint(speaking(model)) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", "k-123")
+        yield url, model
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch, served):
+    """Make a repository of one kind of use case, and stand in it."""
+
+    def make(kind: str) -> Path:
+        root = plain_repository(tmp_path / kind, kind, endpoint=served[0])
+        monkeypatch.chdir(root)
+        return root
+
+    return make
+
+
+SCORES = {
+    "classify": {"accuracy": 1.0},
+    "extract": {"amount": 1.0, "due": 2 / 3},
+    "write": {"polite": 1.0},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_stage_of_a_use_case_without_memory_and_prompt_runs_and_the_page_has_no_empty_table(
+    repository, kind
+):
+    root = repository(kind)
+    found = check_all(root)
+    assert found.passed, str(found)
+    for stage in STAGES:
+        assert stages.main([stage, kind]) == 0, stage
+    case = config.use_case(config.load_params(root), kind)
+    run = judged_run(root, kind, case)
+    assert {name: run.metric(name).value for name in run.score_names} == pytest.approx(SCORES[kind])
+    assert not {"prompt", "memory", "prompt_digest", "memory_digest"} & run.settings.keys()
+    manifest = read_manifest(root / Results(use_case=kind).memory)
+    assert (manifest.memory, manifest.tenants) == ("", {})
+    page = (root / f"reports/{kind}.md").read_text()
+    assert "params.yaml names no memory and no prompt for this use case" in page
+    assert "passages |" not in page and "snapshot" not in page and "| prompt |" not in page
+    html = (root / f"reports/{kind}.html").read_text()
+    assert (
+        "names no memory and no prompt" in html and "passages" not in html and "<tbody></tbody>" not in html
+    )
+    assert files.parse_json((root / f"results/{kind}/plots/recall.json").read_text(), where="r") == []
+    with contextlib.closing(workspace.connect(kind, root=root)) as ws:
+        assert len(ws.cases()) == len(KINDS[kind].rows)
+    again = ask_again(root, kind, case, sample=None)
+    assert again.asked == again.identical == again.judged == len(KINDS[kind].rows)
+
+
+def git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def committed(root: Path) -> None:
+    git(root, "add", "--all")
+    git(root, "-c", "user.name=Ada", "-c", "user.email=a@b.c", "commit", "--quiet", "-m", "as it is")
+
+
+def with_environment(root: Path) -> None:
+    """Let the running environment stand for the one of the repository's lock."""
+    lock = files.read_bytes(root / layout.LOCK)
+    folder = root / layout.ENVIRONMENTS / environments.digest(lock)
+    files.write_atomic(folder / environments.STAMP, lock)
+    files.write_atomic(folder / "bin/python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'.encode())
+    (folder / "bin/python").chmod(0o700)
+
+
+def dvc(root: Path, *arguments: str) -> str:
+    """What a command of DVC said; it must succeed."""
+    program = Path(sys.executable).with_name("dvc")
+    here = {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [program, *arguments],
+        cwd=root, capture_output=True, text=True, timeout=150, check=False, env={**os.environ, **here},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_use_case_without_memory_is_added_beside_another_reproduced_promoted_and_run(
+    tmp_path, monkeypatch, served
+):
+    url, model = served
+    root = with_pipeline(small_repository(tmp_path / "both", endpoint=url))
+    monkeypatch.chdir(root)
+    dvc(root, "repro", "remember@small")
+    add(root, "classify", endpoint=url)
+    committed(root)
+    assert "up to date" in dvc(root, "status", "settings@small", "remember@small")
+    said = dvc(root, "repro", "report@classify")
+    assert "Running stage 'judge@classify'" in said
+    assert len(model.calls) == 3 and (root / layout.judge_tape_of("classify")).is_file()
+
+    # A prompt of the other use case reruns the stage settings of both, and nothing else of this one.
+    page = root / "pipelines/prompts/brief/asset.yaml"
+    page.write_text(page.read_text().replace('"small"', '"another reason"'))
+    again = dvc(root, "repro", "report@classify")
+    assert "Running stage 'settings@classify'" in again and again.count("Running stage") == 1
+    assert "up to date" in dvc(root, "status", "judge@classify", "report@classify")
+
+    committed(root)
+    with_environment(root)
+    monkeypatch.setattr("workbench.promotion.promote._reproduce", lambda root, *, show: None)
+    card = promote(root, "job/classify", ReleaseOptions(show=False))
+    spec, folder = jobspec.load(root, "classify", card.version)
+    assert spec.pins == {"model": "smollm2-135m@1"} and ("snapshot", "", "none") in card.rows
+    assert spec.digests["memory"] == read_manifest(root / "results/classify/memory").logical_digest
+    assert not (folder / "prompts").exists() and len(model.calls) == 3
+
+    committed(root)
+    result = jobs.run(root, RunRequest(reference="classify", input="data/classify/sample.jsonl", show=False))
+    assert result.outcome == "published" and result.manifest.settings == spec.pins
+    shutil.rmtree(root / ".workbench/cache/memories")
+    jobs.reproduce(root, "classify", card.version, tmp_path / "sample")

@@ -1,0 +1,54 @@
+"""Read the text layer of a PDF, page by page."""
+
+from __future__ import annotations
+
+import io
+import logging
+from typing import TYPE_CHECKING
+
+from workbench.retrieval.formats.document import (
+    MOST_CHARS,
+    Document,
+    PageText,
+    UnreadableError,
+    one_line,
+    stored,
+)
+
+if TYPE_CHECKING:
+    from pypdf import PdfReader
+
+MOST_PAGES = 2_000
+
+
+def read(data: bytes) -> Document:
+    """Return each page that has text; UnreadableError for a PDF that is encrypted, damaged or only images."""
+    from pypdf import PdfReader
+
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it repairs is no one's next step
+    reader = PdfReader(io.BytesIO(data))
+    if reader.is_encrypted and not reader.decrypt(""):
+        raise UnreadableError("it is encrypted, and needs a password")
+    number = len(reader.pages)
+    if number > MOST_PAGES:
+        raise UnreadableError(f"it has {number:,} pages, more than {MOST_PAGES:,}")
+    parts, blank, size = [], [], 0
+    for place in range(number):
+        text = reader.pages[place].extract_text()
+        size += len(text)
+        if size > MOST_CHARS:
+            raise UnreadableError(f"it has more than {MOST_CHARS:,} characters of text")
+        try:
+            parts.append(PageText(text=stored(text), page=place + 1))
+        except UnreadableError:
+            blank.append(place + 1)
+    if not parts:
+        raise UnreadableError("it has no text layer: its pages are images or empty")
+    return Document(title=_title(reader), parts=tuple(parts), blank=tuple(blank))
+
+
+def _title(reader: PdfReader) -> str:
+    """Return the title that the file states, unless a program made it of a file name."""
+    title = one_line(str((reader.metadata.title if reader.metadata else None) or ""))
+    made = title.lower().startswith("microsoft word -") or title.lower() in {"untitled", "(anonymous)"}
+    return "" if made else title
