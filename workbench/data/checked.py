@@ -13,7 +13,9 @@ from workbench.data import anomalies, cleaning
 from workbench.data.anomalies import Suspect
 from workbench.data.cleaning import Repair
 from workbench.data.detector_rules import Outliers, Severity
-from workbench.data.profile import ColumnDrift, Profile, drift
+from workbench.data.drift import ColumnDrift, drift
+from workbench.data.near_duplicates import near_duplicates
+from workbench.data.profile import Profile
 from workbench.data.report import NAMED, BrokenRule, Change, NamedRow, QualityReport
 from workbench.data.rules import QualityRules
 from workbench.data.validation import Violation, typed, violations
@@ -176,9 +178,7 @@ def _among(left: Sequence[int], columns: Sequence[Columns], rules: QualityRules)
     if (similar := rules.anomalies.near_duplicate) is not None:
         for column in similar.columns:
             kept = [index for index in left if index not in gone]
-            for pair in anomalies.near_duplicates(
-                _values(columns, kept, column, rules), threshold=similar.threshold
-            ):
+            for pair in near_duplicates(_values(columns, kept, column, rules), threshold=similar.threshold):
                 earlier = columns[kept[pair.earlier]].get("id", "")
                 reason = f"{pair.similarity:.0%} of its words in runs of three are those of {earlier!r}"
                 index = kept[pair.index]

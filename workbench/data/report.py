@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from workbench import files
 from workbench.data.detector_rules import Severity
-from workbench.data.profile import ColumnDrift
+from workbench.data.drift import ColumnDrift
 from workbench.display import Card, Shown, number
 from workbench.errors import ConfigError
 

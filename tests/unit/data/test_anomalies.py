@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from workbench.data import anomalies
 from workbench.data.anomalies import (
     damaged,
-    near_duplicates,
     other_languages,
     outliers,
-    shingles,
     unknown_values,
     unusual_lengths,
 )
+from workbench.data.near_duplicates import near_duplicates, shingles
 
 
 def indexes(found):

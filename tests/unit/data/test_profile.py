@@ -9,13 +9,8 @@ import pytest
 from scipy import stats
 
 from workbench.data.detector_rules import Anomalies, Drift
-from workbench.data.profile import (
-    drift,
-    independence_p,
-    profile_of,
-    read_profile,
-    total_variation,
-)
+from workbench.data.drift import drift, independence_p, total_variation
+from workbench.data.profile import profile_of, read_profile
 from workbench.data.rules import ColumnRule, QualityRules
 from workbench.errors import ConfigError
 
