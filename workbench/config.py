@@ -65,6 +65,22 @@ class DatasetFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Approach:
+    """How a use case is answered, and why.
+
+    `instead_of` is the arm of the notebook that answers in the simpler way, such as a rule without a model.
+    For a deterministic decision it is the arm that asks a model. The costlier of the two pays for itself when
+    its first score is higher by more than `margin`.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    decision: Literal["agentic", "model", "deterministic"]
+    reason: str
+    instead_of: str | None = None
+    margin: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UseCase:
     """One use case of `params.yaml`; docs/params.md describes every key.
 
@@ -89,6 +105,7 @@ class UseCase:
     prompt: Pin | None = None
     dataset: str | DatasetFile | None = None
     scorers: dict[str, Any] | None = None
+    approach: Approach | None = None
     slices: tuple[str, ...] = ()
     provider: str | None = None
     base_url: str | None = None
@@ -364,10 +381,27 @@ def _check_values(where: str, case: UseCase) -> None:
         raise ConfigError(f"{where}.clearance must be 0 to {MOST_CLASSIFIED}, found {case.clearance}")
     if case.baseline == case.candidate:
         raise ConfigError(f"{where}.baseline and candidate are the same arm, {case.baseline!r}")
+    if case.approach is not None:
+        _check_approach(f"{where}.approach", case.approach, case.candidate)
     if case.as_of is not None:
         check_day(case.as_of, where=f"{where}.as_of")
     if case.seed < 0:
         raise ConfigError(f"{where}.seed must be 0 or more, found {case.seed}")
+
+
+def _check_approach(where: str, approach: Approach, candidate: str) -> None:
+    if not approach.reason.strip():
+        raise ConfigError(f"{where}.reason is empty", hint="write by what criteria it was decided")
+    if not 0 <= approach.margin < 1:
+        raise ConfigError(
+            f"{where}.margin must be 0 or more and below 1, found {approach.margin}",
+            hint="it is a difference of the first score, for example margin: 0.02",
+        )
+    if approach.instead_of == candidate:
+        raise ConfigError(
+            f"{where}.instead_of is {candidate!r}, which is the judged run itself",
+            hint="name an arm that the notebook explores beside it",
+        )
 
 
 def _check_job(path: Path, name: str, declared: Job, params: Params) -> None:

@@ -38,6 +38,8 @@ CODE = CACHE / "code"
 #: The input and output of each active job run, one folder for each run.
 JOB_WORK = CACHE / "jobs"
 LIVE = Path(".workbench/live")
+#: The journals of `workbench init`, one file for each use case, and what it stages.
+INIT = Path(".workbench/init")
 ON_SERVER = Path(".workbench/weaviate")
 WEAVIATE_SERVER = Path(".workbench/weaviate-server")
 

@@ -1,4 +1,4 @@
-"""Registry of versioned assets: prompts, models, memories and jobs, with labels and digests.
+"""Registry of versioned assets: prompts, models, memories, jobs and generators, with labels and digests.
 
 An asset is a folder `pipelines/<kind>s/<name>/` with the versions `1.<suffix>`, `2.<suffix>`, … and an
 `asset.yaml` of their digests, authors and reasons, the labels, and every move of a label. A version never
@@ -22,13 +22,14 @@ from workbench.errors import ConfigError, CorruptError, NotFoundError, nearest
 if TYPE_CHECKING:
     import polars as pl
 
-Kind = Literal["prompt", "model", "memory", "job"]
+Kind = Literal["prompt", "model", "memory", "job", "generator"]
 FOLDERS: Mapping[str, str] = {
-    "prompt": "prompts", "model": "models", "memory": "memories", "job": "jobs",
+    "prompt": "prompts", "model": "models", "memory": "memories", "job": "jobs", "generator": "generators",
 }  # fmt: skip
-#: The suffix of a version's number. A job's version is a folder, whose page lists its files.
+#: The suffix of a version's number. A job's version is a folder, whose page lists its files; a generator's is
+#: a program that writes synthetic data, with its seed.
 SUFFIXES: Mapping[str, str] = {
-    "prompt": ".prompty", "model": ".yaml", "memory": ".yaml", "job": "/job.yaml",
+    "prompt": ".prompty", "model": ".yaml", "memory": ".yaml", "job": "/job.yaml", "generator": ".py",
 }  # fmt: skip
 #: A longer name fits in no file name, with the numbers and suffixes that are added to it.
 _MOST_NAME, _MOST_DIGITS = 100, 9

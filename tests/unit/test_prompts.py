@@ -32,6 +32,26 @@ def test_a_rendered_prompt_has_its_values_in_place_and_says_where_it_came_from()
     assert rendered.prompt.startswith("answer@draft-") and rendered.digest == made().digest
 
 
+EXAMPLE = "{% if count > 1 %}{{ question }}{% endif %}"
+WITH_EXAMPLE = (("system", "Sort."), ("user", EXAMPLE), ("assistant", "\n {% if count > 1 %}a{% endif %}\n"))
+
+
+@pytest.mark.parametrize(
+    ("count", "roles"),
+    [(2, ["system", "user", "assistant", "user"]), (1, ["system", "user"])],
+)
+def test_a_turn_that_renders_to_nothing_is_left_out(count, roles):
+    """An example without a passage is no example: the model would take the empty turns for one."""
+    prompt = made((*WITH_EXAMPLE, ("user", "{{ question }}")))
+    assert [m.role for m in prompt.render(question="Why?", count=count).messages] == roles
+
+
+def test_the_last_turn_stays_though_it_renders_to_nothing():
+    """The requester's own words are sent as they are, so that what came in is what was asked."""
+    rendered = made((*WITH_EXAMPLE, ("user", "{{ question }}"))).render(question=" ", count=1)
+    assert [(m.role, m.content) for m in rendered.messages] == [("system", "Sort."), ("user", " ")]
+
+
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [

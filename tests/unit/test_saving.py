@@ -103,3 +103,18 @@ def test_the_command_says_what_was_saved_and_what_is_next(tmp_repo, monkeypatch)
     write(tmp_repo, "memories/shop/2.yaml", MEMORY)
     done = CliRunner().invoke(app.cli, ["save", "memory/shop", "--reason", "again"])
     assert done.output.startswith("saved memory/shop@2\nnext: name version 2 in params.yaml")
+
+
+def test_a_generator_is_saved_without_running_it(tmp_repo):
+    write(tmp_repo, "generators/rows/1.py", "raise SystemExit(3)\n")
+    with pytest.raises(ConfigError, match="needs a reason"):
+        save(tmp_repo, "generator/rows")
+    assert str(save(tmp_repo, "generator/rows", reason="rows for a test")) == "rows@1"
+
+
+def test_a_generator_that_is_no_python_is_named_with_its_line(tmp_repo):
+    path = write(tmp_repo, "generators/rows/1.py", "import json\nrows = [\n")
+    with pytest.raises(ConfigError, match=r"1\.py:2: .*Python") as refused:
+        save(tmp_repo, "generator/rows", reason="rows for a test")
+    assert refused.value.hint == f"python -m py_compile {path}"
+    assert not registry.names(tmp_repo, "generator")

@@ -12,6 +12,7 @@ import click
 
 from workbench import config, files
 from workbench.cli.doctor import doctor
+from workbench.cli.init import init
 from workbench.cli.jobs import jobs
 from workbench.cli.memory import memory
 from workbench.cli.new import new
@@ -132,7 +133,7 @@ def gate(run: str, phase: str | None, out: Path | None, as_json: bool) -> None:
 )
 @Json()
 def save(reference: str, reason: str, as_json: bool) -> None:
-    """Save a draft file as the next version of a prompt, memory or model. A version never changes.
+    """Save a draft file as the next version of a prompt, memory, model or generator. It never changes.
 
     The draft of prompt/reply is pipelines/prompts/reply/1.prompty, or 2.prompty after a version 1.
     It is read as strictly as a run reads it. Example:
@@ -255,7 +256,7 @@ def _explained(function: Callable[[], Any]) -> int:
     return 0
 
 
-for _command in (memory, doctor, new, promote, rollback, jobs):
+for _command in (memory, doctor, new, init, promote, rollback, jobs):
     cli.add_command(_command)
 
 

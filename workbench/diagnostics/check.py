@@ -25,9 +25,11 @@ from workbench.layout import PARAMS, Results
 from workbench.models import load_card
 from workbench.notebooks import inspection, screening
 from workbench.promotion import release, verdicts
+from workbench.promotion.approach import measured
 from workbench.promotion.judgement import scorers_of, slicing_of
 from workbench.prompts import prompt as prompts
 from workbench.workspace import boundary
+from workbench.workspace.save import read_generator
 from workbench.workspace.use_case import check_data
 
 
@@ -93,6 +95,7 @@ def _assets(root: Path) -> Iterator[CheckedFile]:
         "model": load_card,
         "prompt": _look_at_prompt,
         "memory": _look_at_memory,
+        "generator": _look_at_generator,
     }
     for kind, look in looks.items():
         yield from _unlisted(root, kind)
@@ -115,6 +118,10 @@ def _unlisted(root: Path, kind: str) -> Iterator[CheckedFile]:
         elif path.is_dir():
             problem = f"no asset.yaml lists its versions\n  -> workbench save {kind}/{path.name}"
             yield CheckedFile(what=what, problem=problem, warning=True)
+
+
+def _look_at_generator(root: Path, reference: str) -> None:
+    read_generator(registry.resolve(root, "generator", reference))
 
 
 def _look_at_memory(root: Path, reference: str) -> None:
@@ -190,6 +197,7 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     yield _tried(f"{name}: {case.data} and its questions", lambda: check_data(root, name, case))
     yield from _tape(root, name)
     yield from _baseline(root, name, case)
+    yield from _approach(root, name, case)
     yield from _gates(root, name, case)
 
 
@@ -226,6 +234,19 @@ def _baseline(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     if case.baseline is not None and case.baseline not in arms:
         problem = f"the last reproduction kept no run of it ({nearest(case.baseline, arms)})\n  -> dvc repro"
         yield CheckedFile(what=f"{name}: baseline {case.baseline!r}", problem=problem, warning=True)
+
+
+def _approach(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+    """Yield a warning when the last reproduction contradicts the recorded approach."""
+    results = Results(use_case=name)
+    try:
+        run, arms = load_runs(root / results.judged)[0], load_runs(root / results.runs)
+        found = measured(case, run, arms, None)
+    except (WorkbenchError, IndexError):
+        return  # nothing was reproduced yet, or the results are damaged: the pipeline recreates them
+    if found is not None and (problem := found.problem or found.contradiction):
+        fix = f"\n  -> change use_cases.{name}.approach in params.yaml, then: make repro"
+        yield CheckedFile(what=f"{name}: approach", problem=problem + fix, warning=True)
 
 
 def _look_at_job(root: Path, name: str, job: config.Job) -> None:

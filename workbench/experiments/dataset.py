@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import files
 from workbench.errors import ConfigError, nearest
 from workbench.experiments.stated_path import inside
+from workbench.files import tables
 
 if TYPE_CHECKING:
     import polars as pl
@@ -117,12 +118,9 @@ class Dataset:
         path = Path(path)
         if path.suffix == ".parquet":
             return cls.from_frame(_table(path), name=path.stem, inputs=inputs, expected=expected)
-        rows = []
-        # Not `splitlines`: JSON may hold characters that Unicode counts as the end of a line.
-        for number, line in enumerate(files.read_text(path).split("\n"), start=1):
-            if line.strip():
-                rows.append((f"{path}:{number}", _row(line, f"{path}:{number}")))
-        return cls(name=path.stem, cases=tuple(_case(row, where, inputs, expected) for where, row in rows))
+        rows = list(tables.json_lines(files.read_text(path), where=str(path)))
+        cases = (_case(row, f"{path}:{number}", inputs, expected) for number, row in rows)
+        return cls(name=path.stem, cases=tuple(cases))
 
     @classmethod
     def of_file(
@@ -227,15 +225,13 @@ def _parquet(frame: pl.DataFrame) -> bytes:
 
 
 def _table(path: Path) -> pl.DataFrame:
-    import polars as pl
-
     try:
-        return pl.read_parquet(io.BytesIO(files.read_bytes(path)))
+        data = files.read_bytes(path)
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}", hint="dvc repro prepare") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = (str(error).splitlines() or ["cannot be read"])[0]
-        raise ConfigError(f"{path} is not a complete Parquet file: {reason}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    return tables.read_parquet(data, where=str(path))
 
 
 def _check_columns(inputs: Sequence[str], expected: Sequence[str], where: str) -> None:
@@ -256,13 +252,6 @@ def _check_columns(inputs: Sequence[str], expected: Sequence[str], where: str) -
                     hint="name it once: inputs are given to the task, expected values to the scorers alone",
                 )
             seen.add(column)
-
-
-def _row(line: str, where: str) -> dict[str, Any]:
-    row = files.parse_json(line, where=where)
-    if not isinstance(row, dict):
-        raise ConfigError(f"{where}: not a JSON object, but {type(row).__name__}")
-    return row
 
 
 def _case(row: Mapping[str, Any], where: str, inputs: Sequence[str], expected: Sequence[str]) -> Case:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from decimal import Decimal
@@ -11,6 +10,7 @@ from typing import Any
 
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError, nearest
+from workbench.files import tables
 
 #: Return a workspace bound to the tenant of a row.
 Bind = Callable[[str], Any]
@@ -172,15 +172,13 @@ def _parsed(number: int, line: str) -> InputRow:
 
 
 def _table(path: Path) -> tuple[InputRow, ...]:
-    import polars as pl
-
     try:
-        frame = pl.read_parquet(io.BytesIO(files.read_bytes(path)))
+        data = files.read_bytes(path)
     except FileNotFoundError:
         raise NotFoundError(f"there is no file {path}", hint=_HINT) from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = (str(error).splitlines() or ["cannot be read"])[0]
-        raise ConfigError(f"{path} is not a complete Parquet file: {reason}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint=_HINT) from None
+    frame = tables.read_parquet(data, where=str(path))
     return tuple(
         InputRow(number=n, columns=row) for n, row in enumerate(frame.iter_rows(named=True), start=1)
     )

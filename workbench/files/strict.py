@@ -131,4 +131,6 @@ def _fields_at(kind: Any, place: tuple[Any, ...]) -> list[str]:
             kind = typing.get_type_hints(kind).get(str(part), Any)
         else:  # a mapping's value, or one item of a list
             kind = next((a for a in reversed(typing.get_args(kind)) if a is not Ellipsis), Any)
+        if type(None) in typing.get_args(kind):  # an optional value
+            kind = next((a for a in typing.get_args(kind) if a is not type(None)), kind)
     return [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []

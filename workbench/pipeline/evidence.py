@@ -18,7 +18,8 @@ from workbench.experiments.metrics import SCORE
 from workbench.experiments.pairs import Pairs
 from workbench.experiments.runs import Run, load_runs
 from workbench.layout import Results
-from workbench.promotion.judgement import judged, scorers_of
+from workbench.promotion.approach import MeasuredApproach, measured
+from workbench.promotion.judgement import judged, prepared_cases, scorers_of
 from workbench.prompts import prompt as prompts
 from workbench.workspace import boundary
 from workbench.workspace.use_case import stated_dataset
@@ -129,7 +130,7 @@ class Evidence:
 
     `other` is the judged run under the gate of the other phase, which decides nothing. `memory` is the
     snapshot's manifest; `tape` counts the recordings, names their files and lists the processors that made
-    them.
+    them. `approach` is None when params.yaml records none.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Evidence:
     memory: Mapping[str, Any]
     versions: tuple[AssetUse, ...]
     tape: Mapping[str, Any]
+    approach: MeasuredApproach | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -169,6 +171,7 @@ def collect(root: Path, case: UseCase, run: Run, results: Results) -> Evidence:
         memory=dataclasses.asdict(read_manifest(root / results.memory)),
         versions=_versions(root, case, (run, *explored.arms)),
         tape=_tape_facts(root, (results.judge_tape, results.tape)),
+        approach=measured(case, run, explored.arms, prepared_cases(root, case, results)),
     )
 
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from workbench import files
 from workbench.config import UseCase
 from workbench.display import degraded_note, number, percent, span, truncated_note
-from workbench.experiments.compare import ComparedMetric
+from workbench.experiments.compare import ComparedMetric, SliceEffect
 from workbench.experiments.gates import GateReport
 from workbench.experiments.metrics import Metric
 from workbench.experiments.runs import Run
 from workbench.experiments.slices import Slice, short
 from workbench.pipeline.evidence import Evidence, OwnArm
+from workbench.promotion.approach import MeasuredApproach
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -136,6 +137,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "absent": _absent(case),
         "tape": evidence.tape,
         "right": _right(primary, evidence.scorers.get(primary, {})),
+        "approach": _approach(evidence.approach),
     }
 
 
@@ -156,8 +158,9 @@ def _warnings(evidence: Evidence) -> list[str]:
         for run in evidence.runs
         for note in (*degraded_note(run.n_degraded), *truncated_note(run.n_truncated))
     ]
+    contradiction = evidence.approach.contradiction if evidence.approach else ""
     made_up = gate.synthetic.text if gate.synthetic else ""
-    said = [text for text in (made_up, gate.loosened, gate.note) if text]
+    said = [text for text in (made_up, gate.loosened, gate.note, contradiction) if text]
     return [*degraded, *said, *([_own_text(own)] if own is not None and _differs(own) else [])]
 
 
@@ -227,6 +230,31 @@ def _arms(evidence: Evidence, level: float) -> dict[str, Any]:
         "left_out": explored.left_out,
         "no_baseline": explored.no_baseline,
     }
+
+
+def _approach(measured: MeasuredApproach | None) -> dict[str, Any] | None:
+    """Return the section on the recorded approach; None when params.yaml records none."""
+    if measured is None:
+        return None
+    facts = {"recorded": measured.recorded, "sentence": measured.sentence, "rule": "", "rows": []}
+    if (compared := measured.comparison) is None:
+        return facts
+    names = {"costlier": compared.run.arm, "simpler": compared.baseline.arm, "undecided": "neither is shown"}
+    first = compared.lines[0]
+    measures: list[tuple[str, ComparedMetric | SliceEffect, int, int]]
+    measures = [("all cases", first, len(first.improved), len(first.worsened))]
+    measures += [(f"{part.by} {part.key}", part, part.improved, part.worsened) for part in compared.slices]
+    rows = [
+        {
+            "name": name,
+            "n": part.n,
+            "change": f"{part.effect:+.3g} {span(part.interval, signed=True)}",
+            "flips": f"+{improved} -{worsened}",
+            "pays": names[measured.pays_by(part.interval)],
+        }
+        for name, part, improved, worsened in measures
+    ]
+    return {**facts, **names, "rule": measured.rule, "rows": rows, "metric": first.metric}
 
 
 def _differs(own: OwnArm) -> bool:

@@ -24,7 +24,7 @@ from workbench.layout import Results
 #: server of the live memory plays no part; DVC tracks `data` by its files and `report` by its outputs.
 UNREAD = frozenset(
     {
-        "title", "purpose", "owner", "report", "baseline", "concurrency", "seed", "api_key_env",
+        "title", "purpose", "owner", "report", "approach", "baseline", "concurrency", "seed", "api_key_env",
         "memory_provider", "memory_url", "memory_grpc", "memory_api_key_env", "memory_awake",
         "memory_fallback",
     }
@@ -45,8 +45,8 @@ READ: Mapping[str, frozenset[str]] = {
     ),
     "report": frozenset(
         {
-            "baseline", "candidate", "dataset", "gates", "memory", "notebook", "owner", "phase", "prompt",
-            "purpose", "report", "scorers", "slices", "title",
+            "approach", "baseline", "candidate", "dataset", "gates", "memory", "notebook", "owner", "phase",
+            "prompt", "purpose", "report", "scorers", "slices", "title",
         }
     ),
 }  # fmt: skip

@@ -2,7 +2,8 @@
 
 A file is YAML front matter between `---` lines, followed by chat turns. Each turn starts with a line
 `system:`, `user:` or `assistant:` (the Prompty format). Turns are Jinja2 templates. Each turn is rendered
-separately in a sandbox, so an input value cannot start a new turn.
+separately in a sandbox, so an input value cannot start a new turn. A turn that renders to nothing is left
+out, except the last one: a prompt with three examples renders with fewer.
 """
 
 from __future__ import annotations
@@ -115,16 +116,17 @@ class Prompt:
         return f"{self.name}@{self.number or _DRAFT + self.digest[:8]}"
 
     def render(self, **inputs: Any) -> Rendered:
-        """Render the turns with `inputs`.
+        """Render the turns with `inputs`, without those that render to nothing; the last turn always stays.
 
         Raises ConfigError for a missing, unknown or mistyped input, and for a turn that cannot be
         rendered with these values.
         """
         _check_inputs(self.header, inputs)
-        messages = tuple(
+        rendered = [
             Message(role=role, content=_render(text, inputs, f"{self.reference}: {role} turn"))
             for role, text in self.turns
-        )
+        ]
+        messages = (*(turn for turn in rendered[:-1] if turn.content.strip()), rendered[-1])
         passages = tuple(
             hit
             for name, declared in self.header.inputs.items()

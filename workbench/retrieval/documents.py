@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError
-from workbench.retrieval import local_files, patterns, plain_documents, remote_files, strict_pages
-from workbench.retrieval.formats import by_ending
+from workbench.retrieval import local_files, patterns, plain_documents, remote_files, rows, strict_pages
 from workbench.retrieval.local_files import place_of
 from workbench.retrieval.page_names import file_of
 from workbench.retrieval.reading import FOLDERS, Pages, SourceReading, Unreadable
@@ -28,12 +27,14 @@ def load(
     tenants: str | None = None,
     access: str | Path | None = None,
     unreadable: Unreadable = "stop",
+    columns: rows.Columns | Mapping[str, str] | None = None,
 ) -> Pages:
     """Return the pages of a folder, a file, a pattern such as `docs/**/*.pdf`, or an fsspec URL.
 
     With `tenant`, or `tenants="folders"` for folders named after tenants, documents have any format and
     need no front matter; `access` is a file of access rules, and `unreadable="skip"` leaves unreadable
-    documents out, named in `left_out` of the result. Without a tenant, pages are `<tenant>/<slug>.md` with
+    documents out, named in `left_out` of the result. Of a table file, `columns` names the columns that make a
+    page of each row. Without a tenant, pages are `<tenant>/<slug>.md` with
     full front matter. A relative path is searched in the current folder, then in the repository. ConfigError
     names the file and line of an invalid page; NotFoundError when the path or its pages are missing.
     """
@@ -46,6 +47,7 @@ def load(
             tenants=tenants if tenant is None else tenant,
             access=None if access is None else str(access),
             unreadable=unreadable,
+            columns=rows.columns_of(columns),
         )
     return read(reading, root)
 
@@ -58,8 +60,8 @@ def read(reading: SourceReading, root: Path | None) -> Pages:
             raise ConfigError(f"{PYDOC} has no folders", hint="tenants: NAME, or no tenants: python")
         return Pages(dataclasses.replace(page, tenant=reading.tenants or page.tenant) for page in _topics())
     reading = reading.anchored(root)
-    if by_ending.is_table(reading.uri):
-        return _table(reading)
+    if rows.is_table(reading.uri):
+        return Pages(rows.load(place_of(reading.uri, root)[0], reading.columns))
     if reading.tenants is not None:
         return plain_documents.load(reading, root)
     if remote_files.is_url(reading.uri):
@@ -74,14 +76,6 @@ def read(reading: SourceReading, root: Path | None) -> Pages:
     return Pages([strict_pages.read_page(place)] if place.is_file() else strict_pages.read_folder(place))
 
 
-def _table(reading: SourceReading) -> Pages:
-    """Return one page for each row of a table."""
-    raise ConfigError(
-        f"{reading.uri} is a table, and not a document",
-        hint="write its rows as documents, one file each",
-    )
-
-
 def digests_now(
     uri: str | SourceReading, *, tenant: str, root: Path | None = None, sources: Collection[str] | None = None
 ) -> dict[str, str]:
@@ -93,6 +87,9 @@ def digests_now(
     reading = uri if isinstance(uri, SourceReading) else SourceReading(uri=uri)
     if reading.uri == PYDOC:
         return _topic_digests()
+    if rows.is_table(reading.uri):
+        path = (root or Path()) / reading.uri
+        return rows.digests_now(path, reading.columns, tenant=tenant, sources=sources)
     place, access = str((root or Path()) / reading.uri), reading.access
     access = None if access is None else str((root or Path()) / access)
     if reading.tenants is None:

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from workbench import config
 from workbench.display import Card, Shown
 from workbench.errors import ConfigError, nearest
+from workbench.retrieval.rows import Columns
 from workbench.types import Page
 
 Unreadable = Literal["stop", "skip"]
@@ -25,14 +26,16 @@ class SourceReading:
 
     Without `tenants` the source is a folder of `<tenant>/<slug>.md` with full front matter. With it, the
     source has documents of any format: `tenants` is "folders" or the name of one tenant, `access` a file of
-    access rules, and `unreadable` says whether unreadable documents stop the reading. `declared` marks the
-    source of a memory's spec, whose paths are relative to the repository.
+    access rules, and `unreadable` says whether unreadable documents stop the reading. `columns` are those of
+    a source that is a table. `declared` marks the source of a memory's spec, whose paths are relative to the
+    repository.
     """
 
     uri: str
     tenants: str | None = None
     access: str | None = None
     unreadable: Unreadable = "stop"
+    columns: Columns | None = None
     declared: bool = False
 
     def anchored(self, root: Path | None) -> SourceReading:

@@ -1,1 +1,1 @@
-"""Lay out what people begin with: a new use case from its templates."""
+"""Lay out what people begin with: a new use case in a repository, and a new repository."""

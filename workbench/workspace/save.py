@@ -1,4 +1,4 @@
-"""Save a draft file as the next version of a prompt, a memory or a model.
+"""Save a draft file as the next version of a prompt, a memory, a model or a generator.
 
 The draft has the path of the next version, for example `pipelines/prompts/<name>/<number>.prompty`. It may
 change until `asset.yaml` lists it.
@@ -6,6 +6,7 @@ change until `asset.yaml` lists it.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,16 +18,30 @@ from workbench.prompts import prompt as prompts
 from workbench.registry import Version
 from workbench.repository.git import Repository
 
+
+def read_generator(version: Version) -> ast.Module:
+    """Parse a generator's program without running it; raise ConfigError when it is no Python."""
+    try:
+        return ast.parse(files.read_bytes(version.path))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise ConfigError(
+            f"{version.path}:{line}: the generator is no Python: {getattr(error, 'msg', error)}",
+            hint=f"python -m py_compile {version.path}",
+        ) from None
+
+
 #: The strict reader of each kind. `promote` creates the versions of jobs.
 _READ: Mapping[str, Callable[[Version], object]] = {
     "prompt": prompts.read,
     "memory": retrieval.read_spec,
     "model": read_card,
+    "generator": read_generator,
 }
 
 
 def save(root: Path, reference: str, *, reason: str = "") -> Version:
-    """Save the draft of `prompt/NAME`, `memory/NAME` or `model/NAME` as its next, immutable version.
+    """Save the draft of `prompt/NAME`, `memory/NAME`, `model/NAME` or `generator/NAME` as its next version.
 
     A prompt's file states its reason; the other kinds need `reason`. Raises ConfigError for an invalid
     file or a missing reason and NotFoundError for a missing draft; nothing is saved then.

@@ -25,8 +25,6 @@ _MARKDOWN = frozenset({".markdown", ".md"})
 ENDINGS = tuple(sorted({*_READERS, *_MARKDOWN}))
 #: Formats that people write documents in and that are not read.
 _UNREAD = frozenset({".doc", ".epub", ".odt", ".ppt", ".pptx", ".rtf"})
-#: Tables are no documents: each row of one is a page.
-_TABLES = frozenset({".csv", ".jsonl", ".parquet", ".tsv", ".xlsx"})
 #: The most bytes of a file that also holds images, and of any other.
 _MOST_PACKED, _MOST_TEXT = 50_000_000, 20_000_000
 
@@ -39,11 +37,6 @@ def ending(name: str) -> str:
 def is_document(name: str) -> bool:
     """Return whether people write documents in files of this ending, be it readable or not."""
     return ending(name) in _READERS or ending(name) in _MARKDOWN | _UNREAD
-
-
-def is_table(name: str) -> bool:
-    """Return whether a name ends as tables do."""
-    return ending(name) in _TABLES
 
 
 def most_bytes(name: str) -> int:

@@ -1,0 +1,324 @@
+"""`workbench init` and its `--undo`: everything or nothing, whatever happens in between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from small_use_case import CELLS, NOTEBOOK, notebook, page, small_repository, write
+
+from workbench import config, registry
+from workbench.cli.app import cli
+from workbench.diagnostics.check import check_all
+from workbench.errors import ConfigError, NotFoundError, WorkbenchError
+from workbench.layout import PARAMS, Results, judge_tape_of
+from workbench.scaffold import placing
+from workbench.scaffold.init import init
+from workbench.scaffold.order import InitOrder, suggested
+from workbench.scaffold.undo import undo
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = small_repository(tmp_path / "repository")
+    shutil.copytree(folder / "data/small/acme", tmp_path / "docs/acme")
+    shutil.copy(folder / "data/small/questions.jsonl", tmp_path / "questions.jsonl")
+    subprocess.run(["git", "init", "--quiet", folder], check=True)
+    return folder
+
+
+def order(root: Path, name: str = "claims", **more) -> InitOrder:
+    given = {"docs": root.parent / "docs", "questions": root.parent / "questions.jsonl", **more}
+    return InitOrder(name=name, **given)
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """Every file outside of git and of init's own folder."""
+    found = (path for path in root.rglob("*") if path.is_file())
+    own = {path: path.relative_to(root).as_posix() for path in found}
+    return {name: p.read_bytes() for p, name in own.items() if not name.startswith((".git/", ".workbench/"))}
+
+
+def folders(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_dir()}
+
+
+def test_a_new_use_case_passes_check_and_has_what_the_card_lists(root):
+    said = []
+    made = init(root, order(root, title="Schäden: all", owner="Zoë", purpose="To\n see"), say=said.append)
+    assert check_all(root).passed, str(check_all(root))
+    assert "data/claims/documents" in str(made) and "make repro" in str(made) and len(said) == 3
+    assert (
+        all((root / path).is_file() for path in (*made.files, *made.documents)) and len(made.documents) == 2
+    )
+    case = config.load_params(root).use_cases["claims"]
+    assert (case.title, case.owner, case.purpose, case.tenants) == (
+        "Schäden: all",
+        "Zoë",
+        "To see",
+        ("acme",),
+    )
+    assert case.gates["mvp"]["cases"] == {"min": 4}
+    rows = [json.loads(line) for line in (root / "data/claims/sample.jsonl").read_text().splitlines()]
+    assert {frozenset(row) for row in rows} == {frozenset({"id", "tenant", "question"})} and len(rows) == 4
+    assert config.load_params(root).jobs["claims"].sample == "data/claims/sample.jsonl"
+    assert str(registry.resolve(root, "prompt", "claims")) == "claims@1"
+
+
+def test_a_dry_run_lists_the_same_files_and_writes_none(root):
+    before = tree(root)
+    dry = init(root, order(root), dry_run=True)
+    assert tree(root) == before and "would be created" in str(dry)
+    assert init(root, order(root)).files == dry.files
+
+
+@pytest.mark.parametrize(
+    ("name", "proposed"),
+    [
+        ("Schäden", "schaeden"),
+        ("two words", "two-words"),
+        ("🚲 Räder", "raeder"),
+        ("🚲", "my-documents"),
+        ("2026", "case-2026"),
+        ("null", "my-null"),
+        ("a/b", "a-b"),
+        ("../x", "x"),
+        ("x" * 60, "x" * 40),
+        ("", "my-documents"),
+        ("answers@1", "answers-1"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_answered_with_one_that_can(root, name, proposed):
+    assert suggested(name) == proposed
+    with pytest.raises(ConfigError, match="cannot name a use case") as caught:
+        init(root, order(root, name))
+    assert f"workbench init {proposed} " in caught.value.hint
+    InitOrder(name=proposed, docs=Path(), questions=Path()).check()
+
+
+def test_an_existing_name_is_one_error_with_the_next_command(root):
+    init(root, order(root))
+    for name in ("claims", "small", "brief"):
+        before = tree(root)
+        with pytest.raises(ConfigError, match="exists already") as caught:
+            init(root, order(root, name))
+        assert f"workbench init {name}-2" in caught.value.hint and tree(root) == before
+        assert ("--undo" in caught.value.hint) == (name == "claims")
+
+
+def test_a_file_in_the_way_is_never_overwritten(root):
+    write(root, "notebooks/claims.ipynb", "mine")
+    before = tree(root)
+    with pytest.raises(ConfigError, match=r"notebooks/claims\.ipynb would be overwritten"):
+        init(root, order(root))
+    assert tree(root) == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"docs": "nowhere"}, "no folder"),
+        ({"docs": "empty"}, "no pages"),
+        ({"docs": None}, "needs --docs DIR"),
+        ({"questions": None}, "needs --questions FILE"),
+        ({"questions": "nowhere.jsonl"}, "no file"),
+        ({"questions": "none.jsonl"}, "no questions"),
+        ({"kind": "answr"}, "nearest: 'answer'"),
+        ({"tenant": "A B"}, "cannot name a tenant"),
+    ],
+)
+def test_bad_arguments_are_one_error_and_nothing_is_created(root, changed, said):
+    (root.parent / "empty").mkdir()
+    (root.parent / "none.jsonl").touch()
+    paths = {
+        key: root.parent / value for key, value in changed.items() if key in {"docs", "questions"} and value
+    }
+    before = tree(root)
+    with pytest.raises(WorkbenchError) as caught:
+        init(root, order(root, **{**changed, **paths}))
+    assert said in f"{caught.value}" and caught.value.exit_code == 2
+    assert tree(root) == before and not list((root / ".workbench").rglob("*.new"))
+
+
+class KilledError(BaseException):
+    """Ends a command where a kill would: nothing after it runs."""
+
+
+def killed_at(monkeypatch, step: int) -> None:
+    """Let the `step`-th change of a file that a reader sees end the command, without any tidying up."""
+    left = step
+
+    def counted(real):
+        def change(*given, **named):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise KilledError
+            return real(*given, **named)
+
+        return change
+
+    monkeypatch.setattr(Path, "rename", counted(Path.rename))
+    monkeypatch.setattr(placing.files, "write_atomic", counted(placing.files.write_atomic))
+    monkeypatch.setattr(Path, "unlink", counted(Path.unlink))
+
+
+@pytest.mark.parametrize("step", range(1, 40, 3))
+def test_after_a_kill_at_any_step_the_same_command_ends_as_it_would_have(root, monkeypatch, step):
+    before = tree(root)
+    with monkeypatch.context() as patch:
+        patch.setattr(placing, "take_back", lambda *_: None)
+        killed_at(patch, step)
+        try:
+            init(root, order(root))
+        except KilledError:
+            killed = True
+        else:
+            killed = False
+    named = "claims" in config.load_params(root).use_cases
+    if killed and not named:
+        init(root, order(root))
+    else:
+        with pytest.raises(ConfigError, match="exists already"):
+            init(root, order(root))
+    assert check_all(root).passed
+    undo(root, "claims")
+    assert tree(root) == before
+
+
+@pytest.mark.parametrize("step", range(1, 20, 3))
+def test_a_killed_undo_is_finished_by_the_next_command(root, monkeypatch, step):
+    before = tree(root)
+    init(root, order(root))
+    with monkeypatch.context() as patch:
+        killed_at(patch, step)
+        with contextlib.suppress(KilledError):
+            undo(root, "claims")
+    with contextlib.suppress(NotFoundError):  # it was taken away completely
+        undo(root, "claims")
+    assert tree(root) == before
+
+
+def test_an_error_while_files_are_moved_leaves_nothing(root, monkeypatch):
+    before, made = tree(root), folders(root)
+    real = Path.rename
+
+    def full(path, target):
+        if target.name == "2.prompty" or "tapes" in str(target):
+            raise OSError(28, "No space left on device")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(WorkbenchError, match="No space left"):
+        init(root, order(root))
+    assert tree(root) == before and folders(root) - made <= {".workbench", ".workbench/init"}
+
+
+def test_undo_takes_everything_away_the_results_of_the_pipeline_too(root):
+    before = tree(root)
+    init(root, order(root))
+    write(root, str(judge_tape_of("claims")), '{"recorded": 1}\n')
+    write(root, str(Results(use_case="claims").gate), "{}")
+    write(root, "reports/claims.md", "page")
+    write(
+        root,
+        "dvc.lock",
+        "schema: '2.0'\nstages:\n  a@small:\n    cmd: x\n  b@claims:\n    cmd: y\n    outs:\n    - path: z\n",
+    )
+    dry = undo(root, "claims", dry_run=True)
+    assert "claims" in config.load_params(root).use_cases
+    done = undo(root, "claims")
+    assert done.paths == dry.paths and "2 documents" in str(done)
+    after = tree(root)
+    assert after.pop("dvc.lock").decode() == "schema: '2.0'\nstages:\n  a@small:\n    cmd: x\n"
+    assert after == before
+    assert not (root / "data/claims").exists()
+
+
+def test_undo_names_what_was_changed_or_added_and_removes_it_only_by_force(root):
+    before = tree(root)
+    init(root, order(root))
+    write(root, "notebooks/claims.ipynb", (root / "notebooks/claims.ipynb").read_text() + "\n")
+    write(root, "pipelines/prompts/claims/2.prompty", "mine")
+    params = root / PARAMS
+    params.write_text(params.read_text().replace("accuracy: {min: 0.30}", "accuracy: {min: 0.20}"))
+    with pytest.raises(ConfigError) as caught:
+        undo(root, "claims")
+    for path in ("notebooks/claims.ipynb", "pipelines/prompts/claims/2.prompty", "params.yaml"):
+        assert path in caught.value.message
+    assert "--undo --force" in caught.value.hint and (root / "pipelines/prompts/claims/1.prompty").is_file()
+    undo(root, "claims", force=True)
+    assert tree(root) == before
+
+
+def test_undo_keeps_what_is_committed(root):
+    init(root, order(root))
+    for command in (["add", "--all"], ["commit", "--quiet", "--message", "Claims"]):
+        subprocess.run(["git", "-C", root, *command], check=True)
+    before = tree(root)
+    with pytest.raises(ConfigError, match="is committed") as caught:
+        undo(root, "claims", force=True)
+    assert "git revert" in caught.value.hint and tree(root) == before
+
+
+def test_undo_of_a_name_that_init_did_not_create_is_an_error(root):
+    init(root, order(root))
+    with pytest.raises(NotFoundError, match=r"created no use case 'small'.*claims"):
+        undo(root, "small")
+
+
+def test_a_notebook_of_ones_own_is_copied_in_its_stored_form_and_never_changed(root):
+    own = root.parent / "mine.ipynb"
+    cells = ((["parameters"], 'use_case = "x"\ninputs = ""'), *CELLS[1:])
+    text = notebook(cells=cells).replace('wb.connect(\\"small\\")', "wb.connect(use_case)")
+    own.write_text(text)
+    init(root, order(root, notebook=own))
+    case = config.load_params(root).use_cases["claims"]
+    assert own.read_text() == text and case.parameters == {"use_case": "claims"} and case.baseline is None
+    assert check_all(root).passed
+    assert "wb.connect(use_case)" in (root / "notebooks/claims.ipynb").read_text()
+
+
+def test_a_notebook_that_lacks_parts_is_answered_with_the_lines_to_add(root):
+    own = root.parent / "mine.ipynb"
+    own.write_text(notebook(cells=(([], "k = 1"), (["explore"], CELLS[-1][1]), ([], 'wb.connect("other")'))))
+    before = tree(root)
+    with pytest.raises(ConfigError, match="4 parts are missing") as caught:
+        init(root, order(root, notebook=own))
+    for line in (
+        'inputs = ""',
+        "@wb.task",
+        "ws.publish(answer.map(ws.inputs(inputs))",
+        "wb.connect('claims')",
+    ):
+        assert line in caught.value.hint
+    assert tree(root) == before
+
+
+def test_the_command_prints_what_it_wrote_and_takes_it_away(root, monkeypatch):
+    monkeypatch.chdir(root)
+    arguments = ["init", "claims", "--docs", "../docs", "--questions", "../questions.jsonl"]
+    done = CliRunner().invoke(cli, [*arguments, "--json"], catch_exceptions=False)
+    assert done.exit_code == 0 and json.loads(done.stdout)["files"][0] == "data/claims/questions.jsonl"
+    gone = CliRunner().invoke(cli, ["init", "claims", "--undo"], catch_exceptions=False)
+    assert gone.exit_code == 0 and "is taken away" in gone.stdout
+    assert not (root / NOTEBOOK.replace("small", "claims")).exists()
+
+
+def test_documents_may_lie_in_the_repository_already(root):
+    write(root, "papers/acme/rent.md", page("rent", "A van may be rented for 75 euros a day."))
+    row = {
+        "id": "v",
+        "tenant": "acme",
+        "question": "What costs a van?",
+        "page": "rent",
+        "answers": ["75 euros"],
+    }
+    write(root, "papers.jsonl", json.dumps(row) + "\n")
+    init(root, order(root, docs=root / "papers", questions=root / "papers.jsonl"))
+    assert check_all(root).passed and (root / "data/claims/documents/acme/rent.md").is_file()

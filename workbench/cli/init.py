@@ -1,0 +1,78 @@
+"""`workbench init`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workbench import config
+from workbench.cli.output import Json, show
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--docs", type=_PATH, metavar="DIR", help="The folder of documents; a table of solved examples.")
+@click.option("--access", type=_PATH, metavar="FILE", help="Who may read which documents: a file of rules.")
+@click.option(
+    "--unreadable", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
+    help="What happens with unreadable documents.",
+)
+@click.option("--questions", type=_PATH, metavar="FILE", help="The table of questions with accepted answers.")
+@click.option(
+    "--kind", default="answer", show_default=True, help="The template: answer, classify, extract or write."
+)
+@click.option(
+    "--from-notebook", "notebook", type=_PATH, metavar="FILE", help="Take a copy of this notebook instead."
+)
+@click.option("--tenant", metavar="TENANT", help="The tenant of all documents and questions.")
+@click.option("--title", default="", help="The title of the readiness page.")
+@click.option("--owner", default="", help="Who answers for the use case [default: your name in git].")
+@click.option("--purpose", default="", help="One sentence on the use.")
+@click.option("--undo", is_flag=True, help="Take NAME away again, while nothing of it is committed.")
+@click.option("--force", is_flag=True, help="With --undo: remove changed and added files too.")
+@click.option("--dry-run", is_flag=True, help="Check everything and list the files; write nothing.")
+@Json()
+def init(*, name: str, undo: bool, force: bool, dry_run: bool, as_json: bool, **given: Any) -> None:
+    """Create the use case NAME from documents and questions, with the files that the shipped ones have.
+
+    Everything is checked first, and nothing is created after an error. Example:
+
+        workbench init claims --docs ~/claims --questions ~/claims.csv
+
+    Then make repro asks the embedded model each question and prints the verdict. To take everything
+    away again, while nothing is committed:
+
+        workbench init claims --undo
+    """
+    from workbench.scaffold.init import init as created
+    from workbench.scaffold.order import InitOrder
+    from workbench.scaffold.undo import undo as undone
+
+    if undo:
+        show(undone(config.find_root(), name, force=force, dry_run=dry_run), as_json=as_json)
+        return
+    order = InitOrder(name=name, **given)
+    found = created(config.find_root(), order, dry_run=dry_run, say=_told)
+    show(found, as_json=as_json)
+    if not dry_run:
+        _check(name)
+
+
+def _check(name: str) -> None:
+    """Say what `workbench check` finds wrong; exit with 1 when it finds anything."""
+    from workbench.diagnostics.check import check_all
+
+    found = check_all(config.find_root())
+    if not found.passed:
+        click.echo(f"{found}", err=True)
+        click.echo(f"to take {name} away: workbench init {name} --undo", err=True)
+        sys.exit(1)
+
+
+def _told(line: str) -> None:
+    click.echo(line, err=True)
