@@ -1,4 +1,4 @@
-"""Documents that no one here prepared, brought to a verdict of the embedded model by `init` and the stages."""
+"""Documents that no one here prepared, brought to a verdict of the embedded model by `init` and stages."""
 
 from __future__ import annotations
 
