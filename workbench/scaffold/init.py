@@ -73,8 +73,8 @@ def init(root: Path, order: InitOrder, *, dry_run: bool = False, say: Say = lamb
         _check_new(root, order.name)
         draft = _draft(root, order, say)
         try:
+            say("checking every file as a run reads it")
             blocks = draft.write()
-            say("every file is checked")
             paths = placing.staged(draft.stage)
             placing.check_free(root, paths)
             if not dry_run:

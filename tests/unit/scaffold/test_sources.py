@@ -81,6 +81,17 @@ def test_tenants_that_do_not_fit_are_one_error(root, tmp_path, rows, tenant, sai
     assert said in str(caught.value) and not (root / "data/claims").exists()
 
 
+def test_a_missing_column_is_named_with_the_option_that_names_it(root, tmp_path):
+    write(tmp_path, "docs/taxi.md", TAXI)
+    asked = questions(tmp_path, ("When is a taxi paid?", "after ten"), head=("Anliegen", "Antwort"))
+    with pytest.raises(WorkbenchError, match="'question'") as caught:
+        init(root, InitOrder(name="claims", docs=tmp_path / "docs", questions=asked))
+    assert "--column question=NAME" in caught.value.hint
+    named = {"question": "Anliegen"}
+    init(root, InitOrder(name="claims", docs=tmp_path / "docs", questions=asked, columns=named))
+    assert rows_of(root)[0]["question"] == "When is a taxi paid?"
+
+
 @pytest.mark.parametrize("named", ["Taxi Rules", "taxi-rules", "Taxi Rules.pdf", "trips/Taxi Rules.pdf"])
 def test_a_question_names_its_file_as_people_write_it_and_gets_the_page_with_the_answer(
     root, tmp_path, named
@@ -138,9 +149,7 @@ def test_texts_are_classified_without_examples_and_the_gate_stands_above_the_com
     init(root, InitOrder(name="mail", kind="classify", questions=cases))
     case = config.load_params(root).use_cases["mail"]
     assert case.memory is None and case.gates["mvp"]["accuracy"] == {"min": 0.7}
-    assert (
-        "the commonest label gives 0.60, a label by chance 0.50" in (root / "params.yaml").read_text()
-    )
+    assert "the commonest label gives 0.60, a label by chance 0.50" in (root / "params.yaml").read_text()
     prompt = (root / "pipelines/prompts/mail/1.prompty").read_text()
     assert 'grammar: \'root ::= "billing" | "damage"\'' in prompt and "passages" not in prompt
     assert check_all(root).passed, str(check_all(root))
