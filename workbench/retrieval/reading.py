@@ -107,10 +107,16 @@ class LeftOut:
 
 
 class Pages(list[Page], Shown):
-    """The pages of a source; `left_out` names every file that was not read, with its reason."""
+    """The pages of a source, and the number of `documents` that they are from.
 
-    def __init__(self, pages: Iterable[Page] = (), *, left_out: Iterable[LeftOut] = ()) -> None:
+    `left_out` names every file that was not read, with its reason.
+    """
+
+    def __init__(
+        self, pages: Iterable[Page] = (), *, documents: int | None = None, left_out: Iterable[LeftOut] = ()
+    ) -> None:
         super().__init__(pages)
+        self.documents = len(self) if documents is None else documents
         self.left_out = tuple(left_out)
 
     def card(self) -> Card:
@@ -119,10 +125,10 @@ class Pages(list[Page], Shown):
         more = [f"… and {len(self) - _SHOWN:,} more pages"] * (len(self) > _SHOWN)
         title = f"{len(self):,} {'page' if len(self) == 1 else 'pages'}"
         head = ("source", "title", "tenant", "characters")
-        return Card(title=title, head=head, rows=rows, notes=[*more, *told(self.left_out)])
+        return Card(title=title, head=head, rows=rows, notes=[*more, *told(self.left_out, most=_SHOWN)])
 
 
-def told(left_out: Iterable[LeftOut], *, most: int = 20) -> list[str]:
+def told(left_out: Iterable[LeftOut | str], *, most: int = 1_000) -> list[str]:
     """Return the lines that name what was left out, at most `most` of them and the number of the others."""
     lines = [f"left out: {item}" for item in left_out]
     others = [f"left out: {len(lines) - most:,} more"] * (len(lines) > most)

@@ -1,0 +1,140 @@
+"""The quality report of a dataset: what was rejected, repaired and suspicious, rule by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from workbench import files
+from workbench.data.detector_rules import Severity
+from workbench.data.drift import ColumnDrift
+from workbench.display import Card, Shown, number
+from workbench.errors import ConfigError
+
+#: Rows that a report names for each rule; the others are counted.
+NAMED = 10
+_ORDER = {"stop": 0, "quarantine": 1, "note": 2}
+#: Rows of a rule in one cell of the card.
+_IN_CELL = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedRow:
+    """A row that breaks a rule: its number in the file, from 1, its id or "", and the reason."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    row: int
+    id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"row {self.row}" + (f" ({files.shortened(self.id)})" if self.id else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenRule:
+    """A rule that rows break: its severity, the number of rows, and the first ten of them."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    rule: str
+    severity: Severity
+    count: int
+    first: tuple[NamedRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A cleaning step that changed texts of a column, and their number."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    column: str
+    step: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityReport(Shown):
+    """The quality of a dataset: `rows` were read, `kept` go on, `rejected` were set aside.
+
+    `repaired` rows have a cleaned text. `suspicious` rows break only rules of severity note; they are kept.
+    `stopped` names the rules of severity stop that were broken. `drift` is empty without a profile.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    name: str
+    rows: int
+    kept: int
+    rejected: int
+    repaired: int
+    suspicious: int
+    broken: tuple[BrokenRule, ...] = ()
+    changes: tuple[Change, ...] = ()
+    drift: tuple[ColumnDrift, ...] = ()
+    stopped: tuple[str, ...] = ()
+    synthetic: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no rule is broken and no column drifts; repaired texts are allowed."""
+        return not self.broken and not any(item.state == "drift" for item in self.drift)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any], *, where: str) -> QualityReport:
+        """Return the report of `to_json`; raise ConfigError when the values are no report."""
+        return files.parse(cls, raw, where=where, hint="dvc repro")
+
+    def check_stopped(self, *, hint: str) -> None:
+        """Raise ConfigError, which names the rules of severity stop that are broken and their rows."""
+        if not self.stopped:
+            return
+        told = []
+        for name in self.stopped:
+            rule = next((item for item in self.broken if item.rule == name), None)
+            if rule is None:
+                told.append(name)
+                continue
+            more = f" and {rule.count - _IN_CELL} more" if rule.count > _IN_CELL else ""
+            told.append(f"{name}: {', '.join(map(str, rule.first[:_IN_CELL]))}{more}")
+        raise ConfigError(f"{self.name}: stopped by {'; '.join(told)}", hint=hint)
+
+    def card(self) -> Card:
+        """Return the display card: one row for each broken rule, the severest first."""
+        rows = [
+            (item.rule, item.severity, str(item.count), _cell(item))
+            for item in sorted(self.broken, key=lambda item: (_ORDER[item.severity], item.rule))
+        ]
+        return Card(
+            title=f"Quality of {self.name}: {self.kept} of {self.rows} rows kept",
+            head=("rule", "severity", "rows", "about it"),
+            rows=rows,
+            notes=self.notes(),
+            command="workbench check"
+            if self.is_clean
+            else "fix the rows or the rules, then: workbench check",
+        )
+
+    def notes(self) -> list[str]:
+        """Return the sentences below the table."""
+        found = [f"{self.rejected} rejected, {self.repaired} repaired, {self.suspicious} suspicious"]
+        if self.changes:
+            steps = ", ".join(f"{item.step} of {item.column} {item.count}" for item in self.changes)
+            found.append(f"repaired: {steps}")
+        for item in self.drift:
+            if item.state == "drift":
+                size = f"distance {number(item.distance)}, p {number(item.p)}"
+                found.append(f"drift of {item.column} ({item.kind}): {size}; {item.moved}")
+        if any(item.state == "undecided" for item in self.drift):
+            found.append("drift is undecided: profile or dataset has too few rows")
+        elif self.drift and not any(item.state == "drift" for item in self.drift):
+            found.append(f"no drift in {len(self.drift)} columns")
+        return found
+
+
+def _cell(rule: BrokenRule) -> str:
+    shown = "; ".join(f"{row}: {row.reason}" for row in rule.first[:_IN_CELL])
+    return shown + (f"; {rule.count - _IN_CELL} more" if rule.count > _IN_CELL else "")
