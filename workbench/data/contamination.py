@@ -12,12 +12,16 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from workbench.errors import ConfigError
+from workbench import files
+from workbench.errors import ConfigError, NotFoundError
 from workbench.experiments.dataset import Case
 from workbench.experiments.matching import normalise
 
+#: The file beside the prepared cases.
+FILE = "contamination.json"
 #: The Jaccard similarity from which two texts count as nearly the same.
 NEAR = 0.8
 _WORDS = 3
@@ -95,6 +99,15 @@ class Contamination:
         return {"contaminated": rows, **counts}
 
     @classmethod
+    def of_file(cls, path: Path) -> Contamination | None:
+        """Return what the stage `prepare` wrote to `path`; None when the file does not exist."""
+        try:
+            text = files.read_text(path)
+        except NotFoundError:
+            return None
+        return cls.from_json(files.parse_json(text, where=str(path)), where=str(path))
+
+    @classmethod
     def from_json(cls, raw: Mapping[str, Any], *, where: str) -> Contamination:
         """Return what `to_json` wrote; ConfigError, which names `where`, for anything else."""
         try:
@@ -112,8 +125,8 @@ def of_turn(where: str, text: str) -> list[Example]:
     """
     plain = _FILLED.sub("\n", text)
     lines = [line.strip() for line in plain.splitlines()]
-    parts = dict.fromkeys([plain, *lines, *(line.partition(":")[2] for line in lines)])
-    return [Example(where=where, text=part) for part in parts if part.strip()]
+    parts = [plain, *lines, *(line.partition(":")[2] for line in lines)]
+    return [Example(where=where, text=part) for part in dict.fromkeys(map(str.strip, parts)) if part]
 
 
 def find(cases: Iterable[Case], examples: Sequence[Example], *, threshold: float = NEAR) -> Contamination:
@@ -123,7 +136,7 @@ def find(cases: Iterable[Case], examples: Sequence[Example], *, threshold: float
     rarest shingles among their own rarest (the prefix filter of similarity joins), so that thousands of cases
     and of examples take seconds.
     """
-    index = _Index.of(examples, threshold)
+    index = _ExampleIndex.of(examples, threshold)
     given = list(cases)
     found = []
     for case in given:
@@ -149,7 +162,7 @@ def _shingles(words: str) -> Shingles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Index:
+class _ExampleIndex:
     """Examples by their normalised text, by each shingle, and by each of their own rarest shingles."""
 
     examples: Sequence[Example]
@@ -161,7 +174,7 @@ class _Index:
     led_by: Mapping[Shingle, Sequence[tuple[int, int]]]
 
     @classmethod
-    def of(cls, examples: Sequence[Example], threshold: float) -> _Index:
+    def of(cls, examples: Sequence[Example], threshold: float) -> _ExampleIndex:
         """Build the index."""
         words = [normalise(example.text) for example in examples]
         sets = [_shingles(text) if text else frozenset[Shingle]() for text in words]
