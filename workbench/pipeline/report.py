@@ -237,6 +237,7 @@ def _approach(measured: MeasuredApproach | None) -> dict[str, Any] | None:
     if measured is None:
         return None
     facts = {"recorded": measured.recorded, "sentence": measured.sentence, "rule": "", "rows": []}
+    facts["note"] = measured.note
     if (compared := measured.comparison) is None:
         return facts
     names = {"costlier": compared.run.arm, "simpler": compared.baseline.arm, "undecided": "neither is shown"}
