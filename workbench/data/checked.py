@@ -166,7 +166,9 @@ def _unfit(index: int, columns: Columns, fits: Fits, rules: QualityRules) -> Vio
     try:
         fits(columns)
     except WorkbenchError as error:
-        return Violation(index=index, rule="usable", severity=rules.unfit, reason=error.message)
+        return Violation(
+            index=index, rule="usable", severity=rules.unfit, reason=error.message.removeprefix("row: ")
+        )
     return None
 
 
@@ -263,7 +265,7 @@ def _report(
         rows=len(rows),
         kept=len(rows) - len(rejected),
         rejected=len(rejected),
-        repaired=len({item.index for item in repairs}),
+        repaired=len({item.index for item in repairs} - rejected),
         suspicious=len({item.index for item in found} - rejected),
         broken=broken,
         changes=tuple(Change(column=c, step=s, count=n) for c, s, n in cleaning.by_step(repairs)),

@@ -112,6 +112,13 @@ class QualityRules:
         ids = () if any(item.columns == ("id",) for item in self.unique) else (Unique(columns=("id",)),)
         return dataclasses.replace(self, columns=found, unique=(*self.unique, *ids))
 
+    def without_required(self, column: str) -> QualityRules:
+        """Return the rules with an optional `column`."""
+        if column not in self.columns:
+            return self
+        optional = dataclasses.replace(self.columns[column], required=False)
+        return dataclasses.replace(self, columns={**self.columns, column: optional})
+
     def of_columns(self, columns: Collection[str]) -> QualityRules:
         """Return the rules without those that need another column than `columns`."""
         detectors = {}
