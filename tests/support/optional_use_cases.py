@@ -96,7 +96,11 @@ KINDS = {
         expected=(),
         gate={"polite": {"min": 0.1}},
         scorers={"polite": "pipelines/scorers/polite.py"},
-        explored='scorers = [wb.scorer(lambda outcome: float("thank you" in outcome.text.lower()))]',
+        explored=(
+            "def polite(outcome):\n"
+            '    return float("thank you" in outcome.text.lower())\n\n\n'
+            "scorers = [wb.scorer(polite)]"
+        ),
     ),
 }
 

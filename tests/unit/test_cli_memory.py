@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from types import SimpleNamespace
@@ -63,10 +64,25 @@ def test_an_ingest_is_of_every_tenant_that_has_pages_and_again_changes_nothing(b
     ]  # fmt: skip
     again = json.loads(run("ingest", "--tenant", "acme", "--json"))
     assert again["acme"] == {
-        "added": 0, "unchanged": 1, "replaced": 0, "version": 1, "other_tenants": 1,
+        "added": 0, "unchanged": 1, "replaced": 0, "version": 1, "other_tenants": 1, "left_out": [],
     }  # fmt: skip
     assert "1 pages of other tenants skipped" in run("ingest", "--tenant", "acme")
     assert bench.closed == 3
+
+
+def test_an_ingest_names_every_file_that_its_policy_left_out(bench, tmp_path):
+    for name, text in (("acme/a.txt", "Taxis are paid."), ("acme/b.txt", ""), ("acme/c.png", "x")):
+        (tmp_path / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "docs" / name).write_text(text)
+    bench.spec = dataclasses.replace(bench.spec, tenants="folders", unreadable="skip")
+    said = run("ingest", tmp_path / "docs").splitlines()
+    assert said[0] == "acme: version 1: 1 added, 0 unchanged, 0 replaced"
+    assert len(said) == 3 and "b.txt: it is empty" in said[1] and ".png: not a document" in said[2]
+    found = json.loads(run("ingest", tmp_path / "docs", "--json"))
+    assert len(found["acme"]["left_out"]) == 2
+    bench.spec = dataclasses.replace(bench.spec, unreadable="stop")
+    with pytest.raises(ConfigError, match=r"1 of 2 documents cannot be read: .*b\.txt: it is empty"):
+        run("ingest", tmp_path / "docs")
 
 
 def test_pages_of_another_folder_are_not_said_to_have_changed_until_the_declared_source_differs(

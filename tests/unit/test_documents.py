@@ -9,12 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from made_documents import HTML, made_docx, made_ipynb, made_pdf
-from memory_bench import Bench, write_page
+from memory_bench import Bench, Killed, write_page
+from small_use_case import small_repository
 
 import workbench as wb
-from workbench import retrieval
+from workbench import registry, retrieval
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError
-from workbench.retrieval import local_files, patterns
+from workbench.pipeline import stages
+from workbench.retrieval import local_files, patterns, plain_documents
 from workbench.retrieval.citations import check
 from workbench.retrieval.documents import digests_now
 from workbench.retrieval.formats import by_ending
@@ -280,6 +282,40 @@ def test_unreadable_documents_may_be_skipped_and_each_has_its_reason(tmp_path):
     }  # fmt: skip
     assert {name for name, word in words.items() if word in reasons[name]} == set(words)
     assert reasons.keys() - words.keys() == {"1 × loop"}  # noqa: RUF001 - a count of files
+
+
+def test_the_stage_remember_names_what_it_left_out(tmp_path, capsys):
+    root = small_repository(tmp_path)
+    write(tmp_path / "data", a_txt="Taxis are paid.", b_txt="")
+    spec = (root / "pipelines/memories/small/1.yaml").read_text()
+    spec = spec.replace("source: data/small", "source: data/docs\ntenants: acme\nunreadable: skip")
+    registry.save_version(root, "memory", "small", spec.encode(), author="t", reason="r", parent=1)
+    params = (
+        (root / "params.yaml").read_text().replace("{name: small, version: 1}", "{name: small, version: 2}")
+    )
+    (root / "params.yaml").write_text(params)
+    stages.remember(root, "small")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("remembered 1 documents in ")
+    assert second.startswith("left out: ") and second.endswith("data/docs/b.txt: it is empty")
+
+
+def test_a_source_with_too_much_text_is_named(docs, monkeypatch):
+    monkeypatch.setattr(plain_documents, "MOST_CHARS", 20)
+    with pytest.raises(ConfigError, match="over 20 characters"):
+        wb.load(docs, tenant="acme")
+
+
+def test_a_killed_ingest_of_documents_continues_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.retrieval.maintenance.TEXTS", 10)
+    write(tmp_path, **{f"d{number}_txt": f"Document {number}." for number in range(40)})
+    bench = Bench(tmp_path, "docs", tenants="acme")
+    bench.die_at = 7  # missing, then an embed and a stage for each ten
+    with pytest.raises(Killed):
+        bench.handle_of().ingest()
+    bench.die_at = None
+    assert bench.handle_of().ingest().added == 40
+    assert len(bench.texts) == 50, "one batch was embedded and not stored"
 
 
 def test_a_blank_page_of_a_pdf_is_named_and_stops_nothing(tmp_path):

@@ -13,6 +13,7 @@ from workbench import files, registry, retrieval
 from workbench.errors import ConfigError, NotFoundError
 from workbench.retrieval import Chunking, rows
 from workbench.retrieval.documents import digests_now, load
+from workbench.retrieval.reading import SourceReading
 
 COLUMNS = {"text": "body", "title": "label", "id": "ticket", "tenant": "tenant"}
 MORE = {name: name for name in ("subject", "access", "classification", "valid_from", "expires")}
@@ -107,8 +108,28 @@ def test_columns_are_named_in_full_and_exist(tmp_path):
         load(path, columns=COLUMNS | {"titel": "label"})
     with pytest.raises(ConfigError, match="is a table"):
         load(path)
+    with pytest.raises(ConfigError, match="for a source that is a table"):
+        load(tmp_path, columns=COLUMNS)
+    with pytest.raises(ConfigError, match="tenants in a column, or one tenant"):
+        load(path, columns=COLUMNS, tenant="acme")
+    with pytest.raises(ConfigError, match="read from a file only"):
+        load("https://example.org/solved.csv", columns=COLUMNS)
+    with pytest.raises(ConfigError, match="are for documents"):
+        load(path, columns=COLUMNS, unreadable="skip")
     with pytest.raises(NotFoundError, match="nothing at"):
         load(tmp_path / "none.csv", columns=COLUMNS)
+
+
+def test_a_table_without_tenants_has_one(tmp_path):
+    columns = {"text": "body", "id": "ticket"}
+    (page,) = load(solved(tmp_path, ROW), columns=columns, tenant="globex")
+    assert (page.tenant, page.title) == ("globex", "")
+    reading = SourceReading(uri="solved.jsonl", columns=rows.columns_of(columns), tenants="globex")
+    assert digests_now(reading, tenant="globex", root=tmp_path) == {"t-1": page.digest}
+    assert digests_now(reading, tenant="acme", root=tmp_path) == {}
+    for tenants in ({"tenants": "folders"}, {}):
+        with pytest.raises(ConfigError, match="tenants in a column, or one tenant"):
+            load(tmp_path / "solved.jsonl", columns=columns, **tenants)
 
 
 def bench_of(tmp_path, store, *changed, **spec):
@@ -150,10 +171,10 @@ def test_a_row_that_changed_or_vanished_is_stale(tmp_path, store):
 
 def test_the_digests_of_rows_are_by_tenant_and_id(tmp_path):
     pages = load(solved(tmp_path, ROW, *OTHERS), columns=COLUMNS)
-    columns = rows.Columns(**COLUMNS)
+    reading = SourceReading(uri="solved.jsonl", columns=rows.columns_of(COLUMNS))
 
     def digests(**given):
-        return digests_now("solved.jsonl", root=tmp_path, columns=columns, **given)
+        return digests_now(reading, root=tmp_path, **given)
 
     assert digests(tenant="acme") == {page.source: page.digest for page in pages[:2]}
     assert digests(tenant="globex") == {"t-1": pages[2].digest}
@@ -182,9 +203,10 @@ def test_a_spec_names_the_columns_of_a_table(tmp_path):
     spec = spec_of(tmp_path, SPEC)
     assert spec.columns == rows.Columns(text="text", title="label", id="id", tenant="tenant")
     faults = {
-        "columns: {": ("# columns: {", "missing key 'columns'"),
+        "columns: {": ("# columns: {", "is a table, and no columns"),
         "title: label": ("titel: label", "unknown key 'columns.titel' .*nearest: 'title'"),
         "id: id, ": ("", "missing key 'columns.id'"),
+        ", tenant: tenant}": ("}", "a table has its tenants in a column"),
         "solved.jsonl": ("solved", "columns is for a source that is a table"),
         "{kind: whole}": ("{kind: sentences, size: 2}", "a row of a table is one chunk"),
     }

@@ -12,8 +12,10 @@ import orjson
 import pytest
 from ruamel.yaml import YAML
 
-from workbench import registry
+from workbench import config, registry
 from workbench.experiments.dataset import Dataset
+from workbench.layout import Results
+from workbench.pipeline.guarding import guarded
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIAGE = ROOT / "data" / "triage"
@@ -51,7 +53,7 @@ def test_the_generator_is_a_saved_asset_that_each_row_names(tickets):
 
 def test_there_are_six_labels_and_two_tenants_with_different_mixes(tickets):
     assert len(CLEAN) >= 600 and len(CASES) >= 180 and len(SOLVED) >= 400
-    assert Counter(row["tenant"] for row in CLEAN) == tickets.AMOUNTS
+    assert Counter(row["tenant"] for row in CLEAN) == {"acme": 371, "globex": 267}
     mixes = {
         tenant: Counter(row["label"] for row in CLEAN if row["tenant"] == tenant)
         for tenant in tickets.TENANTS
@@ -69,7 +71,10 @@ def test_cases_and_solved_tickets_are_the_clean_rows_split_by_their_ids(tickets)
     assert len(cases) == len(CASES) and cases.tenants == tickets.TENANTS
 
 
-def test_no_case_is_much_like_another_ticket_of_its_tenant(tickets):
+def test_no_case_is_much_like_a_solved_ticket_and_no_ticket_like_another_of_its_tenant(tickets):
+    solved = [tickets.words_of(row["text"]) for row in SOLVED]
+    for case in CASES:
+        assert not any(tickets.are_alike(tickets.words_of(case["text"]), words) for words in solved), case
     for tenant in tickets.TENANTS:
         words = [set(row["text"].lower().split()) for row in CLEAN if row["tenant"] == tenant]
         alike = (len(one & other) / len(one | other) for one, other in itertools.combinations(words, 2))
@@ -136,3 +141,9 @@ def test_the_prompt_and_the_notebook_name_the_labels_of_the_tickets(tickets):
     assert f"Literal[{literal}]" in (ROOT / "notebooks/triage.ipynb").read_text(encoding="utf-8").replace(
         "\\", ""
     )
+
+
+def test_the_judge_guards_the_raw_tickets_and_the_truth_and_not_the_source_of_the_memory():
+    case = config.load_params(ROOT).use_cases["triage"]
+    found = {path.name for path in guarded(ROOT, case, Results(use_case="triage")) if path.parent == TRIAGE}
+    assert found == {"tickets.jsonl", "cases.jsonl", "broken.jsonl", "planted.jsonl"}

@@ -16,10 +16,15 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("name")
-@click.option("--docs", type=_PATH, metavar="DIR", help="The folder of documents; a table of solved examples.")
+@click.option(
+    "--docs", type=_PATH, metavar="DIR", help="The folder of documents; a table of solved examples."
+)
 @click.option("--access", type=_PATH, metavar="FILE", help="Who may read which documents: a file of rules.")
 @click.option(
-    "--unreadable", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
+    "--unreadable",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
     help="What happens with unreadable documents.",
 )
 @click.option("--questions", type=_PATH, metavar="FILE", help="The table of questions with accepted answers.")

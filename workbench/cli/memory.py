@@ -13,6 +13,7 @@ import click
 from workbench import config
 from workbench.cli.output import check_names, say
 from workbench.errors import ConfigError
+from workbench.retrieval.reading import told
 from workbench.workspace import memory_admin
 from workbench.workspace.memory_admin import Memories, Which
 
@@ -68,12 +69,13 @@ def ingest(*, source: str | None, which: Which, as_json: bool) -> None:
     """
     with _open(which) as memories:
         done = memories.ingest(source)
+    left_out = next((counts.left_out for counts in done.values()), ())
     lines = [
         f"{tenant}: version {counts.version}: {counts.added} added, {counts.unchanged} unchanged, "
         f"{counts.replaced} replaced"
         + (f"; {counts.other_tenants} pages of other tenants skipped" if which.tenant else "")
         for tenant, counts in done.items()
-    ]
+    ] + told(left_out)
     say(done, "\n".join(lines), as_json=as_json)
 
 

@@ -115,12 +115,16 @@ class GateSpec:
         return {"confidence": self.confidence} | {rule.metric: rule.to_json() for rule in self.rules}
 
 
-def stated_digest(spec: GateSpec, *, dataset: str, scorers: Mapping[str, Any]) -> str:
+def stated_digest(
+    spec: GateSpec, *, dataset: str, scorers: Mapping[str, Any], slices: str | None = None
+) -> str:
     """Return the SHA-256 of all that a gate states: its text, the dataset's digest and the scorers.
 
-    The judged run carries it. `scorers` is `ScorerSet.identity()`.
+    The judged run carries it. `scorers` is `ScorerSet.identity()`. `slices` is the digest of the slices that
+    the dataset's digest leaves out, if a line judges such.
     """
-    return files.digest({"gate": spec.to_json(), "dataset": dataset, "scorers": scorers})
+    stated = {"gate": spec.to_json(), "dataset": dataset, "scorers": scorers}
+    return files.digest(stated | ({"slices": slices} if slices else {}))
 
 
 def _is_number(value: Any) -> bool:

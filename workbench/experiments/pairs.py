@@ -32,13 +32,17 @@ def paired(run: Run, baseline: Run, metric: str | None) -> list[Pairs]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """The values of one metric in two runs, over the cases with a value in both, sorted by case id."""
+    """The values of one metric in two runs, over the cases with a value in both, sorted by case id.
+
+    `rescaled` is true for a part of pairs whose scores are not all from 0 to 1.
+    """
 
     metric: str
     cases: pl.Series
     ours: NDArray[np.float64]
     theirs: NDArray[np.float64]
     left_out: int
+    rescaled: bool = False
 
     @classmethod
     def of(cls, run: Run, baseline: Run, metric: str) -> Pairs:
@@ -57,7 +61,12 @@ class Pairs:
         """Return the pairs where `chosen`, one truth value for each pair, is true."""
         mask = chosen.to_numpy()
         return replace(
-            self, cases=self.cases.filter(chosen), ours=self.ours[mask], theirs=self.theirs[mask], left_out=0
+            self,
+            cases=self.cases.filter(chosen),
+            ours=self.ours[mask],
+            theirs=self.theirs[mask],
+            left_out=0,
+            rescaled=self._has_other_scale(),
         )
 
     @property
@@ -102,5 +111,7 @@ class Pairs:
 
     def _has_other_scale(self) -> bool:
         """Return whether these are scores that are not all from 0 to 1."""
+        if self.metric in AMOUNTS or self.rescaled:
+            return self.rescaled
         ends = ((values.min(), values.max()) for values in (self.ours, self.theirs))
-        return self.metric not in AMOUNTS and any(low < 0 or high > 1 for low, high in ends)
+        return any(low < 0 or high > 1 for low, high in ends)

@@ -20,7 +20,7 @@ from workbench import files
 from workbench.display import number, span
 from workbench.errors import ConfigError, nearest
 from workbench.experiments.dataset import PROVENANCE, Dataset
-from workbench.experiments.gate_spec import SMALL
+from workbench.experiments.gate_spec import SMALL, GateSpec
 from workbench.experiments.metrics import Sample, sample
 from workbench.types import Verdict
 
@@ -106,6 +106,16 @@ class Slicing:
         """Return the number of cases whose slices are unknown, because the dataset does not hold them."""
         return int((~case_ids.is_in(self.keys["case"].implode())).sum())
 
+    def digest_beyond(self, spec: GateSpec) -> str | None:
+        """Return the SHA-256 of the judged slices by provenance, which the dataset's digest leaves out.
+
+        None when no line of `spec` judges such.
+        """
+        judged = {name for rule in spec.rules for name in rule.by}
+        names = sorted(judged.intersection(PROVENANCE, self.names))
+        keys = self.keys.sort("case").select("case", *(f"by.{name}" for name in names))
+        return files.digest(keys.to_dict(as_series=False)) if names else None
+
     def members(self, by: str) -> dict[str, frozenset[str]]:
         """Return the ids of the cases of each value of a column, sorted by value."""
         found: dict[str, set[str]] = {}
@@ -144,11 +154,11 @@ class SliceBound:
         cls, slicing: Slicing, cases: pl.DataFrame, metric: str, by: Sequence[str], **bound: Any
     ) -> SliceBound:
         """Return the slices of a run's cases by the columns `by`; `bound` is `threshold` and `upward`."""
-        parts = []
+        parts, scale = [], _scale(sample(cases, metric), bound["threshold"])
         for name in by:
             for key, part in slicing.parts(cases, name).items():
                 values = sample(part, metric)
-                at = functools.cache(functools.partial(values.interval, bound=bound["threshold"]))
+                at = functools.cache(functools.partial(values.interval, bound=scale))
                 parts.append(_OpenSlice(by=name, key=key, sample=values, at=at))
         return cls(parts=tuple(parts), **bound)
 
@@ -212,10 +222,12 @@ def measured(
 ) -> tuple[Slice, ...]:
     """Return the metric of each slice without a verdict, the worst first in each column."""
     found: list[Slice] = []
+    scale = _scale(sample(cases, metric), 0.0)
     for by in slicing.names:
         parts = ((key, sample(part, metric)) for key, part in slicing.parts(cases, by).items())
         found += worst_first(
-            [_measured(by, key, values, values.interval(level)) for key, values in parts], upward=upward
+            [_measured(by, key, values, values.interval(level, bound=scale)) for key, values in parts],
+            upward=upward,
         )
     return tuple(found)
 
@@ -283,6 +295,13 @@ def _text(value: Any) -> str:
         return NONE
     plain = str(value).lower() if isinstance(value, bool) else str(value)
     return " ".join(plain.split()) or NONE
+
+
+def _scale(pooled: Sample, bound: float) -> float:
+    """Return the bound, or a score outside 0 to 1, which shows that no slice has the scale 0 to 1."""
+    values = pooled.values
+    outside = values[(values < 0) | (values > 1)]
+    return float(outside[0]) if len(outside) else bound
 
 
 def _measured(by: str, key: str, values: Sample, interval: Interval | None) -> Slice:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,10 +14,14 @@ from workbench import _sync, config, layout
 from workbench.config import UseCase
 from workbench.memory.stores import StoreLocation
 from workbench.ports import Memory
+from workbench.retrieval.reading import Pages, told
 from workbench.types import Page
 from workbench.workspace import boundary, workspace
 from workbench.workspace.use_case import pages_of
 from workbench.workspace.workspace import Workspace
+
+#: Seconds after which the stage says how fast it was.
+_QUIET_S = 10.0
 
 
 def build(root: Path, name: str, case: UseCase, out: Path, *, home: Path | None = None) -> None:
@@ -39,7 +45,19 @@ def build(root: Path, name: str, case: UseCase, out: Path, *, home: Path | None 
         with closing(workspace.connect(name, root=root, purpose="remember", through=private)) as ws:
             # The memory is temporary and private, so its builder is its admin, whatever params.yaml says.
             admin = dataclasses.replace(ws.context.principal, admin=True)
-            ingest_through(ws.bind(principal=admin), pages_of(root, name, case), out)
+            started = time.monotonic()
+            pages = pages_of(root, name, case)
+            ingest_through(ws.bind(principal=admin), pages, out)
+            _say(pages, time.monotonic() - started)
+
+
+def _say(pages: Pages, seconds: float) -> None:
+    """Write how many documents a second were remembered, and what was left out; nothing for a few pages."""
+    lines = told(pages.left_out)
+    if seconds >= _QUIET_S or lines:
+        rate = pages.documents / max(seconds, 0.001)
+        lines.insert(0, f"remembered {pages.documents:,} documents in {seconds:.0f} s ({rate:.1f} a second)")
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def replaying(root: Path, name: str, memories: StoreLocation, *, purpose: str) -> Workspace:

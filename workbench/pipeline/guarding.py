@@ -13,11 +13,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from workbench import config, layout, processes, retrieval
+from workbench import config, layout, processes, registry, retrieval
 from workbench.config import UseCase
 from workbench.errors import RefusedError
 from workbench.layout import Results
 from workbench.records import egress
+from workbench.retrieval.rows import is_table
 from workbench.workspace.use_case import stated_dataset
 
 #: Most openings that a refusal names.
@@ -34,8 +35,10 @@ class DisturbedError(RefusedError):
 
 def guarded(root: Path, case: UseCase, results: Results) -> tuple[Path, ...]:
     """Return the files and folders with expected values or scores of cases, and where copies of them are."""
+    dataset = stated_dataset(root, case)
     questions = retrieval.load_spec(root, str(case.memory)).questions if case.memory else None
-    found = [root / path for path in (stated_dataset(root, case), questions) if path]
+    found = [root / path for path in (dataset, questions) if path]
+    found += _tables_beside(root, root / dataset)
     found += [root / Path(case.report).with_suffix(ending) for ending in (".html", ".md")]
     found += [root / "pipelines/jobs", *(root / folder for folder in (*_BUSY, *_GROWING))]
     for part in (results.prepared, results.judged, results.runs):
@@ -44,6 +47,18 @@ def guarded(root: Path, case: UseCase, results: Results) -> tuple[Path, ...]:
     if all(stat.S_ISREG(status.st_mode) and status.st_nlink == 1 for status in snapshot):
         found.append(root / ".dvc" / "cache")  # the snapshot is no link into it
     return (*dict.fromkeys(found), Path(f"/proc/{os.getpid()}/mem"))
+
+
+def _tables_beside(root: Path, dataset: Path) -> list[Path]:
+    """Return the tables in the dataset's folder, such as the raw rows that the cases were taken from.
+
+    The source of a memory is none of them: a search reads it to tell which passages are stale.
+    """
+    sources = set()
+    for name in registry.names(root, "memory"):
+        for number in registry.load(root, "memory", name).versions:
+            sources.add(root / (retrieval.load_spec(root, f"{name}@{number}").source or ""))
+    return [path for path in sorted(dataset.parent.glob("*")) if is_table(path) and path not in sources]
 
 
 def check_reports(reports: Sequence[Mapping[str, str]], *, root: Path, work: Path) -> None:

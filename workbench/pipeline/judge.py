@@ -34,7 +34,7 @@ from workbench.notebooks import execution as notebooks
 from workbench.pipeline import guarding
 from workbench.pipeline.build import replaying
 from workbench.promotion.handed_over import attempts, check_amounts
-from workbench.promotion.judgement import gate_of, prepared_cases, scorers_of
+from workbench.promotion.judgement import gate_of, prepared_cases, scorers_of, slicing_of
 from workbench.promotion.scoring import scored
 from workbench.records import egress
 from workbench.records.confirmed import Confirmed, answers_of
@@ -207,12 +207,19 @@ def _scored(
         )
     task = next((line["task"] for line in told.values()), "")
     spec = gate_of(stage.root, stage.name, stage.case)
+    slicing = slicing_of(stage.root, stage.name, stage.case, stage.cases)
+    stated = stated_digest(
+        spec,
+        dataset=stage.cases.digest,
+        scorers=stage.scorers.identity(),
+        slices=slicing.digest_beyond(spec) if slicing else None,
+    )
     return Run(
         use_case=stage.name,
         experiment=EXPERIMENT,
         arm=stage.case.candidate,
         task_digest=task_digest,
-        gate_digest=stated_digest(spec, dataset=stage.cases.digest, scorers=stage.scorers.identity()),
+        gate_digest=stated,
         settings={**described, "task": task},
         dataset_digest=stage.cases.digest,
         cases=rows,

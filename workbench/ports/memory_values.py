@@ -61,7 +61,8 @@ class Requester:
 class Added:
     """The numbers of new, unchanged and replaced items, and the version active afterwards.
 
-    `other_tenants` counts the pages that a handle left out because they belong to other tenants.
+    `other_tenants` counts the pages that a handle left out because they belong to other tenants. `left_out`
+    names the files that a source's reading left out, each with its reason.
     """
 
     added: int
@@ -69,6 +70,7 @@ class Added:
     replaced: int
     version: int = 0
     other_tenants: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,7 +105,7 @@ def _parameter_rows(live: JobSpec | None, new: JobSpec) -> Rows:
 
 def gate_rows(gate: GateReport, run: Run, then: Run | None) -> Rows:
     """Compare each gate metric and the cost per case with the live version's judged run."""
-    names = [line.metric for line in gate.lines]
+    names = [line.metric for line in gate.lines if not line.rule.startswith("worst slice ")]
     names += ["cost_usd_per_case"] if "cost_usd_per_case" not in names else []
     return [(name, _measured(then, name), _measured(run, name) + _effect(run, then, name)) for name in names]
 

@@ -39,14 +39,20 @@ def judged(
     phase = phase or case.phase
     cases = _cases_of(root, case, results or Results(use_case=name))
     spec, identity = gate_of(root, name, case, phase), scorers_of(root, name, case).identity()
+    slicing = slicing_of(root, name, case, cases)
     report = judge(
         run,
         spec,
         phase=phase,
         baseline=baseline_of(root, name, run),
-        stated=stated_digest(spec, dataset=run.dataset_digest, scorers=identity),
+        stated=stated_digest(
+            spec,
+            dataset=run.dataset_digest,
+            scorers=identity,
+            slices=slicing.digest_beyond(spec) if slicing else None,
+        ),
         explored=explored,
-        slicing=slicing_of(root, name, case, cases),
+        slicing=slicing,
     )
     report = dataclasses.replace(report, synthetic=Synthetic.of(cases, run.case_ids) if cases else None)
     if explored:

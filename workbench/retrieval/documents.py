@@ -33,10 +33,11 @@ def load(
 
     With `tenant`, or `tenants="folders"` for folders named after tenants, documents have any format and
     need no front matter; `access` is a file of access rules, and `unreadable="skip"` leaves unreadable
-    documents out, named in `left_out` of the result. Of a table file, `columns` names the columns that make a
-    page of each row. Without a tenant, pages are `<tenant>/<slug>.md` with
-    full front matter. A relative path is searched in the current folder, then in the repository. ConfigError
-    names the file and line of an invalid page; NotFoundError when the path or its pages are missing.
+    documents out, named in `left_out` of the result. Without a tenant, pages are `<tenant>/<slug>.md` with
+    full front matter. Of a table, each row is a page whose parts `columns` names: `{"text": "body", "id":
+    "ticket", "tenant": "tenant"}`. A relative path is searched in the current folder, then in the repository.
+    ConfigError names the file and line of an invalid page; NotFoundError when the path or its pages are
+    missing.
     """
     reading = uri
     if not isinstance(reading, SourceReading):
@@ -60,8 +61,8 @@ def read(reading: SourceReading, root: Path | None) -> Pages:
             raise ConfigError(f"{PYDOC} has no folders", hint="tenants: NAME, or no tenants: python")
         return Pages(dataclasses.replace(page, tenant=reading.tenants or page.tenant) for page in _topics())
     reading = reading.anchored(root)
-    if rows.is_table(reading.uri):
-        return Pages(rows.load(place_of(reading.uri, root)[0], reading.columns))
+    if reading.columns is not None:
+        return Pages(rows.load(_table(reading.uri, root), reading.columns, tenant=reading.tenants))
     if reading.tenants is not None:
         return plain_documents.load(reading, root)
     if remote_files.is_url(reading.uri):
@@ -76,6 +77,14 @@ def read(reading: SourceReading, root: Path | None) -> Pages:
     return Pages([strict_pages.read_page(place)] if place.is_file() else strict_pages.read_folder(place))
 
 
+def _table(uri: str, root: Path | None) -> Path:
+    """Return the path of a table file; ConfigError for a URL."""
+    if remote_files.is_url(uri):
+        hint = "download it, and name the file"
+        raise ConfigError(f"{remote_files.shown(uri)} is a table, which is read from a file only", hint=hint)
+    return local_files.located(Path(uri), root)
+
+
 def digests_now(
     uri: str | SourceReading, *, tenant: str, root: Path | None = None, sources: Collection[str] | None = None
 ) -> dict[str, str]:
@@ -87,11 +96,10 @@ def digests_now(
     reading = uri if isinstance(uri, SourceReading) else SourceReading(uri=uri)
     if reading.uri == PYDOC:
         return _topic_digests()
-    if rows.is_table(reading.uri):
-        path = (root or Path()) / reading.uri
-        return rows.digests_now(path, reading.columns, tenant=tenant, sources=sources)
     place, access = str((root or Path()) / reading.uri), reading.access
     access = None if access is None else str((root or Path()) / access)
+    if reading.columns is not None:
+        return rows.digests_now(Path(place), reading.columns, tenant, one=reading.tenants, sources=sources)
     if reading.tenants is None:
         found = _strict_places(place, tenant, sources)
         return {path.stem: _digest_of(path) for path in reversed(found)}

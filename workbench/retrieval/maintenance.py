@@ -20,6 +20,7 @@ from workbench.retrieval.diff import Differences, compared, sources_of
 from workbench.retrieval.documents import load
 from workbench.retrieval.items import documents, visible_to
 from workbench.retrieval.port import TEXTS, Governed, embed, indexed
+from workbench.retrieval.reading import Pages
 from workbench.types import KNOWLEDGE, Item, Page
 
 #: Ids in one `memory.missing`; attempts to publish while other writers publish too.
@@ -51,13 +52,13 @@ class Restored:
 
 async def add(binding: Binding, pages: Iterable[Page]) -> Added:
     """Make this tenant's `pages` active beside its other sources, as one version."""
-    given = list(pages)
+    given = pages if isinstance(pages, Pages) else Pages(pages)
     own = own_pages(binding, given)
     items = await asyncio.to_thread(documents, binding, own)
     other = len(given) - len(own)
     stored = await Governed(binding=binding, unfiltered=True).count([item.id for item in items])
     if stored == len(items) and not await _missing(binding, items):
-        return Added(added=0, unchanged=stored, replaced=0, other_tenants=other)
+        return Added(added=0, unchanged=stored, replaced=0, other_tenants=other, left_out=_left_out(given))
     if binding.pinned is not None:
         raise _not_pinned(binding, len(items) - stored, len(items))
     changed = await _changed(binding, items)
@@ -67,7 +68,12 @@ async def add(binding: Binding, pages: Iterable[Page]) -> Added:
             ready += await _embedded(binding, some)
             bar.update(len(some))
     done = await Governed(binding=binding).add(ready, now=binding.now())
-    return dataclasses.replace(done, unchanged=len(items) - done.added, other_tenants=other)
+    unchanged = len(items) - done.added
+    return dataclasses.replace(done, unchanged=unchanged, other_tenants=other, left_out=_left_out(given))
+
+
+def _left_out(pages: Pages) -> tuple[str, ...]:
+    return tuple(map(str, pages.left_out))
 
 
 async def _embedded(binding: Binding, items: list[Item]) -> list[Item]:
@@ -101,12 +107,12 @@ async def ingest(binding: Binding, source: Source | None) -> Added:
         return items
 
     done = await _put(binding, given_once, functools.partial(_embedded, binding), word="ingest")
-    return dataclasses.replace(done, other_tenants=len(given) - len(own))
+    return dataclasses.replace(done, other_tenants=len(given) - len(own), left_out=_left_out(given))
 
 
-async def _pages(binding: Binding, source: Source | None) -> list[Page]:
+async def _pages(binding: Binding, source: Source | None) -> Pages:
     if source is not None and not isinstance(source, str | Path):
-        return list(source)
+        return source if isinstance(source, Pages) else Pages(source)
     if source is None and not binding.spec.source:
         raise ConfigError(f"{binding.spec} names no source", hint=binding.command("ingest DIR"))
     return await asyncio.to_thread(load, binding.spec.reading(source), root=binding.root)

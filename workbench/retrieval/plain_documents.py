@@ -22,6 +22,9 @@ from workbench.retrieval.page_names import PAGE, slug
 from workbench.retrieval.reading import FOLDERS, LeftOut, Pages, SourceReading
 from workbench.types import Page
 
+#: The most characters of one source: the texts of all its documents are in memory at once.
+MOST_CHARS = 200_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
@@ -114,8 +117,18 @@ def load(reading: SourceReading, root: Path | None) -> Pages:
 
     opened = open_source(reading, root)
     read = tqdm(opened.read(), total=len(opened.placed), desc="read", unit="doc", delay=1, leave=False)
-    pages = [page for document in read for page in document]
-    return Pages(pages, left_out=opened.left_out)
+    pages: list[Page] = []
+    size = documents = 0
+    for document in read:
+        pages += document
+        documents += bool(document)
+        size += sum(len(page.text) for page in document)
+        if size > MOST_CHARS:
+            raise ConfigError(
+                f"the documents of {remote_files.shown(reading.uri)} have over {MOST_CHARS:,} characters",
+                hint="make a memory of each part: name a folder in it, or a pattern",
+            )
+    return Pages(pages, documents=documents, left_out=opened.left_out)
 
 
 def digests(

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from workbench import config
 from workbench.display import Card, Shown
 from workbench.errors import ConfigError, nearest
-from workbench.retrieval.rows import Columns
+from workbench.retrieval.rows import EXAMPLE, Columns, is_table
 from workbench.types import Page
 
 Unreadable = Literal["stop", "skip"]
@@ -27,8 +27,8 @@ class SourceReading:
     Without `tenants` the source is a folder of `<tenant>/<slug>.md` with full front matter. With it, the
     source has documents of any format: `tenants` is "folders" or the name of one tenant, `access` a file of
     access rules, and `unreadable` says whether unreadable documents stop the reading. `columns` are those of
-    a source that is a table. `declared` marks the source of a memory's spec, whose paths are relative to the
-    repository.
+    a table, each of whose rows is a page. `declared` marks the source of a memory's spec, whose paths are
+    relative to the repository.
     """
 
     uri: str
@@ -53,7 +53,9 @@ class SourceReading:
         if self.unreadable not in get_args(Unreadable):
             found = f"{self.unreadable!r} ({nearest(str(self.unreadable), get_args(Unreadable))})"
             raise ConfigError(f"{where}unreadable must be stop or skip, found {found}")
-        if self.tenants is None:
+        if is_table(self.uri) or self.columns is not None:
+            self._check_table(where)
+        elif self.tenants is None:
             given = [("access", self.access is not None), ("unreadable", self.unreadable != "stop")]
             for name in (name for name, is_given in given if is_given):
                 raise ConfigError(
@@ -61,6 +63,28 @@ class SourceReading:
                     hint="tenants: NAME, or tenants: folders",
                 )
         elif self.tenants != FOLDERS:
+            config.check_tenant(self.tenants, where=where)
+
+    def _check_table(self, where: str) -> None:
+        """Raise ConfigError unless a table, and it alone, has columns, and each row one tenant."""
+        if self.columns is None:
+            problem = f"{self.uri} is a table, and no columns say what its pages are"
+            raise ConfigError(f"{where}{problem}", hint=EXAMPLE)
+        if not is_table(self.uri):
+            problem = f"columns is for a source that is a table, found {self.uri!r}"
+            raise ConfigError(f"{where}{problem}", hint=EXAMPLE)
+        if self.access is not None or self.unreadable != "stop":
+            raise ConfigError(
+                f"{where}access and unreadable are for documents, and {self.uri} is a table",
+                hint="columns: {access: COLUMN, …}",
+            )
+        if self.tenants == FOLDERS or (self.tenants is None) == (self.columns.tenant is None):
+            raise ConfigError(
+                f"{where}a table has its tenants in a column, or one tenant, found tenants: {self.tenants} "
+                f"and columns.tenant: {self.columns.tenant}",
+                hint="tenants: NAME, or columns: {tenant: COLUMN, …}",
+            )
+        if self.tenants is not None:
             config.check_tenant(self.tenants, where=where)
 
 
@@ -83,10 +107,16 @@ class LeftOut:
 
 
 class Pages(list[Page], Shown):
-    """The pages of a source; `left_out` names every file that was not read, with its reason."""
+    """The pages of a source, and the number of `documents` that they are from.
 
-    def __init__(self, pages: Iterable[Page] = (), *, left_out: Iterable[LeftOut] = ()) -> None:
+    `left_out` names every file that was not read, with its reason.
+    """
+
+    def __init__(
+        self, pages: Iterable[Page] = (), *, documents: int | None = None, left_out: Iterable[LeftOut] = ()
+    ) -> None:
         super().__init__(pages)
+        self.documents = len(self) if documents is None else documents
         self.left_out = tuple(left_out)
 
     def card(self) -> Card:
@@ -95,10 +125,10 @@ class Pages(list[Page], Shown):
         more = [f"… and {len(self) - _SHOWN:,} more pages"] * (len(self) > _SHOWN)
         title = f"{len(self):,} {'page' if len(self) == 1 else 'pages'}"
         head = ("source", "title", "tenant", "characters")
-        return Card(title=title, head=head, rows=rows, notes=[*more, *told(self.left_out)])
+        return Card(title=title, head=head, rows=rows, notes=[*more, *told(self.left_out, most=_SHOWN)])
 
 
-def told(left_out: Iterable[LeftOut], *, most: int = 20) -> list[str]:
+def told(left_out: Iterable[LeftOut | str], *, most: int = 1_000) -> list[str]:
     """Return the lines that name what was left out, at most `most` of them and the number of the others."""
     lines = [f"left out: {item}" for item in left_out]
     others = [f"left out: {len(lines) - most:,} more"] * (len(lines) > most)

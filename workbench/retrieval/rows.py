@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar
 
 from workbench import config, files, identity
 from workbench.errors import ConfigError, NotFoundError
@@ -17,7 +17,8 @@ from workbench.types import MOST_CLASSIFIED, Page
 
 #: The endings of tables; a `.txt` file is a document.
 SUFFIXES = frozenset(tables.SUFFIXES) - {".txt"}
-_EXAMPLE = "columns: {text: text, title: label, id: id, tenant: tenant}"
+#: How a memory's spec names columns.
+EXAMPLE = "columns: {text: text, title: label, id: id, tenant: tenant}"
 _MOST_ID = 200
 _PERSONAL = identity.personal("")
 
@@ -32,7 +33,7 @@ class Columns:
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     text: str
     id: str
-    tenant: str
+    tenant: str | None = None
     title: str | None = None
     subject: str | None = None
     access: str | None = None
@@ -51,19 +52,25 @@ def is_table(uri: str | Path) -> bool:
     return Path(uri).suffix.lower() in SUFFIXES
 
 
-def load(path: Path, columns: Columns | None) -> list[Page]:
-    """Return one page for each row of a table file.
+def columns_of(given: Columns | Mapping[str, str] | None) -> Columns | None:
+    """Return the columns that a mapping names; ConfigError for an unknown or a missing key."""
+    if given is None or isinstance(given, Columns):
+        return given
+    return files.parse(Columns, dict(given), where="columns", hint=EXAMPLE)
+
+
+def load(path: Path, columns: Columns, *, tenant: str | None = None) -> list[Page]:
+    """Return one page for each row of a table file; `tenant` is the tenant of a table without that column.
 
     ConfigError names the line or row of an invalid value and of an id that a tenant has twice.
     """
-    named = _stated(path, columns)
     table = tables.read(path)
-    table.check_columns(named.named().values())
+    table.check_columns(columns.named().values())
     pages: list[Page] = []
     places: dict[tuple[str, str], str] = {}
     for position, row in enumerate(table.rows):
         where = table.where(position)
-        page = _page(row, named, where)
+        page = _page(row, columns, tenant, where)
         first = places.setdefault((page.tenant, page.source), where)
         if first != where:
             raise ConfigError(
@@ -75,54 +82,36 @@ def load(path: Path, columns: Columns | None) -> list[Page]:
 
 
 def digests_now(
-    path: Path, columns: Columns | None, *, tenant: str, sources: Collection[str] | None
+    path: Path, columns: Columns, tenant: str, *, one: str | None, sources: Collection[str] | None
 ) -> dict[str, str]:
     """Return the current digests of a tenant's rows, by id; only of `sources` when given.
 
-    The file is read again only when its time, size or inode has changed. Without a file there are none.
+    `one` is the only tenant of a table without that column. The file is read again only when its time, size
+    or inode has changed. Without a file there are no digests.
     """
     try:
-        found = _reader(_stated(path, columns))(path).get(tenant, {})
+        found = _reader(columns, one)(path).get(tenant, {})
     except NotFoundError:  # `load` reports it
         return {}
     return dict(found) if sources is None else {key: found[key] for key in sources if key in found}
 
 
 @functools.lru_cache(maxsize=100)
-def _reader(columns: Columns) -> Callable[[Path], dict[str, dict[str, str]]]:
+def _reader(columns: Columns, tenant: str | None) -> Callable[[Path], dict[str, dict[str, str]]]:
     """Return a function that reads the digests of a table by tenant and id, and keeps them."""
 
     @files.until_changed
     def read(path: Path) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
-        for page in load(path, columns):
+        for page in load(path, columns, tenant=tenant):
             found.setdefault(page.tenant, {})[page.source] = page.digest
         return found
 
     return read
 
 
-@overload
-def columns_of(given: None) -> None: ...
-@overload
-def columns_of(given: Columns | Mapping[str, str]) -> Columns: ...
-def columns_of(given: Columns | Mapping[str, str] | None) -> Columns | None:
-    """Return the columns that a mapping names; ConfigError for an unknown or missing key."""
-    if given is None or isinstance(given, Columns):
-        return given
-    return files.parse(Columns, dict(given), where="columns", hint=_EXAMPLE)
-
-
-def _stated(path: Path, columns: Columns | None) -> Columns:
-    if columns is None:
-        raise ConfigError(
-            f"{path} is a table, and nothing says which of its columns are the pages", hint=_EXAMPLE
-        )
-    return columns
-
-
-def _page(row: Mapping[str, Any], columns: Columns, where: str) -> Page:
-    values: dict[str, Any] = {}
+def _page(row: Mapping[str, Any], columns: Columns, tenant: str | None, where: str) -> Page:
+    values: dict[str, Any] = {} if tenant is None else {"tenant": tenant}
     for name, column in columns.named().items():
         try:
             values[name] = _READ[name](row.get(column))
@@ -130,8 +119,7 @@ def _page(row: Mapping[str, Any], columns: Columns, where: str) -> Page:
             raise ConfigError(
                 f"{where}: {column!r} {error}", hint="correct the row, or name another column in columns"
             ) from None
-    if "tenant" in values:
-        config.check_tenant(values["tenant"], where=f"{where}: ")
+    config.check_tenant(values["tenant"], where=f"{where}: ")
     valid_from, expires = values.get("valid_from"), values.get("expires")
     if valid_from and expires and expires <= valid_from:
         raise ConfigError(f"{where}: the row expires before it is valid", hint="correct one of the days")

@@ -15,7 +15,7 @@ from workbench.ports import Budget, SearchMode
 from workbench.retrieval.chunking import Chunking
 from workbench.retrieval.reading import SourceReading, Unreadable
 from workbench.retrieval.remote_files import is_url, shown
-from workbench.retrieval.rows import Columns, is_table
+from workbench.retrieval.rows import Columns
 from workbench.types import MOST_CLASSIFIED, ItemKind
 
 MemoryKind = Literal["knowledge", "episodic"]
@@ -92,11 +92,11 @@ class MemorySpec(_File):
     """One version of a memory's spec.
 
     `kind` is "knowledge" (built from sources) or "episodic" (also written by `remember`). `source` is the
-    argument of `load` ("" for an episodic memory without one), and `tenants`, `access`, `unreadable` and, of
-    a table, `columns` are its options. `embedding` is a model card's name, `candidates` the depth of each
-    ranking before fusion, `questions` a dataset about the memory, `digest` the SHA-256 of the spec's file.
-    `stale` sets the treatment of passages whose source has changed. `budget` limits episodic items,
-    `keep_versions` the versions of knowledge. `mode` and `exact` set the kind of search.
+    argument of `load` ("" for an episodic memory without one), and `tenants`, `access`, `unreadable` and
+    `columns` are its options. `embedding` is a model card's name, `candidates` the depth of each ranking
+    before fusion, `questions` a dataset about the memory, `digest` the SHA-256 of the spec's file. `stale`
+    sets the treatment of passages whose source has changed. `budget` limits episodic items, `keep_versions`
+    the versions of knowledge. `mode` and `exact` set the kind of search.
     """
 
     name: str
@@ -198,7 +198,6 @@ def _check_source(raw: _File, where: str) -> None:
     for name in ("source", "questions", "access"):
         if ".." in Path(getattr(raw, name) or "").parts:
             raise ConfigError(f"{where}: {name} leads out of its folder: {getattr(raw, name)!r}")
-    _check_columns(raw, where)
     if raw.kind == "knowledge":
         for name in ("source", "chunking"):
             if getattr(raw, name) is None:
@@ -221,23 +220,12 @@ def _check_reading(raw: _File, where: str) -> None:
             hint="dvc import-url URL data/NAME, then source: data/NAME",
         )
     SourceReading(
-        uri=raw.source or "", tenants=raw.tenants, access=raw.access, unreadable=raw.unreadable
-    ).check(f"{where}: ")
-
-
-def _check_columns(raw: _File, where: str) -> None:
-    """Raise ConfigError unless a source that is a table, and it alone, has `columns` and whole chunks."""
-    table = raw.source is not None and is_table(raw.source)
-    if table and raw.columns is None:
+        uri=raw.source or "", tenants=raw.tenants, access=raw.access, unreadable=raw.unreadable,
+        columns=raw.columns,
+    ).check(f"{where}: ")  # fmt: skip
+    if raw.columns is not None and raw.chunking is not None and raw.chunking.kind != "whole":
         raise ConfigError(
-            f"{where}: missing key 'columns': the source {raw.source!r} is a table",
-            hint="columns: {text: text, title: label, id: id, tenant: tenant}",
-        )
-    if raw.columns is not None and not table:
-        raise ConfigError(f"{where}: columns is for a source that is a table, found {raw.source!r}")
-    if table and raw.chunking is not None and raw.chunking.kind != "whole":
-        raise ConfigError(
-            f"{where}: chunking is {raw.chunking.kind!r}; a row of a table is one chunk",
+            f"{where}: chunking is {raw.chunking.kind!r}, and a row of a table is one chunk",
             hint="chunking: {kind: whole}",
         )
 

@@ -10,15 +10,23 @@ from workbench.experiments.intervals import proportion_interval
 #: The level of a new gate's intervals.
 CONFIDENCE = 0.90
 #: Bounds of a rate, and of the share of unscored cases: the first that a perfect run reaches is taken.
-_LEAST = ("0.30", "0.20", "0.10", "0.05", "0.02")
+_LEAST = ("0.95", "0.90", "0.80", "0.70", "0.60", "0.50", "0.40", "0.30", "0.20", "0.10", "0.05", "0.02")
 _MOST = ("0.02", "0.05", "0.10", "0.20", "0.40", "0.60", "0.80", "0.96")
 #: More cases than this are not demanded: a dataset may lose some and still be judged.
 _CASES = 100
 
 
-def bounds(cases: int) -> dict[str, object]:
-    """Return the values of a gate's lines for a number of cases, with notes on what decides them."""
-    accuracy = _first(_LEAST, lambda bound: _interval(cases, cases)[0] >= float(bound))
+def bounds(cases: int, *, above: float = 0.0) -> dict[str, object]:
+    """Return the values of a gate's lines for a number of cases, with notes on what decides them.
+
+    The bound of accuracy is the lowest usual one, 0.30, or the first one above the rate `above` that needs
+    no model, as far as a perfect run reaches it.
+    """
+    wanted = min(
+        (bound for bound in map(float, _LEAST) if bound > max(above, 0.25)), default=float(_LEAST[0])
+    )
+    least = [bound for bound in _LEAST if float(bound) <= wanted]
+    accuracy = _first(least, lambda bound: _interval(cases, cases)[0] >= float(bound))
     unscored = _first(_MOST, lambda bound: _interval(0, cases)[1] <= float(bound))
     return {
         "accuracy": accuracy,

@@ -97,7 +97,7 @@ def tenants_from(order: InitOrder) -> str:
     raise ConfigError(
         f"{table.path} has questions of the tenants {', '.join(named)}, and {order.docs} has no folder "
         f"{missing[0]!r}",
-        hint="put the documents of each tenant into a folder of its name, or remove the column and use --tenant",
+        hint="put the documents of each tenant into a folder of its name, or use --tenant without the column",
     )
 
 
@@ -192,7 +192,9 @@ def _located(rows: Sequence[dict[str, Any]], pages: Sequence[Page], notes: list[
     if found.complete:
         return Cases(rows=found.rows, page=True, notes=tuple(notes))
     without = len(found.unanswered) + len(found.several)
-    notes.append(f"recall is not measured, because {without} of {len(rows)} questions have no page of their own")
+    notes.append(
+        f"recall is not measured, because {without} of {len(rows)} questions have no page of their own"
+    )
     kept = tuple({key: value for key, value in row.items() if key != "page"} for row in found.rows)
     return Cases(rows=kept, notes=tuple(notes))
 
@@ -229,7 +231,8 @@ def _same_fields(rows: Sequence[dict[str, Any]]) -> tuple[tuple[dict[str, Any], 
             hint="rename a column of the questions",
         )
     made = tuple(
-        {**row, "fields": {new: str(row["fields"].get(old, "")) for old, new in named.items()}} for row in rows
+        {**row, "fields": {new: str(row["fields"].get(old, "")) for old, new in named.items()}}
+        for row in rows
     )
     renamed = [f"{old} is {new}" for old, new in named.items() if old != new]
     return made, [f"fields were renamed: {', '.join(renamed)}"] * bool(renamed)

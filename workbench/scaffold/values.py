@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,12 +33,13 @@ _DESCRIBED = {
 }
 
 
-def of_order(order: InitOrder, documents: SourceDocuments | None, cases: Cases, author: str) -> dict[str, Any]:
+def of_order(
+    order: InitOrder, documents: SourceDocuments | None, cases: Cases, author: str
+) -> dict[str, Any]:
     """Return the values of every template of the order's kind; `author` is the default owner."""
     name, data = order.name, f"data/{order.name}"
     title = rendering.one_line(order.title) or f"{_TITLES[order.kind]} {name}"
     return {
-        **gate_defaults.bounds(len(cases.rows)),
         **_of_kind(order, documents, cases),
         "name": name,
         "title": title,
@@ -63,6 +65,7 @@ def of_order(order: InitOrder, documents: SourceDocuments | None, cases: Cases, 
         "sample": f"{data}/sample.jsonl",
         "input": f"data/inbox/{name}-{{date}}.jsonl",
         "scorer": f"pipelines/scorers/{name}.py",
+        "minute": "0",
         "mlvp": False,
     }
 
@@ -75,17 +78,18 @@ def _groups(documents: SourceDocuments | None) -> list[str]:
 
 def _of_kind(order: InitOrder, documents: SourceDocuments | None, cases: Cases) -> Mapping[str, Any]:
     """Return the values that the templates of one kind have of their own."""
-    memory = _of_memory(order, documents)
+    memory, gate = _of_memory(order, documents), gate_defaults.bounds(len(cases.rows))
     if order.kind == "answer":
         questions = f"data/{order.name}/questions.jsonl" if cases.page else ""
-        return {**memory, **_ANSWER, "page": cases.page, "questions": questions}
+        return {**gate, **memory, **_ANSWER, "page": cases.page, "questions": questions}
     if order.kind == "classify":
         rows = [*cases.rows, *(documents.rows if documents is not None else ())]
         assert order.questions is not None  # noqa: S101
-        return {**memory, **_of_labels(sources.labels(rows, order.questions))}
+        labels = sources.labels(rows, order.questions)
+        return {**memory, **_of_labels(labels, cases), "baseline": "zero_shot" if documents else ""}
     if order.kind == "extract":
-        return {"fields": list(cases.rows[0]["fields"])}
-    return {**memory, "least_words": _LEAST_WORDS, "most_words": _MOST_WORDS}
+        return {**gate, "fields": list(cases.rows[0]["fields"])}
+    return {**gate, **memory, "least_words": _LEAST_WORDS, "most_words": _MOST_WORDS}
 
 
 def _of_memory(order: InitOrder, documents: SourceDocuments | None) -> dict[str, Any]:
@@ -104,7 +108,7 @@ def _of_memory(order: InitOrder, documents: SourceDocuments | None) -> dict[str,
     }
 
 
-def _of_labels(labels: Sequence[str]) -> dict[str, Any]:
+def _of_labels(labels: Sequence[str], cases: Cases) -> dict[str, Any]:
     for label in labels:
         if any(sign in label for sign in ("{{", "{%", "{#")):
             raise ConfigError(
@@ -112,7 +116,13 @@ def _of_labels(labels: Sequence[str]) -> dict[str, Any]:
                 hint="rename it without {{, {% and {#",
             )
     quoted = [files.canonical(label).decode() for label in labels]
+    counts = Counter(row["label"] for row in cases.rows)
+    commonest = max(counts.values()) / len(cases.rows)
     return {
+        **gate_defaults.bounds(len(cases.rows), above=commonest),
+        "commonest": f"{commonest:.2f}",
+        "by_chance": f"{1 / len(labels):.2f}",
+        "approach": "",
         "labels": list(labels),
         "grammar": f"root ::= {' | '.join(quoted)}",
         "most_tokens": max(8, 2 + max(map(len, labels))),

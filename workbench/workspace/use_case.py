@@ -12,6 +12,7 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.matching import mentions
 from workbench.experiments.scorers import accepted_texts
+from workbench.retrieval.reading import Pages
 from workbench.types import Page
 from workbench.workspace import quality
 
@@ -98,13 +99,13 @@ def _check_question(question: Case, pages: Mapping[tuple[str, str], Page], where
         )
 
 
-def pages_of(root: Path, name: str, case: UseCase) -> list[Page]:
+def pages_of(root: Path, name: str, case: UseCase) -> Pages:
     """Return the use case's documents, none without a memory.
 
     Raise NotFoundError if a document's tenant is not served.
     """
     if case.memory is None:
-        return []
+        return Pages()
     spec = retrieval.load_spec(root, str(case.memory))
     pages = retrieval.load(spec.reading(), root=root)
     for tenant in sorted({page.tenant for page in pages}):

@@ -20,7 +20,7 @@ from pathlib import Path
 NAME, VERSION, SEED = "tickets", 1, 7
 LABELS = ("account", "billing", "booking", "damage", "delivery", "technical")
 TENANTS = ("acme", "globex")
-#: Clean tickets of each tenant, and tickets of the inbox beside them.
+#: Tickets of each tenant, of which a few are left out again, and tickets of the inbox beside them.
 AMOUNTS = {"acme": 372, "globex": 268}
 INBOX = {"acme": 15, "globex": 11}
 #: The share of each label among a tenant's tickets.
@@ -46,7 +46,7 @@ MIXES: Mapping[str, Mapping[str, float]] = {
 CASES = 33
 #: The share of tickets with planted personal data.
 PLANTED = 0.12
-#: Words that two tickets of a tenant may share, as a share of all their words.
+#: The most words that two tickets of a tenant, or a case and a solved ticket, share, among all their words.
 ALIKE = 0.62
 #: Broken rows of each fault.
 FAULTS: Mapping[str, int] = {
@@ -373,8 +373,8 @@ class Writer:
         """Return a ticket without an id, in words that no earlier ticket has."""
         while True:
             text, personal = self._text(label)
-            words = frozenset(text.lower().split())
-            if all(len(words & other) <= ALIKE * len(words | other) for other in self.seen):
+            words = words_of(text)
+            if not any(are_alike(words, other) for other in self.seen):
                 self.seen.append(words)
                 return Ticket(id="", tenant=self.tenant, text=text, label=label, personal=personal)
 
@@ -450,6 +450,16 @@ class Writer:
         return f"{chance.randrange(1, 99)} {chance.choice(STREETS)}, {place}"
 
 
+def words_of(text: str) -> frozenset[str]:
+    """Return the words of a text, in lower case."""
+    return frozenset(text.lower().split())
+
+
+def are_alike(words: frozenset[str], other: frozenset[str]) -> bool:
+    """Return whether two texts share too many of their words."""
+    return len(words & other) > ALIKE * len(words | other)
+
+
 def iban(country: str, account: str) -> str:
     """Return an account number with its check digits, in groups of four."""
     letters = "".join(str(ord(letter) - 55) for letter in country)
@@ -467,7 +477,7 @@ def generate(seed: int = SEED) -> dict[str, bytes]:
     """Return the bytes of every file by its path in the repository."""
     chance = random.Random(seed)
     writers = {tenant: Writer(chance, tenant) for tenant in TENANTS}
-    clean = _tickets(chance, writers, AMOUNTS, prefix="t")
+    clean = _apart(_tickets(chance, writers, AMOUNTS, prefix="t"))
     inbox = _tickets(chance, writers, INBOX, prefix="n")
     raw, broken = _with_faults(chance, clean, writers, seed)
     rows = [ticket.row(seed) for ticket in clean]
@@ -498,6 +508,16 @@ def _tickets(
     for number, ticket in enumerate(tickets, start=1):
         ticket.id = f"{prefix}-{number:04}"
     return tickets
+
+
+def _apart(tickets: Sequence[Ticket]) -> list[Ticket]:
+    """Leave out the solved tickets that are like a case, which only another tenant's can be."""
+    cases = [words_of(ticket.text) for ticket in tickets if is_case(ticket.id)]
+    return [
+        ticket
+        for ticket in tickets
+        if is_case(ticket.id) or not any(are_alike(words_of(ticket.text), words) for words in cases)
+    ]
 
 
 def _with_faults(

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from made_runs import a_run, of
 from sizes import SOAK
 
+from workbench import files
 from workbench.errors import ConfigError
 from workbench.experiments.compare import compare
 from workbench.experiments.dataset import Case, Dataset
+from workbench.experiments.gate_spec import stated_digest
 from workbench.experiments.gates import GateSpec, check_spec, check_tightens, judge
 from workbench.experiments.loosening import Verdicted, loosened
 from workbench.experiments.slices import MOST, NONE, Slicing
@@ -109,6 +111,23 @@ def test_slices_that_do_not_exist_or_are_too_many_are_one_error(names, said):
 
 def test_fifty_values_are_slices():
     assert len(Slicing.of(cases_of(list(range(MOST))), ["label"]).sizes["label"]) == MOST
+
+
+def test_a_gate_on_slices_by_provenance_covers_their_values_and_any_other_only_the_dataset():
+    """The dataset's digest leaves provenance out: relabelled slices are another gate."""
+
+    def digest(by, author):
+        cases = [dataclasses.replace(c, provenance={"author": author}) for c in cases_of(["x"] * 3)]
+        slicing = Slicing.of(Dataset(name="d", cases=tuple(cases)), ["author", "label"])
+        gate = spec(("author", "label"), accuracy={**LINE, "by": by})
+        beyond = slicing.digest_beyond(gate)
+        return stated_digest(gate, dataset="d", scorers={}, slices=beyond), beyond
+
+    assert digest(["author"], "ann")[0] != digest(["author"], "bob")[0]
+    assert digest(["label"], "ann") == digest(["label"], "bob") and digest(["label"], "ann")[1] is None
+    gate = spec(("label",), accuracy={"min": 0.5})
+    before = files.digest({"gate": gate.to_json(), "dataset": "d", "scorers": {}})
+    assert stated_digest(gate, dataset="d", scorers={}) == before
 
 
 # The text of the gate
@@ -257,9 +276,30 @@ def test_without_declared_slices_a_line_has_the_form_it_had():
     assert set(line) == {"interval", "metric", "n", "needed", "note", "rule", "tenants", "value", "verdict"}
 
 
+def test_more_columns_never_improve_a_verdict_and_a_versus_line_stands_beside():
+    labels, scores = ["a"] * 30 + ["b"] * 30, of(30, 30) + of(12, 30)
+    one, two = (judged(labels, scores, names=names) for names in (("label",), ("label", "tenant")))
+    order = {"fail": 0, "undecided": 1, "pass": 2}
+    assert order[worst_of(two).verdict] <= order[worst_of(one).verdict] < 2
+    report = judged(labels, scores, versus="production", margin=0.1, **LINE)
+    assert [line.rule for line in report.lines] == [">= 0.55", "worst slice >= 0.3"]
+    assert "no baseline" in report.lines[0].note
+
+
 def test_a_maximum_has_its_worst_slice_at_the_highest_value():
     report = judged(["a"] * 40 + ["b"] * 40, of(2, 40) + of(36, 40), max=0.8, worst_slice=0.6)
     assert worst_of(report).verdict == "fail" and "label=b" in worst_of(report).note
+
+
+def test_a_slice_of_ratings_of_1_is_not_taken_for_right_answers():
+    """On a scale from 1 to 5, twenty ones bound nothing, though each lies between 0 and 1."""
+    labels, scores = ["a"] * 40 + ["b"] * 20, [5.0, 4.0, 3.0, 2.0] * 10 + [1.0] * 20
+    for line in ({"min": 1.1}, {"min": 1.1, "worst_slice": 0.5}):
+        (worst, _) = judged(labels, scores, **line).lines[-1].slices
+        assert (worst.key, worst.value, worst.interval) == ("b", 1.0, None) and worst.verdict != "pass"
+    new, old = a_run(rating=scores), a_run("old", rating=[5.0, 4.0, 3.0, 2.0] * 10 + [0.0] * 20)
+    effects = compare(new, old).by_slice(Slicing.of(cases_of(labels), ["label"])).slices
+    assert next(effect for effect in effects if effect.key == "b").interval.is_open
 
 
 def test_repeats_add_no_cases_to_a_slice():

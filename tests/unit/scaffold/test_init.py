@@ -52,7 +52,12 @@ def test_a_new_use_case_passes_check_and_has_what_the_card_lists(root):
     said = []
     made = init(root, order(root, title="Schäden: all", owner="Zoë", purpose="To\n see"), say=said.append)
     assert check_all(root).passed, str(check_all(root))
-    assert "data/claims/documents" in str(made) and "make repro" in str(made) and len(said) == 3
+    assert (
+        "data/claims/documents" in str(made)
+        and "make repro" in str(made)
+        and len(said) == 3
+        and "2 documents, 2 pages of acme" in said[0]
+    )
     assert (
         all((root / path).is_file() for path in (*made.files, *made.documents)) and len(made.documents) == 2
     )
@@ -122,12 +127,12 @@ def test_a_file_in_the_way_is_never_overwritten(root):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"docs": "nowhere"}, "no folder"),
-        ({"docs": "empty"}, "no pages"),
+        ({"docs": "nowhere"}, "nothing at"),
+        ({"docs": "empty"}, "no documents"),
         ({"docs": None}, "needs --docs DIR"),
         ({"questions": None}, "needs --questions FILE"),
         ({"questions": "nowhere.jsonl"}, "no file"),
-        ({"questions": "none.jsonl"}, "no questions"),
+        ({"questions": "none.jsonl"}, "is empty"),
         ({"kind": "answr"}, "nearest: 'answer'"),
         ({"tenant": "A B"}, "cannot name a tenant"),
     ],

@@ -64,6 +64,57 @@ ANSWERS = {
     "questions": "data/handbook/questions.jsonl",
 }
 
+LABELS = ["account", "billing", "booking", "damage", "delivery", "technical"]
+TRIAGE = {
+    "name": "triage",
+    "title": "Routing of tickets",
+    "heading": "Routing of tickets",
+    "thing": "ticket",
+    "things": "tickets",
+    "sorted_things": "tickets of customers",
+    "purpose": (
+        "Each ticket of a customer gets one of six labels, by the solved tickets that are nearest to it."
+    ),
+    "owner": "customer service",
+    "notebook": "notebooks/triage.ipynb",
+    "served": ["acme", "globex"],
+    "data": "data/triage",
+    "as_of": "2026-11-01",
+    "memory": "solved",
+    "memory_version": 1,
+    "prompt": "route",
+    "prompt_version": 1,
+    "model": "smollm2-135m",
+    "baseline": "zero_shot",
+    "report": "reports/triage",
+    "parameters": {"corpus": "solved", "tenants": ["acme", "globex"]},
+    "dataset": "data/triage/cases.jsonl",
+    "approach": "model",
+    "gate_notes": [],
+    "accuracy": "0.50",
+    "commonest": "0.22",
+    "by_chance": "0.17",
+    "cases": "150",
+    "unscored": "0.02",
+    "mlvp": True,
+    "sample": "data/inbox/triage-sample.jsonl",
+    "input": "data/inbox/triage-{date}.jsonl",
+    "minute": "30",
+    "labels": LABELS,
+    "grammar": "root ::= " + " | ".join(f'"{label}"' for label in LABELS),
+    "most_tokens": 8,
+    "reason": (
+        "The three nearest solved tickets as earlier turns: as one text they are worth little more than none."
+    ),
+    "describes": "Sort a ticket like the nearest solved tickets, the nearest one last.",
+    "contents": (
+        "Solved tickets of two tenants, one page a ticket. "
+        "The title of a page is the label that the ticket was given."
+    ),
+    "source": "data/triage/solved.jsonl",
+}
+SHIPPED = (("answer", ANSWERS), ("classify", TRIAGE))
+
 
 @pytest.mark.parametrize(
     ("template", "shipped"),
@@ -77,8 +128,23 @@ def test_the_files_of_answers_are_instances_of_the_template_answer(template, shi
     assert rendering.text("answer", template, ANSWERS).encode() == (ROOT / shipped).read_bytes()
 
 
-def test_the_blocks_of_answers_in_params_are_instances_of_the_template_answer():
+@pytest.mark.parametrize(
+    ("template", "shipped"),
+    [
+        (rendering.NOTEBOOK, "notebooks/triage.ipynb"),
+        (rendering.PROMPT, "pipelines/prompts/route/1.prompty"),
+        (rendering.MEMORY, "pipelines/memories/solved/1.yaml"),
+    ],
+)
+def test_the_files_of_triage_are_instances_of_the_template_classify(template, shipped):
+    assert rendering.text("classify", template, TRIAGE) == (ROOT / shipped).read_text(encoding="utf-8")
+
+
+def test_the_blocks_of_params_are_instances_of_the_templates():
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    use_case = rendering.text("answer", rendering.USE_CASE, ANSWERS)
-    job = rendering.text("answer", rendering.JOB, ANSWERS)
-    assert f"use_cases:\n{use_case}" in params and f"jobs:\n{job}" in params
+    blocks = {
+        template: [rendering.text(kind, template, values) for kind, values in SHIPPED]
+        for template in (rendering.USE_CASE, rendering.JOB)
+    }
+    assert f"use_cases:\n{chr(10).join(blocks[rendering.USE_CASE])}\n#" in params
+    assert params.endswith(f"jobs:\n{''.join(blocks[rendering.JOB])}")

@@ -34,16 +34,18 @@ def _pieces(document: Any, headings: list[str]) -> Iterator[str]:
     """Yield paragraphs and tables; append the headings' texts to `headings`."""
     from docx.table import Table
 
+    names = {style.style_id: style.name or "" for style in document.styles}
     for block in document.iter_inner_content():
         if isinstance(block, Table):
             yield "\n\n" + "\n".join(filter(None, (row(_cells(line)) for line in block.rows)))
             continue
-        level, text = _level(block), block.text.strip()
+        style = names.get(block._p.style, "")  # noqa: SLF001 - `paragraph.style` searches all styles again
+        level, text = _level(style), block.text.strip()
         if level and text:
             headings.append(one_line(text))
             yield f"\n\n{'#' * level} {text}"
         elif text:
-            yield f"\n- {text}" if _style(block).startswith("List") else f"\n\n{text}"
+            yield f"\n- {text}" if style.startswith("List") else f"\n\n{text}"
 
 
 def _cells(line: Any) -> Iterator[str]:
@@ -55,13 +57,8 @@ def _cells(line: Any) -> Iterator[str]:
         before = cell._tc  # noqa: SLF001
 
 
-def _style(paragraph: Any) -> str:
-    return str((paragraph.style.name if paragraph.style is not None else None) or "")
-
-
-def _level(paragraph: Any) -> int:
-    """Return the level of a heading from 1 to 6, or 0."""
-    name = _style(paragraph)
+def _level(name: str) -> int:
+    """Return the level of a heading from 1 to 6 by the name of its style, or 0."""
     if name == "Title":
         return 1
     kind, _, number = name.partition(" ")
