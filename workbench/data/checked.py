@@ -18,7 +18,7 @@ from workbench.data.near_duplicates import near_duplicates
 from workbench.data.profile import Profile
 from workbench.data.report import NAMED, BrokenRule, Change, NamedRow, QualityReport
 from workbench.data.rules import QualityRules
-from workbench.data.validation import Violation, typed, violations
+from workbench.data.validation import Violation, repeats, typed, violations
 from workbench.errors import WorkbenchError, nearest
 from workbench.experiments.batch import Batch
 from workbench.experiments.inputs import Broken, InputRow
@@ -70,10 +70,10 @@ def check_rows(
 ) -> CheckedRows:
     """Return the checked rows of the dataset `name`.
 
-    Rules of single rows come first. Near-duplicates and outliers are then sought among the rows that are
-    left, until none is found: the kept rows pass the same check again. `tenants` are the accepted tenants;
-    with one of them a row may leave its tenant out. `fits` raises WorkbenchError for a row that the caller
-    cannot use.
+    Rules of single rows come first. Repeated values, near-duplicates and outliers are then sought among the
+    rows that are left, until none is found: the kept rows pass the same check again.
+    `tenants` are the accepted tenants; with one of them a row may leave its tenant out. `fits` raises
+    WorkbenchError for a row that the caller cannot use.
     """
     columns, repairs = cleaning.clean([row.columns for row in rows], rules)
     found = [*_single(rows, columns, rules, profile)]
@@ -81,6 +81,7 @@ def check_rows(
     left = _left(rows, found)
     if fits is not None:
         found += [item for index in left if (item := _unfit(index, columns[index], fits, rules)) is not None]
+    found += _repeats(_left(rows, found), columns, rules)
     found += _among(_left(rows, found), columns, rules)
     left = _left(rows, found)
     drifted = _drift([columns[index] for index in left], rules, profile)
@@ -173,6 +174,11 @@ def _unfit(index: int, columns: Columns, fits: Fits, rules: QualityRules) -> Vio
 
 
 # -- rules of rows among others --------------------------------------------------------------
+
+
+def _repeats(left: Sequence[int], columns: Sequence[Columns], rules: QualityRules) -> Iterator[Violation]:
+    for item in repeats([columns[index] for index in left], rules):
+        yield dataclasses.replace(item, index=left[item.index])
 
 
 def _among(left: Sequence[int], columns: Sequence[Columns], rules: QualityRules) -> Iterator[Violation]:

@@ -182,6 +182,7 @@ def _check_known(name: str, rules: QualityRules, where: str) -> None:
     wrong |= (
         text.startswith(("anomalies.length", "anomalies.encoding", "anomalies.near")) and kind not in _TEXTS
     )
+    wrong |= text.startswith("unique") and kind in {"any", "texts"}
     wrong |= text.startswith("cleaning") and kind not in _TEXTS
     wrong |= text.startswith("anomalies.category") and not rules.columns[name].is_category
     if wrong:
