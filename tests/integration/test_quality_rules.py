@@ -120,8 +120,8 @@ def test_rules_decide_on_cases_and_on_the_input_of_a_promoted_job(tmp_path, monk
             root, RunRequest(reference="classify", input="data/classify/today.jsonl", show=False)
         )
         assert result.outcome == "published"
-        aside = pl.read_parquet(result.folder / "quarantine.parquet")
+        aside = pl.read_parquet(root / result.folder / "quarantine.parquet")
         reasons = dict(zip(aside["id"], aside["reason"], strict=True))
         assert reasons.keys() == {"t1", "t2"}
         assert reasons["t1"].startswith("text: encoding") and reasons["t2"].startswith("text: required")
-        assert pl.read_parquet(result.folder / "answers.acme.parquet")["id"].to_list() == ["t0"]
+        assert pl.read_parquet(root / result.folder / "answers.acme.parquet")["id"].to_list() == ["t0"]
