@@ -89,6 +89,7 @@ TRIAGE = {
     "report": "reports/triage",
     "parameters": {"corpus": "solved", "tenants": ["acme", "globex"]},
     "dataset": "data/triage/cases.jsonl",
+    "quality": "pipelines/quality/triage.yaml",
     "approach": "model",
     "gate_notes": [],
     "accuracy": "0.50",
