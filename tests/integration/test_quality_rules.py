@@ -76,7 +76,7 @@ def with_rules(root: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_rules_decide_on_cases_and_on_the_input_of_a_promoted_job(tmp_path, monkeypatch):
     model = FakeModel(answered)
     monkeypatch.setenv("OPENAI_API_KEY", "k-123")

@@ -18,6 +18,7 @@ from workbench.data.near_duplicates import near_duplicates
 from workbench.data.profile import Profile
 from workbench.data.report import NAMED, BrokenRule, Change, NamedRow, QualityReport
 from workbench.data.rules import QualityRules
+from workbench.data.synthetic_rows import coverage, nearest_real
 from workbench.data.validation import Violation, repeats, typed, violations
 from workbench.errors import WorkbenchError, nearest
 from workbench.experiments.batch import Batch
@@ -86,6 +87,7 @@ def check_rows(
     left = _left(rows, found)
     drifted = _drift([columns[index] for index in left], rules, profile)
     report = _report(name, rows, found, repairs, drifted, rules)
+    report = dataclasses.replace(report, synthetic=_synthetic(left, columns, rules))
     return CheckedRows(
         kept=tuple(dataclasses.replace(rows[index], columns=columns[index]) for index in left),
         broken=tuple(_broken(rows, found)),
@@ -193,7 +195,40 @@ def _among(left: Sequence[int], columns: Sequence[Columns], rules: QualityRules)
                 gone |= {index} if similar.severity != "note" else set()
                 rule = f"{column}: near_duplicate"
                 yield Violation(index=index, rule=rule, severity=similar.severity, reason=reason)
+    if rules.anomalies.near_real is not None:
+        for item in _near_real([index for index in left if index not in gone], columns, rules):
+            gone |= {item.index} if item.severity != "note" else set()
+            yield item
     yield from _outliers([index for index in left if index not in gone], columns, rules)
+
+
+def _near_real(left: Sequence[int], columns: Sequence[Columns], rules: QualityRules) -> Iterator[Violation]:
+    """Yield the synthetic rows that are nearly a real row."""
+    made, real = _by_origin(left, columns)
+    stated = rules.anomalies.near_real
+    for column in stated.columns if stated is not None and real else ():
+        texts = _values(columns, made, column, rules)
+        for pair in nearest_real(texts, _values(columns, real, column, rules)):
+            if stated is not None and pair.similarity >= stated.threshold:
+                other = columns[real[pair.real]].get("id", "")
+                reason = f"{pair.similarity:.0%} of its grams are those of the real row {other!r}"
+                name = f"{column}: near_real"
+                yield Violation(index=made[pair.index], rule=name, severity=stated.severity, reason=reason)
+
+
+def _by_origin(indexes: Sequence[int], columns: Sequence[Columns]) -> tuple[list[int], list[int]]:
+    """Return the indexes of synthetic rows, and those of the others."""
+    made = [index for index in indexes if columns[index].get("synthetic") is True]
+    return made, [index for index in indexes if columns[index].get("synthetic") is not True]
+
+
+def _synthetic(left: Sequence[int], columns: Sequence[Columns], rules: QualityRules) -> dict[str, Any]:
+    """Return the numbers of synthetic and real rows and the coverage; {} without synthetic rows."""
+    made, real = _by_origin(left, columns)
+    if not made:
+        return {}
+    covered = coverage([columns[n] for n in made], [columns[n] for n in real], rules) if real else {}
+    return {"rows": len(made), "real": len(real), "coverage": covered}
 
 
 def _outliers(left: Sequence[int], columns: Sequence[Columns], rules: QualityRules) -> Iterator[Violation]:

@@ -58,7 +58,8 @@ class QualityReport(Shown):
     """The quality of a dataset: of `rows`, `kept` go on and `rejected` are set aside.
 
     `repaired` rows are kept with a cleaned text; `suspicious` rows are kept and break rules of severity note.
-    `stopped` names the rules of severity stop that were broken. `drift` is empty without a profile.
+    `stopped` names the rules of severity stop that were broken. `drift` is empty without a profile, and
+    `synthetic` without synthetic rows.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -124,12 +125,25 @@ class QualityReport(Shown):
         if self.changes:
             steps = ", ".join(f"{item.step} of {item.column} {item.count}" for item in self.changes)
             found.append(f"repaired: {steps}")
+        found += self._synthetic_notes()
         found += self.drift_notes()
         if any(item.state == "undecided" for item in self.drift):
             found.append("drift is undecided: profile or dataset has too few rows")
         elif self.drift and not any(item.state == "drift" for item in self.drift):
             found.append(f"no drift in {len(self.drift)} columns")
         return found
+
+    def _synthetic_notes(self) -> list[str]:
+        """Return one sentence about synthetic rows, no sentence without them."""
+        if not self.synthetic:
+            return []
+        made, real = self.synthetic["rows"], self.synthetic["real"]
+        if not real:
+            return [f"{made} of {made} rows are synthetic: there is no real row to compare them with"]
+        shares = ", ".join(
+            f"{name} {share:.0%}" for name, share in sorted(self.synthetic["coverage"].items())
+        )
+        return [f"{made} of {made + real} rows are synthetic and cover of the real ones: {shares}"]
 
     def drift_notes(self) -> list[str]:
         """Return one sentence for each column that drifts."""

@@ -164,7 +164,7 @@ def _named(rules: QualityRules) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each list of columns outside of `columns`, with its place in the file."""
     for number, unique in enumerate(rules.unique):
         yield f"unique.{number}.columns", unique.columns
-    for kind in ("range", "length", "category", "encoding", "near_duplicate"):
+    for kind in ("range", "length", "category", "encoding", "near_duplicate", "near_real"):
         if (found := getattr(rules.anomalies, kind)) is not None:
             yield f"anomalies.{kind}.columns", found.columns
     yield "cleaning.columns", rules.cleaning.columns or ()
@@ -261,8 +261,9 @@ def _check_map(rules: QualityRules, where: str) -> None:
 def _check_numbers(rules: QualityRules, where: str) -> None:
     found = rules.anomalies
     where = f"{where}: anomalies"
-    if (similar := found.near_duplicate) is not None:
-        _check_share(similar.threshold, 0.1, f"{where}.near_duplicate.threshold")
+    for key in ("near_duplicate", "near_real"):
+        if (similar := getattr(found, key)) is not None:
+            _check_share(similar.threshold, 0.1, f"{where}.{key}.threshold")
     if found.drift is not None:
         _check_share(found.drift.false_alarms, 0.001, f"{where}.drift.false_alarms")
         _check_share(found.drift.distance, 0.001, f"{where}.drift.distance")
