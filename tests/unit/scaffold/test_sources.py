@@ -138,9 +138,7 @@ def test_texts_are_classified_without_examples_and_the_gate_stands_above_the_com
     init(root, InitOrder(name="mail", kind="classify", questions=cases))
     case = config.load_params(root).use_cases["mail"]
     assert case.memory is None and case.gates["mvp"]["accuracy"] == {"min": 0.7}
-    assert (
-        "the commonest label gives 0.60, a label by chance 0.50" in (root / "params.yaml").read_text()
-    )
+    assert "the commonest label gives 0.60, a label by chance 0.50" in (root / "params.yaml").read_text()
     prompt = (root / "pipelines/prompts/mail/1.prompty").read_text()
     assert 'grammar: \'root ::= "billing" | "damage"\'' in prompt and "passages" not in prompt
     assert check_all(root).passed, str(check_all(root))
