@@ -90,6 +90,7 @@ TRIAGE = {
     "report": "reports/triage",
     "parameters": {"corpus": "solved", "tenants": ["acme", "globex"]},
     "dataset": "data/triage/cases.jsonl",
+    "quality": "pipelines/quality/triage.yaml",
     "approach": "model",
     "worst_slice": "0.20",
     "gate_notes": [],
