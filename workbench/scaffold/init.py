@@ -45,7 +45,7 @@ class Created(Shown):
         rows = [(path, "") for path in self.files]
         if self.documents:
             folder = f"data/{self.name}/documents"
-            rows.append((folder, f"{len(self.documents)} documents"))
+            rows.append((folder, f"{len(self.documents)} document{'s' * (len(self.documents) > 1)}"))
         rows.append((str(PARAMS), f"use_cases.{self.name} and jobs.{self.name}"))
         what = "would be created" if self.dry else "is created"
         undo = (

@@ -91,7 +91,7 @@ TRIAGE = {
     "parameters": {"corpus": "solved", "tenants": ["acme", "globex"]},
     "dataset": "data/triage/cases.jsonl",
     "quality": "pipelines/quality/triage.yaml",
-    "approach": "model",
+    "approach": "deterministic",
     "worst_slice": "0.20",
     "gate_notes": [],
     "accuracy": "0.50",
