@@ -37,6 +37,7 @@ ANSWERS = {
     "page": True,
     "dataset": "data/handbook/questions.jsonl",
     "brief": True,
+    "quality": "",
     "approach": "model",
     "gate_notes": [],
     "accuracy": "0.55",
