@@ -131,6 +131,25 @@ def test_an_unreadable_document_stops_everything_or_is_named_as_left_out(root, t
     assert not (root / "data/claims/documents/scan.pdf").exists() and check_all(root).passed
 
 
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda docs: (docs / "out.md").symlink_to(docs.parent / "secret.md"), "outside"),
+        (lambda docs: (docs / "data.md").write_bytes(b"\0\1\2" * 99), "data.md"),
+        (lambda docs: (docs / "taxi.MD").write_text("Another one."), "same page name"),
+    ],
+)
+def test_a_folder_with_a_trap_is_one_error_and_nothing_is_created(root, tmp_path, spoil, said):
+    write(tmp_path, "docs/taxi.md", TAXI)
+    write(tmp_path, "secret.md", "A secret.")
+    spoil(tmp_path / "docs")
+    before = (root / "params.yaml").read_bytes()
+    with pytest.raises(WorkbenchError) as caught:
+        init(root, InitOrder(name="claims", docs=tmp_path / "docs", questions=questions(tmp_path)))
+    assert said in str(caught.value) and "\n  -> " in str(caught.value)
+    assert not (root / "data/claims").exists() and (root / "params.yaml").read_bytes() == before
+
+
 def test_rules_of_access_are_copied_and_the_pipeline_may_read_what_they_name(root, tmp_path):
     write(tmp_path, "docs/taxi.md", TAXI)
     write(tmp_path, "docs/hotel.md", HOTEL)
