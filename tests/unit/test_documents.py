@@ -299,6 +299,13 @@ def test_unreadable_documents_may_be_skipped_and_each_has_its_reason(tmp_path):
     assert reasons.keys() - words.keys() == {"loop"} and "not followed" in reasons["loop"]
 
 
+def test_a_folder_of_which_nothing_can_be_read_is_an_error_under_either_policy(tmp_path):
+    folder = write(tmp_path, a_txt="", b_pdf=made_pdf(""))
+    for unreadable in ("stop", "skip"):
+        with pytest.raises(ConfigError, match=r"2 of 2 documents cannot be read: .*a\.txt: it is empty"):
+            wb.load(folder, tenant="acme", unreadable=unreadable)
+
+
 def test_the_stage_remember_names_what_it_left_out(tmp_path, capsys):
     root = small_repository(tmp_path)
     write(tmp_path / "data", a_txt="Taxis are paid.", b_txt="")

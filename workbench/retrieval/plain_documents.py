@@ -39,7 +39,7 @@ class Documents:
     """The documents of a source, read one at a time.
 
     `left_out` grows while `read` is iterated. An unreadable document stops it at the end, when all are
-    known, unless the reading says `skip`; a link to a folder counts as one.
+    known, unless the reading says `skip` and others can be read; a link to a folder counts as one.
     """
 
     def __init__(self, reading: SourceReading, placed: Sequence[Placed], rules: AccessFile) -> None:
@@ -61,7 +61,8 @@ class Documents:
             except UnreadableError as error:
                 unreadable.append(LeftOut(path=place.file.where, reason=str(error)))
                 yield []
-        if unreadable and self._reading.unreadable == "stop":
+        everything = len(unreadable) == len(self.placed) + len(self.links)
+        if unreadable and (self._reading.unreadable == "stop" or everything):
             raise _stopped(unreadable, len(self.placed) + len(self.links))
         self.left_out = unreadable + self.left_out
         self.left_out += [
