@@ -30,9 +30,9 @@ from workbench.pipeline.judge import judge
 from workbench.promotion.freezing import judged_run
 from workbench.promotion.judgement import judged, note
 from workbench.records.journal import Journal, extend
-from workbench.workspace import boundary
+from workbench.workspace import boundary, quality
 from workbench.workspace.examples import contaminated
-from workbench.workspace.use_case import check_data
+from workbench.workspace.use_case import check_data, stated_dataset
 
 #: The variable that names the file of a stage's exit code, for `workbench repro`.
 EXIT_VARIABLE = "WORKBENCH_STAGE_EXIT"
@@ -46,6 +46,7 @@ def prepare(root: Path, name: str, *, results: Results | None = None) -> None:
     case = config.use_case(config.load_params(root), name)
     cases, pages = check_data(root, name, case)
     folder = root / (results or Results(use_case=name)).prepared
+    quality.write(root, name, case, folder, stated_dataset(root, case))
     files.write_atomic(folder / "cases.parquet", cases.to_parquet())
     files.write_atomic(
         folder / "inputs.parquet", cases.inputs_parquet()
