@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, nearest
-from workbench.layout import PARAMS
+from workbench.layout import PARAMS, QUALITY
 from workbench.types import MOST_CLASSIFIED
 
 Mode = Literal["live", "record", "replay", "auto"]
@@ -108,6 +108,7 @@ class UseCase:
     scorers: dict[str, Any] | None = None
     approach: Approach | None = None
     slices: tuple[str, ...] = ()
+    quality: str | None = None
     provider: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
@@ -324,6 +325,16 @@ def check_inside(text: str, *, where: str) -> None:
         )
 
 
+def check_quality(text: str, *, where: str) -> None:
+    """Raise ConfigError unless `text` is a file in the folder of quality rules, which the pipeline tracks."""
+    check_inside(text, where=where)
+    if Path(text).parent != Path(QUALITY):
+        raise ConfigError(
+            f"{where}: {files.shortened(text)!r} is not a file in {QUALITY}",
+            hint=f"move it to {QUALITY}/{Path(text).name}",
+        )
+
+
 def check_day(text: str, *, where: str) -> None:
     """Raise ConfigError unless `text` is a day as 2026-11-24, the only form that sorts as days do."""
     try:
@@ -344,6 +355,8 @@ def _check(path: Path, name: str, case: UseCase) -> None:
     where = f"{path}: use_cases.{name}"
     for key in ("notebook", "data", "report"):
         check_inside(getattr(case, key), where=f"{where}.{key}")
+    if case.quality is not None:
+        check_quality(case.quality, where=f"{where}.quality")
     if case.admins is not None and case.keepers is not None:
         raise ConfigError(
             f"{where} has both admins and keepers, which is the former name of admins",
