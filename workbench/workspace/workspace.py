@@ -34,7 +34,6 @@ from workbench.retrieval import MemoryHandle
 from workbench.types import JSON, Port, Reply
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
-from workbench.workspace.quality import checked_inputs
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
@@ -201,6 +200,8 @@ class Workspace:
 
         A use case with quality rules cleans and checks them: a row that breaks a rule is a broken row.
         """
+        from workbench.workspace.quality import checked_inputs  # it needs numpy
+
         only = self.execution.tenant
         tenants = (only,) if only else self.use_case.tenants
         rows = read(self.root / source, tenant=only) if source else ()
