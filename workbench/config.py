@@ -68,14 +68,15 @@ class DatasetFile:
 class Approach:
     """How a use case is answered, and why.
 
-    `instead_of` is the arm of the notebook that answers in the simpler way, such as a rule without a model.
-    For a deterministic decision it is the arm that asks a model. The costlier of the two pays for itself when
-    its first score is higher by more than `margin`.
+    `arm` is the arm that answers in the decided way, by default the judged run, and `instead_of` the arm that
+    it is compared with: a simpler one, or for a deterministic decision one that asks a model. The costlier of
+    the two pays for itself when its first score is higher by more than `margin`.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     decision: Literal["agentic", "model", "deterministic"]
     reason: str
+    arm: str | None = None
     instead_of: str | None = None
     margin: float = 0.0
 
@@ -410,10 +411,10 @@ def _check_approach(where: str, approach: Approach, candidate: str) -> None:
             f"{where}.margin must be 0 or more and below 1, found {approach.margin}",
             hint="it is a difference of the first score, for example margin: 0.02",
         )
-    if approach.instead_of == candidate:
+    if approach.instead_of == (chosen := approach.arm or candidate):
         raise ConfigError(
-            f"{where}.instead_of is {candidate!r}, which is the judged run itself",
-            hint="name an arm that the notebook explores beside it",
+            f"{where}.instead_of is {chosen!r}, which is the arm of the decision itself",
+            hint="name the other arm of the comparison",
         )
 
 

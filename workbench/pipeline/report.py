@@ -162,7 +162,7 @@ def _warnings(evidence: Evidence) -> list[str]:
     ]
     contradiction = evidence.approach.contradiction if evidence.approach else ""
     made_up = gate.synthetic.text if gate.synthetic else ""
-    said = [text for text in (made_up, gate.loosened, gate.note, contradiction) if text]
+    said = [text for text in (made_up, gate.contaminated, gate.loosened, gate.note, contradiction) if text]
     return [*degraded, *said, *([_own_text(own)] if own is not None and _differs(own) else [])]
 
 
@@ -250,6 +250,7 @@ def _approach(measured: MeasuredApproach | None) -> dict[str, Any] | None:
     if measured is None:
         return None
     facts = {"recorded": measured.recorded, "sentence": measured.sentence, "rule": "", "rows": []}
+    facts["note"] = measured.note
     if (compared := measured.comparison) is None:
         return facts
     names = {"costlier": compared.run.arm, "simpler": compared.baseline.arm, "undecided": "neither is shown"}

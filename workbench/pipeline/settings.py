@@ -33,7 +33,7 @@ UNREAD = frozenset(
 JUDGED = frozenset({"dataset", "scorers"})
 #: The keys that each stage depends on; stages that run the notebook depend on every key that it may read.
 READ: Mapping[str, frozenset[str]] = {
-    "prepare": frozenset({"data", "dataset", "memory", "quality", "tenants"}),
+    "prepare": frozenset({"data", "dataset", "memory", "prompt", "quality", "tenants"}),
     "remember": frozenset({"memory", "tenants"}),
     "judge": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD,
     "experiment": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD - JUDGED,
@@ -53,7 +53,7 @@ READ: Mapping[str, frozenset[str]] = {
 
 #: The kinds of assets of which each stage reads the versions that params.yaml names.
 ASSETS: Mapping[str, tuple[str, ...]] = {
-    "prepare": ("memory",),
+    "prepare": ("memory", "prompt"),
     "remember": ("memory",),
     "judge": ("memory", "prompt"),
     "experiment": ("memory", "prompt"),
