@@ -153,6 +153,7 @@ def test_without_rules_nothing_is_written_and_a_broken_row_is_an_error_as_before
     assert {path.name for path in prepared(root).iterdir()} == {
         "cases.parquet",
         "inputs.parquet",
+        "contamination.json",
         "summary.json",
     }
     assert quality.written(root / "results/classify/prepared") is None
