@@ -188,6 +188,10 @@ class Workspace:
         spec = None if pin is None and chosen is None else self.memory(memory).spec
         if spec is None or (pin and spec.name == pin.name):
             path = self.execution.cases or stated_dataset(self.root, self.use_case)
+            if self.use_case.quality and not self.execution.cases:
+                from workbench.workspace import quality  # it needs numpy
+
+                return quality.dataset(self.root, self.name, self.use_case, path)
             return Dataset.from_file(self.root / path, **self.use_case.columns)
         if spec.questions is None:
             raise NotFoundError(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -192,3 +195,17 @@ def test_the_widgets_edit_the_same_rows(cases):
     assert cases.accepted()[0]["answers"] == ["135 euros", "135 €"]
     lines[1].children[2].value = "rejected"
     assert cases.states[second] == "rejected" and len(cases.accepted()) == 1
+
+
+def test_the_code_of_the_page_runs_as_it_stands(bench, tmp_path, monkeypatch):
+    page = (Path(__file__).resolve().parents[3] / "docs" / "suggested-cases.md").read_text(encoding="utf-8")
+    handle = bench.handle_of(name="ann")
+    ws = SimpleNamespace(memory=lambda name: {"handbook": handle}[name])
+    ws.bind = lambda *, tenant: {"acme": ws}[tenant]
+    monkeypatch.setattr("workbench.connect", lambda name: {"answers": ws}[name], raising=False)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "docs/suggested-cases.md", "exec"), names)
+    saved = Dataset.from_file(tmp_path / "data/handbook/drafted.jsonl")
+    assert len(saved) == 2 and {case.provenance["generator"] for case in saved} == {"cloze"}
