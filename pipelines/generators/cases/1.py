@@ -40,7 +40,7 @@ _SPELT = (
     r"|eighteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
     r"|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|elf|zwölf|zwanzig|dreißig)\b"
 )
-_MONEY = r"(?:euros?|dollars?|pounds?|francs?|cents?|pence|Franken|EUR|USD|CHF|GBP|€|\$|£)(?!\w)"
+_MONEY = r"(?:[Ee]uros?|dollars?|pounds?|francs?|cents?|pence|Franken|EUR|USD|CHF|GBP|€|\$|£)(?!\w)"
 _MANY = r"(?: (?:thousand|million|billion|Millionen|Milliarden))?"
 _OCLOCK = r"(?: (?:o'clock|am|pm|a\.m\.|p\.m\.|Uhr)(?!\w))"
 #: A plural noun, with an adjective where the first word is none.
@@ -142,7 +142,7 @@ _TAIL = re.compile(
 )
 _ABBREVIATED = re.compile(
     r"(?:\b(?:e\.g|i\.e|z\. ?B|d\. ?h|bzw|ca|approx|No|Nr|Dr|Mr|Mrs|Ms|Prof|St|vs|cf|etc|inkl|Abs|Art|Fig)"
-    r"|\b[A-Z])\.$"
+    r"|\b[^\W\d_])\.$"
 )
 _END = re.compile(r"[.!?][\"”»)\]]*\s+(?=[\"“„«(\[]?(\w))")
 _ITEM = re.compile(r"\s{0,12}(?:[-*+•]|\d{1,3}[.)])\s+")
@@ -349,7 +349,7 @@ def _blocks(text: str) -> Iterator[str | list[list[str]]]:
         fence = line.lstrip().startswith(("```", "~~~"))
         fenced = fenced != fence
         bordered = bool(line.strip()) and (bordered or line.lstrip().startswith(("+-", "+=")))
-        is_row = " | " in line and not fenced and not fence and not bordered
+        is_row = (" | " in line or line.startswith("|")) and not fenced and not fence and not bordered
         if rows and not is_row:
             yield _cells(rows)
             rows = []
@@ -456,7 +456,7 @@ def _of_table(rows: Sequence[Sequence[str]]) -> Iterator[tuple[str, list[tuple[i
     keys = Counter(row[0] for row in rows[1:])
     for row in (row for row in rows[1:] if row[0] and keys[row[0]] == 1):
         cells = [
-            (0, f"What is the {head[i]} of {row[0]} in the table by {head[0] or 'row'}?", row[i])
+            (0, f"What does the table say under “{head[i]}” for the {head[0] or 'row'} “{row[0]}”?", row[i])
             for i in range(1, width)
             if head[i] and row[i] and len(row[i]) <= 60 and re.search(r"\w", row[i])
         ]
