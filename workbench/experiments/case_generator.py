@@ -132,9 +132,14 @@ _DEPENDENT = re.compile(
     r"|otherwise|therefore|instead|here|see|note|er|sie|es|dies|diese[rsmn]?|dabei|dazu|daher|außerdem)\b",
     re.IGNORECASE,
 )
-_ENGLISH = re.compile(r"\b(?:the|of|and|is|are|has|have|may|must|can|for|to|with|by|from|at|on)\b")
+_ENGLISH = re.compile(
+    r"\b(?:the|of|and|is|are|has|have|may|must|can|for|to|with|by|from|at|on|a|be|every|than|not|only)\b",
+    re.IGNORECASE,
+)
 _GERMAN = re.compile(
-    r"\b(?:der|die|das|und|ist|sind|hat|haben|darf|muss|kann|für|mit|von|bei|auf|ein|eine|pro)\b"
+    r"\b(?:der|die|das|und|ist|sind|hat|haben|darf|muss|kann|für|mit|von|bei|auf|ein|eine|pro|jede[rns]?|nur"
+    r"|höchstens|mindestens|zur|zum|nach|bis|nicht|vor)\b",
+    re.IGNORECASE,
 )
 _TAIL = re.compile(
     r", (?:and|but|because|so|while|unless|although|which|where|who|when|if|und|aber|weil|wenn|sofern)\b"
@@ -392,15 +397,15 @@ def _of_sentence(sentence: str) -> Iterator[tuple[int, str, str]]:
     """Yield (tier, question, answer) for each span of a sentence that can be asked for, best first."""
     if not sentence[0].isalnum() or sentence[-1] not in ".!" or _DEPENDENT.match(sentence):
         return
-    english = len(_ENGLISH.findall(sentence)) >= len(_GERMAN.findall(sentence))
+    english = len(_ENGLISH.findall(sentence)) > len(_GERMAN.findall(sentence))
     taken: list[tuple[int, int]] = []
-    for kind, pattern, words in _KINDS:
+    for kind, pattern, words in (each for each in _KINDS if each[0] != ("Zahl" if english else "number")):
         for found in pattern.finditer(sentence):
             start, end = found.span("span")
             if any(start < other_end and other_start < end for other_start, other_end in taken):
                 continue
             taken.append((start, end))
-            if sentence.count(found["span"]) == 1 and _is_whole(kind, found) and english != (kind == "Zahl"):
+            if sentence.count(found["span"]) == 1 and _is_whole(kind, found):
                 yield 0, _asked(sentence, found, words) if english else _gap(sentence, found), found["span"]
     defined = _DEFINITION.fullmatch(sentence)
     if defined and english and not _DEPENDENT.match(defined["span"]):

@@ -93,10 +93,10 @@ def test_a_sentence_asks_for_its_number_amount_date_or_name(sentence, question, 
 
 
 def test_a_german_sentence_is_asked_with_a_gap_and_keeps_its_umlauts():
-    text = "Für Übernachtungen erhält jede Kollegin höchstens 135 Euro, und zwar z. B. in Köln."
+    text = "Für Übernachtungen erhält jede Kollegin höchstens 135 Euro, z. B. in Köln."
     assert asked(text) == [
         (
-            "Was fehlt hier: „Für Übernachtungen erhält jede Kollegin höchstens ___, und zwar z. B. in Köln“?",
+            "Was fehlt hier: „Für Übernachtungen erhält jede Kollegin höchstens ___, z. B. in Köln“?",
             "135 Euro",
         )
     ]
@@ -104,9 +104,11 @@ def test_a_german_sentence_is_asked_with_a_gap_and_keeps_its_umlauts():
 
 
 def test_a_table_asks_for_a_cell_by_row_and_column():
-    text = "| room | seats | deposit |\n|---|---:|---|\n| Larch room | 36 | 20 euros |\n| Birch room | 8 | none |"
+    text = (
+        "| room | seats | deposit |\n|---|---:|---|\n| Larch room | 36 | 20 euros |\n| Birch room | 8 | no |"
+    )
     assert ("What does the table say under “seats” for the room “Larch room”?", "36") in asked(text)
-    assert ("What does the table say under “deposit” for the room “Birch room”?", "none") in asked(text)
+    assert ("What does the table say under “deposit” for the room “Birch room”?", "no") in asked(text)
     plain = text.replace("|---|---:|---|\n", "").replace("| room", "room")  # as HTML and DOCX are read
     assert len(asked(plain)) == len(asked(text)) == 4
 
@@ -165,7 +167,7 @@ def test_a_question_with_two_answers_is_left_out_wherever_they_stand():
 
 
 def test_an_answer_on_too_many_pages_is_left_out_and_a_question_is_asked_once():
-    topics = "drivers lorries warehouses gardens kitchens offices".split()
+    topics = ("drivers", "lorries", "warehouses", "gardens", "kitchens", "offices")
     pages = [page(f"Requests about {name} are answered within 5 days.", name) for name in topics]
     found = draft(pages, n=9, seed=7)
     assert found.cases == () and "6 answers stand on too many pages" in found.reasons
@@ -210,10 +212,9 @@ def test_the_code_is_the_saved_version_of_the_asset_byte_for_byte():
 
 
 WORDS = st.sampled_from([
-    *"The a of depot Zürich café costs 5 29 euros percent called Sundial is an old It form W-31 | # - \n".split(
-        " "
-    ),
-    "three days", "in 1987", "17:30", "31 March", '"', "``", ".", ". ", "\n\n", "🚂", "\x00", "\u202e",
+    "The", "a", "of", "depot", "Zürich", "café", "costs", "5", "29", "euros", "percent", "called", "Sundial",
+    "is", "an", "old", "It", "form", "W-31", "|", " | ", "#", "- ", "\n", "three days", "in 1987", "17:30",
+    "31 March", '"', "``", ".", ". ", "\n\n", "🚂", "\x00", "\u202e", "::=", "+--", "der Tarif", "Wochen",
 ])  # fmt: skip
 TEXTS = st.lists(WORDS, max_size=60).map(" ".join) | st.text(max_size=200)
 
