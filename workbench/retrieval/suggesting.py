@@ -27,7 +27,8 @@ async def drafts(bindings: Iterable[Binding], *, n: int, seed: int) -> Suggested
             f"the memory {first.spec} has no document of {tenants} that {name} may see today",
             hint=first.command("ingest"),
         )
-    return suggest(pages, n=n, seed=seed, author=first.context.principal.name, docs=first.spec.source or "")
+    docs = first.spec.source if first.spec.source and (first.root / first.spec.source).is_dir() else ""
+    return suggest(pages, n=n, seed=seed, author=first.context.principal.name, docs=docs)
 
 
 async def pages_of(binding: Binding) -> list[Page]:
