@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Unpack
 
 from workbench import _sync, arguments
+from workbench.experiments.suggested import SuggestedCases
 from workbench.ports import Added, Forgotten, MemoryStats, MemoryVersion, Purged, Selector
 from workbench.retrieval import items as writing
-from workbench.retrieval import maintenance
+from workbench.retrieval import maintenance, suggesting
 from workbench.retrieval import search as finding
 from workbench.retrieval.binding import Binding
 from workbench.retrieval.diff import Differences
@@ -121,6 +122,16 @@ class MemoryHandle(Binding):
         return await maintenance.diff_sources(self)
 
     diff_sources, diff_sources_async = _sync.twins(_diff_sources)
+
+    async def _suggest_cases(self, n: int = 20, *, seed: int = 7) -> SuggestedCases:
+        """Draft at most `n` questions with accepted answers from the documents that the principal may see.
+
+        The same documents and seed give the same drafts, all of them marked as synthetic and undecided:
+        accept, edit or reject each, then `save` the accepted ones. NotFoundError without documents.
+        """
+        return await suggesting.drafts([self], n=n, seed=seed)
+
+    suggest_cases, suggest_cases_async = _sync.twins(_suggest_cases)
 
     # -- episodic: written by use -----------------------------------------------------------
 
