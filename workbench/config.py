@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, nearest
-from workbench.layout import PARAMS
+from workbench.layout import PARAMS, QUALITY
 from workbench.types import MOST_CLASSIFIED
 
 Mode = Literal["live", "record", "replay", "auto"]
@@ -68,14 +68,15 @@ class DatasetFile:
 class Approach:
     """How a use case is answered, and why.
 
-    `instead_of` is the arm of the notebook that answers in the simpler way, such as a rule without a model.
-    For a deterministic decision it is the arm that asks a model. The costlier of the two pays for itself when
-    its first score is higher by more than `margin`.
+    `arm` is the arm that answers in the decided way, by default the judged run, and `instead_of` the arm that
+    it is compared with: a simpler one, or for a deterministic decision one that asks a model. The costlier of
+    the two pays for itself when its first score is higher by more than `margin`.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     decision: Literal["agentic", "model", "deterministic"]
     reason: str
+    arm: str | None = None
     instead_of: str | None = None
     margin: float = 0.0
 
@@ -107,6 +108,7 @@ class UseCase:
     scorers: dict[str, Any] | None = None
     approach: Approach | None = None
     slices: tuple[str, ...] = ()
+    quality: str | None = None
     provider: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
@@ -323,6 +325,16 @@ def check_inside(text: str, *, where: str) -> None:
         )
 
 
+def check_quality(text: str, *, where: str) -> None:
+    """Raise ConfigError unless `text` is a file in the folder of quality rules, which the pipeline tracks."""
+    check_inside(text, where=where)
+    if Path(text).parent != Path(QUALITY):
+        raise ConfigError(
+            f"{where}: {files.shortened(text)!r} is not a file in {QUALITY}",
+            hint=f"move it to {QUALITY}/{Path(text).name}",
+        )
+
+
 def check_day(text: str, *, where: str) -> None:
     """Raise ConfigError unless `text` is a day as 2026-11-24, the only form that sorts as days do."""
     try:
@@ -343,6 +355,8 @@ def _check(path: Path, name: str, case: UseCase) -> None:
     where = f"{path}: use_cases.{name}"
     for key in ("notebook", "data", "report"):
         check_inside(getattr(case, key), where=f"{where}.{key}")
+    if case.quality is not None:
+        check_quality(case.quality, where=f"{where}.quality")
     if case.admins is not None and case.keepers is not None:
         raise ConfigError(
             f"{where} has both admins and keepers, which is the former name of admins",
@@ -397,10 +411,10 @@ def _check_approach(where: str, approach: Approach, candidate: str) -> None:
             f"{where}.margin must be 0 or more and below 1, found {approach.margin}",
             hint="it is a difference of the first score, for example margin: 0.02",
         )
-    if approach.instead_of == candidate:
+    if approach.instead_of == (chosen := approach.arm or candidate):
         raise ConfigError(
-            f"{where}.instead_of is {candidate!r}, which is the judged run itself",
-            hint="name an arm that the notebook explores beside it",
+            f"{where}.instead_of is {chosen!r}, which is the arm of the decision itself",
+            hint="name the other arm of the comparison",
         )
 
 

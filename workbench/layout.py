@@ -7,6 +7,8 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 LOCK = "locks/workbench.lock"
+#: The quality rules of datasets and their profiles.
+QUALITY = "pipelines/quality"
 #: The job versions that have a stage in dvc.yaml.
 PROMOTED = Path("pipelines/jobs/stages.yaml")
 PUBLISHED = Path("published")

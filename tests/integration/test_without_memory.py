@@ -122,6 +122,7 @@ def dvc(root: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_use_case_without_memory_is_added_beside_another_reproduced_promoted_and_run(
     tmp_path, monkeypatch, served
 ):
@@ -132,16 +133,16 @@ def test_a_use_case_without_memory_is_added_beside_another_reproduced_promoted_a
     add(root, "classify", endpoint=url)
     committed(root)
     assert "up to date" in dvc(root, "status", "settings@small", "remember@small")
-    said = dvc(root, "repro", "report@classify")
+    said = dvc(root, "repro", "gate@classify")
     assert "Running stage 'judge@classify'" in said
     assert len(model.calls) == 3 and (root / layout.judge_tape_of("classify")).is_file()
 
     # A prompt of the other use case reruns the stage settings of both, and nothing else of this one.
     page = root / "pipelines/prompts/brief/asset.yaml"
     page.write_text(page.read_text().replace('"small"', '"another reason"'))
-    again = dvc(root, "repro", "report@classify")
+    again = dvc(root, "repro", "gate@classify")
     assert "Running stage 'settings@classify'" in again and again.count("Running stage") == 1
-    assert "up to date" in dvc(root, "status", "judge@classify", "report@classify")
+    assert "up to date" in dvc(root, "status", "judge@classify", "gate@classify")
 
     committed(root)
     with_environment(root)

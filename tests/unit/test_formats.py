@@ -112,6 +112,13 @@ def test_a_pdf_of_500_pages_is_read_and_one_with_more_than_the_bound_is_not(monk
         parsed(data, "a.pdf")
 
 
+def test_a_pdf_page_of_too_many_operations_is_not_read(monkeypatch):
+    monkeypatch.setattr(pdf_format, "_MOST_OPERATIONS", 50)
+    assert len(parsed(made_pdf("One.", "Two."), "a.pdf").parts) == 2
+    with pytest.raises(UnreadableError, match="too complex"):
+        parsed(made_pdf("One.", "\n".join(f"Line {number}." for number in range(50))), "a.pdf")
+
+
 def test_docx_is_read_in_the_order_of_the_document():
     document = parsed(made_docx(), "a.docx")
     assert document.title == "Travel"

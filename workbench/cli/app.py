@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from workbench import config, files
+from workbench.cli.data import data
 from workbench.cli.doctor import doctor
 from workbench.cli.init import init
 from workbench.cli.jobs import jobs
@@ -256,7 +257,7 @@ def _explained(function: Callable[[], Any]) -> int:
     return 0
 
 
-for _command in (memory, doctor, new, init, promote, rollback, jobs):
+for _command in (data, memory, doctor, new, init, promote, rollback, jobs):
     cli.add_command(_command)
 
 

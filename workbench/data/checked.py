@@ -18,7 +18,8 @@ from workbench.data.near_duplicates import near_duplicates
 from workbench.data.profile import Profile
 from workbench.data.report import NAMED, BrokenRule, Change, NamedRow, QualityReport
 from workbench.data.rules import QualityRules
-from workbench.data.validation import Violation, typed, violations
+from workbench.data.synthetic_rows import coverage, nearest_real
+from workbench.data.validation import Violation, repeats, typed, violations
 from workbench.errors import WorkbenchError, nearest
 from workbench.experiments.batch import Batch
 from workbench.experiments.inputs import Broken, InputRow
@@ -70,10 +71,10 @@ def check_rows(
 ) -> CheckedRows:
     """Return the checked rows of the dataset `name`.
 
-    Rules of single rows come first. Near-duplicates and outliers are then sought among the rows that are
-    left, until none is found: the kept rows pass the same check again. `tenants` are the accepted tenants;
-    with one of them a row may leave its tenant out. `fits` raises WorkbenchError for a row that the caller
-    cannot use.
+    Rules of single rows come first. Repeated values, near-duplicates and outliers are then sought among the
+    rows that are left, until none is found: the kept rows pass the same check again.
+    `tenants` are the accepted tenants; with one of them a row may leave its tenant out. `fits` raises
+    WorkbenchError for a row that the caller cannot use.
     """
     columns, repairs = cleaning.clean([row.columns for row in rows], rules)
     found = [*_single(rows, columns, rules, profile)]
@@ -81,10 +82,12 @@ def check_rows(
     left = _left(rows, found)
     if fits is not None:
         found += [item for index in left if (item := _unfit(index, columns[index], fits, rules)) is not None]
+    found += _repeats(_left(rows, found), columns, rules)
     found += _among(_left(rows, found), columns, rules)
     left = _left(rows, found)
     drifted = _drift([columns[index] for index in left], rules, profile)
     report = _report(name, rows, found, repairs, drifted, rules)
+    report = dataclasses.replace(report, synthetic=_synthetic(left, columns, rules))
     return CheckedRows(
         kept=tuple(dataclasses.replace(rows[index], columns=columns[index]) for index in left),
         broken=tuple(_broken(rows, found)),
@@ -166,11 +169,18 @@ def _unfit(index: int, columns: Columns, fits: Fits, rules: QualityRules) -> Vio
     try:
         fits(columns)
     except WorkbenchError as error:
-        return Violation(index=index, rule="usable", severity=rules.unfit, reason=error.message)
+        return Violation(
+            index=index, rule="usable", severity=rules.unfit, reason=error.message.removeprefix("row: ")
+        )
     return None
 
 
 # -- rules of rows among others --------------------------------------------------------------
+
+
+def _repeats(left: Sequence[int], columns: Sequence[Columns], rules: QualityRules) -> Iterator[Violation]:
+    for item in repeats([columns[index] for index in left], rules):
+        yield dataclasses.replace(item, index=left[item.index])
 
 
 def _among(left: Sequence[int], columns: Sequence[Columns], rules: QualityRules) -> Iterator[Violation]:
@@ -185,7 +195,40 @@ def _among(left: Sequence[int], columns: Sequence[Columns], rules: QualityRules)
                 gone |= {index} if similar.severity != "note" else set()
                 rule = f"{column}: near_duplicate"
                 yield Violation(index=index, rule=rule, severity=similar.severity, reason=reason)
+    if rules.anomalies.near_real is not None:
+        for item in _near_real([index for index in left if index not in gone], columns, rules):
+            gone |= {item.index} if item.severity != "note" else set()
+            yield item
     yield from _outliers([index for index in left if index not in gone], columns, rules)
+
+
+def _near_real(left: Sequence[int], columns: Sequence[Columns], rules: QualityRules) -> Iterator[Violation]:
+    """Yield the synthetic rows that are nearly a real row."""
+    made, real = _by_origin(left, columns)
+    stated = rules.anomalies.near_real
+    for column in stated.columns if stated is not None and real else ():
+        texts = _values(columns, made, column, rules)
+        for pair in nearest_real(texts, _values(columns, real, column, rules)):
+            if stated is not None and pair.similarity >= stated.threshold:
+                other = columns[real[pair.real]].get("id", "")
+                reason = f"{pair.similarity:.0%} of its grams are those of the real row {other!r}"
+                name = f"{column}: near_real"
+                yield Violation(index=made[pair.index], rule=name, severity=stated.severity, reason=reason)
+
+
+def _by_origin(indexes: Sequence[int], columns: Sequence[Columns]) -> tuple[list[int], list[int]]:
+    """Return the indexes of synthetic rows, and those of the others."""
+    made = [index for index in indexes if columns[index].get("synthetic") is True]
+    return made, [index for index in indexes if columns[index].get("synthetic") is not True]
+
+
+def _synthetic(left: Sequence[int], columns: Sequence[Columns], rules: QualityRules) -> dict[str, Any]:
+    """Return the numbers of synthetic and real rows and the coverage; {} without synthetic rows."""
+    made, real = _by_origin(left, columns)
+    if not made:
+        return {}
+    covered = coverage([columns[n] for n in made], [columns[n] for n in real], rules) if real else {}
+    return {"rows": len(made), "real": len(real), "coverage": covered}
 
 
 def _outliers(left: Sequence[int], columns: Sequence[Columns], rules: QualityRules) -> Iterator[Violation]:
@@ -263,7 +306,7 @@ def _report(
         rows=len(rows),
         kept=len(rows) - len(rejected),
         rejected=len(rejected),
-        repaired=len({item.index for item in repairs}),
+        repaired=len({item.index for item in repairs} - rejected),
         suspicious=len({item.index for item in found} - rejected),
         broken=broken,
         changes=tuple(Change(column=c, step=s, count=n) for c, s, n in cleaning.by_step(repairs)),

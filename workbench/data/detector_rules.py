@@ -45,6 +45,16 @@ class Similar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NearReal:
+    """Synthetic rows whose texts share a share `threshold` of their grams with a real row (Jaccard)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    columns: tuple[str, ...]
+    threshold: float = 0.8
+    severity: Severity = "note"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
     """Values of categories that the stored profile does not hold."""
 
@@ -77,4 +87,5 @@ class Anomalies:
     category: Unknown | None = None
     encoding: Damage | None = None
     near_duplicate: Similar | None = None
+    near_real: NearReal | None = None
     drift: Drift | None = None

@@ -55,10 +55,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityReport(Shown):
-    """The quality of a dataset: `rows` were read, `kept` go on, `rejected` were set aside.
+    """The quality of a dataset: of `rows`, `kept` go on and `rejected` are set aside.
 
-    `repaired` rows have a cleaned text. `suspicious` rows break only rules of severity note; they are kept.
-    `stopped` names the rules of severity stop that were broken. `drift` is empty without a profile.
+    `repaired` rows are kept with a cleaned text; `suspicious` rows are kept and break rules of severity note.
+    `stopped` names the rules of severity stop that were broken. `drift` is empty without a profile, and
+    `synthetic` without synthetic rows.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -111,7 +112,7 @@ class QualityReport(Shown):
         return Card(
             title=f"Quality of {self.name}: {self.kept} of {self.rows} rows kept",
             head=("rule", "severity", "rows", "about it"),
-            rows=rows,
+            rows=rows or [("every rule", "", "0", "")],
             notes=self.notes(),
             command="workbench check"
             if self.is_clean
@@ -124,15 +125,34 @@ class QualityReport(Shown):
         if self.changes:
             steps = ", ".join(f"{item.step} of {item.column} {item.count}" for item in self.changes)
             found.append(f"repaired: {steps}")
-        for item in self.drift:
-            if item.state == "drift":
-                size = f"distance {number(item.distance)}, p {number(item.p)}"
-                found.append(f"drift of {item.column} ({item.kind}): {size}; {item.moved}")
+        found += self._synthetic_notes()
+        found += self.drift_notes()
         if any(item.state == "undecided" for item in self.drift):
             found.append("drift is undecided: profile or dataset has too few rows")
         elif self.drift and not any(item.state == "drift" for item in self.drift):
             found.append(f"no drift in {len(self.drift)} columns")
         return found
+
+    def _synthetic_notes(self) -> list[str]:
+        """Return one sentence about synthetic rows, no sentence without them."""
+        if not self.synthetic:
+            return []
+        made, real = self.synthetic["rows"], self.synthetic["real"]
+        if not real:
+            return [f"{made} of {made} rows are synthetic: there is no real row to compare them with"]
+        shares = ", ".join(
+            f"{name} {share:.0%}" for name, share in sorted(self.synthetic["coverage"].items())
+        )
+        return [f"{made} of {made + real} rows are synthetic and cover of the real ones: {shares}"]
+
+    def drift_notes(self) -> list[str]:
+        """Return one sentence for each column that drifts."""
+        return [
+            f"drift of {item.column} ({item.kind}): distance {number(item.distance)}, p {number(item.p)}; "
+            f"{item.moved}"
+            for item in self.drift
+            if item.state == "drift"
+        ]
 
 
 def _cell(rule: BrokenRule) -> str:

@@ -112,6 +112,13 @@ class QualityRules:
         ids = () if any(item.columns == ("id",) for item in self.unique) else (Unique(columns=("id",)),)
         return dataclasses.replace(self, columns=found, unique=(*self.unique, *ids))
 
+    def without_required(self, column: str) -> QualityRules:
+        """Return the rules with an optional `column`."""
+        if column not in self.columns:
+            return self
+        optional = dataclasses.replace(self.columns[column], required=False)
+        return dataclasses.replace(self, columns={**self.columns, column: optional})
+
     def of_columns(self, columns: Collection[str]) -> QualityRules:
         """Return the rules without those that need another column than `columns`."""
         detectors = {}
@@ -157,7 +164,7 @@ def _named(rules: QualityRules) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each list of columns outside of `columns`, with its place in the file."""
     for number, unique in enumerate(rules.unique):
         yield f"unique.{number}.columns", unique.columns
-    for kind in ("range", "length", "category", "encoding", "near_duplicate"):
+    for kind in ("range", "length", "category", "encoding", "near_duplicate", "near_real"):
         if (found := getattr(rules.anomalies, kind)) is not None:
             yield f"anomalies.{kind}.columns", found.columns
     yield "cleaning.columns", rules.cleaning.columns or ()
@@ -175,6 +182,7 @@ def _check_known(name: str, rules: QualityRules, where: str) -> None:
     wrong |= (
         text.startswith(("anomalies.length", "anomalies.encoding", "anomalies.near")) and kind not in _TEXTS
     )
+    wrong |= text.startswith("unique") and kind in {"any", "texts"}
     wrong |= text.startswith("cleaning") and kind not in _TEXTS
     wrong |= text.startswith("anomalies.category") and not rules.columns[name].is_category
     if wrong:
@@ -253,8 +261,9 @@ def _check_map(rules: QualityRules, where: str) -> None:
 def _check_numbers(rules: QualityRules, where: str) -> None:
     found = rules.anomalies
     where = f"{where}: anomalies"
-    if (similar := found.near_duplicate) is not None:
-        _check_share(similar.threshold, 0.1, f"{where}.near_duplicate.threshold")
+    for key in ("near_duplicate", "near_real"):
+        if (similar := getattr(found, key)) is not None:
+            _check_share(similar.threshold, 0.1, f"{where}.{key}.threshold")
     if found.drift is not None:
         _check_share(found.drift.false_alarms, 0.001, f"{where}.drift.false_alarms")
         _check_share(found.drift.distance, 0.001, f"{where}.drift.distance")

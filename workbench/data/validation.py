@@ -57,7 +57,7 @@ def typed(value: Any, rule: ColumnRule) -> tuple[Any, bool]:
 
 
 def violations(rows: Sequence[Mapping[str, Any]], rules: QualityRules) -> Iterator[Violation]:
-    """Yield each violation of a column's rules and of `unique`; `language` is a detector of anomalies."""
+    """Yield each violation of a column's rules but `language`, which is a detector of anomalies."""
     columns: dict[str, list[Any]] = {}
     for name, rule in rules.columns.items():
         columns[name] = []
@@ -68,19 +68,24 @@ def violations(rows: Sequence[Mapping[str, Any]], rules: QualityRules) -> Iterat
                 found = type(row[name]).__name__
                 reason = f"{name!r} must be of type {rule.type}, found {found}"
                 yield _violation(index, name, rule, "type", reason)
-    if rows and columns:
-        for index, name, check in _broken(columns, rules):
-            if not check:
-                unique = rules.unique[int(name)]
-                names = ", ".join(map(repr, unique.columns))
-                reason = f"{names} repeats the value of an earlier row"
-                rule_name = f"{', '.join(unique.columns)}: unique"
-                yield Violation(index=index, rule=rule_name, severity=unique.severity, reason=reason)
-                continue
-            rule = rules.columns[name]
-            if check != "required" or typed(rows[index].get(name), rule)[1]:  # else the type is wrong
-                reason = _reason(name, rule, check, columns[name][index])
-                yield _violation(index, name, rule, check, reason)
+    fields = {name: _field(rule, dict(_checks(rule))) for name, rule in rules.columns.items()}
+    for index, name, check in _broken(columns, fields, {}):
+        rule = rules.columns[name]
+        if check != "required" or typed(rows[index].get(name), rule)[1]:  # else the type is wrong
+            yield _violation(index, name, rule, check, _reason(name, rule, check, columns[name][index]))
+
+
+def repeats(rows: Sequence[Mapping[str, Any]], rules: QualityRules) -> Iterator[Violation]:
+    """Yield each row that repeats the values of an earlier row in columns that are unique together."""
+    named = dict.fromkeys(name for unique in rules.unique for name in unique.columns)
+    columns = {name: [typed(row.get(name), rules.columns[name])[0] for row in rows] for name in named}
+    fields = {name: _field(rules.columns[name], {}) for name in named}
+    by_key = {unique.columns: unique for unique in rules.unique}
+    for index, key, _ in _broken(columns, fields, by_key):
+        names = ", ".join(map(repr, key))
+        reason = f"{names} repeats the value of an earlier row"
+        severity = by_key[key].severity
+        yield Violation(index=index, rule=f"{', '.join(key)}: unique", severity=severity, reason=reason)
 
 
 def _violation(index: int, name: str, rule: ColumnRule, check: Any, reason: str) -> Violation:
@@ -127,39 +132,37 @@ def _is_day(text: str) -> bool:
 # -- the schema of dataframely ---------------------------------------------------------------
 
 
-def _broken(columns: Mapping[str, Sequence[Any]], rules: QualityRules) -> Iterator[tuple[int, str, Any]]:
-    """Yield index, column and check of each violation, and of `unique` its number and an empty check.
+def _broken(
+    columns: Mapping[str, Sequence[Any]], fields: Mapping[str, Any], keys: Mapping[tuple[str, ...], Any]
+) -> Iterator[tuple[int, Any, Any]]:
+    """Yield index, column and check of each violation; of a key, its columns and an empty check.
 
     Columns have positions for names in the frame, so that any name of a column is possible.
     """
     import dataframely as dy
     import polars as pl
 
-    names = list(rules.columns)
-    places = {name: f"c{number}" for number, name in enumerate(names)}
-    fields: dict[str, Any] = {_NUMBER: dy.Int64(alias=_NUMBER)}
-    for name, rule in rules.columns.items():
-        fields[places[name]] = _field(rule)
-    for number, unique in enumerate(rules.unique):
-        keys = [pl.col(places[name]) for name in unique.columns]
-        fields[f"unique{number}"] = dy.rule()(_first_of(keys))
-    schema: Any = type("Rules", (dy.Schema,), fields)
-    frame = pl.DataFrame(
-        {_NUMBER: range(len(columns[names[0]])), **{places[name]: columns[name] for name in names}},
-        schema=schema.create_empty().schema,
-        strict=True,
-    )
+    if not columns or not next(iter(columns.values())):
+        return
+    places = {name: f"c{number}" for number, name in enumerate(columns)}
+    members: dict[str, Any] = {_NUMBER: dy.Int64(alias=_NUMBER)}
+    members |= {places[name]: field for name, field in fields.items()}
+    told: dict[str, Any] = {}
+    for number, key in enumerate(keys):
+        told[f"unique{number}"] = key
+        members[f"unique{number}"] = dy.rule()(_first_of([pl.col(places[name]) for name in key]))
+    schema: Any = type("Rules", (dy.Schema,), members)
+    numbers = {_NUMBER: range(len(next(iter(columns.values()))))}
+    values = {places[name]: column for name, column in columns.items()}
+    frame = pl.DataFrame({**numbers, **values}, schema=schema.create_empty().schema, strict=True)
     details = schema.filter(frame)[1].details()
-    back = {place: name for name, place in places.items()}
+    told |= {place: name for name, place in places.items()}
     for column in details.columns:
-        if column in places.values() or column == _NUMBER:
+        if column in values or column == _NUMBER:
             continue
+        place, _, rule_name = column.partition("|")
         for index in details.filter(pl.col(column) == "invalid")[_NUMBER]:
-            if column.startswith("unique"):
-                yield index, column.removeprefix("unique"), ""
-            else:
-                place, _, rule_name = column.partition("|")
-                yield index, back[place], rule_name.removeprefix("check__")
+            yield index, told[place], rule_name.removeprefix("check__")
 
 
 def _first_of(keys: Sequence[pl.Expr]) -> Any:
@@ -169,12 +172,11 @@ def _first_of(keys: Sequence[pl.Expr]) -> Any:
     return lambda _schema: missing | pl.struct(*keys).is_first_distinct()
 
 
-def _field(rule: ColumnRule) -> Any:
+def _field(rule: ColumnRule, checks: Mapping[Check, Expression]) -> Any:
     """Return the column of dataframely for a rule; a missing value breaks only the check `required`."""
     import dataframely as dy
 
-    checks: dict[str, Expression] = dict(_checks(rule))
-    given: dict[str, Any] = {"nullable": True, "check": checks or None}
+    given: dict[str, Any] = {"nullable": True, "check": dict(checks) or None}
     if rule.type == "number":
         return dy.Float64(**given)
     if rule.type == "integer":

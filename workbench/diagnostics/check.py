@@ -14,7 +14,7 @@ from workbench import config, files, layout, registry, retrieval
 from workbench.config import UseCase
 from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments import scorer_file
-from workbench.experiments.gate_spec import GateSpec, check_spec, check_tightens
+from workbench.experiments.gate_spec import CONTAMINATED, GateSpec, check_spec, check_tightens
 from workbench.experiments.inputs import read
 from workbench.experiments.metrics import ALWAYS
 from workbench.experiments.runs import load_runs
@@ -28,9 +28,10 @@ from workbench.promotion import release, verdicts
 from workbench.promotion.approach import measured
 from workbench.promotion.judgement import scorers_of, slicing_of
 from workbench.prompts import prompt as prompts
-from workbench.workspace import boundary
+from workbench.workspace import boundary, quality
+from workbench.workspace.examples import contaminated
 from workbench.workspace.save import read_generator
-from workbench.workspace.use_case import check_data
+from workbench.workspace.use_case import check_data, stated_dataset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ def _folders(root: Path) -> Iterator[CheckedFile]:
     """Yield a warning for each missing folder that the pipeline depends on."""
     needed = [f"pipelines/{registry.FOLDERS[kind]}" for kind in ("memory", "model", "prompt")]
     if any((root / layout.RESULTS).glob("*/settings")):  # the stage that creates it has run
-        needed.append(scorer_file.FOLDER)
+        needed += [scorer_file.FOLDER, layout.QUALITY]
     for folder in needed:
         if not (root / folder).is_dir():
             problem = "it is missing, and dvc repro alone stops without it\n  -> make repro"
@@ -195,10 +196,35 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield _tried(f"{name}: model {case.model}", lambda: boundary.chosen_card(root, case.model, overrides))
     yield _tried(f"{name}: {case.data} and its questions", lambda: check_data(root, name, case))
+    yield from _contaminated(root, name, case)
+    yield from _quality(root, name, case)
     yield from _tape(root, name)
     yield from _baseline(root, name, case)
     yield from _approach(root, name, case)
     yield from _gates(root, name, case)
+
+
+def _quality(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+    """Yield a warning for each quality rule that rows of the dataset break, with the first ten rows."""
+    if case.quality is None:
+        return
+    what = f"{name}: {case.quality}"
+    try:
+        report = quality.checked_dataset(root, name, case, stated_dataset(root, case)).report
+    except WorkbenchError as error:
+        yield CheckedFile(what=what, problem=str(error))
+        return
+    yield CheckedFile(what=f"{what}: {report.kept} of {report.rows} rows kept")
+    for rule in report.broken:
+        rows = [f"  {row}: {row.reason}" for row in rule.first]
+        rows += [f"  and {rule.count - len(rule.first)} more"] * (rule.count > len(rule.first))
+        problem = "\n".join([f"{rule.count} rows ({rule.severity})", *rows])
+        problem += f"\n  -> workbench data check {name}"
+        yield CheckedFile(what=f"{what}: {rule.rule}", problem=problem, warning=rule.severity != "stop")
+    for line in report.drift_notes():
+        fix = f"\n  -> workbench data profile {name}   # if the change is intended"
+        warning = not any(item.startswith("drift") for item in report.stopped)
+        yield CheckedFile(what=what, problem=line + fix, warning=warning)
 
 
 def _look_at_frozen(notebook: inspection.Notebook, case: UseCase) -> None:
@@ -223,6 +249,17 @@ def _screened(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     for finding in found:
         problem = f"{finding.what}: a promotion refuses it\n  -> {finding.fix}"
         yield CheckedFile(what=f"{name}: {finding.where}", problem=problem, warning=True)
+
+
+def _contaminated(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+    """Yield a warning that names the cases whose text stands in the prompt or in solved examples."""
+    try:
+        found = contaminated(root, case, *check_data(root, name, case))
+    except WorkbenchError:
+        return  # reported with the prompt, the memory or the data
+    if found.cases:
+        problem = f"{found.text}\n  -> remove the cases or the examples, then: workbench check"
+        yield CheckedFile(what=f"{name}: contamination", problem=problem, warning=True)
 
 
 def _baseline(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
@@ -303,7 +340,7 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
 
 def _look_at_metrics(spec: GateSpec, scorers: Sequence[Scorer], phase: str) -> None:
     """Raise ConfigError for a line on a metric that no scorer gives."""
-    known = [scorer.name for scorer in scorers] + list(ALWAYS)
+    known = [scorer.name for scorer in scorers] + [*ALWAYS, CONTAMINATED]
     for rule in spec.rules:
         if rule.metric not in known:
             raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,9 +118,21 @@ class Dataset:
         path = Path(path)
         if path.suffix == ".parquet":
             return cls.from_frame(_table(path), name=path.stem, inputs=inputs, expected=expected)
-        rows = list(tables.json_lines(files.read_text(path), where=str(path)))
-        cases = (_case(row, f"{path}:{number}", inputs, expected) for number, row in rows)
-        return cls(name=path.stem, cases=tuple(cases))
+        lines = list(tables.json_lines(files.read_text(path), where=str(path)))
+        rows = ((f"{path}:{number}", row) for number, row in lines)
+        return cls.from_rows(rows, name=path.stem, inputs=inputs, expected=expected)
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[tuple[str, Mapping[str, Any]]],
+        *,
+        name: str,
+        inputs: Sequence[str] = ("question",),
+        expected: Sequence[str] = ("answers", "page"),
+    ) -> Dataset:
+        """Return the cases of rows with the columns of `from_file`, each with its place for errors."""
+        return cls(name=name, cases=tuple(_case(row, where, inputs, expected) for where, row in rows))
 
     @classmethod
     def of_file(
@@ -137,15 +149,7 @@ class Dataset:
         Raises ConfigError, prefixed with `where`, for a path outside the repository, a file of another
         format, a file without cases, and columns that overlap.
         """
-        path = inside(root, file, where=where, example="data/cases.jsonl", tracked=True)
-        if path.suffix not in {".jsonl", ".parquet"}:
-            raise ConfigError(
-                f"{where}: {files.shortened(file)!r} is neither a .jsonl nor a .parquet file",
-                hint="write one JSON object a line, for example into data/cases.jsonl",
-            )
-        _check_columns(inputs, expected, where)
-        if not (root / path).exists():
-            raise ConfigError(f"{where}: there is no file {path}", hint=f"ls -l {path.parent}")
+        path = stated_file(root, file, inputs=inputs, expected=expected, where=where)
         made = cls.from_file(root / path, inputs=inputs, expected=expected)
         if not made.cases:
             raise ConfigError(f"{where}: {path} has no cases", hint="write one JSON object a line")
@@ -209,6 +213,24 @@ class Dataset:
     def inputs_parquet(self) -> bytes:
         """Return `input_rows` as Parquet: the file that a kernel is given whose outputs are judged."""
         return _parquet(self.input_rows())
+
+
+def stated_file(root: Path, file: str, *, inputs: Sequence[str], expected: Sequence[str], where: str) -> Path:
+    """Return the path of a dataset below `root`, as the key `dataset` of params.yaml states it.
+
+    Raise ConfigError, prefixed with `where`, for a path outside the repository, a missing file, a file of
+    another format, and columns that overlap.
+    """
+    path = inside(root, file, where=where, example="data/cases.jsonl", tracked=True)
+    if path.suffix not in {".jsonl", ".parquet"}:
+        raise ConfigError(
+            f"{where}: {files.shortened(file)!r} is neither a .jsonl nor a .parquet file",
+            hint="write one JSON object a line, for example into data/cases.jsonl",
+        )
+    _check_columns(inputs, expected, where)
+    if not (root / path).exists():
+        raise ConfigError(f"{where}: there is no file {path}", hint=f"ls -l {path.parent}")
+    return path
 
 
 def _is_same(value: Any, kept: Any) -> bool:

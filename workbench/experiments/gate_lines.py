@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.experiments.gate_spec import SMALL
+from workbench.experiments.gate_spec import SMALL, Rule
 from workbench.experiments.metrics import Metric
 from workbench.experiments.slices import Slice, SliceBound
 from workbench.types import Verdict
@@ -59,6 +59,20 @@ class GateLine:
             "tenants": {name: metric.to_json() for name, metric in self.tenants.items()},
         }
         return plain | ({"slices": [item.to_json() for item in self.slices]} if self.slices else {})
+
+
+def contaminated_line(rule: Rule, found: int | None, *, n: int = 0) -> GateLine:
+    """Return the verdict on the number `found` of the `n` cases that stand in examples; None is undecided."""
+    verdict: Verdict = "undecided" if found is None else "fail" if found > rule.value else "pass"
+    return GateLine(
+        metric=rule.metric,
+        rule=f"count {rule.text}",
+        value=None if found is None else float(found),
+        interval=None,
+        n=n,
+        verdict=verdict,
+        note="the cases were not compared with examples: dvc repro" if found is None else "",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

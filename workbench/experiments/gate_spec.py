@@ -18,6 +18,13 @@ _UNIT = re.compile(r"accuracy|exact|contains|grounded|(recall|ndcg)_at_\d+")
 COMPARATORS: tuple[Comparator, ...] = ("min", "max", "count")
 #: A slice with fewer scored cases never passes.
 SMALL = 10
+#: The number of cases that stand in examples: counted by the stage `prepare`, and not from a run.
+CONTAMINATED = "contaminated_cases"
+#: The metrics that take one comparator only, and what its value means.
+_TAKES: Mapping[str, tuple[Comparator, str]] = {
+    "cases": ("min", "how many scored cases a verdict needs"),
+    CONTAMINATED: ("count", "how many cases may stand in examples"),
+}
 #: The slices that a message names.
 _NAMED = 3
 
@@ -198,8 +205,9 @@ def _nonsense(rule: Rule, *, compared: bool) -> str | None:
     """Return the reason that a well-formed rule is invalid, or None."""
     if rule.comparator == "count" and (rule.value < 0 or rule.value % 1 or rule.metric in ALWAYS):
         return ".count must be a whole number of a score, 0 or more"
-    if rule.metric == "cases" and (rule.comparator != "min" or compared):
-        return " takes min only: how many scored cases a verdict needs"
+    comparator, meaning = _TAKES.get(rule.metric, (rule.comparator, ""))
+    if meaning and (rule.comparator != comparator or compared):
+        return f" takes {comparator} only: {meaning}"
     if not compared:
         return None
     if not isinstance(rule.versus, str) or not rule.versus or rule.comparator == "count":

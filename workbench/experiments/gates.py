@@ -24,8 +24,15 @@ from workbench.display import (
 )
 from workbench.errors import GateFailedError
 from workbench.experiments.compare import check_pair
-from workbench.experiments.gate_lines import Bound, GateLine, WorstSlice, joined, step_down
-from workbench.experiments.gate_spec import GateSpec, Rule, check_spec, check_tightens
+from workbench.experiments.gate_lines import (
+    Bound,
+    GateLine,
+    WorstSlice,
+    contaminated_line,
+    joined,
+    step_down,
+)
+from workbench.experiments.gate_spec import CONTAMINATED, GateSpec, Rule, check_spec, check_tightens
 from workbench.experiments.metrics import (
     ALWAYS,
     Sample,
@@ -56,7 +63,7 @@ class GateReport(Shown):
     answer, and `unscored` the unscored rows by reason. An `explored` run cannot pass, because the notebook
     that made it chose its cases and scorers. `loosened` names the stricter texts that judged the same cases
     before. `note` is the caller's remark on the run, shown on the card. `synthetic` counts the cases that
-    were made up.
+    were made up, and `contaminated` names those that stand in examples.
     """
 
     use_case: str
@@ -79,6 +86,7 @@ class GateReport(Shown):
     loosened: str = ""
     note: str = ""
     synthetic: Synthetic | None = None
+    contaminated: str = ""
 
     @property
     def provisional_verdict(self) -> Verdict:
@@ -105,7 +113,8 @@ class GateReport(Shown):
     @property
     def all_unscored(self) -> bool:
         """Whether cases were answered and no line found a scored one, so that more cases decide nothing."""
-        scored = [line.n for line in self.lines if line.metric == "cases" or line.metric not in ALWAYS]
+        other = (*ALWAYS, CONTAMINATED)
+        scored = [line.n for line in self.lines if line.metric == "cases" or line.metric not in other]
         return self.n_unscored >= max(1, self.n_cases) and not any(scored)
 
     @property
@@ -118,7 +127,15 @@ class GateReport(Shown):
         """Return the JSON form; equal reports give equal bytes through `files.canonical`."""
         rare = {
             name: getattr(self, name)
-            for name in ("n_degraded", "n_truncated", "unscored", "explored", "loosened", "note")
+            for name in (
+                "n_degraded",
+                "n_truncated",
+                "unscored",
+                "explored",
+                "loosened",
+                "note",
+                "contaminated",
+            )
         }
         names = set(self.__dataclass_fields__) - {"lines", "synthetic", *rare}
         plain = {name: getattr(self, name) for name in names} | {k: v for k, v in rare.items() if v}
@@ -159,6 +176,7 @@ class GateReport(Shown):
                 f"judged on intervals at {sure}, all tenants pooled",
                 f"gate {self.gate_digest[:12]}, {stated}",
                 *([self.synthetic.text] if self.synthetic else []),
+                *([self.contaminated] if self.contaminated else []),
                 *([self.loosened] if self.loosened else []),
                 *([self.note] if self.note else []),
             ],
@@ -229,6 +247,8 @@ def _faultless(run: Run, line: GateLine) -> GateLine:
 def _lines(
     run: Run, rule: Rule, level: float, baseline: Run | None, slicing: Slicing | None
 ) -> list[GateLine | Bound]:
+    if rule.metric == CONTAMINATED:  # `promotion.judgement` counts it
+        return [contaminated_line(rule, None)]
     values = sample(run.cases, rule.metric)
     if rule.comparator == "count":
         return [_counted(run, rule, values, level)]

@@ -11,6 +11,7 @@ from typing import Any
 from workbench import files
 from workbench.errors import ConfigError, nearest
 from workbench.experiments import scorers as built_in
+from workbench.experiments.gate_spec import CONTAMINATED
 from workbench.experiments.metrics import ALWAYS, AMOUNTS, plain_name
 from workbench.experiments.scorer_file import FOLDER, ScorerFile
 from workbench.experiments.scorers import Scorer
@@ -41,7 +42,7 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "cross_tenant_hits": {},
 }
 #: Names of other metrics, and the key of a gate that is not a line.
-_TAKEN = frozenset({*ALWAYS, *AMOUNTS, "confidence"})
+_TAKEN = frozenset({*ALWAYS, *AMOUNTS, CONTAMINATED, "confidence"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _MOST_K = 100
 _FILE = f"{FOLDER}/polite.py"

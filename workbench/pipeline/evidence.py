@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import files, registry
 from workbench.config import UseCase
+from workbench.data.report import QualityReport
 from workbench.errors import nearest
 from workbench.experiments.compare import ComparisonSet, compare_all
 from workbench.experiments.gates import GateReport
@@ -21,7 +22,7 @@ from workbench.layout import Results
 from workbench.promotion.approach import MeasuredApproach, measured
 from workbench.promotion.judgement import judged, prepared_cases, scorers_of
 from workbench.prompts import prompt as prompts
-from workbench.workspace import boundary
+from workbench.workspace import boundary, quality
 from workbench.workspace.use_case import stated_dataset
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ class Evidence:
     memory: Mapping[str, Any]
     versions: tuple[AssetUse, ...]
     tape: Mapping[str, Any]
+    quality: QualityReport | None = None
     approach: MeasuredApproach | None = None
 
     @property
@@ -171,6 +173,7 @@ def collect(root: Path, case: UseCase, run: Run, results: Results) -> Evidence:
         memory=dataclasses.asdict(read_manifest(root / results.memory)),
         versions=_versions(root, case, (run, *explored.arms)),
         tape=_tape_facts(root, (results.judge_tape, results.tape)),
+        quality=quality.written(root / results.prepared),
         approach=measured(case, run, explored.arms, prepared_cases(root, case, results)),
     )
 

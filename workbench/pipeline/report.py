@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import files
 from workbench.config import UseCase
+from workbench.data.report import QualityReport
 from workbench.display import degraded_note, number, percent, span, truncated_note
 from workbench.experiments.compare import ComparedMetric, SliceEffect
 from workbench.experiments.gates import GateReport
@@ -121,6 +122,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "sentence": _UNSTATED if unstated else _SENTENCES[gate.verdict],
         "warnings": _warnings(evidence),
         "sliced": _sliced(gate),
+        "quality": evidence.quality and _quality(evidence.quality, case),
         "undecided": [line for line in gate.lines if line.verdict == "undecided"],
         "unscored": _unscored(judged),
         "more_reasons": max(0, len(judged.unscored_reasons) - _MOST_REASONS),
@@ -160,8 +162,19 @@ def _warnings(evidence: Evidence) -> list[str]:
     ]
     contradiction = evidence.approach.contradiction if evidence.approach else ""
     made_up = gate.synthetic.text if gate.synthetic else ""
-    said = [text for text in (made_up, gate.loosened, gate.note, contradiction) if text]
+    said = [text for text in (made_up, gate.contaminated, gate.loosened, gate.note, contradiction) if text]
     return [*degraded, *said, *([_own_text(own)] if own is not None and _differs(own) else [])]
+
+
+def _quality(report: QualityReport, case: UseCase) -> dict[str, Any]:
+    """Return the sentence, the rows and the notes of the table of data quality."""
+    card = report.card()
+    kept = f"{report.kept} of {report.rows} rows of the dataset pass the rules of {case.quality}"
+    return {
+        "sentence": f"{kept}: {report.notes()[0]}.",
+        "rows": [dict(zip(("rule", "severity", "rows", "first"), row, strict=True)) for row in card.rows],
+        "notes": report.notes()[1:],
+    }
 
 
 def _sliced(gate: GateReport) -> list[dict[str, Any]]:
@@ -237,6 +250,7 @@ def _approach(measured: MeasuredApproach | None) -> dict[str, Any] | None:
     if measured is None:
         return None
     facts = {"recorded": measured.recorded, "sentence": measured.sentence, "rule": "", "rows": []}
+    facts["note"] = measured.note
     if (compared := measured.comparison) is None:
         return facts
     names = {"costlier": compared.run.arm, "simpler": compared.baseline.arm, "undecided": "neither is shown"}

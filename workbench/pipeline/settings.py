@@ -33,7 +33,7 @@ UNREAD = frozenset(
 JUDGED = frozenset({"dataset", "scorers"})
 #: The keys that each stage depends on; stages that run the notebook depend on every key that it may read.
 READ: Mapping[str, frozenset[str]] = {
-    "prepare": frozenset({"data", "dataset", "memory", "tenants"}),
+    "prepare": frozenset({"data", "dataset", "memory", "prompt", "quality", "tenants"}),
     "remember": frozenset({"memory", "tenants"}),
     "judge": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD,
     "experiment": frozenset(field.name for field in dataclasses.fields(UseCase)) - UNREAD - JUDGED,
@@ -53,7 +53,7 @@ READ: Mapping[str, frozenset[str]] = {
 
 #: The kinds of assets of which each stage reads the versions that params.yaml names.
 ASSETS: Mapping[str, tuple[str, ...]] = {
-    "prepare": ("memory",),
+    "prepare": ("memory", "prompt"),
     "remember": ("memory",),
     "judge": ("memory", "prompt"),
     "experiment": ("memory", "prompt"),
@@ -116,10 +116,10 @@ def _digests(root: Path, kind: str, name: str) -> dict[str, str]:
 
 
 def make_missing(root: Path, name: str) -> None:
-    """Write what stages depend on and a new use case lacks: its tapes, and a folder of scorers, empty."""
-    scorers = root / scorer_file.FOLDER
-    if not scorers.exists():
-        files.write_atomic(scorers / ".gitkeep", b"")
+    """Write what stages depend on and a new use case lacks: its tapes and two folders, empty."""
+    for folder in (root / scorer_file.FOLDER, root / layout.QUALITY):
+        if not folder.exists():
+            files.write_atomic(folder / ".gitkeep", b"")
     for path in (root / layout.judge_tape_of(name), root / layout.tape_of(name)):
         if not path.exists():
             files.write_atomic(path, b"")

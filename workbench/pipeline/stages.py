@@ -16,6 +16,7 @@ from typing import Any
 
 from workbench import config, files, layout
 from workbench.config import Execution, UseCase
+from workbench.data import contamination
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import MANIFEST, Run, save_runs
@@ -29,17 +30,23 @@ from workbench.pipeline.judge import judge
 from workbench.promotion.freezing import judged_run
 from workbench.promotion.judgement import judged, note
 from workbench.records.journal import Journal, extend
-from workbench.workspace import boundary
-from workbench.workspace.use_case import check_data
+from workbench.workspace import boundary, quality
+from workbench.workspace.examples import contaminated
+from workbench.workspace.use_case import check_data, stated_dataset
 
 #: The variable that names the file of a stage's exit code, for `workbench repro`.
 EXIT_VARIABLE = "WORKBENCH_STAGE_EXIT"
 
 
 def prepare(root: Path, name: str, *, results: Results | None = None) -> None:
-    """Read documents and questions, check that each question's page has its answer, write the cases."""
-    cases, pages = check_data(root, name, config.use_case(config.load_params(root), name))
+    """Read documents and questions, check that each question's page has its answer, write the cases.
+
+    Cases whose text stands in the prompt or in solved examples are written beside them.
+    """
+    case = config.use_case(config.load_params(root), name)
+    cases, pages = check_data(root, name, case)
     folder = root / (results or Results(use_case=name)).prepared
+    quality.write(root, name, case, folder, stated_dataset(root, case))
     files.write_atomic(folder / "cases.parquet", cases.to_parquet())
     files.write_atomic(
         folder / "inputs.parquet", cases.inputs_parquet()
@@ -50,6 +57,8 @@ def prepare(root: Path, name: str, *, results: Results | None = None) -> None:
         "dataset_digest": cases.digest,
     }
     files.write_atomic(folder / "summary.json", files.pretty(summary))
+    found = contaminated(root, case, cases, pages)
+    files.write_atomic(folder / contamination.FILE, files.pretty(found.to_json()))
 
 
 def remember(root: Path, name: str) -> None:

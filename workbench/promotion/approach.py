@@ -1,4 +1,4 @@
-"""Find out which approach pays for itself: the judged run, or the arm that params.yaml names beside it.
+"""Find out which of two arms pays for itself: the decided approach, or the one that it is compared with.
 
 The rule is stated before the run. The costlier approach pays for itself when its first score is higher by
 more than the margin, with the whole interval of the paired difference. It does not when the whole interval
@@ -7,6 +7,7 @@ is at or below the margin. In between neither is shown, and the simpler approach
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -29,11 +30,12 @@ Pays = Literal["costlier", "simpler", "undecided"]
 class MeasuredApproach:
     """The recorded approach of a use case beside what was measured.
 
-    `comparison` is the costlier arm against the simpler one, or None when nothing can be compared; `problem`
-    then says why, unless params.yaml names no other arm.
+    `judged` is the name of the judged run. `comparison` is the costlier arm against the simpler one, or None
+    when nothing can be compared; `problem` then says why, unless params.yaml names no other arm.
     """
 
     recorded: Approach
+    judged: str
     comparison: Comparison | None = None
     problem: str = ""
 
@@ -85,32 +87,39 @@ class MeasuredApproach:
         better = (self.comparison.run if simple else self.comparison.baseline).arm
         return f"the recorded approach is {self.recorded.decision}, but {better} pays for itself"
 
+    @property
+    def note(self) -> str:
+        """That the judged run does not answer in the decided way; "" when it does."""
+        chosen = self.recorded.arm or self.judged
+        return "" if chosen == self.judged else f"The decision is {chosen}; what is judged is {self.judged}."
+
 
 def measured(
     case: UseCase, run: Run, explored: Sequence[Run], cases: Dataset | None
 ) -> MeasuredApproach | None:
-    """Compare the judged run with the arm that the use case names under `approach`; None without the key.
+    """Compare the two arms that the use case names under `approach`; None without the key.
 
     `cases` are the judged cases, whose tenants and expected texts make the slices.
     """
     recorded = case.approach
     if recorded is None:
         return None
+    found = MeasuredApproach(recorded=recorded, judged=run.arm)
     if recorded.instead_of is None:
-        return MeasuredApproach(recorded=recorded)
-    arms = {arm.arm: arm for arm in explored}
-    other = arms.get(recorded.instead_of)
-    if other is None:
-        said = f"the notebook explored no arm {recorded.instead_of!r} ({nearest(recorded.instead_of, arms)})"
-        return MeasuredApproach(recorded=recorded, problem=said)
-    costlier, simpler = (other, run) if recorded.decision == "deterministic" else (run, other)
+        return found
+    arms = {**{arm.arm: arm for arm in explored}, run.arm: run}
+    pair = recorded.arm or run.arm, recorded.instead_of
+    if missing := [arm for arm in pair if arm not in arms]:
+        said = f"the notebook explored no arm {missing[0]!r} ({nearest(missing[0], arms)})"
+        return dataclasses.replace(found, problem=said)
+    costlier, simpler = reversed(pair) if recorded.decision == "deterministic" else pair
     try:
-        comparison = compare(costlier, simpler, metric=run.score_names[0], level=LEVEL)
+        comparison = compare(arms[costlier], arms[simpler], metric=run.score_names[0], level=LEVEL)
     except ConfigError as error:
-        return MeasuredApproach(recorded=recorded, problem=error.message)
+        return dataclasses.replace(found, problem=error.message)
     if cases is not None:
         comparison = comparison.by_slice(Slicing.of(cases, ["tenant", *_labels(cases)]))
-    return MeasuredApproach(recorded=recorded, comparison=comparison)
+    return dataclasses.replace(found, comparison=comparison)
 
 
 def _labels(cases: Dataset) -> list[str]:

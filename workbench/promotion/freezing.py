@@ -19,6 +19,7 @@ from typing import Any
 
 from workbench import files, layout, registry
 from workbench.config import Job, UseCase
+from workbench.data.rules import read_rules
 from workbench.errors import NotFoundError, WorkbenchError
 from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import Run, load_runs, save_runs
@@ -27,7 +28,7 @@ from workbench.jobs import runner
 from workbench.jobs import spec as jobspec
 from workbench.jobs.runner import Request, RunPaths, WorkerResult
 from workbench.jobs.spec import JobSpec, Parameter
-from workbench.layout import CACHE, LOCK, PARAMS, Results
+from workbench.layout import CACHE, LOCK, PARAMS, QUALITY, Results
 from workbench.notebooks import inspection, screening
 from workbench.notebooks.inspection import Notebook
 from workbench.promotion import handed_over, requirements
@@ -74,6 +75,7 @@ def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run:
     notebook = inspection.read(root / case.notebook)
     commit = repository.head()
     sample = read_bytes(root / job.sample)
+    reads = (*CODE, case.notebook, case.data, *([QUALITY] if case.quality else []))
     kinds: tuple[str, ...] = ("prompt", "memory", "model")
     pins = {kind: str(run.settings[kind]) for kind in kinds if kind in run.settings}
     page = JobSpec(
@@ -84,7 +86,7 @@ def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run:
         phase=case.phase,
         notebook=case.notebook,
         commit=commit,
-        code=repository.object_ids(commit, dict.fromkeys((*CODE, case.notebook, case.data))),
+        code=repository.object_ids(commit, dict.fromkeys(reads)),
         task_digest=notebook.digest(notebook.typed(case.parameters)),
         gate_digest=gate.gate_digest,
         dataset_digest=run.dataset_digest,
@@ -101,7 +103,8 @@ def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run:
         files={},
     )
     task = notebook.frozen().encode()
-    return Draft(spec=page, run=run, gate=gate, task=task, sample=sample, copies=_copies(root, pins))
+    copies = {**_copies(root, pins), **_rules(root, case)}
+    return Draft(spec=page, run=run, gate=gate, task=task, sample=sample, copies=copies)
 
 
 def _digests(root: Path, run: Run, pins: Mapping[str, str], sample: bytes) -> dict[str, str]:
@@ -126,6 +129,15 @@ def _copies(root: Path, pins: Mapping[str, str]) -> dict[str, bytes]:
         place = f"{registry.FOLDERS[kind]}/{version.name}/{version.number}{registry.SUFFIXES[kind]}"
         found[place] = version.path.read_bytes()
     return found
+
+
+def _rules(root: Path, case: UseCase) -> dict[str, bytes]:
+    """Return the quality rules and their profile by their path in the folder of a version."""
+    if case.quality is None:
+        return {}
+    rules = read_rules(root / case.quality, where=case.quality)
+    paths = [path for path in (case.quality, rules.profile) if path is not None and (root / path).is_file()]
+    return {f"quality/{Path(path).name}": read_bytes(root / path) for path in paths}
 
 
 def clean_run(

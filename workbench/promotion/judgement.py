@@ -7,8 +7,10 @@ from pathlib import Path
 
 from workbench import registry
 from workbench.config import UseCase
+from workbench.data.contamination import FILE, Contamination
 from workbench.experiments.dataset import Dataset
-from workbench.experiments.gate_spec import GateSpec, stated_digest
+from workbench.experiments.gate_lines import contaminated_line
+from workbench.experiments.gate_spec import CONTAMINATED, GateSpec, stated_digest
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.loosening import Verdicted, loosened
 from workbench.experiments.runs import Run, load_runs
@@ -55,10 +57,26 @@ def judged(
         slicing=slicing,
     )
     report = dataclasses.replace(report, synthetic=Synthetic.of(cases, run.case_ids) if cases else None)
+    report = _with_contamination(report, spec, run, root / (results or Results(use_case=name)).prepared)
     if explored:
         return report
     found = loosened(Verdicted.of(report, spec, run, identity), verdicts.read(root, name))
     return dataclasses.replace(report, loosened=found.text if found else "")
+
+
+def _with_contamination(report: GateReport, spec: GateSpec, run: Run, prepared: Path) -> GateReport:
+    """Return the report with the run's cases that stand in examples, as the stage `prepare` found them."""
+    found = Contamination.of_file(prepared / FILE)
+    if found is None:
+        return report
+    found, rules = found.of_cases(run.case_ids), {rule.metric: rule for rule in spec.rules}
+    lines = tuple(
+        contaminated_line(rules[CONTAMINATED], len(found.cases), n=found.n_cases)
+        if line.metric == CONTAMINATED
+        else line
+        for line in report.lines
+    )
+    return dataclasses.replace(report, lines=lines, contaminated=found.text)
 
 
 def note(root: Path, name: str, case: UseCase, run: Run, report: GateReport) -> GateReport:

@@ -17,6 +17,8 @@ from workbench.scaffold import placing, sources
 from workbench.scaffold.drafting import UseCaseDraft
 from workbench.scaffold.order import InitOrder
 
+#: Characters of a note on the card; `to_json` has all of them.
+_NOTE = 300
 Say = Callable[[str], None]
 
 

@@ -14,6 +14,7 @@ from workbench.experiments.matching import mentions
 from workbench.experiments.scorers import accepted_texts
 from workbench.retrieval.reading import Pages
 from workbench.types import Page
+from workbench.workspace import quality
 
 
 def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page]]:
@@ -29,8 +30,7 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
             _check_tracked(name, case, read, f"the memory {spec}")
     _check_tracked(name, case, path, f"the dataset of {name}")
     pages = pages_of(root, name, case)
-    where = f"{root / 'params.yaml'}: use_cases.{name}.dataset"
-    cases = Dataset.of_file(root, path, **case.columns, where=where)
+    cases = quality.dataset(root, name, case, path)
     for tenant in cases.tenants:
         check_tenant(name, case, tenant)
     by_name = {(page.tenant, page.source): page for page in pages}

@@ -34,6 +34,7 @@ from workbench.retrieval import MemoryHandle
 from workbench.types import JSON, Port, Reply
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
+from workbench.workspace.quality import checked_inputs
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
@@ -196,12 +197,17 @@ class Workspace:
         return Dataset.from_file(self.root / spec.questions)
 
     def inputs(self, source: str = "") -> Inputs:
-        """Return the rows of a Parquet or JSON lines file for `task.map`; no rows without a file."""
+        """Return the rows of a Parquet or JSON lines file for `task.map`; no rows without a file.
+
+        A use case with quality rules cleans and checks them: a row that breaks a rule is a broken row.
+        """
         only = self.execution.tenant
+        tenants = (only,) if only else self.use_case.tenants
+        rows = read(self.root / source, tenant=only) if source else ()
         return Inputs(
             name=Path(source).name or "nothing",
-            rows=read(self.root / source, tenant=only) if source else (),
-            tenants=(only,) if only else self.use_case.tenants,
+            rows=checked_inputs(self.root, self.use_case, rows, tenants=tenants, source=source),
+            tenants=tenants,
             bind=lambda tenant: self.bind(tenant=tenant),
             concurrency=self.use_case.concurrency,
             most_broken=self.execution.broken,

@@ -120,6 +120,13 @@ def test_a_planted_fault_is_caught_with_the_right_reason_and_nothing_else(rule):
     assert found.quarantine()["row"].to_list() == [201]
 
 
+def test_a_row_that_is_broken_otherwise_takes_no_id_from_a_later_one():
+    rows = tickets(1, 60)
+    rows[3] = {**rows[3], "id": rows[40]["id"], "label": "biling"}
+    found = check(rows)
+    assert [item.row.number for item in found.broken] == [4] and "unique" not in found.broken[0].reason
+
+
 def test_an_unreadable_line_is_set_aside_with_its_text():
     rows = [*numbered(tickets(1, 30)), InputRow(number=31, columns={}, fault="not a JSON object", text="[1]")]
     found = check(rows)
@@ -173,12 +180,10 @@ def test_texts_are_cleaned_before_they_are_checked_and_the_original_is_set_aside
     rows[0] = {**rows[0], "label": " Billing", "text": f"{rows[0]['text']}\r\n"}
     rows[1] = {**rows[1], "label": " biling "}
     found = check(rows)
-    assert (
-        found.kept[0].columns["label"] == "billing"
-        and found.kept[0].columns["text"] == rows[0]["text"].strip()
-    )
+    cleaned = found.kept[0].columns
+    assert cleaned["label"] == "billing" and cleaned["text"] == rows[0]["text"].strip()
     assert found.broken[0].row.columns["label"] == " biling "
-    assert found.report.repaired == 2
+    assert found.report.repaired == 1
     assert {(line["id"], line["step"]) for line in found.ledger().to_dicts()} == {
         ("t-0", "trim"), ("t-0", "map"), ("t-0", "line_ends"), ("t-1", "trim"),
     }  # fmt: skip

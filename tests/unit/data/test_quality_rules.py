@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.data.rules import ColumnRule, QualityRules, Unique, read_rules
-from workbench.data.validation import typed, violations
+from workbench.data.validation import repeats, typed, violations
 from workbench.errors import ConfigError
 
 WHOLE = """\
@@ -17,6 +17,7 @@ columns:
   text: {required: true, length: {min: 10, max: 200}, language: [en], severities: {language: note}}
   label: {type: category, required: true, allowed: [billing, access, hardware]}
   amount: {type: number, range: {min: 0}}
+  other: {type: any}
 unique:
   - {columns: [id], severity: stop}
   - {columns: [tenant, text]}
@@ -64,6 +65,7 @@ def test_a_file_with_every_key_is_read(tmp_path):
         ("language: [en]", "language: []", ("columns.text.language", "empty")),
         ("allowed: [billing, access, hardware]", "allowed: [1, 2]", ("columns.label.allowed", "category")),
         ("columns: [tenant, text]", "columns: [tenant, txt]", ("unique.1.columns", "nearest: 'text'")),
+        ("columns: [tenant, text]", "columns: [tenant, other]", ("unique.1.columns", "any")),
         ("range: {columns: [amount]}", "range: {columns: [text]}", ("anomalies.range", "text")),
         ("length: {columns: [text], ", "length: {columns: [amount], ", ("anomalies.length", "number")),
         ("category: {columns: [label]}", "category: {columns: [text]}", ("anomalies.category", "text")),
@@ -146,7 +148,8 @@ def test_the_first_of_equal_rows_is_kept_and_missing_values_equal_nothing():
         columns={"a": ColumnRule(), "b": ColumnRule(type="integer")}, unique=(Unique(columns=("a", "b")),)
     )
     rows = [{"a": "x", "b": 1}, {"a": "x"}, {"a": "x", "b": 1}, {"a": "x"}, {"a": "x", "b": 2}]
-    assert [(item.index, item.rule) for item in violations(rows, rules)] == [(2, "a, b: unique")]
+    assert [(item.index, item.rule) for item in repeats(rows, rules)] == [(2, "a, b: unique")]
+    assert list(violations(rows, rules)) == [] == list(repeats([], rules))
 
 
 def test_a_column_may_have_any_name():
@@ -154,8 +157,10 @@ def test_a_column_may_have_any_name():
     rules = QualityRules(
         columns={name: ColumnRule(required=True) for name in names}, unique=(Unique(columns=("c0",)),)
     )
-    found = [item.rule for item in violations([dict.fromkeys(names, "x"), dict.fromkeys(names)], rules)]
+    rows = [dict.fromkeys(names, "x"), dict.fromkeys(names), dict.fromkeys(names, "x")]
+    found = [item.rule for item in violations(rows, rules)]
     assert sorted(found) == sorted(f"{name}: required" for name in names)
+    assert [(item.index, item.rule) for item in repeats(rows, rules)] == [(2, "c0: unique")]
 
 
 VALUES = st.recursive(

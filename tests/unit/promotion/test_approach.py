@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import polars as pl
 import pytest
@@ -85,11 +86,22 @@ def test_only_a_decision_that_is_surely_wrong_is_contradicted(recorded, ours, th
     assert found(ours, theirs, recorded).contradiction == said
 
 
+def test_the_decided_arm_may_be_an_explored_one_and_then_the_page_says_what_is_judged():
+    recorded = dataclasses.replace(DETERMINISTIC, arm="vote")
+    case = dataclasses.replace(an_evidence().use_case, approach=recorded)
+    run = a_run("candidate", accuracy=of(10, N))
+    measure = measured(case, run, [ruled(38)], cases_of(run))
+    assert measure.pays == "simpler" and not measure.contradiction
+    assert measure.note == "The decision is vote; what is judged is candidate."
+    assert measure.note in pages(an_evidence(approach=measure))[1].decode()
+    assert not found(38, 10).note
+
+
 def test_an_arm_that_was_not_explored_is_named_with_the_nearest():
     misspelt = dataclasses.replace(RECORDED, instead_of="vtoe")
     case = dataclasses.replace(an_evidence().use_case, approach=misspelt)
     measure = measured(case, a_run("candidate", accuracy=of(9, N)), [ruled(3)], None)
-    assert measure.pays is None and "no arm 'vtoe' (nearest: 'vote')" in measure.sentence
+    assert measure.pays is None and "no arm 'vtoe' (nearest: 'vote'" in measure.sentence
 
 
 def with_approach(ours, theirs, recorded=RECORDED):
@@ -142,16 +154,19 @@ def test_check_says_nothing_before_the_first_reproduction(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("{decision: model, reason: r, arm: vote, instead_of: vote}", "the arm of the decision itself"),
         ("{decision: modle, reason: r}", "approach.decision"),
         ("{decision: model, reason: ' '}", "reason is empty"),
         ("{decision: model, reason: r, margin: 2}", "margin must be 0 or more and below 1, found 2"),
-        ("{decision: model, reason: r, instead_of: candidate}", "the judged run itself"),
+        ("{decision: model, reason: r, instead_of: candidate}", "the arm of the decision itself"),
     ],
 )
 def test_a_wrong_record_is_one_clear_error(tmp_path, text, said):
     shipped = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    assert shipped.count("    candidate: candidate") == 1
-    changed = shipped.replace("    candidate: candidate", f"    approach: {text}\n    candidate: candidate")
+    changed, count = re.subn(
+        r"    approach: +#.*?\n\n", f"    approach: {text}\n\n", shipped, count=1, flags=re.DOTALL
+    )
+    assert count == 1
     (tmp_path / "params.yaml").write_text(changed, encoding="utf-8")
     with pytest.raises(ConfigError, match=said):
         config.load_params(tmp_path)

@@ -25,8 +25,8 @@ _MARKDOWN = frozenset({".markdown", ".md"})
 ENDINGS = tuple(sorted({*_READERS, *_MARKDOWN}))
 #: Formats that people write documents in and that are not read.
 _UNREAD = frozenset({".doc", ".epub", ".odt", ".ppt", ".pptx", ".rtf"})
-#: The most bytes of a file that also holds images, and of any other.
-_MOST_PACKED, _MOST_TEXT = 50_000_000, 20_000_000
+#: The most bytes of a file that also holds images, of a text, and of HTML, whose tree takes 40 times as much.
+_MOST_PACKED, _MOST_TEXT, _MOST_HTML = 50_000_000, 20_000_000, 8_000_000
 
 
 def ending(name: str) -> str:
@@ -41,7 +41,10 @@ def is_document(name: str) -> bool:
 
 def most_bytes(name: str) -> int:
     """Return the largest size of such a file in bytes."""
-    return _MOST_PACKED if ending(name) in {".docx", ".ipynb", ".pdf"} else _MOST_TEXT
+    kind = ending(name)
+    if kind in {".htm", ".html", ".xhtml"}:
+        return _MOST_HTML
+    return _MOST_PACKED if kind in {".docx", ".ipynb", ".pdf"} else _MOST_TEXT
 
 
 def parse(data: bytes, name: str, *, where: str) -> Document:

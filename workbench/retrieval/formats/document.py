@@ -11,7 +11,8 @@ from typing import Any
 MOST_CHARS = 20_000_000
 #: Control characters other than tab and line feed, and halves of surrogate pairs: no store keeps them.
 _UNSTORABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+\n")
+#: Possessive, because a text of blank lines only would otherwise take a gigabyte.
+_BLANK_LINES = re.compile(r"\n(?:[ \t]*+\n){2,}+")
 _ATX = re.compile(r" {0,3}#{1,6}[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*")
 
 

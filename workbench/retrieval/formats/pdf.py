@@ -19,14 +19,26 @@ if TYPE_CHECKING:
     from pypdf import PdfReader
 
 MOST_PAGES = 2_000
+#: The most operations and operands on one page: so many take 10 seconds.
+_MOST_OPERATIONS = 500_000
 
 
 def read(data: bytes) -> Document:
     """Return each page that has text; UnreadableError for a PDF that is encrypted, damaged or only images."""
-    from pypdf import PdfReader
+    from pypdf import PdfReader, apply_configuration
+    from pypdf.errors import LimitReachedError
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it repairs is no one's next step
-    reader = PdfReader(io.BytesIO(data))
+    try:
+        with apply_configuration(stream_parsing_work_maximum_count=_MOST_OPERATIONS):
+            return _document(PdfReader(io.BytesIO(data)))
+    except LimitReachedError:
+        raise UnreadableError(
+            "it is too complex: a page has too many parts, or unpacks to too much"
+        ) from None
+
+
+def _document(reader: PdfReader) -> Document:
     if reader.is_encrypted and not reader.decrypt(""):
         raise UnreadableError("it is encrypted, and needs a password")
     number = len(reader.pages)

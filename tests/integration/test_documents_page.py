@@ -1,0 +1,72 @@
+"""docs/documents.md, followed to the letter: its files are written, its code and its commands run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from clones import ROOT
+from made_documents import HTML, made_docx, made_pdf
+
+from workbench.retrieval.formats import by_ending
+
+PAGE = (ROOT / "docs" / "documents.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """What the page needs of the repository, and the documents that it speaks of."""
+    for name in ("data", "pipelines"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    access, spec = blocks("yaml")
+    documents = {
+        "acme/windows.md": b"# Windows\n\nA broken window is paid in full.", "acme/news/fares.html": HTML,
+        "acme/legal/rules.docx": made_docx(), "acme/empty.txt": b"", "acme/logo.png": b"\x89PNG",
+        "globex/report.pdf": made_pdf("A policy is kept for ten years.", "A claim is made in 30 days."),
+        "access.yaml": access.encode(),
+    }  # fmt: skip
+    for name, data in documents.items():
+        (tmp_path / "data/claims" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data/claims" / name).write_bytes(data)
+    with zipfile.ZipFile(tmp_path / "data/claims.zip", "w") as archive:
+        archive.writestr("acme/windows.md", "# Windows")
+    folder = tmp_path / "pipelines/memories/claims"
+    folder.mkdir(parents=True)
+    (folder / "1.yaml").write_text(spec)
+    return tmp_path
+
+
+def run(copy, *command):
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_code_and_the_commands_of_the_page_do_what_it_says(copy):
+    load, places, search = blocks("python")
+    shown = run(copy, sys.executable, "-c", load + places)
+    assert "globex report.pdf#page=2 report, p. 2" in shown
+    assert "acme news/fares.html Travel & costs" in shown
+    assert "empty.txt: it is empty" in shown and ".png: not a document" in shown
+    (commands,) = blocks("console")
+    outputs = [run(copy, sys.executable, "-m", "workbench.cli", *shlex.split(line)[1:])
+               for line in commands.splitlines()]  # fmt: skip
+    assert "empty.txt: it is empty" in outputs[1]
+    assert "windows.md" in outputs[2]
+    found = run(copy, sys.executable, "-c", "import workbench as wb\n" + search)
+    assert found.splitlines()[0].count("|") == 1
+
+
+def test_the_page_names_every_ending_that_is_read():
+    named = set(re.findall(r"`(\.[a-z]+)`", PAGE))
+    assert set(by_ending.ENDINGS) <= named

@@ -1,0 +1,163 @@
+"""What a new use case is made of: tenants, documents, solved examples, and the pages that questions name."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from made_documents import made_pdf
+from small_use_case import small_repository, write
+
+from workbench import config, retrieval
+from workbench.diagnostics.check import check_all
+from workbench.errors import WorkbenchError
+from workbench.scaffold.init import init
+from workbench.scaffold.order import InitOrder
+
+TAXI = "A taxi is paid after ten at night."
+HOTEL = "A hotel room may cost 135 euros a night."
+
+
+@pytest.fixture
+def root(tmp_path):
+    return small_repository(tmp_path / "repository")
+
+
+def table(path: Path, *rows) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def questions(folder: Path, *rows, head=("question", "answer")) -> Path:
+    rows = rows or (("When is a taxi paid?", "after ten"), ("What may a hotel cost?", "135 euros"))
+    return table(folder / "questions.csv", head, *rows)
+
+
+def rows_of(root: Path, name: str = "claims") -> list[dict]:
+    return [json.loads(line) for line in (root / f"data/{name}/questions.jsonl").read_text().splitlines()]
+
+
+def test_without_a_column_of_tenants_there_is_one_named_after_the_use_case(root, tmp_path):
+    write(tmp_path, "docs/guide/taxi.md", TAXI)
+    write(tmp_path, "docs/hotel.txt", HOTEL)
+    init(root, InitOrder(name="Claims_2", docs=tmp_path / "docs", questions=questions(tmp_path)))
+    assert config.load_params(root).use_cases["Claims_2"].tenants == ("claims_2",)
+    assert {row["page"] for row in rows_of(root, "Claims_2")} == {"guide/taxi.md", "hotel.txt"}
+    assert check_all(root).passed
+
+
+def test_with_a_column_of_tenants_the_folders_are_tenants(root, tmp_path):
+    write(tmp_path, "docs/acme/taxi.md", TAXI)
+    write(tmp_path, "docs/globex/hotel.md", HOTEL)
+    rows = (("acme", "When is a taxi paid?", "after ten"), ("globex", "What may a hotel cost?", "135 euros"))
+    asked = questions(tmp_path, *rows, head=("tenant", "question", "answer"))
+    init(root, InitOrder(name="claims", docs=tmp_path / "docs", questions=asked))
+    case = config.load_params(root).use_cases["claims"]
+    spec = retrieval.load_spec(root, "claims")
+    assert case.tenants == ("acme", "globex") and spec.tenants == "folders"
+    assert {(row["tenant"], row["page"]) for row in rows_of(root)} == {
+        ("acme", "taxi.md"),
+        ("globex", "hotel.md"),
+    }
+    assert check_all(root).passed
+
+
+@pytest.mark.parametrize(
+    ("rows", "tenant", "said"),
+    [
+        ((("acme", "q?", "ten"), ("rome", "q2?", "ten")), None, "no folder 'rome'"),
+        ((("acme", "q?", "ten"), ("rome", "q2?", "ten")), "acme", "no tenant 'rome'"),
+        ((("The One", "q?", "ten"),), None, "cannot name a tenant"),
+    ],
+)
+def test_tenants_that_do_not_fit_are_one_error(root, tmp_path, rows, tenant, said):
+    write(tmp_path, "docs/acme/taxi.md", TAXI)
+    asked = questions(tmp_path, *rows, head=("tenant", "question", "answer"))
+    with pytest.raises(WorkbenchError) as caught:
+        init(root, InitOrder(name="claims", docs=tmp_path / "docs", questions=asked, tenant=tenant))
+    assert said in str(caught.value) and not (root / "data/claims").exists()
+
+
+@pytest.mark.parametrize("named", ["Taxi Rules", "taxi-rules", "Taxi Rules.pdf", "trips/Taxi Rules.pdf"])
+def test_a_question_names_its_file_as_people_write_it_and_gets_the_page_with_the_answer(
+    root, tmp_path, named
+):
+    folder = tmp_path / "docs/trips"
+    folder.mkdir(parents=True)
+    (folder / "Taxi Rules.pdf").write_bytes(made_pdf("Nothing here.", TAXI))
+    write(tmp_path, "docs/hotel.md", HOTEL)
+    rows = (("When?", "after ten", named), ("What?", "135 euros", "hotel"))
+    asked = questions(tmp_path, *rows, head=("question", "answer", "page"))
+    init(root, InitOrder(name="claims", docs=tmp_path / "docs", questions=asked))
+    assert [row["page"] for row in rows_of(root)] == ["trips/taxi-rules.pdf#page=2", "hotel.md"]
+    assert "recall_at_5" in config.load_params(root).use_cases["claims"].gates["mvp"]
+
+
+def test_questions_that_no_document_answers_are_named_and_recall_is_not_judged(root, tmp_path):
+    write(tmp_path, "docs/taxi.md", TAXI)
+    made = init(root, InitOrder(name="claims", docs=tmp_path / "docs", questions=questions(tmp_path)))
+    assert "no document answers: 1 of the questions" in str(made) and "recall is not measured" in str(made)
+    case = config.load_params(root).use_cases["claims"]
+    assert case.columns == {"inputs": ("question",), "expected": ("answers",)}
+    assert "recall_at_5" not in case.gates["mvp"] and check_all(root).passed
+
+
+def test_an_unreadable_document_stops_everything_or_is_named_as_left_out(root, tmp_path):
+    write(tmp_path, "docs/taxi.md", TAXI)
+    (tmp_path / "docs/scan.pdf").write_bytes(made_pdf(""))
+    order = InitOrder(name="claims", docs=tmp_path / "docs", questions=questions(tmp_path))
+    with pytest.raises(WorkbenchError, match=r"scan\.pdf"):
+        init(root, order)
+    assert not (root / "data/claims").exists()
+    skipping = InitOrder(
+        name="claims", docs=tmp_path / "docs", questions=questions(tmp_path), unreadable="skip"
+    )
+    made = init(root, skipping)
+    assert any("left out: " in note and "scan.pdf" in note for note in made.notes)
+    assert not (root / "data/claims/documents/scan.pdf").exists() and check_all(root).passed
+
+
+def test_rules_of_access_are_copied_and_the_pipeline_may_read_what_they_name(root, tmp_path):
+    write(tmp_path, "docs/taxi.md", TAXI)
+    write(tmp_path, "docs/hotel.md", HOTEL)
+    write(tmp_path, "access.yaml", "hotel.md: {groups: [finance]}\n")
+    asked, rules = questions(tmp_path), tmp_path / "access.yaml"
+    init(root, InitOrder(name="claims", docs=tmp_path / "docs", questions=asked, access=rules))
+    assert config.load_params(root).use_cases["claims"].groups == ("everyone", "finance")
+    assert retrieval.load_spec(root, "claims").access == "data/claims/access.yaml" and check_all(root).passed
+
+
+def test_texts_are_classified_without_examples_and_the_gate_stands_above_the_commonest_label(root, tmp_path):
+    labels = ["billing"] * 24 + ["damage"] * 16
+    cases = table(
+        tmp_path / "cases.csv", ("text", "label"), *((f"text {n}", b) for n, b in enumerate(labels))
+    )
+    init(root, InitOrder(name="mail", kind="classify", questions=cases))
+    case = config.load_params(root).use_cases["mail"]
+    assert case.memory is None and case.gates["mvp"]["accuracy"] == {"min": 0.7}
+    assert "the commonest label gives 0.60, a label by chance 0.50" in (root / "params.yaml").read_text()
+    prompt = (root / "pipelines/prompts/mail/1.prompty").read_text()
+    assert 'grammar: \'root ::= "billing" | "damage"\'' in prompt and "passages" not in prompt
+    assert check_all(root).passed, str(check_all(root))
+
+
+@pytest.mark.parametrize(
+    ("kind", "docs", "rows", "said"),
+    [
+        ("extract", "docs", (("text", "name"), ("Ann", "Ann")), "takes no --docs"),
+        ("classify", "docs", (("text", "label"), ("a", "b"), ("c", "d")), "no table of solved examples"),
+        ("classify", None, (("text", "label"), ("a", "b"), ("c", "b")), "has 1 labels"),
+        ("classify", None, (("text", "label"), ("a", "{{ b }}"), ("c", "b")), "templates of prompts"),
+        ("extract", None, (("text", "A b", "a B"), ("x", "1", "2")), "one name in Python"),
+    ],
+)
+def test_what_a_kind_cannot_take_is_one_error(root, tmp_path, kind, docs, rows, said):
+    write(tmp_path, "docs/taxi.md", TAXI)
+    asked = table(tmp_path / "asked.csv", *rows)
+    order = InitOrder(name="mail", kind=kind, docs=docs and tmp_path / docs, questions=asked)
+    with pytest.raises(WorkbenchError) as caught:
+        init(root, order)
+    assert said in str(caught.value) and not (root / "data/mail").exists()
