@@ -49,7 +49,7 @@ KNOWN = {
     "the same": (TICKET, TICKET, 1.0),
     "the same but for case, signs and spaces": (TICKET.upper().replace(",", " -- "), TICKET, 1.0),
     "a short text that is the same": ("Invoice wrong", "invoice wrong!", 1.0),
-    "a part of a longer text": ("The invoice of May is wrong.", f"{TICKET} The invoice of May is wrong.", 1.0),
+    "a part of a longer text": ("The invoice of May is wrong", f"{TICKET} The invoice of May is wrong", 1.0),
     "a short part of a longer text": ("is wrong", TICKET, None),
     "a part of a word": ("he invoice of May is wron", "The invoice of May is wrong", None),
     "one word of sixteen at the end": (TICKET, TICKET.replace("today", "tomorrow"), 13 / 15),
