@@ -65,7 +65,6 @@ def test_the_card_says_what_would_be_frozen_and_the_look_writes_nothing(promoted
 def test_a_job_runs_is_replaced_by_another_code_and_prompt_and_comes_back(promoted_clone):
     clone = promoted_clone
     first = answered_todays_questions(clone)
-    refused_a_worse_prompt(clone)
     promoted_another_code_and_prompt(clone)
     reproduced_both_without_network(clone)
     published_by_the_new_code(clone)
@@ -110,31 +109,19 @@ def its_own_calls(clone, run):
     assert set(asked["principal"]) == {"job:answers"} and set(asked["job"]) == {"answers"}
 
 
-def refused_a_worse_prompt(clone):
-    """It forgets the passage, so the gate says no; production stays."""
-    assert new_prompt(clone, 2, user="Question: {{ question }}", parameters={"max_tokens": 4}) == 3
-    clone.run("dvc", "repro", "gate@answers")
-    commit(clone, "Try a worse prompt")
-    before = state(clone)
-    said = one_error(clone.run("workbench", "promote", "job/answers", code=1))
-    assert "the mvp gate says fail: accuracy >= 0.4" in said
-    assert "-> workbench gate answers/candidate" in said
-    assert state(clone) == before
-
-
 def promoted_another_code_and_prompt(clone):
     """A column more beside the answers, and another prompt: a second version beside the first."""
     frame = 'return pl.DataFrame(rows, schema=schema, orient="row")'
     column = '.with_columns(by=pl.lit("the second code"))'
     replaced(clone, "workbench/experiments/batch.py", frame, frame + column)
-    assert new_prompt(clone, 3, system="You answer questions about the handbook.") == 4
+    assert new_prompt(clone, 2, system="You answer questions about the handbook.") == 3
     clone.run("dvc", "repro", "gate@answers")
     commit(clone, "Name who set a row aside")
     said = clone.run(
         "workbench", "promote", "job/answers", "--commit", "--reason", "names who set a row aside"
     )
     assert "job/answers@2 is production (before: @1)" in said
-    assert row_of(said, "prompt") == ["prompt", "answer@2", "answer@4"]
+    assert row_of(said, "prompt") == ["prompt", "answer@2", "answer@3"]
     assert row_of(said, "memory") == ["memory", "handbook@2", "the", "same"]
     assert clone.status() == ""
 
@@ -171,7 +158,7 @@ def went_back_on_a_dirty_tree(clone):
     dirty = clone.status()
     said = clone.run("workbench", "rollback", "job/answers", "--commit")
     assert "job/answers@1 is production (before: @2)" in said
-    assert row_of(said, "prompt") == ["prompt", "answer@4", "answer@2"]
+    assert row_of(said, "prompt") == ["prompt", "answer@3", "answer@2"]
     assert clone.status() == dirty != ""
 
 

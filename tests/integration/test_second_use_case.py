@@ -112,12 +112,7 @@ def test_a_new_prompt_version_reruns_its_use_case_only_and_extends_its_tape(repr
     assert "judge@small" in again and "experiment@small" in again and "@answers'" not in again
     second = answers_of(clone)
     assert len(second) == 2 and not second.keys() & first.keys(), "the tape is pruned to what is judged"
-    assert "Running stage" not in reproduced_clone.run("dvc", "repro", network=False)
-
-    # Back to the first version: the judge reads no cache, asks again, and is answered the same.
-    params.write_text(params.read_text().replace("{name: brief, version: 2}", "{name: brief, version: 1}"))
-    reproduced_clone.run("dvc", "repro", "experiment@small", network=False)
-    assert answers_of(clone) == first and tapes_of(clone, "answers") == others
+    assert tapes_of(clone, "answers") == others
     assert not (clone / layout.JOURNAL).exists(), "the experiment had nothing to ask"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def replaced(clone: Clone, path: str, before: str, after: str) -> None:
     text = (clone.folder / path).read_text()
     assert before in text, f"{path} no longer holds {before!r}"
     (clone.folder / path).write_text(text.replace(before, after, 1))
+
+
+def without_use_case(root: Path, name: str) -> None:
+    """Remove a use case and the job of its name from params.yaml."""
+    text = (root / "params.yaml").read_text()
+    kept, found = re.subn(rf"^  {name}:\n(?:(?:    .*)?\n)*", "", text, flags=re.MULTILINE)
+    assert found == 2, f"params.yaml no longer holds a use case and a job {name!r}"
+    (root / "params.yaml").write_text(kept)
 
 
 def commit(clone: Clone, message: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from clone_edits import CODE, INBOX, SAMPLE, commit, edit_cells, next_command, source, state
+from clone_edits import CODE, INBOX, SAMPLE, commit, edit_cells, next_command, source, state, without_use_case
 from clones import Clone
 from killed_commands import Watched
 from made_once import made_once
@@ -101,6 +101,8 @@ def _make_small(root: Path) -> None:
     shutil.rmtree(root / "pipelines/jobs")
     shutil.rmtree(root / "results/jobs", ignore_errors=True)
     files.write_atomic(root / "pipelines/jobs/stages.yaml", b"promoted: {}\n")
+    without_use_case(root, "triage")  # each `dvc repro` would judge and explore it too
+    (root / "dvc.lock").unlink()  # DVC reads all of it in each command, the stages that are gone too
     for path, ids in (("data/handbook/questions.jsonl", CASES), (SAMPLE, ROWS)):
         lines = (root / path).read_text().splitlines(keepends=True)
         (root / path).write_text("".join(line for line in lines if json.loads(line)["id"] in ids))

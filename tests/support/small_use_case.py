@@ -88,7 +88,7 @@ def with_pipeline(folder: Path) -> Path:
     for name in ("dvc.yaml", *copied, "locks/workbench.lock"):
         write(folder, name, (ROOT / name).read_text())
     for name in ("workbench", "pipelines/scorers"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)  # compiled as it is, or each copy would compile it again
     make_tapes(folder, config.load_params(folder))
     subprocess.run(["git", "init", "--quiet", folder], check=True)
     return folder

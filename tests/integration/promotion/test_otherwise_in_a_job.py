@@ -101,6 +101,10 @@ def stated(root: Path, bound: float) -> str:
 def test_a_bound_lowered_after_a_fail_is_on_card_and_page_and_promoted_with_a_reason(root, ended):
     assert "loosened" not in stated(root, 0.99)
     assert ended("gate", "small/candidate")[0] == 1
+    before = tree(root / "pipelines")
+    code, said = ended(*PROMOTE)
+    assert code == 1 and "the mvp gate says fail: accuracy >= 0.99" in said
+    assert "-> workbench gate small/candidate" in said and tree(root / "pipelines") == before
     assert "loosened: a text with accuracy >= 0.99" in stated(root, 0.05)
     code, card = ended("gate", "small/candidate")
     assert code == 0 and "loosened: a text with accuracy >= 0.99" in card and "1 rows unscored" in card
