@@ -1,4 +1,4 @@
-"""Suggest cases from the active documents of a memory that the principal may see."""
+"""Suggest cases from a memory: the pages of its active documents, as far as the principal may see them."""
 
 from __future__ import annotations
 
