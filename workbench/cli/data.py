@@ -11,8 +11,6 @@ from workbench import config
 from workbench.cli.output import Json, say
 from workbench.config import UseCase
 from workbench.errors import ConfigError, NotFoundError
-from workbench.workspace import quality
-from workbench.workspace.use_case import stated_dataset
 
 
 @click.group()
@@ -34,6 +32,9 @@ def check(source: str | None, rules: str | None, as_json: bool) -> None:
 
         workbench data check data/triage/tickets.jsonl --rules pipelines/quality/triage.yaml
     """
+    from workbench.workspace import quality
+    from workbench.workspace.use_case import stated_dataset
+
     root = config.find_root()
     if rules is not None:
         if source is None:
@@ -62,6 +63,9 @@ def profile(use_case: str, as_json: bool) -> None:
 
         workbench data profile triage
     """
+    from workbench.workspace import quality
+    from workbench.workspace.use_case import stated_dataset
+
     root = config.find_root()
     case = config.use_case(config.load_params(root), use_case)
     path, made = quality.store_profile(root, use_case, case, stated_dataset(root, case))
