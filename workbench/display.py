@@ -20,7 +20,7 @@ _COLOURS = {
 _MARKS = {"pass": "✓", "better": "▲", "fail": "✗", "worse": "▼", "undecided": "?"}
 _RULE = "1px solid rgba(128,128,128,.35)"
 #: Columns of long texts, which wrap, and of short texts, which do not.
-_LONG = frozenset({"", "note", "by tenant", "text", "about it", "why"})
+_LONG = frozenset({"", "note", "by tenant", "text", "question", "answers", "about it", "why"})
 _TEXT = _LONG | {"metric", "rule", "verdict", "source", "title", "section", "what", "fate", "change"}
 Row = Sequence[str]
 

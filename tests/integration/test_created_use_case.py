@@ -87,6 +87,14 @@ def test_documents_and_questions_come_to_a_verdict_through_all_stages(root, tmp_
     assert "Answers from claims" in page and "closed_book" in page
 
 
+def test_questions_without_a_page_come_to_a_verdict_without_recall(root, tmp_path):
+    asked = table(tmp_path / "asked.csv", "question,answer", "When?,ten at night", "Which bird?,a heron")
+    order = InitOrder(name="birds", docs=tmp_path / "docs/acme", questions=asked, tenant="acme")
+    report, judged_run, page = verdict(root, order)
+    assert judged_run.metric("accuracy").value in {0, 0.5} and report.verdict != "pass"
+    assert "recall_at_5" not in page and "wrong_passage" in page
+
+
 def test_texts_are_classified_with_solved_examples_and_by_a_vote(root, tmp_path):
     solved = table(
         tmp_path / "solved.csv", "text,label", "my bill is too high,billing", "the bill came twice,billing",

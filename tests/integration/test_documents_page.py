@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import http.server
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 
 import pytest
 from clones import ROOT
 from made_documents import HTML, made_docx, made_pdf
 
+import workbench as wb
+from workbench.errors import ConfigError
 from workbench.retrieval.formats import by_ending
 
 PAGE = (ROOT / "docs" / "documents.md").read_text(encoding="utf-8")
@@ -65,6 +69,35 @@ def test_the_code_and_the_commands_of_the_page_do_what_it_says(copy):
     assert "windows.md" in outputs[2]
     found = run(copy, sys.executable, "-c", "import workbench as wb\n" + search)
     assert found.splitlines()[0].count("|") == 1
+
+
+@pytest.fixture
+def site(tmp_path):
+    """The address of a server of one page, and the paths that were asked for."""
+    (tmp_path / "a.html").write_bytes(HTML)
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=tmp_path)
+
+        def log_message(self, *_):
+            asked.append(self.path.partition("?")[0])
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_an_address_of_the_web_is_one_file_and_its_links_are_not_followed(site):
+    address, asked = site
+    (page,) = wb.load(f"{address}/a.html?token=secret", tenant="acme")
+    assert (page.source, page.title) == ("a.html", "Travel & costs")
+    with pytest.raises(ConfigError, match=r"none\.html: it cannot be read") as caught:
+        wb.load(f"{address}/none.html?token=secret", tenant="acme")
+    assert "secret" not in str(caught.value)
+    assert set(asked) == {"/a.html", "/none.html"}
 
 
 def test_the_page_names_every_ending_that_is_read():

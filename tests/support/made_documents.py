@@ -84,7 +84,7 @@ def made_ipynb():
 
 
 HTML = b"""<!doctype html><html><head><title>Travel &amp; costs</title><style>x{}</style></head><body>
-<nav><a href="/">Home</a></nav><h1>Travel <em>rules</em></h1>
+<nav><a href="/">Home</a></nav><h1>Travel <em>rules</em><a class=headerlink>#</a></h1>
 <p>Taxis are
  paid.<br>Keep the receipt.</p><ul><li>one</li><li>two <b>bold</b></li></ul>
 <table><thead><tr><th>City</th><th>Limit</th></tr></thead><tbody><tr><td>Lyon</td><td>120 <b>EUR</b></td></tr>

@@ -235,6 +235,21 @@ def test_a_changed_access_rule_changes_the_digest_and_so_the_stored_items(tmp_pa
     assert folder.is_dir()
 
 
+@pytest.mark.parametrize("source", ["docs", "docs/acme/a.txt", "docs/*/a.txt", "docs/acme/*.txt"])
+def test_a_declared_document_is_found_again_whatever_the_form_of_its_source(tmp_path, source):
+    write(tmp_path, acme__a_txt="Taxis are paid.", globex__a_txt="Taxis are not paid.")
+    tenants = "acme" if source == "docs/acme/*.txt" else "folders"
+    handle = Bench(tmp_path, source, tenants=tenants).handle_of()
+    assert handle.ingest().added == 1
+    (hit,) = handle.search("taxis")
+    assert (hit.source, hit.trust, hit.stale) == ("a.txt", 3, False)
+    write(tmp_path, acme__a_txt="Taxis are paid after ten.")
+    assert handle.search("taxis")[0].stale
+    reading = handle.spec.reading()
+    theirs = digests_now(reading, tenant="globex", root=tmp_path, sources={"a.txt"})
+    assert bool(theirs) == (source in {"docs", "docs/*/a.txt"})
+
+
 def test_a_hit_of_a_pdf_cites_its_page_and_is_stale_after_a_change(tmp_path):
     write(tmp_path, a_pdf=made_pdf("Taxis are paid.", "Hotels are not."))
     handle = Bench(tmp_path, "docs", tenants="acme").handle_of()
@@ -265,7 +280,7 @@ def broken(tmp_path):
 
 def test_unreadable_documents_stop_the_reading_and_are_named(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"8 of 9 documents cannot be read: .*binary\.md: .*; and 3 more"
+        ConfigError, match=r"9 of 10 documents cannot be read: .*binary\.md: .*; and 4 more"
     ) as caught:
         wb.load(broken(tmp_path), tenant="acme")
     assert "skip" in caught.value.hint
@@ -281,7 +296,14 @@ def test_unreadable_documents_may_be_skipped_and_each_has_its_reason(tmp_path):
         "locked.pdf": "encrypted", "torn.docx": "damaged", "pipe.txt": "regular", "link.txt": "outside",
     }  # fmt: skip
     assert {name for name, word in words.items() if word in reasons[name]} == set(words)
-    assert reasons.keys() - words.keys() == {"1 × loop"}  # noqa: RUF001 - a count of files
+    assert reasons.keys() - words.keys() == {"loop"} and "not followed" in reasons["loop"]
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_an_error_under_either_policy(tmp_path):
+    folder = write(tmp_path, a_txt="", b_pdf=made_pdf(""))
+    for unreadable in ("stop", "skip"):
+        with pytest.raises(ConfigError, match=r"2 of 2 documents cannot be read: .*a\.txt: it is empty"):
+            wb.load(folder, tenant="acme", unreadable=unreadable)
 
 
 def test_the_stage_remember_names_what_it_left_out(tmp_path, capsys):

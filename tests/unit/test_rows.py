@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -15,6 +17,7 @@ from workbench.retrieval import Chunking, rows
 from workbench.retrieval.documents import digests_now, load
 from workbench.retrieval.reading import SourceReading
 
+ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = {"text": "body", "title": "label", "id": "ticket", "tenant": "tenant"}
 MORE = {name: name for name in ("subject", "access", "classification", "valid_from", "expires")}
 ROW = {"ticket": "t-1", "tenant": "acme", "label": "billing", "body": "The invoice is wrong.", "other": 1}
@@ -214,3 +217,18 @@ def test_a_spec_names_the_columns_of_a_table(tmp_path):
         assert SPEC.replace(old, new) != SPEC
         with pytest.raises(ConfigError, match=said):
             spec_of(tmp_path, SPEC.replace(old, new))
+
+
+def test_the_spec_in_the_docs_is_valid_and_its_table_has_every_key(tmp_path):
+    page = (ROOT / "docs/memory.md").read_text().partition("## Rows of a table")[2].partition("\n## ")[0]
+    spec = spec_of(tmp_path, page.partition("```yaml\n")[2].partition("```")[0])
+    assert spec.columns == rows.Columns(text="text", title="label", id="id", tenant="tenant")
+    keys = {
+        name
+        for line in page.splitlines()
+        if line.startswith("| `")
+        for name in line.split("|")[1].split("`")[1::2]
+    }
+    assert keys == {field.name for field in dataclasses.fields(rows.Columns)} and load(
+        ROOT / spec.source, columns=spec.columns
+    )

@@ -143,12 +143,12 @@ BAD = {
     "header only": ("a.csv", "id,text\n", "header and no rows"),
     "header only, many delimiters": ("a.csv", "id,text;x\n", "may be the delimiter"),
     "a column twice": ("a.csv", "id,text,id\n1,2,3\n", r"a.csv:1: the columns 1 and 3 are both called 'id'"),
-    "too few values": ("a.csv", 'id,text\n1,"a\nb"\n2\n', r"a.csv:4: 1 values"),
+    "too few values": ("a.csv", 'id,text\n1,"a\nb"\n2\n', r"a.csv:4: the row has 1 of the 2 columns"),
     "too many values": ("a.csv", "id,text\n1,a\n2,b,c\n", r"a.csv:3: 3 values"),
     "a value without a column": ("a.csv", "id,text,\n1,a,\n2,b,c\n", r"a.csv:3: the value of column 3"),
-    "an open quote": ("a.csv", 'id,text\n1,a\n2,"b\n3,c\n', r"a.csv:3: unexpected end"),
+    "an open quote": ("a.csv", 'id,text\n1,a\n2,"b\n3,c\n', r"a.csv:3: a value in quotes has no"),
     "a quote inside": ("a.csv", 'id,text\n1,"a"b\n', r"a.csv:2: "),
-    "a huge value": ("a.csv", "id,text\n1," + "x" * 200_000 + "\n", r"a.csv:2: field larger"),
+    "a huge value": ("a.csv", "id,text\n1," + "x" * 200_000 + "\n", r"a.csv:2: a value is longer"),
     "no names": ("a.csv", " , \n1,2\n", "a.csv:1: no column has a name"),
     "two delimiters": ("a.csv", "a,b;c\n1,2;3\n", "each of ',', ';' may be the delimiter"),
     "zero bytes": ("a.csv", b"id,text\n1,\0\0\n", "zero bytes"),
@@ -239,6 +239,25 @@ def test_a_stated_delimiter_and_encoding_replace_the_search(tmp_path):
 def test_a_list_of_texts_needs_no_delimiter(tmp_path):
     made = tables.read(written(tmp_path, "a.csv", 'question\nWho?\n"Who, and why?"\n'))
     assert made.rows == ({"question": "Who?"}, {"question": "Who, and why?"})
+
+
+@pytest.mark.parametrize("place", [44, 188, 300])
+def test_damage_inside_a_parquet_file_ends_no_process(tmp_path, place):
+    data = bytearray(FORMATS["a.parquet"])
+    data[place] = 127
+    with contextlib.suppress(ConfigError):  # a changed letter of a text is still a table
+        assert len(tables.read(written(tmp_path, "a.parquet", bytes(data)))) == 2
+
+
+def test_a_file_that_ends_its_reader_is_an_error(tmp_path, monkeypatch):
+    path = written(tmp_path, "a.parquet", FORMATS["a.parquet"])
+    monkeypatch.setattr(tables, "_PROBE", "import os; os.abort()")
+    with pytest.raises(ConfigError, match=r"a\.parquet is not a complete Parquet file: it is damaged"):
+        tables.read(path)
+    monkeypatch.setattr(tables, "_PROBE", "import time; time.sleep(60)")
+    monkeypatch.setattr(tables, "_PROBE_SECONDS", 0.2)
+    with pytest.raises(ConfigError, match="not read in"):
+        tables.read(path)
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12) | st.sampled_from(

@@ -53,7 +53,7 @@ def test_the_generator_is_a_saved_asset_that_each_row_names(tickets):
 
 def test_there_are_six_labels_and_two_tenants_with_different_mixes(tickets):
     assert len(CLEAN) >= 600 and len(CASES) >= 180 and len(SOLVED) >= 400
-    assert Counter(row["tenant"] for row in CLEAN) == {"acme": 371, "globex": 267}
+    assert Counter(row["tenant"] for row in CLEAN) == {"acme": 365, "globex": 261}
     mixes = {
         tenant: Counter(row["label"] for row in CLEAN if row["tenant"] == tenant)
         for tenant in tickets.TENANTS
@@ -75,6 +75,8 @@ def test_no_case_is_much_like_a_solved_ticket_and_no_ticket_like_another_of_its_
     solved = [tickets.words_of(row["text"]) for row in SOLVED]
     for case in CASES:
         assert not any(tickets.are_alike(tickets.words_of(case["text"]), words) for words in solved), case
+        assert not any(tickets.stands_in(case["text"], row["text"]) for row in SOLVED), case
+    assert tickets.stands_in("It is wet, all of it!", "Hi, it is wet all of it. Bye") and SOLVED
     for tenant in tickets.TENANTS:
         words = [set(row["text"].lower().split()) for row in CLEAN if row["tenant"] == tenant]
         alike = (len(one & other) / len(one | other) for one, other in itertools.combinations(words, 2))

@@ -10,6 +10,7 @@ import click
 
 from workbench import config
 from workbench.cli.output import Json, show
+from workbench.errors import ConfigError
 
 _PATH = click.Path(path_type=Path)
 
@@ -34,6 +35,9 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--from-notebook", "notebook", type=_PATH, metavar="FILE", help="Take a copy of this notebook instead."
 )
+@click.option(
+    "--column", "columns", multiple=True, metavar="KEY=NAME", help="Name a column of the questions."
+)
 @click.option("--tenant", metavar="TENANT", help="The tenant of all documents and questions.")
 @click.option("--title", default="", help="The title of the readiness page.")
 @click.option("--owner", default="", help="Who answers for the use case [default: your name in git].")
@@ -42,7 +46,16 @@ _PATH = click.Path(path_type=Path)
 @click.option("--force", is_flag=True, help="With --undo: remove changed and added files too.")
 @click.option("--dry-run", is_flag=True, help="Check everything and list the files; write nothing.")
 @Json()
-def init(*, name: str, undo: bool, force: bool, dry_run: bool, as_json: bool, **given: Any) -> None:
+def init(
+    *,
+    name: str,
+    undo: bool,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+    columns: tuple[str, ...],
+    **given: Any,
+) -> None:
     """Create the use case NAME from documents and questions, with the files that the shipped ones have.
 
     Everything is checked first, and nothing is created after an error. Example:
@@ -61,7 +74,7 @@ def init(*, name: str, undo: bool, force: bool, dry_run: bool, as_json: bool, **
     if undo:
         show(undone(config.find_root(), name, force=force, dry_run=dry_run), as_json=as_json)
         return
-    order = InitOrder(name=name, **given)
+    order = InitOrder(name=name, columns=_pairs(columns), **given)
     found = created(config.find_root(), order, dry_run=dry_run, say=_told)
     show(found, as_json=as_json)
     if not dry_run:
@@ -77,6 +90,19 @@ def _check(name: str) -> None:
         click.echo(f"{found}", err=True)
         click.echo(f"to take {name} away: workbench init {name} --undo", err=True)
         sys.exit(1)
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    """Return KEY=NAME options as a mapping; ConfigError for a text of another form."""
+    pairs = {}
+    for text in texts:
+        key, equals, column = text.partition("=")
+        if not equals or not key or not column:
+            raise ConfigError(
+                f"--column {text!r} is not KEY=NAME", hint="for example --column question=Frage"
+            )
+        pairs[key] = column
+    return pairs
 
 
 def _told(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Mapping
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from workbench import config
-from workbench.cli.output import check_names, say
+from workbench.cli.output import check_names, check_out, say
 from workbench.errors import ConfigError
 
 if TYPE_CHECKING:  # late elsewhere: each command of `workbench` imports this file
     from workbench.workspace.memory_admin import Memories, Which
+
+_SUGGEST = "workbench memory suggest handbook -n 20 --out drafts.jsonl"
 
 
 def _about(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -284,6 +287,37 @@ def search(*, text: str, which: Which, as_json: bool, **how: Any) -> None:
         handle = memories.first()
         found = handle.search(text, **how)
     say(list(found), f"{handle.spec}, tenant {handle.tenant}\n{found}", as_json=as_json)
+
+
+@memory.command()
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("-n", type=int, default=20, show_default=True, help="At most this many cases.")
+@click.option("--seed", type=int, default=7, show_default=True, help="Another seed drafts other cases.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write all drafts to FILE.")
+@_about
+def suggest(*, name: str | None, n: int, seed: int, out: Path | None, which: Which, as_json: bool) -> None:
+    """Draft questions with accepted answers from the documents of the memory NAME.
+
+    Every draft says that it is synthetic. Read FILE and delete the lines that are no good, then:
+    workbench init NAME --docs DIR --questions FILE. Example:
+
+        workbench memory suggest handbook -n 20 --out drafts.jsonl
+    """
+    if name is not None and which.memory is not None:
+        raise ConfigError("the memory is named twice", hint=f"workbench memory suggest {which.memory}")
+    if out is not None:
+        check_out(out, again=_SUGGEST)
+        if out.exists():
+            raise ConfigError(f"--out: {out} exists and is not replaced", hint=_SUGGEST)
+    with _open(dataclasses.replace(which, memory=name or which.memory)) as memories:
+        drafts = memories.suggest(n, seed=seed)
+    text = drafts.text("" if out else _SUGGEST)
+    if out is not None:
+        if not len(drafts):
+            raise ConfigError(f"no case can be drafted: {'; '.join(drafts.reasons)}", hint=_SUGGEST)
+        saved = drafts.accept(*drafts.ids).save(out)
+        text += f"\n\nNobody has read these drafts: delete the bad lines.\n\n{saved}"
+    say(drafts.to_json(), text, as_json=as_json)
 
 
 @memory.command()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 #: The columns of provenance; a synthetic row names its author or generator.
-PROVENANCE = ("synthetic", "author", "generator", "generator_version", "seed")
+PROVENANCE = ("synthetic", "author", "generator", "generator_version", "seed", "edited")
 _ONE_TYPE = "give the input one type in all cases, and an object the same keys; write the rest as text"
 
 

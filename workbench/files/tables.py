@@ -10,6 +10,8 @@ import csv
 import io
 import itertools
 import re
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +33,20 @@ _JSON = frozenset({".jsonl", ".ndjson", ".json"})
 _DELIMITERS = (",", ";", "\t", "|")
 #: The records by which delimiters are compared.
 _COMPARED = 1_000
+#: Some damage ends the process that polars reads it in; a child is bounded to four gigabytes.
+_PROBE = """
+import contextlib, io, resource, sys
+with contextlib.suppress(OSError, ValueError):
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+import polars
+polars.read_parquet(io.BytesIO(sys.stdin.buffer.read()))
+"""
+_PROBE_SECONDS = 300
+#: What the errors of Python's CSV reader mean.
+_CSV_ERRORS = {
+    "unexpected end of data": "a value in quotes has no closing quote",
+    "field larger than field limit": "a value is longer than the reader takes; is a closing quote missing?",
+}
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _ONE_KIND = "write the values of a column in one type, for example as text"
 
@@ -121,6 +137,7 @@ def read(
         return _of_objects(path, objects, most_rows, unit="row" if suffix == ".json" else "line")
     data = _bytes(path, most_bytes)
     if suffix == ".parquet":
+        _check_readable(data, path)
         frame = read_parquet(data, where=str(path), most_rows=most_rows)
         objects = enumerate(frame.iter_rows(named=True), start=1)
         return _of_objects(path, objects, most_rows, unit="row")
@@ -155,6 +172,25 @@ def read_parquet(data: bytes, *, where: str, most_rows: int | None = None) -> pl
         reason = (str(error).splitlines() or ["cannot be read"])[0]
         raise ConfigError(f"{where} is not a complete Parquet file: {reason[:200]}") from None
     raise _too_many(where, f"{rows} rows", most_rows)
+
+
+def _check_readable(data: bytes, path: Path) -> None:
+    """Raise ConfigError for a Parquet file that ends the process that reads it: a child reads it first."""
+    if not data.startswith(b"PAR1") or not data.endswith(b"PAR1"):
+        return  # `read_parquet` reports it
+    command, threads = [sys.executable, "-I", "-c", _PROBE], {"POLARS_MAX_THREADS": "1"}
+    try:
+        done = subprocess.run(  # noqa: S603 - this Python, and a constant
+            command, input=data, capture_output=True, check=False, env=threads, timeout=_PROBE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"it is not read in {_PROBE_SECONDS} seconds"
+    else:
+        reason = "" if done.returncode >= 0 else "it is damaged, or larger than 4 GB once unpacked"
+    if reason:
+        raise ConfigError(
+            f"{path} is not a complete Parquet file: {reason}", hint="write it again, or as CSV"
+        )
 
 
 def _look(path: Path) -> str:
@@ -219,7 +255,9 @@ def _of_csv(path: Path, records: Iterator[tuple[int, list[str]]], most_rows: int
     for number, record in records:
         if len(record) != len(header):
             raise ConfigError(
-                f"{path}:{number}: {len(record)} values, and line {line} has {len(header)} columns",
+                f"{path}:{number}: the row has {len(record)} of the {len(header)} columns in line {line}"
+                if len(record) < len(header)
+                else f"{path}:{number}: {len(record)} values, and line {line} has {len(header)} columns",
                 hint=f"put a value that holds {found['delimiter']!r} or a line break between double quotes",
             )
         rows.append((number, _row(names, record, f"{path}:{number}")))
@@ -298,7 +336,8 @@ def _records(text: str, delimiter: str, path: Path) -> Iterator[tuple[int, list[
             record = next(reader, None)
         except csv.Error as error:
             hint = 'a value with quotes is "…" as a whole, and a quote inside is written twice'
-            raise ConfigError(f"{path}:{line}: {error}", hint=hint) from None
+            said = next((text for start, text in _CSV_ERRORS.items() if str(error).startswith(start)), error)
+            raise ConfigError(f"{path}:{line}: {said}", hint=hint) from None
         if record is None:
             return
         if any(record):

@@ -389,11 +389,13 @@ def _p(value: float | None) -> str:
 
 
 def _amount(run: Run, level: float) -> dict[str, Any]:
-    """Return cost, tokens and seconds of an arm for each case."""
+    """Return cost, tokens and seconds of an arm for each case; "none" for an arm that asks no model."""
+    asks = bool(run.cases["calls"].sum())
 
     def mean(column: str) -> str:
         value = run.cases[column].mean()
-        return "unknown" if value is None or math.isnan(float(value)) else number(round(float(value), 3))  # type: ignore[arg-type]
+        known = value is not None and not math.isnan(float(value))  # type: ignore[arg-type]
+        return number(round(float(value), 3)) if known else "unknown" if asks else "none"  # type: ignore[arg-type]
 
     return {
         "name": run.arm,
@@ -414,12 +416,18 @@ def _wrong(run: Run, primary: str) -> list[dict[str, Any]]:
     rows = run.cases.filter(run.cases[column] < 1).head(_WRONG).to_dicts()
     shown = []
     for row in rows:
-        output = orjson.loads(row["output"])
-        text = _short(str(output.get("text", output) if isinstance(output, dict) else output))
+        text = _short(_text_of(orjson.loads(row["output"])))
         shown.append(
             {"case": row["case"], "tenant": row["tenant"], "text": text, "sources": ", ".join(row["sources"])}
         )
     return shown
+
+
+def _text_of(output: Any) -> str:
+    """Return the text of an output, or the value of its only field, such as a label."""
+    if isinstance(output, dict):
+        output = next(iter(output.values())) if len(output) == 1 else output.get("text", output)
+    return str(output)
 
 
 def _tenants(evidence: Evidence, judged: Run) -> Sequence[dict[str, Any]]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Unpack
 
 from workbench import _sync, arguments
+from workbench.experiments.suggested import SuggestedCases
 from workbench.ports import Added, Forgotten, MemoryStats, MemoryVersion, Purged, Selector
 from workbench.retrieval import items as writing
-from workbench.retrieval import maintenance
+from workbench.retrieval import maintenance, suggesting
 from workbench.retrieval import search as finding
 from workbench.retrieval.binding import Binding
 from workbench.retrieval.diff import Differences
@@ -19,6 +20,7 @@ from workbench.retrieval.hits import Hits
 from workbench.retrieval.items import Days, Note, Written
 from workbench.retrieval.maintenance import Restored, Snapshotted, Source
 from workbench.retrieval.port import Governed
+from workbench.retrieval.suggested_cases import SuggestedCases, drafted
 from workbench.types import Item, ItemKind, Page
 
 
@@ -121,6 +123,16 @@ class MemoryHandle(Binding):
 
     diff_sources, diff_sources_async = _sync.twins(_diff_sources)
 
+    async def _suggest_cases(self, n: int = 20, *, seed: int = 7) -> SuggestedCases:
+        """Draft at most `n` questions with accepted answers from the documents that the principal may see.
+
+        The same documents and seed give the same drafts, all of them marked as synthetic and undecided:
+        accept, edit or reject each, then `save` the accepted ones. NotFoundError without documents.
+        """
+        return await suggesting.drafts([self], n=n, seed=seed)
+
+    suggest_cases, suggest_cases_async = _sync.twins(_suggest_cases)
+
     # -- episodic: written by use -----------------------------------------------------------
 
     async def _remember(
@@ -146,6 +158,19 @@ class MemoryHandle(Binding):
         return await writing.write(self, written)
 
     remember, remember_async = _sync.twins(_remember)
+
+    # -- cases ------------------------------------------------------------------------------
+
+    async def _suggest_cases(self, n: int = 20, *, seed: int = 7) -> SuggestedCases:
+        """Draft up to `n` cases from the documents that the principal may see, for a person to review.
+
+        A case is a sentence with a gap. The same documents, `n` and `seed` give the same drafts, without a
+        model. Each row says that it is synthetic, and names generator, version and seed. Raise NotFoundError
+        when the memory holds no document of the tenant.
+        """
+        return await drafted(self, arguments.whole_number(n, "n", least=1), seed=seed)
+
+    suggest_cases, suggest_cases_async = _sync.twins(_suggest_cases)
 
     # -- forgetting and keeping -------------------------------------------------------------
 

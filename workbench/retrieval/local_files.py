@@ -33,29 +33,37 @@ class FoundFile:
     path: Path | None = None
 
 
-def find(uri: str, root: Path | None, *, of: str = "") -> list[FoundFile]:
+def find(uri: str, root: Path | None) -> list[FoundFile]:
     """Return the files at a path, or below it, or that match a pattern, in the order of their names.
 
-    Hidden files are left out, and so are Office's lock files. `of` names a first-level folder to search
-    only. ConfigError for too many files or an unreadable folder, NotFoundError for nothing there.
+    Hidden files are left out, and so are Office's lock files. ConfigError for too many files or an unreadable
+    folder, NotFoundError for nothing there.
     """
     top, pattern = place_of(uri, root)
     if top.is_file():
         return [_file(top, top.name)]
+    found = names(top, pattern)
+    if pattern and not found:
+        raise NotFoundError(f"no file matches {uri}", hint=f"ls {top}")
+    return [_file(top / name, name, top) for name in found]
+
+
+def names(top: Path, pattern: str = "", *, of: str = "") -> list[str]:
+    """Return the relative paths of a folder's files in order, those that match a pattern if there is one.
+
+    `of` names a first-level folder to search only.
+    """
     depth = MOST_DEPTH if not pattern or "**" in pattern else pattern.count("/")
     found = []
-    for number, path in enumerate(_walk(top, of, depth), start=1):
+    for number, name in enumerate(_walk(top, of, depth), start=1):
         if number > MOST_FILES:
             raise ConfigError(
                 f"{top} has more than {MOST_FILES:,} files",
-                hint="name a folder in it, or a pattern, such as " + repr(f"{uri.rstrip('/')}/**/*.pdf"),
+                hint=f"name a folder in it, or a pattern, such as {str(top / '**/*.pdf')!r}",
             )
-        name = path.relative_to(top).as_posix()
         if not pattern or patterns.matches(pattern, name):
-            found.append(_file(path, name, top))
-    if pattern and not found and not of:
-        raise NotFoundError(f"no file matches {uri}", hint=f"ls {top}")
-    return sorted(found, key=lambda file: file.name)
+            found.append(name)
+    return sorted(found)
 
 
 def place_of(uri: str, root: Path | None) -> tuple[Path, str]:
@@ -119,13 +127,17 @@ def _unreadable(error: OSError) -> ConfigError:
     return ConfigError(f"cannot read {error.filename}: {error.strerror}", hint=f"ls -ld {error.filename}")
 
 
-def _walk(top: Path, of: str, depth: int) -> Iterator[Path]:
-    """Yield the files of a folder at any depth; links to folders are files that cannot be read."""
-    folders = [(top / of if of else top, bool(of) + 0)]
+def _walk(top: Path, of: str, depth: int) -> Iterator[str]:
+    """Yield the relative paths of files at any depth; a link to a folder is a file that cannot be read.
+
+    The paths are texts, because each search of a memory compares its hits with all files.
+    """
+    folders = [(f"{of}/" if of else "", 1 if of else 0)]
     while folders:
-        folder, level = folders.pop()
+        prefix, level = folders.pop()
+        folder = os.path.join(top, prefix)  # noqa: PTH118 - a Path for each file would take most of the time
         if level > MOST_DEPTH:
-            raise ConfigError(f"{files.shortened(str(folder))} is deeper than {MOST_DEPTH} folders")
+            raise ConfigError(f"{files.shortened(folder)} is deeper than {MOST_DEPTH} folders")
         try:
             with os.scandir(folder) as scan:
                 listed = [entry for entry in scan if not entry.name.startswith((".", "~$"))]
@@ -135,9 +147,9 @@ def _walk(top: Path, of: str, depth: int) -> Iterator[Path]:
             raise _unreadable(error) from None
         for entry in listed:
             if not entry.is_dir(follow_symlinks=False):
-                yield Path(entry.path)
+                yield prefix + entry.name
             elif level < depth or depth == MOST_DEPTH:
-                folders.append((Path(entry.path), level + 1))
+                folders.append((f"{prefix}{entry.name}/", level + 1))
 
 
 def _file(path: Path, name: str, top: Path | None = None) -> FoundFile:

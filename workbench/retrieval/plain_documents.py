@@ -38,13 +38,14 @@ class Placed:
 class Documents:
     """The documents of a source, read one at a time.
 
-    `left_out` grows while `pages` is iterated. An unreadable document stops it at the end, when all are
-    known, unless the reading says `skip`.
+    `left_out` grows while `read` is iterated. An unreadable document stops it at the end, when all are
+    known, unless the reading says `skip` and others can be read; a link to a folder counts as one.
     """
 
     def __init__(self, reading: SourceReading, placed: Sequence[Placed], rules: AccessFile) -> None:
         self.placed = placed
         self.left_out: list[LeftOut] = []
+        self.links: list[LeftOut] = []
         self._reading, self._rules = reading, rules
         self._foreign: Counter[str] = Counter()
 
@@ -53,15 +54,16 @@ class Documents:
 
         ConfigError names the unreadable documents after the last one.
         """
-        unreadable: list[LeftOut] = []
+        unreadable = list(self.links)
         for place in self.placed:
             try:
                 yield self._pages_of(place)
             except UnreadableError as error:
                 unreadable.append(LeftOut(path=place.file.where, reason=str(error)))
                 yield []
-        if unreadable and self._reading.unreadable == "stop":
-            raise _stopped(unreadable, len(self.placed))
+        everything = len(unreadable) == len(self.placed) + len(self.links)
+        if unreadable and (self._reading.unreadable == "stop" or everything):
+            raise _stopped(unreadable, len(self.placed) + len(self.links))
         self.left_out = unreadable + self.left_out
         self.left_out += [
             LeftOut(path=f"front matter of {number} files", reason=f"the key {key!r} is not read")
@@ -92,6 +94,8 @@ def open_source(reading: SourceReading, root: Path | None) -> Documents:
     """
     found = _found(reading, root)
     rules = _rules(reading, root)
+    links = [file for file in found if file.path is not None and file.path.is_dir()]
+    found = [file for file in found if file not in links]
     documents = [file for file in found if by_ending.is_document(file.name)]
     others = Counter(by_ending.ending(file.name) or PurePath(file.name).name for file in found)
     for file in documents:
@@ -103,6 +107,7 @@ def open_source(reading: SourceReading, root: Path | None) -> Documents:
         )
     rules.check_used([file.name for file in documents])
     opened = Documents(reading, _placed(documents, reading), rules)
+    opened.links = [LeftOut(path=file.where, reason="a link to a folder is not followed") for file in links]
     opened.left_out += [
         LeftOut(path=f"{number} × {kind}", reason="not a document")  # noqa: RUF001 - a count of files
         for kind, number in sorted(others.items())
@@ -142,19 +147,20 @@ def digests(
     if not by_folder and reading.tenants != tenant:
         return {}
     try:
-        files_now = local_files.find(reading.uri, root, of=tenant if by_folder else "")
+        top, pattern = local_files.place_of(reading.uri, root)
+        single = top.is_file()
+        if single and by_folder and top.resolve().parent.name != tenant:
+            return {}
+        names = [top.name] if single else local_files.names(top, pattern, of=tenant if by_folder else "")
         rules = _rules(reading, root)
     except (ConfigError, NotFoundError):  # `load` reports it
         return {}
     found = {}
-    for file in files_now:
-        name = file.name.partition("/")[2] if by_folder else file.name
-        if not by_ending.is_document(file.name) or file.path is None:
-            continue
-        source = slug(name)
+    for name in filter(by_ending.is_document, names):
+        source = slug(name.partition("/")[2] if by_folder and not single else name)
         if wanted is None or source in wanted:
             with contextlib.suppress(ConfigError, NotFoundError, OSError):
-                found[source] = _with_rule(_digest_of(file.path), rules.of(file.name))
+                found[source] = _with_rule(_digest_of(top if single else top / name), rules.of(name))
     return found
 
 

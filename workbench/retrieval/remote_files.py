@@ -41,9 +41,10 @@ def find(uri: str) -> list[FoundFile]:
     """
     with _translated(uri):
         fs, path = _opened(uri)
-        top, pattern = patterns.split(path) if "*" in path else (path, "")
+        web = "http" in _protocols(fs)  # one page: to list a web site is to crawl it
+        top, pattern = patterns.split(path) if "*" in path and not web else (path, "")
         top = top.strip("./") if top in {".", "/"} else top
-        if not pattern and fs.isfile(top):
+        if web or (not pattern and fs.isfile(top)):
             return [_file(fs, top, PurePosixPath(_SECRET.sub("", top)).name, uri)]
         paths = [str(found) for found in fs.find(top)]
     if len(paths) > MOST_FILES:
@@ -75,7 +76,7 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 
 
 def _file(fs: Any, path: str, name: str, uri: str) -> FoundFile:
-    where = f"{shown(uri)} {name}" if PurePosixPath(uri).name != name else shown(uri)
+    where = f"{shown(uri)} {name}" if PurePosixPath(shown(uri)).name != name else shown(uri)
     return FoundFile(name=name, where=where, read=lambda most: _bytes(fs, path, most))
 
 

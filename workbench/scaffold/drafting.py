@@ -86,7 +86,7 @@ class UseCaseDraft:
         return rendering.text(self.order.kind, template, given)
 
     def _write_assets(self, given: dict[str, Any], author: str) -> None:
-        """Stage prompt, memory spec and scorer, as far as the use case has them."""
+        """Stage prompt, memory spec, scorer and quality rules, as far as the use case has them."""
         kinds = {"prompt": rendering.PROMPT}
         if self.documents is not None:
             kinds["memory"] = rendering.MEMORY
@@ -97,6 +97,7 @@ class UseCaseDraft:
             )
         if rendering.has(self.order.kind, rendering.SCORER):
             self._put(given["scorer"], self._text(rendering.SCORER, given).encode())
+        self._put(given["quality"], self._text(rendering.QUALITY, given).encode())
 
     def _write_data(self) -> None:
         """Stage documents or solved examples, the questions, and the sample of the job."""

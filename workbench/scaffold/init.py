@@ -45,7 +45,7 @@ class Created(Shown):
         rows = [(path, "") for path in self.files]
         if self.documents:
             folder = f"data/{self.name}/documents"
-            rows.append((folder, f"{len(self.documents)} documents"))
+            rows.append((folder, f"{len(self.documents)} document{'s' * (len(self.documents) > 1)}"))
         rows.append((str(PARAMS), f"use_cases.{self.name} and jobs.{self.name}"))
         what = "would be created" if self.dry else "is created"
         undo = (
@@ -73,8 +73,8 @@ def init(root: Path, order: InitOrder, *, dry_run: bool = False, say: Say = lamb
         _check_new(root, order.name)
         draft = _draft(root, order, say)
         try:
+            say("checking every file as a run reads it")
             blocks = draft.write()
-            say("every file is checked")
             paths = placing.staged(draft.stage)
             placing.check_free(root, paths)
             if not dry_run:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from workbench import config, files
@@ -24,7 +25,7 @@ class InitOrder:
     """The arguments of `workbench init`; None and "" stand for defaults.
 
     `tenant` makes all documents and questions those of one tenant. `access` and `unreadable` are those of
-    `wb.load`.
+    `wb.load`. `columns` names columns of the questions by their keys: `{"question": "Frage"}`.
     """
 
     name: str
@@ -34,6 +35,7 @@ class InitOrder:
     notebook: Path | None = None
     access: Path | None = None
     unreadable: Unreadable = "stop"
+    columns: Mapping[str, str] = field(default_factory=dict)
     tenant: str | None = None
     title: str = ""
     owner: str = ""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "templates"
 NOTEBOOK, PROMPT, MEMORY = "notebook.ipynb", "prompt.prompty", "memory.yaml"
 USE_CASE, JOB, SCORER = "use_case.yaml", "job.yaml", "scorer.py.j2"
+QUALITY = "quality.yaml"
 #: The column of comments in params.yaml, counted from the keys of a use case.
 _COMMENTS = 40
 

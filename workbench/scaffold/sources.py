@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -84,7 +86,8 @@ def tenants_from(order: InitOrder) -> str:
         return order.tenant
     assert order.questions is not None  # noqa: S101 - `check` has been called
     table = tables.read(order.questions)
-    column = next((name for name in table.columns if name.strip().casefold() in _TENANT), None)
+    stated = order.columns.get("tenant")
+    column = stated or next((name for name in table.columns if name.strip().casefold() in _TENANT), None)
     if column is None:
         return suggested(order.name)
     named = sorted({str(row.get(column)).strip() for row in table.rows if row.get(column)})
@@ -135,7 +138,8 @@ def examples(order: InitOrder, *, tenants: str) -> SourceDocuments:
             f"--docs: {order.docs} is no table of solved examples, which --kind classify remembers",
             hint=f"workbench init {order.name} --kind classify --docs SOLVED.csv --questions FILE",
         )
-    found = read_questions(order.docs, kind="classify", tenants=_only(tenants))
+    with _told_options():
+        found = read_questions(order.docs, kind="classify", tenants=_only(tenants))
     return SourceDocuments(label=order.docs.name, rows=found.rows, tenants_from=tenants)
 
 
@@ -144,7 +148,8 @@ def cases(order: InitOrder, *, tenants: str, documents: SourceDocuments | None) 
     kind: Kind = next(kind for kind in get_args(Kind) if kind == order.kind)
     assert order.questions is not None  # noqa: S101
     allowed = _only(tenants) or (documents.tenants if documents is not None else ())
-    found = read_questions(order.questions, kind=kind, tenants=allowed)
+    with _told_options():
+        found = read_questions(order.questions, kind=kind, columns=order.columns, tenants=allowed)
     notes = [*_notes_on(found)]
     if kind == "extract":
         rows, more = _same_fields(found.rows)
@@ -168,6 +173,17 @@ def labels(rows: Sequence[Mapping[str, Any]], where: Path) -> list[str]:
             hint="workbench init --kind extract fills in open fields",
         )
     return found
+
+
+@contextlib.contextmanager
+def _told_options() -> Iterator[None]:
+    """Raise an error of the block with the command's options in place of a function's arguments."""
+    try:
+        yield
+    except ConfigError as error:
+        error.hint = re.sub(r"columns=\{'(\w+)': …\}", r"--column \1=NAME", error.hint)
+        error.hint = error.hint.replace("tenants=['NAME']", "--tenant NAME")
+        raise
 
 
 def _only(tenants: str) -> tuple[str, ...]:

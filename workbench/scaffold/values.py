@@ -62,7 +62,7 @@ def of_order(
         "report": f"reports/{name}",
         "parameters": {"corpus": name} if documents is not None else {},
         "dataset": f"{data}/questions.jsonl",
-        "quality": "",
+        "quality": f"pipelines/quality/{name}.yaml",
         "sample": f"{data}/sample.jsonl",
         "input": f"data/inbox/{name}-{{date}}.jsonl",
         "scorer": f"pipelines/scorers/{name}.py",

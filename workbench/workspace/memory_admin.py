@@ -10,9 +10,10 @@ from typing import Any, Self, TypeVar
 
 from workbench import _sync, config, retrieval
 from workbench.errors import ConfigError, NotFoundError
+from workbench.experiments.suggested import SuggestedCases
 from workbench.memory.snapshot import read_manifest
 from workbench.ports import Added
-from workbench.retrieval import MemoryHandle
+from workbench.retrieval import MemoryHandle, suggesting
 from workbench.retrieval.maintenance import Restored, Snapshotted, snapshot_of
 from workbench.workspace import workspace
 
@@ -86,6 +87,10 @@ class Memories:
             for tenant, handle in self.handles.items()
             if tenant in owners or handle.versions()
         }
+
+    def suggest(self, n: int, *, seed: int) -> SuggestedCases:
+        """Draft at most `n` cases from the documents of these tenants, spread over them."""
+        return _sync.run(suggesting.drafts(self.handles.values(), n=n, seed=seed))
 
     def restore(self, folder: Path) -> dict[str, Restored]:
         """Restore these tenants from the snapshot in `folder`; NotFoundError when it holds none of them."""

@@ -14,7 +14,6 @@ from workbench.experiments.matching import mentions
 from workbench.experiments.scorers import accepted_texts
 from workbench.retrieval.reading import Pages
 from workbench.types import Page
-from workbench.workspace import quality
 
 
 def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page]]:
@@ -23,6 +22,8 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
     Cases are compared with the pages by what they expect: a stated `page` exists, and contains one of the
     stated `answers`. Without a memory there are no pages and nothing is compared.
     """
+    from workbench.workspace import quality  # it needs numpy, which no command needs to start
+
     path = stated_dataset(root, case)
     if case.memory:
         spec = retrieval.load_spec(root, str(case.memory))

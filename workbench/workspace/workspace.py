@@ -34,7 +34,6 @@ from workbench.retrieval import MemoryHandle
 from workbench.types import JSON, Port, Reply
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
-from workbench.workspace.quality import checked_inputs
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
@@ -189,6 +188,10 @@ class Workspace:
         spec = None if pin is None and chosen is None else self.memory(memory).spec
         if spec is None or (pin and spec.name == pin.name):
             path = self.execution.cases or stated_dataset(self.root, self.use_case)
+            if self.use_case.quality and not self.execution.cases:
+                from workbench.workspace import quality  # it needs numpy
+
+                return quality.dataset(self.root, self.name, self.use_case, path)
             return Dataset.from_file(self.root / path, **self.use_case.columns)
         if spec.questions is None:
             raise NotFoundError(
@@ -201,6 +204,8 @@ class Workspace:
 
         A use case with quality rules cleans and checks them: a row that breaks a rule is a broken row.
         """
+        from workbench.workspace.quality import checked_inputs  # it needs numpy
+
         only = self.execution.tenant
         tenants = (only,) if only else self.use_case.tenants
         rows = read(self.root / source, tenant=only) if source else ()

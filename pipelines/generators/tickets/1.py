@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import random
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -460,6 +461,12 @@ def are_alike(words: frozenset[str], other: frozenset[str]) -> bool:
     return len(words & other) > ALIKE * len(words | other)
 
 
+def stands_in(part: str, text: str) -> bool:
+    """Return whether five words or more, all of `part`, stand in `text` one after another."""
+    words, around = (re.findall(r"\w+", given.lower()) for given in (part, text))
+    return len(words) >= 5 and f" {' '.join(words)} " in f" {' '.join(around)} "
+
+
 def iban(country: str, account: str) -> str:
     """Return an account number with its check digits, in groups of four."""
     letters = "".join(str(ord(letter) - 55) for letter in country)
@@ -511,13 +518,13 @@ def _tickets(
 
 
 def _apart(tickets: Sequence[Ticket]) -> list[Ticket]:
-    """Leave out the solved tickets that are like a case, which only another tenant's can be."""
-    cases = [words_of(ticket.text) for ticket in tickets if is_case(ticket.id)]
-    return [
-        ticket
-        for ticket in tickets
-        if is_case(ticket.id) or not any(are_alike(words_of(ticket.text), words) for words in cases)
-    ]
+    """Leave out the solved tickets in which a case stands, or which are like one of another tenant."""
+    cases = [ticket.text for ticket in tickets if is_case(ticket.id)]
+
+    def gives_away(text: str) -> bool:
+        return any(are_alike(words_of(text), words_of(case)) or stands_in(case, text) for case in cases)
+
+    return [ticket for ticket in tickets if is_case(ticket.id) or not gives_away(ticket.text)]
 
 
 def _with_faults(

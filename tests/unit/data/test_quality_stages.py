@@ -150,12 +150,9 @@ def test_without_rules_nothing_is_written_and_a_broken_row_is_an_error_as_before
     (root / "data/classify/cases.jsonl").write_text(
         lines(*[{k: v for k, v in row.items() if k != "region"} for row in ROWS])
     )
-    assert {path.name for path in prepared(root).iterdir()} == {
-        "cases.parquet",
-        "inputs.parquet",
-        "contamination.json",
-        "summary.json",
-    }
+    written = {path.name for path in prepared(root).iterdir()}
+    assert "cases.parquet" in written
+    assert not written & {quality.REPORT, quality.QUARANTINE, quality.LEDGER}
     assert quality.written(root / "results/classify/prepared") is None
     plant(root, BROKEN[0])
     with pytest.raises(ConfigError, match="region"):
@@ -205,6 +202,12 @@ def test_the_settings_of_prepare_name_the_rules_and_its_folder_is_made(root):
     (root / "pipelines/quality").rmdir()
     settings.make_missing(root, "classify")
     assert (root / "pipelines/quality").is_dir()
+
+
+def test_the_cases_of_a_notebook_are_those_of_the_stage(root):
+    plant(root, *BROKEN)
+    stage = Dataset.from_file(prepared(root) / "cases.parquet", inputs=["text"], expected=["label"])
+    assert workspace.connect("classify", root=root).cases().digest == stage.digest
 
 
 # -- workbench check

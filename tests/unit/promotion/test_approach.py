@@ -170,3 +170,13 @@ def test_a_wrong_record_is_one_clear_error(tmp_path, text, said):
     (tmp_path / "params.yaml").write_text(changed, encoding="utf-8")
     with pytest.raises(ConfigError, match=said):
         config.load_params(tmp_path)
+
+
+def test_an_arm_without_a_model_has_no_tokens_and_a_label_is_shown_as_it_is():
+    run = ruled(3)
+    said = pl.lit('{"label":"billing"}').alias("output")
+    evidence = an_evidence(explored=[run])
+    judged = dataclasses.replace(evidence.judged, cases=evidence.judged.cases.with_columns(said))
+    page = pages(dataclasses.replace(evidence, judged=judged))[1].decode()
+    assert "| vote | 0.001 | 200 | 10 | none | none |" in page
+    assert "| acme | billing | page |" in page or "| globex | billing | page |" in page

@@ -81,6 +81,17 @@ def test_tenants_that_do_not_fit_are_one_error(root, tmp_path, rows, tenant, sai
     assert said in str(caught.value) and not (root / "data/claims").exists()
 
 
+def test_a_missing_column_is_named_with_the_option_that_names_it(root, tmp_path):
+    write(tmp_path, "docs/taxi.md", TAXI)
+    asked = questions(tmp_path, ("When is a taxi paid?", "after ten"), head=("Anliegen", "Antwort"))
+    with pytest.raises(WorkbenchError, match="'question'") as caught:
+        init(root, InitOrder(name="claims", docs=tmp_path / "docs", questions=asked))
+    assert "--column question=NAME" in caught.value.hint
+    named = {"question": "Anliegen"}
+    init(root, InitOrder(name="claims", docs=tmp_path / "docs", questions=asked, columns=named))
+    assert rows_of(root)[0]["question"] == "When is a taxi paid?"
+
+
 @pytest.mark.parametrize("named", ["Taxi Rules", "taxi-rules", "Taxi Rules.pdf", "trips/Taxi Rules.pdf"])
 def test_a_question_names_its_file_as_people_write_it_and_gets_the_page_with_the_answer(
     root, tmp_path, named
@@ -118,6 +129,25 @@ def test_an_unreadable_document_stops_everything_or_is_named_as_left_out(root, t
     made = init(root, skipping)
     assert any("left out: " in note and "scan.pdf" in note for note in made.notes)
     assert not (root / "data/claims/documents/scan.pdf").exists() and check_all(root).passed
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda docs: (docs / "out.md").symlink_to(docs.parent / "secret.md"), "outside"),
+        (lambda docs: (docs / "data.md").write_bytes(b"\0\1\2" * 99), "data.md"),
+        (lambda docs: (docs / "taxi.MD").write_text("Another one."), "same page name"),
+    ],
+)
+def test_a_folder_with_a_trap_is_one_error_and_nothing_is_created(root, tmp_path, spoil, said):
+    write(tmp_path, "docs/taxi.md", TAXI)
+    write(tmp_path, "secret.md", "A secret.")
+    spoil(tmp_path / "docs")
+    before = (root / "params.yaml").read_bytes()
+    with pytest.raises(WorkbenchError) as caught:
+        init(root, InitOrder(name="claims", docs=tmp_path / "docs", questions=questions(tmp_path)))
+    assert said in str(caught.value) and "\n  -> " in str(caught.value)
+    assert not (root / "data/claims").exists() and (root / "params.yaml").read_bytes() == before
 
 
 def test_rules_of_access_are_copied_and_the_pipeline_may_read_what_they_name(root, tmp_path):

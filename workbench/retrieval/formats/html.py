@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Elements whose content is not text of the page.
 _DROPPED = ["script", "style", "nav", "noscript", "template", "iframe", "object", "svg", "math", "select"]
-_HIDDEN = "[hidden], [role=navigation], [aria-hidden=true]"
+_HIDDEN = "a.headerlink, [hidden], [role=navigation], [aria-hidden=true]"
 _STATED = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 #: Elements that the parser closes by itself, or that never hold others.
