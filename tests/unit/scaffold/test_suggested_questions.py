@@ -16,7 +16,7 @@ from workbench.scaffold.order import InitOrder
 DOCUMENTS = {
     "prices.md": "# Prices\n\nA city bicycle costs 18 euros a day. An electric bicycle costs 39 euros.",
     "repairs.txt": "A full service of a bicycle takes 3 working days in our workshop.",
-    "rooms.html": "<table><tr><td>hall</td><td>seats</td></tr><tr><td>Elm</td><td>36 chairs</td></tr></table>",
+    "rooms.html": "<table><tr><td>hall</td><td>seats</td></tr><tr><td>Elm</td><td>36 desks</td></tr></table>",
 }
 
 
@@ -33,7 +33,7 @@ def test_a_use_case_made_of_drafts_says_that_its_cases_are_synthetic(folder):
     pages = retrieval.load(SourceReading(uri=str(folder / "docs"), tenants="rental"), root=root)
     drafts = suggest(pages, n=20, seed=7, author="ann")
     assert {answer for row in drafts.rows for answer in row["answers"]} == {
-        "18 euros", "39 euros", "3 working days", "36 chairs"
+        "18 euros", "39 euros", "3 working days", "36 desks"
     }  # fmt: skip
     first = drafts.ids[0]
     drafts.accept(*drafts.ids).edit(first, question="What do I pay for it?").save(folder / "q.jsonl")
