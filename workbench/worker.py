@@ -16,7 +16,6 @@ from workbench.errors import ConfigError, CorruptError, NotebookError, Workbench
 from workbench.experiments.batch import COUNTS
 from workbench.jobs.runner import FORMAT, RESULT, Failure, Request, WorkerResult, told
 from workbench.notebooks.inspection import INPUTS
-from workbench.pipeline import build as knowledge
 from workbench.pipeline.stages import run_notebook
 
 
@@ -77,6 +76,8 @@ def snapshot(request: Request, root: Path, case: UseCase) -> Path:
     if (folder / "manifest.json").is_file():
         open_snapshot(folder, expected_digest=request.memory).close()
         return folder
+    from workbench.pipeline import build as knowledge
+
     if case.memory:
         sys.stderr.write(f"building memory {case.memory}, snapshot {request.memory[:12]} (once)\n")
     aside = memories / f".{request.memory[:12]}.{request.run}"

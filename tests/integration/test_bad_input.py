@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 from aiohttp import web
+from clone_edits import commit, without_use_case
 from clones import Clone
 from endpoint import endpoint
 
@@ -181,8 +182,11 @@ def made_nothing(clone) -> bool:
 
 @pytest.fixture(scope="module")
 def looked_at(head, tmp_path_factory) -> Clone:
-    """One clone for all that only looks: each test takes its edit back."""
-    return head.copied(tmp_path_factory.mktemp("looked-at"))
+    """One clone with one use case for all that only looks: each test takes its edit back."""
+    clone = head.copied(tmp_path_factory.mktemp("looked-at"))
+    without_use_case(clone.folder, "triage")
+    commit(clone, "One use case")
+    return clone
 
 
 @pytest.fixture

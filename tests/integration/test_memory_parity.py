@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from clone_edits import NOTEBOOK as NOTEBOOK_OF_ANSWERS
-from clone_edits import commit, replaced
+from clone_edits import commit, replaced, without_use_case
 from endpoint import endpoint, speaking
 from small_use_case import CELLS, NOTEBOOK, RUN, notebook, with_pipeline, write
 from switched_use_case import Nobody, needs_a_server, switch, switched_repository
@@ -64,6 +64,7 @@ def reproduced(root, *more):
 
 def test_the_shipped_use_case_passes_its_gate_on_a_server_with_the_pinned_tape(shipped_clone, weaviate):
     root = shipped_clone.folder
+    without_use_case(root, "triage")
     switch(root, weaviate)
     # On a server half of this control's passages are others, and the model would be asked anew for a minute.
     replaced(shipped_clone, NOTEBOOK_OF_ANSWERS, r", \"wrong_passage\": {\"task\": wrong_passage}", "")

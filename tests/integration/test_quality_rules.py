@@ -97,7 +97,7 @@ def test_rules_decide_on_cases_and_on_the_input_of_a_promoted_job(tmp_path, monk
         # A comment in the rules changes the report of the stage prepare alone; the judge replays its answers.
         rules = root / "pipelines/quality/classify.yaml"
         rules.write_text(f"# Reviewed.\n{RULES}")
-        said = dvc(root, "repro", "report@classify")
+        said = dvc(root, "repro", "judge@classify")  # as far as a promotion asks for
         assert "Running stage 'prepare@classify'" in said and len(model.calls) == 3
 
         committed(root)

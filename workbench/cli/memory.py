@@ -7,16 +7,16 @@ import functools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from workbench import config
 from workbench.cli.output import check_names, check_out, say
 from workbench.errors import ConfigError
-from workbench.retrieval.reading import told
-from workbench.workspace import memory_admin
-from workbench.workspace.memory_admin import Memories, Which
+
+if TYPE_CHECKING:  # late elsewhere: each command of `workbench` imports this file
+    from workbench.workspace.memory_admin import Memories, Which
 
 _SUGGEST = "workbench memory suggest handbook -n 20 --out drafts.jsonl"
 
@@ -30,6 +30,8 @@ def _about(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
     @functools.wraps(command)
     def with_which(*, use_case: str | None, memory: str | None, tenant: str | None, **given: Any) -> None:
+        from workbench.workspace.memory_admin import Which
+
         command(which=Which(use_case=use_case, memory=memory, tenant=tenant), **given)
 
     return with_which
@@ -70,6 +72,8 @@ def ingest(*, source: str | None, which: Which, as_json: bool) -> None:
 
         workbench memory ingest --use-case answers
     """
+    from workbench.retrieval.reading import told
+
     with _open(which) as memories:
         done = memories.ingest(source)
     left_out = next((counts.left_out for counts in done.values()), ())
@@ -323,6 +327,8 @@ def deactivate(*, which: Which, as_json: bool) -> None:
 
     Example: workbench memory deactivate --tenant acme
     """
+    from workbench.workspace import memory_admin
+
     number = memory_admin.deactivate(config.find_root(), which)
     result = {"deactivated": number, "rested": number}  # `rested` is the former name
     say(result, f"{number} tenants deactivated; their next use activates them", as_json=as_json)
@@ -352,6 +358,8 @@ def grant(*, admin_key_env: str, which: Which, as_json: bool) -> None:
 
         workbench memory grant --tenant acme
     """
+    from workbench.workspace import memory_admin
+
     keys = memory_admin.grant(config.find_root(), which, admin_key_env=admin_key_env)
     lines = [f"export WEAVIATE_KEY_{config.variable_part(tenant)}={key}" for tenant, key in keys.items()]
     say(keys, "\n".join(lines), as_json=as_json)
@@ -365,12 +373,16 @@ def revoke(*, admin_key_env: str, which: Which, as_json: bool) -> None:
 
     Example: workbench memory revoke --tenant acme
     """
+    from workbench.workspace import memory_admin
+
     done = memory_admin.revoke(config.find_root(), which, admin_key_env=admin_key_env)
     lines = [f"{tenant}: {'key revoked' if revoked else 'no key found'}" for tenant, revoked in done.items()]
     say(done, "\n".join(lines), as_json=as_json)
 
 
 def _open(which: Which) -> Memories:
+    from workbench.workspace.memory_admin import Memories
+
     return Memories(config.find_root(), which)
 
 

@@ -12,27 +12,21 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench import config, files, layout
 from workbench.config import Execution, UseCase
-from workbench.data import contamination
 from workbench.errors import ConfigError, WorkbenchError
-from workbench.experiments.gates import GateReport
-from workbench.experiments.runs import MANIFEST, Run, save_runs
 from workbench.files import folders
 from workbench.layout import Results
 from workbench.notebooks import execution as notebooks
 from workbench.notebooks import inspection
-from workbench.pipeline import build, evidence, plots, settings
-from workbench.pipeline import report as readiness
-from workbench.pipeline.judge import judge
-from workbench.promotion.freezing import judged_run
-from workbench.promotion.judgement import judged, note
-from workbench.records.journal import Journal, extend
-from workbench.workspace import boundary, quality
-from workbench.workspace.examples import contaminated
-from workbench.workspace.use_case import check_data, stated_dataset
+
+if TYPE_CHECKING:
+    from workbench.experiments.gates import GateReport
+    from workbench.experiments.runs import Run
+
+# A stage is a process of its own: it imports what it needs, because all of them together take half a second.
 
 #: The variable that names the file of a stage's exit code, for `workbench repro`.
 EXIT_VARIABLE = "WORKBENCH_STAGE_EXIT"
@@ -43,6 +37,11 @@ def prepare(root: Path, name: str, *, results: Results | None = None) -> None:
 
     Cases whose text stands in the prompt or in solved examples are written beside them.
     """
+    from workbench.data import contamination
+    from workbench.workspace import quality
+    from workbench.workspace.examples import contaminated
+    from workbench.workspace.use_case import check_data, stated_dataset
+
     case = config.use_case(config.load_params(root), name)
     cases, pages = check_data(root, name, case)
     folder = root / (results or Results(use_case=name)).prepared
@@ -63,12 +62,23 @@ def prepare(root: Path, name: str, *, results: Results | None = None) -> None:
 
 def remember(root: Path, name: str) -> None:
     """Build the use case's memory from its documents, and write its snapshot."""
+    from workbench.pipeline import build
+
     case = config.use_case(config.load_params(root), name)
     build.build(root, name, case, root / Results(use_case=name).memory)
 
 
+def judge(root: Path, name: str, *, show: bool = True) -> Run:
+    """Judge the notebook as `workbench.pipeline.judge.judge` does; return the run."""
+    from workbench.pipeline import judge as stage
+
+    return stage.judge(root, name, show=show)
+
+
 def experiment(root: Path, name: str, *, show: bool = True) -> None:
     """Execute the notebook: replay the tape, ask the model for missing answers, then extend the tape."""
+    from workbench.experiments.runs import MANIFEST, save_runs
+
     results = Results(use_case=name)
     execute(root, results, show=show)
     if not (root / results.runs / MANIFEST).is_file():  # a notebook may explore without an experiment
@@ -111,6 +121,9 @@ def run_notebook(
     """
     executed = notebooks.execute(path, root=root, parameters=parameters, execution=execution, **options)
     if tape is not None:
+        from workbench.records.journal import Journal, extend
+        from workbench.workspace import boundary
+
         name = execution.use_case
         held = boundary.tape_of_execution(root, name, execution) if name else boundary.open_tape(tape)
         journal = Journal(root / (execution.journal or layout.JOURNAL))
@@ -120,6 +133,10 @@ def run_notebook(
 
 def gate(root: Path, name: str, *, results: Results | None = None) -> GateReport:
     """Judge the candidate's run by the gate of the use case's phase; write the verdict and its numbers."""
+    from workbench.pipeline import plots
+    from workbench.promotion.freezing import judged_run
+    from workbench.promotion.judgement import judged, note
+
     results = results or Results(use_case=name)
     case = config.use_case(config.load_params(root), name)
     run = judged_run(root, name, case, results=results)
@@ -159,13 +176,29 @@ def report(
 
     `page` is a path without an ending, used instead of the use case's own.
     """
+    from workbench.pipeline import evidence
+    from workbench.pipeline import report as readiness
+    from workbench.promotion.freezing import judged_run
+
     case = config.use_case(config.load_params(root), name)
     results = results or Results(use_case=name)
     run = judged_run(root, name, case, results=results)
     return readiness.write(evidence.collect(root, case, run, results), root / (page or case.report))
 
 
-def job(root: Path, reference: str) -> None:
+def _settings(root: Path, name: str) -> None:
+    from workbench.pipeline import settings
+
+    settings.write(root, name)
+
+
+def _plots(root: Path, name: str) -> None:
+    from workbench.pipeline import plots
+
+    plots.write(root, name)
+
+
+def _job(root: Path, reference: str) -> None:
     """Reproduce the sample of a promoted job's version, in its own code and environment."""
     from workbench.jobs import run as jobs
 
@@ -200,15 +233,15 @@ def _note_exit(code: int) -> None:
 
 def _run(arguments: list[str]) -> int:
     stages: dict[str, Callable[[Path, str], object]] = {
-        "settings": settings.write,
+        "settings": _settings,
         "prepare": prepare,
         "remember": remember,
         "judge": judge,
         "experiment": experiment,
         "gate": gate,
-        "plots": plots.write,
+        "plots": _plots,
         "report": report,
-        "job": job,
+        "job": _job,
     }
     try:
         if len(arguments) != 2 or arguments[0] not in stages:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench import config, files
 from workbench.config import UseCase
-from workbench.data.checked import CheckedRows, check_rows
-from workbench.data.profile import Profile, profile_of, read_profile
-from workbench.data.report import QualityReport
 from workbench.data.rules import QualityRules, read_rules
 from workbench.errors import ConfigError, NotFoundError
 from workbench.experiments.dataset import PROVENANCE, Dataset, stated_file
 from workbench.experiments.inputs import InputRow, read
 from workbench.layout import QUALITY
+
+if TYPE_CHECKING:
+    from workbench.data.checked import CheckedRows
+    from workbench.data.profile import Profile
+    from workbench.data.report import QualityReport
+
+# The detectors need numpy, so they are imported when there are rules: a kernel of a use case without any
+# starts a tenth of a second faster.
 
 #: Files of the stage `prepare`: the report, the rows that were set aside, and the ledger of changes.
 REPORT, QUARANTINE, LEDGER = "quality.json", "quarantine.parquet", "ledger.parquet"
@@ -33,6 +38,8 @@ class StatedRules:
     @classmethod
     def read(cls, root: Path, path: str) -> StatedRules:
         """Return the rules and their profile; raise ConfigError when one of the files is invalid."""
+        from workbench.data.profile import read_profile
+
         config.check_inside(path, where="rules")
         rules = read_rules(root / path, where=path)
         if rules.profile is not None:
@@ -52,6 +59,8 @@ def checked_dataset(root: Path, name: str, case: UseCase, file: str) -> CheckedR
 
     Raise NotFoundError without the key `quality`, and ConfigError when a file cannot be read.
     """
+    from workbench.data.checked import check_rows
+
     if case.quality is None:
         raise NotFoundError(
             f"use case {name!r} states no quality rules",
@@ -116,6 +125,8 @@ def written(folder: Path) -> QualityReport | None:
     path = folder / REPORT
     if not path.is_file():
         return None
+    from workbench.data.report import QualityReport
+
     raw = files.parse_json(files.read_text(path), where=str(path))
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds no report", hint="dvc repro")
@@ -132,6 +143,8 @@ def checked_inputs(
     """
     if case.quality is None or not rows:
         return rows
+    from workbench.data.checked import check_rows
+
     stated = StatedRules.read(root, case.quality)
     rules = stated.rules.of_columns(("id", "tenant", *case.columns["inputs"]))
     rules = rules.without_required("tenant") if len(tenants) == 1 else rules
@@ -142,12 +155,16 @@ def checked_inputs(
 
 def check_file(root: Path, path: Path, rules: str, *, tenants: tuple[str, ...] = ()) -> CheckedRows:
     """Return the checked rows of any JSON lines or Parquet file by the rules of a file below `root`."""
+    from workbench.data.checked import check_rows
+
     stated = StatedRules.read(root, rules)
     return check_rows(path.name, read(path), stated.rules, tenants=tenants, profile=stated.profile)
 
 
 def store_profile(root: Path, name: str, case: UseCase, file: str) -> tuple[str, Profile]:
     """Write the profile of a use case's dataset to the path that its rules name; return path and profile."""
+    from workbench.data.profile import profile_of
+
     found = checked_dataset(root, name, case, file)
     stated = StatedRules.read(root, str(case.quality))
     if stated.rules.profile is None:
