@@ -131,6 +131,7 @@ GOOD = "1,acme,Who?,a,p\n"
 BAD = {
     "an empty question": (HEAD + GOOD + "2,acme, ,a,p\n", r"q.csv:3: 'question' is empty"),
     "no accepted answer": (HEAD + GOOD + "2,acme,Why?, | ,p\n", r"q.csv:3: 'answers' is empty"),
+    "an answer without words": (HEAD + GOOD + "2,acme,Why?,b|**,p\n", r"q.csv:3: 'answers' accepts '\*\*'"),
     "an id twice": (HEAD + GOOD + "1,acme,Why?,a,p\n", r"q.csv:3: the id '1' is the id of .*q.csv:2"),
     "an id of one tenant and another": (HEAD + GOOD + "1,globex,Why?,a,p\n", r"q.csv:3: the id '1'"),
     "an empty id": (HEAD + GOOD + ",acme,Why?,a,p\n", r"q.csv:3: 'id' is empty"),
@@ -232,6 +233,27 @@ def test_the_page_of_an_answer_is_found_or_the_question_is_named(row, said):
     assert row == asked(row["answers"], row.get("page"), row["tenant"]), "the rows given stay as they are"
     page = said.get("found", said.get("renamed", {})).get("q", row.get("page"))
     assert made.rows[0].get("page") == page
+
+
+def test_an_answer_of_many_questions_identifies_no_page():
+    def rows(number):
+        return [asked(["46 euros"]) | {"id": str(n)} for n in range(number)]
+
+    few, many = locate(rows(5), PAGES), locate(rows(6), PAGES)
+    assert len(few.found) == 5 and few.complete
+    assert len(many.shared) == 6 and not many.found and not many.complete
+    assert not any("page" in row for row in many.rows) and "identifies no page" in many.notes()[0]
+
+
+def test_a_note_names_the_place_of_a_row_and_the_nearest_page():
+    made = locate([asked(["46 euros"], "taxii")], PAGES)
+    (note,) = made.notes(places={"q": "q.csv:7"})
+    assert "q.csv:7 (" in note and "'taxi'" in note
+
+
+def test_a_label_without_words_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"q.csv:2: 'label' accepts '--'"):
+        one(written(tmp_path, "text,label\nHello,--\n"), kind="classify")
 
 
 def test_the_pages_of_the_handbook_are_found_as_one_comparison_after_the_other_finds_them():

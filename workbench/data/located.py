@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from workbench.errors import nearest
 from workbench.experiments.matching import mentions, normalise
 
 #: A question whose answer stands in this many pages has no page of its own.
 _MANY = 20
+#: An answer that more questions of a tenant accept identifies no page.
+_SHARED = 5
 _SEPARATED = re.compile(r"(?<=\d)[,'.](?=\d)")
 _RUNS = re.compile(r"[^\W\d_]+|\d+")
 
@@ -25,7 +28,8 @@ class Located:
 
     `found` are the pages that were added: of each row the only page with an accepted answer. `several` are
     the pages of rows whose answer stands in more than one, which get none. `renamed` are the pages of rows
-    that named a file. `unanswered` has the reason why no document answers a row.
+    that named a file. `unanswered` has the reason why no document answers a row. `shared` are the pages of
+    rows whose answers many other rows accept too, such as "True": they do not identify a page.
     """
 
     rows: tuple[dict[str, Any], ...] = field(repr=False)
@@ -33,21 +37,27 @@ class Located:
     several: Mapping[str, tuple[str, ...]]
     renamed: Mapping[str, str]
     unanswered: Mapping[str, str]
+    shared: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         """Whether every row names a page that has one of its accepted answers."""
-        return not self.unanswered and not self.several
+        return not self.unanswered and not self.several and not self.shared
 
-    def notes(self, *, most: int = 5) -> tuple[str, ...]:
-        """Return one line for each kind of finding, each with at most `most` ids."""
+    def notes(self, *, most: int = 3, places: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        """Return one line for each kind of finding, each with at most `most` rows by place or id."""
         lines = {
             "no document answers": self.unanswered,
             "several documents answer": {key: ", ".join(names) for key, names in self.several.items()},
+            "the answer is that of many questions and identifies no page": self.shared,
             "the page was found by its answer": self.found,
             "the page is named after its file": self.renamed,
         }
-        return tuple(_line(what, items, most) for what, items in lines.items() if items)
+        named = {
+            what: {(places or {}).get(key, key): text for key, text in items.items()}
+            for what, items in lines.items()
+        }
+        return tuple(_line(what, items, most) for what, items in named.items() if items)
 
 
 def _line(what: str, items: Mapping[str, str], most: int) -> str:
@@ -77,15 +87,32 @@ def locate(
     found: dict[str, str] = {}
     several: dict[str, tuple[str, ...]] = {}
     unanswered: dict[str, str] = {}
+    shared: dict[str, str] = {}
+    askers = _askers(made)
     for row in made:
         sources, names = hits.get(row["id"], []), wanted[row["id"]]
         if not sources:
             unanswered[row["id"]] = _reason(row, names, pages)
+        elif not names and len(sources) == 1 and _is_shared(row, askers):
+            shared[row["id"]] = sources[0]
         elif not names and len(sources) == 1:
             row["page"] = found[row["id"]] = sources[0]
         elif not names:
             several[row["id"]] = tuple(sources)
-    return Located(rows=tuple(made), found=found, several=several, renamed=renamed, unanswered=unanswered)
+    return Located(
+        rows=tuple(made), found=found, several=several, renamed=renamed, unanswered=unanswered, shared=shared
+    )
+
+
+def _askers(rows: Sequence[Mapping[str, Any]]) -> Counter[tuple[str, str]]:
+    """Return the number of rows of a tenant that accept each answer."""
+    accepted = ((row["tenant"], {normalise(text) for text in _list(row.get("answers"))}) for row in rows)
+    return Counter((tenant, text) for tenant, texts in accepted for text in texts)
+
+
+def _is_shared(row: Mapping[str, Any], askers: Mapping[tuple[str, str], int]) -> bool:
+    """Return whether many rows accept each of the row's answers."""
+    return all(askers[row["tenant"], normalise(text)] > _SHARED for text in _list(row.get("answers")))
 
 
 def _list(value: Any) -> list[str]:
@@ -156,7 +183,8 @@ def _reason(row: Mapping[str, Any], names: Sequence[str], pages: Pages) -> str:
     if not _list(row.get("answers")):
         return "it has no accepted answer"
     if unknown:
-        return f"{row['tenant']} has no page {', '.join(unknown)}"
+        own = [source for tenant, source in pages if tenant == row["tenant"]]
+        return f"{row['tenant']} has no page {', '.join(unknown)}; {nearest(unknown[0], own)}"
     if names:
         return f"{', '.join(names)} has none of its accepted answers"
     return f"no page of {row['tenant']} has one of its accepted answers"

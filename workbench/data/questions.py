@@ -61,7 +61,7 @@ class Suspicion:
 
     def __str__(self) -> str:
         more = f" and {len(self.ids) - 3} more" * (len(self.ids) > 3)
-        return f"{', '.join(self.ids[:3])}{more}: {self.reason} ({', '.join(self.places[:3])})"
+        return f"{', '.join(self.places[:3])}{more}: {self.reason} ({', '.join(self.ids[:3])})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class QuestionRows:
     """Canonical rows: `id`, `tenant`, the input and the expected values of the kind, and provenance.
 
     `columns` has the table's column of each key that was read, and `unused` the others. `made_ids` says that
-    the table has no ids. `suspicious` names rows that may be wrong.
+    the table has no ids. `suspicious` names rows that may be wrong. `places` has the line of each id.
     """
 
     kind: Kind
@@ -78,6 +78,7 @@ class QuestionRows:
     unused: tuple[str, ...] = ()
     made_ids: bool = False
     suspicious: tuple[Suspicion, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -124,6 +125,7 @@ def read_questions(
         kind=kind, rows=tuple(rows), columns=found, made_ids="id" not in found,
         unused=tuple(name for name in table.columns if name not in used),
         suspicious=tuple(_suspicious(rows, places, _KINDS[kind])),
+        places={row["id"]: place for row, place in zip(rows, places, strict=True)},
     )  # fmt: skip
 
 
@@ -221,8 +223,8 @@ class _Reader:
             answers = self._texts(value)
             if not answers:
                 raise ValueError("is empty: it names no accepted answer")
-            return answers
-        text = _text(value)
+            return [_compared(answer) for answer in answers]
+        text = _text(value) if key != "label" else _compared(_text(value))
         if key == "id" and (len(text) > _MOST_ID or not text.isprintable()):
             raise ValueError(f"must be an id of at most {_MOST_ID} printable characters")
         return text
@@ -270,6 +272,13 @@ def _text(value: Any) -> str:
         return value.strip()
     empty = value is None or isinstance(value, str)
     raise ValueError("is empty" if empty else f"must be a text, found {type(value).__name__}")
+
+
+def _compared(text: str) -> str:
+    """Return an accepted text; ValueError when it has nothing that scorers compare."""
+    if not normalise(text):
+        raise ValueError(f"accepts {files.shortened(text)!r}, which has no letter or digit")
+    return text
 
 
 def _json(value: Any) -> Any:

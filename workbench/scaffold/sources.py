@@ -82,10 +82,11 @@ def tenants_from(order: InitOrder) -> str:
 
     The questions decide: folders are tenants when the table has a column of tenants that are folders.
     """
+    assert order.questions is not None  # noqa: S101 - `check` has been called
+    with told_options():
+        table = tables.read(order.questions)
     if order.tenant is not None:
         return order.tenant
-    assert order.questions is not None  # noqa: S101 - `check` has been called
-    table = tables.read(order.questions)
     stated = order.columns.get("tenant")
     column = stated or next((name for name in table.columns if name.strip().casefold() in _TENANT), None)
     if column is None:
@@ -97,6 +98,7 @@ def tenants_from(order: InitOrder) -> str:
         config.check_tenant(named[0], where=f"{table.path}: column {column!r}: ")
         return named[0]
     missing = [name for name in named if not (order.docs / name).is_dir()]
+    config.check_tenant(missing[0], where=f"{table.path}: column {column!r}: ")
     raise ConfigError(
         f"{table.path} has questions of the tenants {', '.join(named)}, and {order.docs} has no folder "
         f"{missing[0]!r}",
@@ -118,10 +120,11 @@ def documents(order: InitOrder, *, tenants: str, root: Path) -> SourceDocuments:
     opened = plain_documents.open_source(reading, root)
     kept, pages = [], []
     bar = tqdm(opened.read(), total=len(opened.placed), desc="read", unit="doc", delay=1, leave=False)
-    for place, found in zip(opened.placed, bar, strict=True):
-        if found and place.file.path is not None:
-            kept.append((place.file.name, place.file.path))
-            pages += found
+    with told_options():
+        for place, found in zip(opened.placed, bar, strict=True):
+            if found and place.file.path is not None:
+                kept.append((place.file.name, place.file.path))
+                pages += found
     if not pages:
         raise NotFoundError(f"--docs: no document of {order.docs} has a text", hint="ls -l the folder")
     return SourceDocuments(
@@ -138,7 +141,7 @@ def examples(order: InitOrder, *, tenants: str) -> SourceDocuments:
             f"--docs: {order.docs} is no table of solved examples, which --kind classify remembers",
             hint=f"workbench init {order.name} --kind classify --docs SOLVED.csv --questions FILE",
         )
-    with _told_options():
+    with told_options():
         found = read_questions(order.docs, kind="classify", tenants=_only(tenants))
     return SourceDocuments(label=order.docs.name, rows=found.rows, tenants_from=tenants)
 
@@ -148,7 +151,7 @@ def cases(order: InitOrder, *, tenants: str, documents: SourceDocuments | None) 
     kind: Kind = next(kind for kind in get_args(Kind) if kind == order.kind)
     assert order.questions is not None  # noqa: S101
     allowed = _only(tenants) or (documents.tenants if documents is not None else ())
-    with _told_options():
+    with told_options():
         found = read_questions(order.questions, kind=kind, columns=order.columns, tenants=allowed)
     notes = [*_notes_on(found)]
     if kind == "extract":
@@ -156,7 +159,7 @@ def cases(order: InitOrder, *, tenants: str, documents: SourceDocuments | None) 
         return Cases(rows=rows, notes=(*notes, *more))
     if kind != "answer" or documents is None:
         return Cases(rows=found.rows, notes=tuple(notes))
-    return _located(found.rows, documents.pages, notes)
+    return _located(found, documents.pages, notes)
 
 
 def labels(rows: Sequence[Mapping[str, Any]], where: Path) -> list[str]:
@@ -176,13 +179,16 @@ def labels(rows: Sequence[Mapping[str, Any]], where: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _told_options() -> Iterator[None]:
+def told_options() -> Iterator[None]:
     """Raise an error of the block with the command's options in place of a function's arguments."""
     try:
         yield
     except ConfigError as error:
         error.hint = re.sub(r"columns=\{'(\w+)': …\}", r"--column \1=NAME", error.hint)
         error.hint = error.hint.replace("tenants=['NAME']", "--tenant NAME")
+        error.hint = re.sub(r"unreadable: skip \(wb\.load: .*?\)", "--unreadable skip", error.hint)
+        if error.hint == ConfigError.otherwise:
+            error.hint = "correct the file, then run the same command again"
         raise
 
 
@@ -200,17 +206,19 @@ def _notes_on(found: QuestionRows) -> list[str]:
     return notes
 
 
-def _located(rows: Sequence[dict[str, Any]], pages: Sequence[Page], notes: list[str]) -> Cases:
+def _located(asked: QuestionRows, pages: Sequence[Page], notes: list[str]) -> Cases:
     """Return rows with the pages that answer them, or all without pages when one of them has none."""
     texts = {(page.tenant, page.source): page.text for page in pages}
+    rows = asked.rows
     found = located.locate([_with_sources(row, texts) for row in rows], texts)
-    notes += found.notes()
+    notes += found.notes(places=asked.places)
     if found.complete:
         return Cases(rows=found.rows, page=True, notes=tuple(notes))
-    without = len(found.unanswered) + len(found.several)
-    notes.append(
-        f"recall is not measured, because {without} of {len(rows)} questions have no page of their own"
-    )
+    without = len(found.unanswered) + len(found.several) + len(found.shared)
+    stated = sum("page" in row for row in rows)
+    unused = f", and the pages that the table names for {stated} questions are not used" * bool(stated)
+    why = f"{without} of {len(rows)} questions have no page of their own"
+    notes.append(f"recall is not measured, because {why}{unused}")
     kept = tuple({key: value for key, value in row.items() if key != "page"} for row in found.rows)
     return Cases(rows=kept, notes=tuple(notes))
 

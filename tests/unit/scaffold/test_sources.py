@@ -71,6 +71,7 @@ def test_with_a_column_of_tenants_the_folders_are_tenants(root, tmp_path):
         ((("acme", "q?", "ten"), ("rome", "q2?", "ten")), None, "no folder 'rome'"),
         ((("acme", "q?", "ten"), ("rome", "q2?", "ten")), "acme", "no tenant 'rome'"),
         ((("The One", "q?", "ten"),), None, "cannot name a tenant"),
+        ((("acme", "q?", "ten"), ("Größe AG", "q2?", "ten")), None, "cannot name a tenant"),
     ],
 )
 def test_tenants_that_do_not_fit_are_one_error(root, tmp_path, rows, tenant, said):
@@ -116,12 +117,33 @@ def test_questions_that_no_document_answers_are_named_and_recall_is_not_judged(r
     assert "recall_at_5" not in case.gates["mvp"] and check_all(root).passed
 
 
+def test_pages_that_the_table_names_and_nothing_uses_are_noted_with_the_line(root, tmp_path):
+    write(tmp_path, "docs/taxi.md", TAXI)
+    rows = (("When is a taxi paid?", "after ten", "taxi.md"), ("What costs a hotel?", "135 euros", ""))
+    asked = questions(tmp_path, *rows, head=("question", "answer", "page"))
+    made = init(root, InitOrder(name="claims", docs=tmp_path / "docs", questions=asked))
+    assert any("1 of 2" in note and "names for 1 questions are not used" in note for note in made.notes)
+    assert any("questions.csv:3" in note for note in made.notes)
+
+
+def test_a_bad_table_is_noticed_before_any_document_is_read(root, tmp_path, monkeypatch):
+    write(tmp_path, "docs/taxi.md", TAXI)
+    monkeypatch.setattr("workbench.scaffold.sources.documents", lambda *_, **__: pytest.fail("read"))
+    write(tmp_path, "bad.jsonl", '{"question": "a", "answers": ["b"]}\nnothing\n')
+    for name, hint in (("nowhere.csv", ""), ("bad.jsonl", "run the same command again")):
+        order = InitOrder(name="claims", docs=tmp_path / "docs", questions=tmp_path / name, tenant="acme")
+        with pytest.raises(WorkbenchError) as caught:
+            init(root, order)
+        assert hint in caught.value.hint
+
+
 def test_an_unreadable_document_stops_everything_or_is_named_as_left_out(root, tmp_path):
     write(tmp_path, "docs/taxi.md", TAXI)
     (tmp_path / "docs/scan.pdf").write_bytes(made_pdf(""))
     order = InitOrder(name="claims", docs=tmp_path / "docs", questions=questions(tmp_path))
-    with pytest.raises(WorkbenchError, match=r"scan\.pdf"):
+    with pytest.raises(WorkbenchError, match=r"scan\.pdf") as caught:
         init(root, order)
+    assert "--unreadable skip" in caught.value.hint and "wb.load" not in caught.value.hint
     assert not (root / "data/claims").exists()
     skipping = InitOrder(
         name="claims", docs=tmp_path / "docs", questions=questions(tmp_path), unreadable="skip"
