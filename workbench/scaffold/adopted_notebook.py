@@ -28,23 +28,47 @@ def adopted(path: Path, *, name: str, memory: str | None) -> AdoptedNotebook:
     Raise ConfigError with every missing line: the parameter `inputs`, a task, a cell that publishes, and the
     use case that it connects to.
     """
-    raw = notebooks.read(path)
+    try:
+        raw = notebooks.read(path)
+    except ConfigError as error:
+        raise ConfigError(error.message, hint="repair the notebook, or name another one") from None
     cells = [
         (notebooks.source_of(cell), notebooks.tags_of(cell))
         for cell in raw["cells"]
         if cell["cell_type"] == "code"
     ]
+    _check_syntax(path, raw["cells"])
     missing = list(_missing(cells, name))
     if missing:
         steps = "\n".join(f"     {line}" for step in missing for line in step.split("\n"))
         raise ConfigError(
-            f"{path}: a judge and a job cannot run this notebook yet; {len(missing)} parts are missing",
+            f"{path}: a judge and a job cannot run this notebook yet; {_parts(len(missing))} missing",
             hint=f"add to a copy of it, then name the copy:\n{steps}",
         )
     declared = inspection.read(path).parameters
     values = {"use_case": name, "corpus": memory}
     given = {key: value for key, value in values.items() if key in declared and value is not None}
     return AdoptedNotebook(text=notebooks.as_text(raw), parameters=given)
+
+
+def _parts(number: int) -> str:
+    return "1 part is" if number == 1 else f"{number} parts are"
+
+
+def _check_syntax(path: Path, cells: list[dict[str, Any]]) -> None:
+    """Raise ConfigError with cell and line of the first syntax error outside of the `explore` cells."""
+    for number, cell in enumerate(cells, start=1):
+        if cell["cell_type"] != "code" or EXPLORE_TAG in notebooks.tags_of(cell):
+            continue
+        try:
+            ast.parse(inspection.plain(notebooks.source_of(cell)))
+        except SyntaxError as error:
+            raise ConfigError(
+                f"{path}: cell {number}, line {error.lineno}: {error.msg}",
+                hint="correct the cell, then run the same command again",
+            ) from None
+        except (ValueError, RecursionError, MemoryError):
+            continue  # `inspection.read` refuses it with its own words
 
 
 def _missing(cells: list[tuple[str, frozenset[str]]], name: str) -> Iterator[str]:

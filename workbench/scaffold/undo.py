@@ -23,11 +23,15 @@ _NAMED = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removed(Shown):
-    """A use case that was taken away, and what was removed with it."""
+    """A use case that was taken away, and what was removed with it.
+
+    `interrupted` says that `workbench init` was stopped before it changed params.yaml.
+    """
 
     name: str
     paths: tuple[str, ...]
     dry: bool = False
+    interrupted: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the value that `--json` prints."""
@@ -40,7 +44,8 @@ class Removed(Shown):
         documents = len(self.paths) - len(rows)
         if documents:
             rows.append((f"{documents} documents of {below.rstrip('/')}",))
-        rows.append((f"use_cases.{self.name} and jobs.{self.name} of {PARAMS}",))
+        if not self.interrupted:
+            rows.append((f"use_cases.{self.name} and jobs.{self.name} of {PARAMS}",))
         what = "would be taken away" if self.dry else "is taken away"
         command = f"workbench init {self.name} --undo" if self.dry else "workbench check"
         return Card(title=f"use case {self.name} {what}", head=("removed",), rows=rows, command=command)
@@ -52,14 +57,11 @@ def undo(root: Path, name: str, *, force: bool = False, dry_run: bool = False) -
     Raise NotFoundError when `workbench init` did not create it here, and ConfigError when a part of it is
     committed, or is changed without `force`.
     """
+    left = _interrupted(root, name)
     with placing.alone(root):
         journal = placing.read(root, name)
         if journal is None:
-            known = [path.stem for path in (root / INIT).glob("*.json")]
-            raise NotFoundError(
-                f"`workbench init` created no use case {name!r} in this repository ({nearest(name, known)})",
-                hint=f"git status; remove its files and its block of {PARAMS} by hand",
-            )
+            return _taken_back(root, name, left)
         paths = [*journal.files, *_results(root, journal)]
         _check_uncommitted(root, journal, paths)
         text = placing.read_params(root)
@@ -75,10 +77,43 @@ def undo(root: Path, name: str, *, force: bool = False, dry_run: bool = False) -
     return Removed(name=name, paths=present, dry=dry_run)
 
 
+def _interrupted(root: Path, name: str) -> list[str]:
+    """Return the files that a killed `workbench init` left, which `placing.alone` takes back."""
+    journal = placing.read(root, name)
+    if journal is None or journal.state == "done":
+        return []
+    return [path for path in journal.files if _exists(root / path)]
+
+
+def _taken_back(root: Path, name: str, left: list[str]) -> Removed:
+    """Return what was taken back of an interrupted command; `left` are its files.
+
+    Raise NotFoundError when there was none, and ConfigError when a person changed one of the files.
+    """
+    kept = [path for path in left if _exists(root / path)]
+    if kept:
+        raise ConfigError(
+            f"the interrupted `workbench init {name}` is taken back, but these files were changed and are "
+            f"kept: {', '.join(kept)}",
+            hint=f"rm {' '.join(kept)}   # if nobody needs them",
+        )
+    if left:
+        return Removed(name=name, paths=tuple(left), interrupted=True)
+    if _is_named(placing.read_params(root).encode(), name):
+        raise NotFoundError(
+            f"`workbench init` did not create the use case {name!r} here, and `--undo` removes nothing else",
+            hint=f"git log --oneline -- {PARAMS}   # how it came about",
+        )
+    known = [path.stem for path in (root / INIT).glob("*.json")]
+    raise NotFoundError(
+        f"there is no use case {name!r} to take away ({nearest(name, known)})", hint="workbench check"
+    )
+
+
 def _refused(name: str, changed: list[str]) -> ConfigError:
     more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
     return ConfigError(
-        f"{', '.join(changed[:_NAMED])}{more} changed after `workbench init`, so nothing is removed",
+        f"{', '.join(changed[:_NAMED])}{more} changed or added after `workbench init`, so nothing is removed",
         hint=f"workbench init {name} --undo --force   # removes them too",
     )
 
@@ -169,9 +204,16 @@ def _unstage(root: Path, paths: list[str]) -> None:
     repository = Repository(root=root)
     try:
         gone = [path for path in repository.changed(below=paths) if not _exists(root / path)]
-        repository.stage(gone)
+        head = repository.head()
+        equal = [path for path in (str(_DVC_LOCK), "reports/.gitignore") if _is_as_in(root, head, path)]
+        repository.stage([*gone, *equal])
     except WorkbenchError:
         return  # no repository
+
+
+def _is_as_in(root: Path, commit: str, path: str) -> bool:
+    """Return whether a file is as the commit has it, so that staging it takes nothing of a person's."""
+    return _exists(root / path) and Repository(root=root).read(commit, path) == files.read_bytes(root / path)
 
 
 def _exists(path: Path) -> bool:
