@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 
 from workbench import config
 from workbench.cli.output import Json, show
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, NotFoundError
 
 _PATH = click.Path(path_type=Path)
 
@@ -71,25 +70,31 @@ def init(
     from workbench.scaffold.order import InitOrder
     from workbench.scaffold.undo import undo as undone
 
+    _check_together(undo, force, given)
+    root = _root()
     if undo:
-        show(undone(config.find_root(), name, force=force, dry_run=dry_run), as_json=as_json)
+        show(undone(root, name, force=force, dry_run=dry_run), as_json=as_json)
         return
     order = InitOrder(name=name, columns=_pairs(columns), **given)
-    found = created(config.find_root(), order, dry_run=dry_run, say=_told)
-    show(found, as_json=as_json)
-    if not dry_run:
-        _check(name)
+    show(created(root, order, dry_run=dry_run, say=_told), as_json=as_json)
 
 
-def _check(name: str) -> None:
-    """Say what `workbench check` finds wrong; exit with 1 when it finds anything."""
-    from workbench.diagnostics.check import check_all
+def _check_together(undo: bool, force: bool, given: dict[str, Any]) -> None:
+    """Raise UsageError for options that the command would ignore."""
+    if force and not undo:
+        raise click.UsageError("--force goes with --undo alone")
+    named = [key for key in ("docs", "questions", "notebook", "access") if given[key] is not None]
+    if undo and named:
+        raise click.UsageError(f"--undo takes a use case away and reads no --{named[0]}")
 
-    found = check_all(config.find_root())
-    if not found.passed:
-        click.echo(f"{found}", err=True)
-        click.echo(f"to take {name} away: workbench init {name} --undo", err=True)
-        sys.exit(1)
+
+def _root() -> Path:
+    """Return the repository; NotFoundError, with the command that lays a new one, outside of any."""
+    try:
+        return config.find_root()
+    except NotFoundError as error:
+        hint = "change into the repository, or lay a new one: workbench new FOLDER"
+        raise NotFoundError(error.message, hint=hint) from None
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

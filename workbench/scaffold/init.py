@@ -17,8 +17,8 @@ from workbench.scaffold import placing, sources
 from workbench.scaffold.drafting import UseCaseDraft
 from workbench.scaffold.order import InitOrder
 
-#: Characters of a note on the card; `to_json` has all of them.
-_NOTE = 300
+#: Above this many questions, the command says how long the embedded model needs.
+_MANY = 1_000
 Say = Callable[[str], None]
 
 
@@ -102,6 +102,11 @@ def _draft(root: Path, order: InitOrder, say: Say) -> UseCaseDraft:
 def _created(draft: UseCaseDraft, paths: list[str], *, dry: bool) -> Created:
     below = f"{draft.data.as_posix()}/documents/"
     notes = list(draft.cases.notes)
+    if len(draft.cases.rows) > _MANY:
+        notes.append(
+            f"{len(draft.cases.rows):,} questions take the embedded model many hours: about 10 minutes for "
+            "each hundred; begin with a sample"
+        )
     if draft.documents is not None:
         notes[:0] = [f"left out: {item}" for item in draft.documents.left_out]
         if draft.documents.size > sources.LARGE:

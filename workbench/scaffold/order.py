@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -45,10 +46,11 @@ class InitOrder:
         """Raise ConfigError for an invalid name, kind or tenant, and for a missing argument."""
         check_name(self.name)
         if self.kind not in rendering.kinds():
+            near = difflib.get_close_matches(self.kind, rendering.kinds(), 1, cutoff=0)
             raise ConfigError(
                 f"--kind {files.shortened(self.kind)!r} is no kind of use case "
                 f"({nearest(self.kind, rendering.kinds())})",
-                hint=f"workbench init {self.name} --kind answer --docs DIR --questions FILE",
+                hint=f"workbench init {self.name} --kind {near[0]} --questions FILE",
             )
         if self.tenant is not None:
             config.check_tenant(self.tenant, where="--tenant ")
@@ -78,7 +80,7 @@ def check_name(name: str) -> None:
     proposed = suggested(name)
     raise ConfigError(
         f"{files.shortened(name)!r} cannot name a use case, which begins with a letter and has up "
-        "to 40 of a-z, digits, - and _",
+        "to 40 of a-z, A-Z, digits, - and _",
         hint=f"for example: workbench init {proposed} …",
     )
 

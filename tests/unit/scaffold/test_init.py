@@ -273,8 +273,57 @@ def test_undo_keeps_what_is_committed(root):
 
 def test_undo_of_a_name_that_init_did_not_create_is_an_error(root):
     init(root, order(root))
-    with pytest.raises(NotFoundError, match=r"created no use case 'small'.*claims"):
+    with pytest.raises(NotFoundError, match="did not create the use case 'small'") as caught:
         undo(root, "small")
+    assert "git log" in caught.value.hint
+    with pytest.raises(NotFoundError, match=r"no use case 'clams'.*'claims'"):
+        undo(root, "clams")
+
+
+def killed_before_params(root, monkeypatch) -> None:
+    """Leave what a kill leaves just before params.yaml is replaced: every other file is in place."""
+    real = placing.files.write_atomic
+
+    def write_unless_params(path, data, **more):
+        if path == root / PARAMS:
+            raise KilledError
+        return real(path, data, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(placing, "take_back", lambda *_: None)
+        patch.setattr(placing.files, "write_atomic", write_unless_params)
+        with contextlib.suppress(KilledError):
+            init(root, order(root))
+    assert (root / "notebooks/claims.ipynb").is_file()
+
+
+def test_undo_takes_an_interrupted_init_away(root, monkeypatch):
+    before = tree(root)
+    killed_before_params(root, monkeypatch)
+    gone = undo(root, "claims")
+    assert "notebooks/claims.ipynb" in gone.paths and "is taken away" in str(gone)
+    assert tree(root) == before
+
+
+def test_undo_names_the_changed_files_of_an_interrupted_init_and_keeps_them(root, monkeypatch):
+    killed_before_params(root, monkeypatch)
+    write(root, "notebooks/claims.ipynb", "mine")
+    with pytest.raises(ConfigError, match=r"are kept: notebooks/claims\.ipynb"):
+        undo(root, "claims")
+    assert (root / "notebooks/claims.ipynb").read_text() == "mine"
+    assert not (root / "data/claims").exists()
+
+
+def test_undo_leaves_nothing_of_the_pipeline_in_the_index_of_git(root):
+    lock = "schema: '2.0'\nstages:\n  a@small:\n    cmd: x\n"
+    write(root, "dvc.lock", lock)
+    for command in (["add", "--all"], ["commit", "--quiet", "--message", "Start"]):
+        subprocess.run(["git", "-C", root, *command], check=True)
+    init(root, order(root))
+    write(root, "dvc.lock", lock + "  b@claims:\n    cmd: y\n")
+    subprocess.run(["git", "-C", root, "add", "dvc.lock"], check=True)
+    undo(root, "claims")
+    assert subprocess.check_output(["git", "-C", root, "status", "--short"]) == b""
 
 
 def test_a_notebook_of_ones_own_is_copied_in_its_stored_form_and_never_changed(root):
@@ -303,6 +352,42 @@ def test_a_notebook_that_lacks_parts_is_answered_with_the_lines_to_add(root):
     ):
         assert line in caught.value.hint
     assert tree(root) == before
+
+
+def test_a_syntax_error_in_a_notebook_is_named_with_cell_and_line(root):
+    own = root.parent / "mine.ipynb"
+    own.write_text(notebook(cells=(([], "k = 1"), (["explore"], "x = ("), ([], "k = 2\ny = )"))))
+    with pytest.raises(ConfigError, match=r"cell 3, line 2: .*unmatched"):
+        init(root, order(root, notebook=own))
+
+
+def test_a_damaged_notebook_is_not_answered_with_git_checkout(root):
+    own = root.parent / "mine.ipynb"
+    own.write_text("{")
+    with pytest.raises(ConfigError) as caught:
+        init(root, order(root, notebook=own))
+    assert "git checkout" not in caught.value.hint and "repair" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--force"], "--force goes with --undo"),
+        (["--undo", "--docs", "x"], "reads no --docs"),
+        (["--kind", "clasify"], "--kind classify"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_an_error(root, monkeypatch, arguments, said):
+    monkeypatch.chdir(root)
+    done = CliRunner().invoke(cli, ["init", "claims", *arguments])
+    assert getattr(done.exception, "exit_code", done.exit_code) == 2
+    assert said in f"{done.output}{done.exception}"
+
+
+def test_outside_of_a_repository_the_command_for_a_new_one_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["init", "claims", "--undo"])
+    assert isinstance(done.exception, NotFoundError) and "workbench new FOLDER" in done.exception.hint
 
 
 def test_the_command_prints_what_it_wrote_and_takes_it_away(root, monkeypatch):
