@@ -5,33 +5,29 @@ from __future__ import annotations
 import http.server
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 import threading
 import zipfile
 
 import pytest
-from clones import ROOT
+from documented_pages import blocks_of, copy_to, page_of, run
 from made_documents import HTML, made_docx, made_pdf
 
 import workbench as wb
 from workbench.errors import ConfigError
 from workbench.retrieval.formats import by_ending
 
-PAGE = (ROOT / "docs" / "documents.md").read_text(encoding="utf-8")
+PAGE = page_of("documents.md")
 
 
 def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+    return blocks_of(PAGE, language)
 
 
 @pytest.fixture
 def copy(tmp_path):
     """What the page needs of the repository, and the documents that it speaks of."""
-    for name in ("data", "pipelines"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    copy_to(tmp_path)
     access, spec = blocks("yaml")
     documents = {
         "acme/windows.md": b"# Windows\n\nA broken window is paid in full.", "acme/news/fares.html": HTML,
@@ -48,12 +44,6 @@ def copy(tmp_path):
     folder.mkdir(parents=True)
     (folder / "1.yaml").write_text(spec)
     return tmp_path
-
-
-def run(copy, *command):
-    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_the_code_and_the_commands_of_the_page_do_what_it_says(copy):

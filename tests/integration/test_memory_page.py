@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 
 import pytest
 from clones import ROOT
+from documented_pages import blocks_of, copy_to, page_of, run
 
-PAGE = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
+PAGE = page_of("memory.md")
 
 
 #: A failing property is not made smaller: that takes longer than finding it.
@@ -23,26 +23,18 @@ settings.load_profile("fast")
 
 
 def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+    return blocks_of(PAGE, language)
 
 
 @pytest.fixture
 def copy(tmp_path):
     """What the page needs of the repository."""
-    for name in ("data", "pipelines"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    (spec,) = blocks("yaml")
+    copy_to(tmp_path)
+    spec, *_rest = blocks("yaml")
     folder = tmp_path / "pipelines" / "memories" / "talks"
     folder.mkdir(parents=True)
     (folder / "1.yaml").write_text(spec)
     return tmp_path
-
-
-def run(copy, *command):
-    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_the_code_and_the_commands_of_the_page_do_what_it_says(copy):

@@ -12,7 +12,7 @@ from clones import ROOT, Clone
 
 from workbench.promotion import release
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PAGE = (ROOT / "docs" / "own-documents.md").read_text(encoding="utf-8")
 #: A comment that a reader does not see says what the block after it is for.
@@ -54,7 +54,7 @@ def test_the_page_leads_from_a_folder_and_a_table_to_a_verdict(clone):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(step["text"])
         elif step["verb"] == "run":
-            output = clone.run("bash", "-euc", step["text"], network=False)
+            output = clone.run("bash", "-euc", step["text"], network=False, timeout=560)
         else:
             shown(output, step["text"])
     assert Path(clone.folder / "reports/rental.md").is_file() and clone.status() == ""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
+from dvc_commands import committed, dvc, with_environment
 from endpoint import endpoint, speaking
-from made_repositories import git
 from optional_use_cases import add, answered
 from small_use_case import small_repository, with_pipeline
 
@@ -21,7 +18,6 @@ from workbench.jobs import run as jobs
 from workbench.jobs import spec as jobspec
 from workbench.jobs.slots import RunRequest
 from workbench.promotion.promote import ReleaseOptions, promote
-from workbench.repository import environments
 from workbench.testing.fakes import FakeModel
 
 RULES = """\
@@ -36,32 +32,6 @@ BROKEN = [
     {"id": "b1", "tenant": "acme", "text": "Of no label.", "label": "biling"},
     {"id": "b2", "tenant": "acme", "text": "Die KÃ¼che.", "label": "billing"},
 ]
-
-
-def dvc(root: Path, *arguments: str) -> str:
-    """What a command of DVC said; it must succeed."""
-    program = Path(sys.executable).with_name("dvc")
-    here = {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(root)}
-    done = subprocess.run(
-        [program, *arguments],
-        cwd=root, capture_output=True, text=True, timeout=150, check=False, env={**os.environ, **here},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def committed(root: Path) -> None:
-    git(root, "add", "--all")
-    git(root, "commit", "--quiet", "--message", "as it is")
-
-
-def with_environment(root: Path) -> None:
-    """Let the running environment stand for the one of the repository's lock."""
-    lock = files.read_bytes(root / layout.LOCK)
-    folder = root / layout.ENVIRONMENTS / environments.digest(lock)
-    files.write_atomic(folder / environments.STAMP, lock)
-    files.write_atomic(folder / "bin/python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'.encode())
-    (folder / "bin/python").chmod(0o700)
 
 
 def with_rules(root: Path) -> None:

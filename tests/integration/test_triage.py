@@ -38,9 +38,9 @@ def accuracy(run):
 
 
 def test_solved_tickets_in_memory_gain_significantly_over_none_and_over_one_flat_text(judged, arms):
-    for arm in ("zero_shot", "flat_text"):
+    for arm, least in (("zero_shot", 0.3), ("flat_text", 0.1)):
         gain = compare(judged, arms[arm], metric="accuracy")
-        assert gain.verdict == "better" and gain.lines[0].interval.low > 0.2, arm
+        assert gain.verdict == "better" and gain.lines[0].interval.low > least, arm
     assert judged.n_unscored == 0 and judged.n_cases == arms["vote"].n_cases
 
 

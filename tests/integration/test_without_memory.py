@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from dvc_commands import committed, dvc, with_environment
 from endpoint import endpoint, speaking
 from optional_use_cases import KINDS, add, answered, plain_repository
 from small_use_case import small_repository, with_pipeline
@@ -25,7 +23,6 @@ from workbench.pipeline import stages
 from workbench.pipeline.repro import ask_again
 from workbench.promotion.freezing import judged_run
 from workbench.promotion.promote import ReleaseOptions, promote
-from workbench.repository import environments
 from workbench.testing.fakes import FakeModel
 from workbench.workspace import workspace
 
@@ -88,37 +85,6 @@ def test_every_stage_of_a_use_case_without_memory_and_prompt_runs_and_the_page_h
         assert len(ws.cases()) == len(KINDS[kind].rows)
     again = ask_again(root, kind, case, sample=None)
     assert again.asked == again.identical == again.judged == len(KINDS[kind].rows)
-
-
-def git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
-    return done.stdout
-
-
-def committed(root: Path) -> None:
-    git(root, "add", "--all")
-    git(root, "-c", "user.name=Ada", "-c", "user.email=a@b.c", "commit", "--quiet", "-m", "as it is")
-
-
-def with_environment(root: Path) -> None:
-    """Let the running environment stand for the one of the repository's lock."""
-    lock = files.read_bytes(root / layout.LOCK)
-    folder = root / layout.ENVIRONMENTS / environments.digest(lock)
-    files.write_atomic(folder / environments.STAMP, lock)
-    files.write_atomic(folder / "bin/python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'.encode())
-    (folder / "bin/python").chmod(0o700)
-
-
-def dvc(root: Path, *arguments: str) -> str:
-    """What a command of DVC said; it must succeed."""
-    program = Path(sys.executable).with_name("dvc")
-    here = {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(root)}
-    done = subprocess.run(
-        [program, *arguments],
-        cwd=root, capture_output=True, text=True, timeout=150, check=False, env={**os.environ, **here},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.slow

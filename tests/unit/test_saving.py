@@ -118,3 +118,15 @@ def test_a_generator_that_is_no_python_is_named_with_its_line(tmp_repo):
         save(tmp_repo, "generator/rows", reason="rows for a test")
     assert refused.value.hint == f"python -m py_compile {path}"
     assert not registry.names(tmp_repo, "generator")
+
+
+@pytest.mark.parametrize("command", ["promote", "rollback"])
+def test_a_generator_has_no_label_to_move(tmp_repo, monkeypatch, command):
+    write(tmp_repo, "generators/rows/1.py", "rows = []\n")
+    save(tmp_repo, "generator/rows", reason="rows for a test")
+    before = registry.load(tmp_repo, "generator", "rows")
+    shutil.copy(ROOT / "params.yaml", tmp_repo)
+    monkeypatch.chdir(tmp_repo)
+    done = CliRunner().invoke(app.cli, [command, "generator/rows"])
+    assert isinstance(done.exception, ConfigError) and "no labels" in str(done.exception)
+    assert registry.load(tmp_repo, "generator", "rows") == before

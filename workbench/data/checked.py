@@ -135,7 +135,7 @@ def _detectors(
             yield column, "encoding", stated.severity, anomalies.damaged
     if (unknown := rules.anomalies.category) is not None and profile is not None:
         for column in unknown.columns:
-            if column in profile.columns:
+            if column in profile.columns and profile.columns[column].kind == "category":
                 known = profile.columns[column].names
                 severity = unknown.severity
                 yield column, "category", severity, partial(anomalies.unknown_values, known=known)

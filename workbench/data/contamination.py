@@ -7,7 +7,6 @@ shingles have a Jaccard similarity of `NEAR` or more.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import files
+from workbench.data.shingles import Shingle, SimilarityIndex, shingles_of
 from workbench.errors import ConfigError, NotFoundError
 from workbench.experiments.dataset import Case
 from workbench.experiments.matching import normalise
@@ -24,18 +24,12 @@ from workbench.experiments.matching import normalise
 FILE = "contamination.json"
 #: The Jaccard similarity from which two texts count as nearly the same.
 NEAR = 0.8
-_WORDS = 3
 #: The words of a case that are no coincidence inside a longer text.
 _LEAST_PART = 5
-#: What rounding adds to a product of floats.
-_NOISE = 1e-9
 #: The cases that a sentence names.
 _NAMED = 3
 #: The places of a template that inputs fill.
 _FILLED = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
-
-Shingle = tuple[str, ...]
-Shingles = frozenset[Shingle]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +127,7 @@ def find(cases: Iterable[Case], examples: Sequence[Example], *, threshold: float
     """Return the cases whose text stands in one of the examples of their tenant.
 
     The text of a case is the longest of its inputs. A case is compared with the examples that have one of its
-    rarest shingles among their own rarest (the prefix filter of similarity joins), so that thousands of cases
-    and of examples take seconds.
+    rarest shingles among their own rarest, so that thousands of cases and of examples take seconds.
     """
     index = _ExampleIndex.of(examples, threshold)
     given = list(cases)
@@ -153,103 +146,54 @@ def _text(case: Case) -> str:
     return max(texts, key=len, default="")
 
 
-def _shingles(words: str) -> Shingles:
-    """Return the runs of three words of a normalised text; a shorter text is one run."""
-    parts = words.split()
-    if len(parts) <= _WORDS:
-        return frozenset([tuple(parts)])
-    return frozenset(zip(*(parts[start:] for start in range(_WORDS)), strict=False))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ExampleIndex:
-    """Examples by their normalised text, by each shingle, and by each of their own rarest shingles."""
+    """Examples by their normalised text, by each of their shingles, and by their similarity."""
 
     examples: Sequence[Example]
-    threshold: float
     words: Sequence[str]
-    sets: Sequence[Shingles]
     equal: Mapping[str, Sequence[int]]
     having: Mapping[Shingle, Sequence[int]]
-    led_by: Mapping[Shingle, Sequence[tuple[int, int]]]
+    similar: SimilarityIndex[Shingle]
 
     @classmethod
     def of(cls, examples: Sequence[Example], threshold: float) -> _ExampleIndex:
         """Build the index."""
         words = [normalise(example.text) for example in examples]
-        sets = [_shingles(text) if text else frozenset[Shingle]() for text in words]
+        sets = [shingles_of(text.split()) for text in words]
         equal: dict[str, list[int]] = defaultdict(list)
         having: dict[Shingle, list[int]] = defaultdict(list)
-        led_by: dict[Shingle, list[tuple[int, int]]] = defaultdict(list)
         for number, (text, shingles) in enumerate(zip(words, sets, strict=True)):
             equal[text].append(number)
             for shingle in shingles:
                 having[shingle].append(number)
+        similar: SimilarityIndex[Shingle] = SimilarityIndex(threshold)
         for number, shingles in enumerate(sets):
-            prefix = _rarest(shingles, having)[: _prefix(len(shingles), threshold)]
-            for position, shingle in enumerate(prefix):
-                led_by[shingle].append((number, position))
-        return cls(
-            examples=examples, threshold=threshold, words=words, sets=sets, equal=equal, having=having,
-            led_by=led_by,
-        )  # fmt: skip
+            similar.add(number, _rarest(shingles, having))
+        return cls(examples=examples, words=words, equal=equal, having=having, similar=similar)
 
     def best(self, words: str, tenant: str) -> tuple[Example, float] | None:
-        """Return the example in which a normalised text stands, with their similarity; None without one."""
+        """Return the example in which a normalised text stands, with their similarity; None without one.
+
+        Of several similar ones it is the most similar, and of equal ones the first.
+        """
         same = next(self._own(self.equal.get(words, ()), tenant), None)
         if same is not None:
             return self.examples[same], 1.0
-        shingles = _shingles(words)
-        rarest = _rarest(shingles, self.having)
+        rarest = _rarest(shingles_of(words.split()), self.having)
         if words.count(" ") >= _LEAST_PART - 1:
             around = self._own(self.having.get(rarest[0], ()), tenant)
             part = next((number for number in around if f" {words} " in f" {self.words[number]} "), None)
             if part is not None:
                 return self.examples[part], 1.0
-        return self._nearest(shingles, rarest, tenant)
-
-    def _nearest(
-        self, shingles: Shingles, rarest: Sequence[Shingle], tenant: str
-    ) -> tuple[Example, float] | None:
-        """Return the most similar example at the threshold or above, the first of equal ones."""
-        size, best, found = len(shingles), self.threshold - _NOISE, None
-        for number in self._own(self._candidates(rarest), tenant):
-            other = self.sets[number]
-            common = len(shingles & other)
-            similarity = common / (size + len(other) - common)
-            if similarity > best:
-                best, found = similarity, number
-        return None if found is None else (self.examples[found], best)
-
-    def _candidates(self, rarest: Sequence[Shingle]) -> list[int]:
-        """Return the examples that may be similar enough to a set with these shingles, in order.
-
-        The shingles behind the first common one bound how many are common (the positional filter).
-        """
-        size, tried, found = len(rarest), set[int](), []
-        for place, shingle in enumerate(rarest[: _prefix(size, self.threshold)]):
-            for number, position in self.led_by.get(shingle, ()):
-                if number in tried:
-                    continue
-                tried.add(number)
-                other = len(self.sets[number])
-                most = min(size - place, other - position)
-                if most * (1 + self.threshold) >= self.threshold * (size + other) - _NOISE:
-                    found.append(number)
-        return sorted(found)
+        found = dict(self.similar.similar(rarest))
+        nearest = min(self._own(found, tenant), key=lambda number: (-found[number], number), default=None)
+        return None if nearest is None else (self.examples[nearest], found[nearest])
 
     def _own(self, numbers: Iterable[int], tenant: str) -> Iterator[int]:
         return (number for number in numbers if self.examples[number].tenant in {"", tenant})
 
 
-def _rarest(shingles: Shingles, having: Mapping[Shingle, Sequence[int]]) -> list[Shingle]:
+def _rarest(shingles: Collection[Shingle], having: Mapping[Shingle, Sequence[int]]) -> list[Shingle]:
     """Return shingles in the order of the number of examples that have them, fewest first."""
     return sorted(shingles, key=lambda shingle: (len(having.get(shingle, ())), shingle))
-
-
-def _prefix(size: int, threshold: float) -> int:
-    """Return how many of a set's first shingles hold one of every set that is similar enough.
-
-    Of `size` shingles such a set has `ceil(threshold * size)`, so it lacks fewer than the number returned.
-    """
-    return size - math.ceil(threshold * size - _NOISE) + 1

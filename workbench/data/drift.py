@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.data.profile import ColumnProfile, Profile, values_of
+from workbench.data.profile import ColumnProfile, Profile, kind_of, values_of
 from workbench.data.rules import QualityRules
 from workbench.experiments.intervals import SEED
 from workbench.experiments.significance import holm
@@ -48,14 +48,15 @@ def drift(
     """
     stated = rules.anomalies.drift
     limit, least = (stated.false_alarms, stated.distance) if stated else (0.01, 0.1)
-    names = [name for name in sorted(profile.columns) if name in rules.columns]
+    stored = [name for name in sorted(profile.columns) if name in rules.columns]
+    names = [name for name in stored if kind_of(name, rules) == profile.columns[name].kind]
+    result = [_other_kind(name, profile.columns[name]) for name in stored if name not in names]
     tables = []
     for name in names:
         column = profile.columns[name]
         found = column.counted(values_of(rows, name, rules, column.kind))
         tables.append(np.asarray([(*column.counts, column.missing), found], dtype=np.int64))
     raw = [independence_p(table, seed=seed) for table in tables]
-    result = []
     absent = [1.0] * (len(profile.columns) - len(names))  # one family, whichever columns a dataset has
     for name, table, p in zip(names, tables, holm([*raw, *absent]), strict=False):
         column = profile.columns[name]
@@ -72,7 +73,13 @@ def drift(
                 moved=_moved(table, column),
             )
         )
-    return result
+    return sorted(result, key=lambda item: item.column)
+
+
+def _other_kind(name: str, column: ColumnProfile) -> ColumnDrift:
+    """Return the undecided drift of a column that the rules declare otherwise than the profile counts it."""
+    moved = f"the profile counts it as {column.kind}: workbench data profile NAME"
+    return ColumnDrift(column=name, kind=column.kind, distance=0.0, p=1.0, state="undecided", moved=moved)
 
 
 def total_variation(table: NDArray[np.int64]) -> float:

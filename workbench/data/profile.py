@@ -99,7 +99,7 @@ def profile_of(rows: Sequence[Mapping[str, Any]], rules: QualityRules) -> Profil
     """
     columns = {}
     for name in rules.columns:
-        kind = _kind(name, rules)
+        kind = kind_of(name, rules)
         if kind is None:
             continue
         values = values_of(rows, name, rules, kind)
@@ -116,7 +116,8 @@ def profile_of(rows: Sequence[Mapping[str, Any]], rules: QualityRules) -> Profil
     return Profile(rows=len(rows), columns=columns)
 
 
-def _kind(name: str, rules: QualityRules) -> Literal["number", "length", "category"] | None:
+def kind_of(name: str, rules: QualityRules) -> Literal["number", "length", "category"] | None:
+    """Return how a profile counts a column; None for a column that it leaves out."""
     rule = rules.columns[name]
     if name == "id" or rule.type in {"any", "day"}:
         return None

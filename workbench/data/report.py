@@ -128,7 +128,8 @@ class QualityReport(Shown):
         found += self._synthetic_notes()
         found += self.drift_notes()
         if any(item.state == "undecided" for item in self.drift):
-            found.append("drift is undecided: profile or dataset has too few rows")
+            names = ", ".join(item.column for item in self.drift if item.state == "undecided")
+            found.append(f"drift of {names} is undecided: too few rows, or a profile of other rules")
         elif self.drift and not any(item.state == "drift" for item in self.drift):
             found.append(f"no drift in {len(self.drift)} columns")
         return found

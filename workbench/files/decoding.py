@@ -1,11 +1,20 @@
-"""Decode a text file as people save it: UTF-8, UTF-16 or UTF-32, or the Windows code page cp1252."""
+"""Decode text as people save it: UTF-8, UTF-16, UTF-32, a Windows code page or another legacy encoding.
+
+`decode` is strict, for tables: it takes cp1252 alone of the legacy encodings, and no control character.
+`decode_document` also takes other legacy encodings, by the words that they give, and few control characters.
+"""
 
 from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from workbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from charset_normalizer import CharsetMatches
 
 #: The first bytes of files that are not text, and what the file is.
 _SIGNATURES = {
@@ -30,6 +39,12 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f]")
+#: Control characters that documents do not have; a form feed and an escape do occur.
+_BINARY = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+#: Legacy encodings that are told apart by the words they give; cp1252 contains Latin-1's texts.
+_LEGACY = ["cp1252", "cp1250", "cp1251", "cp1253", "cp932", "gb18030", "euc_kr", "big5", "koi8_r"]
+#: How much of a document its encoding is told from.
+_SAMPLE = 100_000
 _SAVE = "save it as UTF-8: in a spreadsheet choose CSV UTF-8 (comma delimited)"
 
 
@@ -58,20 +73,41 @@ def decode(data: bytes, *, where: str, encoding: str = "") -> tuple[str, str]:
     return text, name
 
 
+def decode_document(data: bytes, *, stated: str = "") -> str:
+    """Return the text of `data`, by its byte order mark, the encoding `stated` inside it, or its words.
+
+    Raise ValueError, which says why, for bytes that are no text.
+    """
+    text = next(filter(None, _decodings(data, stated)), "")
+    if data and not text.strip("\ufeff"):
+        raise ValueError("it is no text in a known encoding")
+    if len(_BINARY.findall(text, 0, _SAMPLE)) * 1000 > len(text[:_SAMPLE]):
+        raise ValueError("it holds control characters, so it is no text")
+    return text
+
+
 def _marked(data: bytes) -> str:
     """Return the encoding that a byte order mark states, or ""."""
     return next((name for mark, name in _MARKS.items() if data.startswith(mark)), "")
+
+
+def _utf16(data: bytes) -> str:
+    """Return the byte order of UTF-16 without a mark, or "": Western text has zeros in every second byte."""
+    even, odd = data[0::2].count(0), data[1::2].count(0)
+    low, high = sorted((even, odd))
+    if 5 * low >= high or 5 * high <= len(data):
+        return ""
+    return "utf-16-le" if odd > even else "utf-16-be"
 
 
 def _unmarked(data: bytes, where: str) -> str:
     """Return the encoding of bytes without a mark; ConfigError when they are no text."""
     head = data[:4096]
     if b"\0" in head:
-        zeros = (head[0::2].count(0), head[1::2].count(0))
-        low, high = sorted(zeros)
-        if 5 * low >= high or 4 * high < len(head):  # text of UTF-16 has its zeros in every second byte
+        name = _utf16(head)
+        if not name:
             raise ConfigError(f"{where} is no text: it holds zero bytes", hint=_SAVE)
-        return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
+        return name
     try:
         data.decode()
     except UnicodeDecodeError as error:
@@ -81,9 +117,49 @@ def _unmarked(data: bytes, where: str) -> str:
 
 def _code_page(data: bytes, where: str, start: int) -> str:
     """Return "cp1252" for a text of western Europe; ConfigError for bytes that read as none."""
-    from charset_normalizer import from_bytes
-
-    found = from_bytes(data, cp_isolation=["cp1252", "latin_1"]).best()
+    found = _matches(data, ["cp1252", "latin_1"]).best()
     if found is None:
         raise ConfigError(f"{where} is not UTF-8 text (byte {start}), nor UTF-16 or Latin-1", hint=_SAVE)
     return found.encoding
+
+
+def _decodings(data: bytes, stated: str) -> Iterator[str]:
+    """Yield the possible texts of the bytes, the likeliest first; "" where an encoding does not fit."""
+    name = _marked(data)
+    if name:
+        yield _strictly(data, name)
+        return
+    if b"\0" in data:
+        yield _strictly(data, _utf16(data))
+        return
+    if stated and not stated.startswith(("utf-16", "utf-32")):
+        yield _strictly(data, stated)
+    yield _strictly(data, "utf-8")
+    yield _strictly(data, _legacy(data))
+
+
+def _strictly(data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except (ValueError, LookupError):  # LookupError: no such encoding, or one that gives no text
+        return ""
+
+
+def _legacy(data: bytes) -> str:
+    """Return the likeliest legacy encoding: cp1252 unless the words say that it is another one."""
+    sample = data[:_SAMPLE]
+    found = [
+        (match.chaos, -match.coherence, name != "cp1252", name)
+        for match in _matches(sample, _LEGACY)
+        for name in match.could_be_from_charset
+    ]
+    western = sum(byte >= 0x80 for byte in sample) * 3 < len(sample)
+    if not found or (western and not any(coherence for _, coherence, _, _ in found)):
+        return "cp1252"
+    return min(found)[-1]
+
+
+def _matches(data: bytes, encodings: list[str]) -> CharsetMatches:
+    from charset_normalizer import from_bytes
+
+    return from_bytes(data, cp_isolation=encodings)

@@ -59,7 +59,7 @@ def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
     blocker; with `dry_run` the card lists them and nothing is written.
     """
     kind, ref = release.parse(reference)
-    release.check_label(order.label)
+    release.check_label(kind, order.label)
     _, _, named = reference.partition("/")
     if kind != "job":
         return _promote_spec(root, kind, named, order)
@@ -72,7 +72,7 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
     ConfigError when the label is on that version already, NotFoundError when no version precedes it.
     """
     kind, ref = release.parse(reference)
-    release.check_label(order.label)
+    release.check_label(kind, order.label)
     if not reference.endswith(f"/{ref.name}"):
         raise ConfigError(
             f"{reference!r} names a version; a rollback takes its target version from --to",

@@ -24,7 +24,7 @@ from workbench.layout import PROMOTED
 from workbench.registry import Asset, Move
 from workbench.repository.git import Repository
 
-#: The kinds of assets that have labels.
+#: The kinds of assets.
 KINDS = tuple(registry.FOLDERS)
 
 
@@ -77,8 +77,13 @@ def parse(reference: str) -> tuple[str, registry.Reference]:
     return kind, registry.Reference.parse(rest)
 
 
-def check_label(label: str) -> None:
-    """Raise NotFoundError for an unknown label."""
+def check_label(kind: str, label: str) -> None:
+    """Raise ConfigError for a kind without labels, and NotFoundError for an unknown label."""
+    if kind == "generator":  # rows name the version that made them, and no run or job resolves one
+        raise ConfigError(
+            "a generator has no labels: each row names the version that made it",
+            hint="workbench save generator/NAME   # a change is the next version",
+        )
     if label not in registry.LABELS:
         raise NotFoundError(
             f"there is no label {label!r} ({nearest(label, registry.LABELS)})",

@@ -20,7 +20,6 @@ from workbench.retrieval.hits import Hits
 from workbench.retrieval.items import Days, Note, Written
 from workbench.retrieval.maintenance import Restored, Snapshotted, Source
 from workbench.retrieval.port import Governed
-from workbench.retrieval.suggested_cases import SuggestedCases, drafted
 from workbench.types import Item, ItemKind, Page
 
 
@@ -158,19 +157,6 @@ class MemoryHandle(Binding):
         return await writing.write(self, written)
 
     remember, remember_async = _sync.twins(_remember)
-
-    # -- cases ------------------------------------------------------------------------------
-
-    async def _suggest_cases(self, n: int = 20, *, seed: int = 7) -> SuggestedCases:
-        """Draft up to `n` cases from the documents that the principal may see, for a person to review.
-
-        A case is a sentence with a gap. The same documents, `n` and `seed` give the same drafts, without a
-        model. Each row says that it is synthetic, and names generator, version and seed. Raise NotFoundError
-        when the memory holds no document of the tenant.
-        """
-        return await drafted(self, arguments.whole_number(n, "n", least=1), seed=seed)
-
-    suggest_cases, suggest_cases_async = _sync.twins(_suggest_cases)
 
     # -- forgetting and keeping -------------------------------------------------------------
 

@@ -33,7 +33,7 @@ _SAMPLE = 5
 #: The input of each kind, and what it expects.
 _INPUT = {"answer": "question"}
 _EXPECTED = {"answer": ("answers", "page"), "classify": ("label",), "extract": ("fields",), "write": ()}
-_PROVENANCE = ("synthetic", "author", "generator", "generator_version", "seed")
+_PROVENANCE = ("synthetic", "author", "generator", "generator_version", "seed", "edited")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ The same pages and the same seed give the same cases on every machine.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ NAME, VERSION = "cases", 1
 #: Sentences with other numbers of words, or with more characters, are left out.
 _WORDS = (6, 45)
 _MOST_CHARACTERS = 500
+#: Questions of one page, and characters before the end of a sentence that tell an abbreviation.
+_MOST_OF_PAGE, _NEAR = 2_000, 24
 #: The words of a sentence of which a name is left out.
 _MOST_GAPPED = 30
 #: Words of more than three letters that a question keeps beside what it asks for.
@@ -152,7 +155,8 @@ _ABBREVIATED = re.compile(
 _END = re.compile(r"[.!?][\"”»)\]]*\s+(?=[\"“„«(\[]?(\w))")
 _ITEM = re.compile(r"\s{0,12}(?:[-*+•]|\d{1,3}[.)])\s+")
 _RULE = re.compile(r"[=*~^#_-]{4,}|::|^\s*>>>|^\s*\.\.\.")
-_SEPARATOR = re.compile(r"[\s|:-]*-[\s|:-]*")
+#: The characters of the line below the head of a table.
+_SEPARATOR = frozenset(" \t|:-")
 
 
 class CasePage(Protocol):
@@ -222,7 +226,7 @@ def draft(pages: Iterable[CasePage], *, n: int, seed: int) -> DraftedCases:
     equal, and no question has two answers.
     """
     given = sorted(pages, key=lambda page: (page.tenant, page.source))
-    found = [list(_candidates(page)) for page in given]
+    found = [list(itertools.islice(_candidates(page), _MOST_OF_PAGE)) for page in given]
     answers: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for candidate in (each for some in found for each in some):
         answers.setdefault(candidate.key, set()).add((candidate.page.source, candidate.answer))
@@ -374,7 +378,7 @@ def _cells(lines: Sequence[str]) -> list[list[str]]:
     rows = [
         [cell.strip() for cell in line.strip().strip("|").split("|")]
         for line in lines
-        if not _SEPARATOR.fullmatch(line)
+        if not _SEPARATOR.issuperset(line)
     ]
     is_table = not any("::=" in line for line in lines) and len({len(row) for row in rows}) == 1
     return rows if is_table and all(cell[:1].isalpha() for cell in rows[0][1:]) else []
@@ -383,11 +387,11 @@ def _cells(lines: Sequence[str]) -> list[list[str]]:
 def _sentences(paragraph: str) -> Iterator[str]:
     start = 0
     for found in _END.finditer(paragraph):
-        before = paragraph[start : found.end()].rstrip()
+        before = paragraph[max(start, found.end() - _NEAR) : found.end()].rstrip()
         begins = found[1].isupper() or found[1].isdecimal()
         dated = re.search(r"\b\d{1,2}\.$", before) and re.match(_MONTH, paragraph[found.end() :])
         if begins and not dated and not _ABBREVIATED.search(before):
-            yield before
+            yield paragraph[start : found.end()].rstrip()
             start = found.end()
     if paragraph[start:].strip():
         yield paragraph[start:].strip()

@@ -66,10 +66,10 @@ def test_what_names_no_asset_is_refused_with_the_form_it_has(text, said):
 
 
 def test_there_are_two_labels_and_no_other():
-    release.check_label("candidate")
-    release.check_label("production")
+    release.check_label("prompt", "candidate")
+    release.check_label("prompt", "production")
     with pytest.raises(NotFoundError, match=r"no label 'prod' \(nearest: 'production'"):
-        release.check_label("prod")
+        release.check_label("prompt", "prod")
 
 
 # -- moving a label

@@ -155,3 +155,14 @@ def test_a_small_shift_of_many_rows_is_significant_and_below_the_stated_distance
 def test_few_rows_leave_drift_undecided():
     profile = profile_of(rows(1), RULES)
     assert {item.state for item in drift(rows(2, 49, labels=(0, 0, 1)), RULES, profile)} == {"undecided"}
+
+
+def test_a_column_that_is_declared_otherwise_than_it_was_stored_is_undecided_and_named():
+    profile = profile_of(rows(1), RULES)
+    changed = QualityRules(
+        columns={**RULES.columns, "amount": ColumnRule(), "label": ColumnRule()}, anomalies=RULES.anomalies
+    )
+    found = {item.column: item for item in drift(rows(2), changed, profile)}
+    assert list(found) == ["amount", "label", "text", "urgent"]
+    assert {name for name, item in found.items() if item.state == "undecided"} == {"amount", "label"}
+    assert "workbench data profile" in found["amount"].moved

@@ -108,7 +108,7 @@ TRIAGE = {
     "grammar": "root ::= " + " | ".join(f'"{label}"' for label in LABELS),
     "most_tokens": 8,
     "reason": (
-        "The three nearest solved tickets as earlier turns: as one text they are worth little more than none."
+        "The three nearest solved tickets as earlier turns: as one text they gain less than half as much."
     ),
     "describes": "Sort a ticket like the nearest solved tickets, the nearest one last.",
     "contents": (
