@@ -112,7 +112,7 @@ def test_a_damaged_profile_is_an_error(tmp_path, old, new, word):
 
 
 def test_clean_sets_give_no_more_alarms_than_declared():
-    """5 % of sets may alarm; the largest number is exceeded with a chance below 2 in 100."""
+    """5 % of sets may alarm; the most that is accepted is exceeded with a chance below 5 in 100 (soak: 2)."""
     sets, most = (200, 17) if SOAK else (50, 6)
     rules = QualityRules(
         columns=RULES.columns, anomalies=Anomalies(drift=Drift(false_alarms=0.05, distance=0.001))
