@@ -196,7 +196,7 @@ def test_the_card_says_what_changes_what_is_missing_and_what_to_type():
 def test_in_a_notebook_the_card_is_html_and_no_word_of_it_is_markup():
     page = PROPOSED._repr_html_()
     assert "shorter &lt;b&gt;answers&lt;/b&gt;" in page and "+new &amp; better" in page
-    assert "missing: no judged run" in page and "✗ fail" in page
+    assert "missing: no judged run" in page and "not yet, 1 missing" in page
 
 
 def test_a_move_that_is_made_has_no_verdict_and_says_what_it_is():
