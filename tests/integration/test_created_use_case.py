@@ -21,7 +21,7 @@ from workbench.scaffold.init import init
 from workbench.scaffold.order import InitOrder
 from workbench.testing.fakes import FakeModel
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 STAGES = ("settings", "prepare", "remember", "judge", "experiment", "gate", "plots", "report")
 
 

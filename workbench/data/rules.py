@@ -221,9 +221,7 @@ def _check_column(rule: ColumnRule, where: str) -> None:
 def _check_pattern(rule: ColumnRule, where: str) -> None:
     for code in rule.language or ():
         if not (_CODE[0] <= len(code) <= _CODE[1] and code.isascii() and code.islower()):
-            raise ConfigError(
-                f"{where}.language: {code!r} is no code of a language", hint="language: [en, de]"
-            )
+            raise ConfigError(f"{where}.language: {code!r} is not a language code", hint="language: [en, de]")
     if rule.pattern is None:
         return
     import polars as pl

@@ -96,6 +96,7 @@ def _environment(*, autoescape: bool) -> Environment:
         autoescape=autoescape,  # noqa: S701  Markdown is not HTML; the page is escaped
         undefined=StrictUndefined,
         trim_blocks=True,
+        keep_trailing_newline=True,
         lstrip_blocks=True,
     )
     environment.filters |= {

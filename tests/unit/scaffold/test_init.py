@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sizes import kill_points
 from small_use_case import CELLS, NOTEBOOK, notebook, page, small_repository, write
 
 from workbench import config, registry
@@ -173,7 +174,7 @@ def killed_at(monkeypatch, step: int) -> None:
     monkeypatch.setattr(Path, "unlink", counted(Path.unlink))
 
 
-@pytest.mark.parametrize("step", range(1, 40, 3))
+@pytest.mark.parametrize("step", kill_points(range(1, 40, 3)))
 def test_after_a_kill_at_any_step_the_same_command_ends_as_it_would_have(root, monkeypatch, step):
     before = tree(root)
     with monkeypatch.context() as patch:
@@ -196,7 +197,7 @@ def test_after_a_kill_at_any_step_the_same_command_ends_as_it_would_have(root, m
     assert tree(root) == before
 
 
-@pytest.mark.parametrize("step", range(1, 20, 3))
+@pytest.mark.parametrize("step", kill_points(range(1, 20, 3)))
 def test_a_killed_undo_is_finished_by_the_next_command(root, monkeypatch, step):
     before = tree(root)
     init(root, order(root))
