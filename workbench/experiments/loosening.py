@@ -1,4 +1,6 @@
-"""Find the earlier verdict of a stricter gate text, or of more cases, and say how the gate was loosened.
+"""Find the earlier verdict of a stricter gate text on the same cases, and say how the text was loosened.
+
+Fewer cases of the same task count as a looser text.
 
 docs/design/gates.md, "A text that was loosened", defines what counts as loosened and what holds after merges.
 """

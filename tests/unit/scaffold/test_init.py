@@ -117,6 +117,15 @@ def test_an_existing_name_is_one_error_with_the_next_command(root):
         assert ("--undo" in caught.value.hint) == (name == "claims")
 
 
+def test_a_folder_that_holds_the_repository_is_no_folder_of_documents(root):
+    before, link = tree(root), root.parent / "link"
+    link.symlink_to(root)
+    for docs in (root, root.parent, Path("/"), link, root / "data/.."):
+        with pytest.raises(ConfigError, match="holds this repository") as caught:
+            init(root, order(root, docs=docs))
+        assert "--docs FOLDER" in caught.value.hint and tree(root) == before
+
+
 def test_a_file_in_the_way_is_never_overwritten(root):
     write(root, "notebooks/claims.ipynb", "mine")
     before = tree(root)
