@@ -251,6 +251,11 @@ def _check_map(rules: QualityRules, where: str) -> None:
                     f"{place}: {old!r} becomes {new!r}, which becomes {spellings[new]!r}",
                     hint=f"map {old!r} to {spellings[new]!r}",
                 )
+            if allowed is not None and old in allowed and old != new:
+                raise ConfigError(
+                    f"{place}: {old!r} is an allowed value and no other spelling of {new!r}",
+                    hint=f"remove {old!r} from allowed, or correct the rows of the dataset",
+                )
             if allowed is not None and new not in allowed:
                 known = nearest(new, map(str, allowed))
                 raise ConfigError(f"{place}: {new!r} is not allowed ({known})", hint=_HINT)

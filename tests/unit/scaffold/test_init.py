@@ -210,6 +210,55 @@ def test_a_killed_undo_is_finished_by_the_next_command(root, monkeypatch, step):
     assert tree(root) == before
 
 
+def raised(*_):
+    raise KilledError
+
+
+def changed_by_a_person(root):
+    params = root / PARAMS
+    params.write_text(f"# mine\n{params.read_text()}")
+
+
+def test_what_a_person_writes_into_params_after_a_kill_stays_and_keeps_the_use_case(root, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(placing, "_done", raised)
+        with pytest.raises(KilledError):
+            init(root, order(root))
+    changed_by_a_person(root)
+    init(root, order(root, "others"))
+    assert check_all(root).passed and {"claims", "others"} < set(config.load_params(root).use_cases)
+    assert (root / PARAMS).read_text().startswith("# mine\n")
+
+
+def test_what_a_person_writes_into_params_after_a_killed_undo_stays(root, monkeypatch):
+    before = tree(root)
+    init(root, order(root))
+    for verb in ("_finish_removal", "_remove_folders"):
+        with monkeypatch.context() as patch:
+            patch.setattr(placing, verb, raised)
+            with contextlib.suppress(KilledError):
+                undo(root, "claims")
+        changed_by_a_person(root)
+    with placing.alone(root):
+        pass
+    after = tree(root)
+    assert after.pop("params.yaml").decode() == f"# mine\n# mine\n{before.pop('params.yaml').decode()}"
+    assert after == before
+
+
+@pytest.mark.parametrize("name", ["prompts", "memories", "data", "pipelines", "documents"])
+def test_undo_of_a_name_that_a_folder_has_leaves_other_use_cases(root, name):
+    for folder in ("pipelines/prompts", "pipelines/memories"):
+        shutil.rmtree(root / folder)
+    params = root / PARAMS
+    params.write_text("use_cases: {}\n")
+    init(root, order(root, name))
+    init(root, order(root, "others"))
+    kept = {path: data for path, data in tree(root).items() if "others" in path}
+    undo(root, name, force=True)
+    assert kept.items() <= tree(root).items() and check_all(root).passed
+
+
 def test_an_error_while_files_are_moved_leaves_nothing(root, monkeypatch):
     before, made = tree(root), folders(root)
     real = Path.rename
