@@ -14,7 +14,7 @@ from sizes import kill_points
 
 from workbench import layout
 from workbench.records.confirmed import Confirmed
-from workbench.records.tape import Tape
+from workbench.records.tape import Tape, write
 
 pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -131,8 +131,9 @@ def test_an_interrupted_live_stage_asks_only_for_the_rest(small_clone):
     """SIGINT while the model answers: the tapes are as they were, and no answer is asked for twice."""
     tapes, journal = [small_clone.folder / name for name in (JUDGE_TAPE, TAPE)], small_clone.folder / JOURNAL
     recorded = [lines(tape) - 1 for tape in tapes]
-    for tape in tapes:
-        tape.write_bytes(b"")
+    tapes[0].write_bytes(b"")
+    write(tapes[1], [entry.line() for entry in list(Tape.read(tapes[1]).entries())[2:]])
+    shortened = [tape.read_bytes() for tape in tapes]
 
     process = small_clone.start("workbench", "repro", network=False)
     begun(process, "judge")
@@ -144,7 +145,7 @@ def test_an_interrupted_live_stage_asks_only_for_the_rest(small_clone):
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert [tape.read_bytes() for tape in tapes] == [b"", b""]
+    assert [tape.read_bytes() for tape in tapes] == shortened
     kept = lines(judged)
 
     small_clone.run("dvc", "repro", "experiment@answers", network=False)
@@ -153,7 +154,7 @@ def test_an_interrupted_live_stage_asks_only_for_the_rest(small_clone):
         entry.key for entry in Tape.read(tapes[0]).entries()
     )
     assert asked.n == recorded[0] - kept > 0, "an answer that was kept was asked for again"
-    assert not judged.exists() and lines(journal) == recorded[1]
+    assert not judged.exists() and lines(journal) == 2
 
     shutil.rmtree(small_clone.folder / ".workbench/cache")
     before = [tape.read_bytes() for tape in tapes]

@@ -70,6 +70,27 @@ def test_the_similarity_of_known_pairs(name):
         assert made.cases[0].similarity == pytest.approx(known)
 
 
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        TICKET.replace("i", "\u0456").replace("o", "\u043e").replace("a", "\u0251"),
+        TICKET.replace("e", "e\u200b").replace("n", "n\u034f").replace("t", "t\u00ad\u2063"),
+        TICKET.replace("e", "\u00e9").replace("c", "c\u0327"),
+        TICKET.replace(" ", "\u00a0").replace("l", "\uff4c").replace("m", "\u180em\U000e0020\u3164"),
+        "".join(chr(0x1D400 + ord(s) - 65) if "A" <= s <= "Z" else s for s in TICKET.upper()),
+    ],
+    ids=["look-alikes", "no width", "accents", "forms", "mathematical"],
+)
+def test_a_text_that_looks_the_same_is_the_same(hidden):
+    assert hidden != TICKET and similarity(hidden, TICKET) == similarity(TICKET, hidden) == 1.0
+
+
+def test_the_texts_of_a_chat_are_compared():
+    turns = [{"role": "user", "content": "Hello."}, {"role": "user", "content": [{"text": TICKET}]}]
+    case = Case(id="c", tenant="acme", inputs={"n": 1, "turns": turns}, expected={})
+    assert [item.case for item in find([case], [an_example(TICKET)]).cases] == ["c"]
+
+
 def test_an_example_of_another_tenant_is_none():
     assert similarity(TICKET, TICKET, tenant="globex") is None
     assert similarity(TICKET, TICKET, tenant="") == 1.0

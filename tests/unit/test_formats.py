@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import time
+import tracemalloc
 import zipfile
 
 import pytest
@@ -58,6 +60,31 @@ def test_html_of_any_depth_takes_bounded_time():
 
 
 @pytest.mark.parametrize(
+    "opened",
+    [
+        '<div title="</div></div>">',
+        "<!-- </div> --><div>",
+        "<script>'</div></div>'</script><div>",
+        "<div a='</div>' b></div x=\"</div>\"><div><div>",
+    ],
+)
+def test_the_depth_of_html_counts_no_tags_in_values_comments_and_scripts(opened):
+    with pytest.raises(UnreadableError, match="nested deeper"):
+        parsed((opened * 501 + "text").encode(), "a.html")
+    closed = opened.replace("<div", "<p").replace("</div", "</p")
+    assert "text" in parsed((closed * 501 + "text").encode(), "a.html").parts[0].text
+
+
+@pytest.mark.parametrize("attribute", ["a%d=1 ", "a%d ", "a%d='>' ", '"%d '])
+def test_an_element_of_html_with_too_many_attributes_is_not_parsed(attribute):
+    many = "".join(attribute % number for number in range(300_000))
+    begun = time.monotonic()
+    with pytest.raises(UnreadableError, match="attributes"):
+        parsed(f"<p>text<div {many}>".encode(), "a.html")
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
     ("text", "encoding"),
     [
         (GERMAN, "utf-8"), (GERMAN, "utf-8-sig"), (GERMAN, "utf-16"), (GERMAN, "utf-16-le"),
@@ -68,6 +95,15 @@ def test_html_of_any_depth_takes_bounded_time():
 )  # fmt: skip
 def test_a_text_is_read_in_its_encoding(text, encoding):
     assert text_of(text.encode(encoding), "a.txt") == text
+
+
+def test_a_long_rule_takes_little_memory():
+    tracemalloc.start()
+    try:
+        assert parsed(b"ab\n" + b"=" * 5_000_000, "a.rst").title == ""
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_restructured_text_has_the_title_that_is_underlined():
@@ -119,6 +155,14 @@ def test_a_pdf_page_of_too_many_operations_is_not_read(monkeypatch):
         parsed(made_pdf("One.", "\n".join(f"Line {number}." for number in range(50))), "a.pdf")
 
 
+def test_the_pages_of_a_pdf_have_a_bound_together(monkeypatch):
+    data = made_pdf(*(f"Page {number}." for number in range(5)))
+    assert len(parsed(data, "a.pdf").parts) == 5
+    monkeypatch.setattr(pdf_format, "_MOST_CONTENT", 100)
+    with pytest.raises(UnreadableError, match="too complex"):
+        parsed(data, "a.pdf")
+
+
 def test_docx_is_read_in_the_order_of_the_document():
     document = parsed(made_docx(), "a.docx")
     assert document.title == "Travel"
@@ -128,6 +172,45 @@ def test_docx_is_read_in_the_order_of_the_document():
     assert parsed(made_docx(title="Rules of travel"), "a.docx").title == "Rules of travel"
 
 
+def filled_docx(body):
+    out, source = io.BytesIO(), zipfile.ZipFile(io.BytesIO(made_docx()))
+    space = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in source.namelist():
+            text = f"<w:document {space}><w:body>{body}</w:body></w:document>"
+            packed.writestr(name, text if name == "word/document.xml" else source.read(name))
+    return out.getvalue()
+
+
+def cell(text, properties=""):
+    return f"<w:tc><w:tcPr>{properties}</w:tcPr><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:tc>"
+
+
+def test_a_merged_cell_of_a_docx_stands_once_in_each_of_its_rows_however_wide_it_says_it_is():
+    wide, on = '<w:gridSpan w:val="50000000"/>', "<w:vMerge/>"
+    rows = [[cell("a", on), cell("b", wide), cell("c")], [cell("", on), cell("d", wide), cell("e")]]
+    table = "".join(f"<w:tr>{''.join(cells)}</w:tr>" for cells in rows)
+    begun = time.monotonic()
+    document = parsed(filled_docx(f"<w:tbl>{table}</w:tbl>"), "a.docx")
+    assert document.parts[0].text == "a | b | c\na | d | e" and time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("<w:p/>" * 250_001, "paragraphs"),
+        ("<w:p><w:rPr/></w:p>" * 700_000, "tags"),
+        (" " * 61_000_000, "bytes"),
+    ],
+    ids=["parts", "tags", "bytes"],
+)
+def test_a_docx_of_a_few_packed_bytes_takes_bounded_time(body, said):
+    data, begun = filled_docx(body), time.monotonic()
+    with pytest.raises(UnreadableError, match=said):
+        parsed(data, "a.docx")
+    assert len(data) < 1_000_000 and time.monotonic() - begun < 10
+
+
 def test_a_docx_that_unpacks_to_too_much_is_not_unpacked(monkeypatch):
     monkeypatch.setattr(docx_format, "_MOST_UNPACKED", 1_000_000)
     out = io.BytesIO()
@@ -135,6 +218,14 @@ def test_a_docx_that_unpacks_to_too_much_is_not_unpacked(monkeypatch):
         packed.writestr("word/document.xml", b" " * 2_000_000)
     with pytest.raises(UnreadableError, match="unpacks"):
         parsed(out.getvalue(), "a.docx")
+
+
+@pytest.mark.parametrize("value", ["[],", '{"a": {}},', "1,"])
+def test_a_notebook_of_millions_of_values_is_not_parsed(value):
+    data, begun = f'{{"cells": [{value * 8_500_000}1]}}'.encode()[:49_000_000], time.monotonic()
+    with pytest.raises(UnreadableError, match="too complex"):
+        parsed(data, "a.ipynb")
+    assert time.monotonic() - begun < 5
 
 
 def test_a_notebook_gives_its_markdown_and_code_without_outputs():

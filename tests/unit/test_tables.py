@@ -228,6 +228,33 @@ def test_every_bound_is_an_error_with_the_bound(tmp_path, monkeypatch):
         tables.read(tmp_path / "a.xlsx")
 
 
+def shared(text, cells):
+    """A workbook whose cells refer to one shared text."""
+    out, source = io.BytesIO(), zipfile.ZipFile(io.BytesIO(workbook(One=[["a"]])))
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    rows = "".join(f'<row><c t="s"><v>{min(n, 1)}</v></c></row>' for n in range(cells + 1))
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in source.namelist():
+            sheet = f"<worksheet {space}><sheetData>{rows}</sheetData></worksheet>"
+            packed.writestr(name, sheet if "worksheets/" in name else source.read(name))
+        texts = f"<sst {space}><si><t>a</t></si><si><t>{text}</t></si></sst>"
+        packed.writestr("xl/sharedStrings.xml", texts)
+    return out.getvalue()
+
+
+def test_the_shared_texts_of_a_workbook_have_a_bound_together(tmp_path, monkeypatch):
+    made = tables.read(written(tmp_path, "a.xlsx", shared("x" * 50, 100)))
+    assert made.rows == ({"a": "x" * 50},) * 100
+    monkeypatch.setattr(workbooks, "MOST_SHARED", 100 * 50)
+    with pytest.raises(ConfigError, match="more than 5000 bytes of text together"):
+        tables.read(tmp_path / "a.xlsx")
+    monkeypatch.undo()
+    bomb = written(tmp_path, "bomb.xlsx", shared("x" * 1_000_000, 10_000))
+    assert bomb.stat().st_size < 100_000
+    with pytest.raises(ConfigError, match="text together"):
+        tables.read(bomb)
+
+
 def test_a_stated_delimiter_and_encoding_replace_the_search(tmp_path):
     path = written(tmp_path, "a.csv", "a,b;c\n1,2;é\n".encode("cp850"))
     made = tables.read(path, delimiter=";", encoding="cp850")

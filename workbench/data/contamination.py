@@ -8,6 +8,7 @@ shingles have a Jaccard similarity of `NEAR` or more.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,18 @@ _LEAST_PART = 5
 _NAMED = 3
 #: The places of a template that inputs fill.
 _FILLED = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+
+#: Letters that are seen as nothing; accents, without the marks that are vowels of other scripts; and letters
+#: of other scripts that are seen as Latin ones.
+_INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u2800")
+_ACCENTS = frozenset(map(chr, range(0x300, 0x370)))
+_LOOKALIKES = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb\u051b\u051d"
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405"
+    "\u03bf\u03b1\u03bd\u03c1\u03b9\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d"
+    "\u039f\u03a1\u03a4\u03a5\u03a7\u0131\u0251\u0261",
+    "aeopcyxijsdhqwABEKMHOPCTXIJSoavpiABEZHIKMNOPTYXiag",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +146,7 @@ def find(cases: Iterable[Case], examples: Sequence[Example], *, threshold: float
     given = list(cases)
     found = []
     for case in given:
-        words = normalise(_text(case))
+        words = _words_of(_text(case))
         best = index.best(words, case.tenant) if words else None
         if best is not None:
             found.append(ContaminatedCase(case=case.id, where=best[0].where, similarity=best[1]))
@@ -142,8 +155,31 @@ def find(cases: Iterable[Case], examples: Sequence[Example], *, threshold: float
 
 
 def _text(case: Case) -> str:
-    texts = [value for value in case.inputs.values() if isinstance(value, str)]
-    return max(texts, key=len, default="")
+    return max(_texts(list(case.inputs.values())), key=len, default="")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts of an input, which may be a list or an object, such as the turns of a chat."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+
+
+def _words_of(text: str) -> str:
+    """Return the words of a text as people see them: no invisible signs, no accents, no look-alikes.
+
+    The answers of a gate are compared more strictly, because an accent or another letter makes them wrong.
+    """
+    if text.isascii():
+        return normalise(text)
+    seen = (
+        sign
+        for sign in unicodedata.normalize("NFKD", text)
+        if unicodedata.category(sign) != "Cf" and sign not in _INVISIBLE and sign not in _ACCENTS
+    )
+    return normalise("".join(seen).translate(_LOOKALIKES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +195,7 @@ class _ExampleIndex:
     @classmethod
     def of(cls, examples: Sequence[Example], threshold: float) -> _ExampleIndex:
         """Build the index."""
-        words = [normalise(example.text) for example in examples]
+        words = [_words_of(example.text) for example in examples]
         sets = [shingles_of(text.split()) for text in words]
         equal: dict[str, list[int]] = defaultdict(list)
         having: dict[Shingle, list[int]] = defaultdict(list)

@@ -36,7 +36,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Similar:
-    """Texts that share a share `threshold` of their word shingles with an earlier row (Jaccard)."""
+    """Texts whose Jaccard similarity of word shingles with an earlier row is `threshold` or more."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     columns: tuple[str, ...]
@@ -46,7 +46,7 @@ class Similar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearReal:
-    """Synthetic rows whose texts share a share `threshold` of their grams with a real row (Jaccard)."""
+    """Synthetic rows whose Jaccard similarity of grams with a real row is `threshold` or more."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     columns: tuple[str, ...]

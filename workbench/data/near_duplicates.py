@@ -27,7 +27,7 @@ def shingles(text: str) -> frozenset[Shingle]:
 
 
 def near_duplicates(texts: Sequence[str | None], *, threshold: float = 0.9) -> list[Pair]:
-    """Return each text that shares `threshold` of its word shingles with an earlier one, with that one.
+    """Return each text with an earlier one to which its Jaccard similarity is `threshold` or more.
 
     The remaining texts are pairwise below the threshold.
     """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from workbench import files
@@ -12,6 +13,8 @@ from workbench.data.drift import ColumnDrift
 from workbench.display import Card, Shown, number
 from workbench.errors import ConfigError
 
+#: The file of the report, beside the prepared cases.
+FILE = "quality.json"
 #: Rows that a report names for each rule; the others are counted.
 NAMED = 10
 _ORDER = {"stop": 0, "quarantine": 1, "note": 2}
@@ -88,6 +91,31 @@ class QualityReport(Shown):
     def from_json(cls, raw: Mapping[str, Any], *, where: str) -> QualityReport:
         """Return the report of `to_json`; raise ConfigError when the values are no report."""
         return files.parse(cls, raw, where=where, hint="dvc repro")
+
+    @classmethod
+    def of_file(cls, path: Path) -> QualityReport | None:
+        """Return the report that the stage `prepare` wrote to `path`; None when the file does not exist."""
+        if not path.is_file():
+            return None
+        raw = files.parse_json(files.read_text(path), where=str(path))
+        if not isinstance(raw, dict):
+            raise ConfigError(f"{path} holds no report", hint="dvc repro")
+        return cls.from_json(raw.get("report", {}), where=str(path))
+
+    def effect(self, expected: Collection[str]) -> str:
+        """Return how the rules changed the cases that a gate judges, in one sentence; "" when they did not.
+
+        These are rows set aside, texts with another spelling, and changed values of the columns `expected`.
+        """
+        aside = f"{self.rejected} of {self.rows} rows are set aside by quality rules"
+        if rules := [item for item in self.broken if item.severity != "note"]:
+            first = sorted(rules, key=lambda item: (-item.count, item.rule))
+            more = f"; {len(first) - _IN_CELL} more" if len(first) > _IN_CELL else ""
+            aside += f" ({'; '.join(f'{item.rule} {item.count}' for item in first[:_IN_CELL])}{more})"
+        found = [c for c in self.changes if c.step == "map" or c.column in expected]
+        changed = ", ".join(f"{item.column} {item.count} by {item.step}" for item in found)
+        said = [aside] * bool(self.rejected) + [f"cleaning changes what is judged: {changed}"] * bool(found)
+        return "; ".join(said)
 
     def check_stopped(self, *, hint: str) -> None:
         """Raise ConfigError, which names the rules of severity stop that are broken and their rows."""

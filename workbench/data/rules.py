@@ -221,9 +221,7 @@ def _check_column(rule: ColumnRule, where: str) -> None:
 def _check_pattern(rule: ColumnRule, where: str) -> None:
     for code in rule.language or ():
         if not (_CODE[0] <= len(code) <= _CODE[1] and code.isascii() and code.islower()):
-            raise ConfigError(
-                f"{where}.language: {code!r} is no code of a language", hint="language: [en, de]"
-            )
+            raise ConfigError(f"{where}.language: {code!r} is not a language code", hint="language: [en, de]")
     if rule.pattern is None:
         return
     import polars as pl
@@ -252,6 +250,11 @@ def _check_map(rules: QualityRules, where: str) -> None:
                 raise ConfigError(
                     f"{place}: {old!r} becomes {new!r}, which becomes {spellings[new]!r}",
                     hint=f"map {old!r} to {spellings[new]!r}",
+                )
+            if allowed is not None and old in allowed and old != new:
+                raise ConfigError(
+                    f"{place}: {old!r} is an allowed value and no other spelling of {new!r}",
+                    hint=f"remove {old!r} from allowed, or correct the rows of the dataset",
                 )
             if allowed is not None and new not in allowed:
                 known = nearest(new, map(str, allowed))

@@ -63,7 +63,8 @@ class GateReport(Shown):
     answer, and `unscored` the unscored rows by reason. An `explored` run cannot pass, because the notebook
     that made it chose its cases and scorers. `loosened` names the stricter texts that judged the same cases
     before. `note` is the caller's remark on the run, shown on the card. `synthetic` counts the cases that
-    were made up, and `contaminated` names those that stand in examples.
+    were made up, and `contaminated` names those that stand in examples. `selected` says how quality rules
+    changed the cases.
     """
 
     use_case: str
@@ -87,6 +88,7 @@ class GateReport(Shown):
     note: str = ""
     synthetic: Synthetic | None = None
     contaminated: str = ""
+    selected: str = ""
 
     @property
     def provisional_verdict(self) -> Verdict:
@@ -135,6 +137,7 @@ class GateReport(Shown):
                 "loosened",
                 "note",
                 "contaminated",
+                "selected",
             )
         }
         names = set(self.__dataclass_fields__) - {"lines", "synthetic", *rare}
@@ -176,6 +179,7 @@ class GateReport(Shown):
                 f"judged on intervals at {sure}, all tenants pooled",
                 f"gate {self.gate_digest[:12]}, {stated}",
                 *([self.synthetic.text] if self.synthetic else []),
+                *([self.selected] if self.selected else []),
                 *([self.contaminated] if self.contaminated else []),
                 *([self.loosened] if self.loosened else []),
                 *([self.note] if self.note else []),

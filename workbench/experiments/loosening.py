@@ -1,5 +1,7 @@
 """Find the earlier verdict of a stricter gate text on the same cases, and say how the text was loosened.
 
+Fewer cases of the same task count as a looser text.
+
 docs/design/gates.md, "A text that was loosened", defines what counts as loosened and what holds after merges.
 """
 
@@ -106,8 +108,9 @@ def loosened(now: Verdicted, before: Sequence[Verdicted]) -> Loosening | None:
     """Return how the text of `now` is looser than a text of `before` that did not pass, or None.
 
     `before` is in the order of judging and may hold `now` itself. Verdicts on other cases or of another phase
-    do not count; fewer cases than before are no other cases, because some were removed. Of several, the last
-    on the same task is returned, else the last on another task.
+    do not count; fewer cases than before are no other cases, because some were removed. With the same task
+    fewer cases are a loosening of their own, whatever the text. Of several, the last on the same task is
+    returned, else the last on another task.
 
     A stricter text does not count when the present text stands before it: with a pass of the same task where
     the stricter text judged that task, with any verdict where it judged another. A line that stands twice
@@ -124,7 +127,8 @@ def loosened(now: Verdicted, before: Sequence[Verdicted]) -> Loosening | None:
     found: dict[bool, Loosening] = {}
     for place, verdict in enumerate(alike):
         same = _same_task(verdict, now)
-        if verdict.verdict != "pass" and place < since[same] and (changes := _changes(verdict, now)):
+        changes = _changes(verdict, now) + _fewer(verdict, now) * same
+        if verdict.verdict != "pass" and place < since[same] and changes:
             text = _sentence(verdict, changes, same=same)
             found[same] = Loosening(same_task=same, text=text, earlier=verdict)
     return found.get(True) or found.get(False)
@@ -156,6 +160,11 @@ def _changes(earlier: Verdicted, now: Verdicted) -> list[tuple[str, str]]:
     if now.gate.confidence < earlier.gate.confidence:
         found.append((f"confidence {earlier.gate.confidence:g}", f"it is {now.gate.confidence:g} now"))
     return found
+
+
+def _fewer(earlier: Verdicted, now: Verdicted) -> list[tuple[str, str]]:
+    """Return the number of cases then and now when some were removed, by quality rules or by hand."""
+    return [(f"{earlier.n} cases", f"there are {now.n} cases now")] if now.n < earlier.n else []
 
 
 def _stated(rule: Rule) -> str:

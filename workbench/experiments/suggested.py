@@ -116,11 +116,11 @@ class SuggestedCases(Shown):
     # -- deciding ---------------------------------------------------------------------------
 
     def accept(self, *ids: str) -> SuggestedCases:
-        """Accept the drafts with these ids, and return all. NotFoundError for an unknown id: none is then."""
+        """Accept the drafts with these ids; for an unknown id raise NotFoundError and accept none."""
         return self._decide("accepted", ids)
 
     def reject(self, *ids: str) -> SuggestedCases:
-        """Reject the drafts with these ids, and return all. NotFoundError for an unknown id: none is then."""
+        """Reject the drafts with these ids; for an unknown id raise NotFoundError and reject none."""
         return self._decide("rejected", ids)
 
     def reset(self, *ids: str) -> SuggestedCases:

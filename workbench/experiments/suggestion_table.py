@@ -49,7 +49,7 @@ def mimebundle(drafts: _Drafts) -> dict[str, Any]:
 def suggestion_table(drafts: _Drafts) -> VBox:
     """Return one group of widgets for each draft; what is chosen and typed in them changes `drafts`.
 
-    An edit that is refused is told below its row, and changes nothing.
+    A refused edit changes nothing, and its error is shown below the row.
     """
     import ipywidgets
 

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 #: Bytes of a workbook once unpacked. The reader allocates the rectangle around all cells of a sheet.
 MOST_UNPACKED, MOST_CELLS = 1 << 29, 10_000_000
+#: Bytes of all cells that refer to shared texts, each of which the reader copies.
+MOST_SHARED = 1 << 27
 _CHUNK = 1 << 20
 _TAG = re.compile(rb"<(?:\w+:)?(c|row|sheet|Relationship)\b([^>]*)>")
+_SHARED_TEXT = re.compile(rb"<(?:\w+:)?si\b")
+_REFERENCE = re.compile(rb"<(?:\w+:)?c\b([^>]*)>|(\d{1,9})\s*</(?:\w+:)?v\s*>")
 _ATTRIBUTE = re.compile(rb"""([\w:]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 _PLACE = re.compile(rb"""\br=["']([A-Z]{0,3})(\d{1,7})["']""")
 _DAMAGED = (
@@ -50,6 +54,7 @@ def read_sheet(data: bytes, name: str | None, *, where: str) -> Sheet:
     path, chosen = _sheet_file(data, name, where)
     place = f"{where}, sheet {chosen!r}"
     _check_cells(data, path, place)
+    _check_shared(data, path, place)
     texts = _load(data, chosen, where, header=None)
     rows = (number for number, row in enumerate(texts.iter_rows()) if any(map(_is_filled, row)))
     header = next(rows, None)
@@ -129,6 +134,12 @@ def _tags(data: bytes, path: str, kind: bytes, where: str) -> Iterator[dict[str,
 
 def _elements(data: bytes, path: str, where: str) -> Iterator[tuple[bytes, bytes]]:
     """Yield tag and attributes of the elements that `_TAG` names, without holding the file whole."""
+    for part in _parts(data, path, where):
+        yield from ((found[1], found[2]) for found in _TAG.finditer(part))
+
+
+def _parts(data: bytes, path: str, where: str) -> Iterator[bytes]:
+    """Yield one file of the archive in parts, each of which ends behind an element's tag."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
@@ -141,12 +152,12 @@ def _elements(data: bytes, path: str, where: str) -> Iterator[tuple[bytes, bytes
     raise ConfigError(f"{where} has {size} bytes unpacked: more than {MOST_UNPACKED}", hint=_BROKEN)
 
 
-def _in_chunks(file: IO[bytes], where: str) -> Iterator[tuple[bytes, bytes]]:
+def _in_chunks(file: IO[bytes], where: str) -> Iterator[bytes]:
     rest = b""
     while chunk := file.read(_CHUNK):
         rest += chunk
         end = rest.rfind(b">") + 1
-        yield from ((found[1], found[2]) for found in _TAG.finditer(rest[:end]))
+        yield rest[:end]
         rest = rest[end:]
         if len(rest) > _MOST_BETWEEN:
             raise ConfigError(f"{where} has a value of more than {_MOST_BETWEEN} bytes", hint=_BROKEN)
@@ -170,6 +181,37 @@ def _check_cells(data: bytes, path: str, where: str) -> None:
                 f"{where}, cell {(letters + digits).decode()} holds an error, such as #N/A",
                 hint="correct the cell, or empty it",
             )
+
+
+def _check_shared(data: bytes, path: str, where: str) -> None:
+    """Raise ConfigError when the shared texts of a sheet's cells are too long together."""
+    lengths = _shared_lengths(data, where)
+    total, refers = 0, False
+    for part in _parts(data, path, where) if lengths else ():
+        for found in _REFERENCE.finditer(part):
+            if found[2] is None:
+                refers = b't="s"' in found[1] or b"t='s'" in found[1]
+            elif refers and int(found[2]) < len(lengths):
+                total += lengths[int(found[2])]
+        if total > MOST_SHARED:
+            raise ConfigError(
+                f"{where} has cells of more than {MOST_SHARED} bytes of text together",
+                hint="split it into several files",
+            )
+
+
+def _shared_lengths(data: bytes, where: str) -> list[int]:
+    """Return the bytes of each shared text, its elements included; [] without any."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = [name for name in archive.namelist() if name.lower().endswith("sharedstrings.xml")]
+    lengths: list[int] = []
+    for part in (part for name in names[:1] for part in _parts(data, name, where)):
+        starts = [found.start() for found in _SHARED_TEXT.finditer(part)]
+        if lengths:
+            lengths[-1] += starts[0] if starts else len(part)
+        ends = [*starts[1:], len(part)]
+        lengths += [end - start for start, end in zip(starts, ends, strict=False)]
+    return lengths
 
 
 def _column(letters: bytes) -> int:

@@ -96,6 +96,7 @@ def _environment(*, autoescape: bool) -> Environment:
         autoescape=autoescape,  # noqa: S701  Markdown is not HTML; the page is escaped
         undefined=StrictUndefined,
         trim_blocks=True,
+        keep_trailing_newline=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
@@ -162,8 +163,8 @@ def _warnings(evidence: Evidence) -> list[str]:
     ]
     contradiction = evidence.approach.contradiction if evidence.approach else ""
     made_up = gate.synthetic.text if gate.synthetic else ""
-    said = [text for text in (made_up, gate.contaminated, gate.loosened, gate.note, contradiction) if text]
-    return [*degraded, *said, *([_own_text(own)] if own is not None and _differs(own) else [])]
+    said = (made_up, gate.selected, gate.contaminated, gate.loosened, gate.note, contradiction)
+    return [*degraded, *filter(None, said), *([_own_text(own)] if own is not None and _differs(own) else [])]
 
 
 def _quality(report: QualityReport, case: UseCase) -> dict[str, Any]:

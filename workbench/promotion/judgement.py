@@ -7,6 +7,7 @@ from pathlib import Path
 
 from workbench import registry
 from workbench.config import UseCase
+from workbench.data import report as quality
 from workbench.data.contamination import FILE, Contamination
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.gate_lines import contaminated_line
@@ -57,7 +58,11 @@ def judged(
         slicing=slicing,
     )
     report = dataclasses.replace(report, synthetic=Synthetic.of(cases, run.case_ids) if cases else None)
-    report = _with_contamination(report, spec, run, root / (results or Results(use_case=name)).prepared)
+    prepared = root / (results or Results(use_case=name)).prepared
+    report = _with_contamination(report, spec, run, prepared)
+    checked = quality.QualityReport.of_file(prepared / quality.FILE) if case.quality else None
+    selected = checked.effect(case.columns["expected"]) if checked else ""
+    report = dataclasses.replace(report, selected=selected)
     if explored:
         return report
     found = loosened(Verdicted.of(report, spec, run, identity), verdicts.read(root, name))

@@ -56,9 +56,9 @@ class Released(Shown):
         done = "would be" if self.dry else "is"
         forbidden = [f"missing: {what}\n         {fix}" for what, fix in self.missing]
         before = "none" if self.before is None else f"@{self.before}"
+        blocked = f": not yet, {len(self.missing)} missing" if self.missing else ""  # no verdict of a gate
         return Card(
-            title=f"{self.what}@{self.version} {done} {self.label} (before: {before})",
-            verdict="fail" if self.missing else None,
+            title=f"{self.what}@{self.version} {done} {self.label} (before: {before}){blocked}",
             head=["what", "live", "new"],
             rows=self.rows,
             notes=[*self.notes, *forbidden],

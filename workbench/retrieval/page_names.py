@@ -26,12 +26,12 @@ def file_of(source: str) -> str:
 
 
 def _part(name: str) -> str:
+    name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())  # "‥" becomes ".."
     stem, dot, ending = name.rpartition(".")
     if not stem:
         stem, dot, ending = name, "", ""
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", stem).casefold())
-    kept = re.sub("-{2,}", "-", "".join(_signs(text))).strip("-.")
-    return (kept or "-".join(f"u{ord(sign):x}" for sign in stem)) + dot + "".join(_signs(ending.casefold()))
+    kept = re.sub("-{2,}", "-", "".join(_signs(stem))).strip("-.")
+    return (kept or "-".join(f"u{ord(sign):x}" for sign in stem)) + dot + "".join(_signs(ending))
 
 
 def _signs(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -53,6 +53,12 @@ def removed(text: str, blocks: list[Block]) -> str:
             )
         changed = _without(lines, start, end, block.section)
     return changed
+
+
+def has(text: str, blocks: Sequence[Block]) -> bool:
+    """Return whether the text of params.yaml has an entry of one of these names, whatever it holds."""
+    raw = _raw(text)
+    return any(block.name in (raw.get(block.section) or {}) for block in blocks)
 
 
 def cut(text: str, blocks: list[Block]) -> str:

@@ -31,7 +31,8 @@ class InitJournal:
     """What `workbench init` puts in place: files with their SHA-256, new folders, and params.yaml.
 
     `before` and `after` are the texts of params.yaml. A journal is "removing" while `--undo` works;
-    `removing` are then the paths that it removes, and `after` is the text without the use case.
+    `removing` are then the paths that it removes, `before` is the text with the use case, and `after` the
+    text without it.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -161,13 +162,18 @@ def take_back(root: Path, journal: InitJournal) -> None:
 
 def remove(root: Path, journal: InitJournal, *, paths: tuple[str, ...], after: str) -> None:
     """Take a use case away, params.yaml first, then `paths`; after a kill the next command finishes it."""
-    journal = dataclasses.replace(journal, state="removing", removing=paths, after=after)
+    before = read_params(root)
+    journal = dataclasses.replace(journal, state="removing", removing=paths, before=before, after=after)
     _write(root, journal)
     _finish_removal(root, journal)
 
 
 def _finish_removal(root: Path, journal: InitJournal) -> None:
-    files.write_atomic(root / PARAMS, journal.after.encode())
+    text = read_params(root)
+    if text == journal.before:
+        files.write_atomic(root / PARAMS, journal.after.encode())
+    elif text != journal.after:  # a person changed it after a kill
+        files.write_atomic(root / PARAMS, params_text.cut(text, list(journal.blocks)).encode())
     for name in journal.removing:
         path = root / name
         if path.is_dir() and not path.is_symlink():
@@ -184,7 +190,7 @@ def _settle(root: Path, journal: InitJournal | None) -> None:
         return
     if journal.state == "removing":
         _finish_removal(root, journal)
-    elif read_params(root) == journal.after:
+    elif (text := read_params(root)) == journal.after or params_text.has(text, journal.blocks):
         _done(root, journal)
     else:
         take_back(root, journal)

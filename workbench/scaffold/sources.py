@@ -113,6 +113,11 @@ def documents(order: InitOrder, *, tenants: str, root: Path) -> SourceDocuments:
     assert order.docs is not None  # noqa: S101
     if not order.docs.exists():
         raise NotFoundError(f"--docs: there is nothing at {order.docs}", hint=f"ls -ld {order.docs.parent}")
+    if root.resolve().is_relative_to(order.docs.resolve()):
+        raise ConfigError(
+            f"--docs: {order.docs} holds this repository, whose notebooks, cases and pages are no documents",
+            hint=f"workbench init {order.name} --docs FOLDER   # of the documents alone",
+        )
     access = None if order.access is None else str(order.access.resolve())
     reading = SourceReading(
         uri=str(order.docs.resolve()), tenants=tenants, access=access, unreadable=order.unreadable

@@ -139,7 +139,7 @@ def _changed(root: Path, journal: InitJournal, text: str) -> list[str]:
         for path, digest in journal.files.items()
         if path not in tapes and _exists(root / path) and placing.digest_of(root / path) != digest
     ]
-    own = [folder for folder in journal.folders if journal.name in Path(folder).parts]
+    own = [folder for folder in journal.folders if _is_own(Path(folder), journal.name)]
     for folder in own:
         found = (path for path in (root / folder).rglob("*") if not path.is_dir())
         changed += [
@@ -150,6 +150,12 @@ def _changed(root: Path, journal: InitJournal, text: str) -> list[str]:
     except ConfigError:
         changed.append(str(PARAMS))
     return list(dict.fromkeys(changed))
+
+
+def _is_own(folder: Path, name: str) -> bool:
+    """Return whether a folder is the use case's, unlike `pipelines/prompts` of one called prompts."""
+    first = 1 if folder.parts[0] == "data" else 2
+    return name in folder.parts[first:]
 
 
 def _cut_exactly(journal: InitJournal, text: str) -> str:

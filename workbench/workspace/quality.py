@@ -122,15 +122,9 @@ def write(root: Path, name: str, case: UseCase, folder: Path, file: str) -> Qual
 
 def written(folder: Path) -> QualityReport | None:
     """Return the report that the stage `prepare` wrote into `folder`; None when it wrote none."""
-    path = folder / REPORT
-    if not path.is_file():
-        return None
     from workbench.data.report import QualityReport
 
-    raw = files.parse_json(files.read_text(path), where=str(path))
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds no report", hint="dvc repro")
-    return QualityReport.from_json(raw.get("report", {}), where=str(path))
+    return QualityReport.of_file(folder / REPORT)
 
 
 def checked_inputs(

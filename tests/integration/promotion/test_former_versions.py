@@ -31,8 +31,10 @@ def install_environment(root: Path, lock: bytes) -> None:
     (folder / environments.STAMP).write_bytes(lock)
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_former_version_reproduces_the_bytes_of_its_promotion(fresh_clone, number):
+@pytest.mark.parametrize(
+    ("number", "worker"), [(1, "promotion/worker.py"), (2, "promotion/worker.py"), (3, "worker.py")]
+)
+def test_a_former_version_reproduces_the_bytes_of_its_promotion(fresh_clone, number, worker):
     clone = fresh_clone
     spec, _ = jobspec.load(clone.folder, "answers", number)
     lock = Repository(root=clone.folder).read(jobspec.code_of(clone.folder, spec), LOCK)
@@ -45,5 +47,5 @@ def test_a_former_version_reproduces_the_bytes_of_its_promotion(fresh_clone, num
     assert {name: files.digest(data) for name, data in made.items()} == spec.sample_outputs
     assert set(made) == {"answers.acme.parquet", "answers.globex.parquet", "quarantine.parquet"}
     code = clone.folder / ".workbench/cache/code" / spec.commit / "workbench"
-    assert (code / "promotion/worker.py").is_file() and not (code / "jobs").exists()
+    assert (code / worker).is_file() and not (code / "scaffold").exists()
     assert clone.status() == ""

@@ -187,7 +187,7 @@ def test_told_to_commit_the_commit_is_named_and_the_next_command_is_another(repo
 
 def test_the_card_says_what_changes_what_is_missing_and_what_to_type():
     text = str(PROPOSED)
-    assert text.startswith("prompt/answer@3 would be production (before: @2) · FAIL")
+    assert text.startswith("prompt/answer@3 would be production (before: @2): not yet, 1 missing")
     assert "missing: no judged run used prompt/answer@3\n         dvc repro" in text
     assert text.endswith("next: dvc repro")
     assert all(said in text for said in ("the first", "+new & better", "live", "new"))
@@ -196,7 +196,7 @@ def test_the_card_says_what_changes_what_is_missing_and_what_to_type():
 def test_in_a_notebook_the_card_is_html_and_no_word_of_it_is_markup():
     page = PROPOSED._repr_html_()
     assert "shorter &lt;b&gt;answers&lt;/b&gt;" in page and "+new &amp; better" in page
-    assert "missing: no judged run" in page and "✗ fail" in page
+    assert "missing: no judged run" in page and "not yet, 1 missing" in page
 
 
 def test_a_move_that_is_made_has_no_verdict_and_says_what_it_is():

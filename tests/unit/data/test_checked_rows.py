@@ -9,6 +9,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sizes import SOAK
 
 from workbench.data.checked import check_rows
 from workbench.data.detector_rules import Anomalies, Damage, Drift, Outliers, Similar, Unknown
@@ -147,10 +148,10 @@ def test_five_percent_of_broken_rows_are_caught_each_with_its_reason():
     assert all(rule in reasons[row] for row, rule in planted.items())
 
 
-def test_two_hundred_clean_sets_give_no_false_alarm():
+def test_clean_sets_give_no_false_alarm():
     """Drift may alarm for 1 set in 1,000: of 200 sets, two alarms have a chance of 2 %."""
     alarms = 0
-    for seed in range(100, 300):
+    for seed in range(100, 300 if SOAK else 130):
         found = check(tickets(seed, 60))
         assert found.report.broken == () and found.report.kept == 60
         alarms += not found.report.is_clean

@@ -74,6 +74,7 @@ def test_a_file_with_every_key_is_read(tmp_path):
         ("spread: 8", "spread: 0", ("length.spread", "1 or more")),
         ("Billing: billing", "Billing: biling", ("cleaning.map.label", "nearest: 'billing'")),
         ("Billing: billing", "a: billing, billing: access", ("cleaning.map.label", "'access'")),
+        ("Billing: billing", "access: billing", ("cleaning.map.label", "'access' is an allowed value")),
         ("profile: pipelines/quality/tickets.profile.json", "", ("category", "profile")),
         ("steps: [trim,", "steps: [trimm,", ("cleaning.steps", "trim")),
     ],

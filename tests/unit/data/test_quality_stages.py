@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from dataclasses import dataclass
 
 import polars as pl
 import pytest
+from made_runs import a_run
 from optional_use_cases import plain_repository
 
 from workbench import config
@@ -18,6 +20,7 @@ from workbench.diagnostics.check import check_all
 from workbench.errors import ConfigError
 from workbench.experiments.dataset import Dataset
 from workbench.pipeline import settings, stages
+from workbench.promotion.judgement import judged
 from workbench.workspace import quality, workspace
 
 RULES = """\
@@ -128,6 +131,25 @@ def test_the_stage_keeps_the_clean_rows_and_writes_what_it_set_aside_and_changed
     ]  # fmt: skip
     report = quality.written(folder)
     assert (report.rows, report.kept, report.rejected, report.repaired) == (12, 3, 9, 2)
+
+
+def test_the_card_of_the_gate_says_how_the_rules_changed_what_is_judged(root, monkeypatch):
+    monkeypatch.setattr("workbench.promotion.judgement.baseline_of", lambda *given: None)
+    run = a_run(accuracy=[1.0] * 3)
+    run = dataclasses.replace(run, cases=run.cases.with_columns(case=pl.Series(["c0", "c1", "c2"])))
+    line = {"accuracy": {"min": 0.5}, "confidence": 0.9}
+    case = dataclasses.replace(case_of(root), gates={case_of(root).phase: line})
+    plant(root, *BROKEN, more="[1]\n")
+    prepared(root)
+    report = judged(root, "classify", case, run)
+    assert report.selected.startswith("9 of 12 rows are set aside by quality rules (")
+    assert report.selected.endswith("cleaning changes what is judged: label 1 by map")
+    assert report.selected in str(report) and report.to_json()["selected"] == report.selected
+    clean = [{**row, "text": row["text"].strip(), "label": row["label"].lower()} for row in ROWS]
+    (root / "data/classify/cases.jsonl").write_text(lines(*clean))
+    prepared(root)
+    report = judged(root, "classify", case, run)
+    assert report.selected == "" and "selected" not in report.to_json()
 
 
 def test_the_same_rows_give_the_same_bytes_and_the_rules_are_part_of_them(root):

@@ -285,6 +285,16 @@ def test_the_line_of_a_report_holds_what_was_judged():
     assert line.judges_as(dataclasses.replace(line, verdict="fail", task="other"))
 
 
+def test_a_fail_is_not_passed_by_setting_cases_aside():
+    fewer = a_verdict(FAILED.gate, "pass", dataset="d2", n=FAILED.n - 1)
+    found = loosened(fewer, [FAILED, fewer])
+    assert found.same_task and f"{FAILED.n} cases" in found.text and f"{FAILED.n - 1} cases now" in found.text
+    assert loosened(dataclasses.replace(fewer, task="other"), [FAILED]) is None
+    assert loosened(dataclasses.replace(fewer, n=FAILED.n + 1), [FAILED]) is None
+    passed = dataclasses.replace(FAILED, verdict="pass")
+    assert loosened(fewer, [passed]) is None
+
+
 def test_fewer_cases_are_no_new_cases():
     fewer = a_verdict(at_least(0.3), "pass", dataset="d2", n=29)
     assert loosened(fewer, [FAILED]).same_task

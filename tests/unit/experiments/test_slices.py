@@ -20,7 +20,7 @@ from workbench.experiments.loosening import Verdicted, loosened
 from workbench.experiments.slices import MOST, NONE, Slicing
 
 LINE = {"min": 0.55, "worst_slice": 0.3}
-GATES = 2_000 if SOAK else 50
+GATES = 2_000 if SOAK else 20
 
 
 def cases_of(labels, **columns):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sizes import kill_points
 from small_use_case import CELLS, NOTEBOOK, notebook, page, small_repository, write
 
 from workbench import config, registry
@@ -116,6 +117,15 @@ def test_an_existing_name_is_one_error_with_the_next_command(root):
         assert ("--undo" in caught.value.hint) == (name == "claims")
 
 
+def test_a_folder_that_holds_the_repository_is_no_folder_of_documents(root):
+    before, link = tree(root), root.parent / "link"
+    link.symlink_to(root)
+    for docs in (root, root.parent, Path("/"), link, root / "data/.."):
+        with pytest.raises(ConfigError, match="holds this repository") as caught:
+            init(root, order(root, docs=docs))
+        assert "--docs FOLDER" in caught.value.hint and tree(root) == before
+
+
 def test_a_file_in_the_way_is_never_overwritten(root):
     write(root, "notebooks/claims.ipynb", "mine")
     before = tree(root)
@@ -173,7 +183,7 @@ def killed_at(monkeypatch, step: int) -> None:
     monkeypatch.setattr(Path, "unlink", counted(Path.unlink))
 
 
-@pytest.mark.parametrize("step", range(1, 40, 3))
+@pytest.mark.parametrize("step", kill_points(range(1, 40, 3)))
 def test_after_a_kill_at_any_step_the_same_command_ends_as_it_would_have(root, monkeypatch, step):
     before = tree(root)
     with monkeypatch.context() as patch:
@@ -196,7 +206,7 @@ def test_after_a_kill_at_any_step_the_same_command_ends_as_it_would_have(root, m
     assert tree(root) == before
 
 
-@pytest.mark.parametrize("step", range(1, 20, 3))
+@pytest.mark.parametrize("step", kill_points(range(1, 20, 3)))
 def test_a_killed_undo_is_finished_by_the_next_command(root, monkeypatch, step):
     before = tree(root)
     init(root, order(root))
@@ -207,6 +217,55 @@ def test_a_killed_undo_is_finished_by_the_next_command(root, monkeypatch, step):
     with contextlib.suppress(NotFoundError):  # it was taken away completely
         undo(root, "claims")
     assert tree(root) == before
+
+
+def raised(*_):
+    raise KilledError
+
+
+def changed_by_a_person(root):
+    params = root / PARAMS
+    params.write_text(f"# mine\n{params.read_text()}")
+
+
+def test_what_a_person_writes_into_params_after_a_kill_stays_and_keeps_the_use_case(root, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(placing, "_done", raised)
+        with pytest.raises(KilledError):
+            init(root, order(root))
+    changed_by_a_person(root)
+    init(root, order(root, "others"))
+    assert check_all(root).passed and {"claims", "others"} < set(config.load_params(root).use_cases)
+    assert (root / PARAMS).read_text().startswith("# mine\n")
+
+
+def test_what_a_person_writes_into_params_after_a_killed_undo_stays(root, monkeypatch):
+    before = tree(root)
+    init(root, order(root))
+    for verb in ("_finish_removal", "_remove_folders"):
+        with monkeypatch.context() as patch:
+            patch.setattr(placing, verb, raised)
+            with contextlib.suppress(KilledError):
+                undo(root, "claims")
+        changed_by_a_person(root)
+    with placing.alone(root):
+        pass
+    after = tree(root)
+    assert after.pop("params.yaml").decode() == f"# mine\n# mine\n{before.pop('params.yaml').decode()}"
+    assert after == before
+
+
+@pytest.mark.parametrize("name", ["prompts", "memories", "data", "pipelines", "documents"])
+def test_undo_of_a_name_that_a_folder_has_leaves_other_use_cases(root, name):
+    for folder in ("pipelines/prompts", "pipelines/memories"):
+        shutil.rmtree(root / folder)
+    params = root / PARAMS
+    params.write_text("use_cases: {}\n")
+    init(root, order(root, name))
+    init(root, order(root, "others"))
+    kept = {path: data for path, data in tree(root).items() if "others" in path}
+    undo(root, name, force=True)
+    assert kept.items() <= tree(root).items() and check_all(root).passed
 
 
 def test_an_error_while_files_are_moved_leaves_nothing(root, monkeypatch):

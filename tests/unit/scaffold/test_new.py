@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sizes import kill_points
 
 from workbench import config, files
 from workbench.cli import app
@@ -258,7 +259,7 @@ def test_a_file_that_the_installer_recorded_and_that_is_gone_is_named(installed,
 KILLS = [("write_bytes", 0), ("write_bytes", 100), ("rename", 0), ("rename", 1), ("rename", 6), ("rmdir", 0)]
 
 
-@pytest.mark.parametrize(("verb", "calls"), KILLS)
+@pytest.mark.parametrize(("verb", "calls"), kill_points(KILLS))
 def test_after_a_kill_the_same_command_completes_the_repository(tmp_path, verb, calls):
     folder = tmp_path / "claims"
     child = os.fork()

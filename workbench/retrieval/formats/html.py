@@ -16,14 +16,20 @@ if TYPE_CHECKING:
 _DROPPED = ["script", "style", "nav", "noscript", "template", "iframe", "object", "svg", "math", "select"]
 _HIDDEN = "a.headerlink, [hidden], [role=navigation], [aria-hidden=true]"
 _STATED = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
+_TAG = re.compile(r"<(?:(!--)|[!?]|(/?)([a-zA-Z][^\s/>]*+))")
+_ATTRIBUTE = re.compile(
+    r"""[\s/]*+([^\s/>][^\s/>=]*+)(?:\s*+=\s*+(?:"[^"]*+("|\Z)|'[^']*+('|\Z)|[^\s>"'][^\s>]*+)?+)?+"""
+)
+_COMMENT_END = re.compile("--!?>")
+#: Elements in which a tag is text, up to their own end.
+_RAW = frozenset({"iframe", "noembed", "noframes", "script", "style", "textarea", "title", "xmp"})
 #: Elements that the parser closes by itself, or that never hold others.
 _FLAT = frozenset({
     "area", "base", "br", "col", "dd", "dt", "embed", "hr", "img", "input", "li", "link", "meta",
     "option", "p", "param", "source", "tbody", "td", "tfoot", "th", "thead", "tr", "track", "wbr",
 })  # fmt: skip
-#: The parser's time grows with the depth of elements within elements.
-_MOST_DEPTH = 500
+#: The parser's time grows with the depth of elements within elements, and with the attributes of one.
+_MOST_DEPTH, _MOST_ATTRIBUTES = 500, 2_000
 _BLOCKS = frozenset({
     "address", "article", "aside", "blockquote", "body", "caption", "dd", "details", "dialog", "div",
     "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5",
@@ -56,18 +62,45 @@ def read(data: bytes) -> Document:
 
 
 def _check_depth(text: str) -> None:
-    """Raise UnreadableError for elements nested deeper than any page's."""
+    """Raise UnreadableError for elements nested deeper, or with more attributes, than any page's."""
     opened: Counter[str] = Counter()
     depth = 0
-    for tag in _TAG.finditer(text):
-        name = tag[2].lower()
-        if name in _FLAT or (tag[1] and not opened[name]):
+    for name, closes in _tags(text):
+        if name in _FLAT or (closes and not opened[name]):
             continue
-        step = -1 if tag[1] else 1
+        step = -1 if closes else 1
         opened[name] += step
         depth += step
         if depth > _MOST_DEPTH:
             raise UnreadableError(f"its elements are nested deeper than {_MOST_DEPTH}")
+
+
+def _tags(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield the name of each tag, and whether it closes; tags in comments, values and scripts are none."""
+    place = 0
+    while (tag := _TAG.search(text, place)) is not None:
+        name = (tag[3] or "").lower()
+        if tag[1]:
+            end = _COMMENT_END.search(text, tag.start() + 2)
+            place = end.end() if end else len(text)
+        elif not name:
+            place = text.find(">", tag.end()) + 1 or len(text)
+        else:
+            place = _after_attributes(text, tag.end())
+            yield name, bool(tag[2])
+        if name in _RAW and not tag[2]:
+            closing = re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE).search(text, place)
+            place = closing.start() if closing else len(text)
+
+
+def _after_attributes(text: str, place: int) -> int:
+    """Return the place behind a tag's attributes."""
+    for _ in range(_MOST_ATTRIBUTES):
+        found = _ATTRIBUTE.match(text, place)
+        if found is None:
+            return place
+        place = found.end()
+    raise UnreadableError(f"an element has {_MOST_ATTRIBUTES:,} attributes or more")
 
 
 class _PageLines:

@@ -9,9 +9,14 @@ from workbench.errors import ConfigError
 from workbench.retrieval.formats.document import Document, UnreadableError, first_heading, whole
 from workbench.retrieval.formats.text import decoded
 
+#: The most opening brackets and the most commas: so many take 5 seconds and 500 MB.
+_MOST_BRACKETS, _MOST_COMMAS = 1_000_000, 8_000_000
+
 
 def read(data: bytes) -> Document:
     """Return Markdown cells as text and code cells as fenced code; the title is the first heading."""
+    if data.count(b"[") + data.count(b"{") > _MOST_BRACKETS or data.count(b",") > _MOST_COMMAS:
+        raise UnreadableError("it is too complex: its outputs hold too many values; clear them")
     try:
         raw = files.parse_json(decoded(data), where="the notebook")
     except ConfigError as error:

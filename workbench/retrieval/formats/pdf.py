@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MOST_PAGES = 2_000
 #: The most operations and operands on one page: so many take 10 seconds.
 _MOST_OPERATIONS = 500_000
+#: The most bytes that tell what stands on all pages, of which pypdf reads about half a million a second.
+_MOST_CONTENT = 40_000_000
 
 
 def read(data: bytes) -> Document:
@@ -44,6 +46,7 @@ def _document(reader: PdfReader) -> Document:
     number = len(reader.pages)
     if number > MOST_PAGES:
         raise UnreadableError(f"it has {number:,} pages, more than {MOST_PAGES:,}")
+    _check_contents(reader)
     parts, blank, size = [], [], 0
     for place in range(number):
         text = reader.pages[place].extract_text()
@@ -57,6 +60,16 @@ def _document(reader: PdfReader) -> Document:
     if not parts:
         raise UnreadableError("it has no text layer: its pages are images or empty")
     return Document(title=_title(reader), parts=tuple(parts), blank=tuple(blank))
+
+
+def _check_contents(reader: PdfReader) -> None:
+    """Raise UnreadableError when the pages unpack to too much together; nothing of them is parsed."""
+    size = 0
+    for page in reader.pages:
+        contents = page.get_contents()
+        size += 0 if contents is None else len(contents.get_data())
+        if size > _MOST_CONTENT:
+            raise UnreadableError(f"it is too complex: its pages unpack to more than {_MOST_CONTENT:,} bytes")
 
 
 def _title(reader: PdfReader) -> str:

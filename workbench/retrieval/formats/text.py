@@ -8,7 +8,7 @@ from workbench.files.decoding import decode_document
 from workbench.retrieval.formats.document import Document, UnreadableError, one_line, whole
 
 #: A line of one sign, which in reStructuredText underlines a heading.
-_RULE = re.compile(r"([=\-~^\"'`#*+.:_])\1{2,}")
+_RULE = re.compile(r"([=\-~^\"'`#*+.:_])\1{2,999}+")
 
 
 def read(data: bytes) -> Document:
