@@ -213,3 +213,12 @@ def test_what_a_kind_cannot_take_is_one_error(root, tmp_path, kind, docs, rows, 
     with pytest.raises(WorkbenchError) as caught:
         init(root, order)
     assert said in str(caught.value) and not (root / "data/mail").exists()
+
+
+def test_the_notebook_of_solved_examples_says_how_to_record_a_decision_that_params_lacks(root, tmp_path):
+    rows = (("text", "label"), *((f"text {n}", "ab"[n % 2]) for n in range(8)))
+    solved, asked = table(tmp_path / "solved.csv", *rows), table(tmp_path / "asked.csv", *rows)
+    init(root, InitOrder(name="mail", kind="classify", docs=solved, questions=asked))
+    text = (root / "notebooks/mail.ipynb").read_text()
+    assert "instead_of: vote" in text and "records the decision" not in text
+    assert config.load_params(root).use_cases["mail"].approach is None
