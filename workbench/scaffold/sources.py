@@ -25,6 +25,8 @@ Say = Callable[[str], None]
 #: Above this many bytes of documents, the command says that git keeps each version of them.
 LARGE = 50 << 20
 _TENANT = frozenset({"tenant", "mandant"})
+#: Recall is measured when so many questions have a page.
+_LEAST_PAGES = 4
 #: Notes on left-out files and on questions that name single ones.
 _NAMED = 10
 
@@ -59,12 +61,14 @@ class SourceDocuments:
 class Cases:
     """The rows of a table of questions, each with id, tenant, input and expected values.
 
-    `page` says that every row names a page that has one of its accepted answers. `notes` tell of rows that
+    `page` says that the rows name pages that have one of their accepted answers: `with_page` of them do, and
+    the others have an empty list. `notes` tell of rows that
     were changed or are suspicious.
     """
 
     rows: tuple[dict[str, Any], ...] = field(repr=False)
     page: bool = False
+    with_page: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -212,20 +216,26 @@ def _notes_on(found: QuestionRows) -> list[str]:
 
 
 def _located(asked: QuestionRows, pages: Sequence[Page], notes: list[str]) -> Cases:
-    """Return rows with the pages that answer them, or all without pages when one of them has none."""
+    """Return rows with the pages that answer them, or all without pages when too few of them have one."""
     texts = {(page.tenant, page.source): page.text for page in pages}
     rows = asked.rows
     found = located.locate([_with_sources(row, texts) for row in rows], texts)
     notes += found.notes(places=asked.places)
     if found.complete:
-        return Cases(rows=found.rows, page=True, notes=tuple(notes))
+        return Cases(rows=found.rows, page=True, with_page=len(rows), notes=tuple(notes))
     without = len(found.unanswered) + len(found.several) + len(found.shared)
-    stated = sum("page" in row for row in rows)
-    unused = f", and the pages that the table names for {stated} questions are not used" * bool(stated)
     why = f"{without} of {len(rows)} questions have no page of their own"
-    notes.append(f"recall is not measured, because {why}{unused}")
-    kept = tuple({key: value for key, value in row.items() if key != "page"} for row in found.rows)
-    return Cases(rows=kept, notes=tuple(notes))
+    unanswered, located_rows = found.unanswered, []
+    for row in found.rows:
+        page = row.get("page", []) if row["id"] not in unanswered else []
+        located_rows.append({**row, "page": [page] if isinstance(page, str) else page})
+    measured = len(rows) - without
+    if measured < _LEAST_PAGES:
+        notes.append(f"recall is not measured, because {why}")
+        kept = tuple({key: value for key, value in row.items() if key != "page"} for row in found.rows)
+        return Cases(rows=kept, notes=tuple(notes))
+    notes.append(f"recall is measured on {measured} questions, because {why} (page: [])")
+    return Cases(rows=tuple(located_rows), page=True, with_page=measured, notes=tuple(notes))
 
 
 def _with_sources(row: dict[str, Any], texts: Mapping[tuple[str, str], str]) -> dict[str, Any]:

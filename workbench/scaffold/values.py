@@ -82,7 +82,10 @@ def _of_kind(order: InitOrder, documents: SourceDocuments | None, cases: Cases) 
     memory, gate = _of_memory(order, documents), gate_defaults.bounds(len(cases.rows))
     if order.kind == "answer":
         questions = f"data/{order.name}/questions.jsonl" if cases.page else ""
-        return {**gate, **memory, **_ANSWER, "page": cases.page, "questions": questions}
+        recall = gate_defaults.bounds(cases.with_page)["recall"] if cases.page else ""
+        every = cases.with_page == len(cases.rows)
+        own = {"page": cases.page, "every_page": every, "recall": recall, "questions": questions}
+        return {**gate, **memory, **_ANSWER, **own}
     if order.kind == "classify":
         rows = [*cases.rows, *(documents.rows if documents is not None else ())]
         assert order.questions is not None  # noqa: S101

@@ -36,7 +36,7 @@ def check_data(root: Path, name: str, case: UseCase) -> tuple[Dataset, list[Page
         check_tenant(name, case, tenant)
     by_name = {(page.tenant, page.source): page for page in pages}
     for question in cases:
-        if case.memory and question.expected.get("page") is not None:
+        if case.memory and question.expected.get("page") not in (None, []):
             _check_question(question, by_name, path)
     return cases, pages
 

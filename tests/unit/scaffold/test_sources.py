@@ -13,8 +13,11 @@ from small_use_case import small_repository, write
 from workbench import config, retrieval
 from workbench.diagnostics.check import check_all
 from workbench.errors import WorkbenchError
+from workbench.experiments.dataset import Dataset
+from workbench.experiments.scorers import Outcome, recall_at
 from workbench.scaffold.init import init
 from workbench.scaffold.order import InitOrder
+from workbench.workspace.use_case import check_data
 
 TAXI = "A taxi is paid after ten at night."
 HOTEL = "A hotel room may cost 135 euros a night."
@@ -117,13 +120,23 @@ def test_questions_that_no_document_answers_are_named_and_recall_is_not_judged(r
     assert "recall_at_5" not in case.gates["mvp"] and check_all(root).passed
 
 
-def test_pages_that_the_table_names_and_nothing_uses_are_noted_with_the_line(root, tmp_path):
+def test_recall_is_measured_on_the_questions_that_have_a_page(root, tmp_path):
     write(tmp_path, "docs/taxi.md", TAXI)
-    rows = (("When is a taxi paid?", "after ten", "taxi.md"), ("What costs a hotel?", "135 euros", ""))
-    asked = questions(tmp_path, *rows, head=("question", "answer", "page"))
+    rows = [(f"When is taxi {n} paid?", "after ten", "taxi.md") for n in range(4)]
+    asked = questions(tmp_path, *rows, ("A hotel?", "135 euros", "taxi"), head=("question", "answer", "page"))
     made = init(root, InitOrder(name="claims", docs=tmp_path / "docs", questions=asked))
-    assert any("1 of 2" in note and "names for 1 questions are not used" in note for note in made.notes)
-    assert any("questions.csv:3" in note for note in made.notes)
+    assert any("recall is measured on 4 questions, because 1 of 5" in note for note in made.notes)
+    assert any("questions.csv:6" in note for note in made.notes)
+    assert sorted(row["page"] for row in rows_of(root)) == [[], *[["taxi.md"]] * 4]
+    case = config.load_params(root).use_cases["claims"]
+    assert "recall_at_5" in case.gates["mvp"] and check_all(root).passed, str(check_all(root))
+    cases, _ = check_data(root, "claims", case)
+    write(tmp_path, "cases.parquet", "")
+    (tmp_path / "cases.parquet").write_bytes(cases.to_parquet())
+    assert Dataset.from_file(tmp_path / "cases.parquet").digest == cases.digest
+    search = {"operation": "search", "hits": [{"source": "taxi.md"}]}
+    scores = [recall_at(5)(Outcome(case=case, output="", records=[search])) for case in cases]
+    assert sorted(map(str, scores)) == ["1.0"] * 4 + ["None"]
 
 
 def test_a_bad_table_is_noticed_before_any_document_is_read(root, tmp_path, monkeypatch):
