@@ -15,6 +15,8 @@ from workbench.diagnostics.check import check_all
 from workbench.errors import WorkbenchError
 from workbench.experiments.dataset import Dataset
 from workbench.experiments.scorers import Outcome, recall_at
+from workbench.layout import Results
+from workbench.pipeline import stages
 from workbench.scaffold.init import init
 from workbench.scaffold.order import InitOrder
 from workbench.workspace.use_case import check_data
@@ -131,9 +133,9 @@ def test_recall_is_measured_on_the_questions_that_have_a_page(root, tmp_path):
     case = config.load_params(root).use_cases["claims"]
     assert "recall_at_5" in case.gates["mvp"] and check_all(root).passed, str(check_all(root))
     cases, _ = check_data(root, "claims", case)
-    write(tmp_path, "cases.parquet", "")
-    (tmp_path / "cases.parquet").write_bytes(cases.to_parquet())
-    assert Dataset.from_file(tmp_path / "cases.parquet").digest == cases.digest
+    stages.prepare(root, "claims")
+    prepared = root / Results(use_case="claims").prepared
+    assert Dataset.from_file(prepared / "cases.parquet").digest == cases.digest
     search = {"operation": "search", "hits": [{"source": "taxi.md"}]}
     scores = [recall_at(5)(Outcome(case=case, output="", records=[search])) for case in cases]
     assert sorted(map(str, scores)) == ["1.0"] * 4 + ["None"]
