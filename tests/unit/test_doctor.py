@@ -180,17 +180,21 @@ def test_a_tape_is_needed_and_a_snapshot_where_it_is_the_fallback(answers, tmp_p
         assert {(one.state, one.fix) for one in found} == {("missing", "make repro")}
 
 
-def test_what_a_killed_writer_left_is_named_unless_a_writer_may_be_at_work(tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    ["pipelines/tapes/.answers.jsonl.0123abcd", ".params.yaml.0123abcd", "notebooks/.claims.ipynb.0123abcd"],
+)
+def test_what_a_killed_writer_left_is_named_unless_a_writer_may_be_at_work(tmp_path, name):
     assert disk.leftovers(tmp_path).state == "ok"
-    left = tmp_path / "pipelines/tapes/.answers.jsonl.0123abcd"
-    left.parent.mkdir(parents=True)
+    left = tmp_path / name
+    left.parent.mkdir(parents=True, exist_ok=True)
     left.touch()
     assert disk.leftovers(tmp_path).state == "ok"
     long_ago = time.time() - 3600
     os.utime(left, (long_ago, long_ago))
     found = disk.leftovers(tmp_path)
     assert found.state == "broken" and not found.needed
-    assert found.fix == "rm -r -- pipelines/tapes/.answers.jsonl.0123abcd"
+    assert found.fix == f"rm -r -- {name}"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ _GIB = 1 << 30
 _LEAST = 1 * _GIB
 #: The name of a killed writer's temporary file, as in .gitignore.
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{8}")
-_ROOMS = ("pipelines", "results", "reports", "published", ".workbench")
+_ROOMS = ("data", "notebooks", "pipelines", "results", "reports", "published", ".workbench")
 #: Large folders, which their own writers clean.
 _NOT_INTO = {"env", "weaviate-server", "__pycache__"}
 #: Seconds after which a temporary file has no living writer.
@@ -67,6 +67,9 @@ def leftovers(root: Path) -> Finding:
 
 def _asides(root: Path) -> Iterator[Path]:
     before = time.time() - _OLD_S
+    for path in root.iterdir():  # such as one of params.yaml
+        if _ASIDE.fullmatch(path.name) and path.lstat().st_mtime < before:
+            yield path
     for top in _ROOMS:
         for folder, folders, files in os.walk(root / top):
             here = Path(folder)

@@ -172,13 +172,23 @@ class Dataset:
         return cls(name=name, cases=tuple(cases))
 
     def to_frame(self) -> pl.DataFrame:
-        """Return one row per case: id, tenant, inputs, expected values, provenance."""
+        """Return one row per case: id, tenant, inputs, expected values, provenance.
+
+        Raises ConfigError, which names the columns, when the values of a column have several types.
+        """
         import polars as pl
 
-        return pl.DataFrame(
-            [{"id": c.id, "tenant": c.tenant, **c.inputs, **c.expected, **c.provenance} for c in self.cases],
-            infer_schema_length=None,
-        )
+        rows = [
+            {"id": c.id, "tenant": c.tenant, **c.inputs, **c.expected, **c.provenance} for c in self.cases
+        ]
+        try:
+            return pl.DataFrame(rows, infer_schema_length=None)
+        except (pl.exceptions.PolarsError, TypeError, OverflowError):  # a message may hold a value
+            mixed = ", ".join(_mixed(rows)) or "a column"
+            raise ConfigError(
+                f"dataset {self.name}: {mixed} has values of several types in one column",
+                hint='write one type in all rows: ["travel"] and [] rather than "travel" and []',
+            ) from None
 
     def to_parquet(self) -> bytes:
         """Return the frame as Parquet; the same cases and version of polars give the same bytes."""
@@ -238,6 +248,16 @@ def _is_same(value: Any, kept: Any) -> bool:
         return files.canonical(value) == files.canonical(kept)  # 1 and 1.0 differ, list and tuple do not
     except TypeError:
         return type(value) is type(kept) and bool(value == kept)
+
+
+def _mixed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the columns in which some values are lists, some objects and some neither, or of two types."""
+    kinds: dict[str, set[type]] = {}
+    for row in rows:
+        for key, value in row.items():
+            if value is not None:
+                kinds.setdefault(key, set()).add(float if type(value) is int else type(value))
+    return [repr(key) for key, found in kinds.items() if len(found) > 1]
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:

@@ -279,3 +279,14 @@ def test_a_dataset_with_a_number_that_json_cannot_hold_has_no_digest():
     for value in (float("nan"), float("inf"), {"deep": [float("-inf")]}, 10**30, {1, 2}):
         with pytest.raises(ConfigError, match="dataset made, case 'a'"):
             _ = made(value).digest
+
+
+def test_a_text_in_some_rows_and_a_list_in_others_is_named_with_what_to_write():
+    page = ("refunds", [])
+    rows = (
+        {"id": f"c{n}", "tenant": "acme", "question": "q", "answers": ["a"], "page": page[n]} for n in (0, 1)
+    )
+    cases = Dataset.from_rows([(f"row {n}", row) for n, row in enumerate(rows)], name="mixed")
+    with pytest.raises(ConfigError, match="dataset mixed: 'page' has values of several types") as raised:
+        cases.to_parquet()
+    assert '["travel"]' in raised.value.hint and "refunds" not in str(raised.value)
