@@ -239,13 +239,16 @@ def _look_at_frozen(notebook: inspection.Notebook, case: UseCase) -> None:
 
 
 def _screened(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
-    """Yield a warning for everything in the notebook that a promotion would refuse."""
+    """Yield a warning for what a promotion would refuse, and for cells that install packages."""
     try:
-        found = screening.screen(
-            inspection.read(root / case.notebook), lock=files.read_bytes(root / layout.LOCK)
-        )
+        notebook = inspection.read(root / case.notebook)
+        installs = screening.installs(notebook)
+        found = screening.screen(notebook, lock=files.read_bytes(root / layout.LOCK))
     except (WorkbenchError, OSError):
         return  # reported with the notebook, or by `workbench doctor`
+    for finding in installs:
+        problem = f"{finding.what}\n  -> {finding.fix}"
+        yield CheckedFile(what=f"{name}: {finding.where}", problem=problem, warning=True)
     for finding in found:
         problem = f"{finding.what}: a promotion refuses it\n  -> {finding.fix}"
         yield CheckedFile(what=f"{name}: {finding.where}", problem=problem, warning=True)

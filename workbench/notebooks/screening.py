@@ -65,6 +65,32 @@ def screen(
     return list(dict.fromkeys(findings))
 
 
+def installs(notebook: inspection.Notebook) -> list[ScreeningFinding]:
+    """Return the lines of any cell that install packages, which changes the environment that the lock names.
+
+    Cells tagged `explore` are read too.
+    """
+    found = [
+        _finding(
+            f"cell {number}",
+            line,
+            "installs packages into the environment of the repository, which then differs from its lock",
+            "add the package to dependencies in pyproject.toml, then: make lock && make env",
+        )
+        for number, source, _ in notebook.cells
+        for line, node in _nodes(source)
+        if _is_install(node)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _is_install(node: ast.AST) -> bool:
+    verb, name, text = _magic(node)
+    if verb in {"system", "getoutput"}:
+        return _INSTALL.search(text) is not None
+    return _INSTALL.search(f"{name} {text}") is not None
+
+
 def _finding(place: str, line: int, what: str, fix: str) -> ScreeningFinding:
     return ScreeningFinding(where=f"{place}, line {line}", what=what, fix=fix)
 
@@ -102,6 +128,7 @@ _FUNCTIONS: Final = re.compile(
     r"|asyncio\.(?:create_subprocess_(?:exec|shell)|open_connection|open_unix_connection)"
 )
 _SHELLS: Final = re.compile(r"!|bash|cmd|conda|mamba|perl|pip|pypy|python[23]?|ruby|script|sh|sx|system|uv")
+_INSTALL: Final = re.compile(r"\b(?:pip3?|uv|conda|mamba)\b.*?\b(?:install|add|sync)\b", re.DOTALL)
 _TIMERS: Final = frozenset({"capture", "prun", "time", "timeit"})
 _REMOTE: Final = re.compile(r"(?!file:)[A-Za-z][\w+.-]*://")
 _EXPLORE: Final = ", or tag the cell `explore`"

@@ -236,3 +236,23 @@ def test_every_line_that_is_looked_at_is_a_line_of_the_cell():
     products = {line for line, node in nodes if isinstance(node, ast.BinOp)}
     assert products == {4, 6}
     assert "@" not in "".join(screening._lines(source, nodes))
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("x = 1\n%pip install duckdb", [2]),
+        ("!pip install -q duckdb", [1]),
+        ("x = 1\n\n!python -m pip install duckdb\n!uv add duckdb", [3, 4]),
+        ("found = !uv pip sync other.lock", [1]),
+        ("%%bash\npip3 install duckdb", [1]),
+        ("%conda install duckdb", [1]),
+        ("!pip list\n%pip show duckdb\n!ls /opt/pip\npip = 'install'", []),
+    ],
+)
+def test_a_cell_that_installs_packages_is_named_when_it_only_explores_too(tmp_path, source, lines):
+    first = new_code_cell("inputs = ''", metadata={"tags": ["parameters"]})
+    nbformat.write(new_notebook(cells=[first, explored(source)]), tmp_path / "n.ipynb")
+    found = screening.installs(inspection.read(tmp_path / "n.ipynb"))
+    assert [finding.where for finding in found] == [f"cell 2, line {line}" for line in lines]
+    assert all("make lock" in finding.fix for finding in found)
