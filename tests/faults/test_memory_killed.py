@@ -66,7 +66,7 @@ def test_a_writer_killed_in_the_middle_of_a_step_leaves_the_old_or_the_new_and_t
 
 
 def start(folder, *words):
-    command = [sys.executable, "-m", "workbench.cli", "memory", *words]
+    command = [sys.executable, "-m", "workbench.cli", "memory", *words, "--use-case", "answers"]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -84,8 +84,14 @@ def test_two_processes_that_ingest_the_same_sources_give_no_duplicate(tmp_path):
     for part in ("data", "pipelines"):
         shutil.copytree(ROOT / part, tmp_path / part)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for process in [start(tmp_path, "ingest"), start(tmp_path, "ingest")]:
-        finish(process)
+    both = [start(tmp_path, "ingest"), start(tmp_path, "ingest")]
+    try:
+        for process in both:
+            finish(process)
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
     stats = run(tmp_path, "stats", "--tenant", "acme")["acme"]
     again = run(tmp_path, "ingest", "--tenant", "acme")["acme"]
     assert stats["items"] == stats["stored"] == again["unchanged"]
