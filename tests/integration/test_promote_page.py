@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,12 @@ import nbformat
 import polars as pl
 import pytest
 from aiohttp import web
-from clone_edits import replaced
+from clone_edits import emptied
 from clones import ROOT, Clone
+from documented_pages import check_shown
 from endpoint import endpoint
 
 from workbench.jobs import publishing
-from workbench.promotion import release
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -82,10 +81,7 @@ class Reader:
 
     def shows(self, what: str, text: str) -> None:
         assert not what
-        told = "\n".join(" ".join(line.split()) for line in self.output.splitlines())
-        for line in text.splitlines():
-            pattern = re.escape(" ".join(line.split())).replace("…", ".*")
-            assert re.search(rf"^{pattern}$", told, re.MULTILINE), f"{line!r} is not in\n{self.output}"
+        check_shown(self.output, text)
 
 
 async def answered(request: web.Request) -> web.Response:
@@ -100,18 +96,7 @@ async def answered(request: web.Request) -> web.Response:
 
 @pytest.fixture
 def clone(fresh_clone) -> Clone:
-    """A repository without the use case and job that ship, which would be reproduced at each step too.
-
-    Its `make repro` asks one answer again, not ten: test_reproduce and test_live ask more.
-    """
-    folder = fresh_clone.folder
-    replaced(fresh_clone, "workbench/pipeline/repro.py", "\nSAMPLE = 10\n", "\nSAMPLE = 1\n")
-    folder.joinpath("params.yaml").write_text("# What production depends on.\nuse_cases:\njobs:\n")
-    for job in folder.glob("pipelines/jobs/*/"):
-        shutil.rmtree(job)
-    release.write_stages(folder)
-    fresh_clone.run("git", "commit", "--quiet", "--all", "--message", "Nothing yet")
-    return fresh_clone
+    return emptied(fresh_clone)
 
 
 def test_every_block_of_the_page_is_a_step_and_every_file_is_named_to_whoever_reads_it():

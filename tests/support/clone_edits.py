@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from workbench.jobs import spec as jobspec
 from workbench.jobs.ledger import JobRun, RunLedger
 from workbench.layout import JOB_LEDGER as LEDGER
 from workbench.processes import MARK
+from workbench.promotion import release
 from workbench.testing.fakes import FakeClock
 
 NOTEBOOK = "notebooks/answers.ipynb"
@@ -27,6 +29,20 @@ SAMPLE = "data/inbox/sample.jsonl"
 CODE = ".workbench/cache/code"
 SLOT = "published/answers/all/20261124T060000Z"
 RUN = ("workbench", "jobs", "run", "answers", "--at", "2026-11-24T06:00Z", "--input")
+
+
+def emptied(clone: Clone) -> Clone:
+    """A clone without the use cases and jobs that ship, which would be reproduced at each step too.
+
+    Its `make repro` asks one answer again, not ten: test_reproduce and test_live ask more.
+    """
+    replaced(clone, "workbench/pipeline/repro.py", "\nSAMPLE = 10\n", "\nSAMPLE = 1\n")
+    clone.folder.joinpath("params.yaml").write_text("# What production depends on.\nuse_cases:\njobs:\n")
+    for job in clone.folder.glob("pipelines/jobs/*/"):
+        shutil.rmtree(job)
+    release.write_stages(clone.folder)
+    clone.run("git", "commit", "--quiet", "--all", "--message", "Nothing yet")
+    return clone
 
 
 def source(cell: dict) -> str:

@@ -33,3 +33,11 @@ def run(copy: Path, *command: str) -> str:
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def check_shown(output: str, text: str) -> None:
+    """Every line of `text` is a line of the output; spaces do not count, and `…` stands for any text."""
+    told = "\n".join(" ".join(line.split()) for line in output.splitlines())
+    for line in text.splitlines():
+        pattern = re.escape(" ".join(line.split())).replace("…", ".*")
+        assert re.search(rf"^{pattern}$", told, re.MULTILINE), f"{line!r} is not in\n{output}"
