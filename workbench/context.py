@@ -74,13 +74,20 @@ def new_id() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The principal, tenant, use case, purpose, phase and clock of a call."""
+    """The principal, tenant, use case, purpose, phase and clock of a call.
+
+    `job` and `run` name the job and the run that the call is part of, and `session` the journey of a user;
+    they are empty for a call outside of one.
+    """
 
     use_case: str
     tenant: str
     principal: Principal
     purpose: str
     phase: str = "mvp"
+    job: str = ""
+    run: str = ""
+    session: str = ""
     clock: Clock = field(default_factory=SystemClock)
 
 

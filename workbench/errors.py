@@ -5,10 +5,14 @@
     │  └─ CorruptError          a tape, snapshot or saved version is damaged or was edited
     ├─ NotFoundError            unknown name; lists the nearest names (exit code 2)
     ├─ RefusedError             a control or a server refused the call; a retry does not help
+    │  ├─ BudgetExceededError   a budget has no room for the call; .budget, .limit, .spent, .needed, .renews
+    │  ├─ LimitExceededError    a run or a job reached one of its limits; .limit, .spent
     │  ├─ NoAnswerError         the endpoint answered, but without an answer; .reason is one word
     │  └─ ReplayMissError       the tape has no recording of the call; shows the nearest one
     ├─ UnavailableError         no answer, or an incomplete one; retryable (exit code 3)
     │  ├─ RateLimitedError      HTTP 429; .retry_after_s if the server states it
+    │  │  └─ OverloadedError    our own queue cannot serve the call in time; .retry_after_s
+    │  ├─ CircuitOpenError      the endpoint failed too often and is not asked; .retry_after_s
     │  └─ DeadlineError         the call's deadline has passed
     ├─ InvalidOutputError       the answer violates its schema after one repair; .violations
     ├─ GateFailedError          a gate failed or is undecided (exit code 1)
@@ -20,7 +24,8 @@ A message never holds personal data or a secret; values it quotes come from file
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class WorkbenchError(Exception):
@@ -94,6 +99,46 @@ class NoAnswerError(RefusedError):
         self.retryable = retryable
 
 
+class BudgetExceededError(RefusedError):
+    """A budget has no room for the call, which was not made.
+
+    `budget` names the budget and its key, `measure` is its unit (`usd`, `tokens`, `calls` or `seconds`).
+    `limit`, `spent`, `reserved` and `needed` are in that unit. `renews` is the ISO time at which the budget
+    is renewed, or None for a budget without a period.
+    """
+
+    reason = "budget"
+
+    def __init__(
+        self, message: str, *, hint: str = "", budget: str = "", measure: str = "", **amounts: Any
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.budget = budget
+        self.measure = measure
+        self.limit: float | None = amounts.get("limit")
+        self.spent: float | None = amounts.get("spent")
+        self.reserved: float | None = amounts.get("reserved")
+        self.needed: float | None = amounts.get("needed")
+        self.renews: str | None = amounts.get("renews")
+
+
+class LimitExceededError(RefusedError):
+    """A run or a job reached one of its limits and ends; what was finished is kept.
+
+    `limit` names the limit (`calls`, `tokens`, `usd`, `seconds` or `repeated`), and `spent` maps each measure
+    to what the run had spent.
+    """
+
+    reason = "limit"
+
+    def __init__(
+        self, message: str, *, hint: str = "", limit: str = "", spent: Mapping[str, float] | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.limit = limit
+        self.spent = dict(spent or {})
+
+
 class ReplayMissError(RefusedError):
     """No recording answers this call. `path` is the first place where the nearest one differs."""
 
@@ -118,6 +163,25 @@ class RateLimitedError(UnavailableError):
 
     def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message, hint=hint, status=429)
+        self.retry_after_s = retry_after_s
+
+
+class OverloadedError(RateLimitedError):
+    """Our own queue cannot serve the call before its deadline; `retry_after_s` says when it could.
+
+    The endpoint was not asked, so nothing counts as its failure.
+    """
+
+    retryable = False
+
+
+class CircuitOpenError(UnavailableError):
+    """The endpoint failed too often and is not asked for `retry_after_s` seconds."""
+
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message, hint=hint, status=503)
         self.retry_after_s = retry_after_s
 
 

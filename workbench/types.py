@@ -32,11 +32,15 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """The endpoint's token counts of one answer; a missing count is None."""
+    """The endpoint's token counts of one answer; a missing count is None.
+
+    `cached_tokens` are part of `input_tokens`, and `reasoning_tokens` of `output_tokens`.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
     @property
     def total_tokens(self) -> int | None:
@@ -55,6 +59,7 @@ class Usage:
             input_tokens=both(self.input_tokens, other.input_tokens),
             output_tokens=both(self.output_tokens, other.output_tokens),
             cached_tokens=both(self.cached_tokens, other.cached_tokens),
+            reasoning_tokens=both(self.reasoning_tokens, other.reasoning_tokens),
         )
 
 

@@ -428,6 +428,8 @@ def connect(
         principal=principal or made_by,
         purpose="job" if job else purpose,
         phase=case.phase,
+        job=job or "",
+        run=execution.run or "",
     )
     return Workspace(
         root=base,
