@@ -23,6 +23,7 @@ from workbench.types import Event, Hit, Usage
 POSITION: Final = Position(name="observe", operations=OPERATIONS, before=("fallback",))
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
 Price = Callable[[str, Usage], float | None]
+Export = Callable[[Mapping[str, Any], Call], None]
 
 
 class _Seen:
@@ -52,11 +53,13 @@ class Observe:
     A record holds principal, operation, target, times, token counts and cost, and never the text of a
     question or an answer. A call fails if its record cannot be written, and fails before it reaches the
     target if the log cannot be opened. `price` returns the cost in USD of a target's tokens, or None.
+    `export` receives each record with its call, after the record is written.
     """
 
-    def __init__(self, log: Lines, *, price: Price | None = None) -> None:
+    def __init__(self, log: Lines, *, price: Price | None = None, export: Export | None = None) -> None:
         self._log = log
         self._price = price
+        self._export = export
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on and record its outcome."""
@@ -87,6 +90,8 @@ class Observe:
             if around is not None:
                 around.records.append(record)
             self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
+            if self._export is not None:
+                self._export(record, call)
 
     def _tokens(self, call: Call, seen: _Seen) -> dict[str, Any]:
         """Return token counts and cost of the answer, including an answer that was repaired."""

@@ -1,4 +1,4 @@
-"""The names of attributes and metrics in telemetry, in OpenTelemetry's GenAI conventions and in OpenInference."""
+"""The names of attributes and metrics: OpenTelemetry's GenAI conventions, and OpenInference."""
 
 from __future__ import annotations
 
@@ -47,11 +47,9 @@ RECORD: Final[Mapping[str, str]] = {
     "cost_usd": "workbench.cost.usd",
     "saved_usd": "workbench.cost.saved_usd",
     "source": "workbench.source",
-    "key": "workbench.recording.key",
     "recorded_latency_s": "workbench.model.duration_s",
     "fallback": "workbench.fallback",
     "fallback_reason": "workbench.fallback.reason",
-    "would_refuse": "workbench.budget.would_refuse",
 }
 #: The attributes of columns that are left out when they are false.
 FLAGS: Final[Mapping[str, str]] = {
@@ -198,9 +196,10 @@ def _of_model(attributes: Mapping[str, Any], kind: str) -> Iterator[tuple[str, A
     prefix = "gen_ai.request."
     used = {name: attributes[name] for name in sorted({*PARAMETERS.values()} & {*attributes})}
     if used:
-        yield "llm.invocation_parameters", orjson.dumps(
-            {name.removeprefix(prefix): value for name, value in used.items()}
-        ).decode()
+        yield (
+            "llm.invocation_parameters",
+            orjson.dumps({name.removeprefix(prefix): value for name, value in used.items()}).decode(),
+        )
     if (version := attributes.get("gen_ai.prompt.version")) is not None:
         yield "llm.prompt_template.version", f"{attributes.get('gen_ai.prompt.name')}@{version}"
     counts = [attributes.get(f"gen_ai.usage.{side}_tokens") for side in ("input", "output")]

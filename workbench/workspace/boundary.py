@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from workbench.records import egress
 from workbench.records.journal import Journal
 from workbench.records.log import Lines
 from workbench.records.tape import Tape
+from workbench.telemetry import active
 from workbench.types import Event, Port, Usage
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
@@ -45,13 +47,14 @@ class StatePaths:
     """Paths of a boundary's state.
 
     `home` holds state and caches if the boundary's root is only a copy of its code, `memories` locates
-    the stores, and `journal` is the journal's path below `home`.
+    the stores, and `journal` is the journal's path below `home`. `content` puts texts into spans.
     """
 
     home: Path
     memories: StoreLocation | None = None
     journal: Path | None = None
     memory_fallback: bool = False
+    content: bool = False
 
 
 class Boundary:
@@ -82,9 +85,10 @@ class Boundary:
         )
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
+        self.telemetry = active.exporter(self.home)
         self.handler = stack.fold(
             {
-                "observe": Observe(Lines(self.home / CALLS), price=self._price),
+                "observe": Observe(Lines(self.home / CALLS), price=self._price, export=self.telemetry),
                 **({"fallback": Fallback()} if places.memory_fallback else {}),
                 "access": Access(timeless=where.pinned is not None and not where.today),
                 "output": Output(),
@@ -93,6 +97,8 @@ class Boundary:
             },
             self._leaf,
         )
+        if self.telemetry is not None:
+            self.handler = self.telemetry.watched(self.handler, content=places.content)
 
     def card(self, name: str) -> ModelCard:
         """Return a model card with the overrides of this workspace."""
@@ -119,6 +125,8 @@ class Boundary:
         models, self._models = self._models, {}
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.stores.aclose)
+            if self.telemetry is not None:
+                closing.push_async_callback(asyncio.to_thread, self.telemetry.flush)
             for model in models.values():
                 closing.push_async_callback(model.aclose)
 
@@ -192,6 +200,7 @@ def of_use_case(
             journal=Path(execution.journal) if execution.journal else None,
             # A server named for this execution is itself under test, so no snapshot replaces it.
             memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
+            content=case.telemetry.content,
         ),
     )
 
