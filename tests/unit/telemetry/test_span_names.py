@@ -23,13 +23,16 @@ BASE = {
     "port": "model", "operation": "chat", "target": "small@2", "labels": {"prompt": "answer@2", "row": "r1"},
     "outcome": "ok", "error": None, "status": None, "first_event_s": 0.25, "streamed": False, "events": 1,
     "replayed": False, "source": "model", "recorded_latency_s": 1.4, "key": "k" * 64, "repaired": False,
-    "degraded": False, "hits": [], "attempts": [{"n": 1, "started_s": 0.0, "duration_s": 1.4, "outcome": "ok"}],
+    "degraded": False, "hits": [],
+    "attempts": [{"n": 1, "started_s": 0.0, "duration_s": 1.4, "outcome": "ok"}],
     "input_tokens": 40, "output_tokens": 7, "cached_tokens": 8, "cost_usd": 0.0125,
 }  # fmt: skip
 ENDPOINT = {"provider": "openai", "model": "small", "base_url": "https://models.example/v1"}
 REPLY = {
     "id": "chatcmpl-1", "model": "small-2026",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Taxis are paid."}, "finish_reason": "stop"}],
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": "Taxis are paid."}, "finish_reason": "stop"}
+    ],
 }  # fmt: skip
 
 
@@ -55,7 +58,8 @@ def of_model(**changed):
 def shown(span) -> dict:
     return {
         "name": span.name, "client": span.client, "error": span.error,
-        "duration_ms": (span.end_ns - span.start_ns) / 1e6, "attributes": dict(sorted(span.attributes.items())),
+        "duration_ms": (span.end_ns - span.start_ns) / 1e6,
+        "attributes": dict(sorted(span.attributes.items())),
         "children": [shown(child) for child in span.children],
     }  # fmt: skip
 
@@ -171,7 +175,7 @@ def test_only_answers_that_were_paid_for_have_tokens_and_a_cost():
         ("workbench.cost", None): 0.0125,
     }
     cached = measured(of_model(), replayed=True, saved_usd=0.5)
-    assert set(name for name, _ in cached) == {"gen_ai.client.operation.duration", "workbench.cost.saved"}
+    assert {name for name, _ in cached} == {"gen_ai.client.operation.duration", "workbench.cost.saved"}
 
 
 def test_what_the_controls_did_is_counted():
