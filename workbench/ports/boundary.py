@@ -84,16 +84,22 @@ class Control(Protocol):
 
 @runtime_checkable
 class Model(Protocol):
-    """A model endpoint speaking the OpenAI wire format."""
+    """A model endpoint speaking the OpenAI wire formats. A verb that it lacks raises RefusedError."""
 
     def chat(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
         """`/chat/completions`: one event, or many when `payload["stream"]`."""
 
+    def respond(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
+        """`/responses`: one event, or the typed events of a stream when `payload["stream"]`."""
+
     def embed(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
         """`/embeddings`: one event, the whole wire JSON."""
 
+    def moderate(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
+        """`/moderations`: one event, the whole wire JSON."""
+
     def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
-        """Count the input tokens of `chat` with this payload: one event, `{"input_tokens": n}`.
+        """Count the input tokens of a `chat` or `respond` payload: one event, `{"input_tokens": n}`.
 
         The model generates nothing. RefusedError with an HTTP status when the endpoint cannot count.
         """

@@ -134,8 +134,8 @@ class Boundary:
         if model is None:  # opening starts nothing, so a second one of a race is dropped
             model = self._models.setdefault(call.target, open_model(self.card(call.target), self.home))
         left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
-        ask = {"chat": model.chat, "embed": model.embed, "count": model.count}[call.operation]
-        async with aclosing(ask(call.payload, timeout_s=left)) as events:  # type: ignore[type-var]
+        ask = getattr(model, call.operation)  # a verb of the port: the stack refuses other operations
+        async with aclosing(ask(call.payload, timeout_s=left)) as events:
             async for event in events:
                 yield event
 

@@ -163,7 +163,7 @@ def test_what_applies_to_what():
     assert rows("observe") == OPERATIONS, "nothing crosses the boundary without a record"
     assert rows("access") == operations(Memory, "memory"), "models have no access lists"
     assert rows("output") == {"model.chat"}, "only an answer has a form to fit"
-    asked = {"model.chat", "model.embed", "model.count"}
+    asked = {f"model.{verb}" for verb in ("chat", "respond", "embed", "moderate", "count")}
     assert rows("replay") == asked, "a memory's snapshot is its determinism"
     reads = {f"memory.{verb}" for verb in ("search", "count", "missing", "items", "versions", "stats")}
     assert rows("retry") == asked | reads, "no write"
