@@ -81,7 +81,7 @@ class Retry:
         left = _left(call)
         if wait >= left:
             raise DeadlineError(
-                f"{call.target}: {type(error).__name__} in attempt {number}; the next may start in "
+                f"{call.target}: attempt {number} failed: {error.message}; the next may start in "
                 f"{wait:.1f} s, and only {max(left, 0):.1f} s are left",
                 hint="repeat the call later, or with a later deadline",
             ) from error
