@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, nearest
@@ -20,6 +21,8 @@ from workbench.layout import PARAMS, QUALITY
 from workbench.types import MOST_CLASSIFIED
 
 Mode = Literal["live", "record", "replay", "auto"]
+BudgetDimension = Literal["tenant", "principal", "purpose", "use_case", "job", "run", "day", "month"]
+Enforce = Literal["observe", "refuse"]
 #: Placeholder for the tenant's name in the name of a key's environment variable.
 TENANT = "{tenant}"
 #: Address of the server that `make weaviate` starts.
@@ -37,6 +40,8 @@ _TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 #: Most characters of a path below the repository, and bytes of a file name on common disks.
 _MOST_PATH, _MOST_PART = 1_000, 255
+#: Most dollars, tokens, calls or seconds of a budget: the ledger counts in 64 bits.
+_MOST_BUDGET = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,12 +202,54 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetOnly:
+    """The calls that a budget applies to: all that are named here must be the call's; None is any."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    tenant: str | tuple[str, ...] | None = None
+    principal: str | tuple[str, ...] | None = None
+    purpose: str | tuple[str, ...] | None = None
+    use_case: str | tuple[str, ...] | None = None
+    job: str | tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRule:
+    """One budget of `params.yaml`: its limits, one account `per` which dimensions, and what it applies to.
+
+    `call_seconds` is the longest model time of one call, which a budget of seconds reserves.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    usd: float | None = None
+    tokens: int | None = None
+    calls: int | None = None
+    seconds: float | None = None
+    per: tuple[BudgetDimension, ...] = ()
+    only: BudgetOnly = field(default_factory=BudgetOnly)
+    enforce: Enforce | dict[Literal["mvp", "mlvp"], Enforce] = "refuse"
+    call_seconds: float = 60.0
+
+    def enforced(self, phase: str) -> bool:
+        """Whether the budget refuses calls in a phase; False if it only observes."""
+        stated = self.enforce if isinstance(self.enforce, str) else self.enforce.get(phase, "refuse")  # type: ignore[call-overload]
+        return bool(stated == "refuse")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Params:
-    """The content of `params.yaml`."""
+    """The content of `params.yaml`.
+
+    `budget_url` is the PostgreSQL database of a ledger that several machines share, and
+    `budget_password_env` the environment variable with its password.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     use_cases: dict[str, UseCase]
     jobs: dict[str, Job] = field(default_factory=dict)
+    budgets: dict[str, BudgetRule] = field(default_factory=dict)
+    budget_url: str | None = None
+    budget_password_env: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +358,7 @@ def _parsed(path: Path) -> Params:
         _check(path, name, case)
     for name, declared in params.jobs.items():
         _check_job(path, name, declared, params)
+    check_budgets(params.budgets, params.budget_url, params.budget_password_env, where=str(path))
     return params
 
 
@@ -441,6 +489,41 @@ def _check_job(path: Path, name: str, declared: Job, params: Params) -> None:
             f"{where}.input: {declared.input!r} has a field other than {{date}} and {{time}}",
             hint="for example input: data/inbox/{date}.jsonl",
         ) from None
+
+
+def check_budgets(
+    rules: Mapping[str, BudgetRule], url: str | None, password_env: str | None, *, where: str
+) -> None:
+    """Raise ConfigError for a budget without a usable limit, or an address of a ledger with a password."""
+    for name, rule in rules.items():
+        at = f"{where}: budgets.{name}"
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{where}: budgets: {files.shortened(name)!r} cannot name a budget",
+                hint="use up to 63 letters, digits, - and _",
+            )
+        limits = {key: getattr(rule, key) for key in ("usd", "tokens", "calls", "seconds")}
+        if all(limit is None for limit in limits.values()):
+            raise ConfigError(
+                f"{at} has no limit", hint="write one or more of usd, tokens, calls and seconds"
+            )
+        for key, limit in {**limits, "call_seconds": rule.call_seconds}.items():
+            if limit is not None and not 0 < limit <= _MOST_BUDGET:
+                raise ConfigError(f"{at}.{key} must be above 0 and at most {_MOST_BUDGET:g}, found {limit:g}")
+        if len(set(rule.per)) < len(rule.per):
+            raise ConfigError(f"{at}.per names a dimension twice: {', '.join(rule.per)}")
+    if url is not None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"postgresql", "postgres"} or not parts.path.strip("/") or parts.password:
+            raise ConfigError(
+                f"{where}: budget_url must be postgresql://USER@HOST:PORT/DATABASE, without a password",
+                hint="write budget_password_env: NAME of the environment variable that holds the password",
+            )
+    if password_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", password_env):
+        raise ConfigError(
+            f"{where}: budget_password_env must be the NAME of an environment variable, not the password",
+            hint="for example budget_password_env: BUDGET_PASSWORD",
+        )
 
 
 def job(params: Params, name: str) -> Job:

@@ -9,14 +9,14 @@ from contextlib import aclosing
 from itertools import pairwise
 from typing import Final
 
-from workbench.controls import access, fallback, observe, output, replay, retry
+from workbench.controls import access, budget, fallback, observe, output, replay, retry
 from workbench.controls.position import OPERATIONS, Position
 from workbench.errors import ConfigError, RefusedError, nearest
 from workbench.ports import Call, Control, Handler
 from workbench.types import Event
 
 #: Planned controls. Positions may name them, so that adding one changes no other position.
-PLANNED: Final = ("policy", "privacy", "moderation", "rate_limit", "circuit_breaker", "budget")
+PLANNED: Final = ("policy", "privacy", "moderation", "rate_limit", "circuit_breaker")
 
 
 def ordered(positions: Iterable[Position], *, planned: Iterable[str] = PLANNED) -> tuple[Position, ...]:
@@ -71,7 +71,7 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
 POSITIONS: Final = ordered(
     (
         observe.POSITION, fallback.POSITION, access.POSITION, output.POSITION, replay.POSITION,
-        retry.POSITION,
+        retry.POSITION, budget.POSITION,
     )
 )  # fmt: skip
 

@@ -28,6 +28,7 @@ from workbench.records.journal import Journal
 from workbench.records.log import Lines
 from workbench.records.tape import Tape
 from workbench.types import Event, Port, Usage
+from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
 _RETRIES = RetryPolicy(timeout_s=180, deadline_s=600)
@@ -77,6 +78,7 @@ class Boundary:
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
+        self.spending = Spending(self.home)
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
         )
@@ -90,6 +92,7 @@ class Boundary:
                 "output": Output(),
                 "replay": self.replay,
                 "retry": Retry(_RETRIES),
+                **self.spending.controls(self.card),
             },
             self._leaf,
         )
@@ -118,6 +121,7 @@ class Boundary:
         """Close every model and store, even if closing one of them fails."""
         models, self._models = self._models, {}
         async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.spending.ledger.aclose)
             closing.push_async_callback(self.stores.aclose)
             for model in models.values():
                 closing.push_async_callback(model.aclose)

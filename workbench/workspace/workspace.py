@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import _sync, config, files, identity, layout, registry, retrieval
+from workbench.budgets.report import BudgetReport
 from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
 from workbench.experiments.batch import Batch
@@ -310,6 +311,12 @@ class Workspace:
     def assets(self) -> pl.DataFrame:
         """Return a frame of every version of every asset, with its labels."""
         return registry.frame(self.root)
+
+    async def _budget(self) -> BudgetReport:
+        """Return the budgets that calls of this workspace take from: limit, spent, reserved and left."""
+        return await self.boundary.spending.of(self.context)
+
+    budget, budget_async = _sync.twins(_budget)
 
     def why(self, reply: Reply) -> Explanation:
         """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
