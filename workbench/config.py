@@ -87,6 +87,26 @@ class Approach:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunLimits:
+    """The limits of the calls of one run, None where none is stated.
+
+    `seconds` counts from the run's first call. `repeated` is the number of identical requests.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    seconds: float | None = None
+    repeated: int | None = None
+
+    def over(self, other: RunLimits | None) -> RunLimits:
+        """Return these limits, with those of `other` where none is stated here."""
+        stated = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        return dataclasses.replace(other or RunLimits(), **stated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UseCase:
     """One use case of `params.yaml`; docs/params.md describes every key.
 
@@ -132,6 +152,7 @@ class UseCase:
     admins: tuple[str, ...] | None = None
     keepers: tuple[str, ...] | None = None
     concurrency: int = 4
+    limits: RunLimits | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -186,6 +207,30 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobLimits(Limits):
+    """The limits of a job's runs, also of their calls; a version keeps `seconds` and `broken`.
+
+    The others are read in the version's own params.yaml.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    repeated: int | None = None
+
+    @property
+    def of_calls(self) -> RunLimits:
+        """The limits of the calls of a run."""
+        return RunLimits(calls=self.calls, tokens=self.tokens, usd=self.usd, repeated=self.repeated)
+
+    @property
+    def of_version(self) -> Limits:
+        """The limits that a version keeps."""
+        return Limits(seconds=self.seconds, broken=self.broken)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One job of `params.yaml`: a use case's notebook, applied to inputs.
 
@@ -198,7 +243,7 @@ class Job:
     sample: str
     input: str | None = None
     schedule: Timing | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: JobLimits = field(default_factory=JobLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -429,6 +474,7 @@ def _check(path: Path, name: str, case: UseCase) -> None:
             "memory_fallback and memory_awake",
         )
     _check_values(where, case)
+    _check_run_limits(f"{where}.limits", case.limits or RunLimits())
 
 
 def _check_values(where: str, case: UseCase) -> None:
@@ -449,6 +495,16 @@ def _check_values(where: str, case: UseCase) -> None:
         check_day(case.as_of, where=f"{where}.as_of")
     if case.seed < 0:
         raise ConfigError(f"{where}.seed must be 0 or more, found {case.seed}")
+
+
+def _check_run_limits(where: str, limits: RunLimits) -> None:
+    for key, value in dataclasses.asdict(limits).items():
+        least = 0 if key in {"usd", "seconds"} else 1
+        if value is not None and (value < least or value == 0):
+            raise ConfigError(
+                f"{where}.{key} must be {'above 0' if least == 0 else '1 or more'}, found {value}",
+                hint=f"write a higher number, or remove {key}: then nothing limits it",
+            )
 
 
 def _check_approach(where: str, approach: Approach, candidate: str) -> None:
@@ -482,6 +538,7 @@ def _check_job(path: Path, name: str, declared: Job, params: Params) -> None:
             f"{where}.limits: seconds must be 1 or more and broken above 0 and up to 1, found "
             f"{declared.limits.seconds} and {declared.limits.broken}"
         )
+    _check_run_limits(f"{where}.limits", declared.limits.of_calls)
     try:
         (declared.input or "").format(date="", time="")
     except (AttributeError, KeyError, IndexError, ValueError):
@@ -534,6 +591,13 @@ def job(params: Params, name: str) -> Job:
             hint=f"add under jobs: {name}: {{use_case: …, sample: data/inbox/sample.jsonl}}",
         )
     return params.jobs[name]
+
+
+def run_limits(params: Params, case: UseCase, job: str | None) -> RunLimits | None:
+    """Return the limits of the calls of a run: the job's, else the use case's; None if none is stated."""
+    declared = params.jobs.get(job) if job else None
+    found = declared.limits.of_calls.over(case.limits) if declared else case.limits
+    return None if found is None or found == RunLimits() else found
 
 
 def pinned(case: UseCase, pins: Mapping[str, str]) -> UseCase:

@@ -124,11 +124,12 @@ class _Attempt:
         allowed = min(self._policy.timeout_s, left)
         try:
             async with asyncio.timeout(allowed) as timer:
+                self._call.span.timer = timer  # time in our own queue is none of the endpoint's
                 return await anext(below, None)
         except TimeoutError:
             if not timer.expired():
                 raise
-        if allowed == left:
+        if allowed == left or _left(self._call) <= 0.001:
             raise DeadlineError(
                 f"{self._call.target} did not finish before the call's deadline",
                 hint="repeat the call with a later deadline, or with a lower max_tokens",

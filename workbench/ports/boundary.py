@@ -9,24 +9,29 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from workbench.context import Context
 from workbench.types import JSON, Event, Port
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Span:
     """The facts and attempts of one call. Controls add facts; the control `observe` records the span.
 
     A span is not an OpenTelemetry context. It is recorded when the stream closes, because another task than
-    the one that began a stream may finish or abandon it.
+    the one that began a stream may finish or abandon it. `timer` limits the attempt's present wait, and a
+    control that lets the call wait for its turn puts it off.
     """
 
-    __slots__ = ("_lock", "attempts", "facts")
+    __slots__ = ("_lock", "attempts", "facts", "timer")
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.attempts: list[dict[str, Any]] = []
+        self.timer: asyncio.Timeout | None = None
         self._lock = threading.Lock()
 
     def note(self, **facts: Any) -> None:

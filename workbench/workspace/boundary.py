@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from workbench import registry
-from workbench.config import Execution, Mode, UseCase, memory_server
+from workbench.config import Execution, Mode, RunLimits, UseCase, load_params, memory_server, run_limits
 from workbench.controls import stack
 from workbench.controls.access import Access
+from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
+from workbench.controls.limits import LimitedRuns
 from workbench.controls.observe import Observe
 from workbench.controls.output import Output
+from workbench.controls.rate_limit import RateLimit
 from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry, RetryPolicy
 from workbench.errors import ConfigError, NotFoundError, nearest
-from workbench.layout import CALLS, JOURNAL, STATE, judge_tape_of, tape_of
+from workbench.layout import CALLS, ENDPOINTS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
 from workbench.ports import Call, Handler, Model
@@ -46,13 +49,15 @@ class StatePaths:
     """Paths of a boundary's state.
 
     `home` holds state and caches if the boundary's root is only a copy of its code, `memories` locates
-    the stores, and `journal` is the journal's path below `home`.
+    the stores, and `journal` is the journal's path below `home`. `limits` are those of a run, with their
+    place in params.yaml.
     """
 
     home: Path
     memories: StoreLocation | None = None
     journal: Path | None = None
     memory_fallback: bool = False
+    limits: tuple[str, RunLimits] | None = None
 
 
 class Boundary:
@@ -82,16 +87,21 @@ class Boundary:
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
         )
+        self.rate_limit = RateLimit(self.card, self.home / ENDPOINTS)
+        self.circuit_breaker = CircuitBreaker(self.card, self.home / ENDPOINTS)
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
         self.handler = stack.fold(
             {
                 "observe": Observe(Lines(self.home / CALLS), price=self._price),
+                **_limited(places.limits, self._price),
                 **({"fallback": Fallback()} if places.memory_fallback else {}),
                 "access": Access(timeless=where.pinned is not None and not where.today),
                 "output": Output(),
                 "replay": self.replay,
                 "retry": Retry(_RETRIES),
+                "rate_limit": self.rate_limit,
+                "circuit_breaker": self.circuit_breaker,
                 **self.spending.controls(self.card),
             },
             self._leaf,
@@ -147,6 +157,23 @@ class Boundary:
         yield Event(data=await self.stores.answer(call))
 
 
+def _limited(
+    stated: tuple[str, RunLimits] | None, price: Callable[[str, Usage], float | None]
+) -> dict[str, LimitedRuns]:
+    """Return the control `limits` by its name, or nothing without stated limits."""
+    return {"limits": LimitedRuns(stated[1], where=stated[0], price=price)} if stated else {}
+
+
+def _stated_limits(
+    root: Path, name: str, case: UseCase, execution: Execution
+) -> tuple[str, RunLimits] | None:
+    """Return the limits of a run of the use case or the job, and their place in params.yaml."""
+    params = load_params(root)
+    limits = run_limits(params, case, execution.job)
+    place = f"jobs.{execution.job}" if execution.job in params.jobs else f"use_cases.{name}"
+    return (f"{place}.limits", limits) if limits else None
+
+
 def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCard:
     """Return the use case's model card, moved to the endpoint in params.yaml if there is one.
 
@@ -196,6 +223,7 @@ def of_use_case(
             journal=Path(execution.journal) if execution.journal else None,
             # A server named for this execution is itself under test, so no snapshot replaces it.
             memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
+            limits=_stated_limits(root, name, case, execution),
         ),
     )
 

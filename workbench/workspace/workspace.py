@@ -15,7 +15,7 @@ from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
 from workbench.experiments.batch import Batch
 from workbench.experiments.dataset import Dataset
-from workbench.experiments.experiment import Experiment
+from workbench.experiments.experiment import ENDED_BY, Experiment
 from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.inputs import Inputs, read
@@ -397,7 +397,7 @@ class Workspace:
 
     def _keep(self, run: Run) -> None:
         save_runs([run], self.root / RUNS / run.id)
-        if self.execution.out and run.experiment == self.name:
+        if self.execution.out and run.experiment == self.name and ENDED_BY not in run.settings:
             self._kept[:] = [*(old for old in self._kept if old.arm != run.arm), run]
             save_runs(self._kept, Path(self.execution.out))
 
