@@ -1,7 +1,9 @@
 """The ports: what a model and a memory do, and the types of the boundary that every call crosses."""
 
 from workbench.ports.boundary import (
+    STATED,
     Call,
+    Candidate,
     Control,
     Handler,
     Model,
@@ -28,9 +30,11 @@ from workbench.ports.memory_values import (
 )
 
 __all__ = [
+    "STATED",
     "Added",
     "Budget",
     "Call",
+    "Candidate",
     "Control",
     "Forgotten",
     "Handler",
