@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 import pytest
-from small_use_case import small_repository
+from falling_models import repository
 
 import workbench as wb
 from workbench import config
@@ -20,35 +20,8 @@ from workbench.pipeline.settings import of_stage
 from workbench.ports import STATED
 from workbench.testing.fakes import FakeModel
 from workbench.workspace import boundary
-from workbench.workspace.save import save
 
-CARD = """
-name: {name}
-provider: openai
-model: wire-{name}
-kind: {kind}
-purpose: Tests.
-licence: none
-region: here
-limits: {{context_tokens: 4096}}
-price_per_million: {{input_usd: {price}, output_usd: {price}}}
-base_url: {url}
-defaults: {{temperature: 0.{price}, {own}: 1}}
-"""
 SORRY = "We will come back to you."
-
-
-def repository(folder, *, model, down="http://127.0.0.1:9/v1", up="http://127.0.0.1:9/v1"):
-    """A use case whose model is `model`, with the cards `first` (at `down`) and `second` (at `up`)."""
-    root = small_repository(folder)
-    for name, url, price, own in (("first", down, 1, "top_p"), ("second", up, 2, "seed")):
-        path = root / f"pipelines/models/{name}/1.yaml"
-        path.parent.mkdir(parents=True)
-        path.write_text(CARD.format(name=name, kind="chat", url=url, price=price, own=own).lstrip())
-        save(root, f"model/{name}", reason="a test")
-    params = root / "params.yaml"
-    params.write_text(params.read_text().replace("    model: smollm2-135m\n", f"    model: {model}\n"))
-    return root
 
 
 def case_of(root):
@@ -76,7 +49,7 @@ def test_a_model_is_a_name_or_a_name_with_what_answers_in_its_place(tmp_path):
         ("{name: first, seconds: 0}", "seconds must be above 0"),
         ("{name: first, fallbacks: [second]}", "fallback"),
         ("{name: first, fallback: [{anwser: sorry}]}", "answer"),
-        ("{fallback: [second]}", "name"),
+        ("{fallback: [second]}", r"small\.model"),
     ],
 )
 def test_a_fallback_that_cannot_be_is_an_error_of_the_file(tmp_path, model, said):

@@ -29,7 +29,7 @@ from workbench.errors import (
     UnavailableError,
     WorkbenchError,
 )
-from workbench.ports import STATED, Call, Candidate, Handler
+from workbench.ports import STATED, Call, Handler, ModelCandidate
 from workbench.types import JSON, Event
 
 #: Outside of access control and of validation, so that a snapshot's access and validity are checked again,
@@ -159,7 +159,7 @@ class Fallback:
                     yield candidate.answer
 
 
-def retargeted(call: Call, candidate: Candidate | None) -> Call:
+def retargeted(call: Call, candidate: ModelCandidate | None) -> Call:
     """Return the call to another model: what the caller set stays, and the new card's defaults apply."""
     if candidate is None:
         return call

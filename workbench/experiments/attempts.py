@@ -17,9 +17,10 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.experiments.dataset import Case
-from workbench.experiments.runs import DEGRADED, FALLBACK, TRUNCATED
+from workbench.experiments.runs import DEGRADED, TRUNCATED
 from workbench.experiments.scorers import Outcome, Scorer
 from workbench.experiments.usage import (
+    FALLBACK,
     answered_by_fallback,
     chat_calls,
     degraded_searches,

@@ -41,6 +41,7 @@ from workbench.experiments.metrics import (
     score_names,
     tenants_text,
 )
+from workbench.experiments.usage import FALLBACK
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,8 +61,6 @@ _IDENTITY = ("use_case", "experiment", "arm", "task_digest", "gate_digest", "set
 DEGRADED = "degraded"
 #: An optional column of a judged run: the number of a row's answers that the limit of tokens cut.
 TRUNCATED = "truncated"
-#: An optional column: the number of a row's answers by a fall-back in place of the first model.
-FALLBACK = "fallback"
 _ARM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from workbench.ports import STATED
 
+#: An optional column of a run: the number of a row's answers by a fall-back in place of the first model.
+FALLBACK = "fallback"
+
 
 def chat_calls(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the records of the chat calls."""

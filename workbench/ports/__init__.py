@@ -3,10 +3,10 @@
 from workbench.ports.boundary import (
     STATED,
     Call,
-    Candidate,
     Control,
     Handler,
     Model,
+    ModelCandidate,
     Span,
 )
 from workbench.ports.memory import (
@@ -34,7 +34,6 @@ __all__ = [
     "Added",
     "Budget",
     "Call",
-    "Candidate",
     "Control",
     "Forgotten",
     "Handler",
@@ -44,6 +43,7 @@ __all__ = [
     "MemoryVerbs",
     "MemoryVersion",
     "Model",
+    "ModelCandidate",
     "Purged",
     "Query",
     "Remembered",

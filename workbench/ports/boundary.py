@@ -47,7 +47,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class ModelCandidate:
     """A fall-back of a call: another model, or a stated answer.
 
     `target` is the reference of the model's card, or `STATED`. `model` is its name on the wire, and
@@ -83,7 +83,7 @@ class Call:
     deadline: float | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
     span: Span = field(default_factory=Span)
-    fallbacks: tuple[Candidate, ...] = ()
+    fallbacks: tuple[ModelCandidate, ...] = ()
     defaulted: frozenset[str] = frozenset()
 
     @property

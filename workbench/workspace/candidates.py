@@ -9,7 +9,7 @@ from workbench import files
 from workbench.config import StatedAnswer
 from workbench.errors import ConfigError
 from workbench.models import ModelCard
-from workbench.ports import STATED, Candidate
+from workbench.ports import STATED, ModelCandidate
 
 #: A fall-back as params.yaml and `ws.model(…, fallback=[…])` state it.
 Fallbacks = Iterable[str | StatedAnswer | Mapping[str, Any]]
@@ -17,13 +17,13 @@ Fallbacks = Iterable[str | StatedAnswer | Mapping[str, Any]]
 
 def candidates(
     primary: ModelCard, fallbacks: Fallbacks, *, card_of: Callable[[str], ModelCard]
-) -> tuple[Candidate, ...]:
+) -> tuple[ModelCandidate, ...]:
     """Return the candidates after `primary`, in order; `card_of` returns the card of a name.
 
     Raise ConfigError for a model that is the primary or another fall-back, for a model that is not for chat,
     and for a stated answer that is not the last one; NotFoundError for a model without a card.
     """
-    found: list[Candidate] = []
+    found: list[ModelCandidate] = []
     seen = {primary.name}
     for fallback in fallbacks:
         if found and found[-1].answer is not None:
@@ -44,13 +44,13 @@ def candidates(
     return tuple(found)
 
 
-def _of_model(primary: ModelCard, card: ModelCard) -> Candidate:
+def _of_model(primary: ModelCard, card: ModelCard) -> ModelCandidate:
     if card.kind != primary.kind:
         raise ConfigError(
             f"the fall-back {card.name!r} of {primary.name!r} is for {card.kind}, not for {primary.kind}",
             hint=f"name a model of kind {primary.kind}: workbench check lists the cards",
         )
-    return Candidate(
+    return ModelCandidate(
         target=card.reference,
         model=card.model,
         identity=card.identity(),
@@ -59,7 +59,7 @@ def _of_model(primary: ModelCard, card: ModelCard) -> Candidate:
     )
 
 
-def _of_text(stated: object) -> Candidate:
+def _of_text(stated: object) -> ModelCandidate:
     """Return the candidate of a stated answer, `{answer: …}`."""
     if isinstance(stated, Mapping) and set(stated) == {"answer"} and isinstance(stated["answer"], str | dict):
         stated = StatedAnswer(answer=stated["answer"])
@@ -68,9 +68,9 @@ def _of_text(stated: object) -> Candidate:
             f"a fall-back is the name of a model or a stated answer, found {files.shortened(repr(stated))}",
             hint='fallback=["NAME", {"answer": "…"}]',
         )
-    return Candidate(target=STATED, answer=stated.text)
+    return ModelCandidate(target=STATED, answer=stated.text)
 
 
-def described(fallbacks: Iterable[Candidate]) -> list[Any]:
+def described(fallbacks: Iterable[ModelCandidate]) -> list[Any]:
     """Return the fall-backs as a run's settings name them: references, and stated answers as they are."""
     return [item.target if item.answer is None else {"answer": item.answer} for item in fallbacks]

@@ -25,7 +25,7 @@ from workbench.identity import Principal
 from workbench.layout import RUNS
 from workbench.models import ModelCard
 from workbench.models.handle import ModelHandle
-from workbench.ports import Call, Candidate
+from workbench.ports import Call, ModelCandidate
 from workbench.prompts import prompt as prompts
 from workbench.prompts.prompt import Prompt
 from workbench.prompts.window import Window
@@ -374,7 +374,7 @@ class Workspace:
         payload: JSON,
         labels: Mapping[str, Any],
         *,
-        fallbacks: tuple[Candidate, ...] = (),
+        fallbacks: tuple[ModelCandidate, ...] = (),
     ) -> Call:
         seconds = self.use_case.model_choice.seconds if fallbacks else None
         return Call(
@@ -389,7 +389,7 @@ class Workspace:
             fallbacks=fallbacks,
         )
 
-    def _candidates(self, card: ModelCard, stated: Fallbacks | None = None) -> tuple[Candidate, ...]:
+    def _candidates(self, card: ModelCard, stated: Fallbacks | None = None) -> tuple[ModelCandidate, ...]:
         """Return the fall-backs of a model; by default those of params.yaml if it is the use case's."""
         if stated is None:
             choice = self.use_case.model_choice

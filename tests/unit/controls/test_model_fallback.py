@@ -25,15 +25,15 @@ from workbench.errors import (
     UnavailableError,
     WorkbenchError,
 )
-from workbench.ports import STATED, Candidate
+from workbench.ports import STATED, ModelCandidate
 from workbench.testing.fakes import FakeClock, FakeModel
 from workbench.types import Event
 
-B = Candidate(
+B = ModelCandidate(
     target="b@1", model="wire-b", identity={"weights": "b"}, defaults={"temperature": 0.5, "seed": 7}
 )
-C = Candidate(target="c@2", model="wire-c", identity={"weights": "c"})
-SORRY = Candidate(target=STATED, answer="We will come back to you.")
+C = ModelCandidate(target="c@2", model="wire-c", identity={"weights": "c"})
+SORRY = ModelCandidate(target=STATED, answer="We will come back to you.")
 
 
 class Several:

@@ -17,7 +17,7 @@ from workbench.controls.observe import Observe
 from workbench.controls.position import OPERATIONS, Position
 from workbench.controls.stack import PLANNED, POSITIONS, around, fold, ordered, table
 from workbench.errors import ConfigError, InvalidOutputError, RefusedError, UnavailableError
-from workbench.ports import Candidate, Memory, Model
+from workbench.ports import Memory, Model, ModelCandidate
 from workbench.records.log import Lines
 from workbench.testing.fakes import FakeModel
 
@@ -98,7 +98,9 @@ def a_refusal_is_no_attempt(bench, order):
 
 def an_answer_of_the_wrong_form_is_another_models_turn(bench, order):
     """fallback above output: an answer that stays invalid after its repair falls back."""
-    call = dataclasses.replace(chat(response_format=FORMAT), fallbacks=(Candidate(target="b", model="b"),))
+    call = dataclasses.replace(
+        chat(response_format=FORMAT), fallbacks=(ModelCandidate(target="b", model="b"),)
+    )
     answer = attempt(stack(bench, order, FakeModel(["bad", "worse", '{"answer": "yes"}'])), call)
     return isinstance(answer, list)
 
