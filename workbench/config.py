@@ -42,6 +42,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _MOST_PATH, _MOST_PART = 1_000, 255
 #: Most dollars, tokens, calls or seconds of a budget: the ledger counts in 64 bits.
 _MOST_BUDGET = 1e9
+#: Most seconds of one call with its fall-backs.
+_MOST_SECONDS = 3_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,37 @@ class RunLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatedAnswer:
+    """An answer that is given when no model answers: a text, or an object for a request of JSON."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    answer: str | dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The answer as the text of a reply."""
+        return self.answer if isinstance(self.answer, str) else files.canonical(self.answer).decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """The model of a use case, and what answers in its place while it cannot: models, then a stated answer.
+
+    `seconds` limits a call, all candidates together; without it, the boundary's own limit applies.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    name: str
+    fallback: tuple[str | StatedAnswer, ...] = ()
+    seconds: float | None = None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the models among the fall-backs, in order."""
+        return tuple(item for item in self.fallback if isinstance(item, str))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UseCase:
     """One use case of `params.yaml`; docs/params.md describes every key.
 
@@ -124,7 +157,7 @@ class UseCase:
     notebook: str
     tenants: tuple[str, ...]
     data: str
-    model: str
+    model: str | ModelChoice
     report: str
     gates: dict[str, dict[str, Any]]
     memory: Pin | None = None
@@ -154,6 +187,16 @@ class UseCase:
     concurrency: int = 4
     limits: RunLimits | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_choice(self) -> ModelChoice:
+        """The model with its fall-backs; a plain name has none."""
+        return ModelChoice(name=self.model) if isinstance(self.model, str) else self.model
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model that is asked first."""
+        return self.model if isinstance(self.model, str) else self.model.name
 
     @property
     def columns(self) -> dict[str, tuple[str, ...]]:
@@ -473,6 +516,8 @@ def _check(path: Path, name: str, case: UseCase) -> None:
             hint="add memory_provider: weaviate, or remove memory_url, memory_grpc, memory_api_key_env, "
             "memory_fallback and memory_awake",
         )
+    if isinstance(case.model, ModelChoice):
+        _check_model(f"{where}.model", case.model)
     _check_values(where, case)
     _check_run_limits(f"{where}.limits", case.limits or RunLimits())
 
@@ -505,6 +550,23 @@ def _check_run_limits(where: str, limits: RunLimits) -> None:
                 f"{where}.{key} must be {'above 0' if least == 0 else '1 or more'}, found {value}",
                 hint=f"write a higher number, or remove {key}: then nothing limits it",
             )
+
+
+def _check_model(where: str, model: ModelChoice) -> None:
+    """Raise ConfigError for a model that is named twice, and for a stated answer that is not the last one."""
+    names = [name.partition("@")[0] for name in (model.name, *model.models)]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ConfigError(
+            f"{where} names {twice[0]!r} twice: a model cannot be its own fall-back",
+            hint=f"name another model under {where.partition(': ')[2]}.fallback",
+        )
+    if any(isinstance(item, StatedAnswer) for item in model.fallback[:-1]):
+        raise ConfigError(
+            f"{where}.fallback: a stated answer always answers, so nothing after it is asked",
+            hint='move {answer: "…"} to the end of the list',
+        )
+    if model.seconds is not None and not 0 < model.seconds <= _MOST_SECONDS:
+        raise ConfigError(f"{where}.seconds must be above 0 and up to {_MOST_SECONDS}, found {model.seconds}")
 
 
 def _check_approach(where: str, approach: Approach, candidate: str) -> None:
@@ -608,8 +670,19 @@ def pinned(case: UseCase, pins: Mapping[str, str]) -> UseCase:
             name, _, version = pins[kind].partition("@")
             found[kind] = Pin(name=name, version=int(version))
     if "model" in pins:
-        found["model"] = pins["model"]
+        found["model"] = _pinned_model(case.model, pins)
     return dataclasses.replace(case, **found)
+
+
+def _pinned_model(model: str | ModelChoice, pins: Mapping[str, str]) -> str | ModelChoice:
+    """Return the model with the frozen references; `model.1` is that of its first fall-back."""
+    if isinstance(model, str):
+        return pins["model"]
+    numbers = iter(range(1, len(model.fallback) + 1))
+    fallback = tuple(
+        pins.get(f"model.{next(numbers)}", item) if isinstance(item, str) else item for item in model.fallback
+    )
+    return dataclasses.replace(model, name=pins["model"], fallback=fallback)
 
 
 def use_case(params: Params, name: str) -> UseCase:

@@ -25,7 +25,7 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, ENDPOINTS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
-from workbench.ports import Call, Handler, Model
+from workbench.ports import STATED, Call, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
 from workbench.records.log import Lines
@@ -49,8 +49,9 @@ class StatePaths:
     """Paths of a boundary's state.
 
     `home` holds state and caches if the boundary's root is only a copy of its code, `memories` locates
-    the stores, and `journal` is the journal's path below `home`. `limits` are those of a run, with their
-    place in params.yaml.
+    the stores, and `journal` is the journal's path below `home`. `memory_fallback` is whether the last
+    snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
+    `limits` are those of a run, with their place in params.yaml.
     """
 
     home: Path
@@ -58,6 +59,7 @@ class StatePaths:
     journal: Path | None = None
     memory_fallback: bool = False
     limits: tuple[str, RunLimits] | None = None
+    stated_answers: bool = True
 
 
 class Boundary:
@@ -95,7 +97,11 @@ class Boundary:
             {
                 "observe": Observe(Lines(self.home / CALLS), price=self._price),
                 **_limited(places.limits, self._price),
-                **({"fallback": Fallback()} if places.memory_fallback else {}),
+                "fallback": Fallback(
+                    memory=places.memory_fallback,
+                    stated=places.stated_answers,
+                    seconds=_RETRIES.deadline_s,
+                ),
                 "access": Access(timeless=where.pinned is not None and not where.today),
                 "output": Output(),
                 "replay": self.replay,
@@ -137,6 +143,8 @@ class Boundary:
                 closing.push_async_callback(model.aclose)
 
     def _price(self, target: str, usage: Usage) -> float | None:
+        if target == STATED:
+            return 0.0
         return self.card(target).cost_usd(usage)
 
     def _leaf(self, call: Call) -> AsyncIterator[Event]:
@@ -194,7 +202,7 @@ def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCar
 def card_of_use_case(root: Path, case: UseCase) -> ModelCard:
     """Return the model card of a use case, with the endpoint in params.yaml; raise as `chosen_card` does."""
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
-    return chosen_card(root, case.model, overrides)
+    return chosen_card(root, case.model_name, overrides)
 
 
 def of_use_case(
@@ -224,6 +232,8 @@ def of_use_case(
             # A server named for this execution is itself under test, so no snapshot replaces it.
             memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
             limits=_stated_limits(root, name, case, execution),
+            # A stage's answers are recorded and judged, and a stated answer is no answer of a model.
+            stated_answers=execution.tape is None or execution.job is not None,
         ),
     )
 
