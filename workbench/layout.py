@@ -16,7 +16,9 @@ RESULTS = Path("results")
 
 #: State outside git, to be backed up: memories, the call log, runs, the ledger of jobs.
 STATE = Path(".workbench/state")
+#: The open segment of the record of calls; closed ones are in the folder of this name without its suffix.
 CALLS = STATE / "calls.jsonl"
+OUTCOMES = STATE / "outcomes.jsonl"
 RUNS = STATE / "runs"
 JOB_STATE = STATE / "jobs"
 JOB_LEDGER = STATE / "jobs.db"
