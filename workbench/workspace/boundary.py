@@ -28,7 +28,7 @@ from workbench.models import ModelCard, load_card, open_model
 from workbench.ports import STATED, Call, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
-from workbench.records.log import Lines
+from workbench.records.segments import CallLog
 from workbench.records.tape import Tape
 from workbench.types import Event, Port, Usage
 from workbench.workspace.spending import Spending
@@ -95,7 +95,7 @@ class Boundary:
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
         self.handler = stack.fold(
             {
-                "observe": Observe(Lines(self.home / CALLS), price=self._price),
+                "observe": Observe(CallLog(self.home / CALLS), price=self._price),
                 **_limited(places.limits, self._price),
                 "fallback": Fallback(
                     memory=places.memory_fallback,
