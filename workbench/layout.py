@@ -41,6 +41,8 @@ JOURNAL = CACHE / "answers.jsonl"
 #: The answers of interrupted judge stages, one file for each use case; removed when its tape is written.
 JUDGE_JOURNALS = CACHE / "judge"
 EXECUTED = CACHE / "executed"
+#: How many spans each process exported and dropped, one line for each report.
+TELEMETRY = CACHE / "telemetry.jsonl"
 ENVIRONMENTS = CACHE / "env"
 CODE = CACHE / "code"
 #: The input and output of each active job run, one folder for each run.
