@@ -26,8 +26,8 @@ PROJECT := $(wildcard tests/unit/test_house.py)
 help: ## show this list
 	@sed -n $(if $(PROJECT),,-e '/^ifdef PROJECT/,/^endif/d') -e 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-repro: env ## install what is missing, run the pipeline, print the verdict; LIVE=1 asks all again, MEMORY=weaviate searches a server
-	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench repro $(if $(filter-out 0,$(LIVE)),--live) $(if $(MEMORY),--memory $(MEMORY))
+repro: env ## install what is missing, run the pipeline, print the verdict; LIVE=1 asks all again, ASK=0 nothing, MEMORY=weaviate searches a server
+	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench repro $(if $(filter-out 0,$(LIVE)),--live) $(if $(ASK),--ask $(ASK)) $(if $(MEMORY),--memory $(MEMORY))
 
 test: env-test $(if $(PROJECT),interop phoenix) check ## every check and every test, at sample size; ARGS="..." goes to pytest
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
