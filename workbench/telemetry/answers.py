@@ -8,10 +8,11 @@ from typing import Any, Final
 import orjson
 
 from workbench import wire
-from workbench.errors import WorkbenchError
 from workbench.ports import Call
 from workbench.types import Event, Hit
 
+#: The states of a response in which it is at its end.
+_ENDED: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 #: Most characters of one text and most entries of one list in a span; the last entries are kept.
 MOST_TEXT: Final = 4_000
 MOST_ENTRIES: Final = 32
@@ -40,6 +41,8 @@ class AnswerFacts:
             self._model = model
         if isinstance(name := data.get("id"), str):
             self._id = name
+        if data.get("object") == "response" and data.get("status") in _ENDED:
+            self._finished[0] = str(data["status"])
         choices = data.get("choices")
         for choice in choices if isinstance(choices, list | tuple) else ():
             if isinstance(choice, Mapping) and isinstance(reason := choice.get("finish_reason"), str):
@@ -57,7 +60,7 @@ class AnswerFacts:
             if self._finished:
                 found["gen_ai.response.finish_reasons"] = [self._finished[n] for n in sorted(self._finished)]
         if self._content:
-            found |= self._of_search(call) if call.name == "memory.search" else self._of_chat(call)
+            found |= self._of_search(call) if call.name == "memory.search" else self._of_model(call)
         return found
 
     def _of_search(self, call: Call) -> dict[str, Any]:
@@ -68,19 +71,25 @@ class AnswerFacts:
             "gen_ai.retrieval.documents": _json(documents),
         }
 
-    def _of_chat(self, call: Call) -> dict[str, Any]:
-        if call.operation != "chat":
+    def _of_model(self, call: Call) -> dict[str, Any]:
+        speaks = wire.DIALECTS.get(call.operation) if call.port == "model" else None
+        if speaks is None:
             return {}
-        found = {"gen_ai.input.messages": _json(_messages(_mappings(call.payload.get("messages"))))}
-        try:
-            whole = wire.fold(self._events)
-        except WorkbenchError:  # no event: the call failed
+        if call.operation == "chat":
+            asked = _messages(_mappings(call.payload.get("messages")))
+        else:
+            texts = [{"type": "text", "content": _cut(text)} for text in speaks.input_texts(call.payload)]
+            asked = [{"role": "user", "parts": texts[-MOST_ENTRIES:]}]
+        found = {"gen_ai.input.messages": _json(asked)}
+        if not self._events or not speaks.generates:  # the call failed, or the answer has no text
             return found
-        choices = [
-            {**_mapping(choice.get("message")), "finish_reason": choice.get("finish_reason")}
-            for choice in _mappings(whole.get("choices"))
-        ]
-        return {**found, "gen_ai.output.messages": _json(_messages(choices))}
+        whole = speaks.fold(self._events)
+        if call.operation == "chat":
+            answered = _messages([_turn(choice) for choice in _mappings(whole.get("choices"))])
+        else:
+            text = {"type": "text", "content": _cut(speaks.text_of(whole))}
+            answered = [{"role": "assistant", "parts": [text]}]
+        return {**found, "gen_ai.output.messages": _json(answered)}
 
 
 def _hits(data: Any) -> Iterable[Hit]:
@@ -89,6 +98,10 @@ def _hits(data: Any) -> Iterable[Hit]:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _turn(choice: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_mapping(choice.get("message")), "finish_reason": choice.get("finish_reason")}
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:

@@ -23,7 +23,8 @@ _REFUSED: Final = frozenset({"BudgetExceededError", "LimitExceededError", "Overl
 def measurements(record: JSON, span: SpanValue) -> Iterator[Measurement]:
     """Yield the measurements of a finished call; only answers that were paid for have tokens and a cost."""
     shared = {name: span.attributes[name] for name in _FEW if name in span.attributes}
-    paid = record["port"] == "model" and not record.get("replayed")
+    asked = record.get("source") in {None, "model"}  # not an answer of the tape, a cache or params.yaml
+    paid = record["port"] == "model" and asked and not record.get("replayed")
     yield "gen_ai.client.operation.duration", float(record.get("duration_s") or 0), shared
     if paid and "gen_ai.operation.name" in shared:
         for side in ("input", "output"):

@@ -32,6 +32,8 @@ RECORD: Final[Mapping[str, str]] = {
     "use_case": "workbench.use_case",
     "purpose": "workbench.purpose",
     "target": "workbench.target",
+    "model": "workbench.model",
+    "price_source": "workbench.price.source",
     "assurance": "workbench.principal.assurance",
     "job": "workbench.job",
     "run": "workbench.run",

@@ -153,6 +153,31 @@ def test_tool_calls_and_their_answers_have_the_forms_of_both_conventions():
     assert span.attributes[f"{flat}.function.arguments"] == '{"km": 3}'
 
 
+def test_a_response_s_content_and_state_are_read_in_its_own_dialect():
+    done = {"id": "resp_1", "object": "response", "status": "incomplete", "model": "small-2026"}
+    content = [{"type": "output_text", "text": "Taxis are paid."}]
+    output = [{"type": "message", "role": "assistant", "content": content}]
+    call = replace(
+        chat(identity=ENDPOINT), operation="respond", payload={"model": "small", "input": "a taxi?"}
+    )
+    span = call_span(BASE, call, answered({**done, "output": output}, content=True))
+    assert span.attributes["gen_ai.response.finish_reasons"] == ["incomplete"]
+    assert span.attributes["input.value"] == "a taxi?"
+    assert span.attributes["output.value"] == "Taxis are paid."
+
+
+def test_the_attempts_of_a_second_candidate_begin_after_those_of_the_first():
+    attempts = [{"n": n, "started_s": 0.0, "duration_s": 0.5, "outcome": "ok"} for n in (1, 2)]
+    first, second = of_model(attempts=attempts).children
+    assert second.start_ns == first.end_ns
+
+
+def test_an_answer_of_the_cache_or_of_params_yaml_was_not_paid_for():
+    for source in ("exact", "stated", "tape"):
+        found = {name for name, _ in measured(of_model(), source=source)}
+        assert found == {"gen_ai.client.operation.duration"}
+
+
 def test_a_pseudonym_is_the_same_everywhere_and_another_with_a_key():
     assert names.pseudonym("acme") == names.pseudonym("acme") != names.pseudonym("globex")
     assert names.pseudonym("acme", key="k") not in {names.pseudonym("acme"), names.pseudonym("acme", key="l")}
