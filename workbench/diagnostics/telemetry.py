@@ -15,22 +15,22 @@ from workbench.diagnostics.findings import Finding
 from workbench.errors import WorkbenchError
 from workbench.layout import TELEMETRY
 from workbench.records.log import read_records
-from workbench.telemetry import active
+from workbench.telemetry import settings
 
 _DAY: Final = dt.timedelta(days=1)
 _PATIENCE_S: Final = 1.0
 _PORTS: Final = {"http": 80, "https": 443}
-_OFF: Final = f"off: {active.ENDPOINT} is not set"
+_OFF: Final = f"off: {settings.ENDPOINT} is not set"
 
 
 def exports(root: Path, *, environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
     """Yield the state of the endpoint, and of the spans that processes of this repository exported."""
-    if not active.signals(environment):
+    if not settings.signals(environment):
         disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
         detail = "off: OTEL_SDK_DISABLED is true" if disabled else _OFF
         yield Finding(what="telemetry", state="ok", detail=detail, needed=False)
         return
-    url = active.endpoint("traces", environment) or active.endpoint("metrics", environment)
+    url = settings.endpoint("traces", environment) or settings.endpoint("metrics", environment)
     yield _receiver(url, environment)
     yield _spans(root, now=dt.datetime.now(dt.UTC))
 
@@ -41,9 +41,9 @@ def _receiver(url: str, environment: Mapping[str, str]) -> Finding:
     if protocol != "http/protobuf":
         return _broken(
             f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}, and the workbench sends http/protobuf",
-            f"unset OTEL_EXPORTER_OTLP_PROTOCOL; export {active.ENDPOINT}=http://HOST:4318",
+            f"unset OTEL_EXPORTER_OTLP_PROTOCOL; export {settings.ENDPOINT}=http://HOST:4318",
         )
-    fix = f"export {active.ENDPOINT}=http://HOST:4318   # or unset it: docs/telemetry.md"
+    fix = f"export {settings.ENDPOINT}=http://HOST:4318   # or unset it: docs/telemetry.md"
     try:
         parts = urlsplit(url)
         if parts.scheme not in _PORTS or not parts.hostname:
