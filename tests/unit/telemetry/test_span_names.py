@@ -134,6 +134,22 @@ def test_a_long_text_is_cut_and_the_last_turns_are_kept():
     assert {len(turn["parts"][0]["content"]) for turn in sent} == {MOST_TEXT}
 
 
+def test_a_text_that_is_no_unicode_loses_one_character_and_not_the_span():
+    broken = [{"role": "tool\ud800", "content": "a \ud800 b", "tool_calls": [{"id": "\udfff"}]}]
+    call = replace(chat(identity=ENDPOINT), payload={"model": "small", "messages": broken})
+    found = answered(content=True).attributes(call)
+    (turn,) = json.loads(found["gen_ai.input.messages"])
+    assert turn["role"] == "tool?" and turn["parts"][0]["content"] == "a ? b"
+
+
+def test_what_an_endpoint_makes_too_long_is_bounded():
+    choices = [{"index": n, "finish_reason": "x" * 9_000} for n in range(5_000)]
+    found = answered({"id": "i" * 9_000, "model": "m" * 9_000, "choices": choices}).attributes(chat())
+    assert len(found["gen_ai.response.finish_reasons"]) == 32
+    assert {len(name) for name in found["gen_ai.response.finish_reasons"]} == {256}
+    assert len(found["gen_ai.response.id"]) == len(found["gen_ai.response.model"]) == 256
+
+
 def test_tool_calls_and_their_answers_have_the_forms_of_both_conventions():
     asked = {"id": "c1", "type": "function", "function": {"name": "fare", "arguments": '{"km": 3}'}}
     turns = [
