@@ -247,6 +247,18 @@ def test_the_duration_has_the_buckets_of_the_conventions():
     assert tokens[:3] == (1, 4, 16) and tokens[-1] == 67_108_864 and len(tokens) == 14
 
 
+@pytest.mark.parametrize(
+    ("port", "operation", "kind"),
+    [("model", "moderate", "GUARDRAIL"), ("model", "count", "CHAIN"), ("tool", "invoke", "TOOL")],
+)
+def test_other_calls_have_their_kind_and_no_tokens_that_phoenix_would_add(port, operation, kind):
+    call = Call(port=port, operation=operation, target="x@1", payload={"model": "x"}, context=context())
+    record = {**BASE, "port": port, "operation": operation, "target": "x@1"}
+    attributes = call_span(record, call, answered({"model": "x"})).attributes
+    assert attributes["openinference.span.kind"] == kind
+    assert not any(name.startswith(("llm.token_count", "llm.cost")) for name in attributes)
+
+
 def test_an_unknown_operation_has_no_name_of_the_conventions():
     call = Call(port="memory", operation="stats", target="handbook", payload={}, context=context())
     record = {**BASE, "port": "memory", "operation": "stats", "target": "handbook"}
