@@ -126,8 +126,8 @@ def _text_events(name: str, text: str, where: JSON) -> list[dict[str, Any]]:
 def _is_complete(events: Sequence[Event]) -> bool:
     """Return whether the events are a whole response, or a stream with the event that ends it."""
     if events and not is_event(events[0].data):
-        return events[0].data.get("status") in {None, "completed", "incomplete"}
-    ends = {TERMINAL["completed"], TERMINAL["incomplete"]}
+        return events[0].data.get("status") in (None, "completed", "incomplete")
+    ends = (TERMINAL["completed"], TERMINAL["incomplete"])
     return any(event.data.get("type") in ends for event in events)
 
 
