@@ -189,13 +189,8 @@ class ModelContract:
         texts = ["a taxi to the airport", "annual leave"]
 
         async def use(model: Model) -> list[JSON]:
-            asked = (texts, texts[0])
-            return [
-                wire.dialect("moderate").fold(
-                    await _read(model.moderate({"model": self.model, "input": each}))
-                )
-                for each in asked
-            ]
+            asked = [{"model": self.model, "input": each} for each in (texts, texts[0])]
+            return [(await _read(model.moderate(each)))[0].data for each in asked]
 
         if not self.moderates:
             self._refused(use)
