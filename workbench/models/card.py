@@ -29,12 +29,19 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLimits:
-    """The limits of one request: tokens, and bytes of the answer after decompression."""
+    """The limits of one request and of the endpoint.
+
+    Of a request, tokens, and bytes of the answer after decompression. Of the endpoint, requests and tokens
+    within a minute, which the processes of a machine share, and calls in flight of one process.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     context_tokens: int
     max_output_tokens: int | None = None
     max_response_bytes: int = 64 * 2**20
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +200,13 @@ class ModelCard:
 
 
 def checked_card(card: ModelCard, *, where: str) -> ModelCard:
-    """Return the card; raise ConfigError if its keys contradict each other."""
+    """Return the card; raise ConfigError if its keys contradict each other or a limit is below 1."""
+    for key in ("requests_per_minute", "tokens_per_minute", "concurrent"):
+        if (number := getattr(card.limits, key)) is not None and number < 1:
+            raise ConfigError(
+                f"{where}: limits.{key} must be 1 or more, found {number}",
+                hint=f"write the endpoint's own limit, or remove limits.{key}",
+            )
     if card.api_key is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", card.api_key):
         raise ConfigError(
             f"{where}: api_key: must be the NAME of an environment variable, not the key itself",

@@ -35,6 +35,12 @@ _DRAIN_S: Final = 0.2
 _NO_ROUTE: Final = frozenset({404, 405, 501})
 #: Statuses of an endpoint that does not count tokens: it has no such route, or another route answers.
 _UNCOUNTED: Final = frozenset({200, 404, 405, 501})
+#: An answer, or one event of a stream, that grows beyond these bytes is large, and few may be large at once:
+#: 64 calls to an endpoint that sends 100 MB would otherwise hold 4 GB.
+_LARGE_BYTES: Final = 2**20
+_LARGE_AT_ONCE: Final = 4
+#: Bytes of a stream that are read before other calls have their turn: a piece may hold hundreds of events.
+_BYTES_PER_TURN: Final = 2048
 
 
 class OpenAIModel:
@@ -73,6 +79,7 @@ class OpenAIModel:
         self._errors = EndpointErrors(url=self.base_url, key=api_key, key_name=key_name)
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     def __repr__(self) -> str:
         return f"OpenAIModel({self.base_url!r})"
@@ -224,16 +231,23 @@ class OpenAIModel:
                 headers["Authorization"] = f"Bearer {self._key}"
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S)
             self._session, self._loop = aiohttp.ClientSession(connector=connector, headers=headers), loop
+            self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
             weakref.finalize(self, _close, connector, loop)
         return self._session
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        async with contextlib.aclosing(self._pieces(response)) as pieces:
-            return b"".join([piece async for piece in pieces])
+        body, large = list[bytes](), _Large(self._large)
+        async with large, contextlib.aclosing(self._pieces(response)) as pieces:
+            async for piece in pieces:
+                body.append(piece)
+                await large.add(len(piece))
+            return b"".join(body)
 
     async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
         """Yield the unpacked body as it arrives; raise NoAnswerError when it exceeds `max_bytes`."""
         size = 0
+        if (response.content_length or 0) > self.max_bytes:
+            raise self._errors.too_large(self.max_bytes)
         async for piece in response.content.iter_any():
             size += len(piece)
             if size > self.max_bytes:
@@ -243,10 +257,17 @@ class OpenAIModel:
     async def _frames(
         self, response: aiohttp.ClientResponse, reader: EventReader
     ) -> AsyncGenerator[Frame, None]:
-        async with contextlib.aclosing(self._pieces(response)) as pieces:
+        large = _Large(self._large)
+        async with large, contextlib.aclosing(self._pieces(response)) as pieces:
             async for piece in pieces:
-                for frame in reader.feed(piece):
-                    yield frame
+                for begin in range(0, len(piece), _BYTES_PER_TURN):
+                    if begin:
+                        await asyncio.sleep(0)
+                    part = piece[begin : begin + _BYTES_PER_TURN]
+                    for frame in reader.feed(part):
+                        large.reset()
+                        yield frame
+                    await large.add(len(part))
         for frame in reader.close():
             yield frame
 
@@ -278,6 +299,35 @@ async def _drained(frames: AsyncIterator[Frame]) -> None:
         async with asyncio.timeout(_DRAIN_S):
             async for _ in frames:
                 pass
+
+
+class _Large:
+    """Counts the bytes that an answer holds; once they are large, takes a place among the large answers."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._bytes = 0
+        self._held = False
+
+    async def add(self, count: int) -> None:
+        """Add bytes that arrived; wait for a place if the answer becomes large."""
+        self._bytes += count
+        if self._bytes > _LARGE_BYTES and not self._held:
+            await self._places.acquire()
+            self._held = True
+
+    def reset(self) -> None:
+        """Begin to count again: what came is complete and passed on."""
+        self._bytes = 0
+        if self._held:
+            self._held = False
+            self._places.release()
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, *_: object) -> None:
+        self.reset()
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:

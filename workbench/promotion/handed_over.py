@@ -42,6 +42,7 @@ class _ToldRecord:
     cost_usd: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    fallback: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
