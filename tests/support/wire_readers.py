@@ -54,7 +54,9 @@ def sse(*events, done=True, end="\n\n", start="data: ") -> bytes:
 
 
 class _Body:
-    """The part of a response that the model reads."""
+    """The part of a response that the model reads; its length is not stated."""
+
+    content_length = None
 
     content_length = None
 
