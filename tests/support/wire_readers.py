@@ -58,8 +58,6 @@ class _Body:
 
     content_length = None
 
-    content_length = None
-
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self.pieces, self.content = pieces, self
 
