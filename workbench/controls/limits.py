@@ -108,7 +108,7 @@ class LimitedRuns:
         if usage.input_tokens is not None:
             cost = self._price(target, usage) if self._limits.usd is not None else None
             with self._lock:
-                spent.tokens += usage.total_tokens or 0
+                spent.tokens += usage.input_tokens + (usage.output_tokens or 0)
                 spent.usd += cost or 0.0
 
     def _error(self, spent: _Spent, job: str) -> LimitExceededError:

@@ -204,7 +204,8 @@ def _used(event: Event, used: int | None, reserved: int) -> int | None:
     if isinstance(data, Mapping) and data.get("usage"):
         usage = wire.usage_of(data)
         if usage.input_tokens is not None:
-            return max(0, min(usage.total_tokens or 0, 2 * reserved))
+            used = usage.input_tokens + (usage.output_tokens or 0)
+            return max(0, min(used, 2 * reserved))
     return used or None
 
 
