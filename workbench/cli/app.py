@@ -257,7 +257,7 @@ def _explained(function: Callable[[], Any]) -> int:
     return 0
 
 
-for _command in (data, memory, doctor, new, init, promote, rollback, jobs):
+for _command in (budget, data, memory, doctor, new, init, promote, rollback, jobs):
     cli.add_command(_command)
 
 

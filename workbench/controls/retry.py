@@ -57,7 +57,9 @@ class Retry:
             call = dataclasses.replace(call, deadline=began + self._policy.deadline_s)
         waited = 0.0
         for number in range(1, self._policy.attempts + 1):
-            child = call.span.attempt(started_s=round(clock.monotonic() - began, 6), waited_s=waited)
+            child = call.span.attempt(
+                candidate=call.target, started_s=round(clock.monotonic() - began, 6), waited_s=waited
+            )
             attempt = _Attempt(call, self._policy, child)
             try:
                 async with aclosing(attempt.events(proceed)) as events:
@@ -81,7 +83,7 @@ class Retry:
         left = _left(call)
         if wait >= left:
             raise DeadlineError(
-                f"{call.target}: {type(error).__name__} in attempt {number}; the next may start in "
+                f"{call.target}: attempt {number} failed: {error.message}; the next may start in "
                 f"{wait:.1f} s, and only {max(left, 0):.1f} s are left",
                 hint="repeat the call later, or with a later deadline",
             ) from error

@@ -11,6 +11,7 @@ from typing import Final
 
 from workbench.controls import (
     access,
+    budget,
     circuit_breaker,
     fallback,
     limits,
@@ -26,7 +27,7 @@ from workbench.ports import Call, Control, Handler
 from workbench.types import Event
 
 #: Planned controls. Positions may name them, so that adding one changes no other position.
-PLANNED: Final = ("policy", "privacy", "moderation", "budget")
+PLANNED: Final = ("policy", "privacy", "moderation")
 
 
 def ordered(positions: Iterable[Position], *, planned: Iterable[str] = PLANNED) -> tuple[Position, ...]:
@@ -81,7 +82,7 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
 POSITIONS: Final = ordered(
     (
         observe.POSITION, limits.POSITION, fallback.POSITION, access.POSITION, output.POSITION,
-        replay.POSITION, retry.POSITION, rate_limit.POSITION, circuit_breaker.POSITION,
+        replay.POSITION, retry.POSITION, rate_limit.POSITION, circuit_breaker.POSITION, budget.POSITION,
     )
 )  # fmt: skip
 

@@ -86,15 +86,16 @@ class ModelCard:
     """A model: `model` is its name on the wire, `api_key` the NAME of an environment variable.
 
     `recorded` is False for a deterministic computation in this process, whose calls are not on the tape.
-    Without `price_per_million` the price is unknown. `version` is the number of the card's file; 0 marks a
-    card that is not saved.
+    `dialect` is the wire format that `ws.model()` speaks; with `stateful`, a response may refer to what the
+    endpoint keeps. Without `price_per_million` the price is unknown. `version` is the number of the card's
+    file; 0 marks a card that is not saved.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     name: str
     provider: Provider
     model: str
-    kind: Literal["chat", "embedding"]
+    kind: Literal["chat", "embedding", "moderation"]
     purpose: str
     licence: str
     region: str
@@ -110,6 +111,8 @@ class ModelCard:
     base_url: str | None = None
     api_key: str | None = None
     recorded: bool = True
+    dialect: Literal["chat", "responses"] = "chat"
+    stateful: bool = False
     version: int = 0
 
     @classmethod
@@ -217,6 +220,11 @@ def checked_card(card: ModelCard, *, where: str) -> ModelCard:
                 hint=f"for example base_url: {OPENAI_URL}",
             )
         return card if card.base_url else dataclasses.replace(card, base_url=OPENAI_URL)
+    if card.dialect != "chat" or card.stateful or card.kind == "moderation":
+        raise ConfigError(
+            f"{where}: dialect: responses, stateful and kind: moderation are only for provider 'openai'",
+            hint="remove the key, or write provider: openai and the base_url of an endpoint",
+        )
     missing = [key for key in ("weights", "runtime") if getattr(card, key) is None]
     if missing:
         raise ConfigError(

@@ -25,12 +25,13 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, ENDPOINTS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
-from workbench.ports import Call, Handler, Model
+from workbench.ports import STATED, Call, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
 from workbench.records.log import Lines
 from workbench.records.tape import Tape
 from workbench.types import Event, Port, Usage
+from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
 _RETRIES = RetryPolicy(timeout_s=180, deadline_s=600)
@@ -48,8 +49,9 @@ class StatePaths:
     """Paths of a boundary's state.
 
     `home` holds state and caches if the boundary's root is only a copy of its code, `memories` locates
-    the stores, and `journal` is the journal's path below `home`. `limits` are those of a run, with their
-    place in params.yaml.
+    the stores, and `journal` is the journal's path below `home`. `memory_fallback` is whether the last
+    snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
+    `limits` are those of a run, with their place in params.yaml.
     """
 
     home: Path
@@ -57,6 +59,7 @@ class StatePaths:
     journal: Path | None = None
     memory_fallback: bool = False
     limits: tuple[str, RunLimits] | None = None
+    stated_answers: bool = True
 
 
 class Boundary:
@@ -82,6 +85,7 @@ class Boundary:
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
+        self.spending = Spending(self.home)
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
         )
@@ -93,13 +97,18 @@ class Boundary:
             {
                 "observe": Observe(Lines(self.home / CALLS), price=self._price),
                 **_limited(places.limits, self._price),
-                **({"fallback": Fallback()} if places.memory_fallback else {}),
+                "fallback": Fallback(
+                    memory=places.memory_fallback,
+                    stated=places.stated_answers,
+                    seconds=_RETRIES.deadline_s,
+                ),
                 "access": Access(timeless=where.pinned is not None and not where.today),
                 "output": Output(),
                 "replay": self.replay,
                 "retry": Retry(_RETRIES),
                 "rate_limit": self.rate_limit,
                 "circuit_breaker": self.circuit_breaker,
+                **self.spending.controls(self.card),
             },
             self._leaf,
         )
@@ -128,11 +137,14 @@ class Boundary:
         """Close every model and store, even if closing one of them fails."""
         models, self._models = self._models, {}
         async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.spending.ledger.aclose)
             closing.push_async_callback(self.stores.aclose)
             for model in models.values():
                 closing.push_async_callback(model.aclose)
 
     def _price(self, target: str, usage: Usage) -> float | None:
+        if target == STATED:
+            return 0.0
         return self.card(target).cost_usd(usage)
 
     def _leaf(self, call: Call) -> AsyncIterator[Event]:
@@ -144,8 +156,8 @@ class Boundary:
         if model is None:  # opening starts nothing, so a second one of a race is dropped
             model = self._models.setdefault(call.target, open_model(self.card(call.target), self.home))
         left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
-        ask = {"chat": model.chat, "embed": model.embed, "count": model.count}[call.operation]
-        async with aclosing(ask(call.payload, timeout_s=left)) as events:  # type: ignore[type-var]
+        ask = getattr(model, call.operation)  # a verb of the port: the stack refuses other operations
+        async with aclosing(ask(call.payload, timeout_s=left)) as events:
             async for event in events:
                 yield event
 
@@ -190,7 +202,7 @@ def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCar
 def card_of_use_case(root: Path, case: UseCase) -> ModelCard:
     """Return the model card of a use case, with the endpoint in params.yaml; raise as `chosen_card` does."""
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
-    return chosen_card(root, case.model, overrides)
+    return chosen_card(root, case.model_name, overrides)
 
 
 def of_use_case(
@@ -220,6 +232,8 @@ def of_use_case(
             # A server named for this execution is itself under test, so no snapshot replaces it.
             memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
             limits=_stated_limits(root, name, case, execution),
+            # A stage's answers are recorded and judged, and a stated answer is no answer of a model.
+            stated_answers=execution.tape is None or execution.job is not None,
         ),
     )
 

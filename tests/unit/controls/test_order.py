@@ -25,7 +25,7 @@ from workbench.errors import (
     RefusedError,
     UnavailableError,
 )
-from workbench.ports import Memory, Model
+from workbench.ports import Memory, Model, ModelCandidate
 from workbench.records.log import Lines
 from workbench.testing.fakes import FakeModel
 
@@ -116,11 +116,12 @@ def a_refusal_by_a_limit_is_recorded(bench, order):
     return [record["outcome"] for record in bench.records] == ["ok", "refused"]
 
 
-def a_repair_is_no_call_of_its_own(bench, order):
-    """limits above output: the task asked once, and a run is not ended between answer and repair."""
+def another_model_is_no_call_of_its_own(bench, order):
+    """limits above fallback: the task asked once, and a run is not ended between two models."""
     bench.limits = RunLimits(calls=1)
-    model = FakeModel(["bad", '{"answer": "yes"}'])
-    return isinstance(attempt(stack(bench, order, model), chat(response_format=FORMAT)), list)
+    call = dataclasses.replace(chat(clock=bench.clock), fallbacks=(ModelCandidate(target="b", model="b"),))
+    model = FakeModel(["yes"], fails=[UnavailableError("down")] * 4)
+    return isinstance(attempt(stack(bench, order, model), call), list)
 
 
 def a_replayed_call_counts(bench, order):
@@ -152,9 +153,18 @@ def a_call_that_waits_for_its_turn_is_no_probe(bench, order):
     return isinstance(end, OverloadedError) and breaker.state == "open"
 
 
+def an_answer_of_the_wrong_form_is_another_models_turn(bench, order):
+    """fallback above output: an answer that stays invalid after its repair falls back."""
+    call = dataclasses.replace(
+        chat(response_format=FORMAT), fallbacks=(ModelCandidate(target="b", model="b"),)
+    )
+    answer = attempt(stack(bench, order, FakeModel(["bad", "worse", '{"answer": "yes"}'])), call)
+    return isinstance(answer, list)
+
+
 WHY = {
     ("observe", "limits"): a_refusal_by_a_limit_is_recorded,
-    ("limits", "output"): a_repair_is_no_call_of_its_own,
+    ("limits", "fallback"): another_model_is_no_call_of_its_own,
     ("limits", "replay"): a_replayed_call_counts,
     ("retry", "rate_limit"): each_attempt_takes_its_turn,
     ("rate_limit", "circuit_breaker"): a_call_that_waits_for_its_turn_is_no_probe,
@@ -162,6 +172,7 @@ WHY = {
     ("fallback", "access"): what_ends_while_the_store_is_waited_for_is_not_found,
     ("observe", "access"): a_refusal_is_recorded,
     ("access", "retry"): a_refusal_is_no_attempt,
+    ("fallback", "output"): an_answer_of_the_wrong_form_is_another_models_turn,
     ("output", "replay"): a_recorded_answer_is_judged_and_its_invalidity_replayed,
     ("replay", "retry"): a_replayed_answer_is_no_attempt,
 }
@@ -226,11 +237,11 @@ def test_what_applies_to_what():
     assert rows("observe") == OPERATIONS, "nothing crosses the boundary without a record"
     assert rows("access") == operations(Memory, "memory"), "models have no access lists"
     assert rows("output") == {"model.chat"}, "only an answer has a form to fit"
-    asked = {"model.chat", "model.embed", "model.count"}
+    asked = {f"model.{verb}" for verb in ("chat", "respond", "embed", "moderate", "count")}
     assert rows("replay") == asked, "a memory's snapshot is its determinism"
     reads = {f"memory.{verb}" for verb in ("search", "count", "missing", "items", "versions", "stats")}
     assert rows("retry") == asked | reads, "no write"
-    assert rows("fallback") == {"memory.search"}, "what has to be right now is never read from a snapshot"
+    assert rows("fallback") == {"memory.search", "model.chat"}, "a snapshot is old, other vectors do not fit"
 
 
 def test_the_order_is_the_one_of_the_design_as_far_as_it_is_built():
