@@ -9,6 +9,7 @@ from dataclasses import replace
 from workbench.config import RunLimits
 from workbench.context import Context, SystemClock
 from workbench.controls.access import Access
+from workbench.controls.budget import BudgetControl
 from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
 from workbench.controls.limits import LimitedRuns
@@ -20,8 +21,9 @@ from workbench.controls.retry import Retry
 from workbench.controls.stack import fold
 from workbench.errors import UnavailableError
 from workbench.identity import Principal
-from workbench.models.card import ModelCard, ModelLimits
+from workbench.models.card import ModelCard, ModelLimits, Price
 from workbench.ports import Call, Query
+from workbench.ports.budget import Account, Amounts, Reservation
 from workbench.records.journal import Journal, extend
 from workbench.records.log import Lines, read_records
 from workbench.records.tape import Tape
@@ -127,8 +129,38 @@ def price(_target: str, usage: Usage) -> float:
 
 
 def limited_card(**limits) -> ModelCard:
-    """The card of a remote endpoint with these limits."""
-    return replace(ModelCard.unsaved("small"), limits=ModelLimits(context_tokens=100, **limits))
+    """The card of a remote endpoint with these limits, at the price of `price`."""
+    card = ModelCard.unsaved("small")
+    limits = ModelLimits(context_tokens=100, **limits)
+    return replace(card, limits=limits, price_per_million=Price(input_usd=1000.0, output_usd=1000.0))
+
+
+class Reservations:
+    """A ledger that has room for everything, and what was reserved in it."""
+
+    def __init__(self):
+        self.made: list[Amounts] = []
+
+    async def reserve(self, accounts, amounts, *, wait_s):
+        self.made.append(amounts)
+        return Reservation(id=str(len(self.made)), accounts=tuple(accounts), amounts=amounts)
+
+    async def settle(self, reservation, spent):
+        return True
+
+
+class OneBudget:
+    """One account that every call takes from, if there is a budget."""
+
+    declared = False
+
+    def accounts(self, context):
+        if not self.declared:
+            return ()
+        return (Account(budget="all", key={}, limits=(None, None, 1000, None)),)
+
+    def call_seconds(self, accounts):
+        return None
 
 
 class Bench:
@@ -145,6 +177,7 @@ class Bench:
         self.card = limited_card()
         self.rate_limit = RateLimit(lambda _target: self.card, folder / "endpoints")
         self.circuit_breaker = CircuitBreaker(lambda _target: self.card, folder / "endpoints")
+        self.ledger, self.budget = Reservations(), OneBudget()
         self.limits = RunLimits()
         self.limited: LimitedRuns | None = None
 
@@ -159,6 +192,7 @@ class Bench:
             "limits": self.limited,
             "rate_limit": self.rate_limit,
             "circuit_breaker": self.circuit_breaker,
+            "budget": BudgetControl(self.ledger, accounts=self.budget, card=lambda _target: self.card),
             "observe": Observe(Lines(self.log), price=price),
             "fallback": Fallback(),
             "access": Access(),

@@ -12,7 +12,7 @@ from typing import Final
 
 from workbench import files, wire
 from workbench.config import RunLimits
-from workbench.context import RunScope, current_run
+from workbench.context import RunScope
 from workbench.controls.position import MODEL, Position
 from workbench.errors import LimitExceededError
 from workbench.ports import Call, Handler
@@ -64,12 +64,12 @@ class LimitedRuns:
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on and count it; raise LimitExceededError if the run has reached a limit."""
         spent = self._enter(call)
-        usage, counted = Usage(), self._counts_usage
+        usage, counted, speaks = Usage(), self._counts_usage, wire.dialect(call.operation)
         try:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
-                    if counted and isinstance(event.data, Mapping) and event.data.get("usage"):
-                        usage = wire.usage_of(event.data)
+                    if counted and isinstance(event.data, Mapping) and speaks.states_usage(event.data):
+                        usage = speaks.usage_of(event.data)
                     yield event
         finally:
             if counted and not call.span.facts.get("replayed"):
@@ -81,7 +81,7 @@ class LimitedRuns:
         limits, now = self._limits, call.context.clock.monotonic()
         asked = files.digest([call.name, call.identity, call.payload]) if limits.repeated else ""
         # A job's process is one run, whatever its notebook calls in it.
-        run = self._process if call.context.run else current_run() or self._process
+        run = self._process if call.context.run else RunScope.current() or self._process
         with self._lock:
             spent = self._runs.get(run)
             if spent is None:

@@ -26,7 +26,7 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, ENDPOINTS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
-from workbench.ports import STATED, Call, Handler, Model
+from workbench.ports import STATED, Call, Control, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
 from workbench.records.segments import CallLog
@@ -97,27 +97,27 @@ class Boundary:
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
         self.telemetry = active.exporter(self.home)
-        self.handler = stack.fold(
-            {
-                "observe": Observe(CallLog(self.home / CALLS), price=self._price, export=self.telemetry),
-                **_limited(places.limits, self._price),
-                "fallback": Fallback(
-                    memory=places.memory_fallback,
-                    stated=places.stated_answers,
-                    seconds=_RETRIES.deadline_s,
-                ),
-                "access": Access(timeless=where.pinned is not None and not where.today),
-                "output": Output(),
-                "replay": self.replay,
-                "retry": Retry(_RETRIES),
-                "rate_limit": self.rate_limit,
-                "circuit_breaker": self.circuit_breaker,
-                **self.spending.controls(self.card),
-            },
-            self._leaf,
-        )
-        if self.telemetry is not None:
-            self.handler = self.telemetry.watched(self.handler, content=places.content)
+        timeless = where.pinned is not None and not where.today
+        self.handler = stack.fold(self._controls(places, timeless=timeless), self._leaf)
+
+    def _controls(self, places: StatePaths, *, timeless: bool) -> dict[str, Control]:
+        """Return the controls around every call, by their names."""
+        return {
+            "observe": Observe(CallLog(self.home / CALLS), price=self._price, export=self.telemetry),
+            **_limited(places.limits, self._price),
+            "fallback": Fallback(
+                memory=places.memory_fallback,
+                stated=places.stated_answers,
+                seconds=_RETRIES.deadline_s,
+            ),
+            "access": Access(timeless=timeless),
+            "output": Output(),
+            "replay": self.replay,
+            "retry": Retry(_RETRIES),
+            "rate_limit": self.rate_limit,
+            "circuit_breaker": self.circuit_breaker,
+            **self.spending.controls(self.card),
+        }
 
     def card(self, name: str) -> ModelCard:
         """Return a model card with the overrides of this workspace."""

@@ -18,6 +18,7 @@ from workbench.controls.observe import Observe
 from workbench.controls.position import OPERATIONS, Position
 from workbench.controls.stack import PLANNED, POSITIONS, around, fold, ordered, table
 from workbench.errors import (
+    CircuitOpenError,
     ConfigError,
     InvalidOutputError,
     LimitExceededError,
@@ -153,6 +154,17 @@ def a_call_that_waits_for_its_turn_is_no_probe(bench, order):
     return isinstance(end, OverloadedError) and breaker.state == "open"
 
 
+def a_call_that_the_breaker_refuses_reserves_nothing(bench, order):
+    """circuit_breaker above budget: money is only set aside for an endpoint that is asked."""
+    bench.budget.declared = True
+    handler = stack(bench, order, FakeModel(fails=[UnavailableError("down")] * 20))
+    for _ in range(5):
+        attempt(handler, chat(clock=bench.clock))
+    before = len(bench.ledger.made)
+    end = attempt(handler, chat(clock=bench.clock))
+    return isinstance(end, CircuitOpenError) and len(bench.ledger.made) == before == 20
+
+
 def an_answer_of_the_wrong_form_is_another_models_turn(bench, order):
     """fallback above output: an answer that stays invalid after its repair falls back."""
     call = dataclasses.replace(
@@ -168,6 +180,7 @@ WHY = {
     ("limits", "replay"): a_replayed_call_counts,
     ("retry", "rate_limit"): each_attempt_takes_its_turn,
     ("rate_limit", "circuit_breaker"): a_call_that_waits_for_its_turn_is_no_probe,
+    ("circuit_breaker", "budget"): a_call_that_the_breaker_refuses_reserves_nothing,
     ("observe", "fallback"): a_degraded_answer_is_one_record,
     ("fallback", "access"): what_ends_while_the_store_is_waited_for_is_not_found,
     ("observe", "access"): a_refusal_is_recorded,
