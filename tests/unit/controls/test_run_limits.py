@@ -160,10 +160,11 @@ async def answer(ws, case: Asked) -> str:
 
 def cases(n):
     return Dataset(
+        name="questions",
         cases=tuple(
             Case(id=f"c{i}", tenant="acme", inputs={"question": f"q{i}"}, expected={"answers": ["q"]})
             for i in range(n)
-        )
+        ),
     )
 
 
@@ -187,7 +188,7 @@ def test_an_experiment_keeps_its_finished_cases_and_raises_one_error_that_says_h
 def test_a_batch_ends_with_one_error_and_not_with_a_broken_row_for_each():
     handler = limited(calls=3)
     rows = tuple(
-        InputRow(number=n, id=f"r{n}", tenant="acme", columns={"question": f"q{n}"}) for n in range(9)
+        InputRow(number=n, columns={"id": f"r{n}", "tenant": "acme", "question": f"q{n}"}) for n in range(9)
     )
     inputs = Inputs(name="x", rows=rows, tenants=("acme",), bind=lambda tenant: Ws(handler), concurrency=2)
     with pytest.raises(LimitExceededError, match="of 9 items were finished"):
