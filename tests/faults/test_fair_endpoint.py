@@ -17,7 +17,7 @@ from workbench.models.card import ModelCard, ModelLimits
 from workbench.models.openai import OpenAIModel
 from workbench.testing.fakes import FakeModel
 
-SERVICE_S, PLACES, CALLS = 0.04, 8, 40
+SERVICE_S, PLACES, CALLS, MOST = 0.1, 8, 25, 1.5
 
 
 async def slowly(request):
@@ -80,8 +80,12 @@ def test_a_tenant_with_fifty_times_the_load_does_not_lengthen_the_p95_of_another
         try:
             handler, control = limited(tmp_path, model, url)
             await read(handler, of("few"))
-            # The machine of a test is not idle: of three measurements the one that it disturbed least.
-            pairs = [(await p95(handler), *await shared(handler)) for _ in range(3)]
+            pairs = []
+            for _ in range(4):  # other work on the test's machine disturbs a measurement at times
+                pairs.append((await p95(handler), *await shared(handler)))
+                alone, together, _ = pairs[-1]
+                if together <= MOST * alone:
+                    break
             (queue,) = control.queues.values()
             assert queue.in_flight == queue.waiting == 0
             return pairs
@@ -90,5 +94,6 @@ def test_a_tenant_with_fifty_times_the_load_does_not_lengthen_the_p95_of_another
 
     with endpoint(slowly) as url:
         pairs = asyncio.run(measured(url))
-    assert min(together / alone for alone, together, _ in pairs) <= 1.5, pairs
-    assert all(served > 2 * CALLS for _, _, served in pairs), "the other tenant was served all the while"
+    alone, together, served = pairs[-1]
+    assert together <= MOST * alone, pairs
+    assert served > 4 * CALLS, "the other tenant was served all the while"

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench import registry
 from workbench.config import Execution, Mode, RunLimits, UseCase, load_params, memory_server, run_limits
@@ -22,6 +22,7 @@ from workbench.controls.output import Output
 from workbench.controls.rate_limit import RateLimit
 from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry, RetryPolicy
+from workbench.endpoints.overview import endpoints_frame
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, ENDPOINTS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
@@ -37,6 +38,9 @@ from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
 _RETRIES = RetryPolicy(timeout_s=180, deadline_s=600)
+
+if TYPE_CHECKING:
+    import polars as pl
 
 OnUse = Callable[[str, str], None]
 
@@ -138,6 +142,12 @@ class Boundary:
                 hint=f"pass model={prefer!r}, the model of this use case",
             )
         return self.card(named[0])
+
+    def endpoints(self) -> pl.DataFrame:
+        """Return a frame of the endpoints, with their breakers, limits and calls in flight and waiting."""
+        return endpoints_frame(
+            self.home / ENDPOINTS, breakers=self.circuit_breaker.breakers, queues=self.rate_limit.queues
+        )
 
     async def aclose(self) -> None:
         """Close every model and store, even if closing one of them fails."""
