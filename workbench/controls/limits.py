@@ -35,8 +35,8 @@ class _Spent:
     def __init__(self, began: float) -> None:
         self.began = began
         self.ended = ""
-        self.calls = self.tokens = self.seconds = self.repeated = 0.0
-        self.usd = 0.0
+        self.calls = self.tokens = self.repeated = 0
+        self.usd = self.seconds = 0.0
         self.requests: Counter[str] = Counter()
 
     def measures(self) -> dict[str, float]:
@@ -73,8 +73,7 @@ class LimitedRuns:
                     yield event
         finally:
             if counted and not call.span.facts.get("replayed"):
-                before: Usage | None = call.span.facts.get("usage_before_repair")
-                self._add(spent, call.target, usage if before is None else before + usage)
+                self._add(spent, call, usage)
 
     def _enter(self, call: Call) -> _Spent:
         """Count a call that begins; raise LimitExceededError instead if it exceeds a limit."""
@@ -104,12 +103,17 @@ class LimitedRuns:
                 return name
         return ""
 
-    def _add(self, spent: _Spent, target: str, usage: Usage) -> None:
-        if usage.input_tokens is not None:
-            cost = self._price(target, usage) if self._limits.usd is not None else None
-            with self._lock:
-                spent.tokens += usage.input_tokens + (usage.output_tokens or 0)
-                spent.usd += cost or 0.0
+    def _add(self, spent: _Spent, call: Call, usage: Usage) -> None:
+        """Add what the call's answer took, and the answers before it: repaired ones, and of other models."""
+        facts = call.span.facts
+        repaired: Usage | None = facts.get("usage_before_repair")
+        last = usage if repaired is None else repaired + usage
+        for target, part in ((facts.get("fallback") or call.target, last), *facts.get("paid_before", ())):
+            if part.input_tokens is not None:
+                cost = self._price(target, part) if self._limits.usd is not None else None
+                with self._lock:
+                    spent.tokens += part.input_tokens + (part.output_tokens or 0)
+                    spent.usd += cost or 0.0
 
     def _error(self, spent: _Spent, job: str) -> LimitExceededError:
         name = spent.ended
