@@ -318,6 +318,10 @@ class Workspace:
         """Return a frame of every call that crossed the boundary here, oldest first, without content."""
         return read_calls(self.boundary.home / layout.CALLS)
 
+    def endpoints(self) -> pl.DataFrame:
+        """Return a frame of the model endpoints: breaker, limits, and calls in flight and waiting here."""
+        return self.boundary.endpoints()
+
     def runs(self) -> pl.DataFrame:
         """Return a frame of the runs of this repository and its pipeline, with the first metric of each."""
         explored = sorted((self.root / RUNS).glob("*"))
