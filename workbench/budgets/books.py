@@ -150,10 +150,13 @@ class BudgetStore(Protocol):
     """Where a ledger is stored. All its methods are called from one thread."""
 
     def transaction(self) -> AbstractContextManager[Books]:
-        """Begin a transaction, which is durable when the block ends.
+        """Begin a transaction, which outlives this process when the block ends.
 
         InterruptedTransactionError if it may be tried again; another error means that it was rolled back.
         """
+
+    def sync(self) -> None:
+        """Make all transactions outlive a power failure too."""
 
     def close(self) -> None:
         """Close files and connections."""

@@ -90,6 +90,9 @@ class PostgresBudgets:
                 hint="check the rights of the database's user: it writes tables workbench_budget_*",
             ) from error
 
+    def sync(self) -> None:
+        """Do nothing: a commit of the server is on its disk."""
+
     def close(self) -> None:
         """Close the connection."""
         db, self._db = self._db, None

@@ -71,6 +71,12 @@ class SqliteBudgets:
                     db.execute("ROLLBACK")
                 raise
 
+    def sync(self) -> None:
+        """Write the log into the file and both to the disk."""
+        if self._db is not None:
+            with translated(self._path, damaged=f"restore {self._path} from a backup"):
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def close(self) -> None:
         """Close the file."""
         db, self._db = self._db, None
@@ -82,6 +88,8 @@ class SqliteBudgets:
             db = connect(self._path)
             try:
                 self._prepare(db)
+                # A commit survives a kill without waiting for the disk; `sync` waits for it.
+                db.execute("PRAGMA synchronous = NORMAL")
             except BaseException:
                 db.close()
                 raise

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from workbench import config, files
+from workbench.cli.budget import budget
 from workbench.cli.data import data
 from workbench.cli.doctor import doctor
 from workbench.cli.init import init

@@ -47,6 +47,9 @@ class MemoryBudgets:
                 raise InterruptedTransactionError("the answer was lost")
             shared.state = state
 
+    def sync(self) -> None:
+        """Do nothing."""
+
     def close(self) -> None:
         """Close nothing."""
 
