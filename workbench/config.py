@@ -42,6 +42,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _MOST_PATH, _MOST_PART = 1_000, 255
 #: Most dollars, tokens, calls or seconds of a budget: the ledger counts in 64 bits.
 _MOST_BUDGET = 1e9
+#: Most seconds of one call with its fall-backs.
+_MOST_SECONDS = 3_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,57 @@ class Approach:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunLimits:
+    """The limits of the calls of one run, None where none is stated.
+
+    `seconds` counts from the run's first call. `repeated` is the number of identical requests.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    seconds: float | None = None
+    repeated: int | None = None
+
+    def over(self, other: RunLimits | None) -> RunLimits:
+        """Return these limits, with those of `other` where none is stated here."""
+        stated = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        return dataclasses.replace(other or RunLimits(), **stated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatedAnswer:
+    """An answer that is given when no model answers: a text, or an object for a request of JSON."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    answer: str | dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The answer as the text of a reply."""
+        return self.answer if isinstance(self.answer, str) else files.canonical(self.answer).decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """The model of a use case, and what answers in its place while it cannot: models, then a stated answer.
+
+    `seconds` limits a call, all candidates together; without it, the boundary's own limit applies.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    name: str
+    fallback: tuple[str | StatedAnswer, ...] = ()
+    seconds: float | None = None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the models among the fall-backs, in order."""
+        return tuple(item for item in self.fallback if isinstance(item, str))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UseCase:
     """One use case of `params.yaml`; docs/params.md describes every key.
 
@@ -104,7 +157,7 @@ class UseCase:
     notebook: str
     tenants: tuple[str, ...]
     data: str
-    model: str
+    model: str | ModelChoice
     report: str
     gates: dict[str, dict[str, Any]]
     memory: Pin | None = None
@@ -132,7 +185,18 @@ class UseCase:
     admins: tuple[str, ...] | None = None
     keepers: tuple[str, ...] | None = None
     concurrency: int = 4
+    limits: RunLimits | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_choice(self) -> ModelChoice:
+        """The model with its fall-backs; a plain name has none."""
+        return ModelChoice(name=self.model) if isinstance(self.model, str) else self.model
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model that is asked first."""
+        return self.model if isinstance(self.model, str) else self.model.name
 
     @property
     def columns(self) -> dict[str, tuple[str, ...]]:
@@ -186,6 +250,30 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobLimits(Limits):
+    """The limits of a job's runs, also of their calls; a version keeps `seconds` and `broken`.
+
+    The others are read in the version's own params.yaml.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    repeated: int | None = None
+
+    @property
+    def of_calls(self) -> RunLimits:
+        """The limits of the calls of a run."""
+        return RunLimits(calls=self.calls, tokens=self.tokens, usd=self.usd, repeated=self.repeated)
+
+    @property
+    def of_version(self) -> Limits:
+        """The limits that a version keeps."""
+        return Limits(seconds=self.seconds, broken=self.broken)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One job of `params.yaml`: a use case's notebook, applied to inputs.
 
@@ -198,7 +286,7 @@ class Job:
     sample: str
     input: str | None = None
     schedule: Timing | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: JobLimits = field(default_factory=JobLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -428,7 +516,10 @@ def _check(path: Path, name: str, case: UseCase) -> None:
             hint="add memory_provider: weaviate, or remove memory_url, memory_grpc, memory_api_key_env, "
             "memory_fallback and memory_awake",
         )
+    if isinstance(case.model, ModelChoice):
+        _check_model(f"{where}.model", case.model)
     _check_values(where, case)
+    _check_run_limits(f"{where}.limits", case.limits or RunLimits())
 
 
 def _check_values(where: str, case: UseCase) -> None:
@@ -449,6 +540,33 @@ def _check_values(where: str, case: UseCase) -> None:
         check_day(case.as_of, where=f"{where}.as_of")
     if case.seed < 0:
         raise ConfigError(f"{where}.seed must be 0 or more, found {case.seed}")
+
+
+def _check_run_limits(where: str, limits: RunLimits) -> None:
+    for key, value in dataclasses.asdict(limits).items():
+        least = 0 if key in {"usd", "seconds"} else 1
+        if value is not None and (value < least or value == 0):
+            raise ConfigError(
+                f"{where}.{key} must be {'above 0' if least == 0 else '1 or more'}, found {value}",
+                hint=f"write a higher number, or remove {key}: then nothing limits it",
+            )
+
+
+def _check_model(where: str, model: ModelChoice) -> None:
+    """Raise ConfigError for a model that is named twice, and for a stated answer that is not the last one."""
+    names = [name.partition("@")[0] for name in (model.name, *model.models)]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ConfigError(
+            f"{where} names {twice[0]!r} twice: a model cannot be its own fall-back",
+            hint=f"name another model under {where.partition(': ')[2]}.fallback",
+        )
+    if any(isinstance(item, StatedAnswer) for item in model.fallback[:-1]):
+        raise ConfigError(
+            f"{where}.fallback: a stated answer always answers, so nothing after it is asked",
+            hint='move {answer: "…"} to the end of the list',
+        )
+    if model.seconds is not None and not 0 < model.seconds <= _MOST_SECONDS:
+        raise ConfigError(f"{where}.seconds must be above 0 and up to {_MOST_SECONDS}, found {model.seconds}")
 
 
 def _check_approach(where: str, approach: Approach, candidate: str) -> None:
@@ -482,6 +600,7 @@ def _check_job(path: Path, name: str, declared: Job, params: Params) -> None:
             f"{where}.limits: seconds must be 1 or more and broken above 0 and up to 1, found "
             f"{declared.limits.seconds} and {declared.limits.broken}"
         )
+    _check_run_limits(f"{where}.limits", declared.limits.of_calls)
     try:
         (declared.input or "").format(date="", time="")
     except (AttributeError, KeyError, IndexError, ValueError):
@@ -536,6 +655,13 @@ def job(params: Params, name: str) -> Job:
     return params.jobs[name]
 
 
+def run_limits(params: Params, case: UseCase, job: str | None) -> RunLimits | None:
+    """Return the limits of the calls of a run: the job's, else the use case's; None if none is stated."""
+    declared = params.jobs.get(job) if job else None
+    found = declared.limits.of_calls.over(case.limits) if declared else case.limits
+    return None if found is None or found == RunLimits() else found
+
+
 def pinned(case: UseCase, pins: Mapping[str, str]) -> UseCase:
     """Return the use case with its bare names bound to a job's frozen references."""
     found: dict[str, Any] = {}
@@ -544,8 +670,19 @@ def pinned(case: UseCase, pins: Mapping[str, str]) -> UseCase:
             name, _, version = pins[kind].partition("@")
             found[kind] = Pin(name=name, version=int(version))
     if "model" in pins:
-        found["model"] = pins["model"]
+        found["model"] = _pinned_model(case.model, pins)
     return dataclasses.replace(case, **found)
+
+
+def _pinned_model(model: str | ModelChoice, pins: Mapping[str, str]) -> str | ModelChoice:
+    """Return the model with the frozen references; `model.1` is that of its first fall-back."""
+    if isinstance(model, str):
+        return pins["model"]
+    numbers = iter(range(1, len(model.fallback) + 1))
+    fallback = tuple(
+        pins.get(f"model.{next(numbers)}", item) if isinstance(item, str) else item for item in model.fallback
+    )
+    return dataclasses.replace(model, name=pins["model"], fallback=fallback)
 
 
 def use_case(params: Params, name: str) -> UseCase:

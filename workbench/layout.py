@@ -19,6 +19,8 @@ STATE = Path(".workbench/state")
 CALLS = STATE / "calls.jsonl"
 #: The ledger of budgets on this machine.
 BUDGETS = STATE / "budgets.sqlite"
+#: The rates that processes share, and the breakers' last transitions, one file for each endpoint.
+ENDPOINTS = STATE / "endpoints"
 RUNS = STATE / "runs"
 JOB_STATE = STATE / "jobs"
 JOB_LEDGER = STATE / "jobs.db"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -28,7 +28,8 @@ Price = Callable[[str, Usage], float | None]
 class _Seen:
     """The facts of a reply that a record may hold: counts and names, no content."""
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, call: Call, began: float) -> None:
+        self.speaks = wire.DIALECTS.get(call.operation) if call.port == "model" else None
         self.began = began
         self.events = 0
         self.first_event_s: float | None = None
@@ -40,8 +41,8 @@ class _Seen:
             self.first_event_s = round(now - self.began, 6)
         self.events += 1
         if isinstance(event.data, Mapping):
-            if event.data.get("usage"):
-                self.usage = wire.usage_of(event.data)
+            if self.speaks is not None and self.speaks.states_usage(event.data):
+                self.usage = self.speaks.usage_of(event.data)
         elif isinstance(event.data, list | tuple):
             self.hits += [hit for hit in event.data if isinstance(hit, Hit)]
 
@@ -62,7 +63,7 @@ class Observe:
         """Pass the call on and record its outcome."""
         self._log.open()
         clock, around = call.context.clock, current_invocation()
-        at, seen = clock.now(), _Seen(clock.monotonic())
+        at, seen = clock.now(), _Seen(call, clock.monotonic())
         call.span.note(trace_id=new_id())
         ended: BaseException | None = None
         try:
@@ -88,12 +89,26 @@ class Observe:
                 around.records.append(record)
             self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
 
+    def _cost(self, paid: Sequence[tuple[str, Usage]]) -> float | None:
+        """Return the cost of the answers of each target; None if the price or the usage of one is unknown."""
+        total = 0.0
+        for target, usage in paid:
+            known = self._price is not None and usage.input_tokens is not None
+            cost = self._price(target, usage) if self._price and known else None
+            if cost is None:
+                return None
+            total += cost
+        return total
+
     def _tokens(self, call: Call, seen: _Seen) -> dict[str, Any]:
         """Return token counts and cost of the answer, including an answer that was repaired."""
         before: Usage | None = call.span.facts.get("usage_before_repair")
         usage = seen.usage if before is None else before + seen.usage
-        known = usage.input_tokens is not None
-        cost = self._price(call.target, usage) if self._price and known else None
+        target = call.span.facts.get("fallback") or call.target
+        paid = [(target, usage), *call.span.facts.get("paid_before", ())]
+        cost = self._cost(paid)
+        for _, earlier in paid[1:]:  # answers of candidates that were set aside
+            usage += earlier
         call.span.note(cost_usd=cost)
         return {
             "input_tokens": usage.input_tokens,
@@ -136,6 +151,8 @@ def _how(call: Call, seen: _Seen, ended: BaseException | None) -> dict[str, Any]
         "key": facts.get("key"),
         "repaired": bool(facts.get("repaired")),
         "degraded": bool(facts.get("degraded")),
+        "fallback": facts.get("fallback", ""),
+        "fallback_reason": facts.get("fallback_reason", ""),
         "hits": [
             {"id": hit.id, "source": hit.source, "tenant": hit.tenant, "score": hit.score}
             for hit in seen.hits

@@ -177,7 +177,7 @@ async def _ask_again(
     root: Path, name: str, case: UseCase, tapes: Sequence[Tape], *, sample: int | None, record: bool
 ) -> Reasked:
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
-    card = boundary.chosen_card(root, case.model, overrides)
+    card = boundary.chosen_card(root, case.model_name, overrides)
     live = Boundary(root, mode="live", tape=tapes[0], cards=[card])
     log = Confirmed(root / layout.CONFIRMED)
     began = time.monotonic()
@@ -315,8 +315,9 @@ def _difference(entry: Entry, events: Sequence[Event]) -> AnswerDifference | Non
         return None
 
     def excerpt(answer: Sequence[Event]) -> str:
-        reply = wire.fold(answer)
-        return (wire.text_of(reply) or str(wire.tokens_of(reply) or ""))[:120]
+        speaks = wire.dialect(entry.question.operation)
+        reply = speaks.fold(answer)
+        return (speaks.text_of(reply) or str(wire.tokens_of(reply) or ""))[:120]
 
     return AnswerDifference(
         key=entry.key,

@@ -81,7 +81,8 @@ def _columns() -> dict[str, Any]:
         "duration_s": number, "first_event_s": number, "streamed": pl.Boolean(), "events": count,
         "input_tokens": count, "output_tokens": count, "cached_tokens": count, "cost_usd": number,
         "replayed": pl.Boolean(), "source": text, "recorded_latency_s": number, "key": text,
-        "repaired": pl.Boolean(), "degraded": pl.Boolean(), "labels": text, "hits": pl.List(hit),
+        "repaired": pl.Boolean(), "degraded": pl.Boolean(), "fallback": text,
+        "fallback_reason": text, "labels": text, "hits": pl.List(hit),
         "attempts": pl.List(attempt),
     }  # fmt: skip
 
@@ -106,7 +107,7 @@ class Explanation(Shown):
             ("answer", reply.text.strip()),
             ("prompt", reply.prompt or "none"),
             ("passages", "; ".join(passages) or "none"),
-            ("model", str(record["target"])),
+            ("model", _model(record)),
             ("asked for", f"{record['use_case']}, tenant {record['tenant']}, {record['purpose']}"),
             ("asked by", f"{record['principal']} ({record['assurance']})"),
             ("came from", source.get(str(record["source"]), "asked now")),
@@ -122,6 +123,13 @@ class Explanation(Shown):
     def card(self) -> Card:
         """Return the rows as a card."""
         return Card(title=f"call {self.reply.trace_id}", head=("", ""), rows=self.rows())
+
+
+def _model(record: JSON) -> str:
+    """Return the model that was asked, and the one that answered in its place."""
+    if not record.get("fallback"):
+        return str(record["target"])
+    return f"{record['fallback']}, in place of {record['target']}: {record['fallback_reason']}"
 
 
 def explain(path: Path, reply: Reply) -> Explanation:
