@@ -140,6 +140,14 @@ class ModelChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """What the spans of a use case hold: with `content`, questions, passages and answers too."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    content: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UseCase:
     """One use case of `params.yaml`; docs/params.md describes every key.
 
@@ -186,6 +194,7 @@ class UseCase:
     keepers: tuple[str, ...] | None = None
     concurrency: int = 4
     limits: RunLimits | None = None
+    telemetry: Telemetry = field(default_factory=Telemetry)
     parameters: dict[str, Any] = field(default_factory=dict)
 
     @property
