@@ -138,7 +138,7 @@ def watched(store, schedule: Schedule, children: list[int], reading: int, start:
     return [json.loads(line) for line in told.splitlines() if line.endswith(b"}")], most
 
 
-def balance(store, schedule: Schedule, *, sweep: bool = False) -> books.Entry:
+def balance(store, schedule: Schedule, *, sweep: bool = False) -> books.AccountEntry:
     for _ in range(20):
         try:
             with store.transaction() as transaction:
@@ -150,7 +150,7 @@ def balance(store, schedule: Schedule, *, sweep: bool = False) -> books.Entry:
     raise AssertionError("the ledger cannot be read")
 
 
-def faults(schedule: Schedule, told: list[dict], most: int, left: books.Entry) -> list[str]:
+def faults(schedule: Schedule, told: list[dict], most: int, left: books.AccountEntry) -> list[str]:
     """What the run must not have shown."""
     spent = left.spent[1]
     settled = sum(line.get("settled", 0) for line in told)

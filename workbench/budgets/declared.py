@@ -14,7 +14,7 @@ from workbench import config, files
 from workbench.config import BudgetRule
 from workbench.context import Context, instant
 from workbench.layout import PARAMS
-from workbench.ports.budget import MEASURES, Account, Amounts
+from workbench.ports.budget import MEASURES, Account, Amounts, Measure
 
 #: Dimensions that name a period; the others are properties of a call.
 _PERIODS: Final = {"day": "%Y-%m-%d", "month": "%Y-%m"}
@@ -51,7 +51,7 @@ def _read(path: Path) -> BudgetSettings:
     return found
 
 
-class Declared:
+class DeclaredBudgets:
     """The accounts of calls in the declared budgets.
 
     Days and months are those of UTC by the clock of the call's context. A clock that is set back counts into
@@ -104,12 +104,12 @@ class Declared:
                 yield _account(name, rule, key, now, context.phase)
 
 
-def least(rule: BudgetRule, amounts: Amounts) -> str:
-    """Return the first measure of a budget that is smaller than one call's amounts; empty if none is."""
+def least(rule: BudgetRule, amounts: Amounts) -> Measure | None:
+    """Return the first measure of a budget that is smaller than one call's amounts, or None."""
     for measure, limit, needed in zip(MEASURES, _limits(rule), amounts, strict=True):
         if limit is not None and needed > limit:
             return measure
-    return ""
+    return None
 
 
 def _properties(context: Context) -> dict[str, str]:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from workbench.budgets.books import Claim, Entry, Held, InterruptedTransactionError, Waiter
+from workbench.budgets.books import AccountEntry, Claim, Held, InterruptedTransactionError, Waiter
 from workbench.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
@@ -159,16 +159,16 @@ class PostgresBooks:
         """Return the server's time, which all machines share."""
         return float(self._one(f"SELECT {_NOW}")[0])
 
-    def entries(self, accounts: Sequence[str]) -> dict[str, Entry]:
+    def entries(self, accounts: Sequence[str]) -> dict[str, AccountEntry]:
         """Return the entry of each account, locked in the order of their ids."""
         wanted = sorted(accounts)
         rows = self._db.execute(_ENTRIES, (wanted,)).fetchall()
         if len(rows) < len(wanted):
             self._db.execute(_NEW, (wanted,))
             rows = self._db.execute(_ENTRIES, (wanted,)).fetchall()
-        return {row[0]: Entry(row[1], row[2], row[3], row[4]) for row in rows}
+        return {row[0]: AccountEntry(row[1], row[2], row[3], row[4]) for row in rows}
 
-    def save(self, entries: dict[str, Entry]) -> None:
+    def save(self, entries: dict[str, AccountEntry]) -> None:
         """Write entries."""
         rows = [(e.spent, e.reserved, e.refused, e.refused_at, name) for name, e in sorted(entries.items())]
         self._db.cursor().executemany(_SAVE, rows)

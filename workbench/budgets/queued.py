@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import datetime as dt
 import os
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import Any, Final, TypeVar
 from workbench.budgets import books
 from workbench.budgets.books import BudgetStore, Claim, InterruptedTransactionError, Settlement, Shortage
 from workbench.budgets.refusal import exceeded, still_reserved
-from workbench.context import instant_of, new_id
+from workbench.context import instant, new_id
 from workbench.errors import UnavailableError, WorkbenchError
 from workbench.ports.budget import LEASE_S, MEASURES, Account, Amounts, Balance, Reservation
 
@@ -106,7 +107,7 @@ class QueuedLedger:
     def check(self, accounts: Sequence[Account], amounts: Amounts) -> None:
         """Raise BudgetExceededError if what this process saw last already rules the amounts out."""
         for account in accounts:
-            entry = books.Entry(self._spent.get(account.id, ()))
+            entry = books.AccountEntry(self._spent.get(account.id, ()))
             shortage = books.shortage_of(account, entry, amounts) if account.enforced else None
             if shortage is not None:
                 raise exceeded(shortage)
@@ -298,8 +299,8 @@ def _nothing_spent(claim: Claim) -> Settlement:
     return Settlement(reservation=reservation, spent=[0] * len(MEASURES))
 
 
-def _balance(entry: books.Entry) -> Balance:
-    at = instant_of(entry.refused_at) if entry.refused else ""
+def _balance(entry: books.AccountEntry) -> Balance:
+    at = instant(dt.datetime.fromtimestamp(entry.refused_at, dt.UTC)) if entry.refused else ""
     return Balance(
         spent=Amounts(*entry.spent), reserved=Amounts(*entry.reserved), refused=entry.refused, refused_at=at
     )

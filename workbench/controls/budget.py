@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import warnings
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import Any, Final, Protocol
 
 from workbench import wire
 from workbench.context import Context
 from workbench.controls.position import MODEL, Position
-from workbench.errors import RefusedError, WorkbenchError
+from workbench.errors import OverloadedError, RefusedError, WorkbenchError
 from workbench.ports import Call, Handler
 from workbench.ports.budget import Account, Amounts, BudgetLedger, Reservation
 from workbench.types import JSON, Event, Usage
@@ -69,7 +70,7 @@ class Accounts(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Bound:
+class _AttemptBound:
     """The most that one attempt can take. `cost` is None if the price is unknown."""
 
     usage: Usage
@@ -105,7 +106,7 @@ class BudgetControl:
         accounts = self._accounts.accounts(call.context)
         bound = self._bound(call, accounts)
         reservation = await self._reserve(call, accounts, bound)
-        spending = _Spending(call, bound, self._card(call.target))
+        spending = _AttemptSpending(call, bound, self._card(call.target))
         try:
             async with aclosing(proceed(spending.limited(call))) as events:  # type: ignore[type-var]
                 async for event in events:
@@ -127,7 +128,7 @@ class BudgetControl:
             accounts = self._accounts.accounts(call.context)
             self._ledger.check(accounts, self._bound(call, accounts).amounts)
 
-    def _bound(self, call: Call, accounts: tuple[Account, ...]) -> _Bound:
+    def _bound(self, call: Call, accounts: tuple[Account, ...]) -> _AttemptBound:
         """Return the most that the attempt can take; check that its price is known where money is limited."""
         card = self._card(call.target)
         payload, dialect = call.payload, wire.dialect(call.operation)
@@ -138,11 +139,9 @@ class BudgetControl:
         cost = card.cost_usd(usage)
         if cost is None:
             self._check_priced(call, accounts)
-        deadline = call.deadline
-        left = _WAIT_S if deadline is None else deadline - call.context.clock.monotonic()
         longest = self._accounts.call_seconds(accounts)
-        seconds = 0.0 if longest is None else max(min(left, longest), 0.0)
-        return _Bound(usage=usage, cost=cost, seconds=seconds)
+        seconds = 0.0 if longest is None else max(min(_left_s(call), longest), 0.0)
+        return _AttemptBound(usage=usage, cost=cost, seconds=seconds)
 
     def _check_priced(self, call: Call, accounts: tuple[Account, ...]) -> None:
         priced = [account for account in accounts if account.limits[0] is not None]
@@ -156,26 +155,30 @@ class BudgetControl:
             self._warned.add(call.target)
             warnings.warn(f"{message}: its calls take no money from it; {hint}", stacklevel=2)
 
-    async def _reserve(self, call: Call, accounts: tuple[Account, ...], bound: _Bound) -> Reservation | None:
-        deadline = call.deadline
-        wait_s = _WAIT_S if deadline is None else deadline - call.context.clock.monotonic()
+    async def _reserve(
+        self, call: Call, accounts: tuple[Account, ...], bound: _AttemptBound
+    ) -> Reservation | None:
+        """Return the reservation; None if the ledger is unavailable and all budgets only observe."""
         _fact(call, reserved_usd=bound.cost)
         try:
-            made = await self._ledger.reserve(accounts, bound.amounts, wait_s=wait_s)
+            with _timer_paused(call):
+                made = await self._ledger.reserve(accounts, bound.amounts, wait_s=_left_s(call))
+        except (RefusedError, OverloadedError):
+            raise
         except (WorkbenchError, OSError) as error:
-            if any(account.enforced for account in accounts):
-                raise
             call.span.note(budget_error=type(error).__name__)
+            if any(account.enforced for account in accounts):
+                raise _unreadable(accounts, error) from error
             return None
         if made.exceeded:
             call.span.note(would_refuse=list(made.exceeded))
         return made
 
 
-class _Spending:
+class _AttemptSpending:
     """What one attempt takes: its usage where the endpoint says it, else what is known of it."""
 
-    def __init__(self, call: Call, bound: _Bound, card: PricedModel) -> None:
+    def __init__(self, call: Call, bound: _AttemptBound, card: PricedModel) -> None:
         self._call = call
         self._bound = bound
         self._card = card
@@ -269,6 +272,41 @@ def _has_media(messages: Any) -> bool:
             if isinstance(part, Mapping) and part.get("type") in _MEDIA:
                 return True
     return False
+
+
+def _left_s(call: Call) -> float:
+    """Return the seconds that a call can wait."""
+    return _WAIT_S if call.deadline is None else call.deadline - call.context.clock.monotonic()
+
+
+@contextmanager
+def _timer_paused(call: Call) -> Iterator[None]:
+    """Stop the timer of the attempt during the block: a wait for a budget is none of the endpoint's time."""
+    timer, clock = call.span.timer, call.context.clock
+    ends = timer.when() if timer is not None else None
+    if timer is None or ends is None:
+        yield
+        return
+    began = clock.monotonic()
+    timer.reschedule(None)
+    try:
+        yield
+    finally:
+        waited = clock.monotonic() - began
+        if waited > 0.001:
+            _fact(call, budget_waited_s=round(waited, 6))
+        if not timer.expired():
+            timer.reschedule(min(ends + waited, asyncio.get_running_loop().time() + _left_s(call)))
+
+
+def _unreadable(accounts: Iterable[Account], error: WorkbenchError | OSError) -> RefusedError:
+    """Return the refusal of a call whose budgets cannot be read; it blames no endpoint."""
+    name = next(str(account) for account in accounts if account.enforced)
+    what = error.message if isinstance(error, WorkbenchError) else str(error)
+    hint = (error.hint if isinstance(error, WorkbenchError) else "") or "workbench doctor"
+    refused = RefusedError(f"budget {name} cannot be read, so the call was not made: {what}", hint=hint)
+    refused.reason = "budget_unreadable"
+    return refused
 
 
 def _fact(call: Call, **facts: Any) -> None:
