@@ -17,7 +17,8 @@ def shown(measure: Measure, units: int | None) -> str:
         return ""
     value = units / SCALES[MEASURES.index(measure)]
     text = f"{value:,.0f}" if value == int(value) else f"{value:,.6f}".rstrip("0").rstrip(".")
-    return _SHOWN[measure].format(text)
+    unit = _SHOWN[measure]
+    return (unit.removesuffix("s") if value == 1 and measure != "usd" else unit).format(text)
 
 
 def exceeded(shortage: Shortage) -> BudgetExceededError:
