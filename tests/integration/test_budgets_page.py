@@ -178,3 +178,22 @@ def test_a_ledger_whose_server_is_away_refuses_and_is_used_again_when_it_is_back
     with pytest.raises(BudgetExceededError):
         ws.model().chat("three?")
     ws.close()
+
+
+WATCHED = """
+import sys
+from pathlib import Path
+from workbench.budgets.postgres import PostgresBudgets
+from workbench.records import egress
+egress.watch(sys.argv[1])
+store = PostgresBudgets(sys.argv[2], holder="judged", password=sys.argv[3])
+with store.transaction() as books:
+    print(books.known() is not None, egress.reported(Path(sys.argv[1])))
+"""
+
+
+def test_the_ledgers_connection_is_no_egress_of_a_judged_run(tmp_path, postgres):
+    url = postgres.url.replace("127.0.0.1", "localhost")
+    assert (
+        run(tmp_path, sys.executable, "-c", WATCHED, str(tmp_path / "report"), url, PASSWORD) == "True []\n"
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from workbench.budgets.books import AccountEntry, Claim, Held, InterruptedTransactionError, Waiter
 from workbench.errors import ConfigError, UnavailableError
+from workbench.records import egress
 
 if TYPE_CHECKING:
     import psycopg
@@ -106,14 +107,15 @@ class PostgresBudgets:
 
             secret: dict[str, Any] = {"password": self._password} if self._password else {}
             try:
-                db = psycopg.connect(
-                    self._url,
-                    autocommit=True,
-                    connect_timeout=5,
-                    application_name="workbench-budgets",
-                    options="-c statement_timeout=15s -c idle_in_transaction_session_timeout=30s",
-                    **secret,
-                )
+                with egress.crossing():  # the ledger's connection is the boundary's own
+                    db = psycopg.connect(
+                        self._url,
+                        autocommit=True,
+                        connect_timeout=5,
+                        application_name="workbench-budgets",
+                        options="-c statement_timeout=15s -c idle_in_transaction_session_timeout=30s",
+                        **secret,
+                    )
             except psycopg.OperationalError as error:
                 raise InterruptedTransactionError(_line(error)) from error
             self._db = self._prepared(db)
