@@ -10,13 +10,10 @@ import dataclasses
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from workbench.context import Context
 from workbench.types import JSON, Event, Port
-
-#: The name of a candidate that is a stated answer. It has a space, so no model card has this name.
-STATED: Final = "stated answer"
 
 
 class Span:

@@ -22,12 +22,12 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
-from workbench.ports import STATED, Call, Handler, Model
+from workbench.ports import Call, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
 from workbench.records.log import Lines
 from workbench.records.tape import Tape
-from workbench.types import Event, Port, Usage
+from workbench.types import STATED, Event, Port, Usage
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
 _RETRIES = RetryPolicy(timeout_s=180, deadline_s=600)
