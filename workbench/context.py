@@ -54,6 +54,11 @@ def instant(when: dt.datetime) -> str:
     return when.astimezone(dt.UTC).strftime(INSTANT)
 
 
+def instant_of(seconds: float) -> str:
+    """Return seconds since 1970 as an instant such as 2026-11-25T06:00:00Z."""
+    return instant(dt.datetime.fromtimestamp(seconds, dt.UTC))
+
+
 def moment(text: str) -> dt.datetime:
     """Return the time of an instant such as 2026-11-25T06:00:00Z; ValueError for another text."""
     return dt.datetime.strptime(text, INSTANT).replace(tzinfo=dt.UTC)
@@ -132,3 +137,28 @@ def invocation_scope(value: InvocationScope) -> Iterator[InvocationScope]:
         yield value
     finally:
         _invocation.reset(token)
+
+
+class RunScope:
+    """One run of a task over many items, whose calls share the run's limits."""
+
+    __slots__ = ("__weakref__",)
+
+
+_run: contextvars.ContextVar[RunScope | None] = contextvars.ContextVar("workbench_run", default=None)
+
+
+def current_run() -> RunScope | None:
+    """Return the active run, or None outside of one."""
+    return _run.get()
+
+
+@contextlib.contextmanager
+def run_scope() -> Iterator[RunScope]:
+    """Run a block as one run."""
+    scope = RunScope()
+    token = _run.set(scope)
+    try:
+        yield scope
+    finally:
+        _run.reset(token)

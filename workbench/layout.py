@@ -17,6 +17,10 @@ RESULTS = Path("results")
 #: State outside git, to be backed up: memories, the call log, runs, the ledger of jobs.
 STATE = Path(".workbench/state")
 CALLS = STATE / "calls.jsonl"
+#: The ledger of budgets on this machine.
+BUDGETS = STATE / "budgets.sqlite"
+#: The rates that processes share, and the breakers' last transitions, one file for each endpoint.
+ENDPOINTS = STATE / "endpoints"
 RUNS = STATE / "runs"
 JOB_STATE = STATE / "jobs"
 JOB_LEDGER = STATE / "jobs.db"

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from workbench import config, files
+from workbench.cli.budget import budget
 from workbench.cli.data import data
 from workbench.cli.doctor import doctor
 from workbench.cli.init import init
@@ -257,7 +258,7 @@ def _explained(function: Callable[[], Any]) -> int:
     return 0
 
 
-for _command in (data, memory, doctor, new, init, promote, rollback, jobs):
+for _command in (budget, data, memory, doctor, new, init, promote, rollback, jobs):
     cli.add_command(_command)
 
 

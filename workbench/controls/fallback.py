@@ -37,7 +37,7 @@ from workbench.types import JSON, STATED, Event
 #: need the current state, and vectors and token counts of another model would not fit those of the first.
 POSITION: Final = Position(
     name="fallback",
-    operations=frozenset({"memory.search", "model.chat"}),
+    operations=frozenset({"memory.search", "model.chat", "model.respond"}),
     after=("observe",),
     before=("policy", "access", "output"),
 )
@@ -165,13 +165,14 @@ def retargeted(call: Call, candidate: ModelCandidate | None) -> Call:
         return call
     own = {name: value for name, value in call.payload.items() if name not in call.defaulted}
     labels = {name: value for name, value in call.labels.items() if name != "recorded"}
+    defaults = candidate.defaults if candidate.operation == call.operation else {}
     return dataclasses.replace(
         call,
         target=candidate.target,
         identity=candidate.identity,
-        payload={**candidate.defaults, **own, "model": candidate.model},
+        payload={**defaults, **own, "model": candidate.model},
         labels=labels if candidate.recorded else {**labels, "recorded": False},
-        defaulted=frozenset(candidate.defaults),
+        defaulted=frozenset(defaults),
     )
 
 
@@ -205,7 +206,8 @@ def _shown(call: Call, failures: list[WorkbenchError]) -> WorkbenchError:
 
 def _fits(payload: JSON, text: str) -> bool:
     """Return whether a stated answer has the form that the request demands: any text, or JSON."""
-    if (payload.get("response_format") or {}).get("type") not in {"json_schema", "json_object"}:
+    form = payload.get("response_format") or (payload.get("text") or {}).get("format") or {}
+    if form.get("type") not in {"json_schema", "json_object"}:
         return True
     try:
         orjson.loads(text)
@@ -216,19 +218,47 @@ def _fits(payload: JSON, text: str) -> bool:
 
 def _stated_events(call: Call, text: str, reason: str) -> list[Event]:
     """Return a stated answer in the wire format, marked by its model and by the field `workbench`."""
+    speaks = wire.dialect(call.operation)
     answer = {
         "id": f"stated-{call.span.facts.get('trace_id', '')}",
-        "object": "chat.completion",
-        "created": int(call.context.clock.now().timestamp()),
         "model": STATED,
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
         "workbench": {"fallback": STATED, "fallback_reason": reason},
+        **_SHAPES[call.operation](text, int(call.context.clock.now().timestamp())),
     }
     if not call.payload.get("stream"):
         return [Event(data=answer)]
     usage = bool((call.payload.get("stream_options") or {}).get("include_usage"))
-    return [Event(data=chunk) for chunk in wire.unfold(answer, usage=usage)]
+    return [Event(data=chunk) for chunk in speaks.unfold(answer, usage=usage)]
+
+
+def _completion(text: str, at: int) -> JSON:
+    """Return the fields of a `chat.completion` with this text."""
+    return {
+        "object": "chat.completion",
+        "created": at,
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    }
+
+
+def _response(text: str, at: int) -> JSON:
+    """Return the fields of a `response` with this text."""
+    content = {"type": "output_text", "text": text, "annotations": []}
+    message = {"id": "stated", "type": "message", "role": "assistant", "status": "completed"}
+    details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+    return {
+        "object": "response",
+        "created_at": at,
+        "status": "completed",
+        "output": [{**message, "content": [content]}],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0, **details},
+    }
+
+
+_SHAPES: Final = {"chat": _completion, "respond": _response}
 
 
 async def _snapshot(call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:

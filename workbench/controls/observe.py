@@ -28,7 +28,8 @@ Price = Callable[[str, Usage], float | None]
 class _Seen:
     """The facts of a reply that a record may hold: counts and names, no content."""
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, call: Call, began: float) -> None:
+        self.speaks = wire.DIALECTS.get(call.operation) if call.port == "model" else None
         self.began = began
         self.events = 0
         self.first_event_s: float | None = None
@@ -40,8 +41,8 @@ class _Seen:
             self.first_event_s = round(now - self.began, 6)
         self.events += 1
         if isinstance(event.data, Mapping):
-            if event.data.get("usage"):
-                self.usage = wire.usage_of(event.data)
+            if self.speaks is not None and self.speaks.states_usage(event.data):
+                self.usage = self.speaks.usage_of(event.data)
         elif isinstance(event.data, list | tuple):
             self.hits += [hit for hit in event.data if isinstance(hit, Hit)]
 
@@ -62,7 +63,7 @@ class Observe:
         """Pass the call on and record its outcome."""
         self._log.open()
         clock, around = call.context.clock, current_invocation()
-        at, seen = clock.now(), _Seen(clock.monotonic())
+        at, seen = clock.now(), _Seen(call, clock.monotonic())
         call.span.note(trace_id=new_id())
         ended: BaseException | None = None
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import files
 from workbench.errors import (
     ConfigError,
+    LimitExceededError,
     NotFoundError,
     RefusedError,
     ReplayMissError,
@@ -88,7 +89,7 @@ def stops_run(error: Exception) -> bool:
     would make the result depend on a temporary outage.
     """
     if isinstance(error, RefusedError):
-        return isinstance(error, ReplayMissError) or error.status in {401, 403}
+        return isinstance(error, ReplayMissError | LimitExceededError) or error.status in {401, 403}
     return isinstance(error, ConfigError | NotFoundError | UnavailableError)
 
 

@@ -13,8 +13,8 @@ FALLBACK = "fallback"
 
 
 def chat_calls(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the records of the chat calls."""
-    return [r for r in records if r.get("port") == "model" and r.get("operation") == "chat"]
+    """Return the records of the calls in which a model wrote text, in either dialect."""
+    return [r for r in records if r.get("port") == "model" and r.get("operation") in {"chat", "respond"}]
 
 
 def degraded_searches(records: Sequence[Mapping[str, Any]]) -> int:

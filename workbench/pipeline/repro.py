@@ -315,8 +315,9 @@ def _difference(entry: Entry, events: Sequence[Event]) -> AnswerDifference | Non
         return None
 
     def excerpt(answer: Sequence[Event]) -> str:
-        reply = wire.fold(answer)
-        return (wire.text_of(reply) or str(wire.tokens_of(reply) or ""))[:120]
+        speaks = wire.dialect(entry.question.operation)
+        reply = speaks.fold(answer)
+        return (speaks.text_of(reply) or str(wire.tokens_of(reply) or ""))[:120]
 
     return AnswerDifference(
         key=entry.key,

@@ -10,24 +10,29 @@ import dataclasses
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from workbench.context import Context
 from workbench.types import JSON, Event, Port
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Span:
     """The facts and attempts of one call. Controls add facts; the control `observe` records the span.
 
     A span is not an OpenTelemetry context. It is recorded when the stream closes, because another task than
-    the one that began a stream may finish or abandon it.
+    the one that began a stream may finish or abandon it. `timer` limits the attempt's present wait, and a
+    control that lets the call wait for its turn puts it off.
     """
 
-    __slots__ = ("_lock", "attempts", "facts")
+    __slots__ = ("_lock", "attempts", "facts", "timer")
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.attempts: list[dict[str, Any]] = []
+        self.timer: asyncio.Timeout | None = None
         self._lock = threading.Lock()
 
     def note(self, **facts: Any) -> None:
@@ -48,13 +53,15 @@ class ModelCandidate:
     """A fall-back of a call: another model, or a stated answer.
 
     `target` is the reference of the model's card, or `STATED`. `model` is its name on the wire, and
-    `identity`, `defaults` and `recorded` are those of its card. `answer` is the text of a stated answer.
+    `identity`, `defaults` and `recorded` are those of its card; `operation` is that of its defaults. `answer`
+    is the text of a stated answer.
     """
 
     target: str
     model: str = ""
     identity: JSON = field(default_factory=dict)
     defaults: JSON = field(default_factory=dict)
+    operation: str = "chat"
     recorded: bool = True
     answer: str | None = None
 
@@ -109,16 +116,22 @@ class Control(Protocol):
 
 @runtime_checkable
 class Model(Protocol):
-    """A model endpoint speaking the OpenAI wire format."""
+    """A model endpoint speaking the OpenAI wire formats. A verb that it lacks raises RefusedError."""
 
     def chat(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
         """`/chat/completions`: one event, or many when `payload["stream"]`."""
 
+    def respond(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
+        """`/responses`: one event, or the typed events of a stream when `payload["stream"]`."""
+
     def embed(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
         """`/embeddings`: one event, the whole wire JSON."""
 
+    def moderate(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
+        """`/moderations`: one event, the whole wire JSON."""
+
     def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
-        """Count the input tokens of `chat` with this payload: one event, `{"input_tokens": n}`.
+        """Count the input tokens of a `chat` or `respond` payload: one event, `{"input_tokens": n}`.
 
         The model generates nothing. RefusedError with an HTTP status when the endpoint cannot count.
         """

@@ -98,7 +98,7 @@ def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run:
         arm={},
         sample=f"sample{Path(job.sample).suffix}",
         sample_outputs={},
-        limits=job.limits,
+        limits=job.limits.of_version,
         schedule=job.schedule,
         input=job.input,
         files={},

@@ -51,11 +51,18 @@ def _of_model(primary: ModelCard, card: ModelCard) -> ModelCandidate:
             f"the fall-back {card.name!r} of {primary.name!r} is for {card.kind}, not for {primary.kind}",
             hint=f"name a model of kind {primary.kind}: workbench check lists the cards",
         )
+    if card.dialect != primary.dialect:
+        raise ConfigError(
+            f"the fall-back {card.name!r} speaks the dialect {card.dialect}, and {primary.name!r} "
+            f"the dialect {primary.dialect}: a request is not translated",
+            hint=f"name a model whose card has dialect: {primary.dialect}",
+        )
     return ModelCandidate(
         target=card.reference,
         model=card.model,
         identity=card.identity(),
         defaults=card.wire_defaults(),
+        operation="respond" if card.dialect == "responses" else "chat",
         recorded=card.recorded,
     )
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import _sync, config, files, identity, layout, registry, retrieval
+from workbench.budgets.report import BudgetReport
 from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
 from workbench.experiments.batch import Batch
 from workbench.experiments.dataset import Dataset
-from workbench.experiments.experiment import Experiment
+from workbench.experiments.experiment import ENDED_BY, Experiment
 from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.inputs import Inputs, read
@@ -321,6 +322,12 @@ class Workspace:
         """Return a frame of every version of every asset, with its labels."""
         return registry.frame(self.root)
 
+    async def _budget(self) -> BudgetReport:
+        """Return the budgets that calls of this workspace take from: limit, spent, reserved and left."""
+        return await self.boundary.spending.of(self.context)
+
+    budget, budget_async = _sync.twins(_budget)
+
     def why(self, reply: Reply) -> Explanation:
         """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
         return explain(self.boundary.home / layout.CALLS, reply)
@@ -416,7 +423,7 @@ class Workspace:
         asked = str(payload.get("model", ""))
         card = self.boundary.card_for(asked, prefer=self.use_case.model_name)
         defaults = card.wire_defaults() if operation == "chat" else {}
-        fallbacks = self._candidates(card) if operation == "chat" else ()
+        fallbacks = self._candidates(card) if operation in {"chat", "respond"} else ()
         call = self._model_call(
             card, operation, {**defaults, **payload}, {"client": "openai"}, fallbacks=fallbacks
         )
@@ -424,7 +431,7 @@ class Workspace:
 
     def _keep(self, run: Run) -> None:
         save_runs([run], self.root / RUNS / run.id)
-        if self.execution.out and run.experiment == self.name:
+        if self.execution.out and run.experiment == self.name and ENDED_BY not in run.settings:
             self._kept[:] = [*(old for old in self._kept if old.arm != run.arm), run]
             save_runs(self._kept, Path(self.execution.out))
 
