@@ -40,10 +40,10 @@ _TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 #: Most characters of a path below the repository, and bytes of a file name on common disks.
 _MOST_PATH, _MOST_PART = 1_000, 255
-#: Most seconds of one call with its fall-backs.
-_MOST_SECONDS = 3_600
 #: Most dollars, tokens, calls or seconds of a budget: the ledger counts in 64 bits.
 _MOST_BUDGET = 1e9
+#: Most seconds of one call with its fall-backs.
+_MOST_SECONDS = 3_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,26 @@ class Approach:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunLimits:
+    """The limits of the calls of one run, None where none is stated.
+
+    `seconds` counts from the run's first call. `repeated` is the number of identical requests.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    seconds: float | None = None
+    repeated: int | None = None
+
+    def over(self, other: RunLimits | None) -> RunLimits:
+        """Return these limits, with those of `other` where none is stated here."""
+        stated = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        return dataclasses.replace(other or RunLimits(), **stated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatedAnswer:
     """An answer that is given when no model answers: a text, or an object for a request of JSON."""
 
@@ -120,23 +140,11 @@ class ModelChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunLimits:
-    """The limits of the calls of one run, None where none is stated.
-
-    `seconds` counts from the run's first call. `repeated` is the number of identical requests.
-    """
+class Telemetry:
+    """What the spans of a use case hold: with `content`, questions, passages and answers too."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
-    calls: int | None = None
-    tokens: int | None = None
-    usd: float | None = None
-    seconds: float | None = None
-    repeated: int | None = None
-
-    def over(self, other: RunLimits | None) -> RunLimits:
-        """Return these limits, with those of `other` where none is stated here."""
-        stated = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
-        return dataclasses.replace(other or RunLimits(), **stated)
+    content: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +194,7 @@ class UseCase:
     keepers: tuple[str, ...] | None = None
     concurrency: int = 4
     limits: RunLimits | None = None
+    telemetry: Telemetry = field(default_factory=Telemetry)
     parameters: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -542,6 +551,16 @@ def _check_values(where: str, case: UseCase) -> None:
         raise ConfigError(f"{where}.seed must be 0 or more, found {case.seed}")
 
 
+def _check_run_limits(where: str, limits: RunLimits) -> None:
+    for key, value in dataclasses.asdict(limits).items():
+        least = 0 if key in {"usd", "seconds"} else 1
+        if value is not None and (value < least or value == 0):
+            raise ConfigError(
+                f"{where}.{key} must be {'above 0' if least == 0 else '1 or more'}, found {value}",
+                hint=f"write a higher number, or remove {key}: then nothing limits it",
+            )
+
+
 def _check_model(where: str, model: ModelChoice) -> None:
     """Raise ConfigError for a model that is named twice, and for a stated answer that is not the last one."""
     names = [name.partition("@")[0] for name in (model.name, *model.models)]
@@ -557,16 +576,6 @@ def _check_model(where: str, model: ModelChoice) -> None:
         )
     if model.seconds is not None and not 0 < model.seconds <= _MOST_SECONDS:
         raise ConfigError(f"{where}.seconds must be above 0 and up to {_MOST_SECONDS}, found {model.seconds}")
-
-
-def _check_run_limits(where: str, limits: RunLimits) -> None:
-    for key, value in dataclasses.asdict(limits).items():
-        least = 0 if key in {"usd", "seconds"} else 1
-        if value is not None and (value < least or value == 0):
-            raise ConfigError(
-                f"{where}.{key} must be {'above 0' if least == 0 else '1 or more'}, found {value}",
-                hint=f"write a higher number, or remove {key}: then nothing limits it",
-            )
 
 
 def _check_approach(where: str, approach: Approach, candidate: str) -> None:

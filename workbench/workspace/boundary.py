@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -28,8 +29,9 @@ from workbench.models import ModelCard, load_card, open_model
 from workbench.ports import Call, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
-from workbench.records.log import Lines
+from workbench.records.segments import CallLog
 from workbench.records.tape import Tape
+from workbench.telemetry import active
 from workbench.types import STATED, Event, Port, Usage
 from workbench.workspace.spending import Spending
 
@@ -51,15 +53,16 @@ class StatePaths:
     `home` holds state and caches if the boundary's root is only a copy of its code, `memories` locates
     the stores, and `journal` is the journal's path below `home`. `memory_fallback` is whether the last
     snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
-    `limits` are those of a run, with their place in params.yaml.
+    `limits` are those of a run, with their place in params.yaml. `content` puts texts into spans.
     """
 
     home: Path
     memories: StoreLocation | None = None
     journal: Path | None = None
     memory_fallback: bool = False
-    stated_answers: bool = True
     limits: tuple[str, RunLimits] | None = None
+    stated_answers: bool = True
+    content: bool = False
 
 
 class Boundary:
@@ -93,9 +96,10 @@ class Boundary:
         self.circuit_breaker = CircuitBreaker(self.card, self.home / ENDPOINTS)
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
+        self.telemetry = active.exporter(self.home)
         self.handler = stack.fold(
             {
-                "observe": Observe(Lines(self.home / CALLS), price=self._price),
+                "observe": Observe(CallLog(self.home / CALLS), price=self._price, export=self.telemetry),
                 **_limited(places.limits, self._price),
                 "fallback": Fallback(
                     memory=places.memory_fallback,
@@ -112,6 +116,8 @@ class Boundary:
             },
             self._leaf,
         )
+        if self.telemetry is not None:
+            self.handler = self.telemetry.watched(self.handler, content=places.content)
 
     def card(self, name: str) -> ModelCard:
         """Return a model card with the overrides of this workspace."""
@@ -139,6 +145,8 @@ class Boundary:
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.spending.ledger.aclose)
             closing.push_async_callback(self.stores.aclose)
+            if self.telemetry is not None:
+                closing.push_async_callback(asyncio.to_thread, self.telemetry.flush)
             for model in models.values():
                 closing.push_async_callback(model.aclose)
 
@@ -231,9 +239,10 @@ def of_use_case(
             journal=Path(execution.journal) if execution.journal else None,
             # A server named for this execution is itself under test, so no snapshot replaces it.
             memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
+            limits=_stated_limits(root, name, case, execution),
             # A stage's answers are recorded and judged, and a stated answer is no answer of a model.
             stated_answers=execution.tape is None or execution.job is not None,
-            limits=_stated_limits(root, name, case, execution),
+            content=case.telemetry.content,
         ),
     )
 

@@ -30,7 +30,8 @@ from workbench.ports import Call, ModelCandidate
 from workbench.prompts import prompt as prompts
 from workbench.prompts.prompt import Prompt
 from workbench.prompts.window import Window
-from workbench.records.calls import Explanation, explain, read_calls
+from workbench.records.calls import read_calls
+from workbench.records.explanation import Explanation, explain
 from workbench.retrieval import MemoryHandle
 from workbench.types import JSON, Port, Reply
 from workbench.workspace import boundary
