@@ -12,7 +12,8 @@ from small_use_case import small_repository
 from workbench import config, files
 from workbench.errors import ConfigError
 from workbench.models import ModelCard, load_card
-from workbench.models.card import ModelLimits, Price, Runtime, ServerSettings, Weights
+from workbench.models.card import ModelLimits, Runtime, ServerSettings, Weights
+from workbench.models.prices import Price
 from workbench.promotion.requirements import _how_to_save
 from workbench.workspace.boundary import card_of_use_case
 from workbench.workspace.save import save

@@ -33,6 +33,7 @@ from workbench.records.segments import CallLog
 from workbench.records.tape import Tape
 from workbench.telemetry import active
 from workbench.types import STATED, Event, Port, Usage
+from workbench.workspace.candidates import warn_of_unknown_price
 from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
@@ -99,13 +100,14 @@ class Boundary:
         self.telemetry = active.exporter(self.home)
         self.handler = stack.fold(
             {
-                "observe": Observe(CallLog(self.home / CALLS), price=self._price, export=self.telemetry),
-                **_limited(places.limits, self._price),
-                "fallback": Fallback(
-                    memory=places.memory_fallback,
-                    stated=places.stated_answers,
-                    seconds=_RETRIES.deadline_s,
+                "observe": Observe(
+                    CallLog(self.home / CALLS),
+                    price=self._price,
+                    price_source=self._price_source,
+                    export=self.telemetry,
                 ),
+                **_limited(places.limits, self._price),
+                "fallback": _fallback(places),
                 "access": Access(timeless=where.pinned is not None and not where.today),
                 "output": Output(),
                 "replay": self.replay,
@@ -155,6 +157,10 @@ class Boundary:
             return 0.0
         return self.card(target).cost_usd(usage)
 
+    def _price_source(self, target: str) -> str:
+        card = self._cards.get(target)  # read when the call was made; a stated answer has none
+        return card.price_source if card else ""
+
     def _leaf(self, call: Call) -> AsyncIterator[Event]:
         # Marks connections and processes opened from here on as the boundary's own.
         return egress.marked(self._leaves[call.port](call))
@@ -162,6 +168,7 @@ class Boundary:
     async def _model(self, call: Call) -> AsyncIterator[Event]:
         model = self._models.get(call.target)
         if model is None:  # opening starts nothing, so a second one of a race is dropped
+            warn_of_unknown_price(self.card(call.target))
             model = self._models.setdefault(call.target, open_model(self.card(call.target), self.home))
         left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
         ask = getattr(model, call.operation)  # a verb of the port: the stack refuses other operations
@@ -188,6 +195,12 @@ def _stated_limits(
     limits = run_limits(params, case, execution.job)
     place = f"jobs.{execution.job}" if execution.job in params.jobs else f"use_cases.{name}"
     return (f"{place}.limits", limits) if limits else None
+
+
+def _fallback(places: StatePaths) -> Fallback:
+    return Fallback(
+        memory=places.memory_fallback, stated=places.stated_answers, seconds=_RETRIES.deadline_s
+    )
 
 
 def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCard:

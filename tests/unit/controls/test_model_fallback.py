@@ -354,7 +354,7 @@ def test_one_record_says_who_answered_why_and_what_all_of_it_cost(bench):
 def test_a_first_answer_says_no_fallback(bench):
     handler, _ = stacked(bench, Several(small=FakeModel()))
     ask(handler, asking(B, clock=bench.clock))
-    assert (bench.records[0]["fallback"], bench.records[0]["fallback_reason"]) == ("", "")
+    assert (bench.records[0]["fallback"], bench.records[0]["fallback_reason"]) == (None, None)
 
 
 def test_a_replay_gives_the_recorded_answer_of_the_fallback(bench):
