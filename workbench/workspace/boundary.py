@@ -198,9 +198,7 @@ def _stated_limits(
 
 
 def _fallback(places: StatePaths) -> Fallback:
-    return Fallback(
-        memory=places.memory_fallback, stated=places.stated_answers, seconds=_RETRIES.deadline_s
-    )
+    return Fallback(memory=places.memory_fallback, stated=places.stated_answers, seconds=_RETRIES.deadline_s)
 
 
 def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCard:
