@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from workbench import registry
 from workbench.config import Execution, Mode, RunLimits, UseCase, load_params, memory_server, run_limits
 from workbench.controls import stack
 from workbench.controls.access import Access
+from workbench.controls.cache import Cache, CacheScope, cache_of
 from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
 from workbench.controls.limits import LimitedRuns
@@ -23,7 +24,7 @@ from workbench.controls.rate_limit import RateLimit
 from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry, RetryPolicy
 from workbench.errors import ConfigError, NotFoundError, nearest
-from workbench.layout import CALLS, ENDPOINTS, JOURNAL, STATE, judge_tape_of, tape_of
+from workbench.layout import CALLS, ENDPOINTS, EXACT_ANSWERS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
 from workbench.ports import Call, Handler, Model
@@ -54,7 +55,8 @@ class StatePaths:
     `home` holds state and caches if the boundary's root is only a copy of its code, `memories` locates
     the stores, and `journal` is the journal's path below `home`. `memory_fallback` is whether the last
     snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
-    `limits` are those of a run, with their place in params.yaml. `content` puts texts into spans.
+    `limits` are those of a run, with their place in params.yaml; `caching` is the control `cache` by its
+    name, or nothing. `content` puts texts into spans.
     """
 
     home: Path
@@ -63,6 +65,7 @@ class StatePaths:
     memory_fallback: bool = False
     limits: tuple[str, RunLimits] | None = None
     stated_answers: bool = True
+    caching: Mapping[str, Cache] = field(default_factory=dict)
     content: bool = False
 
 
@@ -89,6 +92,7 @@ class Boundary:
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
+        self._caching = places.caching
         self.spending = Spending(self.home)
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
@@ -110,6 +114,7 @@ class Boundary:
                 "fallback": _fallback(places),
                 "access": Access(timeless=where.pinned is not None and not where.today),
                 "output": Output(),
+                **places.caching,
                 "replay": self.replay,
                 "retry": Retry(_RETRIES),
                 "rate_limit": self.rate_limit,
@@ -147,6 +152,8 @@ class Boundary:
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.spending.ledger.aclose)
             closing.push_async_callback(self.stores.aclose)
+            for cache in self._caching.values():
+                closing.callback(cache.close)
             if self.telemetry is not None:
                 closing.push_async_callback(asyncio.to_thread, self.telemetry.flush)
             for model in models.values():
@@ -195,6 +202,15 @@ def _stated_limits(
     limits = run_limits(params, case, execution.job)
     place = f"jobs.{execution.job}" if execution.job in params.jobs else f"use_cases.{name}"
     return (f"{place}.limits", limits) if limits else None
+
+
+def _caching(home: Path, name: str, case: UseCase, execution: Execution, *, mode: Mode) -> dict[str, Cache]:
+    """Return the cache of answers of a use case; none where answers are recorded or judged."""
+    if execution.tape or execution.job or execution.used or mode not in {"live", "auto"}:
+        return {}
+    return cache_of(
+        home / EXACT_ANSWERS, case.cache, CacheScope(use_case=name, memory=str(case.memory or ""))
+    )
 
 
 def _fallback(places: StatePaths) -> Fallback:
@@ -252,6 +268,7 @@ def of_use_case(
             memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
             limits=_stated_limits(root, name, case, execution),
             # A stage's answers are recorded and judged, and a stated answer is no answer of a model.
+            caching=_caching(home, name, case, execution, mode=mode or execution.mode),
             stated_answers=execution.tape is None or execution.job is not None,
             content=case.telemetry.content,
         ),
