@@ -210,6 +210,7 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
 def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     """Yield the checks of the model of a use case and of each of its fall-backs."""
     yield _tried(f"{name}: model {case.model_name}", lambda: boundary.card_of_use_case(root, case))
+    yield from _prices(root, name, case)
     if not case.model_choice.fallback:
         return
 
@@ -219,6 +220,26 @@ def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
 
     named = ", ".join(case.model_choice.models) or "a stated answer"
     yield _tried(f"{name}: fall-backs {named}", fallbacks)
+
+
+def _prices(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+    """Yield the source of each price that no card states; an unknown price is an error if a job needs it."""
+    jobs = [job for job, declared in config.load_params(root).jobs.items() if declared.use_case == name]
+    why = f"the job {jobs[0]} states what it costs" if jobs else "a gate on cost stays undecided"
+    found = [partial(boundary.card_of_use_case, root, case)]
+    found += [partial(load_card, root, model) for model in case.model_choice.models]
+    for read_card in found:
+        try:
+            card = read_card()
+        except WorkbenchError:
+            continue  # reported with the model
+        if card.price_source == "card":
+            continue
+        what = f"{name}: price of {card.reference}"
+        checked = _tried(what, partial(card.check_priced, why=why))
+        if not checked.problem:
+            checked = CheckedFile(what=f"{what}: list price of {card.price_source}")
+        yield dataclasses.replace(checked, warning=not jobs)
 
 
 def _quality(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:

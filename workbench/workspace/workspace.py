@@ -36,7 +36,7 @@ from workbench.retrieval import MemoryHandle
 from workbench.types import JSON, Port, Reply
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
-from workbench.workspace.candidates import Fallbacks, candidates, described
+from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
 from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
@@ -271,6 +271,7 @@ class Workspace:
             named |= {"memory": str(memory.spec), "memory_digest": memory.pinned or memory.spec.digest}
         card = self.boundary.card(self._model_reference(None))
         others = self._candidates(card)
+        sources = price_sources(card, others, card_of=self.boundary.card)
         fallbacks = {"fallback": [dataclasses.asdict(item) for item in others]} if others else {}
         rest = {k: v for k, v in self.settings.items() if k not in {"prompt", "memory", "model"}}
         return {
@@ -278,6 +279,7 @@ class Workspace:
             "model": card.reference,
             "model_digest": files.digest({**card.identity(), "defaults": card.wire_defaults(), **fallbacks}),
             **({"model_fallback": described(others)} if others else {}),
+            **({"model_price": sources} if sources else {}),
             **rest,
         }
 
@@ -393,6 +395,8 @@ class Workspace:
         *,
         fallbacks: tuple[ModelCandidate, ...] = (),
     ) -> Call:
+        if self.execution.job is not None:
+            card.check_priced(why="a job states what it costs")
         seconds = self.use_case.model_choice.seconds if fallbacks else None
         return Call(
             port="model",
