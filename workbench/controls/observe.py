@@ -39,7 +39,8 @@ class Log(Protocol):
 class _Seen:
     """The facts of a reply that a record may hold: counts and names, no content."""
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, call: Call, began: float) -> None:
+        self.speaks = wire.DIALECTS.get(call.operation) if call.port == "model" else None
         self.began = began
         self.events = 0
         self.first_event_s: float | None = None
@@ -51,8 +52,8 @@ class _Seen:
             self.first_event_s = round(now - self.began, 6)
         self.events += 1
         if isinstance(event.data, Mapping):
-            if event.data.get("usage"):
-                self.usage = wire.usage_of(event.data)
+            if self.speaks is not None and self.speaks.states_usage(event.data):
+                self.usage = self.speaks.usage_of(event.data)
         elif isinstance(event.data, list | tuple):
             self.hits += [hit for hit in event.data if isinstance(hit, Hit)]
 
@@ -75,7 +76,7 @@ class Observe:
         """Pass the call on and record its outcome."""
         self._log.open()
         clock, around = call.context.clock, current_invocation()
-        at, seen = clock.now(), _Seen(clock.monotonic())
+        at, seen = clock.now(), _Seen(call, clock.monotonic())
         call.span.note(trace_id=new_id())
         ended: BaseException | None = None
         try:
@@ -109,6 +110,8 @@ class Observe:
         before: Usage | None = call.span.facts.get("usage_before_repair")
         usage = seen.usage if before is None else before + seen.usage
         cost = self._cost(call, usage)
+        for _, earlier in call.span.facts.get("paid_before", ()):  # of candidates that were set aside
+            usage += earlier
         call.span.note(cost_usd=cost)
         return {
             "input_tokens": usage.input_tokens,
@@ -126,7 +129,7 @@ class Observe:
         facts = call.span.facts
         if facts.get("source") == "exact":  # the cache of answers
             if "saved_usd" not in facts:
-                call.span.note(saved_usd=self._priced(call, usage))
+                call.span.note(saved_usd=self._priced(_answering(call), usage))
             return 0.0
         if "cost_usd" in facts:
             noted: float | None = facts["cost_usd"]
@@ -134,11 +137,14 @@ class Observe:
         paid = [attempt["cost_usd"] for attempt in call.span.attempts if "cost_usd" in attempt]
         if paid and not facts.get("replayed"):
             return None if None in paid else sum(paid)
-        return self._priced(call, usage)
+        costs = [
+            self._priced(*answer) for answer in ((_answering(call), usage), *facts.get("paid_before", ()))
+        ]
+        return None if None in costs else sum(costs)  # type: ignore[arg-type]
 
-    def _priced(self, call: Call, usage: Usage) -> float | None:
+    def _priced(self, target: str, usage: Usage) -> float | None:
         known = self._price is not None and usage.input_tokens is not None
-        return self._price(_answering(call), usage) if self._price and known else None
+        return self._price(target, usage) if self._price and known else None
 
 
 def _answering(call: Call) -> str:

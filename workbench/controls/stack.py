@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import graphlib
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from itertools import pairwise
 from typing import Final
 
-from workbench.controls import access, fallback, observe, output, replay, retry
+from workbench.controls import (
+    access,
+    budget,
+    circuit_breaker,
+    fallback,
+    limits,
+    observe,
+    output,
+    rate_limit,
+    replay,
+    retry,
+)  # fmt: skip
 from workbench.controls.position import OPERATIONS, Position
 from workbench.errors import ConfigError, RefusedError, nearest
 from workbench.ports import Call, Control, Handler
 from workbench.types import Event
 
 #: Planned controls. Positions may name them, so that adding one changes no other position.
-PLANNED: Final = ("policy", "privacy", "moderation", "rate_limit", "circuit_breaker", "budget")
+PLANNED: Final = ("policy", "privacy", "moderation")
 
 
 def ordered(positions: Iterable[Position], *, planned: Iterable[str] = PLANNED) -> tuple[Position, ...]:
@@ -70,14 +81,17 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
 #: All implemented controls, outermost first.
 POSITIONS: Final = ordered(
     (
-        observe.POSITION, fallback.POSITION, access.POSITION, output.POSITION, replay.POSITION,
-        retry.POSITION,
+        observe.POSITION, limits.POSITION, fallback.POSITION, access.POSITION, output.POSITION,
+        replay.POSITION, retry.POSITION, rate_limit.POSITION, circuit_breaker.POSITION, budget.POSITION,
     )
 )  # fmt: skip
 
 
 def around(control: Control, proceed: Handler) -> Handler:
-    """Wrap `proceed` in `control`; close the streams that the control opens when the call ends."""
+    """Wrap `proceed` in `control`; close the streams that the control opens when the call ends.
+
+    A control may have a method `applies(call)`: other calls pass it by.
+    """
 
     async def handle(call: Call) -> AsyncIterator[Event]:
         opened: list[AsyncIterator[Event]] = []
@@ -94,7 +108,10 @@ def around(control: Control, proceed: Handler) -> Handler:
         finally:
             await _close(opened)
 
-    return handle
+    applies: Callable[[Call], bool] | None = getattr(control, "applies", None)
+    if applies is None:
+        return handle
+    return lambda call: handle(call) if applies(call) else proceed(call)
 
 
 async def _close(streams: list[AsyncIterator[Event]]) -> None:
