@@ -167,7 +167,7 @@ def test_why_finds_a_compacted_call_and_shows_its_attempts(ws):
     ws.model("m").chat("later")
     again = ws.why(reply)
     assert dict(again.rows()) == dict(shown.rows()) and again.record["labels"] == shown.record["labels"]
-    assert dict(again.rows())["attempts"].startswith("1: ok") and reply.trace_id in str(again)
+    assert dict(again.rows())["attempts"].startswith("1: m ok") and reply.trace_id in str(again)
     with pytest.raises(NotFoundError, match="no call with trace"):
         ws.why(Reply(text="x", model="m", trace_id="0" * 32))
 
