@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from workbench import files
 from workbench.errors import ConfigError
 from workbench.records.log import Lines, read_records
 
@@ -89,3 +91,17 @@ def _fits(record: dict[str, Any]) -> bool:
     """Return whether the values of a record have the types of an outcome."""
     texts = all(isinstance(record[name], str) for name in RecordedOutcome.__slots__ if name != "value")
     return texts and isinstance(record["value"], int | float) and not isinstance(record["value"], bool)
+
+
+def purge_outcomes(path: Path, before: dt.date) -> int:
+    """Remove the outcomes of days before `before`, and return their number; odd lines go too."""
+    if not path.exists():
+        return 0
+    log = Lines(path, durable=True)
+    with log.writing():  # a writer that waits opens the file that replaces this one
+        records = [record for record in read_records(path) if set(record) >= set(RecordedOutcome.__slots__)]
+        kept = [record for record in records if str(record["at"])[:10] >= before.isoformat()]
+        if len(kept) < len(records):
+            lines = (orjson.dumps(record, option=orjson.OPT_SORT_KEYS) + b"\n" for record in kept)
+            files.write_atomic(path, b"".join(lines))
+    return len(records) - len(kept)

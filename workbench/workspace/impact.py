@@ -128,9 +128,7 @@ class Impact(Shown):
             )
             for row in self.rows
         ]  # fmt: skip
-        notes = [
-            f"intervals at {percent(self.level)}; a missing outcome counts neither as success nor as failure"
-        ]
+        notes = [f"intervals at {percent(self.level)}; a missing outcome counts neither way"]
         if self.unmatched:
             notes.append(f"{self.unmatched} events name none of these {unit}")
         return Card(title="what it did for its users", head=head, rows=rows, notes=notes)
