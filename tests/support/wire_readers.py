@@ -53,7 +53,9 @@ def sse(*events, done=True, end="\n\n", start="data: ") -> bytes:
 
 
 class _Body:
-    """The part of a response that the model reads."""
+    """The part of a response that the model reads; its length is not stated."""
+
+    content_length = None
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self.pieces, self.content = pieces, self

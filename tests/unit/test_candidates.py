@@ -17,8 +17,8 @@ from workbench.experiments.attempts import CaseAttempt, scored_row
 from workbench.experiments.dataset import Case
 from workbench.models import ModelCard, load_card
 from workbench.pipeline.settings import of_stage
-from workbench.ports import STATED
 from workbench.testing.fakes import FakeModel
+from workbench.types import STATED
 from workbench.workspace import boundary
 
 SORRY = "We will come back to you."

@@ -29,8 +29,8 @@ from workbench.errors import (
     UnavailableError,
     WorkbenchError,
 )
-from workbench.ports import STATED, Call, Handler, ModelCandidate
-from workbench.types import JSON, Event
+from workbench.ports import Call, Handler, ModelCandidate
+from workbench.types import JSON, STATED, Event
 
 #: Outside of access control and of validation, so that a snapshot's access and validity are checked again,
 #: and that each model's answer is authorised, validated and paid for itself. Other operations of memories

@@ -10,16 +10,13 @@ import dataclasses
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from workbench.context import Context
 from workbench.types import JSON, Event, Port
 
 if TYPE_CHECKING:
     import asyncio
-
-#: The name of a candidate that is a stated answer. It has a space, so no model card has this name.
-STATED: Final = "stated answer"
 
 
 class Span:

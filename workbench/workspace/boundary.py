@@ -26,13 +26,13 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, ENDPOINTS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
-from workbench.ports import STATED, Call, Handler, Model
+from workbench.ports import Call, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
 from workbench.records.segments import CallLog
 from workbench.records.tape import Tape
 from workbench.telemetry import active
-from workbench.types import Event, Port, Usage
+from workbench.types import STATED, Event, Port, Usage
 from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.

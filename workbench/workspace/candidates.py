@@ -9,7 +9,8 @@ from workbench import files
 from workbench.config import StatedAnswer
 from workbench.errors import ConfigError
 from workbench.models import ModelCard
-from workbench.ports import STATED, ModelCandidate
+from workbench.ports import ModelCandidate
+from workbench.types import STATED
 
 #: A fall-back as params.yaml and `ws.model(…, fallback=[…])` state it.
 Fallbacks = Iterable[str | StatedAnswer | Mapping[str, Any]]

@@ -25,9 +25,9 @@ from workbench.errors import (
     UnavailableError,
     WorkbenchError,
 )
-from workbench.ports import STATED, ModelCandidate
+from workbench.ports import ModelCandidate
 from workbench.testing.fakes import FakeClock, FakeModel
-from workbench.types import Event
+from workbench.types import STATED, Event
 
 B = ModelCandidate(
     target="b@1", model="wire-b", identity={"weights": "b"}, defaults={"temperature": 0.5, "seed": 7}
