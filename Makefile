@@ -21,15 +21,15 @@ unexport VIRTUAL_ENV PYTHONDONTWRITEBYTECODE UV_PYTHON UV_SYSTEM_PYTHON UV_PROJE
 PROJECT := $(wildcard tests/unit/test_house.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test soak check lab bench weaviate interop lock clean env env-test python
+.PHONY: help repro test soak check lab bench weaviate interop phoenix lock clean env env-test python
 
 help: ## show this list
 	@sed -n $(if $(PROJECT),,-e '/^ifdef PROJECT/,/^endif/d') -e 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-repro: env ## install what is missing, run the pipeline, print the verdict; LIVE=1 asks all again, MEMORY=weaviate searches a server
-	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench repro $(if $(filter-out 0,$(LIVE)),--live) $(if $(MEMORY),--memory $(MEMORY))
+repro: env ## install what is missing, run the pipeline, print the verdict; LIVE=1 asks all again, ASK=0 nothing, MEMORY=weaviate searches a server
+	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench repro $(if $(filter-out 0,$(LIVE)),--live) $(if $(ASK),--ask $(ASK)) $(if $(MEMORY),--memory $(MEMORY))
 
-test: env-test $(if $(PROJECT),interop) check ## every check and every test, at sample size; ARGS="..." goes to pytest
+test: env-test $(if $(PROJECT),interop phoenix) check ## every check and every test, at sample size; ARGS="..." goes to pytest
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 check: env-test ## declarative files and notebooks; in the project: style, types, floors, house rules
@@ -58,16 +58,17 @@ lock: env ## resolve the locks again after a change in pyproject.toml; UPGRADE=1
 	@$(COMPILE) -q -o locks/workbench.lock pyproject.toml
 	@$(COMPILE) -q --extra test -c locks/workbench.lock -o locks/test.lock pyproject.toml
 	@$(if $(PROJECT),$(COMPILE) -q --extra interop -c locks/workbench.lock -o locks/interop.lock pyproject.toml)
+	@$(if $(PROJECT),$(COMPILE) -q --group phoenix -o locks/phoenix.lock)
 	@git --no-pager diff --stat -- locks
 
 clean: ## remove the environments and caches; keeps .workbench/, which holds state
-	rm -rf .venv .venv-interop .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-interop .venv-phoenix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- the project of the workbench itself -----------------------------------------------------------
 
 ifdef PROJECT
-soak: env-test interop ## every test at full size, for hours: all kill points, attempts, examples and histories
+soak: env-test interop phoenix ## every test at full size, for hours: all kill points, attempts, examples and histories
 	@WORKBENCH_SOAK=1 $(BIN)/python -m pytest $(WORKERS) -o timeout=3600 $(ARGS)
 
 bench: env-test ## measure the ratios of docs/benchmarks.md
@@ -80,6 +81,13 @@ interop: env ## install .venv-interop: the libraries that must accept our client
 		&& $(INSTALL) .venv-interop/bin/python --require-hashes -r locks/interop.lock \
 		&& $(INSTALL) .venv-interop/bin/python $(SELF) \
 		&& cp locks/interop.lock .venv-interop/installed.lock; }
+
+phoenix: env ## install .venv-phoenix: the Phoenix that the tests export spans to
+	@cmp -s locks/phoenix.lock .venv-phoenix/installed.lock || { \
+		echo "== .venv-phoenix: installing locks/phoenix.lock (half a minute, 830 MB)"; \
+		$(BIN)/python -m venv --clear --without-pip .venv-phoenix \
+		&& $(INSTALL) .venv-phoenix/bin/python --require-hashes -r locks/phoenix.lock \
+		&& cp locks/phoenix.lock .venv-phoenix/installed.lock; }
 endif
 
 # -- the environment -----------------------------------------------------------------------------

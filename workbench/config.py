@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, nearest
@@ -20,6 +21,8 @@ from workbench.layout import PARAMS, QUALITY
 from workbench.types import MOST_CLASSIFIED
 
 Mode = Literal["live", "record", "replay", "auto"]
+BudgetDimension = Literal["tenant", "principal", "purpose", "use_case", "job", "run", "day", "month"]
+Enforce = Literal["observe", "refuse"]
 #: Placeholder for the tenant's name in the name of a key's environment variable.
 TENANT = "{tenant}"
 #: Address of the server that `make weaviate` starts.
@@ -37,6 +40,10 @@ _TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 #: Most characters of a path below the repository, and bytes of a file name on common disks.
 _MOST_PATH, _MOST_PART = 1_000, 255
+#: Most dollars, tokens, calls or seconds of a budget: the ledger counts in 64 bits.
+_MOST_BUDGET = 1e9
+#: Most seconds of one call with its fall-backs.
+_MOST_SECONDS = 3_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +89,65 @@ class Approach:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunLimits:
+    """The limits of the calls of one run, None where none is stated.
+
+    `seconds` counts from the run's first call. `repeated` is the number of identical requests.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    seconds: float | None = None
+    repeated: int | None = None
+
+    def over(self, other: RunLimits | None) -> RunLimits:
+        """Return these limits, with those of `other` where none is stated here."""
+        stated = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        return dataclasses.replace(other or RunLimits(), **stated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatedAnswer:
+    """An answer that is given when no model answers: a text, or an object for a request of JSON."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    answer: str | dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The answer as the text of a reply."""
+        return self.answer if isinstance(self.answer, str) else files.canonical(self.answer).decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """The model of a use case, and what answers in its place while it cannot: models, then a stated answer.
+
+    `seconds` limits a call, all candidates together; without it, the boundary's own limit applies.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    name: str
+    fallback: tuple[str | StatedAnswer, ...] = ()
+    seconds: float | None = None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the models among the fall-backs, in order."""
+        return tuple(item for item in self.fallback if isinstance(item, str))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """What the spans of a use case hold: with `content`, questions, passages and answers too."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    content: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UseCase:
     """One use case of `params.yaml`; docs/params.md describes every key.
 
@@ -99,7 +165,7 @@ class UseCase:
     notebook: str
     tenants: tuple[str, ...]
     data: str
-    model: str
+    model: str | ModelChoice
     report: str
     gates: dict[str, dict[str, Any]]
     memory: Pin | None = None
@@ -127,7 +193,19 @@ class UseCase:
     admins: tuple[str, ...] | None = None
     keepers: tuple[str, ...] | None = None
     concurrency: int = 4
+    limits: RunLimits | None = None
+    telemetry: Telemetry = field(default_factory=Telemetry)
     parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_choice(self) -> ModelChoice:
+        """The model with its fall-backs; a plain name has none."""
+        return ModelChoice(name=self.model) if isinstance(self.model, str) else self.model
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model that is asked first."""
+        return self.model if isinstance(self.model, str) else self.model.name
 
     @property
     def columns(self) -> dict[str, tuple[str, ...]]:
@@ -181,6 +259,30 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobLimits(Limits):
+    """The limits of a job's runs, also of their calls; a version keeps `seconds` and `broken`.
+
+    The others are read in the version's own params.yaml.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    repeated: int | None = None
+
+    @property
+    def of_calls(self) -> RunLimits:
+        """The limits of the calls of a run."""
+        return RunLimits(calls=self.calls, tokens=self.tokens, usd=self.usd, repeated=self.repeated)
+
+    @property
+    def of_version(self) -> Limits:
+        """The limits that a version keeps."""
+        return Limits(seconds=self.seconds, broken=self.broken)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One job of `params.yaml`: a use case's notebook, applied to inputs.
 
@@ -193,16 +295,58 @@ class Job:
     sample: str
     input: str | None = None
     schedule: Timing | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: JobLimits = field(default_factory=JobLimits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetOnly:
+    """The calls that a budget applies to: all that are named here must be the call's; None is any."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    tenant: str | tuple[str, ...] | None = None
+    principal: str | tuple[str, ...] | None = None
+    purpose: str | tuple[str, ...] | None = None
+    use_case: str | tuple[str, ...] | None = None
+    job: str | tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRule:
+    """One budget of `params.yaml`: its limits, one account `per` which dimensions, and what it applies to.
+
+    `call_seconds` is the longest model time of one call, which a budget of seconds reserves.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    usd: float | None = None
+    tokens: int | None = None
+    calls: int | None = None
+    seconds: float | None = None
+    per: tuple[BudgetDimension, ...] = ()
+    only: BudgetOnly = field(default_factory=BudgetOnly)
+    enforce: Enforce | dict[Literal["mvp", "mlvp"], Enforce] = "refuse"
+    call_seconds: float = 60.0
+
+    def enforced(self, phase: str) -> bool:
+        """Whether the budget refuses calls in a phase; False if it only observes."""
+        stated = self.enforce if isinstance(self.enforce, str) else self.enforce.get(phase, "refuse")  # type: ignore[call-overload]
+        return bool(stated == "refuse")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Params:
-    """The content of `params.yaml`."""
+    """The content of `params.yaml`.
+
+    `budget_url` is the PostgreSQL database of a ledger that several machines share, and
+    `budget_password_env` the environment variable with its password.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     use_cases: dict[str, UseCase]
     jobs: dict[str, Job] = field(default_factory=dict)
+    budgets: dict[str, BudgetRule] = field(default_factory=dict)
+    budget_url: str | None = None
+    budget_password_env: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +455,7 @@ def _parsed(path: Path) -> Params:
         _check(path, name, case)
     for name, declared in params.jobs.items():
         _check_job(path, name, declared, params)
+    check_budgets(params.budgets, params.budget_url, params.budget_password_env, where=str(path))
     return params
 
 
@@ -380,7 +525,10 @@ def _check(path: Path, name: str, case: UseCase) -> None:
             hint="add memory_provider: weaviate, or remove memory_url, memory_grpc, memory_api_key_env, "
             "memory_fallback and memory_awake",
         )
+    if isinstance(case.model, ModelChoice):
+        _check_model(f"{where}.model", case.model)
     _check_values(where, case)
+    _check_run_limits(f"{where}.limits", case.limits or RunLimits())
 
 
 def _check_values(where: str, case: UseCase) -> None:
@@ -401,6 +549,33 @@ def _check_values(where: str, case: UseCase) -> None:
         check_day(case.as_of, where=f"{where}.as_of")
     if case.seed < 0:
         raise ConfigError(f"{where}.seed must be 0 or more, found {case.seed}")
+
+
+def _check_run_limits(where: str, limits: RunLimits) -> None:
+    for key, value in dataclasses.asdict(limits).items():
+        least = 0 if key in {"usd", "seconds"} else 1
+        if value is not None and (value < least or value == 0):
+            raise ConfigError(
+                f"{where}.{key} must be {'above 0' if least == 0 else '1 or more'}, found {value}",
+                hint=f"write a higher number, or remove {key}: then nothing limits it",
+            )
+
+
+def _check_model(where: str, model: ModelChoice) -> None:
+    """Raise ConfigError for a model that is named twice, and for a stated answer that is not the last one."""
+    names = [name.partition("@")[0] for name in (model.name, *model.models)]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ConfigError(
+            f"{where} names {twice[0]!r} twice: a model cannot be its own fall-back",
+            hint=f"name another model under {where.partition(': ')[2]}.fallback",
+        )
+    if any(isinstance(item, StatedAnswer) for item in model.fallback[:-1]):
+        raise ConfigError(
+            f"{where}.fallback: a stated answer always answers, so nothing after it is asked",
+            hint='move {answer: "…"} to the end of the list',
+        )
+    if model.seconds is not None and not 0 < model.seconds <= _MOST_SECONDS:
+        raise ConfigError(f"{where}.seconds must be above 0 and up to {_MOST_SECONDS}, found {model.seconds}")
 
 
 def _check_approach(where: str, approach: Approach, candidate: str) -> None:
@@ -434,6 +609,7 @@ def _check_job(path: Path, name: str, declared: Job, params: Params) -> None:
             f"{where}.limits: seconds must be 1 or more and broken above 0 and up to 1, found "
             f"{declared.limits.seconds} and {declared.limits.broken}"
         )
+    _check_run_limits(f"{where}.limits", declared.limits.of_calls)
     try:
         (declared.input or "").format(date="", time="")
     except (AttributeError, KeyError, IndexError, ValueError):
@@ -441,6 +617,41 @@ def _check_job(path: Path, name: str, declared: Job, params: Params) -> None:
             f"{where}.input: {declared.input!r} has a field other than {{date}} and {{time}}",
             hint="for example input: data/inbox/{date}.jsonl",
         ) from None
+
+
+def check_budgets(
+    rules: Mapping[str, BudgetRule], url: str | None, password_env: str | None, *, where: str
+) -> None:
+    """Raise ConfigError for a budget without a usable limit, or an address of a ledger with a password."""
+    for name, rule in rules.items():
+        at = f"{where}: budgets.{name}"
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{where}: budgets: {files.shortened(name)!r} cannot name a budget",
+                hint="use up to 63 letters, digits, - and _",
+            )
+        limits = {key: getattr(rule, key) for key in ("usd", "tokens", "calls", "seconds")}
+        if all(limit is None for limit in limits.values()):
+            raise ConfigError(
+                f"{at} has no limit", hint="write one or more of usd, tokens, calls and seconds"
+            )
+        for key, limit in {**limits, "call_seconds": rule.call_seconds}.items():
+            if limit is not None and not 0 < limit <= _MOST_BUDGET:
+                raise ConfigError(f"{at}.{key} must be above 0 and at most {_MOST_BUDGET:g}, found {limit:g}")
+        if len(set(rule.per)) < len(rule.per):
+            raise ConfigError(f"{at}.per names a dimension twice: {', '.join(rule.per)}")
+    if url is not None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"postgresql", "postgres"} or not parts.path.strip("/") or parts.password:
+            raise ConfigError(
+                f"{where}: budget_url must be postgresql://USER@HOST:PORT/DATABASE, without a password",
+                hint="write budget_password_env: NAME of the environment variable that holds the password",
+            )
+    if password_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", password_env):
+        raise ConfigError(
+            f"{where}: budget_password_env must be the NAME of an environment variable, not the password",
+            hint="for example budget_password_env: BUDGET_PASSWORD",
+        )
 
 
 def job(params: Params, name: str) -> Job:
@@ -453,6 +664,13 @@ def job(params: Params, name: str) -> Job:
     return params.jobs[name]
 
 
+def run_limits(params: Params, case: UseCase, job: str | None) -> RunLimits | None:
+    """Return the limits of the calls of a run: the job's, else the use case's; None if none is stated."""
+    declared = params.jobs.get(job) if job else None
+    found = declared.limits.of_calls.over(case.limits) if declared else case.limits
+    return None if found is None or found == RunLimits() else found
+
+
 def pinned(case: UseCase, pins: Mapping[str, str]) -> UseCase:
     """Return the use case with its bare names bound to a job's frozen references."""
     found: dict[str, Any] = {}
@@ -461,8 +679,19 @@ def pinned(case: UseCase, pins: Mapping[str, str]) -> UseCase:
             name, _, version = pins[kind].partition("@")
             found[kind] = Pin(name=name, version=int(version))
     if "model" in pins:
-        found["model"] = pins["model"]
+        found["model"] = _pinned_model(case.model, pins)
     return dataclasses.replace(case, **found)
+
+
+def _pinned_model(model: str | ModelChoice, pins: Mapping[str, str]) -> str | ModelChoice:
+    """Return the model with the frozen references; `model.1` is that of its first fall-back."""
+    if isinstance(model, str):
+        return pins["model"]
+    numbers = iter(range(1, len(model.fallback) + 1))
+    fallback = tuple(
+        pins.get(f"model.{next(numbers)}", item) if isinstance(item, str) else item for item in model.fallback
+    )
+    return dataclasses.replace(model, name=pins["model"], fallback=fallback)
 
 
 def use_case(params: Params, name: str) -> UseCase:

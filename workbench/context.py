@@ -8,7 +8,7 @@ import datetime as dt
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -54,6 +54,11 @@ def instant(when: dt.datetime) -> str:
     return when.astimezone(dt.UTC).strftime(INSTANT)
 
 
+def instant_of(seconds: float) -> str:
+    """Return seconds since 1970 as an instant such as 2026-11-25T06:00:00Z."""
+    return instant(dt.datetime.fromtimestamp(seconds, dt.UTC))
+
+
 def moment(text: str) -> dt.datetime:
     """Return the time of an instant such as 2026-11-25T06:00:00Z; ValueError for another text."""
     return dt.datetime.strptime(text, INSTANT).replace(tzinfo=dt.UTC)
@@ -96,15 +101,20 @@ class InvocationScope:
     """One invocation of a task on one case, which distinguishes recordings of identical requests.
 
     Identical requests inside an invocation are numbered in their order; the number is part of a recording's
-    key. `records` are the call records of the invocation, without content. `passages` are those of its
-    prompts, for scorers, and stay in this process's memory.
+    key. `parent` is the trace id of the invocation, and `error` the type of the error that ended its task.
+    `records` are the call records of the invocation, without content. `passages` are those of its prompts,
+    for scorers, and stay in this process's memory. `ending` are called when the invocation ends.
     """
 
     case: str = ""
     repeat: int = 0
-    parent: str | None = None
+    task: str = ""
+    parent: str | None = field(default_factory=new_id)
+    error: str | None = None
+    began_ns: int = field(default_factory=time.time_ns)
     records: list[dict[str, Any]] = field(default_factory=list)
     passages: list[Hit] = field(default_factory=list)
+    ending: list[Callable[[InvocationScope], None]] = field(default_factory=list)
     _seen: Counter[str] = field(default_factory=Counter)
 
     def number(self, request_digest: str) -> int:
@@ -130,5 +140,35 @@ def invocation_scope(value: InvocationScope) -> Iterator[InvocationScope]:
     token = _invocation.set(value)
     try:
         yield value
+    except BaseException as error:
+        value.error = type(error).__name__
+        raise
     finally:
         _invocation.reset(token)
+        for end in value.ending:
+            end(value)
+
+
+class RunScope:
+    """One run of a task over many items, whose calls share the run's limits."""
+
+    __slots__ = ("__weakref__",)
+
+
+_run: contextvars.ContextVar[RunScope | None] = contextvars.ContextVar("workbench_run", default=None)
+
+
+def current_run() -> RunScope | None:
+    """Return the active run, or None outside of one."""
+    return _run.get()
+
+
+@contextlib.contextmanager
+def run_scope() -> Iterator[RunScope]:
+    """Run a block as one run."""
+    scope = RunScope()
+    token = _run.set(scope)
+    try:
+        yield scope
+    finally:
+        _run.reset(token)

@@ -148,6 +148,14 @@ def truncated_note(rows: int) -> list[str]:
     return [f"truncated: {rows} {were} cut at the limit of tokens, and scored as they are"]
 
 
+def fallback_note(answers: int) -> list[str]:
+    """Return a note with the number of answers by a fall-back, or no note for 0."""
+    if not answers:
+        return []
+    were = "answer was" if answers == 1 else "answers were"
+    return [f"fall-back: {answers} {were} given in place of the first model, which could not answer"]
+
+
 def verdict_text(verdict: str | None, needed: int | None) -> str:
     """Return a verdict with its mark, and for an undecided one the number of cases needed."""
     if verdict is None:

@@ -16,7 +16,13 @@ RESULTS = Path("results")
 
 #: State outside git, to be backed up: memories, the call log, runs, the ledger of jobs.
 STATE = Path(".workbench/state")
+#: The open segment of the record of calls; closed ones are in the folder of this name without its suffix.
 CALLS = STATE / "calls.jsonl"
+OUTCOMES = STATE / "outcomes.jsonl"
+#: The ledger of budgets on this machine.
+BUDGETS = STATE / "budgets.sqlite"
+#: The rates that processes share, and the breakers' last transitions, one file for each endpoint.
+ENDPOINTS = STATE / "endpoints"
 RUNS = STATE / "runs"
 JOB_STATE = STATE / "jobs"
 JOB_LEDGER = STATE / "jobs.db"
@@ -35,6 +41,8 @@ JOURNAL = CACHE / "answers.jsonl"
 #: The answers of interrupted judge stages, one file for each use case; removed when its tape is written.
 JUDGE_JOURNALS = CACHE / "judge"
 EXECUTED = CACHE / "executed"
+#: How many spans each process exported and dropped, one line for each report.
+TELEMETRY = CACHE / "telemetry.jsonl"
 ENVIRONMENTS = CACHE / "env"
 CODE = CACHE / "code"
 #: The input and output of each active job run, one folder for each run.

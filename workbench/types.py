@@ -155,7 +155,9 @@ class Reply:
     """A model's answer with its trace data: usage, finish reason, trace id and sources.
 
     `reason` is empty for a complete text, otherwise what the text lacks: `truncated` at the limit of tokens,
-    `filtered`, `refusal`, `tool_call` or `empty`.
+    `filtered`, `refusal`, `tool_call` or `empty`. `fallback` names the model that answered because those
+    before it could not, or is `stated answer` for an answer that params.yaml states; it is empty for the
+    first model. `fallback_reason` is one word for the first model's failure, such as `unavailable`.
     """
 
     text: str
@@ -167,10 +169,17 @@ class Reply:
     cost_usd: float | None = None
     latency_s: float | None = None
     replayed: bool = False
+    fallback: str = ""
+    fallback_reason: str = ""
     trace_id: str = ""
     prompt: str | None = None
     passages: tuple[Hit, ...] = ()
     raw: JSON = field(default_factory=dict, repr=False)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether a fall-back answered in place of the first model."""
+        return bool(self.fallback)
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -117,8 +117,7 @@ class _Folded:
 
     def __init__(self, model: Model) -> None:
         async def leaf(call: Call):
-            verbs = {"chat": model.chat, "embed": model.embed, "count": model.count}
-            async with aclosing(verbs[call.operation](call.payload)) as events:
+            async with aclosing(getattr(model, call.operation)(call.payload)) as events:
                 async for event in events:
                     yield event
 
@@ -126,6 +125,12 @@ class _Folded:
 
     def chat(self, payload, *, timeout_s=None):
         return self._call("chat", payload)
+
+    def respond(self, payload, *, timeout_s=None):
+        return self._call("respond", payload)
+
+    def moderate(self, payload, *, timeout_s=None):
+        return self._call("moderate", payload)
 
     def embed(self, payload, *, timeout_s=None):
         return self._call("embed", payload)

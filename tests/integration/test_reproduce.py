@@ -11,6 +11,7 @@ from clones import Clone
 from workbench.experiments.runs import load_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+STAGES = ("settings", "prepare", "remember", "judge", "experiment", "gate", "plots", "report")
 
 
 def outs(clone: Clone) -> dict[str, str]:
@@ -26,29 +27,33 @@ def outs(clone: Clone) -> dict[str, str]:
 
 
 def test_a_clone_reproduces_again_and_elsewhere_without_network(shipped, shipped_clone):
-    """The first time is `dvc repro` in `shipped`, and `make repro` on a machine with nothing, in CI."""
+    """The first time is `make repro` on a machine with nothing, in CI, or `dvc repro` in `shipped`.
+
+    dvc.lock, which is in git, has the digest of every output: whoever made them, a clean status says that
+    they are those of the commit.
+    """
     first = outs(shipped)
     assert "reports/readiness.html" in first and "results/answers/gate.json" in first
     assert shipped.status() == ""
 
-    second = shipped_clone.run("make", "repro", network=False)
+    second = shipped_clone.run("make", "repro", "ASK=1", network=False)
     assert "mvp gate · candidate" in second and "· PASS" in second
     assert "page: reports/readiness.html" in second and "next: workbench report" in second
-    assert "10 of 10 answers asked again are identical" in second or "another type of processor" in second
+    assert "1 of 1 answers asked again are identical" in second or "another type of processor" in second
     assert "Running stage" not in second
-    for stage in ("prepare", "remember", "judge", "experiment", "gate", "report"):
+    for stage in STAGES:
         assert f"Stage '{stage}@answers' didn't change, skipping" in second
 
-    # Another folder, with nothing kept from the first time.
+    # Another folder, with nothing kept from the first time. Of two use cases, one will do.
     shutil.rmtree(shipped_clone.folder / ".dvc" / "cache")
     for name in ("judged", "runs"):
         shutil.rmtree(shipped_clone.folder / "results" / "answers" / name)
     shutil.rmtree(shipped_clone.folder / ".workbench")
     (shipped_clone.folder / "reports" / "readiness.html").unlink()
-    forced = shipped_clone.run("dvc", "repro", "--force", network=False)
-    assert "Running stage 'judge@answers'" in forced and "Running stage 'experiment@answers'" in forced
+    last = ("plots@answers", "report@answers")
+    forced = shipped_clone.run("dvc", "repro", "--force", *last, network=False)
+    assert all(f"Running stage '{stage}@answers'" in forced for stage in STAGES)
     assert outs(shipped_clone) == first and shipped_clone.status() == ""
-    assert shipped_clone.run("dvc", "diff").strip() == ""
 
 
 def test_the_gate_exits_by_its_verdict(shipped_clone):

@@ -53,6 +53,13 @@ class Clone:
         (folder / "home").mkdir()
         return Clone.at(folder)
 
+    def took_cache(self) -> bool:
+        """Take over the results that DVC keeps in this checkout; whether it keeps any."""
+        kept = ROOT / ".dvc" / "cache" / "files"
+        if kept.is_dir():
+            shutil.copytree(kept, self.folder / ".dvc/cache/files", copy_function=_link_or_copy)
+        return kept.is_dir()
+
     def environment(self, **more: str) -> dict[str, str]:
         """The caller's environment with another home, and the clone's code before the installed one."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "JUPYTER_", "WORKBENCH_"))}

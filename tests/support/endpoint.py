@@ -40,15 +40,20 @@ def speaking(model: Model) -> Answer:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         payload = await request.json()
-        verbs = {"embeddings": model.embed, "input_tokens": model.count}
-        verb = verbs.get(request.path.rpartition("/")[2], model.chat)
+        verbs = {"embeddings": "embed", "input_tokens": "count", "responses": "respond"}
+        operation = verbs.get(request.path.rpartition("/")[2], "chat")
+        operation = "moderate" if request.path.endswith("/moderations") else operation
+        verb = getattr(model, operation)
         try:
             if not payload.get("stream"):
-                return web.json_response(wire.fold([event async for event in verb(payload)]))
+                return web.json_response(wire.dialect(operation).fold([e async for e in verb(payload)]))
             response = await begin_stream(request)
             async for event in verb(payload):
+                named = event.data.get("type") if operation == "respond" else None
+                await response.write(f"event: {named}\n".encode() if named else b"")
                 await response.write(b"data: " + orjson.dumps(event.data) + b"\n\n")
-            await response.write(b"data: [DONE]\n\n")
+            if operation == "chat":
+                await response.write(b"data: [DONE]\n\n")
         except RefusedError as error:
             return web.json_response({"error": {"message": error.message}}, status=error.status)
         return response

@@ -23,8 +23,9 @@ from workbench import files
 #: Three questions of each tenant decide this gate: five right of six pass, none right fails.
 GATE = "      mvp: {accuracy: {min: 0.4}, cross_tenant_hits: {count: 0}, cases: {min: 6}, confidence: 0.9}\n"
 CASES = [f"{tenant}-{number}" for tenant in ("acme", "globex") for number in ("001", "003", "005")]
-#: Each run of the job asks its rows anew: one of each tenant, whose answer has few words and takes a second.
-ROWS, UNSEEN = ["s-2", "s-6"], 4
+#: The sample's rows are cases, so that a promotion finds their answers on the judge's tape. Each run of the
+#: job asks its rows anew: one of each tenant, whose answer has few words and takes a second.
+ROWS, UNSEEN = ["acme-003", "globex-005"], 4
 
 
 @pytest.fixture(scope="session")
@@ -103,9 +104,13 @@ def _make_small(root: Path) -> None:
     files.write_atomic(root / "pipelines/jobs/stages.yaml", b"promoted: {}\n")
     without_use_case(root, "triage")  # each `dvc repro` would judge and explore it too
     (root / "dvc.lock").unlink()  # DVC reads all of it in each command, the stages that are gone too
-    for path, ids in (("data/handbook/questions.jsonl", CASES), (SAMPLE, ROWS)):
-        lines = (root / path).read_text().splitlines(keepends=True)
-        (root / path).write_text("".join(line for line in lines if json.loads(line)["id"] in ids))
+    questions = root / "data/handbook/questions.jsonl"
+    lines = {json.loads(line)["id"]: line for line in questions.read_text().splitlines(keepends=True)}
+    questions.write_text("".join(line for name, line in lines.items() if name in CASES))
+    kept = [
+        {k: v for k, v in json.loads(lines[name]).items() if k not in {"page", "answers"}} for name in ROWS
+    ]
+    (root / SAMPLE).write_text("".join(f"{json.dumps(row)}\n" for row in kept))
     inbox = pl.read_parquet(root / INBOX)
     pl.concat([inbox.head(UNSEEN), inbox.tail(1)]).write_parquet(root / INBOX)  # the last row is broken
     params = (root / "params.yaml").read_text()

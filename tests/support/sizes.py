@@ -9,6 +9,7 @@
 | generated answers of a model's endpoint, whole and streamed each | 200 | 20,000 |
 | items among which the few visible are found | 20,000 | 100,000 |
 | rows whose time is bounded; clean sets without a false alarm | a sixth to a third | all |
+| calls over a first model that fails and hangs | 400 | 5,000 |
 | questions that the embedded model is asked again, of those that ship | 3 | 30 |
 
 WORKBENCH_SEED chooses the kill points. A run prints its seed; the same seed gives the same points.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 from small_use_case import small_repository
 
 from workbench import config, layout
 from workbench.errors import RefusedError
+from workbench.pipeline import repro
 from workbench.pipeline.repro import _record, ask_again, make_tapes
 from workbench.records.confirmed import Confirmed, Summary, answers_of
 from workbench.records.keys import Entry, RecordedRequest, processor
@@ -106,6 +108,20 @@ def test_judged_answers_come_first_and_repeated_reproductions_confirm_all_of_the
     assert repository.log.of(keys(own)).n == 8
     _, names = repository.again()
     assert all(name.startswith("judged") for name in names) and repository.again()[1] == names
+
+
+@pytest.mark.parametrize(("sample", "asked"), [(None, 10), (3, 3), (0, 0)])
+def test_a_reproduction_asks_as_many_questions_again_as_it_is_told(
+    repository, monkeypatch, capsys, sample, asked
+):
+    write(repository.judge, [item.line() for item in entries("judged", 12)])
+    for name in ("install_promoted", "run_pipeline", "judged_run"):
+        monkeypatch.setattr(repro, name, lambda *_, **__: 0)
+    monkeypatch.setattr(repro, "judged", lambda *_: SimpleNamespace(exit_code=4))
+    done = repro.reproduce(repository.root, sample=sample)
+    assert len(repository.asked) == asked and done.exit_code == 4
+    assert [report.asked for report in done.asked.values()] == [asked] * bool(asked)
+    assert ("asked again" in capsys.readouterr().out) is bool(asked)
 
 
 def test_the_sample_is_drawn_by_the_seed(repository, tmp_path):

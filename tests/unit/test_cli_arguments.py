@@ -78,6 +78,8 @@ def test_a_name_that_is_none_is_one_error_with_the_next_command(ended, command):
         ("memory search x --as-of 20261124", "as_of: '20261124' is not a day"),
         ("memory search x --as-of=", "--as-of= is empty"),
         ("memory ingest --use-case=", "--use-case= is empty"),
+        ("repro --live --ask 2", "ASK=2"),
+        ("repro --ask 2 --memory weaviate", "--ask need the pipeline's own memory"),
     ],
 )
 def test_an_argument_out_of_bounds_is_one_error_with_the_next_command(ended, command, said):
@@ -96,6 +98,13 @@ def test_the_first_and_the_last_day_are_days(root, monkeypatch, day):
 def test_an_empty_reason_is_no_mistake():
     for words in (["save", "prompt/brief", "--reason", ""], ["save", "prompt/brief", "--reason="]):
         assert app._checked(words) == words
+
+
+@pytest.mark.parametrize("number", ["-1", "many"])
+def test_a_number_of_questions_is_one(root, monkeypatch, number):
+    monkeypatch.chdir(root)
+    done = CliRunner().invoke(app.cli, ["repro", "--ask", number])
+    assert done.exit_code == 2 and "--ask" in done.output
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "9" * 20, "many"])

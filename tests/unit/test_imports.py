@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 VENDORS = {
     "aiohttp", "charset_normalizer", "docx", "dvc", "fsspec", "jsonschema", "matplotlib", "nbformat",
-    "numpy", "openai", "papermill", "polars", "pydantic", "pypdf", "selectolax", "weaviate",
+    "numpy", "openai", "opentelemetry", "papermill", "polars", "pydantic", "pypdf", "selectolax", "weaviate",
     "wordllama", "xllamacpp",
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from workbench import config, files
+from workbench.cli.budget import budget
 from workbench.cli.data import data
 from workbench.cli.doctor import doctor
 from workbench.cli.init import init
@@ -183,12 +184,18 @@ def report(use_case: str | None, as_json: bool) -> None:
 )
 @click.option("--record", is_flag=True, envvar="RECORD", help="Record the answers that differ on the tapes.")
 @click.option(
+    "--ask",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Ask N recorded questions of each use case again, not ten; 0 asks none.",
+)
+@click.option(
     "--memory",
     type=click.Choice(["weaviate"]),
     help="Run the same steps with the memory on a server, outside DVC.",
 )
 @Json()
-def repro(live: bool, record: bool, memory: str | None, as_json: bool) -> None:
+def repro(live: bool, record: bool, ask: int | None, memory: str | None, as_json: bool) -> None:
     """Run the pipeline, print the verdict, then ask ten recorded questions again.
 
     Exit by the gates: 0 pass, 1 fail, 4 undecided. Missing tapes are created first. Answers that differ
@@ -198,19 +205,20 @@ def repro(live: bool, record: bool, memory: str | None, as_json: bool) -> None:
     from workbench.pipeline.repro import reproduce
 
     if memory is not None:
-        _repro_on_server(live=live or record, as_json=as_json)
-    done = reproduce(config.find_root(), live=live, record=record, quiet=as_json)
+        _repro_on_server(asks=live or record or bool(ask), as_json=as_json)
+    done = reproduce(config.find_root(), live=live, record=record, sample=ask, quiet=as_json)
     if as_json:
         show(done, as_json=True)
     sys.exit(done.exit_code)
 
 
-def _repro_on_server(*, live: bool, as_json: bool) -> NoReturn:
+def _repro_on_server(*, asks: bool, as_json: bool) -> NoReturn:
     from workbench.pipeline.store_parity import reproduce_on_server
 
-    if live:
+    if asks:
         raise ConfigError(
-            "--live and --record need the pipeline's own memory, without --memory", hint="make repro LIVE=1"
+            "--live, --record and --ask need the pipeline's own memory, without --memory",
+            hint="make repro LIVE=1",
         )
     found = reproduce_on_server(config.find_root(), quiet=as_json)
     say([parity.to_json() for parity in found], "\n\n".join(map(str, found)), as_json=as_json)
@@ -257,7 +265,7 @@ def _explained(function: Callable[[], Any]) -> int:
     return 0
 
 
-for _command in (data, memory, doctor, new, init, promote, rollback, jobs):
+for _command in (budget, data, memory, doctor, new, init, promote, rollback, jobs):
     cli.add_command(_command)
 
 

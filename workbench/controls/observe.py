@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -16,19 +17,30 @@ from workbench.context import current_invocation, new_id
 from workbench.controls.position import OPERATIONS, Position
 from workbench.errors import InvalidOutputError, RefusedError
 from workbench.ports import Call, Handler
-from workbench.records.log import Lines
 from workbench.types import Event, Hit, Usage
 
 #: Outermost, so that refusals by other controls, degraded answers and crashes are recorded too.
 POSITION: Final = Position(name="observe", operations=OPERATIONS, before=("fallback",))
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
 Price = Callable[[str, Usage], float | None]
+Export = Callable[[Mapping[str, Any], Call], None]
+
+
+class Log(Protocol):
+    """An append-only log of lines."""
+
+    def open(self) -> int:
+        """Open the log, or raise UnavailableError."""
+
+    def append(self, line: bytes) -> int:
+        """Append a line, passed without its newline."""
 
 
 class _Seen:
     """The facts of a reply that a record may hold: counts and names, no content."""
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, call: Call, began: float) -> None:
+        self.speaks = wire.DIALECTS.get(call.operation) if call.port == "model" else None
         self.began = began
         self.events = 0
         self.first_event_s: float | None = None
@@ -40,8 +52,8 @@ class _Seen:
             self.first_event_s = round(now - self.began, 6)
         self.events += 1
         if isinstance(event.data, Mapping):
-            if event.data.get("usage"):
-                self.usage = wire.usage_of(event.data)
+            if self.speaks is not None and self.speaks.states_usage(event.data):
+                self.usage = self.speaks.usage_of(event.data)
         elif isinstance(event.data, list | tuple):
             self.hits += [hit for hit in event.data if isinstance(hit, Hit)]
 
@@ -52,17 +64,19 @@ class Observe:
     A record holds principal, operation, target, times, token counts and cost, and never the text of a
     question or an answer. A call fails if its record cannot be written, and fails before it reaches the
     target if the log cannot be opened. `price` returns the cost in USD of a target's tokens, or None.
+    `export` receives each record after it is written, with its call; an error of it fails no call.
     """
 
-    def __init__(self, log: Lines, *, price: Price | None = None) -> None:
+    def __init__(self, log: Log, *, price: Price | None = None, export: Export | None = None) -> None:
         self._log = log
         self._price = price
+        self._export = export
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on and record its outcome."""
         self._log.open()
         clock, around = call.context.clock, current_invocation()
-        at, seen = clock.now(), _Seen(clock.monotonic())
+        at, seen = clock.now(), _Seen(call, clock.monotonic())
         call.span.note(trace_id=new_id())
         ended: BaseException | None = None
         try:
@@ -81,26 +95,61 @@ class Observe:
                 "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
                 "duration_s": round(clock.monotonic() - seen.began, 6),
                 **_who(call),
+                **self._tokens(call, seen),  # it notes what was saved, which `_how` records
                 **_how(call, seen, ended),
-                **self._tokens(call, seen),
             }
             if around is not None:
                 around.records.append(record)
             self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
+            if self._export is not None:
+                with contextlib.suppress(Exception):
+                    self._export(record, call)
 
     def _tokens(self, call: Call, seen: _Seen) -> dict[str, Any]:
         """Return token counts and cost of the answer, including an answer that was repaired."""
         before: Usage | None = call.span.facts.get("usage_before_repair")
         usage = seen.usage if before is None else before + seen.usage
-        known = usage.input_tokens is not None
-        cost = self._price(call.target, usage) if self._price and known else None
+        cost = self._cost(call, usage)
+        for _, earlier in call.span.facts.get("paid_before", ()):  # of candidates that were set aside
+            usage += earlier
         call.span.note(cost_usd=cost)
         return {
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
             "cached_tokens": usage.cached_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
             "cost_usd": cost,
         }
+
+    def _cost(self, call: Call, usage: Usage) -> float | None:
+        """Return the cost that a control noted, else the sum of what attempts cost, else that of the tokens.
+
+        Attempts that failed may have been paid for too, and so may those of other candidates.
+        """
+        facts = call.span.facts
+        if facts.get("source") == "exact":  # the cache of answers
+            if "saved_usd" not in facts:
+                call.span.note(saved_usd=self._priced(_answering(call), usage))
+            return 0.0
+        if "cost_usd" in facts:
+            noted: float | None = facts["cost_usd"]
+            return noted
+        paid = [attempt["cost_usd"] for attempt in call.span.attempts if "cost_usd" in attempt]
+        if paid and not facts.get("replayed"):
+            return None if None in paid else sum(paid)
+        costs = [
+            self._priced(*answer) for answer in ((_answering(call), usage), *facts.get("paid_before", ()))
+        ]
+        return None if None in costs else sum(costs)  # type: ignore[arg-type]
+
+    def _priced(self, target: str, usage: Usage) -> float | None:
+        known = self._price is not None and usage.input_tokens is not None
+        return self._price(target, usage) if self._price and known else None
+
+
+def _answering(call: Call) -> str:
+    """Return the target that answered: the call's own, or the candidate that stood in for it."""
+    return str(call.span.facts.get("fallback") or call.target)
 
 
 def _who(call: Call) -> dict[str, Any]:
@@ -111,11 +160,20 @@ def _who(call: Call) -> dict[str, Any]:
         "principal": context.principal.name,
         "assurance": context.principal.assurance,
         "purpose": context.purpose,
+        "job": context.job,
+        "run": context.run,
+        "session": context.session,
         "port": call.port,
         "operation": call.operation,
         "target": call.target,
+        "model": _answering(call) if call.port == "model" else None,
+        "prompt": _text(call.labels.get("prompt")),
         "labels": dict(call.labels),
     }
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _how(call: Call, seen: _Seen, ended: BaseException | None) -> dict[str, Any]:
@@ -136,6 +194,11 @@ def _how(call: Call, seen: _Seen, ended: BaseException | None) -> dict[str, Any]
         "key": facts.get("key"),
         "repaired": bool(facts.get("repaired")),
         "degraded": bool(facts.get("degraded")),
+        "fallback": facts.get("fallback") or None,
+        "fallback_reason": facts.get("fallback_reason") or None,
+        "saved_usd": facts.get("saved_usd"),
+        "price_source": facts.get("price_source"),
+        "would_refuse": list(facts.get("would_refuse") or ()),
         "hits": [
             {"id": hit.id, "source": hit.source, "tenant": hit.tenant, "score": hit.score}
             for hit in seen.hits

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 #: Model operations.
-MODEL: Final = frozenset({"model.chat", "model.embed", "model.count"})
+MODEL: Final = frozenset({"model.chat", "model.respond", "model.embed", "model.moderate", "model.count"})
 #: Memory operations that change nothing.
 READS: Final = frozenset(
     {"memory.search", "memory.items", "memory.count", "memory.missing", "memory.versions", "memory.stats"}

@@ -121,7 +121,7 @@ class Replay:
             raise
         call.span.note(recorded_latency_s=_latency(call, sum(waited)))
         events_json = orjson.loads(b"[" + b",".join(taken) + b"]")
-        if taken and (not call.payload.get("stream") or _ended(events_json)):
+        if taken and (not call.payload.get("stream") or _ended(call, events_json)):
             self._keep(call, question, key, {"events": events_json}, waited)
 
     def _keep(
@@ -154,11 +154,12 @@ def _latency(call: Call, latency_s: float) -> float:
     return round(before + round(latency_s, 6), 6)
 
 
-def _ended(chunks: Sequence[JSON]) -> bool:
-    """Return whether a stream has a finish reason; a stream without one may be truncated."""
-    whole = wire.fold([Event(data=chunk) for chunk in chunks])
-    refuse_secrets(files.canonical(whole))  # in the folded text, where no secret is split across chunks
-    return wire.finish_of(whole) is not None
+def _ended(call: Call, chunks: Sequence[JSON]) -> bool:
+    """Return whether a stream is complete: with a finish reason, or with the event that ends a response."""
+    speaks, events = wire.dialect(call.operation), [Event(data=chunk) for chunk in chunks]
+    # In the folded text, where no secret is split across chunks.
+    refuse_secrets(files.canonical(speaks.fold(events)))
+    return speaks.is_complete(events)
 
 
 def _identify(call: Call) -> tuple[RecordedRequest, str]:

@@ -57,7 +57,9 @@ class Retry:
             call = dataclasses.replace(call, deadline=began + self._policy.deadline_s)
         waited = 0.0
         for number in range(1, self._policy.attempts + 1):
-            child = call.span.attempt(started_s=round(clock.monotonic() - began, 6), waited_s=waited)
+            child = call.span.attempt(
+                candidate=call.target, started_s=round(clock.monotonic() - began, 6), waited_s=waited
+            )
             attempt = _Attempt(call, self._policy, child)
             try:
                 async with aclosing(attempt.events(proceed)) as events:
@@ -124,11 +126,12 @@ class _Attempt:
         allowed = min(self._policy.timeout_s, left)
         try:
             async with asyncio.timeout(allowed) as timer:
+                self._call.span.timer = timer  # time in our own queue is none of the endpoint's
                 return await anext(below, None)
         except TimeoutError:
             if not timer.expired():
                 raise
-        if allowed == left:
+        if allowed == left or _left(self._call) <= 0.001:
             raise DeadlineError(
                 f"{self._call.target} did not finish before the call's deadline",
                 hint="repeat the call with a later deadline, or with a lower max_tokens",

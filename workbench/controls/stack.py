@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import graphlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from workbench.controls import access, fallback, observe, output, replay, retry
+from workbench.controls import (
+    access,
+    budget,
+    circuit_breaker,
+    fallback,
+    limits,
+    observe,
+    output,
+    rate_limit,
+    replay,
+    retry,
+)  # fmt: skip
 from workbench.controls.position import OPERATIONS, Position
 from workbench.errors import ConfigError, RefusedError, nearest
 from workbench.ports import Call, Control, Handler
 from workbench.types import Event
 
 #: Planned controls. Positions may name them, so that adding one changes no other position.
-PLANNED: Final = ("policy", "privacy", "moderation", "rate_limit", "circuit_breaker", "budget")
+PLANNED: Final = ("policy", "privacy", "moderation")
 
 
 def ordered(positions: Iterable[Position], *, planned: Iterable[str] = PLANNED) -> tuple[Position, ...]:
@@ -69,19 +80,25 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
 #: All implemented controls, outermost first.
 POSITIONS: Final = ordered(
     (
-        observe.POSITION, fallback.POSITION, access.POSITION, output.POSITION, replay.POSITION,
-        retry.POSITION,
+        observe.POSITION, limits.POSITION, fallback.POSITION, access.POSITION, output.POSITION,
+        replay.POSITION, retry.POSITION, rate_limit.POSITION, circuit_breaker.POSITION, budget.POSITION,
     )
 )  # fmt: skip
 
 
 def around(control: Control, proceed: Handler) -> Handler:
-    """Wrap `proceed` in `control`; closing a stream also closes the streams that the control opened."""
+    """Wrap `proceed` in `control`; closing a stream also closes the streams that the control opened.
+
+    A control may have a method `applies(call)`: other calls pass it by.
+    """
 
     def handle(call: Call) -> AsyncIterator[Event]:
         return _Controlled(control, call, proceed)
 
-    return handle
+    applies: Callable[[Call], bool] | None = getattr(control, "applies", None)
+    if applies is None:
+        return handle
+    return lambda call: handle(call) if applies(call) else proceed(call)
 
 
 class _Controlled(AsyncIterator[Event]):

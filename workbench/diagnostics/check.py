@@ -29,6 +29,7 @@ from workbench.promotion.approach import measured
 from workbench.promotion.judgement import scorers_of, slicing_of
 from workbench.prompts import prompt as prompts
 from workbench.workspace import boundary, quality
+from workbench.workspace.candidates import candidates
 from workbench.workspace.examples import contaminated
 from workbench.workspace.save import read_generator
 from workbench.workspace.use_case import check_data, stated_dataset
@@ -184,7 +185,6 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         found.typed(case.parameters)
         _look_at_frozen(found, case)
 
-    overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
     if case.keepers is not None:
         problem = (
             f"the key is called admins now\n  -> rename use_cases.{name}.keepers to admins in params.yaml"
@@ -194,7 +194,7 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     yield from _screened(root, name, case)
     if case.prompt:
         yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
-    yield _tried(f"{name}: model {case.model}", lambda: boundary.chosen_card(root, case.model, overrides))
+    yield from _models(root, name, case)
     yield _tried(f"{name}: {case.data} and its questions", lambda: check_data(root, name, case))
     yield from _contaminated(root, name, case)
     yield from _quality(root, name, case)
@@ -202,6 +202,20 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     yield from _baseline(root, name, case)
     yield from _approach(root, name, case)
     yield from _gates(root, name, case)
+
+
+def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+    """Yield the checks of the model of a use case and of each of its fall-backs."""
+    yield _tried(f"{name}: model {case.model_name}", lambda: boundary.card_of_use_case(root, case))
+    if not case.model_choice.fallback:
+        return
+
+    def fallbacks() -> None:
+        primary = boundary.card_of_use_case(root, case)
+        candidates(primary, case.model_choice.fallback, card_of=partial(load_card, root))
+
+    named = ", ".join(case.model_choice.models) or "a stated answer"
+    yield _tried(f"{name}: fall-backs {named}", fallbacks)
 
 
 def _quality(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:

@@ -131,7 +131,9 @@ def models(root: Path, cases: Mapping[str, UseCase]) -> Iterator[Finding]:
 def _models(root: Path, cases: Mapping[str, UseCase]) -> dict[str, partial[str]]:
     looks: dict[str, partial[str]] = {}
     for case in cases.values():
-        looks[f"model {case.model}"] = partial(_chat, root, case)
+        looks[f"model {case.model_name}"] = partial(_chat, root, case)
+        for fallback in case.model_choice.models:
+            looks[f"model {fallback}"] = partial(_saved, root, fallback)
         if case.memory:
             looks[f"embedding of {case.memory}"] = partial(_embedding, root, str(case.memory))
     return looks
@@ -139,7 +141,11 @@ def _models(root: Path, cases: Mapping[str, UseCase]) -> dict[str, partial[str]]
 
 def _chat(root: Path, case: UseCase) -> str:
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
-    return _runs(root, boundary.chosen_card(root, case.model, overrides))
+    return _runs(root, boundary.chosen_card(root, case.model_name, overrides))
+
+
+def _saved(root: Path, reference: str) -> str:
+    return _runs(root, load_card(root, reference))
 
 
 def _embedding(root: Path, memory: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import files
 from workbench.errors import (
     ConfigError,
+    LimitExceededError,
     NotFoundError,
     RefusedError,
     ReplayMissError,
@@ -19,7 +20,14 @@ from workbench.errors import (
 from workbench.experiments.dataset import Case
 from workbench.experiments.runs import DEGRADED, TRUNCATED
 from workbench.experiments.scorers import Outcome, Scorer
-from workbench.experiments.usage import chat_calls, degraded_searches, summed
+from workbench.experiments.usage import (
+    FALLBACK,
+    answered_by_fallback,
+    chat_calls,
+    degraded_searches,
+    has_stated_answer,
+    summed,
+)
 from workbench.types import Hit
 
 if TYPE_CHECKING:
@@ -63,9 +71,15 @@ class CaseAttempt:
             "case": self.case,
             "tenant": self.tenant,
             **answer,
-            "records": [{name: record.get(name) for name in _TOLD} for record in self.records],
+            "records": [_told(record) for record in self.records],
             "passages": [{"id": p.id, "source": p.source, "text": p.text} for p in self.passages],
         }
+
+
+def _told(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a call's record that a scorer needs; `fallback` only for one."""
+    told = {name: record.get(name) for name in _TOLD}
+    return {**told, "fallback": record["fallback"]} if record.get("fallback") else told
 
 
 def stops_run(error: Exception) -> bool:
@@ -75,7 +89,7 @@ def stops_run(error: Exception) -> bool:
     would make the result depend on a temporary outage.
     """
     if isinstance(error, RefusedError):
-        return isinstance(error, ReplayMissError) or error.status in {401, 403}
+        return isinstance(error, ReplayMissError | LimitExceededError) or error.status in {401, 403}
     return isinstance(error, ConfigError | NotFoundError | UnavailableError)
 
 
@@ -112,12 +126,19 @@ def _row(
     case: Case, repeat: int, records: Sequence[Mapping[str, Any]], answer: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
     try:
+        _check_asked(records)
         result = {"status": "scored", **answer()}
     except Exception as failure:
         if stops_run(failure):
             raise
         result = {"status": "unscored", "error": error_text(failure), "sources": []}
     return {"case": case.id, "repeat": repeat, "tenant": case.tenant, **result, **_usage(records)}
+
+
+def _check_asked(records: Sequence[Mapping[str, Any]]) -> None:
+    """Raise _UnscoredError when a stated answer took the place of a model's."""
+    if has_stated_answer(records):
+        raise _UnscoredError("stated_answer", "params.yaml states the answer; no model gave it")
 
 
 class _UnscoredError(WorkbenchError):
@@ -204,6 +225,7 @@ def _usage(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "output_tokens": summed(calls, "output_tokens"),
         "calls": len(calls),
         DEGRADED: degraded_searches(records),
+        FALLBACK: answered_by_fallback(records),
     }
 
 
@@ -216,7 +238,7 @@ def frame_of(rows: list[dict[str, Any]], scorers: Sequence[Scorer]) -> pl.DataFr
         "case": text, "repeat": count, "tenant": text, "status": text, "error": text, "output": text,
         "sources": pl.List(text), **{f"score.{item.name}": real for item in scorers}, "latency_s": real,
         "cost_usd": real, "input_tokens": count, "output_tokens": count, "calls": count, DEGRADED: count,
-        TRUNCATED: count,
+        TRUNCATED: count, FALLBACK: count,
     }  # fmt: skip
     frame = pl.DataFrame(rows, schema=schema).sort("case", "repeat")
-    return frame.drop(name for name in (DEGRADED, TRUNCATED) if not frame[name].sum())
+    return frame.drop(name for name in (DEGRADED, TRUNCATED, FALLBACK) if not frame[name].sum())

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
-from workbench.display import Card, Shown, degraded_note, number
+from workbench.display import Card, Shown, degraded_note, fallback_note, number
 from workbench.errors import ConfigError
 from workbench.experiments.attempts import CaseAttempt, plain_output
 from workbench.experiments.inputs import Broken
-from workbench.experiments.usage import chat_calls, degraded_searches, summed
+from workbench.experiments.usage import answered_by_fallback, chat_calls, degraded_searches, summed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,12 +51,12 @@ class Batch(Shown):
     def counts(self) -> dict[str, Any]:
         """Return the numbers of rows, calls and tokens, and the cost; None where an endpoint gave none.
 
-        `degraded` counts the searches that a snapshot answered because the store was unavailable; the key
-        is absent when the count is 0.
+        `degraded` counts the searches that a snapshot answered because the store was unavailable, and
+        `fallback` the answers by a fall-back; each key is absent when its count is 0.
         """
         calls = chat_calls(self.records)
         kinds = [row.kind for row in self.broken]
-        degraded = degraded_searches(self.records)
+        degraded, fallback = degraded_searches(self.records), answered_by_fallback(self.records)
         return {
             "rows": self.rows,
             "answered": self.answers.height,
@@ -69,6 +69,7 @@ class Batch(Shown):
             "output_tokens": summed(calls, "output_tokens") if calls else 0,
             "held": self.held,
             **({"degraded": degraded} if degraded else {}),
+            **({"fallback": fallback} if fallback else {}),
         }
 
     def quarantine(self) -> pl.DataFrame:
@@ -129,7 +130,10 @@ class Batch(Shown):
         )
 
     def _state_notes(self) -> list[str]:
-        notes = degraded_note(degraded_searches(self.records))
+        notes = [
+            *degraded_note(degraded_searches(self.records)),
+            *fallback_note(answered_by_fallback(self.records)),
+        ]
         if self.held:
             unasked = "" if self.records else "; no row was answered"
             return [*notes, f"held: too many rows are broken{unasked}"]

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from workbench import _sync
+from workbench.context import run_scope
+from workbench.errors import LimitExceededError
 
 T = TypeVar("T")
 
@@ -26,10 +28,11 @@ async def for_each(
 ) -> None:
     """Await `work(item, pool)` for every item, at most `workers` at once, and show the progress.
 
-    The first error ends the remaining work and is raised unchanged.
+    The calls of all items share the limits of one run. The first error ends the remaining work and is raised
+    unchanged, but a LimitExceededError also says how many items were finished.
     """
     pending = iter(items)
-    with _Progress(len(items), title, progress) as bar:
+    with _Progress(len(items), title, progress) as bar, run_scope():
         async with _threads(workers) as pool:
 
             async def worker() -> None:
@@ -37,7 +40,13 @@ async def for_each(
                     await work(item, pool)
                     bar.step()
 
-            await _sync.gather(worker() for _ in range(min(workers, len(items))))
+            try:
+                await _sync.gather(worker() for _ in range(min(workers, len(items))))
+            except LimitExceededError as error:
+                finished = f"{bar.done} of {len(items)} items were finished"
+                raise LimitExceededError(
+                    f"{error.message}; {finished}", hint=error.hint, limit=error.limit, spent=error.spent
+                ) from None
 
 
 @contextlib.asynccontextmanager

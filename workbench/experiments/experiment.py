@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import _sync
-from workbench.errors import ConfigError, nearest
+from workbench.errors import ConfigError, LimitExceededError, nearest
 from workbench.experiments.attempts import frame_of, scored_row
 from workbench.experiments.compare import ComparisonSet, compare_all
 from workbench.experiments.concurrency import for_each
@@ -20,6 +20,8 @@ from workbench.experiments.scorers import Scorer
 from workbench.experiments.slices import Slicing
 from workbench.experiments.task import Task
 
+#: The setting of a run that a limit ended: the limit's name.
+ENDED_BY = "ended_by"
 #: Return a task's workspace, bound to a tenant and an arm's settings.
 Bind = Callable[[str, Mapping[str, Any]], Any]
 #: Return the resolved settings of an arm, with digests.
@@ -82,7 +84,8 @@ class Experiment:
         """Apply `task` to every case `repeats` times and score the outputs.
 
         A failed case is unscored, counted and shown with its error. Raises ConfigError before the first
-        call when the task, cases, scorers or repeats are invalid.
+        call when the task, cases, scorers or repeats are invalid. LimitExceededError ends the run at one of
+        its limits; the finished cases are kept as a run with the setting `ended_by`, which no gate passes.
         """
         _check_set_up(task, cases, scorers, repeats)
         chosen = settings or {}
@@ -95,25 +98,32 @@ class Experiment:
             done = await task.attempt(ws, partial(task.read, case), pool, case=case.id, repeat=repeat)
             rows.append(scored_row(case, done, scorers))
 
-        await for_each(
-            [(case, repeat) for case in cases for repeat in range(repeats)],
-            answer,
-            workers=self.concurrency,
-            title=f"{self.name} · {arm}",
-            progress=self.progress,
-        )
-        run = Run(
-            use_case=self.use_case,
-            experiment=self.name,
-            arm=arm,
-            task_digest=self.task_digest or "",
-            gate_digest=self._gate_of(described),
-            settings=described,
-            dataset_digest=cases.digest,
-            cases=frame_of(rows, scorers),
-        )
-        self.keep(run)
-        return run
+        def finished(settings: dict[str, Any], **digests: Any) -> Run:
+            run = Run(
+                use_case=self.use_case,
+                experiment=self.name,
+                arm=arm,
+                settings=settings,
+                dataset_digest=cases.digest,
+                cases=frame_of(rows, scorers),
+                **digests,
+            )
+            self.keep(run)
+            return run
+
+        try:
+            await for_each(
+                [(case, repeat) for case in cases for repeat in range(repeats)],
+                answer,
+                workers=self.concurrency,
+                title=f"{self.name} · {arm}",
+                progress=self.progress,
+            )
+        except LimitExceededError as error:
+            if rows:
+                finished({**described, ENDED_BY: error.limit}, task_digest="", gate_digest=None)
+            raise
+        return finished(described, task_digest=self.task_digest or "", gate_digest=self._gate_of(described))
 
     run, run_async = _sync.twins(_run)
 

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import files
-from workbench.display import Card, Shown, degraded_note, number, percent, span, truncated_note
+from workbench.display import (
+    Card,
+    Shown,
+    degraded_note,
+    fallback_note,
+    number,
+    percent,
+    span,
+    truncated_note,
+)
 from workbench.errors import (
     ConfigError,
     CorruptError,
@@ -32,6 +41,7 @@ from workbench.experiments.metrics import (
     score_names,
     tenants_text,
 )
+from workbench.experiments.usage import FALLBACK
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,9 +69,9 @@ class Run(Shown):
     """One arm's results. `id` is a digest of the content, so equal runs have equal ids.
 
     `cases` has one row per case and repeat, sorted by both, and `case_ids` each case once. The columns are
-    `COLUMNS`, one `score.<name>` per scorer, and `DEGRADED` and `TRUNCATED` if any row has such. `status` is
-    "scored" or "unscored"; an unscored row has null scores, not zeros, and its `error` begins with the
-    reason. `settings` are the arm's resolved settings, with digests.
+    `COLUMNS`, one `score.<name>` per scorer, and `DEGRADED`, `TRUNCATED` and `FALLBACK` if any row has such.
+    `status` is "scored" or "unscored"; an unscored row has null scores, not zeros, and its `error` begins
+    with the reason. `settings` are the arm's resolved settings, with digests.
     Raises ConfigError for an invalid arm name, wrong columns, duplicate rows, NaN and infinity.
     """
 
@@ -82,7 +92,7 @@ class Run(Shown):
             )
         columns = self.cases.columns
         missing = [name for name in COLUMNS if name not in columns]
-        known_names = {*COLUMNS, DEGRADED, TRUNCATED}
+        known_names = {*COLUMNS, DEGRADED, TRUNCATED, FALLBACK}
         extra = [name for name in columns if name not in known_names and not name.startswith(SCORE)]
         if missing or extra:
             raise ConfigError(
@@ -136,6 +146,11 @@ class Run(Shown):
         return int(self.cases[DEGRADED].sum()) if DEGRADED in self.cases.columns else 0
 
     @property
+    def n_fallback(self) -> int:
+        """The number of answers by a fall-back, because the first model could not answer."""
+        return int(self.cases[FALLBACK].sum()) if FALLBACK in self.cases.columns else 0
+
+    @property
     def n_truncated(self) -> int:
         """The number of rows with an answer that the limit of tokens cut; it is scored as it is."""
         return int((self.cases[TRUNCATED] > 0).sum()) if TRUNCATED in self.cases.columns else 0
@@ -181,6 +196,7 @@ class Run(Shown):
         notes = [
             *degraded_note(self.n_degraded),
             *truncated_note(self.n_truncated),
+            *fallback_note(self.n_fallback),
             f"{self.n_cases} cases{repeats}, {self.n_unscored} unscored; intervals at {percent(LEVEL)}",
         ]
         spreads = [f"{m.name} {number(m.repeat_sd)}" for m in metrics if m.repeat_sd is not None]

@@ -65,7 +65,7 @@ class Task:
         """
         output: Any = None
         failure: Exception | None = None
-        with invocation_scope(InvocationScope(case=case, repeat=repeat)) as scope:
+        with invocation_scope(InvocationScope(case=case, repeat=repeat, task=self.name)) as scope:
             try:
                 output = self.write(await self.apply(ws, given(), pool))
                 stored(output)  # what has no exact form is no answer, in a job as in a judged run
@@ -75,6 +75,7 @@ class Task:
                 if stops_run(error):
                     raise
                 failure = error
+            scope.error = type(failure).__name__ if failure else None
         return CaseAttempt(
             case=case,
             tenant=getattr(ws, "tenant", ""),

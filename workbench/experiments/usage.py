@@ -1,4 +1,4 @@
-"""Sum the usage of a case's calls: chat calls, degraded searches, cost and tokens."""
+"""Sum the usage of a case's calls: chat calls, degraded searches, fall-backs, cost and tokens."""
 
 from __future__ import annotations
 
@@ -6,15 +6,30 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workbench.ports import STATED
+
+#: An optional column of a run: the number of a row's answers by a fall-back in place of the first model.
+FALLBACK = "fallback"
+
 
 def chat_calls(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the records of the chat calls."""
-    return [r for r in records if r.get("port") == "model" and r.get("operation") == "chat"]
+    """Return the records of the calls in which a model wrote text, in either dialect."""
+    return [r for r in records if r.get("port") == "model" and r.get("operation") in {"chat", "respond"}]
 
 
 def degraded_searches(records: Sequence[Mapping[str, Any]]) -> int:
     """Return the number of searches that the last snapshot answered."""
     return sum(bool(record.get("degraded")) for record in records)
+
+
+def answered_by_fallback(records: Sequence[Mapping[str, Any]]) -> int:
+    """Return the number of calls that a fall-back answered in place of the first model."""
+    return sum(bool(record.get("fallback")) for record in records)
+
+
+def has_stated_answer(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a stated answer took the place of a model's answer."""
+    return any(record.get("fallback") == STATED for record in records)
 
 
 def summed(records: Sequence[Mapping[str, Any]], name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from workbench.display import Card, Shown, degraded_note, number
+from workbench.display import Card, Shown, degraded_note, fallback_note, number
 from workbench.jobs.ledger import JobRun
 from workbench.jobs.publishing import PublishedManifest
 
@@ -53,6 +53,7 @@ class JobResult(Shown):
             rows=rows,
             notes=[
                 *degraded_note(counts.get("degraded", 0)),
+                *fallback_note(counts.get("fallback", 0)),
                 notes[self.outcome],
                 f"run {made.run}, input {made.input_digest[:12]}",
             ],

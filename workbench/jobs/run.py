@@ -20,7 +20,7 @@ from typing import Any
 
 from workbench import files, processes, registry
 from workbench.context import Clock
-from workbench.display import degraded_note
+from workbench.display import degraded_note, fallback_note
 from workbench.errors import (
     CorruptError,
     DeadlineError,
@@ -219,9 +219,10 @@ def _published(attempt: _SlotRun, manifest: PublishedManifest) -> JobResult:
     staged = publishing.staging_of(target, attempt.id)
     _copy(attempt.work / "out", staged)
     publishing.publish(staged, target, manifest, replace=attempt.request.replace)
-    note = "".join(degraded_note(manifest.counts.get("degraded", 0)))
+    counts = manifest.counts
+    notes = [*degraded_note(counts.get("degraded", 0)), *fallback_note(counts.get("fallback", 0))]
     folder = target.relative_to(attempt.root).as_posix()
-    _finish(attempt.book, manifest, "published", folder=folder, detail=note)
+    _finish(attempt.book, manifest, "published", folder=folder, detail="; ".join(notes))
     shutil.rmtree(attempt.root / attempt.kept, ignore_errors=True)
     return JobResult(
         slot=attempt.slot.key, outcome="published", folder=folder, manifest=publishing.read(target)

@@ -29,12 +29,19 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLimits:
-    """The limits of one request: tokens, and bytes of the answer after decompression."""
+    """The limits of one request and of the endpoint.
+
+    Of a request, tokens, and bytes of the answer after decompression. Of the endpoint, requests and tokens
+    within a minute, which the processes of a machine share, and calls in flight of one process.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     context_tokens: int
     max_output_tokens: int | None = None
     max_response_bytes: int = 64 * 2**20
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +86,16 @@ class ModelCard:
     """A model: `model` is its name on the wire, `api_key` the NAME of an environment variable.
 
     `recorded` is False for a deterministic computation in this process, whose calls are not on the tape.
-    Without `price_per_million` the price is unknown. `version` is the number of the card's file; 0 marks a
-    card that is not saved.
+    `dialect` is the wire format that `ws.model()` speaks; with `stateful`, a response may refer to what the
+    endpoint keeps. Without `price_per_million` the price is unknown. `version` is the number of the card's
+    file; 0 marks a card that is not saved.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     name: str
     provider: Provider
     model: str
-    kind: Literal["chat", "embedding"]
+    kind: Literal["chat", "embedding", "moderation"]
     purpose: str
     licence: str
     region: str
@@ -103,6 +111,8 @@ class ModelCard:
     base_url: str | None = None
     api_key: str | None = None
     recorded: bool = True
+    dialect: Literal["chat", "responses"] = "chat"
+    stateful: bool = False
     version: int = 0
 
     @classmethod
@@ -190,7 +200,13 @@ class ModelCard:
 
 
 def checked_card(card: ModelCard, *, where: str) -> ModelCard:
-    """Return the card; raise ConfigError if its keys contradict each other."""
+    """Return the card; raise ConfigError if its keys contradict each other or a limit is below 1."""
+    for key in ("requests_per_minute", "tokens_per_minute", "concurrent"):
+        if (number := getattr(card.limits, key)) is not None and number < 1:
+            raise ConfigError(
+                f"{where}: limits.{key} must be 1 or more, found {number}",
+                hint=f"write the endpoint's own limit, or remove limits.{key}",
+            )
     if card.api_key is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", card.api_key):
         raise ConfigError(
             f"{where}: api_key: must be the NAME of an environment variable, not the key itself",
@@ -204,6 +220,11 @@ def checked_card(card: ModelCard, *, where: str) -> ModelCard:
                 hint=f"for example base_url: {OPENAI_URL}",
             )
         return card if card.base_url else dataclasses.replace(card, base_url=OPENAI_URL)
+    if card.dialect != "chat" or card.stateful or card.kind == "moderation":
+        raise ConfigError(
+            f"{where}: dialect: responses, stateful and kind: moderation are only for provider 'openai'",
+            hint="remove the key, or write provider: openai and the base_url of an endpoint",
+        )
     missing = [key for key in ("weights", "runtime") if getattr(card, key) is None]
     if missing:
         raise ConfigError(

@@ -47,4 +47,5 @@ def open_model(card: ModelCard, root: Path) -> Model:
         os.environ.get(key_name) or None,
         key_name=key_name,
         max_bytes=card.limits.max_response_bytes,
+        stateful=card.stateful,
     )

@@ -83,6 +83,9 @@ class ChunkReader:
     tool calls. Halves of a surrogate pair are joined over chunks.
     """
 
+    #: A chat answer ends with `[DONE]` or with the body, not with a chunk.
+    ended = False
+
     def __init__(self, errors: EndpointErrors) -> None:
         self._errors = errors
         self._any = False  # a chunk came, with or without a choice

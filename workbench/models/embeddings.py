@@ -57,6 +57,13 @@ class WordLlamaModel:
         timeout_s: float | None = None,  # noqa: ARG002 - the port's; a computation cannot time out
     ) -> AsyncGenerator[Event, None]:
         """Yield the answer of `/embeddings` for a text or a list of texts, vectors in their order."""
+        wanted = payload.get("dimensions")
+        if wanted is not None and wanted != self.card.dimensions:
+            raise RefusedError(
+                f"{self.card.name!r} has vectors of {self.card.dimensions} dimensions, not of {wanted!r}",
+                hint="leave dimensions out, or name a card of an endpoint that shortens vectors",
+                status=400,
+            )
         asked = payload.get("input")
         texts = [asked] if isinstance(asked, str) else asked
         if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
@@ -73,6 +80,18 @@ class WordLlamaModel:
                 "data": [{"object": "embedding", "index": n, "embedding": row} for n, row in enumerate(rows)],
                 "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
             }
+        )
+
+    def respond(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
+        """Raise RefusedError: an embedding model writes no responses."""
+        return self.chat(payload, timeout_s=timeout_s)
+
+    def moderate(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:  # noqa: ARG002 - the port's
+        """Raise RefusedError: an embedding model moderates nothing."""
+        raise RefusedError(
+            f"{self.card.name!r} is an embedding model and does not moderate",
+            hint="name a card of kind moderation: pipelines/models/NAME/1.yaml",
+            status=501,
         )
 
     def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:

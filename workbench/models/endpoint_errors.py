@@ -21,7 +21,7 @@ from workbench.models import lenient_json
 
 #: Statuses of error objects that state only a word, as code, type or status.
 _STATUS_OF: Final[Mapping[str, int]] = {
-    "badrequesterror": 400, "invalid_argument": 400, "invalid_request_error": 400,
+    "badrequesterror": 400, "invalid_argument": 400, "invalid_prompt": 400, "invalid_request_error": 400,
     "content_filter": 400, "context_length_exceeded": 400, "authentication_error": 401,
     "invalid_api_key": 401, "unauthenticated": 401, "permission_denied": 403, "permission_error": 403,
     "model_not_found": 404, "not_found_error": 404, "insufficient_quota": 429, "rate_limit_error": 429,

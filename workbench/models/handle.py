@@ -77,6 +77,8 @@ class ModelHandle:
             cost_usd=facts.get("cost_usd"),
             latency_s=facts.get("recorded_latency_s"),
             replayed=bool(facts.get("replayed")),
+            fallback=str(facts.get("fallback", "")),
+            fallback_reason=str(facts.get("fallback_reason", "")),
             trace_id=str(facts.get("trace_id", "")),
             prompt=call.labels.get("prompt"),
             passages=passages,
@@ -143,7 +145,9 @@ class ModelHandle:
                     "json_schema": {"name": "answer", "strict": True, "schema": dict(asked.output)},
                 }
         payload.update(parameters)
-        return self.make_call(operation, payload, labels)
+        set_by_caller = {**getattr(asked, "parameters", {}), **parameters}
+        call = self.make_call(operation, payload, labels)
+        return call.with_defaults(name for name in self.card.wire_defaults() if name not in set_by_caller)
 
     async def _whole(self, call: Call) -> JSON:
         async with aclosing(self.handler(call)) as events:  # type: ignore[type-var]

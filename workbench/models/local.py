@@ -16,7 +16,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from workbench import files, processes
-from workbench.errors import ConfigError, UnavailableError
+from workbench.errors import ConfigError, RefusedError, UnavailableError
 from workbench.layout import CACHE
 from workbench.models import weights
 from workbench.models.card import ModelCard
@@ -56,8 +56,35 @@ class LocalModel:
         return f"LocalModel({self.card.name!r})"
 
     def chat(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
-        """Yield the events of `/chat/completions`."""
+        """Yield the events of `/chat/completions`; RefusedError for a tool that must be called.
+
+        The server would answer with a text instead.
+        """
+        choice = payload.get("tool_choice")
+        if payload.get("tools") and choice not in {None, "auto", "none"}:
+            raise RefusedError(
+                f"{self.card.name!r} is the embedded model and cannot be made to call a tool (tool_choice)",
+                hint="leave tool_choice out, or name a card of an endpoint that calls tools",
+                status=400,
+            )
         return self._ask(OpenAIModel.chat, payload, timeout_s)
+
+    def respond(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:  # noqa: ARG002 - the port's
+        """Raise RefusedError: the embedded model speaks chat completions."""
+        raise RefusedError(
+            f"{self.card.name!r} is the embedded model and does not speak /responses",
+            hint="call client.chat.completions.create(…) or ws.model().chat(…), or name the card of an "
+            "endpoint with /responses",
+            status=501,
+        )
+
+    def moderate(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:  # noqa: ARG002 - the port's
+        """Raise RefusedError: the embedded model moderates nothing."""
+        raise RefusedError(
+            f"{self.card.name!r} is the embedded model and does not moderate",
+            hint="name a card of kind moderation: pipelines/models/NAME/1.yaml",
+            status=501,
+        )
 
     def embed(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
         """Yield the event of `/embeddings`; RefusedError unless the card's kind is `embedding`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -14,8 +14,12 @@ from workbench.models.chat_format import ChunkReader, read_chat, read_object
 from workbench.models.embedding_format import read_embeddings
 from workbench.models.endpoint_errors import EndpointErrors
 from workbench.models.framing import EventReader, Frame
+from workbench.models.moderation_format import read_moderations
+from workbench.models.response_format import ResponseReader, read_response
+from workbench.models.stateless import check_stateless
 from workbench.types import JSON, Event
 from workbench.wire import tokens_of
+from workbench.wire.moderations import verdicts_asked
 
 if TYPE_CHECKING:
     import aiohttp
@@ -25,6 +29,10 @@ _MAX_ERROR_BYTES: Final = 2**20
 #: Servers close idle connections after 5 s (llama.cpp, uvicorn, node); a request sent just then fails.
 _KEEPALIVE_S: Final = 4.0
 _CONNECT_S: Final = 10.0
+#: Seconds to wait for the end of the body after the event that ends a response, to keep the connection.
+_DRAIN_S: Final = 0.2
+#: Statuses of an endpoint that lacks a route.
+_NO_ROUTE: Final = frozenset({404, 405, 501})
 #: Statuses of an endpoint that does not count tokens: it has no such route, or another route answers.
 _UNCOUNTED: Final = frozenset({200, 404, 405, 501})
 #: An answer, or one event of a stream, that grows beyond these bytes is large, and few may be large at once:
@@ -40,7 +48,8 @@ class OpenAIModel:
 
     `timeout_s` limits a whole plain answer, and each wait within a stream, in seconds. `max_bytes` limits an
     answer after decompression, `max_events` the chunks of a stream: a chunk takes about 5 KB until its answer
-    is complete. `key_name` is the environment variable that holds the key, for messages.
+    is complete. `key_name` is the environment variable that holds the key, for messages. With `stateful`,
+    a response may refer to what the endpoint keeps.
     Raises ConfigError for a `base_url` that is not HTTP.
     """
 
@@ -53,6 +62,7 @@ class OpenAIModel:
         timeout_s: float = 120.0,
         max_bytes: int = 64 * 2**20,
         max_events: int = 200_000,
+        stateful: bool = False,
     ) -> None:
         url = urlsplit(base_url)
         if url.scheme not in {"http", "https"} or not url.hostname:
@@ -64,6 +74,7 @@ class OpenAIModel:
         self.timeout_s = timeout_s
         self.max_bytes = max_bytes
         self.max_events = max_events
+        self.stateful = stateful
         self._key = api_key
         self._errors = EndpointErrors(url=self.base_url, key=api_key, key_name=key_name)
         self._session: aiohttp.ClientSession | None = None
@@ -88,20 +99,50 @@ class OpenAIModel:
                 async for chunk in chunks:
                     yield Event(data=chunk)
 
+    async def respond(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """Yield the answer of `/responses`: one event, or typed events if `payload["stream"]` is true.
+
+        Unless the endpoint is `stateful`, it is asked to keep nothing (`store: false`), and a request that
+        refers to what it keeps raises RefusedError. Raises RefusedError with status 404 if the endpoint lacks
+        `/responses`, NoAnswerError for an answer with status 200 that holds none, and UnavailableError, after
+        the events that came, for a stream that ends before `response.completed` or `response.incomplete`.
+        """
+        if not self.stateful:
+            payload = check_stateless(payload)
+        with self._lacking("/responses", "call chat instead: dialect: chat on the model's card"):
+            async with self._answer("/responses", payload, timeout_s) as response:
+                if not payload.get("stream"):
+                    yield Event(data=read_response(await self._body(response), self._errors))
+                    return
+                reader = ResponseReader(self._errors)
+                async with contextlib.aclosing(self._chunks(response, reader)) as events:
+                    async for event in events:
+                        yield Event(data=event)
+
+    async def moderate(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """Yield the answer of `/moderations` as one event; NoAnswerError unless each text has a verdict."""
+        with self._lacking("/moderations", "name a card of kind moderation"):
+            async with self._answer("/moderations", payload, timeout_s) as response:
+                body, verdicts = await self._body(response), verdicts_asked(payload)
+                yield Event(data=read_moderations(body, verdicts, self._errors))
+
     async def embed(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
         """Yield the answer of `/embeddings` as one event; NoAnswerError unless each input has a vector."""
         async with self._answer("/embeddings", payload, timeout_s) as response:
             yield Event(data=read_embeddings(await self._body(response), payload.get("input"), self._errors))
 
     async def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
-        """Yield the answer of `/chat/completions/input_tokens` as one event, `{"input_tokens": n}`.
+        """Yield the answer of `/chat/completions/input_tokens`, or of `/responses/input_tokens` for `input`.
+
+        The answer is one event, `{"input_tokens": n}`.
 
         Raises RefusedError with status 405 if the endpoint does not count, whatever it answers. A recording
         keeps a 405, unlike a 404, so a replay uses the same estimate again.
         """
         asked = {name: value for name, value in payload.items() if name != "stream"}
+        path = "/chat/completions" if "messages" in payload or "input" not in payload else "/responses"
         try:
-            async with self._answer("/chat/completions/input_tokens", asked, timeout_s) as response:
+            async with self._answer(f"{path}/input_tokens", asked, timeout_s) as response:
                 answer = read_object(await self._body(response), "input_tokens", self._errors)
             tokens, status = tokens_of(answer), 200
         except (RefusedError, UnavailableError) as error:
@@ -157,6 +198,25 @@ class OpenAIModel:
                 f"{url} broke off its answer ({type(error).__name__})", hint="ask again"
             ) from None
 
+    @contextlib.contextmanager
+    def _lacking(self, path: str, hint: str) -> Iterator[None]:
+        """Raise a RefusedError that says so when the endpoint lacks this route."""
+        try:
+            yield
+        except RefusedError as error:
+            if error.status not in _NO_ROUTE:
+                raise
+            raise RefusedError(
+                f"{self.base_url} does not answer {path}: {error.message}",
+                hint=hint,
+                status=error.status,
+                body=error.body,
+            ) from None
+        except UnavailableError as error:
+            if error.status not in _NO_ROUTE:
+                raise
+            raise RefusedError(error.message, hint=hint, status=error.status) from None
+
     def _open(self) -> aiohttp.ClientSession:
         """Return the session of the running loop; after a fork, the parent's session is given up."""
         import aiohttp
@@ -211,9 +271,12 @@ class OpenAIModel:
         for frame in reader.close():
             yield frame
 
-    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncGenerator[JSON, None]:
-        """Yield the chunks of a stream until `[DONE]` or its end."""
-        reader, chunks, done, count = EventReader(), ChunkReader(self._errors), False, 0
+    async def _chunks(
+        self, response: aiohttp.ClientResponse, chunks: ChunkReader | ResponseReader | None = None
+    ) -> AsyncGenerator[JSON, None]:
+        """Yield the chunks or events of a stream until its last event, `[DONE]` or its end."""
+        reader, done, count = EventReader(), False, 0
+        chunks = ChunkReader(self._errors) if chunks is None else chunks
         async with contextlib.aclosing(self._frames(response, reader)) as frames:
             async for frame in frames:
                 if done := frame.data.startswith(b"[DONE]"):
@@ -223,8 +286,19 @@ class OpenAIModel:
                     if count > self.max_events:
                         raise self._errors.too_many(self.max_events)
                     yield chunk
+                if chunks.ended:
+                    await _drained(frames)
+                    return
         for chunk in chunks.finish(reader.head, done=done):
             yield chunk
+
+
+async def _drained(frames: AsyncIterator[Frame]) -> None:
+    """Read up to the end of a body, if it comes soon, so that its connection can be used again."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            async for _ in frames:
+                pass
 
 
 class _Large:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import files
 from workbench.config import UseCase
 from workbench.data.report import QualityReport
-from workbench.display import degraded_note, number, percent, span, truncated_note
+from workbench.display import degraded_note, fallback_note, number, percent, span, truncated_note
 from workbench.experiments.compare import ComparedMetric, SliceEffect
 from workbench.experiments.gates import GateReport
 from workbench.experiments.metrics import Metric
@@ -159,7 +159,11 @@ def _warnings(evidence: Evidence) -> list[str]:
     degraded = [
         f"{run.arm}: {note}"
         for run in evidence.runs
-        for note in (*degraded_note(run.n_degraded), *truncated_note(run.n_truncated))
+        for note in (
+            *degraded_note(run.n_degraded),
+            *truncated_note(run.n_truncated),
+            *fallback_note(run.n_fallback),
+        )
     ]
     contradiction = evidence.approach.contradiction if evidence.approach else ""
     made_up = gate.synthetic.text if gate.synthetic else ""

@@ -35,7 +35,7 @@ from workbench.types import Event
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
 
-#: The number of recorded questions that every reproduction asks again.
+#: The number of recorded questions of a use case that a reproduction asks again by default.
 SAMPLE = 10
 
 
@@ -177,7 +177,7 @@ async def _ask_again(
     root: Path, name: str, case: UseCase, tapes: Sequence[Tape], *, sample: int | None, record: bool
 ) -> Reasked:
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
-    card = boundary.chosen_card(root, case.model, overrides)
+    card = boundary.chosen_card(root, case.model_name, overrides)
     live = Boundary(root, mode="live", tape=tapes[0], cards=[card])
     log = Confirmed(root / layout.CONFIRMED)
     began = time.monotonic()
@@ -315,8 +315,9 @@ def _difference(entry: Entry, events: Sequence[Event]) -> AnswerDifference | Non
         return None
 
     def excerpt(answer: Sequence[Event]) -> str:
-        reply = wire.fold(answer)
-        return (wire.text_of(reply) or str(wire.tokens_of(reply) or ""))[:120]
+        speaks = wire.dialect(entry.question.operation)
+        reply = speaks.fold(answer)
+        return (speaks.text_of(reply) or str(wire.tokens_of(reply) or ""))[:120]
 
     return AnswerDifference(
         key=entry.key,
@@ -362,12 +363,15 @@ class Reproduced:
         }
 
 
-def reproduce(root: Path, *, live: bool = False, record: bool = False, quiet: bool = False) -> Reproduced:
-    """Run the pipeline, print each verdict and ask recorded questions again, as `workbench repro` does."""
-    if record and not live:
-        raise ConfigError(
-            "RECORD=1 needs LIVE=1, whose answers it records", hint="make repro LIVE=1 RECORD=1"
-        )
+def reproduce(
+    root: Path, *, live: bool = False, record: bool = False, sample: int | None = None, quiet: bool = False
+) -> Reproduced:
+    """Run the pipeline, print each verdict and ask recorded questions again, as `workbench repro` does.
+
+    `sample` is the number of questions of each use case, ten by default; `live` asks all of them.
+    ConfigError for `record` without `live`, and for `sample` with it.
+    """
+    _check_options(live=live, record=record, sample=sample)
     params = config.load_params(root)
     check_named(root, params)
     make_tapes(root, params)
@@ -388,11 +392,24 @@ def reproduce(root: Path, *, live: bool = False, record: bool = False, quiet: bo
     for name, case in params.use_cases.items():
         gates[name] = judged(root, judged_run(root, name, case))
         say(f"\n{gates[name]}\npage: {case.report}.html")
-    say("")
     asked = {}
-    for name, case in params.use_cases.items():
-        asked[name] = ask_again(root, name, case, sample=None if live else SAMPLE, record=record)
-        say(f"{asked[name]}\n      report: {LIVE / name}.json")
+    if sample != 0:
+        say("")
+        number = None if live else SAMPLE if sample is None else sample
+        for name, case in params.use_cases.items():
+            asked[name] = ask_again(root, name, case, sample=number, record=record)
+            say(f"{asked[name]}\n      report: {LIVE / name}.json")
     return Reproduced(
         exit_code=max((gate.exit_code for gate in gates.values()), default=0), gates=gates, asked=asked
     )
+
+
+def _check_options(*, live: bool, record: bool, sample: int | None) -> None:
+    if record and not live:
+        raise ConfigError(
+            "RECORD=1 needs LIVE=1, whose answers it records", hint="make repro LIVE=1 RECORD=1"
+        )
+    if live and sample is not None:
+        raise ConfigError(
+            f"LIVE=1 asks every recorded question again, ASK={sample} a sample", hint="make repro LIVE=1"
+        )

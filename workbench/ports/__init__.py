@@ -1,10 +1,12 @@
 """The ports: what a model and a memory do, and the types of the boundary that every call crosses."""
 
 from workbench.ports.boundary import (
+    STATED,
     Call,
     Control,
     Handler,
     Model,
+    ModelCandidate,
     Span,
 )
 from workbench.ports.memory import (
@@ -28,6 +30,7 @@ from workbench.ports.memory_values import (
 )
 
 __all__ = [
+    "STATED",
     "Added",
     "Budget",
     "Call",
@@ -40,6 +43,7 @@ __all__ = [
     "MemoryVerbs",
     "MemoryVersion",
     "Model",
+    "ModelCandidate",
     "Purged",
     "Query",
     "Remembered",

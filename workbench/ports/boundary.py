@@ -6,27 +6,36 @@ Ports are protocols. An adapter implements one port for one backend and knows no
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from workbench.context import Context
 from workbench.types import JSON, Event, Port
+
+if TYPE_CHECKING:
+    import asyncio
+
+#: The name of a candidate that is a stated answer. It has a space, so no model card has this name.
+STATED: Final = "stated answer"
 
 
 class Span:
     """The facts and attempts of one call. Controls add facts; the control `observe` records the span.
 
     A span is not an OpenTelemetry context. It is recorded when the stream closes, because another task than
-    the one that began a stream may finish or abandon it.
+    the one that began a stream may finish or abandon it. `timer` limits the attempt's present wait, and a
+    control that lets the call wait for its turn puts it off.
     """
 
-    __slots__ = ("_lock", "attempts", "facts")
+    __slots__ = ("_lock", "attempts", "facts", "timer")
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.attempts: list[dict[str, Any]] = []
+        self.timer: asyncio.Timeout | None = None
         self._lock = threading.Lock()
 
     def note(self, **facts: Any) -> None:
@@ -43,13 +52,31 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCandidate:
+    """A fall-back of a call: another model, or a stated answer.
+
+    `target` is the reference of the model's card, or `STATED`. `model` is its name on the wire, and
+    `identity`, `defaults` and `recorded` are those of its card. `answer` is the text of a stated answer.
+    """
+
+    target: str
+    model: str = ""
+    identity: JSON = field(default_factory=dict)
+    defaults: JSON = field(default_factory=dict)
+    recorded: bool = True
+    answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One crossing of the boundary.
 
     `target` names the asset (a model card, a memory). `payload` is wire JSON for models and the
     verb's arguments for memories. `identity` has the properties of the target that can change an
     answer (weights digest, server settings, endpoint); with the payload it is the key of a recording.
-    `deadline` is in the context's monotonic seconds, for all attempts together.
+    `deadline` is in the context's monotonic seconds, for all attempts together. `fallbacks` are asked in
+    order when the target cannot answer. `defaulted` names the fields of the payload that are defaults of the
+    target's card, which another candidate does not inherit.
     """
 
     port: Port
@@ -61,11 +88,17 @@ class Call:
     deadline: float | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
     span: Span = field(default_factory=Span)
+    fallbacks: tuple[ModelCandidate, ...] = ()
+    defaulted: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
         """The call's name for controls: `port.operation`."""
         return f"{self.port}.{self.operation}"
+
+    def with_defaults(self, names: Iterable[str]) -> Call:
+        """Return the call with the names of the payload's fields that its card set, if it has fall-backs."""
+        return dataclasses.replace(self, defaulted=frozenset(names)) if self.fallbacks else self
 
 
 Handler = Callable[[Call], AsyncIterator[Event]]
@@ -84,16 +117,22 @@ class Control(Protocol):
 
 @runtime_checkable
 class Model(Protocol):
-    """A model endpoint speaking the OpenAI wire format."""
+    """A model endpoint speaking the OpenAI wire formats. A verb that it lacks raises RefusedError."""
 
     def chat(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
         """`/chat/completions`: one event, or many when `payload["stream"]`."""
 
+    def respond(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
+        """`/responses`: one event, or the typed events of a stream when `payload["stream"]`."""
+
     def embed(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
         """`/embeddings`: one event, the whole wire JSON."""
 
+    def moderate(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
+        """`/moderations`: one event, the whole wire JSON."""
+
     def count(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncIterator[Event]:
-        """Count the input tokens of `chat` with this payload: one event, `{"input_tokens": n}`.
+        """Count the input tokens of a `chat` or `respond` payload: one event, `{"input_tokens": n}`.
 
         The model generates nothing. RefusedError with an HTTP status when the endpoint cannot count.
         """

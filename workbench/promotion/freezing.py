@@ -78,6 +78,7 @@ def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run:
     reads = (*CODE, case.notebook, case.data, *([QUALITY] if case.quality else []))
     kinds: tuple[str, ...] = ("prompt", "memory", "model")
     pins = {kind: str(run.settings[kind]) for kind in kinds if kind in run.settings}
+    pins |= _fallback_pins(run)
     page = JobSpec(
         format=jobspec.FORMAT,
         job=name,
@@ -97,7 +98,7 @@ def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run:
         arm={},
         sample=f"sample{Path(job.sample).suffix}",
         sample_outputs={},
-        limits=job.limits,
+        limits=job.limits.of_version,
         schedule=job.schedule,
         input=job.input,
         files={},
@@ -107,8 +108,15 @@ def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run:
     return Draft(spec=page, run=run, gate=gate, task=task, sample=sample, copies=copies)
 
 
+def _fallback_pins(run: Run) -> dict[str, str]:
+    """Return the references of the fall-backs of the model, as `model.1`, `model.2` and so on."""
+    named = [item for item in run.settings.get("model_fallback", ()) if isinstance(item, str)]
+    return {f"model.{number}": reference for number, reference in enumerate(named, start=1)}
+
+
 def _digests(root: Path, run: Run, pins: Mapping[str, str], sample: bytes) -> dict[str, str]:
-    used = {kind: str(run.settings[f"{kind}_digest"]) for kind in pins}
+    # The digest of the model covers its fall-backs.
+    used = {kind: str(run.settings[f"{kind}_digest"]) for kind in pins if "." not in kind}
     own = {"lock": files.digest(read_bytes(root / LOCK)), "sample": files.digest(sample)}
     return {"memory": _EMPTY_SNAPSHOT, **used, **own}
 
@@ -121,7 +129,8 @@ def _parameters(notebook: Notebook, case: UseCase) -> dict[str, Parameter]:
 def _copies(root: Path, pins: Mapping[str, str]) -> dict[str, bytes]:
     """Return the pinned specs by their path in the version's folder; an unsaved spec is left out."""
     found = {}
-    for kind, reference in pins.items():
+    for pin, reference in pins.items():
+        kind = pin.partition(".")[0]
         try:
             version = registry.resolve(root, kind, reference)
         except WorkbenchError:
@@ -255,6 +264,9 @@ def _fell_short(spec: JobSpec, result: WorkerResult) -> list[Blocker]:
             f"the frozen notebook holds task {result.task_digest[:12]}, not {spec.task_digest[:12]} as judged"
         )
         found.append(Blocker(what=what, fix="dvc repro"))
+    if number := counts.get("fallback"):
+        what = f"{number} answers to the sample were given by a fall-back, because the first model failed"
+        found.append(Blocker(what=what, fix="promote again when the model answers: workbench doctor"))
     if counts.get("held") or not counts.get("answered"):
         what = f"of the sample's {counts.get('rows')} rows {counts.get('answered')} were answered"
         found.append(Blocker(what=what, fix=f"fix {spec.sample}, or the task"))

@@ -42,6 +42,7 @@ class _ToldRecord:
     cost_usd: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    fallback: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,8 +190,9 @@ def check_amounts(
     """
     held: dict[str, list[Mapping[str, float | None]]] = {}
     for entry in entries:
-        if entry.question.operation == "model.chat" and "events" in entry.result:
-            usage = wire.usage_of(wire.fold(entry.events()))
+        speaks = wire.dialect(entry.question.operation)
+        if speaks.generates and "events" in entry.result:
+            usage = speaks.usage_of(speaks.fold(entry.events()))
             amounts = {
                 "recorded_latency_s": entry.latency_s,
                 "input_tokens": usage.input_tokens,

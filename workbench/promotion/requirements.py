@@ -97,7 +97,8 @@ def _not_judged(draft: Draft, case: UseCase) -> Iterator[Blocker]:
 
 def _not_saved(root: Path, draft: Draft) -> Iterator[Blocker]:
     """Yield blockers for drafts and for a prompt that changed since the judged run."""
-    for kind, reference in draft.spec.pins.items():
+    for pin, reference in draft.spec.pins.items():
+        kind = pin.partition(".")[0]  # `model.1` is the first fall-back
         try:
             version = registry.resolve(root, kind, reference)
         except WorkbenchError:

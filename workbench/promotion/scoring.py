@@ -45,9 +45,12 @@ def scored(
 
 def _cut(entries: Iterable[Entry]) -> Counter[str]:
     """Return the number of answers of each case that the limit of tokens cut, as their recordings hold it."""
-    answered = (e for e in entries if e.question.operation == "model.chat" and "events" in e.result)
-    choices = ((e.question.case, wire.fold(e.events()).get("choices") or [{}]) for e in answered)
-    return Counter(case for case, (first, *_) in choices if wire.ending_of(first) == "truncated")
+    cut = Counter[str]()
+    for entry in entries:
+        speaks = wire.dialect(entry.question.operation)
+        if "events" in entry.result and speaks.ending_of(speaks.fold(entry.events())) == "truncated":
+            cut[entry.question.case] += 1
+    return cut
 
 
 def _passages(memory: Path) -> dict[tuple[str, str], tuple[str, str]]:

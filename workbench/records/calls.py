@@ -1,135 +1,179 @@
-"""Read the call log as a polars frame, and explain an answer by its call."""
+"""Read the record of calls as polars frames: the newest calls, one trace, or lazily all of them."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 
-from workbench.display import Card, Shown
-from workbench.errors import NotFoundError
-from workbench.records.log import read_records
-from workbench.types import JSON, Reply
+from workbench.errors import UnavailableError
+from workbench.records import traces
+from workbench.records.columns import columns, frame_of_lines
+from workbench.records.segments import Segments, compact, segments
+from workbench.types import JSON
 
 if TYPE_CHECKING:
     import polars as pl
 
-
-def read_calls(path: Path) -> pl.DataFrame:
-    """Return one row per call, oldest first; an empty log has the same columns.
-
-    `cost_usd` is the price of the answer in US dollars; only rows that are not `replayed` were paid. A value
-    that does not fit its column, such as a count of tokens that is a text, is null.
-    """
-    import polars as pl
-
-    schema = _columns()
-    rows = []
-    for record in read_records(path):
-        row = {name: record.get(name) for name in schema}
-        row["at"] = _time(row["at"])
-        row["labels"] = orjson.dumps(row["labels"], option=orjson.OPT_SORT_KEYS).decode()
-        rows.append(row)
-    try:
-        return pl.DataFrame(rows, schema=schema, orient="row")
-    except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError):
-        return pl.DataFrame(
-            [_column(name, [row[name] for row in rows], kind) for name, kind in schema.items()]
-        )
-
-
-def _column(name: str, values: list[Any], kind: Any) -> pl.Series:
-    """Return a column of `values`; one that does not fit is null."""
-    import polars as pl
-
-    def fitted(value: Any) -> Any:
-        with contextlib.suppress(pl.exceptions.PolarsError, TypeError, ValueError, OverflowError):
-            pl.Series([value], dtype=kind)
-            return value
-        return None
-
-    return pl.Series(name, map(fitted, values), dtype=kind)
-
-
-def _time(value: Any) -> dt.datetime | None:
-    """Return an ISO time in UTC; None for another value."""
-    try:
-        return dt.datetime.fromisoformat(value).astimezone(dt.UTC)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _columns() -> dict[str, Any]:
-    import polars as pl
-
-    text, number, count = pl.String(), pl.Float64(), pl.Int64()
-    hit = pl.Struct({"id": text, "source": text, "tenant": text, "score": number})
-    attempt = pl.Struct(
-        {
-            "n": count, "started_s": number, "duration_s": number, "waited_s": number,
-            "outcome": text, "error": text,
-        }
-    )  # fmt: skip
-    return {
-        "trace_id": text, "parent": text, "at": pl.Datetime("us", "UTC"), "use_case": text,
-        "tenant": text, "principal": text, "assurance": text, "purpose": text, "port": text,
-        "operation": text, "target": text, "outcome": text, "error": text, "status": count,
-        "duration_s": number, "first_event_s": number, "streamed": pl.Boolean(), "events": count,
-        "input_tokens": count, "output_tokens": count, "cached_tokens": count, "cost_usd": number,
-        "replayed": pl.Boolean(), "source": text, "recorded_latency_s": number, "key": text,
-        "repaired": pl.Boolean(), "degraded": pl.Boolean(), "labels": text, "hits": pl.List(hit),
-        "attempts": pl.List(attempt),
-    }  # fmt: skip
+#: Parquet files that are read at once, from the newest to the oldest, until there are enough calls.
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation(Shown):
-    """The origin of an answer. `record` is the call's record in the log."""
+class Chosen:
+    """Which calls are read.
 
-    reply: Reply = field(repr=False)
-    record: JSON
+    `tenants` are pairs of use case and tenant; None stands for all. Calls of the use cases `hidden` are left
+    out. `since` is the earliest time of a call's beginning.
+    """
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Return the facts of the call as pairs of name and value."""
-        record, reply = self.record, self.reply
-        usage = f"{record.get('input_tokens')} in, {record.get('output_tokens')} out"
-        source = {"tape": "replayed from the tape", "cache": "replayed from the cache"}
-        cost = "unknown" if record["cost_usd"] is None else f"{record['cost_usd']:.6f} USD"
-        passages = [
-            f"{hit.source} v{hit.version} ({hit.score:.4f}, as of {hit.as_of})" for hit in reply.passages
-        ]
-        return [
-            ("answer", reply.text.strip()),
-            ("prompt", reply.prompt or "none"),
-            ("passages", "; ".join(passages) or "none"),
-            ("model", str(record["target"])),
-            ("asked for", f"{record['use_case']}, tenant {record['tenant']}, {record['purpose']}"),
-            ("asked by", f"{record['principal']} ({record['assurance']})"),
-            ("came from", source.get(str(record["source"]), "asked now")),
-            ("tokens", usage),
-            ("cost", cost),
-            ("attempts", str(len(record["attempts"]) or "none: replayed")),
-            ("trace", str(record["trace_id"])),
-        ]
+    ALL: ClassVar[Chosen]
+    tenants: frozenset[tuple[str, str]] | None = None
+    hidden: frozenset[str] = frozenset()
+    tenant: str | None = None
+    session: str | None = None
+    since: dt.datetime | None = None
 
-    def __str__(self) -> str:
-        return "\n".join(f"{name:>10}  {value}" for name, value in self.rows())
+    def of(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Return the chosen rows of a frame of calls."""
+        import polars as pl
 
-    def card(self) -> Card:
-        """Return the rows as a card."""
-        return Card(title=f"call {self.reply.trace_id}", head=("", ""), rows=self.rows())
+        rules = []
+        if self.tenants is not None:
+            pairs = [
+                (pl.col("use_case") == case) & (pl.col("tenant") == tenant)
+                for case, tenant in sorted(self.tenants)
+            ]
+            rules.append(pl.any_horizontal(pl.lit(value=False), *pairs))
+        if self.hidden:
+            rules.append(~pl.col("use_case").is_in(sorted(self.hidden)))
+        if self.tenant is not None:
+            rules.append(pl.col("tenant") == self.tenant)
+        if self.session is not None:
+            rules.append(pl.col("session") == self.session)
+        if self.since is not None:
+            rules.append(pl.col("at") >= self.since)
+        return frame.filter(*rules) if rules else frame
+
+    def files(self, found: Segments) -> tuple[Path, ...]:
+        """Return the Parquet files that may hold chosen calls: a file's name begins with its day."""
+        first = "" if self.since is None else self.since.astimezone(dt.UTC).date().isoformat()
+        return tuple(path for path in found.parquet if path.name[:10] >= first)
 
 
-def explain(path: Path, reply: Reply) -> Explanation:
-    """Return the explanation of a reply; raise NotFoundError if its call is not in the log."""
-    for record in reversed(read_records(path)):
-        if record.get("trace_id") == reply.trace_id:
-            return Explanation(reply=reply, record=record)
-    raise NotFoundError(
-        f"no call with trace {reply.trace_id or '(none)'} is in {path}",
-        hint="call why() in the repository that made the call",
-    )
+Chosen.ALL = Chosen()
+
+
+def scan_calls(path: Path, chosen: Chosen = Chosen.ALL) -> pl.LazyFrame:
+    """Return a lazy frame of the chosen calls, oldest first; of an empty log with the same columns.
+
+    Collect it before `workbench calls purge` removes files that it reads.
+    """
+    import polars as pl
+
+    found = _segments(path)
+    parts = [_scan(chosen.files(found))] if chosen.files(found) else []
+    return chosen.of(pl.concat([*parts, _newest(found).lazy()]))
+
+
+def read_calls(path: Path, chosen: Chosen = Chosen.ALL, *, limit: int | None = None) -> pl.DataFrame:
+    """Return the newest `limit` of the chosen calls, or all, oldest first, one row each.
+
+    A value that does not fit its column, such as a count of tokens that is a text, is null. When older calls
+    are left out, a warning says so.
+    """
+    import polars as pl
+
+    if limit is None:
+        return scan_calls(path, chosen).collect()
+    parts: list[pl.DataFrame] = []
+    for part in _from_the_newest(_segments(path), chosen):
+        parts.insert(0, part)
+        if sum(map(len, parts)) > limit:
+            warnings.warn(
+                f"these are the newest {limit:,} calls, and there are older ones; ws.calls(since=…), "
+                "ws.calls(limit=…) and ws.calls(lazy=True) reach them",
+                stacklevel=3,
+            )
+            break
+    return pl.concat(parts).tail(limit)
+
+
+def find_calls(path: Path, trace: str, chosen: Chosen = Chosen.ALL) -> pl.DataFrame:
+    """Return the chosen calls with a trace id; the index of each segment is asked, and no other is read."""
+    import polars as pl
+
+    found = _segments(path)
+    parts = [rows for parquet in found.parquet for rows in _rows(parquet, trace)]
+    lines = [line for data in found.lines for line in _lines_with(data, trace)]
+    frame = pl.concat([*parts, frame_of_lines(b"\n".join(lines))[0].lazy()])
+    return chosen.of(frame.filter(pl.col("trace_id") == trace)).collect()
+
+
+def find_call(path: Path, trace: str) -> JSON | None:
+    """Return the record of the call with a trace id, as it was written, or None."""
+    found = find_calls(path, trace) if trace else None
+    if found is None or found.is_empty():
+        return None
+    row = found.row(-1, named=True)
+    at = row["at"] and row["at"].isoformat(timespec="microseconds")
+    return {**row, "at": at, "labels": orjson.loads(row["labels"])}
+
+
+def _segments(path: Path) -> Segments:
+    """Compact what is closed, as far as the folder can be written, and return what the log holds."""
+    with contextlib.suppress(UnavailableError):
+        compact(path)
+    return segments(path)
+
+
+def _newest(found: Segments) -> pl.DataFrame:
+    """Return the calls that are not compacted yet."""
+    import polars as pl
+
+    return pl.concat([frame_of_lines(b"")[0], *(frame_of_lines(data)[0] for data in found.lines)])
+
+
+def _from_the_newest(found: Segments, chosen: Chosen) -> Iterator[pl.DataFrame]:
+    """Yield the chosen calls in parts, the newest part first."""
+    yield chosen.of(_newest(found).lazy()).collect()
+    paths = chosen.files(found)
+    for end in range(len(paths), 0, -_AT_ONCE):
+        yield chosen.of(_scan(paths[max(0, end - _AT_ONCE) : end])).collect()
+
+
+def _scan(paths: tuple[Path, ...]) -> pl.LazyFrame:
+    """Return a lazy frame of Parquet files, also of former and later versions with other columns."""
+    import polars as pl
+
+    kinds = columns()
+    options = pl.ScanCastOptions(missing_struct_fields="insert", extra_struct_fields="ignore")
+    return pl.scan_parquet(
+        list(paths), schema=kinds, missing_columns="insert", extra_columns="ignore", cast_options=options,
+        glob=False,
+    )  # fmt: skip
+
+
+def _rows(parquet: Path, trace: str) -> list[pl.LazyFrame]:
+    """Return the few rows of a Parquet file that may have a trace id; all of them without an index."""
+    try:
+        rows = traces.rows_of(parquet.with_suffix(".traces"), trace)
+    except OSError:
+        return [_scan((parquet,))]
+    return [_scan((parquet,)).slice(row, 1) for row in rows]
+
+
+def _lines_with(data: bytes, trace: str) -> Iterator[bytes]:
+    """Yield the lines that contain a trace id, which is content of no other column but `parent`."""
+    wanted, start = trace.encode(), 0
+    while (at := data.find(wanted, start)) >= 0:
+        begin, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
+        end = len(data) if end < 0 else end
+        yield data[begin:end]
+        start = end

@@ -183,7 +183,9 @@ def _searched(line: bytes) -> str:
     text = line.decode(errors="replace")
     if b'"stream":true' in line:
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, WorkbenchError):
-            text += files.canonical(wire.fold(Entry.parse(line).events())).decode()
+            entry = Entry.parse(line)
+            whole = wire.dialect(entry.question.operation).fold(entry.events())
+            text += files.canonical(whole).decode()
     return text
 
 

@@ -29,10 +29,14 @@ class Lines:
         self._durable = durable
         self._fd: int | None = None
         self._pid = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def open(self) -> int:
         """Return the file's descriptor; open or create the file if needed, or raise UnavailableError."""
+        with self._lock:  # another thread may write to the descriptor that this closes
+            return self._opened()
+
+    def _opened(self) -> int:
         if self._is_current():
             return self._fd  # type: ignore[return-value]
         with files.writing(self.path):
@@ -58,7 +62,7 @@ class Lines:
         """
         with self._lock:
             while True:
-                fd = self.open()
+                fd = self._opened()
                 with files.writing(self.path), locking.held(fd):
                     if self._is_current():
                         yield functools.partial(self._append, fd)
@@ -66,27 +70,29 @@ class Lines:
 
     def read(self, start: int = 0, length: int | None = None) -> bytes:
         """Return `length` bytes from `start`, by default to the end of the file."""
-        fd = self.open()
-        wanted = os.fstat(fd).st_size - start if length is None else length
         parts = []
-        while wanted > 0 and (part := os.pread(fd, min(wanted, 1 << 26), start)):
-            parts.append(part)
-            start += len(part)
-            wanted -= len(part)
+        with self._lock:
+            fd = self._opened()
+            wanted = os.fstat(fd).st_size - start if length is None else length
+            while wanted > 0 and (part := os.pread(fd, min(wanted, 1 << 26), start)):
+                parts.append(part)
+                start += len(part)
+                wanted -= len(part)
         return b"".join(parts)
 
     def size(self) -> int:
         """Return the current size of the file in bytes, including writes of other processes."""
-        return os.fstat(self.open()).st_size
+        with self._lock:
+            return os.fstat(self._opened()).st_size
 
     def _is_current(self) -> bool:
-        """Whether this process opened the file and nobody deleted it; a durable file must be at its path."""
+        """Whether this process opened the file, and nobody deleted, moved or replaced it."""
         if self._fd is None or self._pid != os.getpid():
             return False
-        status = os.fstat(self._fd)
-        if self._durable:
-            return self.path.exists() and os.path.samestat(status, self.path.stat())
-        return status.st_nlink > 0
+        try:
+            return os.path.samestat(os.fstat(self._fd), self.path.stat())
+        except FileNotFoundError:
+            return False
 
     def _append(self, fd: int, line: bytes) -> int:
         end = os.fstat(fd).st_size

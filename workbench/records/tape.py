@@ -164,11 +164,12 @@ def compare_answers(recorded: Entry, live: Sequence[Event]) -> list[str]:
     refused = recorded.result.get("refused")
     if refused is not None:
         return [f"answered now, but refused with {refused['status']} when recorded"]
-    before, now = wire.fold(recorded.events()), wire.fold(live)
+    speaks = wire.dialect(recorded.question.operation)
+    before, now = speaks.fold(recorded.events()), speaks.fold(live)
     reads = {
-        "text": wire.text_of,
-        "usage": wire.usage_of,
-        "finish_reason": wire.finish_of,
+        "text": speaks.text_of,
+        "usage": speaks.usage_of,
+        "finish_reason": speaks.finish_of,
         "tokens": wire.tokens_of,
     }
     return [name for name, read in reads.items() if read(before) != read(now)]

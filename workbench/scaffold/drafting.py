@@ -134,7 +134,7 @@ class UseCaseDraft:
             check_data(self.stage, self.name, case)
             scorers_of(self.stage, self.name, case)
             inputs.read(self.stage / params.jobs[self.name].sample)
-        load_card(self.root, case.model)
+        load_card(self.root, case.model_name)
         self._check_gate(case)
 
     def _check_gate(self, case: UseCase) -> None:

@@ -19,23 +19,31 @@ Script = Iterable[Answer] | Callable[[JSON], Answer]
 
 def echo(payload: JSON) -> str:
     """Return the text of the last message, so that each caller recognizes its answer."""
-    return str(payload["messages"][-1]["content"])
+    asked = payload.get("messages") or payload.get("input")
+    return asked if isinstance(asked, str) else str((asked or [{}])[-1].get("content"))
 
 
 class FakeModel:
-    """A model that answers from a script, or by a function of the payload.
+    """A model that answers from a script, or by a function of the payload, in every dialect.
 
-    A script is a sequence of texts, complete wire answers and errors to raise, used in order. The errors
+    A script is a sequence of texts, complete wire answers and errors to raise, used in order. The texts of
+    `flagged` are flagged by a moderation that has one of them in it. The errors
     `fails` are raised first. `calls` are the received payloads, `events` is the number of events read,
     `unclosed` the number of replies neither finished nor closed.
     """
 
     def __init__(
-        self, script: Script = echo, *, fails: Iterable[WorkbenchError] = (), dimensions: int = 8
+        self,
+        script: Script = echo,
+        *,
+        fails: Iterable[WorkbenchError] = (),
+        dimensions: int = 8,
+        flagged: Iterable[str] = (),
     ) -> None:
         self._answer = script if callable(script) else _in_order(script)
         self._fails = iter(tuple(fails))
         self.dimensions = dimensions
+        self.flagged = tuple(flagged)
         self.calls: list[JSON] = []
         self.events = 0
         self.unclosed = 0
@@ -54,6 +62,38 @@ class FakeModel:
                 await asyncio.sleep(0)
                 self.events += 1
                 yield Event(data=data)
+        finally:
+            self.unclosed -= 1
+
+    async def respond(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """Yield one event, or the typed events of a stream with a delta for each word."""
+        self._begin(payload)
+        try:
+            if not payload.get("input"):
+                raise RefusedError("input: expected a text or a list", status=400)
+            answer = self._answer(payload)
+            if isinstance(answer, WorkbenchError):
+                raise answer
+            whole = _response(payload, answer, len(self.calls)) if isinstance(answer, str) else answer
+            for data in _deltas(whole) if payload.get("stream") else (whole,):
+                await asyncio.sleep(0)
+                self.events += 1
+                yield Event(data=data)
+        finally:
+            self.unclosed -= 1
+
+    async def moderate(self, payload: JSON, *, timeout_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """Yield a verdict for each text: flagged if it contains one of the texts `flagged`."""
+        self._begin(payload)
+        try:
+            given = payload.get("input")
+            texts = [given] if isinstance(given, str) else list(given or ())
+            if not texts:
+                raise RefusedError("input: expected a text or a list", status=400)
+            await asyncio.sleep(0)
+            self.events += 1
+            results = [_verdict(any(word in str(text) for word in self.flagged)) for text in texts]
+            yield Event(data={"id": "modr-1", "model": payload.get("model", "fake"), "results": results})
         finally:
             self.unclosed -= 1
 
@@ -79,7 +119,7 @@ class FakeModel:
         """Yield the number of words as tokens, as the usage of answers does."""
         self._begin(payload)
         try:
-            if not payload.get("messages"):
+            if not (payload.get("messages") or payload.get("input")):
                 raise RefusedError("messages: expected at least one", status=400)
             await asyncio.sleep(0)
             self.events += 1
@@ -148,8 +188,52 @@ def _completion(payload: JSON, text: str, number: int) -> JSON:
     }
 
 
+def _response(payload: JSON, text: str, number: int) -> JSON:
+    read, written = _asked_tokens(payload), len(text.split())
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    message = {"id": f"msg_{number}", "type": "message", "role": "assistant", "status": "completed"}
+    return {
+        "id": f"resp_{number}",
+        "object": "response",
+        "created_at": 0,
+        "status": "completed",
+        "error": None,
+        "incomplete_details": None,
+        "model": payload.get("model", "fake"),
+        "output": [{**message, "content": [part]}],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": read,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": written,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": read + written,
+        },
+    }
+
+
+def _verdict(flagged: bool) -> JSON:  # noqa: FBT001 - the one fact of a verdict
+    score = 1.0 if flagged else 0.0
+    return {"flagged": flagged, "categories": {"violence": flagged}, "category_scores": {"violence": score}}
+
+
 def _asked_tokens(payload: JSON) -> int:
-    return sum(len(str(message.get("content")).split()) for message in payload["messages"])
+    asked = payload.get("messages") or payload.get("input") or ()
+    if isinstance(asked, str):
+        return len(asked.split())
+    return sum(len(str(message.get("content")).split()) for message in asked)
+
+
+def _deltas(whole: JSON) -> list[JSON]:
+    """Return a response as the events of a stream, with a delta for each word of its text."""
+    events: list[JSON] = []
+    for event in wire.dialect("respond").unfold(whole):
+        words = [event["delta"]] if event["type"].endswith(".delta") else []
+        words = words[0].replace(" ", " \0").split("\0") if words else []
+        events += [{**event, "delta": word} for word in words] if words else [event]
+    return [{**event, "sequence_number": number} for number, event in enumerate(events)]
 
 
 def _words(whole: JSON, payload: JSON) -> list[JSON]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -10,24 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from workbench import registry
-from workbench.config import Execution, Mode, UseCase, memory_server
+from workbench.config import Execution, Mode, RunLimits, UseCase, load_params, memory_server, run_limits
 from workbench.controls import stack
 from workbench.controls.access import Access
+from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
+from workbench.controls.limits import LimitedRuns
 from workbench.controls.observe import Observe
 from workbench.controls.output import Output
+from workbench.controls.rate_limit import RateLimit
 from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry, RetryPolicy
 from workbench.errors import ConfigError, NotFoundError, nearest
-from workbench.layout import CALLS, JOURNAL, STATE, judge_tape_of, tape_of
+from workbench.layout import CALLS, ENDPOINTS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
-from workbench.ports import Call, Handler, Model
+from workbench.ports import STATED, Call, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
-from workbench.records.log import Lines
+from workbench.records.segments import CallLog
 from workbench.records.tape import Tape
+from workbench.telemetry import active
 from workbench.types import Event, Port, Usage
+from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
 _RETRIES = RetryPolicy(timeout_s=180, deadline_s=600)
@@ -45,13 +51,18 @@ class StatePaths:
     """Paths of a boundary's state.
 
     `home` holds state and caches if the boundary's root is only a copy of its code, `memories` locates
-    the stores, and `journal` is the journal's path below `home`.
+    the stores, and `journal` is the journal's path below `home`. `memory_fallback` is whether the last
+    snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
+    `limits` are those of a run, with their place in params.yaml. `content` puts texts into spans.
     """
 
     home: Path
     memories: StoreLocation | None = None
     journal: Path | None = None
     memory_fallback: bool = False
+    limits: tuple[str, RunLimits] | None = None
+    stated_answers: bool = True
+    content: bool = False
 
 
 class Boundary:
@@ -77,22 +88,36 @@ class Boundary:
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
+        self.spending = Spending(self.home)
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
         )
+        self.rate_limit = RateLimit(self.card, self.home / ENDPOINTS)
+        self.circuit_breaker = CircuitBreaker(self.card, self.home / ENDPOINTS)
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
+        self.telemetry = active.exporter(self.home)
         self.handler = stack.fold(
             {
-                "observe": Observe(Lines(self.home / CALLS), price=self._price),
-                **({"fallback": Fallback()} if places.memory_fallback else {}),
+                "observe": Observe(CallLog(self.home / CALLS), price=self._price, export=self.telemetry),
+                **_limited(places.limits, self._price),
+                "fallback": Fallback(
+                    memory=places.memory_fallback,
+                    stated=places.stated_answers,
+                    seconds=_RETRIES.deadline_s,
+                ),
                 "access": Access(timeless=where.pinned is not None and not where.today),
                 "output": Output(),
                 "replay": self.replay,
                 "retry": Retry(_RETRIES),
+                "rate_limit": self.rate_limit,
+                "circuit_breaker": self.circuit_breaker,
+                **self.spending.controls(self.card),
             },
             self._leaf,
         )
+        if self.telemetry is not None:
+            self.handler = self.telemetry.watched(self.handler, content=places.content)
 
     def card(self, name: str) -> ModelCard:
         """Return a model card with the overrides of this workspace."""
@@ -118,11 +143,16 @@ class Boundary:
         """Close every model and store, even if closing one of them fails."""
         models, self._models = self._models, {}
         async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.spending.ledger.aclose)
             closing.push_async_callback(self.stores.aclose)
+            if self.telemetry is not None:
+                closing.push_async_callback(asyncio.to_thread, self.telemetry.flush)
             for model in models.values():
                 closing.push_async_callback(model.aclose)
 
     def _price(self, target: str, usage: Usage) -> float | None:
+        if target == STATED:
+            return 0.0
         return self.card(target).cost_usd(usage)
 
     def _leaf(self, call: Call) -> AsyncIterator[Event]:
@@ -134,13 +164,30 @@ class Boundary:
         if model is None:  # opening starts nothing, so a second one of a race is dropped
             model = self._models.setdefault(call.target, open_model(self.card(call.target), self.home))
         left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
-        ask = {"chat": model.chat, "embed": model.embed, "count": model.count}[call.operation]
-        async with aclosing(ask(call.payload, timeout_s=left)) as events:  # type: ignore[type-var]
+        ask = getattr(model, call.operation)  # a verb of the port: the stack refuses other operations
+        async with aclosing(ask(call.payload, timeout_s=left)) as events:
             async for event in events:
                 yield event
 
     async def _memory(self, call: Call) -> AsyncIterator[Event]:
         yield Event(data=await self.stores.answer(call))
+
+
+def _limited(
+    stated: tuple[str, RunLimits] | None, price: Callable[[str, Usage], float | None]
+) -> dict[str, LimitedRuns]:
+    """Return the control `limits` by its name, or nothing without stated limits."""
+    return {"limits": LimitedRuns(stated[1], where=stated[0], price=price)} if stated else {}
+
+
+def _stated_limits(
+    root: Path, name: str, case: UseCase, execution: Execution
+) -> tuple[str, RunLimits] | None:
+    """Return the limits of a run of the use case or the job, and their place in params.yaml."""
+    params = load_params(root)
+    limits = run_limits(params, case, execution.job)
+    place = f"jobs.{execution.job}" if execution.job in params.jobs else f"use_cases.{name}"
+    return (f"{place}.limits", limits) if limits else None
 
 
 def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCard:
@@ -163,7 +210,7 @@ def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCar
 def card_of_use_case(root: Path, case: UseCase) -> ModelCard:
     """Return the model card of a use case, with the endpoint in params.yaml; raise as `chosen_card` does."""
     overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
-    return chosen_card(root, case.model, overrides)
+    return chosen_card(root, case.model_name, overrides)
 
 
 def of_use_case(
@@ -192,6 +239,10 @@ def of_use_case(
             journal=Path(execution.journal) if execution.journal else None,
             # A server named for this execution is itself under test, so no snapshot replaces it.
             memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
+            limits=_stated_limits(root, name, case, execution),
+            # A stage's answers are recorded and judged, and a stated answer is no answer of a model.
+            stated_answers=execution.tape is None or execution.job is not None,
+            content=case.telemetry.content,
         ),
     )
 

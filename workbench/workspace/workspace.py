@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import _sync, config, files, identity, layout, registry, retrieval
+from workbench.budgets.report import BudgetReport
 from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
 from workbench.experiments.batch import Batch
 from workbench.experiments.dataset import Dataset
-from workbench.experiments.experiment import Experiment
+from workbench.experiments.experiment import ENDED_BY, Experiment
 from workbench.experiments.gate_spec import GateSpec
 from workbench.experiments.gates import GateReport, judge
 from workbench.experiments.inputs import Inputs, read
@@ -25,15 +26,17 @@ from workbench.identity import Principal
 from workbench.layout import RUNS
 from workbench.models import ModelCard
 from workbench.models.handle import ModelHandle
-from workbench.ports import Call
+from workbench.ports import Call, ModelCandidate
 from workbench.prompts import prompt as prompts
 from workbench.prompts.prompt import Prompt
 from workbench.prompts.window import Window
-from workbench.records.calls import Explanation, explain, read_calls
+from workbench.records.calls import read_calls
+from workbench.records.explanation import Explanation, explain
 from workbench.retrieval import MemoryHandle
 from workbench.types import JSON, Port, Reply
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
+from workbench.workspace.candidates import Fallbacks, candidates, described
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
@@ -154,11 +157,17 @@ class Workspace:
             name = str(pin)
         return prompts.load(self.root, name, author=self.context.principal.name)
 
-    def model(self, name: str | None = None) -> ModelHandle:
-        """Return a chat model by its card's name; without one, the arm's, then the use case's."""
+    def model(self, name: str | None = None, *, fallback: Fallbacks | None = None) -> ModelHandle:
+        """Return a chat model by its card's name; without one, the arm's, then the use case's.
+
+        `fallback` lists what answers when the model cannot: names of models, then `{"answer": "…"}`. By
+        default these are the fall-backs of params.yaml for the use case's model, and none for another.
+        """
         card = self.boundary.card(self._model_reference(name))
         return ModelHandle(
-            card=card, handler=self.boundary.handler, make_call=partial(self._model_call, card)
+            card=card,
+            handler=self.boundary.handler,
+            make_call=partial(self._model_call, card, fallbacks=self._candidates(card, fallback)),
         )
 
     def openai(self) -> OpenAI:
@@ -256,11 +265,14 @@ class Workspace:
             memory = self.memory()
             named |= {"memory": str(memory.spec), "memory_digest": memory.pinned or memory.spec.digest}
         card = self.boundary.card(self._model_reference(None))
+        others = self._candidates(card)
+        fallbacks = {"fallback": [dataclasses.asdict(item) for item in others]} if others else {}
         rest = {k: v for k, v in self.settings.items() if k not in {"prompt", "memory", "model"}}
         return {
             **named,
             "model": card.reference,
-            "model_digest": files.digest({**card.identity(), "defaults": card.wire_defaults()}),
+            "model_digest": files.digest({**card.identity(), "defaults": card.wire_defaults(), **fallbacks}),
+            **({"model_fallback": described(others)} if others else {}),
             **rest,
         }
 
@@ -311,6 +323,12 @@ class Workspace:
         """Return a frame of every version of every asset, with its labels."""
         return registry.frame(self.root)
 
+    async def _budget(self) -> BudgetReport:
+        """Return the budgets that calls of this workspace take from: limit, spent, reserved and left."""
+        return await self.boundary.spending.of(self.context)
+
+    budget, budget_async = _sync.twins(_budget)
+
     def why(self, reply: Reply) -> Explanation:
         """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
         return explain(self.boundary.home / layout.CALLS, reply)
@@ -357,7 +375,16 @@ class Workspace:
             identity=memory or {},
         )
 
-    def _model_call(self, card: ModelCard, operation: str, payload: JSON, labels: Mapping[str, Any]) -> Call:
+    def _model_call(
+        self,
+        card: ModelCard,
+        operation: str,
+        payload: JSON,
+        labels: Mapping[str, Any],
+        *,
+        fallbacks: tuple[ModelCandidate, ...] = (),
+    ) -> Call:
+        seconds = self.use_case.model_choice.seconds if fallbacks else None
         return Call(
             port="model",
             operation=operation,
@@ -366,7 +393,18 @@ class Workspace:
             context=self.context,
             identity=card.identity(),
             labels={**labels, **({} if card.recorded else {"recorded": False}), **self._job_labels()},
+            deadline=None if seconds is None else self.context.clock.monotonic() + seconds,
+            fallbacks=fallbacks,
         )
+
+    def _candidates(self, card: ModelCard, stated: Fallbacks | None = None) -> tuple[ModelCandidate, ...]:
+        """Return the fall-backs of a model; by default those of params.yaml if it is the use case's."""
+        if stated is None:
+            choice = self.use_case.model_choice
+            if not choice.fallback or card.name != choice.name.partition("@")[0]:
+                return ()
+            stated = choice.fallback
+        return candidates(card, stated, card_of=self.boundary.card)
 
     def _job_labels(self) -> dict[str, Any]:
         """Return job, run and row of a call as labels, which join an output to its calls."""
@@ -377,20 +415,24 @@ class Workspace:
 
     def _model_reference(self, name: str | None) -> str:
         """Resolve a model's name: the arm's model first, then the pinned one of the job or params.yaml."""
-        pin = self.use_case.model
+        pin = self.use_case.model_name
         reference = str(name or self.setting("model", pin))
         return pin if reference == pin.partition("@")[0] else reference
 
     def _client_call(self, operation: str, payload: JSON) -> Call:
         """Return the call of an `openai` client, whose `model` is the name of a card or of a card's model."""
         asked = str(payload.get("model", ""))
-        card = self.boundary.card_for(asked, prefer=self.use_case.model)
+        card = self.boundary.card_for(asked, prefer=self.use_case.model_name)
         defaults = card.wire_defaults() if operation == "chat" else {}
-        return self._model_call(card, operation, {**defaults, **payload}, {"client": "openai"})
+        fallbacks = self._candidates(card) if operation == "chat" else ()
+        call = self._model_call(
+            card, operation, {**defaults, **payload}, {"client": "openai"}, fallbacks=fallbacks
+        )
+        return call.with_defaults(name for name in defaults if name not in payload)
 
     def _keep(self, run: Run) -> None:
         save_runs([run], self.root / RUNS / run.id)
-        if self.execution.out and run.experiment == self.name:
+        if self.execution.out and run.experiment == self.name and ENDED_BY not in run.settings:
             self._kept[:] = [*(old for old in self._kept if old.arm != run.arm), run]
             save_runs(self._kept, Path(self.execution.out))
 

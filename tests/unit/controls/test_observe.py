@@ -42,7 +42,15 @@ def test_an_answer_leaves_who_what_how_long_and_how_much(bench):
     }  # fmt: skip
     assert {name: record[name] for name in expected} == expected
     assert record["attempts"] == [
-        {"n": 1, "started_s": 0.0, "waited_s": 0.0, "duration_s": 0.75, "outcome": "ok", "error": None}
+        {
+            "n": 1,
+            "candidate": "small",
+            "started_s": 0.0,
+            "waited_s": 0.0,
+            "duration_s": 0.75,
+            "outcome": "ok",
+            "error": None,
+        }
     ]
 
 

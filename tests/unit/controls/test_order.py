@@ -17,7 +17,7 @@ from workbench.controls.observe import Observe
 from workbench.controls.position import OPERATIONS, Position
 from workbench.controls.stack import PLANNED, POSITIONS, around, fold, ordered, table
 from workbench.errors import ConfigError, InvalidOutputError, RefusedError, UnavailableError
-from workbench.ports import Memory, Model
+from workbench.ports import Memory, Model, ModelCandidate
 from workbench.records.log import Lines
 from workbench.testing.fakes import FakeModel
 
@@ -96,12 +96,21 @@ def a_refusal_is_no_attempt(bench, order):
     return bench.records[0]["attempts"] == []
 
 
+def an_answer_of_the_wrong_form_is_another_models_turn(bench, order):
+    """fallback above output: an answer that stays invalid after its repair falls back."""
+    call = dataclasses.replace(
+        chat(response_format=FORMAT), fallbacks=(ModelCandidate(target="b", model="b"),)
+    )
+    answer = attempt(stack(bench, order, FakeModel(["bad", "worse", '{"answer": "yes"}'])), call)
+    return isinstance(answer, list)
+
+
 WHY = {
     ("observe", "fallback"): a_degraded_answer_is_one_record,
     ("fallback", "access"): what_ends_while_the_store_is_waited_for_is_not_found,
     ("observe", "access"): a_refusal_is_recorded,
     ("access", "retry"): a_refusal_is_no_attempt,
-    ("observe", "output"): an_answer_the_format_refuses_is_recorded_as_invalid,
+    ("fallback", "output"): an_answer_of_the_wrong_form_is_another_models_turn,
     ("output", "replay"): a_recorded_answer_is_judged_and_its_invalidity_replayed,
     ("replay", "retry"): a_replayed_answer_is_no_attempt,
 }
@@ -163,11 +172,11 @@ def test_what_applies_to_what():
     assert rows("observe") == OPERATIONS, "nothing crosses the boundary without a record"
     assert rows("access") == operations(Memory, "memory"), "models have no access lists"
     assert rows("output") == {"model.chat"}, "only an answer has a form to fit"
-    asked = {"model.chat", "model.embed", "model.count"}
+    asked = {f"model.{verb}" for verb in ("chat", "respond", "embed", "moderate", "count")}
     assert rows("replay") == asked, "a memory's snapshot is its determinism"
     reads = {f"memory.{verb}" for verb in ("search", "count", "missing", "items", "versions", "stats")}
     assert rows("retry") == asked | reads, "no write"
-    assert rows("fallback") == {"memory.search"}, "what has to be right now is never read from a snapshot"
+    assert rows("fallback") == {"memory.search", "model.chat"}, "a snapshot is old, other vectors do not fit"
 
 
 def test_the_order_is_the_one_of_the_design_as_far_as_it_is_built():

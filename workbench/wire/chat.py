@@ -1,36 +1,28 @@
-"""The OpenAI wire format: conversion between streamed chunks and whole replies, and field access."""
+"""The wire shape of `/chat/completions`: chunks and whole answers, their text, usage and end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from workbench.errors import NoAnswerError, UnavailableError
+from workbench.errors import UnavailableError
 from workbench.types import JSON, Event, Usage
+from workbench.wire.shape import (
+    ENDINGS,
+    Dialect,
+    count_of,
+    json_texts,
+    list_of,
+    mapping_of,
+    no_text,
+    texts_of,
+)
 
 #: Fields of a delta that a server may repeat; all other texts come in pieces.
 _SET_ONCE: Final = frozenset({"role", "id", "type", "name", "format"})
 _UNSET: Final = object()
-#: What a finish reason says of an answer, in lower case: the format's own words, and those of other servers.
-_REASONS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "max_length", "model_length"), "truncated"),
-    **dict.fromkeys(
-        (
-            "content_filter", "content_filtered", "guardrail_intervened", "safety", "recitation", "blocklist",
-            "prohibited_content", "spii", "sensitive",
-        ),
-        "filtered",
-    ),
-    "refusal": "refusal",
-}  # fmt: skip
-#: What an answer without text is, and what to do.
-_NO_TEXT: Final[Mapping[str, tuple[str, str]]] = {
-    "refusal": ("the model refused", "read `message.refusal` through ws.openai(), or ask otherwise"),
-    "filtered": ("the content filter of the endpoint withheld it", "ask otherwise, or change the filter"),
-    "truncated": ("it reached the limit of tokens before its text", "raise max_tokens"),
-    "tool_call": ("the model called a tool", "read the call in `raw` of ws.model().chat(…)"),
-    "empty": ("the model sent none", "ask again, or ask otherwise"),
-}
+#: Fields of a request, beside its messages, that the endpoint shows to the model.
+_SHOWN: Final = ("tools", "functions", "response_format")
 
 
 def fold(events: Iterable[Event]) -> JSON:
@@ -97,23 +89,23 @@ def finish_of(answer: JSON) -> str | None:
 def ending_of(choice: Mapping[str, Any]) -> str:
     """Return how a choice ended early: `truncated`, `filtered` or `refusal`; empty if it did not."""
     finish = choice.get("finish_reason")
-    return _REASONS.get(finish.lower(), "") if isinstance(finish, str) else ""
+    return ENDINGS.get(finish.lower(), "") if isinstance(finish, str) else ""
 
 
 def usage_of(answer: JSON) -> Usage:
     """Return the endpoint's token counts; a count that is missing or no count is None."""
-    usage = _mapping(answer.get("usage"))
+    usage = mapping_of(answer.get("usage"))
     return Usage(
-        input_tokens=_count(usage.get("prompt_tokens")),
-        output_tokens=_count(usage.get("completion_tokens")),
-        cached_tokens=_count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
-        reasoning_tokens=_count(_mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")),
+        input_tokens=count_of(usage.get("prompt_tokens")),
+        output_tokens=count_of(usage.get("completion_tokens")),
+        cached_tokens=count_of(mapping_of(usage.get("prompt_tokens_details")).get("cached_tokens")),
+        reasoning_tokens=count_of(mapping_of(usage.get("completion_tokens_details")).get("reasoning_tokens")),
     )
 
 
 def tokens_of(answer: JSON) -> int | None:
     """Return the input tokens of a token-count answer; None for any other answer."""
-    return _count(answer.get("input_tokens"))
+    return count_of(answer.get("input_tokens"))
 
 
 def reason_of(answer: JSON) -> str:
@@ -140,28 +132,49 @@ def check_text(answer: JSON, *, calls: bool = True) -> str:
     empty = reason in {"empty", "truncated"} and _message(answer).get("content") is not None
     if not reason or text_of(answer) or empty or (calls and reason == "tool_call"):
         return reason
-    what, hint = _NO_TEXT[reason]
-    raise NoAnswerError(f"the answer has no text: {what}", reason=reason, hint=hint)
+    raise no_text(reason)
 
 
-def _count(value: object) -> int | None:
-    """Return a number of tokens; None for a value that is no whole number or too large to be one."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and 0 <= value < 2**53 else None
+def _states_usage(data: JSON) -> bool:
+    return bool(data.get("usage"))
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _is_complete(events: Sequence[Event]) -> bool:
+    """Return whether a stream has a finish reason; a stream without one may be truncated."""
+    return bool(events) and finish_of(fold(events)) is not None
+
+
+def _piece_of(data: JSON) -> str:
+    pieces = []
+    for choice in data.get("choices") or ():
+        content = (choice.get("delta") or choice.get("message") or {}).get("content")
+        if isinstance(content, str):
+            pieces.append(content)
+    return "".join(pieces)
+
+
+def _max_output_tokens(payload: JSON) -> int | None:
+    stated = payload.get("max_completion_tokens")
+    most = count_of(payload.get("max_tokens") if stated is None else stated)
+    return None if most is None else most * (count_of(payload.get("n")) or 1)
+
+
+def _input_texts(payload: JSON) -> Iterator[str]:
+    yield from texts_of(payload.get("messages"))
+    yield from json_texts(payload, _SHOWN)
+
+
+def _input_messages(payload: JSON) -> int:
+    return len(list_of(payload.get("messages")))
 
 
 def _first(answer: JSON) -> Mapping[str, Any]:
     choices = answer.get("choices")
-    return _mapping(choices[0]) if isinstance(choices, list | tuple) and choices else {}
+    return mapping_of(choices[0]) if isinstance(choices, list | tuple) and choices else {}
 
 
 def _message(answer: JSON) -> Mapping[str, Any]:
-    return _mapping(_first(answer).get("message"))
+    return mapping_of(_first(answer).get("message"))
 
 
 def _add(choice: dict[str, Any], part: Mapping[str, Any]) -> None:
@@ -209,3 +222,24 @@ def _finished(index: int, choice: dict[str, Any]) -> dict[str, Any]:
     if "tool_calls" in message:
         message["tool_calls"] = [message["tool_calls"][n] for n in sorted(message["tool_calls"])]
     return {"finish_reason": None, **choice, "index": index, "message": message}
+
+
+CHAT: Final = Dialect(
+    operation="chat",
+    path="/chat/completions",
+    fold=fold,
+    unfold=unfold,
+    is_chunk=is_chunk,
+    is_complete=_is_complete,
+    piece_of=_piece_of,
+    states_usage=_states_usage,
+    usage_of=usage_of,
+    text_of=text_of,
+    finish_of=finish_of,
+    ending_of=lambda answer: ending_of(_first(answer)),
+    reason_of=reason_of,
+    check_text=check_text,
+    max_output_tokens=_max_output_tokens,
+    input_texts=_input_texts,
+    input_messages=_input_messages,
+)

@@ -1,0 +1,282 @@
+"""Budgets: reserves what an attempt may take before it is made, and settles what it took."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, Final, Protocol
+
+from workbench import files, wire
+from workbench.context import Context
+from workbench.controls.position import MODEL, Position
+from workbench.errors import RefusedError, WorkbenchError
+from workbench.ports import Call, Handler
+from workbench.ports.budget import Account, Amounts, BudgetLedger, Reservation
+from workbench.types import JSON, Event, Usage
+
+#: Innermost: each attempt is paid for by itself, and neither a recorded answer nor the wait in a queue takes
+#: anything. Counting tokens generates nothing and is free.
+POSITION: Final = Position(
+    name="budget",
+    operations=MODEL - {"model.count"},
+    after=("retry", "rate_limit", "circuit_breaker"),
+)
+#: Tokens that a chat format adds to each message, at most.
+_PER_MESSAGE: Final = 16
+#: Seconds that a call without a deadline waits for the reservations of others.
+_WAIT_S: Final = 300.0
+#: Usage above so many times the reservation is taken for an error of the endpoint.
+_ABSURD: Final = 4
+#: Types of message parts whose tokens are not bounded by the bytes of their text.
+_MEDIA: Final = frozenset({"image_url", "input_image", "input_audio", "file", "input_file"})
+
+
+class TokenLimits(Protocol):
+    """The limits of one request to a model."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens of the context window."""
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """Tokens of the longest answer; None if the model states none."""
+
+
+class PricedModel(Protocol):
+    """What a budget needs of a model card."""
+
+    @property
+    def limits(self) -> TokenLimits:
+        """The limits of one request."""
+
+    def cost_usd(self, usage: Usage) -> float | None:
+        """Return the price of an answer, or None if it is unknown."""
+
+
+class Accounts(Protocol):
+    """The accounts of a call, and the longest model time of one."""
+
+    def accounts(self, context: Context) -> tuple[Account, ...]:
+        """Return the accounts that a call with this context takes from."""
+
+    def call_seconds(self, accounts: tuple[Account, ...]) -> float | None:
+        """Return the longest model time of one call; None if no account limits model time."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Bound:
+    """The most that one attempt can take. `cost` is None if the price is unknown."""
+
+    usage: Usage
+    cost: float | None
+    seconds: float
+
+    @property
+    def amounts(self) -> Amounts:
+        return _amounts(self.usage, self.cost, self.seconds)
+
+
+class BudgetControl:
+    """Refuses an attempt that a budget has no room for, and counts what every attempt took.
+
+    `card` returns the model card of a call's target. A budget that only observes never refuses a call, also
+    when its ledger is unavailable; an enforced one then refuses every call.
+    """
+
+    def __init__(
+        self, ledger: BudgetLedger, *, accounts: Accounts, card: Callable[[str], PricedModel]
+    ) -> None:
+        self._ledger = ledger
+        self._accounts = accounts
+        self._card = card
+        self._warned: set[str] = set()
+
+    async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
+        """Reserve, pass the attempt on and settle; raise BudgetExceededError if there is no room for it."""
+        accounts = self._accounts.accounts(call.context)
+        if not accounts or call.labels.get("recorded") is False:  # a computation in this process is free
+            async for event in proceed(call):
+                yield event
+            return
+        bound = self._bound(call, accounts)
+        reservation = await self._reserve(call, accounts, bound)
+        spending = _Spending(call, bound, self._card(call.target))
+        try:
+            async with aclosing(proceed(spending.limited(call))) as events:  # type: ignore[type-var]
+                async for event in events:
+                    spending.take(event)
+                    yield event
+            spending.ended = "complete"
+        except WorkbenchError:
+            spending.ended = "failed"
+            raise
+        finally:
+            if reservation is not None and not await self._settled(reservation, spending):
+                call.span.note(budget_unsettled=True)
+
+    def peek(self, call: Call) -> None:
+        """Raise BudgetExceededError if the call is known to have no room, before it waits in a queue."""
+        accounts = self._accounts.accounts(call.context)
+        if accounts and call.labels.get("recorded") is not False:
+            self._ledger.check(accounts, self._bound(call, accounts).amounts)
+
+    def _bound(self, call: Call, accounts: tuple[Account, ...]) -> _Bound:
+        """Return the most that the attempt can take; check that its price is known where money is limited."""
+        card = self._card(call.target)
+        usage = Usage(input_tokens=_input_bound(call.payload, card), output_tokens=_output_bound(call, card))
+        cost = card.cost_usd(usage)
+        if cost is None:
+            self._check_priced(call, accounts)
+        deadline = call.deadline
+        left = _WAIT_S if deadline is None else deadline - call.context.clock.monotonic()
+        longest = self._accounts.call_seconds(accounts)
+        seconds = 0.0 if longest is None else max(min(left, longest), 0.0)
+        return _Bound(usage=usage, cost=cost, seconds=seconds)
+
+    def _check_priced(self, call: Call, accounts: tuple[Account, ...]) -> None:
+        priced = [account for account in accounts if account.limits[0] is not None]
+        if not priced:
+            return
+        message = f"the price of {call.target} is unknown, and budget {priced[0]} limits money"
+        hint = f"add price_per_million: {{input_usd: …, output_usd: …}} to the card of {call.target}"
+        if call.context.job and any(account.enforced for account in priced):
+            raise RefusedError(f"{message}: the job's call was not made", hint=hint)
+        if call.target not in self._warned:
+            self._warned.add(call.target)
+            warnings.warn(f"{message}: its calls take no money from it; {hint}", stacklevel=2)
+
+    async def _reserve(self, call: Call, accounts: tuple[Account, ...], bound: _Bound) -> Reservation | None:
+        deadline = call.deadline
+        wait_s = _WAIT_S if deadline is None else deadline - call.context.clock.monotonic()
+        _fact(call, reserved_usd=bound.cost)
+        try:
+            made = await self._ledger.reserve(accounts, bound.amounts, wait_s=wait_s)
+        except (WorkbenchError, OSError) as error:
+            if any(account.enforced for account in accounts):
+                raise
+            call.span.note(budget_error=type(error).__name__)
+            return None
+        if made.exceeded:
+            call.span.note(would_refuse=list(made.exceeded))
+        return made
+
+    async def _settled(self, reservation: Reservation, spending: _Spending) -> bool:
+        """Write the settlement; it is sent to the ledger before this waits, so no cancellation loses it."""
+        return await self._ledger.settle(reservation, spending.spent())
+
+
+class _Spending:
+    """What one attempt takes: its usage where the endpoint says it, else what is known of it."""
+
+    def __init__(self, call: Call, bound: _Bound, card: PricedModel) -> None:
+        self._call = call
+        self._bound = bound
+        self._card = card
+        self._began = call.context.clock.monotonic()
+        self._streamed = bool(call.payload.get("stream"))
+        self._usage = Usage()
+        self._events = 0
+        self._bytes = 0
+        self.ended = "abandoned"
+
+    def limited(self, call: Call) -> Call:
+        """Return the call with a deadline after the model time that is reserved for it."""
+        if not self._bound.seconds:
+            return call
+        deadline = self._began + self._bound.seconds
+        sooner = deadline if call.deadline is None else min(deadline, call.deadline)
+        return dataclasses.replace(call, deadline=sooner)
+
+    def take(self, event: Event) -> None:
+        """Note the usage and the size of one event."""
+        self._events += 1
+        if isinstance(event.data, Mapping):
+            if event.data.get("usage"):
+                self._usage = wire.usage_of(event.data)
+            if self._streamed:
+                self._bytes += _text_bytes(event.data.get("choices"))
+
+    def spent(self) -> Amounts:
+        """Return what the attempt took, and note it in the attempt's record."""
+        if self.ended == "abandoned" and self._events and not self._streamed:
+            self.ended = "complete"  # a plain reply is complete after its only event
+        if self.ended == "failed" and not self._events:
+            _fact(self._call, cost_usd=0.0)
+            return Amounts()
+        usage, source = self._known()
+        cost = self._card.cost_usd(usage)
+        _fact(self._call, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_usd=cost)
+        if source:
+            self._call.span.note(budget_usage=source)
+        took = self._call.context.clock.monotonic() - self._began
+        return _amounts(usage, cost, min(took, self._bound.seconds))
+
+    def _known(self) -> tuple[Usage, str]:
+        """Return the usage to settle, and where it is from if the endpoint did not say it."""
+        usage, most = self._usage, self._bound.usage
+        reserved = (most.input_tokens or 0) + (most.output_tokens or 0)
+        if usage.input_tokens is not None:
+            told = usage.input_tokens + (usage.output_tokens or 0)
+            return (usage, "") if told <= _ABSURD * reserved else (most, "absurd")
+        if self._streamed and self.ended != "abandoned":
+            output = min(self._bytes, most.output_tokens or 0)
+            return dataclasses.replace(most, output_tokens=output), "estimated"
+        return most, "missing" if self.ended == "complete" else "abandoned"
+
+
+def _amounts(usage: Usage, cost: float | None, seconds: float) -> Amounts:
+    tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+    return Amounts.of(usd=cost or 0.0, tokens=tokens, calls=1, seconds=seconds)
+
+
+def _input_bound(payload: JSON, card: PricedModel) -> int:
+    """Return the most tokens of a request: its bytes, because every token has one at least."""
+    messages = payload.get("messages") or payload.get("input")
+    schemas = [payload[key] for key in ("tools", "functions", "response_format", "text") if payload.get(key)]
+    texts = _text_bytes(messages) + _text_bytes(payload.get("instructions"))
+    texts += sum(len(files.canonical(schema)) for schema in schemas)
+    count = len(messages) if isinstance(messages, list | tuple) else 1
+    bound = texts + _PER_MESSAGE * count
+    return max(bound, card.limits.context_tokens) if _has_media(messages) else bound
+
+
+def _output_bound(call: Call, card: PricedModel) -> int:
+    """Return the most tokens of all answers to a request; none for embeddings."""
+    if call.operation in {"embed", "moderate"}:
+        return 0
+    stated = [call.payload.get(key) for key in ("max_completion_tokens", "max_output_tokens", "max_tokens")]
+    limits = card.limits
+    usual = limits.max_output_tokens or limits.context_tokens
+    most = next((n for n in stated if isinstance(n, int) and n > 0), usual)
+    answers = call.payload.get("n")
+    return most * (answers if isinstance(answers, int) and answers > 0 else 1)
+
+
+def _text_bytes(value: Any) -> int:
+    """Return the bytes of all texts in a JSON value."""
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))
+    if isinstance(value, Mapping):
+        kept = [item for key, item in value.items() if key not in {"image_url", "input_audio", "file_data"}]
+        return sum(map(_text_bytes, kept))
+    if isinstance(value, list | tuple):
+        return sum(map(_text_bytes, value))
+    return 0 if value is None else 8
+
+
+def _has_media(messages: Any) -> bool:
+    for message in messages if isinstance(messages, list | tuple) else ():
+        parts = message.get("content") if isinstance(message, Mapping) else None
+        for part in parts if isinstance(parts, list | tuple) else ():
+            if isinstance(part, Mapping) and part.get("type") in _MEDIA:
+                return True
+    return False
+
+
+def _fact(call: Call, **facts: Any) -> None:
+    """Add facts to the record of the current attempt."""
+    if call.span.attempts:
+        call.span.attempts[-1].update(facts)

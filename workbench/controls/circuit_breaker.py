@@ -1,0 +1,116 @@
+"""Circuit breakers of endpoints: an endpoint that fails too often is not asked until a probe is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from workbench.controls.position import MODEL, Position
+from workbench.endpoints.circuit import Breaker, BreakerPolicy
+from workbench.endpoints.states import writer_of
+from workbench.errors import RateLimitedError, RefusedError, UnavailableError
+from workbench.ports import Call, Handler
+from workbench.types import Event
+
+if TYPE_CHECKING:
+    from workbench.models import ModelCard
+
+#: Inside of rate_limit, so that the queue is no failure; outside of budget, so that a refused call reserves
+#: no money.
+POSITION: Final = Position(
+    name="circuit_breaker", operations=MODEL, after=("rate_limit",), before=("budget",)
+)
+#: Seconds of silence from which on an ended wait counts as the endpoint's failure.
+_SILENCE_S: Final = 10.0
+
+
+class CircuitBreaker:
+    """Counts the answers and failures of each remote endpoint; refuses calls while its breaker is open.
+
+    Failures are missing and incomplete answers, statuses of 500 and above, and ten seconds of silence up to
+    the end of a timeout. A rate limit, a refusal and a call that its caller ended count as nothing. `card`
+    returns the card of a call's target, and `folder` receives the transitions. Embedded models pass by.
+    """
+
+    def __init__(
+        self, card: Callable[[str], ModelCard], folder: Path, *, policy: BreakerPolicy | None = None
+    ) -> None:
+        self._card = card
+        self._folder = folder
+        self._policy = policy
+        self._targets: dict[str, Breaker | None] = {}
+        self._breakers: dict[tuple[str, str], Breaker] = {}
+
+    @property
+    def breakers(self) -> Mapping[tuple[str, str], Breaker]:
+        """The breakers of the endpoints that were called, by address and model."""
+        return self._breakers
+
+    def applies(self, call: Call) -> bool:
+        """Return whether the call's endpoint is remote."""
+        return self._breaker(call.target) is not None
+
+    async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
+        """Pass the call on and count its end; raise CircuitOpenError while the breaker is open."""
+        breaker = self._breaker(call.target)
+        assert breaker is not None  # noqa: S101  `applies` says so
+        clock = call.context.clock
+        heard = clock.monotonic()
+        probe, failure = breaker.admit(heard), None
+        try:
+            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    heard = clock.monotonic()
+                    failure = ""
+                    if probe:  # a long stream keeps no other call waiting
+                        breaker.record(heard, "", probe=True, now_is=clock.now)
+                        probe = False
+                    yield event
+            failure = ""
+        except (UnavailableError, asyncio.CancelledError) as error:
+            failure = _failure(error, call, clock.monotonic() - heard)
+            raise
+        except RefusedError as error:
+            if error.status is not None and 400 <= error.status < 500:
+                failure = ""  # the endpoint is there
+            raise
+        finally:
+            if failure is None:
+                breaker.forget(probe=probe)
+            else:
+                breaker.record(clock.monotonic(), failure, probe=probe, now_is=clock.now)
+
+    def _breaker(self, target: str) -> Breaker | None:
+        try:
+            return self._targets[target]
+        except KeyError:
+            return self._targets.setdefault(target, self._opened(target))
+
+    def _opened(self, target: str) -> Breaker | None:
+        card = self._card(target)
+        if card.provider != "openai" or card.base_url is None:
+            return None
+        key = (card.base_url, card.model)
+        if key not in self._breakers:
+            changed = writer_of(self._folder, *key)
+            breaker = Breaker(f"{card.model} at {card.base_url}", self._policy, changed=changed)
+            self._breakers.setdefault(key, breaker)
+        return self._breakers[key]
+
+
+def _failure(error: BaseException, call: Call, silence_s: float) -> str | None:
+    """Return what failed, or None for an end that says nothing about the endpoint."""
+    if isinstance(error, RateLimitedError):
+        return None
+    left = 1.0 if call.deadline is None else call.deadline - call.context.clock.monotonic()
+    if isinstance(error, UnavailableError):
+        if left <= 0 and silence_s < _SILENCE_S and error.status is None:
+            return None  # the caller's deadline was short
+        return f"{type(error).__name__}{f' (status {error.status})' if error.status else ''}"
+    # Retry ends the wait for a silent endpoint by cancelling it; so does a caller who leaves.
+    timer = call.span.timer
+    timed_out = timer is not None and timer.expired() and silence_s >= _SILENCE_S
+    return f"{silence_s:.0f} s of silence" if timed_out else None

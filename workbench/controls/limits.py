@@ -1,0 +1,130 @@
+"""Limits of a run: calls, tokens, money, seconds and repeated requests, beyond which the run ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import weakref
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Final
+
+from workbench import files, wire
+from workbench.config import RunLimits
+from workbench.context import RunScope, current_run
+from workbench.controls.position import MODEL, Position
+from workbench.errors import LimitExceededError
+from workbench.ports import Call, Handler
+from workbench.types import Event, Usage
+
+#: Inside of observe, so that the refusal is recorded; outside of fallback, so that another model does not go
+#: on where the run has ended.
+POSITION: Final = Position(name="limits", operations=MODEL, after=("observe",), before=("fallback",))
+#: The unit of each limit in messages, and the digits that are shown.
+_UNITS: Final = {
+    "calls": ("calls", 0), "tokens": ("tokens", 0), "usd": ("USD", 6), "seconds": ("s", 1),
+    "repeated": ("identical requests", 0),
+}  # fmt: skip
+Price = Callable[[str, Usage], float | None]
+
+
+class _Spent:
+    """What one run has spent so far, and the limit that ended it."""
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.ended = ""
+        self.calls = self.tokens = self.seconds = self.repeated = 0.0
+        self.usd = 0.0
+        self.requests: Counter[str] = Counter()
+
+    def measures(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in _UNITS}
+
+
+class LimitedRuns:
+    """Counts the calls of a run, and refuses every call after the run has reached a limit.
+
+    A run is a task over many items, a job's run, or else the life of this object. Every call counts, also a
+    replayed one; tokens and money count when an endpoint gave the answer, so calls in flight may exceed them.
+    `where` is the place of the limits in params.yaml, and `price` returns a target's price of tokens.
+    """
+
+    def __init__(self, limits: RunLimits, *, where: str, price: Price) -> None:
+        self._limits = limits
+        self._stated = [(n, v) for n, v in dataclasses.asdict(limits).items() if v is not None]
+        self._counts_usage = limits.tokens is not None or limits.usd is not None
+        self._where = where
+        self._price = price
+        self._lock = threading.Lock()
+        self._runs: weakref.WeakKeyDictionary[RunScope, _Spent] = weakref.WeakKeyDictionary()
+        self._process = RunScope()
+
+    async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
+        """Pass the call on and count it; raise LimitExceededError if the run has reached a limit."""
+        spent = self._enter(call)
+        usage, counted = Usage(), self._counts_usage
+        try:
+            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    if counted and isinstance(event.data, Mapping) and event.data.get("usage"):
+                        usage = wire.usage_of(event.data)
+                    yield event
+        finally:
+            if counted and not call.span.facts.get("replayed"):
+                before: Usage | None = call.span.facts.get("usage_before_repair")
+                self._add(spent, call.target, usage if before is None else before + usage)
+
+    def _enter(self, call: Call) -> _Spent:
+        """Count a call that begins; raise LimitExceededError instead if it exceeds a limit."""
+        limits, now = self._limits, call.context.clock.monotonic()
+        asked = files.digest([call.name, call.identity, call.payload]) if limits.repeated else ""
+        # A job's process is one run, whatever its notebook calls in it.
+        run = self._process if call.context.run else current_run() or self._process
+        with self._lock:
+            spent = self._runs.get(run)
+            if spent is None:
+                spent = self._runs[run] = _Spent(now)
+            spent.seconds = now - spent.began
+            spent.ended = spent.ended or self._reached(spent, asked)
+            if spent.ended:
+                raise self._error(spent, call.context.job)
+            spent.calls += 1
+            if asked:
+                spent.requests[asked] += 1
+                spent.repeated = max(spent.repeated, spent.requests[asked])
+        return spent
+
+    def _reached(self, spent: _Spent, asked: str) -> str:
+        """Return the name of the limit that one more call exceeds, or an empty text."""
+        for name, limit in self._stated:
+            value = spent.requests[asked] if name == "repeated" else getattr(spent, name)
+            if value >= limit:
+                return name
+        return ""
+
+    def _add(self, spent: _Spent, target: str, usage: Usage) -> None:
+        if usage.input_tokens is not None:
+            cost = self._price(target, usage) if self._limits.usd is not None else None
+            with self._lock:
+                spent.tokens += usage.total_tokens or 0
+                spent.usd += cost or 0.0
+
+    def _error(self, spent: _Spent, job: str) -> LimitExceededError:
+        name = spent.ended
+        unit, digits = _UNITS[name]
+        measures = spent.measures()
+        told = ", ".join(
+            f"{round(value, _UNITS[key][1]):g} {_UNITS[key][0]}"
+            for key, value in measures.items()
+            if key == "calls" or getattr(self._limits, key) is not None
+        )
+        limit = round(getattr(self._limits, name), digits)
+        return LimitExceededError(
+            f"the run reached its limit of {limit:g} {unit}; it spent {told}",
+            hint=f"received answers are kept: raise {self._where}.{name} in params.yaml, "
+            + ("promote the job again, and run it again" if job else "and run it again"),
+            limit=name,
+            spent=measures,
+        )

@@ -1,0 +1,235 @@
+"""Rate limits of endpoints: requests and tokens a minute, calls in flight, and a fair queue of tenants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from workbench import wire
+from workbench.controls.position import MODEL, Position
+from workbench.endpoints.fair_queue import FairQueue, Ticket
+from workbench.endpoints.rates import EndpointLimits, open_rates
+from workbench.errors import OverloadedError, RateLimitedError
+from workbench.ports import Call, Handler
+from workbench.types import Event
+
+if TYPE_CHECKING:
+    from workbench.models import ModelCard
+
+#: Inside of retry, so that each attempt takes its turn; outside of the circuit breaker, so that the wait is
+#: no time of the endpoint's and a call that waits keeps no probe.
+POSITION: Final = Position(name="rate_limit", operations=MODEL, after=("retry",), before=("circuit_breaker",))
+#: Tokens that a chat template adds to each message, at most.
+_OF_TEMPLATE: Final = 16
+
+
+class _Endpoint:
+    """An endpoint's queue, and the most tokens of an answer."""
+
+    __slots__ = ("most_output", "queue")
+
+    def __init__(self, queue: FairQueue, most_output: int) -> None:
+        self.queue = queue
+        self.most_output = most_output
+
+
+class RateLimit:
+    """Lets a call through when its endpoint's limits allow it; a call that waits holds nothing.
+
+    `card` returns the card of a call's target, and `folder` holds the rates that processes share. Calls in
+    flight are counted in each process. An endpoint without stated limits is passed by.
+    """
+
+    def __init__(self, card: Callable[[str], ModelCard], folder: Path) -> None:
+        self._card = card
+        self._folder = folder
+        self._targets: dict[str, _Endpoint | None] = {}
+        self._queues: dict[tuple[str, str], FairQueue] = {}
+
+    @property
+    def queues(self) -> Mapping[tuple[str, str], FairQueue]:
+        """The queues of the endpoints that were called, by address and model."""
+        return self._queues
+
+    def applies(self, call: Call) -> bool:
+        """Return whether the call's endpoint states a limit."""
+        return self._endpoint(call.target) is not None
+
+    async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
+        """Pass the call on when it is its turn; raise OverloadedError when that is after its deadline."""
+        endpoint = self._endpoint(call.target)
+        assert endpoint is not None  # noqa: S101  `applies` says so
+        clock, queue = call.context.clock, endpoint.queue
+        tokens = _most_tokens(call, endpoint.most_output) if queue.rates.token_s else 0
+        began = clock.monotonic()
+        ticket = queue.enter(call.context.tenant, tokens, began)
+        if ticket is None:
+            raise _overloaded(call, queue, f"{queue.most} calls of this tenant wait already", 1.0)
+        if not ticket.granted:
+            await _Turn(call, queue, began).wait(ticket)
+            began = clock.monotonic()
+        used: int | None = 0  # nothing, unless an answer begins
+        try:
+            async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    used = _used(event, used, tokens) if tokens else 0
+                    yield event
+        except RateLimitedError as error:
+            if error.retry_after_s is not None:
+                now = clock.monotonic()
+                queue.pause(now + error.retry_after_s, now)
+            raise
+        finally:
+            now = clock.monotonic()
+            queue.release(ticket, now, used=used, seconds=now - began)
+
+    def _endpoint(self, target: str) -> _Endpoint | None:
+        try:
+            return self._targets[target]
+        except KeyError:
+            return self._targets.setdefault(target, self._opened(target))
+
+    def _opened(self, target: str) -> _Endpoint | None:
+        card = self._card(target)
+        limits = EndpointLimits(
+            url=card.base_url or card.provider,
+            model=card.model,
+            requests_per_minute=card.limits.requests_per_minute,
+            tokens_per_minute=card.limits.tokens_per_minute,
+            concurrent=card.limits.concurrent,
+        )
+        if not limits.stated:
+            return None
+        key = (limits.url, limits.model)
+        if key not in self._queues:
+            self._queues.setdefault(key, FairQueue(limits, open_rates(limits, self._folder)))
+        most = card.limits.max_output_tokens or card.limits.context_tokens
+        return _Endpoint(self._queues[key], most)
+
+
+class _Turn:
+    """The wait of one call for its turn, whose time is not the endpoint's."""
+
+    def __init__(self, call: Call, queue: FairQueue, began: float) -> None:
+        self._call, self._queue, self._began = call, queue, began
+        self._clock = call.context.clock
+        self._loop = asyncio.get_running_loop()
+        self._woken = self._loop.create_future()
+
+    async def wait(self, ticket: Ticket) -> None:
+        """Return when the ticket is granted; leave the queue when the wait ends otherwise."""
+        deadline = self._call.deadline
+        timer = self._call.span.timer
+        ends = timer.when() if timer is not None else None
+        try:
+            self._check(self._queue.wait_s(ticket, self._began), deadline)
+            if timer is not None:
+                timer.reschedule(None)
+            while not ticket.granted:
+                await self._look(ticket, deadline)
+        except BaseException:
+            self._queue.leave(ticket, self._clock.monotonic())
+            raise
+        finally:
+            queued = self._clock.monotonic() - self._began
+            if self._call.span.attempts:
+                self._call.span.attempts[-1]["queued_s"] = round(queued, 6)
+            if timer is not None and ends is not None and not timer.expired():
+                left = float("inf") if deadline is None else deadline - self._clock.monotonic()
+                timer.reschedule(min(ends + queued, self._loop.time() + left))
+
+    async def _look(self, ticket: Ticket, deadline: float | None) -> None:
+        """Wait until the ticket is granted, its rate allows it, or something changed for it."""
+        woken = self._woken = self._loop.create_future()
+        ticket.wake = self._wake
+        now = self._clock.monotonic()
+        wait = self._queue.poll(ticket, now)
+        if ticket.granted:
+            return
+        left = float("inf") if deadline is None else deadline - now
+        if left <= 0:
+            raise _overloaded(
+                self._call, self._queue, "its turn did not come before the call's deadline", wait or 1.0
+            )
+        alarm = self._loop.call_later(left, _set, woken) if deadline is not None else None
+        sleeper = None
+        if wait is not None and wait < left:
+            sleeper = self._loop.create_task(self._clock.sleep(wait))
+            sleeper.add_done_callback(lambda _: _set(woken))
+        try:
+            await woken
+        finally:
+            for pending in (alarm, sleeper):
+                if pending is not None:
+                    pending.cancel()
+
+    def _wake(self) -> bool:
+        """Wake the waiting call, from any thread; False when its loop has ended."""
+        try:
+            self._loop.call_soon_threadsafe(_set, self._woken)
+        except RuntimeError:
+            return False
+        return True
+
+    def _check(self, wait: float, deadline: float | None) -> None:
+        """Raise OverloadedError if the expected wait ends after the deadline."""
+        if deadline is not None and self._began + wait >= deadline:
+            left = max(0.0, deadline - self._began)
+            raise _overloaded(
+                self._call, self._queue, f"its turn is in about {wait:.1f} s, and {left:.1f} s are left", wait
+            )
+
+
+def _overloaded(call: Call, queue: FairQueue, why: str, wait: float) -> OverloadedError:
+    return OverloadedError(
+        f"{call.target}: the call waits for the limits of {queue.limits.url}, and {why}",
+        hint=f"ask again in {wait:.0f} s, with a later deadline, or raise `limits` in the model's card",
+        retry_after_s=round(wait, 3),
+    )
+
+
+def _set(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)
+
+
+def _used(event: Event, used: int | None, reserved: int) -> int | None:
+    """Return the tokens of the answer so far, None while they are unknown; at most twice the reserved."""
+    data = event.data
+    if isinstance(data, Mapping) and data.get("usage"):
+        usage = wire.usage_of(data)
+        if usage.input_tokens is not None:
+            return max(0, min(usage.total_tokens or 0, 2 * reserved))
+    return used or None
+
+
+def _most_tokens(call: Call, most_output: int) -> int:
+    """Return the upper bound of a call's tokens: the bytes of its input and the most that it may answer."""
+    payload = call.payload
+    if call.operation == "count":
+        return 0
+    inputs = sum(_sizes(payload.get("messages") or payload.get("input")))
+    inputs += len(orjson.dumps(payload["tools"])) if payload.get("tools") else 0
+    if call.operation == "embed":
+        return inputs
+    names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+    stated = (payload.get(name) for name in names)
+    output = next((n for n in stated if isinstance(n, int) and n > 0), most_output)
+    return inputs + output
+
+
+def _sizes(given: Any) -> Iterator[int]:
+    """Yield the most tokens of each text of a request: its bytes in UTF-8, and the template of a message."""
+    if isinstance(given, str):
+        yield len(given.encode("utf-8", "replace"))
+    elif isinstance(given, list | tuple):
+        for item in given:
+            yield from _sizes(item)
+    elif isinstance(given, Mapping):
+        yield _OF_TEMPLATE
+        yield from _sizes(given.get("content") or given.get("text"))

@@ -1,0 +1,1 @@
+"""The state of each model endpoint: its rates, its queue and its circuit breaker."""

@@ -1,0 +1,91 @@
+"""The log of outcomes: what became of an answer or a session, as its users or their systems say."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from workbench.errors import ConfigError
+from workbench.records.log import Lines, read_records
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+#: An id of a session: no spaces and no control characters, so that it holds no text.
+_SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One outcome of a call, or of a session when `trace_id` is empty.
+
+    A later outcome with the same subject and name replaces an earlier one.
+    """
+
+    at: str
+    use_case: str
+    tenant: str
+    principal: str
+    trace_id: str
+    session: str
+    name: str
+    value: float
+
+
+def check_session(session: str) -> str:
+    """Return an id of a session; raise ConfigError for a text that cannot be one."""
+    if not isinstance(session, str) or not _SESSION.fullmatch(session):
+        raise ConfigError(
+            f"{str(session)[:40]!r} cannot be the id of a session",
+            hint='up to 128 of A-Z, a-z, 0-9 and _ . : @ / -, for example ws.session("chat-4711"); '
+            "it is an id and no text of a person",
+        )
+    return session
+
+
+def check_outcome(name: str, value: float) -> tuple[str, float]:
+    """Return the name and the value of an outcome; raise ConfigError for one that is neither."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{str(name)[:40]!r} cannot name an outcome",
+            hint='for example ws.outcome(reply, "resolved", value=1.0)',
+        )
+    if isinstance(value, bool | int | float) and math.isfinite(value):
+        return name, float(value)
+    raise ConfigError(
+        f"the value of the outcome {name!r} is {str(value)[:40]!r}, not a finite number",
+        hint="1.0 for yes, 0.0 for no, or an amount",
+    )
+
+
+def keep_outcome(path: Path, outcome: Outcome) -> Outcome:
+    """Append an outcome to the log, on the disk when this returns; the same again changes nothing."""
+    Lines(path, durable=True).append(orjson.dumps(asdict(outcome), option=orjson.OPT_SORT_KEYS))
+    return outcome
+
+
+def outcomes_of(path: Path) -> pl.DataFrame:
+    """Return one row for each outcome, the latest of each subject and name, oldest first."""
+    import polars as pl
+
+    latest: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for record in read_records(path):
+        if set(record) >= set(Outcome.__slots__) and _fits(record):
+            key = tuple(record[name] for name in ("use_case", "tenant", "trace_id", "session", "name"))
+            latest.pop(key, None)
+            latest[key] = {name: record[name] for name in Outcome.__slots__}
+    kinds = {name: pl.Float64() if name == "value" else pl.String() for name in Outcome.__slots__}
+    frame = pl.DataFrame(list(latest.values()), schema=kinds, orient="row")
+    return frame.with_columns(pl.col("at").str.to_datetime(time_zone="UTC", time_unit="us", strict=False))
+
+
+def _fits(record: dict[str, Any]) -> bool:
+    """Return whether the values of a record have the types of an outcome."""
+    texts = all(isinstance(record[name], str) for name in Outcome.__slots__ if name != "value")
+    return texts and isinstance(record["value"], int | float) and not isinstance(record["value"], bool)

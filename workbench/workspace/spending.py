@@ -1,0 +1,63 @@
+"""The budgets of a repository at work: the ledger, the control and the report."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from workbench import config
+from workbench.budgets import declared
+from workbench.budgets.books import BudgetStore
+from workbench.budgets.declared import BudgetSettings, Declared
+from workbench.budgets.queued import QueuedLedger
+from workbench.budgets.report import BudgetReport, report
+from workbench.context import Context
+from workbench.controls.budget import BudgetControl, PricedModel
+from workbench.layout import BUDGETS
+from workbench.ports import Control
+
+
+class Spending:
+    """The declared budgets of the repository that keeps the state, and their ledger.
+
+    `home` is that repository. Without budgets in its params.yaml nothing is opened and no control is made.
+    """
+
+    def __init__(self, home: Path) -> None:
+        settings = declared.read(home)
+        self._declared = Declared(settings.budgets)
+        self.ledger = QueuedLedger(partial(open_store, home, settings))
+
+    def controls(self, card: Callable[[str], PricedModel]) -> dict[str, Control]:
+        """Return the control `budget`, or nothing where no budget is declared."""
+        if not self._declared:
+            return {}
+        return {"budget": BudgetControl(self.ledger, accounts=self._declared, card=card)}
+
+    async def of(self, context: Context) -> BudgetReport:
+        """Return the report of the budgets that a call with this context takes from."""
+        accounts = self._declared.accounts(context)
+        return await report(self.ledger, accounts, of=f"{context.use_case}, tenant {context.tenant}")
+
+    async def all(self, *, phase: str) -> BudgetReport:
+        """Return the report of every account of the current periods that calls have taken from."""
+        accounts = []
+        if self._declared:
+            now = dt.datetime.now(dt.UTC)
+            accounts = self._declared.current(await self.ledger.known(), now, phase=phase)
+        return await report(self.ledger, accounts, of="this repository")
+
+
+def open_store(home: Path, settings: BudgetSettings) -> BudgetStore:
+    """Return the store that params.yaml names: PostgreSQL with `budget_url`, else a SQLite file."""
+    from workbench.budgets.sqlite import SqliteBudgets, holder
+
+    if settings.budget_url is None:
+        return SqliteBudgets(home / BUDGETS, holder=holder())
+    from workbench.budgets.postgres import PostgresBudgets
+
+    variable = settings.budget_password_env
+    password = config.secret(variable, needed_by="budget_url in params.yaml") if variable else None
+    return PostgresBudgets(settings.budget_url, holder=holder(), password=password)
