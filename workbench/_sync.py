@@ -13,6 +13,7 @@ import contextvars
 import functools
 import os
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -70,6 +71,9 @@ class _Loop:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
+        # A loop notes each async generator for its `shutdown_asyncgens`, which this one never calls, and a
+        # call passes a dozen of them. Forgotten ones are still closed: that is the other hook.
+        self.loop.call_soon(lambda: sys.set_asyncgen_hooks(firstiter=None))
         self.loop.run_forever()
 
 

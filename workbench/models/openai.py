@@ -230,7 +230,9 @@ class OpenAIModel:
             if self._key:
                 headers["Authorization"] = f"Bearer {self._key}"
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S)
-            self._session, self._loop = aiohttp.ClientSession(connector=connector, headers=headers), loop
+            cookies = aiohttp.DummyCookieJar()  # an API sets none, and each request would look for them
+            session = aiohttp.ClientSession(connector=connector, headers=headers, cookie_jar=cookies)
+            self._session, self._loop = session, loop
             self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
             weakref.finalize(self, _close, connector, loop)
         return self._session
