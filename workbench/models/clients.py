@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from workbench.errors import (
     UnavailableError,
     WorkbenchError,
 )
+from workbench.models import short_path
 from workbench.ports import Call, Handler
 from workbench.types import JSON, Event
 
@@ -54,7 +56,6 @@ _DONE = b"data: [DONE]\n\n"
 def openai_client(handler: Handler, make_call: MakeCall) -> openai.OpenAI:
     """Return an `openai.OpenAI` whose requests all cross the boundary. It does not retry: a control does."""
     import httpx2
-    import openai
 
     class Boundary(httpx2.BaseTransport):
         """Answers a request by running the handler on the background loop."""
@@ -69,15 +70,22 @@ def openai_client(handler: Handler, make_call: MakeCall) -> openai.OpenAI:
             except WorkbenchError as error:
                 return _error_response(error)
 
+    def answer(path: str, body: bytes) -> bytes | httpx2.Response:
+        try:
+            asked = _read(f"/v1{path}", body)
+            return asked.body(_sync.run(_whole(handler, make_call(asked.operation, asked.payload))))
+        except WorkbenchError as error:
+            return _error_response(error)
+
     # trust_env=False: a proxy named in the environment would replace this transport
     http = httpx2.Client(transport=Boundary(), trust_env=False)
-    return openai.OpenAI(base_url=BASE_URL, api_key="unused", http_client=http, max_retries=0)
+    client = short_path.client_class(answer, http)
+    return client(base_url=BASE_URL, api_key="unused", http_client=http, max_retries=0)
 
 
 def openai_async_client(handler: Handler, make_call: MakeCall) -> openai.AsyncOpenAI:
     """Return the `openai.AsyncOpenAI` twin of `openai_client`, for any event loop."""
     import httpx2
-    import openai
 
     class Boundary(httpx2.AsyncBaseTransport):
         """Answers a request by running the handler on the background loop."""
@@ -93,8 +101,23 @@ def openai_async_client(handler: Handler, make_call: MakeCall) -> openai.AsyncOp
             except WorkbenchError as error:
                 return _error_response(error)
 
+    async def answer(path: str, body: bytes) -> bytes | httpx2.Response:
+        try:
+            asked = _read(f"/v1{path}", body)
+            call = make_call(asked.operation, asked.payload)
+            return asked.body(await _sync.run_async(_whole(handler, call)))
+        except WorkbenchError as error:
+            return _error_response(error)
+
     http = httpx2.AsyncClient(transport=Boundary(), trust_env=False)
-    return openai.AsyncOpenAI(base_url=BASE_URL, api_key="unused", http_client=http, max_retries=0)
+    client = short_path.async_client_class(answer, http)
+    return client(base_url=BASE_URL, api_key="unused", http_client=http, max_retries=0)
+
+
+async def _whole(handler: Handler, call: Call) -> JSON:
+    """Return the whole answer of a call, on the background loop."""
+    async with aclosing(handler(call)) as events:  # type: ignore[type-var]
+        return wire.fold([event async for event in events])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
