@@ -20,6 +20,8 @@ from workbench.types import JSON, Event
 POSITION: Final = Position(
     name="output", operations=frozenset({"model.chat"}), after=("access",), before=("privacy", "replay")
 )
+#: The fields of a request that state the form of its answer, in both dialects.
+_FORMS: Final = ("response_format", "text")
 _MOST: Final = 8  # violations reported; an answer may have hundreds
 
 
@@ -28,6 +30,10 @@ class Output:
 
     A stream is validated at its end, when its events have been passed on: it is not repaired.
     """
+
+    def applies(self, call: Call) -> bool:
+        """Return whether the request states the form of its answer."""
+        return any(call.payload.get(name) is not None for name in _FORMS)
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on; raise InvalidOutputError if the answer violates its schema after the repair."""
