@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.ports import STATED
+from workbench.types import STATED
 
 #: An optional column of a run: the number of a row's answers by a fall-back in place of the first model.
 FALLBACK = "fallback"

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     import openai
 
 T = TypeVar("T")
-#: Answer the body of a request to a path: with the body of the response, or with the response of an error.
-Answer = Callable[[str, bytes], "bytes | httpx2.Response"]
-AnswerAsync = Callable[[str, bytes], "Awaitable[bytes | httpx2.Response]"]
+#: Answers a path and the body of a request within some seconds: with the body of the response, or with the
+#: response of an error.
+Answer = Callable[[str, bytes, float | None], "bytes | httpx2.Response"]
+AnswerAsync = Callable[[str, bytes, float | None], "Awaitable[bytes | httpx2.Response]"]
 #: The routes that are answered; others have other forms of an answer.
 _PATHS: Final = frozenset({"/chat/completions", "/responses"})
 #: Options of a request that take the ordinary way unless they have these values.
@@ -41,7 +42,7 @@ def client_class(answer: Answer, http: object) -> type[openai.OpenAI]:
             if body is None:
                 ordinary: Any = super().request
                 return ordinary(cast_to, options, stream=stream, stream_cls=stream_cls)
-            return _read(self, cast_to, options.url, answer(options.url, body))
+            return _read(self, cast_to, options.url, answer(options.url, body, self.timeout))
 
     return _named_as(Client, openai.OpenAI)
 
@@ -58,7 +59,7 @@ def async_client_class(answer: AnswerAsync, http: object) -> type[openai.AsyncOp
             if body is None:
                 ordinary: Any = super().request
                 return await ordinary(cast_to, options, stream=stream, stream_cls=stream_cls)
-            return _read(self, cast_to, options.url, await answer(options.url, body))
+            return _read(self, cast_to, options.url, await answer(options.url, body, self.timeout))
 
     return _named_as(Client, openai.AsyncOpenAI)
 
@@ -81,7 +82,7 @@ def _plain_body(client: Any, http: object, cast_to: type, options: Any) -> bytes
     if given or any(not isinstance(fields.get(name, openai.NOT_GIVEN), _absent()) for name in _NOT_GIVEN):
         return None
     ours = client._client is http and not client.is_closed()  # noqa: SLF001 - of a subclass
-    plain = ours and client.timeout in (None, openai.DEFAULT_TIMEOUT)
+    plain = ours and isinstance(client.timeout, int | float | None)
     if not plain or not (isinstance(cast_to, type) and issubclass(cast_to, openai.BaseModel)):
         return None
     try:
@@ -96,7 +97,13 @@ def _absent() -> tuple[type, ...]:
     """Return the types of values that stand for an option that was not given."""
     import openai
 
-    return tuple({type(openai.NOT_GIVEN), type(getattr(openai, "not_given", openai.NOT_GIVEN)), openai.Omit})
+    return tuple(
+        {
+            type(openai.NOT_GIVEN),
+            type(getattr(openai, "not_given", openai.NOT_GIVEN)),
+            getattr(openai, "Omit", type(openai.NOT_GIVEN)),
+        }
+    )
 
 
 def _read(client: Any, cast_to: type[T], path: str, answered: bytes | httpx2.Response) -> T:

@@ -1,7 +1,6 @@
 """The ports: what a model and a memory do, and the types of the boundary that every call crosses."""
 
 from workbench.ports.boundary import (
-    STATED,
     Call,
     Control,
     Handler,
@@ -30,7 +29,6 @@ from workbench.ports.memory_values import (
 )
 
 __all__ = [
-    "STATED",
     "Added",
     "Budget",
     "Call",

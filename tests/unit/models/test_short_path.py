@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from workbench.errors import NoAnswerError, RateLimitedError, RefusedError, UnavailableError
 from workbench.models import short_path
-from workbench.models.clients import openai_async_client, openai_client
+from workbench.models.clients import Caller, openai_async_client, openai_client
 from workbench.testing.fakes import FakeModel
 from workbench.types import Event
 
@@ -37,7 +37,7 @@ class Seen:
     """A handler that notes what it is asked, and whether an HTTP request carried it."""
 
     def __init__(self, monkeypatch, answer="12 euros"):
-        self.payloads, self.built, self.model = [], 0, FakeModel(lambda _: answer)
+        self.payloads, self.deadlines, self.built, self.model = [], [], 0, FakeModel(lambda _: answer)
         for kind in (openai.OpenAI, openai.AsyncOpenAI):
             self.count(monkeypatch, kind)
 
@@ -52,6 +52,7 @@ class Seen:
 
     async def handler(self, call):
         self.payloads.append(call.payload)
+        self.deadlines.append(call.deadline)
         async for event in self.model.chat(call.payload):
             yield event
 
@@ -66,10 +67,10 @@ def both(seen, how):
     """The answers of a client and of its async twin."""
 
     async def main():
-        client = openai_async_client(seen.handler, seen.make)
+        client = openai_async_client(Caller(handler=seen.handler, make_call=seen.make))
         return await client.chat.completions.create(model="m", messages=MESSAGES, **how)
 
-    client = openai_client(seen.handler, seen.make)
+    client = openai_client(Caller(handler=seen.handler, make_call=seen.make))
     return client.chat.completions.create(model="m", messages=MESSAGES, **how), asyncio.run(main())
 
 
@@ -113,7 +114,7 @@ def test_a_raw_response_a_stream_and_a_parsed_answer_take_the_ordinary_way(monke
         euros: int
 
     seen = Seen(monkeypatch, '{"euros": 12}')
-    completions = openai_client(seen.handler, seen.make).chat.completions
+    completions = openai_client(Caller(handler=seen.handler, make_call=seen.make)).chat.completions
     raw = completions.with_raw_response.create(model="m", messages=MESSAGES)
     assert raw.parse().choices[0].message.content == '{"euros": 12}'
     stream = completions.create(model="m", messages=MESSAGES, stream=True)
@@ -127,11 +128,14 @@ def test_a_raw_response_a_stream_and_a_parsed_answer_take_the_ordinary_way(monke
 
 def test_another_transport_timeout_or_closed_client_is_honoured(monkeypatch):
     seen = Seen(monkeypatch)
-    client = openai_client(seen.handler, seen.make)
+    client = openai_client(Caller(handler=seen.handler, make_call=seen.make))
     assert isinstance(client, openai.OpenAI)
     assert (type(client).__module__, type(client).__name__) == ("openai", "OpenAI")
     client.with_options(timeout=3).chat.completions.create(model="m", messages=MESSAGES)
+    client.with_options(timeout=openai.Timeout(3)).chat.completions.create(model="m", messages=MESSAGES)
+    client.with_options(timeout=None).chat.completions.create(model="m", messages=MESSAGES)
     assert seen.built == 1
+    assert [deadline is None for deadline in seen.deadlines] == [False, False, True]
     client.close()
     with pytest.raises(RuntimeError, match="closed"):
         client.chat.completions.create(model="m", messages=MESSAGES)
@@ -154,6 +158,8 @@ def test_what_the_client_returns_is_its_own_copy(monkeypatch):
     async def handler(_call):
         yield Event(data=held)
 
-    answer = openai_client(handler, seen.make).chat.completions.create(model="m", messages=MESSAGES)
+    answer = openai_client(Caller(handler=handler, make_call=seen.make)).chat.completions.create(
+        model="m", messages=MESSAGES
+    )
     answer.usage.odd["a"] = 2
     assert held["usage"]["odd"] == {"a": 1}
