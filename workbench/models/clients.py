@@ -118,7 +118,6 @@ class Caller:
 
 def openai_client(caller: Caller) -> openai.OpenAI:
     """Return an `openai.OpenAI` whose requests all cross the boundary. It does not retry: a control does."""
-
     if TYPE_CHECKING:
         import httpx2 as http
     else:
@@ -139,9 +138,9 @@ def openai_client(caller: Caller) -> openai.OpenAI:
             except WorkbenchError as error:
                 return _error_response(error)
 
-    def answer(path: str, body: bytes, timeout: float | None) -> bytes | httpx2.Response:
+    def answer(path: str, body: bytes, seconds: float | None) -> bytes | httpx2.Response:
         try:
-            asked = _asked(operation_of("POST", path), body, timeout)
+            asked = _asked(operation_of("POST", path), body, seconds)
             return asked.body(_sync.run(_whole(caller, asked)))
         except WorkbenchError as error:
             return _error_response(error)
@@ -153,7 +152,6 @@ def openai_client(caller: Caller) -> openai.OpenAI:
 
 def openai_async_client(caller: Caller) -> openai.AsyncOpenAI:
     """Return the `openai.AsyncOpenAI` twin of `openai_client`, for any event loop."""
-
     if TYPE_CHECKING:
         import httpx2 as http
     else:
@@ -175,9 +173,9 @@ def openai_async_client(caller: Caller) -> openai.AsyncOpenAI:
             except WorkbenchError as error:
                 return _error_response(error)
 
-    async def answer(path: str, body: bytes, timeout: float | None) -> bytes | httpx2.Response:
+    async def answer(path: str, body: bytes, seconds: float | None) -> bytes | httpx2.Response:
         try:
-            asked = _asked(operation_of("POST", path), body, timeout)
+            asked = _asked(operation_of("POST", path), body, seconds)
             return asked.body(await _sync.run_async(_whole(caller, asked)))
         except WorkbenchError as error:
             return _error_response(error)

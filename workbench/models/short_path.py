@@ -42,7 +42,7 @@ def client_class(answer: Answer, http: object) -> type[openai.OpenAI]:
             if body is None:
                 ordinary: Any = super().request
                 return ordinary(cast_to, options, stream=stream, stream_cls=stream_cls)
-            return _read(self, cast_to, options.url, answer(options.url, body, self.timeout))
+            return _read(self, cast_to, options.url, answer(options.url, body, self.timeout))  # type: ignore[arg-type]  # `_plain_body` saw a number
 
     return _named_as(Client, openai.OpenAI)
 
@@ -59,7 +59,7 @@ def async_client_class(answer: AnswerAsync, http: object) -> type[openai.AsyncOp
             if body is None:
                 ordinary: Any = super().request
                 return await ordinary(cast_to, options, stream=stream, stream_cls=stream_cls)
-            return _read(self, cast_to, options.url, await answer(options.url, body, self.timeout))
+            return _read(self, cast_to, options.url, await answer(options.url, body, self.timeout))  # type: ignore[arg-type]  # `_plain_body` saw a number
 
     return _named_as(Client, openai.AsyncOpenAI)
 
