@@ -1,10 +1,15 @@
 """The contract of ledgers, on the fake, on SQLite and on a real PostgreSQL server."""
 
+import asyncio
+import random
+
+import psycopg
 import pytest
 from postgres_server import PASSWORD, postgres  # noqa: F401 - a fixture
 
 from workbench.budgets.postgres import PostgresBudgets
 from workbench.budgets.sqlite import SqliteBudgets
+from workbench.ports.budget import Amounts, Balance
 from workbench.testing.budget_contract import BudgetLedgerContract
 from workbench.testing.fake_ledger import MemoryBudgets, SharedMemoryBooks
 
@@ -46,3 +51,25 @@ class TestPostgres(BudgetLedgerContract):
 
     def open_store(self, holder):
         return PostgresBudgets(self.server.url, holder=holder, password=PASSWORD)
+
+    @pytest.mark.parametrize("interrupt", ["pg_terminate_backend", "pg_cancel_backend"])
+    def test_a_lost_connection_loses_and_doubles_nothing(self, interrupt):
+        account, rng = self.account(tokens=1000), random.Random(3)
+        query = f"SELECT {interrupt}(pid) FROM pg_stat_activity WHERE application_name = 'workbench-budgets'"
+
+        async def calls(ledger):
+            for _ in range(60):
+                needed = rng.randint(1, 5)
+                held = await ledger.reserve([account], Amounts(tokens=needed), wait_s=20)
+                assert await ledger.settle(held, Amounts(tokens=needed)), "the ledger did not come back"
+                spent.append(needed)
+
+        async def disturbs(_ledger):
+            with psycopg.connect(self.server.url, password=PASSWORD, autocommit=True) as admin:
+                while len(spent) < 180:
+                    await asyncio.to_thread(admin.execute, query)
+                    await asyncio.sleep(0.3)
+
+        spent = []
+        self.run(calls, calls, calls, disturbs)
+        assert self.balance(account) == [Balance(spent=Amounts(tokens=sum(spent)))]

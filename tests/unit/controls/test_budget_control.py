@@ -21,6 +21,7 @@ from workbench.models.card import Price
 from workbench.ports.budget import Amounts
 from workbench.testing.fake_ledger import MemoryBudgets, SharedMemoryBooks
 from workbench.testing.fakes import FakeModel
+from workbench.types import Event
 
 CARD = dataclasses.replace(ModelCard.unsaved("small"), price_per_million=Price(input_usd=1.0, output_usd=2.0))
 #: The bytes of the two messages of `chat()` with their roles, and 16 tokens for each message.
@@ -135,6 +136,20 @@ def test_an_image_counts_as_the_whole_context(purse):
     assert mine.spent(call).tokens == 4096 + 1
 
 
+def test_what_the_endpoint_keeps_of_earlier_responses_counts_as_the_whole_context(purse):
+    mine = purse()
+    call = dataclasses.replace(chat(), operation="respond")
+    call = dataclasses.replace(
+        call, payload={"input": "a", "max_output_tokens": 2, "previous_response_id": "r"}
+    )
+
+    async def answers(_call):
+        yield Event(data={"object": "response", "output": []})
+
+    ask(mine.handler(answers), call)
+    assert mine.spent(call).tokens == 4096 + 2
+
+
 def stream(*events, error=None):
     async def leaf(call):
         for event in events:
@@ -146,8 +161,6 @@ def stream(*events, error=None):
 
 
 def chunk(text="", **more):
-    from workbench.types import Event
-
     delta = {"choices": [{"delta": {"content": text}, "finish_reason": None}]} if text else {"choices": []}
     return Event(data={"object": "chat.completion.chunk", **delta, **more})
 
