@@ -51,6 +51,11 @@ def _of_model(primary: ModelCard, card: ModelCard) -> ModelCandidate:
             f"the fall-back {card.name!r} of {primary.name!r} is for {card.kind}, not for {primary.kind}",
             hint=f"name a model of kind {primary.kind}: workbench check lists the cards",
         )
+    if card.dialect != primary.dialect:
+        raise ConfigError(
+            f"the fall-back {card.name!r} of {primary.name!r} speaks {card.dialect}, not {primary.dialect}",
+            hint=f"name a model whose card has dialect: {primary.dialect}; nothing is translated",
+        )
     return ModelCandidate(
         target=card.reference,
         model=card.model,
