@@ -92,11 +92,11 @@ class Boundary:
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
-        self.spending = Spending(self.home)
+        self.spending = Spending(self.home, self.card)
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
         )
-        self.rate_limit = RateLimit(self.card, self.home / ENDPOINTS)
+        self.rate_limit = RateLimit(self.card, self.home / ENDPOINTS, peek=self.spending.peek)
         self.circuit_breaker = CircuitBreaker(self.card, self.home / ENDPOINTS)
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
@@ -120,7 +120,7 @@ class Boundary:
             "retry": Retry(_RETRIES),
             "rate_limit": self.rate_limit,
             "circuit_breaker": self.circuit_breaker,
-            **self.spending.controls(self.card),
+            **self.spending.controls,
         }
 
     def card(self, name: str) -> ModelCard:

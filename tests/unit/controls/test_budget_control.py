@@ -7,12 +7,13 @@ import warnings
 from contextlib import aclosing
 
 import pytest
-from calls import ask, behind, chat, read
+from calls import ask, behind, chat, limited_card, read
 
 from workbench.budgets.declared import DeclaredBudgets
 from workbench.budgets.queued import QueuedLedger
 from workbench.config import BudgetRule
 from workbench.controls.budget import POSITION, BudgetControl
+from workbench.controls.rate_limit import RateLimit
 from workbench.controls.retry import Retry, RetryPolicy
 from workbench.controls.stack import around, fold
 from workbench.errors import BudgetExceededError, OverloadedError, RefusedError, UnavailableError
@@ -316,6 +317,31 @@ def test_a_peek_refuses_before_the_queue_what_is_known_to_be_spent(purse):
     with pytest.raises(BudgetExceededError):
         mine.control.peek(call)
     assert mine.balance(call).refused == 0, "a peek counts nothing"
+
+
+def test_a_call_that_is_known_to_have_no_room_does_not_wait_in_the_queue(purse, tmp_path):
+    mine = purse(all={"calls": 1})
+    limit = RateLimit(lambda _: limited_card(concurrent=1), tmp_path, peek=mine.control.peek)
+
+    async def slow(_call):
+        await asyncio.sleep(0.2)
+        yield Event(data=answer())
+
+    async def main():
+        queue = fold({"rate_limit": limit}, slow)
+        await mine.ledger.settle(
+            await mine.ledger.reserve(mine.declared.accounts(chat().context), Amounts(calls=1), wait_s=1),
+            Amounts(calls=1),
+        )
+        first = asyncio.create_task(read(queue, chat()))
+        await asyncio.sleep(0.05)
+        with pytest.raises(BudgetExceededError):
+            await read(queue, chat())
+        assert not first.done(), "it waited"
+        await first
+        await read(queue, chat())  # its place in the queue is free
+
+    asyncio.run(main())
 
 
 def test_a_budget_of_seconds_ends_a_call_when_its_model_time_is_over(purse):
