@@ -287,7 +287,7 @@ def _timer_paused(call: Call) -> Iterator[None]:
     """Stop the timer of the attempt during the block: a wait for a budget is none of the endpoint's time."""
     timer, clock = call.span.timer, call.context.clock
     ends = timer.when() if timer is not None else None
-    if timer is None or ends is None:
+    if timer is None or ends is None or timer.expired():
         yield
         return
     began = clock.monotonic()
