@@ -219,6 +219,7 @@ class _AttemptSpending:
         cost = self._card.cost_usd(usage)
         _fact(self._call, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_usd=cost)
         if source:
+            _fact(self._call, budget_usage=source)
             self._call.span.note(budget_usage=source)
         took = self._call.context.clock.monotonic() - self._began
         return _amounts(usage, cost, min(took, self._bound.seconds))

@@ -107,10 +107,10 @@ def test_real_usage_replaces_the_bound(purse):
     ],
 )
 def test_usage_that_is_no_usage_settles_at_the_reservation_and_is_noted(purse, usage, source):
-    mine, call = purse(), chat(max_tokens=50)
+    mine, call = purse(), attempted(chat(max_tokens=50))
     ask(mine.handler(FakeModel([answer(**usage)])), call)
     assert mine.spent(call).tokens == INPUT + 50
-    assert call.span.facts["budget_usage"] == source
+    assert call.span.attempts[0]["budget_usage"] == source
 
 
 def test_usage_above_the_bound_is_counted_as_it_is(purse):
