@@ -165,13 +165,14 @@ def retargeted(call: Call, candidate: ModelCandidate | None) -> Call:
         return call
     own = {name: value for name, value in call.payload.items() if name not in call.defaulted}
     labels = {name: value for name, value in call.labels.items() if name != "recorded"}
+    defaults = candidate.defaults if candidate.operation == call.operation else {}
     return dataclasses.replace(
         call,
         target=candidate.target,
         identity=candidate.identity,
-        payload={**candidate.defaults, **own, "model": candidate.model},
+        payload={**defaults, **own, "model": candidate.model},
         labels=labels if candidate.recorded else {**labels, "recorded": False},
-        defaulted=frozenset(candidate.defaults),
+        defaulted=frozenset(defaults),
     )
 
 

@@ -53,13 +53,15 @@ class ModelCandidate:
     """A fall-back of a call: another model, or a stated answer.
 
     `target` is the reference of the model's card, or `STATED`. `model` is its name on the wire, and
-    `identity`, `defaults` and `recorded` are those of its card. `answer` is the text of a stated answer.
+    `identity`, `defaults` and `recorded` are those of its card; `operation` is that of its defaults. `answer`
+    is the text of a stated answer.
     """
 
     target: str
     model: str = ""
     identity: JSON = field(default_factory=dict)
     defaults: JSON = field(default_factory=dict)
+    operation: str = "chat"
     recorded: bool = True
     answer: str | None = None
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench import _sync, config, files, identity, layout, registry, retrieval
+from workbench import _sync, config, files, identity, registry, retrieval
 from workbench.budgets.report import BudgetReport
 from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
@@ -30,14 +30,13 @@ from workbench.ports import Call, ModelCandidate
 from workbench.prompts import prompt as prompts
 from workbench.prompts.prompt import Prompt
 from workbench.prompts.window import Window
-from workbench.records.calls import read_calls
-from workbench.records.explanation import Explanation, explain
 from workbench.retrieval import MemoryHandle
-from workbench.types import JSON, Port, Reply
+from workbench.types import JSON, Port
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
-from workbench.workspace.candidates import Fallbacks, candidates, described
+from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
 from workbench.workspace.clients import model_of, usable_cards
+from workbench.workspace.history import RecordVerbs
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
@@ -51,14 +50,14 @@ _MISSING: Any = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workspace:
-    """The operations of a notebook or a job, for one tenant; `bind` returns a workspace for another."""
+class Workspace(RecordVerbs):
+    """The operations of a notebook or a job, for one tenant; `bind` returns a workspace for another.
 
-    root: Path
+    The verbs of the records of calls and outcomes are those of `RecordVerbs`.
+    """
+
     name: str
     use_case: config.UseCase
-    context: Context
-    boundary: Boundary = field(repr=False)
     execution: config.Execution = field(repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
     _kept: list[Run] = field(default_factory=list, repr=False)
@@ -271,6 +270,7 @@ class Workspace:
             named |= {"memory": str(memory.spec), "memory_digest": memory.pinned or memory.spec.digest}
         card = self.boundary.card(self._model_reference(None))
         others = self._candidates(card)
+        sources = price_sources(card, others, card_of=self.boundary.card)
         fallbacks = {"fallback": [dataclasses.asdict(item) for item in others]} if others else {}
         rest = {k: v for k, v in self.settings.items() if k not in {"prompt", "memory", "model"}}
         return {
@@ -278,6 +278,7 @@ class Workspace:
             "model": card.reference,
             "model_digest": files.digest({**card.identity(), "defaults": card.wire_defaults(), **fallbacks}),
             **({"model_fallback": described(others)} if others else {}),
+            **({"model_price": sources} if sources else {}),
             **rest,
         }
 
@@ -314,9 +315,9 @@ class Workspace:
 
     # -- records ------------------------------------------------------------------
 
-    def calls(self) -> pl.DataFrame:
-        """Return a frame of every call that crossed the boundary here, oldest first, without content."""
-        return read_calls(self.boundary.home / layout.CALLS)
+    def endpoints(self) -> pl.DataFrame:
+        """Return a frame of the model endpoints: breaker, limits, and calls in flight and waiting here."""
+        return self.boundary.endpoints()
 
     def runs(self) -> pl.DataFrame:
         """Return a frame of the runs of this repository and its pipeline, with the first metric of each."""
@@ -333,10 +334,6 @@ class Workspace:
         return await self.boundary.spending.of(self.context)
 
     budget, budget_async = _sync.twins(_budget)
-
-    def why(self, reply: Reply) -> Explanation:
-        """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
-        return explain(self.boundary.home / layout.CALLS, reply)
 
     def close(self) -> None:
         """Close servers, connections and files; a later call opens them again."""
@@ -389,6 +386,8 @@ class Workspace:
         *,
         fallbacks: tuple[ModelCandidate, ...] = (),
     ) -> Call:
+        if self.execution.job is not None:
+            card.check_priced(why="a job states what it costs")
         seconds = self.use_case.model_choice.seconds if fallbacks else None
         return Call(
             port="model",
