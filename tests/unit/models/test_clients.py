@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 from pathlib import Path
 
 import openai
@@ -17,11 +16,11 @@ from workbench import wire
 from workbench.controls.output import Output
 from workbench.controls.retry import Retry, RetryPolicy
 from workbench.controls.stack import fold
-from workbench.errors import ConfigError, UnavailableError, WorkbenchError
+from workbench.errors import ConfigError, RefusedError, UnavailableError
 from workbench.models.card import ModelCard
 from workbench.models.client_routes import ADVICE
 from workbench.models.clients import Caller, openai_async_client, openai_client
-from workbench.models.stateless import STATEFUL, check_stateless
+from workbench.models.stateless import STATEFUL, check_state
 from workbench.ports import Call
 from workbench.testing.fakes import FakeModel
 from workbench.types import Event
@@ -283,15 +282,28 @@ def test_the_async_twin_does_what_the_client_does():
 
 @pytest.mark.parametrize("name", STATEFUL)
 def test_a_request_that_refers_to_what_an_endpoint_keeps_is_refused(name):
-    with pytest.raises(WorkbenchError, match=name) as caught:
-        check_stateless({"input": "a", name: "x"})
+    with pytest.raises(RefusedError, match=name) as caught:
+        check_state({"input": "a", name: "x"})
     assert "stateful: true" in caught.value.hint
-    assert check_stateless({"input": "a", name: None if name != "store" else False})["store"] is False
+    assert check_state({"input": "a", name: None})["store"] is False
 
 
 def test_a_reference_to_an_item_is_refused_and_an_item_is_not():
-    with pytest.raises(WorkbenchError, match="item_reference"):
-        check_stateless({"input": [{"type": "item_reference", "id": "msg_1"}]})
+    with pytest.raises(RefusedError, match="item_reference"):
+        check_state({"input": [{"type": "item_reference", "id": "msg_1"}]})
     asked = {"input": [{"type": "message", "id": "msg_1", "role": "user", "content": "a"}]}
-    assert check_stateless(asked) == {**asked, "store": False}
-    assert json.dumps(asked).find("store") < 0, "the caller's payload stays as it is"
+    assert check_state(asked) == {**asked, "store": False}
+    assert "store" not in asked, "the caller's payload stays as it is"
+
+
+@pytest.mark.parametrize("name", [name for name in STATEFUL if name != "background"])
+def test_an_endpoint_that_keeps_state_gets_the_request_as_it_is(name):
+    for asked in ({"input": "a", name: "x"}, {"input": [{"type": "item_reference"}]}, {"input": "a"}):
+        assert check_state(asked, stateful=True) == asked
+
+
+def test_a_background_answer_is_never_fetched_later():
+    asked = {"input": "a", "background": True}
+    with pytest.raises(RefusedError, match="background"):
+        check_state(asked, stateful=True)
+    assert check_state({**asked, "stream": True}, stateful=True)["background"] is True
