@@ -16,7 +16,7 @@ from workbench.models.endpoint_errors import EndpointErrors
 from workbench.models.framing import EventReader, Frame
 from workbench.models.moderation_format import read_moderations
 from workbench.models.response_format import ResponseReader, read_response
-from workbench.models.stateless import check_stateless
+from workbench.models.stateless import check_state
 from workbench.types import JSON, Event
 from workbench.wire import tokens_of
 from workbench.wire.moderations import verdicts_asked
@@ -107,8 +107,7 @@ class OpenAIModel:
         `/responses`, NoAnswerError for an answer with status 200 that holds none, and UnavailableError, after
         the events that came, for a stream that ends before `response.completed` or `response.incomplete`.
         """
-        if not self.stateful:
-            payload = check_stateless(payload)
+        payload = check_state(payload, stateful=self.stateful)
         with self._lacking("/responses", "call chat instead: dialect: chat on the model's card"):
             async with self._answer("/responses", payload, timeout_s) as response:
                 if not payload.get("stream"):
