@@ -42,6 +42,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _MOST_PATH, _MOST_PART = 1_000, 255
 #: Most dollars, tokens, calls or seconds of a budget: the ledger counts in 64 bits.
 _MOST_BUDGET = 1e9
+#: Most seconds for which an answer is cached (30 days), and most megabytes of the cache.
+_MOST_CACHED_S, _MOST_CACHED_MB = 30 * 86_400, 10_000
 #: Most seconds of one call with its fall-backs.
 _MOST_SECONDS = 3_600
 
@@ -109,6 +111,19 @@ class RunLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerCaching:
+    """For how many seconds exact repetitions of a request are answered from the cache, of which operations.
+
+    `megabytes` bounds the cache, which all use cases of a repository share.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    seconds: float
+    operations: tuple[Literal["chat", "embed"], ...] = ("chat", "embed")
+    megabytes: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatedAnswer:
     """An answer that is given when no model answers: a text, or an object for a request of JSON."""
 
@@ -173,6 +188,7 @@ class UseCase:
     dataset: str | DatasetFile | None = None
     scorers: dict[str, Any] | None = None
     approach: Approach | None = None
+    impact: str | None = None
     slices: tuple[str, ...] = ()
     quality: str | None = None
     provider: str | None = None
@@ -194,6 +210,7 @@ class UseCase:
     keepers: tuple[str, ...] | None = None
     concurrency: int = 4
     limits: RunLimits | None = None
+    cache: AnswerCaching | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
     parameters: dict[str, Any] = field(default_factory=dict)
 
@@ -334,6 +351,14 @@ class BudgetRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """The days after which `workbench calls purge` removes calls; None keeps them for ever."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    calls_days: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Params:
     """The content of `params.yaml`.
 
@@ -347,6 +372,7 @@ class Params:
     budgets: dict[str, BudgetRule] = field(default_factory=dict)
     budget_url: str | None = None
     budget_password_env: str | None = None
+    retention: Retention = field(default_factory=Retention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -451,6 +477,8 @@ def _parsed(path: Path) -> Params:
     if not params.use_cases:
         hint = "workbench init NAME --docs DIR --questions FILE, or: git checkout -- params.yaml"
         raise ConfigError(f"{path}: use_cases is empty", hint=hint)
+    if (days := params.retention.calls_days) is not None and days < 1:
+        raise ConfigError(f"{path}: retention.calls_days must be 1 or more, found {days}")
     for name, case in params.use_cases.items():
         _check(path, name, case)
     for name, declared in params.jobs.items():
@@ -498,7 +526,7 @@ def _check(path: Path, name: str, case: UseCase) -> None:
             hint="use up to 63 letters, digits, - and _",
         )
     where = f"{path}: use_cases.{name}"
-    for key in ("notebook", "data", "report"):
+    for key in ("notebook", "data", "report", *(("impact",) if case.impact else ())):
         check_inside(getattr(case, key), where=f"{where}.{key}")
     if case.quality is not None:
         check_quality(case.quality, where=f"{where}.quality")
@@ -525,8 +553,8 @@ def _check(path: Path, name: str, case: UseCase) -> None:
             hint="add memory_provider: weaviate, or remove memory_url, memory_grpc, memory_api_key_env, "
             "memory_fallback and memory_awake",
         )
-    if isinstance(case.model, ModelChoice):
-        _check_model(f"{where}.model", case.model)
+    _check_model(f"{where}.model", case.model_choice)
+    _check_caching(f"{where}.cache", case.cache)
     _check_values(where, case)
     _check_run_limits(f"{where}.limits", case.limits or RunLimits())
 
@@ -558,6 +586,17 @@ def _check_run_limits(where: str, limits: RunLimits) -> None:
             raise ConfigError(
                 f"{where}.{key} must be {'above 0' if least == 0 else '1 or more'}, found {value}",
                 hint=f"write a higher number, or remove {key}: then nothing limits it",
+            )
+
+
+def _check_caching(where: str, caching: AnswerCaching | None) -> None:
+    if caching is None:
+        return
+    for key, most in (("seconds", _MOST_CACHED_S), ("megabytes", _MOST_CACHED_MB)):
+        if not 0 < (value := getattr(caching, key)) <= most:
+            raise ConfigError(
+                f"{where}.{key} must be above 0 and up to {most}, found {value}",
+                hint=f"for example {key}: {most // 720}, or remove the key cache",
             )
 
 

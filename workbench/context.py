@@ -54,11 +54,6 @@ def instant(when: dt.datetime) -> str:
     return when.astimezone(dt.UTC).strftime(_INSTANT)
 
 
-def instant_of(seconds: float) -> str:
-    """Return seconds since 1970 as an instant such as 2026-11-25T06:00:00Z."""
-    return instant(dt.datetime.fromtimestamp(seconds, dt.UTC))
-
-
 def moment(text: str) -> dt.datetime:
     """Return the time of an instant such as 2026-11-25T06:00:00Z; ValueError for another text."""
     return dt.datetime.strptime(text, _INSTANT).replace(tzinfo=dt.UTC)

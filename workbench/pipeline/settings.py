@@ -21,13 +21,14 @@ from workbench.experiments import scorer_file
 from workbench.layout import Results
 
 #: No output depends on these. `api_key_env` only names a variable; the stages search a snapshot, so the
-#: server of the live memory plays no part; `limits` end a run or change nothing; DVC tracks `data` by its
-#: files and `report` by its outputs.
+#: server of the live memory plays no part; `limits` end a run or change nothing; no stage reads the
+#: `cache`; DVC tracks `data` by its files and `report` by its outputs.
 UNREAD = frozenset(
     {
         "title", "purpose", "owner", "report", "approach", "baseline", "concurrency", "seed", "api_key_env",
+        "impact",
         "memory_provider", "memory_url", "memory_grpc", "memory_api_key_env", "memory_awake",
-        "memory_fallback", "limits",
+        "memory_fallback", "limits", "cache", "telemetry",
     }
 )  # fmt: skip
 #: Keys of the judge alone, which a notebook does not read.
@@ -47,7 +48,7 @@ READ: Mapping[str, frozenset[str]] = {
     "report": frozenset(
         {
             "approach", "baseline", "candidate", "dataset", "gates", "memory", "notebook", "owner", "phase",
-            "prompt", "purpose", "report", "scorers", "slices", "title",
+            "impact", "prompt", "purpose", "report", "scorers", "slices", "title",
         }
     ),
 }  # fmt: skip
@@ -75,6 +76,8 @@ def of_stage(stage: str, case: UseCase, source: str) -> dict[str, Any]:
     if stage in {"judge", "experiment"}:
         keys |= set(re.findall(r"\.([a-z_]+)\b", source)) & UNREAD
     values = {key: value for key, value in dataclasses.asdict(case).items() if key in keys}
+    if values.get("impact") is None:  # results of earlier versions know no impact
+        values.pop("impact", None)
     if "gates" in values and stage != "report":
         values["gates"] = {case.phase: case.gates[case.phase]}
     return values

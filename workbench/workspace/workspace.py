@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench import _sync, config, files, identity, layout, registry, retrieval
+from workbench import _sync, config, files, identity, registry, retrieval
 from workbench.budgets.report import BudgetReport
 from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
@@ -30,33 +30,34 @@ from workbench.ports import Call, ModelCandidate
 from workbench.prompts import prompt as prompts
 from workbench.prompts.prompt import Prompt
 from workbench.prompts.window import Window
-from workbench.records.calls import read_calls
-from workbench.records.explanation import Explanation, explain
 from workbench.retrieval import MemoryHandle
-from workbench.types import JSON, Port, Reply
+from workbench.types import JSON, Port
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
-from workbench.workspace.candidates import Fallbacks, candidates, described
+from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
+from workbench.workspace.clients import model_of, usable_cards
+from workbench.workspace.history import RecordVerbs
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
     import polars as pl
     from openai import AsyncOpenAI, OpenAI
 
+    from workbench.models.clients import Caller
     from workbench.promotion.release import Released
 
 _MISSING: Any = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workspace:
-    """The operations of a notebook or a job, for one tenant; `bind` returns a workspace for another."""
+class Workspace(RecordVerbs):
+    """The operations of a notebook or a job, for one tenant; `bind` returns a workspace for another.
 
-    root: Path
+    The verbs of the records of calls and outcomes are those of `RecordVerbs`.
+    """
+
     name: str
     use_case: config.UseCase
-    context: Context
-    boundary: Boundary = field(repr=False)
     execution: config.Execution = field(repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
     _kept: list[Run] = field(default_factory=list, repr=False)
@@ -170,17 +171,20 @@ class Workspace:
             make_call=partial(self._model_call, card, fallbacks=self._candidates(card, fallback)),
         )
 
-    def openai(self) -> OpenAI:
-        """Return an `openai.OpenAI` whose requests cross the boundary."""
+    def openai(self, *, timeout: float | None = None, max_retries: int | None = None) -> OpenAI:
+        """Return an `openai.OpenAI` whose requests cross the boundary.
+
+        `timeout` limits each call in seconds, `max_retries` its retries. Raise ConfigError for a wrong one.
+        """
         from workbench.models.clients import openai_client
 
-        return openai_client(self.boundary.handler, self._client_call)
+        return openai_client(self._caller(timeout=timeout, max_retries=max_retries))
 
-    def openai_async(self) -> AsyncOpenAI:
-        """Return an `openai.AsyncOpenAI` whose requests cross the boundary."""
+    def openai_async(self, *, timeout: float | None = None, max_retries: int | None = None) -> AsyncOpenAI:
+        """Return an `openai.AsyncOpenAI` whose requests cross the boundary, as `openai` does."""
         from workbench.models.clients import openai_async_client
 
-        return openai_async_client(self.boundary.handler, self._client_call)
+        return openai_async_client(self._caller(timeout=timeout, max_retries=max_retries))
 
     def cases(self, memory: str | None = None) -> Dataset:
         """Return the use case's dataset, or for another memory the questions of its spec's file.
@@ -266,6 +270,7 @@ class Workspace:
             named |= {"memory": str(memory.spec), "memory_digest": memory.pinned or memory.spec.digest}
         card = self.boundary.card(self._model_reference(None))
         others = self._candidates(card)
+        sources = price_sources(card, others, card_of=self.boundary.card)
         fallbacks = {"fallback": [dataclasses.asdict(item) for item in others]} if others else {}
         rest = {k: v for k, v in self.settings.items() if k not in {"prompt", "memory", "model"}}
         return {
@@ -273,6 +278,7 @@ class Workspace:
             "model": card.reference,
             "model_digest": files.digest({**card.identity(), "defaults": card.wire_defaults(), **fallbacks}),
             **({"model_fallback": described(others)} if others else {}),
+            **({"model_price": sources} if sources else {}),
             **rest,
         }
 
@@ -309,10 +315,6 @@ class Workspace:
 
     # -- records ------------------------------------------------------------------
 
-    def calls(self) -> pl.DataFrame:
-        """Return a frame of every call that crossed the boundary here, oldest first, without content."""
-        return read_calls(self.boundary.home / layout.CALLS)
-
     def endpoints(self) -> pl.DataFrame:
         """Return a frame of the model endpoints: breaker, limits, and calls in flight and waiting here."""
         return self.boundary.endpoints()
@@ -332,10 +334,6 @@ class Workspace:
         return await self.boundary.spending.of(self.context)
 
     budget, budget_async = _sync.twins(_budget)
-
-    def why(self, reply: Reply) -> Explanation:
-        """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
-        return explain(self.boundary.home / layout.CALLS, reply)
 
     def close(self) -> None:
         """Close servers, connections and files; a later call opens them again."""
@@ -388,6 +386,8 @@ class Workspace:
         *,
         fallbacks: tuple[ModelCandidate, ...] = (),
     ) -> Call:
+        if self.execution.job is not None:
+            card.check_priced(why="a job states what it costs")
         seconds = self.use_case.model_choice.seconds if fallbacks else None
         return Call(
             port="model",
@@ -423,12 +423,19 @@ class Workspace:
         reference = str(name or self.setting("model", pin))
         return pin if reference == pin.partition("@")[0] else reference
 
+    def _caller(self, **limits: Any) -> Caller:
+        from workbench.models.clients import Caller
+
+        cards = partial(usable_cards, self.boundary, self.use_case.model_name, self._candidates)
+        return Caller(handler=self.boundary.handler, make_call=self._client_call, cards=cards, **limits)
+
     def _client_call(self, operation: str, payload: JSON) -> Call:
         """Return the call of an `openai` client, whose `model` is the name of a card or of a card's model."""
-        asked = str(payload.get("model", ""))
+        asked = model_of(self.boundary, operation, payload)
         card = self.boundary.card_for(asked, prefer=self.use_case.model_name)
-        defaults = card.wire_defaults() if operation == "chat" else {}
-        fallbacks = self._candidates(card) if operation == "chat" else ()
+        written = "respond" if card.dialect == "responses" else "chat"
+        defaults = card.wire_defaults() if operation == written else {}
+        fallbacks = self._candidates(card) if operation == written else ()
         call = self._model_call(
             card, operation, {**defaults, **payload}, {"client": "openai"}, fallbacks=fallbacks
         )

@@ -249,12 +249,14 @@ def test_what_applies_to_what():
 
     assert rows("observe") == OPERATIONS, "nothing crosses the boundary without a record"
     assert rows("access") == operations(Memory, "memory"), "models have no access lists"
-    assert rows("output") == {"model.chat"}, "only an answer has a form to fit"
+    assert rows("output") == {"model.chat", "model.respond"}, "only an answer has a form to fit"
     asked = {f"model.{verb}" for verb in ("chat", "respond", "embed", "moderate", "count")}
     assert rows("replay") == asked, "a memory's snapshot is its determinism"
     reads = {f"memory.{verb}" for verb in ("search", "count", "missing", "items", "versions", "stats")}
     assert rows("retry") == asked | reads, "no write"
-    assert rows("fallback") == {"memory.search", "model.chat"}, "a snapshot is old, other vectors do not fit"
+    assert rows("fallback") == {"memory.search", "model.chat", "model.respond"}, (
+        "a snapshot is old, other vectors do not fit"
+    )
 
 
 def test_the_order_is_the_one_of_the_design_as_far_as_it_is_built():
