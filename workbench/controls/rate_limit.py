@@ -80,7 +80,8 @@ class RateLimit:
                     used = _used(event, speaks, used, tokens) if tokens else 0
                     yield event
         except RateLimitedError as error:
-            if error.retry_after_s is not None:
+            # The queue of a budget says nothing about the endpoint.
+            if error.retry_after_s is not None and not isinstance(error, OverloadedError):
                 now = clock.monotonic()
                 queue.pause(now + error.retry_after_s, now)
             raise

@@ -207,6 +207,16 @@ def test_a_429_that_says_when_pauses_the_queue_for_everyone(tmp_path):
     assert leaf.asked == [("acme", 0), ("globex", 17)]
 
 
+def test_the_queue_of_a_budget_pauses_no_endpoint(tmp_path):
+    clock = FakeClock()
+    leaf = Endpoint(fails=[OverloadedError("the budget is held by others", retry_after_s=17)])
+    handler, _ = limited(tmp_path, leaf, concurrent=8)
+    with pytest.raises(OverloadedError):
+        asyncio.run(read(handler, of("acme", clock=clock)))
+    asyncio.run(read(handler, of("globex", clock=clock)))
+    assert leaf.asked == [("acme", 0), ("globex", 0)]
+
+
 def test_each_tenant_has_a_bounded_queue_of_its_own(tmp_path):
     leaf = Endpoint()
     handler, control = limited(tmp_path, leaf, concurrent=1)
