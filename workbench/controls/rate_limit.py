@@ -8,6 +8,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import orjson
+
 from workbench import wire
 from workbench.controls.position import MODEL, Position
 from workbench.endpoints.fair_queue import FairQueue, Ticket
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 #: Inside of retry, so that each attempt takes its turn; outside of the circuit breaker, so that the wait is
 #: no time of the endpoint's and a call that waits keeps no probe.
 POSITION: Final = Position(name="rate_limit", operations=MODEL, after=("retry",), before=("circuit_breaker",))
-#: Tokens that a chat template adds to each message, at most.
-_OF_TEMPLATE: Final = 16
 
 
 class _Endpoint:
@@ -84,7 +84,8 @@ class RateLimit:
                     used = _used(event, speaks, used, tokens) if tokens else 0
                     yield event
         except RateLimitedError as error:
-            if error.retry_after_s is not None:
+            # The queue of a budget says nothing about the endpoint.
+            if error.retry_after_s is not None and not isinstance(error, OverloadedError):
                 now = clock.monotonic()
                 queue.pause(now + error.retry_after_s, now)
             raise
@@ -214,10 +215,12 @@ def _used(event: Event, speaks: Dialect, used: int | None, reserved: int) -> int
 
 
 def _most_tokens(call: Call, speaks: Dialect, most_output: int) -> int:
-    """Return the upper bound of a call's tokens: the bytes of its input and the most that it may answer."""
+    """Return the upper bound of a call's tokens: the bytes of its request and the most that it may answer.
+
+    A token has a byte at least, and the JSON of a message more bytes than a chat template adds tokens.
+    """
     payload = call.payload
     if call.operation == "count":  # nothing is generated
         return 0
-    inputs = sum(len(text.encode("utf-8", "replace")) for text in speaks.input_texts(payload))
-    inputs += _OF_TEMPLATE * speaks.input_messages(payload)
+    inputs = len(orjson.dumps(payload, default=str, option=orjson.OPT_NON_STR_KEYS))
     return inputs + (speaks.max_output_tokens(payload) or most_output if speaks.generates else 0)
