@@ -11,6 +11,7 @@
 | rows whose time is bounded; clean sets without a false alarm | a sixth to a third | all |
 | calls over a first model that fails and hangs | 400 | 5,000 |
 | questions that the embedded model is asked again, of those that ship | 3 | 30 |
+| schedules of the race for one budget, for each ledger | 5 | 200 |
 
 WORKBENCH_SEED chooses the kill points. A run prints its seed; the same seed gives the same points.
 Nothing else reads the two variables.

@@ -30,7 +30,7 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.ports import Call, Handler, ModelCandidate
-from workbench.types import JSON, STATED, Event
+from workbench.types import STATED, Event
 
 #: Outside of access control and of validation, so that a snapshot's access and validity are checked again,
 #: and that each model's answer is authorised, validated and paid for itself. Other operations of memories
@@ -155,7 +155,7 @@ class Fallback:
         """Yield the stated answers that fit the request; none replaces a recording that is missing."""
         if self._stated and not any(isinstance(error, ReplayMissError) for error in failures):
             for candidate in call.fallbacks:
-                if candidate.answer is not None and _fits(call.payload, candidate.answer):
+                if candidate.answer is not None and _fits(call, candidate.answer):
                     yield candidate.answer
 
 
@@ -204,10 +204,9 @@ def _shown(call: Call, failures: list[WorkbenchError]) -> WorkbenchError:
     return shown
 
 
-def _fits(payload: JSON, text: str) -> bool:
+def _fits(call: Call, text: str) -> bool:
     """Return whether a stated answer has the form that the request demands: any text, or JSON."""
-    form = payload.get("response_format") or (payload.get("text") or {}).get("format") or {}
-    if form.get("type") not in {"json_schema", "json_object"}:
+    if wire.dialect(call.operation).output_format(call.payload)[0] not in {"json_schema", "json_object"}:
         return True
     try:
         orjson.loads(text)
@@ -221,44 +220,13 @@ def _stated_events(call: Call, text: str, reason: str) -> list[Event]:
     speaks = wire.dialect(call.operation)
     answer = {
         "id": f"stated-{call.span.facts.get('trace_id', '')}",
-        "model": STATED,
+        **speaks.stated(STATED, text, int(call.context.clock.now().timestamp())),
         "workbench": {"fallback": STATED, "fallback_reason": reason},
-        **_SHAPES[call.operation](text, int(call.context.clock.now().timestamp())),
     }
     if not call.payload.get("stream"):
         return [Event(data=answer)]
     usage = bool((call.payload.get("stream_options") or {}).get("include_usage"))
     return [Event(data=chunk) for chunk in speaks.unfold(answer, usage=usage)]
-
-
-def _completion(text: str, at: int) -> JSON:
-    """Return the fields of a `chat.completion` with this text."""
-    return {
-        "object": "chat.completion",
-        "created": at,
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
-    }
-
-
-def _response(text: str, at: int) -> JSON:
-    """Return the fields of a `response` with this text."""
-    content = {"type": "output_text", "text": text, "annotations": []}
-    message = {"id": "stated", "type": "message", "role": "assistant", "status": "completed"}
-    details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
-    return {
-        "object": "response",
-        "created_at": at,
-        "status": "completed",
-        "output": [{**message, "content": [content]}],
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
-        "tools": [],
-        "usage": {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0, **details},
-    }
-
-
-_SHAPES: Final = {"chat": _completion, "respond": _response}
 
 
 async def _snapshot(call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from workbench import config, files, layout, registry, retrieval
 from workbench.config import UseCase
+from workbench.diagnostics.budgets import check_met
 from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments import scorer_file
 from workbench.experiments.gate_spec import CONTAMINATED, GateSpec, check_spec, check_tightens
@@ -77,6 +78,8 @@ def check_all(root: Path) -> Checked:
         findings += _use_case(root, name, case)
     for name, job in params.jobs.items():
         findings.append(_tried(f"job {name}: sample and schedule", partial(_look_at_job, root, name, job)))
+    for name in params.budgets:
+        findings.append(_tried(f"budget {name}", partial(check_met, root, name, params)))
     findings += _promoted(root)
     return Checked(findings=tuple(findings))
 

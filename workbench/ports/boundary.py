@@ -75,7 +75,8 @@ class Call:
     answer (weights digest, server settings, endpoint); with the payload it is the key of a recording.
     `deadline` is in the context's monotonic seconds, for all attempts together. `fallbacks` are asked in
     order when the target cannot answer. `defaulted` names the fields of the payload that are defaults of the
-    target's card, which another candidate does not inherit.
+    target's card, which another candidate does not inherit. `retries` is the most retries of this call; None
+    leaves it to the control.
     """
 
     port: Port
@@ -89,6 +90,7 @@ class Call:
     span: Span = field(default_factory=Span)
     fallbacks: tuple[ModelCandidate, ...] = ()
     defaulted: frozenset[str] = frozenset()
+    retries: int | None = None
 
     @property
     def name(self) -> str:

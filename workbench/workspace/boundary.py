@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench import registry
 from workbench.config import Execution, Mode, RunLimits, UseCase, load_params, memory_server, run_limits
@@ -23,11 +23,12 @@ from workbench.controls.output import Output
 from workbench.controls.rate_limit import RateLimit
 from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry, RetryPolicy
+from workbench.endpoints.overview import endpoints_frame
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, ENDPOINTS, EXACT_ANSWERS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
-from workbench.ports import Call, Handler, Model
+from workbench.ports import Call, Control, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
 from workbench.records.segments import CallLog
@@ -39,6 +40,9 @@ from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
 _RETRIES = RetryPolicy(timeout_s=180, deadline_s=600)
+
+if TYPE_CHECKING:
+    import polars as pl
 
 OnUse = Callable[[str, str], None]
 
@@ -102,29 +106,29 @@ class Boundary:
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
         self.telemetry = active.exporter(self.home)
-        self.handler = stack.fold(
-            {
-                "observe": Observe(
-                    CallLog(self.home / CALLS),
-                    price=self._price,
-                    price_source=self._price_source,
-                    export=self.telemetry,
-                ),
-                **_limited(places.limits, self._price),
-                "fallback": _fallback(places),
-                "access": Access(timeless=where.pinned is not None and not where.today),
-                "output": Output(),
-                **places.caching,
-                "replay": self.replay,
-                "retry": Retry(_RETRIES),
-                "rate_limit": self.rate_limit,
-                "circuit_breaker": self.circuit_breaker,
-                **self.spending.controls(self.card),
-            },
-            self._leaf,
-        )
-        if self.telemetry is not None:
-            self.handler = self.telemetry.watched(self.handler, content=places.content)
+        timeless = where.pinned is not None and not where.today
+        self.handler = stack.fold(self._controls(places, timeless=timeless), self._leaf)
+
+    def _controls(self, places: StatePaths, *, timeless: bool) -> dict[str, Control]:
+        """Return the controls around every call, by their names."""
+        return {
+            "observe": Observe(
+                CallLog(self.home / CALLS),
+                price=self._price,
+                price_source=self._price_source,
+                export=self.telemetry,
+            ),
+            **_limited(places.limits, self._price),
+            "fallback": _fallback(places),
+            "access": Access(timeless=timeless),
+            "output": Output(),
+            **places.caching,
+            "replay": self.replay,
+            "retry": Retry(_RETRIES),
+            "rate_limit": self.rate_limit,
+            "circuit_breaker": self.circuit_breaker,
+            **self.spending.controls(self.card),
+        }
 
     def card(self, name: str) -> ModelCard:
         """Return a model card with the overrides of this workspace."""
@@ -145,6 +149,12 @@ class Boundary:
                 hint=f"pass model={prefer!r}, the model of this use case",
             )
         return self.card(named[0])
+
+    def endpoints(self) -> pl.DataFrame:
+        """Return a frame of the endpoints, with their breakers, limits and calls in flight and waiting."""
+        return endpoints_frame(
+            self.home / ENDPOINTS, breakers=self.circuit_breaker.breakers, queues=self.rate_limit.queues
+        )
 
     async def aclose(self) -> None:
         """Close every model and store, even if closing one of them fails."""

@@ -66,9 +66,8 @@ def _of_model(primary: ModelCard, card: ModelCard) -> ModelCandidate:
         )
     if card.dialect != primary.dialect:
         raise ConfigError(
-            f"the fall-back {card.name!r} speaks the dialect {card.dialect}, and {primary.name!r} "
-            f"the dialect {primary.dialect}: a request is not translated",
-            hint=f"name a model whose card has dialect: {primary.dialect}",
+            f"the fall-back {card.name!r} of {primary.name!r} speaks {card.dialect}, not {primary.dialect}",
+            hint=f"name a model whose card has dialect: {primary.dialect}; nothing is translated",
         )
     return ModelCandidate(
         target=card.reference,

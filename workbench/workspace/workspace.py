@@ -37,12 +37,14 @@ from workbench.types import JSON, Port, Reply
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
 from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
+from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
     import polars as pl
     from openai import AsyncOpenAI, OpenAI
 
+    from workbench.models.clients import Caller
     from workbench.promotion.release import Released
 
 _MISSING: Any = object()
@@ -170,17 +172,20 @@ class Workspace:
             make_call=partial(self._model_call, card, fallbacks=self._candidates(card, fallback)),
         )
 
-    def openai(self) -> OpenAI:
-        """Return an `openai.OpenAI` whose requests cross the boundary."""
+    def openai(self, *, timeout: float | None = None, max_retries: int | None = None) -> OpenAI:
+        """Return an `openai.OpenAI` whose requests cross the boundary.
+
+        `timeout` limits each call in seconds, `max_retries` its retries. Raise ConfigError for a wrong one.
+        """
         from workbench.models.clients import openai_client
 
-        return openai_client(self.boundary.handler, self._client_call)
+        return openai_client(self._caller(timeout=timeout, max_retries=max_retries))
 
-    def openai_async(self) -> AsyncOpenAI:
-        """Return an `openai.AsyncOpenAI` whose requests cross the boundary."""
+    def openai_async(self, *, timeout: float | None = None, max_retries: int | None = None) -> AsyncOpenAI:
+        """Return an `openai.AsyncOpenAI` whose requests cross the boundary, as `openai` does."""
         from workbench.models.clients import openai_async_client
 
-        return openai_async_client(self.boundary.handler, self._client_call)
+        return openai_async_client(self._caller(timeout=timeout, max_retries=max_retries))
 
     def cases(self, memory: str | None = None) -> Dataset:
         """Return the use case's dataset, or for another memory the questions of its spec's file.
@@ -315,6 +320,10 @@ class Workspace:
         """Return a frame of every call that crossed the boundary here, oldest first, without content."""
         return read_calls(self.boundary.home / layout.CALLS)
 
+    def endpoints(self) -> pl.DataFrame:
+        """Return a frame of the model endpoints: breaker, limits, and calls in flight and waiting here."""
+        return self.boundary.endpoints()
+
     def runs(self) -> pl.DataFrame:
         """Return a frame of the runs of this repository and its pipeline, with the first metric of each."""
         explored = sorted((self.root / RUNS).glob("*"))
@@ -423,12 +432,19 @@ class Workspace:
         reference = str(name or self.setting("model", pin))
         return pin if reference == pin.partition("@")[0] else reference
 
+    def _caller(self, **limits: Any) -> Caller:
+        from workbench.models.clients import Caller
+
+        cards = partial(usable_cards, self.boundary, self.use_case.model_name, self._candidates)
+        return Caller(handler=self.boundary.handler, make_call=self._client_call, cards=cards, **limits)
+
     def _client_call(self, operation: str, payload: JSON) -> Call:
         """Return the call of an `openai` client, whose `model` is the name of a card or of a card's model."""
-        asked = str(payload.get("model", ""))
+        asked = model_of(self.boundary, operation, payload)
         card = self.boundary.card_for(asked, prefer=self.use_case.model_name)
-        defaults = card.wire_defaults() if operation == "chat" else {}
-        fallbacks = self._candidates(card) if operation in {"chat", "respond"} else ()
+        written = "respond" if card.dialect == "responses" else "chat"
+        defaults = card.wire_defaults() if operation == written else {}
+        fallbacks = self._candidates(card) if operation == written else ()
         call = self._model_call(
             card, operation, {**defaults, **payload}, {"client": "openai"}, fallbacks=fallbacks
         )
