@@ -188,6 +188,7 @@ class UseCase:
     dataset: str | DatasetFile | None = None
     scorers: dict[str, Any] | None = None
     approach: Approach | None = None
+    impact: str | None = None
     slices: tuple[str, ...] = ()
     quality: str | None = None
     provider: str | None = None
@@ -350,6 +351,14 @@ class BudgetRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """The days after which `workbench calls purge` removes calls; None keeps them for ever."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    calls_days: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Params:
     """The content of `params.yaml`.
 
@@ -363,6 +372,7 @@ class Params:
     budgets: dict[str, BudgetRule] = field(default_factory=dict)
     budget_url: str | None = None
     budget_password_env: str | None = None
+    retention: Retention = field(default_factory=Retention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -467,6 +477,8 @@ def _parsed(path: Path) -> Params:
     if not params.use_cases:
         hint = "workbench init NAME --docs DIR --questions FILE, or: git checkout -- params.yaml"
         raise ConfigError(f"{path}: use_cases is empty", hint=hint)
+    if (days := params.retention.calls_days) is not None and days < 1:
+        raise ConfigError(f"{path}: retention.calls_days must be 1 or more, found {days}")
     for name, case in params.use_cases.items():
         _check(path, name, case)
     for name, declared in params.jobs.items():
@@ -514,7 +526,7 @@ def _check(path: Path, name: str, case: UseCase) -> None:
             hint="use up to 63 letters, digits, - and _",
         )
     where = f"{path}: use_cases.{name}"
-    for key in ("notebook", "data", "report"):
+    for key in ("notebook", "data", "report", *(("impact",) if case.impact else ())):
         check_inside(getattr(case, key), where=f"{where}.{key}")
     if case.quality is not None:
         check_quality(case.quality, where=f"{where}.quality")

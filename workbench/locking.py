@@ -22,6 +22,11 @@ def acquire(descriptor: int, *, shared: bool = False, wait: bool = True) -> bool
     return True
 
 
+def release(descriptor: int) -> None:
+    """Unlock an open file or folder."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
 @contextlib.contextmanager
 def held(descriptor: int) -> Iterator[None]:
     """Lock an open file during a block; the file stays open."""
@@ -29,7 +34,7 @@ def held(descriptor: int) -> Iterator[None]:
     try:
         yield
     finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        release(descriptor)
 
 
 @contextlib.contextmanager

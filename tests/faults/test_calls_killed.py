@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import orjson
@@ -97,3 +98,19 @@ def test_a_compaction_that_cannot_write_leaves_the_segments_and_reads_them(tmp_p
         assert numbers(path) == list(range(CALLS)) == read_calls(path)["input_tokens"].to_list()
         assert list(folder_of(path).glob("*.jsonl"))
     assert compact(path) == 1 and numbers(path) == list(range(CALLS))
+
+
+def test_a_hundred_thousand_calls_of_a_former_version_are_migrated_and_found(tmp_path):
+    path, n = tmp_path / "calls.jsonl", 100_000
+    made = '{"at":"2026-11-28T10:00:00.000000+00:00","input_tokens":%d,"labels":{"n":%d},"trace_id":"%s"}\n'
+    padded = made.replace('"labels"', f'"key":"{"k" * 400}","labels"')
+    path.write_text("".join(padded % (i, i, trace(i)) for i in range(n)))
+    CallLog(path).append(f'{{"input_tokens":{n},"trace_id":"{trace(n)}"}}'.encode())
+    for thread in threading.enumerate():
+        if thread.name == "compact-calls":
+            thread.join()
+    assert not path.exists() and len(list(folder_of(path).glob("*.parquet"))) >= 2
+    assert numbers(path) == list(range(n + 1))
+    for i in (0, 77_777, n):
+        assert find_call(path, trace(i))["input_tokens"] == i
+    assert read_calls(path, limit=n + 1).height == n + 1

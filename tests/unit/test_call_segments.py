@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from pathlib import Path
 
@@ -212,23 +211,6 @@ def test_purge_removes_whole_days_before_one(path):
     assert purge(path, dt.date(2026, 11, 29)) == 2_000 - later
     assert read_calls(path)["at"].min().date() == dt.date(2026, 11, 29) and read_calls(path).height == later
     assert purge(path, dt.date(2026, 11, 29)) == 0
-
-
-def test_a_hundred_thousand_calls_of_one_file_are_migrated_and_read(path):
-    path.parent.mkdir()
-    path.write_bytes(b"".join(line(n) + b"\n" for n in range(100_000)))
-    CallLog(path).append(line(100_000))
-    for thread in threading.enumerate():
-        if thread.name == "compact-calls":
-            thread.join()
-    assert not path.exists() and len(list(folder_of(path).glob("*.parquet"))) >= 2
-    assert scan_calls(path).select(pl.col("input_tokens").sum(), pl.len()).collect().row(0) == (
-        100_000 * 100_001 // 2,
-        100_001,
-    )
-    began = time.perf_counter()
-    assert find_call(path, record(77_777)["trace_id"])["input_tokens"] == 77_777
-    assert time.perf_counter() - began < 1
 
 
 WRITER = """

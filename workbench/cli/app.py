@@ -12,6 +12,7 @@ import click
 
 from workbench import config, files
 from workbench.cli.budget import budget
+from workbench.cli.calls import calls
 from workbench.cli.data import data
 from workbench.cli.doctor import doctor
 from workbench.cli.init import init
@@ -265,7 +266,7 @@ def _explained(function: Callable[[], Any]) -> int:
     return 0
 
 
-for _command in (budget, data, memory, doctor, new, init, promote, rollback, jobs):
+for _command in (budget, data, memory, doctor, new, init, promote, rollback, jobs, calls):
     cli.add_command(_command)
 
 

@@ -15,6 +15,7 @@ from workbench.config import UseCase
 from workbench.diagnostics.budgets import check_met
 from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments import scorer_file
+from workbench.experiments.dataset import Dataset
 from workbench.experiments.gate_spec import CONTAMINATED, GateSpec, check_spec, check_tightens
 from workbench.experiments.inputs import read
 from workbench.experiments.metrics import ALWAYS
@@ -29,11 +30,15 @@ from workbench.promotion import release, verdicts
 from workbench.promotion.approach import measured
 from workbench.promotion.judgement import scorers_of, slicing_of
 from workbench.prompts import prompt as prompts
+from workbench.types import Page
 from workbench.workspace import boundary, quality
 from workbench.workspace.candidates import candidates
 from workbench.workspace.examples import contaminated
 from workbench.workspace.save import read_generator
 from workbench.workspace.use_case import check_data, stated_dataset
+
+#: Returns the checked cases and pages of a use case, which are read once.
+_Data = Callable[[], tuple[Dataset, list[Page]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,13 +203,14 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     if case.prompt:
         yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield from _models(root, name, case)
-    yield _tried(f"{name}: {case.data} and its questions", lambda: check_data(root, name, case))
-    yield from _contaminated(root, name, case)
+    data = cache(partial(check_data, root, name, case))  # three checks need it, and documents take long
+    yield _tried(f"{name}: {case.data} and its questions", data)
+    yield from _contaminated(root, name, case, data)
     yield from _quality(root, name, case)
     yield from _tape(root, name)
     yield from _baseline(root, name, case)
     yield from _approach(root, name, case)
-    yield from _gates(root, name, case)
+    yield from _gates(root, name, case, data)
 
 
 def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
@@ -292,10 +298,10 @@ def _screened(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         yield CheckedFile(what=f"{name}: {finding.where}", problem=problem, warning=True)
 
 
-def _contaminated(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+def _contaminated(root: Path, name: str, case: UseCase, data: _Data) -> Iterator[CheckedFile]:
     """Yield a warning that names the cases whose text stands in the prompt or in solved examples."""
     try:
-        found = contaminated(root, case, *check_data(root, name, case))
+        found = contaminated(root, case, *data())
     except WorkbenchError:
         return  # reported with the prompt, the memory or the data
     if found.cases:
@@ -344,12 +350,12 @@ def _promoted(root: Path) -> Iterator[CheckedFile]:
     yield _tried(str(layout.PROMOTED), partial(release.check_stages, root))
 
 
-def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+def _gates(root: Path, name: str, case: UseCase, data: _Data) -> Iterator[CheckedFile]:
     scorers = _tried(f"{name}: scorers", partial(scorers_of, root, name, case))
     yield scorers
     yield _tried(f"{name}: {layout.verdicts_of(name)}", partial(verdicts.read, root, name))
-    specs, cases = {}, cache(lambda: check_data(root, name, case)[0])
-    slices = cache(lambda: slicing_of(root, name, case, cases()))
+    specs = {}
+    slices = cache(lambda: slicing_of(root, name, case, data()[0]))
     sliced = _tried(f"{name}: slices {', '.join(case.slices)}", slices if case.slices else tuple)
     yield from [sliced] * bool(case.slices)
     for phase, column in case.gates.items():
@@ -360,7 +366,7 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
             if not scorers.problem:
                 _look_at_metrics(specs[phase], scorers_of(root, name, case).scorers, phase)
             found = None if sliced.problem else slices()
-            never = check_spec(specs[phase], len(cases()), sizes=found.sizes if found else {})
+            never = check_spec(specs[phase], len(data()[0]), sizes=found.sizes if found else {})
         except WorkbenchError as error:
             yield CheckedFile(what=what, problem=str(error))
             continue

@@ -23,6 +23,7 @@ from workbench.promotion.approach import MeasuredApproach, measured
 from workbench.promotion.judgement import judged, prepared_cases, scorers_of
 from workbench.prompts import prompt as prompts
 from workbench.workspace import boundary, quality
+from workbench.workspace.saved_impact import SavedImpact, load_impact
 from workbench.workspace.use_case import stated_dataset
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Evidence:
 
     `other` is the judged run under the gate of the other phase, which decides nothing. `memory` is the
     snapshot's manifest; `tape` counts the recordings, names their files and lists the processors that made
-    them. `approach` is None when params.yaml records none.
+    them. `approach` and `impact` are None when params.yaml records none.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Evidence:
     tape: Mapping[str, Any]
     quality: QualityReport | None = None
     approach: MeasuredApproach | None = None
+    impact: SavedImpact | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -175,6 +177,7 @@ def collect(root: Path, case: UseCase, run: Run, results: Results) -> Evidence:
         tape=_tape_facts(root, (results.judge_tape, results.tape)),
         quality=quality.written(root / results.prepared),
         approach=measured(case, run, explored.arms, prepared_cases(root, case, results)),
+        impact=load_impact(root, name, case.impact) if case.impact else None,
     )
 
 

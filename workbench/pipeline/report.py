@@ -141,6 +141,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "tape": evidence.tape,
         "right": _right(primary, evidence.scorers.get(primary, {})),
         "approach": _approach(evidence.approach),
+        "impact": evidence.impact,
     }
 
 

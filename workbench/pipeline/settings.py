@@ -26,6 +26,7 @@ from workbench.layout import Results
 UNREAD = frozenset(
     {
         "title", "purpose", "owner", "report", "approach", "baseline", "concurrency", "seed", "api_key_env",
+        "impact",
         "memory_provider", "memory_url", "memory_grpc", "memory_api_key_env", "memory_awake",
         "memory_fallback", "limits", "cache", "telemetry",
     }
@@ -47,7 +48,7 @@ READ: Mapping[str, frozenset[str]] = {
     "report": frozenset(
         {
             "approach", "baseline", "candidate", "dataset", "gates", "memory", "notebook", "owner", "phase",
-            "prompt", "purpose", "report", "scorers", "slices", "title",
+            "impact", "prompt", "purpose", "report", "scorers", "slices", "title",
         }
     ),
 }  # fmt: skip
@@ -75,6 +76,8 @@ def of_stage(stage: str, case: UseCase, source: str) -> dict[str, Any]:
     if stage in {"judge", "experiment"}:
         keys |= set(re.findall(r"\.([a-z_]+)\b", source)) & UNREAD
     values = {key: value for key, value in dataclasses.asdict(case).items() if key in keys}
+    if values.get("impact") is None:  # results of earlier versions know no impact
+        values.pop("impact", None)
     if "gates" in values and stage != "report":
         values["gates"] = {case.phase: case.gates[case.phase]}
     return values

@@ -88,7 +88,8 @@ def _cached() -> pl.Expr:
 
 
 def _paid() -> pl.Expr:
-    """Return whether the endpoint was asked, and so may ask for money."""
+    """Return whether an endpoint was asked, and so may ask for money."""
     import polars as pl
 
-    return ~pl.col("replayed").fill_null(value=False) & ~_cached()
+    free = pl.col("source").fill_null("").is_in(["exact", "stated"])
+    return ~pl.col("replayed").fill_null(value=False) & ~free

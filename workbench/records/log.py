@@ -26,9 +26,12 @@ class Lines:
 
     def __init__(self, path: Path, *, durable: bool = False) -> None:
         self.path = path
+        self._name = str(path)
         self._durable = durable
         self._fd: int | None = None
         self._pid = 0
+        self._identity = (0, 0)
+        self._end = -1  # the end of this writer's last line
         self._lock = threading.RLock()
 
     def open(self) -> int:
@@ -46,13 +49,19 @@ class Lines:
                 files.sync_folder(self.path.parent)
         if self._fd is not None and self._pid == os.getpid():
             os.close(self._fd)
+        status = os.fstat(fd)
+        self._identity, self._end = (status.st_dev, status.st_ino), -1
         self._fd, self._pid = fd, os.getpid()
         return fd
 
     def append(self, line: bytes) -> int:
         """Append a line, passed without its newline, and return its offset in bytes."""
-        with self.writing() as append:
-            return append(line)
+        with self._lock, files.writing(self.path):
+            fd = self._exclusive()
+            try:
+                return self._append(fd, line)
+            finally:
+                locking.release(fd)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Callable[[bytes], int]]:
@@ -60,13 +69,29 @@ class Lines:
 
         A file that was deleted or replaced while this writer waited for its lock is opened again.
         """
-        with self._lock:
-            while True:
+        with self._lock, files.writing(self.path):
+            fd = self._exclusive()
+            try:
+                yield functools.partial(self._append, fd)
+            finally:
+                locking.release(fd)
+
+    def _exclusive(self) -> int:
+        """Return the descriptor of the file at the path, locked against other writers."""
+        while True:
+            fd = self._fd
+            if fd is None or self._pid != os.getpid():
                 fd = self._opened()
-                with files.writing(self.path), locking.held(fd):
-                    if self._is_current():
-                        yield functools.partial(self._append, fd)
-                        return
+            locking.acquire(fd)
+            try:
+                current = self._is_current()
+            except BaseException:
+                locking.release(fd)
+                raise
+            if current:
+                return fd
+            locking.release(fd)
+            self._opened()
 
     def read(self, start: int = 0, length: int | None = None) -> bytes:
         """Return `length` bytes from `start`, by default to the end of the file."""
@@ -90,13 +115,14 @@ class Lines:
         if self._fd is None or self._pid != os.getpid():
             return False
         try:
-            return os.path.samestat(os.fstat(self._fd), self.path.stat())
-        except FileNotFoundError:
+            status = os.stat(self._name)  # noqa: PTH116  every call asks twice, and a Path takes longer
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        return (status.st_dev, status.st_ino) == self._identity
 
     def _append(self, fd: int, line: bytes) -> int:
         end = os.fstat(fd).st_size
-        torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"
+        torn = end > 0 and end != self._end and os.pread(fd, 1, end - 1) != b"\n"
         if torn and self._durable:
             while end and os.pread(fd, 1, end - 1) != b"\n":
                 end -= 1
@@ -112,6 +138,7 @@ class Lines:
         except OSError:
             os.ftruncate(fd, end)
             raise
+        self._end = end + len(record)
         return end + torn
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from workbench import files
 from workbench.errors import ConfigError
 from workbench.records.log import Lines, read_records
 
@@ -22,7 +24,7 @@ _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RecordedOutcome:
     """One outcome of a call, or of a session when `trace_id` is empty.
 
     A later outcome with the same subject and name replaces an earlier one.
@@ -64,7 +66,7 @@ def check_outcome(name: str, value: float) -> tuple[str, float]:
     )
 
 
-def keep_outcome(path: Path, outcome: Outcome) -> Outcome:
+def keep_outcome(path: Path, outcome: RecordedOutcome) -> RecordedOutcome:
     """Append an outcome to the log, on the disk when this returns; the same again changes nothing."""
     Lines(path, durable=True).append(orjson.dumps(asdict(outcome), option=orjson.OPT_SORT_KEYS))
     return outcome
@@ -76,16 +78,30 @@ def outcomes_of(path: Path) -> pl.DataFrame:
 
     latest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for record in read_records(path):
-        if set(record) >= set(Outcome.__slots__) and _fits(record):
+        if set(record) >= set(RecordedOutcome.__slots__) and _fits(record):
             key = tuple(record[name] for name in ("use_case", "tenant", "trace_id", "session", "name"))
             latest.pop(key, None)
-            latest[key] = {name: record[name] for name in Outcome.__slots__}
-    kinds = {name: pl.Float64() if name == "value" else pl.String() for name in Outcome.__slots__}
+            latest[key] = {name: record[name] for name in RecordedOutcome.__slots__}
+    kinds = {name: pl.Float64() if name == "value" else pl.String() for name in RecordedOutcome.__slots__}
     frame = pl.DataFrame(list(latest.values()), schema=kinds, orient="row")
     return frame.with_columns(pl.col("at").str.to_datetime(time_zone="UTC", time_unit="us", strict=False))
 
 
 def _fits(record: dict[str, Any]) -> bool:
     """Return whether the values of a record have the types of an outcome."""
-    texts = all(isinstance(record[name], str) for name in Outcome.__slots__ if name != "value")
+    texts = all(isinstance(record[name], str) for name in RecordedOutcome.__slots__ if name != "value")
     return texts and isinstance(record["value"], int | float) and not isinstance(record["value"], bool)
+
+
+def purge_outcomes(path: Path, before: dt.date) -> int:
+    """Remove the outcomes of days before `before`, and return their number; odd lines go too."""
+    if not path.exists():
+        return 0
+    log = Lines(path, durable=True)
+    with log.writing():  # a writer that waits opens the file that replaces this one
+        records = [record for record in read_records(path) if set(record) >= set(RecordedOutcome.__slots__)]
+        kept = [record for record in records if str(record["at"])[:10] >= before.isoformat()]
+        if len(kept) < len(records):
+            lines = (orjson.dumps(record, option=orjson.OPT_SORT_KEYS) + b"\n" for record in kept)
+            files.write_atomic(path, b"".join(lines))
+    return len(records) - len(kept)

@@ -108,6 +108,8 @@ class Boundary:
         self.telemetry = active.exporter(self.home)
         timeless = where.pinned is not None and not where.today
         self.handler = stack.fold(self._controls(places, timeless=timeless), self._leaf)
+        if self.telemetry is not None:
+            self.handler = self.telemetry.watched(self.handler, content=places.content)
 
     def _controls(self, places: StatePaths, *, timeless: bool) -> dict[str, Control]:
         """Return the controls around every call, by their names."""

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench import _sync, config, files, identity, layout, registry, retrieval
+from workbench import _sync, config, files, identity, registry, retrieval
 from workbench.budgets.report import BudgetReport
 from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
@@ -30,14 +30,13 @@ from workbench.ports import Call, ModelCandidate
 from workbench.prompts import prompt as prompts
 from workbench.prompts.prompt import Prompt
 from workbench.prompts.window import Window
-from workbench.records.calls import read_calls
-from workbench.records.explanation import Explanation, explain
 from workbench.retrieval import MemoryHandle
-from workbench.types import JSON, Port, Reply
+from workbench.types import JSON, Port
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
 from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
 from workbench.workspace.clients import model_of, usable_cards
+from workbench.workspace.history import RecordVerbs
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
@@ -51,14 +50,14 @@ _MISSING: Any = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workspace:
-    """The operations of a notebook or a job, for one tenant; `bind` returns a workspace for another."""
+class Workspace(RecordVerbs):
+    """The operations of a notebook or a job, for one tenant; `bind` returns a workspace for another.
 
-    root: Path
+    The verbs of the records of calls and outcomes are those of `RecordVerbs`.
+    """
+
     name: str
     use_case: config.UseCase
-    context: Context
-    boundary: Boundary = field(repr=False)
     execution: config.Execution = field(repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
     _kept: list[Run] = field(default_factory=list, repr=False)
@@ -316,10 +315,6 @@ class Workspace:
 
     # -- records ------------------------------------------------------------------
 
-    def calls(self) -> pl.DataFrame:
-        """Return a frame of every call that crossed the boundary here, oldest first, without content."""
-        return read_calls(self.boundary.home / layout.CALLS)
-
     def endpoints(self) -> pl.DataFrame:
         """Return a frame of the model endpoints: breaker, limits, and calls in flight and waiting here."""
         return self.boundary.endpoints()
@@ -339,10 +334,6 @@ class Workspace:
         return await self.boundary.spending.of(self.context)
 
     budget, budget_async = _sync.twins(_budget)
-
-    def why(self, reply: Reply) -> Explanation:
-        """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
-        return explain(self.boundary.home / layout.CALLS, reply)
 
     def close(self) -> None:
         """Close servers, connections and files; a later call opens them again."""

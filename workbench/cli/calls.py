@@ -1,0 +1,202 @@
+"""`workbench calls …`: the record of calls, what they cost, and what they did for their users."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from workbench import config, identity, layout
+from workbench.cli.output import Json, say, show
+from workbench.display import Card
+from workbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from workbench.records.calls import Chosen
+
+_SHOWN = (
+    "at", "tenant", "operation", "model", "outcome", "source", "input_tokens", "output_tokens", "cost_usd",
+    "session", "trace_id",
+)  # fmt: skip
+_since = click.option("--since", metavar="TIME", help="Only calls from this day or time on: 2026-11-24.")
+_tenant = click.option("--tenant", metavar="NAME", help="Only calls of this tenant.")
+
+
+@click.group(invoke_without_command=True)
+@click.option("--trace", metavar="ID", help="Show the record of the call with this trace id.")
+@_since
+@_tenant
+@click.option("--session", metavar="ID", help="Only calls of this session.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Show so many."
+)
+@Json()
+@click.pass_context
+def calls(
+    ctx: click.Context, /, *, trace: str | None, limit: int, as_json: bool, **which: str | None
+) -> None:
+    """Show the newest calls of this repository, without content; docs/records.md explains the columns.
+
+    Use cases of which you are no admin are left out. Examples:
+
+        workbench calls --since 2026-11-24 --tenant acme
+
+        workbench calls --trace 5a27f2…
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from workbench.records.calls import find_calls, scan_calls
+
+    root = config.find_root()
+    chosen = _chosen(root, **which)
+    if trace is not None:
+        found = find_calls(root / layout.CALLS, trace, chosen)
+        rows = _plain(found)
+        text = "\n\n".join("\n".join(f"{name:>18}  {row[name]}" for name in row) for row in rows)
+        say(rows, text or f"no call has the trace {trace[:64]}", as_json=as_json)
+        return
+    found = scan_calls(root / layout.CALLS, chosen).tail(limit).collect()
+    say(_plain(found), _table("calls, the newest last", found.select(_SHOWN)), as_json=as_json)
+
+
+@calls.command()
+@click.option(
+    "--by", multiple=True, metavar="COLUMN", help="Sum by this; repeatable [default: tenant, model]."
+)
+@_since
+@_tenant
+@Json()
+def costs(*, by: tuple[str, ...], as_json: bool, **which: str | None) -> None:
+    """Show money, tokens and calls of models; a replayed or cached answer costs nothing.
+
+    COLUMN is day, use_case, tenant, principal, purpose, job, run, session, operation, target, model, prompt,
+    outcome, source or fallback. Example:
+
+        workbench calls costs --by tenant --by day
+    """
+    from workbench.records.calls import scan_calls
+    from workbench.records.costs import costs_of
+
+    root = config.find_root()
+    found = costs_of(scan_calls(root / layout.CALLS, _chosen(root, **which)), by or ("tenant", "model"))
+    say(_plain(found), _table("costs", found), as_json=as_json)
+
+
+@calls.command()
+@_since
+@_tenant
+@Json()
+def sessions(*, as_json: bool, **which: str | None) -> None:
+    """Show the sessions of users: their calls, failures, tokens and money."""
+    from workbench.records.calls import scan_calls
+    from workbench.records.costs import sessions_of
+
+    root = config.find_root()
+    found = sessions_of(scan_calls(root / layout.CALLS, _chosen(root, **which)))
+    say(_plain(found), _table("sessions", found), as_json=as_json)
+
+
+@calls.command()
+@click.argument("use_case", metavar="USE_CASE")
+@click.option(
+    "--events", type=click.Path(path_type=Path), help="Join the events of this file, CSV or Parquet."
+)
+@click.option(
+    "--on", type=click.Choice(["trace_id", "session"]), default="trace_id", show_default=True, help="Join by."
+)
+@click.option("--by", multiple=True, metavar="COLUMN", help="Group by this; repeatable.")
+@_since
+@click.option("--save", is_flag=True, help="Write it as a file that the readiness page shows.")
+@Json()
+def impact(
+    *, use_case: str, events: Path | None, on: Any, by: tuple[str, ...], since: str | None, save: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Show success, latency, cost and outcome of USE_CASE by group, with 95 % intervals.
+
+    Outcomes are those that ws.outcome recorded, or the columns of numbers or booleans of --events. Example:
+
+        workbench calls impact answers --events tickets.csv --on session
+    """
+    from workbench.workspace.saved_impact import measure, save_impact
+
+    root = config.find_root()
+    found = measure(root, use_case, events=events, on=on, by=by or ("tenant", "prompt", "model"), since=since)
+    show(found, as_json=as_json)
+    if save:
+        path = save_impact(root, use_case, found).relative_to(root)
+        click.echo(f"next: write  impact: {path}  under use_cases.{use_case} of params.yaml", err=as_json)
+
+
+@calls.command()
+@click.option("--before", metavar="DAY", help="Remove the calls of earlier days [default: by params.yaml].")
+@Json()
+def purge(*, before: str | None, as_json: bool) -> None:
+    """Remove the calls and outcomes of days before DAY, or older than retention.calls_days of params.yaml.
+
+    Days are those of UTC, and are removed whole. Nothing else removes a call. Example:
+
+        workbench calls purge --before 2026-01-01
+    """
+    from workbench.records.outcomes import purge_outcomes
+    from workbench.records.segments import purge as purge_calls
+
+    root = config.find_root()
+    day = _purge_day(root, before)
+    removed = purge_calls(root / layout.CALLS, day)
+    outcomes = purge_outcomes(root / layout.OUTCOMES, day)
+    facts = {"before": day.isoformat(), "calls": removed, "outcomes": outcomes}
+    say(facts, f"removed {removed:,} calls and {outcomes:,} outcomes of days before {day}", as_json=as_json)
+
+
+def _purge_day(root: Path, before: str | None) -> dt.date:
+    """Return the day before which calls are removed; raise ConfigError when nothing says it."""
+    if before is not None:
+        config.check_day(before, where="--before")
+        return dt.date.fromisoformat(before)
+    days = config.load_params(root).retention.calls_days
+    if days is None:
+        raise ConfigError(
+            "params.yaml states no retention of calls, so all are kept",
+            hint="workbench calls purge --before DAY, or write retention: {calls_days: 400} into it",
+        )
+    return dt.datetime.now(dt.UTC).date() - dt.timedelta(days=days)
+
+
+def _chosen(root: Path, **which: str | None) -> Chosen:
+    """Return the calls that the user of this process may see."""
+    from workbench.records.calls import Chosen
+    from workbench.workspace.history import hidden_use_cases, moment_of
+
+    return Chosen(
+        hidden=hidden_use_cases(root, identity.from_system().name),
+        tenant=which.get("tenant"),
+        session=which.get("session"),
+        since=moment_of(which.get("since")),
+    )
+
+
+def _plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame in the types of JSON."""
+    return [
+        {name: value.isoformat() if isinstance(value, dt.date) else value for name, value in row.items()}
+        for row in frame.to_dicts()
+    ]
+
+
+def _table(title: str, frame: pl.DataFrame) -> str:
+    """Return a frame as a text table; None is an empty cell, and a time has whole seconds."""
+    rows = [[_cell(value) for value in row] for row in frame.rows()]
+    return Card(title=title, head=frame.columns, rows=rows).text() if rows else f"{title}: none"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    return value.isoformat(" ", "seconds") if isinstance(value, dt.datetime) else str(value)

@@ -1,0 +1,225 @@
+"""The verbs of a workspace on its records: calls, costs, sessions, outcomes, impact."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self, overload
+
+from workbench import config, layout
+from workbench.context import Context
+from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.records.calls import Chosen, find_calls, read_calls, scan_calls
+from workbench.records.costs import costs_of, sessions_of
+from workbench.records.explanation import Explanation, explain
+from workbench.records.outcomes import (
+    RecordedOutcome,
+    check_outcome,
+    check_session,
+    keep_outcome,
+    outcomes_of,
+)
+from workbench.types import Reply
+from workbench.workspace.boundary import Boundary
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from workbench.workspace.impact import Impact, On
+
+#: The number of calls that `ws.calls()` returns unless it is told another.
+NEWEST = 100_000
+Since = str | dt.date | dt.datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordVerbs:
+    """The verbs of a workspace on the records of calls and outcomes, which hold no content.
+
+    An admin of the use case sees the calls of every tenant and use case, except use cases of which it is no
+    admin. Another principal sees those of its tenant in its use case.
+    """
+
+    root: Path
+    context: Context
+    boundary: Boundary = field(repr=False)
+
+    @overload
+    def calls(
+        self, *, since: Since = None, tenant: str | None = None, session: str | None = None,
+        trace: str | None = None, limit: int | None = NEWEST, lazy: Literal[False] = False,
+    ) -> pl.DataFrame: ...  # fmt: skip
+
+    @overload
+    def calls(
+        self, *, since: Since = None, tenant: str | None = None, session: str | None = None,
+        trace: str | None = None, limit: int | None = NEWEST, lazy: Literal[True],
+    ) -> pl.LazyFrame: ...  # fmt: skip
+
+    def calls(
+        self,
+        *,
+        since: Since = None,
+        tenant: str | None = None,
+        session: str | None = None,
+        trace: str | None = None,
+        limit: int | None = NEWEST,
+        lazy: bool = False,
+    ) -> pl.DataFrame | pl.LazyFrame:
+        """Return a frame of the newest `limit` calls, oldest first; with `lazy`, a lazy frame of all.
+
+        A warning says when older calls are left out; `limit=None` returns all. `trace` finds a call by its id
+        without reading the others.
+        """
+        chosen = self._chosen(since=since, tenant=tenant, session=session)
+        if trace is not None:
+            found = find_calls(self._log, trace, chosen)
+            return found.lazy() if lazy else found
+        if limit is not None and limit < 1:
+            raise ConfigError(f"limit={limit} is below 1", hint="ws.calls(limit=1000), or limit=None for all")
+        return scan_calls(self._log, chosen) if lazy else read_calls(self._log, chosen, limit=limit)
+
+    def costs(
+        self, by: Sequence[str] = ("tenant", "model"), *, since: Since = None, tenant: str | None = None
+    ) -> pl.DataFrame:
+        """Return money, tokens and calls of models, one row for each combination of `by`.
+
+        `by` names columns such as tenant, prompt, model, job, session, and day.
+        """
+        return costs_of(scan_calls(self._log, self._chosen(since=since, tenant=tenant)), by)
+
+    def why(self, reply: Reply) -> Explanation:
+        """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
+        return explain(self._log, reply)
+
+    def session(self, session: str) -> Self:
+        """Return this workspace bound to a session: an id of a user's journey, which every call carries."""
+        return dataclasses.replace(
+            self, context=dataclasses.replace(self.context, session=check_session(session))
+        )
+
+    def sessions(self, *, since: Since = None, tenant: str | None = None) -> pl.DataFrame:
+        """Return one row for each session: its calls, tokens, money and the names of its outcomes."""
+        import polars as pl
+
+        key = ["use_case", "tenant", "session"]
+        found = sessions_of(scan_calls(self._log, self._chosen(since=since, tenant=tenant)))
+        outcomes = self.outcomes().filter(pl.col("session") != "")
+        named = outcomes.group_by(key).agg(pl.col("name").unique().sort().alias("outcomes"))
+        return found.join(named, on=key, how="left").with_columns(pl.col("outcomes").fill_null([]))
+
+    def outcome(
+        self,
+        reply: Reply | None = None,
+        name: str = "",
+        *,
+        value: float = 1.0,
+        trace_id: str = "",
+        session: str = "",
+    ) -> RecordedOutcome:
+        """Record what became of a reply, or of a call or a session by its id; the latest of a name counts.
+
+        Raise ConfigError unless exactly one of the three is named, and NotFoundError for a call that is not
+        in the log.
+        """
+        name, value = check_outcome(name, value)
+        trace_id = trace_id or (reply.trace_id if reply is not None else "")
+        if bool(trace_id) == bool(session):
+            raise ConfigError(
+                f"the outcome {name!r} is of no call and no session, or of both",
+                hint='ws.outcome(reply, "resolved"), or name=… with trace_id=… or session=…',
+            )
+        outcome = RecordedOutcome(
+            at=self.context.clock.now().astimezone(dt.UTC).isoformat(timespec="microseconds"),
+            principal=self.context.principal.name,
+            trace_id=trace_id,
+            name=name,
+            value=value,
+            **(self._owner(trace_id) if trace_id else self._bound_to(session)),
+        )
+        return keep_outcome(self.boundary.home / layout.OUTCOMES, outcome)
+
+    def outcomes(self) -> pl.DataFrame:
+        """Return one row for each outcome, the latest of each call or session and name, oldest first."""
+        kept = outcomes_of(self.boundary.home / layout.OUTCOMES)
+        return self._chosen().of(kept.lazy()).collect()
+
+    def impact(
+        self,
+        frame: pl.DataFrame | None = None,
+        *,
+        on: On = "trace_id",
+        by: Sequence[str] = ("use_case", "tenant", "prompt", "model"),
+        outcomes: Sequence[str] | None = None,
+        since: Since = None,
+    ) -> Impact:
+        """Return success, latency, cost and outcome by group, with intervals, from a frame of events.
+
+        Events are joined by trace id or session; without a frame they are the recorded outcomes. `outcomes`
+        names columns of the frame, by default all of numbers or of true and false. Raise ConfigError for
+        events that would count a call twice or that name another tenant.
+        """
+        from workbench.workspace.impact import events_of, impact_of  # it needs numpy
+
+        events = events_of(self.outcomes(), on) if frame is None else frame
+        calls = scan_calls(self._log, self._chosen(since=since))
+        return impact_of(calls, events, on=on, by=by, outcomes=outcomes)
+
+    @property
+    def _log(self) -> Path:
+        return self.boundary.home / layout.CALLS
+
+    def _chosen(
+        self, *, since: Since = None, tenant: str | None = None, session: str | None = None
+    ) -> Chosen:
+        """Return which calls are read; raise RefusedError for another tenant's without the right."""
+        context, name = self.context, self.context.principal.name
+        chosen = Chosen(tenant=tenant, session=session, since=moment_of(since))
+        if context.principal.admin:
+            return dataclasses.replace(chosen, hidden=hidden_use_cases(self.root, name) - {context.use_case})
+        if tenant not in {None, context.tenant}:
+            raise RefusedError(
+                f"{name!r} may not see the calls of tenant {tenant!r}",
+                hint=f"an admin may: see use_cases.{context.use_case}.admins in params.yaml",
+            )
+        return dataclasses.replace(chosen, tenants=frozenset({(context.use_case, context.tenant)}))
+
+    def _owner(self, trace: str) -> dict[str, str]:
+        """Return use case, tenant and session of a call."""
+        found = find_calls(self._log, trace, self._chosen())
+        if found.is_empty():
+            raise NotFoundError(
+                f"no call with trace {trace[:64]} is in the log",
+                hint="record the outcome in the repository that made the call: ws.calls(trace=…)",
+            )
+        return {name: found[name][-1] or "" for name in ("use_case", "tenant", "session")}
+
+    def _bound_to(self, session: str) -> dict[str, str]:
+        context = self.context
+        return {"use_case": context.use_case, "tenant": context.tenant, "session": check_session(session)}
+
+
+def hidden_use_cases(root: Path, principal: str) -> frozenset[str]:
+    """Return the use cases of params.yaml of which a principal is no admin."""
+    cases = config.load_params(root).use_cases
+    return frozenset(name for name, case in cases.items() if not case.rights(principal)["admin"])
+
+
+def moment_of(since: Since) -> dt.datetime | None:
+    """Return a time in UTC: a text in ISO form, a day from its beginning; ConfigError for another value."""
+    if since is None:
+        return None
+    try:
+        if isinstance(since, str):
+            since = dt.datetime.fromisoformat(since)
+        elif not isinstance(since, dt.datetime):
+            since = dt.datetime.combine(since, dt.time())
+        return since.astimezone(dt.UTC) if since.tzinfo else since.replace(tzinfo=dt.UTC)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(
+            f"since={str(since)[:40]!r} is not a time",
+            hint='a day as "2026-11-24", a time as "2026-11-24T06:00:00+00:00", or a datetime',
+        ) from None
