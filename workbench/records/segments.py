@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import os
 import re
 import secrets
@@ -95,7 +96,8 @@ class CallLog:
             os.close(descriptor)
 
     def _end_segment(self) -> None:
-        with contextlib.suppress(OSError, UnavailableError):
+        # RuntimeError: no thread can begin while the interpreter ends.
+        with contextlib.suppress(OSError, UnavailableError, RuntimeError):
             if self.close():
                 threading.Thread(target=_compact_quietly, args=(self.path,), name="compact-calls").start()
 
@@ -164,6 +166,9 @@ def purge(path: Path, before: dt.date) -> int:
                 removed += traces.count(index) if index.exists() else 0
                 name.unlink()
                 index.unlink(missing_ok=True)
+        for name in folder.glob("*.odd"):
+            if name.name[:10] < before.isoformat():  # the day on which its segment was closed
+                name.unlink()
     return removed
 
 
@@ -208,9 +213,14 @@ def _pieces(descriptor: int) -> Iterator[bytes]:
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
     """Write a Parquet file atomically, after its index."""
+    import polars as pl
+
     files.write_atomic(path.with_suffix(".traces"), traces.index_of(frame["trace_id"]))
     aside = files.aside_of(path)
-    frame.write_parquet(aside, compression="zstd", row_group_size=_ROW_GROUP)
+    try:
+        frame.write_parquet(aside, compression="zstd", row_group_size=_ROW_GROUP)
+    except pl.exceptions.PolarsError as error:
+        raise OSError(errno.EIO, f"polars: {error}") from error
     with aside.open("rb") as file:
         os.fsync(file.fileno())
     aside.chmod(0o600)
