@@ -42,6 +42,8 @@ def _environment(tmp_path_factory):
         patch.setenv("GIT_CONFIG_GLOBAL", str(config))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
         patch.delenv("OPENAI_API_KEY", raising=False)
+        for name in [name for name in os.environ if name.startswith("OTEL_")]:
+            patch.delenv(name)
         # A process that compiles the whole package before it begins takes twice as long.
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         yield

@@ -42,6 +42,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _MOST_PATH, _MOST_PART = 1_000, 255
 #: Most dollars, tokens, calls or seconds of a budget: the ledger counts in 64 bits.
 _MOST_BUDGET = 1e9
+#: Most seconds for which an answer is cached (30 days), and most megabytes of the cache.
+_MOST_CACHED_S, _MOST_CACHED_MB = 30 * 86_400, 10_000
 #: Most seconds of one call with its fall-backs.
 _MOST_SECONDS = 3_600
 
@@ -106,6 +108,19 @@ class RunLimits:
         """Return these limits, with those of `other` where none is stated here."""
         stated = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
         return dataclasses.replace(other or RunLimits(), **stated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerCaching:
+    """For how many seconds exact repetitions of a request are answered from the cache, of which operations.
+
+    `megabytes` bounds the cache, which all use cases of a repository share.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    seconds: float
+    operations: tuple[Literal["chat", "embed"], ...] = ("chat", "embed")
+    megabytes: int = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +210,7 @@ class UseCase:
     keepers: tuple[str, ...] | None = None
     concurrency: int = 4
     limits: RunLimits | None = None
+    cache: AnswerCaching | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
     parameters: dict[str, Any] = field(default_factory=dict)
 
@@ -537,8 +553,8 @@ def _check(path: Path, name: str, case: UseCase) -> None:
             hint="add memory_provider: weaviate, or remove memory_url, memory_grpc, memory_api_key_env, "
             "memory_fallback and memory_awake",
         )
-    if isinstance(case.model, ModelChoice):
-        _check_model(f"{where}.model", case.model)
+    _check_model(f"{where}.model", case.model_choice)
+    _check_caching(f"{where}.cache", case.cache)
     _check_values(where, case)
     _check_run_limits(f"{where}.limits", case.limits or RunLimits())
 
@@ -570,6 +586,17 @@ def _check_run_limits(where: str, limits: RunLimits) -> None:
             raise ConfigError(
                 f"{where}.{key} must be {'above 0' if least == 0 else '1 or more'}, found {value}",
                 hint=f"write a higher number, or remove {key}: then nothing limits it",
+            )
+
+
+def _check_caching(where: str, caching: AnswerCaching | None) -> None:
+    if caching is None:
+        return
+    for key, most in (("seconds", _MOST_CACHED_S), ("megabytes", _MOST_CACHED_MB)):
+        if not 0 < (value := getattr(caching, key)) <= most:
+            raise ConfigError(
+                f"{where}.{key} must be above 0 and up to {most}, found {value}",
+                hint=f"for example {key}: {most // 720}, or remove the key cache",
             )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from workbench.identity import Principal
 from workbench.types import Hit
 
-INSTANT = "%Y-%m-%dT%H:%M:%SZ"
+_INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class Clock(Protocol):
@@ -51,17 +51,12 @@ class SystemClock:
 
 def instant(when: dt.datetime) -> str:
     """Return a time as stores and snapshots hold it: UTC in whole seconds, as 2026-11-25T06:00:00Z."""
-    return when.astimezone(dt.UTC).strftime(INSTANT)
-
-
-def instant_of(seconds: float) -> str:
-    """Return seconds since 1970 as an instant such as 2026-11-25T06:00:00Z."""
-    return instant(dt.datetime.fromtimestamp(seconds, dt.UTC))
+    return when.astimezone(dt.UTC).strftime(_INSTANT)
 
 
 def moment(text: str) -> dt.datetime:
     """Return the time of an instant such as 2026-11-25T06:00:00Z; ValueError for another text."""
-    return dt.datetime.strptime(text, INSTANT).replace(tzinfo=dt.UTC)
+    return dt.datetime.strptime(text, _INSTANT).replace(tzinfo=dt.UTC)
 
 
 def is_instant(text: str) -> bool:
@@ -154,21 +149,21 @@ class RunScope:
 
     __slots__ = ("__weakref__",)
 
+    @staticmethod
+    def current() -> RunScope | None:
+        """Return the active run, or None outside of one."""
+        return _run.get()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def entered() -> Iterator[RunScope]:
+        """Run a block as one run."""
+        scope = RunScope()
+        token = _run.set(scope)
+        try:
+            yield scope
+        finally:
+            _run.reset(token)
+
 
 _run: contextvars.ContextVar[RunScope | None] = contextvars.ContextVar("workbench_run", default=None)
-
-
-def current_run() -> RunScope | None:
-    """Return the active run, or None outside of one."""
-    return _run.get()
-
-
-@contextlib.contextmanager
-def run_scope() -> Iterator[RunScope]:
-    """Run a block as one run."""
-    scope = RunScope()
-    token = _run.set(scope)
-    try:
-        yield scope
-    finally:
-        _run.reset(token)

@@ -38,6 +38,8 @@ SNAPSHOTS = Path("snapshots")
 #: Files that may be deleted at any time.
 CACHE = Path(".workbench/cache")
 JOURNAL = CACHE / "answers.jsonl"
+#: The answers that use cases cache for a time.
+EXACT_ANSWERS = CACHE / "exact.sqlite"
 #: The answers of interrupted judge stages, one file for each use case; removed when its tape is written.
 JUDGE_JOURNALS = CACHE / "judge"
 EXECUTED = CACHE / "executed"

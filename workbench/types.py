@@ -19,6 +19,8 @@ KNOWLEDGE: ItemKind = "document"
 STATED = "stated answer"
 #: The highest levels of classification and of trust; the lowest are 0.
 MOST_CLASSIFIED, MOST_TRUSTED = 9, 3
+#: The name, in place of a model's, of an answer that params.yaml states. No card has a name with a space.
+STATED = "stated answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

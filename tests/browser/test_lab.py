@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -69,9 +70,18 @@ def git(folder, *arguments):
     return done.stdout
 
 
-@pytest.fixture
-def repository(tmp_repo):
-    """The working tree as it is, committed, with one more notebook."""
+def foreign() -> str:
+    """Somebody else's notebook, with an output."""
+    notebook = json.loads(notebooks.as_text(PROBE))
+    notebook["cells"][2]["source"] = "k"
+    notebook["cells"][2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "from last year"}]
+    notebook["metadata"]["kernelspec"]["display_name"] = "theirs"
+    return notebooks.text_of(notebook)
+
+
+def committed(tmp_repo):
+    """The working tree as it is, committed, with two more notebooks, and a smaller sample for the draft."""
+    git(tmp_repo, "init", "--quiet")
     for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
         if name and (ROOT / name).is_file():
             (tmp_repo / name).parent.mkdir(parents=True, exist_ok=True)
@@ -81,9 +91,37 @@ def repository(tmp_repo):
     probe = tmp_repo / "notebooks" / "probe.ipynb"
     probe.parent.mkdir(exist_ok=True)
     probe.write_text(notebooks.as_text(PROBE), encoding="utf-8")
+    theirs = tmp_repo / "thirdparty" / "results.ipynb"
+    theirs.parent.mkdir()
+    theirs.write_text(foreign(), encoding="utf-8")
+    answers = tmp_repo / "notebooks" / "answers.ipynb"
+    text = answers.read_text(encoding="utf-8")
+    assert text.count("cases.sample(12,") == 1
+    answers.write_text(text.replace("cases.sample(12,", "cases.sample(3,"), encoding="utf-8")
     git(tmp_repo, "add", "--all")
     git(tmp_repo, "commit", "--quiet", "--message", "everything")
-    return tmp_repo
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """One Lab for all tests: its repository, its address and its log."""
+    folder = tmp_path_factory.mktemp("lab")
+    (folder / "repo").mkdir()
+    committed(folder / "repo")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with lab(folder / "repo", port, folder) as url:
+        yield folder / "repo", url, folder / "lab.log"
+
+
+@pytest.fixture
+def repository(served):
+    """The repository of the Lab, as it was committed; what a test changes is taken back."""
+    folder, *_ = served
+    yield folder
+    git(folder, "checkout", "--quiet", ".")
+    git(folder, "clean", "-dfq")
 
 
 @contextmanager
@@ -191,13 +229,11 @@ def run(page, cell, source) -> str:
     return "\n".join("".join(part) for part in shown)
 
 
-def test_running_and_saving_leaves_the_bytes_and_an_edit_changes_them(repository, free_port, tmp_path):
+def test_running_and_saving_leaves_the_bytes_and_an_edit_changes_them(repository, served):
+    _, url, log = served
     path = repository / "notebooks" / "probe.ipynb"
     stored = path.read_bytes()
-    with (
-        lab(repository, free_port, tmp_path) as url,
-        opened(f"{url}/tree/notebooks/probe.ipynb?token={TOKEN}&reset") as page,
-    ):
+    with opened(f"{url}/tree/notebooks/probe.ipynb?token={TOKEN}&reset") as page:
         command(page, "notebook:run-all-cells")
         page.locator(".jp-OutputArea-output", has_text="sum 42").first.wait_for()
         page.locator(".jp-OutputArea-output .widget-slider").first.wait_for()
@@ -216,21 +252,13 @@ def test_running_and_saving_leaves_the_bytes_and_an_edit_changes_them(repository
         reopen(page)
         assert "sum" not in shown(page)
         assert not page.get_by_text("news").count()  # nobody is asked whether to fetch them
-    assert "--allow-root is passed" in (tmp_path / "lab.log").read_text() or os.getuid()
+    assert "--allow-root is passed" in log.read_text() or os.getuid()
 
 
-def test_a_notebook_of_somebody_else_keeps_its_outputs_on_disk(repository, free_port, tmp_path):
+def test_a_notebook_of_somebody_else_keeps_its_outputs_on_disk(repository, served):
+    _, url, _ = served
     path = repository / "thirdparty" / "results.ipynb"
-    path.parent.mkdir()
-    notebook = json.loads(notebooks.as_text(PROBE))
-    notebook["cells"][2]["source"] = "k"
-    notebook["cells"][2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "from last year"}]
-    notebook["metadata"]["kernelspec"]["display_name"] = "theirs"
-    path.write_text(notebooks.text_of(notebook))
-    with (
-        lab(repository, free_port, tmp_path) as url,
-        opened(f"{url}/tree/thirdparty/results.ipynb?token={TOKEN}&reset") as page,
-    ):
+    with opened(f"{url}/tree/thirdparty/results.ipynb?token={TOKEN}&reset") as page:
         assert "from last year" in shown(page)
         page.evaluate(EDIT)
         save(page, path)
@@ -240,15 +268,13 @@ def test_a_notebook_of_somebody_else_keeps_its_outputs_on_disk(repository, free_
 
 
 def test_the_first_hour_a_verdict_then_a_draft_that_is_compared_and_saved_as_the_next_version(
-    repository, free_port, tmp_path
+    repository, served
 ):
+    _, url, _ = served
     path, answer = repository / "notebooks" / "answers.ipynb", repository / "pipelines" / "prompts" / "answer"
     stored, versions = path.read_bytes(), (answer / "asset.yaml").read_text()
     assert not (answer / "3.prompty").exists()
-    with (
-        lab(repository, free_port, tmp_path) as url,
-        opened(f"{url}/tree/notebooks/answers.ipynb?token={TOKEN}&reset") as page,
-    ):
+    with opened(f"{url}/tree/notebooks/answers.ipynb?token={TOKEN}&reset") as page:
         command(page, "notebook:run-all-cells")
         card = page.locator(".jp-OutputArea-output", has_text="mvp gate · candidate").first
         card.wait_for(state="attached")  # cells out of sight are not drawn
@@ -266,7 +292,7 @@ def test_the_first_hour_a_verdict_then_a_draft_that_is_compared_and_saved_as_the
         source = page.evaluate(SOURCE, "draft")
         assert source.count(NOW) == 1
         shown = run(page, "draft", f"{source.replace(NOW, EDITED)}\nprint(drafted)")
-        assert "draft against today · accuracy" in shown and "12 cases" in shown
+        assert "draft against today · accuracy" in shown and "3 cases" in shown
         page.evaluate(ADD, ["save", ""])
         assert "answer@3" in run(page, "save", 'print(draft.save(reason="One sentence.").reference)')
         save(page, path)

@@ -105,8 +105,41 @@ def test_a_refusal_to_count_for_this_key_stays_that():
     assert caught.value.status == 401
 
 
+class TestAnEndpointOfChatAlone(ModelContract):
+    """It lacks the routes of responses and moderations, as most servers do."""
+
+    responds = moderates = False
+
+    @pytest.fixture(autouse=True, params=[404, 405, 501])
+    def _endpoint(self, request):
+        knows = speaking(FakeModel())
+
+        async def answer(asked):
+            if asked.path.endswith(("/responses", "/moderations")):
+                return web.json_response({"error": {"message": "no such route"}}, status=request.param)
+            return await knows(asked)
+
+        with endpoint(answer) as self.url:
+            yield
+
+    def make(self) -> Model:
+        return OpenAIModel(self.url, "a key")
+
+    @pytest.mark.parametrize(
+        ("verb", "advice"), [("respond", "dialect: chat"), ("moderate", "kind moderation")]
+    )
+    def test_the_refusal_names_the_route_and_what_to_use_instead(self, verb, advice):
+        async def use(model):
+            async with aclosing(getattr(model, verb)({"model": "m", "input": "a"})) as events:
+                return [event async for event in events]
+
+        error = self._refused(use)
+        assert f"/{'responses' if verb == 'respond' else 'moderations'}" in error.message
+        assert advice in error.hint and refusal(error) is None, "another endpoint may have the route"
+
+
 class TestWordLlama(ModelContract):
-    chats = False
+    chats = responds = moderates = False
 
     def make(self) -> Model:
         return open_model(load_card(ROOT, "wordllama-256"), ROOT)

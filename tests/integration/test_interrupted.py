@@ -109,10 +109,17 @@ def test_killed_in_the_middle_of_each_stage_it_resumes(small_clone):
     assert stages_of(small_clone.run("dvc", "repro", network=False)) == due
     verdict = json.loads((small_clone.folder / "results/answers/gate.json").read_bytes())["verdict"]
     assert verdict == "pass"
+    assert asked_of(small_clone, JUDGE_TAPE) == lines(small_clone.folder / JOURNAL) == 0, "the tapes suffice"
     for (stage, point), files in unfinished.items():
         assert files.keys() < left(small_clone, STAGES[stage][0]).keys(), f"{point}: all was done already"
     assert small_clone.status() == ""
     assert "Running stage" not in small_clone.run("dvc", "repro", network=False)
+
+
+def asked_of(clone, tape: str) -> int:
+    """How many answers of a tape were asked of the model in this clone."""
+    keys = [entry.key for entry in Tape.read(clone.folder / tape).entries()]
+    return Confirmed(clone.folder / layout.CONFIRMED).of(keys).n
 
 
 def begun(process, stage: str) -> None:
@@ -150,10 +157,8 @@ def test_an_interrupted_live_stage_asks_only_for_the_rest(small_clone):
 
     small_clone.run("dvc", "repro", "experiment@answers", network=False)
     assert [lines(tape) - 1 for tape in tapes] == recorded
-    asked = Confirmed(small_clone.folder / layout.CONFIRMED).of(
-        entry.key for entry in Tape.read(tapes[0]).entries()
-    )
-    assert asked.n == recorded[0] - kept > 0, "an answer that was kept was asked for again"
+    asked = asked_of(small_clone, JUDGE_TAPE)
+    assert asked == recorded[0] - kept > 0, "an answer that was kept was asked for again"
     assert not judged.exists() and lines(journal) == 2
 
     shutil.rmtree(small_clone.folder / ".workbench/cache")

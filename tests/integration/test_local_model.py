@@ -56,7 +56,7 @@ def model():
 
 
 class TestLocalModel(ModelContract):
-    embeds = False
+    embeds = responds = moderates = False
     model = CARD.model
     parameters = {**CARD.wire_defaults(), "max_tokens": 12}
 

@@ -66,10 +66,11 @@ def test_the_shipped_use_case_passes_its_gate_on_a_server_with_the_pinned_tape(s
     root = shipped_clone.folder
     without_use_case(root, "triage")
     switch(root, weaviate)
-    # On a server half of this control's passages are others, and the model would be asked anew for a minute.
-    replaced(shipped_clone, NOTEBOOK_OF_ANSWERS, r", \"wrong_passage\": {\"task\": wrong_passage}", "")
+    # On a server some passages of these two arms are others, and the model would be asked anew for minutes.
+    arms = r"{\"few_shot\": {\"prompt\": \"answer@1\"}, \"wrong_passage\": {\"task\": wrong_passage}, **arms}"
+    replaced(shipped_clone, NOTEBOOK_OF_ANSWERS, arms, "arms")
     shipped_clone.run("dvc", "repro", "remember@answers")
-    commit(shipped_clone, "On a server, without a control")
+    commit(shipped_clone, "On a server, with two arms")
     before, gate = pinned(root), json.loads((root / "results/answers/gate.json").read_bytes())
     code, out, err = reproduced(root, "--json")
     assert code == 0, err

@@ -123,7 +123,7 @@ def test_the_language_reference_in_three_formats_comes_to_an_honest_verdict(root
     assert any("#page=2" in page.source for page in pages)
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", sizes.drawn(list(PACKAGES), 1))
 def test_documentation_that_an_installed_package_ships_comes_to_an_honest_verdict(root, tmp_path, package):
     below, rows = PACKAGES[package]
     docs = Path(find_spec(package).origin).parent / below

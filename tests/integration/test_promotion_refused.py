@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from clone_edits import NOTEBOOK, add_to_task, commit, edit_cells, one_error, replaced, source, state
 
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, WorkbenchError
 from workbench.experiments.runs import load_runs
 from workbench.promotion import requirements
 from workbench.promotion.promote import ReleaseOptions, promote
@@ -63,20 +63,24 @@ def test_all_that_forbids_it_is_listed_at_once_and_no_secret_is_repeated(reprodu
     assert state(clone) == before
 
 
-@pytest.mark.parametrize(
-    ("reference", "more", "said"),
-    [
-        ("job/anwsers", (), "params.yaml declares no job 'anwsers' (nearest: 'answers'"),
-        ("jobs/answers", (), "'jobs/answers' names no asset (nearest: 'job'"),
-        ("job/answers@7", (), "job 'answers' has no version 7 (known: answers@1)"),
-        ("job/answers", ("--to", "prodction"), "there is no label 'prodction' (nearest: 'production'"),
-        ("job/answers@1", (), "job/answers@1 is in production already"),
-        ("job/answers", (), "nothing to promote: job/answers@1 is in production"),
-    ],
+UNKNOWN = (
+    ("job/anwsers", "production", "params.yaml declares no job 'anwsers' (nearest: 'answers'"),
+    ("jobs/answers", "production", "'jobs/answers' names no asset (nearest: 'job'"),
+    ("job/answers@7", "production", "job 'answers' has no version 7 (known: answers@1)"),
+    ("job/answers", "prodction", "there is no label 'prodction' (nearest: 'production'"),
+    ("job/answers@1", "production", "job/answers@1 is in production already"),
+    ("job/answers", "production", "nothing to promote: job/answers@1 is in production"),
 )
-def test_what_is_unknown_or_promoted_already_is_said_by_name(promoted_clone, reference, more, said):
+
+
+def test_what_is_unknown_or_promoted_already_is_said_by_name(promoted_clone):
     before = state(promoted_clone)
-    assert said in one_error(promoted_clone.run("workbench", "promote", reference, *more, code=2))
+    for reference, label, said in UNKNOWN:
+        with pytest.raises(WorkbenchError) as caught:
+            promote(promoted_clone.folder, reference, ReleaseOptions(label=label, show=False))
+        assert said in caught.value.message and caught.value.hint and caught.value.exit_code == 2
+    said = one_error(promoted_clone.run("workbench", "promote", "job/anwsers", code=2))
+    assert "declares no job 'anwsers'" in said
     assert state(promoted_clone) == before
 
 

@@ -18,7 +18,7 @@ from workbench.controls.stack import fold
 from workbench.errors import RefusedError, UnavailableError
 from workbench.layout import TELEMETRY
 from workbench.records.log import Lines, read_records
-from workbench.telemetry import active
+from workbench.telemetry import active, settings
 from workbench.telemetry.export import Exporter
 from workbench.testing.fakes import FakeModel
 
@@ -36,7 +36,7 @@ class Exporting(Bench):
     def __init__(self, folder, *, content: bool = False, key: str = ""):
         super().__init__(folder)
         self.home = folder
-        self.exporter = Exporter(folder, active.signals(), key=key)
+        self.exporter = Exporter(folder, settings.signals(), key=key)
         self.content = content
 
     def around(self, leaf):
@@ -206,12 +206,12 @@ def test_a_sampler_decides_by_trace(receiver, tmp_path, monkeypatch):
     ],
 )
 def test_the_variables_of_opentelemetry_say_what_is_exported(variables, signals):
-    assert active.signals(variables) == signals
+    assert settings.signals(variables) == signals
 
 
 def test_an_endpoint_is_shown_without_its_password():
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://user:CANARY@otel.example:4318/in?token=CANARY"}
-    assert "CANARY" not in active.endpoint("traces", variables)
+    assert "CANARY" not in settings.endpoint("traces", variables)
 
 
 def test_a_dead_receiver_neither_fails_nor_delays_a_call_and_is_reported(
@@ -310,3 +310,11 @@ def test_without_an_endpoint_opentelemetry_is_not_imported():
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
+
+
+def test_a_setting_that_the_sdk_cannot_use_switches_telemetry_off_and_fails_nothing(
+    receiver, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1")  # less than a batch
+    assert active.exporter(tmp_path) is None
+    assert "telemetry is off" in caplog.text and receiver.spans == []

@@ -6,22 +6,29 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 
+from workbench.config import RunLimits
 from workbench.context import Context, SystemClock
 from workbench.controls.access import Access
+from workbench.controls.budget import BudgetControl
+from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
+from workbench.controls.limits import LimitedRuns
 from workbench.controls.observe import Observe
 from workbench.controls.output import Output
+from workbench.controls.rate_limit import RateLimit
 from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry
 from workbench.controls.stack import fold
 from workbench.errors import UnavailableError
 from workbench.identity import Principal
+from workbench.models.card import ModelCard, ModelLimits, Price
 from workbench.ports import Call, Query
+from workbench.ports.budget import Account, Amounts, Reservation
 from workbench.records.journal import Journal, extend
 from workbench.records.log import Lines, read_records
 from workbench.records.tape import Tape
 from workbench.testing.fakes import FakeClock
-from workbench.types import Event
+from workbench.types import Event, Usage
 
 SCHEMA = {
     "type": "object",
@@ -117,22 +124,76 @@ def finish(replay: Replay) -> bool:
     return extend(replay._tape, replay._used, replay._journal)
 
 
+def price(_target: str, usage: Usage) -> float:
+    return ((usage.input_tokens or 0) + (usage.output_tokens or 0)) / 1000
+
+
+def limited_card(**limits) -> ModelCard:
+    """The card of a remote endpoint with these limits, at the price of `price`."""
+    card = ModelCard.unsaved("small")
+    limits = ModelLimits(context_tokens=100, **limits)
+    return replace(card, limits=limits, price_per_million=Price(input_usd=1000.0, output_usd=1000.0))
+
+
+class Reservations:
+    """A ledger that has room for everything, and what was reserved in it."""
+
+    def __init__(self):
+        self.made: list[Amounts] = []
+
+    async def reserve(self, accounts, amounts, *, wait_s):
+        self.made.append(amounts)
+        return Reservation(id=str(len(self.made)), accounts=tuple(accounts), amounts=amounts)
+
+    async def settle(self, reservation, spent):
+        return True
+
+
+class OneBudget:
+    """One account that every call takes from, if there is a budget."""
+
+    declared = False
+
+    def accounts(self, context):
+        if not self.declared:
+            return ()
+        return (Account(budget="all", key={}, limits=(None, None, 1000, None)),)
+
+    def call_seconds(self, accounts):
+        return None
+
+
 class Bench:
-    """A folder with a log, a tape and a journal, and the controls over them."""
+    """A folder with a log, a tape and a journal, and the controls over them.
+
+    The controls of endpoints and runs keep their state for all stacks of a bench.
+    """
 
     def __init__(self, folder):
         self.log = folder / "state" / "calls.jsonl"
         self.tape = folder / "tape.jsonl"
         self.journal = folder / "cache" / "answers.jsonl"
         self.clock = FakeClock()
+        self.card = limited_card()
+        self.rate_limit = RateLimit(lambda _target: self.card, folder / "endpoints")
+        self.circuit_breaker = CircuitBreaker(lambda _target: self.card, folder / "endpoints")
+        self.ledger, self.budget = Reservations(), OneBudget()
+        self.limits = RunLimits()
+        self.limited: LimitedRuns | None = None
 
     def replay(self, mode="auto") -> Replay:
         tape = Tape.read(self.tape) if self.tape.exists() else Tape(self.tape)
         return Replay(mode, tape=tape, journal=Journal(self.journal))
 
     def controls(self, mode="auto") -> dict:
+        if self.limited is None:
+            self.limited = LimitedRuns(self.limits, where="use_cases.answers.limits", price=price)
         return {
-            "observe": Observe(Lines(self.log), price=lambda _target, usage: usage.total_tokens / 1000),
+            "limits": self.limited,
+            "rate_limit": self.rate_limit,
+            "circuit_breaker": self.circuit_breaker,
+            "budget": BudgetControl(self.ledger, accounts=self.budget, card=lambda _target: self.card),
+            "observe": Observe(Lines(self.log), price=price),
             "fallback": Fallback(),
             "access": Access(),
             "output": Output(),

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import workbench as wb
-from workbench.models.card import Price
+from workbench.models.prices import Price
 from workbench.workspace.boundary import Boundary, recorded_tape
 
 root, price = Path.cwd(), float(sys.argv[1])

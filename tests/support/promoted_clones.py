@@ -114,6 +114,8 @@ def _make_small(root: Path) -> None:
     inbox = pl.read_parquet(root / INBOX)
     pl.concat([inbox.head(UNSEEN), inbox.tail(1)]).write_parquet(root / INBOX)  # the last row is broken
     params = (root / "params.yaml").read_text()
+    assert params.count("    concurrency: 2\n") == 1
+    params = params.replace("    concurrency: 2\n", "    concurrency: 1\n")  # each more starts a server
     before, rest = params.split("      mvp:\n", 1)
     (root / "params.yaml").write_text(f"{before}{GATE}      mlvp:{rest.split('      mlvp:', 1)[1]}")
     edit_cells(root, _with_two_arms)

@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 APART = {
     "test_interrupted",
     "test_job_faults",
-    "test_lab",
     "test_live",
     "test_local_model",
     "test_promotion",

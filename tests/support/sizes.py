@@ -10,9 +10,11 @@
 | items among which the few visible are found | 20,000 | 100,000 |
 | rows whose time is bounded; clean sets without a false alarm | a sixth to a third | all |
 | calls over a first model that fails and hangs | 400 | 5,000 |
-| questions that the embedded model is asked again, of those that ship | 3 | 30 |
+| questions that the embedded model is asked, of those that ship | 3 | 30 |
+| schedules of the race for one budget, for each ledger | 5 | 200 |
+| packages whose documentation becomes a use case | 1 | 2 |
 
-WORKBENCH_SEED chooses the kill points. A run prints its seed; the same seed gives the same points.
+WORKBENCH_SEED chooses the kill points and the package. A run prints its seed; the same seed chooses the same.
 Nothing else reads the two variables.
 """
 
@@ -52,10 +54,15 @@ def histories(sample: int) -> int:
 
 def kill_points(points: Sequence[T]) -> list[T]:
     """Three of the points where a test kills, in their order, or all of them."""
-    if SOAK or len(points) <= 3:
-        return list(points)
-    chosen = random.Random(SEED).sample(range(len(points)), 3)
-    return [points[index] for index in sorted(chosen)]
+    return drawn(points, 3)
+
+
+def drawn(values: Sequence[T], number: int) -> list[T]:
+    """Return this number of the values, which the seed chooses, in their order, or all of them."""
+    if SOAK or len(values) <= number:
+        return list(values)
+    chosen = random.Random(SEED).sample(range(len(values)), number)
+    return [values[index] for index in sorted(chosen)]
 
 
 def header() -> str:

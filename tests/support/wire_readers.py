@@ -16,6 +16,7 @@ from workbench.models.chat_format import read_chat
 from workbench.models.endpoint_errors import EndpointErrors
 from workbench.models.framing import EventReader, Frame
 from workbench.models.openai import OpenAIModel
+from workbench.models.response_format import ResponseReader
 from workbench.types import JSON, Event
 
 KEY = "sk-not-a-real-key-0123456789"
@@ -71,6 +72,16 @@ def chunks(*pieces: bytes) -> list[JSON]:
     async def read():
         model = OpenAIModel("http://endpoint/v1", KEY, key_name="MY_KEY")
         return [data async for data in model._chunks(_Body(pieces))]
+
+    return asyncio.run(read())
+
+
+def responded(*pieces: bytes) -> list[JSON]:
+    """What the adapter makes of a streamed response that arrives in these pieces."""
+
+    async def read():
+        model = OpenAIModel("http://endpoint/v1", KEY, key_name="MY_KEY")
+        return [data async for data in model._chunks(_Body(pieces), ResponseReader(ERRORS))]
 
     return asyncio.run(read())
 

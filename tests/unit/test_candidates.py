@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from types import SimpleNamespace
 
 import pytest
 from falling_models import repository
@@ -17,9 +19,11 @@ from workbench.experiments.attempts import CaseAttempt, scored_row
 from workbench.experiments.dataset import Case
 from workbench.models import ModelCard, load_card
 from workbench.pipeline.settings import of_stage
+from workbench.promotion import requirements
 from workbench.testing.fakes import FakeModel
 from workbench.types import STATED
 from workbench.workspace import boundary
+from workbench.workspace.save import save
 
 SORRY = "We will come back to you."
 
@@ -93,7 +97,8 @@ def test_the_second_model_answers_with_its_own_defaults_and_the_reply_says_so(tm
     ]
     assert client.choices[0].message.content == "yes" and client.model == "wire-second"
     assert ws.calls()["fallback"].to_list() == ["second@1", "second@1"]
-    assert dict(ws.why(reply).rows())["model"] == "second@1, in place of first@1: unavailable"
+    assert dict(ws.why(reply).rows())["fallback"] == "second@1 answered: unavailable"
+    assert ws.calls()["price_source"].to_list() == ["card", "card"]
 
 
 def test_a_stated_answer_is_a_reply_that_says_what_it_is(tmp_path, quick):
@@ -197,3 +202,55 @@ def test_the_card_of_a_fallback_is_read_as_it_is_saved(tmp_path):
     card: ModelCard = load_card(root, "second")
     assert (candidate.target, candidate.model) == (card.reference, card.model)
     assert (candidate.identity, candidate.defaults) == (card.identity(), card.wire_defaults())
+
+
+def unpriced(root, name):
+    """Remove the price of a card."""
+    path = root / f"pipelines/models/{name}/2.yaml"
+    text = (path.with_name("1.yaml")).read_text()
+    path.write_text(re.sub(r"price_per_million.*\n", "", text))
+    save(root, f"model/{name}", reason="no price")
+
+
+JOB = """jobs:
+  nightly: {use_case: small, sample: data/small/questions.jsonl}
+"""
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_check_names_a_model_of_unknown_price_as_an_error_only_where_a_job_needs_it(tmp_path, name):
+    root = repository(tmp_path, model=FALLING)
+    unpriced(root, name)
+    ((problem, warning),) = problems(root)
+    assert f"price of the model '{name}' is unknown" in problem and warning
+    params = root / "params.yaml"
+    params.write_text(params.read_text() + JOB)
+    ((problem, warning),) = problems(root)
+    assert (
+        "the job nightly states what it costs" in problem and "price_per_million" in problem and not warning
+    )
+
+
+def test_a_job_asks_no_model_of_unknown_price(tmp_path):
+    root = repository(tmp_path, model="first")
+    unpriced(root, "first")
+    ws = connected(root, first=FakeModel())
+    job = dataclasses.replace(ws, execution=dataclasses.replace(ws.execution, job="nightly"))
+    with pytest.raises(ConfigError, match="price of the model 'first' is unknown"):
+        job.model().chat("a taxi?")
+    assert ws.describe()["model_price"] == {"first@2": ""}
+
+
+def test_a_promotion_names_each_model_of_unknown_price():
+    def draft(**settings):
+        return SimpleNamespace(run=SimpleNamespace(settings=settings))
+
+    assert list(requirements._not_priced(draft())) == []
+    listed = {"a@1": "genai-prices 1", "b@1": ""}
+    (blocker,) = requirements._not_priced(draft(model_price=listed))
+    assert "model b@1 is unknown" in blocker.what and "price_per_million" in blocker.fix
+
+
+def test_a_run_says_when_no_card_states_a_price_and_nothing_else(tmp_path):
+    ws = wb.connect("small", root=repository(tmp_path, model=FALLING))
+    assert "model_price" not in ws.describe()

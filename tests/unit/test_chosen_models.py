@@ -14,8 +14,8 @@ import workbench as wb
 from workbench.controls.position import OPERATIONS
 from workbench.errors import ConfigError, NotFoundError
 from workbench.models import ModelCard, load_card
-from workbench.models.card import Price
 from workbench.models.local import LocalModel
+from workbench.models.prices import Price
 from workbench.records.tape import Tape
 from workbench.testing.fakes import FakeModel
 from workbench.workspace.boundary import Boundary, StatePaths, chosen_card

@@ -136,7 +136,7 @@ def test_what_a_job_does_not_say_has_a_safe_default(tmp_path):
     head, _, _ = text.partition("\njobs:")
     (tmp_path / "params.yaml").write_text(head + "\njobs:\n  a: {use_case: answers, sample: s.jsonl}\n")
     (job,) = config.load_params(tmp_path).jobs.values()
-    assert (job.input, job.schedule) == (None, None) and job.limits == config.Limits()
+    assert (job.input, job.schedule) == (None, None) and job.limits == config.JobLimits()
     assert job.limits.seconds >= 60 and job.limits.broken < 1
     (tmp_path / "params.yaml").write_text(head)
     assert config.load_params(tmp_path).jobs == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 import os
 import re
@@ -17,10 +18,13 @@ from click.testing import CliRunner
 from workbench import config, registry
 from workbench.cli import weaviate
 from workbench.cli.doctor import doctor as command
-from workbench.diagnostics import disk, doctor, machine, servers
+from workbench.diagnostics import disk, doctor, endpoints, machine, servers
 from workbench.diagnostics.doctor import examine
 from workbench.diagnostics.findings import Diagnosis, Finding
+from workbench.endpoints.circuit import Transition
+from workbench.endpoints.states import writer_of
 from workbench.errors import UnavailableError
+from workbench.layout import ENDPOINTS
 from workbench.memory.cipher import KEY_VARIABLE
 from workbench.pipeline.repro import warn_of_environment
 from workbench.repository import environments
@@ -298,3 +302,19 @@ def test_a_damaged_job_is_a_finding(tmp_path):
     (tmp_path / "pipelines/jobs/answers/asset.yaml").write_text("labels: [")
     (found,) = machine.jobs(tmp_path)
     assert found.state == "broken" and found.fix
+
+
+def test_an_open_breaker_is_broken_until_its_probe_is_due_and_a_closed_one_is_ok(tmp_path):
+    written = writer_of(tmp_path / ENDPOINTS, "https://x/v1", "m")
+    at = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
+    written(
+        Transition(state="open", since="…", reason="20 of 20 failed", probe_at="2026-01-01T12:01:00+00:00")
+    )
+    (found,) = endpoints.breakers(tmp_path, now=at)
+    assert found.state == "broken" and found.needed and found.fix
+    assert "20 of 20" in found.detail and "12:01:00" in found.detail and "m at https://x/v1" in found.what
+    (later,) = endpoints.breakers(tmp_path, now=at + dt.timedelta(minutes=5))
+    assert later.state == "ok", "the process that opened it is gone, or asks nothing"
+    written(Transition(state="closed", since="now", reason="the probe was answered"))
+    assert [found.state for found in endpoints.breakers(tmp_path, now=at)] == ["ok"]
+    assert not list(endpoints.breakers(tmp_path / "elsewhere"))

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 from small_use_case import small_repository
 
 from workbench import config, files
+from workbench.controls.fallback import TRIGGERS
 from workbench.errors import ConfigError
 from workbench.models import ModelCard, load_card
-from workbench.models.card import ModelLimits, Price, Runtime, ServerSettings, Weights
+from workbench.models.card import ModelLimits, Runtime, ServerSettings, Weights
+from workbench.models.prices import Price
 from workbench.promotion.requirements import _how_to_save
+from workbench.types import STATED
 from workbench.workspace.boundary import card_of_use_case
+from workbench.workspace.candidates import candidates
 from workbench.workspace.save import save
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/models.md").read_text(encoding="utf-8")
 CARD = re.search(r"<!-- file: (.*?) -->\n```yaml\n(.*?)```", PAGE, re.DOTALL)
-_, NAMED = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-ROWS = [[c.strip() for c in line.split(" | ")] for line in PAGE.splitlines() if line.startswith("| `")]
+_, NAMED, FALLING = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+KEYS = PAGE.partition("## Prices")[0]
+ROWS = [[c.strip() for c in line.split(" | ")] for line in KEYS.splitlines() if line.startswith("| `")]
 
 
 def test_the_card_of_the_page_is_saved_with_its_command_and_named_as_the_page_names_it(tmp_path):
@@ -37,6 +43,22 @@ def test_the_card_of_the_page_is_saved_with_its_command_and_named_as_the_page_na
         "served/Some-7B:latest",
         Price(input_usd=0.15, output_usd=0.6),
     )
+
+
+def test_the_fallbacks_of_the_page_are_read_and_its_table_has_every_trigger(tmp_path):
+    root = small_repository(tmp_path)
+    files.write_atomic(root / CARD[1], CARD[2].encode())
+    save(root, "model/served-7b", reason="the page")
+    params = root / "params.yaml"
+    falling = FALLING.replace("\n", "\n    ").rstrip()
+    params.write_text(params.read_text().replace("    model: smollm2-135m\n", f"    {falling}\n"))
+    case = config.load_params(root).use_cases["small"]
+    found = candidates(
+        card_of_use_case(root, case), case.model_choice.fallback, card_of=partial(load_card, root)
+    )
+    assert [item.target for item in found] == ["smollm2-135m@1", STATED] and case.model_choice.seconds == 30
+    rows = re.search(r"## Fall-backs.*", PAGE, re.DOTALL)[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE)) == {trigger.name for trigger in TRIGGERS}
 
 
 def test_the_table_has_every_key_of_a_card_and_the_first_are_the_mandatory_ones():

@@ -68,7 +68,9 @@ MODULES = {
     "workbench.stages": "workbench/stages.py",
     "workbench.worker": "workbench/worker.py",
 }
-TARGETS = {"repro", "test", "soak", "check", "lab", "bench", "weaviate", "interop", "lock", "clean"}
+TARGETS = {
+    "repro", "test", "soak", "check", "lab", "bench", "weaviate", "interop", "phoenix", "lock", "clean",
+}  # fmt: skip
 #: Files that users write, where they find them.
 FILES = """
     params.yaml dvc.yaml notebooks/answers.ipynb data/handbook/questions.jsonl data/inbox/sample.jsonl

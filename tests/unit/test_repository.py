@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ["bootstrap", "interop", "test", "workbench"]
+LOCKS = ["bootstrap", "interop", "phoenix", "test", "workbench"]
 MACHINE = re.compile(r"(?<![\w./:-])/(?:work|root|home/\w+)(?![\w-])")
 REGISTRY = re.compile(
     r"\b(?:pypi|test\.pypi|files\.pythonhosted|registry\.npmjs|conda\.anaconda)\.(?:org|com)\b"
@@ -79,6 +79,12 @@ def test_a_lock_holds_what_the_project_declares(name, extra):
     declared = project["dependencies"] + (project["optional-dependencies"][extra] if extra else [])
     locked = {plain(entry[0]) for entry in ENTRY.findall(lock(name))}
     assert not {plain(re.match(r"[\w.-]+", line)[0]) for line in declared} - locked
+
+
+def test_the_lock_of_phoenix_holds_its_group():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    locked = {plain(entry[0]) for entry in ENTRY.findall(lock("phoenix"))}
+    assert {plain(re.match(r"[\w.-]+", line)[0]) for line in groups["phoenix"]} <= locked
 
 
 @pytest.mark.parametrize("name", ["test", "interop"])

@@ -8,7 +8,7 @@ from calls import behind, chat
 
 from workbench import wire
 from workbench.errors import NoAnswerError
-from workbench.models.clients import openai_client
+from workbench.models.clients import Caller, openai_client
 from workbench.models.handle import ModelHandle
 from workbench.testing.fakes import FakeModel
 from workbench.types import Event, Usage
@@ -190,7 +190,7 @@ def test_an_endpoint_s_fault_is_a_502_of_an_openai_client_and_asked_once():
         raise NoAnswerError("no choices", reason="no_choices", status=200)
         yield
 
-    client = openai_client(faulty, lambda operation, payload: chat("?"))
+    client = openai_client(Caller(handler=faulty, make_call=lambda operation, payload: chat("?")))
     with pytest.raises(openai.InternalServerError, match="no choices") as caught:
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": "?"}])
     assert caught.value.status_code == 502
@@ -201,6 +201,6 @@ def test_a_refusal_is_read_by_an_openai_client_as_it_came():
     async def refusing(call):
         yield Event(data=answer(None, refusal="I can't"))
 
-    client = openai_client(refusing, lambda operation, payload: chat("?"))
+    client = openai_client(Caller(handler=refusing, make_call=lambda operation, payload: chat("?")))
     found = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "?"}])
     assert found.choices[0].message.refusal == "I can't"

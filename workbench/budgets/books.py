@@ -11,14 +11,14 @@ from typing import Final, Protocol
 from workbench.ports.budget import LEASE_S, MEASURES, Account, Amounts, Measure, Reservation
 
 #: Seconds after which a waiter that no longer renews its place, because its process died, leaves the line.
-PLACE_S: Final = 3.0
+_PLACE_S: Final = 3.0
 
 
 class InterruptedTransactionError(Exception):
     """The store lost its connection or a conflict; the same transaction may be tried again."""
 
 
-class Entry:
+class AccountEntry:
     """The amounts of one account within a transaction."""
 
     __slots__ = ("changed", "refused", "refused_at", "reserved", "spent")
@@ -109,10 +109,10 @@ class Books(Protocol):
     def now(self) -> float:
         """Return the ledger's time in seconds since 1970: of its server, or of its machine."""
 
-    def entries(self, accounts: Sequence[str]) -> dict[str, Entry]:
+    def entries(self, accounts: Sequence[str]) -> dict[str, AccountEntry]:
         """Return the entry of each account, a new one for an unknown account."""
 
-    def save(self, entries: dict[str, Entry]) -> None:
+    def save(self, entries: dict[str, AccountEntry]) -> None:
         """Write entries."""
 
     def insert(self, held: Sequence[Held], *, until: float) -> None:
@@ -150,10 +150,13 @@ class BudgetStore(Protocol):
     """Where a ledger is stored. All its methods are called from one thread."""
 
     def transaction(self) -> AbstractContextManager[Books]:
-        """Begin a transaction, which is durable when the block ends.
+        """Begin a transaction, which outlives this process when the block ends.
 
         InterruptedTransactionError if it may be tried again; another error means that it was rolled back.
         """
+
+    def sync(self) -> None:
+        """Make all transactions outlive a power failure too."""
 
     def close(self) -> None:
         """Close files and connections."""
@@ -166,7 +169,7 @@ def write(
     *,
     lease_s: float = LEASE_S,
     again: bool = False,
-) -> tuple[dict[str, Entry], dict[str, Reservation | Shortage | None]]:
+) -> tuple[dict[str, AccountEntry], dict[str, Reservation | Shortage | None]]:
     """Replace reservations by what was spent, then decide each claim in order of arrival.
 
     Return the entries of all accounts, and for each claim a reservation, a shortage, or None while it waits.
@@ -195,7 +198,7 @@ def sweep(books: Books) -> None:
     _save(books, entries)
 
 
-def _settle(books: Books, entries: dict[str, Entry], settlements: Sequence[Settlement]) -> None:
+def _settle(books: Books, entries: dict[str, AccountEntry], settlements: Sequence[Settlement]) -> None:
     closed = books.close([s.reservation.id for s in settlements])
     for settlement in settlements:
         live = closed.pop(settlement.reservation.id, None)
@@ -209,7 +212,7 @@ class _Decisions:
     """The decisions on the claims of one transaction."""
 
     def __init__(
-        self, books: Books, claims: Sequence[Claim], entries: dict[str, Entry], *, again: bool
+        self, books: Books, claims: Sequence[Claim], entries: dict[str, AccountEntry], *, again: bool
     ) -> None:
         self._books = books
         self._claims = sorted(
@@ -274,8 +277,8 @@ class _Decisions:
 
     def _wait(self, claim: Claim, blocked: frozenset[str]) -> None:
         """Write a claim's place in the line, unless it is written and half of its time is left."""
-        if self._again or blocked != claim.blocked or self._now > claim.place_until - PLACE_S / 2:
-            claim.blocked, claim.place_until = blocked, self._now + PLACE_S
+        if self._again or blocked != claim.blocked or self._now > claim.place_until - _PLACE_S / 2:
+            claim.blocked, claim.place_until = blocked, self._now + _PLACE_S
             claim.number = self._books.wait(claim, until=claim.place_until)
 
 
@@ -283,7 +286,7 @@ def _reservation(claim: Claim) -> Reservation:
     return Reservation(id=claim.id, accounts=claim.accounts, amounts=claim.amounts, exceeded=claim.exceeded)
 
 
-def shortage_of(account: Account, entry: Entry, amounts: Amounts) -> Shortage | None:
+def shortage_of(account: Account, entry: AccountEntry, amounts: Amounts) -> Shortage | None:
     """Return the first measure that no settlement of others can make room for; None if there is none."""
     for index, limit in enumerate(account.limits):
         needed = amounts[index]
@@ -295,7 +298,7 @@ def shortage_of(account: Account, entry: Entry, amounts: Amounts) -> Shortage | 
     return None
 
 
-def _has_room(account: Account, entry: Entry, amounts: Amounts) -> bool:
+def _has_room(account: Account, entry: AccountEntry, amounts: Amounts) -> bool:
     rows = zip(account.limits, entry.spent, entry.reserved, amounts, strict=True)
     return all(limit is None or not more or spent + held + more <= limit for limit, spent, held, more in rows)
 
@@ -305,7 +308,7 @@ def _accounts(several: Iterable[tuple[Account, ...]]) -> list[str]:
     return sorted({account.id for account in itertools.chain.from_iterable(several)})
 
 
-def _save(books: Books, entries: dict[str, Entry]) -> None:
+def _save(books: Books, entries: dict[str, AccountEntry]) -> None:
     if changed := {name: entry for name, entry in entries.items() if entry.changed}:
         books.save(changed)
         for entry in changed.values():

@@ -14,10 +14,13 @@ from workbench import config, files
 from workbench.config import BudgetRule
 from workbench.context import Context, instant
 from workbench.layout import PARAMS
-from workbench.ports.budget import MEASURES, Account, Amounts
+from workbench.ports.budget import MEASURES, Account, Amounts, Measure
 
 #: Dimensions that name a period; the others are properties of a call.
 _PERIODS: Final = {"day": "%Y-%m-%d", "month": "%Y-%m"}
+_DAY_S: Final = 86_400
+#: Most bytes of params.yaml.
+_MOST_BYTES: Final = 4_000_000
 #: Most calls of different kinds whose accounts are kept in memory.
 _MOST_KEPT: Final = 4096
 
@@ -43,7 +46,10 @@ def read(root: Path) -> BudgetSettings:
 
 @files.until_changed
 def _read(path: Path) -> BudgetSettings:
-    raw = files.read_yaml(path, hint="git checkout -- params.yaml")
+    text = files.read_text(path, hint="git checkout -- params.yaml", limit=_MOST_BYTES)
+    if "budget" not in text:  # to parse the file takes longer than to connect
+        return BudgetSettings()
+    raw = files.parse_yaml(text, where=str(path), hint="git checkout -- params.yaml")
     known = {item.name for item in fields(BudgetSettings)}
     section = {key: value for key, value in raw.items() if key in known}
     found = files.parse(BudgetSettings, section, where=str(path), hint="see docs/budgets.md for every key")
@@ -51,7 +57,7 @@ def _read(path: Path) -> BudgetSettings:
     return found
 
 
-class Declared:
+class DeclaredBudgets:
     """The accounts of calls in the declared budgets.
 
     Days and months are those of UTC by the clock of the call's context. A clock that is set back counts into
@@ -60,7 +66,7 @@ class Declared:
 
     def __init__(self, rules: Mapping[str, BudgetRule]) -> None:
         self._rules = dict(rules)
-        self._kept: dict[tuple[str, ...], tuple[Account, ...]] = {}
+        self._kept: dict[tuple[str | int, ...], tuple[Account, ...]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._rules)
@@ -68,7 +74,10 @@ class Declared:
     def accounts(self, context: Context) -> tuple[Account, ...]:
         """Return the accounts that a call with this context takes from, in the order of params.yaml."""
         now = context.clock.now()
-        seen = (*_properties(context).values(), context.phase, now.astimezone(dt.UTC).date().isoformat())
+        seen = (
+            context.use_case, context.tenant, context.principal.name, context.purpose, context.job,
+            context.run, context.phase, int(now.timestamp() // _DAY_S),
+        )  # fmt: skip
         found = self._kept.get(seen)
         if found is None:
             if len(self._kept) >= _MOST_KEPT:
@@ -104,12 +113,12 @@ class Declared:
                 yield _account(name, rule, key, now, context.phase)
 
 
-def least(rule: BudgetRule, amounts: Amounts) -> str:
-    """Return the first measure of a budget that is smaller than one call's amounts; empty if none is."""
+def least(rule: BudgetRule, amounts: Amounts) -> Measure | None:
+    """Return the first measure of a budget that is smaller than one call's amounts, or None."""
     for measure, limit, needed in zip(MEASURES, _limits(rule), amounts, strict=True):
         if limit is not None and needed > limit:
             return measure
-    return ""
+    return None
 
 
 def _properties(context: Context) -> dict[str, str]:

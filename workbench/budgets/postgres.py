@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from workbench.budgets.books import Claim, Entry, Held, InterruptedTransactionError, Waiter
+from workbench.budgets.books import AccountEntry, Claim, Held, InterruptedTransactionError, Waiter
 from workbench.errors import ConfigError, UnavailableError
+from workbench.records import egress
 
 if TYPE_CHECKING:
     import psycopg
@@ -90,6 +91,9 @@ class PostgresBudgets:
                 hint="check the rights of the database's user: it writes tables workbench_budget_*",
             ) from error
 
+    def sync(self) -> None:
+        """Do nothing: a commit of the server is on its disk."""
+
     def close(self) -> None:
         """Close the connection."""
         db, self._db = self._db, None
@@ -103,14 +107,15 @@ class PostgresBudgets:
 
             secret: dict[str, Any] = {"password": self._password} if self._password else {}
             try:
-                db = psycopg.connect(
-                    self._url,
-                    autocommit=True,
-                    connect_timeout=5,
-                    application_name="workbench-budgets",
-                    options="-c statement_timeout=15s -c idle_in_transaction_session_timeout=30s",
-                    **secret,
-                )
+                with egress.crossing():  # the ledger's connection is the boundary's own
+                    db = psycopg.connect(
+                        self._url,
+                        autocommit=True,
+                        connect_timeout=5,
+                        application_name="workbench-budgets",
+                        options="-c statement_timeout=15s -c idle_in_transaction_session_timeout=30s",
+                        **secret,
+                    )
             except psycopg.OperationalError as error:
                 raise InterruptedTransactionError(_line(error)) from error
             self._db = self._prepared(db)
@@ -156,16 +161,16 @@ class PostgresBooks:
         """Return the server's time, which all machines share."""
         return float(self._one(f"SELECT {_NOW}")[0])
 
-    def entries(self, accounts: Sequence[str]) -> dict[str, Entry]:
+    def entries(self, accounts: Sequence[str]) -> dict[str, AccountEntry]:
         """Return the entry of each account, locked in the order of their ids."""
         wanted = sorted(accounts)
         rows = self._db.execute(_ENTRIES, (wanted,)).fetchall()
         if len(rows) < len(wanted):
             self._db.execute(_NEW, (wanted,))
             rows = self._db.execute(_ENTRIES, (wanted,)).fetchall()
-        return {row[0]: Entry(row[1], row[2], row[3], row[4]) for row in rows}
+        return {row[0]: AccountEntry(row[1], row[2], row[3], row[4]) for row in rows}
 
-    def save(self, entries: dict[str, Entry]) -> None:
+    def save(self, entries: dict[str, AccountEntry]) -> None:
         """Write entries."""
         rows = [(e.spent, e.reserved, e.refused, e.refused_at, name) for name, e in sorted(entries.items())]
         self._db.cursor().executemany(_SAVE, rows)

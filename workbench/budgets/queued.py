@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import datetime as dt
 import os
 import threading
 import time
@@ -17,13 +18,18 @@ from typing import Any, Final, TypeVar
 from workbench.budgets import books
 from workbench.budgets.books import BudgetStore, Claim, InterruptedTransactionError, Settlement, Shortage
 from workbench.budgets.refusal import exceeded, still_reserved
-from workbench.context import instant_of, new_id
+from workbench.context import instant, new_id
 from workbench.errors import UnavailableError, WorkbenchError
 from workbench.ports.budget import LEASE_S, MEASURES, Account, Amounts, Balance, Reservation
 
 T = TypeVar("T")
 #: Seconds between two looks at the ledger while a call of this process waits for others.
 POLL_S: Final = 0.02
+#: Seconds for which orders are collected into one transaction while more than a few calls are under way.
+GROUP_S: Final = 0.001
+_FEW: Final = 4
+#: Seconds after which what was written is forced to the disk: a power failure forgets no more.
+SYNC_S: Final = 1.0
 #: Seconds between two attempts to write settlements that an unavailable ledger did not take.
 OWED_S: Final = 1.0
 #: Pauses before a transaction is tried again after a lost connection or a conflict, in seconds.
@@ -81,7 +87,7 @@ class QueuedLedger:
         """Replace a reservation by what was spent; it is written even if the caller is cancelled."""
         order = _Order(Settlement(reservation=reservation, spent=spent))
         self._send(order)
-        written: bool = await asyncio.shield(order.future)
+        written: bool = await order.future  # cancelling it leaves the order in its place
         return written
 
     async def balances(self, accounts: Sequence[Account]) -> list[Balance]:
@@ -101,7 +107,7 @@ class QueuedLedger:
     def check(self, accounts: Sequence[Account], amounts: Amounts) -> None:
         """Raise BudgetExceededError if what this process saw last already rules the amounts out."""
         for account in accounts:
-            entry = books.Entry(self._spent.get(account.id, ()))
+            entry = books.AccountEntry(self._spent.get(account.id, ()))
             shortage = books.shortage_of(account, entry, amounts) if account.enforced else None
             if shortage is not None:
                 raise exceeded(shortage)
@@ -147,6 +153,7 @@ class _Worker:
         self._owed: list[_Order] = []
         self._live: set[str] = set()
         self._renew_at = self._sweep_at = self._owed_at = 0.0
+        self._sync_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="workbench-budgets", daemon=True)
         self._thread.start()
 
@@ -163,6 +170,8 @@ class _Worker:
     def _run(self) -> None:
         while not (self._stopping and not self._orders):
             self._woken.wait(self._pause())
+            if len(self._live) > _FEW and not self._stopping:
+                time.sleep(GROUP_S)
             self._woken.clear()
             orders = [self._orders.popleft() for _ in range(min(len(self._orders), _MOST))]
             if self._orders:
@@ -184,6 +193,7 @@ class _Worker:
         now = time.monotonic()
         times = [now + POLL_S] * bool(self._waiting) + [self._renew_at] * bool(self._live)
         times += [self._owed_at] * bool(self._owed)
+        times += [self._sync_at] if self._sync_at is not None else []
         return max(min(times) - now, 0.0) if times else None
 
     def _turn(self, orders: list[_Order]) -> None:
@@ -198,6 +208,9 @@ class _Worker:
         for order in orders:
             if not isinstance(order.what, Settlement | Claim):
                 self._read(order)
+        if self._sync_at is not None and time.monotonic() >= self._sync_at:
+            self._sync_at = None
+            self._store.sync()
 
     def _written(self, settlements: list[_Order], claims: list[_Order]) -> None:
         """Write a group and tell the callers. What is spent is written before more is reserved."""
@@ -225,6 +238,8 @@ class _Worker:
         )
         for name, entry in entries.items():
             self._spent[name] = Amounts(*entry.spent)
+        if self._sync_at is None:
+            self._sync_at = time.monotonic() + SYNC_S
         return dict(made)
 
     def _without_late(self, orders: list[_Order]) -> list[_Order]:
@@ -284,8 +299,8 @@ def _nothing_spent(claim: Claim) -> Settlement:
     return Settlement(reservation=reservation, spent=[0] * len(MEASURES))
 
 
-def _balance(entry: books.Entry) -> Balance:
-    at = instant_of(entry.refused_at) if entry.refused else ""
+def _balance(entry: books.AccountEntry) -> Balance:
+    at = instant(dt.datetime.fromtimestamp(entry.refused_at, dt.UTC)) if entry.refused else ""
     return Balance(
         spent=Amounts(*entry.spent), reserved=Amounts(*entry.reserved), refused=entry.refused, refused_at=at
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from workbench.budgets.books import Claim, Shortage
-from workbench.errors import BudgetExceededError, DeadlineError
+from workbench.errors import BudgetExceededError, OverloadedError
 from workbench.ports.budget import MEASURES, SCALES, Measure
 
 _SHOWN: Final = {"usd": "${}", "tokens": "{} tokens", "calls": "{} calls", "seconds": "{} s of model time"}
@@ -17,7 +17,8 @@ def shown(measure: Measure, units: int | None) -> str:
         return ""
     value = units / SCALES[MEASURES.index(measure)]
     text = f"{value:,.0f}" if value == int(value) else f"{value:,.6f}".rstrip("0").rstrip(".")
-    return _SHOWN[measure].format(text)
+    unit = _SHOWN[measure]
+    return (unit.removesuffix("s") if value == 1 and measure != "usd" else unit).format(text)
 
 
 def exceeded(shortage: Shortage) -> BudgetExceededError:
@@ -25,14 +26,14 @@ def exceeded(shortage: Shortage) -> BudgetExceededError:
     account, measure = shortage.account, shortage.measure
     index = MEASURES.index(measure)
     limit = account.limits[index] or 0
-    left = shown(measure, max(limit - shortage.spent, 0))
+    left = shown(measure, max(limit - shortage.spent, 0)).partition(" ")[0]
+    smaller = ", or lower max_tokens of the request" if measure in {"usd", "tokens"} else ""
     renews = f"; it renews at {account.renews}" if account.renews else "; it has no period and never renews"
     scale = SCALES[index]
     return BudgetExceededError(
         f"budget {account}: the call may take {shown(measure, shortage.needed)}, and {left} of "
         f"{shown(measure, limit)} are left{renews}",
-        hint=f"raise budgets.{account.budget}.{measure} in params.yaml, or lower max_tokens of the request; "
-        "all budgets: workbench budget",
+        hint=f"raise budgets.{account.budget}.{measure} in params.yaml{smaller}; see: workbench budget",
         budget=str(account),
         measure=measure,
         limit=limit / scale,
@@ -43,10 +44,10 @@ def exceeded(shortage: Shortage) -> BudgetExceededError:
     )
 
 
-def still_reserved(claim: Claim) -> DeadlineError:
+def still_reserved(claim: Claim) -> OverloadedError:
     """Return the error for a call that fits its budgets and waited too long for the calls before it."""
     names = ", ".join(str(account) for account in claim.accounts if account.id in claim.blocked)
-    return DeadlineError(
+    return OverloadedError(
         f"budget {names}: what is left is reserved by other calls, which did not end before the deadline",
         hint="repeat the call later, send fewer at once, or raise the budget in params.yaml",
     )

@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from workbench import locking
-from workbench.budgets.books import Claim, Entry, Held, Waiter
+from workbench.budgets.books import AccountEntry, Claim, Held, Waiter
 from workbench.errors import ConfigError
 from workbench.sqlite_file import connect, translated
 
@@ -71,6 +71,12 @@ class SqliteBudgets:
                     db.execute("ROLLBACK")
                 raise
 
+    def sync(self) -> None:
+        """Write the log into the file and both to the disk."""
+        if self._db is not None:
+            with translated(self._path, damaged=f"restore {self._path} from a backup"):
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def close(self) -> None:
         """Close the file."""
         db, self._db = self._db, None
@@ -82,6 +88,8 @@ class SqliteBudgets:
             db = connect(self._path)
             try:
                 self._prepare(db)
+                # A commit survives a kill without waiting for the disk; `sync` waits for it.
+                db.execute("PRAGMA synchronous = NORMAL")
             except BaseException:
                 db.close()
                 raise
@@ -112,14 +120,14 @@ class SqliteBooks:
         """Return the time of this machine, which all processes of the file share."""
         return time.time()
 
-    def entries(self, accounts: Sequence[str]) -> dict[str, Entry]:
+    def entries(self, accounts: Sequence[str]) -> dict[str, AccountEntry]:
         """Return the entry of each account."""
-        found = {name: Entry() for name in accounts}
+        found = {name: AccountEntry() for name in accounts}
         for row in self._db.execute(_ENTRY, (_json(accounts),)):
-            found[row[0]] = Entry(row[1:5], row[5:9], row[9], row[10])
+            found[row[0]] = AccountEntry(row[1:5], row[5:9], row[9], row[10])
         return found
 
-    def save(self, entries: dict[str, Entry]) -> None:
+    def save(self, entries: dict[str, AccountEntry]) -> None:
         """Write entries."""
         rows = [(name, e.refused, e.refused_at, *e.spent, *e.reserved) for name, e in entries.items()]
         self._db.executemany(_SAVE, rows)

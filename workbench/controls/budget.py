@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import warnings
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import Any, Final, Protocol
 
-from workbench import files, wire
+from workbench import wire
 from workbench.context import Context
 from workbench.controls.position import MODEL, Position
-from workbench.errors import RefusedError, WorkbenchError
+from workbench.errors import OverloadedError, RefusedError, WorkbenchError
 from workbench.ports import Call, Handler
 from workbench.ports.budget import Account, Amounts, BudgetLedger, Reservation
 from workbench.types import JSON, Event, Usage
+from workbench.wire import Dialect
+from workbench.wire.shape import texts_of
 
 #: Innermost: each attempt is paid for by itself, and neither a recorded answer nor the wait in a queue takes
 #: anything. Counting tokens generates nothing and is free.
@@ -67,7 +70,7 @@ class Accounts(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Bound:
+class _AttemptBound:
     """The most that one attempt can take. `cost` is None if the price is unknown."""
 
     usage: Usage
@@ -94,16 +97,16 @@ class BudgetControl:
         self._card = card
         self._warned: set[str] = set()
 
+    def applies(self, call: Call) -> bool:
+        """Return whether the call takes from a budget; a computation in this process takes from none."""
+        return call.labels.get("recorded") is not False and bool(self._accounts.accounts(call.context))
+
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Reserve, pass the attempt on and settle; raise BudgetExceededError if there is no room for it."""
         accounts = self._accounts.accounts(call.context)
-        if not accounts or call.labels.get("recorded") is False:  # a computation in this process is free
-            async for event in proceed(call):
-                yield event
-            return
         bound = self._bound(call, accounts)
         reservation = await self._reserve(call, accounts, bound)
-        spending = _Spending(call, bound, self._card(call.target))
+        spending = _AttemptSpending(call, bound, self._card(call.target))
         try:
             async with aclosing(proceed(spending.limited(call))) as events:  # type: ignore[type-var]
                 async for event in events:
@@ -114,27 +117,31 @@ class BudgetControl:
             spending.ended = "failed"
             raise
         finally:
-            if reservation is not None and not await self._settled(reservation, spending):
+            spent = spending.spent()
+            # Sent to the ledger before this waits for it, so that no cancellation loses it.
+            if reservation is not None and not await self._ledger.settle(reservation, spent):
                 call.span.note(budget_unsettled=True)
 
     def peek(self, call: Call) -> None:
         """Raise BudgetExceededError if the call is known to have no room, before it waits in a queue."""
-        accounts = self._accounts.accounts(call.context)
-        if accounts and call.labels.get("recorded") is not False:
+        if self.applies(call):
+            accounts = self._accounts.accounts(call.context)
             self._ledger.check(accounts, self._bound(call, accounts).amounts)
 
-    def _bound(self, call: Call, accounts: tuple[Account, ...]) -> _Bound:
+    def _bound(self, call: Call, accounts: tuple[Account, ...]) -> _AttemptBound:
         """Return the most that the attempt can take; check that its price is known where money is limited."""
         card = self._card(call.target)
-        usage = Usage(input_tokens=_input_bound(call.payload, card), output_tokens=_output_bound(call, card))
+        payload, dialect = call.payload, wire.dialect(call.operation)
+        usage = Usage(
+            input_tokens=_input_bound(payload, dialect, card),
+            output_tokens=_output_bound(payload, dialect, card),
+        )
         cost = card.cost_usd(usage)
         if cost is None:
             self._check_priced(call, accounts)
-        deadline = call.deadline
-        left = _WAIT_S if deadline is None else deadline - call.context.clock.monotonic()
         longest = self._accounts.call_seconds(accounts)
-        seconds = 0.0 if longest is None else max(min(left, longest), 0.0)
-        return _Bound(usage=usage, cost=cost, seconds=seconds)
+        seconds = 0.0 if longest is None else max(min(_left_s(call), longest), 0.0)
+        return _AttemptBound(usage=usage, cost=cost, seconds=seconds)
 
     def _check_priced(self, call: Call, accounts: tuple[Account, ...]) -> None:
         priced = [account for account in accounts if account.limits[0] is not None]
@@ -148,34 +155,35 @@ class BudgetControl:
             self._warned.add(call.target)
             warnings.warn(f"{message}: its calls take no money from it; {hint}", stacklevel=2)
 
-    async def _reserve(self, call: Call, accounts: tuple[Account, ...], bound: _Bound) -> Reservation | None:
-        deadline = call.deadline
-        wait_s = _WAIT_S if deadline is None else deadline - call.context.clock.monotonic()
+    async def _reserve(
+        self, call: Call, accounts: tuple[Account, ...], bound: _AttemptBound
+    ) -> Reservation | None:
+        """Return the reservation; None if the ledger is unavailable and all budgets only observe."""
         _fact(call, reserved_usd=bound.cost)
         try:
-            made = await self._ledger.reserve(accounts, bound.amounts, wait_s=wait_s)
+            with _timer_paused(call):
+                made = await self._ledger.reserve(accounts, bound.amounts, wait_s=_left_s(call))
+        except (RefusedError, OverloadedError):
+            raise
         except (WorkbenchError, OSError) as error:
-            if any(account.enforced for account in accounts):
-                raise
             call.span.note(budget_error=type(error).__name__)
+            if any(account.enforced for account in accounts):
+                raise _unreadable(accounts, error) from error
             return None
         if made.exceeded:
             call.span.note(would_refuse=list(made.exceeded))
         return made
 
-    async def _settled(self, reservation: Reservation, spending: _Spending) -> bool:
-        """Write the settlement; it is sent to the ledger before this waits, so no cancellation loses it."""
-        return await self._ledger.settle(reservation, spending.spent())
 
-
-class _Spending:
+class _AttemptSpending:
     """What one attempt takes: its usage where the endpoint says it, else what is known of it."""
 
-    def __init__(self, call: Call, bound: _Bound, card: PricedModel) -> None:
+    def __init__(self, call: Call, bound: _AttemptBound, card: PricedModel) -> None:
         self._call = call
         self._bound = bound
         self._card = card
         self._began = call.context.clock.monotonic()
+        self._dialect = wire.dialect(call.operation)
         self._streamed = bool(call.payload.get("stream"))
         self._usage = Usage()
         self._events = 0
@@ -194,10 +202,11 @@ class _Spending:
         """Note the usage and the size of one event."""
         self._events += 1
         if isinstance(event.data, Mapping):
-            if event.data.get("usage"):
-                self._usage = wire.usage_of(event.data)
-            if self._streamed:
-                self._bytes += _text_bytes(event.data.get("choices"))
+            if self._dialect.states_usage(event.data):
+                self._usage = self._dialect.usage_of(event.data)
+            elif self._streamed:
+                # Calls of tools and thoughts are output too, so every text of the event counts.
+                self._bytes += _bytes_of(texts_of(event.data.get("choices") or event.data.get("delta")))
 
     def spent(self) -> Amounts:
         """Return what the attempt took, and note it in the attempt's record."""
@@ -218,7 +227,9 @@ class _Spending:
         """Return the usage to settle, and where it is from if the endpoint did not say it."""
         usage, most = self._usage, self._bound.usage
         reserved = (most.input_tokens or 0) + (most.output_tokens or 0)
-        if usage.input_tokens is not None:
+        if usage.input_tokens is not None and (
+            usage.output_tokens is not None or not self._dialect.generates
+        ):
             told = usage.input_tokens + (usage.output_tokens or 0)
             return (usage, "") if told <= _ABSURD * reserved else (most, "absurd")
         if self._streamed and self.ended != "abandoned":
@@ -232,39 +243,26 @@ def _amounts(usage: Usage, cost: float | None, seconds: float) -> Amounts:
     return Amounts.of(usd=cost or 0.0, tokens=tokens, calls=1, seconds=seconds)
 
 
-def _input_bound(payload: JSON, card: PricedModel) -> int:
-    """Return the most tokens of a request: its bytes, because every token has one at least."""
-    messages = payload.get("messages") or payload.get("input")
-    schemas = [payload[key] for key in ("tools", "functions", "response_format", "text") if payload.get(key)]
-    texts = _text_bytes(messages) + _text_bytes(payload.get("instructions"))
-    texts += sum(len(files.canonical(schema)) for schema in schemas)
-    count = len(messages) if isinstance(messages, list | tuple) else 1
-    bound = texts + _PER_MESSAGE * count
-    return max(bound, card.limits.context_tokens) if _has_media(messages) else bound
+def _input_bound(payload: JSON, dialect: Dialect, card: PricedModel) -> int:
+    """Return the most tokens of a request: the bytes of its texts, because every token has one at least."""
+    texts = _bytes_of(dialect.input_texts(payload))
+    bound = texts + _PER_MESSAGE * max(dialect.input_messages(payload), 1)
+    has_media = _has_media(payload.get("messages") or payload.get("input"))
+    return max(bound, card.limits.context_tokens) if has_media else bound
 
 
-def _output_bound(call: Call, card: PricedModel) -> int:
-    """Return the most tokens of all answers to a request; none for embeddings."""
-    if call.operation in {"embed", "moderate"}:
-        return 0
-    stated = [call.payload.get(key) for key in ("max_completion_tokens", "max_output_tokens", "max_tokens")]
-    limits = card.limits
-    usual = limits.max_output_tokens or limits.context_tokens
-    most = next((n for n in stated if isinstance(n, int) and n > 0), usual)
-    answers = call.payload.get("n")
+def _bytes_of(texts: Iterable[str]) -> int:
+    return sum(len(text) if text.isascii() else len(text.encode(errors="surrogatepass")) for text in texts)
+
+
+def _output_bound(payload: JSON, dialect: Dialect, card: PricedModel) -> int:
+    """Return the most tokens of all answers to a request."""
+    stated = dialect.max_output_tokens(payload)
+    if stated is not None:
+        return stated
+    answers = payload.get("n")
+    most = card.limits.max_output_tokens or card.limits.context_tokens
     return most * (answers if isinstance(answers, int) and answers > 0 else 1)
-
-
-def _text_bytes(value: Any) -> int:
-    """Return the bytes of all texts in a JSON value."""
-    if isinstance(value, str):
-        return len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))
-    if isinstance(value, Mapping):
-        kept = [item for key, item in value.items() if key not in {"image_url", "input_audio", "file_data"}]
-        return sum(map(_text_bytes, kept))
-    if isinstance(value, list | tuple):
-        return sum(map(_text_bytes, value))
-    return 0 if value is None else 8
 
 
 def _has_media(messages: Any) -> bool:
@@ -274,6 +272,41 @@ def _has_media(messages: Any) -> bool:
             if isinstance(part, Mapping) and part.get("type") in _MEDIA:
                 return True
     return False
+
+
+def _left_s(call: Call) -> float:
+    """Return the seconds that a call can wait."""
+    return _WAIT_S if call.deadline is None else call.deadline - call.context.clock.monotonic()
+
+
+@contextmanager
+def _timer_paused(call: Call) -> Iterator[None]:
+    """Stop the timer of the attempt during the block: a wait for a budget is none of the endpoint's time."""
+    timer, clock = call.span.timer, call.context.clock
+    ends = timer.when() if timer is not None else None
+    if timer is None or ends is None:
+        yield
+        return
+    began = clock.monotonic()
+    timer.reschedule(None)
+    try:
+        yield
+    finally:
+        waited = clock.monotonic() - began
+        if waited > 0.001:
+            _fact(call, budget_waited_s=round(waited, 6))
+        if not timer.expired():
+            timer.reschedule(min(ends + waited, asyncio.get_running_loop().time() + _left_s(call)))
+
+
+def _unreadable(accounts: Iterable[Account], error: WorkbenchError | OSError) -> RefusedError:
+    """Return the refusal of a call whose budgets cannot be read; it blames no endpoint."""
+    name = next(str(account) for account in accounts if account.enforced)
+    what = error.message if isinstance(error, WorkbenchError) else str(error)
+    hint = (error.hint if isinstance(error, WorkbenchError) else "") or "workbench doctor"
+    refused = RefusedError(f"budget {name} cannot be read, so the call was not made: {what}", hint=hint)
+    refused.reason = "budget_unreadable"
+    return refused
 
 
 def _fact(call: Call, **facts: Any) -> None:

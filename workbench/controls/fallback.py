@@ -30,14 +30,14 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.ports import Call, Handler, ModelCandidate
-from workbench.types import JSON, STATED, Event
+from workbench.types import STATED, Event
 
 #: Outside of access control and of validation, so that a snapshot's access and validity are checked again,
 #: and that each model's answer is authorised, validated and paid for itself. Other operations of memories
 #: need the current state, and vectors and token counts of another model would not fit those of the first.
 POSITION: Final = Position(
     name="fallback",
-    operations=frozenset({"memory.search", "model.chat"}),
+    operations=frozenset({"memory.search", "model.chat", "model.respond"}),
     after=("observe",),
     before=("policy", "access", "output"),
 )
@@ -155,7 +155,7 @@ class Fallback:
         """Yield the stated answers that fit the request; none replaces a recording that is missing."""
         if self._stated and not any(isinstance(error, ReplayMissError) for error in failures):
             for candidate in call.fallbacks:
-                if candidate.answer is not None and _fits(call.payload, candidate.answer):
+                if candidate.answer is not None and _fits(call, candidate.answer):
                     yield candidate.answer
 
 
@@ -165,13 +165,14 @@ def retargeted(call: Call, candidate: ModelCandidate | None) -> Call:
         return call
     own = {name: value for name, value in call.payload.items() if name not in call.defaulted}
     labels = {name: value for name, value in call.labels.items() if name != "recorded"}
+    defaults = candidate.defaults if candidate.operation == call.operation else {}
     return dataclasses.replace(
         call,
         target=candidate.target,
         identity=candidate.identity,
-        payload={**candidate.defaults, **own, "model": candidate.model},
+        payload={**defaults, **own, "model": candidate.model},
         labels=labels if candidate.recorded else {**labels, "recorded": False},
-        defaulted=frozenset(candidate.defaults),
+        defaulted=frozenset(defaults),
     )
 
 
@@ -203,9 +204,9 @@ def _shown(call: Call, failures: list[WorkbenchError]) -> WorkbenchError:
     return shown
 
 
-def _fits(payload: JSON, text: str) -> bool:
+def _fits(call: Call, text: str) -> bool:
     """Return whether a stated answer has the form that the request demands: any text, or JSON."""
-    if (payload.get("response_format") or {}).get("type") not in {"json_schema", "json_object"}:
+    if wire.dialect(call.operation).output_format(call.payload)[0] not in {"json_schema", "json_object"}:
         return True
     try:
         orjson.loads(text)
@@ -216,19 +217,16 @@ def _fits(payload: JSON, text: str) -> bool:
 
 def _stated_events(call: Call, text: str, reason: str) -> list[Event]:
     """Return a stated answer in the wire format, marked by its model and by the field `workbench`."""
+    speaks = wire.dialect(call.operation)
     answer = {
         "id": f"stated-{call.span.facts.get('trace_id', '')}",
-        "object": "chat.completion",
-        "created": int(call.context.clock.now().timestamp()),
-        "model": STATED,
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        **speaks.stated(STATED, text, int(call.context.clock.now().timestamp())),
         "workbench": {"fallback": STATED, "fallback_reason": reason},
     }
     if not call.payload.get("stream"):
         return [Event(data=answer)]
     usage = bool((call.payload.get("stream_options") or {}).get("include_usage"))
-    return [Event(data=chunk) for chunk in wire.unfold(answer, usage=usage)]
+    return [Event(data=chunk) for chunk in speaks.unfold(answer, usage=usage)]
 
 
 async def _snapshot(call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from workbench import files, wire
 from workbench.config import RunLimits
-from workbench.context import RunScope, current_run
+from workbench.context import RunScope
 from workbench.controls.position import MODEL, Position
 from workbench.errors import LimitExceededError
 from workbench.ports import Call, Handler
@@ -35,8 +35,8 @@ class _Spent:
     def __init__(self, began: float) -> None:
         self.began = began
         self.ended = ""
-        self.calls = self.tokens = self.seconds = self.repeated = 0.0
-        self.usd = 0.0
+        self.calls = self.tokens = self.repeated = 0
+        self.usd = self.seconds = 0.0
         self.requests: Counter[str] = Counter()
 
     def measures(self) -> dict[str, float]:
@@ -64,24 +64,23 @@ class LimitedRuns:
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on and count it; raise LimitExceededError if the run has reached a limit."""
         spent = self._enter(call)
-        usage, counted = Usage(), self._counts_usage
+        usage, counted, speaks = Usage(), self._counts_usage, wire.dialect(call.operation)
         try:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
-                    if counted and isinstance(event.data, Mapping) and event.data.get("usage"):
-                        usage = wire.usage_of(event.data)
+                    if counted and isinstance(event.data, Mapping) and speaks.states_usage(event.data):
+                        usage = speaks.usage_of(event.data)
                     yield event
         finally:
             if counted and not call.span.facts.get("replayed"):
-                before: Usage | None = call.span.facts.get("usage_before_repair")
-                self._add(spent, call.target, usage if before is None else before + usage)
+                self._add(spent, call, usage)
 
     def _enter(self, call: Call) -> _Spent:
         """Count a call that begins; raise LimitExceededError instead if it exceeds a limit."""
         limits, now = self._limits, call.context.clock.monotonic()
         asked = files.digest([call.name, call.identity, call.payload]) if limits.repeated else ""
         # A job's process is one run, whatever its notebook calls in it.
-        run = self._process if call.context.run else current_run() or self._process
+        run = self._process if call.context.run else RunScope.current() or self._process
         with self._lock:
             spent = self._runs.get(run)
             if spent is None:
@@ -104,12 +103,17 @@ class LimitedRuns:
                 return name
         return ""
 
-    def _add(self, spent: _Spent, target: str, usage: Usage) -> None:
-        if usage.input_tokens is not None:
-            cost = self._price(target, usage) if self._limits.usd is not None else None
-            with self._lock:
-                spent.tokens += usage.total_tokens or 0
-                spent.usd += cost or 0.0
+    def _add(self, spent: _Spent, call: Call, usage: Usage) -> None:
+        """Add what the call's answer took, and the answers before it: repaired ones, and of other models."""
+        facts = call.span.facts
+        repaired: Usage | None = facts.get("usage_before_repair")
+        last = usage if repaired is None else repaired + usage
+        for target, part in ((facts.get("fallback") or call.target, last), *facts.get("paid_before", ())):
+            if part.input_tokens is not None:
+                cost = self._price(target, part) if self._limits.usd is not None else None
+                with self._lock:
+                    spent.tokens += part.input_tokens + (part.output_tokens or 0)
+                    spent.usd += cost or 0.0
 
     def _error(self, spent: _Spent, job: str) -> LimitExceededError:
         name = spent.ended

@@ -63,13 +63,22 @@ class Observe:
 
     A record holds principal, operation, target, times, token counts and cost, and never the text of a
     question or an answer. A call fails if its record cannot be written, and fails before it reaches the
-    target if the log cannot be opened. `price` returns the cost in USD of a target's tokens, or None.
+    target if the log cannot be opened. `price` returns the cost in USD of a target's tokens, or None,
+    and `price_source` where the price comes from.
     `export` receives each record after it is written, with its call; an error of it fails no call.
     """
 
-    def __init__(self, log: Log, *, price: Price | None = None, export: Export | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        *,
+        price: Price | None = None,
+        price_source: Callable[[str], str] | None = None,
+        export: Export | None = None,
+    ) -> None:
         self._log = log
         self._price = price
+        self._price_source = price_source
         self._export = export
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
@@ -113,6 +122,8 @@ class Observe:
         for _, earlier in call.span.facts.get("paid_before", ()):  # of candidates that were set aside
             usage += earlier
         call.span.note(cost_usd=cost)
+        if self._price_source is not None and call.port == "model":
+            call.span.note(price_source=self._price_source(_answering(call)))
         return {
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,

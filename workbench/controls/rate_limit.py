@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import orjson
+from typing import TYPE_CHECKING, Final
 
 from workbench import wire
 from workbench.controls.position import MODEL, Position
@@ -17,6 +15,7 @@ from workbench.endpoints.rates import EndpointLimits, open_rates
 from workbench.errors import OverloadedError, RateLimitedError
 from workbench.ports import Call, Handler
 from workbench.types import Event
+from workbench.wire import Dialect
 
 if TYPE_CHECKING:
     from workbench.models import ModelCard
@@ -65,7 +64,8 @@ class RateLimit:
         endpoint = self._endpoint(call.target)
         assert endpoint is not None  # noqa: S101  `applies` says so
         clock, queue = call.context.clock, endpoint.queue
-        tokens = _most_tokens(call, endpoint.most_output) if queue.rates.token_s else 0
+        speaks = wire.dialect(call.operation)
+        tokens = _most_tokens(call, speaks, endpoint.most_output) if queue.rates.token_s else 0
         began = clock.monotonic()
         ticket = queue.enter(call.context.tenant, tokens, began)
         if ticket is None:
@@ -77,7 +77,7 @@ class RateLimit:
         try:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
-                    used = _used(event, used, tokens) if tokens else 0
+                    used = _used(event, speaks, used, tokens) if tokens else 0
                     yield event
         except RateLimitedError as error:
             if error.retry_after_s is not None:
@@ -198,38 +198,20 @@ def _set(woken: asyncio.Future[None]) -> None:
         woken.set_result(None)
 
 
-def _used(event: Event, used: int | None, reserved: int) -> int | None:
+def _used(event: Event, speaks: Dialect, used: int | None, reserved: int) -> int | None:
     """Return the tokens of the answer so far, None while they are unknown; at most twice the reserved."""
-    data = event.data
-    if isinstance(data, Mapping) and data.get("usage"):
-        usage = wire.usage_of(data)
+    if isinstance(event.data, Mapping) and speaks.states_usage(event.data):
+        usage = speaks.usage_of(event.data)
         if usage.input_tokens is not None:
-            return max(0, min(usage.total_tokens or 0, 2 * reserved))
+            return min(usage.input_tokens + (usage.output_tokens or 0), 2 * reserved)
     return used or None
 
 
-def _most_tokens(call: Call, most_output: int) -> int:
+def _most_tokens(call: Call, speaks: Dialect, most_output: int) -> int:
     """Return the upper bound of a call's tokens: the bytes of its input and the most that it may answer."""
     payload = call.payload
-    if call.operation == "count":
+    if call.operation == "count":  # nothing is generated
         return 0
-    inputs = sum(_sizes(payload.get("messages") or payload.get("input")))
-    inputs += len(orjson.dumps(payload["tools"])) if payload.get("tools") else 0
-    if call.operation == "embed":
-        return inputs
-    names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-    stated = (payload.get(name) for name in names)
-    output = next((n for n in stated if isinstance(n, int) and n > 0), most_output)
-    return inputs + output
-
-
-def _sizes(given: Any) -> Iterator[int]:
-    """Yield the most tokens of each text of a request: its bytes in UTF-8, and the template of a message."""
-    if isinstance(given, str):
-        yield len(given.encode("utf-8", "replace"))
-    elif isinstance(given, list | tuple):
-        for item in given:
-            yield from _sizes(item)
-    elif isinstance(given, Mapping):
-        yield _OF_TEMPLATE
-        yield from _sizes(given.get("content") or given.get("text"))
+    inputs = sum(len(text.encode("utf-8", "replace")) for text in speaks.input_texts(payload))
+    inputs += _OF_TEMPLATE * speaks.input_messages(payload)
+    return inputs + (speaks.max_output_tokens(payload) or most_output if speaks.generates else 0)

@@ -55,8 +55,8 @@ class Retry:
         began = clock.monotonic()
         if call.deadline is None:
             call = dataclasses.replace(call, deadline=began + self._policy.deadline_s)
-        waited = 0.0
-        for number in range(1, self._policy.attempts + 1):
+        waited, attempts = 0.0, self._policy.attempts if call.retries is None else call.retries + 1
+        for number in range(1, attempts + 1):
             child = call.span.attempt(
                 candidate=call.target, started_s=round(clock.monotonic() - began, 6), waited_s=waited
             )
@@ -66,7 +66,7 @@ class Retry:
                     async for event in events:
                         yield event
             except WorkbenchError as error:
-                last = number == self._policy.attempts
+                last = number == attempts
                 if not error.retryable or attempt.answering or last:
                     raise
                 waited = self._pause(number, error, call)

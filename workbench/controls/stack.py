@@ -12,6 +12,7 @@ from typing import Final
 from workbench.controls import (
     access,
     budget,
+    cache,
     circuit_breaker,
     fallback,
     limits,
@@ -82,7 +83,8 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
 POSITIONS: Final = ordered(
     (
         observe.POSITION, limits.POSITION, fallback.POSITION, access.POSITION, output.POSITION,
-        replay.POSITION, retry.POSITION, rate_limit.POSITION, circuit_breaker.POSITION, budget.POSITION,
+        cache.POSITION, replay.POSITION, retry.POSITION, rate_limit.POSITION,
+        circuit_breaker.POSITION, budget.POSITION,
     )
 )  # fmt: skip
 

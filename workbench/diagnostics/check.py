@@ -12,8 +12,10 @@ from typing import Any
 
 from workbench import config, files, layout, registry, retrieval
 from workbench.config import UseCase
+from workbench.diagnostics.budgets import check_met
 from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments import scorer_file
+from workbench.experiments.dataset import Dataset
 from workbench.experiments.gate_spec import CONTAMINATED, GateSpec, check_spec, check_tightens
 from workbench.experiments.inputs import read
 from workbench.experiments.metrics import ALWAYS
@@ -28,12 +30,16 @@ from workbench.promotion import release, verdicts
 from workbench.promotion.approach import measured
 from workbench.promotion.judgement import scorers_of, slicing_of
 from workbench.prompts import prompt as prompts
+from workbench.types import Page
 from workbench.workspace import boundary, quality
 from workbench.workspace.candidates import candidates
 from workbench.workspace.examples import contaminated
 from workbench.workspace.save import read_generator
 from workbench.workspace.saved_impact import load_impact
 from workbench.workspace.use_case import check_data, stated_dataset
+
+#: Returns the checked cases and pages of a use case, which are read once.
+_Data = Callable[[], tuple[Dataset, list[Page]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +84,8 @@ def check_all(root: Path) -> Checked:
         findings += _use_case(root, name, case)
     for name, job in params.jobs.items():
         findings.append(_tried(f"job {name}: sample and schedule", partial(_look_at_job, root, name, job)))
+    for name in params.budgets:
+        findings.append(_tried(f"budget {name}", partial(check_met, root, name, params)))
     findings += _promoted(root)
     return Checked(findings=tuple(findings))
 
@@ -196,20 +204,22 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     if case.prompt:
         yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield from _models(root, name, case)
-    yield _tried(f"{name}: {case.data} and its questions", lambda: check_data(root, name, case))
-    yield from _contaminated(root, name, case)
+    data = cache(partial(check_data, root, name, case))  # three checks need it, and documents take long
+    yield _tried(f"{name}: {case.data} and its questions", data)
+    yield from _contaminated(root, name, case, data)
     yield from _quality(root, name, case)
     yield from _tape(root, name)
     yield from _baseline(root, name, case)
     yield from _approach(root, name, case)
     if (impact := case.impact) is not None:
         yield _tried(f"{name}: {impact}", lambda: load_impact(root, name, impact))
-    yield from _gates(root, name, case)
+    yield from _gates(root, name, case, data)
 
 
 def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     """Yield the checks of the model of a use case and of each of its fall-backs."""
     yield _tried(f"{name}: model {case.model_name}", lambda: boundary.card_of_use_case(root, case))
+    yield from _prices(root, name, case)
     if not case.model_choice.fallback:
         return
 
@@ -219,6 +229,26 @@ def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
 
     named = ", ".join(case.model_choice.models) or "a stated answer"
     yield _tried(f"{name}: fall-backs {named}", fallbacks)
+
+
+def _prices(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+    """Yield the source of each price that no card states; an unknown price is an error if a job needs it."""
+    jobs = [job for job, declared in config.load_params(root).jobs.items() if declared.use_case == name]
+    why = f"the job {jobs[0]} states what it costs" if jobs else "a gate on cost stays undecided"
+    found = [partial(boundary.card_of_use_case, root, case)]
+    found += [partial(load_card, root, model) for model in case.model_choice.models]
+    for read_card in found:
+        try:
+            card = read_card()
+        except WorkbenchError:
+            continue  # reported with the model
+        if card.price_source == "card":
+            continue
+        what = f"{name}: price of {card.reference}"
+        checked = _tried(what, partial(card.check_priced, why=why))
+        if not checked.problem:
+            checked = CheckedFile(what=f"{what}: list price of {card.price_source}")
+        yield dataclasses.replace(checked, warning=not jobs)
 
 
 def _quality(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
@@ -271,10 +301,10 @@ def _screened(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
         yield CheckedFile(what=f"{name}: {finding.where}", problem=problem, warning=True)
 
 
-def _contaminated(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+def _contaminated(root: Path, name: str, case: UseCase, data: _Data) -> Iterator[CheckedFile]:
     """Yield a warning that names the cases whose text stands in the prompt or in solved examples."""
     try:
-        found = contaminated(root, case, *check_data(root, name, case))
+        found = contaminated(root, case, *data())
     except WorkbenchError:
         return  # reported with the prompt, the memory or the data
     if found.cases:
@@ -323,12 +353,12 @@ def _promoted(root: Path) -> Iterator[CheckedFile]:
     yield _tried(str(layout.PROMOTED), partial(release.check_stages, root))
 
 
-def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+def _gates(root: Path, name: str, case: UseCase, data: _Data) -> Iterator[CheckedFile]:
     scorers = _tried(f"{name}: scorers", partial(scorers_of, root, name, case))
     yield scorers
     yield _tried(f"{name}: {layout.verdicts_of(name)}", partial(verdicts.read, root, name))
-    specs, cases = {}, cache(lambda: check_data(root, name, case)[0])
-    slices = cache(lambda: slicing_of(root, name, case, cases()))
+    specs = {}
+    slices = cache(lambda: slicing_of(root, name, case, data()[0]))
     sliced = _tried(f"{name}: slices {', '.join(case.slices)}", slices if case.slices else tuple)
     yield from [sliced] * bool(case.slices)
     for phase, column in case.gates.items():
@@ -339,7 +369,7 @@ def _gates(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
             if not scorers.problem:
                 _look_at_metrics(specs[phase], scorers_of(root, name, case).scorers, phase)
             found = None if sliced.problem else slices()
-            never = check_spec(specs[phase], len(cases()), sizes=found.sizes if found else {})
+            never = check_spec(specs[phase], len(data()[0]), sizes=found.sizes if found else {})
         except WorkbenchError as error:
             yield CheckedFile(what=what, problem=str(error))
             continue

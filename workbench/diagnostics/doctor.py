@@ -8,7 +8,7 @@ from pathlib import Path
 
 from workbench import config
 from workbench.config import MemoryServer, Params, UseCase
-from workbench.diagnostics import disk, machine, servers
+from workbench.diagnostics import budgets, disk, endpoints, machine, servers, telemetry
 from workbench.diagnostics.findings import Diagnosis, Finding
 from workbench.errors import WorkbenchError
 
@@ -26,6 +26,9 @@ def examine(root: Path, *, environment: Mapping[str, str] = os.environ) -> Diagn
         *disk.recordings(root, cases),
         servers.key(root, environment=environment),
         *_servers(cases, environment),
+        *endpoints.breakers(root),
+        *budgets.left(root, params),
+        *telemetry.exports(root, environment=environment),
         disk.room(root),
         disk.leftovers(root),
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from workbench import _sync
-from workbench.context import run_scope
+from workbench.context import RunScope
 from workbench.errors import LimitExceededError
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ async def for_each(
     unchanged, but a LimitExceededError also says how many items were finished.
     """
     pending = iter(items)
-    with _Progress(len(items), title, progress) as bar, run_scope():
+    with _Progress(len(items), title, progress) as bar, RunScope.entered():
         async with _threads(workers) as pool:
 
             async def worker() -> None:

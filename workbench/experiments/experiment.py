@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench import _sync
 from workbench.errors import ConfigError, LimitExceededError, nearest
@@ -19,6 +19,9 @@ from workbench.experiments.runs import Run
 from workbench.experiments.scorers import Scorer
 from workbench.experiments.slices import Slicing
 from workbench.experiments.task import Task
+
+if TYPE_CHECKING:
+    import polars as pl
 
 #: The setting of a run that a limit ended: the limit's name.
 ENDED_BY = "ended_by"
@@ -98,19 +101,6 @@ class Experiment:
             done = await task.attempt(ws, partial(task.read, case), pool, case=case.id, repeat=repeat)
             rows.append(scored_row(case, done, scorers))
 
-        def finished(settings: dict[str, Any], **digests: Any) -> Run:
-            run = Run(
-                use_case=self.use_case,
-                experiment=self.name,
-                arm=arm,
-                settings=settings,
-                dataset_digest=cases.digest,
-                cases=frame_of(rows, scorers),
-                **digests,
-            )
-            self.keep(run)
-            return run
-
         try:
             await for_each(
                 [(case, repeat) for case in cases for repeat in range(repeats)],
@@ -121,9 +111,9 @@ class Experiment:
             )
         except LimitExceededError as error:
             if rows:
-                finished({**described, ENDED_BY: error.limit}, task_digest="", gate_digest=None)
+                self._kept(arm, cases, frame_of(rows, scorers), {**described, ENDED_BY: error.limit})
             raise
-        return finished(described, task_digest=self.task_digest or "", gate_digest=self._gate_of(described))
+        return self._kept(arm, cases, frame_of(rows, scorers), described)
 
     run, run_async = _sync.twins(_run)
 
@@ -165,6 +155,22 @@ class Experiment:
         return ComparedRuns(
             runs=runs, comparison=compared.by_slice(slicing) if compared and slicing else compared
         )
+
+    def _kept(self, arm: str, cases: Dataset, rows: pl.DataFrame, settings: dict[str, Any]) -> Run:
+        """Keep and return a run; one that a limit ended has no digest that a gate or a promotion knows."""
+        ended = ENDED_BY in settings
+        run = Run(
+            use_case=self.use_case,
+            experiment=self.name,
+            arm=arm,
+            task_digest="" if ended else self.task_digest or "",
+            gate_digest=None if ended else self._gate_of(settings),
+            settings=settings,
+            dataset_digest=cases.digest,
+            cases=rows,
+        )
+        self.keep(run)
+        return run
 
     compare, compare_async = _sync.twins(_compare)
 

@@ -11,20 +11,12 @@ from urllib.parse import urlsplit
 
 from workbench import files
 from workbench.errors import ConfigError, nearest
+from workbench.models.prices import ListPrice, Price, list_price
 from workbench.types import JSON, Usage
 
 Provider = Literal["local", "openai", "wordllama"]
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """The price in US dollars per million tokens; 0 for a model on this machine."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
-    input_usd: float
-    output_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +79,8 @@ class ModelCard:
 
     `recorded` is False for a deterministic computation in this process, whose calls are not on the tape.
     `dialect` is the wire format that `ws.model()` speaks; with `stateful`, a response may refer to what the
-    endpoint keeps. Without `price_per_million` the price is unknown. `version` is the number of the card's
-    file; 0 marks a card that is not saved.
+    endpoint keeps. Without `price_per_million`, the list price of the model at its endpoint applies, if one
+    is known. `version` is the number of the card's file; 0 marks a card that is not saved.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -157,13 +149,33 @@ class ModelCard:
             return {**self.defaults, "cache_prompt": self.server.cache_prompt}
         return dict(self.defaults)
 
+    def price(self) -> Price | ListPrice | None:
+        """Return the price on the card, else the list price of the model at its endpoint, else None."""
+        if self.price_per_million is not None or self.provider != "openai":
+            return self.price_per_million
+        return list_price(self.base_url or OPENAI_URL, self.model)
+
+    @property
+    def price_source(self) -> str:
+        """Where the price comes from: `card`, the package of list prices with its version, or empty."""
+        if self.price_per_million is not None:
+            return "card"
+        found = self.price()
+        return found.source if isinstance(found, ListPrice) else ""
+
     def cost_usd(self, usage: Usage) -> float | None:
         """Return the price of an answer in US dollars, or None if price or usage is unknown."""
-        price = self.price_per_million
-        if price is None or usage.input_tokens is None:
-            return None
-        output = usage.output_tokens or 0
-        return (usage.input_tokens * price.input_usd + output * price.output_usd) / 1_000_000
+        price = self.price()
+        return None if price is None else price.cost_usd(usage)
+
+    def check_priced(self, *, why: str) -> None:
+        """Raise ConfigError if the price is unknown; `why` says what needs it."""
+        if not self.price_source and self.kind != "moderation":
+            raise ConfigError(
+                f"the price of the model {self.name!r} is unknown, and {why}",
+                hint="write price_per_million: {input_usd: …, output_usd: …} into the next version of its "
+                "card, 0 for a model that costs nothing (docs/models.md)",
+            )
 
     def overridden(
         self, *, provider: str | None = None, base_url: str | None = None, api_key: str | None = None

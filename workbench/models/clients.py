@@ -2,14 +2,18 @@
 
 Any library that accepts such a client is governed. No socket is opened: a request's wire JSON becomes a call,
 the handler's events become the response, and the workbench's errors become the statuses from which `openai`
-raises its own exceptions.
+raises its own exceptions. The HTTP library is the one that the installed `openai` uses: httpx2, or httpx
+before its version 3.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
+import functools
+import importlib
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +28,10 @@ from workbench.errors import (
     RefusedError,
     UnavailableError,
     WorkbenchError,
+    nearest,
 )
+from workbench.models.card import ModelCard
+from workbench.models.client_routes import MODELS, begins, operation_of
 from workbench.ports import Call, Handler
 from workbench.types import JSON, Event
 
@@ -36,7 +43,7 @@ MakeCall = Callable[[str, JSON], Call]
 
 #: `.invalid` never resolves, so that no request leaves the process by accident.
 BASE_URL = "http://workbench.invalid/v1"
-_GOVERNED: Mapping[str, str] = {"/v1/chat/completions": "chat", "/v1/embeddings": "embed"}
+_ROOT = "/v1"
 _STATUS: tuple[tuple[type[WorkbenchError], int], ...] = (
     (RateLimitedError, 429),
     (DeadlineError, 504),
@@ -51,61 +58,140 @@ _STATUS: tuple[tuple[type[WorkbenchError], int], ...] = (
 _DONE = b"data: [DONE]\n\n"
 
 
-def openai_client(handler: Handler, make_call: MakeCall) -> openai.OpenAI:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """What the requests of a client share.
+
+    `make_call` makes the call of an operation and its payload, `cards` returns the cards that the caller may
+    use. `timeout` limits a whole call in seconds, a stream included; a request's own timeout replaces it.
+    `max_retries` is the number of retries of a call; None leaves it to the control.
+    """
+
+    handler: Handler
+    make_call: MakeCall
+    cards: Callable[[], Iterable[ModelCard]] = tuple
+    timeout: float | None = None
+    max_retries: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a timeout or a number of retries that is none."""
+        if not (self.timeout is None or (_is_number(self.timeout) and self.timeout > 0)):
+            raise ConfigError(
+                f"timeout must be seconds above 0 or None, found {self.timeout!r}",
+                hint="ws.openai(timeout=30)",
+            )
+        if not (self.max_retries is None or (type(self.max_retries) is int and self.max_retries >= 0)):
+            raise ConfigError(
+                f"max_retries must be a whole number of 0 or more, or None, found {self.max_retries!r}",
+                hint="ws.openai(max_retries=0)",
+            )
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments of an `openai` client, beside its transport. It does not retry by itself."""
+        return {"base_url": BASE_URL, "api_key": "unused", "timeout": self.timeout, "max_retries": 0}
+
+    def call(self, asked: _Asked) -> Call:
+        """Return the call of a request, with the request's timeout as its deadline."""
+        call = self.make_call(asked.operation, asked.payload)
+        if self.max_retries is not None:
+            call = dataclasses.replace(call, retries=self.max_retries)
+        if asked.timeout is None:
+            return call
+        end = call.context.clock.monotonic() + asked.timeout
+        return dataclasses.replace(call, deadline=end if call.deadline is None else min(end, call.deadline))
+
+    def models(self, path: str) -> JSON:
+        """Return the list of the caller's cards, or the one that `/models/NAME` names."""
+        cards = {card.name: card for card in self.cards()}
+        if path == MODELS:
+            return {"object": "list", "data": [_model(card) for card in cards.values()]}
+        name = path.removeprefix(f"{MODELS}/")
+        if name not in cards:
+            raise NotFoundError(
+                f"no model card is called {name!r} ({nearest(name, cards)})",
+                hint="client.models.list() names the cards",
+            )
+        return _model(cards[name])
+
+
+def openai_client(caller: Caller) -> openai.OpenAI:
     """Return an `openai.OpenAI` whose requests all cross the boundary. It does not retry: a control does."""
-    import httpx2
     import openai
 
-    class Boundary(httpx2.BaseTransport):
+    if TYPE_CHECKING:
+        import httpx2 as http
+    else:
+        http = _http()
+
+    class Boundary(http.BaseTransport):
         """Answers a request by running the handler on the background loop."""
 
         def handle_request(self, request: httpx2.Request) -> httpx2.Response:
             try:
-                asked = _read(request.url.path, request.read())
-                events = _sync.iterate(handler(make_call(asked.operation, asked.payload)))
+                asked = _read(caller, request, request.read())
+                if isinstance(asked, bytes):
+                    return _response(200, asked)
+                events = _sync.iterate(caller.handler(caller.call(asked)))
                 if asked.stream:
                     return _response(200, stream=_sync_stream(asked, _first(next(events, None)), events))
-                return _response(200, asked.body(wire.fold(events)))
+                return _response(200, asked.body(asked.speaks.fold(events)))
             except WorkbenchError as error:
                 return _error_response(error)
 
     # trust_env=False: a proxy named in the environment would replace this transport
-    http = httpx2.Client(transport=Boundary(), trust_env=False)
-    return openai.OpenAI(base_url=BASE_URL, api_key="unused", http_client=http, max_retries=0)
+    client = http.Client(transport=Boundary(), trust_env=False)
+    return openai.OpenAI(http_client=client, **caller.options())
 
 
-def openai_async_client(handler: Handler, make_call: MakeCall) -> openai.AsyncOpenAI:
+def openai_async_client(caller: Caller) -> openai.AsyncOpenAI:
     """Return the `openai.AsyncOpenAI` twin of `openai_client`, for any event loop."""
-    import httpx2
     import openai
 
-    class Boundary(httpx2.AsyncBaseTransport):
+    if TYPE_CHECKING:
+        import httpx2 as http
+    else:
+        http = _http()
+
+    class Boundary(http.AsyncBaseTransport):
         """Answers a request by running the handler on the background loop."""
 
         async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
             try:
-                asked = _read(request.url.path, await request.aread())
-                events = _sync.iterate_async(handler(make_call(asked.operation, asked.payload)))
+                asked = _read(caller, request, await request.aread())
+                if isinstance(asked, bytes):
+                    return _response(200, asked)
+                events = _sync.iterate_async(caller.handler(caller.call(asked)))
                 if asked.stream:
                     first = _first(await anext(events, None))
                     return _response(200, stream=_async_stream(asked, first, events))
-                return _response(200, asked.body(wire.fold([event async for event in events])))
+                return _response(200, asked.body(asked.speaks.fold([event async for event in events])))
             except WorkbenchError as error:
                 return _error_response(error)
 
-    http = httpx2.AsyncClient(transport=Boundary(), trust_env=False)
-    return openai.AsyncOpenAI(base_url=BASE_URL, api_key="unused", http_client=http, max_retries=0)
+    client = http.AsyncClient(transport=Boundary(), trust_env=False)
+    return openai.AsyncOpenAI(http_client=client, **caller.options())
+
+
+@functools.cache
+def _http() -> Any:
+    """Return the HTTP library that the installed `openai` uses."""
+    import openai
+
+    modules = (kind.__module__.partition(".")[0] for kind in openai.DefaultHttpxClient.__mro__)
+    return importlib.import_module(next(name for name in modules if name in {"httpx2", "httpx"}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """A client's request: the call, and the form of the response."""
+    """A client's request: the call, and the form of the response. `timeout` is in seconds."""
 
     operation: str
     payload: JSON
+    speaks: wire.Dialect
     stream: bool = False
     usage: bool = False
     as_base64: bool = False
+    timeout: float | None = None
 
     def body(self, answer: JSON) -> bytes:
         """Return the body of a plain response."""
@@ -117,38 +203,68 @@ class _Asked:
         return orjson.dumps(answer)
 
     def server_sent(self, event: Event) -> bytes:
-        """Return an event as server-sent events; a whole answer is split into chunks."""
+        """Return an event as server-sent events; a whole answer is split into the events of a stream."""
         import orjson
 
         data = event.data
-        chunks = [data] if wire.is_chunk(data) else wire.unfold(data, usage=self.usage)
-        return b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks)
+        chunks = [data] if self.speaks.is_chunk(data) else self.speaks.unfold(data, usage=self.usage)
+        if self.operation == "chat":
+            return b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks)
+        return b"".join(_named(chunk["type"], orjson.dumps(chunk)) for chunk in chunks)
+
+    def end(self) -> bytes:
+        """Return what ends a stream; a response ends with its last event."""
+        return _DONE if self.operation == "chat" else b""
+
+    def failed(self, error: WorkbenchError) -> bytes:
+        """Return the event of an error inside a stream, from which `openai` raises an APIError."""
+        import orjson
+
+        if self.operation == "chat":
+            return b"data: " + _wire_error(error) + b"\n\n"
+        stated = orjson.loads(_wire_error(error))["error"]
+        return _named("error", orjson.dumps({**stated, "type": "error", "error": stated}))
 
 
-def _read(path: str, body: bytes) -> _Asked:
-    """Read a request by its path and body; raise NotFoundError for a path that is not governed."""
+def _named(name: str, data: bytes) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def _read(caller: Caller, request: httpx2.Request, body: bytes) -> _Asked | bytes:
+    """Read a request; return the body of its answer if it needs no call.
+
+    Raises NotFoundError for a route that is not governed.
+    """
     import orjson
 
-    operation = _GOVERNED.get(path)
-    if operation is None:
-        raise NotFoundError(
-            f"{path} does not cross the boundary; governed are {' and '.join(_GOVERNED)}",
-            hint="call client.chat.completions.create(…) or client.embeddings.create(…)",
-        )
-    payload = orjson.loads(body)
+    path = request.url.path.removeprefix(_ROOT)
+    if request.method == "GET" and begins(path, MODELS):
+        return orjson.dumps(caller.models(path))
+    operation = operation_of(request.method, path)
+    payload, as_base64 = orjson.loads(body), False
     if operation == "embed":
         # `openai` requests base64 by default; the boundary's events hold numbers
         as_base64 = payload.get("encoding_format") == "base64"
-        return _Asked(
-            operation=operation, payload={**payload, "encoding_format": "float"}, as_base64=as_base64
-        )
+        payload = {**payload, "encoding_format": "float"}
     options = payload.get("stream_options") or {}
     return _Asked(
         operation=operation,
         payload=payload,
+        speaks=wire.dialect(operation),
         stream=bool(payload.get("stream")),
         usage=bool(options.get("include_usage")),
+        as_base64=as_base64,
+        timeout=(request.extensions.get("timeout") or {}).get("read"),
     )
+
+
+def _model(card: ModelCard) -> JSON:
+    """Return a card in the shape of OpenAI's list of models; the card has no date."""
+    return {"id": card.name, "object": "model", "created": 0, "owned_by": card.provider}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _base64(vector: list[float]) -> str:
@@ -158,11 +274,10 @@ def _base64(vector: list[float]) -> str:
 def _response(
     status: int, body: bytes = b"", *, stream: Any = None, headers: Mapping[str, str] | None = None
 ) -> httpx2.Response:
-    import httpx2
-
     kind = "application/json" if stream is None else "text/event-stream"
     head = {"content-type": kind, **(headers or {})}
-    return httpx2.Response(status, headers=head, content=body, stream=stream)
+    response: httpx2.Response = _http().Response(status, headers=head, content=body or None, stream=stream)
+    return response
 
 
 def _error_response(error: WorkbenchError) -> httpx2.Response:
@@ -197,17 +312,20 @@ def _first(event: Event | None) -> Event:
 
 def _sync_stream(asked: _Asked, first: Event, events: Iterator[Event]) -> httpx2.SyncByteStream:
     """Return the events as a byte stream; closing it closes the boundary's stream."""
-    import httpx2
+    if TYPE_CHECKING:
+        import httpx2 as http
+    else:
+        http = _http()
 
-    class Stream(httpx2.SyncByteStream):
+    class Stream(http.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
             try:
                 yield asked.server_sent(first)
                 for event in events:
                     yield asked.server_sent(event)
-                yield _DONE
+                yield asked.end()
             except WorkbenchError as error:
-                yield b"data: " + _wire_error(error) + b"\n\n"
+                yield asked.failed(error)
 
         def close(self) -> None:
             events.close()  # type: ignore[attr-defined]
@@ -217,17 +335,20 @@ def _sync_stream(asked: _Asked, first: Event, events: Iterator[Event]) -> httpx2
 
 def _async_stream(asked: _Asked, first: Event, events: AsyncIterator[Event]) -> httpx2.AsyncByteStream:
     """Return the events as an async byte stream; closing it closes the boundary's stream."""
-    import httpx2
+    if TYPE_CHECKING:
+        import httpx2 as http
+    else:
+        http = _http()
 
-    class Stream(httpx2.AsyncByteStream):
+    class Stream(http.AsyncByteStream):
         async def __aiter__(self) -> AsyncGenerator[bytes, None]:
             try:
                 yield asked.server_sent(first)
                 async for event in events:
                     yield asked.server_sent(event)
-                yield _DONE
+                yield asked.end()
             except WorkbenchError as error:
-                yield b"data: " + _wire_error(error) + b"\n\n"
+                yield asked.failed(error)
 
         async def aclose(self) -> None:
             await events.aclose()  # type: ignore[attr-defined]

@@ -66,14 +66,14 @@ class ModelHandle:
         if passages and (around := current_invocation()) is not None:
             around.passages.extend(passages)
         raw = await self._whole(call)
-        facts, text, reason = call.span.facts, wire.text_of(raw), wire.check_text(raw)
+        facts, text, reason = call.span.facts, self._speaks.text_of(raw), self._speaks.check_text(raw)
         return Reply(
             text=text,
-            data=_data(text, call.payload),
+            data=_data(text, self._speaks.output_format(call.payload)[0]),
             model=str(raw.get("model") or self.card.model),
-            finish_reason=wire.finish_of(raw),
+            finish_reason=self._speaks.finish_of(raw),
             reason=reason,
-            usage=wire.usage_of(raw),
+            usage=self._speaks.usage_of(raw),
             cost_usd=facts.get("cost_usd"),
             latency_s=facts.get("recorded_latency_s"),
             replayed=bool(facts.get("replayed")),
@@ -119,39 +119,55 @@ class ModelHandle:
 
     count_tokens, count_tokens_async = _sync.twins(_count_tokens)
 
-    def _call(self, asked: Asked, parameters: Mapping[str, Any], *, operation: str = "chat") -> Call:
-        payload: dict[str, Any] = {"model": self.card.model, **self.card.wire_defaults()}
-        labels: dict[str, Any] = {}
+    @property
+    def _speaks(self) -> wire.Dialect:
+        return wire.dialect("respond" if self.card.dialect == "responses" else "chat")
+
+    @property
+    def limit_name(self) -> str:
+        """The name of the parameter that limits the tokens of an answer."""
+        return self._speaks.foreign.get("max_tokens", "max_tokens")
+
+    def _call(self, asked: Asked, parameters: Mapping[str, Any], *, operation: str = "") -> Call:
+        speaks, labels = self._speaks, dict[str, Any]()
+        schema, given = None, {**parameters}
         if isinstance(asked, str):
-            payload["messages"] = [Message(role="user", content=asked).wire()]
+            turns = [Message(role="user", content=asked).wire()]
         elif isinstance(asked, Sequence) and _are_turns(asked):
-            payload["messages"] = wire_messages(cast("Sequence[Message]", asked))
+            turns = wire_messages(cast("Sequence[Message]", asked))
         elif isinstance(asked, Sequence) or not hasattr(asked, "messages"):
             raise ConfigError(
                 f"a model is asked {type(asked).__name__}, not a text, chat turns or a rendered prompt",
                 hint='chat("…"), chat([{"role": "user", "content": "…"}]) or chat(prompt.render(…))',
             )
         else:
-            payload["messages"] = wire_messages(asked.messages)
-            payload.update(asked.parameters)
+            turns, schema, given = wire_messages(asked.messages), asked.output, {**asked.parameters, **given}
             labels = {
                 "prompt": asked.prompt,
                 "prompt_digest": asked.digest,
                 "passages": [hit.id for hit in asked.passages],
             }
-            if asked.output is not None:
-                payload["response_format"] = {
-                    "type": "json_schema",
-                    "json_schema": {"name": "answer", "strict": True, "schema": dict(asked.output)},
-                }
-        payload.update(parameters)
-        set_by_caller = {**getattr(asked, "parameters", {}), **parameters}
-        call = self.make_call(operation, payload, labels)
-        return call.with_defaults(name for name in self.card.wire_defaults() if name not in set_by_caller)
+        defaults = self.card.wire_defaults()
+        payload = {"model": self.card.model, **defaults, **given}
+        for name, value in speaks.request(turns, schema).items():
+            payload[name] = _joined(value, payload.get(name), parameters.get(name, value))
+        self._check_names(payload)
+        call = self.make_call(operation or speaks.operation, payload, labels)
+        return call.with_defaults(name for name in defaults if name not in given)
+
+    def _check_names(self, payload: JSON) -> None:
+        """Raise ConfigError for a parameter of the other dialect, which the endpoint would refuse or drop."""
+        for name, here in self._speaks.foreign.items():
+            if name in payload:
+                raise ConfigError(
+                    f"the model {self.card.name!r} speaks the dialect {self.card.dialect!r}, which has no "
+                    f"parameter {name!r}",
+                    hint=f"write {here} in its place, or dialect: chat on the model's card",
+                )
 
     async def _whole(self, call: Call) -> JSON:
         async with aclosing(self.handler(call)) as events:  # type: ignore[type-var]
-            return wire.fold([event async for event in events])
+            return wire.dialect(call.operation).fold([event async for event in events])
 
     async def _texts(self, asked: Asked, parameters: Mapping[str, Any]) -> AsyncIterator[str]:
         call = self._call(asked, {**parameters, "stream": True})
@@ -160,22 +176,29 @@ class ModelHandle:
             async for event in events:
                 if before is not None:
                     before.append(event)
-                for choice in event.data.get("choices") or ():
-                    if piece := (choice.get("delta") or choice.get("message") or {}).get("content"):
-                        before = None
-                        yield piece
+                if piece := self._speaks.piece_of(event.data):
+                    before = None
+                    yield piece
         if before is not None:
             calls = bool(call.payload.get("tools") or call.payload.get("functions"))
-            wire.check_text(wire.fold(before), calls=calls)
+            self._speaks.check_text(self._speaks.fold(before), calls=calls)
 
 
 def _are_turns(asked: Sequence[object]) -> bool:
     return not isinstance(asked, bytes) and all(isinstance(turn, Message | Mapping) for turn in asked)
 
 
-def _data(text: str, payload: JSON) -> Any:
-    """Return the parsed answer if the request has a `response_format`, which the output control checks."""
-    if (payload.get("response_format") or {}).get("type") not in {"json_schema", "json_object"}:
+def _joined(made: Any, before: Any, own: Any) -> Any:
+    """Return a field that is made of the asked; the caller's own value replaces or extends it."""
+    if isinstance(made, Mapping) and "format" in made and isinstance(own, Mapping):
+        # `text` of a response has other fields too
+        return {**(before if isinstance(before, Mapping) else {}), **made, **own}
+    return own
+
+
+def _data(text: str, output_format: str) -> Any:
+    """Return the parsed answer if the request demands JSON, which the output control checks."""
+    if output_format not in {"json_schema", "json_object"}:
         return None
     import orjson
 
@@ -184,6 +207,6 @@ def _data(text: str, payload: JSON) -> Any:
     except orjson.JSONDecodeError:
         raise InvalidOutputError(
             "the answer is not JSON",
-            hint="call without response_format to get the text",
+            hint="call without a schema to get the text",
             violations=("$: not JSON",),
         ) from None

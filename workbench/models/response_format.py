@@ -210,7 +210,7 @@ class ResponseReader:
 def _checked(answer: dict[str, Any], errors: EndpointErrors) -> dict[str, Any]:
     """Return a response with a status and a list of well-formed items; raise the error that it states."""
     status = answer.get("status")
-    if answer.get("error") or status in {"failed", "cancelled"}:
+    if answer.get("error") or status in ("failed", "cancelled"):
         raise _failure(answer, errors)
     if status is None:
         status = "incomplete" if answer.get("incomplete_details") else "completed"
@@ -265,7 +265,7 @@ def _parts(content: Any, where: str) -> list[dict[str, Any]]:
 
 def _part(part: dict[str, Any]) -> dict[str, Any]:
     text = part.get("text")
-    if part.get("type") in {"text", None} and isinstance(text, str):
+    if part.get("type") in ("text", None) and isinstance(text, str):
         return {**part, "type": "output_text"}
     if part.get("type") == "output_text" and not isinstance(text, str):
         return {**part, "text": "" if text is None else json.dumps(text, ensure_ascii=False)}

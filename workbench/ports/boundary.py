@@ -53,13 +53,15 @@ class ModelCandidate:
     """A fall-back of a call: another model, or a stated answer.
 
     `target` is the reference of the model's card, or `STATED`. `model` is its name on the wire, and
-    `identity`, `defaults` and `recorded` are those of its card. `answer` is the text of a stated answer.
+    `identity`, `defaults` and `recorded` are those of its card; `operation` is that of its defaults. `answer`
+    is the text of a stated answer.
     """
 
     target: str
     model: str = ""
     identity: JSON = field(default_factory=dict)
     defaults: JSON = field(default_factory=dict)
+    operation: str = "chat"
     recorded: bool = True
     answer: str | None = None
 
@@ -73,7 +75,8 @@ class Call:
     answer (weights digest, server settings, endpoint); with the payload it is the key of a recording.
     `deadline` is in the context's monotonic seconds, for all attempts together. `fallbacks` are asked in
     order when the target cannot answer. `defaulted` names the fields of the payload that are defaults of the
-    target's card, which another candidate does not inherit.
+    target's card, which another candidate does not inherit. `retries` is the most retries of this call; None
+    leaves it to the control.
     """
 
     port: Port
@@ -87,6 +90,7 @@ class Call:
     span: Span = field(default_factory=Span)
     fallbacks: tuple[ModelCandidate, ...] = ()
     defaulted: frozenset[str] = frozenset()
+    retries: int | None = None
 
     @property
     def name(self) -> str:

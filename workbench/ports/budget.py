@@ -96,7 +96,7 @@ class BudgetLedger(Protocol):
 
         Wait in order of arrival, `wait_s` seconds at most, while only the reservations of other calls stand
         in the way. Raise BudgetExceededError if an enforced account has less left than is needed,
-        DeadlineError after `wait_s`, and UnavailableError if the ledger cannot be read or written.
+        OverloadedError after `wait_s`, and UnavailableError if the ledger cannot be read or written.
         """
 
     async def settle(self, reservation: Reservation, spent: Amounts) -> bool:

@@ -55,6 +55,7 @@ def missing(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
         *_not_reproduced(root, draft, case),
         *_not_judged(draft, case),
         *_not_saved(root, draft),
+        *_not_priced(draft),
         *_not_runnable(notebook, draft),
         *screened(screening.screen(notebook, lock=read_bytes(root / LOCK))),
     ]
@@ -108,6 +109,17 @@ def _not_saved(root: Path, draft: Draft) -> Iterator[Blocker]:
         if kind == "prompt" and version.digest != draft.spec.digests["prompt"]:
             what = f"the judged run used another {reference} than the saved version"
             yield Blocker(what=what, fix="dvc repro")
+
+
+def _not_priced(draft: Draft) -> Iterator[Blocker]:
+    """Yield a blocker for each model whose price is unknown: nothing would say what the job costs."""
+    for reference, source in draft.run.settings.get("model_price", {}).items():
+        if not source:
+            what = f"the price of the model {reference} is unknown, and a job states what it costs"
+            fix = (
+                "write price_per_million into the next version of its card (docs/models.md), then: dvc repro"
+            )
+            yield Blocker(what=what, fix=fix)
 
 
 def _how_to_save(kind: str, reference: str) -> str:

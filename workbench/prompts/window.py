@@ -114,7 +114,7 @@ class Window:
 
         async def summarise(turns: Sequence[Wire]) -> str:
             request = [*turns, {"role": "user", "content": _REQUEST}]
-            return str((await model.chat_async(request, max_tokens=window.budget // 8)).text)
+            return str((await model.chat_async(request, **{model.limit_name: window.budget // 8})).text)
 
         counter = of_model(model.card.name, model.count_tokens_async)
         window = cls(tenant=tenant, budget=budget, counter=counter, summarise=summarise)

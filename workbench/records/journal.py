@@ -124,7 +124,7 @@ def purge(path: Path, texts: Iterable[str]) -> int:
     purge leaves lines that readers skip. A missing file has no entries; UnavailableError when the file
     cannot be written.
     """
-    forms = sorted({form for text in texts for form in _written_forms(text)})
+    forms = sorted({form for text in texts for form in written_forms(text)})
     removed = 0
     if not forms:
         return removed
@@ -134,7 +134,7 @@ def purge(path: Path, texts: Iterable[str]) -> int:
             with locking.held(descriptor):
                 size = os.fstat(descriptor).st_size  # no writer is in the middle of a line
             for batch in _batches(file, size):
-                found = list(itertools.compress(batch, _contain([line for _, line in batch], forms)))
+                found = list(itertools.compress(batch, contained_in([line for _, line in batch], forms)))
                 with locking.held(descriptor):
                     for start, line in found:
                         _overwrite(descriptor, start, b" " * len(line))
@@ -144,7 +144,7 @@ def purge(path: Path, texts: Iterable[str]) -> int:
     return removed
 
 
-def _written_forms(text: str) -> set[str]:
+def written_forms(text: str) -> set[str]:
     """Return the forms of a text in a line: as JSON, and as JSON within a text, as in a tool's arguments."""
     text = text.strip()
     within = (text, _escaped(text), json.dumps(text)[1:-1])
@@ -168,7 +168,7 @@ def _batches(file: BinaryIO, size: int) -> Iterator[list[tuple[int, bytes]]]:
     yield batch
 
 
-def _contain(lines: Sequence[bytes], forms: Sequence[str]) -> list[bool]:
+def contained_in(lines: Sequence[bytes], forms: Sequence[str]) -> list[bool]:
     """Return for each line whether it contains one of `forms`; a streamed answer counts as one text."""
     import polars as pl
 

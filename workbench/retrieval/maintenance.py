@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench import layout
 from workbench.errors import ConfigError, NotFoundError
 from workbench.ports import Added, Budget, Forgotten, Selector
-from workbench.records import journal
+from workbench.records import answer_cache, journal
 from workbench.retrieval.binding import Binding, Snapshots
 from workbench.retrieval.diff import Differences, compared, sources_of
 from workbench.retrieval.documents import load
@@ -215,26 +216,35 @@ async def snapshot_of(bindings: Sequence[Binding], folder: str | Path | None) ->
 
 
 async def forget(binding: Binding, what: Selector, *, dry_run: bool) -> Forgotten:
-    """Forget the selected items, and remove the recorded answers with their texts from the journals.
+    """Forget the selected items, and remove answers with their texts from journals and the cache.
 
-    The journals are purged before the items are deleted, because a killed process leaves the items and the
+    These files are purged before the items are deleted, because a killed process leaves the items and the
     same `forget` finds them again; and afterwards, because other processes may ask in between.
     """
     view, now = Governed(binding=binding), binding.now()
-    found = journal.journals_of(binding.home or binding.root)
+    found = _answers_of(binding.home or binding.root)
     if dry_run or binding.pinned is not None or not found:
         return await view.forget(what, now=now, dry_run=dry_run)
     going = await view.forget(what, now=now, dry_run=True)
     texts = await _texts_of(binding, frozenset(going.ids))
     entries = await asyncio.to_thread(_purged, found, texts)
     done = await view.forget(what, now=now)
-    found = journal.journals_of(binding.home or binding.root)
+    found = _answers_of(binding.home or binding.root)
     entries += await asyncio.to_thread(_purged, found, texts)
     return dataclasses.replace(done, journal_entries=entries)
 
 
 def _purged(paths: Sequence[Path], texts: Sequence[str]) -> int:
-    return sum(journal.purge(path, texts) for path in paths)
+    return sum(
+        answer_cache.purge(path, texts) if path.suffix == ".sqlite" else journal.purge(path, texts)
+        for path in paths
+    )
+
+
+def _answers_of(home: Path) -> list[Path]:
+    """Return the files below a repository that keep answers: its journals, and its cache of exact answers."""
+    cached = home / layout.EXACT_ANSWERS
+    return [*journal.journals_of(home), *([cached] if cached.is_file() else [])]
 
 
 async def _texts_of(binding: Binding, ids: frozenset[str]) -> list[str]:

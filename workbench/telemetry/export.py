@@ -24,10 +24,10 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status,
 from workbench.context import InvocationScope, current_invocation, new_id
 from workbench.ports import Call, Handler
 from workbench.telemetry import names
-from workbench.telemetry.active import Signal
 from workbench.telemetry.answers import AnswerFacts
 from workbench.telemetry.metrics import Measurement, invocation_measurements, measurements
 from workbench.telemetry.sending import Sending
+from workbench.telemetry.settings import Signal
 from workbench.telemetry.spans import SpanValue, call_span, invocation_span
 from workbench.types import JSON, Event
 

@@ -12,9 +12,8 @@ from workbench.types import JSON
 Measurement = tuple[str, float, dict[str, Any]]
 #: Attributes of a span that its measurements have too: those with few values.
 _FEW: Final = (
-    "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.response.model",
-    "server.address", "server.port", "error.type", "workbench.operation", "workbench.use_case",
-    "workbench.source",
+    "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "server.address", "server.port",
+    "error.type", "workbench.use_case", "workbench.source",
 )  # fmt: skip
 _BREAKER: Final = "CircuitOpenError"
 _REFUSED: Final = frozenset({"BudgetExceededError", "LimitExceededError", "OverloadedError", "RefusedError"})
@@ -23,7 +22,10 @@ _REFUSED: Final = frozenset({"BudgetExceededError", "LimitExceededError", "Overl
 def measurements(record: JSON, span: SpanValue) -> Iterator[Measurement]:
     """Yield the measurements of a finished call; only answers that were paid for have tokens and a cost."""
     shared = {name: span.attributes[name] for name in _FEW if name in span.attributes}
-    paid = record["port"] == "model" and not record.get("replayed")
+    if "gen_ai.operation.name" not in shared:
+        shared["workbench.operation"] = span.attributes["workbench.operation"]
+    asked = record.get("source") in {None, "model"}  # not an answer of the tape, a cache or params.yaml
+    paid = record["port"] == "model" and asked and not record.get("replayed")
     yield "gen_ai.client.operation.duration", float(record.get("duration_s") or 0), shared
     if paid and "gen_ai.operation.name" in shared:
         for side in ("input", "output"):

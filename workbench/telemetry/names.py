@@ -32,6 +32,8 @@ RECORD: Final[Mapping[str, str]] = {
     "use_case": "workbench.use_case",
     "purpose": "workbench.purpose",
     "target": "workbench.target",
+    "model": "workbench.model",
+    "price_source": "workbench.price.source",
     "assurance": "workbench.principal.assurance",
     "job": "workbench.job",
     "run": "workbench.run",
@@ -106,8 +108,8 @@ _SAME_OF_MODELS: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """One metric: its instrument, UCUM unit, description and the bounds of its buckets."""
+class Instrument:
+    """The instrument of one metric: its kind, UCUM unit, description and the bounds of its buckets."""
 
     kind: Literal["counter", "histogram"]
     unit: str
@@ -116,39 +118,39 @@ class Metric:
 
 
 #: Every metric by its name.
-METRICS: Final[Mapping[str, Metric]] = {
-    "gen_ai.client.operation.duration": Metric(
+METRICS: Final[Mapping[str, Instrument]] = {
+    "gen_ai.client.operation.duration": Instrument(
         kind="histogram", unit="s", description="GenAI operation duration.", buckets=_SECONDS
     ),
-    "gen_ai.client.token.usage": Metric(
+    "gen_ai.client.token.usage": Instrument(
         kind="histogram",
         unit="{token}",
         description="Number of input and output tokens used.",
         buckets=_TOKENS,
     ),
-    "gen_ai.client.operation.time_to_first_chunk": Metric(
+    "gen_ai.client.operation.time_to_first_chunk": Instrument(
         kind="histogram", unit="s", description="Time to the first chunk of a stream.", buckets=_SECONDS
     ),
-    "gen_ai.workflow.duration": Metric(
+    "gen_ai.workflow.duration": Instrument(
         kind="histogram", unit="s", description="Duration of an invocation of a task.", buckets=_SECONDS
     ),
-    "workbench.cost": Metric(kind="counter", unit="USD", description="Price of the answers paid for."),
-    "workbench.cost.saved": Metric(
+    "workbench.cost": Instrument(kind="counter", unit="USD", description="Price of the answers paid for."),
+    "workbench.cost.saved": Instrument(
         kind="counter", unit="USD", description="Price of the answers taken from the cache."
     ),
-    "workbench.refusals": Metric(
+    "workbench.refusals": Instrument(
         kind="counter", unit="{call}", description="Calls refused by a budget, a limit, a queue or a rule."
     ),
-    "workbench.budget.would_refuse": Metric(
+    "workbench.budget.would_refuse": Instrument(
         kind="counter", unit="{call}", description="Calls over a budget that only observes."
     ),
-    "workbench.breaker.rejections": Metric(
+    "workbench.breaker.rejections": Instrument(
         kind="counter", unit="{attempt}", description="Attempts that an open circuit breaker rejected."
     ),
-    "workbench.fallbacks": Metric(
+    "workbench.fallbacks": Instrument(
         kind="counter", unit="{call}", description="Calls answered by a fallback or by the last snapshot."
     ),
-    "workbench.retries": Metric(
+    "workbench.retries": Instrument(
         kind="counter", unit="{attempt}", description="Attempts after the first of a call."
     ),
 }

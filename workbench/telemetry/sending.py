@@ -28,7 +28,7 @@ from workbench.errors import WorkbenchError
 from workbench.layout import TELEMETRY
 from workbench.records import egress
 from workbench.records.log import Lines
-from workbench.telemetry.active import endpoint
+from workbench.telemetry.settings import endpoint
 
 #: Most seconds that an exit, or the end of a job, waits for what is not sent yet.
 PATIENCE_S: Final = 2.0

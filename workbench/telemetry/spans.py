@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -56,7 +56,7 @@ def call_span(record: JSON, call: Call, answer: AnswerFacts, *, key: str = "") -
         attributes=attributes | names.openinference(attributes),
         client="server.address" in attributes and not record.get("replayed"),
         error=_error(record),
-        children=tuple(_attempt(start, attempt) for attempt in attempts) if len(attempts) > 1 else (),
+        children=tuple(_attempts(start, attempts)) if len(attempts) > 1 else (),
     )
 
 
@@ -135,19 +135,25 @@ def _model(call: Call) -> dict[str, Any]:
     return found
 
 
-def _attempt(start: int, attempt: JSON) -> SpanValue:
-    """Return the span of one attempt. It has no tokens: a back end would add them to those of the call."""
-    begin = start + _in_ns(attempt.get("started_s"))
-    found = {
-        name: attempt[fact] for fact, name in names.ATTEMPT.items() if attempt.get(fact) not in (None, "")
-    }
-    return SpanValue(
-        name=f"attempt {attempt.get('n', 1)}",
-        start_ns=begin,
-        end_ns=begin + _in_ns(attempt.get("duration_s")),
-        attributes=found | names.openinference(found),
-        error=_error(attempt),
-    )
+def _attempts(start: int, attempts: Iterable[JSON]) -> Iterator[SpanValue]:
+    """Yield the spans of attempts. They have no tokens: a back end would add them to those of the call.
+
+    The times of a candidate's attempts count from its own first; none begins before the one before it ended.
+    """
+    ended = start
+    for attempt in attempts:
+        begin = max(ended, start + _in_ns(attempt.get("started_s")))
+        ended = begin + _in_ns(attempt.get("duration_s"))
+        found = {
+            name: attempt[fact] for fact, name in names.ATTEMPT.items() if attempt.get(fact) not in (None, "")
+        }
+        yield SpanValue(
+            name=f"attempt {attempt.get('n', 1)}",
+            start_ns=begin,
+            end_ns=ended,
+            attributes=found | names.openinference(found),
+            error=_error(attempt),
+        )
 
 
 def _error(record: JSON) -> str | None:

@@ -20,7 +20,7 @@ from workbench.budgets import books
 from workbench.budgets.books import BudgetStore, Claim
 from workbench.budgets.queued import QueuedLedger
 from workbench.context import new_id
-from workbench.errors import BudgetExceededError, DeadlineError
+from workbench.errors import BudgetExceededError, OverloadedError
 from workbench.ports.budget import Account, Amounts, Balance, Reservation
 
 T = TypeVar("T")
@@ -166,11 +166,11 @@ class BudgetLedgerContract:
     def test_a_wait_ends_at_its_deadline_and_the_place_in_the_line_with_it(self) -> None:
         account = self.account(calls=2)
 
-        async def body(ledger: QueuedLedger) -> DeadlineError:
+        async def body(ledger: QueuedLedger) -> OverloadedError:
             held = await ledger.reserve([account], Amounts(calls=1), wait_s=1)
             try:
                 await ledger.reserve([account], Amounts(calls=2), wait_s=0.1)
-            except DeadlineError as error:
+            except OverloadedError as error:
                 await ledger.settle(await ledger.reserve([account], Amounts(calls=1), wait_s=1), Amounts())
                 await ledger.settle(held, Amounts())
                 return error

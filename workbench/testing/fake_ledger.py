@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from workbench.budgets.books import Claim, Entry, Held, InterruptedTransactionError, Waiter
+from workbench.budgets.books import AccountEntry, Claim, Held, InterruptedTransactionError, Waiter
 
 
 class SharedMemoryBooks:
@@ -47,6 +47,9 @@ class MemoryBudgets:
                 raise InterruptedTransactionError("the answer was lost")
             shared.state = state
 
+    def sync(self) -> None:
+        """Do nothing."""
+
     def close(self) -> None:
         """Close nothing."""
 
@@ -64,11 +67,11 @@ class MemoryBooks:
         """Return the time of this machine."""
         return time.time()
 
-    def entries(self, accounts: Sequence[str]) -> dict[str, Entry]:
+    def entries(self, accounts: Sequence[str]) -> dict[str, AccountEntry]:
         """Return the entry of each account."""
-        return {name: copy.deepcopy(self._accounts.get(name, Entry())) for name in accounts}
+        return {name: copy.deepcopy(self._accounts.get(name, AccountEntry())) for name in accounts}
 
-    def save(self, entries: dict[str, Entry]) -> None:
+    def save(self, entries: dict[str, AccountEntry]) -> None:
         """Write entries."""
         self._accounts.update(entries)
 

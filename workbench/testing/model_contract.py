@@ -22,18 +22,25 @@ from workbench.types import JSON, Event
 
 T = TypeVar("T")
 
+_RESPOND = wire.dialect("respond")
 #: Keys that differ between two answers to one request.
-_INCIDENTAL = frozenset({"id", "created", "timings"})
+_INCIDENTAL = frozenset({"id", "created", "created_at", "timings"})
 
 
 class ModelContract:
-    """The promises of a model. Subclass it and write `make`; `parameters` are sent with each chat request."""
+    """The promises of a model. Subclass it and write `make`.
+
+    `parameters` are sent with each chat request, `response_parameters` with each request of `/responses`.
+    """
 
     chats: ClassVar[bool] = True
+    responds: ClassVar[bool] = True
+    moderates: ClassVar[bool] = True
     embeds: ClassVar[bool] = True
     counts: ClassVar[bool] = True
     model: ClassVar[str] = "model"
     parameters: ClassVar[Mapping[str, Any]] = {"temperature": 0, "max_tokens": 12}
+    response_parameters: ClassVar[Mapping[str, Any]] = {"temperature": 0, "max_output_tokens": 16}
 
     def make(self) -> Model:
         """Return a new model; the suite closes it."""
@@ -44,6 +51,11 @@ class ModelContract:
         system = {"role": "system", "content": "You are a helpful assistant."}
         user = {"role": "user", "content": text}
         return {"model": self.model, "messages": [system, user], **self.parameters, **parameters}
+
+    def ask_response(self, text: str, **parameters: Any) -> JSON:
+        """Return a request of `/responses`."""
+        asked = {"model": self.model, "instructions": "You are a helpful assistant.", "input": text}
+        return {**asked, **self.response_parameters, **parameters}
 
     def with_model(self, use: Callable[[Model], Awaitable[T]]) -> T:
         """Run `use` on the background loop with a new model."""
@@ -124,6 +136,69 @@ class ModelContract:
         error = self._refused(use)
         assert error.status is not None and error.status >= 400
 
+    def test_a_response_has_text_an_end_and_usage(self) -> None:
+        async def use(model: Model) -> list[Event]:
+            return await _read(model.respond(self.ask_response("What is the capital of France?")))
+
+        if not self.responds:
+            self._refused(use)
+            return
+        (event,) = self.with_model(use)
+        usage = _RESPOND.usage_of(event.data)
+        assert _RESPOND.text_of(event.data) and not _RESPOND.is_chunk(event.data)
+        assert _RESPOND.finish_of(event.data) in {"completed", "max_output_tokens"}
+        assert usage.input_tokens and usage.output_tokens
+
+    def test_a_streamed_response_folds_to_the_plain_one(self) -> None:
+        async def use(model: Model) -> tuple[list[Event], list[Event]]:
+            asked = self.ask_response("Name three colours.")
+            return await _read(model.respond(asked)), await _read(model.respond({**asked, "stream": True}))
+
+        if not self.responds:
+            self._refused(use)
+            return
+        plain, streamed = self.with_model(use)
+        assert len(plain) == 1 and len(streamed) > 2
+        assert all(_RESPOND.is_chunk(event.data) for event in streamed) and _RESPOND.is_complete(streamed)
+        pieces = "".join(_RESPOND.piece_of(event.data) for event in streamed)
+        assert pieces == _RESPOND.text_of(_RESPOND.fold(streamed)) == _RESPOND.text_of(plain[0].data)
+        assert _essence(_RESPOND.fold(streamed)) == _essence(plain[0].data)
+
+    def test_a_streamed_response_closed_early_leaves_the_model_usable(self) -> None:
+        async def use(model: Model) -> tuple[JSON, JSON]:
+            stream = model.respond(self.ask_response("Tell me a long story.", stream=True))
+            async with aclosing(stream) as events:  # type: ignore[type-var]
+                first = await anext(events)
+            after = await _read(model.respond(self.ask_response("Name a colour.")))
+            return first.data, _RESPOND.fold(after)
+
+        if not self.responds:
+            self._refused(use)
+            return
+        first, after = self.with_model(use)
+        assert _RESPOND.is_chunk(first) and _RESPOND.text_of(after)
+
+    def test_a_response_without_input_is_refused_with_its_status(self) -> None:
+        async def use(model: Model) -> None:
+            await _read(model.respond({"model": self.model, **self.response_parameters}))
+
+        error = self._refused(use)
+        assert error.status is not None and error.status >= 400
+
+    def test_a_moderation_has_a_verdict_for_one_text_or_each_of_many(self) -> None:
+        texts = ["a taxi to the airport", "annual leave"]
+
+        async def use(model: Model) -> list[JSON]:
+            asked = [{"model": self.model, "input": each} for each in (texts, texts[0])]
+            return [(await _read(model.moderate(each)))[0].data for each in asked]
+
+        if not self.moderates:
+            self._refused(use)
+            return
+        together, alone = self.with_model(use)
+        assert [type(each["flagged"]) for each in together["results"]] == [bool, bool]
+        assert alone["results"] == together["results"][:1]
+
     def test_embeddings_are_unit_vectors_in_order_for_one_text_or_many(self) -> None:
         texts = ["a taxi to the airport", "annual leave", "a taxi to the airport", "Überstunden"]
 
@@ -189,4 +264,7 @@ async def _read(stream: AsyncIterator[Event]) -> list[Event]:
 
 
 def _essence(answer: JSON) -> JSON:
-    return {key: value for key, value in answer.items() if key not in _INCIDENTAL}
+    essence = {key: value for key, value in answer.items() if key not in _INCIDENTAL}
+    if "output" in answer:  # each item of a response has an id
+        essence["output"] = [_essence(item) for item in answer["output"]]
+    return essence

@@ -168,6 +168,43 @@ def _input_messages(payload: JSON) -> int:
     return len(list_of(payload.get("messages")))
 
 
+def _request(turns: list[dict[str, Any]], schema: JSON | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {"messages": turns}
+    if schema is not None:
+        named = {"name": "answer", "strict": True, "schema": dict(schema)}
+        fields["response_format"] = {"type": "json_schema", "json_schema": named}
+    return fields
+
+
+def _continued(payload: JSON, turns: list[dict[str, Any]]) -> JSON:
+    return {**payload, "messages": [*payload["messages"], *turns]}
+
+
+def _output_format(payload: JSON) -> tuple[str, Any]:
+    asked = mapping_of(payload.get("response_format"))
+    return str(asked.get("type") or ""), mapping_of(asked.get("json_schema")).get("schema")
+
+
+def _stated(model: str, text: str, created: int) -> dict[str, Any]:
+    return {
+        "object": "chat.completion",
+        "created": created,
+        "model": model,
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    }
+
+
+def _outcomes_of(answer: JSON) -> list[tuple[Any, str]]:
+    """Return the content of each choice, and why it is no text or an incomplete one."""
+    found = []
+    for choice in answer.get("choices") or ():
+        message = choice.get("message") or {}
+        reason = "refusal" if message.get("refusal") else ending_of(choice)
+        found.append((message.get("content"), "tool_call" if message.get("tool_calls") else reason))
+    return found
+
+
 def _first(answer: JSON) -> Mapping[str, Any]:
     choices = answer.get("choices")
     return mapping_of(choices[0]) if isinstance(choices, list | tuple) and choices else {}
@@ -242,4 +279,10 @@ CHAT: Final = Dialect(
     max_output_tokens=_max_output_tokens,
     input_texts=_input_texts,
     input_messages=_input_messages,
+    schema_at="response_format.json_schema.schema",
+    request=_request,
+    continued=_continued,
+    output_format=_output_format,
+    outcomes_of=_outcomes_of,
+    stated=_stated,
 )

@@ -27,6 +27,9 @@ TERMINAL: Final[Mapping[str, str]] = {
 }
 #: What a response has only at its end.
 _AT_END: Final = frozenset({"status", "output", "usage", "error", "incomplete_details"})
+#: The ends of the types of items that are calls. The endpoint's own tools are among them: with a text they
+#: have been answered.
+_CALLS: Final = ("_call", "_approval_request")
 #: Fields of a request, beside its input, that the endpoint shows to the model.
 _SHOWN: Final = ("tools", "text")
 
@@ -126,8 +129,8 @@ def _text_events(name: str, text: str, where: JSON) -> list[dict[str, Any]]:
 def _is_complete(events: Sequence[Event]) -> bool:
     """Return whether the events are a whole response, or a stream with the event that ends it."""
     if events and not is_event(events[0].data):
-        return events[0].data.get("status") in {None, "completed", "incomplete"}
-    ends = {TERMINAL["completed"], TERMINAL["incomplete"]}
+        return events[0].data.get("status") in (None, "completed", "incomplete")
+    ends = (TERMINAL["completed"], TERMINAL["incomplete"])
     return any(event.data.get("type") in ends for event in events)
 
 
@@ -168,6 +171,11 @@ def _parts_of(answer: JSON, kind: str) -> list[Mapping[str, Any]]:
     return [part for part in parts if isinstance(part, Mapping) and part.get("type") == kind]
 
 
+def _calls_of(answer: JSON) -> list[Mapping[str, Any]]:
+    """Return the items that wait for the caller: calls of its tools, and requests for its approval."""
+    return [item for item in _items_of(answer) if str(item.get("type")).endswith(_CALLS)]
+
+
 def _text_of(answer: JSON) -> str:
     """Return the text of every message; empty without text, as in a tool call."""
     texts = (part.get("text") for part in _parts_of(answer, "output_text"))
@@ -196,8 +204,7 @@ def _reason_of(answer: JSON) -> str:
         return ending
     if _text_of(answer):
         return ""
-    calls = (str(item.get("type")).endswith(("_call", "_request")) for item in _items_of(answer))
-    return "tool_call" if any(calls) else "empty"
+    return "tool_call" if _calls_of(answer) else "empty"
 
 
 def _check_text(answer: JSON, *, calls: bool = True) -> str:
@@ -219,6 +226,55 @@ def _input_messages(payload: JSON) -> int:
     return max(1, len(list_of(payload.get("input")))) + bool(payload.get("instructions"))
 
 
+def _request(turns: list[dict[str, Any]], schema: JSON | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {"input": turns}
+    if schema is not None:
+        named = {"type": "json_schema", "name": "answer", "strict": True, "schema": dict(schema)}
+        fields["text"] = {"format": named}
+    return fields
+
+
+def _continued(payload: JSON, turns: list[dict[str, Any]]) -> JSON:
+    asked = payload.get("input")
+    before = [{"role": "user", "content": asked}] if isinstance(asked, str) else list_of(asked)
+    return {**payload, "input": [*before, *turns]}
+
+
+def _output_format(payload: JSON) -> tuple[str, Any]:
+    asked = mapping_of(mapping_of(payload.get("text")).get("format"))
+    return str(asked.get("type") or ""), asked.get("schema")
+
+
+def _stated(model: str, text: str, created: int) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    message = {"id": "msg_stated", "type": "message", "role": "assistant", "status": "completed"}
+    return {
+        "object": "response",
+        "created_at": created,
+        "status": "completed",
+        "error": None,
+        "incomplete_details": None,
+        "model": model,
+        "output": [{**message, "content": [part]}],
+        "usage": {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0},
+    }
+
+
+def _outcomes_of(answer: JSON) -> list[tuple[Any, str]]:
+    reason = "tool_call" if _calls_of(answer) else _reason_of(answer)
+    return [(_text_of(answer), "" if reason == "empty" else reason)]
+
+
+#: Parameters of chat completions and what they are called here.
+_FOREIGN: Final[Mapping[str, str]] = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "response_format": "text",
+    "reasoning_effort": "reasoning",
+    "functions": "tools",
+}
+
 RESPONSES: Final = Dialect(
     operation="respond",
     path="/responses",
@@ -237,4 +293,11 @@ RESPONSES: Final = Dialect(
     max_output_tokens=lambda payload: count_of(payload.get("max_output_tokens")),
     input_texts=_input_texts,
     input_messages=_input_messages,
+    schema_at="text.format.schema",
+    request=_request,
+    continued=_continued,
+    output_format=_output_format,
+    outcomes_of=_outcomes_of,
+    stated=_stated,
+    foreign=_FOREIGN,
 )

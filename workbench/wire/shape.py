@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -45,6 +45,11 @@ class Dialect:
     `max_output_tokens` is the request's own limit for all its answers, or None. `input_texts` yields every
     text of a request that counts as input, tools and schemas as JSON; `input_messages` is their number of
     messages. An image counts by the text of its URL.
+
+    `request` makes the fields of a request of chat turns, with the JSON schema of its answer, and `continued`
+    adds turns to a request. `output_format` is the type of the answer that a request demands, such as
+    `json_schema`, and its schema. `outcomes_of` are the text of each answer and what it lacks. `stated` makes
+    a whole answer of a model's name, a text and a time, which used no tokens.
     """
 
     operation: str
@@ -65,6 +70,15 @@ class Dialect:
     input_texts: Callable[[JSON], Iterator[str]]
     input_messages: Callable[[JSON], int]
     generates: bool = True
+    #: Where a request states the schema of its answer.
+    schema_at: str = ""
+    request: Callable[[list[dict[str, Any]], JSON | None], dict[str, Any]] = lambda _turns, _schema: {}
+    continued: Callable[[JSON, list[dict[str, Any]]], JSON] = lambda payload, _turns: payload
+    output_format: Callable[[JSON], tuple[str, Any]] = lambda _payload: ("", None)
+    outcomes_of: Callable[[JSON], list[tuple[Any, str]]] = lambda _answer: []
+    stated: Callable[[str, str, int], dict[str, Any]] = lambda _model, _text, _created: {}
+    #: Names of the other dialect's parameters, and what they are called in this one.
+    foreign: Mapping[str, str] = field(default_factory=dict)
 
 
 def count_of(value: object) -> int | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench import registry
 from workbench.config import Execution, Mode, RunLimits, UseCase, load_params, memory_server, run_limits
 from workbench.controls import stack
 from workbench.controls.access import Access
+from workbench.controls.cache import Cache, CacheScope, cache_of
 from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
 from workbench.controls.limits import LimitedRuns
@@ -22,21 +23,26 @@ from workbench.controls.output import Output
 from workbench.controls.rate_limit import RateLimit
 from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry, RetryPolicy
+from workbench.endpoints.overview import endpoints_frame
 from workbench.errors import ConfigError, NotFoundError, nearest
-from workbench.layout import CALLS, ENDPOINTS, JOURNAL, STATE, judge_tape_of, tape_of
+from workbench.layout import CALLS, ENDPOINTS, EXACT_ANSWERS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
-from workbench.ports import Call, Handler, Model
+from workbench.ports import Call, Control, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
 from workbench.records.segments import CallLog
 from workbench.records.tape import Tape
 from workbench.telemetry import active
 from workbench.types import STATED, Event, Port, Usage
+from workbench.workspace.candidates import warn_of_unknown_price
 from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
 _RETRIES = RetryPolicy(timeout_s=180, deadline_s=600)
+
+if TYPE_CHECKING:
+    import polars as pl
 
 OnUse = Callable[[str, str], None]
 
@@ -53,7 +59,8 @@ class StatePaths:
     `home` holds state and caches if the boundary's root is only a copy of its code, `memories` locates
     the stores, and `journal` is the journal's path below `home`. `memory_fallback` is whether the last
     snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
-    `limits` are those of a run, with their place in params.yaml. `content` puts texts into spans.
+    `limits` are those of a run, with their place in params.yaml; `caching` is the control `cache` by its
+    name, or nothing. `content` puts texts into spans.
     """
 
     home: Path
@@ -62,6 +69,7 @@ class StatePaths:
     memory_fallback: bool = False
     limits: tuple[str, RunLimits] | None = None
     stated_answers: bool = True
+    caching: Mapping[str, Cache] = field(default_factory=dict)
     content: bool = False
 
 
@@ -88,6 +96,7 @@ class Boundary:
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
+        self._caching = places.caching
         self.spending = Spending(self.home)
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
@@ -97,27 +106,31 @@ class Boundary:
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
         self.telemetry = active.exporter(self.home)
-        self.handler = stack.fold(
-            {
-                "observe": Observe(CallLog(self.home / CALLS), price=self._price, export=self.telemetry),
-                **_limited(places.limits, self._price),
-                "fallback": Fallback(
-                    memory=places.memory_fallback,
-                    stated=places.stated_answers,
-                    seconds=_RETRIES.deadline_s,
-                ),
-                "access": Access(timeless=where.pinned is not None and not where.today),
-                "output": Output(),
-                "replay": self.replay,
-                "retry": Retry(_RETRIES),
-                "rate_limit": self.rate_limit,
-                "circuit_breaker": self.circuit_breaker,
-                **self.spending.controls(self.card),
-            },
-            self._leaf,
-        )
+        timeless = where.pinned is not None and not where.today
+        self.handler = stack.fold(self._controls(places, timeless=timeless), self._leaf)
         if self.telemetry is not None:
             self.handler = self.telemetry.watched(self.handler, content=places.content)
+
+    def _controls(self, places: StatePaths, *, timeless: bool) -> dict[str, Control]:
+        """Return the controls around every call, by their names."""
+        return {
+            "observe": Observe(
+                CallLog(self.home / CALLS),
+                price=self._price,
+                price_source=self._price_source,
+                export=self.telemetry,
+            ),
+            **_limited(places.limits, self._price),
+            "fallback": _fallback(places),
+            "access": Access(timeless=timeless),
+            "output": Output(),
+            **places.caching,
+            "replay": self.replay,
+            "retry": Retry(_RETRIES),
+            "rate_limit": self.rate_limit,
+            "circuit_breaker": self.circuit_breaker,
+            **self.spending.controls(self.card),
+        }
 
     def card(self, name: str) -> ModelCard:
         """Return a model card with the overrides of this workspace."""
@@ -139,12 +152,20 @@ class Boundary:
             )
         return self.card(named[0])
 
+    def endpoints(self) -> pl.DataFrame:
+        """Return a frame of the endpoints, with their breakers, limits and calls in flight and waiting."""
+        return endpoints_frame(
+            self.home / ENDPOINTS, breakers=self.circuit_breaker.breakers, queues=self.rate_limit.queues
+        )
+
     async def aclose(self) -> None:
         """Close every model and store, even if closing one of them fails."""
         models, self._models = self._models, {}
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.spending.ledger.aclose)
             closing.push_async_callback(self.stores.aclose)
+            for cache in self._caching.values():
+                closing.callback(cache.close)
             if self.telemetry is not None:
                 closing.push_async_callback(asyncio.to_thread, self.telemetry.flush)
             for model in models.values():
@@ -155,6 +176,10 @@ class Boundary:
             return 0.0
         return self.card(target).cost_usd(usage)
 
+    def _price_source(self, target: str) -> str:
+        card = self._cards.get(target)  # read when the call was made; a stated answer has none
+        return card.price_source if card else ""
+
     def _leaf(self, call: Call) -> AsyncIterator[Event]:
         # Marks connections and processes opened from here on as the boundary's own.
         return egress.marked(self._leaves[call.port](call))
@@ -162,6 +187,7 @@ class Boundary:
     async def _model(self, call: Call) -> AsyncIterator[Event]:
         model = self._models.get(call.target)
         if model is None:  # opening starts nothing, so a second one of a race is dropped
+            warn_of_unknown_price(self.card(call.target))
             model = self._models.setdefault(call.target, open_model(self.card(call.target), self.home))
         left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
         ask = getattr(model, call.operation)  # a verb of the port: the stack refuses other operations
@@ -188,6 +214,19 @@ def _stated_limits(
     limits = run_limits(params, case, execution.job)
     place = f"jobs.{execution.job}" if execution.job in params.jobs else f"use_cases.{name}"
     return (f"{place}.limits", limits) if limits else None
+
+
+def _caching(home: Path, name: str, case: UseCase, execution: Execution, *, mode: Mode) -> dict[str, Cache]:
+    """Return the cache of answers of a use case; none where answers are recorded or judged."""
+    if execution.tape or execution.job or execution.used or mode not in {"live", "auto"}:
+        return {}
+    return cache_of(
+        home / EXACT_ANSWERS, case.cache, CacheScope(use_case=name, memory=str(case.memory or ""))
+    )
+
+
+def _fallback(places: StatePaths) -> Fallback:
+    return Fallback(memory=places.memory_fallback, stated=places.stated_answers, seconds=_RETRIES.deadline_s)
 
 
 def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCard:
@@ -241,6 +280,7 @@ def of_use_case(
             memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
             limits=_stated_limits(root, name, case, execution),
             # A stage's answers are recorded and judged, and a stated answer is no answer of a model.
+            caching=_caching(home, name, case, execution, mode=mode or execution.mode),
             stated_answers=execution.tape is None or execution.job is not None,
             content=case.telemetry.content,
         ),

@@ -1,7 +1,8 @@
-"""The fall-backs of a use case's model: the candidates of its calls, and their checks."""
+"""The candidates of a use case's calls: its model and the fall-backs, their checks and their prices."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,11 +15,12 @@ from workbench.types import STATED
 
 #: A fall-back as params.yaml and `ws.model(…, fallback=[…])` state it.
 Fallbacks = Iterable[str | StatedAnswer | Mapping[str, Any]]
+CardOf = Callable[[str], ModelCard]
+#: The models of unknown price that this process has warned of.
+_warned: set[str] = set()
 
 
-def candidates(
-    primary: ModelCard, fallbacks: Fallbacks, *, card_of: Callable[[str], ModelCard]
-) -> tuple[ModelCandidate, ...]:
+def candidates(primary: ModelCard, fallbacks: Fallbacks, *, card_of: CardOf) -> tuple[ModelCandidate, ...]:
     """Return the candidates after `primary`, in order; `card_of` returns the card of a name.
 
     Raise ConfigError for a model that is the primary or another fall-back, for a model that is not for chat,
@@ -45,17 +47,34 @@ def candidates(
     return tuple(found)
 
 
+def warn_of_unknown_price(card: ModelCard) -> None:
+    """Write one warning in a process for a model whose price is unknown: its calls cost money unseen."""
+    if card.reference in _warned or card.price_source or card.kind == "moderation":
+        return
+    _warned.add(card.reference)
+    sys.stderr.write(
+        f"warning: the price of the model {card.name!r} is unknown, so its calls have no cost, and no budget "
+        "of money counts them\n  -> write price_per_million into its card (docs/models.md)\n"
+    )
+
+
 def _of_model(primary: ModelCard, card: ModelCard) -> ModelCandidate:
     if card.kind != primary.kind:
         raise ConfigError(
             f"the fall-back {card.name!r} of {primary.name!r} is for {card.kind}, not for {primary.kind}",
             hint=f"name a model of kind {primary.kind}: workbench check lists the cards",
         )
+    if card.dialect != primary.dialect:
+        raise ConfigError(
+            f"the fall-back {card.name!r} of {primary.name!r} speaks {card.dialect}, not {primary.dialect}",
+            hint=f"name a model whose card has dialect: {primary.dialect}; nothing is translated",
+        )
     return ModelCandidate(
         target=card.reference,
         model=card.model,
         identity=card.identity(),
         defaults=card.wire_defaults(),
+        operation="respond" if card.dialect == "responses" else "chat",
         recorded=card.recorded,
     )
 
@@ -70,6 +89,14 @@ def _of_text(stated: object) -> ModelCandidate:
             hint='fallback=["NAME", {"answer": "…"}]',
         )
     return ModelCandidate(target=STATED, answer=stated.text)
+
+
+def price_sources(
+    primary: ModelCard, fallbacks: Iterable[ModelCandidate], *, card_of: CardOf
+) -> dict[str, str]:
+    """Return the source of each price that no card states, by reference; an unknown one is empty."""
+    models = [primary, *(card_of(item.target) for item in fallbacks if item.answer is None)]
+    return {card.reference: card.price_source for card in models if card.price_source != "card"}
 
 
 def described(fallbacks: Iterable[ModelCandidate]) -> list[Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from workbench import config
 from workbench.budgets import declared
 from workbench.budgets.books import BudgetStore
-from workbench.budgets.declared import BudgetSettings, Declared
+from workbench.budgets.declared import BudgetSettings, DeclaredBudgets
 from workbench.budgets.queued import QueuedLedger
 from workbench.budgets.report import BudgetReport, report
 from workbench.context import Context
@@ -27,7 +27,7 @@ class Spending:
 
     def __init__(self, home: Path) -> None:
         settings = declared.read(home)
-        self._declared = Declared(settings.budgets)
+        self._declared = DeclaredBudgets(settings.budgets)
         self.ledger = QueuedLedger(partial(open_store, home, settings))
 
     def controls(self, card: Callable[[str], PricedModel]) -> dict[str, Control]:

@@ -34,7 +34,8 @@ from workbench.retrieval import MemoryHandle
 from workbench.types import JSON, Port
 from workbench.workspace import boundary
 from workbench.workspace.boundary import Boundary
-from workbench.workspace.candidates import Fallbacks, candidates, described
+from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
+from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.history import RecordVerbs
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     import polars as pl
     from openai import AsyncOpenAI, OpenAI
 
+    from workbench.models.clients import Caller
     from workbench.promotion.release import Released
 
 _MISSING: Any = object()
@@ -169,17 +171,20 @@ class Workspace(RecordVerbs):
             make_call=partial(self._model_call, card, fallbacks=self._candidates(card, fallback)),
         )
 
-    def openai(self) -> OpenAI:
-        """Return an `openai.OpenAI` whose requests cross the boundary."""
+    def openai(self, *, timeout: float | None = None, max_retries: int | None = None) -> OpenAI:
+        """Return an `openai.OpenAI` whose requests cross the boundary.
+
+        `timeout` limits each call in seconds, `max_retries` its retries. Raise ConfigError for a wrong one.
+        """
         from workbench.models.clients import openai_client
 
-        return openai_client(self.boundary.handler, self._client_call)
+        return openai_client(self._caller(timeout=timeout, max_retries=max_retries))
 
-    def openai_async(self) -> AsyncOpenAI:
-        """Return an `openai.AsyncOpenAI` whose requests cross the boundary."""
+    def openai_async(self, *, timeout: float | None = None, max_retries: int | None = None) -> AsyncOpenAI:
+        """Return an `openai.AsyncOpenAI` whose requests cross the boundary, as `openai` does."""
         from workbench.models.clients import openai_async_client
 
-        return openai_async_client(self.boundary.handler, self._client_call)
+        return openai_async_client(self._caller(timeout=timeout, max_retries=max_retries))
 
     def cases(self, memory: str | None = None) -> Dataset:
         """Return the use case's dataset, or for another memory the questions of its spec's file.
@@ -265,6 +270,7 @@ class Workspace(RecordVerbs):
             named |= {"memory": str(memory.spec), "memory_digest": memory.pinned or memory.spec.digest}
         card = self.boundary.card(self._model_reference(None))
         others = self._candidates(card)
+        sources = price_sources(card, others, card_of=self.boundary.card)
         fallbacks = {"fallback": [dataclasses.asdict(item) for item in others]} if others else {}
         rest = {k: v for k, v in self.settings.items() if k not in {"prompt", "memory", "model"}}
         return {
@@ -272,6 +278,7 @@ class Workspace(RecordVerbs):
             "model": card.reference,
             "model_digest": files.digest({**card.identity(), "defaults": card.wire_defaults(), **fallbacks}),
             **({"model_fallback": described(others)} if others else {}),
+            **({"model_price": sources} if sources else {}),
             **rest,
         }
 
@@ -307,6 +314,10 @@ class Workspace(RecordVerbs):
         return rollback(self.root, reference, ReleaseOptions(**how), to=to)
 
     # -- records ------------------------------------------------------------------
+
+    def endpoints(self) -> pl.DataFrame:
+        """Return a frame of the model endpoints: breaker, limits, and calls in flight and waiting here."""
+        return self.boundary.endpoints()
 
     def runs(self) -> pl.DataFrame:
         """Return a frame of the runs of this repository and its pipeline, with the first metric of each."""
@@ -375,6 +386,8 @@ class Workspace(RecordVerbs):
         *,
         fallbacks: tuple[ModelCandidate, ...] = (),
     ) -> Call:
+        if self.execution.job is not None:
+            card.check_priced(why="a job states what it costs")
         seconds = self.use_case.model_choice.seconds if fallbacks else None
         return Call(
             port="model",
@@ -410,12 +423,19 @@ class Workspace(RecordVerbs):
         reference = str(name or self.setting("model", pin))
         return pin if reference == pin.partition("@")[0] else reference
 
+    def _caller(self, **limits: Any) -> Caller:
+        from workbench.models.clients import Caller
+
+        cards = partial(usable_cards, self.boundary, self.use_case.model_name, self._candidates)
+        return Caller(handler=self.boundary.handler, make_call=self._client_call, cards=cards, **limits)
+
     def _client_call(self, operation: str, payload: JSON) -> Call:
         """Return the call of an `openai` client, whose `model` is the name of a card or of a card's model."""
-        asked = str(payload.get("model", ""))
+        asked = model_of(self.boundary, operation, payload)
         card = self.boundary.card_for(asked, prefer=self.use_case.model_name)
-        defaults = card.wire_defaults() if operation == "chat" else {}
-        fallbacks = self._candidates(card) if operation == "chat" else ()
+        written = "respond" if card.dialect == "responses" else "chat"
+        defaults = card.wire_defaults() if operation == written else {}
+        fallbacks = self._candidates(card) if operation == written else ()
         call = self._model_call(
             card, operation, {**defaults, **payload}, {"client": "openai"}, fallbacks=fallbacks
         )

@@ -18,7 +18,7 @@ from workbench.prompts.window import Window
 from workbench.records.tape import Tape, compare_answers
 from workbench.testing.fakes import FakeModel
 
-CARD = SimpleNamespace(name="small", model="small", wire_defaults=lambda: {"temperature": 0})
+CARD = SimpleNamespace(name="small", model="small", dialect="chat", wire_defaults=lambda: {"temperature": 0})
 
 
 class Silent(FakeModel):

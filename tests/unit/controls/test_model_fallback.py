@@ -286,6 +286,34 @@ def test_a_stated_answer_is_streamed_as_chunks():
     assert wire.text_of(wire.fold([Event(data=data) for data in events])) == SORRY.answer
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stated_answer_speaks_the_dialect_of_its_call(stream):
+    call = replace(
+        asking(SORRY), operation="respond", payload={"model": "small", "input": "?", "stream": stream}
+    )
+
+    async def failing(_call):
+        raise UnavailableError("away")
+        yield
+
+    events = ask(around(Fallback(), failing), call)
+    answer = wire.dialect("respond").fold([Event(data=data) for data in events])
+    assert wire.dialect("respond").check_text(answer) == ""
+    assert wire.dialect("respond").text_of(answer) == SORRY.answer and answer["model"] == STATED
+
+
+def test_defaults_of_another_dialect_are_not_sent():
+    call = replace(asking(B), operation="respond", payload={"model": "small", "input": "?"})
+    assert retargeted(call, B).payload == {"model": "wire-b", "input": "?"}
+    spoken = replace(B, operation="respond")
+    assert retargeted(call, spoken).payload == {
+        "model": "wire-b",
+        "input": "?",
+        "temperature": 0.5,
+        "seed": 7,
+    }
+
+
 def test_a_request_of_json_gets_a_stated_answer_only_if_it_is_json():
     models = Several(small=FakeModel(away))
     said = replace(SORRY, answer='{"answer":"no"}')
@@ -326,7 +354,7 @@ def test_one_record_says_who_answered_why_and_what_all_of_it_cost(bench):
 def test_a_first_answer_says_no_fallback(bench):
     handler, _ = stacked(bench, Several(small=FakeModel()))
     ask(handler, asking(B, clock=bench.clock))
-    assert (bench.records[0]["fallback"], bench.records[0]["fallback_reason"]) == ("", "")
+    assert (bench.records[0]["fallback"], bench.records[0]["fallback_reason"]) == (None, None)
 
 
 def test_a_replay_gives_the_recorded_answer_of_the_fallback(bench):

@@ -10,13 +10,22 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from calls import FORMAT, AwayMemory, ask, behind, chat, read, remembered, search
+from calls import FORMAT, AwayMemory, ask, behind, chat, limited_card, read, remembered, search
 
 import workbench.controls
+from workbench.config import RunLimits
 from workbench.controls.observe import Observe
 from workbench.controls.position import OPERATIONS, Position
 from workbench.controls.stack import PLANNED, POSITIONS, around, fold, ordered, table
-from workbench.errors import ConfigError, InvalidOutputError, RefusedError, UnavailableError
+from workbench.errors import (
+    CircuitOpenError,
+    ConfigError,
+    InvalidOutputError,
+    LimitExceededError,
+    OverloadedError,
+    RefusedError,
+    UnavailableError,
+)
 from workbench.ports import Memory, Model, ModelCandidate
 from workbench.records.log import Lines
 from workbench.testing.fakes import FakeModel
@@ -24,7 +33,7 @@ from workbench.testing.fakes import FakeModel
 FOLDER = Path(workbench.controls.__file__).parent
 #: The one order, as the design has it, of the controls that are built and of those that are planned.
 DESIGN = (
-    "observe", "fallback", "policy", "access", "output", "privacy", "moderation", "replay", "retry",
+    "observe", "limits", "fallback", "policy", "access", "output", "privacy", "moderation", "replay", "retry",
     "rate_limit", "circuit_breaker", "budget",
 )  # fmt: skip
 BUILT = tuple(position.name for position in POSITIONS)
@@ -41,6 +50,10 @@ def stack(bench, order, model, mode="auto"):
     for name in reversed(order):
         handler = around(controls[name], handler)
     return handler
+
+
+def embed():
+    return dataclasses.replace(chat(), operation="embed", payload={"model": "small", "input": ["a taxi"]})
 
 
 def attempt(handler, call):
@@ -96,6 +109,62 @@ def a_refusal_is_no_attempt(bench, order):
     return bench.records[0]["attempts"] == []
 
 
+def a_refusal_by_a_limit_is_recorded(bench, order):
+    """observe above limits: what ended a run is on record."""
+    bench.limits = RunLimits(calls=1)
+    for _ in range(2):
+        attempt(stack(bench, order, FakeModel()), chat())
+    return [record["outcome"] for record in bench.records] == ["ok", "refused"]
+
+
+def another_model_is_no_call_of_its_own(bench, order):
+    """limits above fallback: the task asked once, and a run is not ended between two models."""
+    bench.limits = RunLimits(calls=1)
+    call = dataclasses.replace(chat(clock=bench.clock), fallbacks=(ModelCandidate(target="b", model="b"),))
+    model = FakeModel(["yes"], fails=[UnavailableError("down")] * 4)
+    return isinstance(attempt(stack(bench, order, model), call), list)
+
+
+def a_replayed_call_counts(bench, order):
+    """limits above replay: a loop ends at the same call, whatever the tape holds."""
+    bench.limits = RunLimits(calls=2)
+    ends = [attempt(stack(bench, order, FakeModel()), embed()) for _ in range(3)]
+    return [isinstance(end, LimitExceededError) for end in ends] == [False, False, True]
+
+
+def each_attempt_takes_its_turn(bench, order):
+    """retry above rate_limit: the endpoint counts every attempt, and so does its limit."""
+    bench.card = limited_card(requests_per_minute=20)
+    model = FakeModel(["yes"], fails=[UnavailableError("down"), UnavailableError("down")])
+    attempt(stack(bench, order, model), chat(clock=bench.clock))
+    return bench.clock.monotonic() >= 6.0
+
+
+def a_call_that_waits_for_its_turn_is_no_probe(bench, order):
+    """rate_limit above circuit_breaker: the queue refuses before the one probe is taken."""
+    bench.card = limited_card(requests_per_minute=200)
+    handler = stack(bench, order, FakeModel(fails=[UnavailableError("down")] * 20))
+    for _ in range(20):
+        attempt(handler, chat(clock=bench.clock))
+    (breaker,), (queue,) = bench.circuit_breaker.breakers.values(), bench.rate_limit.queues.values()
+    bench.clock.advance(1000)
+    now = bench.clock.monotonic()
+    queue.pause(now + 100, now)
+    end = attempt(handler, chat(clock=bench.clock, deadline=now + 1))
+    return isinstance(end, OverloadedError) and breaker.state == "open"
+
+
+def a_call_that_the_breaker_refuses_reserves_nothing(bench, order):
+    """circuit_breaker above budget: money is only set aside for an endpoint that is asked."""
+    bench.budget.declared = True
+    handler = stack(bench, order, FakeModel(fails=[UnavailableError("down")] * 20))
+    for _ in range(5):
+        attempt(handler, chat(clock=bench.clock))
+    before = len(bench.ledger.made)
+    end = attempt(handler, chat(clock=bench.clock))
+    return isinstance(end, CircuitOpenError) and len(bench.ledger.made) == before == 20
+
+
 def an_answer_of_the_wrong_form_is_another_models_turn(bench, order):
     """fallback above output: an answer that stays invalid after its repair falls back."""
     call = dataclasses.replace(
@@ -106,6 +175,12 @@ def an_answer_of_the_wrong_form_is_another_models_turn(bench, order):
 
 
 WHY = {
+    ("observe", "limits"): a_refusal_by_a_limit_is_recorded,
+    ("limits", "fallback"): another_model_is_no_call_of_its_own,
+    ("limits", "replay"): a_replayed_call_counts,
+    ("retry", "rate_limit"): each_attempt_takes_its_turn,
+    ("rate_limit", "circuit_breaker"): a_call_that_waits_for_its_turn_is_no_probe,
+    ("circuit_breaker", "budget"): a_call_that_the_breaker_refuses_reserves_nothing,
     ("observe", "fallback"): a_degraded_answer_is_one_record,
     ("fallback", "access"): what_ends_while_the_store_is_waited_for_is_not_found,
     ("observe", "access"): a_refusal_is_recorded,
@@ -121,11 +196,7 @@ def built_around(operation):
 
 
 def test_every_adjacency_has_its_reason():
-    assert set(WHY) == {pair for operation in APPLIES for pair in pairwise(built_around(operation))} - SAME
-
-
-#: Around embeddings replay stands where output does around a chat.
-SAME = {("observe", "replay")}
+    assert set(WHY) == {pair for operation in APPLIES for pair in pairwise(built_around(operation))}
 
 
 def around_both(pair):
@@ -144,6 +215,13 @@ def test_the_other_way_round_it_is_lost(bench, pair):
     above, below = map(swapped.index, pair)
     swapped[above], swapped[below] = pair[::-1]
     assert not WHY[pair](bench, swapped)
+
+
+@pytest.mark.parametrize(
+    ("order", "recorded"), [(("observe", "output"), True), (("output", "observe"), False)]
+)
+def test_the_record_says_what_the_caller_saw(bench, order, recorded):
+    assert an_answer_the_format_refuses_is_recorded_as_invalid(bench, order) == recorded
 
 
 @pytest.mark.parametrize(("order", "asked"), [(("fallback", "retry"), 2), (("retry", "fallback"), 1)])
@@ -171,12 +249,14 @@ def test_what_applies_to_what():
 
     assert rows("observe") == OPERATIONS, "nothing crosses the boundary without a record"
     assert rows("access") == operations(Memory, "memory"), "models have no access lists"
-    assert rows("output") == {"model.chat"}, "only an answer has a form to fit"
+    assert rows("output") == {"model.chat", "model.respond"}, "only an answer has a form to fit"
     asked = {f"model.{verb}" for verb in ("chat", "respond", "embed", "moderate", "count")}
     assert rows("replay") == asked, "a memory's snapshot is its determinism"
     reads = {f"memory.{verb}" for verb in ("search", "count", "missing", "items", "versions", "stats")}
     assert rows("retry") == asked | reads, "no write"
-    assert rows("fallback") == {"memory.search", "model.chat"}, "a snapshot is old, other vectors do not fit"
+    assert rows("fallback") == {"memory.search", "model.chat", "model.respond"}, (
+        "a snapshot is old, other vectors do not fit"
+    )
 
 
 def test_the_order_is_the_one_of_the_design_as_far_as_it_is_built():

@@ -134,6 +134,22 @@ def test_a_long_text_is_cut_and_the_last_turns_are_kept():
     assert {len(turn["parts"][0]["content"]) for turn in sent} == {MOST_TEXT}
 
 
+def test_a_text_that_is_no_unicode_loses_one_character_and_not_the_span():
+    broken = [{"role": "tool\ud800", "content": "a \ud800 b", "tool_calls": [{"id": "\udfff"}]}]
+    call = replace(chat(identity=ENDPOINT), payload={"model": "small", "messages": broken})
+    found = answered(content=True).attributes(call)
+    (turn,) = json.loads(found["gen_ai.input.messages"])
+    assert turn["role"] == "tool?" and turn["parts"][0]["content"] == "a ? b"
+
+
+def test_what_an_endpoint_makes_too_long_is_bounded():
+    choices = [{"index": n, "finish_reason": "x" * 9_000} for n in range(5_000)]
+    found = answered({"id": "i" * 9_000, "model": "m" * 9_000, "choices": choices}).attributes(chat())
+    assert len(found["gen_ai.response.finish_reasons"]) == 32
+    assert {len(name) for name in found["gen_ai.response.finish_reasons"]} == {256}
+    assert len(found["gen_ai.response.id"]) == len(found["gen_ai.response.model"]) == 256
+
+
 def test_tool_calls_and_their_answers_have_the_forms_of_both_conventions():
     asked = {"id": "c1", "type": "function", "function": {"name": "fare", "arguments": '{"km": 3}'}}
     turns = [
@@ -151,6 +167,31 @@ def test_tool_calls_and_their_answers_have_the_forms_of_both_conventions():
     flat = "llm.input_messages.1.message.tool_calls.0.tool_call"
     assert span.attributes[f"{flat}.function.name"] == "fare"
     assert span.attributes[f"{flat}.function.arguments"] == '{"km": 3}'
+
+
+def test_a_response_s_content_and_state_are_read_in_its_own_dialect():
+    done = {"id": "resp_1", "object": "response", "status": "incomplete", "model": "small-2026"}
+    content = [{"type": "output_text", "text": "Taxis are paid."}]
+    output = [{"type": "message", "role": "assistant", "content": content}]
+    call = replace(
+        chat(identity=ENDPOINT), operation="respond", payload={"model": "small", "input": "a taxi?"}
+    )
+    span = call_span(BASE, call, answered({**done, "output": output}, content=True))
+    assert span.attributes["gen_ai.response.finish_reasons"] == ["incomplete"]
+    assert span.attributes["input.value"] == "a taxi?"
+    assert span.attributes["output.value"] == "Taxis are paid."
+
+
+def test_the_attempts_of_a_second_candidate_begin_after_those_of_the_first():
+    attempts = [{"n": n, "started_s": 0.0, "duration_s": 0.5, "outcome": "ok"} for n in (1, 2)]
+    first, second = of_model(attempts=attempts).children
+    assert second.start_ns == first.end_ns
+
+
+def test_an_answer_of_the_cache_or_of_params_yaml_was_not_paid_for():
+    for source in ("exact", "stated", "tape"):
+        found = {name for name, _ in measured(of_model(), source=source)}
+        assert found == {"gen_ai.client.operation.duration"}
 
 
 def test_a_pseudonym_is_the_same_everywhere_and_another_with_a_key():
@@ -204,6 +245,18 @@ def test_the_duration_has_the_buckets_of_the_conventions():
     assert buckets[:3] == (0.01, 0.02, 0.04) and buckets[-1] == 81.92 and len(buckets) == 14
     tokens = names.METRICS["gen_ai.client.token.usage"].buckets
     assert tokens[:3] == (1, 4, 16) and tokens[-1] == 67_108_864 and len(tokens) == 14
+
+
+@pytest.mark.parametrize(
+    ("port", "operation", "kind"),
+    [("model", "moderate", "GUARDRAIL"), ("model", "count", "CHAIN"), ("tool", "invoke", "TOOL")],
+)
+def test_other_calls_have_their_kind_and_no_tokens_that_phoenix_would_add(port, operation, kind):
+    call = Call(port=port, operation=operation, target="x@1", payload={"model": "x"}, context=context())
+    record = {**BASE, "port": port, "operation": operation, "target": "x@1"}
+    attributes = call_span(record, call, answered({"model": "x"})).attributes
+    assert attributes["openinference.span.kind"] == kind
+    assert not any(name.startswith(("llm.token_count", "llm.cost")) for name in attributes)
 
 
 def test_an_unknown_operation_has_no_name_of_the_conventions():
