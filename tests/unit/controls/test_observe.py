@@ -319,6 +319,7 @@ def test_a_record_names_job_run_session_prompt_and_the_model_that_answered(bench
     frame = read_calls(bench.log).to_dicts()[0]
     expected = {
         "job": "answers", "run": "r1", "session": "s1", "prompt": "a@1", "target": "small",
-        "model": "other@1", "fallback": "other@1", "fallback_reason": "unavailable", "would_refuse": ["month"],
+        "model": "other@1", "fallback": "other@1", "fallback_reason": "unavailable",
+        "would_refuse": ["month"],
     }  # fmt: skip
     assert {name: frame[name] for name in expected} == expected
