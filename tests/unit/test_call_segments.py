@@ -88,16 +88,21 @@ def test_a_segment_ends_at_its_size_and_is_compacted(path):
 
 
 def test_a_segment_ends_with_its_day(path):
-    Lines(path).append(line(1))
-    CallLog(path).append(line(2, at=dt.datetime.now(dt.UTC).isoformat()))
+    late, early = "2026-11-28T23:59:59.000000+00:00", "2026-11-29T00:00:01.000000+00:00"
+    first, other = CallLog(path), CallLog(path)
+    first.append(line(1, at=late))
+    first.append(line(2, at=late))
+    assert len(path.read_bytes().splitlines()) == 2
+    first.append(line(3, at=early))
     for thread in threading.enumerate():
         if thread.name == "compact-calls":
             thread.join()
-    assert not path.exists()
-    log = CallLog(path)
-    for n in (3, 4):
-        log.append(line(n, at=dt.datetime.now(dt.UTC).isoformat()))
-    assert len(path.read_bytes().splitlines()) == 2 and tokens(read_calls(path)) == [1, 2, 3, 4]
+    assert not path.exists() and len(list(folder_of(path).glob("*.parquet"))) == 2
+    for n, at in ((4, early), (5, late), (6, early)):  # a call may begin before midnight and end after it
+        first.append(line(n, at=at))
+        other.append(line(n + 10, at=at))
+    assert len(path.read_bytes().splitlines()) == 6
+    assert tokens(read_calls(path)) == [1, 2, 3, 4, 14, 5, 15, 6, 16]
 
 
 def test_a_segment_that_ends_while_the_interpreter_does_fails_no_call(path, monkeypatch):

@@ -22,7 +22,6 @@ import os
 import re
 import secrets
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
 
 #: The size at which a segment ends: about 15,000 calls, which are read in less than half a second.
 SEGMENT_BYTES: Final = 16 << 20
-_ROW_GROUP, _DAY_S = 8_192, 86_400
-_FIRST_DAY = re.compile(rb'"at":"(\d{4}-\d\d-\d\d)')
+_ROW_GROUP = 8_192
+_DAY = re.compile(rb'"at":"(\d{4}-\d\d-\d\d)')
 
 
 def folder_of(path: Path) -> Path:
@@ -51,7 +50,7 @@ def folder_of(path: Path) -> Path:
 class CallLog:
     """Appends records to the open segment of a log and closes it at its size and at the end of its day.
 
-    A closed segment is compacted in a thread. A failure to close or to compact fails no call: a later writer
+    The days are those of the records. A closed segment is compacted in a thread. A failure to close or to compact fails no call: a later writer
     or reader does it.
     """
 
@@ -59,7 +58,7 @@ class CallLog:
         self.path = path
         self._most = segment_bytes
         self._lines = Lines(path)
-        self._day: int | None = None
+        self._day = b""
 
     def open(self) -> int:
         """Return the descriptor of the open segment; raise UnavailableError when it cannot be opened."""
@@ -68,12 +67,13 @@ class CallLog:
     def append(self, line: bytes) -> int:
         """Append a record, passed without its newline, and return its offset in its segment."""
         offset = self._lines.append(line)
-        if offset + len(line) >= self._most or self._day != int(time.time()) // _DAY_S:
-            self._end_segment()
+        day = _day_of(line)
+        if offset + len(line) >= self._most or day > self._day:
+            self._end_segment(day)
         return offset
 
-    def close(self, *, now: bool = False) -> bool:
-        """Close the open segment when it is full or of an earlier day, or `now`; return whether it was.
+    def close(self, *, before: bytes = b"", now: bool = False) -> bool:
+        """Close the open segment when it is full, of a day before `before`, or `now`; return whether it was.
 
         Unless `now`, the segment stays open while a reader lists the folder.
         """
@@ -85,8 +85,8 @@ class CallLog:
             if not locking.acquire(descriptor, wait=now):
                 return False
             with self._lines.writing():
-                size, self._day = self._lines.size(), self._first_day()
-                if not (now and size) and size < self._most and self._day == int(time.time()) // _DAY_S:
+                size, self._day = self._lines.size(), _day_of(self._lines.read(0, 4096)) or before
+                if not (now and size) and size < self._most and self._day >= before:
                     return False
                 stamp = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H%M%S%f")
                 with files.writing(self.path):
@@ -95,20 +95,12 @@ class CallLog:
         finally:
             os.close(descriptor)
 
-    def _end_segment(self) -> None:
+    def _end_segment(self, day: bytes) -> None:
         # RuntimeError: no thread can begin while the interpreter ends.
         with contextlib.suppress(OSError, UnavailableError, RuntimeError):
-            if self.close():
+            if self.close(before=day):
+                self._day = b""  # that of the next segment is not known yet
                 threading.Thread(target=_compact_quietly, args=(self.path,), name="compact-calls").start()
-
-    def _first_day(self) -> int:
-        """Return the day of the segment's first record, in days since 1970; today for one without a time."""
-        today = int(time.time()) // _DAY_S
-        if found := _FIRST_DAY.search(self._lines.read(0, 4096).partition(b"\n")[0]):
-            with contextlib.suppress(ValueError):
-                day = dt.date.fromisoformat(found[1].decode())
-                return (day - dt.date(1970, 1, 1)).days
-        return today
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +162,12 @@ def purge(path: Path, before: dt.date) -> int:
             if name.name[:10] < before.isoformat():  # the day on which its segment was closed
                 name.unlink()
     return removed
+
+
+def _day_of(line: bytes) -> bytes:
+    """Return the day of the first record in some bytes, as b"2026-11-24"; empty for one without a time."""
+    found = _DAY.search(line.partition(b"\n")[0])
+    return found[1] if found else b""
 
 
 def _compact_quietly(path: Path) -> None:
