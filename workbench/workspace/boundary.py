@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -184,16 +184,15 @@ class Boundary:
         # Marks connections and processes opened from here on as the boundary's own.
         return egress.marked(self._leaves[call.port](call))
 
-    async def _model(self, call: Call) -> AsyncIterator[Event]:
+    def _model(self, call: Call) -> AsyncIterator[Event]:
         model = self._models.get(call.target)
         if model is None:  # opening starts nothing, so a second one of a race is dropped
             warn_of_unknown_price(self.card(call.target))
             model = self._models.setdefault(call.target, open_model(self.card(call.target), self.home))
         left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
         ask = getattr(model, call.operation)  # a verb of the port: the stack refuses other operations
-        async with aclosing(ask(call.payload, timeout_s=left)) as events:
-            async for event in events:
-                yield event
+        stream: AsyncIterator[Event] = ask(call.payload, timeout_s=left)
+        return stream
 
     async def _memory(self, call: Call) -> AsyncIterator[Event]:
         yield Event(data=await self.stores.answer(call))
