@@ -50,8 +50,8 @@ def folder_of(path: Path) -> Path:
 class CallLog:
     """Appends records to the open segment of a log and closes it at its size and at the end of its day.
 
-    The days are those of the records. A closed segment is compacted in a thread. A failure to close or to compact fails no call: a later writer
-    or reader does it.
+    The days are those of the records. A closed segment is compacted in a thread. A failure to close or to
+    compact fails no call: a later writer or reader does it.
     """
 
     def __init__(self, path: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
