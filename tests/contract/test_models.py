@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from endpoint import endpoint, speaking
+from endpoint import begin_stream, endpoint, speaking
 
-from workbench import _sync
+from workbench import _sync, wire
 from workbench.context import Context
 from workbench.controls.stack import fold
 from workbench.errors import RefusedError
@@ -73,6 +76,38 @@ class TestOpenAIModel(ModelContract):
             return sum(map(len, model._session.connector._conns.values()))
 
         assert self.with_model(use) == 1
+
+
+@pytest.mark.parametrize("after", ["holds", "breaks", "floods"])
+def test_a_response_is_complete_with_its_last_event_whatever_its_connection_does(after):
+    whole = {"id": "r", "status": "completed", "output": [{"type": "message", "content": []}]}
+    events = wire.dialect("respond").unfold(whole)
+
+    async def answer(asked):
+        response = await begin_stream(asked)
+        for event in events:
+            await response.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+        if after == "breaks":
+            asked.transport.abort()
+        elif after == "holds":
+            await asyncio.sleep(30)
+        else:
+            await asyncio.sleep(0.05)  # the events have arrived by themselves
+            await response.write(b": " + b"x" * 100_000)
+        return response
+
+    async def use():
+        model = OpenAIModel(url, max_bytes=50_000)
+        try:
+            async with aclosing(model.respond({"input": "a", "stream": True})) as found:
+                return [event.data async for event in found]
+        finally:
+            await model.aclose()
+
+    began = time.monotonic()
+    with endpoint(answer) as url:
+        assert _sync.run(use()) == events
+    assert time.monotonic() - began < 5
 
 
 class TestAnEndpointThatDoesNotCount(ModelContract):

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
-from workbench.errors import ConfigError, RefusedError, UnavailableError
+from workbench.errors import ConfigError, NoAnswerError, RefusedError, UnavailableError
 from workbench.models.chat_format import ChunkReader, read_chat, read_object
 from workbench.models.embedding_format import read_embeddings
 from workbench.models.endpoint_errors import EndpointErrors
@@ -296,8 +296,13 @@ class OpenAIModel:
 
 
 async def _drained(frames: AsyncIterator[Frame]) -> None:
-    """Read up to the end of a body, if it comes soon, so that its connection can be used again."""
-    with contextlib.suppress(TimeoutError):
+    """Read up to the end of a body, if it comes soon, so that its connection can be used again.
+
+    The answer is complete, so whatever fails now is no fault of it.
+    """
+    import aiohttp
+
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError, NoAnswerError):
         async with asyncio.timeout(_DRAIN_S):
             async for _ in frames:
                 pass
