@@ -169,12 +169,12 @@ class SharedRates(Rates):
         if shared is None or self._pid != os.getpid():
             shared = self._open()
         fcntl.flock(self._file, fcntl.LOCK_EX)
-        boot, *times = _FORMAT.unpack_from(shared)
-        if boot != self._boot:
-            times = [0.0, 0.0, 0.0]
-        # NaN, which a damaged file may hold, is no time either.
-        times = [time if time <= now + _HORIZON_S else 0.0 for time in times]
-        self._requests_full, self._tokens_full, self._paused = times
+        boot, requests, tokens, paused = _FORMAT.unpack_from(shared)
+        # Nothing is later than in an hour; NaN, which a damaged file may hold, is no time either.
+        latest = now + _HORIZON_S if boot == self._boot else float("-inf")
+        self._requests_full = requests if requests <= latest else 0.0
+        self._tokens_full = tokens if tokens <= latest else 0.0
+        self._paused = paused if paused <= latest else 0.0
 
     def _end(self) -> None:
         assert self._map is not None  # noqa: S101  `_begin` mapped it
