@@ -86,7 +86,8 @@ class Rates:
             if self.gap_s:
                 self._requests_full = max(self._requests_full, now) + self.gap_s
             if self.token_s:
-                self._tokens_full = max(self._tokens_full, now) + tokens * self.token_s
+                full = max(self._tokens_full, now) + tokens * self.token_s
+                self._tokens_full = min(full, now + _HORIZON_S)
             return 0.0
         finally:
             self._end()
@@ -102,10 +103,10 @@ class Rates:
                 self._end()
 
     def pause(self, until: float, now: float) -> None:
-        """Let nothing start before `until`."""
+        """Let nothing start before `until`, for an hour at most."""
         self._begin(now)
         try:
-            self._paused = max(self._paused, until)
+            self._paused = max(self._paused, min(until, now + _HORIZON_S))
         finally:
             self._end()
 
