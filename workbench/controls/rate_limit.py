@@ -41,12 +41,16 @@ class RateLimit:
     """Lets a call through when its endpoint's limits allow it; a call that waits holds nothing.
 
     `card` returns the card of a call's target, and `folder` holds the rates that processes share. Calls in
-    flight are counted in each process. An endpoint without stated limits is passed by.
+    flight are counted in each process. An endpoint without stated limits is passed by. `peek` raises the
+    error of a call that an inner control is known to refuse, so that it does not wait for that.
     """
 
-    def __init__(self, card: Callable[[str], ModelCard], folder: Path) -> None:
+    def __init__(
+        self, card: Callable[[str], ModelCard], folder: Path, *, peek: Callable[[Call], None] | None = None
+    ) -> None:
         self._card = card
         self._folder = folder
+        self._peek = peek
         self._targets: dict[str, _Endpoint | None] = {}
         self._queues: dict[tuple[str, str], FairQueue] = {}
 
@@ -71,7 +75,7 @@ class RateLimit:
         if ticket is None:
             raise _overloaded(call, queue, f"{queue.most} calls of this tenant wait already", 1.0)
         if not ticket.granted:
-            await _Turn(call, queue, began).wait(ticket)
+            await _Turn(call, queue, began).wait(ticket, self._peek)
             began = clock.monotonic()
         used: int | None = 0  # nothing, unless an answer begins
         try:
@@ -122,12 +126,14 @@ class _Turn:
         self._loop = asyncio.get_running_loop()
         self._woken = self._loop.create_future()
 
-    async def wait(self, ticket: Ticket) -> None:
+    async def wait(self, ticket: Ticket, peek: Callable[[Call], None] | None = None) -> None:
         """Return when the ticket is granted; leave the queue when the wait ends otherwise."""
         deadline = self._call.deadline
         timer = self._call.span.timer
         ends = timer.when() if timer is not None else None
         try:
+            if peek is not None:
+                peek(self._call)
             self._check(self._queue.wait_s(ticket, self._began), deadline)
             if timer is not None:
                 timer.reschedule(None)
