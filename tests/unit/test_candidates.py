@@ -235,7 +235,7 @@ def test_a_job_asks_no_model_of_unknown_price(tmp_path):
     root = repository(tmp_path, model="first")
     unpriced(root, "first")
     ws = connected(root, first=FakeModel())
-    job = dataclasses.replace(ws, execution=dataclasses.replace(ws.execution, job="nightly"))
+    job = dataclasses.replace(ws, execution=dataclasses.replace(ws.execution, live_memory=True))
     with pytest.raises(ConfigError, match="price of the model 'first' is unknown"):
         job.model().chat("a taxi?")
     assert ws.describe()["model_price"] == {"first@2": ""}
