@@ -52,6 +52,28 @@ class TestOpenAIModel(ModelContract):
         self.with_model(use)
         assert self.behind.events < words
 
+    @pytest.mark.parametrize(("stateful", "store"), [(False, False), (True, None)])
+    def test_an_endpoint_keeps_nothing_unless_its_card_says_so(self, stateful, store):
+        async def use():
+            model = OpenAIModel(self.url, "a key", stateful=stateful)
+            try:
+                async with aclosing(model.respond(self.ask_response("a"))) as events:
+                    return [event async for event in events]
+            finally:
+                await model.aclose()
+
+        _sync.run(use())
+        assert self.behind.calls[-1].get("store") is store
+
+    def test_a_streamed_response_leaves_its_connection_for_the_next(self):
+        async def use(model):
+            for _ in range(3):
+                async with aclosing(model.respond(self.ask_response("a", stream=True))) as events:
+                    assert [event async for event in events]
+            return sum(map(len, model._session.connector._conns.values()))
+
+        assert self.with_model(use) == 1
+
 
 class TestAnEndpointThatDoesNotCount(ModelContract):
     """It has every route but that one, and says so in one of the ways endpoints do."""
@@ -143,6 +165,31 @@ class TestWordLlama(ModelContract):
 
     def make(self) -> Model:
         return open_model(load_card(ROOT, "wordllama-256"), ROOT)
+
+    def test_a_number_of_dimensions_that_it_lacks_is_refused_by_name(self):
+        def asking(dimensions):
+            async def use(model):
+                asked = {"model": self.model, "input": "a", "dimensions": dimensions}
+                async with aclosing(model.embed(asked)) as events:
+                    return [event async for event in events]
+
+            return use
+
+        assert "64" in self._refused(asking(64)).message
+        assert len(self.with_model(asking(256))) == 1
+
+
+def test_the_embedded_model_refuses_a_tool_that_must_be_called():
+    model = open_model(load_card(ROOT, "smollm2-135m"), ROOT)
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    for choice in ("required", {"type": "function", "function": {"name": "f"}}):
+        with pytest.raises(RefusedError, match="tool_choice") as caught:
+            model.chat({"messages": [], "tools": tools, "tool_choice": choice})
+        assert caught.value.status == 400
+    for verb, advice in (("respond", "chat.completions"), ("moderate", "kind moderation")):
+        with pytest.raises(RefusedError, match="embedded model") as caught:
+            getattr(model, verb)({"input": "a"})
+        assert advice in caught.value.hint
 
 
 class _Folded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -97,11 +97,11 @@ class Boundary:
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
         self._caching = places.caching
-        self.spending = Spending(self.home)
+        self.spending = Spending(self.home, self.card)
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
         )
-        self.rate_limit = RateLimit(self.card, self.home / ENDPOINTS)
+        self.rate_limit = RateLimit(self.card, self.home / ENDPOINTS, peek=self.spending.peek)
         self.circuit_breaker = CircuitBreaker(self.card, self.home / ENDPOINTS)
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
@@ -129,7 +129,7 @@ class Boundary:
             "retry": Retry(_RETRIES),
             "rate_limit": self.rate_limit,
             "circuit_breaker": self.circuit_breaker,
-            **self.spending.controls(self.card),
+            **self.spending.controls,
         }
 
     def card(self, name: str) -> ModelCard:
@@ -184,16 +184,15 @@ class Boundary:
         # Marks connections and processes opened from here on as the boundary's own.
         return egress.marked(self._leaves[call.port](call))
 
-    async def _model(self, call: Call) -> AsyncIterator[Event]:
+    def _model(self, call: Call) -> AsyncIterator[Event]:
         model = self._models.get(call.target)
         if model is None:  # opening starts nothing, so a second one of a race is dropped
             warn_of_unknown_price(self.card(call.target))
             model = self._models.setdefault(call.target, open_model(self.card(call.target), self.home))
         left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
         ask = getattr(model, call.operation)  # a verb of the port: the stack refuses other operations
-        async with aclosing(ask(call.payload, timeout_s=left)) as events:
-            async for event in events:
-                yield event
+        stream: AsyncIterator[Event] = ask(call.payload, timeout_s=left)
+        return stream
 
     async def _memory(self, call: Call) -> AsyncIterator[Event]:
         yield Event(data=await self.stores.answer(call))
