@@ -278,9 +278,9 @@ def of_use_case(
             # A server named for this execution is itself under test, so no snapshot replaces it.
             memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
             limits=_stated_limits(root, name, case, execution),
-            # A stage's answers are recorded and judged, and a stated answer is no answer of a model.
             caching=_caching(home, name, case, execution, mode=mode or execution.mode),
-            stated_answers=execution.tape is None or execution.job is not None,
+            # Recorded and judged answers are a model's; a job's run on today's input is neither.
+            stated_answers=execution.tape is None or execution.live_memory,
             content=case.telemetry.content,
         ),
     )
