@@ -55,7 +55,12 @@ def arm(name: str, url: str, calls: int) -> dict | None:
     if not python.exists():
         return None
     command = [python, ROOT / "benchmarks" / "boundary_arms.py", name, url, str(calls)]
-    environment = {**os.environ, "PYTHONPATH": "" if name in PEERS else str(ROOT), "OPENAI_API_KEY": "x"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": "" if name in PEERS else str(ROOT),
+        "OPENAI_API_KEY": "x",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
     done = subprocess.run(
         list(map(str, command)), env=environment, capture_output=True, text=True, check=False, timeout=900
     )

@@ -98,7 +98,7 @@ class _Attempt:
         self._call = call
         self._policy = policy
         self._child = child
-        self._watch = _Watch()
+        self._watch = _WaitLimit()
         self.answering = False
 
     async def events(self, proceed: Handler) -> AsyncGenerator[Event, None]:
@@ -147,7 +147,7 @@ class _Attempt:
         raise UnavailableError(f"{self._call.target} {what} for {allowed:g} s", hint="repeat the call")
 
 
-class _Watch:
+class _WaitLimit:
     """Cancels a task that waits too long, as `asyncio.timeout` does, with one timer for all waits.
 
     A stream waits for each of its events: to arm and cancel a timer for each takes longer than to read it.
