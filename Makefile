@@ -32,12 +32,14 @@ repro: env ## install what is missing, run the pipeline, print the verdict; LIVE
 test: env-test $(if $(PROJECT),interop phoenix) check ## every check and every test, at sample size; ARGS="..." goes to pytest
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
+# Before every test, one process rewrites the assertions of all files while mypy runs, not each worker.
 check: env-test ## declarative files and notebooks; in the project: style, types, floors, house rules
 ifdef PROJECT
 	@$(BIN)/mypy & types=$$!; { \
 		$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports \
 		&& $(BIN)/python -m workbench.notebooks.stored notebooks pipelines && $(BIN)/python docs/map.py \
-		&& $(BIN)/python -m pytest -q --no-header --durations=0 tests/unit/test_house.py; }; \
+		&& $(BIN)/python -m pytest -q --no-header --durations=0 tests/unit/test_house.py \
+		$(if $(filter test,$(MAKECMDGOALS)),&& { $(BIN)/python -m pytest -q --collect-only >/dev/null || true; }); }; \
 		code=$$?; wait $$types && exit $$code
 else
 	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench check && $(BIN)/python -m workbench.notebooks.stored notebooks pipelines

@@ -351,7 +351,7 @@ class BudgetRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retention:
+class RecordRetention:
     """The days after which `workbench calls purge` removes calls; None keeps them for ever."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -372,7 +372,7 @@ class Params:
     budgets: dict[str, BudgetRule] = field(default_factory=dict)
     budget_url: str | None = None
     budget_password_env: str | None = None
-    retention: Retention = field(default_factory=Retention)
+    retention: RecordRetention = field(default_factory=RecordRetention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

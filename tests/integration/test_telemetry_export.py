@@ -17,6 +17,7 @@ from workbench.controls.retry import Retry, RetryPolicy
 from workbench.controls.stack import fold
 from workbench.errors import RefusedError, UnavailableError
 from workbench.layout import TELEMETRY
+from workbench.records import egress
 from workbench.records.log import Lines, read_records
 from workbench.telemetry import active, settings
 from workbench.telemetry.export import Exporter
@@ -318,3 +319,22 @@ def test_a_setting_that_the_sdk_cannot_use_switches_telemetry_off_and_fails_noth
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1")  # less than a batch
     assert active.exporter(tmp_path) is None
     assert "telemetry is off" in caplog.text and receiver.spans == []
+
+
+def test_what_is_exported_from_a_watched_kernel_is_no_connection_around_the_boundary(receiver, tmp_path):
+    report = tmp_path / "connections.jsonl"
+    code = (
+        "import sys; sys.path.insert(0, 'tests/support'); sys.path.insert(0, 'tests/integration')\n"
+        "import pathlib, socket, test_telemetry_export as t\n"
+        "from workbench.records import egress\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        f"egress.watch({str(report)!r})\n"
+        "bench = t.Exporting(folder)\n"
+        "t.ask(bench.around(t.behind(t.FakeModel(['yes']))), t.chat())\n"
+        "bench.exporter.flush()\n"
+        f"socket.create_connection(('127.0.0.1', {receiver.url.rpartition(':')[2]})).close()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert len(receiver.spans) == 1
+    # The connection that the code itself opens is reported, and it alone.
+    assert [found["event"] for found in egress.reported(report)] == ["socket.connect"]

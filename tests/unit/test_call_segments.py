@@ -12,6 +12,7 @@ import orjson
 import polars as pl
 import pytest
 
+from workbench.errors import UnavailableError
 from workbench.records import traces
 from workbench.records.calls import Chosen, find_call, find_calls, read_calls, scan_calls
 from workbench.records.columns import columns, frame_of_lines
@@ -87,16 +88,47 @@ def test_a_segment_ends_at_its_size_and_is_compacted(path):
 
 
 def test_a_segment_ends_with_its_day(path):
-    Lines(path).append(line(1))
-    CallLog(path).append(line(2, at=dt.datetime.now(dt.UTC).isoformat()))
+    late, early = "2026-11-28T23:59:59.000000+00:00", "2026-11-29T00:00:01.000000+00:00"
+    first, other = CallLog(path), CallLog(path)
+    first.append(line(1, at=late))
+    first.append(line(2, at=late))
+    assert len(path.read_bytes().splitlines()) == 2
+    first.append(line(3, at=early))
     for thread in threading.enumerate():
         if thread.name == "compact-calls":
             thread.join()
-    assert not path.exists()
-    log = CallLog(path)
-    for n in (3, 4):
-        log.append(line(n, at=dt.datetime.now(dt.UTC).isoformat()))
-    assert len(path.read_bytes().splitlines()) == 2 and tokens(read_calls(path)) == [1, 2, 3, 4]
+    assert not path.exists() and len(list(folder_of(path).glob("*.parquet"))) == 2
+    for n, at in ((4, early), (5, late), (6, early)):  # a call may begin before midnight and end after it
+        first.append(line(n, at=at))
+        other.append(line(n + 10, at=at))
+    assert len(path.read_bytes().splitlines()) == 6
+    assert tokens(read_calls(path)) == [1, 2, 3, 4, 14, 5, 15, 6, 16]
+
+
+def test_a_segment_that_ends_while_the_interpreter_does_fails_no_call(path, monkeypatch):
+    def start(_thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    log = CallLog(path, segment_bytes=10)
+    for n in range(3):
+        log.append(line(n))
+    assert tokens(read_calls(path)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "full"), pl.exceptions.ComputeError("odd")])
+def test_a_parquet_file_that_cannot_be_written_is_left_for_later(path, monkeypatch, error):
+    write(path, range(3))
+
+    def write_parquet(*_args, **_kwargs):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pl.DataFrame, "write_parquet", write_parquet)
+        assert tokens(read_calls(path)) == [0, 1, 2] and segments(path).parquet == ()
+        with pytest.raises(UnavailableError, match="cannot write"):
+            compact(path)
+    assert compact(path) == 1 and tokens(read_calls(path)) == [0, 1, 2]
 
 
 def test_a_segment_that_is_not_removed_yet_counts_once(path):
@@ -138,6 +170,8 @@ def test_torn_lines_are_dropped_and_lines_that_do_not_fit_are_kept_beside(path):
     assert tokens(read_calls(path)) == [0, None, 2] and find_call(path, record(1)["trace_id"])
     (kept,) = folder_of(path).glob("*.odd")
     assert kept.read_bytes().splitlines() == [odd, b"[]", line(3)[:40]]
+    purge(path, dt.date(2999, 1, 1))
+    assert {name.name for name in folder_of(path).iterdir()} == {".listing", ".compacting"}
 
 
 def test_a_trace_is_found_in_every_part_of_the_log(path):

@@ -11,6 +11,7 @@ import pytest
 from small_use_case import small_repository
 
 from workbench import config, files
+from workbench.config import AnswerCaching
 from workbench.controls.fallback import TRIGGERS
 from workbench.errors import ConfigError
 from workbench.models import ModelCard, load_card
@@ -25,7 +26,7 @@ from workbench.workspace.save import save
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/models.md").read_text(encoding="utf-8")
 CARD = re.search(r"<!-- file: (.*?) -->\n```yaml\n(.*?)```", PAGE, re.DOTALL)
-_, NAMED, FALLING = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+_, NAMED, FALLING, CACHING = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 KEYS = PAGE.partition("## Prices")[0]
 ROWS = [[c.strip() for c in line.split(" | ")] for line in KEYS.splitlines() if line.startswith("| `")]
 
@@ -52,7 +53,9 @@ def test_the_fallbacks_of_the_page_are_read_and_its_table_has_every_trigger(tmp_
     params = root / "params.yaml"
     falling = FALLING.replace("\n", "\n    ").rstrip()
     params.write_text(params.read_text().replace("    model: smollm2-135m\n", f"    {falling}\n"))
+    params.write_text(params.read_text().replace("    candidate:", f"    {CACHING}    candidate:"))
     case = config.load_params(root).use_cases["small"]
+    assert case.cache == AnswerCaching(seconds=3600)
     found = candidates(
         card_of_use_case(root, case), case.model_choice.fallback, card_of=partial(load_card, root)
     )

@@ -49,7 +49,7 @@ def calls(
     """
     if ctx.invoked_subcommand is not None:
         return
-    from workbench.records.calls import find_calls, scan_calls
+    from workbench.records.calls import find_calls, newest_calls
 
     root = config.find_root()
     chosen = _chosen(root, **which)
@@ -59,7 +59,7 @@ def calls(
         text = "\n\n".join("\n".join(f"{name:>18}  {row[name]}" for name in row) for row in rows)
         say(rows, text or f"no call has the trace {trace[:64]}", as_json=as_json)
         return
-    found = scan_calls(root / layout.CALLS, chosen).tail(limit).collect()
+    found, _ = newest_calls(root / layout.CALLS, chosen, limit=limit)
     say(_plain(found), _table("calls, the newest last", found.select(_SHOWN)), as_json=as_json)
 
 

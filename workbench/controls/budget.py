@@ -30,7 +30,7 @@ POSITION: Final = Position(
 _PER_MESSAGE: Final = 16
 #: Seconds that a call without a deadline waits for the reservations of others.
 _WAIT_S: Final = 300.0
-#: Usage above so many times the reservation is taken for an error of the endpoint.
+#: Usage above so many times the reservation, and above the context, is taken for an error of the endpoint.
 _ABSURD: Final = 4
 #: Types of message parts whose tokens are not bounded by the bytes of their text.
 _MEDIA: Final = frozenset({"image_url", "input_image", "input_audio", "file", "input_file"})
@@ -219,6 +219,7 @@ class _AttemptSpending:
         cost = self._card.cost_usd(usage)
         _fact(self._call, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_usd=cost)
         if source:
+            _fact(self._call, budget_usage=source)
             self._call.span.note(budget_usage=source)
         took = self._call.context.clock.monotonic() - self._began
         return _amounts(usage, cost, min(took, self._bound.seconds))
@@ -231,7 +232,8 @@ class _AttemptSpending:
             usage.output_tokens is not None or not self._dialect.generates
         ):
             told = usage.input_tokens + (usage.output_tokens or 0)
-            return (usage, "") if told <= _ABSURD * reserved else (most, "absurd")
+            plausible = max(_ABSURD * reserved, self._card.limits.context_tokens)
+            return (usage, "") if told <= plausible else (most, "absurd")
         if self._streamed and self.ended != "abandoned":
             output = min(self._bytes, most.output_tokens or 0)
             return dataclasses.replace(most, output_tokens=output), "estimated"
@@ -247,8 +249,10 @@ def _input_bound(payload: JSON, dialect: Dialect, card: PricedModel) -> int:
     """Return the most tokens of a request: the bytes of its texts, because every token has one at least."""
     texts = _bytes_of(dialect.input_texts(payload))
     bound = texts + _PER_MESSAGE * max(dialect.input_messages(payload), 1)
-    has_media = _has_media(payload.get("messages") or payload.get("input"))
-    return max(bound, card.limits.context_tokens) if has_media else bound
+    # What the endpoint keeps of earlier responses is input too, and the request does not show how much.
+    unseen = payload.get("previous_response_id") or payload.get("conversation")
+    unseen = unseen or _has_media(payload.get("messages") or payload.get("input"))
+    return max(bound, card.limits.context_tokens) if unseen else bound
 
 
 def _bytes_of(texts: Iterable[str]) -> int:
@@ -284,7 +288,7 @@ def _timer_paused(call: Call) -> Iterator[None]:
     """Stop the timer of the attempt during the block: a wait for a budget is none of the endpoint's time."""
     timer, clock = call.span.timer, call.context.clock
     ends = timer.when() if timer is not None else None
-    if timer is None or ends is None:
+    if timer is None or ends is None or timer.expired():
         yield
         return
     began = clock.monotonic()

@@ -8,6 +8,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import orjson
+
 from workbench import wire
 from workbench.controls.position import MODEL, Position
 from workbench.endpoints.fair_queue import FairQueue, Ticket
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 #: Inside of retry, so that each attempt takes its turn; outside of the circuit breaker, so that the wait is
 #: no time of the endpoint's and a call that waits keeps no probe.
 POSITION: Final = Position(name="rate_limit", operations=MODEL, after=("retry",), before=("circuit_breaker",))
-#: Tokens that a chat template adds to each message, at most.
-_OF_TEMPLATE: Final = 16
 
 
 class _Endpoint:
@@ -41,12 +41,16 @@ class RateLimit:
     """Lets a call through when its endpoint's limits allow it; a call that waits holds nothing.
 
     `card` returns the card of a call's target, and `folder` holds the rates that processes share. Calls in
-    flight are counted in each process. An endpoint without stated limits is passed by.
+    flight are counted in each process. An endpoint without stated limits is passed by. `peek` raises the
+    error of a call that an inner control is known to refuse, so that it does not wait for that.
     """
 
-    def __init__(self, card: Callable[[str], ModelCard], folder: Path) -> None:
+    def __init__(
+        self, card: Callable[[str], ModelCard], folder: Path, *, peek: Callable[[Call], None] | None = None
+    ) -> None:
         self._card = card
         self._folder = folder
+        self._peek = peek
         self._targets: dict[str, _Endpoint | None] = {}
         self._queues: dict[tuple[str, str], FairQueue] = {}
 
@@ -71,7 +75,7 @@ class RateLimit:
         if ticket is None:
             raise _overloaded(call, queue, f"{queue.most} calls of this tenant wait already", 1.0)
         if not ticket.granted:
-            await _Turn(call, queue, began).wait(ticket)
+            await _Turn(call, queue, began).wait(ticket, self._peek)
             began = clock.monotonic()
         used: int | None = 0  # nothing, unless an answer begins
         try:
@@ -80,7 +84,8 @@ class RateLimit:
                     used = _used(event, speaks, used, tokens) if tokens else 0
                     yield event
         except RateLimitedError as error:
-            if error.retry_after_s is not None:
+            # The queue of a budget says nothing about the endpoint.
+            if error.retry_after_s is not None and not isinstance(error, OverloadedError):
                 now = clock.monotonic()
                 queue.pause(now + error.retry_after_s, now)
             raise
@@ -121,12 +126,14 @@ class _Turn:
         self._loop = asyncio.get_running_loop()
         self._woken = self._loop.create_future()
 
-    async def wait(self, ticket: Ticket) -> None:
+    async def wait(self, ticket: Ticket, peek: Callable[[Call], None] | None = None) -> None:
         """Return when the ticket is granted; leave the queue when the wait ends otherwise."""
         deadline = self._call.deadline
         timer = self._call.span.timer
         ends = timer.when() if timer is not None else None
         try:
+            if peek is not None:
+                peek(self._call)
             self._check(self._queue.wait_s(ticket, self._began), deadline)
             if timer is not None:
                 timer.reschedule(None)
@@ -208,10 +215,12 @@ def _used(event: Event, speaks: Dialect, used: int | None, reserved: int) -> int
 
 
 def _most_tokens(call: Call, speaks: Dialect, most_output: int) -> int:
-    """Return the upper bound of a call's tokens: the bytes of its input and the most that it may answer."""
+    """Return the upper bound of a call's tokens: the bytes of its request and the most that it may answer.
+
+    A token has a byte at least, and the JSON of a message more bytes than a chat template adds tokens.
+    """
     payload = call.payload
     if call.operation == "count":  # nothing is generated
         return 0
-    inputs = sum(len(text.encode("utf-8", "replace")) for text in speaks.input_texts(payload))
-    inputs += _OF_TEMPLATE * speaks.input_messages(payload)
+    inputs = len(orjson.dumps(payload, default=str, option=orjson.OPT_NON_STR_KEYS))
     return inputs + (speaks.max_output_tokens(payload) or most_output if speaks.generates else 0)

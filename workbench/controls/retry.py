@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -127,16 +128,17 @@ class _Attempt:
             )
         allowed = min(self._policy.timeout_s, left)
         self._watch.begin(allowed)
+        self._call.span.timer = self._watch  # time in our own queue is none of the endpoint's
         try:
             return await below.__anext__()
         except StopAsyncIteration:
             return None
         except asyncio.CancelledError:
-            if not self._watch.expired():
+            if not self._watch.take_back():
                 raise
         finally:
             self._watch.end()
-        if allowed == left:
+        if allowed == left or _left(self._call) <= 0.001:
             raise DeadlineError(
                 f"{self._call.target} did not finish before the call's deadline",
                 hint="repeat the call with a later deadline, or with a lower max_tokens",
@@ -173,7 +175,21 @@ class _WaitLimit:
         if self._fired and self._timer is not None:
             self.close()
 
+    def when(self) -> float | None:
+        """Return the end of the wait in the loop's time, or None while it is put off."""
+        return None if self._until == math.inf else self._until
+
+    def reschedule(self, when: float | None) -> None:
+        """Move the end of the wait, or put it off until it is moved again."""
+        self._until = math.inf if when is None else when
+        if when is not None and (self._timer is None or when < self._timer.when()):
+            self._arm(when)
+
     def expired(self) -> bool:
+        """Return whether the wait took too long."""
+        return self._fired
+
+    def take_back(self) -> bool:
         """Return whether this watch, and nobody else, cancelled the task; it takes its cancellation back."""
         return self._fired and self._task is not None and self._task.uncancel() <= self._cancelling
 
@@ -189,7 +205,7 @@ class _WaitLimit:
 
     def _look(self) -> None:
         self._timer = None
-        if self._task is None:
+        if self._task is None or self._until == math.inf:
             return
         if self._loop.time() < self._until:
             self._arm(self._until)

@@ -35,6 +35,7 @@ from workbench.workspace import boundary, quality
 from workbench.workspace.candidates import candidates
 from workbench.workspace.examples import contaminated
 from workbench.workspace.save import read_generator
+from workbench.workspace.saved_impact import load_impact
 from workbench.workspace.use_case import check_data, stated_dataset
 
 #: Returns the checked cases and pages of a use case, which are read once.
@@ -210,6 +211,8 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     yield from _tape(root, name)
     yield from _baseline(root, name, case)
     yield from _approach(root, name, case)
+    if (impact := case.impact) is not None:
+        yield _tried(f"{name}: {impact}", lambda: load_impact(root, name, impact))
     yield from _gates(root, name, case, data)
 
 

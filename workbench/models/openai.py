@@ -9,14 +9,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
-from workbench.errors import ConfigError, RefusedError, UnavailableError
+from workbench.errors import ConfigError, NoAnswerError, RefusedError, UnavailableError
 from workbench.models.chat_format import ChunkReader, read_chat, read_object
 from workbench.models.embedding_format import read_embeddings
 from workbench.models.endpoint_errors import EndpointErrors
 from workbench.models.framing import EventReader, Frame
 from workbench.models.moderation_format import read_moderations
 from workbench.models.response_format import ResponseReader, read_response
-from workbench.models.stateless import check_stateless
+from workbench.models.stateless import check_state
 from workbench.types import JSON, Event
 from workbench.wire import tokens_of
 from workbench.wire.moderations import verdicts_asked
@@ -107,8 +107,7 @@ class OpenAIModel:
         `/responses`, NoAnswerError for an answer with status 200 that holds none, and UnavailableError, after
         the events that came, for a stream that ends before `response.completed` or `response.incomplete`.
         """
-        if not self.stateful:
-            payload = check_stateless(payload)
+        payload = check_state(payload, stateful=self.stateful)
         with self._lacking("/responses", "call chat instead: dialect: chat on the model's card"):
             async with self._answer("/responses", payload, timeout_s) as response:
                 if not payload.get("stream"):
@@ -297,8 +296,13 @@ class OpenAIModel:
 
 
 async def _drained(frames: AsyncIterator[Frame]) -> None:
-    """Read up to the end of a body, if it comes soon, so that its connection can be used again."""
-    with contextlib.suppress(TimeoutError):
+    """Read up to the end of a body, if it comes soon, so that its connection can be used again.
+
+    The answer is complete, so whatever fails now is no fault of it.
+    """
+    import aiohttp
+
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError, NoAnswerError):
         async with asyncio.timeout(_DRAIN_S):
             async for _ in frames:
                 pass

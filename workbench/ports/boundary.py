@@ -10,13 +10,23 @@ import dataclasses
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from workbench.context import Context
 from workbench.types import JSON, Event, Port
 
-if TYPE_CHECKING:
-    import asyncio
+
+class WaitTimer(Protocol):
+    """The timer of an attempt's present wait, in the time of its event loop, as `asyncio.Timeout` is one."""
+
+    def when(self) -> float | None:
+        """Return the end of the wait, or None while it is put off."""
+
+    def reschedule(self, when: float | None) -> None:
+        """Move the end of the wait, or put it off until it is moved again."""
+
+    def expired(self) -> bool:
+        """Return whether the wait took too long."""
 
 
 class Span:
@@ -32,7 +42,7 @@ class Span:
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.attempts: list[dict[str, Any]] = []
-        self.timer: asyncio.Timeout | None = None
+        self.timer: WaitTimer | None = None
         self._lock = threading.Lock()
 
     def note(self, **facts: Any) -> None:

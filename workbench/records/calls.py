@@ -88,21 +88,29 @@ def read_calls(path: Path, chosen: Chosen = Chosen.ALL, *, limit: int | None = N
     A value that does not fit its column, such as a count of tokens that is a text, is null. When older calls
     are left out, a warning says so.
     """
-    import polars as pl
-
     if limit is None:
         return scan_calls(path, chosen).collect()
+    frame, more = newest_calls(path, chosen, limit=limit)
+    if more:
+        warnings.warn(
+            f"these are the newest {limit:,} calls, and there are older ones; ws.calls(since=…), "
+            "ws.calls(limit=…) and ws.calls(lazy=True) reach them",
+            stacklevel=3,
+        )
+    return frame
+
+
+def newest_calls(path: Path, chosen: Chosen = Chosen.ALL, *, limit: int) -> tuple[pl.DataFrame, bool]:
+    """Return the newest `limit` of the chosen calls, oldest first, and whether there are more."""
+    import polars as pl
+
     parts: list[pl.DataFrame] = []
     for part in _from_the_newest(_segments(path), chosen):
         parts.insert(0, part)
         if sum(map(len, parts)) > limit:
-            warnings.warn(
-                f"these are the newest {limit:,} calls, and there are older ones; ws.calls(since=…), "
-                "ws.calls(limit=…) and ws.calls(lazy=True) reach them",
-                stacklevel=3,
-            )
             break
-    return pl.concat(parts).tail(limit)
+    frame = pl.concat(parts)
+    return frame.tail(limit), frame.height > limit
 
 
 def find_calls(path: Path, trace: str, chosen: Chosen = Chosen.ALL) -> pl.DataFrame:

@@ -97,11 +97,11 @@ class Boundary:
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
         self._caching = places.caching
-        self.spending = Spending(self.home)
+        self.spending = Spending(self.home, self.card)
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
         )
-        self.rate_limit = RateLimit(self.card, self.home / ENDPOINTS)
+        self.rate_limit = RateLimit(self.card, self.home / ENDPOINTS, peek=self.spending.peek)
         self.circuit_breaker = CircuitBreaker(self.card, self.home / ENDPOINTS)
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
@@ -129,7 +129,7 @@ class Boundary:
             "retry": Retry(_RETRIES),
             "rate_limit": self.rate_limit,
             "circuit_breaker": self.circuit_breaker,
-            **self.spending.controls(self.card),
+            **self.spending.controls,
         }
 
     def card(self, name: str) -> ModelCard:
@@ -278,9 +278,9 @@ def of_use_case(
             # A server named for this execution is itself under test, so no snapshot replaces it.
             memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
             limits=_stated_limits(root, name, case, execution),
-            # A stage's answers are recorded and judged, and a stated answer is no answer of a model.
             caching=_caching(home, name, case, execution, mode=mode or execution.mode),
-            stated_answers=execution.tape is None or execution.job is not None,
+            # Recorded and judged answers are a model's; a job's run on today's input is neither.
+            stated_answers=execution.tape is None or execution.live_memory,
             content=case.telemetry.content,
         ),
     )
