@@ -14,7 +14,15 @@ import pytest
 
 from workbench.errors import CorruptError, UnavailableError
 from workbench.records import traces
-from workbench.records.calls import Chosen, find_call, find_calls, intact, newest_calls, read_calls, scan_calls
+from workbench.records.calls import (
+    Chosen,
+    find_call,
+    find_calls,
+    intact,
+    newest_calls,
+    read_calls,
+    scan_calls,
+)
 from workbench.records.columns import columns, frame_of_lines
 from workbench.records.log import Lines
 from workbench.records.segments import CallLog, compact, folder_of, purge, segments
