@@ -76,10 +76,7 @@ class RecordVerbs:
         """
         chosen = self._chosen(since=since, tenant=tenant, session=session)
         if trace is not None:
-            if not isinstance(trace, str):
-                kind = type(trace).__name__
-                raise ConfigError(f"trace is a {kind}, not a text", hint="ws.calls(trace=reply.trace_id)")
-            found = find_calls(self._log, trace, chosen)
+            found = find_calls(self._log, _checked_trace(trace), chosen)
             return found.lazy() if lazy else found
         if limit is not None and limit < 1:
             raise ConfigError(f"limit={limit} is below 1", hint="ws.calls(limit=1000), or limit=None for all")
@@ -206,6 +203,13 @@ class RecordVerbs:
     def _bound_to(self, session: str) -> dict[str, str]:
         context = self.context
         return {"use_case": context.use_case, "tenant": context.tenant, "session": check_session(session)}
+
+
+def _checked_trace(trace: object) -> str:
+    """Return a trace id; raise ConfigError for a value that is no text, such as the reply itself."""
+    if isinstance(trace, str):
+        return trace
+    raise ConfigError(f"trace is a {type(trace).__name__}, not a text", hint="ws.calls(trace=reply.trace_id)")
 
 
 def hidden_use_cases(root: Path, principal: str) -> frozenset[str]:
