@@ -21,7 +21,7 @@ unexport VIRTUAL_ENV PYTHONDONTWRITEBYTECODE UV_PYTHON UV_SYSTEM_PYTHON UV_PROJE
 PROJECT := $(wildcard tests/unit/test_house.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test soak check lab bench weaviate interop phoenix lock clean env env-test python
+.PHONY: help repro test soak check lab bench bench-peers weaviate interop phoenix lock clean env env-test python
 
 help: ## show this list
 	@sed -n $(if $(PROJECT),,-e '/^ifdef PROJECT/,/^endif/d') -e 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -32,12 +32,14 @@ repro: env ## install what is missing, run the pipeline, print the verdict; LIVE
 test: env-test $(if $(PROJECT),interop phoenix) check ## every check and every test, at sample size; ARGS="..." goes to pytest
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
+# Before every test, one process rewrites the assertions of all files while mypy runs, not each worker.
 check: env-test ## declarative files and notebooks; in the project: style, types, floors, house rules
 ifdef PROJECT
 	@$(BIN)/mypy & types=$$!; { \
 		$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports \
 		&& $(BIN)/python -m workbench.notebooks.stored notebooks pipelines && $(BIN)/python docs/map.py \
-		&& $(BIN)/python -m pytest -q --no-header --durations=0 tests/unit/test_house.py; }; \
+		&& $(BIN)/python -m pytest -q --no-header --durations=0 tests/unit/test_house.py \
+		$(if $(filter test,$(MAKECMDGOALS)),&& { $(BIN)/python -m pytest -q --collect-only >/dev/null || true; }); }; \
 		code=$$?; wait $$types && exit $$code
 else
 	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench check && $(BIN)/python -m workbench.notebooks.stored notebooks pipelines
@@ -60,10 +62,13 @@ lock: env ## resolve the locks again after a change in pyproject.toml; UPGRADE=1
 	@$(if $(PROJECT),$(COMPILE) -q --extra interop -c locks/workbench.lock -o locks/interop.lock pyproject.toml)
 	@$(if $(PROJECT),$(COMPILE) -q --extra interop-older -o locks/interop-older.lock pyproject.toml)
 	@$(if $(PROJECT),$(COMPILE) -q --group phoenix -o locks/phoenix.lock)
+	@$(if $(PROJECT),$(COMPILE) -q --group peers -o locks/peers.lock)
+	@$(if $(PROJECT),$(COMPILE) -q --group inspect -o locks/peers-inspect.lock)
 	@git --no-pager diff --stat -- locks
 
 clean: ## remove the environments and caches; keeps .workbench/, which holds state
-	rm -rf .venv .venv-interop .venv-interop-older .venv-phoenix .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-interop .venv-interop-older .venv-phoenix .venv-peers .venv-peers-inspect
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- the project of the workbench itself -----------------------------------------------------------
@@ -74,6 +79,15 @@ soak: env-test interop phoenix ## every test at full size, for hours: all kill p
 
 bench: env-test ## measure the ratios of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: env-test ## install the peers from their locks (a minute), and measure the boundary against them
+	@$(foreach name,peers peers-inspect,cmp -s locks/$(name).lock .venv-$(name)/installed.lock || { \
+		echo "== .venv-$(name): installing locks/$(name).lock"; \
+		$(BIN)/python -m venv --clear --without-pip .venv-$(name) \
+		&& $(INSTALL) .venv-$(name)/bin/python --require-hashes -r locks/$(name).lock \
+		&& cp locks/$(name).lock .venv-$(name)/installed.lock; } &&) true
+	@$(BIN)/python -m benchmarks boundary $(ARGS)
+
 
 interop: env ## install .venv-interop and .venv-interop-older: the libraries that must accept our clients
 	@for name in interop interop-older; do \

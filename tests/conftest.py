@@ -14,6 +14,9 @@ import sizes
 from hypothesis import settings
 from weaviate_servers import weaviate, weaviate_address  # noqa: F401 - fixtures for every folder
 
+from workbench import schemas
+
+schemas.jsonschema()  # or the first import of nbformat compiles a grammar, in each worker
 ROOT = Path(__file__).resolve().parent.parent
 GIT_CONFIG = """\
 [user]

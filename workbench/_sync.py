@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import functools
 import os
+import queue
+import sys
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import aclosing
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast
@@ -23,6 +27,36 @@ P = ParamSpec("P")
 Self = TypeVar("Self")
 #: Cancellation message of a stream whose reader left.
 ABANDONED = "abandoned"
+#: Events that a stream may be ahead of its reader.
+_AHEAD = 8
+
+
+class _Mailbox:
+    """Callbacks for a loop from other threads, in order; one wake-up of the loop delivers all that wait.
+
+    A wake-up is a system call and a turn of the loop, which cost more than most callbacks.
+    """
+
+    __slots__ = ("_waiting", "_woken", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._waiting: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._woken = False
+
+    def post(self, callback: Callable[..., object], *args: Any) -> None:
+        """Have the loop call `callback(*args)` soon; nothing happens when the loop has ended."""
+        self._waiting.append((callback, args))
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self.loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._woken = False  # before the last look, so that a later post wakes the loop again
+        while self._waiting:
+            callback, args = self._waiting.popleft()
+            callback(*args)
 
 
 class _Loop:
@@ -31,12 +65,33 @@ class _Loop:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
+        self.mailbox = _Mailbox(self.loop)
         self.thread = threading.Thread(target=self._run, name="workbench-loop", daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
+        # A loop notes each async generator for its `shutdown_asyncgens`, which this one never calls, and a
+        # call passes a dozen of them. Forgotten ones are still closed: that is the other hook.
+        self.loop.call_soon(lambda: sys.set_asyncgen_hooks(firstiter=None))
         self.loop.run_forever()
+
+
+class _Readers(threading.local):
+    """The mailbox of the loop that runs in this thread."""
+
+    mailbox: _Mailbox | None = None
+
+
+_readers = _Readers()
+
+
+def _own_mailbox() -> _Mailbox:
+    """Return the mailbox of the running loop."""
+    loop, mailbox = asyncio.get_running_loop(), _readers.mailbox
+    if mailbox is None or mailbox.loop is not loop:
+        mailbox = _readers.mailbox = _Mailbox(loop)
+    return mailbox
 
 
 _lock = threading.Lock()
@@ -45,6 +100,9 @@ _current: _Loop | None = None
 
 def _background() -> _Loop:
     global _current
+    current = _current
+    if current is not None and current.pid == os.getpid():
+        return current
     with _lock:
         if _current is None or _current.pid != os.getpid():
             _current = _Loop()
@@ -53,48 +111,58 @@ def _background() -> _Loop:
 
 def on_background_loop() -> bool:
     """Return whether the caller runs on the background loop's thread."""
-    return _current is not None and threading.current_thread() is _current.thread
+    return _current is not None and threading.get_ident() == _current.thread.ident
 
 
 class _BackgroundTask(Generic[T]):
-    """A coroutine on the loop with a future for other threads.
+    """A coroutine in a task of the loop; `ended` is called there with the task when it has ended.
 
     `_unfinished` holds each task until it ends, because a loop references its tasks only weakly.
     """
 
+    __slots__ = ("_context", "_coro", "_ended", "_mailbox", "_task", "done")
     _unfinished: ClassVar[set[_BackgroundTask[Any]]] = set()
 
-    def __init__(self, coro: Coroutine[Any, Any, T]) -> None:
-        self.future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    def __init__(
+        self, coro: Coroutine[Any, Any, T], ended: Callable[[asyncio.Task[T]], object] | None = None
+    ) -> None:
+        self.done = False
         self._coro = coro
+        self._ended = ended
         self._task: asyncio.Task[T] | None = None
         self._context = contextvars.copy_context()
-        self._loop = _background().loop
+        self._mailbox = _background().mailbox
 
     def begin(self) -> _BackgroundTask[T]:
         """Start it. Separate from `__init__`, so that an interrupt in between finds a task to cancel."""
         self._unfinished.add(self)
-        self.future.add_done_callback(lambda _: self._unfinished.discard(self))
-        self._loop.call_soon_threadsafe(self._start)
+        self._mailbox.post(self._start)
         return self
 
     def _start(self) -> None:
-        if not self.future.set_running_or_notify_cancel():
-            self._coro.close()
-            return
-        self._task = self._loop.create_task(self._coro, context=self._context)
-        self._task.add_done_callback(self._done)
+        self._task = self._mailbox.loop.create_task(self._coro, context=self._context)
+        self._task.add_done_callback(self._finish)
 
-    def _done(self, task: asyncio.Task[T]) -> None:
-        if task.cancelled():
-            self.future.set_exception(concurrent.futures.CancelledError())
-        elif (error := task.exception()) is not None:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(task.result())
+    def _finish(self, task: asyncio.Task[T]) -> None:
+        self.done = True
+        self._unfinished.discard(self)
+        if not task.cancelled():
+            task.exception()  # marks it as retrieved
+        if self._ended is not None:
+            self._ended(task)
 
     def cancel(self, why: str | None = None) -> None:
-        self._loop.call_soon_threadsafe(lambda: self._task.cancel(why) if self._task else None)
+        self._mailbox.post(lambda: self._task.cancel(why) if self._task else None)
+
+
+def _settle(future: concurrent.futures.Future[T], task: asyncio.Task[T]) -> None:
+    """Give the end of a task to the thread that waits for it."""
+    if task.cancelled():
+        future.set_exception(concurrent.futures.CancelledError())
+    elif (error := task.exception()) is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(task.result())
 
 
 def run(coro: Coroutine[Any, Any, T]) -> T:
@@ -108,15 +176,17 @@ def run(coro: Coroutine[Any, Any, T]) -> T:
             "a sync verb was called on the workbench's own loop, where it would deadlock",
             hint="in async code await the verb whose name ends in _async",
         )
-    job = _BackgroundTask(coro)
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    job = _BackgroundTask(coro, functools.partial(_settle, future))
     try:
-        return job.begin().future.result()
+        job.begin()
+        return future.result()
     except concurrent.futures.CancelledError:
         raise asyncio.CancelledError from None
     except BaseException:
-        if not job.future.done():
+        if not future.done():
             job.cancel()
-            concurrent.futures.wait([job.future], timeout=5)
+            concurrent.futures.wait([future], timeout=5)
         raise
 
 
@@ -124,16 +194,28 @@ async def run_async(coro: Coroutine[Any, Any, T]) -> T:
     """Run `coro` on the background loop and await it from any loop. Cancelling the waiter cancels it."""
     if on_background_loop():
         return await coro
-    job = _BackgroundTask(coro).begin()
-    waiter = asyncio.wrap_future(job.future)
+    own = _own_mailbox()
+    waiter: asyncio.Future[T] = own.loop.create_future()
+    job = _BackgroundTask(coro, lambda task: own.post(_wake, waiter, task)).begin()
     try:
-        return await asyncio.shield(waiter)
+        return await waiter
     except asyncio.CancelledError:
-        waiter.add_done_callback(
-            lambda ended: ended.cancelled() or ended.exception()
-        )  # marks the exception as retrieved
+        if waiter.done() and not waiter.cancelled():
+            waiter.exception()  # marks it as retrieved
         job.cancel()
         raise
+
+
+def _wake(waiter: asyncio.Future[T], task: asyncio.Task[T]) -> None:
+    """Give the end of a task to the waiter on another loop, unless it left."""
+    if waiter.done():
+        return
+    if task.cancelled():
+        waiter.cancel()
+    elif (error := task.exception()) is not None:
+        waiter.set_exception(error)
+    else:
+        waiter.set_result(task.result())
 
 
 def twins(
@@ -173,17 +255,22 @@ async def gather(coros: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 class _Pump(Generic[T]):
-    """Runs a whole stream in one task of the loop and passes its events to the reader.
+    """Runs a whole stream in one task of the loop and hands its events to a reader elsewhere.
 
     One task, because timeouts and context variables inside the stream belong to a task. At most eight events
-    ahead of the reader, because an unread stream must stop reading from its server.
+    ahead of the reader, because an unread stream must stop reading from its server. `wake` is called on the
+    loop for a reader that found nothing. An event is appended before the pump looks whether the reader waits,
+    and the reader says that it waits before it looks again, so that no event is missed.
     """
 
-    def __init__(self, stream: AsyncIterator[T]) -> None:
+    def __init__(self, stream: AsyncIterator[T], wake: Callable[[], object]) -> None:
         self._stream = stream
-        self._queue: asyncio.Queue[tuple[T | None, BaseException | None]] = asyncio.Queue()
-        self._ahead = asyncio.Semaphore(8)
+        self._events: deque[tuple[T | None, BaseException | None]] = deque()
+        self._wake = wake
+        self._reader_waits = False
+        self._room: asyncio.Event | None = None  # while the pump waits for the reader
         self._ending = False
+        self._closed = False
         self._job = _BackgroundTask(self._pump()).begin()
 
     async def _pump(self) -> None:
@@ -191,31 +278,59 @@ class _Pump(Generic[T]):
         try:
             async with aclosing(self._stream) as events:  # type: ignore[type-var]
                 async for event in events:
-                    await self._ahead.acquire()
-                    self._queue.put_nowait((event, None))
+                    while len(self._events) >= _AHEAD:
+                        await self._wait_for_room()
+                    self._put(event, None)
         except BaseException as error:
             end = error
             if isinstance(error, asyncio.CancelledError):
                 raise
         finally:
-            self._queue.put_nowait((None, end))
+            self._closed = True
+            self._put(None, end)
 
-    async def take(self) -> tuple[T | None, BaseException | None]:
-        """Return the next event, or the exception that ended the stream: StopAsyncIteration at its end."""
-        event, end = await self._queue.get()
-        self._ahead.release()
-        return event, end
+    async def _wait_for_room(self) -> None:
+        self._room = asyncio.Event()
+        if len(self._events) >= _AHEAD:  # the reader may have taken one before it could see the event
+            await self._room.wait()
+        self._room = None
+
+    def _put(self, event: T | None, end: BaseException | None) -> None:
+        self._events.append((event, end))
+        if self._reader_waits:
+            self._reader_waits = False
+            self._wake()
+
+    def take(self) -> tuple[T | None, BaseException | None] | None:
+        """Return the next event, or the exception that ended the stream: StopAsyncIteration at its end.
+
+        Return None when nothing has come; `wake` is called once when something does.
+        """
+        if not self._events:
+            self._reader_waits = True
+            if not self._events:
+                return None
+            self._reader_waits = False  # the pump may have called `wake` too, which does no harm
+        taken = self._events.popleft()
+        if (room := self._room) is not None and len(self._events) < _AHEAD:
+            self._job._mailbox.post(room.set)  # noqa: SLF001 - two halves of one thing
+        return taken
 
     def cancel(self, why: str = ABANDONED) -> None:
         """Start to close the stream, from any thread, without waiting; a second call does nothing."""
-        if not self._ending and not self._job.future.done():
+        if not self._ending and not self._closed:
             self._ending = True
             self._job.cancel(why)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the stream is closed."""
+        return self._closed or self._job.done
+
     async def stop(self) -> None:
-        """Close the stream and wait until it is closed."""
+        """Close the stream and wait, on the background loop, until it is closed."""
         self.cancel()
-        while not self._job.future.done():
+        while not self.closed:
             await asyncio.sleep(0.001)
 
 
@@ -226,10 +341,13 @@ def iterate(stream: AsyncIterator[T]) -> Iterator[T]:
             "a sync stream was opened on the workbench's own loop, where it would deadlock",
             hint="in async code iterate over the verb whose name ends in _async",
         )
-    pump = _Pump(stream)
+    woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+    pump = _Pump(stream, lambda: woken.put(None))
     try:
         while True:
-            event, end = run(pump.take())
+            while (taken := pump.take()) is None:
+                woken.get()
+            event, end = taken
             if isinstance(end, StopAsyncIteration):
                 return
             if end is not None:
@@ -237,7 +355,9 @@ def iterate(stream: AsyncIterator[T]) -> Iterator[T]:
             yield cast("T", event)
     finally:
         pump.cancel()
-        if not on_background_loop():  # there the garbage collector closes an iterator without waiting
+        if (
+            not pump.closed and not on_background_loop()
+        ):  # where the garbage collector closes it, it cannot wait
             run(pump.stop())
 
 
@@ -249,6 +369,31 @@ def iterate_async(stream: AsyncIterator[T]) -> AsyncIterator[T]:
     return stream if on_background_loop() else _Reading(stream)
 
 
+class _Doorbell:
+    """Wakes a reader on its own loop. The pump holds it, and not the reader, which may be forgotten."""
+
+    def __init__(self) -> None:
+        self._own = _own_mailbox()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def attend(self) -> None:
+        """Hear the bell on the running loop; a stream may be read on several loops, one after another."""
+        self._own = _own_mailbox()
+
+    async def wait(self) -> None:
+        """Wait, in the reader's task, for the next ring."""
+        self._waiter = self._own.loop.create_future()
+        await self._waiter
+
+    def ring(self) -> None:
+        """Wake the reader, from the background loop."""
+        self._own.post(self._open)
+
+    def _open(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
 class _Reading(AsyncIterator[T]):
     """A stream read from another loop.
 
@@ -258,19 +403,24 @@ class _Reading(AsyncIterator[T]):
     def __init__(self, stream: AsyncIterator[T]) -> None:
         self._stream = stream
         self._pump: _Pump[T] | None = None
+        self._bell: _Doorbell
         self._over = False
 
     async def __anext__(self) -> T:
         if self._over:
             raise StopAsyncIteration
         if self._pump is None:  # started here, so that the stream runs in the reader's context
-            self._pump = _Pump(self._stream)
+            self._bell = _Doorbell()
+            self._pump = _Pump(self._stream, self._bell.ring)
+        self._bell.attend()
         try:
-            event, end = await run_async(self._pump.take())
+            while (taken := self._pump.take()) is None:
+                await self._bell.wait()
         except asyncio.CancelledError:
             self._pump.cancel("cancelled")
             await self.aclose()
             raise
+        event, end = taken
         if end is None:
             return cast("T", event)
         self._over = True
@@ -281,7 +431,8 @@ class _Reading(AsyncIterator[T]):
         self._over = True
         if self._pump is not None:
             self._pump.cancel()
-            await run_async(self._pump.stop())
+            if not self._pump.closed:
+                await run_async(self._pump.stop())
 
     def __del__(self) -> None:
         if self._pump is not None:

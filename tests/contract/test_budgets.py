@@ -1,12 +1,54 @@
 """The contract of ledgers, on the fake, on SQLite and on a real PostgreSQL server."""
 
+import asyncio
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
 import pytest
 from postgres_server import PASSWORD, postgres  # noqa: F401 - a fixture
 
 from workbench.budgets.postgres import PostgresBudgets
 from workbench.budgets.sqlite import SqliteBudgets
+from workbench.ports.budget import Amounts, Balance
 from workbench.testing.budget_contract import BudgetLedgerContract
 from workbench.testing.fake_ledger import MemoryBudgets, SharedMemoryBooks
+
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
+FORKS = """
+import os
+import sys
+from workbench import _sync
+from workbench.budgets.queued import QueuedLedger
+from workbench.ports.budget import Account, Amounts
+sys.path.insert(0, sys.argv[1])
+from budget_race import open_store
+
+ledger = QueuedLedger(lambda: open_store(sys.argv[2], sys.argv[3], f"process {os.getpid()}"))
+account = Account(budget="forks", key={}, limits=(None, 10, None, None))
+
+def spend(tokens):
+    held = _sync.run(ledger.reserve([account], Amounts(tokens=tokens), wait_s=5))
+    assert _sync.run(ledger.settle(held, Amounts(tokens=tokens)))
+
+spend(1)
+child = os.fork()
+if child == 0:
+    spend(2)
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+spend(4)
+print(status, _sync.run(ledger.balances([account]))[0].spent.tokens)
+"""
+
+
+def spent_by_forks(where):
+    command = [sys.executable, "-c", FORKS, str(SUPPORT), where, PASSWORD]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 class TestFake(BudgetLedgerContract):
@@ -38,6 +80,9 @@ class TestSqlite(BudgetLedgerContract):
     def open_store(self, holder):
         return SqliteBudgets(self.path, holder=holder)
 
+    def test_a_fork_has_a_connection_of_its_own(self):
+        assert spent_by_forks(str(self.path)) == "0 7"
+
 
 class TestPostgres(BudgetLedgerContract):
     @pytest.fixture(autouse=True)
@@ -46,3 +91,28 @@ class TestPostgres(BudgetLedgerContract):
 
     def open_store(self, holder):
         return PostgresBudgets(self.server.url, holder=holder, password=PASSWORD)
+
+    def test_a_fork_has_a_connection_of_its_own(self):
+        assert spent_by_forks(self.server.url) == "0 7"
+
+    @pytest.mark.parametrize("interrupt", ["pg_terminate_backend", "pg_cancel_backend"])
+    def test_a_lost_connection_loses_and_doubles_nothing(self, interrupt):
+        account, rng = self.account(tokens=1000), random.Random(3)
+        query = f"SELECT {interrupt}(pid) FROM pg_stat_activity WHERE application_name = 'workbench-budgets'"
+
+        async def calls(ledger):
+            for _ in range(60):
+                needed = rng.randint(1, 5)
+                held = await ledger.reserve([account], Amounts(tokens=needed), wait_s=20)
+                assert await ledger.settle(held, Amounts(tokens=needed)), "the ledger did not come back"
+                spent.append(needed)
+
+        async def disturbs(_ledger):
+            with psycopg.connect(self.server.url, password=PASSWORD, autocommit=True) as admin:
+                while len(spent) < 180:
+                    await asyncio.to_thread(admin.execute, query)
+                    await asyncio.sleep(0.3)
+
+        spent = []
+        self.run(calls, calls, calls, disturbs)
+        assert self.balance(account) == [Balance(spent=Amounts(tokens=sum(spent)))]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from endpoint import endpoint, speaking
+from endpoint import begin_stream, endpoint, speaking
 
-from workbench import _sync
+from workbench import _sync, wire
 from workbench.context import Context
 from workbench.controls.stack import fold
 from workbench.errors import RefusedError
@@ -51,6 +54,60 @@ class TestOpenAIModel(ModelContract):
 
         self.with_model(use)
         assert self.behind.events < words
+
+    @pytest.mark.parametrize(("stateful", "store"), [(False, False), (True, None)])
+    def test_an_endpoint_keeps_nothing_unless_its_card_says_so(self, stateful, store):
+        async def use():
+            model = OpenAIModel(self.url, "a key", stateful=stateful)
+            try:
+                async with aclosing(model.respond(self.ask_response("a"))) as events:
+                    return [event async for event in events]
+            finally:
+                await model.aclose()
+
+        _sync.run(use())
+        assert self.behind.calls[-1].get("store") is store
+
+    def test_a_streamed_response_leaves_its_connection_for_the_next(self):
+        async def use(model):
+            for _ in range(3):
+                async with aclosing(model.respond(self.ask_response("a", stream=True))) as events:
+                    assert [event async for event in events]
+            return sum(map(len, model._session.connector._conns.values()))
+
+        assert self.with_model(use) == 1
+
+
+@pytest.mark.parametrize("after", ["holds", "breaks", "floods"])
+def test_a_response_is_complete_with_its_last_event_whatever_its_connection_does(after):
+    whole = {"id": "r", "status": "completed", "output": [{"type": "message", "content": []}]}
+    events = wire.dialect("respond").unfold(whole)
+
+    async def answer(asked):
+        response = await begin_stream(asked)
+        for event in events:
+            await response.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+        if after == "breaks":
+            asked.transport.abort()
+        elif after == "holds":
+            await asyncio.sleep(30)
+        else:
+            await asyncio.sleep(0.05)  # the events have arrived by themselves
+            await response.write(b": " + b"x" * 100_000)
+        return response
+
+    async def use():
+        model = OpenAIModel(url, max_bytes=50_000)
+        try:
+            async with aclosing(model.respond({"input": "a", "stream": True})) as found:
+                return [event.data async for event in found]
+        finally:
+            await model.aclose()
+
+    began = time.monotonic()
+    with endpoint(answer) as url:
+        assert _sync.run(use()) == events
+    assert time.monotonic() - began < 5
 
 
 class TestAnEndpointThatDoesNotCount(ModelContract):
@@ -143,6 +200,31 @@ class TestWordLlama(ModelContract):
 
     def make(self) -> Model:
         return open_model(load_card(ROOT, "wordllama-256"), ROOT)
+
+    def test_a_number_of_dimensions_that_it_lacks_is_refused_by_name(self):
+        def asking(dimensions):
+            async def use(model):
+                asked = {"model": self.model, "input": "a", "dimensions": dimensions}
+                async with aclosing(model.embed(asked)) as events:
+                    return [event async for event in events]
+
+            return use
+
+        assert "64" in self._refused(asking(64)).message
+        assert len(self.with_model(asking(256))) == 1
+
+
+def test_the_embedded_model_refuses_a_tool_that_must_be_called():
+    model = open_model(load_card(ROOT, "smollm2-135m"), ROOT)
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    for choice in ("required", {"type": "function", "function": {"name": "f"}}):
+        with pytest.raises(RefusedError, match="tool_choice") as caught:
+            model.chat({"messages": [], "tools": tools, "tool_choice": choice})
+        assert caught.value.status == 400
+    for verb, advice in (("respond", "chat.completions"), ("moderate", "kind moderation")):
+        with pytest.raises(RefusedError, match="embedded model") as caught:
+            getattr(model, verb)({"input": "a"})
+        assert advice in caught.value.hint
 
 
 class _Folded:

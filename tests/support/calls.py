@@ -6,10 +6,11 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 
-from workbench.config import RunLimits
+from workbench.config import AnswerCaching, RunLimits
 from workbench.context import Context, SystemClock
 from workbench.controls.access import Access
 from workbench.controls.budget import BudgetControl
+from workbench.controls.cache import Cache, CacheScope
 from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
 from workbench.controls.limits import LimitedRuns
@@ -24,6 +25,7 @@ from workbench.identity import Principal
 from workbench.models.card import ModelCard, ModelLimits, Price
 from workbench.ports import Call, Query
 from workbench.ports.budget import Account, Amounts, Reservation
+from workbench.records.answer_cache import AnswerCache
 from workbench.records.journal import Journal, extend
 from workbench.records.log import Lines, read_records
 from workbench.records.tape import Tape
@@ -178,6 +180,8 @@ class Bench:
         self.rate_limit = RateLimit(lambda _target: self.card, folder / "endpoints")
         self.circuit_breaker = CircuitBreaker(lambda _target: self.card, folder / "endpoints")
         self.ledger, self.budget = Reservations(), OneBudget()
+        self.answers = AnswerCache(folder / "cache" / "exact.sqlite", most_bytes=2**20)
+        self.caching = AnswerCaching(seconds=3600, operations=())
         self.limits = RunLimits()
         self.limited: LimitedRuns | None = None
 
@@ -197,6 +201,7 @@ class Bench:
             "fallback": Fallback(),
             "access": Access(),
             "output": Output(),
+            "cache": Cache(self.answers, self.caching, scope=CacheScope(use_case="answers")),
             "replay": self.replay(mode),
             "retry": Retry(),
         }

@@ -103,7 +103,7 @@ def test_what_is_forgotten_or_held_is_named_by_texts(handle, verb, given):
 
 def model():
     class Card:
-        name, model = "small", "small"
+        name, model, dialect = "small", "small", "chat"
 
         def wire_defaults(self):
             return {}

@@ -12,8 +12,17 @@ import orjson
 import polars as pl
 import pytest
 
+from workbench.errors import CorruptError, UnavailableError
 from workbench.records import traces
-from workbench.records.calls import Chosen, find_call, find_calls, read_calls, scan_calls
+from workbench.records.calls import (
+    Chosen,
+    find_call,
+    find_calls,
+    intact,
+    newest_calls,
+    read_calls,
+    scan_calls,
+)
 from workbench.records.columns import columns, frame_of_lines
 from workbench.records.log import Lines
 from workbench.records.segments import CallLog, compact, folder_of, purge, segments
@@ -87,16 +96,47 @@ def test_a_segment_ends_at_its_size_and_is_compacted(path):
 
 
 def test_a_segment_ends_with_its_day(path):
-    Lines(path).append(line(1))
-    CallLog(path).append(line(2, at=dt.datetime.now(dt.UTC).isoformat()))
+    late, early = "2026-11-28T23:59:59.000000+00:00", "2026-11-29T00:00:01.000000+00:00"
+    first, other = CallLog(path), CallLog(path)
+    first.append(line(1, at=late))
+    first.append(line(2, at=late))
+    assert len(path.read_bytes().splitlines()) == 2
+    first.append(line(3, at=early))
     for thread in threading.enumerate():
         if thread.name == "compact-calls":
             thread.join()
-    assert not path.exists()
-    log = CallLog(path)
-    for n in (3, 4):
-        log.append(line(n, at=dt.datetime.now(dt.UTC).isoformat()))
-    assert len(path.read_bytes().splitlines()) == 2 and tokens(read_calls(path)) == [1, 2, 3, 4]
+    assert not path.exists() and len(list(folder_of(path).glob("*.parquet"))) == 2
+    for n, at in ((4, early), (5, late), (6, early)):  # a call may begin before midnight and end after it
+        first.append(line(n, at=at))
+        other.append(line(n + 10, at=at))
+    assert len(path.read_bytes().splitlines()) == 6
+    assert tokens(read_calls(path)) == [1, 2, 3, 4, 14, 5, 15, 6, 16]
+
+
+def test_a_segment_that_ends_while_the_interpreter_does_fails_no_call(path, monkeypatch):
+    def start(_thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    log = CallLog(path, segment_bytes=10)
+    for n in range(3):
+        log.append(line(n))
+    assert tokens(read_calls(path)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "full"), pl.exceptions.ComputeError("odd")])
+def test_a_parquet_file_that_cannot_be_written_is_left_for_later(path, monkeypatch, error):
+    write(path, range(3))
+
+    def write_parquet(*_args, **_kwargs):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pl.DataFrame, "write_parquet", write_parquet)
+        assert tokens(read_calls(path)) == [0, 1, 2] and segments(path).parquet == ()
+        with pytest.raises(UnavailableError, match="cannot write"):
+            compact(path)
+    assert compact(path) == 1 and tokens(read_calls(path)) == [0, 1, 2]
 
 
 def test_a_segment_that_is_not_removed_yet_counts_once(path):
@@ -138,6 +178,8 @@ def test_torn_lines_are_dropped_and_lines_that_do_not_fit_are_kept_beside(path):
     assert tokens(read_calls(path)) == [0, None, 2] and find_call(path, record(1)["trace_id"])
     (kept,) = folder_of(path).glob("*.odd")
     assert kept.read_bytes().splitlines() == [odd, b"[]", line(3)[:40]]
+    purge(path, dt.date(2999, 1, 1))
+    assert {name.name for name in folder_of(path).iterdir()} == {".listing", ".compacting"}
 
 
 def test_a_trace_is_found_in_every_part_of_the_log(path):
@@ -159,6 +201,53 @@ def test_a_trace_is_found_without_its_index(path):
     for index in folder_of(path).glob("*.traces"):
         index.unlink()
     assert find_call(path, record(7)["trace_id"])["input_tokens"] == 7
+
+
+def test_a_trace_is_found_with_a_truncated_index(path):
+    write(path, range(ONCE))
+    compact(path)
+    for index in folder_of(path).glob("*.traces"):
+        index.write_bytes(index.read_bytes()[:-5])
+    assert find_call(path, record(7)["trace_id"])["input_tokens"] == 7
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("trace", ["", "\n", " ", "a\nb", "\udcff", "é" * 16, "x" * 1_000])
+def test_a_text_that_cannot_be_a_trace_id_has_no_calls(path, trace):
+    write(path, range(3))
+    compact(path)
+    write(path, range(3, 6), close=False)
+    assert find_calls(path, trace).is_empty() and find_call(path, trace) is None
+
+
+def test_a_damaged_parquet_file_is_named_with_what_to_type(path):
+    write(path, range(2_000))
+    compact(path)
+    write(path, range(2_000, 2_003), close=False)
+    first, *_ = sorted(folder_of(path).glob("*.parquet"))
+    whole = first.read_bytes()
+    reads = (
+        lambda: read_calls(path),
+        lambda: newest_calls(path, limit=2_000),
+        lambda: find_calls(path, record(0)["trace_id"]),
+    )
+    for damaged in (b"", whole[:-40], b"PAR1" + b"\0" * (len(whole) - 40) + whole[-36:]):
+        first.write_bytes(damaged)
+        for read in reads:
+            with pytest.raises(CorruptError, match=first.name) as caught:
+                read()
+            assert caught.value.hint.endswith(f"mv {first} /tmp/")
+    first.unlink()
+    assert tokens(newest_calls(path, limit=3)[0]) == [2_000, 2_001, 2_002]
+
+
+def test_calls_that_are_purged_while_they_are_read_say_so(path):
+    write(path, range(10))
+    compact(path)
+    scanned = scan_calls(path)
+    purge(path, dt.date(2999, 1, 1))
+    with pytest.raises(UnavailableError, match="removed while"), intact(path):
+        scanned.collect()
 
 
 def test_an_index_finds_equal_keys_and_odd_ids(tmp_path):

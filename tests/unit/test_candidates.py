@@ -12,7 +12,7 @@ from falling_models import repository
 
 import workbench as wb
 from workbench import config
-from workbench.config import ModelChoice, StatedAnswer
+from workbench.config import Execution, ModelChoice, StatedAnswer
 from workbench.diagnostics.check import _models
 from workbench.errors import ConfigError, NotFoundError, UnavailableError
 from workbench.experiments.attempts import CaseAttempt, scored_row
@@ -235,7 +235,7 @@ def test_a_job_asks_no_model_of_unknown_price(tmp_path):
     root = repository(tmp_path, model="first")
     unpriced(root, "first")
     ws = connected(root, first=FakeModel())
-    job = dataclasses.replace(ws, execution=dataclasses.replace(ws.execution, job="nightly"))
+    job = dataclasses.replace(ws, execution=dataclasses.replace(ws.execution, live_memory=True))
     with pytest.raises(ConfigError, match="price of the model 'first' is unknown"):
         job.model().chat("a taxi?")
     assert ws.describe()["model_price"] == {"first@2": ""}
@@ -254,3 +254,19 @@ def test_a_promotion_names_each_model_of_unknown_price():
 def test_a_run_says_when_no_card_states_a_price_and_nothing_else(tmp_path):
     ws = wb.connect("small", root=repository(tmp_path, model=FALLING))
     assert "model_price" not in ws.describe()
+
+
+@pytest.mark.parametrize(("live", "given"), [(False, False), (True, True)])
+def test_a_stated_answer_is_given_by_a_job_and_never_in_a_judged_run(tmp_path, quick, live, given):
+    root = repository(tmp_path, model="{name: first, fallback: [{answer: later}]}")
+    execution = Execution(
+        notebook="", use_case="small", tape="tape.jsonl", job="small", publish="out", live_memory=live
+    )
+    made = boundary.of_use_case(root, "small", case_of(root), execution)
+    made._models["first@1"] = down()
+    ws = wb.connect("small", root=root, through=made)
+    if given:
+        assert ws.model().chat("a taxi?").text == "later"
+    else:
+        with pytest.raises(UnavailableError):
+            ws.model().chat("a taxi?")

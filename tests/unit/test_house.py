@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import functools
 import importlib.util
 import re
 import socket
@@ -15,7 +16,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = sorted((ROOT / "workbench").rglob("*.py"))
 ALL = PACKAGE + sorted(p for room in ("tests", "benchmarks") for p in (ROOT / room).rglob("*.py"))
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE}
 NAMED_AFTER_NOTHING = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc", "core"}
 #: Values that are not frozen, slotted and keyword-only. The list may only shrink.
 OTHER_DATACLASSES = {"context.InvocationScope"}
@@ -34,6 +34,12 @@ MANY_NAMES = {
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@functools.cache
+def trees() -> dict[Path, ast.Module]:
+    """The parsed modules; each worker imports this file, and one of them needs them."""
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE}
+
+
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -49,7 +55,7 @@ def walk(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
 
 
 def functions() -> Iterator[tuple[str, Function]]:
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for name, node in walk(tree):
             if isinstance(node, Function):
                 yield f"{name_of(path)}:{name}", node
@@ -88,14 +94,14 @@ def public_names(tree: ast.Module) -> set[str]:
 
 
 def test_a_file_has_at_most_12_public_names():
-    many = {name_of(p): n for p, tree in TREES.items() if (n := len(public_names(tree))) > 12}
+    many = {name_of(p): n for p, tree in trees().items() if (n := len(public_names(tree))) > 12}
     assert {name: n for name, n in many.items() if name not in MANY_NAMES} == {}
     assert set(MANY_NAMES) <= set(many), "MANY_NAMES names a file that has 12 names or fewer"
 
 
 def test_no_class_name_stands_twice():
     homes: dict[str, list[str]] = {}
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name.lstrip("_"), []).append(name_of(path))
@@ -105,7 +111,7 @@ def test_no_class_name_stands_twice():
 def imports_of(path: Path, known: set[str]) -> set[str]:
     """Modules of the package that a module imports, anywhere in it and for type checking too."""
     found = set()
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(trees()[path]):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "workbench":
             found |= {x if (x := f"{node.module}.{a.name}") in known else node.module for a in node.names}
         elif isinstance(node, ast.Import):
@@ -155,7 +161,7 @@ def test_a_name_says_what_the_file_holds():
 def test_init_files_only_export():
     """A docstring, imports, `__all__` and `__version__`, a table of lazy names and its `__getattr__`."""
     allowed = {"__getattr__", "__dir__"}
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         if path.name != "__init__.py":
             continue
         for node in tree.body:
@@ -168,7 +174,7 @@ def test_init_files_only_export():
 
 def test_a_dataclass_is_frozen_slotted_and_keyword_only():
     other = set()
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         module = ".".join(path.relative_to(ROOT / "workbench").with_suffix("").parts)
         for name, node in walk(tree):
             made = [d for d in decorators(node) if re.match(r"(dataclasses\.)?dataclass\b", d)]
@@ -184,7 +190,7 @@ def is_public(name: str) -> bool:
 
 def test_what_is_public_has_a_docstring():
     bare = []
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         assert ast.get_docstring(tree), f"{name_of(path)} does not say what it holds"
         inside = {id(n) for _, f in walk(tree) if isinstance(f, Function) for _, n in walk(f)}
         for name, node in walk(tree):
@@ -197,7 +203,7 @@ def test_what_is_public_has_a_docstring():
 
 def test_an_async_twin_takes_what_its_sync_verb_takes():
     apart = []
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         named = {name: node for name, node in walk(tree) if isinstance(node, Function)}
         for name, node in named.items():
             twin = named.get(f"{name}_async")
@@ -210,7 +216,7 @@ def test_twins_that_are_made_have_the_names_of_the_method_they_are_made_of():
     """`add, add_async = _sync.twins(_add)`: a copied line with one name left is a wrong verb."""
     made = [
         (name_of(path), ast.unparse(node.targets[0]), ast.unparse(node.value.args[0]).removeprefix("_"))
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("_sync.twins(")
     ]

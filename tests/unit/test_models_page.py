@@ -11,6 +11,7 @@ import pytest
 from small_use_case import small_repository
 
 from workbench import config, files
+from workbench.config import AnswerCaching
 from workbench.controls.fallback import TRIGGERS
 from workbench.errors import ConfigError
 from workbench.models import ModelCard, load_card
@@ -25,7 +26,7 @@ from workbench.workspace.save import save
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/models.md").read_text(encoding="utf-8")
 CARD = re.search(r"<!-- file: (.*?) -->\n```yaml\n(.*?)```", PAGE, re.DOTALL)
-_, NAMED, FALLING = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+_, NAMED, FALLING, CACHING = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 KEYS = PAGE.partition("## Prices")[0]
 ROWS = [[c.strip() for c in line.split(" | ")] for line in KEYS.splitlines() if line.startswith("| `")]
 
@@ -52,7 +53,9 @@ def test_the_fallbacks_of_the_page_are_read_and_its_table_has_every_trigger(tmp_
     params = root / "params.yaml"
     falling = FALLING.replace("\n", "\n    ").rstrip()
     params.write_text(params.read_text().replace("    model: smollm2-135m\n", f"    {falling}\n"))
+    params.write_text(params.read_text().replace("    candidate:", f"    {CACHING}    candidate:"))
     case = config.load_params(root).use_cases["small"]
+    assert case.cache == AnswerCaching(seconds=3600)
     found = candidates(
         card_of_use_case(root, case), case.model_choice.fallback, card_of=partial(load_card, root)
     )
@@ -64,7 +67,7 @@ def test_the_fallbacks_of_the_page_are_read_and_its_table_has_every_trigger(tmp_
 def test_the_table_has_every_key_of_a_card_and_the_first_are_the_mandatory_ones():
     keys = {key: row for row in ROWS for key in re.findall(r"`(\w+)`", row[0])}
     fields = {f.name: f for f in dataclasses.fields(ModelCard)}
-    assert keys.keys() == fields.keys() - {"version"}
+    assert keys.keys() == fields.keys() - {"version", "moved"}
     needed = [key for key in keys if fields[key].default is fields[key].default_factory]
     count = ["", "one", "two", "three", "four", "five", "six", "seven"].index(
         re.search(r"The first (\w+) rows are mandatory", PAGE)[1]
@@ -86,9 +89,10 @@ def test_a_nested_key_of_the_table_has_its_own_keys(key, kind):
 
 def test_a_card_with_a_version_is_refused_as_the_page_says(tmp_path):
     root = small_repository(tmp_path)
-    files.write_atomic(root / CARD[1], f"{CARD[2]}version: 1\n".encode())
-    with pytest.raises(ConfigError, match="version"):
-        save(root, "model/served-7b", reason="r")
+    for line in ("version: 1", "moved: true"):
+        files.write_atomic(root / CARD[1], f"{CARD[2]}{line}\n".encode())
+        with pytest.raises(ConfigError, match="version"):
+            save(root, "model/served-7b", reason="r")
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_the_reason_why_an_answer_is_no_complete_text(given, reason, raises):
 
 def handle(*script) -> ModelHandle:
     class Card:
-        name, model = "small", "small"
+        name, model, dialect = "small", "small", "chat"
 
         def wire_defaults(self):
             return {}

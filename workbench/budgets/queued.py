@@ -64,6 +64,7 @@ class QueuedLedger:
         self._lease_s = lease_s
         self._lock = threading.Lock()
         self._worker: _Worker | None = None
+        self._inherited: list[_Worker] = []
         self._spent: dict[str, Amounts] = {}
 
     async def reserve(self, accounts: Sequence[Account], amounts: Amounts, *, wait_s: float) -> Reservation:
@@ -133,6 +134,8 @@ class QueuedLedger:
         with self._lock:
             worker = self._worker
             if worker is None or worker.pid != os.getpid():  # a fork has none of its parent's threads
+                if worker is not None:  # to close its parent's connection would end it for the parent too
+                    self._inherited.append(worker)
                 atexit.register(_close_at_exit, weakref.ref(self))
                 worker = self._worker = _Worker(self._open_store(), self._lease_s, self._spent)
             worker.send(order)

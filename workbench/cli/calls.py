@@ -49,7 +49,7 @@ def calls(
     """
     if ctx.invoked_subcommand is not None:
         return
-    from workbench.records.calls import find_calls, scan_calls
+    from workbench.records.calls import find_calls, newest_calls
 
     root = config.find_root()
     chosen = _chosen(root, **which)
@@ -59,7 +59,7 @@ def calls(
         text = "\n\n".join("\n".join(f"{name:>18}  {row[name]}" for name in row) for row in rows)
         say(rows, text or f"no call has the trace {trace[:64]}", as_json=as_json)
         return
-    found = scan_calls(root / layout.CALLS, chosen).tail(limit).collect()
+    found, _ = newest_calls(root / layout.CALLS, chosen, limit=limit)
     say(_plain(found), _table("calls, the newest last", found.select(_SHOWN)), as_json=as_json)
 
 
@@ -78,11 +78,13 @@ def costs(*, by: tuple[str, ...], as_json: bool, **which: str | None) -> None:
 
         workbench calls costs --by tenant --by day
     """
-    from workbench.records.calls import scan_calls
+    from workbench.records.calls import intact, scan_calls
     from workbench.records.costs import costs_of
 
     root = config.find_root()
-    found = costs_of(scan_calls(root / layout.CALLS, _chosen(root, **which)), by or ("tenant", "model"))
+    log = root / layout.CALLS
+    with intact(log):
+        found = costs_of(scan_calls(log, _chosen(root, **which)), by or ("tenant", "model"))
     say(_plain(found), _table("costs", found), as_json=as_json)
 
 
@@ -92,11 +94,13 @@ def costs(*, by: tuple[str, ...], as_json: bool, **which: str | None) -> None:
 @Json()
 def sessions(*, as_json: bool, **which: str | None) -> None:
     """Show the sessions of users: their calls, failures, tokens and money."""
-    from workbench.records.calls import scan_calls
+    from workbench.records.calls import intact, scan_calls
     from workbench.records.costs import sessions_of
 
     root = config.find_root()
-    found = sessions_of(scan_calls(root / layout.CALLS, _chosen(root, **which)))
+    log = root / layout.CALLS
+    with intact(log):
+        found = sessions_of(scan_calls(log, _chosen(root, **which)))
     say(_plain(found), _table("sessions", found), as_json=as_json)
 
 

@@ -41,6 +41,7 @@ class _Seen:
 
     def __init__(self, call: Call, began: float) -> None:
         self.speaks = wire.DIALECTS.get(call.operation) if call.port == "model" else None
+        self.span = call.span
         self.began = began
         self.events = 0
         self.first_event_s: float | None = None
@@ -51,9 +52,8 @@ class _Seen:
         if not self.events:
             self.first_event_s = round(now - self.began, 6)
         self.events += 1
-        if isinstance(event.data, Mapping):
-            if self.speaks is not None and self.speaks.states_usage(event.data):
-                self.usage = self.speaks.usage_of(event.data)
+        if self.speaks is not None:
+            self.usage = self.span.usage_in(event, self.speaks) or self.usage
         elif isinstance(event.data, list | tuple):
             self.hits += [hit for hit in event.data if isinstance(hit, Hit)]
 
@@ -137,21 +137,19 @@ class Observe:
 
         Attempts that failed may have been paid for too, and so may those of other candidates.
         """
-        facts = call.span.facts
-        if facts.get("source") == "exact":  # the cache of answers
-            if "saved_usd" not in facts:
-                call.span.note(saved_usd=self._priced(_answering(call), usage))
-            return 0.0
+        facts, answers = call.span.facts, [*call.span.facts.get("paid_before", ())]
+        if facts.get("source") != "exact":
+            answers.insert(0, (_answering(call), usage))
+        elif "saved_usd" not in facts:  # the cache of answers gave it
+            call.span.note(saved_usd=self._priced(_answering(call), usage))
         if "cost_usd" in facts:
             noted: float | None = facts["cost_usd"]
             return noted
         paid = [attempt["cost_usd"] for attempt in call.span.attempts if "cost_usd" in attempt]
-        if paid and not facts.get("replayed"):
+        if paid and (not facts.get("replayed") or facts.get("source") == "exact"):
             return None if None in paid else sum(paid)
-        costs = [
-            self._priced(*answer) for answer in ((_answering(call), usage), *facts.get("paid_before", ()))
-        ]
-        return None if None in costs else sum(costs)  # type: ignore[arg-type]
+        costs = [self._priced(*answer) for answer in answers]
+        return None if None in costs else float(sum(costs))  # type: ignore[arg-type]
 
     def _priced(self, target: str, usage: Usage) -> float | None:
         known = self._price is not None and usage.input_tokens is not None

@@ -23,6 +23,8 @@ POSITION: Final = Position(
     after=("access",),
     before=("privacy", "replay"),
 )
+#: The fields of a request that state the form of its answer, in both dialects.
+_FORMS: Final = ("response_format", "text")
 _MOST: Final = 8  # violations reported; an answer may have hundreds
 
 
@@ -31,6 +33,10 @@ class Output:
 
     A stream is validated at its end, when its events have been passed on: it is not repaired.
     """
+
+    def applies(self, call: Call) -> bool:
+        """Return whether the request states the form of its answer."""
+        return any(call.payload.get(name) is not None for name in _FORMS)
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on; raise InvalidOutputError if the answer violates its schema after the repair."""

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 from workbench import wire
 from workbench.controls.position import MODEL, Position
 from workbench.endpoints.fair_queue import FairQueue, Ticket
+from workbench.endpoints.per_endpoint import Key, PerEndpoint
 from workbench.endpoints.rates import EndpointLimits, open_rates
 from workbench.errors import OverloadedError, RateLimitedError
 from workbench.ports import Call, Handler
-from workbench.types import Event
+from workbench.types import Event, Usage
 from workbench.wire import Dialect
+from workbench.wire.bounds import usage_bound
 
 if TYPE_CHECKING:
     from workbench.models import ModelCard
@@ -23,64 +25,55 @@ if TYPE_CHECKING:
 #: Inside of retry, so that each attempt takes its turn; outside of the circuit breaker, so that the wait is
 #: no time of the endpoint's and a call that waits keeps no probe.
 POSITION: Final = Position(name="rate_limit", operations=MODEL, after=("retry",), before=("circuit_breaker",))
-#: Tokens that a chat template adds to each message, at most.
-_OF_TEMPLATE: Final = 16
-
-
-class _Endpoint:
-    """An endpoint's queue, and the most tokens of an answer."""
-
-    __slots__ = ("most_output", "queue")
-
-    def __init__(self, queue: FairQueue, most_output: int) -> None:
-        self.queue = queue
-        self.most_output = most_output
 
 
 class RateLimit:
     """Lets a call through when its endpoint's limits allow it; a call that waits holds nothing.
 
     `card` returns the card of a call's target, and `folder` holds the rates that processes share. Calls in
-    flight are counted in each process. An endpoint without stated limits is passed by.
+    flight are counted in each process. An endpoint without stated limits is passed by. `peek` raises the
+    error of a call that an inner control is known to refuse, so that it does not wait for that.
     """
 
-    def __init__(self, card: Callable[[str], ModelCard], folder: Path) -> None:
+    def __init__(
+        self, card: Callable[[str], ModelCard], folder: Path, *, peek: Callable[[Call], None] | None = None
+    ) -> None:
         self._card = card
         self._folder = folder
-        self._targets: dict[str, _Endpoint | None] = {}
-        self._queues: dict[tuple[str, str], FairQueue] = {}
+        self._peek = peek
+        self._queues = PerEndpoint(card, self._opened)
 
     @property
     def queues(self) -> Mapping[tuple[str, str], FairQueue]:
         """The queues of the endpoints that were called, by address and model."""
-        return self._queues
+        return self._queues.made
 
     def applies(self, call: Call) -> bool:
         """Return whether the call's endpoint states a limit."""
-        return self._endpoint(call.target) is not None
+        return self._queues.of(call.target) is not None
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on when it is its turn; raise OverloadedError when that is after its deadline."""
-        endpoint = self._endpoint(call.target)
-        assert endpoint is not None  # noqa: S101  `applies` says so
-        clock, queue = call.context.clock, endpoint.queue
-        speaks = wire.dialect(call.operation)
-        tokens = _most_tokens(call, speaks, endpoint.most_output) if queue.rates.token_s else 0
+        queue = self._queues.of(call.target)
+        assert queue is not None  # noqa: S101  `applies` says so
+        clock, speaks = call.context.clock, wire.dialect(call.operation)
+        tokens = self._most_tokens(call, speaks) if queue.rates.token_s else 0
         began = clock.monotonic()
         ticket = queue.enter(call.context.tenant, tokens, began)
         if ticket is None:
             raise _overloaded(call, queue, f"{queue.most} calls of this tenant wait already", 1.0)
         if not ticket.granted:
-            await _Turn(call, queue, began).wait(ticket)
+            await _Turn(call, queue, began).wait(ticket, self._peek)
             began = clock.monotonic()
         used: int | None = 0  # nothing, unless an answer begins
         try:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
-                    used = _used(event, speaks, used, tokens) if tokens else 0
+                    used = _used(call.span.usage_in(event, speaks), used, tokens) if tokens else 0
                     yield event
         except RateLimitedError as error:
-            if error.retry_after_s is not None:
+            # The queue of a budget says nothing about the endpoint.
+            if error.retry_after_s is not None and not isinstance(error, OverloadedError):
                 now = clock.monotonic()
                 queue.pause(now + error.retry_after_s, now)
             raise
@@ -88,28 +81,23 @@ class RateLimit:
             now = clock.monotonic()
             queue.release(ticket, now, used=used, seconds=now - began)
 
-    def _endpoint(self, target: str) -> _Endpoint | None:
-        try:
-            return self._targets[target]
-        except KeyError:
-            return self._targets.setdefault(target, self._opened(target))
-
-    def _opened(self, target: str) -> _Endpoint | None:
-        card = self._card(target)
+    def _opened(self, card: ModelCard, key: Key) -> FairQueue | None:
+        """Return the queue of an endpoint, None if its card states no limit."""
         limits = EndpointLimits(
-            url=card.base_url or card.provider,
-            model=card.model,
+            url=key[0],
+            model=key[1],
             requests_per_minute=card.limits.requests_per_minute,
             tokens_per_minute=card.limits.tokens_per_minute,
             concurrent=card.limits.concurrent,
         )
-        if not limits.stated:
-            return None
-        key = (limits.url, limits.model)
-        if key not in self._queues:
-            self._queues.setdefault(key, FairQueue(limits, open_rates(limits, self._folder)))
-        most = card.limits.max_output_tokens or card.limits.context_tokens
-        return _Endpoint(self._queues[key], most)
+        return FairQueue(limits, open_rates(limits, self._folder)) if limits.stated else None
+
+    def _most_tokens(self, call: Call, speaks: Dialect) -> int:
+        """Return the most tokens that a call can take; a count of tokens generates none and takes none."""
+        if call.operation == "count":
+            return 0
+        bound = usage_bound(call.payload, speaks, self._card(call.target).limits)
+        return (bound.input_tokens or 0) + (bound.output_tokens or 0)
 
 
 class _Turn:
@@ -121,12 +109,14 @@ class _Turn:
         self._loop = asyncio.get_running_loop()
         self._woken = self._loop.create_future()
 
-    async def wait(self, ticket: Ticket) -> None:
+    async def wait(self, ticket: Ticket, peek: Callable[[Call], None] | None = None) -> None:
         """Return when the ticket is granted; leave the queue when the wait ends otherwise."""
         deadline = self._call.deadline
         timer = self._call.span.timer
         ends = timer.when() if timer is not None else None
         try:
+            if peek is not None:
+                peek(self._call)
             self._check(self._queue.wait_s(ticket, self._began), deadline)
             if timer is not None:
                 timer.reschedule(None)
@@ -198,20 +188,8 @@ def _set(woken: asyncio.Future[None]) -> None:
         woken.set_result(None)
 
 
-def _used(event: Event, speaks: Dialect, used: int | None, reserved: int) -> int | None:
+def _used(usage: Usage | None, used: int | None, reserved: int) -> int | None:
     """Return the tokens of the answer so far, None while they are unknown; at most twice the reserved."""
-    if isinstance(event.data, Mapping) and speaks.states_usage(event.data):
-        usage = speaks.usage_of(event.data)
-        if usage.input_tokens is not None:
-            return min(usage.input_tokens + (usage.output_tokens or 0), 2 * reserved)
+    if usage is not None and usage.input_tokens is not None:
+        return min(usage.input_tokens + (usage.output_tokens or 0), 2 * reserved)
     return used or None
-
-
-def _most_tokens(call: Call, speaks: Dialect, most_output: int) -> int:
-    """Return the upper bound of a call's tokens: the bytes of its input and the most that it may answer."""
-    payload = call.payload
-    if call.operation == "count":  # nothing is generated
-        return 0
-    inputs = sum(len(text.encode("utf-8", "replace")) for text in speaks.input_texts(payload))
-    inputs += _OF_TEMPLATE * speaks.input_messages(payload)
-    return inputs + (speaks.max_output_tokens(payload) or most_output if speaks.generates else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -97,6 +98,7 @@ class _Attempt:
         self._call = call
         self._policy = policy
         self._child = child
+        self._watch = _WaitLimit()
         self.answering = False
 
     async def events(self, proceed: Handler) -> AsyncGenerator[Event, None]:
@@ -113,6 +115,7 @@ class _Attempt:
             self._child.update(outcome=_outcome(error), error=type(error).__name__)
             raise
         finally:
+            self._watch.close()
             self._child["duration_s"] = round(clock.monotonic() - began, 6)
 
     async def _next(self, below: AsyncIterator[Event]) -> Event | None:
@@ -124,13 +127,17 @@ class _Attempt:
                 hint="repeat the call with a later deadline",
             )
         allowed = min(self._policy.timeout_s, left)
+        self._watch.begin(allowed)
+        self._call.span.timer = self._watch  # time in our own queue is none of the endpoint's
         try:
-            async with asyncio.timeout(allowed) as timer:
-                self._call.span.timer = timer  # time in our own queue is none of the endpoint's
-                return await anext(below, None)
-        except TimeoutError:
-            if not timer.expired():
+            return await below.__anext__()
+        except StopAsyncIteration:
+            return None
+        except asyncio.CancelledError:
+            if not self._watch.take_back():
                 raise
+        finally:
+            self._watch.end()
         if allowed == left or _left(self._call) <= 0.001:
             raise DeadlineError(
                 f"{self._call.target} did not finish before the call's deadline",
@@ -138,6 +145,73 @@ class _Attempt:
             )
         what = "stopped in the middle of its answer" if self.answering else "sent no answer"
         raise UnavailableError(f"{self._call.target} {what} for {allowed:g} s", hint="repeat the call")
+
+
+class _WaitLimit:
+    """Cancels a task that waits too long, as `asyncio.timeout` does, with one timer for all waits.
+
+    A stream waits for each of its events: to arm and cancel a timer for each takes longer than to read it.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[Any] | None = None  # while it waits
+        self._until = 0.0
+        self._fired = False
+        self._cancelling = 0
+
+    def begin(self, seconds: float) -> None:
+        """Begin a wait of the running task, which may take `seconds`."""
+        self._task = task = asyncio.current_task()
+        self._cancelling = 0 if task is None else task.cancelling()
+        self._until = until = self._loop.time() + seconds
+        if self._timer is None or until < self._timer.when():
+            self._arm(until)
+
+    def end(self) -> None:
+        """End the wait. The timer stays: the next wait moves its end."""
+        self._task = None
+        if self._fired and self._timer is not None:
+            self.close()
+
+    def when(self) -> float | None:
+        """Return the end of the wait in the loop's time, or None while it is put off."""
+        return None if self._until == math.inf else self._until
+
+    def reschedule(self, when: float | None) -> None:
+        """Move the end of the wait, or put it off until it is moved again."""
+        self._until = math.inf if when is None else when
+        if when is not None and (self._timer is None or when < self._timer.when()):
+            self._arm(when)
+
+    def expired(self) -> bool:
+        """Return whether the wait took too long."""
+        return self._fired
+
+    def take_back(self) -> bool:
+        """Return whether this watch, and nobody else, cancelled the task; it takes its cancellation back."""
+        return self._fired and self._task is not None and self._task.uncancel() <= self._cancelling
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, until: float) -> None:
+        self.close()
+        self._timer = self._loop.call_at(until, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._task is None or self._until == math.inf:
+            return
+        if self._loop.time() < self._until:
+            self._arm(self._until)
+        else:
+            self._fired = True
+            self._task.cancel()
 
 
 def _outcome(error: BaseException) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import graphlib
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -90,30 +89,47 @@ POSITIONS: Final = ordered(
 
 
 def around(control: Control, proceed: Handler) -> Handler:
-    """Wrap `proceed` in `control`; close the streams that the control opens when the call ends.
+    """Wrap `proceed` in `control`; closing a stream also closes the streams that the control opened.
 
     A control may have a method `applies(call)`: other calls pass it by.
     """
 
-    async def handle(call: Call) -> AsyncIterator[Event]:
-        opened: list[AsyncIterator[Event]] = []
-
-        def below(inner: Call) -> AsyncIterator[Event]:
-            stream = proceed(inner)
-            opened.append(stream)
-            return stream
-
-        try:
-            async with aclosing(control(call, below)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    yield event
-        finally:
-            await _close(opened)
+    def handle(call: Call) -> AsyncIterator[Event]:
+        return _Controlled(control, call, proceed)
 
     applies: Callable[[Call], bool] | None = getattr(control, "applies", None)
     if applies is None:
         return handle
     return lambda call: handle(call) if applies(call) else proceed(call)
+
+
+class _Controlled(AsyncIterator[Event]):
+    """The stream of a control, and the streams that the control opened.
+
+    Not a generator: each event would pass one more frame for each control.
+    """
+
+    __slots__ = ("__weakref__", "_events", "_opened", "_proceed")
+
+    def __init__(self, control: Control, call: Call, proceed: Handler) -> None:
+        self._opened: list[AsyncIterator[Event]] = []
+        self._proceed = proceed
+        self._events = control(call, self._below)
+
+    def _below(self, call: Call) -> AsyncIterator[Event]:
+        stream = self._proceed(call)
+        self._opened.append(stream)
+        return stream
+
+    def __anext__(self) -> Awaitable[Event]:
+        return self._events.__anext__()
+
+    async def aclose(self) -> None:
+        """Close the control's stream, then the streams that it opened."""
+        try:
+            await self._events.aclose()  # type: ignore[attr-defined]
+        finally:
+            await _close(self._opened)
 
 
 async def _close(streams: list[AsyncIterator[Event]]) -> None:

@@ -35,6 +35,7 @@ from workbench.workspace import boundary, quality
 from workbench.workspace.candidates import candidates
 from workbench.workspace.examples import contaminated
 from workbench.workspace.save import read_generator
+from workbench.workspace.saved_impact import load_impact
 from workbench.workspace.use_case import check_data, stated_dataset
 
 #: Returns the checked cases and pages of a use case, which are read once.
@@ -210,6 +211,8 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     yield from _tape(root, name)
     yield from _baseline(root, name, case)
     yield from _approach(root, name, case)
+    if (impact := case.impact) is not None:
+        yield _tried(f"{name}: {impact}", lambda: load_impact(root, name, impact))
     yield from _gates(root, name, case, data)
 
 
@@ -229,7 +232,7 @@ def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
 
 
 def _prices(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
-    """Yield the source of each price that no card states; an unknown price is an error if a job needs it."""
+    """Yield the source of each list price; an unknown price is an error if a job needs it."""
     jobs = [job for job, declared in config.load_params(root).jobs.items() if declared.use_case == name]
     why = f"the job {jobs[0]} states what it costs" if jobs else "a gate on cost stays undecided"
     found = [partial(boundary.card_of_use_case, root, case)]
@@ -239,7 +242,7 @@ def _prices(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
             card = read_card()
         except WorkbenchError:
             continue  # reported with the model
-        if card.price_source == "card":
+        if card.price_per_million is not None:
             continue
         what = f"{name}: price of {card.reference}"
         checked = _tried(what, partial(card.check_priced, why=why))

@@ -86,7 +86,8 @@ class Rates:
             if self.gap_s:
                 self._requests_full = max(self._requests_full, now) + self.gap_s
             if self.token_s:
-                self._tokens_full = max(self._tokens_full, now) + tokens * self.token_s
+                full = max(self._tokens_full, now) + tokens * self.token_s
+                self._tokens_full = min(full, now + _HORIZON_S)
             return 0.0
         finally:
             self._end()
@@ -102,10 +103,10 @@ class Rates:
                 self._end()
 
     def pause(self, until: float, now: float) -> None:
-        """Let nothing start before `until`."""
+        """Let nothing start before `until`, for an hour at most."""
         self._begin(now)
         try:
-            self._paused = max(self._paused, until)
+            self._paused = max(self._paused, min(until, now + _HORIZON_S))
         finally:
             self._end()
 
@@ -169,12 +170,12 @@ class SharedRates(Rates):
         if shared is None or self._pid != os.getpid():
             shared = self._open()
         fcntl.flock(self._file, fcntl.LOCK_EX)
-        boot, *times = _FORMAT.unpack_from(shared)
-        if boot != self._boot:
-            times = [0.0, 0.0, 0.0]
-        # NaN, which a damaged file may hold, is no time either.
-        times = [time if time <= now + _HORIZON_S else 0.0 for time in times]
-        self._requests_full, self._tokens_full, self._paused = times
+        boot, requests, tokens, paused = _FORMAT.unpack_from(shared)
+        # Nothing is later than in an hour; NaN, which a damaged file may hold, is no time either.
+        latest = now + _HORIZON_S if boot == self._boot else float("-inf")
+        self._requests_full = requests if requests <= latest else 0.0
+        self._tokens_full = tokens if tokens <= latest else 0.0
+        self._paused = paused if paused <= latest else 0.0
 
     def _end(self) -> None:
         assert self._map is not None  # noqa: S101  `_begin` mapped it

@@ -14,6 +14,7 @@ import functools
 import importlib
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from workbench.errors import (
     WorkbenchError,
     nearest,
 )
+from workbench.models import short_path
 from workbench.models.card import ModelCard
 from workbench.models.client_routes import MODELS, begins, operation_of
 from workbench.ports import Call, Handler
@@ -116,8 +118,6 @@ class Caller:
 
 def openai_client(caller: Caller) -> openai.OpenAI:
     """Return an `openai.OpenAI` whose requests all cross the boundary. It does not retry: a control does."""
-    import openai
-
     if TYPE_CHECKING:
         import httpx2 as http
     else:
@@ -138,15 +138,20 @@ def openai_client(caller: Caller) -> openai.OpenAI:
             except WorkbenchError as error:
                 return _error_response(error)
 
+    def answer(path: str, body: bytes, seconds: float | None) -> bytes | httpx2.Response:
+        try:
+            asked = _asked(operation_of("POST", path), body, seconds)
+            return asked.body(_sync.run(_whole(caller, asked)))
+        except WorkbenchError as error:
+            return _error_response(error)
+
     # trust_env=False: a proxy named in the environment would replace this transport
     client = http.Client(transport=Boundary(), trust_env=False)
-    return openai.OpenAI(http_client=client, **caller.options())
+    return short_path.client_class(answer, client)(http_client=client, **caller.options())
 
 
 def openai_async_client(caller: Caller) -> openai.AsyncOpenAI:
     """Return the `openai.AsyncOpenAI` twin of `openai_client`, for any event loop."""
-    import openai
-
     if TYPE_CHECKING:
         import httpx2 as http
     else:
@@ -168,8 +173,21 @@ def openai_async_client(caller: Caller) -> openai.AsyncOpenAI:
             except WorkbenchError as error:
                 return _error_response(error)
 
+    async def answer(path: str, body: bytes, seconds: float | None) -> bytes | httpx2.Response:
+        try:
+            asked = _asked(operation_of("POST", path), body, seconds)
+            return asked.body(await _sync.run_async(_whole(caller, asked)))
+        except WorkbenchError as error:
+            return _error_response(error)
+
     client = http.AsyncClient(transport=Boundary(), trust_env=False)
-    return openai.AsyncOpenAI(http_client=client, **caller.options())
+    return short_path.async_client_class(answer, client)(http_client=client, **caller.options())
+
+
+async def _whole(caller: Caller, asked: _Asked) -> JSON:
+    """Return the whole answer of a request, on the background loop."""
+    async with aclosing(caller.handler(caller.call(asked))) as events:  # type: ignore[type-var]
+        return asked.speaks.fold([event async for event in events])
 
 
 @functools.cache
@@ -240,7 +258,14 @@ def _read(caller: Caller, request: httpx2.Request, body: bytes) -> _Asked | byte
     path = request.url.path.removeprefix(_ROOT)
     if request.method == "GET" and begins(path, MODELS):
         return orjson.dumps(caller.models(path))
-    operation = operation_of(request.method, path)
+    timeout = (request.extensions.get("timeout") or {}).get("read")
+    return _asked(operation_of(request.method, path), body, timeout)
+
+
+def _asked(operation: str, body: bytes, timeout: float | None) -> _Asked:
+    """Return the request of an operation, by the body that the client wrote."""
+    import orjson
+
     payload, as_base64 = orjson.loads(body), False
     if operation == "embed":
         # `openai` requests base64 by default; the boundary's events hold numbers
@@ -254,7 +279,7 @@ def _read(caller: Caller, request: httpx2.Request, body: bytes) -> _Asked | byte
         stream=bool(payload.get("stream")),
         usage=bool(options.get("include_usage")),
         as_base64=as_base64,
-        timeout=(request.extensions.get("timeout") or {}).get("read"),
+        timeout=timeout,
     )
 
 

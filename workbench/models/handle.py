@@ -170,18 +170,18 @@ class ModelHandle:
             return wire.dialect(call.operation).fold([event async for event in events])
 
     async def _texts(self, asked: Asked, parameters: Mapping[str, Any]) -> AsyncIterator[str]:
-        call = self._call(asked, {**parameters, "stream": True})
+        speaks, call = self._speaks, self._call(asked, {**parameters, "stream": True})
         before: list[Event] | None = []  # events before the first text
         async with aclosing(self.handler(call)) as events:  # type: ignore[type-var]
             async for event in events:
                 if before is not None:
                     before.append(event)
-                if piece := self._speaks.piece_of(event.data):
+                if piece := speaks.piece_of(event.data):
                     before = None
                     yield piece
         if before is not None:
             calls = bool(call.payload.get("tools") or call.payload.get("functions"))
-            self._speaks.check_text(self._speaks.fold(before), calls=calls)
+            speaks.check_text(speaks.fold(before), calls=calls)
 
 
 def _are_turns(asked: Sequence[object]) -> bool:

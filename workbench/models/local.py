@@ -61,7 +61,7 @@ class LocalModel:
         The server would answer with a text instead.
         """
         choice = payload.get("tool_choice")
-        if payload.get("tools") and choice not in {None, "auto", "none"}:
+        if payload.get("tools") and choice not in (None, "auto", "none"):
             raise RefusedError(
                 f"{self.card.name!r} is the embedded model and cannot be made to call a tool (tool_choice)",
                 hint="leave tool_choice out, or name a card of an endpoint that calls tools",

@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
-from workbench.errors import ConfigError, RefusedError, UnavailableError
+from workbench.errors import ConfigError, NoAnswerError, RefusedError, UnavailableError
 from workbench.models.chat_format import ChunkReader, read_chat, read_object
 from workbench.models.embedding_format import read_embeddings
 from workbench.models.endpoint_errors import EndpointErrors
 from workbench.models.framing import EventReader, Frame
 from workbench.models.moderation_format import read_moderations
 from workbench.models.response_format import ResponseReader, read_response
-from workbench.models.stateless import check_stateless
+from workbench.models.stateless import check_state
 from workbench.types import JSON, Event
 from workbench.wire import tokens_of
 from workbench.wire.moderations import verdicts_asked
@@ -107,8 +107,7 @@ class OpenAIModel:
         `/responses`, NoAnswerError for an answer with status 200 that holds none, and UnavailableError, after
         the events that came, for a stream that ends before `response.completed` or `response.incomplete`.
         """
-        if not self.stateful:
-            payload = check_stateless(payload)
+        payload = check_state(payload, stateful=self.stateful)
         with self._lacking("/responses", "call chat instead: dialect: chat on the model's card"):
             async with self._answer("/responses", payload, timeout_s) as response:
                 if not payload.get("stream"):
@@ -230,36 +229,39 @@ class OpenAIModel:
             if self._key:
                 headers["Authorization"] = f"Bearer {self._key}"
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S)
-            self._session, self._loop = aiohttp.ClientSession(connector=connector, headers=headers), loop
+            cookies = aiohttp.DummyCookieJar()  # an API sets none, and each request would look for them
+            session = aiohttp.ClientSession(connector=connector, headers=headers, cookie_jar=cookies)
+            self._session, self._loop = session, loop
             self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
             weakref.finalize(self, _close, connector, loop)
         return self._session
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        body, large = list[bytes](), _Large(self._large)
-        async with large, contextlib.aclosing(self._pieces(response)) as pieces:
-            async for piece in pieces:
+        """Return the unpacked body; raise NoAnswerError when it exceeds `max_bytes`."""
+        body, size = list[bytes](), 0
+        self._check_size(response.content_length or 0)
+        async with _Large(self._large) as large:
+            async for piece in response.content.iter_any():
                 body.append(piece)
+                size += len(piece)
+                self._check_size(size)
                 await large.add(len(piece))
             return b"".join(body)
 
-    async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
-        """Yield the unpacked body as it arrives; raise NoAnswerError when it exceeds `max_bytes`."""
-        size = 0
-        if (response.content_length or 0) > self.max_bytes:
+    def _check_size(self, size: int) -> None:
+        if size > self.max_bytes:
             raise self._errors.too_large(self.max_bytes)
-        async for piece in response.content.iter_any():
-            size += len(piece)
-            if size > self.max_bytes:
-                raise self._errors.too_large(self.max_bytes)
-            yield piece
 
     async def _frames(
         self, response: aiohttp.ClientResponse, reader: EventReader
     ) -> AsyncGenerator[Frame, None]:
-        large = _Large(self._large)
-        async with large, contextlib.aclosing(self._pieces(response)) as pieces:
-            async for piece in pieces:
+        """Yield the events of a body as they arrive; raise NoAnswerError when it exceeds `max_bytes`."""
+        size = 0
+        self._check_size(response.content_length or 0)
+        async with _Large(self._large) as large:
+            async for piece in response.content.iter_any():
+                size += len(piece)
+                self._check_size(size)
                 for begin in range(0, len(piece), _BYTES_PER_TURN):
                     if begin:
                         await asyncio.sleep(0)
@@ -294,8 +296,13 @@ class OpenAIModel:
 
 
 async def _drained(frames: AsyncIterator[Frame]) -> None:
-    """Read up to the end of a body, if it comes soon, so that its connection can be used again."""
-    with contextlib.suppress(TimeoutError):
+    """Read up to the end of a body, if it comes soon, so that its connection can be used again.
+
+    The answer is complete, so whatever fails now is no fault of it.
+    """
+    import aiohttp
+
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError, NoAnswerError):
         async with asyncio.timeout(_DRAIN_S):
             async for _ in frames:
                 pass
@@ -323,8 +330,8 @@ class _Large:
             self._held = False
             self._places.release()
 
-    async def __aenter__(self) -> None:
-        return None
+    async def __aenter__(self) -> Self:
+        return self
 
     async def __aexit__(self, *_: object) -> None:
         self.reset()

@@ -25,20 +25,28 @@ STATEFUL: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "store": ("the endpoint would keep a copy of request and answer", "leave store out"),
     "background": (
-        "the answer arrives outside of the call, where nothing records it or counts its cost",
-        "call without background, with a longer timeout",
+        "its answer has to be fetched after the call, where nothing records it or counts its cost",
+        "call without background and with a longer timeout; with stateful: true also with stream=True",
     ),
 }
 
 
-def check_stateless(payload: JSON) -> JSON:
-    """Return the request with `store: false`; raise RefusedError if it refers to what the endpoint keeps."""
+def check_state(payload: JSON, *, stateful: bool = False) -> JSON:
+    """Return the request as the endpoint may get it: with `store: false` unless it is `stateful`.
+
+    Raise RefusedError if the request refers to what an endpoint keeps, and is not stateful, or if its answer
+    would have to be fetched later.
+    """
     for name, (reason, advice) in STATEFUL.items():
-        if payload.get(name):
-            raise _refused(name, reason, advice)
+        streamed = name == "background" and payload.get("stream")
+        if payload.get(name) and (not stateful or (name == "background" and not streamed)):
+            raise _refused(name, reason, advice if stateful else f"{advice}, {_CARD}")
+    if stateful:
+        return payload
     asked = payload.get("input")
     if isinstance(asked, list) and any(map(_is_reference, asked)):
-        raise _refused("an item_reference in input", *STATEFUL["previous_response_id"])
+        reason, advice = STATEFUL["previous_response_id"]
+        raise _refused("an item_reference in input", reason, f"{advice}, {_CARD}")
     return {**payload, "store": False}
 
 
@@ -46,5 +54,5 @@ def _is_reference(item: Any) -> bool:
     return isinstance(item, Mapping) and item.get("type") == "item_reference"
 
 
-def _refused(what: str, reason: str, advice: str) -> RefusedError:
-    return RefusedError(f"{what} is refused: {reason}", hint=f"{advice}, {_CARD}")
+def _refused(what: str, reason: str, hint: str) -> RefusedError:
+    return RefusedError(f"{what} is refused: {reason}", hint=hint)

@@ -30,12 +30,13 @@ def costs_of(calls: pl.LazyFrame, by: Sequence[str]) -> pl.DataFrame:
     model = calls.filter(pl.col("port") == "model").with_columns(pl.col("at").dt.date().alias("day"))
     sums = [
         pl.len().alias("calls"),
-        pl.col("replayed").fill_null(value=False).sum().alias("replayed"),
+        (_replayed() & ~_cached()).sum().alias("replayed"),
         _cached().sum().alias("cached"),
         (~pl.col("outcome").is_in(["ok", "abandoned"])).sum().alias("failed"),
         pl.col("input_tokens").filter(_paid()).sum(),
         pl.col("output_tokens").filter(_paid()).sum(),
-        pl.col("cost_usd").filter(_paid()).sum(),
+        # An answer of the cache costs what the candidates before it were paid.
+        pl.col("cost_usd").filter(~_replayed() | _cached()).sum(),
         pl.col("saved_usd").sum(),
         (_paid() & pl.col("cost_usd").is_null() & pl.col("input_tokens").is_not_null())
         .sum()
@@ -92,4 +93,10 @@ def _paid() -> pl.Expr:
     import polars as pl
 
     free = pl.col("source").fill_null("").is_in(["exact", "stated"])
-    return ~pl.col("replayed").fill_null(value=False) & ~free
+    return ~_replayed() & ~free
+
+
+def _replayed() -> pl.Expr:
+    import polars as pl
+
+    return pl.col("replayed").fill_null(value=False)

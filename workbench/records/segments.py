@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
+import io
 import os
 import re
 import secrets
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
 #: The size at which a segment ends: about 15,000 calls, which are read in less than half a second.
 SEGMENT_BYTES: Final = 16 << 20
-_ROW_GROUP, _DAY_S = 8_192, 86_400
-_FIRST_DAY = re.compile(rb'"at":"(\d{4}-\d\d-\d\d)')
+_ROW_GROUP = 8_192
+_DAY = re.compile(rb'"at":"(\d{4}-\d\d-\d\d)')
 
 
 def folder_of(path: Path) -> Path:
@@ -50,15 +51,15 @@ def folder_of(path: Path) -> Path:
 class CallLog:
     """Appends records to the open segment of a log and closes it at its size and at the end of its day.
 
-    A closed segment is compacted in a thread. A failure to close or to compact fails no call: a later writer
-    or reader does it.
+    The days are those of the records. A closed segment is compacted in a thread. A failure to close or to
+    compact fails no call: a later writer or reader does it.
     """
 
     def __init__(self, path: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.path = path
         self._most = segment_bytes
         self._lines = Lines(path)
-        self._day: int | None = None
+        self._day = b""
 
     def open(self) -> int:
         """Return the descriptor of the open segment; raise UnavailableError when it cannot be opened."""
@@ -67,12 +68,13 @@ class CallLog:
     def append(self, line: bytes) -> int:
         """Append a record, passed without its newline, and return its offset in its segment."""
         offset = self._lines.append(line)
-        if offset + len(line) >= self._most or self._day != int(time.time()) // _DAY_S:
-            self._end_segment()
+        day = _day_of(line)
+        if offset + len(line) >= self._most or day > self._day:
+            self._end_segment(day)
         return offset
 
-    def close(self, *, now: bool = False) -> bool:
-        """Close the open segment when it is full or of an earlier day, or `now`; return whether it was.
+    def close(self, *, before: bytes = b"", now: bool = False) -> bool:
+        """Close the open segment when it is full, of a day before `before`, or `now`; return whether it was.
 
         Unless `now`, the segment stays open while a reader lists the folder.
         """
@@ -84,29 +86,23 @@ class CallLog:
             if not locking.acquire(descriptor, wait=now):
                 return False
             with self._lines.writing():
-                size, self._day = self._lines.size(), self._first_day()
-                if not (now and size) and size < self._most and self._day == int(time.time()) // _DAY_S:
+                size, self._day = self._lines.size(), _day_of(self._lines.read(0, 4096)) or before
+                if not (now and size) and size < self._most and self._day >= before:
                     return False
                 stamp = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H%M%S%f")
                 with files.writing(self.path):
                     self.path.rename(folder / f"{stamp}-{secrets.token_hex(4)}.jsonl")
                 return True
         finally:
+            locking.release(descriptor)  # a process that another thread forked meanwhile has a copy of it
             os.close(descriptor)
 
-    def _end_segment(self) -> None:
-        with contextlib.suppress(OSError, UnavailableError):
-            if self.close():
+    def _end_segment(self, day: bytes) -> None:
+        # RuntimeError: no thread can begin while the interpreter ends.
+        with contextlib.suppress(OSError, UnavailableError, RuntimeError):
+            if self.close(before=day):
+                self._day = b""  # that of the next segment is not known yet
                 threading.Thread(target=_compact_quietly, args=(self.path,), name="compact-calls").start()
-
-    def _first_day(self) -> int:
-        """Return the day of the segment's first record, in days since 1970; today for one without a time."""
-        today = int(time.time()) // _DAY_S
-        if found := _FIRST_DAY.search(self._lines.read(0, 4096).partition(b"\n")[0]):
-            with contextlib.suppress(ValueError):
-                day = dt.date.fromisoformat(found[1].decode())
-                return (day - dt.date(1970, 1, 1)).days
-        return today
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +160,16 @@ def purge(path: Path, before: dt.date) -> int:
                 removed += traces.count(index) if index.exists() else 0
                 name.unlink()
                 index.unlink(missing_ok=True)
+        for name in folder.glob("*.odd"):
+            if name.name[:10] < before.isoformat():  # the day on which its segment was closed
+                name.unlink()
     return removed
+
+
+def _day_of(line: bytes) -> bytes:
+    """Return the day of the first record in some bytes, as b"2026-11-24"; empty for one without a time."""
+    found = _DAY.search(line.partition(b"\n")[0])
+    return found[1] if found else b""
 
 
 def _compact_quietly(path: Path) -> None:
@@ -208,13 +213,15 @@ def _pieces(descriptor: int) -> Iterator[bytes]:
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
     """Write a Parquet file atomically, after its index."""
+    import polars as pl
+
     files.write_atomic(path.with_suffix(".traces"), traces.index_of(frame["trace_id"]))
-    aside = files.aside_of(path)
-    frame.write_parquet(aside, compression="zstd", row_group_size=_ROW_GROUP)
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.chmod(0o600)
-    os.replace(aside, path)
+    buffer = io.BytesIO()
+    try:
+        frame.write_parquet(buffer, compression="zstd", row_group_size=_ROW_GROUP)
+    except pl.exceptions.PolarsError as error:
+        raise OSError(errno.EIO, f"polars: {error}") from error
+    files.write_atomic(path, buffer.getvalue(), private=True)
 
 
 @contextlib.contextmanager

@@ -102,8 +102,8 @@ class FaultServer:
     async def serve(self, ready: threading.Event | None = None) -> None:
         """Serve until cancelled; `ready` is set when the port is known."""
         loop = asyncio.get_running_loop()
-        connections: set[_Connection] = set()
-        server = await loop.create_server(lambda: _Connection(self, connections), "127.0.0.1", self.port)
+        connections: set[_HttpConnection] = set()
+        server = await loop.create_server(lambda: _HttpConnection(self, connections), "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         if ready is not None:
             ready.set()
@@ -123,7 +123,7 @@ class FaultServer:
         return number, fault
 
 
-class _Request(NamedTuple):
+class _WireRequest(NamedTuple):
     """A request as far as an answer depends on it. `operation` is the end of its path."""
 
     operation: str
@@ -134,10 +134,10 @@ class _Request(NamedTuple):
         return bool(self.payload.get("stream")) and self.operation in {"completions", "responses"}
 
 
-class _Connection(asyncio.Protocol):
+class _HttpConnection(asyncio.Protocol):
     """One connection: reads requests one after another, and answers each before the next."""
 
-    def __init__(self, server: FaultServer, connections: set[_Connection]) -> None:
+    def __init__(self, server: FaultServer, connections: set[_HttpConnection]) -> None:
         self._server = server
         self._connections = connections
         self._received = bytearray()
@@ -194,18 +194,18 @@ class _Connection(asyncio.Protocol):
     async def _answer(self, path: str, body: bytes) -> None:
         operation = path.rpartition("/")[2]
         if operation == "counts":
-            await _Reply(self).plain(200, orjson.dumps(dict(self._server.counts)))
+            await _HttpReply(self).plain(200, orjson.dumps(dict(self._server.counts)))
             return
         try:
-            request = _Request(operation, orjson.loads(body) if body else {})
+            request = _WireRequest(operation, orjson.loads(body) if body else {})
             wire_answers.whole(operation, request.payload, "")
         except (KeyError, ValueError, AttributeError, TypeError):
             message = f"the fault server has no answer to {path}"
-            await _Reply(self).plain(404, orjson.dumps(wire_answers.error_object(message, 404)))
+            await _HttpReply(self).plain(404, orjson.dumps(wire_answers.error_object(message, 404)))
             return
         number, fault = self._server.begin(request.payload)
         await asyncio.sleep(self._server.latency.draw(self._server.plan.random(number, "latency")))
-        await _Answer(self._server, request, _Reply(self)).give(fault)
+        await _FaultyAnswer(self._server, request, _HttpReply(self)).give(fault)
 
     def abort(self) -> None:
         """Reset the connection."""
@@ -222,10 +222,10 @@ class _Connection(asyncio.Protocol):
         await self._writable.wait()
 
 
-class _Reply:
+class _HttpReply:
     """The HTTP response to one request."""
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: _HttpConnection) -> None:
         self.connection = connection
         self._chunked = False
 
@@ -254,10 +254,10 @@ def _head(status: int, kind: str, length: str | None, headers: Mapping[str, str]
     return f"HTTP/1.1 {status} Status\r\nContent-Type: {kind}\r\n{size}\r\n{more}\r\n".encode()
 
 
-class _Answer:
+class _FaultyAnswer:
     """The answer to one request, right or with a fault."""
 
-    def __init__(self, server: FaultServer, request: _Request, reply: _Reply) -> None:
+    def __init__(self, server: FaultServer, request: _WireRequest, reply: _HttpReply) -> None:
         self._server = server
         self._request = request
         self._reply = reply
@@ -430,7 +430,7 @@ def _edited_event(event: bytes, edit: Callable[[dict[str, Any]], None]) -> bytes
     return head + b"data: " + orjson.dumps(value) + b"\n\n"
 
 
-def _formed(fault: str, pieces: list[bytes], request: _Request) -> list[bytes]:
+def _formed(fault: str, pieces: list[bytes], request: _WireRequest) -> list[bytes]:
     """Return the pieces of a body in the form that the fault gives them."""
     body, stream = b"".join(pieces), request.stream
     match fault:

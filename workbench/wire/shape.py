@@ -90,7 +90,7 @@ def count_of(value: object) -> int | None:
 
 def mapping_of(value: Any) -> Mapping[str, Any]:
     """Return a mapping as it is, and an empty one for any other value."""
-    return value if isinstance(value, Mapping) else {}
+    return value if type(value) is dict or isinstance(value, Mapping) else {}
 
 
 def list_of(value: Any) -> Sequence[Any]:

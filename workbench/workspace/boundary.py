@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -97,11 +97,11 @@ class Boundary:
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
         self._caching = places.caching
-        self.spending = Spending(self.home)
+        self.spending = Spending(self.home, self.card)
         self.replay = Replay(
             mode, tape=tape, journal=Journal(self.home / (places.journal or JOURNAL)), on_use=on_use
         )
-        self.rate_limit = RateLimit(self.card, self.home / ENDPOINTS)
+        self.rate_limit = RateLimit(self.card, self.home / ENDPOINTS, peek=self.spending.peek)
         self.circuit_breaker = CircuitBreaker(self.card, self.home / ENDPOINTS)
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
@@ -129,7 +129,7 @@ class Boundary:
             "retry": Retry(_RETRIES),
             "rate_limit": self.rate_limit,
             "circuit_breaker": self.circuit_breaker,
-            **self.spending.controls(self.card),
+            **self.spending.controls,
         }
 
     def card(self, name: str) -> ModelCard:
@@ -184,16 +184,15 @@ class Boundary:
         # Marks connections and processes opened from here on as the boundary's own.
         return egress.marked(self._leaves[call.port](call))
 
-    async def _model(self, call: Call) -> AsyncIterator[Event]:
+    def _model(self, call: Call) -> AsyncIterator[Event]:
         model = self._models.get(call.target)
         if model is None:  # opening starts nothing, so a second one of a race is dropped
             warn_of_unknown_price(self.card(call.target))
             model = self._models.setdefault(call.target, open_model(self.card(call.target), self.home))
         left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
         ask = getattr(model, call.operation)  # a verb of the port: the stack refuses other operations
-        async with aclosing(ask(call.payload, timeout_s=left)) as events:
-            async for event in events:
-                yield event
+        stream: AsyncIterator[Event] = ask(call.payload, timeout_s=left)
+        return stream
 
     async def _memory(self, call: Call) -> AsyncIterator[Event]:
         yield Event(data=await self.stores.answer(call))
@@ -248,7 +247,10 @@ def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCar
 
 def card_of_use_case(root: Path, case: UseCase) -> ModelCard:
     """Return the model card of a use case, with the endpoint in params.yaml; raise as `chosen_card` does."""
-    overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
+    overrides = {
+        "provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env,
+        "price": case.price_per_million,
+    }  # fmt: skip
     return chosen_card(root, case.model_name, overrides)
 
 
@@ -279,9 +281,9 @@ def of_use_case(
             # A server named for this execution is itself under test, so no snapshot replaces it.
             memory_fallback=case.memory_fallback == "snapshot" and not execution.memory_server,
             limits=_stated_limits(root, name, case, execution),
-            # A stage's answers are recorded and judged, and a stated answer is no answer of a model.
             caching=_caching(home, name, case, execution, mode=mode or execution.mode),
-            stated_answers=execution.tape is None or execution.job is not None,
+            # Recorded and judged answers are a model's; a job's run on today's input is neither.
+            stated_answers=execution.tape is None or execution.live_memory,
             content=case.telemetry.content,
         ),
     )

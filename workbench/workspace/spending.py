@@ -16,25 +16,34 @@ from workbench.budgets.report import BudgetReport, report
 from workbench.context import Context
 from workbench.controls.budget import BudgetControl, PricedModel
 from workbench.layout import BUDGETS
-from workbench.ports import Control
+from workbench.ports import Call, Control
 
 
 class Spending:
     """The declared budgets of the repository that keeps the state, and their ledger.
 
-    `home` is that repository. Without budgets in its params.yaml nothing is opened and no control is made.
+    `home` is that repository, and `card` returns the model card of a call's target. Without budgets in its
+    params.yaml nothing is opened and no control is made.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, card: Callable[[str], PricedModel] | None = None) -> None:
         settings = declared.read(home)
         self._declared = DeclaredBudgets(settings.budgets)
         self.ledger = QueuedLedger(partial(open_store, home, settings))
 
-    def controls(self, card: Callable[[str], PricedModel]) -> dict[str, Control]:
-        """Return the control `budget`, or nothing where no budget is declared."""
-        if not self._declared:
-            return {}
-        return {"budget": BudgetControl(self.ledger, accounts=self._declared, card=card)}
+        self._control: BudgetControl | None = None
+        if self._declared and card is not None:
+            self._control = BudgetControl(self.ledger, accounts=self._declared, card=card)
+
+    @property
+    def controls(self) -> dict[str, Control]:
+        """The control `budget` by its name, or nothing where no budget is declared."""
+        return {} if self._control is None else {"budget": self._control}
+
+    def peek(self, call: Call) -> None:
+        """Raise BudgetExceededError for a call that is known to have no room, before it waits in a queue."""
+        if self._control is not None:
+            self._control.peek(call)
 
     async def of(self, context: Context) -> BudgetReport:
         """Return the report of the budgets that a call with this context takes from."""

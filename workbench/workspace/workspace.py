@@ -386,7 +386,7 @@ class Workspace(RecordVerbs):
         *,
         fallbacks: tuple[ModelCandidate, ...] = (),
     ) -> Call:
-        if self.execution.job is not None:
+        if self.execution.live_memory:  # a job's run on today's input
             card.check_priced(why="a job states what it costs")
         seconds = self.use_case.model_choice.seconds if fallbacks else None
         return Call(

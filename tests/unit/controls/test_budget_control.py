@@ -7,12 +7,13 @@ import warnings
 from contextlib import aclosing
 
 import pytest
-from calls import ask, behind, chat, read
+from calls import ask, behind, chat, limited_card, read
 
 from workbench.budgets.declared import DeclaredBudgets
 from workbench.budgets.queued import QueuedLedger
 from workbench.config import BudgetRule
 from workbench.controls.budget import POSITION, BudgetControl
+from workbench.controls.rate_limit import RateLimit
 from workbench.controls.retry import Retry, RetryPolicy
 from workbench.controls.stack import around, fold
 from workbench.errors import BudgetExceededError, OverloadedError, RefusedError, UnavailableError
@@ -21,6 +22,7 @@ from workbench.models.card import Price
 from workbench.ports.budget import Amounts
 from workbench.testing.fake_ledger import MemoryBudgets, SharedMemoryBooks
 from workbench.testing.fakes import FakeModel
+from workbench.types import Event
 
 CARD = dataclasses.replace(ModelCard.unsaved("small"), price_per_million=Price(input_usd=1.0, output_usd=2.0))
 #: The bytes of the two messages of `chat()` with their roles, and 16 tokens for each message.
@@ -105,10 +107,10 @@ def test_real_usage_replaces_the_bound(purse):
     ],
 )
 def test_usage_that_is_no_usage_settles_at_the_reservation_and_is_noted(purse, usage, source):
-    mine, call = purse(), chat(max_tokens=50)
+    mine, call = purse(), attempted(chat(max_tokens=50))
     ask(mine.handler(FakeModel([answer(**usage)])), call)
     assert mine.spent(call).tokens == INPUT + 50
-    assert call.span.facts["budget_usage"] == source
+    assert call.span.attempts[0]["budget_usage"] == source
 
 
 def test_usage_above_the_bound_is_counted_as_it_is(purse):
@@ -135,6 +137,20 @@ def test_an_image_counts_as_the_whole_context(purse):
     assert mine.spent(call).tokens == 4096 + 1
 
 
+def test_what_the_endpoint_keeps_of_earlier_responses_counts_as_the_whole_context(purse):
+    mine = purse()
+    call = dataclasses.replace(chat(), operation="respond")
+    call = dataclasses.replace(
+        call, payload={"input": "a", "max_output_tokens": 2, "previous_response_id": "r"}
+    )
+
+    async def answers(_call):
+        yield Event(data={"object": "response", "output": []})
+
+    ask(mine.handler(answers), call)
+    assert mine.spent(call).tokens == 4096 + 2
+
+
 def stream(*events, error=None):
     async def leaf(call):
         for event in events:
@@ -146,8 +162,6 @@ def stream(*events, error=None):
 
 
 def chunk(text="", **more):
-    from workbench.types import Event
-
     delta = {"choices": [{"delta": {"content": text}, "finish_reason": None}]} if text else {"choices": []}
     return Event(data={"object": "chat.completion.chunk", **delta, **more})
 
@@ -303,6 +317,31 @@ def test_a_peek_refuses_before_the_queue_what_is_known_to_be_spent(purse):
     with pytest.raises(BudgetExceededError):
         mine.control.peek(call)
     assert mine.balance(call).refused == 0, "a peek counts nothing"
+
+
+def test_a_call_that_is_known_to_have_no_room_does_not_wait_in_the_queue(purse, tmp_path):
+    mine = purse(all={"calls": 1})
+    limit = RateLimit(lambda _: limited_card(concurrent=1), tmp_path, peek=mine.control.peek)
+
+    async def slow(_call):
+        await asyncio.sleep(0.2)
+        yield Event(data=answer())
+
+    async def main():
+        queue = fold({"rate_limit": limit}, slow)
+        await mine.ledger.settle(
+            await mine.ledger.reserve(mine.declared.accounts(chat().context), Amounts(calls=1), wait_s=1),
+            Amounts(calls=1),
+        )
+        first = asyncio.create_task(read(queue, chat()))
+        await asyncio.sleep(0.05)
+        with pytest.raises(BudgetExceededError):
+            await read(queue, chat())
+        assert not first.done(), "it waited"
+        await first
+        await read(queue, chat())  # its place in the queue is free
+
+    asyncio.run(main())
 
 
 def test_a_budget_of_seconds_ends_a_call_when_its_model_time_is_over(purse):

@@ -144,6 +144,15 @@ def test_a_damaged_file_of_rates_is_no_reason_to_stop(tmp_path, content):
     assert rates.take(0, 100.0) == 0 and rates.take(0, 100.0) == 10.0
 
 
+@pytest.mark.parametrize("made", [lambda limits, path: Rates(limits), SharedRates], ids=["own", "shared"])
+def test_a_pause_and_a_debt_last_an_hour_at_most(tmp_path, made):
+    rates = made(of(tokens_per_minute=10), tmp_path / "x.rates")
+    rates.pause(90_000.0, 100.0)
+    assert rates.take(1, 100.0) == 3600.0
+    assert rates.take(1_000_000, 3700.0) == 0
+    assert 3500 < rates.take(1, 3700.0) <= 3600
+
+
 def test_without_a_place_for_the_file_the_rates_are_those_of_the_process(tmp_path):
     (tmp_path / "endpoints").write_text("in the way")
     assert type(open_rates(of(requests_per_minute=6), tmp_path / "endpoints")) is Rates

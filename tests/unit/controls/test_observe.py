@@ -5,6 +5,7 @@ import contextlib
 import gc
 import json
 from contextlib import aclosing
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -18,7 +19,7 @@ from workbench.ports import Call
 from workbench.records.calls import read_calls
 from workbench.records.log import Lines
 from workbench.testing.fakes import FakeModel
-from workbench.types import Event, Hit
+from workbench.types import Event, Hit, Usage
 
 
 def only(bench, model, **options):
@@ -258,3 +259,67 @@ def test_a_line_that_is_no_record_is_left_out(bench, line):
     ask(bench.handler(FakeModel()), chat("one"))
     bench.log.write_bytes(line + b"\n" + bench.log.read_bytes() + b"{}\n")
     assert read_calls(bench.log)["outcome"].to_list() == ["ok", None]
+
+
+PAID = [("candidate@1", Usage(input_tokens=10, output_tokens=10))]
+
+
+@pytest.mark.parametrize(
+    ("facts", "attempts", "cost", "saved"),
+    [
+        ({}, [], 0.006, None),
+        ({"paid_before": PAID}, [], 0.026, None),
+        ({}, [0.5, 0.25], 0.75, None),
+        ({}, [0.5, None], None, None),
+        ({"cost_usd": 0.125}, [0.5], 0.125, None),
+        ({"replayed": True, "source": "tape"}, [], 0.006, None),
+        ({"replayed": True, "source": "exact"}, [], 0.0, 0.006),
+        ({"replayed": True, "source": "exact", "saved_usd": 1.0}, [], 0.0, 1.0),
+        ({"replayed": True, "source": "exact", "paid_before": PAID}, [], 0.02, 0.006),
+        ({"replayed": True, "source": "exact"}, [0.5], 0.5, 0.006),
+    ],
+)
+def test_a_call_costs_what_was_paid_over_attempts_and_candidates(bench, facts, attempts, cost, saved):
+    async def leaf(call):
+        call.span.note(**facts)
+        for paid in attempts:
+            call.span.attempt(outcome="ok", cost_usd=paid)
+        async for event in FakeModel(["two words"]).chat(call.payload):
+            yield event
+
+    call = chat()
+    observe = Observe(Lines(bench.log), price=lambda _target, usage: usage.total_tokens / 1000)
+    ask(fold({"observe": observe}, leaf), call)
+    (record,) = bench.records
+    assert record["cost_usd"] == (None if cost is None else pytest.approx(cost))
+    assert record["saved_usd"] == saved and call.span.facts["cost_usd"] == record["cost_usd"]
+
+
+def test_a_record_is_exported_after_it_is_written_and_a_failing_export_fails_no_call(bench):
+    exported = []
+
+    def export(record, call):
+        exported.append((record["trace_id"], call.target, len(bench.records)))
+        raise ValueError("the collector is down")
+
+    ask(only(bench, FakeModel(), export=export), chat())
+    assert exported == [(bench.records[0]["trace_id"], "small", 1)]
+
+
+def test_a_record_names_job_run_session_prompt_and_the_model_that_answered(bench):
+    async def leaf(call):
+        call.span.note(fallback="other@1", fallback_reason="unavailable", would_refuse=["month"])
+        yield Event(data={"choices": []})
+
+    bound = replace(context(), job="answers", run="r1", session="s1")
+    ask(
+        fold({"observe": Observe(Lines(bench.log))}, leaf),
+        replace(chat(labels={"prompt": "a@1"}), context=bound),
+    )
+    frame = read_calls(bench.log).to_dicts()[0]
+    expected = {
+        "job": "answers", "run": "r1", "session": "s1", "prompt": "a@1", "target": "small",
+        "model": "other@1", "fallback": "other@1", "fallback_reason": "unavailable",
+        "would_refuse": ["month"],
+    }  # fmt: skip
+    assert {name: frame[name] for name in expected} == expected

@@ -26,14 +26,16 @@ from workbench.errors import (
     RefusedError,
     UnavailableError,
 )
-from workbench.ports import Memory, Model, ModelCandidate
+from workbench.ports import Memory, Model, ModelCandidate, Span
 from workbench.records.log import Lines
 from workbench.testing.fakes import FakeModel
+from workbench.types import Event
 
 FOLDER = Path(workbench.controls.__file__).parent
 #: The one order, as the design has it, of the controls that are built and of those that are planned.
 DESIGN = (
-    "observe", "limits", "fallback", "policy", "access", "output", "privacy", "moderation", "replay", "retry",
+    "observe", "limits", "fallback", "policy", "access", "output", "privacy", "moderation", "cache",
+    "replay", "retry",
     "rate_limit", "circuit_breaker", "budget",
 )  # fmt: skip
 BUILT = tuple(position.name for position in POSITIONS)
@@ -174,6 +176,54 @@ def an_answer_of_the_wrong_form_is_another_models_turn(bench, order):
     return isinstance(answer, list)
 
 
+def caching(bench):
+    bench.caching = dataclasses.replace(bench.caching, operations=("chat", "embed"))
+
+
+def a_cached_answer_is_judged_again(bench, order):
+    """output above cache: what the endpoint said is cached, also an answer that does not fit the format."""
+    caching(bench)
+    attempt(stack(bench, order, FakeModel(["bad", "worse"]), "live"), chat(response_format=FORMAT))
+    silent = FakeModel()
+    again = attempt(stack(bench, order, silent, "live"), chat(response_format=FORMAT))
+    return isinstance(again, InvalidOutputError) and not silent.calls
+
+
+def a_cached_answer_is_not_recorded(bench, order):
+    """cache above replay: a recording has no end, and a cached answer has one."""
+    caching(bench)
+    attempt(stack(bench, order, FakeModel(), "live"), chat())
+    attempt(stack(bench, order, FakeModel()), chat())
+    recorded = bench.journal.exists() and bench.journal.read_bytes()
+    return bench.records[1]["source"] == "exact" and not recorded
+
+
+def a_cached_call_counts(bench, order):
+    """limits above cache: a loop that repeats itself ends, whatever answers it."""
+    caching(bench)
+    bench.limits = RunLimits(calls=2)
+    ends = [attempt(stack(bench, order, FakeModel(), "live"), embed()) for _ in range(3)]
+    return [isinstance(end, LimitExceededError) for end in ends] == [False, False, True]
+
+
+def each_candidate_is_recorded_under_its_own_name(bench, order):
+    """fallback above replay: an answer of the fall-back is never replayed as the first model's."""
+    down = {"small"}
+
+    async def models(call):
+        if call.target in down:
+            raise UnavailableError("down")
+        yield Event(data={"object": "response", "status": "completed", "model": call.target, "output": []})
+
+    other = (ModelCandidate(target="b", model="b", identity={"weights": "b"}),)
+    payload = {"model": "small", "input": "a taxi?"}
+    call = dataclasses.replace(chat(clock=bench.clock), operation="respond", payload=payload, fallbacks=other)
+    by_other = attempt(stack(bench, order, models), call)
+    down.clear()
+    by_first = attempt(stack(bench, order, models), dataclasses.replace(call, span=Span()))
+    return [answer[0]["model"] for answer in (by_other, by_first)] == ["b", "small"]
+
+
 WHY = {
     ("observe", "limits"): a_refusal_by_a_limit_is_recorded,
     ("limits", "fallback"): another_model_is_no_call_of_its_own,
@@ -186,6 +236,9 @@ WHY = {
     ("observe", "access"): a_refusal_is_recorded,
     ("access", "retry"): a_refusal_is_no_attempt,
     ("fallback", "output"): an_answer_of_the_wrong_form_is_another_models_turn,
+    ("output", "cache"): a_cached_answer_is_judged_again,
+    ("cache", "replay"): a_cached_answer_is_not_recorded,
+    ("limits", "cache"): a_cached_call_counts,
     ("output", "replay"): a_recorded_answer_is_judged_and_its_invalidity_replayed,
     ("replay", "retry"): a_replayed_answer_is_no_attempt,
 }
@@ -215,6 +268,11 @@ def test_the_other_way_round_it_is_lost(bench, pair):
     above, below = map(swapped.index, pair)
     swapped[above], swapped[below] = pair[::-1]
     assert not WHY[pair](bench, swapped)
+
+
+@pytest.mark.parametrize(("order", "own"), [(("fallback", "replay"), True), (("replay", "fallback"), False)])
+def test_a_fallbacks_answer_is_not_recorded_as_the_first_models(bench, order, own):
+    assert each_candidate_is_recorded_under_its_own_name(bench, order) == own
 
 
 @pytest.mark.parametrize(
@@ -254,9 +312,9 @@ def test_what_applies_to_what():
     assert rows("replay") == asked, "a memory's snapshot is its determinism"
     reads = {f"memory.{verb}" for verb in ("search", "count", "missing", "items", "versions", "stats")}
     assert rows("retry") == asked | reads, "no write"
-    assert rows("fallback") == {"memory.search", "model.chat", "model.respond"}, (
-        "a snapshot is old, other vectors do not fit"
-    )
+    written = {"model.chat", "model.respond"}
+    assert rows("fallback") == {"memory.search"} | written, "a snapshot is old, other vectors do not fit"
+    assert rows("cache") == {"model.chat", "model.embed"}, "a response may refer to what the endpoint keeps"
 
 
 def test_the_order_is_the_one_of_the_design_as_far_as_it_is_built():
@@ -301,7 +359,7 @@ def changed(name, **more):
         (changed("access", after=("budget",), before=("policy",)), ("access", "budget", "contradict")),
         ([placed("a", before=("b",)), placed("b", before=("a",))], ("a", "b", "contradict")),
         (changed("output", after=("acess",)), ("output", "acess", "nearest: 'access'")),
-        ([*POSITIONS, placed("caching", after=("output",))], ("caching", "replay", "outer")),
+        ([*POSITIONS, placed("caching", after=("output",))], ("cache", "caching", "outer")),
     ],
 )
 def test_neighbours_that_state_no_order_are_an_error_that_names_both(positions, named):

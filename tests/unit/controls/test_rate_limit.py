@@ -20,10 +20,10 @@ USAGE = {"prompt_tokens": 30, "completion_tokens": 10, "total_tokens": 40}
 
 
 class Endpoint:
-    """An endpoint that answers after some seconds, and what it saw."""
+    """An endpoint that answers after some seconds or when it is let go, and what it saw."""
 
     def __init__(self, seconds=0.0, *, fails=()):
-        self.seconds, self.fails = seconds, list(fails)
+        self.seconds, self.fails, self.held = seconds, list(fails), None
         self.asked, self.most, self.now = [], 0, 0
 
     async def __call__(self, call):
@@ -34,7 +34,7 @@ class Endpoint:
             if self.fails:
                 raise self.fails.pop(0)
             for n in range(3 if call.payload.get("stream") else 1):
-                await asyncio.sleep(self.seconds)
+                await (self.held.wait() if self.held else asyncio.sleep(self.seconds))
                 yield Event(data={"n": n, "usage": USAGE})
         finally:
             self.now -= 1
@@ -104,10 +104,11 @@ def test_a_stream_that_its_reader_leaves_makes_room(tmp_path):
 
 
 def test_a_cancelled_call_leaves_the_queue_at_once_and_the_next_one_takes_its_place(tmp_path):
-    leaf = Endpoint(0.02)
+    leaf = Endpoint()
     handler, control = limited(tmp_path, leaf, concurrent=1)
 
     async def several():
+        leaf.held = asyncio.Event()
         first, left, last = (asyncio.create_task(read(handler, chat())) for _ in range(3))
         await asyncio.sleep(0.005)
         assert the_queue(control).waiting == 2
@@ -115,6 +116,7 @@ def test_a_cancelled_call_leaves_the_queue_at_once_and_the_next_one_takes_its_pl
         with suppress(asyncio.CancelledError):
             await left
         assert the_queue(control).waiting == 1
+        leaf.held.set()
         await asyncio.gather(first, last)
 
     asyncio.run(several())
@@ -148,11 +150,11 @@ def test_a_turn_after_the_deadline_is_refused_before_anything_is_waited_for(tmp_
 
 
 def test_a_wait_that_turns_out_too_long_ends_at_the_deadline_as_overload_and_not_as_the_endpoints(tmp_path):
-    leaf = Endpoint(0.3)
+    leaf = Endpoint(60)
     handler, control = limited(tmp_path, leaf, retry=RetryPolicy(deadline_s=0.1), concurrent=1)
 
     async def several():
-        first = asyncio.create_task(read(handler, chat(deadline=time.monotonic() + 5)))
+        first = asyncio.create_task(read(handler, chat(deadline=time.monotonic() + 90)))
         await asyncio.sleep(0.01)
         with pytest.raises(OverloadedError) as caught:
             await read(handler, chat())
@@ -166,19 +168,17 @@ def test_a_wait_that_turns_out_too_long_ends_at_the_deadline_as_overload_and_not
 
 
 def test_a_timeout_begins_when_the_endpoint_is_asked(tmp_path):
-    leaf = Endpoint(0.06)
-    handler, _ = limited(tmp_path, leaf, retry=RetryPolicy(attempts=1, timeout_s=0.15), concurrent=1)
+    leaf = Endpoint(0.1)
+    handler, _ = limited(tmp_path, leaf, retry=RetryPolicy(attempts=1, timeout_s=0.45), concurrent=1)
 
     async def several():
-        return await asyncio.gather(*(read(handler, chat()) for _ in range(5)))
+        return await asyncio.gather(*(read(handler, chat()) for _ in range(7)))
 
-    assert len(asyncio.run(several())) == 5, "the last one waited 0.24 s for its turn"
+    assert len(asyncio.run(several())) == 7, "the last one waited 0.6 s for its turn"
 
 
 def test_an_endpoint_that_is_silent_after_the_wait_still_times_out(tmp_path):
-    handler, _ = limited(tmp_path, Endpoint(0.1), retry=RetryPolicy(attempts=1, timeout_s=0.15), concurrent=1)
-    silent, _ = limited(tmp_path, Endpoint(5), retry=RetryPolicy(attempts=1, timeout_s=0.05), concurrent=1)
-    asyncio.run(read(handler, chat()))
+    silent, _ = limited(tmp_path, Endpoint(60), retry=RetryPolicy(attempts=1, timeout_s=0.05), concurrent=1)
     with pytest.raises(UnavailableError, match="sent no answer"):
         asyncio.run(read(silent, chat()))
 
@@ -187,8 +187,8 @@ def test_an_endpoint_that_is_silent_after_the_wait_still_times_out(tmp_path):
 
     ends = asyncio.run(several())
     assert [type(end) for end in ends] == [UnavailableError] * 2
-    deadline = RetryPolicy(attempts=1, timeout_s=5, deadline_s=0.05)
-    late, _ = limited(tmp_path, Endpoint(5), retry=deadline, concurrent=1)
+    deadline = RetryPolicy(attempts=1, timeout_s=50.0, deadline_s=0.05)
+    late, _ = limited(tmp_path, Endpoint(60), retry=deadline, concurrent=1)
     with pytest.raises(DeadlineError):
         asyncio.run(read(late, chat()))
 
@@ -207,16 +207,30 @@ def test_a_429_that_says_when_pauses_the_queue_for_everyone(tmp_path):
     assert leaf.asked == [("acme", 0), ("globex", 17)]
 
 
+def test_the_queue_of_a_budget_pauses_no_endpoint(tmp_path):
+    clock = FakeClock()
+    leaf = Endpoint(fails=[OverloadedError("the budget is held by others", retry_after_s=17)])
+    handler, _ = limited(tmp_path, leaf, concurrent=8)
+    with pytest.raises(OverloadedError):
+        asyncio.run(read(handler, of("acme", clock=clock)))
+    asyncio.run(read(handler, of("globex", clock=clock)))
+    assert leaf.asked == [("acme", 0), ("globex", 0)]
+
+
 def test_each_tenant_has_a_bounded_queue_of_its_own(tmp_path):
-    handler, control = limited(tmp_path, Endpoint(0.02), concurrent=1)
+    leaf = Endpoint()
+    handler, control = limited(tmp_path, leaf, concurrent=1)
 
     async def several():
+        leaf.held = asyncio.Event()
         tasks = [asyncio.create_task(read(handler, of("acme"))) for _ in range(4)]
         await asyncio.sleep(0.005)
         the_queue(control).most = 3
         with pytest.raises(OverloadedError, match="3 calls of this tenant"):
             await read(handler, of("acme"))
         tasks.append(asyncio.create_task(read(handler, of("globex"))))
+        await asyncio.sleep(0)
+        leaf.held.set()
         return await asyncio.gather(*tasks)
 
     assert len(asyncio.run(several())) == 5

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 from calls import ask, behind, chat, read
 
-from workbench.config import Job, JobLimits, RunLimits, UseCase, load_params, run_limits
+from workbench.config import Execution, Job, JobLimits, RunLimits, UseCase, load_params, run_limits
 from workbench.context import RunScope
 from workbench.controls.limits import LimitedRuns
 from workbench.controls.stack import fold
@@ -21,6 +21,7 @@ from workbench.experiments.scorers import contains
 from workbench.experiments.task import task
 from workbench.testing.fakes import FakeClock, FakeModel
 from workbench.types import Event
+from workbench.workspace.boundary import _stated_limits
 
 
 def limited(leaf=None, **limits):
@@ -220,6 +221,9 @@ def test_a_job_states_its_own_limits_and_takes_the_others_of_its_use_case(tmp_pa
     assert run_limits(params, case, None) == RunLimits(calls=100, tokens=5000, usd=1.5, repeated=20)
     assert run_limits(params, case, "lim") == RunLimits(calls=7, tokens=5000, usd=1.5, repeated=20)
     assert params.jobs["lim"].limits.of_version.seconds == 9
+    in_job = Execution(notebook="", job="lim")
+    assert _stated_limits(tmp_path, "answers", case, in_job)[0] == "jobs.lim.limits"
+    assert _stated_limits(tmp_path, "answers", case, Execution(notebook=""))[0] == "use_cases.answers.limits"
     assert run_limits(params, params.use_cases["triage"], None) is None
 
 

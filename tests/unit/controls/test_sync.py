@@ -225,3 +225,41 @@ def test_after_a_fork_the_child_has_a_loop_of_its_own():
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True
     )
     assert done.stdout == "7\n"
+
+
+def test_a_stream_may_be_read_on_one_loop_after_another():
+    events = _sync.iterate_async(Stream(3)())
+    assert [asyncio.run(_next(events)) for _ in range(4)] == [0, 1, 2, None]
+
+
+def test_readers_at_once_each_get_all_events_in_order():
+    """No event is missed between a reader that begins to wait and a stream that goes on."""
+
+    async def all_of(count):
+        return [event async for event in _sync.iterate_async(Stream(count)())]
+
+    async def main():
+        return await asyncio.gather(*(all_of(count) for count in range(40)))
+
+    assert asyncio.run(main()) == [list(range(count)) for count in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda count: list(_sync.iterate(Stream(count)())), range(40)))
+    assert read == [list(range(count)) for count in range(40)]
+
+
+def test_verbs_at_once_from_several_loops_return_their_own_results():
+    async def double(number):
+        await asyncio.sleep(0)
+        return 2 * number
+
+    async def main(begin):
+        numbers = range(begin, begin + 50)
+        return await asyncio.gather(*(_sync.run_async(double(number)) for number in numbers))
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda begin: asyncio.run(main(begin)), range(0, 400, 50)))
+    assert [number for result in results for number in result] == [2 * number for number in range(400)]
+
+
+async def _next(events):
+    return await anext(events, None)

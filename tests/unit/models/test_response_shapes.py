@@ -153,6 +153,20 @@ def test_a_tool_call_streamed_as_a_mapping_is_its_json():
     assert json.loads(spoken["output"][0]["arguments"]) == {"a": 1}
 
 
+@given(st.permutations(["0a", "0b", "1a", "1b", "2a"]))
+def test_calls_streamed_at_once_keep_their_own_arguments(order):
+    calls = [{**CALL, "id": f"fc_{n}", "call_id": f"call_{n}"} for n in range(3)]
+    begun = [{"type": "response.output_item.added", "item": {**call, "arguments": ""}} for call in calls]
+    deltas = [
+        {"type": "response.function_call_arguments.delta", "item_id": f"fc_{n}", "delta": text}
+        for n, text in order
+    ]
+    spoken = folded(named(*begun, *deltas, {**OPENAI[-1], "response": {"status": "completed"}}))
+    wanted = ["".join(text for n, text in order if n == str(number)) for number in range(3)]
+    assert [item["arguments"] for item in spoken["output"]] == wanted
+    assert [item["call_id"] for item in spoken["output"]] == [call["call_id"] for call in calls]
+
+
 def test_halves_of_a_surrogate_pair_are_joined_over_deltas():
     half = '"type":"response.output_text.delta","item_id":"msg_1","delta":'
     deltas = [f'data: {{{half}"\\ud83d"}}\n\n', f'data: {{{half}"\\ude00!"}}\n\n']

@@ -118,7 +118,7 @@ def test_a_span_has_the_attributes_of_its_golden_file(name):
     assert shown(SPANS[name]()) == json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", set(SPANS) - {"content", "search-content"})
+@pytest.mark.parametrize("name", sorted(set(SPANS) - {"content", "search-content"}))
 def test_a_span_holds_no_content_and_names_no_person_and_no_tenant(name):
     text = json.dumps(shown(SPANS[name]()))
     for word in ("taxi", "Taxis", "be brief", "ada", "acme", "k" * 64):
