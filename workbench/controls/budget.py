@@ -39,6 +39,10 @@ class PricedModel(Protocol):
     def limits(self) -> TokenLimits:
         """The limits of one request."""
 
+    @property
+    def price_hint(self) -> str:
+        """Where to write the price of the model."""
+
     def cost_usd(self, usage: Usage) -> float | None:
         """Return the price of an answer, or None if it is unknown."""
 
@@ -128,7 +132,7 @@ class BudgetControl:
         if not priced:
             return
         message = f"the price of {call.target} is unknown, and budget {priced[0]} limits money"
-        hint = f"add price_per_million: {{input_usd: …, output_usd: …}} to the card of {call.target}"
+        hint = self._card(call.target).price_hint
         if call.context.job and any(account.enforced for account in priced):
             raise RefusedError(f"{message}: the job's call was not made", hint=hint)
         if call.target not in self._warned:

@@ -94,6 +94,7 @@ class CallLog:
                     self.path.rename(folder / f"{stamp}-{secrets.token_hex(4)}.jsonl")
                 return True
         finally:
+            locking.release(descriptor)  # a process that another thread forked meanwhile has a copy of it
             os.close(descriptor)
 
     def _end_segment(self, day: bytes) -> None:
