@@ -31,7 +31,7 @@ class RateLimit:
     """Lets a call through when its endpoint's limits allow it; a call that waits holds nothing.
 
     `card` returns the card of a call's target, and `folder` holds the rates that processes share. Calls in
-    flight are counted in each process. An endpoint without stated limits is passed by. `peek` raises the
+    flight are counted in each process. An endpoint without stated limits has no queue. `peek` raises the
     error of a call that an inner control is known to refuse, so that it does not wait for that.
     """
 
