@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import errno
+import io
 import os
 import re
 import secrets
@@ -215,15 +216,12 @@ def _write(frame: pl.DataFrame, path: Path) -> None:
     import polars as pl
 
     files.write_atomic(path.with_suffix(".traces"), traces.index_of(frame["trace_id"]))
-    aside = files.aside_of(path)
+    buffer = io.BytesIO()
     try:
-        frame.write_parquet(aside, compression="zstd", row_group_size=_ROW_GROUP)
+        frame.write_parquet(buffer, compression="zstd", row_group_size=_ROW_GROUP)
     except pl.exceptions.PolarsError as error:
         raise OSError(errno.EIO, f"polars: {error}") from error
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.chmod(0o600)
-    os.replace(aside, path)
+    files.write_atomic(path, buffer.getvalue(), private=True)
 
 
 @contextlib.contextmanager
