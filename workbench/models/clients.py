@@ -273,11 +273,10 @@ def _asked(operation: str, body: bytes, timeout: float | None) -> _Asked:
         as_base64 = payload.get("encoding_format") == "base64"
         payload = {**payload, "encoding_format": "float"}
     stream, options = payload.get("stream") or False, payload.get("stream_options") or {}
-    if not isinstance(stream, bool) or not isinstance(options, dict):
-        name, kind = (
-            ("stream_options", "an object") if isinstance(stream, bool) else ("stream", "true or false")
-        )
-        raise ConfigError(f"{name} is {str(payload[name])[:40]!r}, not {kind}", hint="stream=True")
+    for name, value, kind in (("stream", stream, bool), ("stream_options", options, dict)):
+        if not isinstance(value, kind):
+            wanted = "an object" if kind is dict else "true or false"
+            raise ConfigError(f"{name} is {str(value)[:40]!r}, not {wanted}", hint="stream=True")
     return _Asked(
         operation=operation,
         payload=payload,

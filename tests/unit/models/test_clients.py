@@ -291,6 +291,9 @@ def test_a_request_that_refers_to_what_an_endpoint_keeps_is_refused(name):
 def test_a_reference_to_an_item_is_refused_and_an_item_is_not():
     with pytest.raises(RefusedError, match="item_reference"):
         check_state({"input": [{"type": "item_reference", "id": "msg_1"}]})
+    with pytest.raises(RefusedError, match="item_reference"):  # its type may be left out
+        check_state({"input": [{"role": "user", "content": "a"}, {"id": "msg_1"}]})
+    assert check_state({"input": [{"role": "user", "content": "a", "id": "msg_1"}]})["store"] is False
     asked = {"input": [{"type": "message", "id": "msg_1", "role": "user", "content": "a"}]}
     assert check_state(asked) == {**asked, "store": False}
     assert "store" not in asked, "the caller's payload stays as it is"
