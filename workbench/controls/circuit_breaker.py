@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.controls.position import MODEL, Position
 from workbench.endpoints.circuit import Breaker, BreakerPolicy
+from workbench.endpoints.shared import shared
 from workbench.endpoints.states import writer_of
 from workbench.errors import RateLimitedError, RefusedError, UnavailableError
 from workbench.ports import Call, Handler
@@ -32,7 +33,8 @@ class CircuitBreaker:
 
     Failures are missing and incomplete answers, statuses of 500 and above, and ten seconds of silence up to
     the end of a timeout. A rate limit, a refusal and a call that its caller ended count as nothing. `card`
-    returns the card of a call's target, and `folder` receives the transitions. Embedded models pass by.
+    returns the card of a call's target, and `folder` receives the transitions. All workspaces of a process
+    over `folder` share a breaker. Embedded models pass by.
     """
 
     def __init__(
@@ -96,7 +98,11 @@ class CircuitBreaker:
         key = (card.base_url, card.model)
         if key not in self._breakers:
             changed = writer_of(self._folder, *key)
-            breaker = Breaker(f"{card.model} at {card.base_url}", self._policy, changed=changed)
+            name = f"{card.model} at {card.base_url}"
+            breaker = shared(
+                ("breaker", self._folder, *key, self._policy),
+                lambda: Breaker(name, self._policy, changed=changed),
+            )
             self._breakers.setdefault(key, breaker)
         return self._breakers[key]
 

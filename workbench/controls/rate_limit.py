@@ -14,6 +14,7 @@ from workbench import wire
 from workbench.controls.position import MODEL, Position
 from workbench.endpoints.fair_queue import FairQueue, Ticket
 from workbench.endpoints.rates import EndpointLimits, open_rates
+from workbench.endpoints.shared import shared
 from workbench.errors import OverloadedError, RateLimitedError
 from workbench.ports import Call, Handler
 from workbench.types import Event
@@ -40,9 +41,10 @@ class _Endpoint:
 class RateLimit:
     """Lets a call through when its endpoint's limits allow it; a call that waits holds nothing.
 
-    `card` returns the card of a call's target, and `folder` holds the rates that processes share. Calls in
-    flight are counted in each process. An endpoint without stated limits is passed by. `peek` raises the
-    error of a call that an inner control is known to refuse, so that it does not wait for that.
+    `card` returns the card of a call's target, and `folder` holds the rates that processes share. The queue
+    and the calls in flight of an endpoint are those of the process: all workspaces over `folder` share them.
+    An endpoint without stated limits is passed by. `peek` raises the error of a call that an inner control is
+    known to refuse, so that it does not wait for that.
     """
 
     def __init__(
@@ -112,7 +114,9 @@ class RateLimit:
             return None
         key = (limits.url, limits.model)
         if key not in self._queues:
-            self._queues.setdefault(key, FairQueue(limits, open_rates(limits, self._folder)))
+            name = ("queue", self._folder, limits)
+            queue = shared(name, lambda: FairQueue(limits, open_rates(limits, self._folder)))
+            self._queues.setdefault(key, queue)
         most = card.limits.max_output_tokens or card.limits.context_tokens
         return _Endpoint(self._queues[key], most)
 
