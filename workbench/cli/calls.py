@@ -78,11 +78,13 @@ def costs(*, by: tuple[str, ...], as_json: bool, **which: str | None) -> None:
 
         workbench calls costs --by tenant --by day
     """
-    from workbench.records.calls import scan_calls
+    from workbench.records.calls import intact, scan_calls
     from workbench.records.costs import costs_of
 
     root = config.find_root()
-    found = costs_of(scan_calls(root / layout.CALLS, _chosen(root, **which)), by or ("tenant", "model"))
+    log = root / layout.CALLS
+    with intact(log):
+        found = costs_of(scan_calls(log, _chosen(root, **which)), by or ("tenant", "model"))
     say(_plain(found), _table("costs", found), as_json=as_json)
 
 
@@ -92,11 +94,13 @@ def costs(*, by: tuple[str, ...], as_json: bool, **which: str | None) -> None:
 @Json()
 def sessions(*, as_json: bool, **which: str | None) -> None:
     """Show the sessions of users: their calls, failures, tokens and money."""
-    from workbench.records.calls import scan_calls
+    from workbench.records.calls import intact, scan_calls
     from workbench.records.costs import sessions_of
 
     root = config.find_root()
-    found = sessions_of(scan_calls(root / layout.CALLS, _chosen(root, **which)))
+    log = root / layout.CALLS
+    with intact(log):
+        found = sessions_of(scan_calls(log, _chosen(root, **which)))
     say(_plain(found), _table("sessions", found), as_json=as_json)
 
 

@@ -15,8 +15,8 @@ from workbench.controls.position import MODEL, Position
 from workbench.errors import OverloadedError, RefusedError, WorkbenchError
 from workbench.ports import Call, Handler
 from workbench.ports.budget import Account, Amounts, BudgetLedger, Reservation
-from workbench.types import JSON, Event, Usage
-from workbench.wire import Dialect
+from workbench.types import Event, Usage
+from workbench.wire.bounds import TokenLimits, bytes_of, usage_bound
 from workbench.wire.shape import texts_of
 
 #: Innermost: each attempt is paid for by itself, and neither a recorded answer nor the wait in a queue takes
@@ -26,26 +26,10 @@ POSITION: Final = Position(
     operations=MODEL - {"model.count"},
     after=("retry", "rate_limit", "circuit_breaker"),
 )
-#: Tokens that a chat format adds to each message, at most.
-_PER_MESSAGE: Final = 16
 #: Seconds that a call without a deadline waits for the reservations of others.
 _WAIT_S: Final = 300.0
 #: Usage above so many times the reservation, and above the context, is taken for an error of the endpoint.
 _ABSURD: Final = 4
-#: Types of message parts whose tokens are not bounded by the bytes of their text.
-_MEDIA: Final = frozenset({"image_url", "input_image", "input_audio", "file", "input_file"})
-
-
-class TokenLimits(Protocol):
-    """The limits of one request to a model."""
-
-    @property
-    def context_tokens(self) -> int:
-        """Tokens of the context window."""
-
-    @property
-    def max_output_tokens(self) -> int | None:
-        """Tokens of the longest answer; None if the model states none."""
 
 
 class PricedModel(Protocol):
@@ -54,6 +38,10 @@ class PricedModel(Protocol):
     @property
     def limits(self) -> TokenLimits:
         """The limits of one request."""
+
+    @property
+    def price_hint(self) -> str:
+        """Where to write the price of the model."""
 
     def cost_usd(self, usage: Usage) -> float | None:
         """Return the price of an answer, or None if it is unknown."""
@@ -131,11 +119,7 @@ class BudgetControl:
     def _bound(self, call: Call, accounts: tuple[Account, ...]) -> _AttemptBound:
         """Return the most that the attempt can take; check that its price is known where money is limited."""
         card = self._card(call.target)
-        payload, dialect = call.payload, wire.dialect(call.operation)
-        usage = Usage(
-            input_tokens=_input_bound(payload, dialect, card),
-            output_tokens=_output_bound(payload, dialect, card),
-        )
+        usage = usage_bound(call.payload, wire.dialect(call.operation), card.limits)
         cost = card.cost_usd(usage)
         if cost is None:
             self._check_priced(call, accounts)
@@ -148,7 +132,7 @@ class BudgetControl:
         if not priced:
             return
         message = f"the price of {call.target} is unknown, and budget {priced[0]} limits money"
-        hint = f"add price_per_million: {{input_usd: …, output_usd: …}} to the card of {call.target}"
+        hint = self._card(call.target).price_hint
         if call.context.job and any(account.enforced for account in priced):
             raise RefusedError(f"{message}: the job's call was not made", hint=hint)
         if call.target not in self._warned:
@@ -201,12 +185,12 @@ class _AttemptSpending:
     def take(self, event: Event) -> None:
         """Note the usage and the size of one event."""
         self._events += 1
-        if isinstance(event.data, Mapping):
-            if self._dialect.states_usage(event.data):
-                self._usage = self._dialect.usage_of(event.data)
-            elif self._streamed:
-                # Calls of tools and thoughts are output too, so every text of the event counts.
-                self._bytes += _bytes_of(texts_of(event.data.get("choices") or event.data.get("delta")))
+        usage = self._call.span.usage_in(event, self._dialect)
+        if usage is not None:
+            self._usage = usage
+        elif self._streamed and isinstance(event.data, Mapping):
+            # Calls of tools and thoughts are output too, so every text of the event counts.
+            self._bytes += bytes_of(texts_of(event.data.get("choices") or event.data.get("delta")))
 
     def spent(self) -> Amounts:
         """Return what the attempt took, and note it in the attempt's record."""
@@ -243,39 +227,6 @@ class _AttemptSpending:
 def _amounts(usage: Usage, cost: float | None, seconds: float) -> Amounts:
     tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
     return Amounts.of(usd=cost or 0.0, tokens=tokens, calls=1, seconds=seconds)
-
-
-def _input_bound(payload: JSON, dialect: Dialect, card: PricedModel) -> int:
-    """Return the most tokens of a request: the bytes of its texts, because every token has one at least."""
-    texts = _bytes_of(dialect.input_texts(payload))
-    bound = texts + _PER_MESSAGE * max(dialect.input_messages(payload), 1)
-    # What the endpoint keeps of earlier responses is input too, and the request does not show how much.
-    unseen = payload.get("previous_response_id") or payload.get("conversation")
-    unseen = unseen or _has_media(payload.get("messages") or payload.get("input"))
-    return max(bound, card.limits.context_tokens) if unseen else bound
-
-
-def _bytes_of(texts: Iterable[str]) -> int:
-    return sum(len(text) if text.isascii() else len(text.encode(errors="surrogatepass")) for text in texts)
-
-
-def _output_bound(payload: JSON, dialect: Dialect, card: PricedModel) -> int:
-    """Return the most tokens of all answers to a request."""
-    stated = dialect.max_output_tokens(payload)
-    if stated is not None:
-        return stated
-    answers = payload.get("n")
-    most = card.limits.max_output_tokens or card.limits.context_tokens
-    return most * (answers if isinstance(answers, int) and answers > 0 else 1)
-
-
-def _has_media(messages: Any) -> bool:
-    for message in messages if isinstance(messages, list | tuple) else ():
-        parts = message.get("content") if isinstance(message, Mapping) else None
-        for part in parts if isinstance(parts, list | tuple) else ():
-            if isinstance(part, Mapping) and part.get("type") in _MEDIA:
-                return True
-    return False
 
 
 def _left_s(call: Call) -> float:

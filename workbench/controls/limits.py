@@ -6,7 +6,7 @@ import dataclasses
 import threading
 import weakref
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 
@@ -68,8 +68,8 @@ class LimitedRuns:
         try:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
-                    if counted and isinstance(event.data, Mapping) and speaks.states_usage(event.data):
-                        usage = speaks.usage_of(event.data)
+                    if counted:
+                        usage = call.span.usage_in(event, speaks) or usage
                     yield event
         finally:
             if counted and not call.span.facts.get("replayed"):

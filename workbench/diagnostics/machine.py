@@ -140,8 +140,7 @@ def _models(root: Path, cases: Mapping[str, UseCase]) -> dict[str, partial[str]]
 
 
 def _chat(root: Path, case: UseCase) -> str:
-    overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
-    return _runs(root, boundary.chosen_card(root, case.model_name, overrides))
+    return _runs(root, boundary.card_of_use_case(root, case))
 
 
 def _saved(root: Path, reference: str) -> str:

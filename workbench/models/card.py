@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ from typing import Any, ClassVar, Literal, get_args
 from urllib.parse import urlsplit
 
 from workbench import files
+from workbench.config import Price
 from workbench.errors import ConfigError, nearest
-from workbench.models.prices import ListPrice, Price, list_price
+from workbench.models.prices import ListPrice, list_price
 from workbench.types import JSON, Usage
 
 Provider = Literal["local", "openai", "wordllama"]
@@ -80,7 +82,8 @@ class ModelCard:
     `recorded` is False for a deterministic computation in this process, whose calls are not on the tape.
     `dialect` is the wire format that `ws.model()` speaks; with `stateful`, a response may refer to what the
     endpoint keeps. Without `price_per_million`, the list price of the model at its endpoint applies, if one
-    is known. `version` is the number of the card's file; 0 marks a card that is not saved.
+    is known. `version` is the number of the card's file; 0 marks a card that is not saved. `moved` marks a
+    card whose endpoint or price is that of params.yaml.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -106,6 +109,7 @@ class ModelCard:
     dialect: Literal["chat", "responses"] = "chat"
     stateful: bool = False
     version: int = 0
+    moved: bool = False
 
     @classmethod
     def unsaved(cls, model: str) -> ModelCard:
@@ -157,9 +161,9 @@ class ModelCard:
 
     @property
     def price_source(self) -> str:
-        """Where the price comes from: `card`, the package of list prices with its version, or empty."""
+        """Where the price is from: `card`, `params.yaml`, the package of the list price, or empty."""
         if self.price_per_million is not None:
-            return "card"
+            return "params.yaml" if self.moved else "card"
         found = self.price()
         return found.source if isinstance(found, ListPrice) else ""
 
@@ -173,16 +177,31 @@ class ModelCard:
         if not self.price_source and self.kind != "moderation":
             raise ConfigError(
                 f"the price of the model {self.name!r} is unknown, and {why}",
-                hint="write price_per_million: {input_usd: …, output_usd: …} into the next version of its "
-                "card, 0 for a model that costs nothing (docs/models.md)",
+                hint=self.price_hint,
             )
 
+    @property
+    def price_hint(self) -> str:
+        """Where to write the price of this model."""
+        key = "price_per_million: {input_usd: …, output_usd: …}"
+        if self.moved or not self.version:
+            place, page = "beside base_url of the use case in params.yaml", "docs/params.md"
+        else:
+            place, page = "into the next version of its card", "docs/models.md"
+        return f"write {key} {place}, 0 for a model that costs nothing ({page})"
+
     def overridden(
-        self, *, provider: str | None = None, base_url: str | None = None, api_key: str | None = None
+        self,
+        *,
+        provider: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        price: Price | None = None,
     ) -> ModelCard:
         """Return the card for another endpoint, as set in `params.yaml`; raise ConfigError for a wrong one.
 
-        The new card has no price, weights and runtime, which describe the saved endpoint.
+        The new card has no weights and runtime, which describe the saved endpoint, and `price` replaces its
+        price. With the same endpoint and another key alone, the card's price stays.
         """
         target = provider or ("openai" if base_url else self.provider)
         if target not in get_args(Provider):
@@ -190,19 +209,21 @@ class ModelCard:
                 f"unknown provider {target!r} ({nearest(target, get_args(Provider))})",
                 hint="write provider: openai and a base_url in params.yaml for an OpenAI-compatible endpoint",
             )
-        if target == self.provider and not (base_url or api_key):
+        if target == self.provider and not (base_url or api_key or price):
             return self
         if target != "openai":
             raise ConfigError(
                 f"params.yaml can move a model only to provider 'openai', not {self.name!r} to {target!r}",
                 hint="name another model card in params.yaml, or write provider: openai and a base_url",
             )
+        same = self.provider == target and base_url in {None, self.base_url}
         moved = dataclasses.replace(
             self,
             provider="openai",
             base_url=base_url or self.base_url,
             api_key=api_key or self.api_key,
-            price_per_million=None,
+            price_per_million=price or (self.price_per_million if same else None),
+            moved=not same or price is not None,
             weights=None,
             tokenizer=None,
             runtime=None,
@@ -212,13 +233,8 @@ class ModelCard:
 
 
 def checked_card(card: ModelCard, *, where: str) -> ModelCard:
-    """Return the card; raise ConfigError if its keys contradict each other or a limit is below 1."""
-    for key in ("requests_per_minute", "tokens_per_minute", "concurrent"):
-        if (number := getattr(card.limits, key)) is not None and number < 1:
-            raise ConfigError(
-                f"{where}: limits.{key} must be 1 or more, found {number}",
-                hint=f"write the endpoint's own limit, or remove limits.{key}",
-            )
+    """Return the card; raise ConfigError if its keys contradict each other or a number is out of range."""
+    _check_numbers(card, where=where)
     if card.api_key is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", card.api_key):
         raise ConfigError(
             f"{where}: api_key: must be the NAME of an environment variable, not the key itself",
@@ -249,3 +265,20 @@ def checked_card(card: ModelCard, *, where: str) -> ModelCard:
             hint="remove them, or write provider: openai",
         )
     return card
+
+
+def _check_numbers(card: ModelCard, *, where: str) -> None:
+    """Raise ConfigError for a limit below 1, and for a price that is negative or infinite."""
+    for key in ("requests_per_minute", "tokens_per_minute", "concurrent"):
+        if (number := getattr(card.limits, key)) is not None and number < 1:
+            raise ConfigError(
+                f"{where}: limits.{key} must be 1 or more, found {number}",
+                hint=f"write the endpoint's own limit, or remove limits.{key}",
+            )
+    prices = dataclasses.asdict(card.price_per_million) if card.price_per_million else {}
+    for key, amount in prices.items():
+        if amount is not None and not 0 <= amount < math.inf:
+            raise ConfigError(
+                f"{where}: price_per_million.{key} must be 0 or more US dollars, found {amount}",
+                hint="write the price of a million tokens, 0 for a model that costs nothing",
+            )

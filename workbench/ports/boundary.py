@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.context import Context
-from workbench.types import JSON, Event, Port
+from workbench.types import JSON, Event, Port, Usage
+from workbench.wire import Dialect
 
 
 class WaitTimer(Protocol):
@@ -36,12 +37,13 @@ class Span:
     attempt's present wait, and a control that lets the call wait for its turn puts it off.
     """
 
-    __slots__ = ("attempts", "facts", "timer")
+    __slots__ = ("_read", "attempts", "facts", "timer")
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.attempts: list[dict[str, Any]] = []
         self.timer: WaitTimer | None = None
+        self._read: tuple[Event, Dialect, Usage | None] | None = None
 
     def note(self, **facts: Any) -> None:
         """Add facts: names and numbers, never content."""
@@ -52,6 +54,14 @@ class Span:
         child = {"n": len(self.attempts) + 1, **facts}
         self.attempts.append(child)
         return child
+
+    def usage_in(self, event: Event, speaks: Dialect) -> Usage | None:
+        """Return the usage that an event states, None if it states none; several controls read each event."""
+        read = self._read
+        if read is None or read[0] is not event or read[1] is not speaks:
+            states = isinstance(event.data, Mapping) and speaks.states_usage(event.data)
+            read = self._read = (event, speaks, speaks.usage_of(event.data) if states else None)
+        return read[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

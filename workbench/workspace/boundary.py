@@ -247,7 +247,10 @@ def chosen_card(root: Path, name: str, overrides: Mapping[str, Any]) -> ModelCar
 
 def card_of_use_case(root: Path, case: UseCase) -> ModelCard:
     """Return the model card of a use case, with the endpoint in params.yaml; raise as `chosen_card` does."""
-    overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
+    overrides = {
+        "provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env,
+        "price": case.price_per_million,
+    }  # fmt: skip
     return chosen_card(root, case.model_name, overrides)
 
 
