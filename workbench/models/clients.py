@@ -100,10 +100,7 @@ class Caller:
         call = self.make_call(asked.operation, asked.payload)
         if self.max_retries is not None:
             call = dataclasses.replace(call, retries=self.max_retries)
-        if asked.timeout is None:
-            return call
-        end = call.context.clock.monotonic() + asked.timeout
-        return dataclasses.replace(call, deadline=end if call.deadline is None else min(end, call.deadline))
+        return call.within(asked.timeout)
 
     def models(self, path: str) -> JSON:
         """Return the list of the caller's cards, or the one that `/models/NAME` names."""
