@@ -139,8 +139,8 @@ def test_the_latest_outcome_of_a_name_counts(ws):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"name": "resolved"}, "no call and no session"),
-        ({"name": "resolved", "trace_id": "t", "session": "s"}, "or of both"),
+        ({"name": "resolved"}, "names neither"),
+        ({"name": "resolved", "trace_id": "t", "session": "s"}, "names both"),
         ({"name": "", "session": "s"}, "cannot name"),
         ({"name": "two words", "session": "s"}, "cannot name"),
         ({"name": "n", "session": "s", "value": float("nan")}, "not a finite number"),

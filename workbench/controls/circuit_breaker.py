@@ -34,7 +34,7 @@ class CircuitBreaker:
     Failures are missing and incomplete answers, statuses of 500 and above, and ten seconds of silence up to
     the end of a timeout. A rate limit, a refusal and a call that its caller ended count as nothing. `card`
     returns the card of a call's target, and `folder` receives the transitions. All workspaces of a process
-    over `folder` share a breaker. Embedded models pass by.
+    over `folder` share a breaker. An embedded model has none.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class RateLimit:
 
     `card` returns the card of a call's target, and `folder` holds the rates that processes share. The queue
     and the calls in flight of an endpoint are those of the process: all workspaces over `folder` share them.
-    An endpoint without stated limits is passed by. `peek` raises the error of a call that an inner control is
+    An endpoint without stated limits has no queue. `peek` raises the error of a call that an inner control is
     known to refuse, so that it does not wait for that.
     """
 

@@ -7,7 +7,6 @@ Ports are protocols. An adapter implements one port for one backend and knows no
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -34,29 +33,26 @@ class Span:
     """The facts and attempts of one call. Controls add facts; the control `observe` records the span.
 
     A span is not an OpenTelemetry context. It is recorded when the stream closes, because another task than
-    the one that began a stream may finish or abandon it. `timer` limits the attempt's present wait, and a
-    control that lets the call wait for its turn puts it off.
+    the one that began a stream may finish or abandon it. One task at a time writes to it. `timer` limits the
+    attempt's present wait, and a control that lets the call wait for its turn puts it off.
     """
 
-    __slots__ = ("_lock", "_read", "attempts", "facts", "timer")
+    __slots__ = ("_read", "attempts", "facts", "timer")
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.attempts: list[dict[str, Any]] = []
         self.timer: WaitTimer | None = None
-        self._lock = threading.Lock()
         self._read: tuple[Event, Dialect, Usage | None] | None = None
 
     def note(self, **facts: Any) -> None:
         """Add facts: names and numbers, never content."""
-        with self._lock:
-            self.facts.update(facts)
+        self.facts.update(facts)
 
     def attempt(self, **facts: Any) -> dict[str, Any]:
         """Add and return a record for one attempt; the caller adds its outcome."""
-        with self._lock:
-            child = {"n": len(self.attempts) + 1, **facts}
-            self.attempts.append(child)
+        child = {"n": len(self.attempts) + 1, **facts}
+        self.attempts.append(child)
         return child
 
     def usage_in(self, event: Event, speaks: Dialect) -> Usage | None:

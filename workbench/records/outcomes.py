@@ -47,7 +47,7 @@ def check_session(session: str) -> str:
         raise ConfigError(
             f"{str(session)[:40]!r} cannot be the id of a session",
             hint='up to 128 of A-Z, a-z, 0-9 and _ . : @ / -, for example ws.session("chat-4711"); '
-            "it is an id and no text of a person",
+            "choose an id that names no person",
         )
     return session
 
