@@ -105,7 +105,7 @@ class DeclaredBudgets:
             if all(now.strftime(form) == key[unit] for unit, form in _PERIODS.items() if unit in key):
                 written: dict[str, str] = {
                     unit: key[unit] for unit in rule.per
-                }  # in the order of params.yaml
+                }  # as in the file
                 found.append(_account(name, rule, written, now, phase))
         return found
 
