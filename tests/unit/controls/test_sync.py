@@ -310,5 +310,7 @@ async def numbers():
 events = _sync.iterate(numbers())
 next(events)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=30
+    )
     assert (done.stdout, done.stderr, done.returncode) == ("closed\n", "", 0)
