@@ -57,7 +57,7 @@ def root(tmp_path, monkeypatch):
 
 
 def reference(rows: list[dict]) -> dict[str, str]:
-    """Return the topics of the language reference that a run reads: a share of them, and those asked about."""
+    """Return the topics of the language reference that a run reads: a share, and those asked about."""
     taken = {*sorted(topics)[:: sizes.TOPICS], *(row["page"] for row in rows)}
     return {topic: topics[topic] for topic in sorted(taken)}
 
