@@ -138,7 +138,7 @@ def end_with_caller(mark: str, *, grace_s: float = 0.0) -> None:
 def collect_rarely() -> None:
     """Let this process look for cyclic garbage after 200,000 new objects, not after each 700.
 
-    A command that imports libraries, works and ends spends up to a sixth of its time on the search.
+    A command that imports libraries, works and ends spends about a twentieth of its time on the search.
     """
     gc.set_threshold(200_000)
 

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import sys
 
-gc.set_threshold(200_000)  # a search for garbage after each 700 new objects takes a sixth of a command's time
+gc.set_threshold(200_000)  # a search for garbage after each 700 new objects takes a twentieth of the time
 
 with contextlib.suppress(ImportError):  # an older commit may be checked out
     from workbench.repository.dvc import repair_here
