@@ -3,6 +3,7 @@
 | | every run | `make soak` |
 |---|---|---|
 | attempts to read another's items, for each store | 1,000 | 10,000 |
+| steps of a compaction of calls that kill it | a third | all |
 | kill points of promote, run, publish, rollback and the pipeline | 3 of each test's own | all |
 | generated examples of a property | a fifth, 10 at least | all |
 | generated histories of a store | 3 to 15 | 500 |
