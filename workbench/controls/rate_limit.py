@@ -18,6 +18,7 @@ from workbench.errors import OverloadedError, RateLimitedError
 from workbench.ports import Call, Handler
 from workbench.types import Event
 from workbench.wire import Dialect
+from workbench.wire.bounds import output_bound
 
 if TYPE_CHECKING:
     from workbench.models import ModelCard
@@ -70,13 +71,9 @@ class RateLimit:
         clock, queue = call.context.clock, endpoint.queue
         speaks = wire.dialect(call.operation)
         tokens = _most_tokens(call, speaks, endpoint.most_output) if queue.rates.token_s else 0
-        began = clock.monotonic()
-        ticket = queue.enter(call.context.tenant, tokens, began)
-        if ticket is None:
-            raise _overloaded(call, queue, f"{queue.most} calls of this tenant wait already", 1.0)
-        if not ticket.granted:
-            await _Turn(call, queue, began).wait(ticket, self._peek)
-            began = clock.monotonic()
+        place = _QueuePlace(call, queue, tokens)
+        await place.take(self._peek)
+        call.span.places.append(place)
         used: int | None = 0  # nothing, unless an answer begins
         try:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
@@ -90,8 +87,8 @@ class RateLimit:
                 queue.pause(now + error.retry_after_s, now)
             raise
         finally:
-            now = clock.monotonic()
-            queue.release(ticket, now, used=used, seconds=now - began)
+            call.span.places.remove(place)
+            place.end(used)
 
     def _endpoint(self, target: str) -> _Endpoint | None:
         try:
@@ -115,6 +112,45 @@ class RateLimit:
             self._queues.setdefault(key, FairQueue(limits, open_rates(limits, self._folder)))
         most = card.limits.max_output_tokens or card.limits.context_tokens
         return _Endpoint(self._queues[key], most)
+
+
+class _QueuePlace:
+    """The place of one attempt among the calls in flight to its endpoint."""
+
+    __slots__ = ("_began", "_call", "_queue", "_ticket", "_tokens")
+
+    def __init__(self, call: Call, queue: FairQueue, tokens: int) -> None:
+        self._call, self._queue, self._tokens = call, queue, tokens
+        self._ticket: Ticket | None = None
+        self._began = 0.0
+
+    async def take(self, peek: Callable[[Call], None] | None = None) -> None:
+        """Wait for the call's turn; raise OverloadedError when that is after its deadline."""
+        call, queue, clock = self._call, self._queue, self._call.context.clock
+        began = clock.monotonic()
+        ticket = queue.enter(call.context.tenant, self._tokens, began)
+        if ticket is None:
+            raise _overloaded(call, queue, f"{queue.most} calls of this tenant wait already", 1.0)
+        if not ticket.granted:
+            await _Turn(call, queue, began).wait(ticket, peek)
+            began = clock.monotonic()
+        self._ticket, self._began = ticket, began
+
+    def give_back(self) -> None:
+        """Let another call have the place."""
+        if self._ticket is not None:
+            self._queue.leave(self._ticket, self._call.context.clock.monotonic())
+            self._ticket = None
+
+    async def take_again(self) -> None:
+        """Wait for the call's turn again."""
+        await self.take()
+
+    def end(self, used: int | None) -> None:
+        """End the attempt, which used so many tokens, None for an unknown number."""
+        if self._ticket is not None:
+            now = self._call.context.clock.monotonic()
+            self._queue.release(self._ticket, now, used=used, seconds=now - self._began)
 
 
 class _Turn:
@@ -145,7 +181,8 @@ class _Turn:
         finally:
             queued = self._clock.monotonic() - self._began
             if self._call.span.attempts:
-                self._call.span.attempts[-1]["queued_s"] = round(queued, 6)
+                attempt = self._call.span.attempts[-1]  # which may wait a second time, after a budget
+                attempt["queued_s"] = round(attempt.get("queued_s", 0.0) + queued, 6)
             if timer is not None and ends is not None and not timer.expired():
                 left = float("inf") if deadline is None else deadline - self._clock.monotonic()
                 timer.reschedule(min(ends + queued, self._loop.time() + left))
@@ -223,4 +260,4 @@ def _most_tokens(call: Call, speaks: Dialect, most_output: int) -> int:
     if call.operation == "count":  # nothing is generated
         return 0
     inputs = len(orjson.dumps(payload, default=str, option=orjson.OPT_NON_STR_KEYS))
-    return inputs + (speaks.max_output_tokens(payload) or most_output if speaks.generates else 0)
+    return inputs + output_bound(payload, speaks, most_output)
