@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final, Literal
@@ -12,6 +10,7 @@ import orjson
 
 from workbench import files, wire
 from workbench.context import current_invocation
+from workbench.controls.lanes import Lanes
 from workbench.controls.position import MODEL, Position
 from workbench.errors import ConfigError, RefusedError
 from workbench.ports import Call, Handler
@@ -45,7 +44,7 @@ class Replay:
         self._journal = journal
         self._on_use = on_use
         self._used: dict[str, Literal["tape", "cache"]] = {}
-        self._lanes: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._lanes = Lanes()
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Yield the recorded answer, or call the model and record its answer."""
@@ -93,7 +92,7 @@ class Replay:
         """
         if self.mode != "auto":
             return [event async for event in self._ask(call, proceed, question, key)]
-        async with self._lanes.setdefault(key, asyncio.Lock()):
+        async with self._lanes.turn(call, key):
             if (entry := self._recorded(call, question, key)) is not None:
                 return entry.events()
             return [event async for event in self._ask(call, proceed, question, key)]

@@ -1,7 +1,9 @@
 """Requests, cards, answers and ledgers by which a call might pass a budget without being paid."""
 
 import asyncio
+import contextlib
 import dataclasses
+import sqlite3
 import time
 
 import pytest
@@ -381,3 +383,22 @@ def test_a_probe_that_waits_for_its_budget_lets_another_call_be_the_probe(purse,
         await probe
 
     asyncio.run(main())
+
+
+def test_a_ledger_whose_file_is_replaced_counts_in_the_new_file(purse, tmp_path):
+    path, backup = tmp_path / "b.sqlite", tmp_path / "backup.sqlite"
+    mine = purse(store=SqliteBudgets(path, holder="test"), all={"calls": 9})
+    silent = FakeModel([answer(prompt_tokens=1, completion_tokens=1)] * 9)
+    ask(mine.handler(silent), chat())
+    with contextlib.closing(sqlite3.connect(path)) as db, contextlib.closing(sqlite3.connect(backup)) as copy:
+        db.backup(copy)
+    for _ in range(2):
+        ask(mine.handler(silent), chat())
+    assert mine.spent(chat()).calls == 3
+    backup.replace(path)
+    for name in ("b.sqlite-wal", "b.sqlite-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    ask(mine.handler(silent), chat())
+    assert mine.spent(chat()).calls == 2
+    other = purse(store=SqliteBudgets(path, holder="other"), all={"calls": 9})
+    assert other.spent(chat()).calls == 2

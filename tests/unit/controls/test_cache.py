@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
-from calls import ask, behind, chat, read, text
+from calls import FORMAT, ask, behind, chat, read, text
 
 from workbench import wire
 from workbench.config import AnswerCaching
@@ -113,6 +113,27 @@ def test_an_answer_expires(path):
     for seconds, said in ((0, "0"), (3599, "0"), (2, "1")):
         clock.advance(seconds)
         assert text(ask(handler, chat(clock=clock))) == said
+
+
+def test_a_clock_that_is_set_back_makes_no_answer_live_longer(path):
+    clock, model = FakeClock(), numbered()
+    handler = around(control(path), behind(model))
+    ask(handler, chat(clock=clock))
+    clock.advance(-86_400)  # it was a day ahead when the answer was stored
+    assert text(ask(handler, chat(clock=clock))) == "1"
+    assert text(ask(handler, chat(clock=clock))) == "1", "the new answer replaces the other"
+
+
+EMPTY = {"choices": [{"message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize(("bad", "payload"), [(EMPTY, {}), ("no JSON", {"response_format": FORMAT})])
+def test_an_answer_without_content_or_of_another_form_is_asked_again(path, bad, payload):
+    good = '{"answer": "yes"}'
+    handler = around(control(path), behind(FakeModel([bad, good])))
+    ask(handler, chat(**payload))
+    assert text(ask(handler, chat(**payload))) == good
+    assert text(ask(handler, chat(**payload))) == good
 
 
 @pytest.mark.parametrize("settings", [replace(HOUR, operations=("embed",)), replace(HOUR, operations=())])
