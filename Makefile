@@ -60,13 +60,15 @@ lock: env ## resolve the locks again after a change in pyproject.toml; UPGRADE=1
 	@$(COMPILE) -q -o locks/workbench.lock pyproject.toml
 	@$(COMPILE) -q --extra test -c locks/workbench.lock -o locks/test.lock pyproject.toml
 	@$(if $(PROJECT),$(COMPILE) -q --extra interop -c locks/workbench.lock -o locks/interop.lock pyproject.toml)
+	@$(if $(PROJECT),$(COMPILE) -q --extra interop-older -o locks/interop-older.lock pyproject.toml)
 	@$(if $(PROJECT),$(COMPILE) -q --group phoenix -o locks/phoenix.lock)
 	@$(if $(PROJECT),$(COMPILE) -q --group peers -o locks/peers.lock)
 	@$(if $(PROJECT),$(COMPILE) -q --group inspect -o locks/peers-inspect.lock)
 	@git --no-pager diff --stat -- locks
 
 clean: ## remove the environments and caches; keeps .workbench/, which holds state
-	rm -rf .venv .venv-interop .venv-phoenix .venv-peers .venv-peers-inspect .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-interop .venv-interop-older .venv-phoenix .venv-peers .venv-peers-inspect
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- the project of the workbench itself -----------------------------------------------------------
@@ -86,13 +88,16 @@ bench-peers: env-test ## install the peers from their locks (a minute), and meas
 		&& cp locks/$(name).lock .venv-$(name)/installed.lock; } &&) true
 	@$(BIN)/python -m benchmarks boundary $(ARGS)
 
-interop: env ## install .venv-interop: the libraries that must accept our clients
-	@cmp -s locks/interop.lock .venv-interop/installed.lock || { \
-		echo "== .venv-interop: installing locks/interop.lock"; \
-		$(BIN)/python -m venv --clear --without-pip .venv-interop \
-		&& $(INSTALL) .venv-interop/bin/python --require-hashes -r locks/interop.lock \
-		&& $(INSTALL) .venv-interop/bin/python $(SELF) \
-		&& cp locks/interop.lock .venv-interop/installed.lock; }
+
+interop: env ## install .venv-interop and .venv-interop-older: the libraries that must accept our clients
+	@for name in interop interop-older; do \
+		cmp -s locks/$$name.lock .venv-$$name/installed.lock || { \
+		echo "== .venv-$$name: installing locks/$$name.lock"; \
+		$(BIN)/python -m venv --clear --without-pip .venv-$$name \
+		&& $(INSTALL) .venv-$$name/bin/python --require-hashes -r locks/$$name.lock \
+		&& $(INSTALL) .venv-$$name/bin/python $(SELF) \
+		&& cp locks/$$name.lock .venv-$$name/installed.lock; } || exit 1; \
+	done
 
 phoenix: env ## install .venv-phoenix: the Phoenix that the tests export spans to
 	@cmp -s locks/phoenix.lock .venv-phoenix/installed.lock || { \

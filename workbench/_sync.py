@@ -48,15 +48,26 @@ class _Mailbox:
         """Have the loop call `callback(*args)` soon; nothing happens when the loop has ended."""
         self._waiting.append((callback, args))
         if not self._woken:
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        try:
             self._woken = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self.loop.call_soon_threadsafe(self._deliver)
+        except BaseException:  # an interrupt, perhaps before the loop was woken
+            self._woken = False
+            raise
 
     def _deliver(self) -> None:
         self._woken = False  # before the last look, so that a later post wakes the loop again
-        while self._waiting:
-            callback, args = self._waiting.popleft()
-            callback(*args)
+        try:
+            while self._waiting:
+                callback, args = self._waiting.popleft()
+                callback(*args)
+        finally:
+            if self._waiting:  # a callback failed: the loop reports that, and delivers the others
+                self._wake_up()
 
 
 class _Loop:

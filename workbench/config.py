@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from workbench import files
 from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import PARAMS, QUALITY
-from workbench.types import MOST_CLASSIFIED
+from workbench.types import MOST_CLASSIFIED, Usage
 
 Mode = Literal["live", "record", "replay", "auto"]
 BudgetDimension = Literal["tenant", "principal", "purpose", "use_case", "job", "run", "day", "month"]
@@ -155,6 +155,35 @@ class ModelChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """The price in US dollars per million tokens; 0 for a model on this machine.
+
+    Cached tokens are a part of the input, and reasoning tokens of the output; without a price of their own
+    they cost as much as the rest.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    input_usd: float
+    output_usd: float = 0.0
+    cached_input_usd: float | None = None
+    reasoning_usd: float | None = None
+
+    def cost_usd(self, usage: Usage) -> float | None:
+        """Return the price of an answer in US dollars, or None if its usage is unknown."""
+        if usage.input_tokens is None:
+            return None
+        output = usage.output_tokens or 0
+        total = usage.input_tokens * self.input_usd + output * self.output_usd
+        if self.cached_input_usd is not None:
+            cached = min(usage.cached_tokens or 0, usage.input_tokens)
+            total += cached * (self.cached_input_usd - self.input_usd)
+        if self.reasoning_usd is not None:
+            reasoning = min(usage.reasoning_tokens or 0, output)
+            total += reasoning * (self.reasoning_usd - self.output_usd)
+        return total / 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
     """What the spans of a use case hold: with `content`, questions, passages and answers too."""
 
@@ -194,6 +223,7 @@ class UseCase:
     provider: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
+    price_per_million: Price | None = None
     memory_provider: Literal["sqlite", "weaviate"] = "sqlite"
     memory_url: str | None = None
     memory_grpc: str | None = None
@@ -555,6 +585,7 @@ def _check(path: Path, name: str, case: UseCase) -> None:
         )
     _check_model(f"{where}.model", case.model_choice)
     _check_caching(f"{where}.cache", case.cache)
+    _check_price(f"{where}.price_per_million", case)
     _check_values(where, case)
     _check_run_limits(f"{where}.limits", case.limits or RunLimits())
 
@@ -577,6 +608,14 @@ def _check_values(where: str, case: UseCase) -> None:
         check_day(case.as_of, where=f"{where}.as_of")
     if case.seed < 0:
         raise ConfigError(f"{where}.seed must be 0 or more, found {case.seed}")
+
+
+def _check_price(where: str, case: UseCase) -> None:
+    if case.price_per_million is not None and case.base_url is None and case.provider != "openai":
+        raise ConfigError(
+            f"{where} is only for a model at another endpoint",
+            hint="write provider: openai and base_url beside it, or the price into the model's card",
+        )
 
 
 def _check_run_limits(where: str, limits: RunLimits) -> None:

@@ -38,10 +38,13 @@ def held(descriptor: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, shared: bool = False, on_wait: Callable[[], None] | None = None) -> Iterator[int]:
+def locked(
+    path: Path, *, shared: bool = False, inherited: bool = False, on_wait: Callable[[], None] | None = None
+) -> Iterator[int]:
     """Lock a folder, or a file that is created if missing, during a block; yield its descriptor.
 
-    `on_wait` is called once if another process holds the lock. OSError when `path` cannot be opened.
+    `on_wait` is called once if another process holds the lock. With `inherited` a child that was given the
+    descriptor still holds the lock after the block. OSError when `path` cannot be opened.
     """
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
@@ -52,4 +55,6 @@ def locked(path: Path, *, shared: bool = False, on_wait: Callable[[], None] | No
             acquire(descriptor, shared=shared)
         yield descriptor
     finally:
+        if not inherited:  # a process that another thread forked meanwhile has a copy of the descriptor
+            release(descriptor)
         os.close(descriptor)

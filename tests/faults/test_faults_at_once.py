@@ -44,6 +44,7 @@ HOPELESS_S, ANSWERED_S = 0.8, 8.0
 #: four may be read at once.
 MEMORY_MB, LARGE_MB = 64, 420
 LARGE = {"endless", "large", "large-chunked"}
+BUDGET = "budgets: {all: {calls: 100000, tokens: 1000000000, per: [tenant]}}\n"
 #: The error of each fault and the words that name its cause; the other faults are answered.
 CAUSES = {
     "429": (RateLimitedError | DeadlineError, "answered 429: too many requests"),
@@ -103,7 +104,12 @@ async def outcome(handler, call) -> tuple[WorkbenchError | None, float]:
 
 
 def at_once(folder, url, fault, *, operation="chat", stream=False, deadline_s):
-    """The outcomes of calls at once, their records, and the megabytes that they took at their peak."""
+    """The outcomes of calls at once, their records, and the megabytes that they took at their peak.
+
+    They take from a budget, which no call holds any longer when all have ended.
+    """
+    folder.mkdir()
+    (folder / "params.yaml").write_text(BUDGET)
     card = ModelCard.unsaved(f"fault:{fault}").overridden(provider="openai", base_url=url)
     boundary = Boundary(
         ROOT, mode="live", tape=Tape(folder / "tape.jsonl"), cards=[card], places=StatePaths(home=folder)
@@ -120,7 +126,12 @@ def at_once(folder, url, fault, *, operation="chat", stream=False, deadline_s):
 
     async def main():
         try:
-            return await asyncio.gather(*(outcome(boundary.handler, call()) for _ in range(AT_ONCE)))
+            ended = await asyncio.gather(*(outcome(boundary.handler, call()) for _ in range(AT_ONCE)))
+            accounts = boundary.spending._declared.accounts(context)
+            (balance,) = await boundary.spending.ledger.balances(accounts)
+            assert fault in CAUSES or balance.spent.calls == AT_ONCE
+            assert not any(balance.reserved), "a reservation leaked"
+            return ended
         finally:
             await boundary.aclose()
 

@@ -1,68 +1,71 @@
-"""LangChain and pydantic-ai given our clients: each call leaves one settled record."""
+"""Today's libraries given our clients: each request leaves one settled record; docs/libraries.md shows it."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 
 import pytest
 from clones import ROOT, Clone
+from documented_pages import page_of
+from interop_expected import CASES, faults_of, table
+from interop_libraries import LIBRARIES
 
-INTEROP = ROOT / ".venv-interop" / "bin" / "python"
 SCRIPT = ROOT / "tests" / "support" / "interop_script.py"
-#: pydantic-ai reads ahead in a task of its own: whether a read is pending when the reader leaves, and so
-#: is cancelled, or is not, and the stream is only closed, is a matter of which of the two is faster.
-LEFT = "cancelled or abandoned"
-#: Scenario, outcome of its one record, and whether it was streamed.
-EXPECTED = {
-    "langchain answer": ("ok", False),
-    "langchain stream": ("ok", True),
-    "langchain abandoned": ("abandoned", True),
-    "langchain error": ("refused", False),
-    "langchain async answer": ("ok", False),
-    "langchain async stream": ("ok", True),
-    "langchain async abandoned": ("abandoned", True),
-    "langchain async cancelled": ("cancelled", False),
-    "pydantic-ai answer": ("ok", False),
-    "pydantic-ai stream": ("ok", True),
-    "pydantic-ai abandoned": (LEFT, True),
-    "pydantic-ai cancelled": ("cancelled", False),
-    "pydantic-ai error": ("refused", False),
-}
+TABLE = re.compile(r"(?s)(<!-- table: [^\n]*\n)(.*?)(<!-- end of table -->)")
+TITLES = {name: {kind.title for kind in kinds.values()} for name, kinds in LIBRARIES.items()}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def scenarios(tmp_path_factory):
-    if not INTEROP.exists():
-        pytest.skip("make interop")
-    folder = tmp_path_factory.mktemp("interop")
-    clone = Clone(folder=folder / "clone", home=folder / "home")
-    clone.home.mkdir()
-    subprocess.run(["git", "clone", "--quiet", ROOT, clone.folder], check=True)
-    output = clone.run(str(INTEROP), str(SCRIPT), timeout=240)
-    told = [json.loads(line) for line in output.splitlines() if line.startswith('{"scenario"')]
-    return {one["scenario"]: one for one in told}
+def told(tmp_path_factory):
+    """What the script printed in each environment, run when first asked for."""
+    found = {}
+
+    def run(environment):
+        if environment not in found:
+            python = ROOT / f".venv-{environment}" / "bin" / "python"
+            assert python.exists(), "make interop"
+            clone = Clone.at(tmp_path_factory.mktemp(environment))
+            clone.home.mkdir()
+            subprocess.run(["git", "clone", "--quiet", ROOT, clone.folder], check=True)
+            output = clone.run(str(python), str(SCRIPT), environment, timeout=240)
+            found[environment] = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+        return found[environment]
+
+    return run
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", EXPECTED)
-def test_a_call_of_another_library_leaves_exactly_one_settled_record(scenarios, name):
-    (record,) = scenarios[name]["records"]
-    outcome, streamed = EXPECTED[name]
-    assert record["outcome"] in outcome.split(" or ")
-    assert record["streamed"] == streamed
+@pytest.mark.parametrize(("environment", "library", "scenario"), CASES)
+def test_each_request_of_a_library_leaves_one_settled_record(told, environment, library, scenario):
+    assert faults_of(environment, library, scenario, told(environment)) == []
 
 
-def test_answers_and_streams_arrive(scenarios):
-    said = {name: one["said"] for name, one in scenarios.items()}
-    assert said["langchain answer"] and said["langchain answer"] == said["langchain async answer"]
-    assert said["langchain stream"] == said["langchain async stream"] == said["langchain answer"]
-    assert said["pydantic-ai stream"] == said["pydantic-ai answer"]
+@pytest.mark.parametrize("environment", LIBRARIES)
+def test_nothing_stays_reserved(told, environment):
+    assert told(environment)[-1] == {"reserved": 0.0}
 
 
-def test_errors_arrive_as_the_exceptions_the_library_knows(scenarios):
-    assert scenarios["langchain unknown model"]["said"] == "OpenAIModelNotFoundError"
-    assert scenarios["langchain unknown model"]["records"] == []
-    assert scenarios["langchain error"]["said"] == "OpenAIInvalidRequestError"
-    assert scenarios["pydantic-ai error"]["said"] == "ModelRequestRejectedError"
+@pytest.mark.parametrize("environment", LIBRARIES)
+def test_the_code_of_the_page_hands_a_governed_client_over(told, environment):
+    ran = {line["page"]: line for line in told(environment) if "page" in line}
+    assert ran.keys() == TITLES[environment]
+    assert {(line["requests"], tuple(line["outcomes"])) for line in ran.values()} == {(1, ("ok",))}
+
+
+def test_a_verb_that_ignores_the_client_passes_the_boundary_as_the_page_says(told):
+    (line,) = [line for line in told("interop-older") if line.get("scenario") == "LiteLLM: past the boundary"]
+    assert line["requests"] == 1 and line["records"] == []
+    assert "`litellm.responses()`" in page_of("libraries.md")
+
+
+def test_the_table_of_the_page_is_what_was_found(told):
+    made = table({name: told(name) for name in LIBRARIES})
+    page = page_of("libraries.md")
+    if os.environ.get("WORKBENCH_WRITE_TABLE"):
+        page = TABLE.sub(lambda found: found[1] + made + found[3], page)
+        (ROOT / "docs" / "libraries.md").write_text(page, encoding="utf-8")
+    assert TABLE.search(page)[2] == made, "write it anew: WORKBENCH_WRITE_TABLE=1"

@@ -12,6 +12,7 @@ import sizes
 from clone_edits import replaced
 
 from workbench import layout
+from workbench.records.keys import Entry
 from workbench.records.tape import Tape, compare_answers, write
 
 pytest_plugins = ("promoted_clones",)
@@ -160,4 +161,4 @@ def test_live_asks_all_again_and_changes_nothing_unless_told_to_record(reproduce
     clone.run("make", "repro", "LIVE=1", "RECORD=1", network=False)
     now = lines_of(clone)
     assert now.keys() == recorded.keys() and {key for key in now if now[key] != recorded[key]} == differ
-    assert may_differ or not compare_answers(first, Tape.read(tape).get(first.key).events())
+    assert may_differ or not compare_answers(first, Entry.parse(Tape.read(tape).line(first.key)).events())

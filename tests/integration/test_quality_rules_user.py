@@ -11,7 +11,6 @@ import yaml
 from dvc_commands import committed, dvc, with_environment
 from endpoint import endpoint, speaking
 from optional_use_cases import add, answered
-from priced_models import asks_priced_card, priced_card
 from small_use_case import small_repository, with_pipeline
 
 from workbench import files, layout
@@ -53,10 +52,8 @@ def test_rules_decide_on_cases_and_on_the_input_of_a_promoted_job(tmp_path, monk
     monkeypatch.setenv("OPENAI_API_KEY", "k-123")
     with endpoint(speaking(model)) as url:
         root = with_pipeline(small_repository(tmp_path / "both", endpoint=url))
-        priced_card(root, url)
         monkeypatch.chdir(root)
         add(root, "classify", endpoint=url)
-        asks_priced_card(root, "classify")
         with_rules(root)
         committed(root)
         dvc(root, "repro", "report@classify")

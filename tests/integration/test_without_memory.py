@@ -10,7 +10,6 @@ import pytest
 from dvc_commands import committed, dvc, with_environment
 from endpoint import endpoint, speaking
 from optional_use_cases import KINDS, add, answered, plain_repository
-from priced_models import asks_priced_card, priced_card
 from small_use_case import small_repository, with_pipeline
 
 from workbench import config, files, layout
@@ -95,11 +94,9 @@ def test_a_use_case_without_memory_is_added_beside_another_reproduced_promoted_a
 ):
     url, model = served
     root = with_pipeline(small_repository(tmp_path / "both", endpoint=url))
-    priced_card(root, url)
     monkeypatch.chdir(root)
     dvc(root, "repro", "remember@small")
     add(root, "classify", endpoint=url)
-    asks_priced_card(root, "classify")
     committed(root)
     assert "up to date" in dvc(root, "status", "settings@small", "remember@small")
     said = dvc(root, "repro", "gate@classify")
@@ -118,7 +115,7 @@ def test_a_use_case_without_memory_is_added_beside_another_reproduced_promoted_a
     monkeypatch.setattr("workbench.promotion.promote._reproduce", lambda root, *, show: None)
     card = promote(root, "job/classify", ReleaseOptions(show=False))
     spec, folder = jobspec.load(root, "classify", card.version)
-    assert spec.pins == {"model": "served@1"} and ("snapshot", "", "none") in card.rows
+    assert spec.pins == {"model": "smollm2-135m@1"} and ("snapshot", "", "none") in card.rows
     assert spec.digests["memory"] == read_manifest(root / "results/classify/memory").logical_digest
     assert not (folder / "prompts").exists() and len(model.calls) == 3
 

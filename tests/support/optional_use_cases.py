@@ -124,7 +124,8 @@ def add(folder: Path, kind: str, *, endpoint: str) -> None:
     case = {
         "title": f"To {kind}", "purpose": "To need no memory.", "owner": "tests", "phase": "mvp",
         "notebook": f"notebooks/{kind}.ipynb", "tenants": ["acme"], "data": f"data/{kind}",
-        "model": "smollm2-135m", "provider": "openai", "base_url": endpoint, "report": f"reports/{kind}",
+        "model": "smollm2-135m", "provider": "openai", "base_url": endpoint,
+        "price_per_million": {"input_usd": 0}, "report": f"reports/{kind}",
         "dataset": {
             "file": f"data/{kind}/cases.jsonl", "inputs": ["text"], "expected": list(made.expected),
         },

@@ -65,8 +65,10 @@ QUESTIONS = (
 
 def small_repository(folder: Path, *, model: str = "smollm2-135m", endpoint: str = "") -> Path:
     """Write the repository into `folder`; `endpoint` is where its model is asked instead."""
-    elsewhere = f"{model}\n    provider: openai\n    base_url: {endpoint}" if endpoint else model
-    write(folder, "params.yaml", PARAMS.replace("MODEL", elsewhere))
+    moved = (
+        f"{model}\n    provider: openai\n    base_url: {endpoint}\n    price_per_million: {{input_usd: 0}}"
+    )
+    write(folder, "params.yaml", PARAMS.replace("MODEL", moved if endpoint else model))
     write(folder, NOTEBOOK, notebook())
     for name, text in PAGES.items():
         write(folder, f"data/small/acme/{name}.md", page(name, text))

@@ -12,9 +12,17 @@ import orjson
 import polars as pl
 import pytest
 
-from workbench.errors import UnavailableError
+from workbench.errors import CorruptError, UnavailableError
 from workbench.records import traces
-from workbench.records.calls import Chosen, find_call, find_calls, read_calls, scan_calls
+from workbench.records.calls import (
+    Chosen,
+    find_call,
+    find_calls,
+    intact,
+    newest_calls,
+    read_calls,
+    scan_calls,
+)
 from workbench.records.columns import columns, frame_of_lines
 from workbench.records.log import Lines
 from workbench.records.segments import CallLog, compact, folder_of, purge, segments
@@ -193,6 +201,53 @@ def test_a_trace_is_found_without_its_index(path):
     for index in folder_of(path).glob("*.traces"):
         index.unlink()
     assert find_call(path, record(7)["trace_id"])["input_tokens"] == 7
+
+
+def test_a_trace_is_found_with_a_truncated_index(path):
+    write(path, range(ONCE))
+    compact(path)
+    for index in folder_of(path).glob("*.traces"):
+        index.write_bytes(index.read_bytes()[:-5])
+    assert find_call(path, record(7)["trace_id"])["input_tokens"] == 7
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("trace", ["", "\n", " ", "a\nb", "\udcff", "é" * 16, "x" * 1_000])
+def test_a_text_that_cannot_be_a_trace_id_has_no_calls(path, trace):
+    write(path, range(3))
+    compact(path)
+    write(path, range(3, 6), close=False)
+    assert find_calls(path, trace).is_empty() and find_call(path, trace) is None
+
+
+def test_a_damaged_parquet_file_is_named_with_what_to_type(path):
+    write(path, range(2_000))
+    compact(path)
+    write(path, range(2_000, 2_003), close=False)
+    first, *_ = sorted(folder_of(path).glob("*.parquet"))
+    whole = first.read_bytes()
+    reads = (
+        lambda: read_calls(path),
+        lambda: newest_calls(path, limit=2_000),
+        lambda: find_calls(path, record(0)["trace_id"]),
+    )
+    for damaged in (b"", whole[:-40], b"PAR1" + b"\0" * (len(whole) - 40) + whole[-36:]):
+        first.write_bytes(damaged)
+        for read in reads:
+            with pytest.raises(CorruptError, match=first.name) as caught:
+                read()
+            assert caught.value.hint.endswith(f"mv {first} /tmp/")
+    first.unlink()
+    assert tokens(newest_calls(path, limit=3)[0]) == [2_000, 2_001, 2_002]
+
+
+def test_calls_that_are_purged_while_they_are_read_say_so(path):
+    write(path, range(10))
+    compact(path)
+    scanned = scan_calls(path)
+    purge(path, dt.date(2999, 1, 1))
+    with pytest.raises(UnavailableError, match="removed while"), intact(path):
+        scanned.collect()
 
 
 def test_an_index_finds_equal_keys_and_odd_ids(tmp_path):

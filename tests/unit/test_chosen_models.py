@@ -62,6 +62,36 @@ def test_what_cannot_be_asked_is_one_error_with_the_next_step(name, overrides, s
     assert caught.value.hint and "sk-1234" not in str(caught.value)
 
 
+def test_a_price_in_params_yaml_is_that_of_the_moved_card(tmp_path):
+    price = Price(input_usd=0.5, output_usd=2.0)
+    for name in ("smollm2-135m", "gpt-4o-mini"):
+        moved = chosen_card(ROOT, name, {**ELSEWHERE, "price": price})
+        assert (moved.price(), moved.price_source) == (price, "params.yaml")
+        unpriced = chosen_card(ROOT, name, ELSEWHERE)
+        with pytest.raises(ConfigError, match="price") as caught:
+            unpriced.check_priced(why="a job states what it costs")
+        assert "beside base_url of the use case in params.yaml" in caught.value.hint
+    saved = dataclasses.replace(chosen_card(ROOT, "gpt-4o-mini", ELSEWHERE), name="saved", version=1)
+    assert "the next version of its card" in dataclasses.replace(saved, moved=False).price_hint
+
+
+def test_another_key_alone_keeps_the_price_of_the_card():
+    price = Price(input_usd=1.0)
+    card = dataclasses.replace(ModelCard.unsaved("m"), price_per_million=price, version=1)
+    keyed = card.overridden(api_key="OTHER_KEY")
+    assert (keyed.api_key, keyed.price(), keyed.price_source) == ("OTHER_KEY", price, "card")
+    assert card.overridden(base_url="http://models.example/v1").price() is None
+
+
+@pytest.mark.parametrize("amount", [-0.1, float("inf"), float("nan")])
+def test_a_price_below_0_or_without_end_is_an_error(amount):
+    with pytest.raises(
+        ConfigError, match=r"params\.yaml: price_per_million\.input_usd must be 0 to"
+    ) as caught:
+        chosen_card(ROOT, "smollm2-135m", {**ELSEWHERE, "price": Price(input_usd=amount)})
+    assert caught.value.hint
+
+
 def test_a_workspace_asks_under_that_name_and_its_runs_say_so(tmp_path):
     for name in ("pipelines", "notebooks", "data"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -75,6 +105,11 @@ def test_a_workspace_asks_under_that_name_and_its_runs_say_so(tmp_path):
     ws = wb.connect("answers", root=tmp_path)
     assert ws.model().card.model == ws.describe()["model"] == "meta-llama/Llama-3.1-8B"
     assert ws.bind(settings={"model": "smollm2-135m"}).describe()["model"] == "smollm2-135m@1"
+    assert ws.describe()["model_price"] == {"meta-llama/Llama-3.1-8B": ""}
+    priced = after + "    price_per_million: {input_usd: 2}\n"
+    (tmp_path / "params.yaml").write_text(text.replace(before, priced, 1))
+    (source,) = wb.connect("answers", root=tmp_path).describe()["model_price"].values()
+    assert source.startswith("params.yaml ") and '"input_usd":2.0' in source
 
 
 def test_a_call_computes_its_cost_once_for_its_reply_and_its_record(tmp_path, monkeypatch):

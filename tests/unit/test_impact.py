@@ -95,7 +95,7 @@ def test_events_that_cannot_be_joined_are_an_error_with_what_to_type(events, sai
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"on": "id"}, "no key"), ({"on": "trace_id", "by": ["promt"]}, "nearest: 'prompt'"),
+        ({"on": "id"}, "does not identify"), ({"on": "trace_id", "by": ["promt"]}, "nearest: 'prompt'"),
         ({"on": "trace_id", "by": []}, "empty"), ({"on": "trace_id", "by": ["prompt", "prompt"]}, "twice"),
         ({"on": "trace_id", "outcomes": ["solved"]}, "solved"), ({"on": "trace_id", "level": 95}, "level"),
     ],

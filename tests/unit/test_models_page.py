@@ -67,7 +67,7 @@ def test_the_fallbacks_of_the_page_are_read_and_its_table_has_every_trigger(tmp_
 def test_the_table_has_every_key_of_a_card_and_the_first_are_the_mandatory_ones():
     keys = {key: row for row in ROWS for key in re.findall(r"`(\w+)`", row[0])}
     fields = {f.name: f for f in dataclasses.fields(ModelCard)}
-    assert keys.keys() == fields.keys() - {"version"}
+    assert keys.keys() == fields.keys() - {"version", "moved"}
     needed = [key for key in keys if fields[key].default is fields[key].default_factory]
     count = ["", "one", "two", "three", "four", "five", "six", "seven"].index(
         re.search(r"The first (\w+) rows are mandatory", PAGE)[1]
@@ -89,9 +89,10 @@ def test_a_nested_key_of_the_table_has_its_own_keys(key, kind):
 
 def test_a_card_with_a_version_is_refused_as_the_page_says(tmp_path):
     root = small_repository(tmp_path)
-    files.write_atomic(root / CARD[1], f"{CARD[2]}version: 1\n".encode())
-    with pytest.raises(ConfigError, match="version"):
-        save(root, "model/served-7b", reason="r")
+    for line in ("version: 1", "moved: true"):
+        files.write_atomic(root / CARD[1], f"{CARD[2]}{line}\n".encode())
+        with pytest.raises(ConfigError, match="version"):
+            save(root, "model/served-7b", reason="r")
 
 
 @pytest.mark.parametrize(

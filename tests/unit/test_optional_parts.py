@@ -302,6 +302,18 @@ def test_a_repository_without_prompts_gets_their_folder_from_repro_and_check_say
         assert "alone stops without it" in warned[what]
 
 
+def test_check_names_the_line_that_gives_a_moved_model_its_price(tmp_path):
+    root = plain_repository(tmp_path / "plain", "classify", endpoint=URL)
+    params = root / "params.yaml"
+    text = params.read_text()
+    line = "    price_per_million:\n      input_usd: 0\n"
+    assert line in text
+    params.write_text(text.replace(line, ""))
+    (wrong,) = [found for found in check_all(root).findings if found.problem and not found.warning]
+    assert "price of smollm2-135m@1" in wrong.what and "the job classify" in wrong.problem
+    assert "price_per_million" in wrong.problem and "beside base_url" in wrong.problem
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_check_passes_a_use_case_of_each_kind(tmp_path, kind):
     found = check_all(plain_repository(tmp_path / kind, kind, endpoint=URL))

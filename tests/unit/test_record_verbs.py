@@ -61,6 +61,13 @@ def test_a_principal_that_is_no_admin_sees_the_calls_of_its_tenant(ws):
     assert "admins" in caught.value.hint
     with pytest.raises(NotFoundError, match="trace"):
         other(ws).outcome(trace_id=globex, name="resolved")
+    reply = Reply(text="", model="m", trace_id=globex)
+    with pytest.raises(NotFoundError, match="trace"):
+        other(ws).why(reply)
+    assert ws.why(reply).record["tenant"] == "globex" == other(ws, "globex").why(reply).record["tenant"]
+    with pytest.raises(ConfigError, match="Reply") as wrong:
+        ws.calls(trace=reply)
+    assert "reply.trace_id" in wrong.value.hint
 
 
 def test_an_admin_of_one_use_case_does_not_see_another_s(ws, tmp_path):
@@ -132,12 +139,13 @@ def test_the_latest_outcome_of_a_name_counts(ws):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"name": "resolved"}, "no call and no session"),
-        ({"name": "resolved", "trace_id": "t", "session": "s"}, "or of both"),
+        ({"name": "resolved"}, "names neither"),
+        ({"name": "resolved", "trace_id": "t", "session": "s"}, "names both"),
         ({"name": "", "session": "s"}, "cannot name"),
         ({"name": "two words", "session": "s"}, "cannot name"),
         ({"name": "n", "session": "s", "value": float("nan")}, "not a finite number"),
         ({"name": "n", "session": "s", "value": "1"}, "not a finite number"),
+        ({"name": "n", "session": "s", "value": 10**400}, "not a finite number"),
         ({"name": "n", "session": "a b"}, "session"),
     ],
 )

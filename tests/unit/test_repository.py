@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ["bootstrap", "interop", "phoenix", "test", "workbench"]
+LOCKS = ["bootstrap", "interop", "interop-older", "phoenix", "test", "workbench"]
 MACHINE = re.compile(r"(?<![\w./:-])/(?:work|root|home/\w+)(?![\w-])")
 REGISTRY = re.compile(
     r"\b(?:pypi|test\.pypi|files\.pythonhosted|registry\.npmjs|conda\.anaconda)\.(?:org|com)\b"
@@ -73,7 +73,15 @@ def test_a_lock_pins_every_entry_by_hash_and_holds_no_address(name):
     assert starts and len(ENTRY.findall(text)) == len(starts)
 
 
-@pytest.mark.parametrize(("name", "extra"), [("workbench", None), ("test", "test"), ("interop", "interop")])
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [
+        ("workbench", None),
+        ("test", "test"),
+        ("interop", "interop"),
+        ("interop-older", "interop-older"),
+    ],
+)
 def test_a_lock_holds_what_the_project_declares(name, extra):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = project["dependencies"] + (project["optional-dependencies"][extra] if extra else [])

@@ -71,6 +71,11 @@ class DeclaredBudgets:
     def __bool__(self) -> bool:
         return bool(self._rules)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the budgets."""
+        return tuple(self._rules)
+
     def accounts(self, context: Context) -> tuple[Account, ...]:
         """Return the accounts that a call with this context takes from, in the order of params.yaml."""
         now = context.clock.now()

@@ -41,7 +41,7 @@ def calls(
 ) -> None:
     """Show the newest calls of this repository, without content; docs/records.md explains the columns.
 
-    Use cases of which you are no admin are left out. Examples:
+    Use cases that do not name you as an admin are left out. Examples:
 
         workbench calls --since 2026-11-24 --tenant acme
 
@@ -78,11 +78,13 @@ def costs(*, by: tuple[str, ...], as_json: bool, **which: str | None) -> None:
 
         workbench calls costs --by tenant --by day
     """
-    from workbench.records.calls import scan_calls
+    from workbench.records.calls import intact, scan_calls
     from workbench.records.costs import costs_of
 
     root = config.find_root()
-    found = costs_of(scan_calls(root / layout.CALLS, _chosen(root, **which)), by or ("tenant", "model"))
+    log = root / layout.CALLS
+    with intact(log):
+        found = costs_of(scan_calls(log, _chosen(root, **which)), by or ("tenant", "model"))
     say(_plain(found), _table("costs", found), as_json=as_json)
 
 
@@ -92,11 +94,13 @@ def costs(*, by: tuple[str, ...], as_json: bool, **which: str | None) -> None:
 @Json()
 def sessions(*, as_json: bool, **which: str | None) -> None:
     """Show the sessions of users: their calls, failures, tokens and money."""
-    from workbench.records.calls import scan_calls
+    from workbench.records.calls import intact, scan_calls
     from workbench.records.costs import sessions_of
 
     root = config.find_root()
-    found = sessions_of(scan_calls(root / layout.CALLS, _chosen(root, **which)))
+    log = root / layout.CALLS
+    with intact(log):
+        found = sessions_of(scan_calls(log, _chosen(root, **which)))
     say(_plain(found), _table("sessions", found), as_json=as_json)
 
 
@@ -138,7 +142,7 @@ def impact(
 def purge(*, before: str | None, as_json: bool) -> None:
     """Remove the calls and outcomes of days before DAY, or older than retention.calls_days of params.yaml.
 
-    Days are those of UTC, and are removed whole. Nothing else removes a call. Example:
+    Days are whole days of UTC. Nothing else removes a call. Example:
 
         workbench calls purge --before 2026-01-01
     """

@@ -22,7 +22,7 @@ from workbench.errors import (
 from workbench.ports import Call, Handler
 from workbench.ports.budget import Account, Amounts, BudgetLedger, Reservation
 from workbench.types import Event, Usage
-from workbench.wire.bounds import bytes_of, input_bound, output_bound
+from workbench.wire.bounds import TokenLimits, bytes_of, usage_bound
 from workbench.wire.shape import texts_of
 
 #: Innermost: each attempt is paid for by itself, and neither a recorded answer nor the wait in a queue takes
@@ -44,24 +44,16 @@ _TIMER_S: Final = 0.05
 _ABSURD: Final = 4
 
 
-class TokenLimits(Protocol):
-    """The limits of one request to a model."""
-
-    @property
-    def context_tokens(self) -> int:
-        """Tokens of the context window."""
-
-    @property
-    def max_output_tokens(self) -> int | None:
-        """Tokens of the longest answer; None if the model states none."""
-
-
 class PricedModel(Protocol):
     """What a budget needs of a model card."""
 
     @property
     def limits(self) -> TokenLimits:
         """The limits of one request."""
+
+    @property
+    def price_hint(self) -> str:
+        """Where to write the price of the model."""
 
     def cost_usd(self, usage: Usage) -> float | None:
         """Return the price of an answer, or None if it is unknown."""
@@ -141,11 +133,7 @@ class BudgetControl:
     def _bound(self, call: Call, accounts: tuple[Account, ...]) -> _AttemptBound:
         """Return the most that the attempt can take; check that its price is known where money is limited."""
         card = self._card(call.target)
-        payload, dialect, limits = call.payload, wire.dialect(call.operation), card.limits
-        usage = Usage(
-            input_tokens=input_bound(payload, dialect, limits.context_tokens),
-            output_tokens=output_bound(payload, dialect, limits.max_output_tokens or limits.context_tokens),
-        )
+        usage = usage_bound(call.payload, wire.dialect(call.operation), card.limits)
         cost = _most_usd(card, usage)
         if cost is None:
             self._check_priced(call, accounts)
@@ -158,7 +146,7 @@ class BudgetControl:
         if not priced:
             return
         message = f"the price of {call.target} is unknown, and budget {priced[0]} limits money"
-        hint = f"add price_per_million: {{input_usd: …, output_usd: …}} to the card of {call.target}"
+        hint = self._card(call.target).price_hint
         if call.context.job and any(account.enforced for account in priced):
             raise RefusedError(f"{message}: the job's call was not made", hint=hint)
         if call.target not in self._warned:
@@ -228,7 +216,7 @@ class _ParkedPlaces:
 
 
 class _AttemptSpending:
-    """What one attempt takes: its usage where the endpoint says it, else what is known of it."""
+    """The amounts that one attempt takes: the usage that the endpoint states, else an estimate."""
 
     def __init__(self, call: Call, bound: _AttemptBound, card: PricedModel) -> None:
         self._call = call
@@ -264,12 +252,12 @@ class _AttemptSpending:
     def take(self, event: Event) -> None:
         """Note the usage and the size of one event."""
         self._events += 1
-        if isinstance(event.data, Mapping):
-            if self._dialect.states_usage(event.data):
-                self._usage = self._dialect.usage_of(event.data)
-            elif self._streamed:
-                # Calls of tools and thoughts are output too, so every text of the event counts.
-                self._bytes += bytes_of(texts_of(event.data.get("choices") or event.data.get("delta")))
+        usage = self._call.span.usage_in(event, self._dialect)
+        if usage is not None:
+            self._usage = usage
+        elif self._streamed and isinstance(event.data, Mapping):
+            # Calls of tools and thoughts are output too, so every text of the event counts.
+            self._bytes += bytes_of(texts_of(event.data.get("choices") or event.data.get("delta")))
 
     def spent(self) -> Amounts:
         """Return what the attempt took, and note it in the attempt's record."""
@@ -288,7 +276,7 @@ class _AttemptSpending:
         return _amounts(usage, cost, min(took, self._bound.seconds))
 
     def _known(self) -> tuple[Usage, str]:
-        """Return the usage to settle, and where it is from if the endpoint did not say it."""
+        """Return the usage to settle, and its source if the endpoint did not state it."""
         usage, most = self._usage, self._bound.usage
         reserved = (most.input_tokens or 0) + (most.output_tokens or 0)
         if usage.input_tokens is not None and (

@@ -16,7 +16,6 @@ from workbench import files, wire
 from workbench.config import AnswerCaching
 from workbench.context import current_invocation
 from workbench.controls.lanes import Lanes
-from workbench.controls.output import violations_of
 from workbench.controls.position import Position
 from workbench.errors import WorkbenchError
 from workbench.ports import Call, Handler
@@ -119,7 +118,7 @@ class Cache:
         answer = speaks.fold(taken)
         now = call.context.clock.now().timestamp()
         with contextlib.suppress(WorkbenchError):
-            if speaks.reason_of(answer) != "empty" and not violations_of(call.payload, answer, speaks):
+            if speaks.reason_of(answer) != "empty":
                 self._store.put(key, request, events, now=now, seconds=self._settings.seconds)
 
 

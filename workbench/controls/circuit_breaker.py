@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.controls.position import MODEL, Position
 from workbench.endpoints.circuit import Breaker, BreakerPolicy
+from workbench.endpoints.per_endpoint import Key, PerEndpoint, shared
 from workbench.endpoints.states import writer_of
 from workbench.errors import CircuitOpenError, RateLimitedError, RefusedError, UnavailableError
 from workbench.ports import Call, Handler
@@ -32,30 +33,29 @@ class CircuitBreaker:
 
     Failures are missing and incomplete answers, statuses of 500 and above, and ten seconds of silence up to
     the end of a timeout. A rate limit, a refusal and a call that its caller ended count as nothing. `card`
-    returns the card of a call's target, and `folder` receives the transitions. Embedded models pass by.
+    returns the card of a call's target, and `folder` receives the transitions. All workspaces of a process
+    over `folder` share a breaker. An embedded model has none.
     """
 
     def __init__(
         self, card: Callable[[str], ModelCard], folder: Path, *, policy: BreakerPolicy | None = None
     ) -> None:
-        self._card = card
         self._folder = folder
         self._policy = policy
-        self._targets: dict[str, Breaker | None] = {}
-        self._breakers: dict[tuple[str, str], Breaker] = {}
+        self._breakers = PerEndpoint(card, self._closed)
 
     @property
     def breakers(self) -> Mapping[tuple[str, str], Breaker]:
         """The breakers of the endpoints that were called, by address and model."""
-        return self._breakers
+        return self._breakers.made
 
     def applies(self, call: Call) -> bool:
         """Return whether the call's endpoint is remote."""
-        return self._breaker(call.target) is not None
+        return self._breakers.of(call.target) is not None
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on and count its end; raise CircuitOpenError while the breaker is open."""
-        breaker = self._breaker(call.target)
+        breaker = self._breakers.of(call.target)
         assert breaker is not None  # noqa: S101  `applies` says so
         clock = call.context.clock
         place, failure = _Admission(call, breaker), None
@@ -86,22 +86,15 @@ class CircuitBreaker:
             else:
                 breaker.record(clock.monotonic(), failure, probe=place.probe, now_is=clock.now)
 
-    def _breaker(self, target: str) -> Breaker | None:
-        try:
-            return self._targets[target]
-        except KeyError:
-            return self._targets.setdefault(target, self._opened(target))
-
-    def _opened(self, target: str) -> Breaker | None:
-        card = self._card(target)
+    def _closed(self, card: ModelCard, key: Key) -> Breaker | None:
+        """Return the breaker of a remote endpoint, None for an embedded model."""
         if card.provider != "openai" or card.base_url is None:
             return None
-        key = (card.base_url, card.model)
-        if key not in self._breakers:
-            changed = writer_of(self._folder, *key)
-            breaker = Breaker(f"{card.model} at {card.base_url}", self._policy, changed=changed)
-            self._breakers.setdefault(key, breaker)
-        return self._breakers[key]
+        name = f"{card.model} at {card.base_url}"
+        return shared(
+            ("breaker", self._folder, *key, self._policy),
+            lambda: Breaker(name, self._policy, changed=writer_of(self._folder, *key)),
+        )
 
 
 class _Admission:

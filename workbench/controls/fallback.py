@@ -103,13 +103,13 @@ class Fallback:
         self._stated = stated
         self._seconds = seconds
 
+    def applies(self, call: Call) -> bool:
+        """Return whether there is something to fall back on."""
+        return bool(call.fallbacks) or (self._memory and call.port == "memory")
+
     def __call__(self, call: Call, proceed: Handler) -> AsyncIterator[Event]:
         """Return the answer of the first candidate that gives one; raise the failure if none does."""
-        if call.fallbacks:
-            return self._candidates(call, proceed)
-        if call.port == "memory" and self._memory:
-            return _snapshot(call, proceed)
-        return proceed(call)
+        return self._candidates(call, proceed) if call.fallbacks else _snapshot(call, proceed)
 
     async def _candidates(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         failures: list[WorkbenchError] = []

@@ -41,6 +41,7 @@ class _Seen:
 
     def __init__(self, call: Call, began: float) -> None:
         self.speaks = wire.DIALECTS.get(call.operation) if call.port == "model" else None
+        self.span = call.span
         self.began = began
         self.events = 0
         self.first_event_s: float | None = None
@@ -51,9 +52,8 @@ class _Seen:
         if not self.events:
             self.first_event_s = round(now - self.began, 6)
         self.events += 1
-        if isinstance(event.data, Mapping):
-            if self.speaks is not None and self.speaks.states_usage(event.data):
-                self.usage = self.speaks.usage_of(event.data)
+        if self.speaks is not None:
+            self.usage = self.span.usage_in(event, self.speaks) or self.usage
         elif isinstance(event.data, list | tuple):
             self.hits += [hit for hit in event.data if isinstance(hit, Hit)]
 

@@ -66,12 +66,6 @@ class Output:
             yield event
 
 
-def violations_of(payload: JSON, answer: JSON, speaks: wire.Dialect) -> list[str]:
-    """Return the violations of the form that a request states, as paths and rules; none without a form."""
-    schema = _schema(payload, speaks)
-    return [] if schema is None else _violations(answer, schema, speaks)
-
-
 def _invalid(call: Call, broken: list[str]) -> InvalidOutputError:
     return InvalidOutputError(
         f"{call.target}: the answer does not fit its schema: {'; '.join(broken)}",

@@ -8,17 +8,16 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
 from workbench import wire
 from workbench.controls.position import MODEL, Position
 from workbench.endpoints.fair_queue import FairQueue, Ticket
+from workbench.endpoints.per_endpoint import Key, PerEndpoint, shared
 from workbench.endpoints.rates import EndpointLimits, open_rates
 from workbench.errors import OverloadedError, RateLimitedError
 from workbench.ports import Call, Handler
-from workbench.types import Event
+from workbench.types import Event, Usage
 from workbench.wire import Dialect
-from workbench.wire.bounds import output_bound
+from workbench.wire.bounds import usage_bound
 
 if TYPE_CHECKING:
     from workbench.models import ModelCard
@@ -28,22 +27,13 @@ if TYPE_CHECKING:
 POSITION: Final = Position(name="rate_limit", operations=MODEL, after=("retry",), before=("circuit_breaker",))
 
 
-class _Endpoint:
-    """An endpoint's queue, and the most tokens of an answer."""
-
-    __slots__ = ("most_output", "queue")
-
-    def __init__(self, queue: FairQueue, most_output: int) -> None:
-        self.queue = queue
-        self.most_output = most_output
-
-
 class RateLimit:
     """Lets a call through when its endpoint's limits allow it; a call that waits holds nothing.
 
-    `card` returns the card of a call's target, and `folder` holds the rates that processes share. Calls in
-    flight are counted in each process. An endpoint without stated limits is passed by. `peek` raises the
-    error of a call that an inner control is known to refuse, so that it does not wait for that.
+    `card` returns the card of a call's target, and `folder` holds the rates that processes share. The queue
+    and the calls in flight of an endpoint are those of the process: all workspaces over `folder` share them.
+    An endpoint without stated limits has no queue. `peek` raises the error of a call that an inner control is
+    known to refuse, so that it does not wait for that.
     """
 
     def __init__(
@@ -52,25 +42,23 @@ class RateLimit:
         self._card = card
         self._folder = folder
         self._peek = peek
-        self._targets: dict[str, _Endpoint | None] = {}
-        self._queues: dict[tuple[str, str], FairQueue] = {}
+        self._queues = PerEndpoint(card, self._opened)
 
     @property
     def queues(self) -> Mapping[tuple[str, str], FairQueue]:
         """The queues of the endpoints that were called, by address and model."""
-        return self._queues
+        return self._queues.made
 
     def applies(self, call: Call) -> bool:
         """Return whether the call's endpoint states a limit."""
-        return self._endpoint(call.target) is not None
+        return self._queues.of(call.target) is not None
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on when it is its turn; raise OverloadedError when that is after its deadline."""
-        endpoint = self._endpoint(call.target)
-        assert endpoint is not None  # noqa: S101  `applies` says so
-        clock, queue = call.context.clock, endpoint.queue
-        speaks = wire.dialect(call.operation)
-        tokens = _most_tokens(call, speaks, endpoint.most_output) if queue.rates.token_s else 0
+        queue = self._queues.of(call.target)
+        assert queue is not None  # noqa: S101  `applies` says so
+        clock, speaks = call.context.clock, wire.dialect(call.operation)
+        tokens = self._most_tokens(call, speaks) if queue.rates.token_s else 0
         place = _QueuePlace(call, queue, tokens)
         await place.take(self._peek)
         call.span.places.append(place)
@@ -78,7 +66,7 @@ class RateLimit:
         try:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
-                    used = _used(event, speaks, used, tokens) if tokens else 0
+                    used = _used(call.span.usage_in(event, speaks), used, tokens) if tokens else 0
                     yield event
         except RateLimitedError as error:
             # The queue of a budget says nothing about the endpoint.
@@ -90,28 +78,26 @@ class RateLimit:
             call.span.places.remove(place)
             place.end(used)
 
-    def _endpoint(self, target: str) -> _Endpoint | None:
-        try:
-            return self._targets[target]
-        except KeyError:
-            return self._targets.setdefault(target, self._opened(target))
-
-    def _opened(self, target: str) -> _Endpoint | None:
-        card = self._card(target)
+    def _opened(self, card: ModelCard, key: Key) -> FairQueue | None:
+        """Return the queue of an endpoint, None if its card states no limit."""
         limits = EndpointLimits(
-            url=card.base_url or card.provider,
-            model=card.model,
+            url=key[0],
+            model=key[1],
             requests_per_minute=card.limits.requests_per_minute,
             tokens_per_minute=card.limits.tokens_per_minute,
             concurrent=card.limits.concurrent,
         )
         if not limits.stated:
             return None
-        key = (limits.url, limits.model)
-        if key not in self._queues:
-            self._queues.setdefault(key, FairQueue(limits, open_rates(limits, self._folder)))
-        most = card.limits.max_output_tokens or card.limits.context_tokens
-        return _Endpoint(self._queues[key], most)
+        name = ("queue", self._folder, limits)
+        return shared(name, lambda: FairQueue(limits, open_rates(limits, self._folder)))
+
+    def _most_tokens(self, call: Call, speaks: Dialect) -> int:
+        """Return the most tokens that a call can take; a count of tokens generates none and takes none."""
+        if call.operation == "count":
+            return 0
+        bound = usage_bound(call.payload, speaks, self._card(call.target).limits)
+        return (bound.input_tokens or 0) + (bound.output_tokens or 0)
 
 
 class _QueuePlace:
@@ -242,22 +228,8 @@ def _set(woken: asyncio.Future[None]) -> None:
         woken.set_result(None)
 
 
-def _used(event: Event, speaks: Dialect, used: int | None, reserved: int) -> int | None:
+def _used(usage: Usage | None, used: int | None, reserved: int) -> int | None:
     """Return the tokens of the answer so far, None while they are unknown; at most twice the reserved."""
-    if isinstance(event.data, Mapping) and speaks.states_usage(event.data):
-        usage = speaks.usage_of(event.data)
-        if usage.input_tokens is not None:
-            return min(usage.input_tokens + (usage.output_tokens or 0), 2 * reserved)
+    if usage is not None and usage.input_tokens is not None:
+        return min(usage.input_tokens + (usage.output_tokens or 0), 2 * reserved)
     return used or None
-
-
-def _most_tokens(call: Call, speaks: Dialect, most_output: int) -> int:
-    """Return the upper bound of a call's tokens: the bytes of its request and the most that it may answer.
-
-    A token has a byte at least, and the JSON of a message more bytes than a chat template adds tokens.
-    """
-    payload = call.payload
-    if call.operation == "count":  # nothing is generated
-        return 0
-    inputs = len(orjson.dumps(payload, default=str, option=orjson.OPT_NON_STR_KEYS))
-    return inputs + output_bound(payload, speaks, most_output)

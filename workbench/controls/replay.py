@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, Literal
 
 import orjson
@@ -15,7 +15,15 @@ from workbench.controls.position import MODEL, Position
 from workbench.errors import ConfigError, RefusedError
 from workbench.ports import Call, Handler
 from workbench.records.journal import Journal
-from workbench.records.keys import NOT_IN_KEY, Entry, RecordedRequest, processor, refusal, refuse_secrets
+from workbench.records.keys import (
+    NOT_IN_KEY,
+    Entry,
+    KeyedRequest,
+    RecordedAnswer,
+    processor,
+    refusal,
+    refuse_secrets,
+)
 from workbench.records.nearest import miss
 from workbench.records.tape import Tape
 from workbench.types import JSON, Event
@@ -46,64 +54,52 @@ class Replay:
         self._used: dict[str, Literal["tape", "cache"]] = {}
         self._lanes = Lanes()
 
-    async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
-        """Yield the recorded answer, or call the model and record its answer."""
+    def __call__(self, call: Call, proceed: Handler) -> AsyncIterator[Event]:
+        """Return the recorded answer, or that of the model, which is recorded."""
         if call.labels.get("recorded") is False:  # a deterministic computation in this process
-            async for event in proceed(call):
-                yield event
-            return
-        question, key = _identify(call)
-        call.span.note(key=key)
-        if (entry := self._recorded(call, question, key)) is not None:
-            for event in entry.events():
-                yield event
-        elif call.payload.get("stream"):
-            async with aclosing(self._ask(call, proceed, question, key)) as events:
-                async for event in events:
-                    yield event
-        else:
-            for event in await self._ask_plain(call, proceed, question, key):
-                yield event
+            return proceed(call)
+        asked = _identify(call)
+        call.span.facts["key"] = asked.key
+        if (answer := self._recorded(call, asked)) is not None:
+            return _Plain(answer.events())
+        if call.payload.get("stream"):
+            return self._ask(call, proceed, asked)
+        return _Plain((), partial(self._ask_plain, call, proceed, asked))
 
-    def _recorded(self, call: Call, question: RecordedRequest, key: str) -> Entry | None:
+    def _recorded(self, call: Call, asked: KeyedRequest) -> RecordedAnswer | None:
         if self.mode in ("live", "record"):
             return None
         source: Literal["tape", "cache"] = "tape"
-        entry = self._tape.get(key)
-        if entry is None and self.mode == "replay":
-            raise miss(self._tape, question, call.target)
-        if entry is None:
-            source, entry = "cache", self._journal.get(key)
-        if entry is not None:
-            self._use(key, source)
-            replayed = call.span.facts.get("replayed", True)
-            call.span.note(
-                replayed=replayed, source=source, recorded_latency_s=_latency(call, entry.latency_s)
-            )
-        return entry
+        answer = self._tape.answer(asked)
+        if answer is None and self.mode == "replay":
+            raise miss(self._tape, asked.question(), call.target)
+        if answer is None:
+            source, answer = "cache", self._journal.answer(asked)
+        if answer is not None:
+            self._use(asked.key, source)
+            facts = call.span.facts
+            facts.setdefault("replayed", True)
+            facts["source"], facts["recorded_latency_s"] = source, _latency(call, answer.latency_s)
+        return answer
 
-    async def _ask_plain(
-        self, call: Call, proceed: Handler, question: RecordedRequest, key: str
-    ) -> list[Event]:
+    async def _ask_plain(self, call: Call, proceed: Handler, asked: KeyedRequest) -> list[Event]:
         """Return the model's answer; in mode auto, identical concurrent requests share one call.
 
         For plain replies only: a stream waits for its reader, so a second reader of the same stream in
         the same task would deadlock.
         """
         if self.mode != "auto":
-            return [event async for event in self._ask(call, proceed, question, key)]
-        async with self._lanes.turn(call, key):
-            if (entry := self._recorded(call, question, key)) is not None:
-                return entry.events()
-            return [event async for event in self._ask(call, proceed, question, key)]
+            return [event async for event in self._ask(call, proceed, asked)]
+        async with self._lanes.turn(call, asked.key):
+            if (answer := self._recorded(call, asked)) is not None:
+                return answer.events()
+            return [event async for event in self._ask(call, proceed, asked)]
 
-    async def _ask(
-        self, call: Call, proceed: Handler, question: RecordedRequest, key: str
-    ) -> AsyncGenerator[Event, None]:
+    async def _ask(self, call: Call, proceed: Handler, asked: KeyedRequest) -> AsyncGenerator[Event, None]:
         call.span.note(replayed=False, source="model")
         if keep := self.mode != "live":
             self._journal.open()  # before the call: fails if the answer could not be recorded
-            refuse_secrets(files.canonical(question.request))
+            refuse_secrets(asked.encoded)
         clock, taken, waited = call.context.clock, list[bytes](), list[float]()
         began = clock.monotonic()
         try:
@@ -116,19 +112,19 @@ class Replay:
         except RefusedError as error:
             waited.append(clock.monotonic() - began)
             if keep and not taken and (refused := refusal(error)) is not None:
-                self._keep(call, question, key, refused, waited)
+                self._keep(call, asked, refused, waited)
             raise
-        call.span.note(recorded_latency_s=_latency(call, sum(waited)))
+        call.span.facts["recorded_latency_s"] = _latency(call, sum(waited))
+        if not taken:
+            return
         events_json = orjson.loads(b"[" + b",".join(taken) + b"]")
-        if taken and (not call.payload.get("stream") or _ended(call, events_json)):
-            self._keep(call, question, key, {"events": events_json}, waited)
+        if not call.payload.get("stream") or _ended(call, events_json):
+            self._keep(call, asked, {"events": events_json}, waited)
 
-    def _keep(
-        self, call: Call, question: RecordedRequest, key: str, result: JSON, waited: Sequence[float]
-    ) -> None:
+    def _keep(self, call: Call, asked: KeyedRequest, result: JSON, waited: Sequence[float]) -> None:
         entry = Entry(
-            key=key,
-            question=question,
+            key=asked.key,
+            question=asked.question(),
             target=call.target,
             result=result,
             latency_s=round(sum(waited), 6),
@@ -137,14 +133,39 @@ class Replay:
         )
         line = entry.line()
         refuse_secrets(line)
-        self._journal.append(key, line)
-        self._use(key, "cache")
+        self._journal.append(asked.key, line)
+        self._use(asked.key, "cache")
 
     def _use(self, key: str, source: Literal["tape", "cache"]) -> None:
         if self._used.get(key) != source:
             self._used[key] = source
             if self._on_use is not None:
                 self._on_use(key, source)
+
+
+class _Plain(AsyncIterator[Event]):
+    """The events of an answer that is there, or that one wait brings. Not a generator, which takes longer."""
+
+    __slots__ = ("_ask", "_events")
+
+    def __init__(
+        self, events: Iterable[Event], ask: Callable[[], Awaitable[list[Event]]] | None = None
+    ) -> None:
+        self._events = iter(events)
+        self._ask = ask
+
+    async def __anext__(self) -> Event:
+        if self._ask is not None:
+            ask, self._ask = self._ask, None
+            self._events = iter(await ask())
+        event = next(self._events, None)
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def aclose(self) -> None:
+        """End the answer."""
+        self._events, self._ask = iter(()), None
 
 
 def _latency(call: Call, latency_s: float) -> float:
@@ -161,27 +182,17 @@ def _ended(call: Call, chunks: Sequence[JSON]) -> bool:
     return speaks.is_complete(events)
 
 
-def _identify(call: Call) -> tuple[RecordedRequest, str]:
-    """Return the recorded form of this call and its key. Only an occurrence numbers identical requests."""
-    fields = {name: value for name, value in call.payload.items() if name not in NOT_IN_KEY}
+def _identify(call: Call) -> KeyedRequest:
+    """Return the recorded form of this call. Only an occurrence numbers identical requests."""
+    fields = call.payload
+    if not NOT_IN_KEY.keys().isdisjoint(fields):
+        fields = {name: value for name, value in fields.items() if name not in NOT_IN_KEY}
     try:
         encoded = files.canonical(fields)
         if b"null" in encoded:  # a number that is not finite becomes null
             files.check_exact(fields, where="the request")
-        request = orjson.loads(encoded)  # a copy, independent of the caller's payload
-        scope = current_invocation()
-        number_of = [call.name, call.identity, orjson.Fragment(encoded)]
-        n = scope.number(files.digest(number_of)) if scope else 0
+        return KeyedRequest(call.name, call.identity, encoded, current_invocation())
     except TypeError as error:
         raise ConfigError(
             f"the request is not JSON: {error}", hint="pass only strings, numbers, lists and mappings"
         ) from None
-    question = RecordedRequest(
-        operation=call.name,
-        identity=call.identity,
-        request=request,
-        case=scope.case if scope else "",
-        repeat=scope.repeat if scope else 0,
-        n=n,
-    )
-    return question, question.key

@@ -7,7 +7,6 @@ import dataclasses
 import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from typing import Any, Final
 
 from workbench.controls.position import MODEL, READS, Position
@@ -61,10 +60,11 @@ class Retry:
             child = call.span.attempt(
                 candidate=call.target, started_s=round(clock.monotonic() - began, 6), waited_s=waited
             )
-            attempt = _Attempt(call, self._policy, child)
+            attempt = _Attempt(call, self._policy, child, proceed)
             try:
-                async with aclosing(attempt.events(proceed)) as events:
-                    async for event in events:
+                async with attempt:
+                    while (event := await attempt.next()) is not None:
+                        attempt.answering = True
                         yield event
             except WorkbenchError as error:
                 last = number == attempts
@@ -92,33 +92,38 @@ class Retry:
 
 
 class _Attempt:
-    """One attempt with its timeouts and its child record."""
+    """One attempt with its timeouts and its child record, which gets its outcome when the block ends."""
 
-    def __init__(self, call: Call, policy: RetryPolicy, child: dict[str, Any]) -> None:
+    def __init__(self, call: Call, policy: RetryPolicy, child: dict[str, Any], proceed: Handler) -> None:
         self._call = call
         self._policy = policy
         self._child = child
+        self._proceed = proceed
+        self._below: AsyncIterator[Event] | None = None
         self._watch = _WaitLimit()
         self.answering = False
+        self._began = call.context.clock.monotonic()
+        child.update(outcome="abandoned", error=None)
 
-    async def events(self, proceed: Handler) -> AsyncGenerator[Event, None]:
-        clock = self._call.context.clock
-        began = clock.monotonic()
-        self._child.update(outcome="abandoned", error=None)
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         try:
-            async with aclosing(proceed(self._call)) as below:  # type: ignore[type-var]
-                while (event := await self._next(below)) is not None:
-                    self.answering = True
-                    yield event
-            self._child["outcome"] = "ok"
-        except (Exception, asyncio.CancelledError) as error:
-            self._child.update(outcome=_outcome(error), error=type(error).__name__)
+            if self._below is not None:
+                await self._below.aclose()  # type: ignore[attr-defined]
+        except BaseException as closing:
+            error = closing
             raise
         finally:
+            if error is None:
+                self._child["outcome"] = "ok"
+            elif isinstance(error, Exception | asyncio.CancelledError):
+                self._child.update(outcome=_outcome(error), error=type(error).__name__)
             self._watch.close()
-            self._child["duration_s"] = round(clock.monotonic() - began, 6)
+            self._child["duration_s"] = round(self._call.context.clock.monotonic() - self._began, 6)
 
-    async def _next(self, below: AsyncIterator[Event]) -> Event | None:
+    async def next(self) -> Event | None:
         """Return the next event, or None at the end; raise an error if the wait exceeds its limit."""
         left = _left(self._call)
         if left <= 0:
@@ -130,7 +135,9 @@ class _Attempt:
         self._watch.begin(allowed)
         self._call.span.timer = self._watch  # time in our own queue is none of the endpoint's
         try:
-            return await below.__anext__()
+            if self._below is None:
+                self._below = self._proceed(self._call)
+            return await self._below.__anext__()
         except StopAsyncIteration:
             return None
         except asyncio.CancelledError:

@@ -109,11 +109,12 @@ class _Controlled(AsyncIterator[Event]):
     Not a generator: each event would pass one more frame for each control.
     """
 
-    __slots__ = ("__weakref__", "_events", "_opened", "_proceed")
+    __slots__ = ("__weakref__", "_closed", "_events", "_opened", "_proceed")
 
     def __init__(self, control: Control, call: Call, proceed: Handler) -> None:
         self._opened: list[AsyncIterator[Event]] = []
         self._proceed = proceed
+        self._closed = False
         self._events = control(call, self._below)
 
     def _below(self, call: Call) -> AsyncIterator[Event]:
@@ -126,10 +127,14 @@ class _Controlled(AsyncIterator[Event]):
 
     async def aclose(self) -> None:
         """Close the control's stream, then the streams that it opened."""
+        if self._closed:  # by the control outside, and the fold closes it again
+            return
         try:
             await self._events.aclose()  # type: ignore[attr-defined]
         finally:
-            await _close(self._opened)
+            if self._opened:
+                await _close(self._opened)
+        self._closed = True
 
 
 async def _close(streams: list[AsyncIterator[Event]]) -> None:

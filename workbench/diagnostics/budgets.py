@@ -15,11 +15,12 @@ from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.models import ModelCard
 from workbench.ports.budget import MEASURES, SCALES, Amounts
 from workbench.types import Usage
+from workbench.wire.bounds import PER_MESSAGE, longest_answer
 from workbench.workspace import boundary
 from workbench.workspace.spending import Spending
 
 #: Input tokens of the shortest request: one byte of text, and what a chat format adds.
-_SHORTEST = 17
+_SHORTEST = PER_MESSAGE + 1
 
 
 def left(root: Path, params: Params | None) -> Iterator[Finding]:
@@ -35,8 +36,7 @@ def left(root: Path, params: Params | None) -> Iterator[Finding]:
         return
     finally:
         spending.ledger.close()
-    unused = [name for name in params.budgets if name not in {line.budget for line in found.lines}]
-    for name in unused:
+    for name in found.unused:
         yield Finding(what=f"budget {name}", state="ok", detail="nothing is spent in this period")
     yield from map(_line, found.lines)
 
@@ -110,8 +110,7 @@ def _applies(rule: BudgetRule, name: str, case: UseCase) -> bool:
 def _one_call(rule: BudgetRule, card: ModelCard) -> Amounts:
     """Return what the shortest call with the model's own settings may take."""
     stated = card.defaults.get("max_tokens")
-    most = card.limits.max_output_tokens or card.limits.context_tokens
-    output = stated if isinstance(stated, int) and stated > 0 else most
+    output = stated if isinstance(stated, int) and stated > 0 else longest_answer(card.limits)
     usage = Usage(input_tokens=_SHORTEST, output_tokens=output)
     tokens, cost = usage.total_tokens or 0, card.cost_usd(usage)
     return Amounts.of(usd=cost or 0.0, tokens=tokens, calls=1, seconds=rule.call_seconds)

@@ -232,7 +232,7 @@ def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
 
 
 def _prices(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
-    """Yield the source of each price that no card states; an unknown price is an error if a job needs it."""
+    """Yield the source of each list price; an unknown price is an error if a job needs it."""
     jobs = [job for job, declared in config.load_params(root).jobs.items() if declared.use_case == name]
     why = f"the job {jobs[0]} states what it costs" if jobs else "a gate on cost stays undecided"
     found = [partial(boundary.card_of_use_case, root, case)]
@@ -242,7 +242,7 @@ def _prices(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
             card = read_card()
         except WorkbenchError:
             continue  # reported with the model
-        if card.price_source == "card":
+        if card.price_per_million is not None:
             continue
         what = f"{name}: price of {card.reference}"
         checked = _tried(what, partial(card.check_priced, why=why))

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.endpoints.circuit import Breaker
 from workbench.endpoints.fair_queue import FairQueue
+from workbench.endpoints.per_endpoint import Key
 from workbench.endpoints.states import read_states
 
 if TYPE_CHECKING:
     import polars as pl
-
-#: An endpoint's address and model.
-Key = tuple[str, str]
 
 
 def endpoints_frame(

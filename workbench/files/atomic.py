@@ -19,12 +19,15 @@ from workbench.files.reading import read_bytes
 from workbench.layout import PARAMS
 
 
-def write_atomic(path: Path, data: bytes) -> bool:
-    """Write `data` atomically and return True; return False when the file holds these bytes already."""
+def write_atomic(path: Path, data: bytes, *, private: bool = False) -> bool:
+    """Write `data` atomically and return True; return False when the file holds these bytes already.
+
+    Only the owner may read a `private` file, and any file in `.workbench` and `published`.
+    """
     with writing(path):
         if path.is_file() and path.read_bytes() == data:
             return False
-        with _synced(path, data, 0o600 if _private_top(path) else 0o666) as aside:
+        with _synced(path, data, 0o600 if private or _private_top(path) else 0o666) as aside:
             os.replace(aside, path)
     return True
 

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal, get_args
 from urllib.parse import urlsplit
 
 from workbench import files
+from workbench.config import Price
 from workbench.errors import ConfigError, nearest
-from workbench.models.prices import ListPrice, Price, list_price
+from workbench.models.prices import ListPrice, list_price
 from workbench.types import JSON, Usage
 
 Provider = Literal["local", "openai", "wordllama"]
@@ -82,7 +83,8 @@ class ModelCard:
     `recorded` is False for a deterministic computation in this process, whose calls are not on the tape.
     `dialect` is the wire format that `ws.model()` speaks; with `stateful`, a response may refer to what the
     endpoint keeps. Without `price_per_million`, the list price of the model at its endpoint applies, if one
-    is known. `version` is the number of the card's file; 0 marks a card that is not saved.
+    is known. `version` is the number of the card's file; 0 marks a card that is not saved. `moved` marks a
+    card whose endpoint or price is that of params.yaml.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -108,6 +110,7 @@ class ModelCard:
     dialect: Literal["chat", "responses"] = "chat"
     stateful: bool = False
     version: int = 0
+    moved: bool = False
 
     @classmethod
     def unsaved(cls, model: str) -> ModelCard:
@@ -159,9 +162,9 @@ class ModelCard:
 
     @property
     def price_source(self) -> str:
-        """Where the price comes from: `card`, the package of list prices with its version, or empty."""
+        """Where the price is from: `card`, `params.yaml`, the package of the list price, or empty."""
         if self.price_per_million is not None:
-            return "card"
+            return "params.yaml" if self.moved else "card"
         found = self.price()
         return found.source if isinstance(found, ListPrice) else ""
 
@@ -175,16 +178,31 @@ class ModelCard:
         if not self.price_source and self.kind != "moderation":
             raise ConfigError(
                 f"the price of the model {self.name!r} is unknown, and {why}",
-                hint="write price_per_million: {input_usd: …, output_usd: …} into the next version of its "
-                "card, 0 for a model that costs nothing (docs/models.md)",
+                hint=self.price_hint,
             )
 
+    @property
+    def price_hint(self) -> str:
+        """Where to write the price of this model."""
+        key = "price_per_million: {input_usd: …, output_usd: …}"
+        if self.moved or not self.version:
+            place, page = "beside base_url of the use case in params.yaml", "docs/params.md"
+        else:
+            place, page = "into the next version of its card", "docs/models.md"
+        return f"write {key} {place}, 0 for a model that costs nothing ({page})"
+
     def overridden(
-        self, *, provider: str | None = None, base_url: str | None = None, api_key: str | None = None
+        self,
+        *,
+        provider: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        price: Price | None = None,
     ) -> ModelCard:
         """Return the card for another endpoint, as set in `params.yaml`; raise ConfigError for a wrong one.
 
-        The new card has no price, weights and runtime, which describe the saved endpoint.
+        The new card has no weights and runtime, which describe the saved endpoint, and `price` replaces its
+        price. With the same endpoint and another key alone, the card's price stays.
         """
         target = provider or ("openai" if base_url else self.provider)
         if target not in get_args(Provider):
@@ -192,19 +210,21 @@ class ModelCard:
                 f"unknown provider {target!r} ({nearest(target, get_args(Provider))})",
                 hint="write provider: openai and a base_url in params.yaml for an OpenAI-compatible endpoint",
             )
-        if target == self.provider and not (base_url or api_key):
+        if target == self.provider and not (base_url or api_key or price):
             return self
         if target != "openai":
             raise ConfigError(
                 f"params.yaml can move a model only to provider 'openai', not {self.name!r} to {target!r}",
                 hint="name another model card in params.yaml, or write provider: openai and a base_url",
             )
+        same = self.provider == target and base_url in {None, self.base_url}
         moved = dataclasses.replace(
             self,
             provider="openai",
             base_url=base_url or self.base_url,
             api_key=api_key or self.api_key,
-            price_per_million=None,
+            price_per_million=price or (self.price_per_million if same else None),
+            moved=not same or price is not None,
             weights=None,
             tokenizer=None,
             runtime=None,

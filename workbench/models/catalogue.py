@@ -21,10 +21,10 @@ def read_card(found: registry.Version) -> ModelCard:
     """Read the card of a version; raise ConfigError when it is invalid or has another name."""
     raw = files.read_yaml(found.path)
     card = files.parse(ModelCard, raw, where=str(found.path))
-    if card.name != found.name or "version" in raw:
+    if card.name != found.name or {"version", "moved"} & raw.keys():
         raise ConfigError(
             f"{found.path}: name must be {found.name!r}, and version is the number of the file",
-            hint=f"write name: {found.name}, and remove the key version",
+            hint=f"write name: {found.name}, and remove the keys version and moved",
         )
     return dataclasses.replace(checked_card(card, where=str(found.path)), version=found.number)
 

@@ -37,6 +37,8 @@ class EventReader:
         """Return the events that this piece of the body completes."""
         if len(self.head) < _HEAD_BYTES:
             self.head += piece[:_HEAD_BYTES]
+        if not piece:  # a CR at the end of the last piece keeps waiting for its LF
+            return []
         if self._after_cr:
             piece = piece.removeprefix(b"\n")
         self._after_cr = piece.endswith(b"\r")

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
-from workbench import files
+from workbench.config import Price
 from workbench.types import Usage
 
 #: The package of list prices. Its data is part of its version, so that equal locks give equal prices.
@@ -22,35 +22,6 @@ _NAMES: Final[Mapping[str, str]] = {
     "output_usd": "output_mtok",
     "cached_input_usd": "cache_read_mtok",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """The price in US dollars per million tokens; 0 for a model on this machine.
-
-    Cached tokens are a part of the input, and reasoning tokens of the output; without a price of their own
-    they cost as much as the rest.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
-    input_usd: float
-    output_usd: float = 0.0
-    cached_input_usd: float | None = None
-    reasoning_usd: float | None = None
-
-    def cost_usd(self, usage: Usage) -> float | None:
-        """Return the price of an answer in US dollars, or None if its usage is unknown."""
-        if usage.input_tokens is None:
-            return None
-        output = usage.output_tokens or 0
-        total = usage.input_tokens * self.input_usd + output * self.output_usd
-        if self.cached_input_usd is not None:
-            cached = min(usage.cached_tokens or 0, usage.input_tokens)
-            total += cached * (self.cached_input_usd - self.input_usd)
-        if self.reasoning_usd is not None:
-            reasoning = min(usage.reasoning_tokens or 0, output)
-            total += reasoning * (self.reasoning_usd - self.output_usd)
-        return total / 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,11 @@ def check_state(payload: JSON, *, stateful: bool = False) -> JSON:
 
 
 def _is_reference(item: Any) -> bool:
-    return isinstance(item, Mapping) and item.get("type") == "item_reference"
+    """Return whether an item names one that the endpoint keeps; the type may be left out, the role is not."""
+    if not isinstance(item, Mapping):
+        return False
+    untyped = not item.get("type") and "id" in item and not item.get("role")
+    return item.get("type") == "item_reference" or untyped
 
 
 def _refused(what: str, reason: str, hint: str) -> RefusedError:

@@ -176,8 +176,7 @@ def ask_again(
 async def _ask_again(
     root: Path, name: str, case: UseCase, tapes: Sequence[Tape], *, sample: int | None, record: bool
 ) -> Reasked:
-    overrides = {"provider": case.provider, "base_url": case.base_url, "api_key": case.api_key_env}
-    card = boundary.chosen_card(root, case.model_name, overrides)
+    card = boundary.card_of_use_case(root, case)
     live = Boundary(root, mode="live", tape=tapes[0], cards=[card])
     log = Confirmed(root / layout.CONFIRMED)
     began = time.monotonic()

@@ -76,8 +76,9 @@ def of_stage(stage: str, case: UseCase, source: str) -> dict[str, Any]:
     if stage in {"judge", "experiment"}:
         keys |= set(re.findall(r"\.([a-z_]+)\b", source)) & UNREAD
     values = {key: value for key, value in dataclasses.asdict(case).items() if key in keys}
-    if values.get("impact") is None:  # results of earlier versions know no impact
-        values.pop("impact", None)
+    for key in ("impact", "price_per_million"):  # results of earlier versions know neither
+        if values.get(key) is None:
+            values.pop(key, None)
     if "gates" in values and stage != "report":
         values["gates"] = {case.phase: case.gates[case.phase]}
     return values

@@ -7,13 +7,13 @@ Ports are protocols. An adapter implements one port for one backend and knows no
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.context import Context
-from workbench.types import JSON, Event, Port
+from workbench.types import JSON, Event, Port, Usage
+from workbench.wire import Dialect
 
 
 class WaitTimer(Protocol):
@@ -43,31 +43,37 @@ class Span:
     """The facts and attempts of one call. Controls add facts; the control `observe` records the span.
 
     A span is not an OpenTelemetry context. It is recorded when the stream closes, because another task than
-    the one that began a stream may finish or abandon it. `timer` limits the attempt's present wait, and a
-    control that lets the call wait for its turn puts it off. `places` are what the outer controls hold for
-    the attempt: a control that waits for something else gives them back meanwhile.
+    the one that began a stream may finish or abandon it. One task at a time writes to it. `timer` limits the
+    attempt's present wait, and a control that lets the call wait for its turn puts it off. `places` are what
+    outer controls hold for the attempt: a control that waits for something else gives them back meanwhile.
     """
 
-    __slots__ = ("_lock", "attempts", "facts", "places", "timer")
+    __slots__ = ("_read", "attempts", "facts", "places", "timer")
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.attempts: list[dict[str, Any]] = []
         self.timer: WaitTimer | None = None
         self.places: list[HeldPlace] = []
-        self._lock = threading.Lock()
+        self._read: tuple[Event, Dialect, Usage | None] | None = None
 
     def note(self, **facts: Any) -> None:
         """Add facts: names and numbers, never content."""
-        with self._lock:
-            self.facts.update(facts)
+        self.facts.update(facts)
 
     def attempt(self, **facts: Any) -> dict[str, Any]:
         """Add and return a record for one attempt; the caller adds its outcome."""
-        with self._lock:
-            child = {"n": len(self.attempts) + 1, **facts}
-            self.attempts.append(child)
+        child = {"n": len(self.attempts) + 1, **facts}
+        self.attempts.append(child)
         return child
+
+    def usage_in(self, event: Event, speaks: Dialect) -> Usage | None:
+        """Return the usage that an event states, None if it states none; several controls read each event."""
+        read = self._read
+        if read is None or read[0] is not event or read[1] is not speaks:
+            states = isinstance(event.data, Mapping) and speaks.states_usage(event.data)
+            read = self._read = (event, speaks, speaks.usage_of(event.data) if states else None)
+        return read[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +124,13 @@ class Call:
     def name(self) -> str:
         """The call's name for controls: `port.operation`."""
         return f"{self.port}.{self.operation}"
+
+    def within(self, seconds: float | None) -> Call:
+        """Return the call with a deadline in `seconds`, or its own if that is earlier; the same for None."""
+        if seconds is None:
+            return self
+        end = self.context.clock.monotonic() + seconds
+        return dataclasses.replace(self, deadline=end if self.deadline is None else min(end, self.deadline))
 
     def with_defaults(self, names: Iterable[str]) -> Call:
         """Return the call with the names of the payload's fields that its card set, if it has fall-backs."""

@@ -117,7 +117,8 @@ def _not_priced(draft: Draft) -> Iterator[Blocker]:
         if not source:
             what = f"the price of the model {reference} is unknown, and a job states what it costs"
             fix = (
-                "write price_per_million into the next version of its card (docs/models.md), then: dvc repro"
+                "write price_per_million into the next version of its card, or beside base_url where "
+                "params.yaml names the endpoint (docs/models.md), then: dvc repro"
             )
             yield Blocker(what=what, fix=fix)
 

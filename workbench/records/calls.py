@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import re
+import shlex
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 
-from workbench.errors import UnavailableError
+from workbench import files
+from workbench.errors import CorruptError, UnavailableError
 from workbench.records import traces
 from workbench.records.columns import columns, frame_of_lines
 from workbench.records.segments import Segments, compact, segments
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Parquet files that are read at once, from the newest to the oldest, until there are enough calls.
 _AT_ONCE = 8
+#: What can be a trace id: a line of the log is searched for it.
+_TRACE = re.compile(r"[!-~]{1,128}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +94,8 @@ def read_calls(path: Path, chosen: Chosen = Chosen.ALL, *, limit: int | None = N
     are left out, a warning says so.
     """
     if limit is None:
-        return scan_calls(path, chosen).collect()
+        with intact(path):
+            return scan_calls(path, chosen).collect()
     frame, more = newest_calls(path, chosen, limit=limit)
     if more:
         warnings.warn(
@@ -105,33 +111,72 @@ def newest_calls(path: Path, chosen: Chosen = Chosen.ALL, *, limit: int) -> tupl
     import polars as pl
 
     parts: list[pl.DataFrame] = []
-    for part in _from_the_newest(_segments(path), chosen):
-        parts.insert(0, part)
-        if sum(map(len, parts)) > limit:
-            break
+    with intact(path):
+        for part in _from_the_newest(_segments(path), chosen):
+            parts.insert(0, part)
+            if sum(map(len, parts)) > limit:
+                break
     frame = pl.concat(parts)
     return frame.tail(limit), frame.height > limit
 
 
 def find_calls(path: Path, trace: str, chosen: Chosen = Chosen.ALL) -> pl.DataFrame:
-    """Return the chosen calls with a trace id; the index of each segment is asked, and no other is read."""
+    """Return the chosen calls with a trace id; the index of each segment is asked, and no other is read.
+
+    A text that cannot be a trace id has no calls.
+    """
     import polars as pl
 
+    if not _TRACE.fullmatch(trace):
+        return frame_of_lines(b"")[0]
     found = _segments(path)
     parts = [rows for parquet in found.parquet for rows in _rows(parquet, trace)]
     lines = [line for data in found.lines for line in _lines_with(data, trace)]
     frame = pl.concat([*parts, frame_of_lines(b"\n".join(lines))[0].lazy()])
-    return chosen.of(frame.filter(pl.col("trace_id") == trace)).collect()
+    with intact(path):
+        return chosen.of(frame.filter(pl.col("trace_id") == trace)).collect()
 
 
-def find_call(path: Path, trace: str) -> JSON | None:
-    """Return the record of the call with a trace id, as it was written, or None."""
-    found = find_calls(path, trace) if trace else None
-    if found is None or found.is_empty():
+def find_call(path: Path, trace: str, chosen: Chosen = Chosen.ALL) -> JSON | None:
+    """Return the record of the chosen call with a trace id, as it was written, or None."""
+    found = find_calls(path, trace, chosen)
+    if found.is_empty():
         return None
     row = found.row(-1, named=True)
     at = row["at"] and row["at"].isoformat(timespec="microseconds")
     return {**row, "at": at, "labels": orjson.loads(row["labels"])}
+
+
+@contextlib.contextmanager
+def intact(path: Path) -> Iterator[None]:
+    """Name the damaged Parquet file of a log when polars cannot read one inside the block.
+
+    Raise CorruptError, or UnavailableError when calls were purged while they were read.
+    """
+    import polars as pl
+
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        for parquet in segments(path).parquet:
+            _check(parquet)
+        if not isinstance(error, FileNotFoundError):
+            raise
+        hint = "read them again; `workbench calls purge` removes files"
+        raise UnavailableError("calls were removed while they were read", hint=hint) from None
+
+
+def _check(parquet: Path) -> None:
+    """Raise CorruptError unless a Parquet file can be read."""
+    import polars as pl
+
+    try:
+        _scan((parquet,)).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise CorruptError(
+            f"{parquet} is damaged: {files.shortened(str(error))}",
+            hint=f"restore it, or go on without its calls: mv {shlex.quote(str(parquet))} /tmp/",
+        ) from None
 
 
 def _segments(path: Path) -> Segments:
@@ -179,7 +224,7 @@ def _rows(parquet: Path, trace: str) -> list[pl.LazyFrame]:
 
 def _lines_with(data: bytes, trace: str) -> Iterator[bytes]:
     """Yield the lines that contain a trace id, which is content of no other column but `parent`."""
-    wanted, start = trace.encode(), 0
+    wanted, start = trace.encode(), 0  # not empty and without a newline
     while (at := data.find(wanted, start)) >= 0:
         begin, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
         end = len(data) if end < 0 else end

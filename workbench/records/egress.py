@@ -16,7 +16,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,20 +81,29 @@ def crossing() -> Iterator[None]:
         leave(token)
 
 
-async def marked(stream: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    """Iterate over `stream` with a crossing around its own steps only; close it with this generator."""
-    try:
-        while True:
-            token = enter()
-            try:
-                item = await anext(stream)
-            except StopAsyncIteration:
-                return
-            finally:
-                leave(token)
-            yield item
-    finally:
-        if (close := getattr(stream, "aclose", None)) is not None:
+def marked(stream: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Iterate over `stream` with a crossing around its own steps only; closing it closes the stream."""
+    return _Marked(stream)
+
+
+class _Marked(AsyncIterator[T]):
+    """Not a generator: every event of every call would pass one more frame."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: AsyncIterator[T]) -> None:
+        self._stream = stream
+
+    async def __anext__(self) -> T:
+        token = enter()
+        try:
+            return await self._stream.__anext__()
+        finally:
+            leave(token)
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        if (close := getattr(self._stream, "aclose", None)) is not None:
             with crossing():
                 await close()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.display import Card, Shown
 from workbench.errors import NotFoundError
-from workbench.records.calls import find_call
+from workbench.records.calls import Chosen, find_call
 from workbench.types import JSON, Reply
 
 _SOURCES = {
@@ -77,9 +77,9 @@ def _attempt(attempt: Mapping[str, Any]) -> str:
     return f"{attempt['n']}: {name}{attempt.get('outcome')}{error}{took}{cost}"
 
 
-def explain(path: Path, reply: Reply) -> Explanation:
-    """Return the explanation of a reply; raise NotFoundError if its call is not in the log."""
-    record = find_call(path, reply.trace_id)
+def explain(path: Path, reply: Reply, chosen: Chosen) -> Explanation:
+    """Return the explanation of a reply; raise NotFoundError unless a chosen call of the log has its id."""
+    record = find_call(path, reply.trace_id, chosen)
     if record is None:
         raise NotFoundError(
             f"no call with trace {reply.trace_id or '(none)'} is in {path}",

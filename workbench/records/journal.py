@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from workbench import files, layout, locking, wire
 from workbench.errors import UnavailableError, WorkbenchError
-from workbench.records.keys import _KEY_AT, Entry
+from workbench.records.keys import _KEY_AT, Entry, KeyedRequest, RecordedAnswer
 from workbench.records.log import Lines
 from workbench.records.tape import Tape, write
 
@@ -42,12 +42,12 @@ class Journal:
         """Append an answer, which replaces earlier answers of its key."""
         self._index[key] = (self._file.append(line), len(line))
 
-    def get(self, key: str) -> Entry | None:
-        """Return the newest answer of a key, including answers of other processes, or None."""
-        line = self.line(key)
+    def answer(self, asked: KeyedRequest) -> RecordedAnswer | None:
+        """Return the newest answer to a request, including answers of other processes, or None."""
+        line = self.line(asked.key)
         if line is not None:
             with contextlib.suppress(ValueError, KeyError, TypeError):
-                return Entry.parse(line)
+                return asked.answer_in(line)
         return None
 
     def line(self, key: str) -> bytes | None:

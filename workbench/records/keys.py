@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
 from workbench import files
+from workbench.context import InvocationScope
 from workbench.errors import ConfigError, RefusedError
 from workbench.types import JSON, Event
 
@@ -51,16 +52,94 @@ class RecordedRequest:
     @property
     def key(self) -> str:
         """The SHA-256 of these fields' canonical JSON, in hexadecimal digits."""
-        parts = {
-            "format": 1,
-            "operation": self.operation,
-            "identity": self.identity,
-            "request": self.request,
-            "case": self.case,
-            "repeat": self.repeat,
-            "n": self.n,
-        }
-        return hashlib.sha256(files.canonical(parts)).hexdigest()
+        identity, request = files.canonical(self.identity), files.canonical(self.request)
+        return _key(self.operation, identity, request, (self.case, self.repeat, self.n))
+
+
+class KeyedRequest:
+    """A request and its target as canonical JSON, which a later change by the caller does not alter; its key.
+
+    Identical requests in one invocation are numbered in their order.
+    """
+
+    __slots__ = ("_identity", "_occurrence", "_operation", "encoded", "key")
+
+    def __init__(
+        self, operation: str, identity: JSON, encoded: bytes, scope: InvocationScope | None = None
+    ) -> None:
+        self.encoded = encoded
+        self._operation = operation
+        self._identity = files.canonical(identity)
+        self._occurrence = ("", 0, 0) if scope is None else (scope.case, scope.repeat, 0)
+        self.key = self._key()
+        # The key of the first of identical requests tells them from others.
+        if scope is not None and (n := scope.number(self.key)):
+            self._occurrence = (scope.case, scope.repeat, n)
+            self.key = self._key()
+
+    def question(self) -> RecordedRequest:
+        """Return the request as an entry holds it."""
+        case, repeat, n = self._occurrence
+        return RecordedRequest(
+            operation=self._operation,
+            identity=orjson.loads(self._identity),
+            request=orjson.loads(self.encoded),
+            case=case,
+            repeat=repeat,
+            n=n,
+        )
+
+    def answer_in(self, line: bytes) -> RecordedAnswer:
+        """Return the answer in the stored line of this key; raise ValueError or KeyError if it is no entry.
+
+        What the request and the target of a line are is known, so only the rest is parsed.
+        """
+        begin, _, rest = line.partition(b',"request":%b,"result":' % self.encoded)
+        result, _, rest = rest.rpartition(b',"target":{"identity":%b,"name":' % self._identity)
+        timing = rest.rpartition(b',"timing":')[2]
+        if begin and result and timing:
+            # No text in JSON holds a quotation mark of its own, so no part was found within one.
+            fields = orjson.loads(b'{"result":%b,"timing":%b' % (result, timing))
+            return RecordedAnswer(fields["result"], fields["timing"]["latency_s"])
+        entry = Entry.parse(line)  # another version wrote it in another form
+        return RecordedAnswer(entry.result, entry.latency_s)
+
+    def _key(self) -> str:
+        return _key(self._operation, self._identity, self.encoded, self._occurrence)
+
+
+def _key(operation: str, identity: bytes, request: bytes, occurrence: tuple[str, int, int]) -> str:
+    """Return the key of a call whose identity and request are canonical JSON."""
+    case, repeat, n = occurrence
+    parts = {  # in the order of the names, as canonical JSON has them
+        "case": case,
+        "format": 1,
+        "identity": orjson.Fragment(identity),
+        "n": n,
+        "operation": operation,
+        "repeat": repeat,
+        "request": orjson.Fragment(request),
+    }
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+
+class RecordedAnswer(NamedTuple):
+    """What an entry says of the answer: its result, and the time of waiting for the model in all attempts."""
+
+    result: JSON
+    latency_s: float
+
+    def events(self) -> list[Event]:
+        """Return the recorded events; raise RefusedError if a refusal was recorded."""
+        refused = self.result.get("refused")
+        if refused is not None:
+            raise RefusedError(
+                refused["message"],
+                hint=refused["hint"],
+                status=refused["status"],
+                body=refused["body"],
+            )
+        return [Event(data=data) for data in self.result["events"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +198,7 @@ class Entry:
 
     def events(self) -> list[Event]:
         """Return the recorded events; raise RefusedError if a refusal was recorded."""
-        refused = self.result.get("refused")
-        if refused is not None:
-            raise RefusedError(
-                refused["message"],
-                hint=refused["hint"],
-                status=refused["status"],
-                body=refused["body"],
-            )
-        return [Event(data=data) for data in self.result["events"]]
+        return RecordedAnswer(self.result, self.latency_s).events()
 
 
 def refusal(error: RefusedError) -> JSON | None:

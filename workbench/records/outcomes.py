@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
 import re
@@ -46,7 +47,7 @@ def check_session(session: str) -> str:
         raise ConfigError(
             f"{str(session)[:40]!r} cannot be the id of a session",
             hint='up to 128 of A-Z, a-z, 0-9 and _ . : @ / -, for example ws.session("chat-4711"); '
-            "it is an id and no text of a person",
+            "choose an id that names no person",
         )
     return session
 
@@ -58,8 +59,9 @@ def check_outcome(name: str, value: float) -> tuple[str, float]:
             f"{str(name)[:40]!r} cannot name an outcome",
             hint='for example ws.outcome(reply, "resolved", value=1.0)',
         )
-    if isinstance(value, bool | int | float) and math.isfinite(value):
-        return name, float(value)
+    with contextlib.suppress(OverflowError):  # a whole number beyond the largest float
+        if isinstance(value, bool | int | float) and math.isfinite(value):
+            return name, float(value)
     raise ConfigError(
         f"the value of the outcome {name!r} is {str(value)[:40]!r}, not a finite number",
         hint="1.0 for yes, 0.0 for no, or an amount",

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import errno
+import io
 import os
 import re
 import secrets
@@ -93,6 +94,7 @@ class CallLog:
                     self.path.rename(folder / f"{stamp}-{secrets.token_hex(4)}.jsonl")
                 return True
         finally:
+            locking.release(descriptor)  # a process that another thread forked meanwhile has a copy of it
             os.close(descriptor)
 
     def _end_segment(self, day: bytes) -> None:
@@ -214,15 +216,12 @@ def _write(frame: pl.DataFrame, path: Path) -> None:
     import polars as pl
 
     files.write_atomic(path.with_suffix(".traces"), traces.index_of(frame["trace_id"]))
-    aside = files.aside_of(path)
+    buffer = io.BytesIO()
     try:
-        frame.write_parquet(aside, compression="zstd", row_group_size=_ROW_GROUP)
+        frame.write_parquet(buffer, compression="zstd", row_group_size=_ROW_GROUP)
     except pl.exceptions.PolarsError as error:
         raise OSError(errno.EIO, f"polars: {error}") from error
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.chmod(0o600)
-    os.replace(aside, path)
+    files.write_atomic(path, buffer.getvalue(), private=True)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import orjson
 
 from workbench import files, wire
 from workbench.errors import ConfigError, CorruptError, NotFoundError
-from workbench.records.keys import _KEY_AT, Entry
+from workbench.records.keys import _KEY_AT, Entry, KeyedRequest, RecordedAnswer
 from workbench.types import JSON, Event
 
 FORMAT: Final = "workbench-tape/1"
@@ -60,13 +60,13 @@ class Tape:
         """Return this tape with the judge's tape before it."""
         return Tape(self.path, self._lines, judged=judged)
 
-    def get(self, key: str) -> Entry | None:
-        """Return the recording of a key, or None."""
-        found = self.judged.get(key) if self.judged else None
+    def answer(self, asked: KeyedRequest) -> RecordedAnswer | None:
+        """Return the recorded answer to a request, or None."""
+        found = None if self.judged is None else self.judged.answer(asked)
         if found is not None:
             return found
-        line = self._lines.get(key)
-        return None if line is None else Entry.parse(line)
+        line = self._lines.get(asked.key)
+        return None if line is None else asked.answer_in(line)
 
     def line(self, key: str) -> bytes:
         """Return the stored line of a key; raise KeyError if there is none."""

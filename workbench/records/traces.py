@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ _KEY, _ROW = 8, 4
 
 
 def key_of(trace: str) -> bytes:
-    """Return the first 64 bits of a trace id, or of the bytes of a text that is no trace id."""
+    """Return the first 64 bits of a trace id, or of the bytes of another text."""
     try:
         key = bytes.fromhex(trace[: 2 * _KEY])
     except ValueError:
@@ -33,12 +34,14 @@ def count(path: Path) -> int:
 def rows_of(path: Path, trace: str) -> list[int]:
     """Return the rows whose key is that of `trace`: a binary search, without reading the whole index.
 
-    OSError when there is no index.
+    Raise OSError when there is no index, or one that is no list of keys and rows.
     """
     wanted = key_of(trace)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        n = os.fstat(descriptor).st_size // (_KEY + _ROW)
+        n, odd = divmod(os.fstat(descriptor).st_size, _KEY + _ROW)
+        if odd or not n:
+            raise OSError(errno.EIO, "the index is damaged")
         row = bisect.bisect_left(range(n), wanted, key=lambda i: os.pread(descriptor, _KEY, i * _KEY))
         found = []
         while row < n and os.pread(descriptor, _KEY, row * _KEY) == wanted:

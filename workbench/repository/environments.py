@@ -72,7 +72,7 @@ def install(root: Path, lock: bytes, *, say: Callable[[str], None]) -> Path:
         files.make_folder(folder.parent)
         # This process holds the file lock, and so does an installer that outlives it.
         waiting = partial(say, "another process installs this environment; waiting for it")
-        with locking.locked(folder.with_suffix(".building"), on_wait=waiting) as held:
+        with locking.locked(folder.with_suffix(".building"), inherited=True, on_wait=waiting) as held:
             if _installed(root, files.digest(lock)) is None:
                 say(f"installing the environment of lock {digest(lock)} (once; about a minute)")
                 _build(folder, lock, held)

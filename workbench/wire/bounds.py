@@ -1,15 +1,15 @@
-"""Return the most tokens that a request can take, whatever the endpoint makes of its fields."""
+"""The most tokens that a request can take: a bound of its input, and the most that it may answer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from workbench.types import JSON
+from workbench.types import JSON, Usage
 from workbench.wire.shape import Dialect, list_of, texts_of
 
 #: Tokens that a chat format adds to each message, at most.
-_PER_MESSAGE: Final = 16
+PER_MESSAGE: Final = 16
 #: Names of the limit of an answer at various servers. One that knows two of them may follow either.
 _LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "n_predict")
 #: Names of the number of answers that a server generates.
@@ -32,30 +32,56 @@ _OWN_TOOLS: Final = frozenset({"function", "custom"})
 _TEMPLATE: Final = ("prediction", "documents", "chat_template", "chat_template_kwargs")
 
 
-def input_bound(payload: JSON, dialect: Dialect, context_tokens: int) -> int:
-    """Return the most input tokens of a request: the bytes of its texts, because a token has one at least.
+class TokenLimits(Protocol):
+    """The limits of one request to a model."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens of the context window."""
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """Tokens of the longest answer; None if the model states none."""
+
+
+def usage_bound(payload: JSON, speaks: Dialect, limits: TokenLimits) -> Usage:
+    """Return the most tokens that a request and all answers to it can have.
 
     Media, and text that the request does not hold, count as the whole context.
     """
-    texts = bytes_of(text for text in _all_texts(payload, dialect) if not text.startswith("data:"))
-    bound = texts + _PER_MESSAGE * max(dialect.input_messages(payload), 1)
-    return max(bound, context_tokens) if _has_unseen(payload) else bound
+    return Usage(
+        input_tokens=_input_bound(payload, speaks, limits),
+        output_tokens=_output_bound(payload, speaks, limits),
+    )
 
 
-def output_bound(payload: JSON, dialect: Dialect, most_output: int) -> int:
-    """Return the most tokens of all answers to a request; `most_output` is the longest answer by default."""
-    if not dialect.generates:
-        return 0
-    stated = [payload[name] for name in _LIMITS if payload.get(name) is not None]
-    # A value that is no limit, such as 0, -1 or a text, may leave the answer without one.
-    longest = max((_number(value) or most_output for value in stated), default=most_output)
-    answers = max(_number(payload.get(name)) or 1 for name in _ANSWERS)
-    return min(min(longest, _MOST_TOKENS) * min(answers, _MOST_TOKENS), _MOST_TOKENS)
+def longest_answer(limits: TokenLimits) -> int:
+    """Return the most tokens of one answer to a request that states no limit."""
+    return limits.max_output_tokens or limits.context_tokens
 
 
 def bytes_of(texts: Iterable[str]) -> int:
-    """Return the bytes of texts in UTF-8."""
+    """Return the bytes of texts in UTF-8: a bound of their tokens, because a token has one byte at least."""
     return sum(len(text) if text.isascii() else len(text.encode(errors="surrogatepass")) for text in texts)
+
+
+def _input_bound(payload: JSON, speaks: Dialect, limits: TokenLimits) -> int:
+    texts = bytes_of(text for text in _all_texts(payload, speaks) if not text.startswith("data:"))
+    bound = texts + PER_MESSAGE * max(speaks.input_messages(payload), 1)
+    return max(bound, limits.context_tokens) if _has_unseen(payload) else bound
+
+
+def _output_bound(payload: JSON, speaks: Dialect, limits: TokenLimits) -> int:
+    if not speaks.generates:
+        return 0
+    stated, most = (
+        [payload[name] for name in _LIMITS if payload.get(name) is not None],
+        longest_answer(limits),
+    )
+    # A value that is no limit, such as 0, -1 or a text, may leave the answer without one.
+    longest = max((_number(value) or most for value in stated), default=most)
+    answers = max(_number(payload.get(name)) or 1 for name in _ANSWERS)
+    return min(min(longest, _MOST_TOKENS) * min(answers, _MOST_TOKENS), _MOST_TOKENS)
 
 
 def _all_texts(payload: JSON, dialect: Dialect) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -26,6 +27,11 @@ def candidates(primary: ModelCard, fallbacks: Fallbacks, *, card_of: CardOf) -> 
     Raise ConfigError for a model that is the primary or another fall-back, for a model that is not for chat,
     and for a stated answer that is not the last one; NotFoundError for a model without a card.
     """
+    if isinstance(fallbacks, str | Mapping | StatedAnswer):
+        raise ConfigError(
+            f"fallback is a list, found {files.shortened(repr(fallbacks))}",
+            hint='fallback=["NAME", {"answer": "…"}]',
+        )
     found: list[ModelCandidate] = []
     seen = {primary.name}
     for fallback in fallbacks:
@@ -54,7 +60,7 @@ def warn_of_unknown_price(card: ModelCard) -> None:
     _warned.add(card.reference)
     sys.stderr.write(
         f"warning: the price of the model {card.name!r} is unknown, so its calls have no cost, and no budget "
-        "of money counts them\n  -> write price_per_million into its card (docs/models.md)\n"
+        f"of money counts them\n  -> {card.price_hint}\n"
     )
 
 
@@ -94,9 +100,22 @@ def _of_text(stated: object) -> ModelCandidate:
 def price_sources(
     primary: ModelCard, fallbacks: Iterable[ModelCandidate], *, card_of: CardOf
 ) -> dict[str, str]:
-    """Return the source of each price that no card states, by reference; an unknown one is empty."""
+    """Return the source of each price that no card states, by reference; an unknown one is empty.
+
+    The source of a price in params.yaml has the price too: no version of a card names it.
+    """
     models = [primary, *(card_of(item.target) for item in fallbacks if item.answer is None)]
-    return {card.reference: card.price_source for card in models if card.price_source != "card"}
+    return {
+        card.reference: _stated_price(card) if card.moved else card.price_source
+        for card in models
+        if card.price_source != "card"
+    }
+
+
+def _stated_price(card: ModelCard) -> str:
+    if card.price_per_million is None:
+        return card.price_source
+    return f"{card.price_source} {files.canonical(dataclasses.asdict(card.price_per_million)).decode()}"
 
 
 def described(fallbacks: Iterable[ModelCandidate]) -> list[Any]:

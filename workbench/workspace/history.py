@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self, overload
 from workbench import config, layout
 from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError, RefusedError
-from workbench.records.calls import Chosen, find_calls, read_calls, scan_calls
+from workbench.records.calls import Chosen, find_calls, intact, read_calls, scan_calls
 from workbench.records.costs import costs_of, sessions_of
 from workbench.records.explanation import Explanation, explain
 from workbench.records.outcomes import (
@@ -39,8 +39,8 @@ Since = str | dt.date | dt.datetime | None
 class RecordVerbs:
     """The verbs of a workspace on the records of calls and outcomes, which hold no content.
 
-    An admin of the use case sees the calls of every tenant and use case, except use cases of which it is no
-    admin. Another principal sees those of its tenant in its use case.
+    An admin of the use case sees the calls of every tenant and use case, except use cases of which it is not
+    an admin. Another principal sees those of its tenant in its use case.
     """
 
     root: Path
@@ -76,7 +76,7 @@ class RecordVerbs:
         """
         chosen = self._chosen(since=since, tenant=tenant, session=session)
         if trace is not None:
-            found = find_calls(self._log, trace, chosen)
+            found = find_calls(self._log, _checked_trace(trace), chosen)
             return found.lazy() if lazy else found
         if limit is not None and limit < 1:
             raise ConfigError(f"limit={limit} is below 1", hint="ws.calls(limit=1000), or limit=None for all")
@@ -89,11 +89,12 @@ class RecordVerbs:
 
         `by` names columns such as tenant, prompt, model, job, session, and day.
         """
-        return costs_of(scan_calls(self._log, self._chosen(since=since, tenant=tenant)), by)
+        with intact(self._log):
+            return costs_of(scan_calls(self._log, self._chosen(since=since, tenant=tenant)), by)
 
     def why(self, reply: Reply) -> Explanation:
         """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
-        return explain(self._log, reply)
+        return explain(self._log, reply, self._chosen())
 
     def session(self, session: str) -> Self:
         """Return this workspace bound to a session: an id of a user's journey, which every call carries."""
@@ -106,7 +107,8 @@ class RecordVerbs:
         import polars as pl
 
         key = ["use_case", "tenant", "session"]
-        found = sessions_of(scan_calls(self._log, self._chosen(since=since, tenant=tenant)))
+        with intact(self._log):
+            found = sessions_of(scan_calls(self._log, self._chosen(since=since, tenant=tenant)))
         outcomes = self.outcomes().filter(pl.col("session") != "")
         named = outcomes.group_by(key).agg(pl.col("name").unique().sort().alias("outcomes"))
         return found.join(named, on=key, how="left").with_columns(pl.col("outcomes").fill_null([]))
@@ -128,8 +130,9 @@ class RecordVerbs:
         name, value = check_outcome(name, value)
         trace_id = trace_id or (reply.trace_id if reply is not None else "")
         if bool(trace_id) == bool(session):
+            found = "names both" if session else "names neither"
             raise ConfigError(
-                f"the outcome {name!r} is of no call and no session, or of both",
+                f"the outcome {name!r} is of one call or of one session, and {found}",
                 hint='ws.outcome(reply, "resolved"), or name=… with trace_id=… or session=…',
             )
         outcome = RecordedOutcome(
@@ -165,8 +168,9 @@ class RecordVerbs:
         from workbench.workspace.impact import events_of, impact_of  # it needs numpy
 
         events = events_of(self.outcomes(), on) if frame is None else frame
-        calls = scan_calls(self._log, self._chosen(since=since))
-        return impact_of(calls, events, on=on, by=by, outcomes=outcomes)
+        with intact(self._log):
+            calls = scan_calls(self._log, self._chosen(since=since))
+            return impact_of(calls, events, on=on, by=by, outcomes=outcomes)
 
     @property
     def _log(self) -> Path:
@@ -202,8 +206,15 @@ class RecordVerbs:
         return {"use_case": context.use_case, "tenant": context.tenant, "session": check_session(session)}
 
 
+def _checked_trace(trace: object) -> str:
+    """Return a trace id; raise ConfigError for a value that is no text, such as the reply itself."""
+    if isinstance(trace, str):
+        return trace
+    raise ConfigError(f"trace is a {type(trace).__name__}, not a text", hint="ws.calls(trace=reply.trace_id)")
+
+
 def hidden_use_cases(root: Path, principal: str) -> frozenset[str]:
-    """Return the use cases of params.yaml of which a principal is no admin."""
+    """Return the use cases of params.yaml whose admins do not name a principal."""
     cases = config.load_params(root).use_cases
     return frozenset(name for name, case in cases.items() if not case.rights(principal)["admin"])
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from workbench import config, files, identity, layout
 from workbench.errors import ConfigError, NotFoundError
-from workbench.records.calls import Chosen, scan_calls
+from workbench.records.calls import Chosen, intact, scan_calls
 from workbench.records.outcomes import outcomes_of
 from workbench.workspace.history import hidden_use_cases, moment_of
 from workbench.workspace.impact import Impact, On, events_of, impact_of
@@ -52,7 +52,9 @@ def measure(
         frame = events_of(kept, on)
     else:
         frame = _events(events)
-    return impact_of(scan_calls(root / layout.CALLS, chosen).filter(ours), frame, on=on, by=by)
+    log = root / layout.CALLS
+    with intact(log):
+        return impact_of(scan_calls(log, chosen).filter(ours), frame, on=on, by=by)
 
 
 def save_impact(root: Path, use_case: str, found: Impact) -> Path:

@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 from endpoint import endpoint, speaking
 from made_repositories import saved, tree
-from priced_models import asks_priced_card, priced_card
 from small_use_case import CELLS, NOTEBOOK, PUBLISH, TASK, notebook, small_repository, with_pipeline
 
 from workbench import layout, registry
@@ -53,8 +52,6 @@ def made(tmp_path_factory):
     """The small use case with a job, its cases and its memory, committed."""
     with endpoint(speaking(FakeModel(taxis_alone))) as url:
         root = with_pipeline(small_repository(tmp_path_factory.mktemp("made") / "small", endpoint=url))
-        priced_card(root, url)
-        asks_priced_card(root, "small")
         (root / SAMPLE).parent.mkdir()
         (root / SAMPLE).write_text('{"id": "s1", "tenant": "acme", "question": "When is a taxi paid?"}\n')
         (root / "params.yaml").write_text((root / "params.yaml").read_text() + JOBS)

@@ -31,7 +31,7 @@ from workbench.models.card import ModelLimits, Price, checked_card
 from workbench.ports.budget import Amounts
 from workbench.testing.fakes import FakeModel
 from workbench.types import Event
-from workbench.wire.bounds import input_bound, output_bound
+from workbench.wire.bounds import usage_bound
 
 
 @pytest.fixture
@@ -45,6 +45,10 @@ def purse():
     yield make
     for each in made:
         each.ledger.close()
+
+
+def output_bound(payload):
+    return usage_bound(payload, wire.dialect("chat"), ModelLimits(context_tokens=70)).output_tokens
 
 
 @pytest.mark.parametrize(
@@ -66,16 +70,16 @@ def purse():
     ],
 )
 def test_the_most_output_is_that_of_the_field_that_allows_most(payload, most):
-    assert output_bound(payload, wire.dialect("chat"), 70) == most
+    assert output_bound(payload) == most
 
 
 @given(st.dictionaries(st.sampled_from(["max_tokens", "n", "best_of", "n_predict"]), st.from_type(object)))
 def test_no_value_of_a_field_makes_a_bound_below_one_token(payload):
-    assert 1 <= output_bound(payload, wire.dialect("chat"), 70) <= 10**12
+    assert 1 <= output_bound(payload) <= 10**12
 
 
 def bound_of(operation="chat", **payload):
-    return input_bound(payload, wire.dialect(operation), 5000)
+    return usage_bound(payload, wire.dialect(operation), ModelLimits(context_tokens=5000)).input_tokens
 
 
 def turns(*parts):

@@ -1,5 +1,6 @@
 """Tape, journal and log as files: what is written is what is read, and nothing else is read."""
 
+import dataclasses
 import os
 
 import orjson
@@ -7,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workbench.context import InvocationScope
 from workbench.errors import ConfigError, CorruptError, NotFoundError
+from workbench.files import canonical
 from workbench.records.calls import read_calls
 from workbench.records.journal import Journal
-from workbench.records.keys import Entry, RecordedRequest
+from workbench.records.keys import Entry, KeyedRequest, RecordedRequest
 from workbench.records.log import Lines, read_records
 from workbench.records.tape import Tape, compare_answers, write
 from workbench.types import Event
@@ -71,10 +74,33 @@ def test_what_is_written_is_read_and_its_bytes_depend_on_nothing_else(tmp_path_f
     write(path, [one.line() for one in some])
     tape, data = Tape.read(path), path.read_bytes()
     assert list(tape.entries()) == sorted(some, key=lambda one: one.key)
-    assert all(tape.get(one.key) == one and one.question.key == one.key for one in some)
+    assert all(Entry.parse(tape.line(one.key)) == one and one.question.key == one.key for one in some)
     rng.shuffle(some)
     assert write(path, [one.line() for one in some]) is False
     assert path.read_bytes() == data
+
+
+@settings(max_examples=60)
+@given(entries(), JSON, st.booleans())
+def test_the_answer_in_a_line_is_that_of_the_entry(item, other, spaced):
+    result = {"events": [{"target": {"identity": item.question.identity, "name": '","timing":{"'}}, other]}
+    item = dataclasses.replace(item, result=result, target='x","target":{"identity":{},"name":"')
+    asked = item.question
+    keyed = KeyedRequest(asked.operation, asked.identity, canonical(asked.request))
+    line = item.line() if not spaced else orjson.dumps(orjson.loads(item.line()), option=orjson.OPT_INDENT_2)
+    answer = keyed.answer_in(line)
+    assert (answer.result, answer.latency_s) == (result, item.latency_s)
+    assert keyed.question() == dataclasses.replace(asked, case="", repeat=0, n=0)
+    assert keyed.key == keyed.question().key
+
+
+def test_identical_requests_of_an_invocation_are_numbered():
+    scope = InvocationScope(case="q1", repeat=2)
+    keyed = [KeyedRequest("model.chat", {}, text, scope) for text in (b"{}", b'{"a":1}', b"{}")]
+    asked = [item.question() for item in keyed]
+    assert [item.n for item in asked] == [0, 0, 1]
+    assert [item.key for item in keyed] == [item.key for item in asked]
+    assert {(item.case, item.repeat) for item in asked} == {("q1", 2)}
 
 
 @pytest.fixture(scope="module")
@@ -165,17 +191,19 @@ def test_what_stands_where_the_tape_should_is_one_clear_error(tmp_path):
 def test_the_journal_sees_what_another_process_appended(tmp_path):
     mine, theirs = Journal(tmp_path / "j"), Journal(tmp_path / "j")
     one, two = entry("one"), entry("two")
-    assert mine.get(one.key) is None
+    assert mine.line(one.key) is None
     theirs.append(one.key, one.line())
     mine.append(two.key, two.line())
-    assert mine.get(one.key) == one and mine.get(two.key) == two == theirs.get(two.key)
+    assert Entry.parse(mine.line(one.key)) == one
+    assert Entry.parse(mine.line(two.key)) == two == Entry.parse(theirs.line(two.key))
 
 
 def test_the_newest_answer_to_a_key_is_the_one(tmp_path):
     journal, old, new = Journal(tmp_path / "j"), entry("one", "old"), entry("one", "new")
     journal.append(old.key, old.line())
     journal.append(new.key, new.line())
-    assert journal.get(old.key) == new == Journal(tmp_path / "j").get(old.key)
+    for reader in (journal, Journal(tmp_path / "j")):
+        assert Entry.parse(reader.line(old.key)) == new
 
 
 @given(cut=st.integers(1, 200))
@@ -184,20 +212,21 @@ def test_a_torn_line_costs_itself_alone(tmp_path_factory, cut):
     one, two = entry("one"), entry("two")
     path.write_bytes(one.line() + b"\n" + two.line()[:cut])
     journal = Journal(path)
-    assert journal.get(two.key) is None and journal.get(one.key) == one
+    assert journal.line(two.key) is None and Entry.parse(journal.line(one.key)) == one
     journal.append(two.key, two.line())
-    assert Journal(path).get(one.key) == one and Journal(path).get(two.key) == two
+    assert Entry.parse(Journal(path).line(one.key)) == one
+    assert Entry.parse(Journal(path).line(two.key)) == two
     assert len(read_records(path)) == 2
 
 
 def test_a_journal_deleted_and_begun_again_is_believed_as_it_is_now(tmp_path):
     journal, one, two = Journal(tmp_path / "j"), entry("one"), entry("two")
     journal.append(one.key, one.line())
-    assert journal.get(one.key) == one
+    assert Entry.parse(journal.line(one.key)) == one
     (tmp_path / "j").unlink()
-    assert journal.get(one.key) is None
+    assert journal.line(one.key) is None
     journal.append(two.key, two.line())
-    assert journal.get(two.key) == two and (tmp_path / "j").exists()
+    assert Entry.parse(journal.line(two.key)) == two and (tmp_path / "j").exists()
 
 
 def test_a_log_deleted_under_a_writer_is_begun_again(tmp_path):

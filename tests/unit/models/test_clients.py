@@ -291,6 +291,9 @@ def test_a_request_that_refers_to_what_an_endpoint_keeps_is_refused(name):
 def test_a_reference_to_an_item_is_refused_and_an_item_is_not():
     with pytest.raises(RefusedError, match="item_reference"):
         check_state({"input": [{"type": "item_reference", "id": "msg_1"}]})
+    with pytest.raises(RefusedError, match="item_reference"):  # its type may be left out
+        check_state({"input": [{"role": "user", "content": "a"}, {"id": "msg_1"}]})
+    assert check_state({"input": [{"role": "user", "content": "a", "id": "msg_1"}]})["store"] is False
     asked = {"input": [{"type": "message", "id": "msg_1", "role": "user", "content": "a"}]}
     assert check_state(asked) == {**asked, "store": False}
     assert "store" not in asked, "the caller's payload stays as it is"
@@ -307,3 +310,29 @@ def test_a_background_answer_is_never_fetched_later():
     with pytest.raises(RefusedError, match="background"):
         check_state(asked, stateful=True)
     assert check_state({**asked, "stream": True}, stateful=True)["background"] is True
+
+
+DEEP = "[" * 400 + "]" * 400
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "no JSON"),
+        (b"{bad", "no JSON"),
+        (b"\xff", "no JSON"),
+        (b"[1]", "a list, not an object"),
+        (b"null", "a NoneType, not an object"),
+        (b'{"messages": ' + DEEP.encode() + b"}", "nested"),
+        (b'{"messages": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", "no JSON"),
+        (b'{"stream": "yes"}', "stream is 'yes'"),
+        (b'{"stream": true, "stream_options": [1]}', "stream_options is"),
+    ],
+)
+def test_a_body_that_is_no_request_is_a_bad_request(body, said):
+    """Whatever writes the body: extra_body, client.post(…) or another library."""
+    made = []
+    client = openai_client(Caller(handler=FakeModel().chat, make_call=lambda *asked: made.append(asked)))
+    with pytest.raises(openai.BadRequestError, match=said) as caught:
+        client.post("/chat/completions", content=body, cast_to=openai.BaseModel)
+    assert caught.value.status_code == 400 and made == []

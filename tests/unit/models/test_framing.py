@@ -52,6 +52,14 @@ def test_where_a_body_is_cut_changes_nothing(body, data):
     assert frames(*pieces) == frames(body) == frames(*[body[n : n + 1] for n in range(len(body))])
 
 
+def test_an_empty_piece_between_a_cr_and_its_lf_changes_nothing():
+    assert (
+        frames(b"data: a\r", b"", b"\ndata: b\r\n\r\n")
+        == frames(b"data: a\ndata: b\n\n")
+        == [(b"a\nb", False)]
+    )
+
+
 HI = json.dumps(chunk({"content": "Hé 😀 \u2028"}), ensure_ascii=False)
 
 

@@ -100,4 +100,4 @@ def test_a_model_of_unknown_price_is_warned_of_once(capsys, monkeypatch):
     for model in ("our-own-model", "our-own-model", "gpt-4o-mini"):
         candidates.warn_of_unknown_price(card(model))
     said = capsys.readouterr().err
-    assert said.count("warning") == 1 and "'our-own-model'" in said and "docs/models.md" in said
+    assert said.count("warning") == 1 and "'our-own-model'" in said and "docs/params.md" in said
