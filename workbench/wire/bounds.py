@@ -65,6 +65,19 @@ def bytes_of(texts: Iterable[str]) -> int:
     return sum(len(text) if text.isascii() else len(text.encode(errors="surrogatepass")) for text in texts)
 
 
+def answer_bytes(data: Any) -> int:
+    """Return the bytes of all texts that an answer or one event of it adds: calls of tools are output too."""
+    if not isinstance(data, Mapping):
+        return 0
+    return bytes_of(texts_of(data.get("choices") or data.get("delta") or data.get("output")))
+
+
+def estimated_usage(payload: JSON, speaks: Dialect, answered: int) -> Usage:
+    """Return the most tokens of a request and of an answer of so many bytes, whose usage is not stated."""
+    texts = bytes_of(_all_texts(payload, speaks)) + PER_MESSAGE * max(speaks.input_messages(payload), 1)
+    return Usage(input_tokens=texts, output_tokens=answered)
+
+
 def _input_bound(payload: JSON, speaks: Dialect, limits: TokenLimits) -> int:
     texts = bytes_of(text for text in _all_texts(payload, speaks) if not text.startswith("data:"))
     bound = texts + PER_MESSAGE * max(speaks.input_messages(payload), 1)
