@@ -159,6 +159,13 @@ def test_current_accounts_are_those_of_declared_budgets_and_the_present_period()
     assert [account.id for account in found] == [accounts[1].id, ids[3]]
 
 
+def test_the_dimensions_of_an_account_are_shown_in_the_order_of_the_file():
+    made = DeclaredBudgets({"b": BudgetRule(calls=1, per=("tenant", "day"))})
+    (account,) = made.accounts(at("2026-11-30T12:00:00"))
+    (found,) = made.current([account.id], dt.datetime(2026, 11, 30, 12, tzinfo=dt.UTC), phase="mvp")
+    assert list(found.key) == list(account.key) == ["tenant", "day"] and found.id == account.id
+
+
 def test_the_report_of_a_repository_names_the_budgets_of_which_nothing_is_spent(tmp_path):
     root = small_repository(tmp_path / "small")
     spending = Spending(root)
