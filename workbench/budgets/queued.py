@@ -85,6 +85,11 @@ class QueuedLedger:
         self._worker: _Worker | None = None
         self._inherited: list[_Worker] = []
         self._spent: dict[str, Amounts] = {}
+        _ledgers.add(self)
+
+    def unlock(self) -> None:
+        """Free the lock in the child of a fork, in which the thread that held it does not exist."""
+        self._lock = threading.Lock()
 
     async def reserve(
         self, accounts: Sequence[Account], amounts: Amounts, *, wait_s: float, answer_s: float = math.inf
@@ -359,3 +364,14 @@ def _resolve(told: list[tuple[asyncio.Future[Any], Any]]) -> None:
 def _close_at_exit(ledger: weakref.ref[QueuedLedger]) -> None:
     if (found := ledger()) is not None:
         found.close()
+
+
+_ledgers: weakref.WeakSet[QueuedLedger] = weakref.WeakSet()
+
+
+def _unlock_all() -> None:
+    for ledger in _ledgers:
+        ledger.unlock()
+
+
+os.register_at_fork(after_in_child=_unlock_all)

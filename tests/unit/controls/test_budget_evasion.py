@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import dataclasses
+import os
+import signal
 import sqlite3
 import time
 
@@ -406,3 +408,13 @@ def test_a_ledger_whose_file_is_replaced_counts_in_the_new_file(purse, tmp_path)
     assert mine.spent(chat()).calls == 2
     other = purse(store=SqliteBudgets(path, holder="other"), all={"calls": 9})
     assert other.spent(chat()).calls == 2
+
+
+def test_a_fork_while_another_thread_sends_to_the_ledger_leaves_it_usable(purse):
+    mine = purse(all={"calls": 9})
+    with mine.ledger._lock:  # as a thread holds it that the child does not have
+        child = os.fork()
+        if not child:
+            signal.alarm(5)
+            os._exit(0 if asyncio.run(mine.ledger.known()) == [] else 1)
+    assert os.waitpid(child, 0)[1] == 0
