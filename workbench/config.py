@@ -716,6 +716,7 @@ def check_budgets(
         for key, limit in {**limits, "call_seconds": rule.call_seconds}.items():
             if limit is not None and not 0 < limit <= _MOST_BUDGET:
                 raise ConfigError(f"{at}.{key} must be above 0 and at most {_MOST_BUDGET:g}, found {limit:g}")
+        _check_only(at, rule.only)
         if len(set(rule.per)) < len(rule.per):
             raise ConfigError(f"{at}.per names a dimension twice: {', '.join(rule.per)}")
     if url is not None:
@@ -740,6 +741,16 @@ def job(params: Params, name: str) -> Job:
             hint=f"add under jobs: {name}: {{use_case: …, sample: data/inbox/sample.jsonl}}",
         )
     return params.jobs[name]
+
+
+def _check_only(at: str, only: BudgetOnly) -> None:
+    for key, stated in dataclasses.asdict(only).items():
+        names = (stated,) if isinstance(stated, str) else stated
+        if names is not None and not (names and all(names)):
+            raise ConfigError(
+                f"{at}.only.{key} names nothing, so the budget applies to no call",
+                hint=f"write a name or a list of names, or remove {key}: then it applies to every one",
+            )
 
 
 def run_limits(params: Params, case: UseCase, job: str | None) -> RunLimits | None:

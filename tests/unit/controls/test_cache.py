@@ -115,6 +115,24 @@ def test_an_answer_expires(path):
         assert text(ask(handler, chat(clock=clock))) == said
 
 
+def test_a_clock_that_is_set_back_makes_no_answer_live_longer(path):
+    clock, model = FakeClock(), numbered()
+    handler = around(control(path), behind(model))
+    ask(handler, chat(clock=clock))
+    clock.advance(-86_400)  # it was a day ahead when the answer was stored
+    assert text(ask(handler, chat(clock=clock))) == "1"
+    assert text(ask(handler, chat(clock=clock))) == "1", "the new answer replaces the other"
+
+
+EMPTY = {"choices": [{"message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}]}
+
+
+def test_an_answer_without_content_is_asked_again(path):
+    handler = around(control(path), behind(FakeModel([EMPTY, "yes"])))
+    ask(handler, chat())
+    assert text(ask(handler, chat())) == text(ask(handler, chat())) == "yes"
+
+
 @pytest.mark.parametrize("settings", [replace(HOUR, operations=("embed",)), replace(HOUR, operations=())])
 def test_only_the_stated_operations_are_cached(path, settings):
     handler = around(control(path, settings), behind(model := numbered()))
