@@ -51,6 +51,11 @@ def check_session(session: str) -> str:
             hint='up to 128 of A-Z, a-z, 0-9 and _ . : @ / -, for example ws.session("chat-4711"); '
             "choose an id that names no person",
         )
+    if _ADDRESS.search(session):
+        raise ConfigError(
+            "the id of the session holds an e-mail address, which every record and span would name",
+            hint='an id that stands for the session: ws.session("chat-4711")',
+        )
     return session
 
 
