@@ -185,6 +185,13 @@ def test_why_finds_a_compacted_call_and_shows_its_attempts(ws):
         ws.why(Reply(text="x", model="m", trace_id="0" * 32))
 
 
+def test_why_says_that_a_recording_was_not_paid_again(ws):
+    shown = ws.why(ws.model("m").chat("hello"))
+    assert "not paid" not in dict(shown.rows())["cost"]
+    recorded = dataclasses.replace(shown, record={**shown.record, "source": "cache"})
+    assert dict(recorded.rows())["cost"].endswith("USD, not paid again: it is a recording")
+
+
 def test_a_time_is_a_day_or_a_moment():
     day = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
     assert moment_of("2026-11-24") == moment_of(day.date()) == moment_of(day.replace(tzinfo=None)) == day

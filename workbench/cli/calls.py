@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from workbench.records.calls import Chosen
 
 _SHOWN = (
-    "at", "tenant", "operation", "model", "outcome", "source", "input_tokens", "output_tokens", "cost_usd",
-    "session", "trace_id",
+    "at", "tenant", "operation", "model", "outcome", "error", "source", "input_tokens", "output_tokens",
+    "cost_usd", "session", "trace_id",
 )  # fmt: skip
 _since = click.option("--since", metavar="TIME", help="Only calls from this day or time on: 2026-11-24.")
 _tenant = click.option("--tenant", metavar="NAME", help="Only calls of this tenant.")

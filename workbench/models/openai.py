@@ -16,7 +16,7 @@ from workbench.models.endpoint_errors import EndpointErrors
 from workbench.models.framing import EventReader, Frame
 from workbench.models.moderation_format import read_moderations
 from workbench.models.response_format import ResponseReader, read_response
-from workbench.models.stateless import check_state
+from workbench.models.stateless import check_state, check_stored
 from workbench.types import JSON, Event
 from workbench.wire import tokens_of
 from workbench.wire.moderations import verdicts_asked
@@ -39,6 +39,8 @@ _UNCOUNTED: Final = frozenset({200, 404, 405, 501})
 #: 64 calls to an endpoint that sends 100 MB would otherwise hold 4 GB.
 _LARGE_BYTES: Final = 2**20
 _LARGE_AT_ONCE: Final = 4
+#: Headers of a body whose size is not the stated one.
+_CODINGS: Final = frozenset({"Content-Encoding", "Transfer-Encoding"})
 #: Bytes of a stream that are read before other calls have their turn: a piece may hold hundreds of events.
 _BYTES_PER_TURN: Final = 2048
 
@@ -89,8 +91,10 @@ class OpenAIModel:
 
         A stream consists of chunks even if the endpoint sends a whole answer. Raises NoAnswerError for an
         answer with status 200 that holds none, and UnavailableError, after the chunks that came, for a stream
-        that ends before `[DONE]` and before every choice has a finish reason.
+        that ends before `[DONE]` and before every choice has a finish reason. `store: true` raises
+        RefusedError unless the endpoint is `stateful`.
         """
+        check_stored(payload, stateful=self.stateful)
         async with self._answer("/chat/completions", payload, timeout_s) as response:
             if not payload.get("stream"):
                 yield Event(data=read_chat(await self._body(response), self._errors))
@@ -239,7 +243,14 @@ class OpenAIModel:
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         """Return the unpacked body; raise NoAnswerError when it exceeds `max_bytes`."""
         body, size = list[bytes](), 0
-        self._check_size(response.content_length or 0)
+        stated = response.content_length
+        self._check_size(stated or 0)
+        if (
+            stated is not None
+            and stated <= _LARGE_BYTES
+            and not any(map(response.headers.__contains__, _CODINGS))
+        ):
+            return await response.content.read()
         async with _Large(self._large) as large:
             async for piece in response.content.iter_any():
                 body.append(piece)

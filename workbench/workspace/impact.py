@@ -130,7 +130,8 @@ class Impact(Shown):
         ]  # fmt: skip
         notes = [f"intervals at {percent(self.level)}; a missing outcome counts neither way"]
         if self.unmatched:
-            notes.append(f"{self.unmatched} events name none of these {unit}")
+            events = "1 event names" if self.unmatched == 1 else f"{self.unmatched} events name"
+            notes.append(f"{events} none of these {unit}")
         return Card(title="what it did for its users", head=head, rows=rows, notes=notes)
 
 
@@ -196,7 +197,11 @@ def _checked_events(events: Any, on: str, outcomes: Sequence[str] | None) -> lis
 
     if not isinstance(events, pl.DataFrame):
         kind = f"{type(events).__module__}.{type(events).__name__}"
-        raise ConfigError(f"events are a polars DataFrame, not {kind}", hint="pl.from_pandas(frame)")
+        rows = isinstance(events, list | dict)
+        raise ConfigError(
+            f"events are a polars DataFrame, not {kind}",
+            hint="ws.impact(pl.DataFrame(events), …)" if rows else "ws.impact(pl.from_pandas(frame), …)",
+        )
     keys = [name for name in (on, *_KEYS) if name in events.columns]
     if on not in keys:
         raise ConfigError(

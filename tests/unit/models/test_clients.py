@@ -20,7 +20,8 @@ from workbench.errors import ConfigError, RefusedError, UnavailableError
 from workbench.models.card import ModelCard
 from workbench.models.client_routes import ADVICE
 from workbench.models.clients import Caller, openai_async_client, openai_client
-from workbench.models.stateless import STATEFUL, check_state
+from workbench.models.openai import OpenAIModel
+from workbench.models.stateless import STATEFUL, check_state, check_stored
 from workbench.ports import Call
 from workbench.testing.fakes import FakeModel
 from workbench.types import Event
@@ -286,6 +287,21 @@ def test_a_request_that_refers_to_what_an_endpoint_keeps_is_refused(name):
         check_state({"input": "a", name: "x"})
     assert "stateful: true" in caught.value.hint
     assert check_state({"input": "a", name: None})["store"] is False
+
+
+def test_a_request_of_chat_may_not_be_stored_at_the_endpoint():
+    endpoint = OpenAIModel("http://127.0.0.1:9/v1", "k", key_name="K")
+    asked = {"model": "m", "messages": [{"role": "user", "content": "a"}], "store": True}
+
+    async def ask():
+        return [event async for event in endpoint.chat(asked)]
+
+    with pytest.raises(RefusedError, match="store is refused") as caught:
+        asyncio.run(ask())
+    assert "stateful: true" in caught.value.hint
+    for payload in ({"store": False}, {"store": None}, {}):
+        check_stored(payload)
+    check_stored(asked, stateful=True)
 
 
 def test_a_reference_to_an_item_is_refused_and_an_item_is_not():
