@@ -151,6 +151,7 @@ def test_the_latest_outcome_of_a_name_counts(ws):
         ({"name": "n", "session": "s", "value": float("nan")}, "not a finite number"),
         ({"name": "n", "session": "s", "value": "1"}, "not a finite number"),
         ({"name": "n", "session": "s", "value": 10**400}, "not a finite number"),
+        ({"name": "n", "session": "s", "value": 1.7e308}, "not a finite number"),
         ({"name": "n", "session": "a b"}, "session"),
     ],
 )
