@@ -124,11 +124,12 @@ class Cache:
 
     def _keep(self, call: Call, request: JSON, key: str, events: list[JSON]) -> None:
         """Store a complete answer; one that a reader left, or that has no end, is asked again."""
-        whole = wire.dialect(call.operation).is_complete([Event(data=data) for data in events])
-        if events and (whole or not call.payload.get("stream")):
+        speaks, answer = wire.dialect(call.operation), [Event(data=data) for data in events]
+        if events and (speaks.is_complete(answer) or not call.payload.get("stream")):
             now = call.context.clock.now().timestamp()
+            whole = speaks.fold(answer) if len(answer) > 1 else None
             try:
-                self._store.put(key, request, events, now=now, seconds=self._settings.seconds)
+                self._store.put(key, request, events, whole=whole, now=now, seconds=self._settings.seconds)
             except WorkbenchError:
                 return
 
