@@ -68,7 +68,8 @@ class Card:
         """Return the card as plain text."""
         first = f"{self.title} · {self.verdict.upper()}" if self.verdict else self.title
         next_line = [f"next: {self.command}"] if self.command else []
-        lines = [first, "", *(f"  {line}" for line in self._table()), "", *self.notes, *next_line]
+        table = [f"  {line}" for line in self._table()] if self.rows else []
+        lines = [first, "", *table, *([""] if table else []), *self.notes, *next_line]
         return "\n".join(lines).rstrip("\n")
 
     def html(self) -> str:

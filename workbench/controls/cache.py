@@ -116,10 +116,11 @@ class Cache:
         if not events or (call.payload.get("stream") and not speaks.is_complete(taken)):
             return
         answer = speaks.fold(taken)
+        whole = answer if len(taken) > 1 else None
         now = call.context.clock.now().timestamp()
         with contextlib.suppress(WorkbenchError):
             if speaks.reason_of(answer) != "empty":
-                self._store.put(key, request, events, now=now, seconds=self._settings.seconds)
+                self._store.put(key, request, events, whole=whole, now=now, seconds=self._settings.seconds)
 
 
 def cache_of(path: Path, settings: AnswerCaching | None, scope: CacheScope) -> dict[str, Cache]:

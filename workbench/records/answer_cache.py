@@ -57,9 +57,22 @@ class AnswerCache:
             row = db.execute(_GET, (key, now, now)).fetchone()
         return None if row is None else orjson.loads(row[0])["events"]
 
-    def put(self, key: str, request: JSON, events: Sequence[Any], *, now: float, seconds: float) -> bool:
-        """Store an answer for a number of seconds; return whether it is neither too large nor secret."""
-        line = files.canonical({"request": request, "events": list(events)})
+    def put(
+        self,
+        key: str,
+        request: JSON,
+        events: Sequence[Any],
+        *,
+        now: float,
+        seconds: float,
+        whole: JSON | None = None,
+    ) -> bool:
+        """Store an answer for a number of seconds; return whether it is neither too large nor secret.
+
+        `whole` is the answer of a stream in one piece: the events may split a secret, or a text to purge.
+        """
+        more = {} if whole is None else {"whole": whole}
+        line = files.canonical({"request": request, "events": list(events), **more})
         if len(line) > min(_MOST_LINE, self._most_bytes // 4):
             return False
         try:

@@ -158,6 +158,25 @@ def test_a_stream_is_replayed_as_a_stream(path):
     assert all(wire.is_chunk(chunk) for chunk in again)
 
 
+def test_a_purge_and_the_search_for_secrets_read_a_stream_as_one_text(path):
+    """The text of a stream comes in pieces, which hold neither the sentence nor the key."""
+    secret = "sk-abcdefghijklm nopqrstuvwxyz0123456789".replace(" ", "")
+    for said, kept in (("Ann Lee of Bonn", True), (secret, False)):
+        cache = control(path)
+        pieces = [said[:3], said[3:9], said[9:]]
+        first = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"role": "assistant"}}]}
+
+        async def leaf(_call, pieces=pieces, first=first):
+            for piece in pieces:
+                yield Event(data={**first, "choices": [{"index": 0, "delta": {"content": piece}}]})
+            yield Event(data={**first, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+
+        ask(around(cache, leaf), chat(said[:2], stream=True))
+        cache.close()
+        assert purge(path, [said]) == kept
+        assert purge(path, [said[:2]]) == 0
+
+
 def test_a_stream_that_its_reader_left_or_that_has_no_end_is_not_kept(path):
     cache, model = control(path), numbered()
     handler = around(cache, behind(model))
