@@ -103,9 +103,7 @@ class DeclaredBudgets:
             if rule is None or set(key) != set(rule.per):
                 continue  # the budget was removed, or is kept by other dimensions since
             if all(now.strftime(form) == key[unit] for unit, form in _PERIODS.items() if unit in key):
-                written: dict[str, str] = {
-                    unit: key[unit] for unit in rule.per
-                }  # as in the file
+                written: dict[str, str] = {unit: key[unit] for unit in rule.per}  # as in the file
                 found.append(_account(name, rule, written, now, phase))
         return found
 
