@@ -12,6 +12,7 @@ import itertools
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from workbench.errors import UnavailableError
@@ -91,13 +92,25 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> AbstractContextManager[None]:
     """Raise an OSError of the block as UnavailableError, which names `path` and what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise _unwritable(path, error) from error
+    return _Writing(path)
+
+
+class _Writing:
+    """The block that writes a file. Not a generator: every call of a model or a memory writes its record."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, OSError):
+            raise _unwritable(self._path, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> UnavailableError:

@@ -39,6 +39,8 @@ _UNCOUNTED: Final = frozenset({200, 404, 405, 501})
 #: 64 calls to an endpoint that sends 100 MB would otherwise hold 4 GB.
 _LARGE_BYTES: Final = 2**20
 _LARGE_AT_ONCE: Final = 4
+#: Headers of a body whose size is not the stated one.
+_CODINGS: Final = frozenset({"Content-Encoding", "Transfer-Encoding"})
 #: Bytes of a stream that are read before other calls have their turn: a piece may hold hundreds of events.
 _BYTES_PER_TURN: Final = 2048
 
@@ -241,7 +243,14 @@ class OpenAIModel:
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         """Return the unpacked body; raise NoAnswerError when it exceeds `max_bytes`."""
         body, size = list[bytes](), 0
-        self._check_size(response.content_length or 0)
+        stated = response.content_length
+        self._check_size(stated or 0)
+        if (
+            stated is not None
+            and stated <= _LARGE_BYTES
+            and not any(map(response.headers.__contains__, _CODINGS))
+        ):
+            return await response.content.read()
         async with _Large(self._large) as large:
             async for piece in response.content.iter_any():
                 body.append(piece)

@@ -42,6 +42,14 @@ class Journal:
         """Append an answer, which replaces earlier answers of its key."""
         self._index[key] = (self._file.append(line), len(line))
 
+    def get(self, key: str) -> Entry | None:
+        """Return the newest entry of a key, including entries of other processes, or None."""
+        line = self.line(key)
+        if line is not None:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                return Entry.parse(line)
+        return None
+
     def answer(self, asked: KeyedRequest) -> RecordedAnswer | None:
         """Return the newest answer to a request, including answers of other processes, or None."""
         line = self.line(asked.key)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -40,7 +39,7 @@ class Lines:
             return self._opened()
 
     def _opened(self) -> int:
-        if self._is_current():
+        if self._current_size() is not None:
             return self._fd  # type: ignore[return-value]
         with files.writing(self.path):
             files.make_folder(self.path.parent)
@@ -57,9 +56,9 @@ class Lines:
     def append(self, line: bytes) -> int:
         """Append a line, passed without its newline, and return its offset in bytes."""
         with self._lock, files.writing(self.path):
-            fd = self._exclusive()
+            fd, end = self._exclusive()
             try:
-                return self._append(fd, line)
+                return self._append(fd, line, end)
             finally:
                 locking.release(fd)
 
@@ -70,26 +69,26 @@ class Lines:
         A file that was deleted or replaced while this writer waited for its lock is opened again.
         """
         with self._lock, files.writing(self.path):
-            fd = self._exclusive()
+            fd, _ = self._exclusive()
             try:
-                yield functools.partial(self._append, fd)
+                yield lambda line: self._append(fd, line, os.fstat(fd).st_size)
             finally:
                 locking.release(fd)
 
-    def _exclusive(self) -> int:
-        """Return the descriptor of the file at the path, locked against other writers."""
+    def _exclusive(self) -> tuple[int, int]:
+        """Return the descriptor of the file at the path, locked against other writers, and its size."""
         while True:
             fd = self._fd
             if fd is None or self._pid != os.getpid():
                 fd = self._opened()
             locking.acquire(fd)
             try:
-                current = self._is_current()
+                size = self._current_size()
             except BaseException:
                 locking.release(fd)
                 raise
-            if current:
-                return fd
+            if size is not None:
+                return fd, size
             locking.release(fd)
             self._opened()
 
@@ -110,18 +109,17 @@ class Lines:
         with self._lock:
             return os.fstat(self._opened()).st_size
 
-    def _is_current(self) -> bool:
-        """Whether this process opened the file, and nobody deleted, moved or replaced it."""
+    def _current_size(self) -> int | None:
+        """Return the file's size; None unless this process opened it, and nobody deleted or replaced it."""
         if self._fd is None or self._pid != os.getpid():
-            return False
+            return None
         try:
             status = os.stat(self._name)  # noqa: PTH116  every call asks twice, and a Path takes longer
         except (FileNotFoundError, NotADirectoryError):
-            return False
-        return (status.st_dev, status.st_ino) == self._identity
+            return None
+        return status.st_size if (status.st_dev, status.st_ino) == self._identity else None
 
-    def _append(self, fd: int, line: bytes) -> int:
-        end = os.fstat(fd).st_size
+    def _append(self, fd: int, line: bytes, end: int) -> int:
         torn = end > 0 and end != self._end and os.pread(fd, 1, end - 1) != b"\n"
         if torn and self._durable:
             while end and os.pread(fd, 1, end - 1) != b"\n":

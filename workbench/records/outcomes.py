@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 #: An id of a session: no spaces and no control characters, so that it holds no text.
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,127}")
+#: An address of a person: an id with one would be in every record and span.
+_ADDRESS = re.compile(r"[^@]+@[^@/:]+\.[A-Za-z]{2,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
