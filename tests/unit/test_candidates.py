@@ -56,6 +56,9 @@ def test_a_model_is_a_name_or_a_name_with_what_answers_in_its_place(tmp_path):
         ("{name: first, fallbacks: [second]}", "fallback"),
         ("{name: first, fallback: [{anwser: sorry}]}", "answer"),
         ("{fallback: [second]}", r"small\.model"),
+        ("{name: first, fallback: [{answer: ''}]}", "the stated answer is empty"),
+        ("{name: first, fallback: second}", r"small\.model\.fallback: .*list, found 'second'"),
+        ("{name: first, seconds: 30s}", r"small\.model\.seconds: .*found '30s'"),
     ],
 )
 def test_a_fallback_that_cannot_be_is_an_error_of_the_file(tmp_path, model, said):
