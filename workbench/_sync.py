@@ -7,6 +7,7 @@ inside Jupyter's running loop.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import contextlib
 import contextvars
@@ -15,6 +16,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import aclosing
@@ -29,6 +31,8 @@ Self = TypeVar("Self")
 ABANDONED = "abandoned"
 #: Events that a stream may be ahead of its reader.
 _AHEAD = 8
+#: Seconds that the interpreter's end waits for streams that nobody closed.
+_AT_EXIT_S = 2.0
 
 
 class _Mailbox:
@@ -125,6 +129,19 @@ def _background() -> _Loop:
         if _current is None or _current.pid != os.getpid():
             _current = _Loop()
         return _current
+
+
+@atexit.register
+def _end_streams() -> None:
+    """Cancel what still runs on the loop, and wait a moment until it has left its records."""
+    if _current is None or _current.pid != os.getpid():
+        return
+    left = [task for task in tuple(_BackgroundTask._unfinished) if not task.done]  # noqa: SLF001
+    for task in left:
+        task.cancel(ABANDONED)
+    end = time.monotonic() + _AT_EXIT_S
+    while any(not task.done for task in left) and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 def on_background_loop() -> bool:
@@ -373,9 +390,8 @@ def iterate(stream: AsyncIterator[T]) -> Iterator[T]:
             yield cast("T", event)
     finally:
         pump.cancel()
-        if (
-            not pump.closed and not on_background_loop()
-        ):  # where the garbage collector closes it, it cannot wait
+        # The garbage collector may close it on the loop, or at the interpreter's end, when no loop runs.
+        if not pump.closed and not on_background_loop() and not sys.is_finalizing():
             run(pump.stop())
 
 

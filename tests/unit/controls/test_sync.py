@@ -292,3 +292,25 @@ def test_a_callback_that_fails_holds_up_no_other():
     loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()
     assert heard == [1, 2] and [type(error) for error in failed] == [ZeroDivisionError, ValueError]
+
+
+def test_a_script_that_leaves_a_stream_open_ends_and_closes_it():
+    script = """
+import asyncio
+from workbench import _sync
+
+async def numbers():
+    try:
+        while True:
+            yield 1
+            await asyncio.sleep(600)
+    finally:
+        print("closed", flush=True)
+
+events = _sync.iterate(numbers())
+next(events)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=30
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("closed\n", "", 0)
