@@ -154,7 +154,7 @@ def fallback_note(answers: int) -> list[str]:
     if not answers:
         return []
     were = "answer was" if answers == 1 else "answers were"
-    return [f"fall-back: {answers} {were} given in place of the first model, which could not answer"]
+    return [f"fall-back: {answers} {were} given in place of the first model, which did not answer"]
 
 
 def verdict_text(verdict: str | None, needed: int | None) -> str:
