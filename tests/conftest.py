@@ -16,6 +16,7 @@ from weaviate_servers import weaviate, weaviate_address  # noqa: F401 - fixtures
 
 from workbench import schemas
 
+gc.disable()  # until all is collected
 schemas.jsonschema()  # or the first import of nbformat compiles a grammar, in each worker
 ROOT = Path(__file__).resolve().parent.parent
 GIT_CONFIG = """\
@@ -112,6 +113,7 @@ def pytest_collection_finish():
     """What was imported is no garbage: looking through it at each collection takes a third of the time."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _fail_if_skipped(report):

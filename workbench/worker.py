@@ -129,4 +129,5 @@ def _failure(error: WorkbenchError) -> Failure:
 
 
 if __name__ == "__main__":
+    processes.collect_rarely()
     sys.exit(main(sys.argv[1:]))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from sizes import kill_points
@@ -116,10 +116,14 @@ def test_killed_in_the_middle_of_each_stage_it_resumes(small_clone):
     assert "Running stage" not in small_clone.run("dvc", "repro", network=False)
 
 
+def keys_of(tape: Path) -> list[str]:
+    """Return the keys of a tape's recordings, in their order."""
+    return [entry.key for entry in Tape.read(tape).entries()]
+
+
 def asked_of(clone, tape: str) -> int:
     """How many answers of a tape were asked of the model in this clone."""
-    keys = [entry.key for entry in Tape.read(clone.folder / tape).entries()]
-    return Confirmed(clone.folder / layout.CONFIRMED).of(keys).n
+    return Confirmed(clone.folder / layout.CONFIRMED).of(keys_of(clone.folder / tape)).n
 
 
 def begun(process, stage: str) -> None:
@@ -138,6 +142,7 @@ def test_an_interrupted_live_stage_asks_only_for_the_rest(small_clone):
     """SIGINT while the model answers: the tapes are as they were, and no answer is asked for twice."""
     tapes, journal = [small_clone.folder / name for name in (JUDGE_TAPE, TAPE)], small_clone.folder / JOURNAL
     recorded = [lines(tape) - 1 for tape in tapes]
+    keys = [keys_of(tape) for tape in tapes]
     tapes[0].write_bytes(b"")
     write(tapes[1], [entry.line() for entry in list(Tape.read(tapes[1]).entries())[2:]])
     shortened = [tape.read_bytes() for tape in tapes]
@@ -160,9 +165,5 @@ def test_an_interrupted_live_stage_asks_only_for_the_rest(small_clone):
     asked = asked_of(small_clone, JUDGE_TAPE)
     assert asked == recorded[0] - kept > 0, "an answer that was kept was asked for again"
     assert not judged.exists() and lines(journal) == 2
-
-    shutil.rmtree(small_clone.folder / ".workbench/cache")
-    before = [tape.read_bytes() for tape in tapes]
-    again = ("dvc", "repro", "--force", "--single-item", "judge@answers", "experiment@answers")
-    small_clone.run(*again, network=False)
-    assert [tape.read_bytes() for tape in tapes] == before and not judged.exists() and lines(journal) == 0
+    # The recordings with which the test above asks nothing.
+    assert [keys_of(tape) for tape in tapes] == keys

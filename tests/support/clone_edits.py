@@ -131,7 +131,7 @@ def questions_of(clone: Clone, run: str) -> pl.DataFrame:
     ws = wb.connect("answers", root=clone.folder)
     calls = ws.calls().filter(pl.col("operation") == "chat")
     ws.close()
-    labels = pl.Struct({"job": pl.String, "run": pl.String, "row": pl.String})
+    labels = pl.Struct({"row": pl.String})
     calls = calls.with_columns(pl.col("labels").str.json_decode(labels)).unnest("labels")
     return calls.filter(pl.col("run") == run)
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from workbench import config, files
+from workbench import config, files, processes
 from workbench.cli.budget import budget
 from workbench.cli.calls import calls
 from workbench.cli.data import data
@@ -272,6 +272,7 @@ for _command in (budget, data, memory, doctor, new, init, promote, rollback, job
 
 def main() -> None:
     """Run the console script."""
+    processes.collect_rarely()
     sys.exit(_explained(lambda: cli(_checked(sys.argv[1:]), standalone_mode=False)))
 
 

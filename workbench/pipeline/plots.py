@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench import files, layout
 from workbench.experiments.dataset import Case, Dataset
@@ -13,11 +13,9 @@ from workbench.experiments.gates import GateReport
 from workbench.experiments.runs import Run, load_runs
 from workbench.experiments.scorers import Outcome, recall_at
 from workbench.layout import Results
-from workbench.memory.stores import StoreLocation
-from workbench.pipeline.build import replaying
-from workbench.pipeline.evidence import comparable
-from workbench.promotion.judgement import prepared_cases
-from workbench.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from workbench.workspace.workspace import Workspace
 
 #: The longest list of hits whose recall is drawn.
 MOST_HITS = 10
@@ -36,6 +34,12 @@ def numbers(report: GateReport) -> dict[str, Any]:
 
 def write(root: Path, name: str) -> None:
     """Write the data that `dvc plots` draws: `arms.json` and `recall.json`."""
+    # The stage gate imports this module for its numbers alone.
+    from workbench.memory.stores import StoreLocation
+    from workbench.pipeline.build import replaying
+    from workbench.pipeline.evidence import comparable
+    from workbench.promotion.judgement import prepared_cases
+
     results = Results(use_case=name)
     snapshot = StoreLocation(state=root / layout.STATE, pinned=root / results.memory)
     with closing(replaying(root, name, snapshot, purpose="report")) as ws:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import config, files, layout
+from workbench import config, files, layout, processes
 from workbench.config import Execution, UseCase
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.files import folders
@@ -265,4 +265,5 @@ def _run(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    processes.collect_rarely()
     sys.exit(main(sys.argv[1:]))

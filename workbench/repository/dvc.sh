@@ -4,7 +4,10 @@
 exec "$(dirname "$0")/python" "$0" "$@"
 '''
 import contextlib
+import gc
 import sys
+
+gc.set_threshold(200_000)  # a search for garbage after each 700 new objects takes a twentieth of the time
 
 with contextlib.suppress(ImportError):  # an older commit may be checked out
     from workbench.repository.dvc import repair_here
