@@ -29,7 +29,7 @@ class Amounts(NamedTuple):
     def of(cls, *, usd: float = 0, tokens: int = 0, calls: int = 0, seconds: float = 0) -> Amounts:
         """Return amounts given in dollars, tokens, calls and seconds, rounded up to whole units."""
         # The product is rounded first, because 0.1 * 10**9 may lie just above a whole number.
-        money, time = (math.ceil(round(value, 3)) for value in (usd * SCALES[0], seconds * SCALES[3]))
+        money, time = math.ceil(round(usd * SCALES[0], 3)), math.ceil(round(seconds * SCALES[3], 3))
         return cls(money, tokens, calls, time)
 
 
