@@ -49,15 +49,8 @@ class _Mailbox:
         self._waiting.append((callback, args))
         if not self._woken:
             self._woken = True
-            if on_background_loop():
-                # Once its present callbacks are done: a thread that is woken before competes with them.
-                _background().loop.call_soon(self._wake)
-            else:
-                self._wake()
-
-    def _wake(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self.loop.call_soon_threadsafe(self._deliver)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self.loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         self._woken = False  # before the last look, so that a later post wakes the loop again
