@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV = .venv/bin/uv
 INSTALL = $(UV) pip install --no-deps --compile-bytecode --python
+# For environments whose programs import a small part of what is installed: to compile all takes a minute.
+INSTALL_ONLY = $(UV) pip install --no-deps --python
 SELF = --offline --no-build-isolation -e .
 # tests/support/sharing.py says how they share the tests; ARGS=-n0 runs all in one process.
 # One worker more than cores, because many tests wait for a server, a browser or another process.
@@ -84,7 +86,7 @@ bench-peers: env-test ## install the peers from their locks (a minute), and meas
 	@$(foreach name,peers peers-inspect,cmp -s locks/$(name).lock .venv-$(name)/installed.lock || { \
 		echo "== .venv-$(name): installing locks/$(name).lock"; \
 		$(BIN)/python -m venv --clear --without-pip .venv-$(name) \
-		&& $(INSTALL) .venv-$(name)/bin/python --require-hashes -r locks/$(name).lock \
+		&& $(INSTALL_ONLY) .venv-$(name)/bin/python --require-hashes -r locks/$(name).lock \
 		&& cp locks/$(name).lock .venv-$(name)/installed.lock; } &&) true
 	@$(BIN)/python -m benchmarks boundary $(ARGS)
 
@@ -94,8 +96,8 @@ interop: env ## install .venv-interop and .venv-interop-older: the libraries tha
 		cmp -s locks/$$name.lock .venv-$$name/installed.lock || { \
 		echo "== .venv-$$name: installing locks/$$name.lock"; \
 		$(BIN)/python -m venv --clear --without-pip .venv-$$name \
-		&& $(INSTALL) .venv-$$name/bin/python --require-hashes -r locks/$$name.lock \
-		&& $(INSTALL) .venv-$$name/bin/python $(SELF) \
+		&& $(INSTALL_ONLY) .venv-$$name/bin/python --require-hashes -r locks/$$name.lock \
+		&& $(INSTALL_ONLY) .venv-$$name/bin/python $(SELF) \
 		&& cp locks/$$name.lock .venv-$$name/installed.lock; } || exit 1; \
 	done
 
@@ -103,7 +105,7 @@ phoenix: env ## install .venv-phoenix: the Phoenix that the tests export spans t
 	@cmp -s locks/phoenix.lock .venv-phoenix/installed.lock || { \
 		echo "== .venv-phoenix: installing locks/phoenix.lock (half a minute, 830 MB)"; \
 		$(BIN)/python -m venv --clear --without-pip .venv-phoenix \
-		&& $(INSTALL) .venv-phoenix/bin/python --require-hashes -r locks/phoenix.lock \
+		&& $(INSTALL_ONLY) .venv-phoenix/bin/python --require-hashes -r locks/phoenix.lock \
 		&& cp locks/phoenix.lock .venv-phoenix/installed.lock; }
 endif
 

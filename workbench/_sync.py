@@ -7,6 +7,7 @@ inside Jupyter's running loop.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import contextlib
 import contextvars
@@ -15,6 +16,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import aclosing
@@ -29,6 +31,8 @@ Self = TypeVar("Self")
 ABANDONED = "abandoned"
 #: Events that a stream may be ahead of its reader.
 _AHEAD = 8
+#: Seconds that the interpreter's end waits for streams that nobody closed.
+_AT_EXIT_S = 2.0
 
 
 class _Mailbox:
@@ -48,15 +52,26 @@ class _Mailbox:
         """Have the loop call `callback(*args)` soon; nothing happens when the loop has ended."""
         self._waiting.append((callback, args))
         if not self._woken:
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        try:
             self._woken = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self.loop.call_soon_threadsafe(self._deliver)
+        except BaseException:  # an interrupt, perhaps before the loop was woken
+            self._woken = False
+            raise
 
     def _deliver(self) -> None:
         self._woken = False  # before the last look, so that a later post wakes the loop again
-        while self._waiting:
-            callback, args = self._waiting.popleft()
-            callback(*args)
+        try:
+            while self._waiting:
+                callback, args = self._waiting.popleft()
+                callback(*args)
+        finally:
+            if self._waiting:  # a callback failed: the loop reports that, and delivers the others
+                self._wake_up()
 
 
 class _Loop:
@@ -107,6 +122,19 @@ def _background() -> _Loop:
         if _current is None or _current.pid != os.getpid():
             _current = _Loop()
         return _current
+
+
+@atexit.register
+def _end_streams() -> None:
+    """Cancel what still runs on the loop, and wait a moment until it has left its records."""
+    if _current is None or _current.pid != os.getpid():
+        return
+    left = [task for task in tuple(_BackgroundTask._unfinished) if not task.done]  # noqa: SLF001
+    for task in left:
+        task.cancel(ABANDONED)
+    end = time.monotonic() + _AT_EXIT_S
+    while any(not task.done for task in left) and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 def on_background_loop() -> bool:
@@ -355,9 +383,8 @@ def iterate(stream: AsyncIterator[T]) -> Iterator[T]:
             yield cast("T", event)
     finally:
         pump.cancel()
-        if (
-            not pump.closed and not on_background_loop()
-        ):  # where the garbage collector closes it, it cannot wait
+        # The garbage collector may close it on the loop, or at the interpreter's end, when no loop runs.
+        if not pump.closed and not on_background_loop() and not sys.is_finalizing():
             run(pump.stop())
 
 

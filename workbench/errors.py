@@ -126,7 +126,7 @@ class LimitExceededError(RefusedError):
     """A run or a job reached one of its limits and ends; what was finished is kept.
 
     `limit` names the limit (`calls`, `tokens`, `usd`, `seconds` or `repeated`), and `spent` maps each measure
-    to what the run had spent.
+    that the run counted to what it had spent.
     """
 
     reason = "limit"

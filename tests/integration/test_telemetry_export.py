@@ -19,7 +19,7 @@ from workbench.errors import RefusedError, UnavailableError
 from workbench.layout import TELEMETRY
 from workbench.records import egress
 from workbench.records.log import Lines, read_records
-from workbench.telemetry import active, settings
+from workbench.telemetry import active, sending, settings
 from workbench.telemetry.export import Exporter
 from workbench.testing.fakes import FakeModel
 
@@ -338,3 +338,24 @@ def test_what_is_exported_from_a_watched_kernel_is_no_connection_around_the_boun
     assert len(receiver.spans) == 1
     # The connection that the code itself opens is reported, and it alone.
     assert [found["event"] for found in egress.reported(report)] == ["socket.connect"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed_and_its_spans_are_lost(exporting, receiver, status):
+    receiver.status = status
+    ask(exporting.around(behind(FakeModel(["yes"]))), chat())
+    assert exporting.exporter.flush()
+    assert [(report["sent"], report["lost"]) for report in exporting.reports] == [(0, 1)]
+
+
+def test_a_long_answer_of_the_receiver_is_not_read(exporting, receiver):
+    receiver.answer_bytes = 200 << 20
+    ask(exporting.around(behind(FakeModel(["yes"]))), chat())
+    assert exporting.exporter.flush() and len(receiver.spans) == 1
+    assert receiver.written < 50 << 20
+
+
+def test_a_session_that_the_environment_names_is_the_sdk_s_own(monkeypatch):
+    assert sending._session() is not None
+    monkeypatch.setenv("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER", "mine")
+    assert sending._session() is None

@@ -143,7 +143,7 @@ def balance(store, schedule: Schedule, *, sweep: bool = False) -> books.AccountE
         try:
             with store.transaction() as transaction:
                 if sweep:
-                    books.sweep(transaction)
+                    books.free_expired(transaction)
                 return transaction.entries([schedule.account.id])[schedule.account.id]
         except books.InterruptedTransactionError:
             time.sleep(0.05)

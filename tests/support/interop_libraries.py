@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import aclosing
 
 from pydantic import BaseModel
+from scripted_endpoint import TEXT
 
 ASKED = "What is the weather in Bern?"
+
+
+WEATHER = {
+    "name": "weather",
+    "description": "Return the weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
 
 
 class Weather(BaseModel):
@@ -41,13 +50,16 @@ class Library:
 
     A verb that the library lacks is absent. `package` is its name among the installed packages. The verbs of
     a library that is `sync` run in threads, where nothing cancels them. An `embedded` one asks the embedded
-    model too.
+    model too. A stream gives the text `streams`.
     """
 
+    title = ""
     package = ""
     dialect = "chat"
     sync = False
     embedded = False
+    streams = TEXT
+    stream = tools = structured = None
 
     def __init__(self, ws, model) -> None:
         self.ws = ws
@@ -55,6 +67,7 @@ class Library:
 
 
 class LangChain(Library):
+    title = "LangChain"
     package = "langchain-openai"
     embedded = True
 
@@ -122,6 +135,7 @@ class LangChainSync(LangChain):
 
 
 class PydanticAI(Library):
+    title = "pydantic-ai"
     package = "pydantic-ai-slim"
 
     def agent(self, **options):
@@ -154,6 +168,7 @@ class PydanticAIResponses(PydanticAI):
 
 
 class OpenAIAgents(Library):
+    title = "OpenAI Agents SDK"
     package = "openai-agents"
 
     def agent(self, **options):
@@ -197,6 +212,7 @@ class OpenAIAgentsResponses(OpenAIAgents):
 
 
 class SmolAgents(Library):
+    title = "smolagents"
     package = "smolagents"
     sync = True
 
@@ -229,6 +245,170 @@ class SmolAgents(Library):
         return Weather.model_validate_json(said)
 
 
+class LiteLLM(Library):
+    title = "LiteLLM SDK"
+    package = "litellm"
+    embedded = True
+
+    async def ask(self, asked=ASKED, **options):
+        import litellm
+
+        litellm.telemetry, litellm.suppress_debug_info = False, True
+        turns = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+        return await litellm.acompletion(
+            model=f"openai/{self.model}",
+            messages=turns,
+            client=self.ws.openai_async(max_retries=0),
+            max_retries=0,
+            **options,
+        )
+
+    async def answer(self, asked=ASKED):
+        return (await self.ask(asked)).choices[0].message.content
+
+    async def stream(self):
+        chunks = await self.ask(stream=True)
+        try:
+            async for chunk in chunks:
+                yield chunk.choices[0].delta.content or ""
+        finally:
+            await chunks.aclose()
+
+    async def tools(self):
+        import litellm
+
+        tools = [{"type": "function", "function": WEATHER}]
+        parts = [chunk async for chunk in await self.ask(tools=tools, stream=True)]
+        called = litellm.stream_chunk_builder(parts).choices[0].message
+        (call,) = called.tool_calls
+        result = weather(**json.loads(call.function.arguments))
+        turns = [
+            {"role": "user", "content": ASKED},
+            called.model_dump(),
+            {"role": "tool", "tool_call_id": call.id, "content": result},
+        ]
+        return (await self.ask(turns, tools=tools)).choices[0].message.content
+
+    async def structured(self):
+        answer = await self.ask(response_format=Weather)
+        return Weather.model_validate_json(answer.choices[0].message.content)
+
+    async def ignored(self, url):
+        """A verb that ignores the client: it reaches the endpoint by itself."""
+        import litellm
+
+        answer = await litellm.aresponses(
+            model=f"openai/{self.model}",
+            input=ASKED,
+            client=self.ws.openai_async(max_retries=0),
+            api_base=url,
+            api_key="unused",
+            max_retries=0,
+        )
+        return answer.output_text
+
+
+class Instructor(Library):
+    """Its stream is a schema that is filled bit by bit; it has no loop of tools."""
+
+    title = "instructor"
+    package = "instructor"
+    streams = "Bern"
+
+    def ask(self, asked=ASKED, *, verb="create", response_model=Weather):
+        import instructor
+
+        mode = instructor.Mode.TOOLS if self.dialect == "chat" else instructor.Mode.RESPONSES_TOOLS
+        client = instructor.from_openai(self.ws.openai_async(max_retries=0), mode=mode)
+        turns = [{"role": "user", "content": asked}]
+        return getattr(client, verb)(model=self.model, messages=turns, response_model=response_model)
+
+    async def answer(self, asked=ASKED):
+        return (await self.ask(asked, response_model=None)).choices[0].message.content
+
+    async def stream(self):
+        before = ""
+        async with aclosing(self.ask(verb="create_partial")) as parts:
+            async for part in parts:
+                city = part.city or ""
+                yield city.removeprefix(before)
+                before = city
+
+    async def structured(self):
+        return await self.ask()
+
+
+class InstructorResponses(Instructor):
+    dialect = "responses"
+
+    async def answer(self, asked=ASKED):
+        return (await self.ask(asked, response_model=None)).output_text
+
+
+class LlamaIndex(Library):
+    title = "LlamaIndex"
+    package = "llama-index-llms-openai-like"
+
+    def llm(self):
+        from llama_index.llms.openai_like import OpenAILike
+
+        return OpenAILike(
+            model=self.model,
+            is_chat_model=True,
+            is_function_calling_model=True,
+            should_use_structured_outputs=True,
+            openai_client=self.ws.openai(max_retries=0),
+            async_openai_client=self.ws.openai_async(max_retries=0),
+            max_retries=0,
+        )
+
+    async def answer(self, asked=ASKED):
+        return (await self.llm().acomplete(asked)).text
+
+    async def stream(self):
+        async with aclosing(await self.llm().astream_complete(ASKED)) as parts:
+            async for part in parts:
+                yield part.delta
+
+    async def tools(self):
+        from llama_index.core.tools import FunctionTool
+
+        llm, tool = self.llm(), FunctionTool.from_defaults(weather)
+        from llama_index.core.llms import ChatMessage
+
+        turns = [ChatMessage(role="user", content=ASKED)]
+        async for part in await llm.astream_chat_with_tools([tool], chat_history=turns):
+            said = part
+        (call,) = llm.get_tool_calls_from_response(said)
+        result = str(tool(**call.tool_kwargs))
+        turns += [
+            said.message,
+            ChatMessage(role="tool", content=result, additional_kwargs={"tool_call_id": call.tool_id}),
+        ]
+        return (await llm.achat_with_tools([tool], chat_history=turns)).message.content
+
+    async def structured(self):
+        from llama_index.core.prompts import PromptTemplate
+
+        return await self.llm().astructured_predict(Weather, PromptTemplate(ASKED))
+
+
+class LlamaIndexResponses(LlamaIndex):
+    dialect = "responses"
+    package = "llama-index-llms-openai"
+
+    def llm(self):
+        from llama_index.llms.openai import OpenAIResponses
+
+        return OpenAIResponses(
+            model=self.model,
+            context_window=4096,
+            openai_client=self.ws.openai(max_retries=0),
+            async_openai_client=self.ws.openai_async(max_retries=0),
+            max_retries=0,
+        )
+
+
 LIBRARIES = {
     "interop": {
         "LangChain": LangChain,
@@ -239,5 +419,12 @@ LIBRARIES = {
         "OpenAI Agents SDK": OpenAIAgents,
         "OpenAI Agents SDK responses": OpenAIAgentsResponses,
         "smolagents": SmolAgents,
+    },
+    "interop-older": {
+        "LiteLLM": LiteLLM,
+        "instructor": Instructor,
+        "instructor responses": InstructorResponses,
+        "LlamaIndex": LlamaIndex,
+        "LlamaIndex responses": LlamaIndexResponses,
     },
 }

@@ -5,13 +5,14 @@ Run by test_interop.py inside a clone, with the interpreter and the name of an e
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import gc
-import importlib.metadata
 import json
 import os
 import sys
 import traceback
+from importlib.metadata import version
 from pathlib import Path
 
 # None of these libraries may call home from a test.
@@ -22,6 +23,8 @@ os.environ.update(
     LOGFIRE_SEND_TO_LOGFIRE="false",
 )
 
+from documented_pages import page_of
+from interop_expected import scenarios_of
 from interop_libraries import LIBRARIES
 from scripted_endpoint import MODELS, ScriptedEndpoint
 
@@ -29,6 +32,8 @@ import workbench as wb
 from workbench.workspace.save import save
 
 EMBEDDED = "smollm2-135m"
+#: The model of docs/libraries.md.
+DOCUMENTED = "served-7b"
 CARD = """\
 name: {name}
 provider: openai
@@ -52,8 +57,9 @@ COLUMNS = ["outcome", "streamed", "operation", "error", "status", "output_tokens
 class Run:
     """The scenarios of the libraries of one environment."""
 
-    def __init__(self, server: ScriptedEndpoint) -> None:
+    def __init__(self, server: ScriptedEndpoint, url: str) -> None:
         self.server = server
+        self.url = url
         self.ws = wb.connect("answers", mode="live")
         self.spent = wb.connect("answers", mode="live", purpose="spent")
 
@@ -69,7 +75,7 @@ class Run:
             said = await work
             told["said"] = said.model_dump() if hasattr(said, "model_dump") else said
         except Exception as error:  # noqa: BLE001  whichever class the library makes of it
-            told |= {"raised": [kind.__name__ for kind in type(error).__mro__], "error": str(error)[:300]}
+            told |= raised(error)
             if os.environ.get("WORKBENCH_INTEROP_TRACES"):
                 traceback.print_exc()
         await self.settled()
@@ -78,10 +84,10 @@ class Run:
 
     async def settled(self) -> None:
         """Wait until nothing is reserved: a library may close a stream late, or leave it to the collector."""
-        gc.collect()
         for _ in range(100):
             if self.reserved() == 0:
                 return
+            gc.collect()
             await asyncio.sleep(0.05)
         raise TimeoutError("a call stayed in flight")
 
@@ -92,21 +98,21 @@ class Run:
         def library(model="scripted", ws=self.ws):
             return kind(ws, model)
 
-        await self.tell(name, "answer", library().answer())
-        if getattr(kind, "stream", None):
-            await self.tell(name, "stream", joined(library().stream()))
-            await self.tell(name, "abandoned", abandoned(library("slow").stream()))
-            await self.tell(name, "broken stream", joined(library("breaking").stream()))
-        for verb in ("tools", "structured"):
-            if getattr(kind, verb, None):
-                await self.tell(name, verb, getattr(library(), verb)())
-        if not kind.sync:
-            await self.tell(name, "cancelled", self.cancelled(library("slow").answer()))
-        for model in ("busy", "failing", "refusing", "unknown"):
-            await self.tell(name, model, library(model).answer())
-        await self.tell(name, "over budget", library(ws=self.spent).answer())
-        if kind.embedded:
-            await self.tell(name, "embedded model", library(EMBEDDED).answer("Say hello."))
+        work = {
+            "answer": lambda: library().answer(),
+            "stream": lambda: joined(library().stream()),
+            "abandoned": lambda: abandoned(library("slow").stream()),
+            "broken stream": lambda: joined(library("breaking").stream()),
+            "tools": lambda: library().tools(),
+            "structured": lambda: library().structured(),
+            "cancelled": lambda: self.cancelled(library("slow").answer()),
+            "over budget": lambda: library(ws=self.spent).answer(),
+            "embedded model": lambda: library(EMBEDDED).answer("Say hello."),
+        }
+        for scenario in scenarios_of(kind):
+            # the other scenarios are named for the model that they ask
+            begin = work.get(scenario, lambda model=scenario: library(model).answer())
+            await self.tell(name, scenario, begin())
 
     async def cancelled(self, work) -> str:
         """Cancel the work once its request has reached the server."""
@@ -128,9 +134,38 @@ class Run:
         only = os.environ.get("WORKBENCH_INTEROP_ONLY", "")
         for name, kind in LIBRARIES[environment].items():
             if only in name:
-                version = importlib.metadata.version(kind.package)
-                print(json.dumps({"library": name, "package": kind.package, "version": version}))
+                versions = {"version": version(kind.package), "openai": version("openai")}
+                print(json.dumps({"library": name, "package": kind.package, **versions}))
                 await self.scenarios(name, kind)
+                if name == "LiteLLM":
+                    await self.tell(name, "past the boundary", kind(self.ws, "scripted").ignored(self.url))
+        await self.page(LIBRARIES[environment].values(), page_of("libraries.md"))
+
+    async def page(self, kinds, text: str) -> None:
+        """Run the code of docs/libraries.md for these libraries, and print what each block left behind."""
+        beginning, *sections = text.split("\n### ")
+        names = {}
+        exec(code_of(beginning), names)
+        for title in dict.fromkeys(kind.title for kind in kinds):
+            (section,) = [found for found in sections if found.startswith(f"{title}\n")]
+            before, received = len(self.records()), self.server.received
+            compiled = compile(code_of(section), title, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            if (running := eval(compiled, names)) is not None:
+                await running
+            outcomes = [record["outcome"] for record in self.records()[before:]]
+            told = {"page": title, "outcomes": outcomes, "requests": self.server.received - received}
+            print(json.dumps(told), flush=True)
+        names["ws"].close()
+
+
+def raised(error: BaseException) -> dict:
+    """The classes of an error and of those that caused it, the status that one of them has, and its text."""
+    classes, statuses, text = [], [], str(error)
+    while error is not None:
+        classes += [kind.__name__ for kind in type(error).__mro__]
+        statuses += [status for status in [getattr(error, "status_code", None)] if status]
+        error = error.__cause__ or error.__context__
+    return {"raised": classes, "status": statuses[0] if statuses else None, "error": text[:300]}
 
 
 async def joined(stream) -> str:
@@ -146,9 +181,14 @@ async def abandoned(stream) -> str:
     return piece
 
 
+def code_of(section: str) -> str:
+    """The first code block of a section of the page."""
+    return section.partition("```python\n")[2].partition("```")[0]
+
+
 def prepare(url: str) -> None:
     """Give this clone the cards of the endpoint, and budgets."""
-    for name in MODELS:
+    for name in (*MODELS, DOCUMENTED):
         path = Path("pipelines", "models", name, "1.yaml")
         path.parent.mkdir(parents=True)
         path.write_text(CARD.format(name=name, url=url), encoding="utf-8")
@@ -160,7 +200,7 @@ def prepare(url: str) -> None:
 server = ScriptedEndpoint()
 with server.serving() as url:
     prepare(url)
-    run = Run(server)
+    run = Run(server, url)
     asyncio.run(run.main(sys.argv[1]))
     print(json.dumps({"reserved": run.reserved()}))
     run.ws.close()

@@ -32,11 +32,13 @@ class Received:
 
 @dataclass
 class Receiver:
-    """What arrived; `status` answers, and each request is held for `holds_s` seconds."""
+    """What arrived; `status` answers with so many bytes, and each request is held for `holds_s` seconds."""
 
     url: str = ""
     status: int = 200
     holds_s: float = 0.0
+    answer_bytes: int = 0
+    written: int = 0
     spans: list[Received] = field(default_factory=list)
     metrics: dict[str, list] = field(default_factory=dict)
     headers: list[dict] = field(default_factory=list)
@@ -108,8 +110,10 @@ def receiving() -> Iterator[Receiver]:
                 receiver.take(self.path, gzip.decompress(body) if packed else body)
             with contextlib.suppress(ConnectionError):
                 self.send_response(receiver.status)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(receiver.answer_bytes))
                 self.end_headers()
+                for _ in range(receiver.answer_bytes >> 20):
+                    receiver.written += self.wfile.write(bytes(1 << 20))
 
         def log_message(self, *_) -> None:
             pass

@@ -148,6 +148,7 @@ def _decided(operation, payload):
         name, parameters = next(iter(tools.items()))
         return (name, orjson.dumps(example(parameters)).decode()), ""
     text = f"The tool said: {_text(results[-1])}" if results else TEXT
+    text *= 1 + 4 * (payload["model"] == "slow")
     if schema:
         text = orjson.dumps(example(schema)).decode()
     if results and "final_answer" in tools:

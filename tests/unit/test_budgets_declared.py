@@ -1,18 +1,21 @@
 """Budgets as params.yaml declares them, and the accounts of a call."""
 
+import contextlib
 import dataclasses
 import datetime as dt
 
 import pytest
 from calls import context
+from small_use_case import small_repository
 
-from workbench import config, files
+from workbench import _sync, config, files
 from workbench.budgets import declared
 from workbench.budgets.declared import DeclaredBudgets
 from workbench.config import BudgetOnly, BudgetRule
 from workbench.errors import ConfigError
 from workbench.ports.budget import Account, Amounts
 from workbench.testing.fakes import FakeClock
+from workbench.workspace.spending import Spending
 
 
 def at(when, **more):
@@ -151,3 +154,23 @@ def test_current_accounts_are_those_of_declared_budgets_and_the_present_period()
     now = dt.datetime(2026, 11, 30, 12, tzinfo=dt.UTC)
     found = made.current(ids, now, phase="mvp")
     assert [account.id for account in found] == [accounts[1].id, ids[3]]
+
+
+def test_the_dimensions_of_an_account_are_shown_in_the_order_of_the_file():
+    made = DeclaredBudgets({"b": BudgetRule(calls=1, per=("tenant", "day"))})
+    (account,) = made.accounts(at("2026-11-30T12:00:00"))
+    (found,) = made.current([account.id], dt.datetime(2026, 11, 30, 12, tzinfo=dt.UTC), phase="mvp")
+    assert list(found.key) == list(account.key) == ["tenant", "day"] and found.id == account.id
+
+
+def test_the_report_of_a_repository_names_the_budgets_of_which_nothing_is_spent(tmp_path):
+    root = small_repository(tmp_path / "small")
+    spending = Spending(root)
+    assert "no budget applies" in str(_sync.run(spending.all(phase="mvp")))
+    with (root / "params.yaml").open("a") as params:
+        params.write("budgets:\n  daily: {usd: 0.01, per: [tenant, day]}\n")
+    spending = Spending(root)
+    with contextlib.closing(spending.ledger):
+        found = _sync.run(spending.all(phase="mvp"))
+    assert found.unused == ("daily",) and found.to_json()["unused"] == ["daily"]
+    assert "nothing is spent in this period of daily" in str(found) and "no budget applies" not in str(found)

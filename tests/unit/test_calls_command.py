@@ -12,7 +12,7 @@ from made_evidence import an_evidence
 import workbench as wb
 from workbench import config, layout
 from workbench.cli.app import cli
-from workbench.errors import ConfigError, NotFoundError
+from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.identity import from_system
 from workbench.models import ModelCard
 from workbench.models.card import Price
@@ -62,6 +62,14 @@ def test_the_newest_calls_are_shown_without_content(ws):
     assert [row["tenant"] for row in json.loads(run("--tenant", "globex", "--json"))] == ["globex"]
     assert len(json.loads(run("--session", "s-1", "--json"))) == 2
     assert json.loads(run("--since", "2999-01-01", "--json")) == []
+
+
+def test_the_error_of_a_call_is_shown(ws):
+    ws.boundary._models["m"] = FakeModel(lambda _: RefusedError("no such key", status=401))
+    with pytest.raises(RefusedError):
+        ws.model("m").chat("hello")
+    (line,) = [line for line in run().splitlines() if "refused" in line]
+    assert "RefusedError" in line
 
 
 def test_one_call_is_shown_by_its_trace(ws):

@@ -7,6 +7,7 @@ import json
 import re
 from types import SimpleNamespace
 
+import openai
 import pytest
 from falling_models import repository
 
@@ -202,6 +203,32 @@ def test_the_card_of_a_fallback_is_read_as_it_is_saved(tmp_path):
     card: ModelCard = load_card(root, "second")
     assert (candidate.target, candidate.model) == (card.reference, card.model)
     assert (candidate.identity, candidate.defaults) == (card.identity(), card.wire_defaults())
+
+
+@pytest.mark.parametrize("fallback", ["second", {"answer": "later"}, StatedAnswer(answer="later")])
+def test_a_fallback_that_is_no_list_is_one_error(tmp_path, fallback):
+    ws = wb.connect("small", root=repository(tmp_path, model=FALLING))
+    with pytest.raises(ConfigError, match="fallback is a list") as caught:
+        ws.model("first", fallback=fallback)
+    assert "fallback=[" in caught.value.hint
+
+
+def test_a_client_names_a_version_of_a_card_as_the_handle_does(tmp_path):
+    root = repository(tmp_path, model=FALLING)
+    unpriced(root, "second")
+    ws = wb.connect("small", root=root, mode="live")
+    ws.boundary._models |= {"second@1": FakeModel(["one"]), "second@2": FakeModel(["two"])}
+    for name, said in (("second@1", "one"), ("second@2", "two")):
+        answer = ws.openai().chat.completions.create(model=name, messages=[{"role": "user", "content": "?"}])
+        assert answer.choices[0].message.content == said
+    with pytest.raises(openai.NotFoundError, match="second"):
+        ws.openai().chat.completions.create(model="second@9", messages=[{"role": "user", "content": "?"}])
+
+
+@pytest.mark.parametrize(("model", "limited"), [("first", True), ("second", False)])
+def test_the_seconds_of_a_model_hold_without_fallbacks_too(tmp_path, model, limited):
+    ws = wb.connect("small", root=repository(tmp_path, model="{name: first, seconds: 30}"))
+    assert (ws.model(model).make_call("chat", {}, {}).deadline is not None) == limited
 
 
 def unpriced(root, name):

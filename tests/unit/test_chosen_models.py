@@ -86,7 +86,7 @@ def test_another_key_alone_keeps_the_price_of_the_card():
 @pytest.mark.parametrize("amount", [-0.1, float("inf"), float("nan")])
 def test_a_price_below_0_or_without_end_is_an_error(amount):
     with pytest.raises(
-        ConfigError, match=r"params\.yaml: price_per_million\.input_usd must be 0 or more"
+        ConfigError, match=r"params\.yaml: price_per_million\.input_usd must be 0 to"
     ) as caught:
         chosen_card(ROOT, "smollm2-135m", {**ELSEWHERE, "price": Price(input_usd=amount)})
     assert caught.value.hint

@@ -128,6 +128,15 @@ def test_a_model_of_an_endpoint_needs_its_key(answers, monkeypatch):
     assert first.state == "ok" and "sesame" not in str(first)
 
 
+def test_a_moved_model_is_told_apart_from_the_same_card_in_another_use_case(answers, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    moved = dataclasses.replace(answers, provider="openai", base_url="http://models.example/v1")
+    cases = {"answers": moved, "triage": answers}
+    found = {item.what: item.state for item in machine.models(ROOT, cases)}
+    name = f"model {answers.model_name}"
+    assert (found[f"{name} of answers"], found[name]) == ("broken", "ok")
+
+
 def test_programs_that_are_not_there_are_missing_and_only_git_is_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(machine.local_server, "find_binary", lambda _: None)
     found = {one.what: one for one in machine.programs(str(tmp_path))}

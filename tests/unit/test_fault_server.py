@@ -56,7 +56,7 @@ def test_latencies_follow_their_distribution(text, mean):
 
 @pytest.mark.parametrize("text", ["", "fast", "-1", "uniform:1", "lognormal:1,2,3", "gamma:1", "normal:1,x"])
 def test_a_latency_that_is_none_is_an_error(text):
-    with pytest.raises(ConfigError, match="no distribution"):
+    with pytest.raises(ConfigError, match="not a distribution"):
         Latency(text)
 
 

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 
@@ -39,6 +39,38 @@ def test_a_missing_key_and_a_wrong_type_are_named():
         files.parse(Outer, {}, where="f.yaml")
     with pytest.raises(ConfigError, match="number: input should be a valid integer"):
         files.parse(Outer, {"number": "1"}, where="f.yaml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formed:
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    part: str | Inner = ""
+    mode: Literal["observe", "refuse"] | dict[Literal["mvp", "mlvp"], Literal["observe", "refuse"]] = "refuse"
+    share: float | None = None
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"share": "$10"}, "share: input should be a valid number, found '\\$10'"),
+        ({"share": True}, "share: .*, found true"),
+        ({"share": [1]}, "share: .*, found a list"),
+        ({"mode": "warn"}, "mode: input should be 'observe' or 'refuse', found 'warn'\n"),
+        ({"mode": {"mvp": "obs"}}, r"mode\.mvp: input should be 'observe' or 'refuse', found 'obs'\n"),
+        ({"mode": {"mvp": "observe", "prod": "refuse"}}, r"unknown key 'mode\.prod': .*'mvp' or 'mlvp'"),
+        ({"part": {"color": "red"}}, r"unknown key 'part\.color' \(nearest: 'colour'\)"),
+        ({"part": {}}, r"missing key 'part\.colour'"),
+        ({"part": 7}, "part: input should be a valid string\n"),
+    ],
+)
+def test_a_key_of_several_forms_is_named_by_the_file_and_with_its_value(raw, said):
+    with pytest.raises(ConfigError, match=f"f: {said}"):
+        files.parse(Formed, raw, where="f")
+
+
+def test_the_value_is_not_told_where_a_text_is_expected():
+    with pytest.raises(ConfigError, match=r"names\.0: input should be a valid string\n"):
+        files.parse(Outer, {"number": 1, "names": [7]}, where="f")
 
 
 @pytest.mark.parametrize(

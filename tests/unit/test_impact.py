@@ -95,7 +95,7 @@ def test_events_that_cannot_be_joined_are_an_error_with_what_to_type(events, sai
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"on": "id"}, "no key"), ({"on": "trace_id", "by": ["promt"]}, "nearest: 'prompt'"),
+        ({"on": "id"}, "does not identify"), ({"on": "trace_id", "by": ["promt"]}, "nearest: 'prompt'"),
         ({"on": "trace_id", "by": []}, "empty"), ({"on": "trace_id", "by": ["prompt", "prompt"]}, "twice"),
         ({"on": "trace_id", "outcomes": ["solved"]}, "solved"), ({"on": "trace_id", "level": 95}, "level"),
     ],
@@ -116,7 +116,16 @@ def test_a_session_of_two_tenants_needs_the_tenant():
 
 
 def test_events_of_calls_that_are_not_seen_are_counted():
-    assert impact_of(calls(TEN[:2]), by_trace([1, 0, 1, 1]), on="trace_id").unmatched == 2
+    for events, told in (([1, 0, 1, 1], "2 events name none"), ([1, 0, 1], "1 event names none")):
+        found = impact_of(calls(TEN[:2]), by_trace(events), on="trace_id")
+        assert found.unmatched == len(events) - 2 and told in str(found)
+
+
+def test_rows_in_place_of_a_frame_are_told_what_makes_one_of_them():
+    for rows in ([{"trace_id": "t0", "x": 1}], {"trace_id": ["t0"], "x": [1]}):
+        with pytest.raises(ConfigError, match="polars DataFrame") as caught:
+            impact_of(calls(TEN), rows, on="trace_id")
+        assert "pl.DataFrame(events)" in caught.value.hint
 
 
 def test_recorded_outcomes_are_events():

@@ -139,8 +139,8 @@ def test_the_latest_outcome_of_a_name_counts(ws):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"name": "resolved"}, "no call and no session"),
-        ({"name": "resolved", "trace_id": "t", "session": "s"}, "or of both"),
+        ({"name": "resolved"}, "names neither"),
+        ({"name": "resolved", "trace_id": "t", "session": "s"}, "names both"),
         ({"name": "", "session": "s"}, "cannot name"),
         ({"name": "two words", "session": "s"}, "cannot name"),
         ({"name": "n", "session": "s", "value": float("nan")}, "not a finite number"),
@@ -178,6 +178,13 @@ def test_why_finds_a_compacted_call_and_shows_its_attempts(ws):
     assert dict(again.rows())["attempts"].startswith("1: m ok") and reply.trace_id in str(again)
     with pytest.raises(NotFoundError, match="no call with trace"):
         ws.why(Reply(text="x", model="m", trace_id="0" * 32))
+
+
+def test_why_says_that_a_recording_was_not_paid_again(ws):
+    shown = ws.why(ws.model("m").chat("hello"))
+    assert "not paid" not in dict(shown.rows())["cost"]
+    recorded = dataclasses.replace(shown, record={**shown.record, "source": "cache"})
+    assert dict(recorded.rows())["cost"].endswith("USD, not paid again: it is a recording")
 
 
 def test_a_time_is_a_day_or_a_moment():

@@ -1,4 +1,4 @@
-"""The rules of a ledger's transactions, whatever stores it: reserve, wait in line, settle and expire."""
+"""The transactions of a ledger in any store: reserve, wait in line, settle and expire."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class BudgetStore(Protocol):
     def transaction(self) -> AbstractContextManager[Books]:
         """Begin a transaction, which outlives this process when the block ends.
 
-        InterruptedTransactionError if it may be tried again; another error means that it was rolled back.
+        Raise InterruptedTransactionError if it may be tried again; after another error it was rolled back.
         """
 
     def sync(self) -> None:
@@ -173,8 +173,8 @@ def write(
     """Replace reservations by what was spent, then decide each claim in order of arrival.
 
     Return the entries of all accounts, and for each claim a reservation, a shortage, or None while it waits.
-    What is no longer held was settled before, and is not counted again. `again` repeats a transaction that
-    may have been written: what it reserved is not reserved twice.
+    A reservation that is no longer held was settled before, and is not counted again. `again` repeats a
+    transaction that may have been written: what it reserved is not reserved twice.
     """
     several = (*(s.reservation.accounts for s in settlements), *(claim.accounts for claim in claims))
     entries = books.entries(_accounts(several))
@@ -185,8 +185,8 @@ def write(
     return entries, found
 
 
-def sweep(books: Books) -> None:
-    """Free what reservations of ended leases hold. They stay marked, so that a settlement can come later."""
+def free_expired(books: Books) -> None:
+    """Free what reservations of ended leases hold; they stay, marked, because a settlement may come later."""
     now = books.now()
     due = books.due(now)
     if not due:

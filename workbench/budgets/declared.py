@@ -71,6 +71,11 @@ class DeclaredBudgets:
     def __bool__(self) -> bool:
         return bool(self._rules)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the budgets."""
+        return tuple(self._rules)
+
     def accounts(self, context: Context) -> tuple[Account, ...]:
         """Return the accounts that a call with this context takes from, in the order of params.yaml."""
         now = context.clock.now()
@@ -98,7 +103,8 @@ class DeclaredBudgets:
             if rule is None or set(key) != set(rule.per):
                 continue  # the budget was removed, or is kept by other dimensions since
             if all(now.strftime(form) == key[unit] for unit, form in _PERIODS.items() if unit in key):
-                found.append(_account(name, rule, key, now, phase))
+                written: dict[str, str] = {unit: key[unit] for unit in rule.per}  # as in the file
+                found.append(_account(name, rule, written, now, phase))
         return found
 
     def _applying(self, context: Context, now: dt.datetime) -> Iterator[Account]:

@@ -73,7 +73,7 @@ class PostgresBudgets:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[PostgresBooks]:
-        """Begin a transaction; InterruptedTransactionError after a lost connection or a conflict."""
+        """Begin a transaction; raise InterruptedTransactionError after a lost connection or a conflict."""
         import psycopg
 
         db = self._opened()

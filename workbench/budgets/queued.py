@@ -155,7 +155,7 @@ class _Worker:
         self._waiting: list[_Order] = []
         self._owed: list[_Order] = []
         self._live: set[str] = set()
-        self._renew_at = self._sweep_at = self._owed_at = 0.0
+        self._renew_at = self._expire_at = self._owed_at = 0.0
         self._sync_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="workbench-budgets", daemon=True)
         self._thread.start()
@@ -219,7 +219,7 @@ class _Worker:
         """Write a group and tell the callers. What is spent is written before more is reserved."""
         try:
             if claims:
-                self._sweep()
+                self._expire()
             made = self._write(settlements, claims)
         except (WorkbenchError, OSError) as error:
             self._owed += settlements
@@ -258,11 +258,11 @@ class _Worker:
         gone = set(map(id, over))
         return [order for order in orders if id(order) not in gone]
 
-    def _sweep(self) -> None:
+    def _expire(self) -> None:
         now = time.monotonic()
-        if now >= self._sweep_at:
-            self._sweep_at = now + min(0.25, self._lease_s / 4)
-            self._transact(lambda b, _again: books.sweep(b))
+        if now >= self._expire_at:
+            self._expire_at = now + min(0.25, self._lease_s / 4)
+            self._transact(lambda b, _again: books.free_expired(b))
 
     def _renew(self) -> None:
         self._renew_at = time.monotonic() + self._lease_s / 3
@@ -271,7 +271,7 @@ class _Worker:
 
     def _read(self, order: _Order) -> None:
         def work(transaction: books.Books, _again: bool) -> Any:  # noqa: FBT001
-            books.sweep(transaction)
+            books.free_expired(transaction)
             return order.what(transaction)
 
         try:

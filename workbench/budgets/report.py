@@ -40,10 +40,14 @@ class BudgetLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetReport(Shown):
-    """The budgets of a workspace or of a repository, one line for each measure with a limit."""
+    """The budgets of a workspace or of a repository, one line for each measure with a limit.
+
+    `unused` names the budgets that no call of the current periods has taken from.
+    """
 
     of: str
     lines: tuple[BudgetLine, ...] = field(repr=False)
+    unused: tuple[str, ...] = ()
 
     def frame(self) -> pl.DataFrame:
         """Return the lines as a frame."""
@@ -56,19 +60,19 @@ class BudgetReport(Shown):
 
     def to_json(self) -> dict[str, Any]:
         """Return the value that `--json` prints."""
-        return {"of": self.of, "budgets": [dataclasses.asdict(line) for line in self.lines]}
+        lines = [dataclasses.asdict(line) for line in self.lines]
+        return {"of": self.of, "budgets": lines, "unused": list(self.unused)}
 
     def card(self) -> Card:
         """Return the card."""
-        if not self.lines:
-            note = "no budget applies; write one under budgets: in params.yaml (docs/budgets.md)"
-            return Card(title=f"budgets of {self.of}", head=_HEAD, rows=(), notes=(note,))
-        return Card(
-            title=f"budgets of {self.of}",
-            head=_HEAD,
-            rows=list(map(_row, self.lines)),
-            notes=("amounts of calls under way are reserved; periods are days and months of UTC",),
-        )
+        notes = []
+        if self.lines:
+            notes.append("amounts of calls under way are reserved; periods are days and months of UTC")
+        if self.unused:
+            notes.append(f"nothing is spent in this period of {', '.join(self.unused)}")
+        if not notes:
+            notes.append("no budget applies; write one under budgets: in params.yaml (docs/budgets.md)")
+        return Card(title=f"budgets of {self.of}", head=_HEAD, rows=list(map(_row, self.lines)), notes=notes)
 
 
 async def report(ledger: BudgetLedger, accounts: Sequence[Account], *, of: str) -> BudgetReport:

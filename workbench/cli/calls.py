@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from workbench.records.calls import Chosen
 
 _SHOWN = (
-    "at", "tenant", "operation", "model", "outcome", "source", "input_tokens", "output_tokens", "cost_usd",
-    "session", "trace_id",
+    "at", "tenant", "operation", "model", "outcome", "error", "source", "input_tokens", "output_tokens",
+    "cost_usd", "session", "trace_id",
 )  # fmt: skip
 _since = click.option("--since", metavar="TIME", help="Only calls from this day or time on: 2026-11-24.")
 _tenant = click.option("--tenant", metavar="NAME", help="Only calls of this tenant.")
@@ -41,7 +41,7 @@ def calls(
 ) -> None:
     """Show the newest calls of this repository, without content; docs/records.md explains the columns.
 
-    Use cases of which you are no admin are left out. Examples:
+    Use cases that do not name you as an admin are left out. Examples:
 
         workbench calls --since 2026-11-24 --tenant acme
 
@@ -142,7 +142,7 @@ def impact(
 def purge(*, before: str | None, as_json: bool) -> None:
     """Remove the calls and outcomes of days before DAY, or older than retention.calls_days of params.yaml.
 
-    Days are those of UTC, and are removed whole. Nothing else removes a call. Example:
+    Days are whole days of UTC. Nothing else removes a call. Example:
 
         workbench calls purge --before 2026-01-01
     """

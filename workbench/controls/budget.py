@@ -160,7 +160,7 @@ class BudgetControl:
 
 
 class _AttemptSpending:
-    """What one attempt takes: its usage where the endpoint says it, else what is known of it."""
+    """The amounts that one attempt takes: the usage that the endpoint states, else an estimate."""
 
     def __init__(self, call: Call, bound: _AttemptBound, card: PricedModel) -> None:
         self._call = call
@@ -209,7 +209,7 @@ class _AttemptSpending:
         return _amounts(usage, cost, min(took, self._bound.seconds))
 
     def _known(self) -> tuple[Usage, str]:
-        """Return the usage to settle, and where it is from if the endpoint did not say it."""
+        """Return the usage to settle, and its source if the endpoint did not state it."""
         usage, most = self._usage, self._bound.usage
         reserved = (most.input_tokens or 0) + (most.output_tokens or 0)
         if usage.input_tokens is not None and (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.controls.position import MODEL, Position
 from workbench.endpoints.circuit import Breaker, BreakerPolicy
-from workbench.endpoints.per_endpoint import Key, PerEndpoint
+from workbench.endpoints.per_endpoint import Key, PerEndpoint, shared
 from workbench.endpoints.states import writer_of
 from workbench.errors import RateLimitedError, RefusedError, UnavailableError
 from workbench.ports import Call, Handler
@@ -33,7 +33,8 @@ class CircuitBreaker:
 
     Failures are missing and incomplete answers, statuses of 500 and above, and ten seconds of silence up to
     the end of a timeout. A rate limit, a refusal and a call that its caller ended count as nothing. `card`
-    returns the card of a call's target, and `folder` receives the transitions. Embedded models pass by.
+    returns the card of a call's target, and `folder` receives the transitions. All workspaces of a process
+    over `folder` share a breaker. An embedded model has none.
     """
 
     def __init__(
@@ -87,7 +88,10 @@ class CircuitBreaker:
         if card.provider != "openai" or card.base_url is None:
             return None
         name = f"{card.model} at {card.base_url}"
-        return Breaker(name, self._policy, changed=writer_of(self._folder, *key))
+        return shared(
+            ("breaker", self._folder, *key, self._policy),
+            lambda: Breaker(name, self._policy, changed=writer_of(self._folder, *key)),
+        )
 
 
 def _failure(error: BaseException, call: Call, silence_s: float) -> str | None:

@@ -54,7 +54,10 @@ class LimitedRuns:
     def __init__(self, limits: RunLimits, *, where: str, price: Price) -> None:
         self._limits = limits
         self._stated = [(n, v) for n, v in dataclasses.asdict(limits).items() if v is not None]
-        self._counts_usage = limits.tokens is not None or limits.usd is not None
+        names = {name for name, _ in self._stated}
+        self._counts_usage = not names.isdisjoint({"tokens", "usd"})
+        #: What is counted: the limits, and what costs nothing to count.
+        self._counted = {*names, "calls", "seconds", *(("tokens",) if self._counts_usage else ())}
         self._where = where
         self._price = price
         self._lock = threading.Lock()
@@ -118,7 +121,7 @@ class LimitedRuns:
     def _error(self, spent: _Spent, job: str) -> LimitExceededError:
         name = spent.ended
         unit, digits = _UNITS[name]
-        measures = spent.measures()
+        measures = {key: value for key, value in spent.measures().items() if key in self._counted}
         told = ", ".join(
             f"{round(value, _UNITS[key][1]):g} {_UNITS[key][0]}"
             for key, value in measures.items()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from workbench import wire
 from workbench.controls.position import MODEL, Position
 from workbench.endpoints.fair_queue import FairQueue, Ticket
-from workbench.endpoints.per_endpoint import Key, PerEndpoint
+from workbench.endpoints.per_endpoint import Key, PerEndpoint, shared
 from workbench.endpoints.rates import EndpointLimits, open_rates
 from workbench.errors import OverloadedError, RateLimitedError
 from workbench.ports import Call, Handler
@@ -30,9 +30,10 @@ POSITION: Final = Position(name="rate_limit", operations=MODEL, after=("retry",)
 class RateLimit:
     """Lets a call through when its endpoint's limits allow it; a call that waits holds nothing.
 
-    `card` returns the card of a call's target, and `folder` holds the rates that processes share. Calls in
-    flight are counted in each process. An endpoint without stated limits is passed by. `peek` raises the
-    error of a call that an inner control is known to refuse, so that it does not wait for that.
+    `card` returns the card of a call's target, and `folder` holds the rates that processes share. The queue
+    and the calls in flight of an endpoint are those of the process: all workspaces over `folder` share them.
+    An endpoint without stated limits has no queue. `peek` raises the error of a call that an inner control is
+    known to refuse, so that it does not wait for that.
     """
 
     def __init__(
@@ -90,7 +91,10 @@ class RateLimit:
             tokens_per_minute=card.limits.tokens_per_minute,
             concurrent=card.limits.concurrent,
         )
-        return FairQueue(limits, open_rates(limits, self._folder)) if limits.stated else None
+        if not limits.stated:
+            return None
+        name = ("queue", self._folder, limits)
+        return shared(name, lambda: FairQueue(limits, open_rates(limits, self._folder)))
 
     def _most_tokens(self, call: Call, speaks: Dialect) -> int:
         """Return the most tokens that a call can take; a count of tokens generates none and takes none."""

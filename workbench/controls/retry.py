@@ -55,10 +55,11 @@ class Retry:
         began = clock.monotonic()
         if call.deadline is None:
             call = dataclasses.replace(call, deadline=began + self._policy.deadline_s)
+        first = call.span.facts.setdefault("first_attempt", began)  # all candidates count from it
         waited, attempts = 0.0, self._policy.attempts if call.retries is None else call.retries + 1
         for number in range(1, attempts + 1):
             child = call.span.attempt(
-                candidate=call.target, started_s=round(clock.monotonic() - began, 6), waited_s=waited
+                candidate=call.target, started_s=round(clock.monotonic() - first, 6), waited_s=waited
             )
             attempt = _Attempt(call, self._policy, child, proceed)
             try:

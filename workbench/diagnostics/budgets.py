@@ -36,8 +36,7 @@ def left(root: Path, params: Params | None) -> Iterator[Finding]:
         return
     finally:
         spending.ledger.close()
-    unused = [name for name in params.budgets if name not in {line.budget for line in found.lines}]
-    for name in unused:
+    for name in found.unused:
         yield Finding(what=f"budget {name}", state="ok", detail="nothing is spent in this period")
     yield from map(_line, found.lines)
 

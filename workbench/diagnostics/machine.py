@@ -130,8 +130,10 @@ def models(root: Path, cases: Mapping[str, UseCase]) -> Iterator[Finding]:
 
 def _models(root: Path, cases: Mapping[str, UseCase]) -> dict[str, partial[str]]:
     looks: dict[str, partial[str]] = {}
-    for case in cases.values():
-        looks[f"model {case.model_name}"] = partial(_chat, root, case)
+    for name, case in cases.items():
+        moved = case.provider or case.base_url or case.api_key_env
+        of_case = f" of {name}" if moved else ""  # another use case may ask the card's own endpoint
+        looks[f"model {case.model_name}{of_case}"] = partial(_chat, root, case)
         for fallback in case.model_choice.models:
             looks[f"model {fallback}"] = partial(_saved, root, fallback)
         if case.memory:

@@ -59,7 +59,7 @@ def _broken(detail: str, fix: str) -> Finding:
 
 
 def _spans(root: Path, *, now: dt.datetime) -> Finding:
-    """Return the spans of the last day that the receiver took, and those that it never got."""
+    """Return the spans of the last day that the receiver took, and those that were lost."""
     reports: list[dict[str, Any]] = []
     with contextlib.suppress(WorkbenchError):
         reports = [report for report in read_records(root / TELEMETRY) if _is_recent(report, now)]

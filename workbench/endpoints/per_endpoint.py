@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 T = TypeVar("T")
+_LOCK = threading.Lock()
+#: What the workspaces of this process share, as long as one of them uses it.
+_SHARED: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
 #: An endpoint's address and model.
 Key = tuple[str, str]
 
@@ -55,3 +60,12 @@ class PerEndpoint(Generic[C, T]):
             made = self._make(card, key)
             return None if made is None else self.made.setdefault(key, made)
         return self.made[key]
+
+
+def shared(key: Hashable, make: Callable[[], T]) -> T:
+    """Return the process's value of `key`, which `make` creates if no workspace uses one."""
+    with _LOCK:
+        found: T | None = _SHARED.get(key)
+        if found is None:
+            found = _SHARED[key] = make()
+        return found

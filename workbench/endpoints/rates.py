@@ -31,8 +31,7 @@ _FORMAT: Final = struct.Struct("<8sddd")
 class EndpointLimits:
     """The stated limits of one endpoint, None where none is stated.
 
-    `url` and `model` name the endpoint, and `tenants` share it fairly. `concurrent` is the number of calls in
-    flight.
+    `url` and `model` name the endpoint. `concurrent` is the number of calls in flight.
     """
 
     url: str
@@ -171,7 +170,7 @@ class SharedRates(Rates):
             shared = self._open()
         fcntl.flock(self._file, fcntl.LOCK_EX)
         boot, requests, tokens, paused = _FORMAT.unpack_from(shared)
-        # Nothing is later than in an hour; NaN, which a damaged file may hold, is no time either.
+        # No time is more than an hour ahead; a damaged file may also hold NaN.
         latest = now + _HORIZON_S if boot == self._boot else float("-inf")
         self._requests_full = requests if requests <= latest else 0.0
         self._tokens_full = tokens if tokens <= latest else 0.0

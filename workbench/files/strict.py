@@ -9,20 +9,27 @@ from __future__ import annotations
 import dataclasses
 import decimal
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from workbench.errors import ConfigError, nearest
 from workbench.files.json_reader import fault_of
-from workbench.files.reading import read_text
+from workbench.files.reading import read_text, shortened
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
 _UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
+#: Words of messages about types, and what a file calls them.
+_PLAIN = {
+    "valid array": "list",
+    "valid dictionary": "mapping",
+    "valid tuple": "list",
+    "an object": "a mapping",
+}
 _MISSING = frozenset({"missing", "missing_argument", "missing_keyword_only_argument"})
 #: The value of a dataclass's `__pydantic_config__`: no undeclared key, no silent conversion.
 STRICT: dict[str, Any] = {"extra": "forbid", "strict": True}
@@ -89,9 +96,7 @@ def parse(kind: type[T], raw: Any, *, where: str, hint: str = "") -> T:
         raise ConfigError(f"{where}: {fault_of(raw) or f'value: {str(error).lower()}'}", hint=hint) from None
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
-        first = min(found, key=lambda item: item["type"] not in _UNKNOWN)  # a typo explains a missing key
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}: {_explain(kind, first, place)}", hint=hint) from None
+        raise ConfigError(f"{where}: {_explain(kind, found, raw)}", hint=hint) from None
     for key, value in raw.items() if isinstance(raw, Mapping) else ():
         if isinstance(value, decimal.Decimal) and isinstance(getattr(parsed, key, None), str):
             raise ConfigError(f"{where}: {key}: a decimal is no text", hint=hint)
@@ -113,13 +118,54 @@ def _as_json(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} is not a type of JSON")
 
 
-def _explain(kind: type[Any], first: Mapping[str, Any], place: str) -> str:
+def _explain(kind: type[Any], found: Sequence[Mapping[str, Any]], raw: Any) -> str:
+    """Return the problem of the first wrong key, with its value unless a text is expected there."""
+    first = min(found, key=lambda item: item["type"] not in _UNKNOWN)  # a typo explains a missing key
+    path, value = _found(raw, first)
+    for item in found:  # of the forms that a key may have, the one that fits best
+        deeper, inner = _found(raw, item)
+        if len(deeper) > len(path) and deeper[: len(path)] == path and len(path) < len(first["loc"]):
+            first, path, value = item, deeper, inner
+    place = ".".join(path)
     if first["type"] in _UNKNOWN:
         known = _fields_at(kind, first["loc"][:-1])
         return f"unknown key {place!r} ({nearest(str(first['loc'][-1]), known)})"
     if first["type"] in _MISSING:
         return f"missing key {place!r}"
-    return f"{place or 'value'}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    message = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+    for word, plain in _PLAIN.items():
+        message = message.replace(word, plain)
+    if first["loc"][-1:] == ("[key]",):
+        return f"unknown key {place!r}: {message}"
+    return f"{place or 'value'}: {message}{_told(value) if first['type'] != 'string_type' else ''}"
+
+
+def _told(value: Any) -> str:
+    """Return a wrong value as the end of a message; a list or a mapping is only named."""
+    if isinstance(value, str):
+        return f", found {shortened(value)!r}"
+    if isinstance(value, int | float):
+        return f", found {str(value).lower() if isinstance(value, bool) else value}"
+    kind = "a mapping" if isinstance(value, Mapping) else "a list" if isinstance(value, Sequence) else ""
+    return kind and f", found {kind}"
+
+
+def _found(raw: Any, fault: Mapping[str, Any]) -> tuple[list[str], Any]:
+    """Return the keys of a fault, without the names of types between them, and the value that is there."""
+    path: list[str] = []
+    missing = fault["type"] in _MISSING
+    for part in fault["loc"][:-1] if missing else fault["loc"]:
+        if isinstance(raw, Mapping):
+            items = {str(key): value for key, value in raw.items()}
+        elif isinstance(raw, Sequence) and not isinstance(raw, str):
+            items = dict[Any, Any](enumerate(raw))
+        else:
+            break
+        if part not in items:
+            continue
+        raw = items[part]
+        path.append(str(part))
+    return ([*path, str(fault["loc"][-1])] if missing else path), raw
 
 
 def _fields_at(kind: Any, place: tuple[Any, ...]) -> list[str]:

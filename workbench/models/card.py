@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from workbench.types import JSON, Usage
 Provider = Literal["local", "openai", "wordllama"]
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
+#: Most US dollars of a million tokens.
+_MOST_USD = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,8 +234,8 @@ class ModelCard:
 
 
 def checked_card(card: ModelCard, *, where: str) -> ModelCard:
-    """Return the card; raise ConfigError if its keys contradict each other or a number is out of range."""
-    _check_numbers(card, where=where)
+    """Return the card; raise ConfigError if its keys contradict each other or a limit is below 1."""
+    _check_paid(card, where=where)
     if card.api_key is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", card.api_key):
         raise ConfigError(
             f"{where}: api_key: must be the NAME of an environment variable, not the key itself",
@@ -267,18 +268,24 @@ def checked_card(card: ModelCard, *, where: str) -> ModelCard:
     return card
 
 
-def _check_numbers(card: ModelCard, *, where: str) -> None:
-    """Raise ConfigError for a limit below 1, and for a price that is negative or infinite."""
-    for key in ("requests_per_minute", "tokens_per_minute", "concurrent"):
-        if (number := getattr(card.limits, key)) is not None and number < 1:
+def _check_paid(card: ModelCard, *, where: str) -> None:
+    """Raise ConfigError for limits and prices that are none, and for an endpoint that nothing would pay."""
+    for key, number in dataclasses.asdict(card.limits).items():
+        if number is not None and number < 1:
             raise ConfigError(
                 f"{where}: limits.{key} must be 1 or more, found {number}",
                 hint=f"write the endpoint's own limit, or remove limits.{key}",
             )
     prices = dataclasses.asdict(card.price_per_million) if card.price_per_million else {}
     for key, amount in prices.items():
-        if amount is not None and not 0 <= amount < math.inf:
+        if amount is not None and not 0 <= amount <= _MOST_USD:
             raise ConfigError(
-                f"{where}: price_per_million.{key} must be 0 or more US dollars, found {amount}",
-                hint="write the price of a million tokens, 0 for a model that costs nothing",
+                f"{where}: price_per_million.{key} must be 0 to {_MOST_USD:g}, found {amount:g}",
+                hint="write US dollars per million tokens, 0 for a model that costs nothing",
             )
+    if card.provider == "openai" and not card.recorded:
+        raise ConfigError(
+            f"{where}: recorded: false is only for a computation in this process: nothing would record "
+            "or pay the calls to an endpoint",
+            hint="remove the key recorded",
+        )

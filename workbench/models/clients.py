@@ -31,7 +31,7 @@ from workbench.errors import (
     WorkbenchError,
     nearest,
 )
-from workbench.models import short_path
+from workbench.models import lenient_json, short_path
 from workbench.models.card import ModelCard
 from workbench.models.client_routes import MODELS, begins, operation_of
 from workbench.ports import Call, Handler
@@ -58,6 +58,9 @@ _STATUS: tuple[tuple[type[WorkbenchError], int], ...] = (
     (WorkbenchError, 500),
 )
 _DONE = b"data: [DONE]\n\n"
+_BODY = 'an object such as {"model": "NAME", "messages": […]}'
+#: Most levels of a request: the controls read it level by level within Python's own limit.
+_MOST_LEVELS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +100,7 @@ class Caller:
         call = self.make_call(asked.operation, asked.payload)
         if self.max_retries is not None:
             call = dataclasses.replace(call, retries=self.max_retries)
-        if asked.timeout is None:
-            return call
-        end = call.context.clock.monotonic() + asked.timeout
-        return dataclasses.replace(call, deadline=end if call.deadline is None else min(end, call.deadline))
+        return call.within(asked.timeout)
 
     def models(self, path: str) -> JSON:
         """Return the list of the caller's cards, or the one that `/models/NAME` names."""
@@ -263,24 +263,57 @@ def _read(caller: Caller, request: httpx2.Request, body: bytes) -> _Asked | byte
 
 
 def _asked(operation: str, body: bytes, timeout: float | None) -> _Asked:
-    """Return the request of an operation, by the body that the client wrote."""
-    import orjson
-
-    payload, as_base64 = orjson.loads(body), False
+    """Return the request of an operation, by the body that the client wrote; ConfigError for an odd one."""
+    payload, as_base64 = _payload(body), False
     if operation == "embed":
         # `openai` requests base64 by default; the boundary's events hold numbers
         as_base64 = payload.get("encoding_format") == "base64"
         payload = {**payload, "encoding_format": "float"}
-    options = payload.get("stream_options") or {}
+    stream, options = payload.get("stream") or False, payload.get("stream_options") or {}
+    for name, value, kind in (("stream", stream, bool), ("stream_options", options, dict)):
+        if not isinstance(value, kind):
+            wanted = "an object" if kind is dict else "true or false"
+            raise ConfigError(f"{name} is {str(value)[:40]!r}, not {wanted}", hint="stream=True")
     return _Asked(
         operation=operation,
         payload=payload,
         speaks=wire.dialect(operation),
-        stream=bool(payload.get("stream")),
+        stream=stream,
         usage=bool(options.get("include_usage")),
         as_base64=as_base64,
         timeout=timeout,
     )
+
+
+def _payload(body: bytes) -> JSON:
+    """Return the object in the body of a request; raise ConfigError for a body that holds none."""
+    import orjson
+
+    try:
+        payload = orjson.loads(body)
+        lenient_json.check_depth(body, payload)
+        deep = body.count(b"{") + body.count(b"[") > _MOST_LEVELS and _is_deeper(payload, _MOST_LEVELS)
+    except ValueError as error:
+        raise ConfigError(f"the body of the request is no JSON: {error}", hint=_BODY) from None
+    if not isinstance(payload, dict) or deep:
+        found = f"nested deeper than {_MOST_LEVELS} levels" if deep else f"a {type(payload).__name__}"
+        raise ConfigError(f"the body of the request is {found}, not an object", hint=_BODY)
+    return payload
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Return whether a JSON value has more than `most` levels, without recursion."""
+    level = [value]
+    for _ in range(most):
+        level = [
+            part
+            for item in level
+            for part in (item.values() if isinstance(item, dict) else item)
+            if isinstance(part, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _model(card: ModelCard) -> JSON:

@@ -58,8 +58,9 @@ class ModelHandle:
     async def _chat(self, /, asked: Asked, **parameters: Any) -> Reply:
         """Return the model's complete answer to a rendered prompt, a text or chat turns.
 
-        `parameters` are wire parameters that override those of the card and of the prompt. Raises
-        UnavailableError, RefusedError, InvalidOutputError, and NoAnswerError when the answer has no text.
+        `parameters` are wire parameters that override those of the card and of the prompt; `timeout` among
+        them is not sent, but limits the whole call in seconds. Raises DeadlineError, UnavailableError,
+        RefusedError, InvalidOutputError, and NoAnswerError when the answer has no text.
         """
         call = self._call(asked, parameters)
         passages: tuple[Hit, ...] = getattr(asked, "passages", ())
@@ -131,6 +132,7 @@ class ModelHandle:
     def _call(self, asked: Asked, parameters: Mapping[str, Any], *, operation: str = "") -> Call:
         speaks, labels = self._speaks, dict[str, Any]()
         schema, given = None, {**parameters}
+        seconds = _seconds(given.pop("timeout", None))
         if isinstance(asked, str):
             turns = [Message(role="user", content=asked).wire()]
         elif isinstance(asked, Sequence) and _are_turns(asked):
@@ -153,7 +155,7 @@ class ModelHandle:
             payload[name] = _joined(value, payload.get(name), parameters.get(name, value))
         self._check_names(payload)
         call = self.make_call(operation or speaks.operation, payload, labels)
-        return call.with_defaults(name for name in defaults if name not in given)
+        return call.within(seconds).with_defaults(name for name in defaults if name not in given)
 
     def _check_names(self, payload: JSON) -> None:
         """Raise ConfigError for a parameter of the other dialect, which the endpoint would refuse or drop."""
@@ -182,6 +184,16 @@ class ModelHandle:
         if before is not None:
             calls = bool(call.payload.get("tools") or call.payload.get("functions"))
             speaks.check_text(speaks.fold(before), calls=calls)
+
+
+def _seconds(timeout: object) -> float | None:
+    """Return the timeout of a call; raise ConfigError for one that is none."""
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is None or (number and timeout > 0):  # type: ignore[operator]  # a number
+        return timeout  # type: ignore[return-value]
+    raise ConfigError(
+        f"timeout must be seconds above 0 or None, found {timeout!r}", hint='chat("…", timeout=30)'
+    )
 
 
 def _are_turns(asked: Sequence[object]) -> bool:

@@ -16,7 +16,7 @@ from workbench.models.endpoint_errors import EndpointErrors
 from workbench.models.framing import EventReader, Frame
 from workbench.models.moderation_format import read_moderations
 from workbench.models.response_format import ResponseReader, read_response
-from workbench.models.stateless import check_state
+from workbench.models.stateless import check_state, check_stored
 from workbench.types import JSON, Event
 from workbench.wire import tokens_of
 from workbench.wire.moderations import verdicts_asked
@@ -91,8 +91,10 @@ class OpenAIModel:
 
         A stream consists of chunks even if the endpoint sends a whole answer. Raises NoAnswerError for an
         answer with status 200 that holds none, and UnavailableError, after the chunks that came, for a stream
-        that ends before `[DONE]` and before every choice has a finish reason.
+        that ends before `[DONE]` and before every choice has a finish reason. `store: true` raises
+        RefusedError unless the endpoint is `stateful`.
         """
+        check_stored(payload, stateful=self.stateful)
         async with self._answer("/chat/completions", payload, timeout_s) as response:
             if not payload.get("stream"):
                 yield Event(data=read_chat(await self._body(response), self._errors))

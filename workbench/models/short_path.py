@@ -2,13 +2,16 @@
 
 To build an HTTP request, to carry it to a transport and to read a response costs more than everything that
 the controls do. A request that only an HTTP request can carry takes the ordinary way: one with headers, a
-query, another timeout or raw response, and one whose body is not plain JSON.
+query, another timeout or raw response, and one whose body is not plain JSON. So does every request of a
+client whose HTTP client has hooks, of one whose method `request` a tracer has replaced, and of a version of
+`openai` whose requests have options that are not known here.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -30,6 +33,14 @@ _UNSET: Final[Mapping[str, Any]] = {
 #: orjson writes nothing that the wire format lacks: OPT_PASSTHROUGH_SUBCLASS, _DATETIME and _DATACLASS.
 _STRICT: Final = 1 << 8 | 1 << 9 | 1 << 11
 _NOT_GIVEN: Final = ("headers", "max_retries", "timeout", "post_parser")
+#: Options that this path reads, or that change nothing without an HTTP request.
+_READ: Final = frozenset(
+    {"method", "url", "json_data", "security", "synthesize_event_and_data", "stream_mode"}
+)
+_KNOWN: Final = _READ | {*_UNSET, *_NOT_GIVEN}
+#: The methods of a client that this path needs, and the module that has the original `request`.
+_NEEDED: Final = ("_process_response_data", "_make_status_error_from_response", "_prepare_url", "is_closed")
+_ORIGINAL: Final = "openai._base_client"
 
 
 def client_class(answer: Answer, http: object) -> type[openai.OpenAI]:
@@ -81,7 +92,8 @@ def _plain_body(client: Any, http: object, cast_to: type, options: Any) -> bytes
     given = any(fields.get(name, value) != value for name, value in _UNSET.items())
     if given or any(not isinstance(fields.get(name, openai.NOT_GIVEN), _absent()) for name in _NOT_GIVEN):
         return None
-    ours = client._client is http and not client.is_closed()  # noqa: SLF001 - of a subclass
+    ours = client._client is http and _is_known(type(client), options)  # noqa: SLF001 - of a subclass
+    ours = ours and not client.is_closed() and not any(http.event_hooks.values())  # type: ignore[attr-defined]
     plain = ours and isinstance(client.timeout, int | float | None)
     if not plain or not (isinstance(cast_to, type) and issubclass(cast_to, openai.BaseModel)):
         return None
@@ -90,6 +102,18 @@ def _plain_body(client: Any, http: object, cast_to: type, options: Any) -> bytes
     except TypeError:
         return None
     return None if b"null" in body else body  # a number that is not finite becomes null
+
+
+def _is_known(kind: type, options: Any) -> bool:
+    """Return whether `openai` is as this path knows it, and nothing has replaced its `request`."""
+    request = kind.__mro__[1].request  # type: ignore[attr-defined]
+    original = isinstance(request, FunctionType) and request.__globals__.get("__name__") == _ORIGINAL
+    return original and _KNOWN.issuperset(options.__dict__) and _has_needed(kind)
+
+
+@functools.cache
+def _has_needed(kind: type) -> bool:
+    return all(callable(getattr(kind, name, None)) for name in _NEEDED)
 
 
 @functools.cache

@@ -50,8 +50,19 @@ def check_state(payload: JSON, *, stateful: bool = False) -> JSON:
     return {**payload, "store": False}
 
 
+def check_stored(payload: JSON, *, stateful: bool = False) -> None:
+    """Raise RefusedError if a request of chat asks the endpoint to keep a copy, and is not `stateful`."""
+    if payload.get("store") and not stateful:
+        reason, advice = STATEFUL["store"]
+        raise _refused("store", reason, f"{advice}, {_CARD}")
+
+
 def _is_reference(item: Any) -> bool:
-    return isinstance(item, Mapping) and item.get("type") == "item_reference"
+    """Return whether an item names one that the endpoint keeps; the type may be left out, the role is not."""
+    if not isinstance(item, Mapping):
+        return False
+    untyped = not item.get("type") and "id" in item and not item.get("role")
+    return item.get("type") == "item_reference" or untyped
 
 
 def _refused(what: str, reason: str, hint: str) -> RefusedError:

@@ -113,6 +113,13 @@ class Call:
         """The call's name for controls: `port.operation`."""
         return f"{self.port}.{self.operation}"
 
+    def within(self, seconds: float | None) -> Call:
+        """Return the call with a deadline in `seconds`, or its own if that is earlier; the same for None."""
+        if seconds is None:
+            return self
+        end = self.context.clock.monotonic() + seconds
+        return dataclasses.replace(self, deadline=end if self.deadline is None else min(end, self.deadline))
+
     def with_defaults(self, names: Iterable[str]) -> Call:
         """Return the call with the names of the payload's fields that its card set, if it has fall-backs."""
         return dataclasses.replace(self, defaulted=frozenset(names)) if self.fallbacks else self

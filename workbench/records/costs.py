@@ -53,7 +53,7 @@ def checked_by(by: Sequence[str]) -> list[str]:
     for name in names:
         if name not in BY:
             raise ConfigError(
-                f"by={name!r} is nothing that calls can be summed by ({nearest(str(name), BY)})",
+                f"by={name!r} is not a column that calls are summed by ({nearest(str(name), BY)})",
                 hint=f"one or more of {', '.join(BY)}",
             )
         if names.count(name) > 1:

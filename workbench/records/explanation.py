@@ -44,11 +44,16 @@ class Explanation(Shown):
             *(("session", str(name)) for name in [record.get("session")] if name),
             ("came from", _SOURCES.get(str(record["source"]), "asked now")),
             ("tokens", usage),
-            ("cost", _cost(record["cost_usd"])),
+            ("cost", _cost(record["cost_usd"]) + self._unpaid()),
             *((("saved", _cost(saved)),) if (saved := record.get("saved_usd")) else ()),
             ("attempts", "; ".join(map(_attempt, record["attempts"])) or "none: replayed"),
             ("trace", str(record["trace_id"])),
         ]
+
+    def _unpaid(self) -> str:
+        """Return a note for the price of a recording, which nobody paid again."""
+        recorded = self.record["source"] in {"tape", "cache"} and self.record["cost_usd"]
+        return ", not paid again: it is a recording" if recorded else ""
 
     def _fallback(self) -> list[tuple[str, str]]:
         candidate, reason = self.record.get("fallback"), self.record.get("fallback_reason")

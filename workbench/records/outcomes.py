@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 #: An id of a session: no spaces and no control characters, so that it holds no text.
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,127}")
+#: An address of a person: an id with one would be in every record and span.
+_ADDRESS = re.compile(r"[^@]+@[^@/:]+\.[A-Za-z]{2,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ def check_session(session: str) -> str:
         raise ConfigError(
             f"{str(session)[:40]!r} cannot be the id of a session",
             hint='up to 128 of A-Z, a-z, 0-9 and _ . : @ / -, for example ws.session("chat-4711"); '
-            "it is an id and no text of a person",
+            "choose an id that names no person",
         )
     return session
 

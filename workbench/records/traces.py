@@ -12,7 +12,7 @@ _KEY, _ROW = 8, 4
 
 
 def key_of(trace: str) -> bytes:
-    """Return the first 64 bits of a trace id, or of the bytes of a text that is no trace id."""
+    """Return the first 64 bits of a trace id, or of the bytes of another text."""
     try:
         key = bytes.fromhex(trace[: 2 * _KEY])
     except ValueError:
@@ -34,7 +34,7 @@ def count(path: Path) -> int:
 def rows_of(path: Path, trace: str) -> list[int]:
     """Return the rows whose key is that of `trace`: a binary search, without reading the whole index.
 
-    OSError when there is no index, or one that is no list of keys and rows.
+    Raise OSError when there is no index, or one that is no list of keys and rows.
     """
     wanted = key_of(trace)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""What a span says of an answer beside its record: model, id and finish reasons, and content if asked for."""
+"""Read from an answer what its record leaves out: model, id, finish reasons, and content if asked for."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
+import requests
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.metrics import Meter
@@ -34,14 +35,53 @@ from workbench.telemetry.settings import endpoint
 PATIENCE_S: Final = 2.0
 #: Least seconds between two reports of lost spans while the process goes on.
 _BETWEEN_REPORTS_S: Final = 60.0
+#: Most bytes of a receiver's answer that are read, to keep its connection; the status alone counts.
+_MOST_ANSWER: Final = 2**16
+#: The status that stands for a redirect.
+_REFUSED: Final = 400
+#: The end of the names of variables that name a session of one's own.
+_OWN_SESSION: Final = "_CREDENTIAL_PROVIDER"
 # Without a handler, the SDK's warnings of a dead receiver would be printed into notebooks.
 logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
+
+
+def _session() -> requests.Session | None:
+    """Return the session of a receiver whose answers are not trusted; None when the environment names one."""
+    if any(name.endswith(_OWN_SESSION) for name in os.environ):
+        return None
+    session = requests.Session()
+    session.stream = True
+    session.hooks["response"].append(_checked)
+    return session
+
+
+def _checked(response: requests.Response, *_: Any, **__: Any) -> None:
+    """Make a failure of a redirect, which the SDK takes for success; do not read a long answer.
+
+    Nothing is sent to where a redirect points: that may be anywhere, and the headers may hold a key.
+    """
+    if 300 <= response.status_code < 400:
+        response.reason, response.status_code = f"redirected ({response.status_code})", _REFUSED
+    if 0 <= _length(response) <= _MOST_ANSWER:
+        response.content  # noqa: B018  read, so that the connection can be used again
+    else:
+        response.close()
+
+
+def _length(response: requests.Response) -> int:
+    try:
+        return int(response.headers.get("Content-Length", "-1"))
+    except ValueError:
+        return -1
 
 
 class _SpanSender(OTLPSpanExporter):
     """Sends batches of spans, and tells `sent` how many the receiver took or lost."""
 
     sent: Callable[[int, bool], None]
+
+    def __init__(self) -> None:
+        super().__init__(session=_session())
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         with egress.crossing():
@@ -51,6 +91,9 @@ class _SpanSender(OTLPSpanExporter):
 
 
 class _MetricSender(OTLPMetricExporter):
+    def __init__(self) -> None:
+        super().__init__(session=_session())
+
     def export(
         self, metrics_data: MetricsData, timeout_millis: float | None = 10_000, **kwargs: Any
     ) -> MetricExportResult:

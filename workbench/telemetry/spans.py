@@ -14,7 +14,7 @@ from workbench.telemetry import names
 from workbench.telemetry.answers import AnswerFacts
 from workbench.types import JSON
 
-#: Outcomes that are no error of the call: its reader left or cancelled it.
+#: Outcomes that are not errors: the reader left or cancelled the call.
 _LEFT: Final = frozenset({"ok", "abandoned", "cancelled"})
 _PORTS: Final = {"https": 443, "http": 80}
 

@@ -97,7 +97,7 @@ class Latency:
             self._numbers = []
         if len(self._numbers) != _NUMBERS.get(kind) or min(self._numbers) < 0:
             raise ConfigError(
-                f"the latency {text!r} is no distribution",
+                f"the latency {text!r} is not a distribution",
                 hint="0.02, uniform:0.01,0.05, exponential:0.02, normal:0.02,0.01 or lognormal:0.02,0.5",
             )
         self._kind = kind

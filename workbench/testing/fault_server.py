@@ -167,7 +167,7 @@ class _HttpConnection(asyncio.Protocol):
         self._read()
 
     def _read(self) -> None:
-        """Begin to answer a request that came whole, unless the one before is being answered."""
+        """Begin to answer a complete request, unless an earlier one is being answered."""
         end = self._received.find(b"\r\n\r\n")
         if end < 0 or self._task is not None:
             return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from workbench.types import JSON
-from workbench.wire.shape import mapping_of
+from workbench.wire.shape import list_of, mapping_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ class OutputItems:
         self._items: dict[int, dict[str, Any]] = {}
         self._parts: dict[_Place, dict[str, Any]] = {}
         self._texts: dict[_Place, list[str]] = {}
+        self._annotations: dict[_Place, list[Any]] = {}
         self._names: dict[_Place, TextPiece] = {}
         self._numbers: dict[str, int] = {}
         self._newest = 0
@@ -86,13 +87,15 @@ class OutputItems:
             place = self.index_of(event), field, _number(event.get(counter))
             self._items.setdefault(place[0], {"type": _item_type(field, part.get("type"))})
             _renew(self._parts.setdefault(place, {}), part)
+            if part.get("annotations"):
+                self._annotations.pop(place, None)  # the part has them all
         elif name in PIECES:
             self._add_text(PIECES[name], event, whole=verb == "done")
         elif name == "output_text.annotation":
             place = self.index_of(event), "content", _number(event.get("content_index"))
             self._items.setdefault(place[0], {"type": "message"})
-            part = self._parts.setdefault(place, {"type": "output_text"})
-            part["annotations"] = [*(part.get("annotations") or ()), event.get("annotation")]
+            self._parts.setdefault(place, {"type": "output_text"})
+            self._annotations.setdefault(place, []).append(event.get("annotation"))
 
     def built(self) -> list[dict[str, Any]]:
         """Return the items so far."""
@@ -102,6 +105,8 @@ class OutputItems:
             piece = self._names[place]
             holder = items[place[0]] if piece.parts is None else parts[place]
             holder[piece.text] = "".join(pieces) or holder.get(piece.text) or ""
+        for place, notes in self._annotations.items():
+            parts[place]["annotations"] = [*list_of(parts[place].get("annotations")), *notes]
         for index, field in {(index, field) for index, field, _ in parts}:
             if not items[index].get(field):
                 found = sorted(place for place in parts if place[:2] == (index, field))

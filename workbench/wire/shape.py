@@ -82,7 +82,7 @@ class Dialect:
 
 
 def count_of(value: object) -> int | None:
-    """Return a number of tokens; None for a value that is no whole number or too large to be one."""
+    """Return a number of tokens; None for another value, or one too large to be a count."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value < 2**53 else None

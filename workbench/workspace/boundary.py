@@ -140,11 +140,16 @@ class Boundary:
         return card
 
     def card_for(self, model: str, *, prefer: str) -> ModelCard:
-        """Return the card whose name, or whose model's name, is `model`; raise NotFoundError if none is."""
+        """Return the card that `model` names: a card's name or reference, or its model's name.
+
+        Raise NotFoundError if there is none.
+        """
         if model in {prefer, self.card(prefer).name, self.card(prefer).model}:
             return self.card(prefer)
         names = registry.names(self.root, "model")
         named = [name for name in names if model in {name, self.card(name).model}]
+        if not named and model.partition("@")[0] in names:
+            return self.card(model)
         if not named:
             raise NotFoundError(
                 f"no model card is called {model!r} ({nearest(model, names)})",

@@ -27,6 +27,11 @@ def candidates(primary: ModelCard, fallbacks: Fallbacks, *, card_of: CardOf) -> 
     Raise ConfigError for a model that is the primary or another fall-back, for a model that is not for chat,
     and for a stated answer that is not the last one; NotFoundError for a model without a card.
     """
+    if isinstance(fallbacks, str | Mapping | StatedAnswer):
+        raise ConfigError(
+            f"fallback is a list, found {files.shortened(repr(fallbacks))}",
+            hint='fallback=["NAME", {"answer": "…"}]',
+        )
     found: list[ModelCandidate] = []
     seen = {primary.name}
     for fallback in fallbacks:

@@ -39,8 +39,8 @@ Since = str | dt.date | dt.datetime | None
 class RecordVerbs:
     """The verbs of a workspace on the records of calls and outcomes, which hold no content.
 
-    An admin of the use case sees the calls of every tenant and use case, except use cases of which it is no
-    admin. Another principal sees those of its tenant in its use case.
+    An admin of the use case sees the calls of every tenant and use case, except use cases of which it is not
+    an admin. Another principal sees those of its tenant in its use case.
     """
 
     root: Path
@@ -130,8 +130,9 @@ class RecordVerbs:
         name, value = check_outcome(name, value)
         trace_id = trace_id or (reply.trace_id if reply is not None else "")
         if bool(trace_id) == bool(session):
+            found = "names both" if session else "names neither"
             raise ConfigError(
-                f"the outcome {name!r} is of no call and no session, or of both",
+                f"the outcome {name!r} is of one call or of one session, and {found}",
                 hint='ws.outcome(reply, "resolved"), or name=… with trace_id=… or session=…',
             )
         outcome = RecordedOutcome(
@@ -213,7 +214,7 @@ def _checked_trace(trace: object) -> str:
 
 
 def hidden_use_cases(root: Path, principal: str) -> frozenset[str]:
-    """Return the use cases of params.yaml of which a principal is no admin."""
+    """Return the use cases of params.yaml whose admins do not name a principal."""
     cases = config.load_params(root).use_cases
     return frozenset(name for name, case in cases.items() if not case.rights(principal)["admin"])
 

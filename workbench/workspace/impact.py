@@ -65,7 +65,7 @@ class ImpactRow:
 
     @property
     def missing(self) -> int:
-        """The units of which the outcome is not known."""
+        """The units whose outcome is unknown."""
         return self.units - self.outcome.n
 
     def to_json(self) -> dict[str, Any]:
@@ -130,7 +130,8 @@ class Impact(Shown):
         ]  # fmt: skip
         notes = [f"intervals at {percent(self.level)}; a missing outcome counts neither way"]
         if self.unmatched:
-            notes.append(f"{self.unmatched} events name none of these {unit}")
+            events = "1 event names" if self.unmatched == 1 else f"{self.unmatched} events name"
+            notes.append(f"{events} none of these {unit}")
         return Card(title="what it did for its users", head=head, rows=rows, notes=notes)
 
 
@@ -146,7 +147,7 @@ def impact_of(
     """Return the impact of calls, joined with events by trace id or session.
 
     Raise ConfigError for events whose join is not unique or not meant: duplicate, missing or odd keys, a
-    value that is no number, a session of two tenants, a tenant that is not the call's.
+    value that is not a number, a session of two tenants, a tenant that is not the call's.
     """
     names = _checked_arguments(on, by, level)
     chosen = _checked_events(events, on, outcomes)
@@ -174,17 +175,19 @@ def events_of(outcomes: pl.DataFrame, on: On) -> pl.DataFrame:
 def _checked_arguments(on: str, by: Sequence[str], level: float) -> list[str]:
     names = [by] if isinstance(by, str) else list(by)
     if on not in {"trace_id", "session"}:
-        raise ConfigError(f"on={on!r} is no key of a call", hint='on="trace_id" or on="session"')
+        raise ConfigError(
+            f"on={on!r} does not identify a call or a session", hint='on="trace_id" or on="session"'
+        )
     for name in names:
         if name not in GROUPS or names.count(name) > 1:
             raise ConfigError(
                 f"by={name!r} is unknown or named twice ({nearest(str(name), GROUPS)})",
                 hint=f"one or more of {', '.join(GROUPS)}, each once",
             )
-    if not names or not 0 < level < 1:
-        raise ConfigError(
-            "by is empty, or the level is not between 0 and 1", hint='by=["prompt"], level=0.95'
-        )
+    if not names:
+        raise ConfigError("by is empty", hint='by=["prompt"]')
+    if not 0 < level < 1:
+        raise ConfigError(f"level={level} is not between 0 and 1", hint="level=0.95")
     return names
 
 
@@ -194,7 +197,11 @@ def _checked_events(events: Any, on: str, outcomes: Sequence[str] | None) -> lis
 
     if not isinstance(events, pl.DataFrame):
         kind = f"{type(events).__module__}.{type(events).__name__}"
-        raise ConfigError(f"events are a polars DataFrame, not {kind}", hint="pl.from_pandas(frame)")
+        rows = isinstance(events, list | dict)
+        raise ConfigError(
+            f"events are a polars DataFrame, not {kind}",
+            hint="ws.impact(pl.DataFrame(events), …)" if rows else "ws.impact(pl.from_pandas(frame), …)",
+        )
     keys = [name for name in (on, *_KEYS) if name in events.columns]
     if on not in keys:
         raise ConfigError(
@@ -222,7 +229,7 @@ def _outcome_columns(events: pl.DataFrame, keys: list[str], outcomes: Sequence[s
     for name in chosen:
         if name not in numeric:
             raise ConfigError(
-                f"the outcome {name!r} is no column of numbers or of booleans ({nearest(name, numeric)})",
+                f"the outcome {name!r} is not a column of numbers or of booleans ({nearest(name, numeric)})",
                 hint=f'frame.with_columns(pl.col("{name}").cast(pl.Float64))',
             )
         if not events[name].cast(float).drop_nulls().is_finite().all():

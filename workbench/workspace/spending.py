@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable
 from functools import partial
@@ -56,7 +57,10 @@ class Spending:
         if self._declared:
             now = dt.datetime.now(dt.UTC)
             accounts = self._declared.current(await self.ledger.known(), now, phase=phase)
-        return await report(self.ledger, accounts, of="this repository")
+        found = await report(self.ledger, accounts, of="this repository")
+        used = {line.budget for line in found.lines}
+        unused = tuple(name for name in self._declared.names if name not in used)
+        return dataclasses.replace(found, unused=unused)
 
 
 def open_store(home: Path, settings: BudgetSettings) -> BudgetStore:

@@ -388,7 +388,9 @@ class Workspace(RecordVerbs):
     ) -> Call:
         if self.execution.live_memory:  # a job's run on today's input
             card.check_priced(why="a job states what it costs")
-        seconds = self.use_case.model_choice.seconds if fallbacks else None
+        choice = self.use_case.model_choice
+        own = card.name == choice.name.partition("@")[0]
+        seconds = choice.seconds if fallbacks or own else None
         return Call(
             port="model",
             operation=operation,

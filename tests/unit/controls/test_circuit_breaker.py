@@ -57,6 +57,14 @@ def ends(handler, n, clock):
     return [end if isinstance(end, BaseException) else None for end in asyncio.run(several())]
 
 
+def test_workspaces_of_a_process_share_the_breaker_of_an_endpoint(tmp_path):
+    clock, leaf = FakeClock(), Answers(*[UnavailableError("down")] * 4)
+    (first, _), (second, _) = broken(tmp_path, leaf), broken(tmp_path, leaf)
+    assert [type(end) for end in ends(first, 2, clock) + ends(second, 2, clock)] == [UnavailableError] * 4
+    assert [type(end) for end in ends(first, 1, clock) + ends(second, 1, clock)] == [CircuitOpenError] * 2
+    assert leaf.asked == 4
+
+
 def opened(tmp_path, clock, leaf=None):
     leaf = leaf or Answers(*[UnavailableError("down", status=503)] * 4)
     handler, control = broken(tmp_path, leaf)

@@ -1,6 +1,7 @@
 """The candidates of a model call: which failures fall back, what each is asked, and what an answer says."""
 
 import asyncio
+import random
 from collections import Counter
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from calls import FORMAT, Bench, ask, chat, finish, read, text
 
 from workbench import errors, wire
 from workbench.controls.fallback import TRIGGERS, Fallback, retargeted, trigger_of
+from workbench.controls.retry import Retry, RetryPolicy
 from workbench.controls.stack import around, fold
 from workbench.errors import (
     BudgetExceededError,
@@ -252,6 +254,17 @@ def test_a_model_that_fails_at_once_leaves_its_time_to_the_next():
     with pytest.raises(UnavailableError):
         ask(around(Fallback(seconds=10), failing), asking(B, clock=clock))
     assert seen == [5, 10]
+
+
+def test_the_attempts_of_all_candidates_count_from_the_first_one():
+    clock, call = FakeClock(), asking(B)
+    call = replace(call, context=replace(call.context, clock=clock))
+    models = Several(small=FakeModel(away), b_1=FakeModel(["two"]))
+    policy = RetryPolicy(attempts=2, first_s=4.0, longest_s=4.0)
+    handler = fold({"fallback": Fallback(), "retry": Retry(policy, rng=random.Random(7))}, models)
+    assert text(ask(handler, call)) == "two"
+    started = [attempt["started_s"] for attempt in call.span.attempts]
+    assert started[0] == 0 < started[1] <= started[2]
 
 
 def test_nobody_is_asked_after_the_deadline():

@@ -90,6 +90,22 @@ def test_no_more_calls_are_in_flight_than_the_card_says_and_streams_count_until_
     assert the_queue(control).in_flight == the_queue(control).waiting == 0
 
 
+def test_workspaces_of_a_process_share_the_places_of_an_endpoint(tmp_path):
+    leaf = Endpoint(0.003)
+    (first, one), (second, two) = (limited(tmp_path, leaf, concurrent=3) for _ in range(2))
+
+    async def several():
+        calls = [(first, of("acme")), (second, of("globex"))] * 15
+        await asyncio.gather(*(read(handler, call) for handler, call in calls))
+
+    asyncio.run(several())
+    assert len(leaf.asked) == 30 and leaf.most == 3
+    assert the_queue(one) is the_queue(two)
+    other, apart = limited(tmp_path / "another", leaf, concurrent=3)
+    asyncio.run(read(other, chat()))
+    assert the_queue(apart) is not the_queue(one)
+
+
 def test_a_stream_that_its_reader_leaves_makes_room(tmp_path):
     handler, control = limited(tmp_path, Endpoint(), concurrent=1)
 

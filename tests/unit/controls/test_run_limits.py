@@ -64,6 +64,8 @@ def test_each_limit_ends_the_run_and_says_which_and_what_was_spent(limits, answe
     (name,) = limits
     assert n == answered and error.limit == name and f"limit of {told}" in error.message
     assert error.spent["calls"] == answered and not error.retryable
+    tokens = {"tokens"} if name in {"tokens", "usd"} else set()
+    assert error.spent.keys() == {"calls", "seconds", name} | tokens  # 0 is no number of what is not counted
     assert f"use_cases.answers.limits.{name}" in error.hint
 
 

@@ -263,3 +263,54 @@ def test_verbs_at_once_from_several_loops_return_their_own_results():
 
 async def _next(events):
     return await anext(events, None)
+
+
+def test_an_interrupt_while_the_loop_is_woken_does_not_deafen_it():
+    """A signal may come between the moment a callback waits and the moment the loop is woken."""
+    loop, heard = asyncio.new_event_loop(), []
+    mailbox, wake = _sync._Mailbox(loop), loop.call_soon_threadsafe
+
+    def interrupted(*_):
+        loop.call_soon_threadsafe = wake
+        raise KeyboardInterrupt
+
+    loop.call_soon_threadsafe = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        mailbox.post(heard.append, 1)
+    mailbox.post(heard.append, 2)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert heard == [1, 2]
+
+
+def test_a_callback_that_fails_holds_up_no_other():
+    loop, heard, failed = asyncio.new_event_loop(), [], []
+    loop.set_exception_handler(lambda _, context: failed.append(context["exception"]))
+    mailbox = _sync._Mailbox(loop)
+    for callback in (lambda: 1 / 0, lambda: heard.append(1), lambda: int("x"), lambda: heard.append(2)):
+        mailbox.post(callback)
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    assert heard == [1, 2] and [type(error) for error in failed] == [ZeroDivisionError, ValueError]
+
+
+def test_a_script_that_leaves_a_stream_open_ends_and_closes_it():
+    script = """
+import asyncio
+from workbench import _sync
+
+async def numbers():
+    try:
+        while True:
+            yield 1
+            await asyncio.sleep(600)
+    finally:
+        print("closed", flush=True)
+
+events = _sync.iterate(numbers())
+next(events)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=30
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("closed\n", "", 0)

@@ -20,7 +20,8 @@ from workbench.errors import ConfigError, RefusedError, UnavailableError
 from workbench.models.card import ModelCard
 from workbench.models.client_routes import ADVICE
 from workbench.models.clients import Caller, openai_async_client, openai_client
-from workbench.models.stateless import STATEFUL, check_state
+from workbench.models.openai import OpenAIModel
+from workbench.models.stateless import STATEFUL, check_state, check_stored
 from workbench.ports import Call
 from workbench.testing.fakes import FakeModel
 from workbench.types import Event
@@ -288,9 +289,27 @@ def test_a_request_that_refers_to_what_an_endpoint_keeps_is_refused(name):
     assert check_state({"input": "a", name: None})["store"] is False
 
 
+def test_a_request_of_chat_may_not_be_stored_at_the_endpoint():
+    endpoint = OpenAIModel("http://127.0.0.1:9/v1", "k", key_name="K")
+    asked = {"model": "m", "messages": [{"role": "user", "content": "a"}], "store": True}
+
+    async def ask():
+        return [event async for event in endpoint.chat(asked)]
+
+    with pytest.raises(RefusedError, match="store is refused") as caught:
+        asyncio.run(ask())
+    assert "stateful: true" in caught.value.hint
+    for payload in ({"store": False}, {"store": None}, {}):
+        check_stored(payload)
+    check_stored(asked, stateful=True)
+
+
 def test_a_reference_to_an_item_is_refused_and_an_item_is_not():
     with pytest.raises(RefusedError, match="item_reference"):
         check_state({"input": [{"type": "item_reference", "id": "msg_1"}]})
+    with pytest.raises(RefusedError, match="item_reference"):  # its type may be left out
+        check_state({"input": [{"role": "user", "content": "a"}, {"id": "msg_1"}]})
+    assert check_state({"input": [{"role": "user", "content": "a", "id": "msg_1"}]})["store"] is False
     asked = {"input": [{"type": "message", "id": "msg_1", "role": "user", "content": "a"}]}
     assert check_state(asked) == {**asked, "store": False}
     assert "store" not in asked, "the caller's payload stays as it is"
@@ -307,3 +326,29 @@ def test_a_background_answer_is_never_fetched_later():
     with pytest.raises(RefusedError, match="background"):
         check_state(asked, stateful=True)
     assert check_state({**asked, "stream": True}, stateful=True)["background"] is True
+
+
+DEEP = "[" * 400 + "]" * 400
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "no JSON"),
+        (b"{bad", "no JSON"),
+        (b"\xff", "no JSON"),
+        (b"[1]", "a list, not an object"),
+        (b"null", "a NoneType, not an object"),
+        (b'{"messages": ' + DEEP.encode() + b"}", "nested"),
+        (b'{"messages": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", "no JSON"),
+        (b'{"stream": "yes"}', "stream is 'yes'"),
+        (b'{"stream": true, "stream_options": [1]}', "stream_options is"),
+    ],
+)
+def test_a_body_that_is_no_request_is_a_bad_request(body, said):
+    """Whatever writes the body: extra_body, client.post(…) or another library."""
+    made = []
+    client = openai_client(Caller(handler=FakeModel().chat, make_call=lambda *asked: made.append(asked)))
+    with pytest.raises(openai.BadRequestError, match=said) as caught:
+        client.post("/chat/completions", content=body, cast_to=openai.BaseModel)
+    assert caught.value.status_code == 400 and made == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import pytest
@@ -9,8 +10,9 @@ from calls import behind, context
 
 from workbench.controls.fallback import Fallback
 from workbench.controls.output import Output
+from workbench.controls.retry import Retry, RetryPolicy
 from workbench.controls.stack import fold
-from workbench.errors import ConfigError, InvalidOutputError, NoAnswerError, UnavailableError
+from workbench.errors import ConfigError, DeadlineError, InvalidOutputError, NoAnswerError, UnavailableError
 from workbench.models.card import ModelCard, checked_card
 from workbench.models.handle import ModelHandle
 from workbench.ports import Call, ModelCandidate
@@ -144,3 +146,28 @@ def test_only_an_endpoint_speaks_responses():
     with pytest.raises(ConfigError, match="dialect: responses"):
         checked_card(local, where="1.yaml")
     assert checked_card(CARD, where="1.yaml") == CARD
+
+
+class Silent(FakeModel):
+    async def chat(self, payload, *, timeout_s=None):
+        self.calls.append(payload)
+        await asyncio.sleep(60)
+        yield
+
+
+def test_a_timeout_of_a_call_is_its_deadline_and_no_parameter_of_the_wire():
+    card = dataclasses.replace(CARD, dialect="chat", defaults={})
+    silent = handle(Silent(), card=card, controls={"retry": Retry(RetryPolicy(timeout_s=30))})
+    for use in (silent.chat, lambda *asked, **more: list(silent.stream(*asked, **more))):
+        with pytest.raises(DeadlineError):
+            use("late", timeout=0.05)
+    model = FakeModel(["yes"])
+    assert handle(model, card=card).chat("in time", timeout=5).text == "yes"
+    assert "timeout" not in model.calls[0]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "2", True, float("nan")])
+def test_a_timeout_that_is_none_is_refused_by_name(timeout):
+    with pytest.raises(ConfigError, match="timeout must be seconds above 0") as caught:
+        handle(FakeModel()).chat("hello", timeout=timeout)
+    assert caught.value.hint

@@ -167,6 +167,28 @@ def test_calls_streamed_at_once_keep_their_own_arguments(order):
     assert [item["call_id"] for item in spoken["output"]] == [call["call_id"] for call in calls]
 
 
+def test_annotations_are_those_of_the_events_or_of_the_whole_part():
+    def noted(n):
+        place = {"output_index": 0, "content_index": 0, "annotation": {"n": n}}
+        return {"type": "response.output_text.annotation.added", **place}
+
+    def part(verb, **more):
+        place = {"output_index": 0, "content_index": 0, "part": {"type": "output_text", "text": "a", **more}}
+        return {"type": f"response.content_part.{verb}", **place}
+
+    end = {"type": "response.completed", "response": {"status": "completed", "output": []}}
+
+    def found(*events):
+        (item,) = folded(named(*events, end))["output"]
+        return item["content"][0]["annotations"]
+
+    assert found(noted(1), noted(2)) == [{"n": 1}, {"n": 2}]
+    assert found(part("added", annotations=[]), noted(1), part("done")) == [{"n": 1}]
+    assert found(noted(1), part("done", annotations=[{"n": 1}])) == [{"n": 1}]
+    assert found(part("added", annotations=1e308), noted(1)) == [{"n": 1}]
+    assert len(found(*map(noted, range(20_000)))) == 20_000
+
+
 def test_halves_of_a_surrogate_pair_are_joined_over_deltas():
     half = '"type":"response.output_text.delta","item_id":"msg_1","delta":'
     deltas = [f'data: {{{half}"\\ud83d"}}\n\n', f'data: {{{half}"\\ude00!"}}\n\n']

@@ -163,3 +163,46 @@ def test_what_the_client_returns_is_its_own_copy(monkeypatch):
     )
     answer.usage.odd["a"] = 2
     assert held["usage"]["odd"] == {"a": 1}
+
+
+def test_a_client_that_a_tracer_has_changed_takes_the_ordinary_way(monkeypatch):
+    """What wraps `request` of `openai`, and what hooks into its HTTP client, sees every request."""
+    for kind in (openai.OpenAI, openai.AsyncOpenAI):
+        seen, traced = Seen(monkeypatch), []
+        request = kind.request
+
+        def wrapped(*args, request=request, traced=traced, **options):
+            traced.append(args[2].url)
+            return request(*args, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "request", wrapped)
+            both(seen, {})
+            assert traced == ["/chat/completions"] and seen.built == 1
+        both(seen, {})
+        assert len(traced) == 1 == seen.built
+
+
+def test_a_hook_of_the_http_client_sees_every_request(monkeypatch):
+    seen, hooked = Seen(monkeypatch), []
+    client = openai_client(Caller(handler=seen.handler, make_call=seen.make))
+    client.chat.completions.create(model="m", messages=MESSAGES)
+    client._client.event_hooks = {"request": [lambda request: hooked.append(request.url.path)]}
+    client.chat.completions.create(model="m", messages=MESSAGES)
+    assert hooked == ["/v1/chat/completions"] and seen.built == 1
+
+
+def test_another_version_of_openai_takes_the_ordinary_way(monkeypatch):
+    seen = Seen(monkeypatch)
+    monkeypatch.setattr(short_path, "_NEEDED", (*short_path._NEEDED, "_made_later"))
+    short_path._has_needed.cache_clear()
+    both(seen, {})
+    assert seen.built == 2
+    short_path._has_needed.cache_clear()
+
+
+def test_an_option_that_is_not_known_takes_the_ordinary_way(monkeypatch):
+    seen = Seen(monkeypatch)
+    monkeypatch.setattr(short_path, "_KNOWN", short_path._KNOWN - {"synthesize_event_and_data"})
+    both(seen, {})
+    assert seen.built == 2
