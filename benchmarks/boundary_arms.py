@@ -22,6 +22,14 @@ MESSAGES = [
     {"role": "user", "content": "How much is a taxi? " * 12},
 ]
 
+#: Two budgets that every call takes from, and the limits of the endpoint.
+BUDGETS = """
+budgets:
+  month: {usd: 1000000, per: [tenant, month]}
+  day: {tokens: 1000000000, calls: 1000000000, per: [principal, day]}
+"""
+ENDPOINT = {"requests_per_minute": 10**9, "tokens_per_minute": 10**13, "concurrent": 256}
+
 
 async def fan_out(ask, calls: int) -> None:
     """Ask `calls` times by 64 workers."""
@@ -90,11 +98,16 @@ def aiohttp_bare(url: str, calls: int) -> dict:
 
 
 @contextlib.contextmanager
-def workspace(url: str, mode: str = "live"):
-    """A workspace of the use case `answers` whose model is the server; its state is in a new folder."""
+def workspace(url: str, mode: str = "live", *, limited: bool = False):
+    """A workspace of the use case `answers` whose model is the server; its state is in a new folder.
+
+    `limited` states budgets, limits of a run and limits of the endpoint, none of which is reached.
+    """
     from pathlib import Path
 
+    from workbench.config import RunLimits
     from workbench.models import ModelCard
+    from workbench.models.card import Price
     from workbench.records.tape import Tape
     from workbench.workspace.boundary import Boundary, StatePaths
     from workbench.workspace.workspace import connect
@@ -103,7 +116,14 @@ def workspace(url: str, mode: str = "live"):
     with tempfile.TemporaryDirectory() as folder:
         card = ModelCard.unsaved("m").overridden(provider="openai", base_url=url)
         card = dataclasses.replace(card, name="smollm2-135m")  # the model of the use case
-        places = StatePaths(home=Path(folder))
+        limits = None
+        if limited:
+            Path(folder, "params.yaml").write_text(BUDGETS)
+            price = Price(input_usd=0.1, output_usd=0.2)
+            most = dataclasses.replace(card.limits, **ENDPOINT)
+            card = dataclasses.replace(card, price_per_million=price, limits=most)
+            limits = ("limits", RunLimits(calls=10**9, tokens=10**12, usd=1e9, seconds=1e6))
+        places = StatePaths(home=Path(folder), limits=limits)
         through = Boundary(root, mode=mode, tape=Tape(Path(folder) / "t"), cards=[card], places=places)
         ws = connect("answers", root=root, through=through)
         yield ws
@@ -112,6 +132,16 @@ def workspace(url: str, mode: str = "live"):
 
 def ours_model(url: str, calls: int) -> dict:
     with workspace(url) as ws:
+        model = ws.model()
+
+        async def ask(_):
+            await model.chat_async(MESSAGES)
+
+        return looped(ask, calls)
+
+
+def ours_limited(url: str, calls: int) -> dict:
+    with workspace(url, limited=True) as ws:
         model = ws.model()
 
         async def ask(_):
@@ -237,8 +267,8 @@ def inspect(url: str, calls: int) -> dict:
 
 
 ARMS = (
-    openai_bare, openai_stream, aiohttp_bare, ours_model, ours_threads, ours_stream, ours_openai,
-    ours_openai_stream, litellm, langchain, pydantic_ai, mlflow, inspect,
+    openai_bare, openai_stream, aiohttp_bare, ours_model, ours_limited, ours_threads, ours_stream,
+    ours_openai, ours_openai_stream, litellm, langchain, pydantic_ai, mlflow, inspect,
 )  # fmt: skip
 
 

@@ -57,18 +57,11 @@ class _Mailbox:
     def _wake_up(self) -> None:
         try:
             self._woken = True
-            if on_background_loop():
-                # Once its present callbacks are done: a thread that is woken before competes with them.
-                _background().loop.call_soon(self._wake)
-            else:
-                self._wake()
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self.loop.call_soon_threadsafe(self._deliver)
         except BaseException:  # an interrupt, perhaps before the loop was woken
             self._woken = False
             raise
-
-    def _wake(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self.loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         self._woken = False  # before the last look, so that a later post wakes the loop again

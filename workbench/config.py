@@ -30,6 +30,11 @@ DEFAULT_MEMORY_URL = "http://127.0.0.1:8080"
 #: Number of tenants of one memory that a process keeps active on a server.
 DEFAULT_AWAKE = 200
 EXECUTION_VARIABLE = "WORKBENCH_EXECUTION"
+#: What to do when params.yaml is malformed: a checkout alone would discard every edit.
+MALFORMED = (
+    f"correct that line: git diff -- {PARAMS} shows what changed; "
+    f"to discard all edits: git checkout -- {PARAMS}"
+)
 #: Keys of a use case, their patterns and an example of each.
 _FORMS = (
     ("base_url", r"(?s)https?://.*", "https://api.openai.com/v1"),
@@ -502,7 +507,7 @@ def load_params(root: Path) -> Params:
 
 @files.until_changed
 def _parsed(path: Path) -> Params:
-    raw = files.read_yaml(path, hint="git checkout -- params.yaml")
+    raw = files.read_yaml(path, hint=MALFORMED, missing=f"git checkout -- {PARAMS}")
     params = files.parse(Params, raw, where=str(path), hint="see docs/params.md for every key")
     if not params.use_cases:
         hint = "workbench init NAME --docs DIR --questions FILE, or: git checkout -- params.yaml"
@@ -631,11 +636,11 @@ def _check_run_limits(where: str, limits: RunLimits) -> None:
 def _check_caching(where: str, caching: AnswerCaching | None) -> None:
     if caching is None:
         return
-    for key, most in (("seconds", _MOST_CACHED_S), ("megabytes", _MOST_CACHED_MB)):
+    for key, most, usual in (("seconds", _MOST_CACHED_S, 3600), ("megabytes", _MOST_CACHED_MB, 64)):
         if not 0 < (value := getattr(caching, key)) <= most:
             raise ConfigError(
                 f"{where}.{key} must be above 0 and up to {most}, found {value}",
-                hint=f"for example {key}: {most // 720}, or remove the key cache",
+                hint=f"for example {key}: {usual}, or remove the key cache",
             )
 
 
@@ -651,6 +656,11 @@ def _check_model(where: str, model: ModelChoice) -> None:
         raise ConfigError(
             f"{where}.fallback: a stated answer always answers, so nothing after it is asked",
             hint='move {answer: "…"} to the end of the list',
+        )
+    if any(isinstance(item, StatedAnswer) and not item.answer for item in model.fallback):
+        raise ConfigError(
+            f"{where}.fallback: the stated answer is empty",
+            hint='write {answer: "…"} with a text or an object',
         )
     if model.seconds is not None and not 0 < model.seconds <= _MOST_SECONDS:
         raise ConfigError(f"{where}.seconds must be above 0 and up to {_MOST_SECONDS}, found {model.seconds}")
@@ -716,6 +726,7 @@ def check_budgets(
         for key, limit in {**limits, "call_seconds": rule.call_seconds}.items():
             if limit is not None and not 0 < limit <= _MOST_BUDGET:
                 raise ConfigError(f"{at}.{key} must be above 0 and at most {_MOST_BUDGET:g}, found {limit:g}")
+        _check_only(at, rule.only)
         if len(set(rule.per)) < len(rule.per):
             raise ConfigError(f"{at}.per names a dimension twice: {', '.join(rule.per)}")
     if url is not None:
@@ -740,6 +751,16 @@ def job(params: Params, name: str) -> Job:
             hint=f"add under jobs: {name}: {{use_case: …, sample: data/inbox/sample.jsonl}}",
         )
     return params.jobs[name]
+
+
+def _check_only(at: str, only: BudgetOnly) -> None:
+    for key, stated in dataclasses.asdict(only).items():
+        names = (stated,) if isinstance(stated, str) else stated
+        if names is not None and not (names and all(names)):
+            raise ConfigError(
+                f"{at}.only.{key} names nothing, so the budget applies to no call",
+                hint=f"write a name or a list of names, or remove {key}: then it applies to every one",
+            )
 
 
 def run_limits(params: Params, case: UseCase, job: str | None) -> RunLimits | None:

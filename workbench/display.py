@@ -68,7 +68,8 @@ class Card:
         """Return the card as plain text."""
         first = f"{self.title} · {self.verdict.upper()}" if self.verdict else self.title
         next_line = [f"next: {self.command}"] if self.command else []
-        lines = [first, "", *(f"  {line}" for line in self._table()), "", *self.notes, *next_line]
+        table = [f"  {line}" for line in self._table()] if self.rows else []
+        lines = [first, "", *table, *([""] if table else []), *self.notes, *next_line]
         return "\n".join(lines).rstrip("\n")
 
     def html(self) -> str:
@@ -153,7 +154,7 @@ def fallback_note(answers: int) -> list[str]:
     if not answers:
         return []
     were = "answer was" if answers == 1 else "answers were"
-    return [f"fall-back: {answers} {were} given in place of the first model, which could not answer"]
+    return [f"fall-back: {answers} {were} given in place of the first model, which did not answer"]
 
 
 def verdict_text(verdict: str | None, needed: int | None) -> str:

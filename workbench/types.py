@@ -15,8 +15,6 @@ Effect = Literal["better", "worse", "undecided"]
 ItemKind = Literal["document", "episode", "fact", "summary"]
 #: The kind built from sources, with versions; the other kinds are written at run time.
 KNOWLEDGE: ItemKind = "document"
-#: The name of a candidate that is a stated answer. It has a space, so no model card has this name.
-STATED = "stated answer"
 #: The highest levels of classification and of trust; the lowest are 0.
 MOST_CLASSIFIED, MOST_TRUSTED = 9, 3
 #: The name, in place of a model's, of an answer that params.yaml states. No card has a name with a space.

@@ -102,6 +102,19 @@ def test_check_names_a_budget_that_refuses_every_call(repository):
     assert "budgets.trial.tokens is less than the 81 tokens" in wrong.problem
 
 
+@pytest.mark.parametrize("only", ["use_case: answer", "job: nightly", "tenant: [acme, globx]"])
+def test_check_names_a_budget_of_what_is_not_declared(repository, only):
+    params = repository / "params.yaml"
+    params.write_text(
+        params.read_text().replace("only: {use_case: answers, purpose: trial}", f"only: {{{only}}}")
+    )
+    (wrong,) = [f for f in check_all(repository).findings if f.what == "budget trial"]
+    assert (
+        f"budgets.trial.only.{only.partition(':')[0]} names" in wrong.problem
+        and "applies to none" in wrong.problem
+    )
+
+
 def test_a_replayed_answer_takes_nothing_and_is_never_refused(repository, model):
     for _ in range(5):
         report = spend(repository, "one?")

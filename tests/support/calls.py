@@ -143,11 +143,11 @@ class Reservations:
     def __init__(self):
         self.made: list[Amounts] = []
 
-    async def reserve(self, accounts, amounts, *, wait_s):
+    async def reserve(self, accounts, amounts, *, wait_s, answer_s):
         self.made.append(amounts)
         return Reservation(id=str(len(self.made)), accounts=tuple(accounts), amounts=amounts)
 
-    async def settle(self, reservation, spent):
+    async def settle(self, reservation, spent, *, answer_s):
         return True
 
 

@@ -19,6 +19,7 @@ from workbench.errors import ConfigError, NotFoundError, UnavailableError
 from workbench.experiments.attempts import CaseAttempt, scored_row
 from workbench.experiments.dataset import Case
 from workbench.models import ModelCard, load_card
+from workbench.pipeline import evidence
 from workbench.pipeline.settings import of_stage
 from workbench.promotion import requirements
 from workbench.testing.fakes import FakeModel
@@ -55,6 +56,9 @@ def test_a_model_is_a_name_or_a_name_with_what_answers_in_its_place(tmp_path):
         ("{name: first, fallbacks: [second]}", "fallback"),
         ("{name: first, fallback: [{anwser: sorry}]}", "answer"),
         ("{fallback: [second]}", r"small\.model"),
+        ("{name: first, fallback: [{answer: ''}]}", "the stated answer is empty"),
+        ("{name: first, fallback: second}", r"small\.model\.fallback: .*list, found 'second'"),
+        ("{name: first, seconds: 30s}", r"small\.model\.seconds: .*found '30s'"),
     ],
 )
 def test_a_fallback_that_cannot_be_is_an_error_of_the_file(tmp_path, model, said):
@@ -151,6 +155,16 @@ def test_a_run_names_the_fallbacks_and_its_digest_covers_them(tmp_path):
     assert told["model_fallback"] == ["second@1", {"answer": SORRY}]
     assert told["model"] == before["model"] == "first@1"
     assert "model_fallback" not in before and told["model_digest"] != before["model_digest"]
+
+
+def test_the_page_stands_on_the_fallbacks_too(tmp_path):
+    root = repository(tmp_path, model=FALLING)
+    told = wb.connect("small", root=root).describe()
+    case = dataclasses.replace(case_of(root), prompt=None, memory=None)
+    run = SimpleNamespace(settings={name: value for name, value in told.items() if name != "prompt"})
+    used = [(asset.kind, asset.reference) for asset in evidence._versions(root, case, [run])]
+    assert used == [("model", "first@1"), ("fall-back", "second@1")]
+    assert evidence._versions(root, case, [run])[1].digest
 
 
 def test_a_version_pins_every_model(tmp_path):

@@ -169,6 +169,25 @@ def test_params_without_a_use_case_say_how_to_get_them_back(tmp_path, text, said
     assert caught.value.hint.startswith("workbench init ") is (said == "is empty")
 
 
+@pytest.mark.parametrize("value", ["[7", ".inf"])
+def test_a_malformed_line_is_corrected_before_all_edits_are_discarded(tmp_path, value):
+    (tmp_path / "params.yaml").write_text(SHIPPED.read_text().replace("    seed: 7", f"    seed: {value}", 1))
+    with pytest.raises(ConfigError) as caught:
+        config.load_params(tmp_path)
+    assert "git checkout" not in caught.value.hint.partition("git diff -- params.yaml")[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [("seconds: 0", "seconds: 3600"), ("seconds: 60, megabytes: 0", "megabytes: 64")]
+)
+def test_a_wrong_cache_is_told_a_usual_one(tmp_path, key, said):
+    text = SHIPPED.read_text().replace("    seed: 7", f"    cache: {{{key}}}", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="must be above 0") as caught:
+        config.load_params(tmp_path)
+    assert said in caught.value.hint
+
+
 def test_an_unknown_use_case_is_answered_with_the_nearest():
     with pytest.raises(NotFoundError, match=r"no use case .answer. .*nearest: .answers."):
         config.use_case(config.load_params(SHIPPED.parent), "answer")

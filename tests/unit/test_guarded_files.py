@@ -252,8 +252,8 @@ def test_each_way_to_open_a_file_that_python_tells_of_is_reported_and_no_other_i
     assert list(dict.fromkeys(found)) == list(SEEN)
 
 
-def connected(monkeypatch, publish):
-    execution = Execution(notebook="n.ipynb", use_case="answers", mode="replay", publish=publish)
+def connected(monkeypatch, publish, **more):
+    execution = Execution(notebook="n.ipynb", use_case="answers", mode="replay", publish=publish, **more)
     monkeypatch.setenv(EXECUTION_VARIABLE, execution.environment()[EXECUTION_VARIABLE])
     return wb.connect("answers", root=ROOT)
 
@@ -265,6 +265,15 @@ def test_a_job_and_a_judged_run_are_given_inputs_and_refused_the_cases(monkeypat
         with pytest.raises(RefusedError, match="given inputs and never what is expected") as caught:
             workspace.cases()
         assert "`explore`" in caught.value.hint
+
+
+def test_a_run_for_one_tenant_is_bound_to_no_other(monkeypatch, tmp_path):
+    ws = connected(monkeypatch, str(tmp_path / "out"), tenant="globex", job="answers")
+    assert ws.context.tenant == ws.bind(tenant="globex").context.tenant == "globex"
+    for other in (lambda: ws.bind(tenant="acme"), lambda: wb.connect("answers", root=ROOT, tenant="acme")):
+        with pytest.raises(RefusedError, match="tenant 'globex' alone") as caught:
+            other()
+        assert "--tenant" in caught.value.hint
 
 
 def test_the_experiment_stage_has_the_cases(monkeypatch):

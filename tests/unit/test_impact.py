@@ -80,6 +80,8 @@ def test_an_outcome_may_have_the_name_of_a_column_of_calls():
         (pl.DataFrame({"trace_id": [0, 1], "x": [1, 2]}), "is Int64"),
         (pl.DataFrame({"trace_id": ["t0"], "x": ["1"]}), "no column of numbers"),
         (pl.DataFrame({"trace_id": ["t0"], "x": [float("nan")]}), "not finite"),
+        (pl.DataFrame({"trace_id": ["t0"], "x": [float("-inf")]}), "not finite"),
+        (pl.DataFrame({"trace_id": ["t0", "t1"], "x": [1e308, 1.7e308]}), "beyond 1e"),
         (pl.DataFrame({"trace": ["t0"], "x": [1]}), "no column 'trace_id'"),
         (pl.DataFrame({"trace_id": ["t0"], "tenant": ["globex"], "x": [1]}), "another tenant"),
         (pl.DataFrame({"trace_id": ["t0"], "use_case": ["triage"], "x": [1]}), "another use_case"),

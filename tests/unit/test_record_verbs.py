@@ -115,6 +115,11 @@ def test_a_session_binds_an_id_that_every_call_carries(ws):
     assert (row["session"], row["calls"], row["outcomes"]) == ("chat-4711", 2, ["rating", "resolved"])
     assert row["cost_usd"] == pytest.approx(first.cost_usd + second.cost_usd)
     assert "chat-4711" in str(ws.why(second))
+    assert ws.session("chat@7").context.session == "chat@7"
+    for wrong in ("ada@example.org", "chat:ada.l@mail.example.org:1"):
+        with pytest.raises(ConfigError, match="address") as caught:
+            ws.session(wrong)
+        assert "example" not in str(caught.value)
     for wrong in ("", "two words", "a\n", "x" * 200, None):
         with pytest.raises(ConfigError, match="session"):
             ws.session(wrong)
@@ -146,6 +151,7 @@ def test_the_latest_outcome_of_a_name_counts(ws):
         ({"name": "n", "session": "s", "value": float("nan")}, "not a finite number"),
         ({"name": "n", "session": "s", "value": "1"}, "not a finite number"),
         ({"name": "n", "session": "s", "value": 10**400}, "not a finite number"),
+        ({"name": "n", "session": "s", "value": 1.7e308}, "not a finite number"),
         ({"name": "n", "session": "a b"}, "session"),
     ],
 )

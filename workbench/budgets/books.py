@@ -10,6 +10,8 @@ from typing import Final, Protocol
 
 from workbench.ports.budget import LEASE_S, MEASURES, Account, Amounts, Measure, Reservation
 
+#: Most units that an account holds, and counts as spent, of one measure: their sum fits into 64 bits.
+_MOST_HELD: Final = 2**61
 #: Seconds after which a waiter that no longer renews its place, because its process died, leaves the line.
 _PLACE_S: Final = 3.0
 
@@ -43,7 +45,7 @@ class AccountEntry:
 
     def spend(self, amounts: Iterable[int]) -> None:
         """Add amounts to what is spent."""
-        self.spent = [spent + more for spent, more in zip(self.spent, amounts, strict=True)]
+        self.spent = [min(spent + more, _MOST_HELD) for spent, more in zip(self.spent, amounts, strict=True)]
         self.changed = True
 
 
@@ -263,6 +265,10 @@ class _Decisions:
                 exceeded.append(account)
             elif account.enforced and (account.id in ahead or not _has_room(account, entry, claim.amounts)):
                 blocked.add(account.id)
+            if any(
+                held + more > _MOST_HELD for held, more in zip(entry.reserved, claim.amounts, strict=True)
+            ):
+                blocked.add(account.id)  # also of an account without this limit: it could not be counted
         if blocked:
             self._wait(claim, frozenset(blocked))
             return None
@@ -301,6 +307,11 @@ def shortage_of(account: Account, entry: AccountEntry, amounts: Amounts) -> Shor
 def _has_room(account: Account, entry: AccountEntry, amounts: Amounts) -> bool:
     rows = zip(account.limits, entry.spent, entry.reserved, amounts, strict=True)
     return all(limit is None or not more or spent + held + more <= limit for limit, spent, held, more in rows)
+
+
+def _countable(entry: AccountEntry, amounts: Amounts) -> bool:
+    """Return whether the reserved amounts fit into 64 bits, also of a measure without a limit."""
+    return all(held + more <= _MOST_HELD for held, more in zip(entry.reserved, amounts, strict=True))
 
 
 def _accounts(several: Iterable[tuple[Account, ...]]) -> list[str]:

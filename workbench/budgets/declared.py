@@ -49,7 +49,7 @@ def _read(path: Path) -> BudgetSettings:
     text = files.read_text(path, hint="git checkout -- params.yaml", limit=_MOST_BYTES)
     if "budget" not in text:  # to parse the file takes longer than to connect
         return BudgetSettings()
-    raw = files.parse_yaml(text, where=str(path), hint="git checkout -- params.yaml")
+    raw = files.parse_yaml(text, where=str(path), hint=config.MALFORMED)
     known = {item.name for item in fields(BudgetSettings)}
     section = {key: value for key, value in raw.items() if key in known}
     found = files.parse(BudgetSettings, section, where=str(path), hint="see docs/budgets.md for every key")

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import datetime as dt
+import math
 import os
 import threading
 import time
@@ -19,7 +20,7 @@ from workbench.budgets import books
 from workbench.budgets.books import BudgetStore, Claim, InterruptedTransactionError, Settlement, Shortage
 from workbench.budgets.refusal import exceeded, still_reserved
 from workbench.context import instant, new_id
-from workbench.errors import UnavailableError, WorkbenchError
+from workbench.errors import OverloadedError, UnavailableError, WorkbenchError
 from workbench.ports.budget import LEASE_S, MEASURES, Account, Amounts, Balance, Reservation
 
 T = TypeVar("T")
@@ -32,6 +33,8 @@ _FEW: Final = 4
 SYNC_S: Final = 1.0
 #: Seconds between two attempts to write settlements that an unavailable ledger did not take.
 OWED_S: Final = 1.0
+#: Seconds after the end of a wait at which a caller leaves a ledger that says nothing.
+LATE_S: Final = 0.1
 #: Pauses before a transaction is tried again after a lost connection or a conflict, in seconds.
 _PAUSES: Final = (0.0, 0.02, 0.1, 0.3, 1.0)
 #: Seconds after which a transaction is not tried again.
@@ -51,6 +54,22 @@ class _Order:
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Any] = self.loop.create_future()
 
+    async def answer(self, seconds: float, *, late: Any) -> Any:
+        """Return the thread's answer, or `late` after so many seconds; the order stays in its place."""
+        alarm = None
+        if seconds < math.inf:
+            alarm = self.loop.call_later(max(seconds, 0.0) + LATE_S, _resolve, [(self.future, late)])
+        try:
+            return await self.future
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the thread answered with an error."""
+        return self.future.done() and not self.future.cancelled() and self.future.exception() is not None
+
 
 class QueuedLedger:
     """A ledger over a store, for any number of threads, loops and tasks of one process.
@@ -66,29 +85,41 @@ class QueuedLedger:
         self._worker: _Worker | None = None
         self._inherited: list[_Worker] = []
         self._spent: dict[str, Amounts] = {}
+        _ledgers.add(self)
 
-    async def reserve(self, accounts: Sequence[Account], amounts: Amounts, *, wait_s: float) -> Reservation:
+    def unlock(self) -> None:
+        """Free the lock in the child of a fork, in which the thread that held it does not exist."""
+        self._lock = threading.Lock()
+
+    async def reserve(
+        self, accounts: Sequence[Account], amounts: Amounts, *, wait_s: float, answer_s: float = math.inf
+    ) -> Reservation:
         """Reserve the amounts in all accounts or in none; wait in line for room that others only reserve."""
         claim = Claim(new_id(), accounts, amounts)
         order = _Order(claim, until=time.monotonic() + wait_s)
         self._send(order)
+        made: Reservation | Shortage | None = None
         try:
-            made = await order.future
-        except asyncio.CancelledError:
-            claim.withdrawn = True
-            # It may have been granted meanwhile; written after it, by the same thread.
-            self._send(_Order(_nothing_spent(claim)))
-            raise
+            # The thread may be connecting to a database that does not answer.
+            made = await order.answer(answer_s, late=None)
+        finally:
+            if made is None and not order.failed:  # cancelled, or too late
+                claim.withdrawn = True
+                # It may be granted meanwhile; written after it, by the same thread.
+                self._send(_Order(_nothing_spent(claim)))
+        if made is None:
+            raise OverloadedError(
+                "the ledger of budgets did not answer before the call's deadline", hint="workbench doctor"
+            )
         if isinstance(made, Shortage):
             raise exceeded(made)
-        reservation: Reservation = made
-        return reservation
+        return made
 
-    async def settle(self, reservation: Reservation, spent: Amounts) -> bool:
+    async def settle(self, reservation: Reservation, spent: Amounts, *, answer_s: float = math.inf) -> bool:
         """Replace a reservation by what was spent; it is written even if the caller is cancelled."""
         order = _Order(Settlement(reservation=reservation, spent=spent))
         self._send(order)
-        written: bool = await order.future  # cancelling it leaves the order in its place
+        written: bool = await order.answer(answer_s, late=False)
         return written
 
     async def balances(self, accounts: Sequence[Account]) -> list[Balance]:
@@ -213,7 +244,8 @@ class _Worker:
                 self._read(order)
         if self._sync_at is not None and time.monotonic() >= self._sync_at:
             self._sync_at = None
-            self._store.sync()
+            with contextlib.suppress(WorkbenchError, OSError):  # the commits are there, and written later
+                self._store.sync()
 
     def _written(self, settlements: list[_Order], claims: list[_Order]) -> None:
         """Write a group and tell the callers. What is spent is written before more is reserved."""
@@ -332,3 +364,14 @@ def _resolve(told: list[tuple[asyncio.Future[Any], Any]]) -> None:
 def _close_at_exit(ledger: weakref.ref[QueuedLedger]) -> None:
     if (found := ledger()) is not None:
         found.close()
+
+
+_ledgers: weakref.WeakSet[QueuedLedger] = weakref.WeakSet()
+
+
+def _unlock_all() -> None:
+    for ledger in _ledgers:
+        ledger.unlock()
+
+
+os.register_at_fork(after_in_child=_unlock_all)

@@ -56,6 +56,7 @@ class SqliteBudgets:
         self._path = path
         self._holder = holder
         self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[SqliteBooks]:
@@ -84,10 +85,14 @@ class SqliteBudgets:
             db.close()
 
     def _opened(self) -> sqlite3.Connection:
+        """Return the open file; another file in its place, such as a backup, is opened instead of it."""
+        if self._db is not None and self._file != _file_of(self._path):
+            self.close()
         if self._db is None:
             db = connect(self._path)
             try:
                 self._prepare(db)
+                self._file = _file_of(self._path)
                 # A commit survives a kill without waiting for the disk; `sync` waits for it.
                 db.execute("PRAGMA synchronous = NORMAL")
             except BaseException:
@@ -191,6 +196,15 @@ class SqliteBooks:
 def holder() -> str:
     """Return a new name for the reservations of this process."""
     return f"{os.uname().nodename}:{os.getpid()}:{os.urandom(4).hex()}"
+
+
+def _file_of(path: Path) -> tuple[int, int] | None:
+    """Return the device and the number of a file; None if it is missing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _schema(db: sqlite3.Connection) -> int:

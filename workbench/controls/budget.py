@@ -12,7 +12,13 @@ from typing import Any, Final, Protocol
 from workbench import wire
 from workbench.context import Context
 from workbench.controls.position import MODEL, Position
-from workbench.errors import OverloadedError, RefusedError, WorkbenchError
+from workbench.errors import (
+    NoAnswerError,
+    OverloadedError,
+    RefusedError,
+    UnavailableError,
+    WorkbenchError,
+)
 from workbench.ports import Call, Handler
 from workbench.ports.budget import Account, Amounts, BudgetLedger, Reservation
 from workbench.types import Event, Usage
@@ -28,6 +34,12 @@ POSITION: Final = Position(
 )
 #: Seconds that a call without a deadline waits for the reservations of others.
 _WAIT_S: Final = 300.0
+#: Most seconds that a call waits for a ledger whose budgets only observe.
+_OBSERVED_WAIT_S: Final = 2.0
+#: Seconds of waiting for a budget after which a call gives its endpoint's place back.
+_PARK_S: Final = 0.05
+#: Seconds by which a timer may be early.
+_TIMER_S: Final = 0.05
 #: Usage above so many times the reservation, and above the context, is taken for an error of the endpoint.
 _ABSURD: Final = 4
 
@@ -101,13 +113,15 @@ class BudgetControl:
                     spending.take(event)
                     yield event
             spending.ended = "complete"
-        except WorkbenchError:
-            spending.ended = "failed"
+        except WorkbenchError as error:
+            spending.failed(error)
             raise
         finally:
             spent = spending.spent()
             # Sent to the ledger before this waits for it, so that no cancellation loses it.
-            if reservation is not None and not await self._ledger.settle(reservation, spent):
+            if reservation is not None and not await self._ledger.settle(
+                reservation, spent, answer_s=_left_s(call)
+            ):
                 call.span.note(budget_unsettled=True)
 
     def peek(self, call: Call) -> None:
@@ -120,7 +134,7 @@ class BudgetControl:
         """Return the most that the attempt can take; check that its price is known where money is limited."""
         card = self._card(call.target)
         usage = usage_bound(call.payload, wire.dialect(call.operation), card.limits)
-        cost = card.cost_usd(usage)
+        cost = _most_usd(card, usage)
         if cost is None:
             self._check_priced(call, accounts)
         longest = self._accounts.call_seconds(accounts)
@@ -142,21 +156,63 @@ class BudgetControl:
     async def _reserve(
         self, call: Call, accounts: tuple[Account, ...], bound: _AttemptBound
     ) -> Reservation | None:
-        """Return the reservation; None if the ledger is unavailable and all budgets only observe."""
+        """Return the reservation, after which the call has its endpoint's place; None as `_ask` does."""
         _fact(call, reserved_usd=bound.cost)
-        try:
-            with _timer_paused(call):
-                made = await self._ledger.reserve(accounts, bound.amounts, wait_s=_left_s(call))
-        except (RefusedError, OverloadedError):
-            raise
-        except (WorkbenchError, OSError) as error:
-            call.span.note(budget_error=type(error).__name__)
-            if any(account.enforced for account in accounts):
-                raise _unreadable(accounts, error) from error
-            return None
-        if made.exceeded:
+        with _timer_paused(call):
+            parked = _ParkedPlaces(call)
+            try:
+                made = await self._ask(call, accounts, bound.amounts)
+            finally:
+                parked.stop()
+            try:
+                await parked.take_again()
+            except BaseException:
+                if made is not None:
+                    await self._ledger.settle(made, Amounts(), answer_s=0.0)
+                raise
+        if made is not None and made.exceeded:
             call.span.note(would_refuse=list(made.exceeded))
         return made
+
+    async def _ask(self, call: Call, accounts: tuple[Account, ...], amounts: Amounts) -> Reservation | None:
+        """Return the reservation; None if the ledger is unavailable and all budgets only observe."""
+        enforced, left = any(account.enforced for account in accounts), _left_s(call)
+        wait_s = left if enforced else min(left / 2, _OBSERVED_WAIT_S)
+        try:
+            return await self._ledger.reserve(accounts, amounts, wait_s=wait_s, answer_s=wait_s)
+        except (WorkbenchError, OSError) as error:
+            if isinstance(error, RefusedError) or (enforced and isinstance(error, OverloadedError)):
+                raise
+            call.span.note(budget_error=type(error).__name__)
+            if enforced:
+                raise _unreadable(accounts, error) from error
+            return None
+
+
+class _ParkedPlaces:
+    """The places that outer controls hold for a call, the innermost last; given back while it waits."""
+
+    def __init__(self, call: Call) -> None:
+        self._places = tuple(call.span.places)
+        self._given = False
+        self._alarm = None
+        if self._places:
+            self._alarm = asyncio.get_running_loop().call_later(_PARK_S, self._give_back)
+
+    def stop(self) -> None:
+        """Keep the places that are not given back yet."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    async def take_again(self) -> None:
+        """Wait for the places that were given back; raise the error of a control that has none in time."""
+        for place in self._places if self._given else ():
+            await place.take_again()
+
+    def _give_back(self) -> None:
+        self._given = True
+        for place in reversed(self._places):
+            place.give_back()
 
 
 class _AttemptSpending:
@@ -172,6 +228,8 @@ class _AttemptSpending:
         self._usage = Usage()
         self._events = 0
         self._bytes = 0
+        self._deadline = call.deadline
+        self._written = False
         self.ended = "abandoned"
 
     def limited(self, call: Call) -> Call:
@@ -179,8 +237,17 @@ class _AttemptSpending:
         if not self._bound.seconds:
             return call
         deadline = self._began + self._bound.seconds
-        sooner = deadline if call.deadline is None else min(deadline, call.deadline)
-        return dataclasses.replace(call, deadline=sooner)
+        self._deadline = deadline if call.deadline is None else min(deadline, call.deadline)
+        return dataclasses.replace(call, deadline=self._deadline)
+
+    def failed(self, error: WorkbenchError) -> None:
+        """Note the end by an error: after silence up to the deadline, the endpoint may still answer."""
+        clock = self._call.context.clock
+        late = self._deadline is not None and clock.monotonic() >= self._deadline - _TIMER_S
+        unanswered = isinstance(error, UnavailableError) and error.status is None
+        # An answer that was too large to be read was written all the same.
+        self._written = isinstance(error, NoAnswerError) and error.reason == "too_large"
+        self.ended = "abandoned" if unanswered and late and not self._events else "failed"
 
     def take(self, event: Event) -> None:
         """Note the usage and the size of one event."""
@@ -196,7 +263,7 @@ class _AttemptSpending:
         """Return what the attempt took, and note it in the attempt's record."""
         if self.ended == "abandoned" and self._events and not self._streamed:
             self.ended = "complete"  # a plain reply is complete after its only event
-        if self.ended == "failed" and not self._events:
+        if self.ended == "failed" and not self._events and not self._written:
             _fact(self._call, cost_usd=0.0)
             return Amounts()
         usage, source = self._known()
@@ -217,11 +284,24 @@ class _AttemptSpending:
         ):
             told = usage.input_tokens + (usage.output_tokens or 0)
             plausible = max(_ABSURD * reserved, self._card.limits.context_tokens)
-            return (usage, "") if told <= plausible else (most, "absurd")
+            # A model that writes has read something: servers that count nothing state zeros.
+            counted = usage.input_tokens > 0 or not self._dialect.generates
+            return (usage, "") if counted and told <= plausible else (most, "absurd")
         if self._streamed and self.ended != "abandoned":
             output = min(self._bytes, most.output_tokens or 0)
             return dataclasses.replace(most, output_tokens=output), "estimated"
         return most, "missing" if self.ended == "complete" else "abandoned"
+
+
+def _most_usd(card: PricedModel, usage: Usage) -> float | None:
+    """Return the highest price of so many tokens: cached and reasoning ones may cost more than the others."""
+    costs = [
+        card.cost_usd(dataclasses.replace(usage, cached_tokens=cached, reasoning_tokens=reasoning))
+        for cached in (None, usage.input_tokens)
+        for reasoning in (None, usage.output_tokens)
+    ]
+    known = [cost for cost in costs if cost is not None]
+    return max(known) if len(known) == len(costs) else None
 
 
 def _amounts(usage: Usage, cost: float | None, seconds: float) -> Amounts:

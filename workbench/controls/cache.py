@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import dataclasses
-import weakref
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ import orjson
 from workbench import files, wire
 from workbench.config import AnswerCaching
 from workbench.context import current_invocation
+from workbench.controls.lanes import Lanes
 from workbench.controls.position import Position
-from workbench.errors import DeadlineError, WorkbenchError
+from workbench.errors import WorkbenchError
 from workbench.ports import Call, Handler
 from workbench.records.answer_cache import AnswerCache
 from workbench.records.keys import NOT_IN_KEY
@@ -55,7 +55,7 @@ class Cache:
         self._store = store
         self._settings = settings
         self._scope = scope
-        self._lanes: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._lanes = Lanes()
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Yield the stored answer, or the model's."""
@@ -85,22 +85,10 @@ class Cache:
 
     async def _ask_plain(self, call: Call, proceed: Handler, request: JSON, key: str) -> list[Event]:
         """Return the model's answer; a call that waits for an identical one waits until its own deadline."""
-        lane = self._lanes.setdefault(key, asyncio.Lock())
-        left = None if call.deadline is None else call.deadline - call.context.clock.monotonic()
-        try:
-            async with asyncio.timeout(left):
-                await lane.acquire()
-        except TimeoutError:
-            raise DeadlineError(
-                f"{call.target} did not answer an identical call before this call's deadline",
-                hint="repeat the call with a later deadline",
-            ) from None
-        try:
+        async with self._lanes.turn(call, key):
             if (stored := self._stored(call, key)) is not None:
                 return stored
             return [event async for event in self._ask(call, proceed, request, key)]
-        finally:
-            lane.release()
 
     async def _ask(
         self, call: Call, proceed: Handler, request: JSON, key: str
@@ -123,14 +111,16 @@ class Cache:
         return [Event(data=data) for data in events]
 
     def _keep(self, call: Call, request: JSON, key: str, events: list[JSON]) -> None:
-        """Store a complete answer; one that a reader left, or that has no end, is asked again."""
-        whole = wire.dialect(call.operation).is_complete([Event(data=data) for data in events])
-        if events and (whole or not call.payload.get("stream")):
-            now = call.context.clock.now().timestamp()
-            try:
-                self._store.put(key, request, events, now=now, seconds=self._settings.seconds)
-            except WorkbenchError:
-                return
+        """Store a complete answer; one that a reader left, or without its end or content, is asked again."""
+        speaks, taken = wire.dialect(call.operation), [Event(data=data) for data in events]
+        if not events or (call.payload.get("stream") and not speaks.is_complete(taken)):
+            return
+        answer = speaks.fold(taken)
+        whole = answer if len(taken) > 1 else None
+        now = call.context.clock.now().timestamp()
+        with contextlib.suppress(WorkbenchError):
+            if speaks.reason_of(answer) != "empty":
+                self._store.put(key, request, events, whole=whole, now=now, seconds=self._settings.seconds)
 
 
 def cache_of(path: Path, settings: AnswerCaching | None, scope: CacheScope) -> dict[str, Cache]:

@@ -12,7 +12,7 @@ from workbench.controls.position import MODEL, Position
 from workbench.endpoints.circuit import Breaker, BreakerPolicy
 from workbench.endpoints.per_endpoint import Key, PerEndpoint, shared
 from workbench.endpoints.states import writer_of
-from workbench.errors import RateLimitedError, RefusedError, UnavailableError
+from workbench.errors import CircuitOpenError, RateLimitedError, RefusedError, UnavailableError
 from workbench.ports import Call, Handler
 from workbench.types import Event
 
@@ -58,30 +58,33 @@ class CircuitBreaker:
         breaker = self._breakers.of(call.target)
         assert breaker is not None  # noqa: S101  `applies` says so
         clock = call.context.clock
-        heard = clock.monotonic()
-        probe, failure = breaker.admit(heard), None
+        place, failure = _Admission(call, breaker), None
+        call.span.places.append(place)
         try:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
-                    heard = clock.monotonic()
+                    place.heard = clock.monotonic()
                     failure = ""
-                    if probe:  # a long stream keeps no other call waiting
-                        breaker.record(heard, "", probe=True, now_is=clock.now)
-                        probe = False
+                    if place.probe:  # a long stream keeps no other call waiting
+                        breaker.record(place.heard, "", probe=True, now_is=clock.now)
+                        place.probe = False
                     yield event
             failure = ""
+        except CircuitOpenError:  # opened while the call waited for something else: it was not asked
+            raise
         except (UnavailableError, asyncio.CancelledError) as error:
-            failure = _failure(error, call, clock.monotonic() - heard)
+            failure = _failure(error, call, clock.monotonic() - place.heard)
             raise
         except RefusedError as error:
             if error.status is not None and 400 <= error.status < 500:
                 failure = ""  # the endpoint is there
             raise
         finally:
+            call.span.places.remove(place)
             if failure is None:
-                breaker.forget(probe=probe)
+                breaker.forget(probe=place.probe)
             else:
-                breaker.record(clock.monotonic(), failure, probe=probe, now_is=clock.now)
+                breaker.record(clock.monotonic(), failure, probe=place.probe, now_is=clock.now)
 
     def _closed(self, card: ModelCard, key: Key) -> Breaker | None:
         """Return the breaker of a remote endpoint, None for an embedded model."""
@@ -92,6 +95,30 @@ class CircuitBreaker:
             ("breaker", self._folder, *key, self._policy),
             lambda: Breaker(name, self._policy, changed=writer_of(self._folder, *key)),
         )
+
+
+class _Admission:
+    """The admission of one attempt, which may be the probe; raises CircuitOpenError while it is open.
+
+    `heard` is when the endpoint was asked, or last heard of, in monotonic seconds.
+    """
+
+    __slots__ = ("_breaker", "_call", "heard", "probe")
+
+    def __init__(self, call: Call, breaker: Breaker) -> None:
+        self._call, self._breaker = call, breaker
+        self.heard = call.context.clock.monotonic()
+        self.probe = breaker.admit(self.heard)
+
+    def give_back(self) -> None:
+        """Let another call be the probe."""
+        self._breaker.forget(probe=self.probe)
+        self.probe = False
+
+    async def take_again(self) -> None:
+        """Ask for admission again; raise CircuitOpenError while the breaker is open."""
+        self.heard = self._call.context.clock.monotonic()
+        self.probe = self._breaker.admit(self.heard)
 
 
 def _failure(error: BaseException, call: Call, silence_s: float) -> str | None:

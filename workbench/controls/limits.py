@@ -17,6 +17,7 @@ from workbench.controls.position import MODEL, Position
 from workbench.errors import LimitExceededError
 from workbench.ports import Call, Handler
 from workbench.types import Event, Usage
+from workbench.wire.bounds import answer_bytes, estimated_usage
 
 #: Inside of observe, so that the refusal is recorded; outside of fallback, so that another model does not go
 #: on where the run has ended.
@@ -26,6 +27,8 @@ _UNITS: Final = {
     "calls": ("calls", 0), "tokens": ("tokens", 0), "usd": ("USD", 6), "seconds": ("s", 1),
     "repeated": ("identical requests", 0),
 }  # fmt: skip
+#: Operations whose answers take tokens; a count or a verdict takes none.
+_PAID: Final = frozenset({"chat", "respond", "embed"})
 Price = Callable[[str, Usage], float | None]
 
 
@@ -68,14 +71,19 @@ class LimitedRuns:
         """Pass the call on and count it; raise LimitExceededError if the run has reached a limit."""
         spent = self._enter(call)
         usage, counted, speaks = Usage(), self._counts_usage, wire.dialect(call.operation)
+        texts: int | None = None  # bytes of the answer, which count while the endpoint states no usage
         try:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
                     if counted:
                         usage = call.span.usage_in(event, speaks) or usage
+                        if usage.input_tokens is None and _may_cost(call):
+                            texts = (texts or 0) + answer_bytes(event.data)
                     yield event
         finally:
             if counted and not call.span.facts.get("replayed"):
+                if usage.input_tokens is None and texts is not None:
+                    usage = estimated_usage(call.payload, speaks, texts)
                 self._add(spent, call, usage)
 
     def _enter(self, call: Call) -> _Spent:
@@ -135,3 +143,8 @@ class LimitedRuns:
             limit=name,
             spent=measures,
         )
+
+
+def _may_cost(call: Call) -> bool:
+    """Return whether an answer takes tokens, also when it does not say so."""
+    return call.operation in _PAID and call.labels.get("recorded") is not False

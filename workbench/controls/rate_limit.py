@@ -59,13 +59,9 @@ class RateLimit:
         assert queue is not None  # noqa: S101  `applies` says so
         clock, speaks = call.context.clock, wire.dialect(call.operation)
         tokens = self._most_tokens(call, speaks) if queue.rates.token_s else 0
-        began = clock.monotonic()
-        ticket = queue.enter(call.context.tenant, tokens, began)
-        if ticket is None:
-            raise _overloaded(call, queue, f"{queue.most} calls of this tenant wait already", 1.0)
-        if not ticket.granted:
-            await _Turn(call, queue, began).wait(ticket, self._peek)
-            began = clock.monotonic()
+        place = _QueuePlace(call, queue, tokens)
+        await place.take(self._peek)
+        call.span.places.append(place)
         used: int | None = 0  # nothing, unless an answer begins
         try:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
@@ -79,8 +75,8 @@ class RateLimit:
                 queue.pause(now + error.retry_after_s, now)
             raise
         finally:
-            now = clock.monotonic()
-            queue.release(ticket, now, used=used, seconds=now - began)
+            call.span.places.remove(place)
+            place.end(used)
 
     def _opened(self, card: ModelCard, key: Key) -> FairQueue | None:
         """Return the queue of an endpoint, None if its card states no limit."""
@@ -102,6 +98,45 @@ class RateLimit:
             return 0
         bound = usage_bound(call.payload, speaks, self._card(call.target).limits)
         return (bound.input_tokens or 0) + (bound.output_tokens or 0)
+
+
+class _QueuePlace:
+    """The place of one attempt among the calls in flight to its endpoint."""
+
+    __slots__ = ("_began", "_call", "_queue", "_ticket", "_tokens")
+
+    def __init__(self, call: Call, queue: FairQueue, tokens: int) -> None:
+        self._call, self._queue, self._tokens = call, queue, tokens
+        self._ticket: Ticket | None = None
+        self._began = 0.0
+
+    async def take(self, peek: Callable[[Call], None] | None = None) -> None:
+        """Wait for the call's turn; raise OverloadedError when that is after its deadline."""
+        call, queue, clock = self._call, self._queue, self._call.context.clock
+        began = clock.monotonic()
+        ticket = queue.enter(call.context.tenant, self._tokens, began)
+        if ticket is None:
+            raise _overloaded(call, queue, f"{queue.most} calls of this tenant wait already", 1.0)
+        if not ticket.granted:
+            await _Turn(call, queue, began).wait(ticket, peek)
+            began = clock.monotonic()
+        self._ticket, self._began = ticket, began
+
+    def give_back(self) -> None:
+        """Let another call have the place."""
+        if self._ticket is not None:
+            self._queue.leave(self._ticket, self._call.context.clock.monotonic())
+            self._ticket = None
+
+    async def take_again(self) -> None:
+        """Wait for the call's turn again."""
+        await self.take()
+
+    def end(self, used: int | None) -> None:
+        """End the attempt, which used so many tokens, None for an unknown number."""
+        if self._ticket is not None:
+            now = self._call.context.clock.monotonic()
+            self._queue.release(self._ticket, now, used=used, seconds=now - self._began)
 
 
 class _Turn:
@@ -132,7 +167,8 @@ class _Turn:
         finally:
             queued = self._clock.monotonic() - self._began
             if self._call.span.attempts:
-                self._call.span.attempts[-1]["queued_s"] = round(queued, 6)
+                attempt = self._call.span.attempts[-1]  # which may wait a second time, after a budget
+                attempt["queued_s"] = round(attempt.get("queued_s", 0.0) + queued, 6)
             if timer is not None and ends is not None and not timer.expired():
                 left = float("inf") if deadline is None else deadline - self._clock.monotonic()
                 timer.reschedule(min(ends + queued, self._loop.time() + left))

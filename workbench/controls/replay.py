@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, Literal
@@ -12,6 +10,7 @@ import orjson
 
 from workbench import files, wire
 from workbench.context import current_invocation
+from workbench.controls.lanes import Lanes
 from workbench.controls.position import MODEL, Position
 from workbench.errors import ConfigError, RefusedError
 from workbench.ports import Call, Handler
@@ -53,7 +52,7 @@ class Replay:
         self._journal = journal
         self._on_use = on_use
         self._used: dict[str, Literal["tape", "cache"]] = {}
-        self._lanes: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._lanes = Lanes()
 
     def __call__(self, call: Call, proceed: Handler) -> AsyncIterator[Event]:
         """Return the recorded answer, or that of the model, which is recorded."""
@@ -91,7 +90,7 @@ class Replay:
         """
         if self.mode != "auto":
             return [event async for event in self._ask(call, proceed, asked)]
-        async with self._lanes.setdefault(asked.key, asyncio.Lock()):
+        async with self._lanes.turn(call, asked.key):
             if (answer := self._recorded(call, asked)) is not None:
                 return answer.events()
             return [event async for event in self._ask(call, proceed, asked)]

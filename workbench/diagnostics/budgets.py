@@ -11,7 +11,7 @@ from workbench.budgets.refusal import shown
 from workbench.budgets.report import BudgetLine
 from workbench.config import BudgetRule, Params, UseCase
 from workbench.diagnostics.findings import Finding
-from workbench.errors import ConfigError, WorkbenchError
+from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.models import ModelCard
 from workbench.ports.budget import MEASURES, SCALES, Amounts
 from workbench.types import Usage
@@ -42,8 +42,9 @@ def left(root: Path, params: Params | None) -> Iterator[Finding]:
 
 
 def check_met(root: Path, name: str, params: Params) -> None:
-    """Raise ConfigError if a budget has less than one call of a use case that it applies to may take."""
+    """Raise ConfigError for a budget of unknown names, or of less than one call of its use cases may take."""
     rule = params.budgets[name]
+    _check_named(name, rule, params)
     for case_name, case in params.use_cases.items():
         if not _applies(rule, case_name, case):
             continue
@@ -56,6 +57,24 @@ def check_met(root: Path, name: str, params: Params) -> None:
                 f"budgets.{name}.{measure} is less than the {shown(measure, units)} that one call of "
                 f"{card.reference} in {case_name} may take, so it refuses every call",
                 hint=f"raise budgets.{name}.{measure}, or set max_tokens in defaults of the model's card",
+            )
+
+
+def _check_named(name: str, rule: BudgetRule, params: Params) -> None:
+    """Raise ConfigError for a use case, a job or a tenant that is not declared: no call would count."""
+    declares = {
+        "use_case": set(params.use_cases),
+        "job": set(params.jobs),
+        "tenant": {tenant for case in params.use_cases.values() for tenant in case.tenants},
+    }
+    for key, known in declares.items():
+        stated = getattr(rule.only, key)
+        names = (stated,) if isinstance(stated, str) else stated or ()
+        for unknown in (item for item in names if item not in known):
+            raise ConfigError(
+                f"budgets.{name}.only.{key} names {unknown!r}, which params.yaml does not declare "
+                f"({nearest(unknown, known)}), so the budget applies to none of its calls",
+                hint=f"correct budgets.{name}.only.{key}, or remove {unknown!r} from it",
             )
 
 

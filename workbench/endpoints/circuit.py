@@ -80,9 +80,10 @@ class Breaker:
                 return False
             if state == "open" and now >= self._until:
                 self._state, self._probing = "half-open", False
-            if self._state == "open" or self._probing:
+            if self._state == "open" or (self._probing and now < self._until):
                 raise self._refusal(now)
-            self._probing = True
+            # A probe that hangs makes room for another after the time that the breaker would be open.
+            self._probing, self._until = True, now + self._open_s
             return True
 
     def record(self, now: float, failure: str, *, probe: bool, now_is: Callable[[], dt.datetime]) -> None:
@@ -144,9 +145,10 @@ class Breaker:
 
     def _refusal(self, now: float) -> CircuitOpenError:
         left = max(0.0, self._until - now)
-        when = (
-            f"the next probe is in {left:.1f} s" if self._state == "open" else "one probe is being answered"
-        )
+        if self._state == "open":
+            when = f"the next probe is in {left:.1f} s"
+        else:
+            when = f"one probe is being answered, for {left:.1f} s at most"
         return CircuitOpenError(
             f"{self.name} is not asked since {self.last.since}, because {self.last.reason}; {when}",
             hint="ask again after the probe; `workbench doctor` shows the state of endpoints",

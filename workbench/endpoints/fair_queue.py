@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import threading
 from collections import Counter
@@ -14,7 +15,7 @@ from workbench.endpoints.rates import MINUTE_S, EndpointLimits, Rates
 _SPARE_FROM: Final = 4
 #: Seconds by which a timer may be late.
 _TIMER_S: Final = 0.001
-#: Tenants whose finish times are kept; those behind the virtual time are dropped above it.
+#: Tenants whose finish times are kept, the latest ones, when twice as many have one.
 _MOST_TENANTS: Final = 1000
 
 
@@ -60,6 +61,9 @@ class FairQueue:
         self._lock = threading.RLock()  # a collected coroutine may leave while another call is entered
         self._heap: list[Ticket] = []
         self._waiting: Counter[str] = Counter()
+        self._waiting_tokens = 0
+        #: Start and number of each waiting ticket, sorted.
+        self._line: list[tuple[float, int]] = []
         self._finish: dict[str, float] = {}
         self._virtual = 0.0
         self._number = 0
@@ -85,8 +89,9 @@ class FairQueue:
             if tenant != self._last[0]:
                 self._other = self._last
             self._last = (tenant, now)
-            if len(self._finish) > _MOST_TENANTS:
-                self._finish = {name: time for name, time in self._finish.items() if time > self._virtual}
+            if len(self._finish) > 2 * _MOST_TENANTS:
+                late = heapq.nlargest(_MOST_TENANTS, self._finish.items(), key=lambda item: item[1])
+                self._finish = dict(late)
             if not self._heap:
                 spare = start > self._virtual and self._contested(tenant, now)
                 if self._has_place(spare=spare) and not self.rates.take(tokens, now, spare=spare):
@@ -96,6 +101,8 @@ class FairQueue:
             self._number += 1
             ticket.number = self._number
             self._waiting[tenant] += 1
+            self._waiting_tokens += tokens
+            bisect.insort(self._line, (start, ticket.number))
             heapq.heappush(self._heap, ticket)
             self._nudge(self._grant(now), now)
         return ticket
@@ -148,11 +155,10 @@ class FairQueue:
     def wait_s(self, ticket: Ticket, now: float) -> float:
         """Return how long the ticket is expected to wait, in seconds, by the calls before it."""
         with self._lock:
-            before = [item for item in self._heap if item < ticket and not item.gone]
-            ahead = len(before)
+            ahead = bisect.bisect_left(self._line, (ticket.start, ticket.number))
+            tokens = ahead * self._waiting_tokens / max(len(self._line), 1)  # those ahead are like all others
             wait = self._grant(now) or 0.0
-            wait += ahead * self.rates.gap_s
-            wait = max(wait, sum(item.tokens for item in before) * self.rates.token_s)
+            wait = max(wait + ahead * self.rates.gap_s, tokens * self.rates.token_s)
             if places := self.limits.concurrent:
                 wait = max(wait, ahead // places * self._mean_s)
             return wait
@@ -206,6 +212,8 @@ class FairQueue:
 
     def _forget(self, ticket: Ticket) -> None:
         """Remove the ticket from the counts of waiting calls."""
+        self._waiting_tokens -= ticket.tokens
+        del self._line[bisect.bisect_left(self._line, (ticket.start, ticket.number))]
         self._waiting[ticket.tenant] -= 1
         if not self._waiting[ticket.tenant]:
             del self._waiting[ticket.tenant]

@@ -48,9 +48,9 @@ def parse_yaml(text: str, *, where: str, hint: str = "") -> dict[str, Any]:
     return raw
 
 
-def read_yaml(path: Path, *, hint: str = "") -> dict[str, Any]:
+def read_yaml(path: Path, *, hint: str = "", missing: str = "") -> dict[str, Any]:
     """Return the mapping of a YAML file."""
-    return parse_yaml(read_text(path, hint=hint, limit=_MOST_BYTES), where=str(path), hint=hint)
+    return parse_yaml(read_text(path, hint=missing or hint, limit=_MOST_BYTES), where=str(path), hint=hint)
 
 
 def yaml_text(raw: Mapping[str, Any]) -> str:

@@ -294,7 +294,7 @@ def _payload(body: bytes) -> JSON:
         lenient_json.check_depth(body, payload)
         deep = body.count(b"{") + body.count(b"[") > _MOST_LEVELS and _is_deeper(payload, _MOST_LEVELS)
     except ValueError as error:
-        raise ConfigError(f"the body of the request is no JSON: {error}", hint=_BODY) from None
+        raise ConfigError(f"the body of the request is not JSON: {error}", hint=_BODY) from None
     if not isinstance(payload, dict) or deep:
         found = f"nested deeper than {_MOST_LEVELS} levels" if deep else f"a {type(payload).__name__}"
         raise ConfigError(f"the body of the request is {found}, not an object", hint=_BODY)

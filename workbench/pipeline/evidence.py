@@ -256,7 +256,7 @@ def _rescored(rows: pl.DataFrame, names: Sequence[str]) -> dict[str, int]:
 
 
 def _versions(root: Path, case: UseCase, runs: Sequence[Run]) -> tuple[AssetUse, ...]:
-    """Return every prompt that an arm used, the memory if there is one, and the model, with digests."""
+    """Return every prompt that an arm used, the memory if any, the model and its fall-backs, with digests."""
     used = {str(case.prompt): ""} if case.prompt else {}
     prompted = [run.settings for run in runs if "prompt" in run.settings]
     used |= {settings["prompt"]: settings["prompt_digest"] for settings in prompted}
@@ -274,7 +274,9 @@ def _versions(root: Path, case: UseCase, runs: Sequence[Run]) -> tuple[AssetUse,
     model = AssetUse(
         kind="model", reference=settings["model"], digest=settings["model_digest"], reason="", author=""
     )
-    return (*found.values(), model)
+    named = [item for item in settings.get("model_fallback", ()) if isinstance(item, str)]
+    fallbacks = [dataclasses.replace(_use(root, "model", item), kind="fall-back") for item in named]
+    return (*found.values(), model, *fallbacks)
 
 
 def _use(root: Path, kind: str, reference: str) -> AssetUse:

@@ -29,20 +29,32 @@ class WaitTimer(Protocol):
         """Return whether the wait took too long."""
 
 
+class HeldPlace(Protocol):
+    """What a control holds for a call under way, such as a free place of an endpoint."""
+
+    def give_back(self) -> None:
+        """Give the place to others, from the call's own loop."""
+
+    async def take_again(self) -> None:
+        """Wait for a place again; raise the control's error if there is none in time."""
+
+
 class Span:
     """The facts and attempts of one call. Controls add facts; the control `observe` records the span.
 
     A span is not an OpenTelemetry context. It is recorded when the stream closes, because another task than
     the one that began a stream may finish or abandon it. One task at a time writes to it. `timer` limits the
-    attempt's present wait, and a control that lets the call wait for its turn puts it off.
+    attempt's present wait, and a control that lets the call wait for its turn puts it off. `places` are what
+    outer controls hold for the attempt: a control that waits for something else gives them back meanwhile.
     """
 
-    __slots__ = ("_read", "attempts", "facts", "timer")
+    __slots__ = ("_read", "attempts", "facts", "places", "timer")
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.attempts: list[dict[str, Any]] = []
         self.timer: WaitTimer | None = None
+        self.places: list[HeldPlace] = []
         self._read: tuple[Event, Dialect, Usage | None] | None = None
 
     def note(self, **facts: Any) -> None:

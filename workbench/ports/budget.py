@@ -13,6 +13,8 @@ Measure = Literal["usd", "tokens", "calls", "seconds"]
 MEASURES: Final[tuple[Measure, ...]] = ("usd", "tokens", "calls", "seconds")
 #: Whole units of a ledger in one unit of a measure: nanodollars, tokens, calls and microseconds.
 SCALES: Final = (10**9, 1, 1, 10**6)
+#: Most units of one amount, as many as the highest limit has: their sums must fit into 64 bits.
+_MOST_UNITS: Final = 10**18
 #: Seconds after which the reservation of a process that stopped renewing it ends.
 LEASE_S: Final = 60.0
 
@@ -28,9 +30,13 @@ class Amounts(NamedTuple):
     @classmethod
     def of(cls, *, usd: float = 0, tokens: int = 0, calls: int = 0, seconds: float = 0) -> Amounts:
         """Return amounts given in dollars, tokens, calls and seconds, rounded up to whole units."""
-        # The product is rounded first, because 0.1 * 10**9 may lie just above a whole number.
-        money, time = (math.ceil(round(value, 3)) for value in (usd * SCALES[0], seconds * SCALES[3]))
-        return cls(money, tokens, calls, time)
+        money, time = (_units(value) for value in (usd * SCALES[0], seconds * SCALES[3]))
+        return cls(money, min(tokens, _MOST_UNITS), calls, time)
+
+
+def _units(value: float) -> int:
+    # Rounded first, because 0.1 * 10**9 may lie just above a whole number.
+    return math.ceil(round(value, 3)) if value < _MOST_UNITS else _MOST_UNITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,19 +97,23 @@ class BudgetLedger(Protocol):
     For every enforced account and every measure with a limit, spent + reserved <= limit.
     """
 
-    async def reserve(self, accounts: Sequence[Account], amounts: Amounts, *, wait_s: float) -> Reservation:
+    async def reserve(
+        self, accounts: Sequence[Account], amounts: Amounts, *, wait_s: float, answer_s: float = math.inf
+    ) -> Reservation:
         """Reserve the amounts in all accounts in one transaction, or in none.
 
         Wait in order of arrival, `wait_s` seconds at most, while only the reservations of other calls stand
         in the way. Raise BudgetExceededError if an enforced account has less left than is needed,
-        OverloadedError after `wait_s`, and UnavailableError if the ledger cannot be read or written.
+        OverloadedError after `wait_s`, or after `answer_s` in which the ledger says nothing, and
+        UnavailableError if the ledger cannot be read or written.
         """
 
-    async def settle(self, reservation: Reservation, spent: Amounts) -> bool:
+    async def settle(self, reservation: Reservation, spent: Amounts, *, answer_s: float = math.inf) -> bool:
         """Replace a reservation by what was spent; a second settlement of the same one changes nothing.
 
-        An expired reservation is counted as spent too. Return False if the ledger is unavailable: the
-        settlement is kept and written when it is available again. Releasing is settling with no amounts.
+        An expired reservation is counted as spent too. Return False if the ledger is unavailable or does not
+        answer for `answer_s` seconds: the settlement is kept and written when it is available again.
+        Releasing is settling with no amounts.
         """
 
     async def balances(self, accounts: Sequence[Account]) -> list[Balance]:

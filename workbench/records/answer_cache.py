@@ -23,6 +23,8 @@ CREATE TABLE IF NOT EXISTS answers (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answers_made ON answers (made);
 """
+#: The age of an entry from the future is unknown: the clock was set back.
+_GET: Final = "SELECT line FROM answers WHERE key = ? AND expires > ? AND made <= ?"
 _EVICT: Final = """
 DELETE FROM answers WHERE key IN (
     SELECT key FROM answers ORDER BY made LIMIT (SELECT 1 + CAST(count(*) * ? AS INTEGER) FROM answers)
@@ -52,12 +54,25 @@ class AnswerCache:
     def get(self, key: str, *, now: float) -> list[JSON] | None:
         """Return the events of an answer, or None if there is none or it has expired."""
         with self._opened() as db:
-            row = db.execute("SELECT line FROM answers WHERE key = ? AND expires > ?", (key, now)).fetchone()
+            row = db.execute(_GET, (key, now, now)).fetchone()
         return None if row is None else orjson.loads(row[0])["events"]
 
-    def put(self, key: str, request: JSON, events: Sequence[Any], *, now: float, seconds: float) -> bool:
-        """Store an answer for a number of seconds; return whether it is neither too large nor secret."""
-        line = files.canonical({"request": request, "events": list(events)})
+    def put(
+        self,
+        key: str,
+        request: JSON,
+        events: Sequence[Any],
+        *,
+        now: float,
+        seconds: float,
+        whole: JSON | None = None,
+    ) -> bool:
+        """Store an answer for a number of seconds; return whether it is neither too large nor secret.
+
+        `whole` is the answer of a stream in one piece: the events may split a secret, or a text to purge.
+        """
+        more = {} if whole is None else {"whole": whole}
+        line = files.canonical({"request": request, "events": list(events), **more})
         if len(line) > min(_MOST_LINE, self._most_bytes // 4):
             return False
         try:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -19,6 +17,8 @@ from workbench.records.log import Lines, read_records
 if TYPE_CHECKING:
     import polars as pl
 
+#: The largest value of an outcome: sums and squares of many such values are still numbers.
+MOST_VALUE: Final = 1e100
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 #: An id of a session: no spaces and no control characters, so that it holds no text.
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,127}")
@@ -51,6 +51,11 @@ def check_session(session: str) -> str:
             hint='up to 128 of A-Z, a-z, 0-9 and _ . : @ / -, for example ws.session("chat-4711"); '
             "choose an id that names no person",
         )
+    if _ADDRESS.search(session):
+        raise ConfigError(
+            "the id of the session holds an e-mail address, which every record and span would name",
+            hint='an id that stands for the session: ws.session("chat-4711")',
+        )
     return session
 
 
@@ -61,9 +66,8 @@ def check_outcome(name: str, value: float) -> tuple[str, float]:
             f"{str(name)[:40]!r} cannot name an outcome",
             hint='for example ws.outcome(reply, "resolved", value=1.0)',
         )
-    with contextlib.suppress(OverflowError):  # a whole number beyond the largest float
-        if isinstance(value, bool | int | float) and math.isfinite(value):
-            return name, float(value)
+    if isinstance(value, bool | int | float) and -MOST_VALUE <= value <= MOST_VALUE:
+        return name, float(value)
     raise ConfigError(
         f"the value of the outcome {name!r} is {str(value)[:40]!r}, not a finite number",
         hint="1.0 for yes, 0.0 for no, or an amount",

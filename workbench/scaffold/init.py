@@ -126,7 +126,7 @@ def _created(draft: UseCaseDraft, paths: list[str], *, dry: bool) -> Created:
 
 def _check_new(root: Path, name: str) -> None:
     """Raise ConfigError when a use case, a job or an asset has the name already."""
-    raw = files.parse_yaml(placing.read_params(root), where=str(PARAMS), hint="git checkout -- params.yaml")
+    raw = files.parse_yaml(placing.read_params(root), where=str(PARAMS), hint=config.MALFORMED)
     if raw.get("use_cases"):
         config.load_params(root)
     for section in ("use_cases", "jobs"):

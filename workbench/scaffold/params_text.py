@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from workbench import files
+from workbench import config, files
 from workbench.errors import ConfigError
 from workbench.layout import PARAMS
 
@@ -192,6 +192,4 @@ def _check_added(before: str, after: str, blocks: list[Block]) -> None:
 
 
 def _raw(text: str) -> Mapping[str, Any]:
-    return (
-        files.parse_yaml(text, where=str(PARAMS), hint="git checkout -- params.yaml") if text.strip() else {}
-    )
+    return files.parse_yaml(text, where=str(PARAMS), hint=config.MALFORMED) if text.strip() else {}

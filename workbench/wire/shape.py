@@ -99,15 +99,16 @@ def list_of(value: Any) -> Sequence[Any]:
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """Yield every text inside a JSON value; keys do not count."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from texts_of(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from texts_of(part)
+    """Yield every text inside a JSON value, in its order; keys do not count."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, list | tuple):
+            waiting.extend(reversed(part))
+        elif type(part) is dict or isinstance(part, Mapping):
+            waiting.extend(reversed([*part.values()]))
 
 
 def json_texts(payload: JSON, names: Iterable[str]) -> Iterator[str]:

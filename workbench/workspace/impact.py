@@ -18,6 +18,7 @@ from workbench.experiments.intervals import (
     rounded,
     score_interval,
 )
+from workbench.records.outcomes import MOST_VALUE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -232,9 +233,9 @@ def _outcome_columns(events: pl.DataFrame, keys: list[str], outcomes: Sequence[s
                 f"the outcome {name!r} is not a column of numbers or of booleans ({nearest(name, numeric)})",
                 hint=f'frame.with_columns(pl.col("{name}").cast(pl.Float64))',
             )
-        if not events[name].cast(float).drop_nulls().is_finite().all():
+        if not events[name].cast(float).drop_nulls().is_between(-MOST_VALUE, MOST_VALUE).all():
             raise ConfigError(
-                f"the outcome {name!r} has values that are not finite",
+                f"the outcome {name!r} has values that are not finite, or beyond {MOST_VALUE:g}",
                 hint=f'frame.with_columns(pl.col("{name}").fill_nan(None)): null says that it is missing',
             )
     if not chosen:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from workbench import config, retrieval
 from workbench.config import UseCase
-from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.errors import ConfigError, NotFoundError, RefusedError, nearest
 from workbench.experiments.dataset import Case, Dataset
 from workbench.experiments.matching import mentions
 from workbench.experiments.scorers import accepted_texts
@@ -114,10 +114,18 @@ def pages_of(root: Path, name: str, case: UseCase) -> Pages:
     return pages
 
 
-def check_tenant(name: str, case: config.UseCase, tenant: str) -> None:
-    """Raise NotFoundError unless the use case serves this tenant."""
+def check_tenant(name: str, case: config.UseCase, tenant: str, *, only: str | None = None) -> None:
+    """Raise NotFoundError unless the use case serves this tenant, and RefusedError for another than `only`.
+
+    `only` is the tenant of a run that was started for one.
+    """
     if tenant not in case.tenants:
         raise NotFoundError(
             f"use case {name!r} has no tenant {tenant!r} ({nearest(tenant, case.tenants)})",
             hint=f"add it to use_cases.{name}.tenants in params.yaml",
+        )
+    if only is not None and tenant != only:
+        raise RefusedError(
+            f"the run is for tenant {only!r} alone, and its notebook asks for tenant {tenant!r}",
+            hint="leave the tenant out in the notebook, or run the job without --tenant",
         )

@@ -77,7 +77,7 @@ class Workspace(RecordVerbs):
     ) -> Workspace:
         """Return this workspace with another tenant, principal, purpose or arm's settings."""
         if tenant is not None:
-            check_tenant(self.name, self.use_case, tenant)
+            check_tenant(self.name, self.use_case, tenant, only=self.execution.tenant)
         context = dataclasses.replace(
             self.context,
             tenant=tenant or self.context.tenant,
@@ -474,7 +474,7 @@ def connect(
     job, case = execution.job, config.pinned(case, execution.pins)
     if tenant is None:
         tenant = execution.tenant or case.tenants[0]
-    check_tenant(use_case, case, tenant)
+    check_tenant(use_case, case, tenant, only=execution.tenant)
     made_by = identity.of_job(job) if job else identity.from_system()
     made_by = dataclasses.replace(made_by, **case.rights(made_by.name))
     context = Context(

@@ -115,6 +115,24 @@ def test_an_answer_expires(path):
         assert text(ask(handler, chat(clock=clock))) == said
 
 
+def test_a_clock_that_is_set_back_makes_no_answer_live_longer(path):
+    clock, model = FakeClock(), numbered()
+    handler = around(control(path), behind(model))
+    ask(handler, chat(clock=clock))
+    clock.advance(-86_400)  # it was a day ahead when the answer was stored
+    assert text(ask(handler, chat(clock=clock))) == "1"
+    assert text(ask(handler, chat(clock=clock))) == "1", "the new answer replaces the other"
+
+
+EMPTY = {"choices": [{"message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}]}
+
+
+def test_an_answer_without_content_is_asked_again(path):
+    handler = around(control(path), behind(FakeModel([EMPTY, "yes"])))
+    ask(handler, chat())
+    assert text(ask(handler, chat())) == text(ask(handler, chat())) == "yes"
+
+
 @pytest.mark.parametrize("settings", [replace(HOUR, operations=("embed",)), replace(HOUR, operations=())])
 def test_only_the_stated_operations_are_cached(path, settings):
     handler = around(control(path, settings), behind(model := numbered()))
@@ -138,6 +156,25 @@ def test_a_stream_is_replayed_as_a_stream(path):
     first, again = (ask(handler, chat(stream=True)) for _ in range(2))
     assert first == again and len(again) > 3 and len(model.calls) == 1
     assert all(wire.is_chunk(chunk) for chunk in again)
+
+
+def test_a_purge_and_the_search_for_secrets_read_a_stream_as_one_text(path):
+    """The text of a stream comes in pieces, which hold neither the sentence nor the key."""
+    secret = "sk-abcdefghijklm nopqrstuvwxyz0123456789".replace(" ", "")
+    for said, kept in (("Ann Lee of Bonn", True), (secret, False)):
+        cache = control(path)
+        pieces = [said[:3], said[3:9], said[9:]]
+        first = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"role": "assistant"}}]}
+
+        async def leaf(_call, pieces=pieces, first=first):
+            for piece in pieces:
+                yield Event(data={**first, "choices": [{"index": 0, "delta": {"content": piece}}]})
+            yield Event(data={**first, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+
+        ask(around(cache, leaf), chat(said[:2], stream=True))
+        cache.close()
+        assert purge(path, [said]) == kept
+        assert purge(path, [said[:2]]) == 0
 
 
 def test_a_stream_that_its_reader_left_or_that_has_no_end_is_not_kept(path):

@@ -213,6 +213,20 @@ def test_a_probe_that_is_cancelled_or_refused_makes_room_for_the_next(tmp_path):
     assert ends(handler, 1, clock) == [None] and breaker.state == "closed"
 
 
+def test_a_probe_that_hangs_makes_room_for_the_next_after_the_time_of_an_open_breaker():
+    clock, breaker = FakeClock(), Breaker("e", BreakerPolicy(calls=1, open_s=10.0))
+    breaker.record(0.0, "503", probe=False, now_is=clock.now)
+    assert breaker.admit(10.0), "the probe, which hangs"
+    with pytest.raises(CircuitOpenError, match=r"for 1\.0 s at most") as caught:
+        breaker.admit(19.0)
+    assert caught.value.retry_after_s == 1.0
+    assert breaker.admit(20.0), "another probe"
+    breaker.record(21.0, "", probe=True, now_is=clock.now)
+    assert breaker.state == "closed"
+    breaker.record(30.0, "10 s of silence", probe=True, now_is=clock.now)
+    assert breaker.state == "closed", "the hanging one ends too late to say anything"
+
+
 def test_a_call_that_pauses_between_attempts_keeps_no_probe(tmp_path):
     clock = FakeClock()
     leaf = Answers(*[UnavailableError("down")] * 4)

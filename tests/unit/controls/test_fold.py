@@ -137,9 +137,12 @@ async def forget(trial, path, after):
 async def cancel(trial, path, after):
     """Read all in a task that is cancelled after some turns of the loop."""
     task = asyncio.create_task(abandon(trial, path, 1000))
-    for _ in range(after):
-        await asyncio.sleep(0)
-    task.cancel()
+    try:
+        for _ in range(after):
+            await asyncio.sleep(0)
+    finally:  # on a busy machine the time of `main` may be over before
+        task.cancel()
+        await asyncio.wait([task])
     await task
 
 

@@ -1,6 +1,7 @@
 """Turns at an endpoint: who waits, how long, who is refused, and that nothing is kept by a call that left."""
 
 import asyncio
+import random
 import threading
 import time
 from contextlib import aclosing, suppress
@@ -12,6 +13,8 @@ from calls import chat, limited_card, read
 from workbench.controls.rate_limit import RateLimit
 from workbench.controls.retry import Retry, RetryPolicy
 from workbench.controls.stack import fold
+from workbench.endpoints.fair_queue import FairQueue
+from workbench.endpoints.rates import EndpointLimits, Rates
 from workbench.errors import DeadlineError, OverloadedError, RateLimitedError, UnavailableError
 from workbench.testing.fakes import FakeClock
 from workbench.types import Event
@@ -292,3 +295,19 @@ def test_calls_on_several_loops_share_the_places(tmp_path):
         thread.join(30)
     assert len(leaf.asked) == 40
     assert the_queue(control).in_flight == the_queue(control).waiting == 0
+
+
+def test_thousands_of_waiting_calls_of_as_many_tenants_take_no_time_and_leave_nothing():
+    limits = EndpointLimits(url="u", model="m", concurrent=1, tokens_per_minute=10**9)
+    queue = FairQueue(limits, Rates(limits))
+    began = time.process_time()
+    tickets = [queue.enter(f"t{n}", 1, 0.0) for n in range(5_000)]
+    waits = [queue.wait_s(ticket, 0.0) for ticket in tickets[1:]]
+    assert time.process_time() - began < 2.0  # it grew with the square of the calls: 20 s
+    assert waits == sorted(waits) and queue.waiting == 4_999
+    for ticket in random.Random(1).sample(tickets, len(tickets)):
+        queue.leave(ticket, 0.0)
+    assert (queue.waiting, queue.in_flight, queue._line, queue._waiting_tokens) == (0, 0, [], 0)
+    for n in range(5_000):
+        queue.release(queue.enter(f"u{n}", 1, 1.0), 1.0, used=1, seconds=0.1)
+    assert len(queue._finish) <= 2_001

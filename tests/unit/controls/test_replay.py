@@ -1,6 +1,7 @@
 """The law of the tape, as far as one process sees it."""
 
 import asyncio
+import dataclasses
 import gc
 from contextlib import aclosing
 
@@ -9,9 +10,10 @@ import pytest
 from calls import ask, behind, chat, finish, read, text
 
 from workbench.context import InvocationScope, invocation_scope
-from workbench.controls.stack import fold
+from workbench.controls.stack import around, fold
 from workbench.errors import (
     ConfigError,
+    DeadlineError,
     RateLimitedError,
     RefusedError,
     ReplayMissError,
@@ -19,6 +21,7 @@ from workbench.errors import (
 )
 from workbench.records.tape import Tape
 from workbench.testing.fakes import FakeModel
+from workbench.types import Event
 
 
 def never(_payload):
@@ -275,6 +278,29 @@ def test_when_the_one_who_asks_is_cancelled_the_next_asks(bench):
     assert len(model.calls) == 2
     gc.collect()
     assert not replay._lanes
+
+
+def test_who_waits_for_an_identical_question_waits_until_its_own_deadline(bench):
+    began, goes = asyncio.Event(), asyncio.Event()
+
+    async def slow(_call):
+        began.set()
+        await goes.wait()
+        yield Event(data={"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]})
+
+    handler = around(bench.replay(), slow)
+
+    async def crowd():
+        first = asyncio.create_task(read(handler, chat()))
+        await began.wait()
+        hurried = chat()
+        hurried = dataclasses.replace(hurried, deadline=hurried.context.clock.monotonic() + 0.05)
+        with pytest.raises(DeadlineError, match="identical call"):
+            await read(handler, hurried)
+        goes.set()
+        return await first
+
+    assert asyncio.run(crowd())
 
 
 def test_two_streams_of_one_question_read_in_turns_do_not_wait_for_each_other(bench):

@@ -120,6 +120,30 @@ def test_a_replayed_answer_costs_no_tokens_and_no_money():
     assert until_it_ends(limited(replayed, calls=3), [chat() for _ in range(5)])[0] == 3
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_endpoint_that_states_no_usage_escapes_no_limit(stream):
+    async def silent(_call):
+        yield Event(data={"choices": [{"delta" if stream else "message": {"content": "four"}}]})
+        if stream:
+            yield Event(data={"choices": [{"delta": {"content": "more"}, "finish_reason": None}]})
+
+    calls = [chat(stream=stream) for _ in range(5)]
+    taken = len("systembe briefusera taxi?") + 2 * 16 + (8 if stream else 4)
+    assert until_it_ends(limited(silent, tokens=2 * taken), calls)[0] == 2
+    assert until_it_ends(limited(silent, tokens=2 * taken + 1), calls)[0] == 3
+    assert until_it_ends(limited(silent, usd=0.5), calls)[0] == 2
+
+
+def test_what_is_computed_here_or_only_counted_takes_no_tokens():
+    async def silent(_call):
+        yield Event(data={"input_tokens": 5})
+
+    counts = [replace(chat(), operation="count") for _ in range(5)]
+    here = [chat(labels={"recorded": False}) for _ in range(5)]
+    assert until_it_ends(limited(silent, tokens=1), counts) is None
+    assert until_it_ends(limited(silent, tokens=1), here) is None
+
+
 def test_each_run_begins_anew_and_a_jobs_process_is_one_run():
     handler = limited(calls=2)
 

@@ -96,7 +96,7 @@ class City(pydantic.BaseModel):
 
 
 def test_a_structured_response_is_checked_and_repaired_by_the_boundary():
-    desk = Desk(["no JSON", '{"name": "Oslo"}'], controls={"output": Output()})
+    desk = Desk(["not JSON", '{"name": "Oslo"}'], controls={"output": Output()})
     found = desk.client.responses.parse(model="m", input="Which city?", text_format=City)
     assert found.output_parsed == City(name="Oslo")
     repair = desk.model.calls[1]["input"]
@@ -334,13 +334,13 @@ DEEP = "[" * 400 + "]" * 400
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "no JSON"),
-        (b"{bad", "no JSON"),
-        (b"\xff", "no JSON"),
+        (b"", "not JSON"),
+        (b"{bad", "not JSON"),
+        (b"\xff", "not JSON"),
         (b"[1]", "a list, not an object"),
         (b"null", "a NoneType, not an object"),
         (b'{"messages": ' + DEEP.encode() + b"}", "nested"),
-        (b'{"messages": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", "no JSON"),
+        (b'{"messages": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", "not JSON"),
         (b'{"stream": "yes"}', "stream is 'yes'"),
         (b'{"stream": true, "stream_options": [1]}', "stream_options is"),
     ],
