@@ -13,7 +13,6 @@
 | calls over a first model that fails and hangs | 400 | 5,000 |
 | questions that the embedded model is asked, of those that ship | 3 | 30 |
 | schedules of the race for one budget, for each ledger | 5 | 200 |
-| topics of the language reference that become a use case | every fourth | all |
 | packages whose documentation becomes a use case | 1 | 2 |
 
 WORKBENCH_SEED chooses the kill points and the package. A run prints its seed; the same seed chooses the same.
@@ -37,8 +36,6 @@ SEED = int(os.environ.setdefault("WORKBENCH_SEED", str(secrets.randbelow(10_000)
 ATTEMPTS = 10_000 if SOAK else 1_000
 MANY = 100_000 if SOAK else 20_000
 QUESTIONS = 30 if SOAK else 3
-#: Every how many-th topic of the language reference is read.
-TOPICS = 1 if SOAK else 4
 
 
 def examples(full: int) -> int:
