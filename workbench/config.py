@@ -9,7 +9,7 @@ import dataclasses
 import datetime as dt
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -591,8 +591,17 @@ def _check(path: Path, name: str, case: UseCase) -> None:
     _check_model(f"{where}.model", case.model_choice)
     _check_caching(f"{where}.cache", case.cache)
     _check_price(f"{where}.price_per_million", case)
+    _check_groups(where, case.groups)
     _check_values(where, case)
     _check_run_limits(f"{where}.limits", case.limits or RunLimits())
+
+
+def _check_groups(where: str, groups: Sequence[str]) -> None:
+    if personal := [group for group in groups if group.startswith("principal:")]:
+        raise ConfigError(
+            f"{where}.groups: {personal[0]!r} is the entry of one principal in access lists, and no group",
+            hint="name groups only; a principal has its own entry without being named",
+        )
 
 
 def _check_values(where: str, case: UseCase) -> None:

@@ -217,3 +217,13 @@ def test_an_execution_reaches_its_kernel_through_the_environment(monkeypatch):
 def test_a_pin_reads_as_a_reference():
     assert str(config.Pin(name="answer", version=2)) == "answer@2"
     assert dataclasses.is_dataclass(config.Pin)
+
+
+def test_a_group_that_is_a_principals_own_entry_is_refused(tmp_path):
+    text = (Path(__file__).resolve().parents[2] / "params.yaml").read_text(encoding="utf-8")
+    named = text.replace("groups: [everyone, people,", 'groups: ["principal:bob", people,')
+    assert named != text
+    (tmp_path / "params.yaml").write_text(named, encoding="utf-8")
+    with pytest.raises(ConfigError, match="principal:bob") as caught:
+        config.load_params(tmp_path)
+    assert "groups" in caught.value.message

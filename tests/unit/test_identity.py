@@ -7,11 +7,13 @@ import os
 import pwd
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import workbench as wb
 from workbench import identity
-from workbench.errors import NotFoundError
+from workbench.config import Execution
+from workbench.errors import NotFoundError, RefusedError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,3 +47,29 @@ def test_the_former_name_of_admin_is_accepted_with_a_hint():
     assert not dataclasses.replace(principal, admin=False).admin
     with pytest.warns(DeprecationWarning, match="admin"):
         assert not identity.Principal(name="ann", keeper=False).admin
+
+
+def test_a_group_with_the_form_of_another_principals_entry_is_none():
+    principal = identity.Principal(name="eve", groups=("everyone", "principal:bob"))
+    assert principal.grants == ("everyone", "principal:eve")
+
+
+def test_a_job_that_connects_to_another_use_case_stays_the_job(monkeypatch):
+    running = Execution(notebook="n", use_case="answers", job="answers", run="r1", tenant="acme")
+    for name, value in running.environment().items():
+        monkeypatch.setenv(name, value)
+    ws = wb.connect("triage", root=ROOT, mode="replay")
+    assert ws.context.principal.name == "job:answers" and not ws.context.principal.admin
+    assert (ws.context.purpose, ws.context.job, ws.context.run, ws.tenant) == ("job", "answers", "r1", "acme")
+    with pytest.raises(RefusedError, match="acme"):
+        ws.bind(tenant="globex")
+
+
+def test_the_items_of_a_memory_are_no_inputs(tmp_path):
+    ws = wb.connect("answers", root=ROOT, mode="replay")
+    snapshot = tmp_path / "globex.parquet"
+    item = {"id": "1", "text": "t", "access": ["board"], "classification": 3, "source_digest": "d"}
+    pl.DataFrame([item]).write_parquet(snapshot)
+    with pytest.raises(RefusedError, match="access lists") as caught:
+        ws.inputs(str(snapshot))
+    assert "search" in caught.value.hint

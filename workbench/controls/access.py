@@ -65,6 +65,7 @@ class Access:
     def _limited(self, call: Call, requester: T) -> T:
         """Return the requester or query limited to the principal's groups, clearance and current time."""
         principal = call.context.principal
+        _check_plain(requester)
         limits: dict[str, Any] = {
             "groups": tuple(filter(principal.grants.__contains__, requester.groups)),
             "clearance": min(requester.clearance, principal.clearance),
@@ -84,6 +85,16 @@ class Access:
         (seen,) = [event.data async for event in proceed(count)]
         if seen < len(ids):
             raise items_gone(len(ids) - seen, len(ids))
+
+
+def _check_plain(requester: Requester | Query) -> None:
+    """Raise RefusedError for a value whose class could answer comparisons as it likes."""
+    texts = (*requester.groups, requester.now or "")
+    if any(type(text) is not str for text in texts) or type(requester.clearance) is not int:
+        raise RefusedError(
+            "the groups, the clearance and the time of a requester must be plain texts and a whole number",
+            hint="Requester.of(ws.context.principal, now=…)",
+        )
 
 
 def _check_admin(call: Call, what: str) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from workbench import files
-from workbench.errors import ConfigError, NotFoundError, WorkbenchError, nearest
+from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
 from workbench.files import tables
 
 #: Return a workspace bound to the tenant of a row.
 Bind = Callable[[str], Any]
 FORMATS = (".parquet", ".jsonl")
+#: Columns of a memory's items that no input of a task has together.
+_ITEM = frozenset({"access", "classification", "source_digest", "text"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +133,8 @@ class Inputs:
 def read(path: Path, *, tenant: str | None = None) -> tuple[InputRow, ...]:
     """Return the rows of a Parquet or JSON lines file, without rows of tenants other than `tenant`.
 
-    A line that is not a JSON object is a row with a fault. Raises NotFoundError for a missing file and
-    ConfigError for a file that is not a table or has no rows.
+    A line that is not a JSON object is a row with a fault. Raises NotFoundError for a missing file,
+    ConfigError for a file that is not a table or has no rows, and RefusedError for a memory's items.
     """
     if path.suffix not in FORMATS:
         raise ConfigError(f"{path}: inputs are {' or '.join(FORMATS)} files", hint=_HINT)
@@ -142,6 +144,11 @@ def read(path: Path, *, tenant: str | None = None) -> tuple[InputRow, ...]:
         rows = tuple(_parsed(number, line) for number, line in enumerate(lines, start=1))
     else:
         rows = _table(path)
+    if rows and rows[0].columns.keys() >= _ITEM:  # read as rows, they would pass by their access lists
+        raise RefusedError(
+            f"{path} holds the items of a memory, which its access lists guard",
+            hint="search the memory: ws.memory().search(…)",
+        )
     rows = tuple(row for row in rows if tenant is None or row.tenant in {"", tenant})
     if not rows:
         owner = f" of tenant {tenant!r}" if tenant else ""

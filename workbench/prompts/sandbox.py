@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from workbench.prompts import control_tokens
+
 if TYPE_CHECKING:
     from jinja2 import Template, nodes
     from jinja2.sandbox import SandboxedEnvironment
@@ -34,7 +36,9 @@ def environment() -> SandboxedEnvironment:
     from jinja2 import StrictUndefined
 
     # Prompts are plain text, not HTML: escaping would change the model's input.
-    made = _sandbox()(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = _sandbox()(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_without_control_tokens
+    )
     made.filters["tojson"] = _json
     for name in (*_SIZED & made.filters.keys(), "format", "join", "replace"):
         made.filters[name] = _bounded(made.filters[name], name)
@@ -77,6 +81,11 @@ def _template(text: str) -> Template:
 
     tree = Bounds().visit(made.parse(text)).set_environment(made)
     return made.template_class.from_code(made, made.compile(tree), made.make_globals(None))
+
+
+def _without_control_tokens(value: Any) -> Any:
+    """Return a value of an expression as a turn may hold it; the template's own text is not changed."""
+    return control_tokens.neutralised(value) if isinstance(value, str) else value
 
 
 def _filtered(node: nodes.Node, name: str) -> nodes.Expr:

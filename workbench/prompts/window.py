@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn, get_args
 from workbench import _sync, files
 from workbench.display import Card, Shown
 from workbench.errors import ConfigError, RefusedError, ReplayMissError, WorkbenchError
+from workbench.prompts.control_tokens import neutralised
 from workbench.prompts.prompt import Rendered
 from workbench.prompts.tokens import ESTIMATE, Counter, Wire, of_model
 from workbench.types import Hit, Message, Role
@@ -162,6 +163,7 @@ class Window:
         if not text.strip():
             raise ConfigError(f"an empty text cannot be added to {section}", hint="leave it out")
         self._added += 1
+        text = text if section == "system" else neutralised(text)
         text = _quoted(text) if section in {"passages", "scratch"} else text
         entry = WindowEntry(number=self._added, section=section, role=role, text=text, **fields)
         self._entries.append(entry)
@@ -233,7 +235,10 @@ class Window:
             return f"its summary failed ({type(error).__name__})"
         if not text.strip():
             return "its summary was empty"
-        text, total = f"{_SUMMARY}\n{_quoted(text)}", sum(entry.summary_of or 1 for entry in turns)
+        text, total = (
+            f"{_SUMMARY}\n{_quoted(neutralised(text))}",
+            sum(entry.summary_of or 1 for entry in turns),
+        )
         summary = WindowEntry(number=0, section="history", role="user", text=text, summary_of=total)
         if await self._count([summary, *rest]) > self.budget:
             return "its summary did not fit"
@@ -260,7 +265,7 @@ def render(entries: Sequence[WindowEntry]) -> list[Message]:
     """
     *older, last = _exchanges(entries) or [[]]
     passages = [
-        f"[{number}] {' '.join(hit.source.split())}\n{entry.text}"
+        f"[{number}] {neutralised(' '.join(hit.source.split()))}\n{entry.text}"
         for number, (hit, entry) in enumerate(_best_first(entries), start=1)
     ]
     notes = [entry.text for entry in entries if entry.section == "scratch"]

@@ -215,7 +215,8 @@ class Workspace(RecordVerbs):
     def inputs(self, source: str = "") -> Inputs:
         """Return the rows of a Parquet or JSON lines file for `task.map`; no rows without a file.
 
-        A use case with quality rules cleans and checks them: a row that breaks a rule is a broken row.
+        A use case with quality rules cleans and checks them: a row that breaks a rule is a broken row. Raise
+        RefusedError for a file of a memory's snapshot.
         """
         from workbench.workspace.quality import checked_inputs  # it needs numpy
 
@@ -468,15 +469,16 @@ def connect(
     """
     base = config.find_root(Path(root) if root is not None else None)
     case = config.use_case(config.load_params(base), use_case)
-    execution = config.Execution.current()
-    if execution is None or execution.use_case != use_case:
-        execution = config.Execution(notebook="")
-    job, case = execution.job, config.pinned(case, execution.pins)
+    current = config.Execution.current() or config.Execution(notebook="")
+    foreign = current.use_case != use_case
+    execution = config.Execution(notebook="", tenant=current.tenant) if foreign else current
+    job, case = current.job, config.pinned(case, execution.pins)  # a job stays one in every use case
     if tenant is None:
         tenant = execution.tenant or case.tenants[0]
     check_tenant(use_case, case, tenant, only=execution.tenant)
     made_by = identity.of_job(job) if job else identity.from_system()
-    made_by = dataclasses.replace(made_by, **case.rights(made_by.name))
+    rights = case.rights(made_by.name) | ({"admin": False} if job and foreign else {})
+    made_by = dataclasses.replace(made_by, **rights)
     context = Context(
         use_case=use_case,
         tenant=tenant,
@@ -484,7 +486,7 @@ def connect(
         purpose="job" if job else purpose,
         phase=case.phase,
         job=job or "",
-        run=execution.run or "",
+        run=current.run or "",
     )
     return Workspace(
         root=base,

@@ -54,6 +54,36 @@ def test_nobody_searches_as_more_than_they_are(groups, clearance, granted, clear
     assert asked.now == max(now or "", NOW)
 
 
+class Everything(str):
+    """A text that says that it is any other."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        return True
+
+
+class Highest(int):
+    """A number that says that it is below any other."""
+
+    __slots__ = ()
+
+    def __lt__(self, other):
+        return True
+
+
+@pytest.mark.parametrize(
+    "forged", [{"groups": (Everything("x"),)}, {"clearance": Highest(9)}, {"now": Everything("2999")}]
+)
+def test_a_value_whose_class_answers_comparisons_is_refused(forged):
+    fields = {"groups": ("everyone",), "clearance": 0, "now": NOW} | forged
+    query = Query(text="t", vector=(1.0,), k=1, as_of="2025-01-01", **fields)
+    with pytest.raises(RefusedError, match="plain") as caught:
+        through(remembered("search", clock=FakeClock(), query=query))
+    assert "Requester.of" in caught.value.hint
+
+
 @pytest.mark.parametrize("verb", ["items", "count"])
 def test_a_reader_reads_as_itself_and_only_who_keeps_the_memory_reads_all(verb):
     requester = Requester(groups=("everyone", "board"), clearance=5, now="1900-01-01T00:00:00Z")
