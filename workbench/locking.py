@@ -5,8 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
+
+#: Seconds between two looks at a lock that is held: of the one that is next, and of each in the queue.
+_NEXT_PAUSE_S: Final = 0.0001
+_QUEUE_PAUSE_S: Final = 0.001
 
 
 def acquire(descriptor: int, *, shared: bool = False, wait: bool = True) -> bool:
@@ -58,3 +64,36 @@ def locked(
         if not inherited:  # a process that another thread forked meanwhile has a copy of the descriptor
             release(descriptor)
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def in_turn(path: Path, *, wait_s: float) -> Iterator[bool]:
+    """Hold the lock of `path` during a block, and yield whether it was free in time.
+
+    A holder that wants the lock again at once stands behind one who waits: each first takes the lock of the
+    queue, keeps it while it waits, and gives it up when it has the other one. Of several that want to enter
+    the queue any may be next. The files `PATH.turn` and `PATH.queue` are created if missing.
+    """
+    until = time.monotonic() + wait_s
+    descriptors = [
+        os.open(path.with_name(f"{path.name}.{name}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        for name in ("queue", "turn")
+    ]
+    queue, turn = descriptors
+    try:
+        granted = _acquired(queue, until, _QUEUE_PAUSE_S) and _acquired(turn, until, _NEXT_PAUSE_S)
+        release(queue)
+        yield granted
+    finally:
+        for descriptor in descriptors:
+            release(descriptor)  # a process that another thread forked meanwhile has copies
+            os.close(descriptor)
+
+
+def _acquired(descriptor: int, until: float, pause_s: float) -> bool:
+    """Return whether the lock was free before the time `until`."""
+    while not acquire(descriptor, wait=False):
+        if time.monotonic() > until:
+            return False
+        time.sleep(pause_s)
+    return True

@@ -1,6 +1,8 @@
 """Locks between processes: a lock ends with its block, whatever was forked meanwhile."""
 
 import os
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,3 +87,39 @@ def test_a_lock_ends_when_its_block_fails(tmp_path, shared):
     with pytest.raises(ZeroDivisionError), locking.locked(tmp_path / "lock", shared=shared):
         raise ZeroDivisionError
     assert free(tmp_path / "lock")
+
+
+def test_a_holder_that_wants_the_lock_again_at_once_lets_those_who_wait_go_first(tmp_path):
+    """Counted in turns, not in time: while one waits, the greedy one gets few turns."""
+    path, waiting, done = tmp_path / "file", threading.Event(), threading.Event()
+    turns = 0
+
+    def greedy():
+        nonlocal turns
+        while not done.is_set():
+            with locking.in_turn(path, wait_s=30) as granted:
+                assert granted
+                time.sleep(0.01)
+            turns += waiting.is_set()
+
+    thread = threading.Thread(target=greedy)
+    thread.start()
+    try:
+        for _ in range(20):
+            waiting.set()
+            with locking.in_turn(path, wait_s=30) as granted:
+                assert granted
+            waiting.clear()
+            time.sleep(0.005)
+    finally:
+        done.set()
+        thread.join()
+    assert turns <= 20 * 10
+
+
+def test_a_turn_that_does_not_come_in_time_is_told(tmp_path):
+    path = tmp_path / "file"
+    with locking.in_turn(path, wait_s=1) as first, locking.in_turn(path, wait_s=0.05) as second:
+        assert (first, second) == (True, False)
+    with locking.in_turn(path, wait_s=1) as free:
+        assert free

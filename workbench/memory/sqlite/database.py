@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from workbench import files, locking, sqlite_file
@@ -17,6 +17,8 @@ APPLICATION = 0x776B626D
 SCHEMA = 3
 #: The former schema, which an `upgrade` converts to `SCHEMA`.
 UPGRADED = 2
+#: Seconds that a write waits for its turn among the processes that write the same file.
+_TURN_S = 60.0
 Upgrade = Callable[[sqlite3.Connection], None]
 
 _TABLES = """
@@ -74,9 +76,30 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Run the block as a write transaction, which is on disk at its end or rolled back."""
-        with self._transaction("BEGIN IMMEDIATE") as connection:
+        """Run the block as a write transaction, which is on disk at its end or rolled back.
+
+        Processes write in turn: SQLite alone lets one that writes all the time keep others waiting for long.
+        """
+        with self._turn(), self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for this process's turn to write; UnavailableError when it does not come."""
+        if self.path is None:
+            yield
+            return
+        with self._lock, ExitStack() as turn:
+            try:
+                granted = turn.enter_context(locking.in_turn(self.path, wait_s=_TURN_S))
+            except OSError:  # where no file can be made, SQLite's own error says why
+                granted = True
+            if not granted:
+                raise UnavailableError(
+                    f"{self.path}: other processes have written for {_TURN_S:g} s",
+                    hint="nothing was changed; run the same command again",
+                )
+            yield
 
     def erase_deleted(self) -> None:
         """Rewrite the file without deleted bytes and empty its log; UnavailableError while others read.
