@@ -61,6 +61,7 @@ def pipeline(root: Path) -> None:
 def test_a_model_without_a_card_is_asked_by_its_own_name_and_its_price_is_unknown(root, served):
     found = check_all(root)
     assert found.passed, str(found)
+    replaced(root / "params.yaml", "    price_per_million: {input_usd: 0}\n", "")
     explored = explore(root, Path(NOTEBOOK), given={}, show=False)
     assert {call["model"] for call in served.calls} == {MODEL} and len(served.calls) == 4
     (candidate,) = [run for run in explored.runs if run.arm == "candidate"]
