@@ -8,7 +8,6 @@ import warnings
 from dataclasses import InitVar, dataclass
 from typing import Literal
 
-_PERSONAL = "principal:"
 Assurance = Literal["asserted", "authenticated"]
 
 
@@ -43,11 +42,8 @@ class Principal:
 
     @property
     def grants(self) -> tuple[str, ...]:
-        """The entries of access lists that match this principal: its groups and itself.
-
-        A group that has the form of another principal's own entry is none.
-        """
-        return (*(group for group in self.groups if not group.startswith(_PERSONAL)), personal(self.name))
+        """The entries of access lists that match this principal: its groups and itself."""
+        return (*self.groups, personal(self.name))
 
     def __str__(self) -> str:
         name = self.name if self.kind == "job" else f"{self.kind}:{self.name}"
@@ -56,7 +52,7 @@ class Principal:
 
 def personal(name: str) -> str:
     """Return the entry of an access list that matches only this principal."""
-    return f"{_PERSONAL}{name}"
+    return f"principal:{name}"
 
 
 def from_system() -> Principal:

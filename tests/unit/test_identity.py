@@ -49,11 +49,6 @@ def test_the_former_name_of_admin_is_accepted_with_a_hint():
         assert not identity.Principal(name="ann", keeper=False).admin
 
 
-def test_a_group_with_the_form_of_another_principals_entry_is_none():
-    principal = identity.Principal(name="eve", groups=("everyone", "principal:bob"))
-    assert principal.grants == ("everyone", "principal:eve")
-
-
 def test_a_job_that_connects_to_another_use_case_stays_the_job(monkeypatch):
     running = Execution(notebook="n", use_case="answers", job="answers", run="r1", tenant="acme")
     for name, value in running.environment().items():
