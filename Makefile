@@ -66,6 +66,7 @@ lock: env ## resolve the locks again after a change in pyproject.toml; UPGRADE=1
 	@$(if $(PROJECT),$(COMPILE) -q --group phoenix -o locks/phoenix.lock)
 	@$(if $(PROJECT),$(COMPILE) -q --group peers -o locks/peers.lock)
 	@$(if $(PROJECT),$(COMPILE) -q --group inspect -o locks/peers-inspect.lock)
+	@$(if $(PROJECT),$(COMPILE) -q --group presidio -o locks/presidio.lock)
 	@git --no-pager diff --stat -- locks
 
 clean: ## remove the environments and caches; keeps .workbench/, which holds state
