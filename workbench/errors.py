@@ -7,6 +7,9 @@
     ├─ RefusedError             a control or a server refused the call; a retry does not help
     │  ├─ BudgetExceededError   a budget has no room for the call; .budget, .limit, .spent, .needed, .renews
     │  ├─ LimitExceededError    a run or a job reached one of its limits; .limit, .spent
+    │  ├─ PolicyError           no policy permits the action, or one forbids it; .policies, .decision
+    │  ├─ PrivacyError          a class of data may not go to its destination; .kinds, .destination
+    │  ├─ ModerationError       a check on the request or the answer refused it; .check, .direction
     │  ├─ NoAnswerError         the endpoint answered, but without an answer; .reason is one word
     │  └─ ReplayMissError       the tape has no recording of the call; shows the nearest one
     ├─ UnavailableError         no answer, or an incomplete one; retryable (exit code 3)
@@ -137,6 +140,57 @@ class LimitExceededError(RefusedError):
         super().__init__(message, hint=hint)
         self.limit = limit
         self.spent = dict(spent or {})
+
+
+class PolicyError(RefusedError):
+    """No policy permits the action, or a policy forbids it.
+
+    `policies` are the `@id`s that determined the decision, none for the default deny. `decision` is the id of
+    the recorded decision, which `workbench audit explain ID` explains.
+    """
+
+    reason = "policy"
+
+    def __init__(
+        self, message: str, *, hint: str = "", policies: Iterable[str] = (), decision: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.policies = tuple(policies)
+        self.decision = decision
+
+
+class PrivacyError(RefusedError):
+    """Data of a class may not go to the destination of the call; the call was not made.
+
+    `kinds` names the kinds of data that were found, never the data. `destination` is one of `external`,
+    `embedded`, `recordings`, `logs` and `outputs`.
+    """
+
+    reason = "privacy"
+
+    def __init__(
+        self, message: str, *, hint: str = "", kinds: Iterable[str] = (), destination: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.kinds = tuple(kinds)
+        self.destination = destination
+
+
+class ModerationError(RefusedError):
+    """A check refused the request or the answer, or holds the answer for review.
+
+    `check` is its name and `direction` is "in" or "out". `held` is the id of an answer that waits for review.
+    """
+
+    reason = "moderation"
+
+    def __init__(
+        self, message: str, *, hint: str = "", check: str = "", direction: str = "", held: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.check = check
+        self.direction = direction
+        self.held = held
 
 
 class ReplayMissError(RefusedError):

@@ -1,0 +1,70 @@
+"""The policy port: who asks to do what with which resource, and the decision with the policies behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from workbench.identity import Principal
+from workbench.types import JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """What an action is about: its type (such as `Model`, `Memory` or `Job`), id, tenant and attributes."""
+
+    type: str
+    id: str
+    tenant: str
+    attributes: JSON = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRequest:
+    """One question to the policies: may the principal, for a tenant, take the action on the resource?
+
+    `action` is an operation such as `model.chat`, or a verb such as `promote`. `context` has the purpose, the
+    use case, the phase, the assurance, the class of data and whether the resource is outside of this machine.
+    """
+
+    principal: Principal
+    tenant: str
+    action: str
+    resource: Resource
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer to a request. It can be explained and made again.
+
+    `policies` are the `@id`s of the policies that determined it, none for the default deny, and `reasons`
+    their `@reason`s. `errors` are what the engine reported; a decision with errors is never an allow.
+    `policy_set` and `schema` are the SHA-256 digests of what it was made by.
+    """
+
+    id: str
+    allowed: bool
+    policies: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    policy_set: str = ""
+    schema: str = ""
+
+    @property
+    def why(self) -> str:
+        """The reasons as one text; for the default deny, that no policy permits it."""
+        return "; ".join(self.errors or self.reasons or self.policies) or "no policy permits it"
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A set of policies. It never raises for a request: what it cannot decide is denied, with errors."""
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 digest of the set."""
+
+    def decide(self, request: PolicyRequest) -> Decision:
+        """Return the decision on a request; the same request gets the same decision while the set stays."""
