@@ -10,7 +10,7 @@ from workbench.identity import Principal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A principal, the tenant that its token names ("" if it names none), and the instant at which it ends."""
+    """A principal, the tenant that its token names (or ""), and the instant at which the token ends."""
 
     principal: Principal
     tenant: str = ""
