@@ -23,6 +23,7 @@ from workbench.controls.stack import fold
 from workbench.errors import UnavailableError
 from workbench.identity import Principal
 from workbench.models.card import ModelCard, ModelLimits, Price
+from workbench.policy.memory_law import MemoryLaw
 from workbench.ports import Call, Query
 from workbench.ports.budget import Account, Amounts, Reservation
 from workbench.records.answer_cache import AnswerCache
@@ -199,7 +200,7 @@ class Bench:
             "budget": BudgetControl(self.ledger, accounts=self.budget, card=lambda _target: self.card),
             "observe": Observe(Lines(self.log), price=price),
             "fallback": Fallback(),
-            "access": Access(),
+            "access": Access(MemoryLaw.builtin()),
             "output": Output(),
             "cache": Cache(self.answers, self.caching, scope=CacheScope(use_case="answers")),
             "replay": self.replay(mode),

@@ -18,9 +18,7 @@ def moment_of(query: Query) -> str:
 
 def requester_of(query: Query) -> Requester:
     """Return the requester of a query."""
-    return Requester(
-        groups=query.groups, clearance=query.clearance, now=moment_of(query), where=query.where
-    )
+    return Requester(groups=query.groups, clearance=query.clearance, now=moment_of(query), where=query.where)
 
 
 def sees_nothing(requester: Query | Requester) -> bool:

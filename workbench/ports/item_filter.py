@@ -19,8 +19,8 @@ NO_END: Final = {"valid_to": "9999-12-32", "expires": "9999-12-31T24:00:00Z"}
 _NEGATED: Final[Mapping[FilterOperator, FilterOperator]] = {
     "in": "not in", "not in": "in", "<=": ">", ">": "<="
 }  # fmt: skip
-#: What merged conditions on one attribute stand first in, so that `ItemFilter.lists` finds them.
-_FIRST: Final = [("in", "acl"), ("<=", "classification")]
+#: The comparisons that stand first among others, so that `ItemFilter.lists` finds them.
+_FIRST: Final[Mapping[tuple[str, str], int]] = {("in", "acl"): 0, ("<=", "classification"): 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class ItemFilter:
         """
         if self.op == "or" and not self.parts:
             return (), 0
-        if self.op != "and" or [(part.op, part.attribute) for part in self.parts] != _FIRST:
+        if self.op != "and" or [(part.op, part.attribute) for part in self.parts] != [*_FIRST]:
             return None
         return tuple(map(str, self.parts[0].values)), int(self.parts[1].values[0])
 
@@ -89,7 +89,7 @@ def at_most(attribute: str, number: int) -> ItemFilter:
 
 
 def by_lists(groups: Iterable[str], clearance: int) -> ItemFilter:
-    """Return the condition that the access list names one of `groups` and the level is at most `clearance`."""
+    """Return the condition that an access list names one of `groups`, and a level is at most `clearance`."""
     return all_of([one_of("acl", groups), at_most("classification", clearance)])
 
 
@@ -107,7 +107,7 @@ def all_of(parts: Iterable[ItemFilter]) -> ItemFilter:
             kept.append(part)
     if any(part.op == "in" and not part.values for part in kept):
         return any_of([])
-    kept.sort(key=lambda part: _FIRST.index(place) if (place := (part.op, part.attribute)) in _FIRST else 2)
+    kept.sort(key=lambda part: _FIRST.get((part.op, part.attribute), 2))
     return kept[0] if len(kept) == 1 else ItemFilter(op="and", parts=tuple(kept))
 
 
@@ -120,10 +120,9 @@ def any_of(parts: Iterable[ItemFilter]) -> ItemFilter:
     return kept[0] if len(kept) == 1 else ItemFilter(op="or", parts=kept)
 
 
-def attributes_of(item: Item) -> dict[str, str | int | list[str]]:
-    """Return an item's attributes by name, as filters and policies compare them."""
-    read = {name: value(item) for name, value in _READ.items()}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in read.items()}
+def attributes_of(item: Item, names: Iterable[str] = ()) -> dict[str, str | int | tuple[str, ...]]:
+    """Return an item's attributes by name, all of them or those of `names`, as policies compare them."""
+    return {name: _READ[name](item) for name in names or _READ}
 
 
 def _flat(op: FilterOperator, parts: Iterable[ItemFilter]) -> Iterator[ItemFilter]:
@@ -152,7 +151,7 @@ def _both(one: ItemFilter, other: ItemFilter) -> ItemFilter | None:
     return ItemFilter(op="in", attribute=one.attribute, values=common)
 
 
-def _number(text: str) -> int:
+def number_of(text: str) -> int:
     """Return a day or an instant as a number of the same order."""
     return int("".join(filter(str.isdigit, text)))
 
@@ -165,7 +164,7 @@ _READ: Final[Mapping[str, Callable[[Item], str | int | tuple[str, ...]]]] = {
     "subject": lambda item: item.subject,
     "classification": lambda item: item.classification,
     "trust": lambda item: item.trust,
-    "valid_from": lambda item: _number(item.valid_from) if item.valid_from else 0,
-    "valid_to": lambda item: _number(item.valid_to or NO_END["valid_to"]),
-    "expires": lambda item: _number(item.expires or NO_END["expires"]),
+    "valid_from": lambda item: number_of(item.valid_from) if item.valid_from else 0,
+    "valid_to": lambda item: number_of(item.valid_to or NO_END["valid_to"]),
+    "expires": lambda item: number_of(item.expires or NO_END["expires"]),
 }

@@ -28,6 +28,8 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, ENDPOINTS, EXACT_ANSWERS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
+from workbench.policy.engine import CedarPolicy
+from workbench.policy.memory_law import MemoryLaw
 from workbench.ports import Call, Control, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
@@ -96,6 +98,7 @@ class Boundary:
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
+        self._policy: CedarPolicy | None = None
         self._caching = places.caching
         self.spending = Spending(self.home, self.card)
         self.replay = Replay(
@@ -122,7 +125,7 @@ class Boundary:
             ),
             **_limited(places.limits, self._price),
             "fallback": _fallback(places),
-            "access": Access(timeless=timeless),
+            "access": Access(MemoryLaw(self._policies), timeless=timeless),
             "output": Output(),
             **places.caching,
             "replay": self.replay,
@@ -131,6 +134,12 @@ class Boundary:
             "circuit_breaker": self.circuit_breaker,
             **self.spending.controls,
         }
+
+    def _policies(self) -> CedarPolicy:
+        """Return the policies, which are read on first use."""
+        if self._policy is None:
+            self._policy = CedarPolicy.of(self.root)
+        return self._policy
 
     def card(self, name: str) -> ModelCard:
         """Return a model card with the overrides of this workspace."""

@@ -47,7 +47,9 @@ def readable(requester: Requester | None) -> tuple[str, dict[str, Any]]:
     if requester is None:
         return "TRUE", {}
     condition = Condition(requester.where or by_lists(requester.groups, requester.clearance))
-    return f"{condition.text} AND (expires IS NULL OR expires > :now)", condition.bound | {"now": requester.now}
+    return f"{condition.text} AND (expires IS NULL OR expires > :now)", condition.bound | {
+        "now": requester.now
+    }
 
 
 def count_active(
