@@ -23,7 +23,6 @@ OTHER_DATACLASSES = {"context.InvocationScope"}
 #: Files with more than 12 public names, and why. The list may only shrink.
 MANY_NAMES = {
     "workbench/cli/memory.py": "one function for each command",
-    "workbench/config.py": "one class for each section of params.yaml",
     "workbench/errors.py": "the tree of errors",
     "workbench/layout.py": "one constant for each path of a repository",
     "workbench/registry.py": "the kinds of assets and the page of each",

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Detection:
     """An identifier or a secret in a text: its half-open range in characters, its kind and its class.
 
     `kind` is a word such as `person`, `address`, `email`, `phone`, `card`, `iban`, `tax_number`, `ip` or
@@ -25,5 +25,5 @@ class Finding:
 class Detector(Protocol):
     """Finds identifiers and secrets in texts, the same ones in the same text."""
 
-    def find(self, text: str) -> tuple[Finding, ...]:
-        """Return the findings, sorted by their start and without overlap."""
+    def find(self, text: str) -> tuple[Detection, ...]:
+        """Return what was found, sorted by their start and without overlap."""

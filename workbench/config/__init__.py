@@ -1,0 +1,86 @@
+"""Read and check `params.yaml`, and the settings that a runner passes to a kernel.
+
+No file holds a secret: a setting holds the name of an environment variable.
+"""
+
+from workbench.config.budgets import BudgetDimension, BudgetOnly, BudgetRule, Enforce, check_budgets
+from workbench.config.execution import EXECUTION_VARIABLE, Execution, Mode
+from workbench.config.forms import (
+    check_day,
+    check_inside,
+    check_quality,
+    check_tenant,
+    secret,
+    variable_part,
+)
+from workbench.config.jobs import Job, JobLimits, Limits, Timing
+from workbench.config.limits import AnswerCaching, RunLimits
+from workbench.config.models import ModelChoice, Price, StatedAnswer
+from workbench.config.params import (
+    MALFORMED,
+    Params,
+    RecordRetention,
+    find_root,
+    job,
+    load_params,
+    run_limits,
+    use_case,
+)
+from workbench.config.use_case import (
+    DEFAULT_AWAKE,
+    DEFAULT_MEMORY_URL,
+    TENANT,
+    Approach,
+    DatasetFile,
+    MemoryServer,
+    Pin,
+    Telemetry,
+    UseCase,
+    memory_server,
+    pinned,
+)
+
+__all__ = [
+    "DEFAULT_AWAKE",
+    "DEFAULT_MEMORY_URL",
+    "EXECUTION_VARIABLE",
+    "MALFORMED",
+    "TENANT",
+    "AnswerCaching",
+    "Approach",
+    "BudgetDimension",
+    "BudgetOnly",
+    "BudgetRule",
+    "DatasetFile",
+    "Enforce",
+    "Execution",
+    "Job",
+    "JobLimits",
+    "Limits",
+    "MemoryServer",
+    "Mode",
+    "ModelChoice",
+    "Params",
+    "Pin",
+    "Price",
+    "RecordRetention",
+    "RunLimits",
+    "StatedAnswer",
+    "Telemetry",
+    "Timing",
+    "UseCase",
+    "check_budgets",
+    "check_day",
+    "check_inside",
+    "check_quality",
+    "check_tenant",
+    "find_root",
+    "job",
+    "load_params",
+    "memory_server",
+    "pinned",
+    "run_limits",
+    "secret",
+    "use_case",
+    "variable_part",
+]

@@ -1,0 +1,65 @@
+"""The settings that a runner passes to a kernel."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from workbench import files
+from workbench.config.use_case import MemoryServer
+
+Mode = Literal["live", "record", "replay", "auto"]
+EXECUTION_VARIABLE = "WORKBENCH_EXECUTION"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """The settings that a runner passes to a kernel.
+
+    The kernel reads `judge_tape`, then `tape`, searches the snapshot `memory`, takes its dataset from `cases`
+    and writes runs to `out`, used recording keys to `used` and progress to `progress`. `task_digest` leaves
+    out `explore` cells.
+    `memory_server` replaces the server of params.yaml and has no fallback. Of a job, `pins` bind bare names,
+    `ws.publish` writes to `publish`, a larger share than `broken` of broken rows holds the output back, and
+    the repository `home` keeps the state.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    notebook: str
+    use_case: str | None = None
+    task_digest: str | None = None
+    mode: Mode = "auto"
+    tape: str | None = None
+    judge_tape: str | None = None
+    memory: str | None = None
+    cases: str | None = None
+    out: str | None = None
+    used: str | None = None
+    progress: str | None = None
+    job: str | None = None
+    run: str | None = None
+    tenant: str | None = None
+    pins: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    publish: str | None = None
+    broken: float = 1.0
+    home: str | None = None
+    journal: str | None = None
+    live_memory: bool = False
+    memory_server: MemoryServer | None = None
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variable that passes this execution to the kernel."""
+        return {EXECUTION_VARIABLE: files.canonical(dataclasses.asdict(self)).decode()}
+
+    @classmethod
+    def current(cls) -> Execution | None:
+        """Return the execution of this process, or None if no runner started it."""
+        text = os.environ.get(EXECUTION_VARIABLE)
+        if not text:
+            return None
+        import orjson
+
+        return files.parse(cls, orjson.loads(text), where=EXECUTION_VARIABLE)

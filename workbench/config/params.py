@@ -1,0 +1,110 @@
+"""Read and check `params.yaml`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from workbench import files
+from workbench.config.budgets import BudgetRule, check_budgets
+from workbench.config.jobs import Job, check_job
+from workbench.config.limits import RunLimits
+from workbench.config.use_case import UseCase, check_use_case
+from workbench.errors import ConfigError, NotFoundError, nearest
+from workbench.layout import PARAMS
+
+#: What to do when params.yaml is malformed: a checkout alone would discard every edit.
+MALFORMED = (
+    f"correct that line: git diff -- {PARAMS} shows what changed; "
+    f"to discard all edits: git checkout -- {PARAMS}"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRetention:
+    """The days after which `workbench calls purge` removes calls; None keeps them for ever."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    calls_days: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """The content of `params.yaml`.
+
+    `budget_url` is the PostgreSQL database of a ledger that several machines share, and
+    `budget_password_env` the environment variable with its password.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    use_cases: dict[str, UseCase]
+    jobs: dict[str, Job] = field(default_factory=dict)
+    budgets: dict[str, BudgetRule] = field(default_factory=dict)
+    budget_url: str | None = None
+    budget_password_env: str | None = None
+    retention: RecordRetention = field(default_factory=RecordRetention)
+
+
+def find_root(start: Path | None = None) -> Path:
+    """Return the folder with a `params.yaml` nearest above `start`; raise NotFoundError if there is none."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / PARAMS).exists():
+            return folder
+    raise NotFoundError(
+        f"no params.yaml in {here} or above",
+        hint="change into the repository, or pass root=…",
+    )
+
+
+def load_params(root: Path) -> Params:
+    """Return the checked content of `params.yaml`; raise ConfigError for an invalid key or value.
+
+    A process parses the file again only after it has changed, so do not change the returned value.
+    """
+    return _parsed(root / PARAMS)
+
+
+@files.until_changed
+def _parsed(path: Path) -> Params:
+    raw = files.read_yaml(path, hint=MALFORMED, missing=f"git checkout -- {PARAMS}")
+    params = files.parse(Params, raw, where=str(path), hint="see docs/params.md for every key")
+    if not params.use_cases:
+        hint = "workbench init NAME --docs DIR --questions FILE, or: git checkout -- params.yaml"
+        raise ConfigError(f"{path}: use_cases is empty", hint=hint)
+    if (days := params.retention.calls_days) is not None and days < 1:
+        raise ConfigError(f"{path}: retention.calls_days must be 1 or more, found {days}")
+    for name, case in params.use_cases.items():
+        check_use_case(path, name, case)
+    for name, declared in params.jobs.items():
+        check_job(path, name, declared, params.use_cases)
+    check_budgets(params.budgets, params.budget_url, params.budget_password_env, where=str(path))
+    return params
+
+
+def job(params: Params, name: str) -> Job:
+    """Return a declared job; raise NotFoundError with the nearest names for another name."""
+    if name not in params.jobs:
+        raise NotFoundError(
+            f"params.yaml declares no job {name!r} ({nearest(name, params.jobs)})",
+            hint=f"add under jobs: {name}: {{use_case: …, sample: data/inbox/sample.jsonl}}",
+        )
+    return params.jobs[name]
+
+
+def run_limits(params: Params, case: UseCase, job: str | None) -> RunLimits | None:
+    """Return the limits of the calls of a run: the job's, else the use case's; None if none is stated."""
+    declared = params.jobs.get(job) if job else None
+    found = declared.limits.of_calls.over(case.limits) if declared else case.limits
+    return None if found is None or found == RunLimits() else found
+
+
+def use_case(params: Params, name: str) -> UseCase:
+    """Return a use case; raise NotFoundError with the nearest names if it is unknown."""
+    if name not in params.use_cases:
+        raise NotFoundError(
+            f"there is no use case {name!r} ({nearest(name, params.use_cases)})",
+            hint="use cases are the keys under use_cases in params.yaml",
+        )
+    return params.use_cases[name]
