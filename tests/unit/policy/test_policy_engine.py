@@ -114,7 +114,8 @@ class Direct:
         rights = {
             "name": r.principal.name, "tenant": r.tenant, "groups": list(r.principal.groups),
             "grants": [*r.principal.groups, f"principal:{r.principal.name}"],
-            "clearance": r.principal.clearance, "assurance": r.principal.assurance, "admin": r.principal.admin,
+            "clearance": r.principal.clearance, "assurance": r.principal.assurance,
+            "admin": r.principal.admin,
         }  # fmt: skip
         entities = [
             {
@@ -228,7 +229,7 @@ def test_the_same_request_has_the_same_id_in_every_process_and_another_set_gives
 def test_a_decision_names_its_policy_and_its_reason():
     decision = CedarPolicy.builtin().decide(asked())
     assert decision.policies == ("read-memories",) and "own tenant" in decision.why
-    assert CedarPolicy.builtin().decide(asked(tenant="globex")).why == "no policy permits it"
+    assert CedarPolicy.builtin().decide(asked(tenant="globex")).why.startswith("no policy permits it (")
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), float("nan"), "\ud800"])
@@ -287,7 +288,7 @@ def test_a_request_survives_its_record():
     chance = random.Random(SEED)
     for _ in range(100):
         request = generated(chance)
-        assert requests.from_record(requests.to_record(request), where="it") == request
+        assert requests.from_record(request.to_json(), where="it") == request
 
 
 @pytest.mark.parametrize(
@@ -300,7 +301,7 @@ def test_a_request_survives_its_record():
     ],
 )
 def test_a_wrong_record_is_an_error_that_names_the_field(change, word):
-    record = requests.to_record(asked()) | change
+    record = asked().to_json() | change
     with pytest.raises(ConfigError, match=word):
         requests.from_record(record, where="record 7")
 
