@@ -26,6 +26,7 @@ from workbench.config.params import (
     run_limits,
     use_case,
 )
+from workbench.config.policy import PolicyMode
 from workbench.config.use_case import (
     DEFAULT_AWAKE,
     DEFAULT_MEMORY_URL,
@@ -62,6 +63,7 @@ __all__ = [
     "ModelChoice",
     "Params",
     "Pin",
+    "PolicyMode",
     "Price",
     "RecordRetention",
     "RunLimits",

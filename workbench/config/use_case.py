@@ -13,6 +13,7 @@ from workbench import files
 from workbench.config.forms import NAME, check_day, check_inside, check_quality, check_tenant, variable_part
 from workbench.config.limits import AnswerCaching, RunLimits, check_caching, check_run_limits
 from workbench.config.models import ModelChoice, Price, check_model
+from workbench.config.policy import PolicyMode
 from workbench.errors import ConfigError, nearest
 from workbench.types import MOST_CLASSIFIED
 
@@ -131,6 +132,7 @@ class UseCase:
     limits: RunLimits | None = None
     cache: AnswerCaching | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
+    policy: PolicyMode = field(default_factory=PolicyMode)
     parameters: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from workbench import registry
 from workbench.config import Execution, Mode, RunLimits, UseCase, load_params, memory_server, run_limits
 from workbench.controls import stack
-from workbench.controls.access import Access
 from workbench.controls.cache import Cache, CacheScope, cache_of
 from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
@@ -28,8 +27,6 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, ENDPOINTS, EXACT_ANSWERS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
-from workbench.policy.engine import CedarPolicy
-from workbench.policy.memory_law import MemoryLaw
 from workbench.ports import Call, Control, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
@@ -37,6 +34,7 @@ from workbench.records.segments import CallLog
 from workbench.records.tape import Tape
 from workbench.telemetry import active
 from workbench.types import STATED, Event, Port, Usage
+from workbench.workspace import policies
 from workbench.workspace.candidates import warn_of_unknown_price
 from workbench.workspace.spending import Spending
 
@@ -62,7 +60,8 @@ class StatePaths:
     the stores, and `journal` is the journal's path below `home`. `memory_fallback` is whether the last
     snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
     `limits` are those of a run, with their place in params.yaml; `caching` is the control `cache` by its
-    name, or nothing. `content` puts texts into spans.
+    name, or nothing. `content` puts texts into spans. With `observe_policy`, what the repository's policies
+    deny is recorded and not refused.
     """
 
     home: Path
@@ -73,6 +72,7 @@ class StatePaths:
     stated_answers: bool = True
     caching: Mapping[str, Cache] = field(default_factory=dict)
     content: bool = False
+    observe_policy: bool = False
 
 
 class Boundary:
@@ -98,7 +98,6 @@ class Boundary:
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
-        self._policy: CedarPolicy | None = None
         self._caching = places.caching
         self.spending = Spending(self.home, self.card)
         self.replay = Replay(
@@ -125,7 +124,9 @@ class Boundary:
             ),
             **_limited(places.limits, self._price),
             "fallback": _fallback(places),
-            "access": Access(MemoryLaw(self._policies), timeless=timeless),
+            **policies.controls_of(
+                self.root, self.card, observe=places.observe_policy, timeless=timeless
+            ),
             "output": Output(),
             **places.caching,
             "replay": self.replay,
@@ -134,12 +135,6 @@ class Boundary:
             "circuit_breaker": self.circuit_breaker,
             **self.spending.controls,
         }
-
-    def _policies(self) -> CedarPolicy:
-        """Return the policies, which are read on first use."""
-        if self._policy is None:
-            self._policy = CedarPolicy.of(self.root)
-        return self._policy
 
     def card(self, name: str) -> ModelCard:
         """Return a model card with the overrides of this workspace."""
@@ -299,6 +294,7 @@ def of_use_case(
             # Recorded and judged answers are a model's; a job's run on today's input is neither.
             stated_answers=execution.tape is None or execution.live_memory,
             content=case.telemetry.content,
+            observe_policy=case.policy.enforce == "observe",
         ),
     )
 
