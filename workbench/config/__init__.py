@@ -16,6 +16,7 @@ from workbench.config.forms import (
 from workbench.config.jobs import Job, JobLimits, Limits, Timing
 from workbench.config.limits import AnswerCaching, RunLimits
 from workbench.config.models import ModelChoice, Price, StatedAnswer
+from workbench.config.moderation import ModerationHook, ModerationRules
 from workbench.config.params import (
     MALFORMED,
     Params,
@@ -60,6 +61,8 @@ __all__ = [
     "MemoryServer",
     "Mode",
     "ModelChoice",
+    "ModerationHook",
+    "ModerationRules",
     "Params",
     "Pin",
     "Price",

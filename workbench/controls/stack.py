@@ -15,6 +15,7 @@ from workbench.controls import (
     circuit_breaker,
     fallback,
     limits,
+    moderation,
     observe,
     output,
     rate_limit,
@@ -27,7 +28,7 @@ from workbench.ports import Call, Control, Handler
 from workbench.types import Event
 
 #: Planned controls. Positions may name them, so that adding one changes no other position.
-PLANNED: Final = ("policy", "privacy", "moderation")
+PLANNED: Final = ("policy", "privacy")
 
 
 def ordered(positions: Iterable[Position], *, planned: Iterable[str] = PLANNED) -> tuple[Position, ...]:
@@ -82,6 +83,7 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
 POSITIONS: Final = ordered(
     (
         observe.POSITION, limits.POSITION, fallback.POSITION, access.POSITION, output.POSITION,
+        moderation.POSITION,
         cache.POSITION, replay.POSITION, retry.POSITION, rate_limit.POSITION,
         circuit_breaker.POSITION, budget.POSITION,
     )

@@ -36,6 +36,7 @@ from workbench.records.tape import Tape
 from workbench.telemetry import active
 from workbench.types import STATED, Event, Port, Usage
 from workbench.workspace.candidates import warn_of_unknown_price
+from workbench.workspace.moderating import Moderating
 from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
@@ -60,7 +61,7 @@ class StatePaths:
     the stores, and `journal` is the journal's path below `home`. `memory_fallback` is whether the last
     snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
     `limits` are those of a run, with their place in params.yaml; `caching` is the control `cache` by its
-    name, or nothing. `content` puts texts into spans.
+    name, or nothing. `content` puts texts into spans. `moderating` makes the control `moderation`.
     """
 
     home: Path
@@ -71,6 +72,7 @@ class StatePaths:
     stated_answers: bool = True
     caching: Mapping[str, Cache] = field(default_factory=dict)
     content: bool = False
+    moderating: Moderating | None = None
 
 
 class Boundary:
@@ -124,6 +126,7 @@ class Boundary:
             "fallback": _fallback(places),
             "access": Access(timeless=timeless),
             "output": Output(),
+            **(places.moderating.control(self.card, lambda: self.handler) if places.moderating else {}),
             **places.caching,
             "replay": self.replay,
             "retry": Retry(_RETRIES),
@@ -290,6 +293,7 @@ def of_use_case(
             # Recorded and judged answers are a model's; a job's run on today's input is neither.
             stated_answers=execution.tape is None or execution.live_memory,
             content=case.telemetry.content,
+            moderating=Moderating(root, home, case.moderation, case.tenants),
         ),
     )
 
