@@ -16,6 +16,7 @@ from workbench.config.forms import (
 from workbench.config.jobs import Job, JobLimits, Limits, Timing
 from workbench.config.limits import AnswerCaching, RunLimits
 from workbench.config.models import ModelChoice, Price, StatedAnswer
+from workbench.config.moderation import ModerationHook, ModerationRules
 from workbench.config.params import (
     MALFORMED,
     Params,
@@ -61,6 +62,8 @@ __all__ = [
     "MemoryServer",
     "Mode",
     "ModelChoice",
+    "ModerationHook",
+    "ModerationRules",
     "Params",
     "Pin",
     "PolicyMode",
