@@ -14,6 +14,7 @@ from workbench.config.forms import NAME, check_day, check_inside, check_quality,
 from workbench.config.limits import AnswerCaching, RunLimits, check_caching, check_run_limits
 from workbench.config.models import ModelChoice, Price, check_model
 from workbench.errors import ConfigError, nearest
+from workbench.identity import Assurance
 from workbench.types import MOST_CLASSIFIED
 
 #: Placeholder for the tenant's name in the name of a key's environment variable.
@@ -127,6 +128,7 @@ class UseCase:
     groups: tuple[str, ...] = ("everyone",)
     admins: tuple[str, ...] | None = None
     keepers: tuple[str, ...] | None = None
+    assurance: Assurance = "asserted"
     concurrency: int = 4
     limits: RunLimits | None = None
     cache: AnswerCaching | None = None
