@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import functools
-import http.client
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from workbench import files
 from workbench.context import Clock, SystemClock
 from workbench.errors import ConfigError, UnavailableError, WorkbenchError
-from workbench.records import egress
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -29,8 +24,6 @@ FRESH_S, _STALE_S = 3_600.0, 86_400.0
 REFETCH_S: Final = 60.0
 #: Least seconds between two fetches while there are no keys.
 _RETRY_S: Final = 5.0
-#: Seconds that an issuer may take to answer, and to send all of the document.
-_TIMEOUT_S, _DOCUMENT_S = 5.0, 10.0
 _LEAST_RSA_BITS = 2048
 #: Key types and curves of the algorithms; None is any curve.
 _FITTING: Final[Mapping[str, tuple[str, str | None]]] = {
@@ -113,7 +106,7 @@ class RemoteKeys:
     def __init__(
         self, url: str, *, clock: Clock | None = None, fetch: Callable[[str], bytes] | None = None
     ) -> None:
-        self._url, self._clock, self._fetch = url, clock or SystemClock(), fetch or fetched
+        self._url, self._clock, self._fetch = url, clock or SystemClock(), fetch or _fetched
         self._lock = threading.Lock()
         self._keys: KeySet | None = None
         self._fetched = self._tried = -_STALE_S
@@ -151,6 +144,12 @@ class RemoteKeys:
             self._error = error
 
 
+def _fetched(url: str) -> bytes:
+    from workbench.identities import fetching  # a token's keys alone need a client of HTTP
+
+    return fetching.fetched(url, most_bytes=_MOST_BYTES)
+
+
 @functools.lru_cache(maxsize=64)
 def remote_keys(url: str) -> RemoteKeys:
     """Return the keys at an address, which the workspaces of a process share."""
@@ -164,39 +163,6 @@ def file_keys(path: Path) -> KeySet:
         return KeySet(files.read_bytes(path, limit=_MOST_BYTES), where=str(path))
     except FileNotFoundError:
         raise _missing(path) from None
-
-
-class _SameAddress(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: it could lead away from https, or from the stated host."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def fetched(url: str) -> bytes:
-    """Return the document at an https address; raise UnavailableError, also for one that is too large."""
-    opener = urllib.request.build_opener(_SameAddress())
-    ends = time.monotonic() + _DOCUMENT_S
-    try:
-        with egress.crossing(), opener.open(url, timeout=_TIMEOUT_S) as response:
-            data = b""
-            while chunk := response.read1(65_536):
-                data += chunk
-                if len(data) > _MOST_BYTES or time.monotonic() > ends:
-                    raise _unavailable(url, f"more than {_MOST_BYTES} bytes, or {_DOCUMENT_S:g} s")
-            return data
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise _unavailable(url, f"HTTP status {error.code}") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise _unavailable(url, str(getattr(error, "reason", error))) from error
-
-
-def _unavailable(url: str, why: str) -> UnavailableError:
-    return UnavailableError(
-        f"cannot fetch the keys of the issuer from {url}: {why}",
-        hint=f"curl --fail {url}   # it must answer with a JWKS document",
-    )
 
 
 def _missing(path: Path) -> ConfigError:

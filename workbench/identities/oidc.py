@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from workbench.config import IdentitySettings
 from workbench.context import Clock, SystemClock, instant
 from workbench.identities.keys import file_keys, remote_keys
 from workbench.identities.tokens import (
-    Keys,
+    IssuerKeys,
     checked_clearance,
     checked_groups,
     checked_name,
@@ -37,7 +38,12 @@ class OIDCProvider:
     name = "oidc"
 
     def __init__(
-        self, settings: IdentitySettings, root: Path, *, clock: Clock | None = None, keys: Keys | None = None
+        self,
+        settings: IdentitySettings,
+        root: Path,
+        *,
+        clock: Clock | None = None,
+        keys: IssuerKeys | None = None,
     ) -> None:
         self.settings, self._root = settings, root
         self._clock, self._keys = clock or SystemClock(), keys
@@ -51,7 +57,8 @@ class OIDCProvider:
         where = "the token" if token is not None else f"the token in {self.settings.place}"
         token = self.token() if token is None else token
         if token is None:
-            raise refused(f"params.yaml identifies callers by a token, and {self._missing()}", hint=self._hint())
+            missing = f"{self.settings.place} holds none" if self.settings.place else "none was passed"
+            raise refused(f"params.yaml identifies callers by a token, and {missing}", hint=self._hint())
         claims = verified(token, self.settings, self._of_issuer(), now=self._clock.now(), where=where)
         return self._identity(claims, where)
 
@@ -73,7 +80,8 @@ class OIDCProvider:
         return Principal(name=checked_name(claims.get(name), name, where), assurance="authenticated")
 
     def _identity(self, claims: Mapping[str, Any], where: str) -> Identity:
-        stated, rights = self.settings.claims, {}
+        stated = self.settings.claims
+        rights: dict[str, Any] = {}
         if stated.groups is not None:
             found = checked_groups(claims.get(stated.groups), stated.groups, where)
             rights["groups"] = tuple(dict.fromkeys(("everyone", *found)))
@@ -81,8 +89,6 @@ class OIDCProvider:
             rights["clearance"] = checked_clearance(
                 claims.get(stated.clearance), stated.clearance, where, most=MOST_CLASSIFIED
             )
-        import dataclasses
-
         return Identity(
             principal=dataclasses.replace(self.principal(claims, where), **rights),
             tenant="" if stated.tenant is None else self._tenant(claims, stated.tenant, where),
@@ -98,14 +104,11 @@ class OIDCProvider:
             )
         return checked_name(claims[claim], claim, where)
 
-    def _of_issuer(self) -> Keys:
+    def _of_issuer(self) -> IssuerKeys:
         if self._keys is not None:
             return self._keys
         stated = str(self.settings.keys)
         return remote_keys(stated) if self.settings.remote else file_keys(self._root / stated)
-
-    def _missing(self) -> str:
-        return f"{self.settings.place} holds none" if self.settings.place else "none was passed"
 
     def _hint(self) -> str:
         if self.settings.token_env is not None:

@@ -19,7 +19,7 @@ _MOST_CHARACTERS = 16_384
 _LAST_SECOND = 253_402_300_799
 
 
-class Keys(Protocol):
+class IssuerKeys(Protocol):
     """The public keys of an issuer."""
 
     def find(self, kid: str | None, algorithm: str) -> Any:
@@ -27,7 +27,7 @@ class Keys(Protocol):
 
 
 def verified(
-    token: str, settings: IdentitySettings, keys: Keys, *, now: dt.datetime, where: str
+    token: str, settings: IdentitySettings, keys: IssuerKeys, *, now: dt.datetime, where: str
 ) -> dict[str, Any]:
     """Return the claims of a token that the issuer signed for this audience and that is valid now.
 
