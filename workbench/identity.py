@@ -45,40 +45,37 @@ class Principal:
         """The entries of access lists that match this principal: its groups and itself."""
         return (*self.groups, personal(self.name))
 
-    def beyond(self, own: Principal) -> tuple[str, ...]:
-        """Return each right that this principal has and `own` lacks, in words; nothing for a narrower one.
-
-        An admin may take another name, because an admin acts on its items anyway; such a name is asserted.
-        """
-        texts = (self.name, self.kind, self.assurance, *self.groups)
-        plain = type(self.groups) is tuple and all(type(text) is str for text in texts)
-        if (
-            type(self) is not Principal
-            or not plain
-            or (type(self.clearance), type(self.admin)) != (int, bool)
-        ):
-            return ("values that are not plain",)  # a class of its own could answer comparisons as it likes
-        more = [group for group in self.groups if group not in own.groups]
-        renamed = (self.name, self.kind) != (own.name, own.kind)
-        claimed = self.assurance != "asserted" and (renamed or self.assurance != own.assurance)
-        found = {
-            f"groups {', '.join(more)}": bool(more),
-            f"clearance {self.clearance}": self.clearance > own.clearance,
-            "admin": self.admin and not own.admin,
-            f"name {self.name}": renamed and not (own.admin and self.kind == own.kind == "user"),
-            f"assurance {self.assurance}": claimed,
-        }
-        return tuple(what for what, exceeds in found.items() if exceeds)
-
-    @property
-    def _is_plain(self) -> bool:
-        kinds = (type(self), type(self.groups), type(self.clearance), type(self.admin))
-        texts = (self.name, self.kind, self.assurance, *self.groups)
-        return kinds == (Principal, tuple, int, bool) and all(type(text) is str for text in texts)
-
     def __str__(self) -> str:
         name = self.name if self.kind == "job" else f"{self.kind}:{self.name}"
         return f"{name} ({self.assurance})"
+
+
+def beyond(wanted: Principal, own: Principal) -> tuple[str, ...]:
+    """Return each right that `wanted` has and `own` lacks, in words; nothing for the same rights or fewer.
+
+    An admin may take another name, because an admin acts on its items anyway; such a name is asserted. No
+    method of Principal, which a class of its own could override.
+    """
+    if not _is_plain(wanted):
+        return ("values that are not plain",)  # a class of its own could answer comparisons as it likes
+    more = [group for group in wanted.groups if group not in own.groups]
+    renamed = (wanted.name, wanted.kind) != (own.name, own.kind)
+    claimed = wanted.assurance != "asserted" and (renamed or wanted.assurance != own.assurance)
+    found = {
+        f"groups {', '.join(more)}": bool(more),
+        f"clearance {wanted.clearance}": wanted.clearance > own.clearance,
+        "admin": wanted.admin and not own.admin,
+        f"name {wanted.name}": renamed and not (own.admin and wanted.kind == own.kind == "user"),
+        f"assurance {wanted.assurance}": claimed,
+    }
+    return tuple(what for what, exceeds in found.items() if exceeds)
+
+
+def _is_plain(found: Principal) -> bool:
+    if (type(found), type(found.groups)) != (Principal, tuple):
+        return False
+    texts = (found.name, found.kind, found.assurance, *found.groups)
+    return (type(found.clearance), type(found.admin)) == (int, bool) and all(type(t) is str for t in texts)
 
 
 def personal(name: str) -> str:

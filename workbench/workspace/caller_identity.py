@@ -87,7 +87,7 @@ def _with_rights(found: Identity, case: UseCase) -> Identity:
 
 def narrowed(found: Identity, principal: Principal) -> Identity:
     """Return the identity with a principal of its own rights or fewer; raise RefusedError for more."""
-    if raised := principal.beyond(found.principal):
+    if raised := identity.beyond(principal, found.principal):
         raise RefusedError(
             f"{found.principal} may not be bound to a principal with more rights: {'; '.join(raised)}",
             hint="rights come from params.yaml and from tokens: ws.bind(token=…), docs/identity.md",
