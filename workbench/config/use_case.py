@@ -16,6 +16,7 @@ from workbench.config.models import ModelChoice, Price, check_model
 from workbench.config.moderation import ModerationRules, check_moderation
 from workbench.config.policy import PolicyMode
 from workbench.errors import ConfigError, nearest
+from workbench.identity import Assurance
 from workbench.types import MOST_CLASSIFIED
 
 #: Placeholder for the tenant's name in the name of a key's environment variable.
@@ -129,6 +130,7 @@ class UseCase:
     groups: tuple[str, ...] = ("everyone",)
     admins: tuple[str, ...] | None = None
     keepers: tuple[str, ...] | None = None
+    assurance: Assurance = "asserted"
     concurrency: int = 4
     limits: RunLimits | None = None
     cache: AnswerCaching | None = None
