@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import registry
+from workbench.audit import CallAudit, chain_at
 from workbench.config import Execution, Mode, RunLimits, UseCase, load_params, memory_server, run_limits
 from workbench.controls import stack
 from workbench.controls.access import Access
@@ -111,6 +112,7 @@ class Boundary:
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
         self.telemetry = active.exporter(self.home)
+        self.audit = chain_at(self.home)
         timeless = where.pinned is not None and not where.today
         self.handler = stack.fold(self._controls(places, timeless=timeless), self._leaf)
         if self.telemetry is not None:
@@ -123,6 +125,7 @@ class Boundary:
                 CallLog(self.home / CALLS),
                 price=self._price,
                 price_source=self._price_source,
+                audit=CallAudit(self.audit),
                 export=self.telemetry,
             ),
             **_limited(places.limits, self._price),
@@ -176,6 +179,7 @@ class Boundary:
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.spending.ledger.aclose)
             closing.push_async_callback(self.stores.aclose)
+            closing.push_async_callback(asyncio.to_thread, self.audit.close)
             for cache in self._caching.values():
                 closing.callback(cache.close)
             if self.telemetry is not None:
