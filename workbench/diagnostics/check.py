@@ -128,6 +128,7 @@ def _assessments(root: Path) -> Iterator[CheckedFile]:
         if name not in known or path.name not in {f"{name}.yaml", f"{name}.approvals.yaml"}:
             problem = f"no saved model has this file ({nearest(name, known)})\n  -> ls pipelines/models"
             yield CheckedFile(what=what, problem=problem, warning=True)
+            continue
         read = read_approvals if path.name.endswith(".approvals.yaml") else read_assessment
         yield _tried(what, partial(read, root, name))
 

@@ -183,7 +183,7 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
             *differences.spec_rows(live, draft.spec),
             *differences.gate_rows(gate, run, run_of(root, live) if live else None),
         ),
-        notes=differences.freezes(draft, counts),
+        notes=(*differences.freezes(draft, counts), *requirements.not_assessed_yet(root, draft.spec, case)),
         missing=tuple((miss.what, miss.fix) for miss in missing),
         dry=order.dry_run,
         command=missing[0].fix if missing else order.command(f"job/{name}"),

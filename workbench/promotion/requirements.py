@@ -133,6 +133,15 @@ def not_assessed(root: Path, spec: JobSpec, case: UseCase) -> list[Blocker]:
     return [Blocker(what=problem.text, fix=problem.fix, exit_code=1) for problem in found]
 
 
+def not_assessed_yet(root: Path, spec: JobSpec, case: UseCase) -> list[str]:
+    """Return one note on the models that phase mlvp would refuse; none in that phase, which refuses them."""
+    if assessed.demanded(case):
+        return []
+    found = assessed.problems(root, spec.use_case, case, assessed.models_of(root, case, spec.pins))
+    names = sorted({problem.model or "handles is not stated" for problem in found})
+    return [f"phase mlvp will refuse: {', '.join(names)} (workbench check)"] if names else []
+
+
 def model_not_assessed(root: Path, version: registry.Version) -> list[Blocker]:
     """Return a blocker for each problem of a model's version in a use case that names it in phase mlvp."""
     found: dict[str, Blocker] = {}

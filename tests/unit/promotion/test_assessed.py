@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from workbench import config, files, registry
 from workbench.config import ModelChoice, Pin
 from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.jobs import spec as jobspec
 from workbench.models import load_card
 from workbench.models.approval import path_of as approvals_of
 from workbench.models.approval import read_approvals, same_person
@@ -302,6 +303,9 @@ def test_a_version_and_a_model_are_refused_in_phase_mlvp_alone(root, monkeypatch
     assert len(promote.promote(root, "job/answers@4", dry).missing) == number
     model = requirements.model_not_assessed(root, registry.resolve(root, "model", NAME))
     assert len(model) == number / 2
+    case, (spec, _) = config.load_params(root).use_cases["answers"], jobspec.load(root, "answers", 4)
+    notes = requirements.not_assessed_yet(root, spec, case)
+    assert [f"{NAME}@1" in note for note in notes] == [True] * (not number)
     assert promote.rollback(root, "job/answers", dataclasses.replace(dry, label="production")).missing == ()
     if number:
         with pytest.raises(ConfigError, match="not approved"):
