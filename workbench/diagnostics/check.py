@@ -220,6 +220,7 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     if case.prompt:
         yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield from _models(root, name, case)
+    yield from _assessed(root, name, case)
     data = cache(partial(check_data, root, name, case))  # three checks need it, and documents take long
     yield _tried(f"{name}: {case.data} and its questions", data)
     yield from _contaminated(root, name, case, data)
@@ -236,7 +237,6 @@ def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     """Yield the checks of the model of a use case and of each of its fall-backs."""
     yield _tried(f"{name}: model {case.model_name}", lambda: boundary.card_of_use_case(root, case))
     yield from _prices(root, name, case)
-    yield from _assessed(root, name, case)
     if not case.model_choice.fallback:
         return
 
