@@ -26,6 +26,7 @@ from workbench.errors import UnavailableError
 from workbench.identity import Principal
 from workbench.models.card import ModelCard, ModelLimits, Price
 from workbench.moderation.hooks import KINDS, Hook, made
+from workbench.policy.memory_law import MemoryLaw
 from workbench.ports import Call, Query
 from workbench.ports.budget import Account, Amounts, Reservation
 from workbench.ports.policy import Decision, Resource
@@ -240,7 +241,7 @@ class Bench:
             "moderation": Moderation([hook("exfiltration", "out", "refuse")]),
             "fallback": Fallback(),
             "policy": PolicyControl(self.policy, resource=resource_of),
-            "access": Access(),
+            "access": Access(MemoryLaw.builtin()),
             "output": Output(),
             "cache": Cache(self.answers, self.caching, scope=CacheScope(use_case="answers")),
             "replay": self.replay(mode),

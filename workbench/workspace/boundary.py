@@ -29,6 +29,8 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, ENDPOINTS, EXACT_ANSWERS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
+from workbench.policy.current import CurrentPolicy
+from workbench.policy.memory_law import MemoryLaw
 from workbench.ports import Call, Control, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
@@ -102,6 +104,7 @@ class Boundary:
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
+        self.policy = CurrentPolicy(root)
         self._caching = places.caching
         self.spending = Spending(self.home, self.card)
         self.replay = Replay(
@@ -130,8 +133,8 @@ class Boundary:
             ),
             **_limited(places.limits, self._price),
             "fallback": _fallback(places),
-            "policy": policies.control_of(self.root, self.card, observe=places.observe_policy),
-            "access": Access(timeless=timeless),
+            "policy": policies.control_of(self.policy, self.card, observe=places.observe_policy),
+            "access": Access(MemoryLaw(self.policy.active), timeless=timeless),
             "output": Output(),
             **(places.moderating.control(self.card, lambda: self.handler) if places.moderating else {}),
             **places.caching,
