@@ -13,9 +13,11 @@ from workbench.config.forms import (
     secret,
     variable_part,
 )
+from workbench.config.identity import IdentitySettings, TokenClaims
 from workbench.config.jobs import Job, JobLimits, Limits, Timing
 from workbench.config.limits import AnswerCaching, RunLimits
 from workbench.config.models import ModelChoice, Price, StatedAnswer
+from workbench.config.moderation import ModerationHook, ModerationRules
 from workbench.config.params import (
     MALFORMED,
     Params,
@@ -55,12 +57,15 @@ __all__ = [
     "DatasetFile",
     "Enforce",
     "Execution",
+    "IdentitySettings",
     "Job",
     "JobLimits",
     "Limits",
     "MemoryServer",
     "Mode",
     "ModelChoice",
+    "ModerationHook",
+    "ModerationRules",
     "Params",
     "Pin",
     "PolicyMode",
@@ -70,6 +75,7 @@ __all__ = [
     "StatedAnswer",
     "Telemetry",
     "Timing",
+    "TokenClaims",
     "UseCase",
     "check_budgets",
     "check_day",

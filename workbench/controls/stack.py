@@ -15,6 +15,7 @@ from workbench.controls import (
     circuit_breaker,
     fallback,
     limits,
+    moderation,
     observe,
     output,
     policy,
@@ -28,7 +29,7 @@ from workbench.ports import Call, Control, Handler
 from workbench.types import Event
 
 #: Planned controls. Positions may name them, so that adding one changes no other position.
-PLANNED: Final = ("privacy", "moderation")
+PLANNED: Final = ("privacy",)
 
 
 def ordered(positions: Iterable[Position], *, planned: Iterable[str] = PLANNED) -> tuple[Position, ...]:
@@ -83,7 +84,8 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
 POSITIONS: Final = ordered(
     (
         observe.POSITION, limits.POSITION, fallback.POSITION, policy.POSITION, access.POSITION,
-        output.POSITION, cache.POSITION, replay.POSITION, retry.POSITION, rate_limit.POSITION,
+        output.POSITION, moderation.POSITION, cache.POSITION, replay.POSITION, retry.POSITION,
+        rate_limit.POSITION,
         circuit_breaker.POSITION, budget.POSITION,
     )
 )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from workbench.controls.access import Access
@@ -21,14 +20,17 @@ _EMBEDDED: Final = frozenset({"local", "wordllama"})
 
 
 def controls_of(
-    root: Path, card: Callable[[str], ModelCard], *, observe: bool = False, timeless: bool = False
+    current: CurrentPolicy,
+    card: Callable[[str], ModelCard],
+    *,
+    observe: bool = False,
+    timeless: bool = False,
 ) -> dict[str, Control]:
     """Return the controls that ask the repository's policies, by their names: of calls, and of items.
 
     With `observe`, the built-in policies decide, and what the repository's would refuse is noted. `timeless`
-    is as for `Access`. Raise ConfigError for a set that is broken.
+    is as for `Access`.
     """
-    current = CurrentPolicy(root)
     floor = CedarPolicy.builtin() if observe else None
     law = MemoryLaw(current.active)
     about = functools.partial(_resource, card=card)
