@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from workbench import files
 from workbench.config.budgets import BudgetRule, check_budgets
+from workbench.config.data_classes import DataClass, check_data_classes
 from workbench.config.jobs import Job, check_job
 from workbench.config.limits import RunLimits
 from workbench.config.use_case import UseCase, check_use_case
@@ -44,6 +45,7 @@ class Params:
     budget_url: str | None = None
     budget_password_env: str | None = None
     retention: RecordRetention = field(default_factory=RecordRetention)
+    data_classes: dict[str, DataClass] = field(default_factory=dict)
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -80,6 +82,7 @@ def _parsed(path: Path) -> Params:
     for name, declared in params.jobs.items():
         check_job(path, name, declared, params.use_cases)
     check_budgets(params.budgets, params.budget_url, params.budget_password_env, where=str(path))
+    check_data_classes(params.data_classes, where=str(path))
     return params
 
 

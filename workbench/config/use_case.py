@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from workbench import files
+from workbench.config.data_classes import Privacy
 from workbench.config.forms import NAME, check_day, check_inside, check_quality, check_tenant, variable_part
 from workbench.config.limits import AnswerCaching, RunLimits, check_caching, check_run_limits
 from workbench.config.models import ModelChoice, Price, check_model
@@ -131,6 +132,7 @@ class UseCase:
     limits: RunLimits | None = None
     cache: AnswerCaching | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
+    privacy: Privacy = field(default_factory=Privacy)
     parameters: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -17,6 +17,7 @@ from workbench.controls import (
     limits,
     observe,
     output,
+    privacy,
     rate_limit,
     replay,
     retry,
@@ -27,7 +28,7 @@ from workbench.ports import Call, Control, Handler
 from workbench.types import Event
 
 #: Planned controls. Positions may name them, so that adding one changes no other position.
-PLANNED: Final = ("policy", "privacy", "moderation")
+PLANNED: Final = ("policy", "moderation")
 
 
 def ordered(positions: Iterable[Position], *, planned: Iterable[str] = PLANNED) -> tuple[Position, ...]:
@@ -82,7 +83,7 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
 POSITIONS: Final = ordered(
     (
         observe.POSITION, limits.POSITION, fallback.POSITION, access.POSITION, output.POSITION,
-        cache.POSITION, replay.POSITION, retry.POSITION, rate_limit.POSITION,
+        privacy.POSITION, cache.POSITION, replay.POSITION, retry.POSITION, rate_limit.POSITION,
         circuit_breaker.POSITION, budget.POSITION,
     )
 )  # fmt: skip

@@ -28,7 +28,7 @@ Change = Callable[[str], str]
 
 
 def contents(value: Any) -> list[str]:
-    """Return every text that may hold content, in its order; JSON within a text has its own texts after it.
+    """Return every text that may hold content, in its order; JSON with escapes in a text is read as JSON.
 
     Names of fields count as content unless they are identifiers of a programming language.
     """
@@ -80,8 +80,10 @@ def _gather(value: Any, found: list[str], *, free: bool, depth: int) -> None:
     if type(value) is str:
         if len(value) < _SHORTEST or value.startswith("data:"):
             return
-        found.append(value)
-        if "\\" in value and depth < _DEEPEST and (inner := json_in(value)) is not None:
+        inner = json_in(value) if "\\" in value and depth < _DEEPEST else None
+        if inner is None:
+            found.append(value)
+        else:
             _gather(inner, found, free=True, depth=depth + 1)
     elif isinstance(value, Mapping):
         for name, item in value.items():
@@ -101,11 +103,12 @@ def _changed_name(name: Any, change: Change) -> Any:
 def _changed_text(text: str, change: Change, depth: int) -> str:
     if len(text) < _SHORTEST or text.startswith("data:"):
         return text
-    plain = change(text)
-    if plain is text and "\\" not in text:
-        return text
+    if "\\" not in text:
+        plain = change(text)
+        if plain is text:
+            return text
     inner = json_in(text) if depth < _DEEPEST else None
     if inner is None:
-        return plain
+        return change(text)
     changed = with_contents(inner, change, free=True, depth=depth + 1)
     return text if changed is inner else orjson.dumps(changed).decode()

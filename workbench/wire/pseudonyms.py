@@ -6,7 +6,6 @@ import bisect
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 #: How a kind is written in a pseudonym.
@@ -27,13 +26,17 @@ def mask(kind: str) -> str:
     return f"[{_name(kind)}]"
 
 
-@dataclass(slots=True, kw_only=True)
-class Counts:
+class PseudonymCounts:
     """What an answer did with pseudonyms: given back, never given, or written in another way."""
 
-    restored: int = 0
-    invented: int = 0
-    altered: int = 0
+    __slots__ = ("altered", "invented", "restored")
+
+    def __init__(self) -> None:
+        self.restored = self.invented = self.altered = 0
+
+    def facts(self) -> dict[str, int]:
+        """Return the counts by their names."""
+        return {"restored": self.restored, "invented": self.invented, "altered": self.altered}
 
 
 class Pseudonyms:
@@ -78,6 +81,18 @@ class Pseudonyms:
         self._sorted = self._like = None
         return made
 
+    def known(self, value: str) -> str | None:
+        """Return the pseudonym that a value has, or None."""
+        return self._by_value.get(value)
+
+    def unnamed(self, text: str) -> str:
+        """Return a text with a mask in place of each pseudonym, for one that only looks like it."""
+        if "_" not in text or not self._values:
+            return text
+        return _PSEUDONYM.sub(
+            lambda found: f"[{found[1]}]" if f"<{found[1]}>" in self._values else found[0], text
+        )
+
     def restored(self, text: str, *, as_json: bool = False) -> str:
         """Return a text with values in place of their pseudonyms; in JSON they are escaped as JSON is."""
         if "_" not in text or not self._values:
@@ -98,7 +113,7 @@ class Pseudonyms:
                 return len(text) - mark
         return 0
 
-    def count(self, text: str, counts: Counts) -> None:
+    def count(self, text: str, counts: PseudonymCounts) -> None:
         """Add to `counts` what an answer, before its values are put back, did with the pseudonyms."""
         if not self._values or not any(map(str.isdigit, text)):
             return
@@ -110,7 +125,7 @@ class Pseudonyms:
                 counts.restored += 1
             elif any(written in given for given in self._texts):
                 continue  # the request had these characters itself
-            elif plain == written:
+            elif plain == written and plain.isupper():
                 counts.invented += 1
             else:
                 counts.altered += 1

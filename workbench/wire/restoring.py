@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from workbench.types import JSON
 from workbench.wire.contents import FIXED
-from workbench.wire.pseudonyms import Counts, Pseudonyms
+from workbench.wire.pseudonyms import PseudonymCounts, Pseudonyms
 
 #: Fields whose texts are JSON, in which a value is escaped.
 _JSON_FIELDS: Final = frozenset({"arguments", "partial_json"})
@@ -16,7 +16,7 @@ _DELTA: Final = ".delta"
 Place = tuple[Any, ...]
 
 
-class Restored:
+class RestoredAnswer:
     """Puts values back into the events of one answer, and counts what the answer did with the pseudonyms.
 
     Of a streamed text only what may begin a pseudonym is held back, until the text goes on or ends. With
@@ -24,7 +24,7 @@ class Restored:
     """
 
     def __init__(self, names: Pseudonyms, *, as_json: bool = False) -> None:
-        self.counts = Counts()
+        self.counts = PseudonymCounts()
         self._names = names
         self._as_json = as_json
         self._held: dict[Place, str] = {}

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from calls import FORMAT, AwayMemory, ask, behind, chat, limited_card, read, remembered, search
+from planted import EMAIL
 
 import workbench.controls
-from workbench.config import RunLimits
+from workbench.config import DataClass, RunLimits, data_rules
 from workbench.controls.observe import Observe
 from workbench.controls.position import OPERATIONS, Position
 from workbench.controls.stack import PLANNED, POSITIONS, around, fold, ordered, table
@@ -56,6 +57,11 @@ def stack(bench, order, model, mode="auto"):
 
 def embed():
     return dataclasses.replace(chat(), operation="embed", payload={"model": "small", "input": ["a taxi"]})
+
+
+def respond(text):
+    payload = {"model": "small", "input": text}
+    return dataclasses.replace(chat(), operation="respond", payload=payload)
 
 
 def attempt(handler, call):
@@ -125,6 +131,42 @@ def another_model_is_no_call_of_its_own(bench, order):
     call = dataclasses.replace(chat(clock=bench.clock), fallbacks=(ModelCandidate(target="b", model="b"),))
     model = FakeModel(["yes"], fails=[UnavailableError("down")] * 4)
     return isinstance(attempt(stack(bench, order, model), call), list)
+
+
+def a_refused_class_of_data_counts(bench, order):
+    """limits above privacy: a loop that asks again for what it may not send ends."""
+    bench.limits = RunLimits(calls=2)
+    bench.rules = data_rules({"personal": DataClass(external="refuse")})
+    personal = dataclasses.replace(embed(), payload={"model": "small", "input": [EMAIL]})
+    ends = [attempt(stack(bench, order, FakeModel()), personal) for _ in range(3)]
+    return [isinstance(end, LimitExceededError) for end in ends] == [False, False, True]
+
+
+def an_answer_is_judged_with_its_values(bench, order):
+    """output above privacy: a form of the value, such as that of an address, is that of the answer."""
+    form = {
+        "type": "json_schema",
+        "json_schema": {"name": "a", "schema": {"properties": {"to": {"pattern": "@"}}}},
+    }
+    model = FakeModel(['{"to": "<EMAIL_1>"}'] * 2)
+    end = attempt(stack(bench, order, model), chat(EMAIL, response_format=form))
+    return isinstance(end, list) and len(model.calls) == 1
+
+
+def a_cached_answer_holds_no_identifier(bench, order):
+    """privacy above cache: neither the question nor the answer in the file names anybody."""
+    caching(bench)
+    attempt(stack(bench, order, FakeModel([f"ask {EMAIL}"]), "live"), chat(EMAIL))
+    bench.answers.close()
+    kept = b"".join(path.read_bytes() for path in bench.answers.path.parent.glob("exact*"))
+    return b"EMAIL_1" in kept and EMAIL.encode() not in kept
+
+
+def a_recording_holds_no_identifier(bench, order):
+    """privacy above replay: neither the question nor the answer on the tape names anybody."""
+    attempt(stack(bench, order, FakeModel([f"ask {EMAIL}"])), respond(EMAIL))
+    kept = bench.journal.read_bytes()
+    return b"EMAIL_1" in kept and EMAIL.encode() not in kept
 
 
 def a_replayed_call_counts(bench, order):
@@ -227,7 +269,10 @@ def each_candidate_is_recorded_under_its_own_name(bench, order):
 WHY = {
     ("observe", "limits"): a_refusal_by_a_limit_is_recorded,
     ("limits", "fallback"): another_model_is_no_call_of_its_own,
-    ("limits", "replay"): a_replayed_call_counts,
+    ("limits", "privacy"): a_refused_class_of_data_counts,
+    ("output", "privacy"): an_answer_is_judged_with_its_values,
+    ("privacy", "cache"): a_cached_answer_holds_no_identifier,
+    ("privacy", "replay"): a_recording_holds_no_identifier,
     ("retry", "rate_limit"): each_attempt_takes_its_turn,
     ("rate_limit", "circuit_breaker"): a_call_that_waits_for_its_turn_is_no_probe,
     ("circuit_breaker", "budget"): a_call_that_the_breaker_refuses_reserves_nothing,
@@ -236,10 +281,7 @@ WHY = {
     ("observe", "access"): a_refusal_is_recorded,
     ("access", "retry"): a_refusal_is_no_attempt,
     ("fallback", "output"): an_answer_of_the_wrong_form_is_another_models_turn,
-    ("output", "cache"): a_cached_answer_is_judged_again,
     ("cache", "replay"): a_cached_answer_is_not_recorded,
-    ("limits", "cache"): a_cached_call_counts,
-    ("output", "replay"): a_recorded_answer_is_judged_and_its_invalidity_replayed,
     ("replay", "retry"): a_replayed_answer_is_no_attempt,
 }
 
@@ -301,6 +343,30 @@ def test_every_operation_of_every_port_has_its_row():
     assert {"model.chat", "memory.search"} < OPERATIONS
 
 
+#: Controls that stand side by side only without privacy between them, and why they stand so.
+FARTHER = {
+    ("limits", "cache"): a_cached_call_counts,
+    ("output", "cache"): a_cached_answer_is_judged_again,
+    ("limits", "replay"): a_replayed_call_counts,
+    ("output", "replay"): a_recorded_answer_is_judged_and_its_invalidity_replayed,
+}
+
+
+@pytest.mark.parametrize("pair", FARTHER, ids="-".join)
+def test_a_control_stands_above_one_further_in_because(bench, pair):
+    order = next(
+        kept
+        for operation in APPLIES
+        if pair in set(pairwise(kept := tuple(n for n in built_around(operation) if n != "privacy")))
+    )
+    swapped = list(order)
+    above, below = map(swapped.index, pair)
+    swapped[above], swapped[below] = pair[::-1]
+    assert FARTHER[pair](bench, order) and not FARTHER[pair](
+        type(bench)(bench.log.parents[1] / "other"), swapped
+    )
+
+
 def test_what_applies_to_what():
     def rows(control):
         return {operation for operation, applies in APPLIES.items() if control in applies}
@@ -309,6 +375,7 @@ def test_what_applies_to_what():
     assert rows("access") == operations(Memory, "memory"), "models have no access lists"
     assert rows("output") == {"model.chat", "model.respond"}, "only an answer has a form to fit"
     asked = {f"model.{verb}" for verb in ("chat", "respond", "embed", "moderate", "count")}
+    assert rows("privacy") == asked, "a memory keeps what it is given, by its own access lists"
     assert rows("replay") == asked, "a memory's snapshot is its determinism"
     reads = {f"memory.{verb}" for verb in ("search", "count", "missing", "items", "versions", "stats")}
     assert rows("retry") == asked | reads, "no write"
@@ -359,7 +426,7 @@ def changed(name, **more):
         (changed("access", after=("budget",), before=("policy",)), ("access", "budget", "contradict")),
         ([placed("a", before=("b",)), placed("b", before=("a",))], ("a", "b", "contradict")),
         (changed("output", after=("acess",)), ("output", "acess", "nearest: 'access'")),
-        ([*POSITIONS, placed("caching", after=("output",))], ("cache", "caching", "outer")),
+        ([*POSITIONS, placed("caching", after=("privacy",))], ("cache", "caching", "outer")),
     ],
 )
 def test_neighbours_that_state_no_order_are_an_error_that_names_both(positions, named):
