@@ -18,6 +18,7 @@ from workbench.controls.fallback import Fallback
 from workbench.controls.limits import LimitedRuns
 from workbench.controls.observe import Observe
 from workbench.controls.output import Output
+from workbench.controls.policy import PolicyControl
 from workbench.controls.privacy import PrivacyControl
 from workbench.controls.rate_limit import RateLimit
 from workbench.controls.replay import Replay
@@ -28,6 +29,7 @@ from workbench.identity import Principal
 from workbench.models.card import ModelCard, ModelLimits, Price
 from workbench.ports import Call, Query
 from workbench.ports.budget import Account, Amounts, Reservation
+from workbench.ports.policy import Decision, Resource
 from workbench.records.answer_cache import AnswerCache
 from workbench.records.journal import Journal, extend
 from workbench.records.log import Lines, read_records
@@ -168,6 +170,26 @@ class OneBudget:
         return None
 
 
+class Denials:
+    """A policy that denies the calls to some targets, and those that it denied."""
+
+    def __init__(self):
+        self.targets: set[str] = set()
+
+    @property
+    def digest(self):
+        return str(sorted(self.targets))
+
+    def decide(self, request):
+        allowed = request.resource.id not in self.targets
+        names = () if allowed else ("no-target",)
+        return Decision(id="f" * 16, allowed=allowed, policies=names, policy_set=self.digest)
+
+
+def resource_of(call) -> Resource:
+    return Resource(type=call.port.title(), id=call.target, tenant=call.context.tenant)
+
+
 class Bench:
     """A folder with a log, a tape and a journal, and the controls over them.
 
@@ -188,6 +210,7 @@ class Bench:
         self.limits = RunLimits()
         self.rules = data_rules({})
         self.limited: LimitedRuns | None = None
+        self.policy = Denials()
 
     def replay(self, mode="auto") -> Replay:
         tape = Tape.read(self.tape) if self.tape.exists() else Tape(self.tape)
@@ -203,6 +226,7 @@ class Bench:
             "budget": BudgetControl(self.ledger, accounts=self.budget, card=lambda _target: self.card),
             "observe": Observe(Lines(self.log), price=price),
             "fallback": Fallback(),
+            "policy": PolicyControl(self.policy, resource=resource_of),
             "access": Access(),
             "output": Output(),
             "privacy": PrivacyControl(SmallDetector(), self.rules, external=lambda _target: True),

@@ -35,6 +35,7 @@ from workbench.config.params import (
     run_limits,
     use_case,
 )
+from workbench.config.policy import PolicyMode
 from workbench.config.use_case import (
     DEFAULT_AWAKE,
     DEFAULT_MEMORY_URL,
@@ -75,6 +76,7 @@ __all__ = [
     "ModelChoice",
     "Params",
     "Pin",
+    "PolicyMode",
     "Price",
     "Privacy",
     "RecordRetention",

@@ -35,6 +35,7 @@ from workbench.records.segments import CallLog
 from workbench.records.tape import Tape
 from workbench.telemetry import active
 from workbench.types import STATED, Event, Port, Usage
+from workbench.workspace import policies
 from workbench.workspace.candidates import warn_of_unknown_price
 from workbench.workspace.spending import Spending
 
@@ -60,7 +61,8 @@ class StatePaths:
     the stores, and `journal` is the journal's path below `home`. `memory_fallback` is whether the last
     snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
     `limits` are those of a run, with their place in params.yaml; `caching` is the control `cache` by its
-    name, or nothing. `content` puts texts into spans.
+    name, or nothing. `content` puts texts into spans. With `observe_policy`, what the repository's policies
+    deny is recorded and not refused.
     """
 
     home: Path
@@ -71,6 +73,7 @@ class StatePaths:
     stated_answers: bool = True
     caching: Mapping[str, Cache] = field(default_factory=dict)
     content: bool = False
+    observe_policy: bool = False
 
 
 class Boundary:
@@ -122,6 +125,7 @@ class Boundary:
             ),
             **_limited(places.limits, self._price),
             "fallback": _fallback(places),
+            "policy": policies.control_of(self.root, self.card, observe=places.observe_policy),
             "access": Access(timeless=timeless),
             "output": Output(),
             **places.caching,
@@ -290,6 +294,7 @@ def of_use_case(
             # Recorded and judged answers are a model's; a job's run on today's input is neither.
             stated_answers=execution.tape is None or execution.live_memory,
             content=case.telemetry.content,
+            observe_policy=case.policy.enforce == "observe",
         ),
     )
 
