@@ -33,7 +33,11 @@ class SmallDetector:
             for kind, (pattern, data_class) in _KINDS.items()
             for match in pattern.finditer(text)
         ]
-        return tuple(sorted(found, key=lambda item: item.start))
+        apart: list[Detection] = []
+        for item in sorted(found, key=lambda item: item.start):
+            if not apart or item.start >= apart[-1].end:
+                apart.append(item)
+        return tuple(apart)
 
 
 def echoed(call, answer: str | None = None) -> str:

@@ -37,6 +37,7 @@ from workbench.telemetry import active
 from workbench.types import STATED, Event, Port, Usage
 from workbench.workspace import policies
 from workbench.workspace.candidates import warn_of_unknown_price
+from workbench.workspace.privacy import privacy_of
 from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
@@ -62,7 +63,7 @@ class StatePaths:
     snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
     `limits` are those of a run, with their place in params.yaml; `caching` is the control `cache` by its
     name, or nothing. `content` puts texts into spans. With `observe_policy`, what the repository's policies
-    deny is recorded and not refused.
+    deny is recorded and not refused; with `observe_privacy`, models get requests as they are.
     """
 
     home: Path
@@ -74,6 +75,7 @@ class StatePaths:
     caching: Mapping[str, Cache] = field(default_factory=dict)
     content: bool = False
     observe_policy: bool = False
+    observe_privacy: bool = False
 
 
 class Boundary:
@@ -128,6 +130,7 @@ class Boundary:
             "policy": policies.control_of(self.root, self.card, observe=places.observe_policy),
             "access": Access(timeless=timeless),
             "output": Output(),
+            "privacy": privacy_of(self.root, self.card, observe=places.observe_privacy),
             **places.caching,
             "replay": self.replay,
             "retry": Retry(_RETRIES),
@@ -294,6 +297,7 @@ def of_use_case(
             # Recorded and judged answers are a model's; a job's run on today's input is neither.
             stated_answers=execution.tape is None or execution.live_memory,
             content=case.telemetry.content,
+            observe_privacy=case.privacy.enforce == "observe",
             observe_policy=case.policy.enforce == "observe",
         ),
     )
