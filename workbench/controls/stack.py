@@ -19,6 +19,7 @@ from workbench.controls import (
     observe,
     output,
     policy,
+    privacy,
     rate_limit,
     replay,
     retry,
@@ -29,7 +30,7 @@ from workbench.ports import Call, Control, Handler
 from workbench.types import Event
 
 #: Planned controls. Positions may name them, so that adding one changes no other position.
-PLANNED: Final = ("privacy",)
+PLANNED: Final = ()
 
 
 def ordered(positions: Iterable[Position], *, planned: Iterable[str] = PLANNED) -> tuple[Position, ...]:
@@ -84,8 +85,8 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
 POSITIONS: Final = ordered(
     (
         observe.POSITION, limits.POSITION, fallback.POSITION, policy.POSITION, access.POSITION,
-        output.POSITION, moderation.POSITION, cache.POSITION, replay.POSITION, retry.POSITION,
-        rate_limit.POSITION,
+        output.POSITION, privacy.POSITION, moderation.POSITION, cache.POSITION, replay.POSITION,
+        retry.POSITION, rate_limit.POSITION,
         circuit_breaker.POSITION, budget.POSITION,
     )
 )  # fmt: skip
