@@ -14,7 +14,6 @@ from workbench import registry
 from workbench.audit import CallAudit, chain_at
 from workbench.config import Execution, Mode, RunLimits, UseCase, load_params, memory_server, run_limits
 from workbench.controls import stack
-from workbench.controls.access import Access
 from workbench.controls.cache import Cache, CacheScope, cache_of
 from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
@@ -30,7 +29,6 @@ from workbench.layout import CALLS, ENDPOINTS, EXACT_ANSWERS, JOURNAL, STATE, ju
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
 from workbench.policy.current import CurrentPolicy
-from workbench.policy.memory_law import MemoryLaw
 from workbench.ports import Call, Control, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
@@ -136,8 +134,7 @@ class Boundary:
             ),
             **_limited(places.limits, self._price),
             "fallback": _fallback(places),
-            "policy": policies.control_of(self.policy, self.card, observe=places.observe_policy),
-            "access": Access(MemoryLaw(self.policy.active), timeless=timeless),
+            **policies.controls_of(self.policy, self.card, observe=places.observe_policy, timeless=timeless),
             "output": Output(),
             **(places.moderating.control(self.card, lambda: self.handler) if places.moderating else {}),
             "privacy": privacy_of(self.root, self.card, observe=places.observe_privacy),
