@@ -37,8 +37,9 @@ class CedarPolicy:
     def __init__(self, source: PolicySource) -> None:
         """Parse the set; raise ConfigError, which names the file, for one that cannot be parsed."""
         self.source = source
-        self.policies: Mapping[str, ParsedPolicy] = {policy.id: policy for policy in parsed_policies(source)}
-        self.cedar = _parsed_set(source)
+        parsed = _parsed_policies(source)
+        self.policies: Mapping[str, ParsedPolicy] = {policy.id: policy for policy in parsed}
+        self.cedar = _parsed_set(source, parsed)
         self._digest = source.digest
         self._schema = files.digest(source.schema.encode())
         self._kept: dict[bytes, Decision] = {}
@@ -169,7 +170,7 @@ def _unreadable(error: Exception) -> Evaluated:
     return Evaluated(allowed=False, errors=(f"the request is not plain JSON ({type(error).__name__})",))
 
 
-def parsed_policies(source: PolicySource) -> list[ParsedPolicy]:
+def _parsed_policies(source: PolicySource) -> list[ParsedPolicy]:
     """Return the policies of every file, in the order of the files' names; raise as `parse_policies`."""
     return [
         policy
@@ -178,8 +179,8 @@ def parsed_policies(source: PolicySource) -> list[ParsedPolicy]:
     ]
 
 
-def _parsed_set(source: PolicySource) -> CedarSet:
+def _parsed_set(source: PolicySource, parsed: Sequence[ParsedPolicy]) -> CedarSet:
     try:
-        return CedarSet(parsed_policies(source), schema=source.schema, entities=source.entities)
+        return CedarSet(parsed, schema=source.schema, entities=source.entities)
     except ConfigError as error:
         raise ConfigError(f"{source.folder}: {error.message}", hint=error.hint) from None

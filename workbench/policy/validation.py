@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from workbench.errors import WorkbenchError, nearest
 from workbench.identity import Principal
 from workbench.policy import cedar
-from workbench.policy.engine import CedarPolicy, parsed_policies
+from workbench.policy.engine import CedarPolicy
 from workbench.policy.expected import ExpectedDecision, decisions, read_tests
 from workbench.policy.requests import ACTION_GROUPS, ACTIONS, RESOURCES
 from workbench.policy.source import SCHEMA, TESTS, PolicySource
-from workbench.ports.policy import PolicyRequest, Resource
+from workbench.ports.policy import Decision, PolicyRequest, Resource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +143,7 @@ def _tests(policy: CedarPolicy) -> Iterator[PolicyFinding]:
                 fix=f"add a test to {where} that it decides, or remove the policy",
                 warning=True,
             )
-        elif not _needed(policy, item.id, rows, [decision.allowed for decision in found]):
+        elif not _needed(policy, item.id, list(zip(rows, found, strict=True))):
             yield PolicyFinding(
                 where=place,
                 what="the policy is shadowed: without it every test is decided the same",
@@ -152,14 +152,12 @@ def _tests(policy: CedarPolicy) -> Iterator[PolicyFinding]:
             )
 
 
-def _needed(
-    policy: CedarPolicy, name: str, rows: Sequence[ExpectedDecision], allowed: Sequence[bool]
-) -> bool:
-    """Return whether a test is decided otherwise without the policy of a name."""
-    rest = [item for item in parsed_policies(policy.source) if item.id != name]
-    without = cedar.CedarSet(rest, schema=policy.source.schema, entities=policy.source.entities)
-    other = policy.over(without)
+def _needed(policy: CedarPolicy, name: str, decided: Sequence[tuple[ExpectedDecision, Decision]]) -> bool:
+    """Return whether a test is decided otherwise without a policy: one of those that it determines."""
+    rest = [item for item in policy.policies.values() if item.id != name]
+    other = policy.over(cedar.CedarSet(rest, schema=policy.source.schema, entities=policy.source.entities))
     return any(
-        other.decide(row.request(where=row.name)).allowed != before
-        for row, before in zip(rows, allowed, strict=True)
+        other.decide(row.request(where=row.name)).allowed != decision.allowed
+        for row, decision in decided
+        if name in decision.policies
     )
