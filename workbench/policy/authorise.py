@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ import orjson
 
 from workbench import config, identity
 from workbench.context import Context
-from workbench.errors import NotFoundError
+from workbench.errors import WorkbenchError
 from workbench.identity import Principal
 from workbench.layout import STATE
 from workbench.policy.engine import CedarPolicy
@@ -22,12 +23,18 @@ DECISIONS: Final = STATE / "decisions.jsonl"
 
 
 def authorise(
-    root: Path, context: Context, action: str, resource: Resource, *, home: Path | None = None
+    root: Path,
+    context: Context,
+    action: str,
+    resource: Resource,
+    *,
+    home: Path | None = None,
+    dry: bool = False,
 ) -> Decision:
-    """Return the decision on a verb, after recording it below `home`, by default `root`.
+    """Return the decision on a verb, after recording it below `home`, by default `root`; not for a `dry` run.
 
-    Raise PolicyError for a denial. Where the use case only observes, a denial that the built-in policies do
-    not share is recorded and returned.
+    Raise PolicyError for a denial, and ConfigError for broken policies. Where the use case only observes, a
+    denial that the built-in policies do not share is recorded and returned.
     """
     request = PolicyRequest(
         principal=context.principal,
@@ -43,10 +50,11 @@ def authorise(
         },
     )
     decision = CedarPolicy.of(root).decide(request)
-    case = config.load_params(root).use_cases.get(context.use_case)
+    case = _use_cases(root).get(context.use_case)
     observed = not decision.allowed and case is not None and case.policy.enforce == "observe"
     observed = observed and CedarPolicy.builtin().decide(request).allowed
-    _record(home or root, context, request, decision, observed=observed)
+    if not dry:
+        _record(home or root, context, request, decision, observed=observed)
     if not decision.allowed and not observed:
         raise decision.refusal(request)
     return decision
@@ -56,12 +64,11 @@ def system_context(root: Path, use_case: str = "", *, purpose: str = "release") 
     """Return the context of the user of this process for a verb about a use case, or about none.
 
     Without a use case the user has the groups of all, is an admin who is one in each, and the phase is mlvp
-    where one use case has it. Assets belong to no tenant.
+    where one use case has it. Where params.yaml cannot be read, the user has no rights. Assets belong to no
+    tenant.
     """
-    cases = config.load_params(root).use_cases
-    if use_case and use_case not in cases:
-        raise NotFoundError(f"params.yaml has no use case {use_case!r}", hint="workbench check")
-    chosen = [cases[use_case]] if use_case else list(cases.values())
+    cases = _use_cases(root)
+    chosen = [cases[use_case]] if use_case in cases else list(cases.values())
     who = identity.from_system()
     rights = [case.rights(who.name) for case in chosen]
     principal = Principal(
@@ -71,8 +78,16 @@ def system_context(root: Path, use_case: str = "", *, purpose: str = "release") 
         assurance=who.assurance,
         admin=bool(rights) and all(right["admin"] for right in rights),
     )
-    phase = "mlvp" if any(case.phase == "mlvp" for case in chosen) else "mvp"
+    phase = "mvp" if chosen and all(case.phase == "mvp" for case in chosen) else "mlvp"
     return Context(use_case=use_case, tenant="", principal=principal, purpose=purpose, phase=phase)
+
+
+def _use_cases(root: Path) -> Mapping[str, config.UseCase]:
+    """Return the use cases of params.yaml, none when it cannot be read: a rollback works then too."""
+    try:
+        return config.load_params(root).use_cases
+    except WorkbenchError:
+        return {}
 
 
 def asset(kind: str, name: str, *, version: int = 0, label: str = "") -> Resource:
