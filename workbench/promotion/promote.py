@@ -19,6 +19,7 @@ from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec
 from workbench.promotion import diff as differences
 from workbench.promotion import freezing, release, requirements, verdicts
+from workbench.promotion.assured import check_authenticated
 from workbench.promotion.judgement import judged, run_of, spec_of, verdicted
 from workbench.promotion.release import Released
 from workbench.promotion.requirements import Blocker, Draft
@@ -60,6 +61,8 @@ def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
     """
     kind, ref = release.parse(reference)
     release.check_label(kind, order.label)
+    if order.label == "production" and not order.dry_run:
+        check_authenticated(root, kind, ref.name, verb="promote")
     _, _, named = reference.partition("/")
     if kind != "job":
         return _promote_spec(root, kind, named, order)
@@ -78,6 +81,8 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
             f"{reference!r} names a version; a rollback takes its target version from --to",
             hint=f"workbench rollback {kind}/{ref.name} --to {ref.version or 'VERSION'}",
         )
+    if order.label == "production" and not order.dry_run:
+        check_authenticated(root, kind, ref.name, verb="roll back")
     asset = registry.load(root, kind, ref.name)
     if order.label not in asset.labels:
         raise NotFoundError(
