@@ -430,7 +430,9 @@ class Workspace(RecordVerbs):
         return candidates(card, stated, card_of=self.boundary.card)
 
     def _current_context(self) -> Context:
-        """Return the context of a call; raise RefusedError when the token of its principal has ended."""
+        """Return the context of a call; raise RefusedError when its token has ended or it was changed."""
+        if self.context.principal is not self.identity.principal:
+            caller_identity.check_unchanged(self.identity, self.context.principal, self.tenant)
         if self.identity.expires is not None:
             caller_identity.check_current(self.identity, self.context.clock)
         return self.context
