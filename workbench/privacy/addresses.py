@@ -21,7 +21,7 @@ def in_addresses(text: str, shape: bytes) -> Iterator[Span]:
     upto = 0
     for number in _HOUSE.finditer(shape):
         start, end = number.span()
-        if start < upto:
+        if start < upto or shape[start - 1 : start] in _BESIDE:
             continue
         match = _address(text, shape, start, end)
         if match is not None and upto <= match.start() <= start < match.end():
@@ -60,9 +60,10 @@ def _form_before(before: str) -> re.Pattern[str] | None:
 
 
 #: The number of a house, and how many characters before and after it an address may have.
-_HOUSE: Final = re.compile(rb"(?<![0A_.])0{1,6}(?!0)")
+_HOUSE: Final = re.compile(rb"00{0,5}(?!0)")
 _BEFORE, _AFTER = 100, 160
 _BRITISH: Final = b" 0AA"
+_BESIDE: Final = frozenset({b"0", b"A", b"_", b"."})
 _SPACE: Final = frozenset({b" ", b","})
 _LETTER: Final = frozenset({b"A", b"a"})
 _CAPITAL: Final = frozenset({b"A", b"0"})

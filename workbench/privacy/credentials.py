@@ -16,14 +16,13 @@ from workbench.privacy.shapes import Span
 def in_tokens(text: str) -> Iterator[Span]:
     """Yield the keys and tokens of a text by the forms that their issuers use."""
     at = 0
-    for word in text.split():
-        if len(word) >= _SHORTEST:
-            at = text.index(word, at)
-            for match in _TOKEN.finditer(word):
-                yield at + match.start(), at + match.end(), "secret"
-            if text[max(0, at - 7) : at].strip().lower() in _SCHEMES and _OPAQUE.match(word):
-                yield at, at + len(word), "secret"
-            at += len(word)
+    for word in [word for word in text.split() if len(word) >= _SHORTEST]:
+        at = text.index(word, at)
+        for match in _TOKEN.finditer(word):
+            yield at + match.start(), at + match.end(), "secret"
+        if text[max(0, at - 7) : at].strip().lower() in _SCHEMES and _OPAQUE.match(word):
+            yield at, at + len(word), "secret"
+        at += len(word)
 
 
 def in_private_keys(text: str) -> Iterator[Span]:

@@ -95,7 +95,7 @@ def _spans(text: str) -> Iterator[Span]:
     rest = data.translate(None, _SMALL)
     lower = text.lower()
     if digits := len(rest.translate(None, _NO_DIGITS)):
-        yield from _in_digits(text, rest, digits)
+        yield from _in_digits(text, data, rest, digits)
         if _has_long_word(data):
             yield from credentials.in_tokens(text)
     if b"@" in rest or b"%40" in rest or b"()" in rest or b"[]" in rest:
@@ -113,8 +113,8 @@ def _spans(text: str) -> Iterator[Span]:
         yield from names.in_introductions(text, lower)
 
 
-def _in_digits(text: str, rest: bytes, digits: int) -> Iterator[Span]:
-    shape = shape_of(text)
+def _in_digits(text: str, data: bytes, rest: bytes, digits: int) -> Iterator[Span]:
+    shape = shape_of(data)
     if digits >= 7:
         yield from numbers.in_numbers(text, shape)
     if digits >= 4:

@@ -8,12 +8,12 @@ from typing import Final
 Span = tuple[int, int, str]
 
 
-def shape_of(text: str) -> bytes:
-    """Return the shape of a folded text: `0` for digits, `A` and `a` for letters, `?` beyond ASCII.
+def shape_of(data: bytes) -> bytes:
+    """Return the shape of a text in ASCII: `0` for digits, `A` and `a` for letters.
 
-    All other characters stand for themselves.
+    All other characters stand for themselves. Characters beyond ASCII have become `?`.
     """
-    return text.encode("ascii", "replace").translate(_SHAPE)
+    return data.translate(_SHAPE)
 
 
 _SHAPE: Final = bytes.maketrans(
