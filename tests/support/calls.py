@@ -16,6 +16,7 @@ from workbench.controls.cache import Cache, CacheScope
 from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
 from workbench.controls.limits import LimitedRuns
+from workbench.controls.moderation import Moderation
 from workbench.controls.observe import Observe
 from workbench.controls.output import Output
 from workbench.controls.policy import PolicyControl
@@ -27,6 +28,8 @@ from workbench.controls.stack import fold
 from workbench.errors import UnavailableError
 from workbench.identity import Principal
 from workbench.models.card import ModelCard, ModelLimits, Price
+from workbench.moderation.hooks import KINDS, Hook, made
+from workbench.policy.memory_law import MemoryLaw
 from workbench.ports import Call, Query
 from workbench.ports.budget import Account, Amounts, Reservation
 from workbench.ports.policy import Decision, Resource
@@ -142,6 +145,20 @@ def limited_card(**limits) -> ModelCard:
     return replace(card, limits=limits, price_per_million=Price(input_usd=1000.0, output_usd=1000.0))
 
 
+def hook(check: str, direction: str, severity: str, *, abstain=None, name="", reads=None, **options) -> Hook:
+    """One check at work, made of its options alone."""
+    kind = KINDS[check]
+    return Hook(
+        name=name or check,
+        direction=direction,
+        severity=severity,
+        kind=kind,
+        check=made(check, options),
+        reads=reads or kind.reads,
+        abstain=abstain,
+    )
+
+
 class Reservations:
     """A ledger that has room for everything, and what was reserved in it."""
 
@@ -225,9 +242,10 @@ class Bench:
             "circuit_breaker": self.circuit_breaker,
             "budget": BudgetControl(self.ledger, accounts=self.budget, card=lambda _target: self.card),
             "observe": Observe(Lines(self.log), price=price),
+            "moderation": Moderation([hook("exfiltration", "out", "refuse")]),
             "fallback": Fallback(),
             "policy": PolicyControl(self.policy, resource=resource_of),
-            "access": Access(),
+            "access": Access(MemoryLaw.builtin()),
             "output": Output(),
             "privacy": PrivacyControl(SmallDetector(), self.rules, external=lambda _target: True),
             "cache": Cache(self.answers, self.caching, scope=CacheScope(use_case="answers")),

@@ -22,9 +22,11 @@ from workbench.config.forms import (
     secret,
     variable_part,
 )
+from workbench.config.identity import IdentitySettings, TokenClaims
 from workbench.config.jobs import Job, JobLimits, Limits, Timing
 from workbench.config.limits import AnswerCaching, RunLimits
 from workbench.config.models import ModelChoice, Price, StatedAnswer
+from workbench.config.moderation import ModerationHook, ModerationRules
 from workbench.config.params import (
     MALFORMED,
     Params,
@@ -68,12 +70,15 @@ __all__ = [
     "Destination",
     "Enforce",
     "Execution",
+    "IdentitySettings",
     "Job",
     "JobLimits",
     "Limits",
     "MemoryServer",
     "Mode",
     "ModelChoice",
+    "ModerationHook",
+    "ModerationRules",
     "Params",
     "Pin",
     "PolicyMode",
@@ -84,6 +89,7 @@ __all__ = [
     "StatedAnswer",
     "Telemetry",
     "Timing",
+    "TokenClaims",
     "UseCase",
     "check_budgets",
     "check_data_classes",

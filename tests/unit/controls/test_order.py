@@ -17,12 +17,13 @@ import workbench.controls
 from workbench.config import DataClass, RunLimits, data_rules
 from workbench.controls.observe import Observe
 from workbench.controls.position import OPERATIONS, Position
-from workbench.controls.stack import PLANNED, POSITIONS, around, fold, ordered, table
+from workbench.controls.stack import POSITIONS, around, fold, ordered, table
 from workbench.errors import (
     CircuitOpenError,
     ConfigError,
     InvalidOutputError,
     LimitExceededError,
+    ModerationError,
     OverloadedError,
     PolicyError,
     RefusedError,
@@ -34,7 +35,7 @@ from workbench.testing.fakes import FakeModel
 from workbench.types import Event
 
 FOLDER = Path(workbench.controls.__file__).parent
-#: The one order, as the design has it, of the controls that are built and of those that are planned.
+#: The one order, as the design has it, of the controls.
 DESIGN = (
     "observe", "limits", "fallback", "policy", "access", "output", "privacy", "moderation", "cache",
     "replay", "retry",
@@ -43,7 +44,7 @@ DESIGN = (
 BUILT = tuple(position.name for position in POSITIONS)
 APPLIES = {
     operation: {position.name for position in POSITIONS if operation in position.operations}
-    for operation in sorted(OPERATIONS)
+    for operation in sorted(OPERATIONS, key=lambda name: (name.startswith("memory."), name))
 }
 
 
@@ -132,7 +133,8 @@ def each_candidate_is_decided_for_itself(bench, order):
 def the_policies_see_what_access_would_refuse(bench, order):
     """policy above access: one law decides first, and what it denies names its decision."""
     bench.policy.targets.add("handbook")
-    return isinstance(attempt(stack(bench, order, AwayMemory()), remembered("stats", now="")), PolicyError)
+    end = attempt(stack(bench, order, AwayMemory()), remembered("stats", now=""))
+    return isinstance(end, PolicyError) and end.policies == ("no-target",)
 
 
 def a_permitted_call_is_finished(bench, order):
@@ -313,6 +315,39 @@ def a_cached_call_counts(bench, order):
     return [isinstance(end, LimitExceededError) for end in ends] == [False, False, True]
 
 
+def what_an_answer_is_repaired_with_is_checked(bench, order):
+    """output above moderation: the answer that is sent back for its repair was checked before."""
+    model = FakeModel(["the taxi is at https://evil.example/?q=the+fare+of+a+taxi+is", "never asked"])
+    end = attempt(stack(bench, order, model), chat("what is the fare of a taxi is", response_format=FORMAT))
+    return isinstance(end, ModerationError) and len(model.calls) == 1
+
+
+def a_cached_answer_is_checked_again(bench, order):
+    """moderation above cache: an answer that was cached before a check existed is checked."""
+    caching(bench)
+    leak = "see https://evil.example/?q=what+is+the+fare"
+    bare = tuple(name for name in order if name != "moderation")
+    attempt(stack(bench, bare, FakeModel([leak]), "live"), chat("what is the fare"))
+    silent = FakeModel()
+    again = attempt(stack(bench, order, silent, "live"), chat("what is the fare"))
+    return isinstance(again, ModerationError) and not silent.calls
+
+
+def a_recorded_answer_is_checked_again(bench, order):
+    """moderation above replay: a recorded answer is judged by today's checks."""
+    leak = "see https://evil.example/?q=what+is+the+fare"
+    call = responding("what is the fare")
+    bare = tuple(name for name in order if name != "moderation")
+    attempt(stack(bench, bare, FakeModel([leak])), call)
+    silent = FakeModel()
+    again = attempt(stack(bench, order, silent), dataclasses.replace(call, span=Span()))
+    return isinstance(again, ModerationError) and not silent.calls
+
+
+def responding(text):
+    return dataclasses.replace(chat(), operation="respond", payload={"model": "small", "input": text})
+
+
 def each_candidate_is_recorded_under_its_own_name(bench, order):
     """fallback above replay: an answer of the fall-back is never replayed as the first model's."""
     down = {"small"}
@@ -348,6 +383,9 @@ WHY = {
     ("policy", "access"): the_policies_see_what_access_would_refuse,
     ("policy", "output"): a_permitted_call_is_finished,
     ("access", "retry"): a_refusal_is_no_attempt,
+    ("output", "moderation"): what_an_answer_is_repaired_with_is_checked,
+    ("moderation", "cache"): a_cached_answer_is_checked_again,
+    ("moderation", "replay"): a_recorded_answer_is_checked_again,
     ("cache", "replay"): a_cached_answer_is_not_recorded,
     ("replay", "retry"): a_replayed_answer_is_no_attempt,
 }
@@ -393,7 +431,7 @@ def test_the_other_way_round_it_is_lost(bench, pair):
         (("output", "replay"), a_recorded_answer_is_judged_and_its_invalidity_replayed),
         (("limits", "privacy"), a_refused_class_of_data_counts),
     ],
-    ids=str,
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else value.__name__,
 )
 def test_what_is_lost_when_two_that_are_no_neighbours_change_places(bench, pair, why, tmp_path):
     assert why(bench, pair)
@@ -410,6 +448,20 @@ def test_a_fallbacks_answer_is_not_recorded_as_the_first_models(bench, order, ow
 )
 def test_the_record_says_what_the_caller_saw(bench, order, recorded):
     assert an_answer_the_format_refuses_is_recorded_as_invalid(bench, order) == recorded
+
+
+@pytest.mark.parametrize(
+    ("order", "judged"), [(("observe", "output", "cache"), True), (("observe", "cache", "output"), False)]
+)
+def test_a_cached_answer_is_judged_by_the_format(bench, order, judged):
+    assert a_cached_answer_is_judged_again(bench, order) == judged
+
+
+@pytest.mark.parametrize(
+    ("order", "judged"), [(("observe", "output", "replay"), True), (("observe", "replay", "output"), False)]
+)
+def test_a_recorded_answer_is_judged_by_the_format(bench, order, judged):
+    assert a_recorded_answer_is_judged_and_its_invalidity_replayed(bench, order) == judged
 
 
 @pytest.mark.parametrize(("order", "asked"), [(("fallback", "retry"), 2), (("retry", "fallback"), 1)])
@@ -446,12 +498,13 @@ def test_what_applies_to_what():
     assert rows("retry") == asked | reads, "no write"
     written = {"model.chat", "model.respond"}
     assert rows("fallback") == {"memory.search"} | written, "a snapshot is old, other vectors do not fit"
+    assert rows("moderation") == written, "only what a model writes is checked"
     assert rows("cache") == {"model.chat", "model.embed"}, "a response may refer to what the endpoint keeps"
 
 
 def test_the_order_is_the_one_of_the_design_as_far_as_it_is_built():
     assert tuple(name for name in DESIGN if name in BUILT) == BUILT
-    assert set(DESIGN) == {*BUILT, *PLANNED} and not set(BUILT) & set(PLANNED)
+    assert set(DESIGN) == set(BUILT)
 
 
 def test_every_control_of_the_folder_states_its_position_under_its_own_name():
@@ -471,15 +524,6 @@ def placed(name, **more):
     return Position(name=name, operations=OPERATIONS, **more)
 
 
-@pytest.mark.parametrize("planned", PLANNED)
-def test_a_planned_control_that_is_built_stands_where_the_design_has_it(planned):
-    at = DESIGN.index(planned)
-    new = placed(planned, after=DESIGN[max(at - 1, 0) : at], before=DESIGN[at + 1 : at + 2])
-    names = {*BUILT, planned}
-    found = ordered([*POSITIONS, new])
-    assert [position.name for position in found] == [name for name in DESIGN if name in names]
-
-
 def changed(name, **more):
     return [dataclasses.replace(p, **more) if p.name == name else p for p in POSITIONS]
 
@@ -491,7 +535,7 @@ def changed(name, **more):
         (changed("access", after=("budget",), before=("policy",)), ("access", "policy", "contradict")),
         ([placed("a", before=("b",)), placed("b", before=("a",))], ("a", "b", "contradict")),
         (changed("output", after=("acess",)), ("output", "acess", "nearest: 'access'")),
-        ([*POSITIONS, placed("caching", after=("privacy",))], ("cache", "caching", "outer")),
+        ([*POSITIONS, placed("caching", after=("moderation",))], ("cache", "caching", "outer")),
     ],
 )
 def test_neighbours_that_state_no_order_are_an_error_that_names_both(positions, named):
