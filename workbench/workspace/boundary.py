@@ -39,7 +39,7 @@ from workbench.types import STATED, Event, Port, Usage
 from workbench.workspace import policies
 from workbench.workspace.candidates import warn_of_unknown_price
 from workbench.workspace.moderating import Moderating
-from workbench.workspace.privacy import privacy_of
+from workbench.workspace.privacy import privacy_of, redaction_of
 from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
@@ -120,7 +120,9 @@ class Boundary:
         timeless = where.pinned is not None and not where.today
         self.handler = stack.fold(self._controls(places, timeless=timeless), self._leaf)
         if self.telemetry is not None:
-            self.handler = self.telemetry.watched(self.handler, content=places.content)
+            self.handler = self.telemetry.watched(
+                self.handler, content=places.content, clean=redaction_of(root).value
+            )
 
     def _controls(self, places: StatePaths, *, timeless: bool) -> dict[str, Control]:
         """Return the controls around every call, by their names."""
@@ -131,6 +133,7 @@ class Boundary:
                 price_source=self._price_source,
                 audit=CallAudit(self.audit),
                 export=self.telemetry,
+                clean=redaction_of(self.root).name,
             ),
             **_limited(places.limits, self._price),
             "fallback": _fallback(places),
