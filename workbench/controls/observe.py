@@ -126,7 +126,7 @@ class Observe:
                 around.records.append(record)
             self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
             if self._audit is not None:
-                self._audit(record, call.context.subject)
+                self._audit(record, _subject(call))
             if self._export is not None:
                 with contextlib.suppress(Exception):
                     self._export(record, call)
@@ -196,6 +196,12 @@ def _who(call: Call) -> dict[str, Any]:
         "prompt": _text(call.labels.get("prompt")),
         "labels": dict(call.labels),
     }
+
+
+def _subject(call: Call) -> str:
+    """Return the person whom a call is about: whom a forget or a hold names, else the context's."""
+    named = getattr(call.payload.get("what"), "subject", None)
+    return named or call.context.subject
 
 
 def _text(value: object) -> str | None:

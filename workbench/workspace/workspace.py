@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench import _sync, config, files, identity, registry, retrieval
+from workbench import _sync, arguments, config, files, identity, registry, retrieval
 from workbench.budgets.report import BudgetReport
 from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
@@ -73,9 +73,14 @@ class Workspace(RecordVerbs):
         tenant: str | None = None,
         principal: Principal | None = None,
         purpose: str | None = None,
+        subject: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Workspace:
-        """Return this workspace with another tenant, principal, purpose or arm's settings."""
+        """Return this workspace with another tenant, principal, purpose, subject or arm's settings.
+
+        `subject` is the id of the person whom the calls are about, such as "cust-4711": what is kept of them
+        is erased with it.
+        """
         if tenant is not None:
             check_tenant(self.name, self.use_case, tenant, only=self.execution.tenant)
         context = dataclasses.replace(
@@ -83,6 +88,7 @@ class Workspace(RecordVerbs):
             tenant=tenant or self.context.tenant,
             principal=principal or self.context.principal,
             purpose=purpose or self.context.purpose,
+            subject=self.context.subject if subject is None else arguments.text(subject, "subject"),
         )
         chosen = self.settings if settings is None else settings
         return dataclasses.replace(self, context=context, settings=chosen)
