@@ -76,10 +76,9 @@ class Workspace(RecordVerbs):
         subject: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Workspace:
-        """Return this workspace with another tenant, principal, purpose, subject or arm's settings.
+        """Return this workspace with another tenant, principal, purpose, arm's settings or `subject`.
 
-        `subject` is the id of the person whom the calls are about, such as "cust-4711": what is kept of them
-        is erased with it.
+        That is the id of the person whom the calls are about; what is kept of them is erased with it.
         """
         if tenant is not None:
             check_tenant(self.name, self.use_case, tenant, only=self.execution.tenant)
