@@ -31,6 +31,8 @@ CONTENT_KEYS = STATE / "content-keys"
 BUDGETS = STATE / "budgets.sqlite"
 #: The rates that processes share, and the breakers' last transitions, one file for each endpoint.
 ENDPOINTS = STATE / "endpoints"
+#: The answers that a check holds for review, one file each.
+HELD = STATE / "held"
 RUNS = STATE / "runs"
 JOB_STATE = STATE / "jobs"
 JOB_LEDGER = STATE / "jobs.db"

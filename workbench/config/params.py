@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from workbench import files
 from workbench.config.budgets import BudgetRule, check_budgets
+from workbench.config.identity import IdentitySettings, check_identity
 from workbench.config.jobs import Job, check_job
 from workbench.config.limits import RunLimits
 from workbench.config.use_case import UseCase, check_use_case
@@ -45,6 +46,7 @@ class Params:
     budget_url: str | None = None
     budget_password_env: str | None = None
     retention: RecordRetention = field(default_factory=RecordRetention)
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -82,6 +84,8 @@ def _parsed(path: Path) -> Params:
     for name, declared in params.jobs.items():
         check_job(path, name, declared, params.use_cases)
     check_budgets(params.budgets, params.budget_url, params.budget_password_env, where=str(path))
+    demanding = [name for name, case in params.use_cases.items() if case.assurance == "authenticated"]
+    check_identity(params.identity, demanding, where=str(path))
     return params
 
 
