@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from workbench.errors import ConfigError
 from workbench.types import JSON
@@ -98,6 +98,27 @@ def type_of(policy: ParsedPolicy) -> str | None:
     head = policy.tree["resource"]
     named: str = head.get("entity_type") or (head.get("entity") or {}).get("type") or ""
     return named.removeprefix(f"{NAMESPACE}::") if named and head["op"] != "in" else None
+
+
+def groups_named(policy: ParsedPolicy) -> frozenset[str]:
+    """Return the groups that a policy names, anywhere."""
+    found: set[str] = set()
+    rest: list[Any] = [policy.tree]
+    while rest:
+        node = rest.pop()
+        if isinstance(node, dict):
+            if node.get("type") == f"{NAMESPACE}::Group" and isinstance(node.get("id"), str):
+                found.add(node["id"])
+            rest += node.values()
+        elif isinstance(node, list):
+            rest += node
+    return frozenset(found)
+
+
+def groups_of(entities: str) -> frozenset[str]:
+    """Return the groups of a valid entities.json, and those that they are in."""
+    listed = json.loads(entities)
+    return frozenset(uid["id"] for e in listed for uid in (e["uid"], *e.get("parents", ())))
 
 
 class CedarSet:
