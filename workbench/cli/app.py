@@ -15,6 +15,7 @@ from workbench.cli.assess import approve, assess
 from workbench.cli.audit import audit
 from workbench.cli.budget import budget
 from workbench.cli.calls import calls
+from workbench.cli.content import content
 from workbench.cli.data import data
 from workbench.cli.doctor import doctor
 from workbench.cli.init import init
@@ -269,7 +270,7 @@ def _explained(function: Callable[[], Any]) -> int:
 
 
 for _command in (
-    audit, budget, data, memory, doctor, new, init, promote, rollback, jobs, calls, assess, approve,
+    audit, budget, content, data, memory, doctor, new, init, promote, rollback, jobs, calls, assess, approve,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, overload
 
 from workbench import config, layout
+from workbench.content import Sealed
 from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.records.calls import Chosen, find_calls, intact, read_calls, scan_calls
@@ -24,6 +25,7 @@ from workbench.records.outcomes import (
 )
 from workbench.types import Reply
 from workbench.workspace.boundary import Boundary
+from workbench.workspace.opening import open_content
 
 if TYPE_CHECKING:
     import polars as pl
@@ -95,6 +97,19 @@ class RecordVerbs:
     def why(self, reply: Reply) -> Explanation:
         """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
         return explain(self._log, reply, self._chosen())
+
+    def content(self, content: Reply | str, *, reason: str) -> Sealed:
+        """Return the exact request and answer of a reply, or of sealed content by its id.
+
+        The policies decide, and the audit log has the opening, with a digest of the reason. Raise
+        PolicyError, NotFoundError for content that is not kept or was erased, and ConfigError without a
+        reason.
+        """
+        record = (
+            find_calls(self._log, content.trace_id, self._chosen()) if isinstance(content, Reply) else None
+        )
+        found = content if isinstance(content, str) else _content_of(record)
+        return open_content(self.root, self.boundary.home, self.context, found, reason=reason)
 
     def session(self, session: str) -> Self:
         """Return this workspace bound to a session: an id of a user's journey, which every call carries."""
@@ -204,6 +219,17 @@ class RecordVerbs:
     def _bound_to(self, session: str) -> dict[str, str]:
         context = self.context
         return {"use_case": context.use_case, "tenant": context.tenant, "session": check_session(session)}
+
+
+def _content_of(record: pl.DataFrame | None) -> str:
+    """Return the id of a call's sealed content; raise NotFoundError when none is kept."""
+    found = None if record is None or record.is_empty() else record["content"][-1]
+    if found is None:
+        raise NotFoundError(
+            "the content of this call is not kept",
+            hint="write content: {keep: 30 days} into the use case of params.yaml, and call again",
+        )
+    return str(found)
 
 
 def _checked_trace(trace: object) -> str:
