@@ -17,6 +17,7 @@ from workbench.controls.limits import LimitedRuns
 from workbench.controls.moderation import Moderation
 from workbench.controls.observe import Observe
 from workbench.controls.output import Output
+from workbench.controls.policy import PolicyControl
 from workbench.controls.rate_limit import RateLimit
 from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry
@@ -27,6 +28,7 @@ from workbench.models.card import ModelCard, ModelLimits, Price
 from workbench.moderation.hooks import KINDS, Hook, made
 from workbench.ports import Call, Query
 from workbench.ports.budget import Account, Amounts, Reservation
+from workbench.ports.policy import Decision, Resource
 from workbench.records.answer_cache import AnswerCache
 from workbench.records.journal import Journal, extend
 from workbench.records.log import Lines, read_records
@@ -181,6 +183,26 @@ class OneBudget:
         return None
 
 
+class Denials:
+    """A policy that denies the calls to some targets, and those that it denied."""
+
+    def __init__(self):
+        self.targets: set[str] = set()
+
+    @property
+    def digest(self):
+        return str(sorted(self.targets))
+
+    def decide(self, request):
+        allowed = request.resource.id not in self.targets
+        names = () if allowed else ("no-target",)
+        return Decision(id="f" * 16, allowed=allowed, policies=names, policy_set=self.digest)
+
+
+def resource_of(call) -> Resource:
+    return Resource(type=call.port.title(), id=call.target, tenant=call.context.tenant)
+
+
 class Bench:
     """A folder with a log, a tape and a journal, and the controls over them.
 
@@ -200,6 +222,7 @@ class Bench:
         self.caching = AnswerCaching(seconds=3600, operations=())
         self.limits = RunLimits()
         self.limited: LimitedRuns | None = None
+        self.policy = Denials()
 
     def replay(self, mode="auto") -> Replay:
         tape = Tape.read(self.tape) if self.tape.exists() else Tape(self.tape)
@@ -216,6 +239,7 @@ class Bench:
             "observe": Observe(Lines(self.log), price=price),
             "moderation": Moderation([hook("exfiltration", "out", "refuse")]),
             "fallback": Fallback(),
+            "policy": PolicyControl(self.policy, resource=resource_of),
             "access": Access(),
             "output": Output(),
             "cache": Cache(self.answers, self.caching, scope=CacheScope(use_case="answers")),

@@ -27,6 +27,7 @@ from workbench.config.params import (
     run_limits,
     use_case,
 )
+from workbench.config.policy import PolicyMode
 from workbench.config.use_case import (
     DEFAULT_AWAKE,
     DEFAULT_MEMORY_URL,
@@ -65,6 +66,7 @@ __all__ = [
     "ModerationRules",
     "Params",
     "Pin",
+    "PolicyMode",
     "Price",
     "RecordRetention",
     "RunLimits",

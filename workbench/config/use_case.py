@@ -14,6 +14,7 @@ from workbench.config.forms import NAME, check_day, check_inside, check_quality,
 from workbench.config.limits import AnswerCaching, RunLimits, check_caching, check_run_limits
 from workbench.config.models import ModelChoice, Price, check_model
 from workbench.config.moderation import ModerationRules, check_moderation
+from workbench.config.policy import PolicyMode
 from workbench.errors import ConfigError, nearest
 from workbench.types import MOST_CLASSIFIED
 
@@ -133,6 +134,7 @@ class UseCase:
     cache: AnswerCaching | None = None
     moderation: ModerationRules | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
+    policy: PolicyMode = field(default_factory=PolicyMode)
     parameters: dict[str, Any] = field(default_factory=dict)
 
     @property

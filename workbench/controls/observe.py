@@ -213,6 +213,21 @@ def _how(call: Call, seen: _Seen, ended: BaseException | None) -> dict[str, Any]
             for hit in seen.hits
         ],
         "attempts": [dict(attempt) for attempt in call.span.attempts],
+        **_governance(facts),
+    }
+
+
+def _governance(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what policy, privacy, moderation and the content store noted."""
+    found: Mapping[str, int] = facts.get("findings") or {}
+    return {
+        "decision": facts.get("decision"),
+        "policy_request": facts.get("policy_request"),
+        "data_class": facts.get("data_class"),
+        "findings": [{"kind": kind, "count": found[kind]} for kind in sorted(found)],
+        "privacy": facts.get("privacy"),
+        "checks": list(facts.get("checks") or ()),
+        "content": facts.get("content"),
     }
 
 

@@ -35,6 +35,7 @@ from workbench.records.segments import CallLog
 from workbench.records.tape import Tape
 from workbench.telemetry import active
 from workbench.types import STATED, Event, Port, Usage
+from workbench.workspace import policies
 from workbench.workspace.candidates import warn_of_unknown_price
 from workbench.workspace.moderating import Moderating
 from workbench.workspace.spending import Spending
@@ -61,7 +62,8 @@ class StatePaths:
     the stores, and `journal` is the journal's path below `home`. `memory_fallback` is whether the last
     snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
     `limits` are those of a run, with their place in params.yaml; `caching` is the control `cache` by its
-    name, or nothing. `content` puts texts into spans. `moderating` makes the control `moderation`.
+    name, or nothing. `content` puts texts into spans. With `observe_policy`, what the repository's policies
+    deny is recorded and not refused. `moderating` makes the control `moderation`.
     """
 
     home: Path
@@ -73,6 +75,7 @@ class StatePaths:
     caching: Mapping[str, Cache] = field(default_factory=dict)
     content: bool = False
     moderating: Moderating | None = None
+    observe_policy: bool = False
 
 
 class Boundary:
@@ -124,6 +127,7 @@ class Boundary:
             ),
             **_limited(places.limits, self._price),
             "fallback": _fallback(places),
+            "policy": policies.control_of(self.root, self.card, observe=places.observe_policy),
             "access": Access(timeless=timeless),
             "output": Output(),
             **(places.moderating.control(self.card, lambda: self.handler) if places.moderating else {}),
@@ -294,6 +298,7 @@ def of_use_case(
             stated_answers=execution.tape is None or execution.live_memory,
             content=case.telemetry.content,
             moderating=Moderating(root, home, case.moderation, case.tenants),
+            observe_policy=case.policy.enforce == "observe",
         ),
     )
 

@@ -24,6 +24,7 @@ from workbench.errors import (
     LimitExceededError,
     ModerationError,
     OverloadedError,
+    PolicyError,
     RefusedError,
     UnavailableError,
 )
@@ -98,6 +99,62 @@ def what_ends_while_the_store_is_waited_for_is_not_found(bench, order):
     hanging = AwayMemory(hangs_s=60)
     attempt(stack(bench, order, hanging), search(clock=bench.clock))
     return hanging.queries[0].now < hanging.queries[-1].now
+
+
+def a_denial_is_recorded(bench, order):
+    """observe above policy: who was denied what, and the decision, are on record."""
+    bench.policy.targets.add("handbook")
+    attempt(stack(bench, order, AwayMemory()), remembered("stats", now=""))
+    return [record["decision"]["allowed"] for record in bench.records] == [False]
+
+
+def a_denied_call_counts(bench, order):
+    """limits above policy: a loop of denied calls ends, as every loop does."""
+    bench.policy.targets.add("small")
+    bench.limits = RunLimits(calls=2)
+    ends = [attempt(stack(bench, order, FakeModel()), embed()) for _ in range(3)]
+    return [isinstance(end, LimitExceededError) for end in ends] == [False, False, True]
+
+
+def each_candidate_is_decided_for_itself(bench, order):
+    """fallback above policy: a denied model falls back to one that is permitted."""
+    bench.policy.targets.add("small")
+    call = dataclasses.replace(chat(clock=bench.clock), fallbacks=(ModelCandidate(target="b", model="b"),))
+    model = FakeModel(["yes"])
+    return isinstance(attempt(stack(bench, order, model), call), list) and len(model.calls) == 1
+
+
+def the_policies_see_what_access_would_refuse(bench, order):
+    """policy above access: one law decides first, and what it denies names its decision."""
+    bench.policy.targets.add("handbook")
+    return isinstance(attempt(stack(bench, order, AwayMemory()), remembered("stats", now="")), PolicyError)
+
+
+def a_permitted_call_is_finished(bench, order):
+    """policy above output: a repair is no second call, and policies that change meanwhile do not end it."""
+    model = FakeModel(["bad", '{"answer": "yes"}'])
+
+    async def models(call):
+        bench.policy.targets.add("small")
+        async for event in behind(model)(call):
+            yield event
+
+    return isinstance(attempt(stack(bench, order, models), chat(response_format=FORMAT)), list)
+
+
+def what_is_denied_has_no_recorded_answer(bench, order):
+    """policy above replay: a recorded answer is given only to those who may ask today."""
+    attempt(stack(bench, order, FakeModel()), embed())
+    bench.policy.targets.add("small")
+    return isinstance(attempt(stack(bench, order, FakeModel()), embed()), PolicyError)
+
+
+def what_is_denied_has_no_cached_answer(bench, order):
+    """policy above cache: a cached answer is given only to those who may ask now."""
+    caching(bench)
+    attempt(stack(bench, order, FakeModel(), "live"), embed())
+    bench.policy.targets.add("small")
+    return isinstance(attempt(stack(bench, order, FakeModel(), "live"), embed()), PolicyError)
 
 
 def a_refusal_is_recorded(bench, order):
@@ -261,20 +318,22 @@ def each_candidate_is_recorded_under_its_own_name(bench, order):
 WHY = {
     ("observe", "limits"): a_refusal_by_a_limit_is_recorded,
     ("limits", "fallback"): another_model_is_no_call_of_its_own,
-    ("limits", "replay"): a_replayed_call_counts,
     ("retry", "rate_limit"): each_attempt_takes_its_turn,
     ("rate_limit", "circuit_breaker"): a_call_that_waits_for_its_turn_is_no_probe,
     ("circuit_breaker", "budget"): a_call_that_the_breaker_refuses_reserves_nothing,
     ("observe", "fallback"): a_degraded_answer_is_one_record,
-    ("fallback", "access"): what_ends_while_the_store_is_waited_for_is_not_found,
-    ("observe", "access"): a_refusal_is_recorded,
+    ("observe", "policy"): a_denial_is_recorded,
+    ("limits", "policy"): a_denied_call_counts,
+    ("fallback", "policy"): each_candidate_is_decided_for_itself,
+    ("policy", "access"): the_policies_see_what_access_would_refuse,
+    ("policy", "output"): a_permitted_call_is_finished,
+    ("policy", "cache"): what_is_denied_has_no_cached_answer,
+    ("policy", "replay"): what_is_denied_has_no_recorded_answer,
     ("access", "retry"): a_refusal_is_no_attempt,
-    ("fallback", "output"): an_answer_of_the_wrong_form_is_another_models_turn,
     ("output", "moderation"): what_an_answer_is_repaired_with_is_checked,
     ("moderation", "cache"): a_cached_answer_is_checked_again,
     ("moderation", "replay"): a_recorded_answer_is_checked_again,
     ("cache", "replay"): a_cached_answer_is_not_recorded,
-    ("limits", "cache"): a_cached_call_counts,
     ("replay", "retry"): a_replayed_answer_is_no_attempt,
 }
 
@@ -303,6 +362,22 @@ def test_the_other_way_round_it_is_lost(bench, pair):
     above, below = map(swapped.index, pair)
     swapped[above], swapped[below] = pair[::-1]
     assert not WHY[pair](bench, swapped)
+
+
+@pytest.mark.parametrize(
+    ("pair", "why"),
+    [
+        (("fallback", "access"), what_ends_while_the_store_is_waited_for_is_not_found),
+        (("observe", "access"), a_refusal_is_recorded),
+        (("limits", "replay"), a_replayed_call_counts),
+        (("limits", "cache"), a_cached_call_counts),
+        (("fallback", "output"), an_answer_of_the_wrong_form_is_another_models_turn),
+    ],
+    ids=str,
+)
+def test_what_is_lost_when_two_that_are_no_neighbours_change_places(bench, pair, why, tmp_path):
+    assert why(bench, pair)
+    assert not why(type(bench)(tmp_path / "other"), pair[::-1])
 
 
 @pytest.mark.parametrize(("order", "own"), [(("fallback", "replay"), True), (("replay", "fallback"), False)])
@@ -355,6 +430,7 @@ def test_what_applies_to_what():
         return {operation for operation, applies in APPLIES.items() if control in applies}
 
     assert rows("observe") == OPERATIONS, "nothing crosses the boundary without a record"
+    assert rows("policy") == OPERATIONS, "nothing crosses the boundary without a decision"
     assert rows("access") == operations(Memory, "memory"), "models have no access lists"
     assert rows("output") == {"model.chat", "model.respond"}, "only an answer has a form to fit"
     asked = {f"model.{verb}" for verb in ("chat", "respond", "embed", "moderate", "count")}
@@ -406,7 +482,7 @@ def changed(name, **more):
     ("positions", "named"),
     [
         (changed("retry", before=("output",)), ("retry", "output", "contradict")),
-        (changed("access", after=("budget",), before=("policy",)), ("access", "budget", "contradict")),
+        (changed("access", after=("budget",), before=("policy",)), ("access", "policy", "contradict")),
         ([placed("a", before=("b",)), placed("b", before=("a",))], ("a", "b", "contradict")),
         (changed("output", after=("acess",)), ("output", "acess", "nearest: 'access'")),
         ([*POSITIONS, placed("caching", after=("moderation",))], ("cache", "caching", "outer")),
