@@ -18,6 +18,7 @@ from workbench.cli.doctor import doctor
 from workbench.cli.init import init
 from workbench.cli.jobs import jobs
 from workbench.cli.memory import memory
+from workbench.cli.moderation import moderation
 from workbench.cli.new import new
 from workbench.cli.output import Json, check_out, say, show
 from workbench.cli.release import promote, rollback
@@ -266,7 +267,7 @@ def _explained(function: Callable[[], Any]) -> int:
     return 0
 
 
-for _command in (budget, data, memory, doctor, new, init, promote, rollback, jobs, calls):
+for _command in (budget, data, memory, doctor, new, init, promote, rollback, jobs, calls, moderation):
     cli.add_command(_command)
 
 

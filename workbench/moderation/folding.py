@@ -26,8 +26,8 @@ _LEET_WORD: Final = re.compile(
 #: Single letters with a sign between them, as in `i g n o r e`.
 _DIGIT: Final = re.compile("[013457@$]")
 _MAYBE_LEET: Final = re.compile(r"[a-z][013457@$]{1,8}[a-z]|[013457@$][a-z]{3}")
-_MAYBE_SPACED: Final = re.compile(r"[ .\-_*|][^\W\d_][ .\-_*|]{1,2}[^\W\d_][ .\-_*|]")
-_SPACED: Final = re.compile(r"(?<!\w)(?:[^\W\d_][ .\-_*|]{1,2}){5,200}[^\W\d_](?!\w)")
+_MAYBE_SPACED: Final = re.compile(r"[ .\-_*|][^\W\d_][ .\-_*|]{1,3}[^\W\d_][ .\-_*|]")
+_SPACED: Final = re.compile(r"(?<!\w)(?:[^\W\d_][ .\-_*|]{1,3}){5,200}[^\W\d_](?!\w)")
 _BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{24,8192}={0,2}(?![A-Za-z0-9+/=_-])")
 _LONG_RUN: Final = re.compile(r"[A-Za-z0-9+/_-]{24}")
 #: Encoded texts that are decoded in one text.
