@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 import click
 
 from workbench import config, files, processes
+from workbench.cli.assess import approve, assess
+from workbench.cli.audit import audit
 from workbench.cli.budget import budget
 from workbench.cli.calls import calls
 from workbench.cli.data import data
@@ -267,7 +269,10 @@ def _explained(function: Callable[[], Any]) -> int:
     return 0
 
 
-for _command in (budget, data, memory, doctor, new, init, promote, rollback, jobs, calls, moderation):
+for _command in (
+    audit, budget, data, memory, doctor, new, init, promote, rollback, jobs, calls, assess, approve,
+    moderation,
+):  # fmt: skip
     cli.add_command(_command)
 
 

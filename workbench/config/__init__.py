@@ -4,6 +4,15 @@ No file holds a secret: a setting holds the name of an environment variable.
 """
 
 from workbench.config.budgets import BudgetDimension, BudgetOnly, BudgetRule, Enforce, check_budgets
+from workbench.config.data_classes import (
+    DataAction,
+    DataClass,
+    DataRules,
+    Destination,
+    Privacy,
+    check_data_classes,
+    data_rules,
+)
 from workbench.config.execution import EXECUTION_VARIABLE, Execution, Mode
 from workbench.config.forms import (
     check_day,
@@ -13,6 +22,7 @@ from workbench.config.forms import (
     secret,
     variable_part,
 )
+from workbench.config.identity import IdentitySettings, TokenClaims
 from workbench.config.jobs import Job, JobLimits, Limits, Timing
 from workbench.config.limits import AnswerCaching, RunLimits
 from workbench.config.models import ModelChoice, Price, StatedAnswer
@@ -53,9 +63,14 @@ __all__ = [
     "BudgetDimension",
     "BudgetOnly",
     "BudgetRule",
+    "DataAction",
+    "DataClass",
+    "DataRules",
     "DatasetFile",
+    "Destination",
     "Enforce",
     "Execution",
+    "IdentitySettings",
     "Job",
     "JobLimits",
     "Limits",
@@ -68,17 +83,21 @@ __all__ = [
     "Pin",
     "PolicyMode",
     "Price",
+    "Privacy",
     "RecordRetention",
     "RunLimits",
     "StatedAnswer",
     "Telemetry",
     "Timing",
+    "TokenClaims",
     "UseCase",
     "check_budgets",
+    "check_data_classes",
     "check_day",
     "check_inside",
     "check_quality",
     "check_tenant",
+    "data_rules",
     "find_root",
     "job",
     "load_params",

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from workbench import files
+from workbench.config.assessments import check_handled
+from workbench.config.data_classes import Privacy
 from workbench.config.forms import NAME, check_day, check_inside, check_quality, check_tenant, variable_part
 from workbench.config.limits import AnswerCaching, RunLimits, check_caching, check_run_limits
 from workbench.config.models import ModelChoice, Price, check_model
 from workbench.config.moderation import ModerationRules, check_moderation
 from workbench.config.policy import PolicyMode
 from workbench.errors import ConfigError, nearest
+from workbench.identity import Assurance
 from workbench.types import MOST_CLASSIFIED
 
 #: Placeholder for the tenant's name in the name of a key's environment variable.
@@ -87,7 +90,8 @@ class UseCase:
     """One use case of `params.yaml`; docs/params.md describes every key.
 
     Bare names resolve to `prompt`, `memory` and `model`; a use case may have no prompt and no memory.
-    `clearance` is the highest classification that principals see. `as_of` is an ISO day. `keepers` is the
+    `clearance` is the highest classification that principals see. `handles` are the classes of data that its
+    models get. `as_of` is an ISO day. `keepers` is the
     former name of `admins`. `dataset` is by default the questions of the memory's spec, and `scorers` by
     default what experiments/scorer_spec.py names.
     """
@@ -123,17 +127,20 @@ class UseCase:
     memory_fallback: Literal["snapshot"] | None = None
     clearance: int = 0
     as_of: str | None = None
+    handles: tuple[str, ...] | None = None
     seed: int = 7
     baseline: str | None = None
     candidate: str = "candidate"
     groups: tuple[str, ...] = ("everyone",)
     admins: tuple[str, ...] | None = None
     keepers: tuple[str, ...] | None = None
+    assurance: Assurance = "asserted"
     concurrency: int = 4
     limits: RunLimits | None = None
     cache: AnswerCaching | None = None
     moderation: ModerationRules | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
+    privacy: Privacy = field(default_factory=Privacy)
     policy: PolicyMode = field(default_factory=PolicyMode)
     parameters: dict[str, Any] = field(default_factory=dict)
 
@@ -251,6 +258,7 @@ def _check_groups(where: str, groups: Sequence[str]) -> None:
 
 
 def _check_values(where: str, case: UseCase) -> None:
+    check_handled(f"{where}.handles", case.handles)
     for key in ("concurrency", "memory_awake"):
         if (number := getattr(case, key)) < 1:
             raise ConfigError(f"{where}.{key} must be 1 or more, found {number}")

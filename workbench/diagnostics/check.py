@@ -25,8 +25,10 @@ from workbench.jobs import spec as jobspec
 from workbench.jobs.schedule import Schedule
 from workbench.layout import PARAMS, Results
 from workbench.models import load_card
+from workbench.models.approval import read_approvals
+from workbench.models.assessment import read_assessment
 from workbench.notebooks import inspection, screening
-from workbench.promotion import release, verdicts
+from workbench.promotion import assessed, release, verdicts
 from workbench.promotion.approach import measured
 from workbench.promotion.judgement import scorers_of, slicing_of
 from workbench.prompts import prompt as prompts
@@ -80,6 +82,7 @@ def check_all(root: Path) -> Checked:
     """Check params.yaml, every asset and the dependencies of each use case; no notebook is run."""
     params = config.load_params(root)
     findings = [CheckedFile(what=str(PARAMS)), *_folders(root), *_assets(root)]
+    findings += _assessments(root)
     for name, case in params.use_cases.items():
         findings += _use_case(root, name, case)
     for name, job in params.jobs.items():
@@ -115,6 +118,19 @@ def _assets(root: Path) -> Iterator[CheckedFile]:
             yield _tried(what, partial(registry.load, root, kind, name))
             for reference in _references(root, kind, name):
                 yield _tried(f"{kind} {reference}", partial(look, root, reference))
+
+
+def _assessments(root: Path) -> Iterator[CheckedFile]:
+    """Yield the checks of each assessment and each file of approvals, also of models that nothing uses."""
+    known = registry.names(root, "model")
+    for path in sorted((root / layout.ASSESSMENTS).glob("[!.]*.yaml")):
+        name, what = path.name.partition(".")[0], path.relative_to(root).as_posix()
+        if name not in known or path.name not in {f"{name}.yaml", f"{name}.approvals.yaml"}:
+            problem = f"no saved model has this file ({nearest(name, known)})\n  -> ls pipelines/models"
+            yield CheckedFile(what=what, problem=problem, warning=True)
+            continue
+        read = read_approvals if path.name.endswith(".approvals.yaml") else read_assessment
+        yield _tried(what, partial(read, root, name))
 
 
 def _unlisted(root: Path, kind: str) -> Iterator[CheckedFile]:
@@ -204,6 +220,7 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     if case.prompt:
         yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield from _models(root, name, case)
+    yield from _assessed(root, name, case)
     data = cache(partial(check_data, root, name, case))  # three checks need it, and documents take long
     yield _tried(f"{name}: {case.data} and its questions", data)
     yield from _contaminated(root, name, case, data)
@@ -229,6 +246,21 @@ def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
 
     named = ", ".join(case.model_choice.models) or "a stated answer"
     yield _tried(f"{name}: fall-backs {named}", fallbacks)
+
+
+def _assessed(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+    """Yield each problem of the assessments of a use case's models: in phase mvp one warning for all."""
+    what = f"{name}: assessed models"
+    found = assessed.problems(root, name, case, assessed.models_of(root, case))
+    if not found:
+        yield CheckedFile(what=what)
+    elif assessed.demanded(case):
+        for problem in found:
+            yield CheckedFile(what=what, problem=f"{problem.text}\n  -> {problem.fix}")
+    else:
+        texts = "\n  ".join(problem.text for problem in found)
+        text = f"phase mlvp will refuse it:\n  {texts}\n  -> {found[0].fix}"
+        yield CheckedFile(what=what, problem=text, warning=True)
 
 
 def _prices(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:

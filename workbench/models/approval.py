@@ -45,7 +45,7 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
+class _Approvals:
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     approvals: tuple[Approval, ...]
 
@@ -62,7 +62,7 @@ def read_approvals(root: Path, name: str) -> tuple[Approval, ...]:
         return ()
     where = str(path_of(name))
     raw = files.parse_yaml(files.read_text(path, limit=_MOST_BYTES), where=where)
-    return files.parse(_File, raw, where=where, hint=f"git checkout -- {where}").approvals
+    return files.parse(_Approvals, raw, where=where, hint=f"git checkout -- {where}").approvals
 
 
 def write_approvals(root: Path, name: str, approvals: Iterable[Approval]) -> Path:

@@ -13,8 +13,7 @@ from workbench import files
 from workbench.errors import ConfigError, nearest
 from workbench.layout import ASSESSMENTS
 
-#: The questions that an assessment answers. A question that is added here voids no approval by itself: the
-#: assessment that lacks it is incomplete until it is answered.
+#: The questions that an assessment answers. A new one makes each assessment incomplete until it is answered.
 QUESTIONS: Mapping[str, str] = {
     "intended_purpose": "What is the model used for, by whom, and what is it not to be used for?",
     "affected_people": "Whom do its answers affect, and how? Who among them needs protection?",
@@ -31,11 +30,12 @@ QUESTIONS: Mapping[str, str] = {
 MOST_DAYS = 731
 #: Fewer words are a placeholder, not an answer.
 _LEAST_WORDS = 3
+_SHOWN = 3
 _MOST_BYTES = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class AnsweredQuestion:
     """The answer to one question and the day on which it was given; both are empty in a new form."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -62,7 +62,7 @@ class Assessment:
     assessed_by: str
     data_classes: tuple[str, ...]
     expires: dt.date | None
-    answers: dict[str, Answer]
+    answers: dict[str, AnsweredQuestion]
 
     @property
     def digest(self) -> str:
@@ -82,7 +82,9 @@ class Assessment:
         """Return what keeps the assessment from holding on a day, each as one clause; none if it holds."""
         found = [f"{key} is empty" for key in ("owner", "assessed_by") if not getattr(self, key).strip()]
         if missing := self.unanswered:
-            found.append(f"{len(missing)} of {len(QUESTIONS)} questions have no answer: {', '.join(missing)}")
+            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+            names = ", ".join(missing[:_SHOWN]) + more
+            found.append(f"{len(missing)} of {len(QUESTIONS)} questions have no answer: {names}")
         days = [item.answered for item in self.answers.values() if item.answered is not None]
         if any(day > today for day in days):
             found.append(f"an answer is dated {max(days)}, after today")

@@ -22,13 +22,14 @@ from workbench.layout import Results
 
 #: No output depends on these. `api_key_env` only names a variable; the stages search a snapshot, so the
 #: server of the live memory plays no part; `limits` end a run or change nothing; no stage reads the
-#: `cache`; DVC tracks `data` by its files and `report` by its outputs.
+#: `cache`; a promotion alone reads what the use case `handles`; DVC tracks `data` by its files and `report`
+#: by its outputs.
 UNREAD = frozenset(
     {
         "title", "purpose", "owner", "report", "approach", "baseline", "concurrency", "seed", "api_key_env",
         "impact",
         "memory_provider", "memory_url", "memory_grpc", "memory_api_key_env", "memory_awake",
-        "memory_fallback", "limits", "cache", "telemetry",
+        "memory_fallback", "limits", "cache", "telemetry", "handles",
     }
 )  # fmt: skip
 #: Keys of the judge alone, which a notebook does not read.

@@ -38,7 +38,7 @@ RESOURCES: Final[Mapping[str, Mapping[str, Any]]] = {
     "Memory": {"name": ""},
     "Item": {
         "memory": "", "acl": (), "classification": 0, "owner": "", "kind": "", "source": "", "subject": "",
-        "trust": 0,
+        "trust": 0, "valid_from": 0, "valid_to": 0, "expires": 0,
     },
     "Asset": {"kind": "", "name": "", "version": 0, "label": ""},
     "Output": {"name": ""},

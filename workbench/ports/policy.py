@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.errors import PolicyError
 from workbench.identity import Principal
-from workbench.types import JSON
+from workbench.ports.item_filter import ItemFilter
+from workbench.types import JSON, Item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,3 +108,20 @@ class Policy(Protocol):
 
     def decide(self, request: PolicyRequest) -> Decision:
         """Return the decision on a request; the same request gets the same decision while the set stays."""
+
+
+@runtime_checkable
+class ItemPolicy(Protocol):
+    """The policies as the law of memories. `request.resource` of its verbs is a memory."""
+
+    def decide(self, request: PolicyRequest) -> Decision:
+        """Return the decision on the memory as a whole."""
+
+    def permitted(self, request: PolicyRequest) -> ItemFilter:
+        """Return the condition under which the action on an item of the memory is permitted.
+
+        Raise PolicyError when it cannot be told.
+        """
+
+    def decide_items(self, request: PolicyRequest, items: Sequence[Item]) -> list[Decision]:
+        """Return the exact decision on each item of the memory."""

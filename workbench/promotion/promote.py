@@ -183,7 +183,7 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
             *differences.spec_rows(live, draft.spec),
             *differences.gate_rows(gate, run, run_of(root, live) if live else None),
         ),
-        notes=differences.freezes(draft, counts),
+        notes=(*differences.freezes(draft, counts), *requirements.not_assessed_yet(root, draft.spec, case)),
         missing=tuple((miss.what, miss.fix) for miss in missing),
         dry=order.dry_run,
         command=missing[0].fix if missing else order.command(f"job/{name}"),
@@ -273,13 +273,23 @@ def _promote_version(root: Path, named: str, order: ReleaseOptions) -> Released:
     spec, _ = jobspec.load(root, found.name, found.number)
     jobspec.code_of(root, spec)
     live = spec_of(root, found.name, asset.labels.get("production"))
+    missing = _unassessed(root, spec)
     card = Released(
         what=f"job/{found.name}", label=order.label, version=found.number, before=now,
         rows=tuple(differences.spec_rows(live, spec)), dry=order.dry_run,
         notes=_environment_note(root, asset, found.number),
-        command=f"workbench promote job/{found} --to {order.label}",
+        missing=tuple((miss.what, miss.fix) for miss in missing),
+        command=missing[0].fix if missing else f"workbench promote job/{found} --to {order.label}",
     )  # fmt: skip
+    if not order.dry_run:
+        requirements.checked(missing, str(found))
     return _release(root, asset, card, order, verb="Promote", run=spec.run, after=run_it)
+
+
+def _unassessed(root: Path, spec: JobSpec) -> list[Blocker]:
+    """Return what phase mlvp refuses about the models of a version whose use case is in that phase now."""
+    case = config.load_params(root).use_cases.get(spec.use_case)
+    return [] if case is None else requirements.not_assessed(root, spec, case)
 
 
 def _reproduce(root: Path, *, show: bool) -> None:
@@ -313,6 +323,8 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
         raise ConfigError(f"{kind}/{found} is in {order.label} already", hint="workbench check")
     gate = _justified(root, kind, found, order.reason)
     missing = [gate] if isinstance(gate, Blocker) and order.label == "production" else []
+    if kind == "model" and order.label == "production":
+        missing += requirements.model_not_assessed(root, found)
     card = Released(
         what=f"{kind}/{found.name}", label=order.label, version=found.number, before=now,
         rows=tuple(differences.entry_rows(asset, now, found.number)),
@@ -321,7 +333,8 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
         command=missing[0].fix if missing else order.command(f"{kind}/{found}"),
     )  # fmt: skip
     if missing and not order.dry_run:
-        error = ConfigError(f"{kind}/{found} cannot be promoted: {missing[0].what}", hint=missing[0].fix)
+        what = "; ".join(miss.what for miss in missing)
+        error = ConfigError(f"{kind}/{found} cannot be promoted: {what}", hint=missing[0].fix)
         error.exit_code = missing[0].exit_code
         raise error
     run = gate.run if isinstance(gate, GateReport) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from workbench.controls.policy import PolicyControl
@@ -17,10 +16,12 @@ from workbench.ports.policy import Resource
 _EMBEDDED: Final = frozenset({"local", "wordllama"})
 
 
-def control_of(root: Path, card: Callable[[str], ModelCard], *, observe: bool = False) -> PolicyControl:
-    """Return the control over the repository's policies; raise ConfigError for a set that is broken."""
+def control_of(
+    current: CurrentPolicy, card: Callable[[str], ModelCard], *, observe: bool = False
+) -> PolicyControl:
+    """Return the control over a repository's policies."""
     return PolicyControl(
-        CurrentPolicy(root),
+        current,
         resource=lambda call: _resource(call, card),
         observe=observe,
         floor=CedarPolicy.builtin() if observe else None,
