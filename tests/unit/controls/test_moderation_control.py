@@ -245,7 +245,9 @@ def test_a_grounded_answer_passes_unchanged():
 
 
 def test_a_stated_text_does_not_replace_an_answer_of_json():
-    call = dataclasses.replace(chat(QUESTION, response_format=FORMAT), passages=(passage("Taxis."),))
+    call = dataclasses.replace(
+        chat(f"Taxis.\n{QUESTION}", response_format=FORMAT), passages=(passage("Taxis."),)
+    )
     hooks = (hook("grounded", "out", "redact", abstain="I do not know."),)
     with pytest.raises(ModerationError, match="grounded"):
         asked(call, FakeModel(['{"answer": "twelve trains leave"}']), *hooks)
