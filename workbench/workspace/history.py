@@ -13,6 +13,7 @@ from workbench import config, layout
 from workbench.content import Sealed
 from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.moderation.held import HeldAnswers
 from workbench.records.calls import Chosen, find_calls, intact, read_calls, scan_calls
 from workbench.records.costs import costs_of, sessions_of
 from workbench.records.explanation import Explanation, explain
@@ -186,6 +187,22 @@ class RecordVerbs:
         with intact(self._log):
             calls = scan_calls(self._log, self._chosen(since=since))
             return impact_of(calls, events, on=on, by=by, outcomes=outcomes)
+
+    def released(self, held: str) -> str | None:
+        """Return the text of a held answer once a reviewer has released it; None while it waits.
+
+        `held` is the id of the ModerationError. Raise NotFoundError for an id of another use case or tenant,
+        and RefusedError for an answer that was rejected.
+        """
+        found = HeldAnswers(folder=self.boundary.home / layout.HELD).get(held)
+        if (found.use_case, found.tenant) != (self.context.use_case, self.context.tenant):
+            raise NotFoundError(
+                f"no held answer of this use case and tenant has the id {held!r}",
+                hint="use the id of the ModerationError, and the workspace that asked",
+            )
+        if found.state == "rejected":
+            raise RefusedError(f"the answer {held} was rejected: {found.reason}", hint="ask otherwise")
+        return found.text if found.state == "released" else None
 
     @property
     def _log(self) -> Path:
