@@ -29,7 +29,7 @@ from workbench.notebooks.execution import execute
 from workbench.records.journal import Journal
 from workbench.records.keys import processor
 from workbench.workspace import boundary
-from workbench.workspace.workspace import connect
+from workbench.workspace.connection import connect
 
 VENDORS = ("aiohttp", "dvc", "openai", "papermill", "polars", "numpy", "weaviate", "wordllama", "xllamacpp")
 NOTEBOOK = """{"cells": [

@@ -110,7 +110,7 @@ def workspace(url: str, mode: str = "live", *, limited: bool = False):
     from workbench.models.card import Price
     from workbench.records.tape import Tape
     from workbench.workspace.boundary import Boundary, StatePaths
-    from workbench.workspace.workspace import connect
+    from workbench.workspace.connection import connect
 
     root = Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as folder:

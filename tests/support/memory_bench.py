@@ -14,6 +14,7 @@ from workbench.identity import Principal
 from workbench.memory.cipher import IdCipher
 from workbench.memory.sqlite.store import SQLiteStore
 from workbench.memory.stores import StoreLocation, Stores
+from workbench.policy.memory_law import MemoryLaw
 from workbench.ports import Call
 from workbench.retrieval import Chunking, MemoryHandle, MemorySpec
 from workbench.retrieval.front_matter import MINIMAL
@@ -131,7 +132,7 @@ class Bench:
         principal = Principal(name=name, groups=groups, clearance=clearance, assurance=assurance, admin=admin)
         context = Context(use_case="u", tenant=tenant, principal=principal, purpose="test", clock=self.clock)
 
-        access = Access(timeless=bool(more.get("pinned")) and not more.get("today"))
+        access = Access(MemoryLaw.builtin(), timeless=bool(more.get("pinned")) and not more.get("today"))
 
         def make(port, operation, target, payload):
             return Call(port=port, operation=operation, target=target, payload=payload, context=context)

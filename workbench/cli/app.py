@@ -12,6 +12,7 @@ import click
 
 from workbench import config, files, processes
 from workbench.cli.assess import approve, assess
+from workbench.cli.audit import audit
 from workbench.cli.budget import budget
 from workbench.cli.calls import calls
 from workbench.cli.data import data
@@ -267,7 +268,9 @@ def _explained(function: Callable[[], Any]) -> int:
     return 0
 
 
-for _command in (budget, data, memory, doctor, new, init, promote, rollback, jobs, calls, assess, approve):
+for _command in (
+    audit, budget, data, memory, doctor, new, init, promote, rollback, jobs, calls, assess, approve,
+):  # fmt: skip
     cli.add_command(_command)
 
 

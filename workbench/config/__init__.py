@@ -13,9 +13,11 @@ from workbench.config.forms import (
     secret,
     variable_part,
 )
+from workbench.config.identity import IdentitySettings, TokenClaims
 from workbench.config.jobs import Job, JobLimits, Limits, Timing
 from workbench.config.limits import AnswerCaching, RunLimits
 from workbench.config.models import ModelChoice, Price, StatedAnswer
+from workbench.config.moderation import ModerationHook, ModerationRules
 from workbench.config.params import (
     MALFORMED,
     Params,
@@ -26,6 +28,7 @@ from workbench.config.params import (
     run_limits,
     use_case,
 )
+from workbench.config.policy import PolicyMode
 from workbench.config.use_case import (
     DEFAULT_AWAKE,
     DEFAULT_MEMORY_URL,
@@ -54,20 +57,25 @@ __all__ = [
     "DatasetFile",
     "Enforce",
     "Execution",
+    "IdentitySettings",
     "Job",
     "JobLimits",
     "Limits",
     "MemoryServer",
     "Mode",
     "ModelChoice",
+    "ModerationHook",
+    "ModerationRules",
     "Params",
     "Pin",
+    "PolicyMode",
     "Price",
     "RecordRetention",
     "RunLimits",
     "StatedAnswer",
     "Telemetry",
     "Timing",
+    "TokenClaims",
     "UseCase",
     "check_budgets",
     "check_day",

@@ -14,7 +14,10 @@ from workbench.config.assessments import check_handled
 from workbench.config.forms import NAME, check_day, check_inside, check_quality, check_tenant, variable_part
 from workbench.config.limits import AnswerCaching, RunLimits, check_caching, check_run_limits
 from workbench.config.models import ModelChoice, Price, check_model
+from workbench.config.moderation import ModerationRules, check_moderation
+from workbench.config.policy import PolicyMode
 from workbench.errors import ConfigError, nearest
+from workbench.identity import Assurance
 from workbench.types import MOST_CLASSIFIED
 
 #: Placeholder for the tenant's name in the name of a key's environment variable.
@@ -130,10 +133,13 @@ class UseCase:
     groups: tuple[str, ...] = ("everyone",)
     admins: tuple[str, ...] | None = None
     keepers: tuple[str, ...] | None = None
+    assurance: Assurance = "asserted"
     concurrency: int = 4
     limits: RunLimits | None = None
     cache: AnswerCaching | None = None
+    moderation: ModerationRules | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
+    policy: PolicyMode = field(default_factory=PolicyMode)
     parameters: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -230,6 +236,7 @@ def check_use_case(path: Path, name: str, case: UseCase) -> None:
     _check_groups(where, case.groups)
     _check_values(where, case)
     check_run_limits(f"{where}.limits", case.limits or RunLimits())
+    check_moderation(f"{where}.moderation", case.moderation, phase=case.phase)
 
 
 def _check_price(where: str, case: UseCase) -> None:

@@ -36,6 +36,16 @@ class Log(Protocol):
         """Append a line, passed without its newline."""
 
 
+class Audit(Protocol):
+    """The audit log, which has a row for each record."""
+
+    def open(self) -> None:
+        """Open the log, or raise UnavailableError."""
+
+    def __call__(self, record: Mapping[str, Any], subject: str = "") -> int:
+        """Append the row of a record; `subject` is the person whom the call is about."""
+
+
 class _Seen:
     """The facts of a reply that a record may hold: counts and names, no content."""
 
@@ -64,7 +74,8 @@ class Observe:
     A record holds principal, operation, target, times, token counts and cost, and never the text of a
     question or an answer. A call fails if its record cannot be written, and fails before it reaches the
     target if the log cannot be opened. `price` returns the cost in USD of a target's tokens, or None,
-    and `price_source` where the price comes from.
+    and `price_source` where the price comes from. `audit` receives each record after it is written, and a
+    call whose row cannot be written fails too.
     `export` receives each record after it is written, with its call; an error of it fails no call.
     """
 
@@ -74,9 +85,11 @@ class Observe:
         *,
         price: Price | None = None,
         price_source: Callable[[str], str] | None = None,
+        audit: Audit | None = None,
         export: Export | None = None,
     ) -> None:
         self._log = log
+        self._audit = audit
         self._price = price
         self._price_source = price_source
         self._export = export
@@ -84,6 +97,8 @@ class Observe:
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on and record its outcome."""
         self._log.open()
+        if self._audit is not None:
+            self._audit.open()
         clock, around = call.context.clock, current_invocation()
         at, seen = clock.now(), _Seen(call, clock.monotonic())
         call.span.note(trace_id=new_id())
@@ -110,6 +125,8 @@ class Observe:
             if around is not None:
                 around.records.append(record)
             self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
+            if self._audit is not None:
+                self._audit(record, call.context.subject)
             if self._export is not None:
                 with contextlib.suppress(Exception):
                     self._export(record, call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -155,6 +156,8 @@ class ModelHandle:
             payload[name] = _joined(value, payload.get(name), parameters.get(name, value))
         self._check_names(payload)
         call = self.make_call(operation or speaks.operation, payload, labels)
+        if passages := getattr(asked, "passages", ()):
+            call = dataclasses.replace(call, passages=tuple(passages))
         return call.within(seconds).with_defaults(name for name in defaults if name not in given)
 
     def _check_names(self, payload: JSON) -> None:

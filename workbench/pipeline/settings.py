@@ -77,7 +77,7 @@ def of_stage(stage: str, case: UseCase, source: str) -> dict[str, Any]:
     if stage in {"judge", "experiment"}:
         keys |= set(re.findall(r"\.([a-z_]+)\b", source)) & UNREAD
     values = {key: value for key, value in dataclasses.asdict(case).items() if key in keys}
-    for key in ("impact", "price_per_million"):  # results of earlier versions know neither
+    for key in ("impact", "moderation", "price_per_million"):  # results of earlier versions know none
         if values.get(key) is None:
             values.pop(key, None)
     if "gates" in values and stage != "report":

@@ -81,6 +81,25 @@ def _parsed(tree: JSON, file: str, number: int) -> ParsedPolicy:
     )
 
 
+def actions_of(policy: ParsedPolicy, groups: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """Return the actions that the head of a policy names, with those of each group; all without one."""
+    head = policy.tree["action"]
+    every = frozenset(action for members in groups.values() for action in members)
+    if head["op"] == "All":
+        return every
+    named = [entity["id"] for entity in head.get("entities", [head.get("entity")])]
+    if head["op"] == "==":
+        return frozenset(named)
+    return frozenset(action for name in named for action in groups.get(name, (name,)))
+
+
+def type_of(policy: ParsedPolicy) -> str | None:
+    """Return the type of resource that the head of a policy names, None for any."""
+    head = policy.tree["resource"]
+    named: str = head.get("entity_type") or (head.get("entity") or {}).get("type") or ""
+    return named.removeprefix(f"{NAMESPACE}::") if named and head["op"] != "in" else None
+
+
 class CedarSet:
     """Policies, schema and groups that are parsed once. A policy's id in the engine is its own `id`."""
 

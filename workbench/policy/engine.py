@@ -12,12 +12,12 @@ from workbench.identity import Principal
 from workbench.policy import cedar
 from workbench.policy.cedar import CedarSet, Evaluated, ParsedPolicy
 from workbench.policy.requests import (
+    ACTION_GROUPS,
     CONTEXT,
     cedar_request,
     principal_entity,
     principal_kind,
     resource_entity,
-    to_record,
 )
 from workbench.policy.source import PolicySource, read_builtin, read_source
 from workbench.ports.policy import Decision, PolicyRequest
@@ -67,9 +67,9 @@ class CedarPolicy:
     def decide(self, request: PolicyRequest) -> Decision:
         """Return the decision on a request; a decision with errors is a denial and is not kept."""
         try:
-            key = files.canonical(to_record(request))
+            key = files.canonical(request.to_json())
         except Exception as error:  # noqa: BLE001 - a value that is not JSON is no request
-            return self._decision(b"", _unreadable(error))
+            return self._decision(b"", _unreadable(error), request)
         kept = self._kept.get(key)
         if kept is None:
             entities = [
@@ -77,7 +77,7 @@ class CedarPolicy:
                 resource_entity(request.resource),
             ]
             answer = self.cedar.evaluate(cedar_request(request), entities)
-            kept = self._decision(key, answer)
+            kept = self._decision(key, answer, request)
             if not kept.errors:
                 self._keep(key, kept)
         return kept
@@ -92,14 +92,14 @@ class CedarPolicy:
         first = requests[0]
         if any((r.principal, r.tenant) != (first.principal, first.tenant) for r in requests):
             raise ValueError("decide_all: the requests have several principals or tenants")
-        keys = [files.canonical(to_record(request)) for request in requests]
+        keys = [files.canonical(request.to_json()) for request in requests]
         new = {key: request for key, request in zip(keys, requests, strict=True) if key not in self._kept}
         resources = {(r.resource.type, r.resource.id): resource_entity(r.resource) for r in new.values()}
-        if len(resources) < len({files.canonical(to_record(r)["resource"]) for r in new.values()}):
+        if len(resources) < len({files.canonical(r.to_json()["resource"]) for r in new.values()}):
             return [self.decide(request) for request in requests]  # one id with several attributes
         entities = [principal_entity(first.principal, first.tenant), *resources.values()]
         found = self.cedar.evaluate_all([cedar_request(r) for r in new.values()], entities) if new else []
-        made = {key: self._decision(key, answer) for key, answer in zip(new, found, strict=True)}
+        made = {key: self._decision(key, answer, new[key]) for key, answer in zip(new, found, strict=True)}
         for key, decision in made.items():
             if not decision.errors:
                 self._keep(key, decision)
@@ -132,12 +132,25 @@ class CedarPolicy:
             self._kept.clear()
         self._kept[key] = decision
 
-    def _decision(self, key: bytes, answer: Evaluated) -> Decision:
+    def permits(self, action: str, resource_type: str) -> list[ParsedPolicy]:
+        """Return the policies that could permit an action on a type of resource."""
+        return [
+            policy
+            for policy in self.policies.values()
+            if policy.tree["effect"] == "permit"
+            and action in cedar.actions_of(policy, ACTION_GROUPS)
+            and cedar.type_of(policy) in {None, resource_type}
+        ]
+
+    def _decision(self, key: bytes, answer: Evaluated, request: PolicyRequest) -> Decision:
+        denied = not (answer.allowed or answer.policies or answer.errors)
+        permits = self.permits(request.action, request.resource.type) if denied else []
         return Decision(
             id=files.digest([self._digest, key.decode()])[:16],
             allowed=answer.allowed,
             policies=answer.policies,
             reasons=tuple(filter(None, map(self.reason, answer.policies))),
+            permits=tuple(policy.reason or policy.id for policy in permits),
             errors=answer.errors,
             policy_set=self._digest,
             schema=self._schema,

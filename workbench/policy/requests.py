@@ -38,7 +38,7 @@ RESOURCES: Final[Mapping[str, Mapping[str, Any]]] = {
     "Memory": {"name": ""},
     "Item": {
         "memory": "", "acl": (), "classification": 0, "owner": "", "kind": "", "source": "", "subject": "",
-        "trust": 0,
+        "trust": 0, "valid_from": 0, "valid_to": 0, "expires": 0,
     },
     "Asset": {"kind": "", "name": "", "version": 0, "label": ""},
     "Output": {"name": ""},
@@ -76,32 +76,8 @@ class _Recorded:
     context: dict[str, Any] = field(default_factory=dict)
 
 
-def to_record(request: PolicyRequest) -> dict[str, Any]:
-    """Return a request as JSON, from which `from_record` makes an equal one."""
-    who, what = request.principal, request.resource
-    return {
-        "principal": {
-            "name": who.name,
-            "kind": who.kind,
-            "groups": list(who.groups),
-            "clearance": who.clearance,
-            "assurance": who.assurance,
-            "admin": who.admin,
-        },
-        "tenant": request.tenant,
-        "action": request.action,
-        "resource": {
-            "type": what.type,
-            "id": what.id,
-            "tenant": what.tenant,
-            "attributes": dict(what.attributes),
-        },
-        "context": dict(request.context),
-    }
-
-
 def from_record(value: Any, *, where: str) -> PolicyRequest:
-    """Return the request of a record; raise ConfigError, which names `where`, for another value."""
+    """Return the request that `to_json` recorded; raise ConfigError, with `where`, for another value."""
     found = files.parse(_Recorded, value, where=where)
     who, what = found.principal, found.resource
     if who.kind not in {"user", "job"} or who.assurance not in {"asserted", "authenticated"}:

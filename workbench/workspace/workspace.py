@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench import _sync, config, files, identity, registry, retrieval
+from workbench import _sync, config, files, registry, retrieval
 from workbench.budgets.report import BudgetReport
 from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
@@ -27,13 +27,13 @@ from workbench.layout import RUNS
 from workbench.models import ModelCard
 from workbench.models.handle import ModelHandle
 from workbench.ports import Call, ModelCandidate
+from workbench.ports.identity import Identity
 from workbench.prompts import prompt as prompts
 from workbench.prompts.prompt import Prompt
 from workbench.prompts.window import Window
 from workbench.retrieval import MemoryHandle
 from workbench.types import JSON, Port
-from workbench.workspace import boundary
-from workbench.workspace.boundary import Boundary
+from workbench.workspace import caller_identity
 from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
 from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.history import RecordVerbs
@@ -58,9 +58,13 @@ class Workspace(RecordVerbs):
 
     name: str
     use_case: config.UseCase
+    identity: Identity = field(repr=False)
     execution: config.Execution = field(repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
     _kept: list[Run] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        caller_identity.check_unchanged(self.identity, self.context.principal, self.tenant)
 
     @property
     def tenant(self) -> str:
@@ -74,18 +78,30 @@ class Workspace(RecordVerbs):
         principal: Principal | None = None,
         purpose: str | None = None,
         settings: Mapping[str, Any] | None = None,
+        token: str | None = None,
     ) -> Workspace:
-        """Return this workspace with another tenant, principal, purpose or arm's settings."""
+        """Return this workspace with another tenant, principal, purpose or arm's settings.
+
+        `principal` may have the same rights or fewer. `token` is that of a user whom a service acts for: the
+        workspace gets this user's name, tenant and rights. Raise RefusedError for a token that is not valid.
+        """
+        who, case = self.identity, self.use_case
+        if token is not None:
+            source = config.load_params(self.root).identity
+            who = caller_identity.of_execution(self.root, source, case, self.execution, token=token)
+        if principal is not None:
+            who = caller_identity.narrowed(who, principal)
+        tenant = caller_identity.tenant_of(who, tenant, None)
         if tenant is not None:
-            check_tenant(self.name, self.use_case, tenant, only=self.execution.tenant)
+            check_tenant(self.name, case, tenant, only=self.execution.tenant)
         context = dataclasses.replace(
             self.context,
             tenant=tenant or self.context.tenant,
-            principal=principal or self.context.principal,
+            principal=who.principal,
             purpose=purpose or self.context.purpose,
         )
         chosen = self.settings if settings is None else settings
-        return dataclasses.replace(self, context=context, settings=chosen)
+        return dataclasses.replace(self, context=context, identity=who, settings=chosen)
 
     def setting(self, name: str, default: Any = _MISSING) -> Any:
         """Return a setting of the current arm; raise ConfigError if it has neither value nor default."""
@@ -374,7 +390,7 @@ class Workspace(RecordVerbs):
             operation=operation,
             target=target,
             payload=payload,
-            context=self.context,
+            context=self._current_context(),
             identity=memory or {},
         )
 
@@ -397,7 +413,7 @@ class Workspace(RecordVerbs):
             operation=operation,
             target=card.reference,
             payload={**payload, "model": card.model},
-            context=self.context,
+            context=self._current_context(),
             identity=card.identity(),
             labels={**labels, **({} if card.recorded else {"recorded": False}), **self._job_labels()},
             deadline=None if seconds is None else self.context.clock.monotonic() + seconds,
@@ -412,6 +428,12 @@ class Workspace(RecordVerbs):
                 return ()
             stated = choice.fallback
         return candidates(card, stated, card_of=self.boundary.card)
+
+    def _current_context(self) -> Context:
+        """Return the context of a call; raise RefusedError when the token of its principal has ended."""
+        if self.identity.expires is not None:
+            caller_identity.check_current(self.identity, self.context.clock)
+        return self.context
 
     def _job_labels(self) -> dict[str, Any]:
         """Return job, run and row of a call as labels, which join an output to its calls."""
@@ -449,51 +471,3 @@ class Workspace(RecordVerbs):
         if self.execution.out and run.experiment == self.name and ENDED_BY not in run.settings:
             self._kept[:] = [*(old for old in self._kept if old.arm != run.arm), run]
             save_runs(self._kept, Path(self.execution.out))
-
-
-def connect(
-    use_case: str,
-    *,
-    tenant: str | None = None,
-    root: str | Path | None = None,
-    principal: Principal | None = None,
-    purpose: str = "explore",
-    mode: config.Mode | None = None,
-    through: Boundary | None = None,
-) -> Workspace:
-    """Return a workspace for a use case in params.yaml. The first call starts servers and opens connections.
-
-    `tenant` is by default the use case's first. `mode` chooses what answers model calls: "auto" the tape,
-    then the cache, then the model; "replay" the tape alone; "live" and "record" the model. `through` replaces
-    the boundary. Raises ConfigError and NotFoundError with the file and the key.
-    """
-    base = config.find_root(Path(root) if root is not None else None)
-    case = config.use_case(config.load_params(base), use_case)
-    current = config.Execution.current() or config.Execution(notebook="")
-    foreign = current.use_case != use_case
-    execution = config.Execution(notebook="", tenant=current.tenant) if foreign else current
-    job, case = current.job, config.pinned(case, execution.pins)  # a job stays one in every use case
-    if tenant is None:
-        tenant = execution.tenant or case.tenants[0]
-    check_tenant(use_case, case, tenant, only=execution.tenant)
-    made_by = identity.of_job(job) if job else identity.from_system()
-    rights = case.rights(made_by.name) | ({"admin": False} if job and foreign else {})
-    made_by = dataclasses.replace(made_by, **rights)
-    context = Context(
-        use_case=use_case,
-        tenant=tenant,
-        principal=principal or made_by,
-        purpose="job" if job else purpose,
-        phase=case.phase,
-        job=job or "",
-        run=current.run or "",
-    )
-    return Workspace(
-        root=base,
-        name=use_case,
-        use_case=case,
-        context=context,
-        boundary=through or boundary.of_use_case(base, use_case, case, execution, mode=mode),
-        execution=execution,
-        settings=execution.settings,
-    )

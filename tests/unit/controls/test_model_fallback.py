@@ -21,6 +21,7 @@ from workbench.errors import (
     LimitExceededError,
     NoAnswerError,
     OverloadedError,
+    PolicyError,
     RateLimitedError,
     RefusedError,
     ReplayMissError,
@@ -112,11 +113,10 @@ FALLS = {
     "unavailable": UnavailableError("away"),
     "invalid_output": InvalidOutputError("wrong"),
     "no_answer": NoAnswerError("none", reason="malformed"),
-    "policy": RefusedError("no"),
+    "policy": PolicyError("no"),
     "budget": BudgetExceededError("too dear"),
     "not_recorded": ReplayMissError("not there"),
 }
-FALLS["policy"].reason = "policy"
 STAYS = {
     "a limit of the run": LimitExceededError("enough"),
     "a refusal of the endpoint": RefusedError("bad request", status=400),
