@@ -6,7 +6,9 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 
-from workbench.config import AnswerCaching, RunLimits
+from planted import SmallDetector
+
+from workbench.config import AnswerCaching, RunLimits, data_rules
 from workbench.context import Context, SystemClock
 from workbench.controls.access import Access
 from workbench.controls.budget import BudgetControl
@@ -18,6 +20,7 @@ from workbench.controls.moderation import Moderation
 from workbench.controls.observe import Observe
 from workbench.controls.output import Output
 from workbench.controls.policy import PolicyControl
+from workbench.controls.privacy import PrivacyControl
 from workbench.controls.rate_limit import RateLimit
 from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry
@@ -222,6 +225,7 @@ class Bench:
         self.answers = AnswerCache(folder / "cache" / "exact.sqlite", most_bytes=2**20)
         self.caching = AnswerCaching(seconds=3600, operations=())
         self.limits = RunLimits()
+        self.rules = data_rules({})
         self.limited: LimitedRuns | None = None
         self.policy = Denials()
 
@@ -243,6 +247,7 @@ class Bench:
             "policy": PolicyControl(self.policy, resource=resource_of),
             "access": Access(MemoryLaw.builtin()),
             "output": Output(),
+            "privacy": PrivacyControl(SmallDetector(), self.rules, external=lambda _target: True),
             "cache": Cache(self.answers, self.caching, scope=CacheScope(use_case="answers")),
             "replay": self.replay(mode),
             "retry": Retry(),

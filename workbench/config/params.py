@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from workbench import files
 from workbench.config.budgets import BudgetRule, check_budgets
+from workbench.config.data_classes import DataClass, check_data_classes
 from workbench.config.identity import IdentitySettings, check_identity
 from workbench.config.jobs import Job, check_job
 from workbench.config.limits import RunLimits
@@ -47,6 +48,7 @@ class Params:
     budget_password_env: str | None = None
     retention: RecordRetention = field(default_factory=RecordRetention)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
+    data_classes: dict[str, DataClass] = field(default_factory=dict)
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -86,6 +88,7 @@ def _parsed(path: Path) -> Params:
     check_budgets(params.budgets, params.budget_url, params.budget_password_env, where=str(path))
     demanding = [name for name, case in params.use_cases.items() if case.assurance == "authenticated"]
     check_identity(params.identity, demanding, where=str(path))
+    check_data_classes(params.data_classes, where=str(path))
     return params
 
 

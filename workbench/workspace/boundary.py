@@ -41,6 +41,7 @@ from workbench.types import STATED, Event, Port, Usage
 from workbench.workspace import policies
 from workbench.workspace.candidates import warn_of_unknown_price
 from workbench.workspace.moderating import Moderating
+from workbench.workspace.privacy import privacy_of
 from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
@@ -66,7 +67,8 @@ class StatePaths:
     snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
     `limits` are those of a run, with their place in params.yaml; `caching` is the control `cache` by its
     name, or nothing. `content` puts texts into spans. With `observe_policy`, what the repository's policies
-    deny is recorded and not refused. `moderating` makes the control `moderation`.
+    deny is recorded and not refused; with `observe_privacy`, models get requests as they are. `moderating`
+    makes the control `moderation`.
     """
 
     home: Path
@@ -79,6 +81,7 @@ class StatePaths:
     content: bool = False
     observe_policy: bool = False
     moderating: Moderating | None = None
+    observe_privacy: bool = False
 
 
 class Boundary:
@@ -137,6 +140,7 @@ class Boundary:
             "access": Access(MemoryLaw(self.policy.active), timeless=timeless),
             "output": Output(),
             **(places.moderating.control(self.card, lambda: self.handler) if places.moderating else {}),
+            "privacy": privacy_of(self.root, self.card, observe=places.observe_privacy),
             **places.caching,
             "replay": self.replay,
             "retry": Retry(_RETRIES),
@@ -304,6 +308,7 @@ def of_use_case(
             # Recorded and judged answers are a model's; a job's run on today's input is neither.
             stated_answers=execution.tape is None or execution.live_memory,
             content=case.telemetry.content,
+            observe_privacy=case.privacy.enforce == "observe",
             observe_policy=case.policy.enforce == "observe",
             moderating=Moderating(root, home, case.moderation, case.tenants),
         ),
