@@ -6,7 +6,9 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 
-from workbench.config import AnswerCaching, RunLimits
+from planted import SmallDetector
+
+from workbench.config import AnswerCaching, RunLimits, data_rules
 from workbench.context import Context, SystemClock
 from workbench.controls.access import Access
 from workbench.controls.budget import BudgetControl
@@ -18,6 +20,7 @@ from workbench.controls.moderation import Moderation
 from workbench.controls.observe import Observe
 from workbench.controls.output import Output
 from workbench.controls.policy import PolicyControl
+from workbench.controls.privacy import PrivacyControl
 from workbench.controls.rate_limit import RateLimit
 from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry
@@ -222,8 +225,10 @@ class Bench:
         self.answers = AnswerCache(folder / "cache" / "exact.sqlite", most_bytes=2**20)
         self.caching = AnswerCaching(seconds=3600, operations=())
         self.limits = RunLimits()
+        self.rules = data_rules({})
         self.limited: LimitedRuns | None = None
         self.policy = Denials()
+        self.hooks = [hook("exfiltration", "out", "refuse")]
 
     def replay(self, mode="auto") -> Replay:
         tape = Tape.read(self.tape) if self.tape.exists() else Tape(self.tape)
@@ -238,11 +243,12 @@ class Bench:
             "circuit_breaker": self.circuit_breaker,
             "budget": BudgetControl(self.ledger, accounts=self.budget, card=lambda _target: self.card),
             "observe": Observe(Lines(self.log), price=price),
-            "moderation": Moderation([hook("exfiltration", "out", "refuse")]),
+            "moderation": Moderation(self.hooks),
             "fallback": Fallback(),
             "policy": PolicyControl(self.policy, resource=resource_of),
             "access": Access(MemoryLaw.builtin()),
             "output": Output(),
+            "privacy": PrivacyControl(SmallDetector(), self.rules, external=lambda _target: True),
             "cache": Cache(self.answers, self.caching, scope=CacheScope(use_case="answers")),
             "replay": self.replay(mode),
             "retry": Retry(),

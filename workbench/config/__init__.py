@@ -4,6 +4,16 @@ No file holds a secret: a setting holds the name of an environment variable.
 """
 
 from workbench.config.budgets import BudgetDimension, BudgetOnly, BudgetRule, Enforce, check_budgets
+from workbench.config.content import ContentKeeping
+from workbench.config.data_classes import (
+    DataAction,
+    DataClass,
+    DataRules,
+    Destination,
+    Privacy,
+    check_data_classes,
+    data_rules,
+)
 from workbench.config.execution import EXECUTION_VARIABLE, Execution, Mode
 from workbench.config.forms import (
     check_day,
@@ -54,7 +64,12 @@ __all__ = [
     "BudgetDimension",
     "BudgetOnly",
     "BudgetRule",
+    "ContentKeeping",
+    "DataAction",
+    "DataClass",
+    "DataRules",
     "DatasetFile",
+    "Destination",
     "Enforce",
     "Execution",
     "IdentitySettings",
@@ -70,6 +85,7 @@ __all__ = [
     "Pin",
     "PolicyMode",
     "Price",
+    "Privacy",
     "RecordRetention",
     "RunLimits",
     "StatedAnswer",
@@ -78,10 +94,12 @@ __all__ = [
     "TokenClaims",
     "UseCase",
     "check_budgets",
+    "check_data_classes",
     "check_day",
     "check_inside",
     "check_quality",
     "check_tenant",
+    "data_rules",
     "find_root",
     "job",
     "load_params",

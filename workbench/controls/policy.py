@@ -31,13 +31,7 @@ class Noted:
         self.allowed, self.observed = made_by.allowed, observed
         self.name = ",".join(made_by.policies) or ("error" if made_by.errors else "not-permitted")
         self.request = asked.to_json()
-        self.decision: dict[str, Any] = {
-            "id": made_by.id,
-            "allowed": made_by.allowed,
-            "action": asked.action,
-            "policies": list(made_by.policies),
-            "policy_set": made_by.policy_set[:12],
-        }
+        self.decision: dict[str, Any] = {**made_by.to_json(), "action": asked.action}
         if observed:
             self.decision["observed"] = True
 

@@ -19,6 +19,7 @@ from workbench.controls import (
     observe,
     output,
     policy,
+    privacy,
     rate_limit,
     replay,
     retry,
@@ -28,14 +29,11 @@ from workbench.errors import ConfigError, RefusedError, nearest
 from workbench.ports import Call, Control, Handler
 from workbench.types import Event
 
-#: Planned controls. Positions may name them, so that adding one changes no other position.
-PLANNED: Final = ("privacy",)
 
-
-def ordered(positions: Iterable[Position], *, planned: Iterable[str] = PLANNED) -> tuple[Position, ...]:
+def ordered(positions: Iterable[Position]) -> tuple[Position, ...]:
     """Return the positions, outermost first; raise ConfigError unless they state exactly one order."""
     known = {position.name: position for position in positions}
-    names, graph = {*known, *planned}, graphlib.TopologicalSorter[str]()
+    names, graph = set(known), graphlib.TopologicalSorter[str]()
     for position in known.values():
         for neighbour in (*position.after, *position.before):
             _check_known(position, neighbour, names)
@@ -65,11 +63,8 @@ def _check_known(position: Position, neighbour: str, names: set[str]) -> None:
 
 
 def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position]) -> list[Position]:
-    """Return the next control inwards, or an empty list if only planned controls remain."""
+    """Return the next control inwards."""
     ready = list(graph.get_ready())
-    while planned := [name for name in ready if name not in known]:
-        graph.done(*planned)
-        ready = [name for name in ready if name in known] + list(graph.get_ready())
     if len(ready) > 1:
         first, second = sorted(ready)[:2]
         raise ConfigError(
@@ -84,8 +79,8 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
 POSITIONS: Final = ordered(
     (
         observe.POSITION, limits.POSITION, fallback.POSITION, policy.POSITION, access.POSITION,
-        output.POSITION, moderation.POSITION, cache.POSITION, replay.POSITION, retry.POSITION,
-        rate_limit.POSITION,
+        output.POSITION, privacy.POSITION, moderation.POSITION, cache.POSITION, replay.POSITION,
+        retry.POSITION, rate_limit.POSITION,
         circuit_breaker.POSITION, budget.POSITION,
     )
 )  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.context import Context
+from workbench.ports.privacy import RecordingForm
 from workbench.types import JSON, Event, Hit, Port, Usage
 from workbench.wire import Dialect
 
@@ -46,15 +47,17 @@ class Span:
     the one that began a stream may finish or abandon it. One task at a time writes to it. `timer` limits the
     attempt's present wait, and a control that lets the call wait for its turn puts it off. `places` are what
     outer controls hold for the attempt: a control that waits for something else gives them back meanwhile.
+    `recording` is the form of the call in recordings, None where nobody looks for identifiers.
     """
 
-    __slots__ = ("_read", "attempts", "facts", "places", "timer")
+    __slots__ = ("_read", "attempts", "facts", "places", "recording", "timer")
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.attempts: list[dict[str, Any]] = []
         self.timer: WaitTimer | None = None
         self.places: list[HeldPlace] = []
+        self.recording: RecordingForm | None = None
         self._read: tuple[Event, Dialect, Usage | None] | None = None
 
     def note(self, **facts: Any) -> None:

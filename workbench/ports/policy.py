@@ -86,6 +86,15 @@ class Decision:
             return "; ".join(found)
         return "no policy permits it" + (f" ({' '.join(self.permits)})" if self.permits else "")
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the decision as records hold it, without the action, which its request has."""
+        return {
+            "id": self.id,
+            "allowed": self.allowed,
+            "policies": list(self.policies),
+            "policy_set": self.policy_set[:12],
+        }
+
     def refusal(self, request: PolicyRequest) -> PolicyError:
         """Return the error for a request that this decision denies."""
         about = f"{request.resource.type} {request.resource.id!r}"

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 from calls import FORMAT, AwayMemory, ask, behind, chat, limited_card, read, remembered, search
+from planted import EMAIL
 
 import workbench.controls
-from workbench.config import RunLimits
+from workbench.config import DataClass, RunLimits, data_rules
 from workbench.controls.observe import Observe
 from workbench.controls.position import OPERATIONS, Position
-from workbench.controls.stack import PLANNED, POSITIONS, around, fold, ordered, table
+from workbench.controls.stack import POSITIONS, around, fold, ordered, table
 from workbench.errors import (
     CircuitOpenError,
     ConfigError,
@@ -35,7 +36,7 @@ from workbench.testing.fakes import FakeModel
 from workbench.types import Event
 
 FOLDER = Path(workbench.controls.__file__).parent
-#: The one order, as the design has it, of the controls that are built and of those that are planned.
+#: The one order, as the design has it, of the controls.
 DESIGN = (
     "observe", "limits", "fallback", "policy", "access", "output", "privacy", "moderation", "cache",
     "replay", "retry",
@@ -44,7 +45,7 @@ DESIGN = (
 BUILT = tuple(position.name for position in POSITIONS)
 APPLIES = {
     operation: {position.name for position in POSITIONS if operation in position.operations}
-    for operation in sorted(OPERATIONS)
+    for operation in sorted(OPERATIONS, key=lambda name: (name.startswith("memory."), name))
 }
 
 
@@ -59,6 +60,11 @@ def stack(bench, order, model, mode="auto"):
 
 def embed():
     return dataclasses.replace(chat(), operation="embed", payload={"model": "small", "input": ["a taxi"]})
+
+
+def respond(text):
+    payload = {"model": "small", "input": text}
+    return dataclasses.replace(chat(), operation="respond", payload=payload)
 
 
 def attempt(handler, call):
@@ -191,6 +197,50 @@ def another_model_is_no_call_of_its_own(bench, order):
     return isinstance(attempt(stack(bench, order, model), call), list)
 
 
+def what_is_denied_is_not_searched(bench, order):
+    """policy above privacy: who may not ask is told so, and not what a detector found."""
+    bench.policy.targets.add("small")
+    bench.rules = data_rules({"personal": DataClass(external="refuse")})
+    personal = dataclasses.replace(embed(), payload={"model": "small", "input": [EMAIL]})
+    return isinstance(attempt(stack(bench, order, FakeModel()), personal), PolicyError)
+
+
+def a_refused_class_of_data_counts(bench, order):
+    """limits above privacy: a loop that asks again for what it may not send ends."""
+    bench.limits = RunLimits(calls=2)
+    bench.rules = data_rules({"personal": DataClass(external="refuse")})
+    personal = dataclasses.replace(embed(), payload={"model": "small", "input": [EMAIL]})
+    ends = [attempt(stack(bench, order, FakeModel()), personal) for _ in range(3)]
+    return [isinstance(end, LimitExceededError) for end in ends] == [False, False, True]
+
+
+def an_answer_is_judged_with_its_values(bench, order):
+    """output above privacy: a form of the value, such as that of an address, is that of the answer."""
+    form = {
+        "type": "json_schema",
+        "json_schema": {"name": "a", "schema": {"properties": {"to": {"pattern": "@"}}}},
+    }
+    model = FakeModel(['{"to": "<EMAIL_1>"}'] * 2)
+    end = attempt(stack(bench, order, model), chat(EMAIL, response_format=form))
+    return isinstance(end, list) and len(model.calls) == 1
+
+
+def a_cached_answer_holds_no_identifier(bench, order):
+    """privacy above cache: neither the question nor the answer in the file names anybody."""
+    caching(bench)
+    attempt(stack(bench, order, FakeModel([f"ask {EMAIL}"]), "live"), chat(EMAIL))
+    bench.answers.close()
+    kept = b"".join(path.read_bytes() for path in bench.answers.path.parent.glob("exact*"))
+    return b"EMAIL_1" in kept and EMAIL.encode() not in kept
+
+
+def a_recording_holds_no_identifier(bench, order):
+    """privacy above replay: neither the question nor the answer on the tape names anybody."""
+    attempt(stack(bench, order, FakeModel([f"ask {EMAIL}"])), respond(EMAIL))
+    kept = bench.journal.read_bytes()
+    return b"EMAIL_1" in kept and EMAIL.encode() not in kept
+
+
 def a_replayed_call_counts(bench, order):
     """limits above replay: a loop ends at the same call, whatever the tape holds."""
     bench.limits = RunLimits(calls=2)
@@ -277,6 +327,18 @@ def what_an_answer_is_repaired_with_is_checked(bench, order):
     return isinstance(end, ModerationError) and len(model.calls) == 1
 
 
+def a_check_reads_no_identifier(bench, order):
+    """privacy above moderation: neither a classifier's model nor a held answer gets an identifier."""
+    read = []
+
+    def check(text, exchange):
+        read.extend([text, *exchange.texts("user")])
+
+    bench.hooks = [dataclasses.replace(bench.hooks[0], check=check)]
+    attempt(stack(bench, order, FakeModel()), chat(EMAIL))
+    return bool(read) and not any(EMAIL in text for text in read)
+
+
 def a_cached_answer_is_checked_again(bench, order):
     """moderation above cache: an answer that was cached before a check existed is checked."""
     caching(bench)
@@ -324,6 +386,10 @@ def each_candidate_is_recorded_under_its_own_name(bench, order):
 WHY = {
     ("observe", "limits"): a_refusal_by_a_limit_is_recorded,
     ("limits", "fallback"): another_model_is_no_call_of_its_own,
+    ("policy", "privacy"): what_is_denied_is_not_searched,
+    ("output", "privacy"): an_answer_is_judged_with_its_values,
+    ("privacy", "cache"): a_cached_answer_holds_no_identifier,
+    ("privacy", "replay"): a_recording_holds_no_identifier,
     ("retry", "rate_limit"): each_attempt_takes_its_turn,
     ("rate_limit", "circuit_breaker"): a_call_that_waits_for_its_turn_is_no_probe,
     ("circuit_breaker", "budget"): a_call_that_the_breaker_refuses_reserves_nothing,
@@ -333,10 +399,8 @@ WHY = {
     ("fallback", "policy"): each_candidate_is_decided_for_itself,
     ("policy", "access"): the_policies_see_what_access_would_refuse,
     ("policy", "output"): a_permitted_call_is_finished,
-    ("policy", "cache"): what_is_denied_has_no_cached_answer,
-    ("policy", "replay"): what_is_denied_has_no_recorded_answer,
     ("access", "retry"): a_refusal_is_no_attempt,
-    ("output", "moderation"): what_an_answer_is_repaired_with_is_checked,
+    ("privacy", "moderation"): a_check_reads_no_identifier,
     ("moderation", "cache"): a_cached_answer_is_checked_again,
     ("moderation", "replay"): a_recorded_answer_is_checked_again,
     ("cache", "replay"): a_cached_answer_is_not_recorded,
@@ -378,8 +442,12 @@ def test_the_other_way_round_it_is_lost(bench, pair):
         (("limits", "replay"), a_replayed_call_counts),
         (("limits", "cache"), a_cached_call_counts),
         (("fallback", "output"), an_answer_of_the_wrong_form_is_another_models_turn),
+        (("policy", "cache"), what_is_denied_has_no_cached_answer),
+        (("policy", "replay"), what_is_denied_has_no_recorded_answer),
         (("output", "cache"), a_cached_answer_is_judged_again),
         (("output", "replay"), a_recorded_answer_is_judged_and_its_invalidity_replayed),
+        (("output", "moderation"), what_an_answer_is_repaired_with_is_checked),
+        (("limits", "privacy"), a_refused_class_of_data_counts),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else value.__name__,
 )
@@ -442,6 +510,7 @@ def test_what_applies_to_what():
     assert rows("access") == operations(Memory, "memory"), "models have no access lists"
     assert rows("output") == {"model.chat", "model.respond"}, "only an answer has a form to fit"
     asked = {f"model.{verb}" for verb in ("chat", "respond", "embed", "moderate", "count")}
+    assert rows("privacy") == asked, "a memory keeps what it is given, by its own access lists"
     assert rows("replay") == asked, "a memory's snapshot is its determinism"
     reads = {f"memory.{verb}" for verb in ("search", "count", "missing", "items", "versions", "stats")}
     assert rows("retry") == asked | reads, "no write"
@@ -453,7 +522,7 @@ def test_what_applies_to_what():
 
 def test_the_order_is_the_one_of_the_design_as_far_as_it_is_built():
     assert tuple(name for name in DESIGN if name in BUILT) == BUILT
-    assert set(DESIGN) == {*BUILT, *PLANNED} and not set(BUILT) & set(PLANNED)
+    assert set(DESIGN) == set(BUILT)
 
 
 def test_every_control_of_the_folder_states_its_position_under_its_own_name():
@@ -471,15 +540,6 @@ def test_the_order_does_not_depend_on_who_is_named_first():
 
 def placed(name, **more):
     return Position(name=name, operations=OPERATIONS, **more)
-
-
-@pytest.mark.parametrize("planned", PLANNED)
-def test_a_planned_control_that_is_built_stands_where_the_design_has_it(planned):
-    at = DESIGN.index(planned)
-    new = placed(planned, after=DESIGN[max(at - 1, 0) : at], before=DESIGN[at + 1 : at + 2])
-    names = {*BUILT, planned}
-    found = ordered([*POSITIONS, new])
-    assert [position.name for position in found] == [name for name in DESIGN if name in names]
 
 
 def changed(name, **more):
