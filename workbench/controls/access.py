@@ -73,7 +73,10 @@ class Access:
     def _limited(self, call: Call, requester: T) -> T:
         """Return the requester or query limited to what is permitted, and to the current time."""
         _check_plain(requester)
-        where = all_of([self._law.permitted(self._request(call)), *_narrowed(call, requester)])
+        where = self._law.permitted(self._request(call))
+        narrowed: list[ItemFilter] = _narrowed(call, requester)
+        if narrowed:
+            where = all_of([where, *narrowed])
         limits: dict[str, Any] = {"groups": (), "clearance": requester.clearance, "where": where}
         if (lists := where.lists) is not None:
             limits = {"groups": lists[0], "clearance": lists[1], "where": None}
@@ -84,9 +87,10 @@ class Access:
     def _request(self, call: Call, action: str = "") -> PolicyRequest:
         """Return what the policies are asked, the same value for the calls that a context makes."""
         unfiltered = not (call.payload.get("query") or call.payload.get("requester"))
-        place = (id(call.context), call.operation, action, call.target, unfiltered)
+        label = str(call.labels.get("data_class", "")) if call.labels else ""
+        place = (id(call.context), call.operation, action, call.target, unfiltered, label)
         kept = self._requests.get(place)
-        if kept is None or kept[0] is not call.context or call.labels:
+        if kept is None or kept[0] is not call.context:
             kept = (call.context, request_of(call, memory_of(call), action=action))
             if len(self._requests) >= _MOST_KEPT:
                 self._requests.clear()
@@ -137,7 +141,7 @@ class Access:
         if not items:
             return []
         request = self._request(call)
-        if odd := sum(not isinstance(item, Item) for item in items):
+        if odd := sum([not isinstance(item, Item) for item in items]):
             raise PolicyError(
                 f"the store of {call.target!r} gave {odd} hits without their items: nothing was returned",
                 hint="make hits by workbench.memory.rules.hit in the store",
