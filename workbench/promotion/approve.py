@@ -16,6 +16,7 @@ from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.layout import ASSESSMENTS
 from workbench.models.approval import Approval, read_approvals, write_approvals
 from workbench.models.assessment import Assessment, path_of, read_assessment
+from workbench.policy import authorise
 from workbench.promotion import assessed, release
 from workbench.registry import Version
 from workbench.repository.git import Repository
@@ -78,6 +79,8 @@ def approve(root: Path, reference: str, order: ApprovalOptions) -> Approved:
             f"the model {version.name} is unassessed: there is no {path_of(version.name)}",
             hint=f"workbench assess {version.name}",
         )
+    about = authorise.asset("model", version.name, version=version.number)
+    authorise.authorise(root, authorise.system_context(root), "approve", about)
     approval = _approval(root, version, assessment, order)
     with registry.locked(root / ASSESSMENTS):
         known = read_approvals(root, version.name)
