@@ -29,6 +29,7 @@ from workbench.errors import ConfigError, RefusedError, nearest
 from workbench.ports import Call, Control, Handler
 from workbench.types import Event
 
+
 def ordered(positions: Iterable[Position]) -> tuple[Position, ...]:
     """Return the positions, outermost first; raise ConfigError unless they state exactly one order."""
     known = {position.name: position for position in positions}
