@@ -21,7 +21,7 @@ from workbench.cli.init import init
 from workbench.cli.jobs import jobs
 from workbench.cli.memory import memory
 from workbench.cli.new import new
-from workbench.cli.output import Json, check_out, say, show
+from workbench.cli.output import Json, check_out, masked, say, show
 from workbench.cli.release import promote, rollback
 from workbench.errors import ConfigError, WorkbenchError
 
@@ -257,7 +257,7 @@ def _explained(function: Callable[[], Any]) -> int:
     try:
         function()
     except WorkbenchError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {masked(str(error))}", err=True)
         return error.exit_code
     except click.ClickException as error:
         error.show()

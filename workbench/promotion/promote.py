@@ -17,6 +17,7 @@ from workbench.experiments.loosening import loosened
 from workbench.jobs import runner, versions
 from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec
+from workbench.policy import authorise
 from workbench.promotion import diff as differences
 from workbench.promotion import freezing, release, requirements, verdicts
 from workbench.promotion.assured import check_authenticated
@@ -61,6 +62,7 @@ def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
     """
     kind, ref = release.parse(reference)
     release.check_label(kind, order.label)
+    _authorise(root, "promote", kind, ref, order)
     if order.label == "production" and not order.dry_run:
         check_authenticated(root, kind, ref.name, verb="promote")
     _, _, named = reference.partition("/")
@@ -81,6 +83,7 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
             f"{reference!r} names a version; a rollback takes its target version from --to",
             hint=f"workbench rollback {kind}/{ref.name} --to {ref.version or 'VERSION'}",
         )
+    _authorise(root, "rollback", kind, registry.Reference(name=ref.name, version=to), order)
     if order.label == "production" and not order.dry_run:
         check_authenticated(root, kind, ref.name, verb="roll back")
     asset = registry.load(root, kind, ref.name)
@@ -107,6 +110,25 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
     )  # fmt: skip
     run = asset.versions[back].run
     return _release(root, asset, done, order, verb="Roll back", run=run, after="dvc repro")
+
+
+def _authorise(
+    root: Path, action: str, kind: str, reference: registry.Reference, order: ReleaseOptions
+) -> None:
+    """Raise PolicyError unless the policies permit the user of this process to move the label."""
+    version = reference.version if isinstance(reference.version, int) else 0
+    about = authorise.asset(kind, reference.name, version=version, label=order.label)
+    context = authorise.system_context(root, _use_case_of(root, kind, reference.name))
+    authorise.authorise(root, context, action, about, dry=order.dry_run)
+
+
+def _use_case_of(root: Path, kind: str, name: str) -> str:
+    """Return the use case of a job of params.yaml, "" for other assets and unknown jobs."""
+    try:
+        declared = config.load_params(root).jobs.get(name) if kind == "job" else None
+    except WorkbenchError:
+        return ""
+    return declared.use_case if declared else ""
 
 
 def _environment_note(root: Path, asset: Asset, number: int) -> tuple[str, ...]:

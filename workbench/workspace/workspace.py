@@ -36,6 +36,7 @@ from workbench.workspace import caller_identity
 from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
 from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.history import RecordVerbs
+from workbench.workspace.privacy import protected
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
@@ -248,7 +249,11 @@ class Workspace(RecordVerbs):
         )
 
     def publish(self, batch: Batch, name: str) -> Batch:
-        """Return the batch; in a job, also give it to the runner, which publishes all of it or nothing."""
+        """Return the batch; in a job, also give it to the runner, which publishes all of it or nothing.
+
+        What the classes of data say of `outputs` holds for its texts: PrivacyError for a class to refuse.
+        """
+        batch = dataclasses.replace(batch, answers=protected(self.root, batch.answers))
         if self.execution.publish:
             batch.hand_over(Path(self.execution.publish), name)
         return batch
