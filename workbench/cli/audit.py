@@ -188,11 +188,9 @@ def what_if(*, draft: Path, since: str | None, as_json: bool) -> None:
 
 def _visible(root: Path, since: str | None = None) -> Chosen:
     """Return the calls that the user of this process may see."""
-    from workbench.records.calls import Chosen
-    from workbench.workspace.history import hidden_use_cases, moment_of
+    from workbench.workspace.history import chosen_of_process, moment_of
 
-    hidden = hidden_use_cases(root, identity.from_system().name)
-    return Chosen(hidden=hidden, since=moment_of(since))
+    return chosen_of_process(root, since=moment_of(since))
 
 
 def _purge_day(root: Path, before: str | None) -> dt.date:

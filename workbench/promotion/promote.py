@@ -20,7 +20,7 @@ from workbench.jobs.spec import JobSpec
 from workbench.policy import authorise
 from workbench.promotion import diff as differences
 from workbench.promotion import freezing, release, requirements, verdicts
-from workbench.promotion.assured import check_authenticated
+from workbench.promotion.assured import check_authenticated, mover
 from workbench.promotion.judgement import judged, run_of, spec_of, verdicted
 from workbench.promotion.release import Released
 from workbench.promotion.requirements import Blocker, Draft
@@ -118,7 +118,7 @@ def _authorise(
     """Raise PolicyError unless the policies permit the user of this process to move the label."""
     version = reference.version if isinstance(reference.version, int) else 0
     about = authorise.asset(kind, reference.name, version=version, label=order.label)
-    context = authorise.system_context(root, _use_case_of(root, kind, reference.name))
+    context = authorise.system_context(root, _use_case_of(root, kind, reference.name), found=mover(root))
     authorise.authorise(root, context, action, about, dry=order.dry_run)
 
 

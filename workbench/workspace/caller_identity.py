@@ -73,11 +73,8 @@ def _with_admin(found: Identity, *, admin: bool) -> Identity:
 def _with_rights(found: Identity, case: UseCase) -> Identity:
     """Return the identity with its rights in the use case, whose `clearance` bounds that of a token."""
     principal = found.principal
-    rights = case.rights(principal.name, principal.assurance)
-    if "groups" in found.stated:
-        rights["groups"] = principal.groups
-    if "clearance" in found.stated:
-        rights["clearance"] = min(principal.clearance, case.clearance)
+    rights = case.rights(principal.name, principal.assurance) | found.rights
+    rights["clearance"] = min(rights["clearance"], case.clearance)
     return dataclasses.replace(found, principal=dataclasses.replace(principal, **rights))
 
 
