@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from workbench import config, files, registry
+from workbench import config, files, identity, registry
+from workbench.audit import Act, audited
 from workbench.config import UseCase
 from workbench.context import Clock, SystemClock
 from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
@@ -60,6 +64,29 @@ def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
     A reference that names a version moves the label to that version. One ConfigError lists every
     blocker; with `dry_run` the card lists them and nothing is written.
     """
+    with _audited(root, "promote", reference, order) as facts:
+        done = _promoted(root, reference, order)
+        facts |= {"version": done.version, "before": done.before}
+    return done
+
+
+def _audited(
+    root: Path, verb: str, reference: str, order: ReleaseOptions
+) -> AbstractContextManager[dict[str, Any]]:
+    """Return the block whose beginning and end the audit log has; of a dry run it has nothing."""
+    if order.dry_run:
+        return contextlib.nullcontext({})
+    kind, _, name = reference.partition("/")
+    return audited(
+        root,
+        Act(
+            activity=verb, principal=identity.from_system(), type=kind.capitalize(), name=name,
+            reason=order.reason, facts={"label": order.label},
+        ),
+    )  # fmt: skip
+
+
+def _promoted(root: Path, reference: str, order: ReleaseOptions) -> Released:
     kind, ref = release.parse(reference)
     release.check_label(kind, order.label)
     _authorise(root, "promote", kind, ref, order)
@@ -76,6 +103,13 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
 
     ConfigError when the label is on that version already, NotFoundError when no version precedes it.
     """
+    with _audited(root, "rollback", reference, order) as facts:
+        done = _rolled_back(root, reference, order, to)
+        facts |= {"version": done.version, "before": done.before}
+    return done
+
+
+def _rolled_back(root: Path, reference: str, order: ReleaseOptions, to: int | None) -> Released:
     kind, ref = release.parse(reference)
     release.check_label(kind, order.label)
     if not reference.endswith(f"/{ref.name}"):

@@ -327,6 +327,18 @@ def what_an_answer_is_repaired_with_is_checked(bench, order):
     return isinstance(end, ModerationError) and len(model.calls) == 1
 
 
+def a_check_reads_no_identifier(bench, order):
+    """privacy above moderation: neither a classifier's model nor a held answer gets an identifier."""
+    read = []
+
+    def check(text, exchange):
+        read.extend([text, *exchange.texts("user")])
+
+    bench.hooks = [dataclasses.replace(bench.hooks[0], check=check)]
+    attempt(stack(bench, order, FakeModel()), chat(EMAIL))
+    return bool(read) and not any(EMAIL in text for text in read)
+
+
 def a_cached_answer_is_checked_again(bench, order):
     """moderation above cache: an answer that was cached before a check existed is checked."""
     caching(bench)
@@ -388,7 +400,7 @@ WHY = {
     ("policy", "access"): the_policies_see_what_access_would_refuse,
     ("policy", "output"): a_permitted_call_is_finished,
     ("access", "retry"): a_refusal_is_no_attempt,
-    ("output", "moderation"): what_an_answer_is_repaired_with_is_checked,
+    ("privacy", "moderation"): a_check_reads_no_identifier,
     ("moderation", "cache"): a_cached_answer_is_checked_again,
     ("moderation", "replay"): a_recorded_answer_is_checked_again,
     ("cache", "replay"): a_cached_answer_is_not_recorded,
@@ -434,6 +446,7 @@ def test_the_other_way_round_it_is_lost(bench, pair):
         (("policy", "replay"), what_is_denied_has_no_recorded_answer),
         (("output", "cache"), a_cached_answer_is_judged_again),
         (("output", "replay"), a_recorded_answer_is_judged_and_its_invalidity_replayed),
+        (("output", "moderation"), what_an_answer_is_repaired_with_is_checked),
         (("limits", "privacy"), a_refused_class_of_data_counts),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else value.__name__,
