@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from workbench import config, identity, layout
+from workbench import config, layout
 from workbench.cli.output import Json, say
 from workbench.cli.output import show as show_result
 from workbench.display import Card
@@ -128,10 +128,11 @@ def purge(*, before: str | None, as_json: bool) -> None:
     """
     from workbench.audit import chain_at
     from workbench.audit.export import purge as purged
+    from workbench.identities.providers import principal_of_command
 
     root = config.find_root()
     day = _purge_day(root, before)
-    removed = purged(chain_at(root), day, by=identity.from_system())
+    removed = purged(chain_at(root), day, by=principal_of_command(root))
     facts = {"before": day.isoformat(), "rows": removed}
     say(facts, f"removed {removed:,} audit rows of days before {day}", as_json=as_json)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench import config, files, identity, registry
+from workbench import config, files, registry
 from workbench.audit import Act, audited
 from workbench.config import UseCase
 from workbench.context import Clock, SystemClock
@@ -80,7 +80,7 @@ def _audited(
     return audited(
         root,
         Act(
-            activity=verb, principal=identity.from_system(), type=kind.capitalize(), name=name,
+            activity=verb, principal=mover(root).principal, type=kind.capitalize(), name=name,
             reason=order.reason, facts={"label": order.label},
         ),
     )  # fmt: skip

@@ -16,6 +16,7 @@ import workbench as wb
 from workbench import config, files
 from workbench.config import Execution
 from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.identities.providers import principal_of_command
 from workbench.identity import Principal, beyond
 from workbench.layout import CALLS
 from workbench.models import ModelCard
@@ -180,6 +181,14 @@ def test_the_command_line_shows_the_calls_that_the_token_s_bearer_may_see(root, 
     for name, seen in (("ann", ["acme"]), ("bob", [])):
         monkeypatch.setenv("ID_TOKEN", issuer.token(sub=name, **ANN))
         assert read_calls(root / CALLS, chosen_of_process(root))["tenant"].to_list() == seen
+
+
+def test_a_command_that_leaves_a_name_leaves_the_token_s(root, issuer, monkeypatch):
+    with pytest.raises(RefusedError, match="ID_TOKEN"):
+        principal_of_command(root)
+    monkeypatch.setenv("ID_TOKEN", issuer.token(sub="ann", **ANN))
+    assert str(principal_of_command(root)) == "user:ann (authenticated)"
+    assert principal_of_command(ROOT).assurance == "asserted"
 
 
 # -- the pipeline and jobs -------------------------------------------------------------------------
