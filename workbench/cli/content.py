@@ -7,7 +7,7 @@ import itertools
 
 import click
 
-from workbench import config, files, identity
+from workbench import config, files
 from workbench.cli.output import Json, say
 from workbench.display import Card
 
@@ -82,9 +82,11 @@ def erase(*, tenant: str, subject: str, as_json: bool) -> None:
 
         workbench content erase --tenant acme --subject cust-4711
     """
+    from workbench.identities.providers import principal_of_command
     from workbench.workspace.opening import erase_content
 
-    done = erase_content(config.find_root(), tenant, subject, by=identity.from_system())
+    root = config.find_root()
+    done = erase_content(root, tenant, subject, by=principal_of_command(root))
     text = "erased: its key is destroyed" if done else "nothing was kept about this subject"
     say({"erased": done}, text, as_json=as_json)
 
