@@ -51,13 +51,15 @@ _MOST_GROUPS, _MOST_DIGITS = 8, 19
 class _DigitRun:
     """One run of digits, of which parts are read as numbers of a kind."""
 
-    __slots__ = ("_asked", "_groups", "_shape", "_text", "_upto", "_words")
+    __slots__ = ("_asked", "_groups", "_identity", "_phone", "_shape", "_text", "_upto")
 
     def __init__(self, text: str, shape: bytes, groups: list[tuple[int, int]]) -> None:
         self._text, self._shape, self._groups = text, shape, groups
         #: How many digits stand before each group, and after the last.
         self._upto = [0, *itertools.accumulate(end - start for start, end in groups)]
-        self._words: frozenset[str] | None = None
+        words = _words_before(text, shape, groups[0][0])
+        self._identity = not lexicon.names("identity_words").isdisjoint(words)
+        self._phone = not lexicon.names("phone_words").isdisjoint(words)
         self._asked = 0
 
     def found(self) -> Iterator[Span]:
@@ -76,12 +78,15 @@ class _DigitRun:
 
     def _longest(self, first: int) -> tuple[int, Span | None]:
         """Return the next group to begin at, and the longest number that begins at this group, if any."""
+        start = self._groups[first][0]
+        loose = self._identity or self._phone or self._text[start - 1 : start] == "+"
         for last in range(min(len(self._groups), first + _MOST_GROUPS), first, -1):
             digits = self._upto[last] - self._upto[first]
             if digits < 7:
                 break
-            if digits <= _MOST_DIGITS:
-                span = self._read(self._groups[first][0], self._groups[last - 1][1], digits)
+            end = self._groups[last - 1][1]
+            if digits <= _MOST_DIGITS and (loose or digits >= 13 or self._shape[start:end] in _FORMS):
+                span = self._read(start, end, digits)
                 if span is not None:
                     return last, span
         return first + 1, None
@@ -89,17 +94,16 @@ class _DigitRun:
     def _read(self, start: int, end: int, digits: int) -> Span | None:
         if digits >= 13 and is_card(self._text[start:end]):
             return start, end, "card"
-        if (kind := self._identity(start, end, digits)) is not None:
+        if (kind := self._number_kind(start, end, digits)) is not None:
             return start, end, kind
         while start and self._text[start - 1] in "(+":
             start -= 1
         return (start, end, "phone") if self._is_phone(start, end, digits) else None
 
-    def _identity(self, start: int, end: int, digits: int) -> str | None:
+    def _number_kind(self, start: int, end: int, digits: int) -> str | None:
         rules = registers.DIGITS.get(self._shape[start:end], ())
-        more = registers.BY_LENGTH.get(digits, ())
-        if more and self._announced("identity_words") and self._may_ask():
-            rules = (*rules, *more)
+        if self._identity and self._may_ask():
+            rules = (*rules, *registers.BY_LENGTH.get(digits, ()))
         written = self._text[start:end]
         return next((registers.kind_of(rule) for rule in rules if registers.holds(rule, written)), None)
 
@@ -107,23 +111,21 @@ class _DigitRun:
         written = self._text[start:end]
         if "+" in written:
             return digits >= 8 and self._may_ask() and _is_international(written)
-        regions = _PHONE_SHAPES.get(self._shape[start:end], ())
-        if _DATE.fullmatch(written) is None and self._announced("phone_words"):
-            regions = (*regions, *_REGIONS)
+        if self._phone and digits <= _MOST_PHONE:
+            return _DATE.fullmatch(written) is None
+        regions = _PHONE_FORMS.get(self._shape[start:end].lstrip(b"("), ())
         return bool(regions) and self._may_ask() and _is_national(written, regions)
-
-    def _announced(self, kind: str) -> bool:
-        """Return whether a word of a list stands before the run, with no digit and no line end between."""
-        if self._words is None:
-            start = self._groups[0][0]
-            begin = max(0, start - 48)
-            begin = max(begin, self._shape.rfind(b"0", begin, start), self._shape.rfind(b"\n", begin, start))
-            self._words = frozenset(_LETTERS.findall(self._text[begin:start].lower()))
-        return not self._words.isdisjoint(lexicon.names(kind))
 
     def _may_ask(self) -> bool:
         self._asked += 1
         return self._asked <= _MOST_ASKED
+
+
+def _words_before(text: str, shape: bytes, start: int) -> list[str]:
+    """Return the words before a number, in lower case, with no digit and no line end between."""
+    begin = max(0, start - 48)
+    begin = max(begin, shape.rfind(b"0", begin, start), shape.rfind(b"\n", begin, start))
+    return _LETTERS.findall(text[begin:start].lower())
 
 
 _LETTERS: Final = re.compile(r"[a-z]+")
@@ -151,14 +153,14 @@ def _luhn(digits: str) -> bool:
 
 # -- telephone numbers ------------------------------------------------------------------------------
 
-#: Regions whose numbering plans read a number without a country code after a word such as "phone".
-_REGIONS: Final = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "IN", "BR", "AU", "PL", "CH")
-#: Forms that the regions use, so that they need no word before them.
-_PHONE_SHAPES: Final[Mapping[bytes, tuple[str, ...]]] = {
+#: Most digits of a telephone number.
+_MOST_PHONE: Final = 15
+#: Forms that the regions use, so that they need no word before them. A bracket before them is left out.
+_PHONE_FORMS: Final[Mapping[bytes, tuple[str, ...]]] = {
     form.encode(): tuple(regions.split())
     for regions, forms in {
-        "US": "(000) 000-0000|(000)000-0000|000-000-0000|000.000.0000|0-000-000-0000|0 (000) 000-0000",
-        "GB DE": "00000 000000|0000 000 0000|000 0000 0000|00000 000 000|(000) 0000 0000",
+        "US": "000) 000-0000|000)000-0000|000-000-0000|000.000.0000|0-000-000-0000|0 (000) 000-0000",
+        "GB DE": "00000 000000|0000 000 0000|000 0000 0000|00000 000 000|000) 0000 0000",
         "FR": "00 00 00 00 00|00.00.00.00.00|00-00-00-00-00",
         "DE IT": "000 0000000|0000 0000000|0000/0000000|000/0000000|0000/000000|000/00000000|0000-0000000",
         "NL": "00-00000000|000-0000000",
@@ -166,11 +168,12 @@ _PHONE_SHAPES: Final[Mapping[bytes, tuple[str, ...]]] = {
         "CH": "000 000 00 00",
         "AU": "0000 000 000",
         "IN": "00000 00000|00000-00000",
-        "BR": "(00) 00000-0000|(00) 0000-0000",
+        "BR": "00) 00000-0000|00) 0000-0000",
         "JP KR": "000-0000-0000",
     }.items()
     for form in forms.split("|")
 }
+_FORMS: Final = frozenset({*registers.DIGITS, *_PHONE_FORMS})
 _NORTH_AMERICAN: Final = re.compile(r"1?[2-9]\d\d[2-9]\d{6}")
 
 
