@@ -21,10 +21,12 @@ def in_numbers(text: str, shape: bytes) -> Iterator[Span]:
         groups = [group.span() for group in _GROUP.finditer(shape, *run.span())]
         if shape[run.start() - 1 : run.start()] in _WORD:
             del groups[0]
-        if shape[run.end() : run.end() + 1] in _WORD:
+        extension = _EXTENSION.match(text, run.end())
+        if extension is None and shape[run.end() : run.end() + 1] in _WORD:
             del groups[-1:]
-        if groups:
-            yield from _DigitRun(text, shape, groups).found()
+        for start, end, kind in _DigitRun(text, shape, groups).found() if groups else ():
+            extended = extension is not None and kind == "phone" and end == run.end()
+            yield start, extension.end() if extension and extended else end, kind
 
 
 def is_card(written: str) -> bool:
@@ -40,6 +42,7 @@ def is_card(written: str) -> bool:
 #: Seven digits or more with at most three separators between two. More than 41 are read in pieces.
 _RUN: Final = re.compile(rb"0(?:[ \t\n.()/-]{0,3}0){6,40}")
 _GROUP: Final = re.compile(rb"0+")
+_EXTENSION: Final = re.compile(r" ?(?:x|ext\.?|extension|poste) ?\d{1,6}(?!\w)")
 #: What may not stand beside a number.
 _WORD: Final = frozenset({b"0", b"A", b"a", b"_"})
 #: Most attempts that ask a numbering plan or a country's checksum about the same run.
@@ -51,7 +54,7 @@ _MOST_GROUPS, _MOST_DIGITS = 8, 19
 class _DigitRun:
     """One run of digits, of which parts are read as numbers of a kind."""
 
-    __slots__ = ("_asked", "_groups", "_identity", "_phone", "_shape", "_text", "_upto")
+    __slots__ = ("_asked", "_card", "_groups", "_identity", "_phone", "_shape", "_text", "_upto")
 
     def __init__(self, text: str, shape: bytes, groups: list[tuple[int, int]]) -> None:
         self._text, self._shape, self._groups = text, shape, groups
@@ -59,6 +62,7 @@ class _DigitRun:
         self._upto = [0, *itertools.accumulate(end - start for start, end in groups)]
         words = _words_before(text, shape, groups[0][0])
         self._identity = not lexicon.names("identity_words").isdisjoint(words)
+        self._card = not lexicon.names("card_words").isdisjoint(words)
         self._phone = not lexicon.names("phone_words").isdisjoint(words)
         self._asked = 0
 
@@ -79,7 +83,7 @@ class _DigitRun:
     def _longest(self, first: int) -> tuple[int, Span | None]:
         """Return the next group to begin at, and the longest number that begins at this group, if any."""
         start = self._groups[first][0]
-        loose = self._identity or self._phone or self._text[start - 1 : start] == "+"
+        loose = self._identity or self._phone or self._card or self._text[start - 1 : start] == "+"
         for last in range(min(len(self._groups), first + _MOST_GROUPS), first, -1):
             digits = self._upto[last] - self._upto[first]
             if digits < 7:
@@ -92,13 +96,16 @@ class _DigitRun:
         return first + 1, None
 
     def _read(self, start: int, end: int, digits: int) -> Span | None:
-        if digits >= 13 and is_card(self._text[start:end]):
+        if digits >= 12 and self._is_card(self._text[start:end]):
             return start, end, "card"
         if (kind := self._number_kind(start, end, digits)) is not None:
             return start, end, kind
         while start and self._text[start - 1] in "(+":
             start -= 1
         return (start, end, "phone") if self._is_phone(start, end, digits) else None
+
+    def _is_card(self, written: str) -> bool:
+        return is_card(written) or (self._card and _luhn(written.translate(registers.NO_SEPARATORS)))
 
     def _number_kind(self, start: int, end: int, digits: int) -> str | None:
         rules = registers.DIGITS.get(self._shape[start:end], ())
@@ -138,7 +145,7 @@ _DATE: Final = re.compile(r"(?:19|20)\d\d[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/
 #: card: 19 digits in a row are a 64-bit number.
 _ISSUED: Final = re.compile(
     r"4\d{12}(?:\d{3}(?:\d{3})?)?|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}"
-    r"|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}"
+    r"|3[47]\d{13}|(?:1800|2131)\d{11}|3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}"
     r"|6(?:011|4[4-9]\d|5\d\d)\d{12}|62\d{14,17}"
 )
 _GROUPED: Final = re.compile(
