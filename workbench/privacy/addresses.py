@@ -70,8 +70,8 @@ _CAPITAL: Final = frozenset({b"A", b"0"})
 _BOXES: Final = ("box ", "postfach ", "apartado ", "postbus ")
 _ROMANCE_WORDS: Final = (
     "calle ", "c/ ", "avenida ", "avda. ", "paseo ", "plaza ", "ronda ", "camino ", "via ", "viale ",
-    "vicolo ", "piazza ", "corso ", "strada ", "contrada ", "largo ", "rua ", "praca ", "travessa ", "estrada ",
-    "alameda ", "ulica ", "ul. ", "aleja ", "al. ", "plac ", "pl. ",
+    "vicolo ", "piazza ", "corso ", "strada ", "contrada ", "largo ", "rua ", "praca ", "travessa ",
+    "estrada ", "alameda ", "ulica ", "ul. ", "aleja ", "al. ", "plac ", "pl. ",
 )  # fmt: skip
 _FRENCH_WORD: Final = re.compile(
     r"(?: ?(?:bis|ter))?,? (?i:rue|avenue|boulevard|bd|place|chemin|impasse|allee|quai|route|cours) "
