@@ -13,11 +13,11 @@ from workbench.config import DataRules, Destination
 from workbench.controls.position import MODEL, Position
 from workbench.errors import PrivacyError, WorkbenchError
 from workbench.ports import Call, Handler
-from workbench.ports.privacy import Detection, Detector
+from workbench.ports.privacy import DeclaredData, Detection, Detector
 from workbench.types import JSON, Event
 from workbench.wire.contents import contents, with_contents
 from workbench.wire.passages import Replacement, occurrences, replaced
-from workbench.wire.pseudonyms import Pseudonyms, mask
+from workbench.wire.pseudonyms import RequestPseudonyms, mask
 from workbench.wire.restoring import RestoredAnswer
 
 #: Inside of output, which judges the restored answer. Outside of all that keeps or sends a text: checks of
@@ -74,7 +74,8 @@ class PrivacyControl:
         known = before.found if isinstance(before, RequestTexts) else {}
         if isinstance(before, RequestTexts) and before.payload is call.payload:
             return before
-        call.span.recording = request = RequestTexts(call.payload, self._detector, self._rules, known)
+        request = RequestTexts(call.payload, self._detector, self._rules, known, declared=call.declared)
+        call.span.recording = request
         return request
 
     def _passed(self, call: Call, request: RequestTexts, destination: Destination) -> Call:
@@ -86,9 +87,10 @@ class PrivacyControl:
             return call
         if refused := [name for name, action in actions.items() if action == "refuse"]:
             kinds = sorted(request.kinds_of(refused))
+            found = f"found: {', '.join(kinds)}" if kinds else "the prompt declares it of an input"
             raise PrivacyError(
                 f"{call.target}: data of the class {refused[0]!r} may not go to a model of the destination "
-                f"{destination!r}; found: {', '.join(kinds)}",
+                f"{destination!r}; {found}",
                 hint=f"remove it from the request, or change data_classes.{refused[0]}.{destination} in "
                 "params.yaml",
                 kinds=kinds,
@@ -149,6 +151,8 @@ class RequestTexts:
         detector: Detector,
         rules: DataRules,
         known: Mapping[str, tuple[Detection, ...]],
+        *,
+        declared: DeclaredData | None = None,
     ) -> None:
         self.payload = payload
         self.found = dict(known)
@@ -159,8 +163,10 @@ class RequestTexts:
         detections = self.found_in(self._texts)
         self.kinds = Counter(item.kind for item in detections)
         self.classes = frozenset(map(self.class_of, detections)) if detections else frozenset()
-        self.names = Pseudonyms(self._texts)
+        self.names = RequestPseudonyms(self._texts)
         self._values: dict[str, Detection] = {}
+        if declared is not None:
+            self._declare(declared)
         if detections:
             self._collect_values()
 
@@ -186,6 +192,8 @@ class RequestTexts:
 
     def at(self, destination: Destination) -> JSON:
         """Return the request as a destination may see it; the same object if nothing changes."""
+        if not self._values:
+            return self.payload
         changed = with_contents(self.payload, self._change(destination))
         self.restores = self.restores or bool(self.names)
         return changed  # type: ignore[no-any-return]
@@ -197,7 +205,7 @@ class RequestTexts:
 
     def request(self, fields: JSON) -> JSON:
         """Return fields of a request as recordings hold them; the same object if nothing changes."""
-        if not self.classes:
+        if not self._values:
             return fields
         return with_contents(fields, self._change("recordings"))  # type: ignore[no-any-return]
 
@@ -210,7 +218,7 @@ class RequestTexts:
             return events
         speaks = wire.dialect(operation)
         whole = speaks.fold([Event(data=data) for data in events]) if len(events) > 1 else events[0]
-        if not self.classes and not self.found_in(contents(whole)):
+        if not self._values and not self.found_in(contents(whole)):
             return events
         hidden = with_contents(whole, self._change_of_answer)
         if hidden is whole:
@@ -235,6 +243,13 @@ class RequestTexts:
             if cause is None:
                 return
             error = cause
+
+    def _declare(self, declared: DeclaredData) -> None:
+        """Add what a prompt declares: the classes of its inputs, and values that are identifiers."""
+        for value, kind, name in declared.identifiers:
+            self._values[value] = Detection(start=0, end=len(value), kind=kind, data_class=name)
+            self.kinds[kind] += 1
+        self.classes |= frozenset(declared.classes)
 
     def _collect_values(self) -> None:
         for text in self._texts:
