@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench import _sync, config, files, registry, retrieval
+from workbench import _sync, arguments, config, files, registry, retrieval
 from workbench.budgets.report import BudgetReport
 from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
@@ -78,6 +78,7 @@ class Workspace(RecordVerbs):
         tenant: str | None = None,
         principal: Principal | None = None,
         purpose: str | None = None,
+        subject: str | None = None,
         settings: Mapping[str, Any] | None = None,
         token: str | None = None,
     ) -> Workspace:
@@ -85,6 +86,7 @@ class Workspace(RecordVerbs):
 
         `principal` may have the same rights or fewer. `token` is that of a user whom a service acts for: the
         workspace gets this user's name, tenant and rights. Raise RefusedError for a token that is not valid.
+        `subject` is the id of the person whom the calls are about: what is kept of them is erased with it.
         """
         who, case = self.identity, self.use_case
         if token is not None:
@@ -100,6 +102,7 @@ class Workspace(RecordVerbs):
             tenant=tenant or self.context.tenant,
             principal=who.principal,
             purpose=purpose or self.context.purpose,
+            subject=self.context.subject if subject is None else arguments.text(subject, "subject"),
         )
         chosen = self.settings if settings is None else settings
         return dataclasses.replace(self, context=context, identity=who, settings=chosen)
@@ -435,7 +438,9 @@ class Workspace(RecordVerbs):
         return candidates(card, stated, card_of=self.boundary.card)
 
     def _current_context(self) -> Context:
-        """Return the context of a call; raise RefusedError when the token of its principal has ended."""
+        """Return the context of a call; raise RefusedError when its token has ended or it was changed."""
+        if self.context.principal is not self.identity.principal:
+            caller_identity.check_unchanged(self.identity, self.context.principal, self.tenant)
         if self.identity.expires is not None:
             caller_identity.check_current(self.identity, self.context.clock)
         return self.context
