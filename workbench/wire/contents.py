@@ -114,12 +114,11 @@ def _changed_name(name: Any, change: Change) -> Any:
 def _changed_text(text: str, change: Change, depth: int) -> str:
     if len(text) < _SHORTEST or text.startswith("data:"):
         return text
-    if "\\" not in text:
-        plain = change(text)
-        if plain is text:
-            return text
+    plain = None if "\\" in text else change(text)
+    if plain is text:
+        return text
     inner = json_in(text) if depth < _DEEPEST else None
     if inner is None:
-        return change(text)
+        return change(text) if plain is None else plain
     changed = with_contents(inner, change, free=True, depth=depth + 1)
     return text if changed is inner else orjson.dumps(changed).decode()
