@@ -11,7 +11,7 @@ from workbench import layout
 from workbench.audit import Act, Chain, chain_at
 from workbench.audit.acts import row_of_act
 from workbench.audit.export import purge
-from workbench.audit.signing import Pseudonyms
+from workbench.audit.signing import AuditPseudonyms
 from workbench.cli.app import cli
 from workbench.errors import ConfigError
 from workbench.identity import Principal
@@ -27,7 +27,7 @@ def act(activity="promote", day="2026-11-30", **more) -> dict:
 
 def append(root, *acts) -> Chain:
     chain = Chain(root / layout.AUDIT, root / layout.AUDIT_KEYS)
-    names = Pseudonyms.load(chain.keys)
+    names = AuditPseudonyms.load(chain.keys)
     for made, at in acts:
         chain.append(row_of_act(made, names, now=at))
     chain.close()

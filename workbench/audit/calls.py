@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from workbench.audit.chain import Chain
-from workbench.audit.signing import Pseudonyms
+from workbench.audit.signing import AuditPseudonyms
 
 #: Columns of the record that a row has as they are: numbers, digests and names of assets.
 _FACTS: Final = (
@@ -29,9 +29,9 @@ class CallAudit:
         self.chain = chain
 
     @functools.cached_property
-    def pseudonyms(self) -> Pseudonyms:
+    def pseudonyms(self) -> AuditPseudonyms:
         """The pseudonyms of the log."""
-        return Pseudonyms.load(self.chain.keys)
+        return AuditPseudonyms.load(self.chain.keys)
 
     def open(self) -> None:
         """Open the log and its key; raise UnavailableError or ConfigError when a row could not be written."""
@@ -43,7 +43,9 @@ class CallAudit:
         return self.chain.append(row_of_call(record, self.pseudonyms, subject=subject))
 
 
-def row_of_call(record: Mapping[str, Any], pseudonyms: Pseudonyms, *, subject: str = "") -> dict[str, Any]:
+def row_of_call(
+    record: Mapping[str, Any], pseudonyms: AuditPseudonyms, *, subject: str = ""
+) -> dict[str, Any]:
     """Return the audit row of a record; a person, a session and a request are keyed digests in it."""
     tenant = str(record["tenant"])
     row = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.audit.lines import MOST_LINE, row_of, segments_of
-from workbench.audit.signing import Pseudonyms
+from workbench.audit.signing import AuditPseudonyms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Filter:
     tenant: str = ""
     action: str = ""
 
-    def chosen(self, row: dict[str, Any], pseudonyms: Pseudonyms) -> bool:
+    def chosen(self, row: dict[str, Any], pseudonyms: AuditPseudonyms) -> bool:
         """Return whether a row is chosen."""
         who = {self.principal, pseudonyms.of("principal", self.principal)}
         operation = (row.get("api") or {}).get("operation")
@@ -52,7 +52,7 @@ def rows_of(folder: Path, which: Filter, keys: Path, *, limit: int | None = None
 
     Raise ConfigError when the folder cannot be read.
     """
-    pseudonyms, found = Pseudonyms.load(keys), deque[dict[str, Any]](maxlen=limit)
+    pseudonyms, found = AuditPseudonyms.load(keys), deque[dict[str, Any]](maxlen=limit)
     for path in segments_of(folder):
         for line in lines_in(path):
             with contextlib.suppress(ValueError):
