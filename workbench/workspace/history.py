@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, overload
 
+<<<<<<< HEAD
 from workbench import config, layout
 from workbench.content import Sealed
+=======
+from workbench import config, files, layout
+>>>>>>> assess
 from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.moderation.held import HeldAnswers
@@ -141,7 +145,7 @@ class RecordVerbs:
         """Record what became of a reply, or of a call or a session by its id; the latest of a name counts.
 
         Raise ConfigError unless exactly one of the three is named, and NotFoundError for a call that is not
-        in the log.
+        in the log and for a session without a call in it.
         """
         name, value = check_outcome(name, value)
         trace_id = trace_id or (reply.trace_id if reply is not None else "")
@@ -234,8 +238,17 @@ class RecordVerbs:
         return {name: found[name][-1] or "" for name in ("use_case", "tenant", "session")}
 
     def _bound_to(self, session: str) -> dict[str, str]:
-        context = self.context
-        return {"use_case": context.use_case, "tenant": context.tenant, "session": check_session(session)}
+        """Return use case, tenant and name of a session of this tenant that has a call."""
+        context, checked = self.context, check_session(session)
+        own = Chosen(tenants=frozenset({(context.use_case, context.tenant)}), session=checked)
+        with intact(self._log):
+            known = scan_calls(self._log, own).select("session").head(1).collect()
+        if known.is_empty():
+            raise NotFoundError(
+                f"no call of {context.use_case} for {context.tenant} has session {files.shortened(checked)}",
+                hint="ws.sessions() lists the sessions; ws.session(ID) binds calls to one",
+            )
+        return {"use_case": context.use_case, "tenant": context.tenant, "session": checked}
 
 
 def _content_of(record: pl.DataFrame | None) -> str:
