@@ -240,7 +240,6 @@ def check_use_case(path: Path, name: str, case: UseCase) -> None:
     _check_groups(where, case.groups)
     _check_values(where, case)
     check_run_limits(f"{where}.limits", case.limits or RunLimits())
-    check_moderation(f"{where}.moderation", case.moderation, phase=case.phase)
 
 
 def _check_price(where: str, case: UseCase) -> None:
@@ -274,6 +273,7 @@ def _check_values(where: str, case: UseCase) -> None:
         raise ConfigError(f"{where}.baseline and candidate are the same arm, {case.baseline!r}")
     if case.approach is not None:
         _check_approach(f"{where}.approach", case.approach, case.candidate)
+    check_moderation(f"{where}.moderation", case.moderation, phase=case.phase)
     if case.as_of is not None:
         check_day(case.as_of, where=f"{where}.as_of")
     if case.seed < 0:

@@ -87,6 +87,7 @@ class Observe:
     and `price_source` where the price comes from. `audit` receives each record after it is written, and a
     call whose row cannot be written fails too. `content` keeps what was asked and answered before that.
     `export` receives each record after it is written, with its call; an error of it fails no call.
+    `clean` masks what a text of a record may not hold.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Observe:
         audit: Audit | None = None,
         content: Content | None = None,
         export: Export | None = None,
+        clean: Callable[[str], str] = str,
     ) -> None:
         self._log = log
         self._audit = audit
@@ -105,6 +107,7 @@ class Observe:
         self._price = price
         self._price_source = price_source
         self._export = export
+        self._clean = clean
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on and record its outcome."""
@@ -141,12 +144,23 @@ class Observe:
             }
             if around is not None:
                 around.records.append(record)
+            record = self._protected(record)
             self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
             if self._audit is not None:
                 self._audit(record, _subject(call))
             if self._export is not None:
                 with contextlib.suppress(Exception):
                     self._export(record, call)
+
+    def _protected(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a record with masks in the texts that callers and documents name; its others are ours."""
+        clean, labels = self._clean, record["labels"]
+        return {
+            **record,
+            "purpose": clean(record["purpose"]),
+            "hits": [{**hit, "source": clean(hit["source"])} for hit in record["hits"]],
+            "labels": {k: clean(v) if isinstance(v, str) else v for k, v in labels.items()},
+        }
 
     def _tokens(self, call: Call, seen: _Seen) -> dict[str, Any]:
         """Return token counts and cost of the answer, including an answer that was repaired."""

@@ -39,6 +39,7 @@ from workbench.types import Page
 from workbench.workspace import boundary, quality
 from workbench.workspace.candidates import candidates
 from workbench.workspace.examples import contaminated
+from workbench.workspace.moderating import hooks_of
 from workbench.workspace.save import read_generator
 from workbench.workspace.saved_impact import load_impact
 from workbench.workspace.use_case import check_data, stated_dataset
@@ -253,6 +254,8 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     yield from _approach(root, name, case)
     if (impact := case.impact) is not None:
         yield _tried(f"{name}: {impact}", lambda: load_impact(root, name, impact))
+    if (rules := case.moderation) is not None:
+        yield _tried(f"{name}: moderation", lambda: hooks_of(root, rules, partial(load_card, root)))
     yield from _gates(root, name, case, data)
 
 

@@ -128,7 +128,7 @@ class CedarSet:
         """Parse the set; raise ConfigError for a wrong schema, wrong entities or two policies of one id."""
         import cedarpy
 
-        self.schema = parsed_schema(schema)
+        self.schema = _parsed_schema(schema)
         trees = {policy.id: policy.tree for policy in policies}
         if len(trees) < len(policies):
             names = [policy.id for policy in policies]
@@ -203,7 +203,7 @@ def _error_of(error: BaseException) -> str:
     return f"the engine failed ({type(error).__name__})"
 
 
-def parsed_schema(text: str) -> cedarpy.Schema:
+def _parsed_schema(text: str) -> cedarpy.Schema:
     """Return a parsed schema; raise ConfigError for a wrong one."""
     import cedarpy
 

@@ -18,7 +18,7 @@ _CONTEXT = ("use_case", "purpose", "phase", "assurance", "data_class", "external
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation(Shown):
+class ExplainedDecision(Shown):
     """A recorded decision, the texts of its policies, and the decision of today's set on the same request.
 
     `texts` are pairs of a policy's `@id` and where it stands with its `@reason`; a policy that today's set
@@ -74,14 +74,14 @@ class Explanation(Shown):
         return [f"today, by {same}: {word} ({by})", *today.errors, *permits]
 
 
-def explain(policy: CedarPolicy, decision: RecordedDecision) -> Explanation:
+def explain(policy: CedarPolicy, decision: RecordedDecision) -> ExplainedDecision:
     """Return the explanation of a recorded decision, beside what a set decides on it now."""
     texts = tuple((name, _text(policy, name)) for name in decision.policies)
     try:
         request: PolicyRequest | None = from_record(decision.request, where=f"decision {decision.id}")
     except ConfigError:
         request = None
-    return Explanation(
+    return ExplainedDecision(
         decision=decision, texts=texts, today=policy.decide(request) if request is not None else None
     )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.errors import PolicyError
 from workbench.identity import Principal
-from workbench.ports.item_filter import ItemFilter
+from workbench.ports.item_filter import ItemFilter, attributes_of
 from workbench.types import JSON, Item
 
 
@@ -134,3 +134,10 @@ class ItemPolicy(Protocol):
 
     def decide_items(self, request: PolicyRequest, items: Sequence[Item]) -> list[Decision]:
         """Return the exact decision on each item of the memory."""
+
+
+def about_item(request: PolicyRequest, item: Item) -> PolicyRequest:
+    """Return a request about a memory as one about an item of it."""
+    attributes = {**attributes_of(item), "acl": list(item.access), "memory": request.resource.id}
+    resource = Resource(type="Item", id=item.id, tenant=request.resource.tenant, attributes=attributes)
+    return replace(request, resource=resource)

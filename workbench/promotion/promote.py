@@ -24,6 +24,7 @@ from workbench.jobs.spec import JobSpec
 from workbench.policy import authorise
 from workbench.promotion import diff as differences
 from workbench.promotion import freezing, release, requirements, verdicts
+from workbench.promotion.assured import check_authenticated
 from workbench.promotion.judgement import judged, run_of, spec_of, verdicted
 from workbench.promotion.release import Released
 from workbench.promotion.requirements import Blocker, Draft
@@ -89,6 +90,8 @@ def _promoted(root: Path, reference: str, order: ReleaseOptions) -> Released:
     kind, ref = release.parse(reference)
     release.check_label(kind, order.label)
     _authorise(root, "promote", kind, ref, order)
+    if order.label == "production" and not order.dry_run:
+        check_authenticated(root, kind, ref.name, verb="promote")
     _, _, named = reference.partition("/")
     if kind != "job":
         return _promote_spec(root, kind, named, order)
@@ -115,6 +118,8 @@ def _rolled_back(root: Path, reference: str, order: ReleaseOptions, to: int | No
             hint=f"workbench rollback {kind}/{ref.name} --to {ref.version or 'VERSION'}",
         )
     _authorise(root, "rollback", kind, registry.Reference(name=ref.name, version=to), order)
+    if order.label == "production" and not order.dry_run:
+        check_authenticated(root, kind, ref.name, verb="roll back")
     asset = registry.load(root, kind, ref.name)
     if order.label not in asset.labels:
         raise NotFoundError(

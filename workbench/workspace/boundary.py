@@ -24,7 +24,6 @@ from workbench.config import (
 )
 from workbench.content import CallContent
 from workbench.controls import stack
-from workbench.controls.access import Access
 from workbench.controls.cache import Cache, CacheScope, cache_of
 from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
@@ -40,7 +39,6 @@ from workbench.layout import CALLS, ENDPOINTS, EXACT_ANSWERS, JOURNAL, STATE, ju
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
 from workbench.policy.current import CurrentPolicy
-from workbench.policy.memory_law import MemoryLaw
 from workbench.ports import Call, Control, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
@@ -52,7 +50,7 @@ from workbench.workspace import policies
 from workbench.workspace.candidates import warn_of_unknown_price
 from workbench.workspace.moderating import Moderating
 from workbench.workspace.opening import content_at, erase_forgotten
-from workbench.workspace.privacy import privacy_of
+from workbench.workspace.privacy import privacy_of, redaction_of
 from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
@@ -135,7 +133,9 @@ class Boundary:
         timeless = where.pinned is not None and not where.today
         self.handler = stack.fold(self._controls(places, timeless=timeless), self._leaf)
         if self.telemetry is not None:
-            self.handler = self.telemetry.watched(self.handler, content=places.content)
+            self.handler = self.telemetry.watched(
+                self.handler, content=places.content, clean=redaction_of(root).value
+            )
 
     def _controls(self, places: StatePaths, *, timeless: bool) -> dict[str, Control]:
         """Return the controls around every call, by their names."""
@@ -147,11 +147,11 @@ class Boundary:
                 audit=CallAudit(self.audit),
                 content=CallContent(self.content, places.keeping) if places.keeping.is_on else None,
                 export=self.telemetry,
+                clean=redaction_of(self.root).name,
             ),
             **_limited(places.limits, self._price),
             "fallback": _fallback(places),
-            "policy": policies.control_of(self.policy, self.card, observe=places.observe_policy),
-            "access": Access(MemoryLaw(self.policy.active), timeless=timeless),
+            **policies.controls_of(self.policy, self.card, observe=places.observe_policy, timeless=timeless),
             "output": Output(),
             **(places.moderating.control(self.card, lambda: self.handler) if places.moderating else {}),
             "privacy": privacy_of(self.root, self.card, observe=places.observe_privacy),

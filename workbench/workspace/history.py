@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, overload
 
-from workbench import config, layout
+from workbench import config, files, layout
 from workbench.content import OpenedContent
 from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.moderation.held import HeldAnswers
 from workbench.records.calls import Chosen, find_calls, intact, read_calls, scan_calls
 from workbench.records.costs import costs_of, sessions_of
 from workbench.records.explanation import Explanation, explain
@@ -140,7 +141,7 @@ class RecordVerbs:
         """Record what became of a reply, or of a call or a session by its id; the latest of a name counts.
 
         Raise ConfigError unless exactly one of the three is named, and NotFoundError for a call that is not
-        in the log.
+        in the log and for a session without a call in it.
         """
         name, value = check_outcome(name, value)
         trace_id = trace_id or (reply.trace_id if reply is not None else "")
@@ -187,6 +188,22 @@ class RecordVerbs:
             calls = scan_calls(self._log, self._chosen(since=since))
             return impact_of(calls, events, on=on, by=by, outcomes=outcomes)
 
+    def released(self, held: str) -> str | None:
+        """Return the text of a held answer once a reviewer has released it; None while it waits.
+
+        `held` is the id of the ModerationError. Raise NotFoundError for an id of another use case or tenant,
+        and RefusedError for an answer that was rejected.
+        """
+        found = HeldAnswers(folder=self.boundary.home / layout.HELD).get(held)
+        if (found.use_case, found.tenant) != (self.context.use_case, self.context.tenant):
+            raise NotFoundError(
+                f"no held answer of this use case and tenant has the id {held!r}",
+                hint="use the id of the ModerationError, and the workspace that asked",
+            )
+        if found.state == "rejected":
+            raise RefusedError(f"the answer {held} was rejected: {found.reason}", hint="ask otherwise")
+        return found.text if found.state == "released" else None
+
     @property
     def _log(self) -> Path:
         return self.boundary.home / layout.CALLS
@@ -217,8 +234,17 @@ class RecordVerbs:
         return {name: found[name][-1] or "" for name in ("use_case", "tenant", "session")}
 
     def _bound_to(self, session: str) -> dict[str, str]:
-        context = self.context
-        return {"use_case": context.use_case, "tenant": context.tenant, "session": check_session(session)}
+        """Return use case, tenant and name of a session of this tenant that has a call."""
+        context, checked = self.context, check_session(session)
+        own = Chosen(tenants=frozenset({(context.use_case, context.tenant)}), session=checked)
+        with intact(self._log):
+            known = scan_calls(self._log, own).select("session").head(1).collect()
+        if known.is_empty():
+            raise NotFoundError(
+                f"no call of {context.use_case} for {context.tenant} has session {files.shortened(checked)}",
+                hint="ws.sessions() lists the sessions; ws.session(ID) binds calls to one",
+            )
+        return {"use_case": context.use_case, "tenant": context.tenant, "session": checked}
 
 
 def _content_of(record: pl.DataFrame | None) -> str:

@@ -37,6 +37,7 @@ from workbench.workspace import caller_identity
 from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
 from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.history import RecordVerbs
+from workbench.workspace.privacy import protected
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
@@ -253,7 +254,11 @@ class Workspace(RecordVerbs):
         )
 
     def publish(self, batch: Batch, name: str) -> Batch:
-        """Return the batch; in a job, also give it to the runner, which publishes all of it or nothing."""
+        """Return the batch; in a job, also give it to the runner, which publishes all of it or nothing.
+
+        What the classes of data say of `outputs` holds for its texts: PrivacyError for a class to refuse.
+        """
+        batch = dataclasses.replace(batch, answers=protected(self.root, batch.answers))
         if self.execution.publish:
             batch.hand_over(Path(self.execution.publish), name)
         return batch
@@ -433,7 +438,9 @@ class Workspace(RecordVerbs):
         return candidates(card, stated, card_of=self.boundary.card)
 
     def _current_context(self) -> Context:
-        """Return the context of a call; raise RefusedError when the token of its principal has ended."""
+        """Return the context of a call; raise RefusedError when its token has ended or it was changed."""
+        if self.context.principal is not self.identity.principal:
+            caller_identity.check_unchanged(self.identity, self.context.principal, self.tenant)
         if self.identity.expires is not None:
             caller_identity.check_current(self.identity, self.context.clock)
         return self.context

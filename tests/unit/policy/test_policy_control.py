@@ -49,7 +49,7 @@ def handled(control, model):
 
 def test_a_permitted_call_notes_its_decision_and_its_request(tmp_path):
     call = chat()
-    ask(handled(control_of(tmp_path, external), FakeModel(["yes"])), call)
+    ask(handled(control_of(CurrentPolicy(tmp_path), external), FakeModel(["yes"])), call)
     noted = call.span.facts["decision"]
     assert noted["allowed"] and noted["policies"] == ["ask-models"] and noted["action"] == "model.chat"
     assert len(noted["id"]) == 16 and CedarPolicy.builtin().digest.startswith(noted["policy_set"])
@@ -62,23 +62,25 @@ def test_a_denied_call_is_not_made_and_its_error_names_the_decision(tmp_path):
     folder_of(tmp_path, DRAFT)
     call, model = chat(labels={"data_class": "personal"}), FakeModel(["yes"])
     with pytest.raises(PolicyError, match=r"no-external-personal.*Personal data stays") as caught:
-        ask(handled(control_of(tmp_path, external), model), call)
+        ask(handled(control_of(CurrentPolicy(tmp_path), external), model), call)
     assert not model.calls and caught.value.policies == ("no-external-personal",)
     assert caught.value.decision == call.span.facts["decision"]["id"]
     assert f"workbench audit explain {caught.value.decision}" in caught.value.hint
-    assert ask(handled(control_of(tmp_path, external), model), chat()), "nothing personal is known of it"
+    assert ask(handled(control_of(CurrentPolicy(tmp_path), external), model), chat()), (
+        "nothing personal is known of it"
+    )
 
 
 @pytest.mark.parametrize("verb", ["forget", "stats", "purge", "items", "count"])
 def test_what_only_an_admin_may_is_denied_to_others(tmp_path, verb):
-    control = control_of(tmp_path, external)
+    control = control_of(CurrentPolicy(tmp_path), external)
     with pytest.raises(PolicyError, match=r"admins: in params\.yaml"):
         control.check(remembered(verb))
     control.check(remembered(verb, principal=Principal(name="eve", admin=True)))
 
 
 def test_a_reader_of_its_own_needs_no_admin(tmp_path):
-    control = control_of(tmp_path, external)
+    control = control_of(CurrentPolicy(tmp_path), external)
     control.check(search())
     control.check(remembered("count", requester=object()))
 
@@ -87,14 +89,14 @@ def test_observed_denials_pass_and_are_noted(tmp_path):
     folder_of(tmp_path, DRAFT)
     call = chat(labels={"data_class": "personal"})
     call.span.note(would_refuse=["budget:all"])
-    assert ask(handled(control_of(tmp_path, external, observe=True), FakeModel(["yes"])), call)
+    assert ask(handled(control_of(CurrentPolicy(tmp_path), external, observe=True), FakeModel(["yes"])), call)
     assert call.span.facts["would_refuse"] == ["budget:all", "policy:no-external-personal"]
     assert call.span.facts["decision"]["observed"] and not call.span.facts["decision"]["allowed"]
 
 
 def test_observing_lifts_nothing_that_the_built_in_policies_deny(tmp_path):
     folder_of(tmp_path, DRAFT)
-    control = control_of(tmp_path, external, observe=True)
+    control = control_of(CurrentPolicy(tmp_path), external, observe=True)
     with pytest.raises(PolicyError):
         control.check(remembered("forget"))
     control.check(remembered("forget", principal=Principal(name="eve", admin=True)))
@@ -106,7 +108,7 @@ def test_a_default_deny_is_observed_under_a_name(tmp_path):
         '@id("none") permit (principal, action == Workbench::Action::"approve", resource);'
     )
     call = chat()
-    assert ask(handled(control_of(tmp_path, external, observe=True), FakeModel(["yes"])), call)
+    assert ask(handled(control_of(CurrentPolicy(tmp_path), external, observe=True), FakeModel(["yes"])), call)
     assert call.span.facts["would_refuse"] == ["policy:not-permitted"]
 
 
@@ -179,14 +181,14 @@ def test_calls_that_differ_in_content_alone_are_decided_once():
 def test_an_unknown_operation_is_named_by_the_stack_not_by_the_engine(tmp_path):
     with pytest.raises(RefusedError, match="unknown operation") as caught:
         ask(
-            handled(control_of(tmp_path, external), FakeModel()),
+            handled(control_of(CurrentPolicy(tmp_path), external), FakeModel()),
             dataclasses.replace(chat(), operation="chatt"),
         )
     assert not isinstance(caught.value, PolicyError)
 
 
 def test_a_stream_is_passed_on_as_it_is(tmp_path):
-    control, model = control_of(tmp_path, external), FakeModel(["a b c"])
+    control, model = control_of(CurrentPolicy(tmp_path), external), FakeModel(["a b c"])
     events = asyncio.run(read(handled(control, model), chat(stream=True)))
     assert len(events) > 1
 
@@ -200,7 +202,7 @@ def test_models_on_this_machine_are_embedded_and_others_external():
 def test_a_broken_set_stops_the_start(tmp_path):
     folder_of(tmp_path, "permit (principal action, resource);")
     with pytest.raises(ConfigError, match=r"more0\.cedar"):
-        control_of(tmp_path, external)
+        control_of(CurrentPolicy(tmp_path), external)
 
 
 def test_a_broken_reload_keeps_the_last_good_set_and_says_so_once(tmp_path, caplog):
