@@ -257,6 +257,17 @@ def test_a_stream_a_failure_and_a_refusal_are_kept_too(ws):
     assert answer and (not text or answer == text)
 
 
+def test_a_call_whose_content_cannot_be_sealed_fails_and_is_recorded(ws):
+    keys = ws.root / layout.CONTENT_KEYS
+    keys.mkdir(parents=True)
+    (keys / "master.key").write_text("damaged")
+    with pytest.raises(ConfigError, match=r"master\.key"):
+        ws.model("m").chat(CANARY)
+    (record,) = read_calls(ws.root / layout.CALLS).to_dicts()
+    assert (record["outcome"], record["error"], record["content"]) == ("failed", "ConfigError", None)
+    assert [row["status"] for row in rows(ws, action="model.chat")] == ["Failure"]
+
+
 def test_retention_is_by_the_class_of_data(ws):
     for text in ("Hello.", "Write to jane.doe@example.com.", f"The key is ghp_{'a1B2c3D4' * 4}Zz19."):
         ws.model("m").chat(text)
