@@ -64,6 +64,16 @@ def test_rows_are_shown_and_chosen(root):
         assert [row["activity"] for row in json.loads(run("show", *options, "--json"))] == activities
 
 
+def test_rows_of_use_cases_of_other_admins_are_left_out(root):
+    append(root, act("open_content", use_case="answers"))
+    assert "open_content" in run("show")
+    text = (
+        (root / "params.yaml").read_text().replace("\n  answers:\n", "\n  answers:\n    admins: [zoe]\n", 1)
+    )
+    (root / "params.yaml").write_text(text)
+    assert "open_content" not in run("show") and "promote" in run("show")
+
+
 def test_a_repository_without_a_log_has_no_rows(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)

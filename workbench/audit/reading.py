@@ -17,13 +17,15 @@ from workbench.audit.signing import AuditPseudonyms
 class Filter:
     """Which rows are shown. Empty texts choose all; `since` is an ISO time in UTC.
 
-    `principal` is a name or a pseudonym. `action` is an operation such as model.chat, or an activity.
+    `principal` is a name or a pseudonym. `action` is an operation such as model.chat, or an activity. Rows of
+    the use cases `hidden` are left out.
     """
 
     since: str = ""
     principal: str = ""
     tenant: str = ""
     action: str = ""
+    hidden: frozenset[str] = frozenset()
 
     def chosen(self, row: dict[str, Any], pseudonyms: AuditPseudonyms) -> bool:
         """Return whether a row is chosen."""
@@ -33,6 +35,7 @@ class Filter:
             str(row.get("time_dt", "")) >= self.since
             and (not self.principal or (row.get("actor") or {}).get("uid") in who)
             and self.tenant in ("", row.get("tenant_uid"))
+            and row.get("use_case") not in self.hidden
             and self.action in ("", operation, row.get("activity"))
         )
 
