@@ -166,7 +166,20 @@ def test_an_outcome_of_an_unknown_call_is_not_found(ws):
         ws.outcome(Reply(text="x", model="m", trace_id="0" * 32), "resolved")
 
 
+def test_an_outcome_of_a_session_without_a_call_of_this_tenant_is_not_found(ws):
+    ws.session("chat-1").model("m").chat("hello")
+    for other, session in ((ws, "chat-2"), (ws.bind(tenant="globex"), "chat-1")):
+        with pytest.raises(NotFoundError, match=session) as caught:
+            other.outcome(session=session, name="resolved")
+        assert "ws.sessions" in caught.value.hint
+    assert not (ws.boundary.home / layout.OUTCOMES).exists()
+    closed(ws)  # the call is in a closed segment now
+    ws.outcome(session="chat-1", name="resolved")
+    assert ws.outcomes()["session"].to_list() == ["chat-1"]
+
+
 def test_odd_lines_of_the_log_of_outcomes_are_left_out(ws):
+    ws.session("s").model("m").chat("hello")
     ws.outcome(session="s", name="n")
     path = ws.boundary.home / layout.OUTCOMES
     kept = path.read_bytes()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from workbench import files
 from workbench.config.forms import NAME
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, nearest
 
 
 def check_handled(where: str, handled: Sequence[str] | None) -> None:
@@ -23,3 +23,14 @@ def check_handled(where: str, handled: Sequence[str] | None) -> None:
             raise ConfigError(f"{where}: {files.shortened(item)!r} cannot name a class of data", hint=example)
     if len(set(handled)) < len(handled):
         raise ConfigError(f"{where} names a class twice: {', '.join(handled)}", hint=example)
+
+
+def check_known_classes(where: str, named: Sequence[str] | None, known: Iterable[str]) -> None:
+    """Raise ConfigError for a class that is neither built in nor declared under `data_classes`."""
+    classes = tuple(known)
+    for item in named or ():
+        if item not in classes:
+            raise ConfigError(
+                f"{where}: no class of data is called {item!r} ({nearest(item, classes)})",
+                hint=f"declare it: data_classes: {{{item}: {{like: personal}}}} in params.yaml",
+            )

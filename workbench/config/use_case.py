@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from workbench import files
 from workbench.config.assessments import check_handled
+from workbench.config.content import ContentKeeping
 from workbench.config.data_classes import Privacy
 from workbench.config.forms import NAME, check_day, check_inside, check_quality, check_tenant, variable_part
 from workbench.config.limits import AnswerCaching, RunLimits, check_caching, check_run_limits
@@ -140,6 +141,7 @@ class UseCase:
     cache: AnswerCaching | None = None
     moderation: ModerationRules | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
+    content: ContentKeeping = field(default_factory=ContentKeeping)
     privacy: Privacy = field(default_factory=Privacy)
     policy: PolicyMode = field(default_factory=PolicyMode)
     parameters: dict[str, Any] = field(default_factory=dict)

@@ -75,7 +75,7 @@ class Replay:
         answer = self._tape.answer(asked)
         if answer is None and self.mode == "replay":
             raise miss(self._tape, asked.question(), call.target)
-        if answer is None:
+        if answer is None and not call.payload.get("store"):  # the endpoint keeps a copy only of what it gets
             source, answer = "cache", self._journal.answer(asked)
         if answer is not None:
             self._use(asked.key, source)

@@ -15,6 +15,7 @@ from workbench.errors import WorkbenchError
 from workbench.models.approval import Approval, read_approvals, same_person
 from workbench.models.assessment import Assessment, path_of, read_assessment
 from workbench.notebooks import inspection
+from workbench.prompts import prompt as prompts
 from workbench.registry import Version
 
 
@@ -41,10 +42,12 @@ def models_of(root: Path, case: UseCase, pins: Mapping[str, str] | None = None) 
     """Return the models of a use case: the first, its fall-backs, the embedding of its memory, and others.
 
     Those of `pins`, the frozen references of a job, stand for the names of params.yaml. The others are the
-    models whose names stand in quotes in the frozen cells of the notebook.
+    models that checks of moderation ask, and those whose names stand in quotes in the frozen cells of the
+    notebook.
     """
     fixed = config.pinned(case, pins) if pins else case
     names = [fixed.model_name, *fixed.model_choice.models]
+    names += case.moderation.models if case.moderation else ()
     names += _embedding(root, str(fixed.memory) if fixed.memory else None)
     known = {name.partition("@")[0] for name in names}
     named = _named_in_notebook(root, case)
@@ -56,7 +59,7 @@ def problems(
 ) -> list[AssessmentProblem]:
     """Return every problem of the use case `name` and its models, none if phase mlvp allows them all."""
     day = today or SystemClock().now().date()
-    found = [*_of_use_case(name, case)]
+    found = [*_of_use_case(name, case), *_undeclared(root, name, case)]
     for reference in models:
         found += _of_model(root, reference, case.handles or (), day)
     return found
@@ -106,6 +109,23 @@ def _of_use_case(name: str, case: UseCase) -> Iterator[AssessmentProblem]:
             model=case.model_name,
             what="is sent to another endpoint by params.yaml, and its assessment is of the card's own",
             fix="write a card for that endpoint (docs/models.md), then: workbench assess NAME",
+        )
+
+
+def _undeclared(root: Path, name: str, case: UseCase) -> Iterator[AssessmentProblem]:
+    """Yield the classes of the prompt's inputs that the use case does not state."""
+    if case.prompt is None or case.handles is None:
+        return
+    try:
+        header = prompts.read(registry.resolve(root, "prompt", str(case.prompt))).header
+    except WorkbenchError:
+        return  # reported with the prompt
+    for data_class in sorted({item.data_class for item in header.inputs.values()} - {*case.handles}):
+        what = f"the prompt {case.prompt} has an input of class {data_class}"
+        yield AssessmentProblem(
+            model="",
+            what=f"{what}, and use_cases.{name}.handles does not name that class",
+            fix=f"add {data_class} to use_cases.{name}.handles in params.yaml",
         )
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, overload
 
-from workbench import config, layout
+from workbench import config, files, layout
+from workbench.content import Sealed
 from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.moderation.held import HeldAnswers
@@ -25,6 +26,7 @@ from workbench.records.outcomes import (
 )
 from workbench.types import Reply
 from workbench.workspace.boundary import Boundary
+from workbench.workspace.opening import open_content
 
 if TYPE_CHECKING:
     import polars as pl
@@ -97,6 +99,19 @@ class RecordVerbs:
         """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
         return explain(self._log, reply, self._chosen())
 
+    def content(self, content: Reply | str, *, reason: str) -> Sealed:
+        """Return the exact request and answer of a reply, or of sealed content by its id.
+
+        The policies decide, and the audit log has the opening, with a digest of the reason. Raise
+        PolicyError, NotFoundError for content that is not kept or was erased, and ConfigError without a
+        reason.
+        """
+        record = (
+            find_calls(self._log, content.trace_id, self._chosen()) if isinstance(content, Reply) else None
+        )
+        found = content if isinstance(content, str) else _content_of(record)
+        return open_content(self.root, self.boundary.home, self.context, found, reason=reason)
+
     def session(self, session: str) -> Self:
         """Return this workspace bound to a session: an id of a user's journey, which every call carries."""
         return dataclasses.replace(
@@ -126,7 +141,7 @@ class RecordVerbs:
         """Record what became of a reply, or of a call or a session by its id; the latest of a name counts.
 
         Raise ConfigError unless exactly one of the three is named, and NotFoundError for a call that is not
-        in the log.
+        in the log and for a session without a call in it.
         """
         name, value = check_outcome(name, value)
         trace_id = trace_id or (reply.trace_id if reply is not None else "")
@@ -219,8 +234,28 @@ class RecordVerbs:
         return {name: found[name][-1] or "" for name in ("use_case", "tenant", "session")}
 
     def _bound_to(self, session: str) -> dict[str, str]:
-        context = self.context
-        return {"use_case": context.use_case, "tenant": context.tenant, "session": check_session(session)}
+        """Return use case, tenant and name of a session of this tenant that has a call."""
+        context, checked = self.context, check_session(session)
+        own = Chosen(tenants=frozenset({(context.use_case, context.tenant)}), session=checked)
+        with intact(self._log):
+            known = scan_calls(self._log, own).select("session").head(1).collect()
+        if known.is_empty():
+            raise NotFoundError(
+                f"no call of {context.use_case} for {context.tenant} has session {files.shortened(checked)}",
+                hint="ws.sessions() lists the sessions; ws.session(ID) binds calls to one",
+            )
+        return {"use_case": context.use_case, "tenant": context.tenant, "session": checked}
+
+
+def _content_of(record: pl.DataFrame | None) -> str:
+    """Return the id of a call's sealed content; raise NotFoundError when none is kept."""
+    found = None if record is None or record.is_empty() else record["content"][-1]
+    if found is None:
+        raise NotFoundError(
+            "the content of this call is not kept",
+            hint="write content: {keep: 30 days} into the use case of params.yaml, and call again",
+        )
+    return str(found)
 
 
 def _checked_trace(trace: object) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from workbench import config, files, registry
 from workbench.config import ModelChoice, Pin
+from workbench.config.moderation import ModerationHook, ModerationRules
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.jobs import spec as jobspec
 from workbench.models import load_card
@@ -147,6 +148,38 @@ def test_every_model_of_the_use_case_is_looked_at(root):
     assert assessed.models_of(root, fallback, pins)[:3] == (f"{NAME}@1", "spare@3", "spare-2@1")
     texts = problems(root, fallback)
     assert sum("has no card" in text for text in texts) == 2
+
+
+def test_the_model_of_a_moderation_check_is_looked_at_too(root):
+    check = ModerationHook(check="classifier", direction="in", severity="flag", model="judge")
+    moderated = dataclasses.replace(CASE, moderation=ModerationRules(checks=(check,)))
+    assert "judge" in assessed.models_of(root, moderated)
+
+
+def test_a_class_of_the_prompt_s_inputs_is_stated_by_the_use_case(root):
+    shutil.copytree(ROOT / "pipelines/prompts", root / "pipelines/prompts")
+    route = dataclasses.replace(CASE, prompt=Pin(name="route", version=1), handles=("internal",))
+    (found,) = problems(root, route, models=[])
+    assert "personal" in found and "route@1" in found
+    assert problems(root, dataclasses.replace(route, handles=("personal",)), models=[]) == []
+
+
+@pytest.mark.parametrize(
+    ("handles", "word"),
+    [("[]", "no class"), ("[internal, internal]", "twice"), ("[a b]", "a b"), ("[persnal]", "'personal'")],
+)
+def test_a_wrong_class_of_a_use_case_is_an_error_of_params(root, handles, word):
+    page = root / "params.yaml"
+    page.write_text(page.read_text().replace("handles: [internal] ", f"handles: {handles} ", 1))
+    with pytest.raises(ConfigError, match=f"use_cases.answers.handles.*{word}"):
+        config.load_params(root)
+
+
+def test_an_own_class_of_data_is_a_class_that_a_use_case_may_handle(root):
+    page = root / "params.yaml"
+    text = page.read_text().replace("handles: [internal] ", "handles: [health] ", 1)
+    page.write_text(f"{text}data_classes:\n  health: {{like: personal}}\n")
+    assert config.load_params(root).use_cases["answers"].handles == ("health",)
 
 
 def test_a_model_that_a_frozen_cell_names_is_looked_at_too(root):
