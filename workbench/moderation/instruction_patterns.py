@@ -141,7 +141,7 @@ PATTERNS: Final = (
         "steer",
         0.7,
         "before you answer|the question|of answering",
-        rf"\bbefore you answer\b|\b(?:whatever|regardless of (?:what )?|no matter what) (?:is )?the question\b|\binstead of answering\b|\banswer (?:the|all|every) questions? (?:wrongly|incorrectly|falsely)\b",
+        r"\bbefore you answer\b|\b(?:whatever|regardless of (?:what )?|no matter what) (?:is )?the question\b|\binstead of answering\b|\banswer (?:the|all|every) questions? (?:wrongly|incorrectly|falsely)\b",
     ),
     *_dropping("override_de", "ignorier|vergiss|vergess|missacht|ubergeh|beacht|befolg", r"ignorier\w*|vergiss|vergessen sie|missachte\w*|ubergeh\w*|setz\w* dich|(?:beachte|befolge)\w* (?:nicht|keine)", r"anweisung\w*|instruktion\w*|regeln?|vorgaben?|befehle?\w*|prompts?|richtlinien", r"vorherig\w*|vorig\w*|bisherig\w*|obig\w*|fruher\w*|vorangegangen\w*|alle\w*|deine\w*|samtliche\w*|oben"),
     _pattern("role_de", 0.8, "du bist|sie sind", r"\b(?:du bist|sie sind) (?:jetzt|nun|ab (?:jetzt|sofort|nun)) (?:ein|eine|der|die|das|kein|mein|frei)|\bab (?:jetzt|sofort|nun) (?:bist du|sind sie|antworte\w*)\b"),
