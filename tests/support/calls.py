@@ -228,6 +228,7 @@ class Bench:
         self.rules = data_rules({})
         self.limited: LimitedRuns | None = None
         self.policy = Denials()
+        self.hooks = [hook("exfiltration", "out", "refuse")]
 
     def replay(self, mode="auto") -> Replay:
         tape = Tape.read(self.tape) if self.tape.exists() else Tape(self.tape)
@@ -242,7 +243,7 @@ class Bench:
             "circuit_breaker": self.circuit_breaker,
             "budget": BudgetControl(self.ledger, accounts=self.budget, card=lambda _target: self.card),
             "observe": Observe(Lines(self.log), price=price),
-            "moderation": Moderation([hook("exfiltration", "out", "refuse")]),
+            "moderation": Moderation(self.hooks),
             "fallback": Fallback(),
             "policy": PolicyControl(self.policy, resource=resource_of),
             "access": Access(MemoryLaw.builtin()),

@@ -11,6 +11,7 @@
 | items among which the few visible are found | 20,000 | 100,000 |
 | rows whose time is bounded; clean sets without a false alarm | a sixth to a third | all |
 | calls over a first model that fails and hangs | 400 | 5,000 |
+| calls with planted identifiers and secrets, through faults and errors | 300 | 1,000 |
 | questions that the embedded model is asked, of those that ship | 3 | 30 |
 | schedules of the race for one budget, for each ledger | 5 | 200 |
 | packages whose documentation becomes a use case | 1 | 2 |
@@ -35,6 +36,7 @@ SOAK = os.environ.get("WORKBENCH_SOAK") == "1"
 SEED = int(os.environ.setdefault("WORKBENCH_SEED", str(secrets.randbelow(10_000))))
 ATTEMPTS = 10_000 if SOAK else 1_000
 MANY = 100_000 if SOAK else 20_000
+PLANTED = 1_000 if SOAK else 300
 QUESTIONS = 30 if SOAK else 3
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +29,7 @@ class Act:
     name: str
     tenant: str = ""
     use_case: str = ""
-    status: Literal["Success", "Failure"] = "Success"
+    status: Literal["Begun", "Success", "Failure"] = "Success"
     status_detail: str = ""
     reason: str = ""
     subject: str = ""
@@ -42,6 +44,23 @@ def log_act(home: Path, act: Act, *, now: dt.datetime | None = None) -> int:
     """
     chain = chain_at(home)
     return chain.append(row_of_act(act, Pseudonyms.load(chain.keys), now=now), durable=True)
+
+
+@contextlib.contextmanager
+def audited(home: Path, act: Act) -> Iterator[dict[str, Any]]:
+    """Log that an act begins, and how it ends; yield a dict for further facts of its end.
+
+    So no act takes effect without a row, also if its process is killed. Raise UnavailableError when the first
+    row cannot be written; the block is not entered then.
+    """
+    facts: dict[str, Any] = {}
+    log_act(home, dataclasses.replace(act, status="Begun"))
+    try:
+        yield facts
+    except BaseException as error:
+        log_act(home, dataclasses.replace(act, status="Failure", status_detail=type(error).__name__))
+        raise
+    log_act(home, dataclasses.replace(act, facts={**act.facts, **facts}))
 
 
 def row_of_act(act: Act, pseudonyms: Pseudonyms, *, now: dt.datetime | None = None) -> dict[str, Any]:

@@ -11,11 +11,13 @@ from workbench.audit.signing import Pseudonyms
 
 #: Columns of the record that a row has as they are: numbers, digests and names of assets.
 _FACTS: Final = (
-    "purpose", "phase", "prompt", "input_tokens", "output_tokens", "cost_usd", "source", "fallback_reason",
-    "data_class", "findings", "privacy", "checks", "content",
+    "input_tokens", "output_tokens", "cost_usd", "source", "fallback_reason", "data_class", "findings",
+    "privacy", "checks", "content",
 )  # fmt: skip
 #: The fields of a decision that a row has.
 _DECISION: Final = ("id", "allowed", "policies", "policy_set", "observed")
+#: Most characters of a name that the caller chooses.
+_MOST_TEXT: Final = 128
 #: The parts of a status: an outcome of the record is one of OCSF's two words.
 _SUCCESS: Final = frozenset({"ok", "abandoned"})
 
@@ -57,6 +59,7 @@ def row_of_call(record: Mapping[str, Any], pseudonyms: Pseudonyms, *, subject: s
         "metadata": {"uid": record["trace_id"]},
     }
     found = {name: record.get(name) for name in _FACTS}
+    found |= {name: str(record.get(name) or "")[:_MOST_TEXT] for name in ("purpose", "prompt")}
     found |= {
         "status_detail": record.get("error"),
         "model": record["model"] if record.get("model") != record["target"] else None,

@@ -51,15 +51,15 @@ class ChainOptions:
     segment_bytes: int = 16 << 20
 
 
-@dataclass(slots=True, kw_only=True)
 class _Files:
     """The open files of a log, of this process: the head, and the open segment."""
 
-    pid: int
-    head: int
-    inode: tuple[int, int]
-    segment: int = -1
-    name: str = ""
+    __slots__ = ("head", "inode", "name", "pid", "segment")
+
+    def __init__(self, head: int) -> None:
+        status = os.fstat(head)
+        self.pid, self.head, self.inode = os.getpid(), head, (status.st_dev, status.st_ino)
+        self.segment, self.name = -1, ""
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -165,9 +165,7 @@ class Chain:
         """Open and return the head, and forget what was open before."""
         self._release()
         files.make_folder(self.folder)
-        head = files.open_regular(self.folder / HEAD, os.O_RDWR | os.O_CREAT, 0o600)
-        status = os.fstat(head)
-        self._files = _Files(pid=os.getpid(), head=head, inode=(status.st_dev, status.st_ino))
+        self._files = _Files(files.open_regular(self.folder / HEAD, os.O_RDWR | os.O_CREAT, 0o600))
         self._raw = b""
         return self._files
 

@@ -134,7 +134,8 @@ def is_signed(checkpoint: Checkpoint, signature: str, key: Ed25519PublicKey) -> 
 
 @functools.lru_cache(maxsize=4_096)
 def _pseudonym(key: bytes, parts: tuple[str, ...]) -> str:
-    message = b"".join(len(part.encode()).to_bytes(4) + part.encode() for part in parts)
+    coded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    message = b"".join(len(part).to_bytes(4) + part for part in coded)
     return hmac.digest(key, message, "sha256").hex()[:16]
 
 

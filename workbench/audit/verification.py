@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,22 +78,17 @@ class Verification(Shown):
         )  # fmt: skip
 
 
-@dataclass(slots=True)
 class _State:
     """What was read so far."""
 
-    keys: Keys
-    anchors: Mapping[int, str]
-    seq: int = 0
-    digest: str = GENESIS
-    first: Link | None = None
-    rows: int = 0
-    signed: int = 0
-    signed_at: str = ""
-    begins_at: int = 0
-    torn: str = ""
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    def __init__(self, keys: Keys, anchors: Mapping[int, str]) -> None:
+        self.keys, self.anchors = keys, anchors
+        self.seq, self.digest = 0, GENESIS
+        self.first: Link | None = None
+        self.rows = self.signed = self.begins_at = 0
+        self.signed_at = self.torn = ""
+        self.problems: list[Problem] = []
+        self.notes: list[str] = []
 
     def bad(self, row: int, place: str, what: str) -> None:
         """Add a problem."""
@@ -171,7 +166,7 @@ def verify(folder: Path, public_keys: Iterable[Path], *, anchors: Iterable[Path]
     were kept elsewhere. Raise ConfigError for a folder or a key that cannot be read.
     """
     keys = dict(_keys_of(public_keys))
-    state = _State(keys=keys, anchors=dict(_anchors_of(anchors)))
+    state = _State(keys, dict(_anchors_of(anchors)))
     for path in segments_of(folder):
         for n, line in enumerate(lines_in(path), start=1):
             if state.torn:

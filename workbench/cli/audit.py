@@ -1,10 +1,10 @@
-"""`workbench audit …`: show, verify, export and purge the log of calls and acts."""
+"""`workbench audit …`: show, verify, export and purge the log of calls and acts; explain decisions."""
 
 from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,10 @@ from workbench import config, identity, layout
 from workbench.cli.output import Json, say
 from workbench.cli.output import show as show_result
 from workbench.display import Card
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, NotFoundError
+
+if TYPE_CHECKING:
+    from workbench.records.calls import Chosen
 
 
 @click.group()
@@ -131,6 +134,65 @@ def purge(*, before: str | None, as_json: bool) -> None:
     removed = purged(chain_at(root), day, by=identity.from_system())
     facts = {"before": day.isoformat(), "rows": removed}
     say(facts, f"removed {removed:,} audit rows of days before {day}", as_json=as_json)
+
+
+@audit.command("explain")
+@click.argument("name", metavar="ID")
+@Json()
+def explain(*, name: str, as_json: bool) -> None:
+    """Explain the decision ID, or that of the call with the trace id ID: who, what, and by which policies.
+
+    The error of a refused call names its decision. Calls of use cases that do not name you as an admin are
+    left out. Example:
+
+        workbench audit explain 5a27f2c09b1d3e48
+    """
+    from workbench.policy.engine import CedarPolicy
+    from workbench.policy.explain import explain as explained
+    from workbench.policy.recorded import find_decisions
+
+    root = config.find_root()
+    found = find_decisions(root, name, _visible(root))
+    if not found:
+        raise NotFoundError(
+            f"no recorded decision that you may see has the id {name[:64]!r}",
+            hint="workbench calls   # its trace ids; an error of a refused call names the decision",
+        )
+    show_result(explained(CedarPolicy.of(root), found[-1]), as_json=as_json)
+
+
+@audit.command("what-if")
+@click.argument("draft", type=click.Path(path_type=Path))
+@click.option("--since", metavar="TIME", help="Only calls from this day or time on: 2026-11-24.")
+@Json()
+def what_if(*, draft: Path, since: str | None, as_json: bool) -> None:
+    """Show which recorded decisions the policies in the folder DRAFT would change, by id.
+
+    The recorded requests are decided again; nothing is called or changed. Use cases that do not name you as
+    an admin are left out. Example:
+
+        cp -r pipelines/policies draft   # then edit draft/*.cedar
+
+        workbench audit what-if draft
+    """
+    from workbench.policy.engine import CedarPolicy
+    from workbench.policy.recorded import recorded_decisions
+    from workbench.policy.source import read_folder
+    from workbench.policy.what_if import what_if as decided_again
+
+    root = config.find_root()
+    policy = CedarPolicy(read_folder(draft))
+    found = decided_again(policy, recorded_decisions(root, _visible(root, since)), name=str(draft))
+    show_result(found, as_json=as_json)
+
+
+def _visible(root: Path, since: str | None = None) -> Chosen:
+    """Return the calls that the user of this process may see."""
+    from workbench.records.calls import Chosen
+    from workbench.workspace.history import hidden_use_cases, moment_of
+
+    hidden = hidden_use_cases(root, identity.from_system().name)
+    return Chosen(hidden=hidden, since=moment_of(since))
 
 
 def _purge_day(root: Path, before: str | None) -> dt.date:

@@ -104,6 +104,27 @@ def sessions(*, as_json: bool, **which: str | None) -> None:
     say(_plain(found), _table("sessions", found), as_json=as_json)
 
 
+@calls.command("would-refuse")
+@_since
+@_tenant
+@Json()
+def would_refuse(*, as_json: bool, **which: str | None) -> None:
+    """Show what policies, checks, data rules and budgets that only observe would have refused.
+
+    Each row is a rule: its calls, their share of the calls of the use case, and one of them. Example:
+
+        workbench calls would-refuse --since 2026-11-24
+    """
+    from workbench.records.calls import intact, scan_calls
+    from workbench.records.would_refuse import would_refuse_of
+
+    root = config.find_root()
+    log = root / layout.CALLS
+    with intact(log):
+        found = would_refuse_of(scan_calls(log, _chosen(root, **which)))
+    say(_plain(found), _table("would have been refused", found), as_json=as_json)
+
+
 @calls.command()
 @click.argument("use_case", metavar="USE_CASE")
 @click.option(

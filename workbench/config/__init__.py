@@ -4,6 +4,7 @@ No file holds a secret: a setting holds the name of an environment variable.
 """
 
 from workbench.config.budgets import BudgetDimension, BudgetOnly, BudgetRule, Enforce, check_budgets
+from workbench.config.content import ContentKeeping
 from workbench.config.data_classes import (
     DataAction,
     DataClass,
@@ -63,6 +64,7 @@ __all__ = [
     "BudgetDimension",
     "BudgetOnly",
     "BudgetRule",
+    "ContentKeeping",
     "DataAction",
     "DataClass",
     "DataRules",

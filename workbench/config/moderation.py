@@ -152,4 +152,4 @@ def _check_options(at: str, hook: ModerationHook, kind: CheckKind) -> None:
         if not hook.file.startswith(f"{FOLDER}/"):
             raise ConfigError(f"{at}.file is not in {FOLDER}", hint=f"move it there: {FOLDER}/topics.txt")
     if hook.words is not None:
-        topics_of((f"{at}.words", word) for word in hook.words)
+        topics_of([(f"{at}.words", word) for word in hook.words], where=f"{at}.words")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from workbench import files
 from workbench.config.assessments import check_known_classes
 from workbench.config.budgets import BudgetRule, check_budgets
+from workbench.config.content import check_content
 from workbench.config.data_classes import DataClass, check_data_classes, data_rules
 from workbench.config.identity import IdentitySettings, check_identity
 from workbench.config.jobs import Job, check_job
@@ -84,6 +85,7 @@ def _parsed(path: Path) -> Params:
             raise ConfigError(f"{path}: retention.{key} must be 1 or more, found {days}")
     for name, case in params.use_cases.items():
         check_use_case(path, name, case)
+        check_content(path, name, case.content)
     for name, declared in params.jobs.items():
         check_job(path, name, declared, params.use_cases)
     check_budgets(params.budgets, params.budget_url, params.budget_password_env, where=str(path))

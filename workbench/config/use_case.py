@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from workbench import files
 from workbench.config.assessments import check_handled
+from workbench.config.content import ContentKeeping
 from workbench.config.data_classes import Privacy
 from workbench.config.forms import NAME, check_day, check_inside, check_quality, check_tenant, variable_part
 from workbench.config.limits import AnswerCaching, RunLimits, check_caching, check_run_limits
@@ -140,6 +141,7 @@ class UseCase:
     cache: AnswerCaching | None = None
     moderation: ModerationRules | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
+    content: ContentKeeping = field(default_factory=ContentKeeping)
     privacy: Privacy = field(default_factory=Privacy)
     policy: PolicyMode = field(default_factory=PolicyMode)
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -238,7 +240,6 @@ def check_use_case(path: Path, name: str, case: UseCase) -> None:
     _check_groups(where, case.groups)
     _check_values(where, case)
     check_run_limits(f"{where}.limits", case.limits or RunLimits())
-    check_moderation(f"{where}.moderation", case.moderation, phase=case.phase)
 
 
 def _check_price(where: str, case: UseCase) -> None:
@@ -272,6 +273,7 @@ def _check_values(where: str, case: UseCase) -> None:
         raise ConfigError(f"{where}.baseline and candidate are the same arm, {case.baseline!r}")
     if case.approach is not None:
         _check_approach(f"{where}.approach", case.approach, case.candidate)
+    check_moderation(f"{where}.moderation", case.moderation, phase=case.phase)
     if case.as_of is not None:
         check_day(case.as_of, where=f"{where}.as_of")
     if case.seed < 0:

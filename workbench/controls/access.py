@@ -11,11 +11,12 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, TypeVar
 
 from workbench.context import instant
+from workbench.controls.policy import Noted, memory_of, request_of
 from workbench.controls.position import READS, WRITES, Position
 from workbench.errors import PolicyError, RefusedError, items_gone
 from workbench.ports import Budget, Call, Handler, ItemFilter, Query, Requester, written_id
 from workbench.ports.item_filter import all_of, at_most, one_of
-from workbench.ports.policy import Decision, ItemPolicy, PolicyRequest, Resource
+from workbench.ports.policy import Decision, ItemPolicy, PolicyRequest, about_item
 from workbench.types import Event, Item, ItemHit
 
 T = TypeVar("T", Requester, Query)
@@ -59,14 +60,10 @@ class Access:
                 return payload | {"requester": self._limited(call, requester)}
             case "items" | "count":
                 self._check_all(call)
-            case "remember":
-                self._check(call, _request(call))
-                if not self._writes_for_others(call):
-                    _check_stamps(call)
-                    # A budget chosen by the caller could evict items of other principals.
-                    return payload | {"budget": Budget(**call.identity.get("budget", {}))}
-            case _:
-                self._check(call, _request(call))
+            case "remember" if not self._writes_for_others(call):
+                _check_stamps(call)
+                # A budget chosen by the caller could evict items of other principals.
+                return payload | {"budget": Budget(**call.identity.get("budget", {}))}
         return payload
 
     def _limited(self, call: Call, requester: T) -> T:
@@ -83,17 +80,9 @@ class Access:
     def _writes_for_others(self, call: Call) -> bool:
         return self._law.decide(_request(call, action=_WRITES_FOR_OTHERS)).allowed
 
-    def _check(self, call: Call, request: PolicyRequest) -> None:
-        """Raise PolicyError unless the request is permitted."""
-        decision = self._law.decide(request)
-        if not decision.allowed:
-            raise _refused(call, request, decision)
-
     def _check_all(self, call: Call) -> None:
         """Raise PolicyError unless the principal may read every item of the memory."""
-        request = _request(call, unfiltered=True)
-        self._check(call, request)
-        if self._law.permitted(request) != all_of([]):
+        if self._law.permitted(_request(call)) != all_of([]):
             raise PolicyError(
                 f"{call.context.principal} may not read all of {call.target!r}: the policies permit some "
                 "items only, and the call names no requester",
@@ -105,9 +94,9 @@ class Access:
         ids = sorted(set(call.payload.get("while_there", ())))
         if not ids:
             return
-        count = dataclasses.replace(call, operation="count", payload={})
-        requester = self._limited(count, Requester.of(call.context.principal, now=""))
-        count = dataclasses.replace(count, payload={"ids": ids, "requester": requester})
+        payload: dict[str, Any] = {"ids": ids, "requester": Requester.of(call.context.principal, now="")}
+        count = dataclasses.replace(call, operation="count", payload=payload)
+        count = dataclasses.replace(count, payload=self._allowed(count))
         (seen,) = [event.data async for event in proceed(count)]
         if seen < len(ids):
             raise items_gone(len(ids) - seen, len(ids))
@@ -131,35 +120,22 @@ class Access:
         if not items:
             return []
         request = _request(call)
-        odd = sum(not isinstance(item, Item) for item in items)
-        decisions = [] if odd else self._law.decide_items(request, items)
-        denied = [decision for decision in decisions if not decision.allowed]
-        if odd or denied:
-            raise _mismatch(call, denied, odd + len(denied))
+        if odd := sum(not isinstance(item, Item) for item in items):
+            raise PolicyError(
+                f"the store of {call.target!r} gave {odd} hits without their items: nothing was returned",
+                hint="make hits by workbench.memory.rules.hit in the store",
+            )
+        decisions = self._law.decide_items(request, items)
+        decided = zip(items, decisions, strict=True)
+        if denied := [(item, decision) for item, decision in decided if not decision.allowed]:
+            raise _mismatch(call, request, denied)
         if self._observed is not None:
-            _note_observed(call, self._observed.decide_items(request, items))
+            _note_observed(call, request, self._observed.decide_items(request, items))
         return decisions
 
 
-def _request(call: Call, *, action: str = "", unfiltered: bool = False) -> PolicyRequest:
-    """Return what the policies are asked about a call on a memory."""
-    context = call.context
-    return PolicyRequest(
-        principal=context.principal,
-        tenant=context.tenant,
-        action=action or call.name,
-        resource=Resource(
-            type="Memory", id=call.target, tenant=context.tenant, attributes={"name": call.target}
-        ),
-        context={
-            "purpose": context.purpose,
-            "use_case": context.use_case,
-            "phase": context.phase,
-            "assurance": context.principal.assurance,
-            "environment": "job" if context.job else "explore",
-            "unfiltered": unfiltered,
-        },
-    )
+def _request(call: Call, *, action: str = "") -> PolicyRequest:
+    return request_of(call, memory_of(call), action=action)
 
 
 def _narrowed(call: Call, requester: Requester | Query) -> list[ItemFilter]:
@@ -187,48 +163,25 @@ def _check_plain(requester: Requester | Query) -> None:
         )
 
 
-def _refused(call: Call, request: PolicyRequest, decision: Decision) -> PolicyError:
-    _note(call, request, decision)
-    who, use_case = request.principal, call.context.use_case
-    what = "read all of" if request.context["unfiltered"] else f"{call.operation} in"
+def _mismatch(call: Call, request: PolicyRequest, denied: Sequence[tuple[Item, Decision]]) -> PolicyError:
+    """Return the error of a store that gave items which the exact decision denies, and note the first."""
+    item, decision = denied[0]
+    asked = about_item(request, dataclasses.replace(item, subject=""))  # a record names no persons
+    noted = Noted(asked, decision, observed=False)
+    call.span.note(decision=noted.decision, policy_request=noted.request)
     return PolicyError(
-        f"{who} may not {what} {call.target!r}: {decision.why}",
-        hint=f"ask an admin, or add {who.name!r} to use_cases.{use_case}.admins in params.yaml",
+        f"the store of {call.target!r} gave {len(denied)} items that the policies deny: nothing was returned",
+        hint=f"report this as a fault of the store; workbench audit explain {decision.id}",
         policies=decision.policies,
         decision=decision.id,
     )
 
 
-def _mismatch(call: Call, denied: Sequence[Decision], number: int) -> PolicyError:
-    """Return the error of a store that gave items which the exact decision denies."""
-    first = denied[0] if denied else Decision(id="", allowed=False)
-    _note(call, _request(call), first)
-    return PolicyError(
-        f"the store of {call.target!r} gave {number} items that the policies deny: nothing was returned",
-        hint="report this as a fault of the store: its filter and the policies differ",
-        policies=first.policies,
-        decision=first.id,
-    )
-
-
-def _note(call: Call, request: PolicyRequest, decision: Decision) -> None:
-    call.span.note(
-        decision={
-            "id": decision.id,
-            "allowed": decision.allowed,
-            "action": request.action,
-            "policies": list(decision.policies),
-            "policy_set": decision.policy_set[:12],
-            "observed": False,
-        }
-    )
-
-
-def _note_observed(call: Call, decisions: Sequence[Decision]) -> None:
-    """Add to `would_refuse` what a set that is tried out denies of the hits."""
-    denied = [decision for decision in decisions if not decision.allowed]
-    names = dict.fromkeys(f"policy:{', '.join(decision.policies) or 'default deny'}" for decision in denied)
-    if names:
+def _note_observed(call: Call, request: PolicyRequest, decisions: Sequence[Decision]) -> None:
+    """Add to `would_refuse` what a set that is tried out denies of the items that were found."""
+    denied = [Noted(request, decision, observed=True) for decision in decisions if not decision.allowed]
+    if denied:
+        names = dict.fromkeys(f"policy:{noted.name}" for noted in denied)
         call.span.note(would_refuse=[*call.span.facts.get("would_refuse", ()), *names])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Protocol
 
@@ -46,6 +46,16 @@ class Audit(Protocol):
         """Append the row of a record; `subject` is the person whom the call is about."""
 
 
+class Content(Protocol):
+    """The store of sealed content, which holds the requests and answers of calls."""
+
+    def applies(self, call: Call) -> bool:
+        """Return whether the events of a call are needed."""
+
+    def __call__(self, call: Call, events: Sequence[Event]) -> str | None:
+        """Keep a call as it was asked and answered, and return its id; None when it is not kept."""
+
+
 class _Seen:
     """The facts of a reply that a record may hold: counts and names, no content."""
 
@@ -75,8 +85,9 @@ class Observe:
     question or an answer. A call fails if its record cannot be written, and fails before it reaches the
     target if the log cannot be opened. `price` returns the cost in USD of a target's tokens, or None,
     and `price_source` where the price comes from. `audit` receives each record after it is written, and a
-    call whose row cannot be written fails too.
+    call whose row cannot be written fails too. `content` keeps what was asked and answered before that.
     `export` receives each record after it is written, with its call; an error of it fails no call.
+    `clean` masks what a text of a record may not hold.
     """
 
     def __init__(
@@ -86,13 +97,17 @@ class Observe:
         price: Price | None = None,
         price_source: Callable[[str], str] | None = None,
         audit: Audit | None = None,
+        content: Content | None = None,
         export: Export | None = None,
+        clean: Callable[[str], str] = str,
     ) -> None:
         self._log = log
         self._audit = audit
+        self._content = content
         self._price = price
         self._price_source = price_source
         self._export = export
+        self._clean = clean
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on and record its outcome."""
@@ -101,6 +116,7 @@ class Observe:
             self._audit.open()
         clock, around = call.context.clock, current_invocation()
         at, seen = clock.now(), _Seen(call, clock.monotonic())
+        kept: list[Event] | None = [] if self._content is not None and self._content.applies(call) else None
         call.span.note(trace_id=new_id())
         ended: BaseException | None = None
         try:
@@ -108,11 +124,15 @@ class Observe:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
                     seen.take(event, clock.monotonic())
+                    if kept is not None:
+                        kept.append(event)
                     yield event
         except BaseException as error:
             ended = error
             raise
         finally:
+            if kept is not None and self._content is not None:
+                call.span.note(content=self._content(call, kept))
             record = {
                 "trace_id": call.span.facts["trace_id"],
                 "parent": around.parent if around else None,
@@ -124,12 +144,23 @@ class Observe:
             }
             if around is not None:
                 around.records.append(record)
+            record = self._protected(record)
             self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
             if self._audit is not None:
-                self._audit(record, call.context.subject)
+                self._audit(record, _subject(call))
             if self._export is not None:
                 with contextlib.suppress(Exception):
                     self._export(record, call)
+
+    def _protected(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a record with masks in the texts that callers and documents name; its others are ours."""
+        clean, labels = self._clean, record["labels"]
+        return {
+            **record,
+            "purpose": clean(record["purpose"]),
+            "hits": [{**hit, "source": clean(hit["source"])} for hit in record["hits"]],
+            "labels": {k: clean(v) if isinstance(v, str) else v for k, v in labels.items()},
+        }
 
     def _tokens(self, call: Call, seen: _Seen) -> dict[str, Any]:
         """Return token counts and cost of the answer, including an answer that was repaired."""
@@ -196,6 +227,12 @@ def _who(call: Call) -> dict[str, Any]:
         "prompt": _text(call.labels.get("prompt")),
         "labels": dict(call.labels),
     }
+
+
+def _subject(call: Call) -> str:
+    """Return the person whom a call is about: whom a forget or a hold names, else the context's."""
+    named = getattr(call.payload.get("what"), "subject", None)
+    return named or call.context.subject
 
 
 def _text(value: object) -> str | None:

@@ -21,7 +21,7 @@ _MOST_KEPT: Final = 5_000
 _UNFILTERED: Final = frozenset({"items", "count"})
 
 
-class _Noted:
+class Noted:
     """A decision, and what every call that it is made for notes of it; nobody changes these shared facts."""
 
     __slots__ = ("allowed", "asked", "decision", "made_by", "name", "observed", "request")
@@ -31,13 +31,7 @@ class _Noted:
         self.allowed, self.observed = made_by.allowed, observed
         self.name = ",".join(made_by.policies) or ("error" if made_by.errors else "not-permitted")
         self.request = asked.to_json()
-        self.decision: dict[str, Any] = {
-            "id": made_by.id,
-            "allowed": made_by.allowed,
-            "action": asked.action,
-            "policies": list(made_by.policies),
-            "policy_set": made_by.policy_set[:12],
-        }
+        self.decision: dict[str, Any] = {**made_by.to_json(), "action": asked.action}
         if observed:
             self.decision["observed"] = True
 
@@ -54,7 +48,7 @@ class PolicyControl:
     ) -> None:
         self._policy, self._resource = policy, resource
         self._observe, self._floor = observe, floor
-        self._kept: dict[tuple[Any, ...], _Noted] = {}
+        self._kept: dict[tuple[Any, ...], Noted] = {}
         self._kept_by = ""
 
     def __call__(self, call: Call, proceed: Handler) -> AsyncIterator[Event]:
@@ -79,7 +73,7 @@ class PolicyControl:
             return
         raise noted.made_by.refusal(noted.asked)
 
-    def _noted(self, call: Call) -> _Noted:
+    def _noted(self, call: Call) -> Noted:
         """Return what is noted of a call: kept for calls that differ in their content alone."""
         if self._kept_by != self._policy.digest or len(self._kept) >= _MOST_KEPT:
             self._kept, self._kept_by = {}, self._policy.digest
@@ -95,34 +89,43 @@ class PolicyControl:
                 self._kept[key] = noted
         return noted
 
-    def _decided(self, call: Call) -> _Noted:
-        request = self._request(call)
+    def _decided(self, call: Call) -> Noted:
+        request = request_of(call, self._resource(call))
         decision = self._policy.decide(request)
         observed = not decision.allowed and self._observe and self._floor is not None
         if observed and self._floor is not None:
             least = self._floor.decide(request)
             observed = least.allowed
             decision = decision if decision.policies or observed else least
-        return _Noted(request, decision, observed=observed)
+        return Noted(request, decision, observed=observed)
 
-    def _request(self, call: Call) -> PolicyRequest:
-        context, resource = call.context, self._resource(call)
-        return PolicyRequest(
-            principal=context.principal,
-            tenant=context.tenant,
-            action=call.name,
-            resource=resource,
-            context={
-                "purpose": context.purpose,
-                "use_case": context.use_case,
-                "phase": context.phase,
-                "assurance": context.principal.assurance,
-                "data_class": _class_of(call),
-                "external": bool(resource.attributes.get("external", False)),
-                "environment": "job" if context.job else "explore",
-                "unfiltered": _unfiltered(call),
-            },
-        )
+
+def request_of(call: Call, resource: Resource, *, action: str = "") -> PolicyRequest:
+    """Return what the policies are asked about a call: by default, whether its operation is permitted."""
+    context = call.context
+    return PolicyRequest(
+        principal=context.principal,
+        tenant=context.tenant,
+        action=action or call.name,
+        resource=resource,
+        context={
+            "purpose": context.purpose,
+            "use_case": context.use_case,
+            "phase": context.phase,
+            "assurance": context.principal.assurance,
+            "data_class": _class_of(call),
+            "external": bool(resource.attributes.get("external", False)),
+            "environment": "job" if context.job else "explore",
+            "unfiltered": _unfiltered(call),
+        },
+    )
+
+
+def memory_of(call: Call) -> Resource:
+    """Return the memory that a call is about, as a resource."""
+    return Resource(
+        type="Memory", id=call.target, tenant=call.context.tenant, attributes={"name": call.target}
+    )
 
 
 def _class_of(call: Call) -> str:

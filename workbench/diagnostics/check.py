@@ -28,14 +28,18 @@ from workbench.models import load_card
 from workbench.models.approval import read_approvals
 from workbench.models.assessment import read_assessment
 from workbench.notebooks import inspection, screening
+from workbench.policy.source import FOLDER, read_source
+from workbench.policy.validation import validate
 from workbench.promotion import assessed, release, verdicts
 from workbench.promotion.approach import measured
 from workbench.promotion.judgement import scorers_of, slicing_of
+from workbench.promotion.requirements import unenforced
 from workbench.prompts import prompt as prompts
 from workbench.types import Page
 from workbench.workspace import boundary, quality
 from workbench.workspace.candidates import candidates
 from workbench.workspace.examples import contaminated
+from workbench.workspace.moderating import hooks_of
 from workbench.workspace.save import read_generator
 from workbench.workspace.saved_impact import load_impact
 from workbench.workspace.use_case import check_data, stated_dataset
@@ -89,8 +93,28 @@ def check_all(root: Path) -> Checked:
         findings.append(_tried(f"job {name}: sample and schedule", partial(_look_at_job, root, name, job)))
     for name in params.budgets:
         findings.append(_tried(f"budget {name}", partial(check_met, root, name, params)))
+    findings += _policies(root, params)
     findings += _promoted(root)
     return Checked(findings=tuple(findings))
+
+
+def _policies(root: Path, params: config.Params) -> Iterator[CheckedFile]:
+    """Yield the problems of the repository's policies, and of use cases that must enforce them."""
+    for name, case in params.use_cases.items():
+        if problem := unenforced(name, case):
+            yield CheckedFile(what=f"use case {name}: policy", problem=problem)
+    if not (root / FOLDER).is_dir():
+        return  # the built-in ones apply
+    groups = {group for case in params.use_cases.values() for group in case.groups}
+    try:
+        found = validate(read_source(root), groups=groups)
+    except WorkbenchError as error:
+        yield CheckedFile(what=FOLDER, problem=str(error))
+        return
+    for item in found:
+        yield CheckedFile(what=item.where, problem=f"{item.what}\n  -> {item.fix}", warning=item.warning)
+    if not found:
+        yield CheckedFile(what=FOLDER)
 
 
 def _folders(root: Path) -> Iterator[CheckedFile]:
@@ -230,6 +254,8 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     yield from _approach(root, name, case)
     if (impact := case.impact) is not None:
         yield _tried(f"{name}: {impact}", lambda: load_impact(root, name, impact))
+    if (rules := case.moderation) is not None:
+        yield _tried(f"{name}: moderation", lambda: hooks_of(root, rules, partial(load_card, root)))
     yield from _gates(root, name, case, data)
 
 

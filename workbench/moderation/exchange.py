@@ -23,6 +23,9 @@ _ROLES: Final[Mapping[str, Origin]] = {
 #: Texts that nobody of the use case wrote, in a request.
 UNTRUSTED: Final[frozenset[Origin]] = frozenset({"tool", "passage"})
 _REMOVED: Final = "[removed]"
+_WORD: Final = re.compile(r"\w+")
+#: How many runs of how many words tell whether a changed passage stands in the turns.
+_PROBES, _RUN = 16, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,8 @@ class CheckResult:
 def request_pieces(payload: JSON, passages: Sequence[str] = ()) -> tuple[Piece, ...]:
     """Return the texts of a chat or a response request; what is fenced or is a passage has its own piece.
 
-    A passage that stands in no turn as it is, because a template changed it, is a piece without a path.
+    A passage that a template changed, so that its words stand in the turns and its text does not, is a piece
+    without a path. What is fenced is found by its marks, whatever became of its text.
     """
     whole = [*_chat(payload), *_responses(payload)]
     wanted = [text for text in dict.fromkeys(passages) if text.strip()]
@@ -70,7 +74,10 @@ def request_pieces(payload: JSON, passages: Sequence[str] = ()) -> tuple[Piece, 
     seen: set[str] = set()
     for piece in whole:
         found += _divided(piece, wanted, seen)
-    found += [Piece(origin="passage", text=text) for text in wanted if text not in seen]
+    missing = [text for text in wanted if text not in seen]
+    if missing and not any(fenced_parts(piece.text) for piece in whole):
+        words = f" {' '.join(word for piece in whole for word in _WORD.findall(piece.text))} "
+        found += [Piece(origin="passage", text=text) for text in missing if _is_mostly_in(text, words)]
     return tuple(found)
 
 
@@ -118,9 +125,17 @@ def _changed(value: Any, path: Path, text: str) -> Any:
     return [_changed(part, path[1:], text) if n == path[0] else part for n, part in enumerate(value)]
 
 
+def _is_mostly_in(text: str, words: str) -> bool:
+    """Return whether half of some runs of a text's words are among the words of the turns."""
+    own = _WORD.findall(text)
+    step = max(1, len(own) // _PROBES)
+    runs = [f" {' '.join(own[at : at + _RUN])} " for at in range(0, max(1, len(own) - _RUN + 1), step)]
+    return 2 * sum(run in words for run in runs) >= len(runs)
+
+
 def _divided(piece: Piece, passages: Sequence[str], seen: set[str]) -> Iterator[Piece]:
     """Yield the parts of a turn: what is fenced, what is a passage, and what is left of it."""
-    spans = list(fenced_parts(piece.text))
+    spans = fenced_parts(piece.text)
     for passage in passages:
         if (at := piece.text.find(passage)) >= 0:
             seen.add(passage)

@@ -58,7 +58,9 @@ class Exfiltration:
             if words is None:
                 words = _in_words(asked)
             if (score := _carried(link, url, words)) > 0:
-                yield score, (link.start(), link.start("url") + len(url))
+                end = link.start("url") + len(url)
+                closed = link["image"] and text[end : end + 1] == ")"
+                yield score, (link.start(), end + bool(closed))
 
     def _canaries(self, text: str, exchange: Exchange) -> Iterator[tuple[float, tuple[int, int]]]:
         known = {

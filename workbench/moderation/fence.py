@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 #: Hexadecimal digits of a boundary.
@@ -36,17 +36,18 @@ def fence(texts: Sequence[str], titles: Sequence[str] = ()) -> str:
     )
 
 
-def fenced_parts(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the half-open ranges of what is fenced in a text.
+def fenced_parts(text: str) -> list[tuple[int, int]]:
+    """Return the half-open ranges of what is fenced in a text.
 
     An opening mark without its closing one fences the rest.
     """
-    at = 0
+    found, at = [], 0
     while (opened := _OPEN.search(text, at)) is not None:
         end = text.find(f"\n</untrusted {opened[1]}>", opened.end() - 1)
         end = len(text) if end < 0 else max(end, opened.end())
-        yield opened.end(), end
+        found.append((opened.end(), end))
         at = end
+    return found
 
 
 def _boundary(texts: Sequence[str]) -> str:

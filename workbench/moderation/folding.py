@@ -26,8 +26,8 @@ _LEET_WORD: Final = re.compile(
 #: Single letters with a sign between them, as in `i g n o r e`.
 _DIGIT: Final = re.compile("[013457@$]")
 _MAYBE_LEET: Final = re.compile(r"[a-z][013457@$]{1,8}[a-z]|[013457@$][a-z]{3}")
-_MAYBE_SPACED: Final = re.compile(r"[ .\-_*|][^\W\d_][ .\-_*|]{1,2}[^\W\d_][ .\-_*|]")
-_SPACED: Final = re.compile(r"(?<!\w)(?:[^\W\d_][ .\-_*|]{1,2}){5,200}[^\W\d_](?!\w)")
+_MAYBE_SPACED: Final = re.compile(r"[ .\-_*|][^\W\d_][ .\-_*|]{1,3}[^\W\d_][ .\-_*|]")
+_SPACED: Final = re.compile(r"(?<!\w)(?:[^\W\d_][ .\-_*|]{1,3}){5,200}[^\W\d_](?!\w)")
 _BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{24,8192}={0,2}(?![A-Za-z0-9+/=_-])")
 _LONG_RUN: Final = re.compile(r"[A-Za-z0-9+/_-]{24}")
 #: Encoded texts that are decoded in one text.
@@ -35,7 +35,7 @@ _MOST_DECODED: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Folded:
+class FoldedText:
     """A folded text. `offsets` has the position in the original of each character, None if none moved."""
 
     text: str
@@ -50,10 +50,10 @@ class Folded:
         return self.offsets[start], max(last, self.offsets[start] + 1)
 
 
-def folded(text: str) -> Folded:
+def folded(text: str) -> FoldedText:
     """Return the text in lower case, without accents and invisible characters, Latin for its look-alikes."""
     if text.isascii():
-        return Folded(text=text.lower(), length=len(text))
+        return FoldedText(text=text.lower(), length=len(text))
     pieces: list[str] = []
     offsets: list[int] = []
     for position, character in enumerate(text):
@@ -61,7 +61,7 @@ def folded(text: str) -> Folded:
         pieces.append(plain)
         offsets.extend([position] * len(plain))
     found = _MIXED.sub(lambda word: "".join(_LOOK.get(letter, letter) for letter in word[0]), "".join(pieces))
-    return Folded(text=found, offsets=tuple(offsets), length=len(text))
+    return FoldedText(text=found, offsets=tuple(offsets), length=len(text))
 
 
 def _plain(character: str) -> str:
@@ -71,7 +71,7 @@ def _plain(character: str) -> str:
     return "".join(" " if part.isspace() and part != "\n" else part for part in kept)
 
 
-def disguised(text: str, plain: Folded) -> Iterator[tuple[str, tuple[int, int]]]:
+def disguised(text: str, plain: FoldedText) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield what a text hides, folded, with its range: spaced letters, digits as letters, Base64."""
     for found in _SPACED.finditer(plain.text) if _MAYBE_SPACED.search(plain.text) else ():
         joined = re.sub(r"[ .\-_*|]{2}", " ", found[0])

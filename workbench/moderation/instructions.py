@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from workbench.moderation.exchange import CheckResult, Exchange
+from workbench.moderation.exchange import CheckResult, Exchange, merged
 from workbench.moderation.folding import disguised, folded
 from workbench.moderation.instruction_patterns import PATTERNS
 
@@ -47,7 +47,7 @@ class InstructionOverride:
         for weight in weights.values():
             missing *= 1 - weight
         score = round(1 - missing, 4)
-        return CheckResult(score=score, spans=tuple(found)) if score >= self.least else None
+        return CheckResult(score=score, spans=tuple(merged(found))) if score >= self.least else None
 
 
 def _matched(text: str) -> tuple[dict[str, float], Sequence[tuple[int, int]]]:

@@ -62,20 +62,23 @@ def read_topics(path: Path, *, where: str) -> Topics:
         raise ConfigError(
             f"{where}: {path} has more than {_MOST_LINES:,} lines", hint="write patterns for them"
         )
-    return topics_of(((f"{where}: {path}, line {n}", line) for n, line in enumerate(lines, start=1)))
+    return topics_of(
+        ((f"{where}: {path}, line {n}", line) for n, line in enumerate(lines, start=1)),
+        where=f"{where}: {path}",
+    )
 
 
-def topics_of(lines: Iterable[tuple[str, str]]) -> Topics:
+def topics_of(lines: Iterable[tuple[str, str]], *, where: str = "topics") -> Topics:
     """Return the topics of lines, each with its place; raise ConfigError for a wrong one, and for none."""
-    words, patterns, where = [], [], ""
-    for where, raw in lines:
+    words, patterns = [], []
+    for place, raw in lines:
         line = raw.partition(" #")[0].strip() if not raw.startswith("/") else raw.strip()
         if not line or line.startswith("#"):
             continue
         if len(line) > _MOST_LINE:
-            raise ConfigError(f"{where}: longer than {_MOST_LINE} characters", hint="write several lines")
+            raise ConfigError(f"{place}: longer than {_MOST_LINE} characters", hint="write several lines")
         if len(line) > 1 and line.startswith("/") and line.endswith("/"):
-            patterns.append(checked_pattern(line[1:-1], where=where))
+            patterns.append(checked_pattern(line[1:-1], where=place))
         else:
             words.append(line)
     if not words and not patterns:

@@ -10,7 +10,7 @@ import logging
 import secrets
 import shlex
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,15 @@ def execute(
     cwd: Path | None = None,
     watch: Path | Watched | None = None,
     show: bool = True,
+    clean: Callable[[str], str] | None = None,
 ) -> Executed:
     """Run a notebook top to bottom in a fresh kernel; NotebookError when a cell fails.
 
     `root` is the repository for the executed copy, `cwd` the kernel's folder (the notebook's own by
     default), `watch` a file for reports of connections around the boundary. Only the exception
     marks a failure: the metadata of an executed notebook calls a timed-out cell completed. A job's
-    executed copy is scrubbed, unless the run succeeded under `watch`: promotion screens that copy.
+    executed copy is scrubbed, unless the run succeeded under `watch`: promotion screens that copy. `clean`
+    masks what the outputs and a failure's message may not hold.
     """
     notebook = inspection.read(path)
     typed = notebook.typed(parameters)
@@ -93,9 +95,16 @@ def execute(
             _papermill(path, output, typed, kernel)
         keys = dict(line.split() for line in used.read_text(encoding="ascii").splitlines())
         succeeded = True
+    except NotebookError as error:
+        if clean is not None:
+            error.message = clean(error.message)
+            error.args = (error.message,)
+        raise
     finally:
         if execution.job is not None and not (succeeded and watch is not None):
             scrub(output)
+        elif clean is not None:
+            _clean_outputs(output, clean)
         for file in (used, progress):
             file.unlink(missing_ok=True)
         if output.is_file():
@@ -322,6 +331,35 @@ def scrub(executed: Path) -> None:
             cell["outputs"] = []
     notebook["metadata"].pop("papermill", None)
     files.write_atomic(executed, notebooks.text_of(notebook).encode())
+
+
+def _clean_outputs(executed: Path, clean: Callable[[str], str]) -> None:
+    """Rewrite an executed notebook with `clean` applied to the texts of its outputs, if one changes."""
+    if not executed.is_file():
+        return
+    notebook, changed = _executed(executed), False
+    for cell in notebook["cells"]:
+        if cell.get("outputs"):
+            outputs = _cleaned(cell["outputs"], clean)
+            changed = changed or outputs != cell["outputs"]
+            cell["outputs"] = outputs
+    if changed:
+        files.write_atomic(executed, notebooks.text_of(notebook).encode())
+
+
+def _cleaned(value: Any, clean: Callable[[str], str], *, kind: str = "") -> Any:
+    """Return outputs with their texts cleaned; a list of lines is one text, and media stay as they are."""
+    if kind.startswith(("image/", "audio/", "video/")) and kind != "image/svg+xml":
+        return value
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {name: _cleaned(item, clean, kind=name) for name, item in value.items()}
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        text = "".join(value)
+        new = clean(text)
+        return value if new == text else new.splitlines(keepends=True)
+    return [_cleaned(item, clean) for item in value] if isinstance(value, list) else value
 
 
 def _executed(path: Path) -> dict[str, Any]:

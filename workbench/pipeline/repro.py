@@ -185,7 +185,8 @@ async def _ask_again(
     same: dict[str, bool] = {}
     async with aclosing(live):
         entries, judged = _distinct(tapes), frozenset(e.key for e in tapes[0].entries())
-        answered = [entry for entry in entries if "refused" not in entry.result]
+        # A question of which pseudonyms are left cannot be asked again.
+        answered = [e for e in entries if "refused" not in e.result and not e.pseudonymised]
         here = [e for e in answered if sample is None or live.card(e.target).provider == "local"]
         chosen = here if sample is None else _sampled(_answers(here), judged, log, sample, case.seed)
         try:

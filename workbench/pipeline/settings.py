@@ -89,8 +89,8 @@ def assets_of_stage(root: Path, stage: str, case: UseCase, source: str) -> dict[
     """Return the SHA-256 of every file of the assets that `stage` reads, by path from `root`.
 
     These are the use case's prompt and memory. For the stages that run the notebook, and for the report, they
-    are also those whose name stands in quotes in the notebook's text `source` or in a parameter. Raise
-    NotFoundError when params.yaml names a version that does not exist.
+    are also those whose name stands in quotes in the text `source` or in a parameter, and the topic
+    lists of its checks. Raise NotFoundError when params.yaml names a version that does not exist.
     """
     found: dict[str, str] = {}
     text = source + files.canonical(case.parameters).decode()
@@ -101,6 +101,8 @@ def assets_of_stage(root: Path, stage: str, case: UseCase, source: str) -> dict[
             names |= {name for name in registry.names(root, kind) if _names(text, name)}
         for name in sorted(names):
             found |= _digests(root, kind, name)
+    if case.moderation is not None and stage in {"judge", "experiment"}:
+        found |= {path: files.digest(files.read_bytes(root / path)) for path in case.moderation.files}
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from workbench.errors import ConfigError
 from workbench.types import JSON
@@ -100,6 +100,27 @@ def type_of(policy: ParsedPolicy) -> str | None:
     return named.removeprefix(f"{NAMESPACE}::") if named and head["op"] != "in" else None
 
 
+def groups_named(policy: ParsedPolicy) -> frozenset[str]:
+    """Return the groups that a policy names, anywhere."""
+    found: set[str] = set()
+    rest: list[Any] = [policy.tree]
+    while rest:
+        node = rest.pop()
+        if isinstance(node, dict):
+            if node.get("type") == f"{NAMESPACE}::Group" and isinstance(node.get("id"), str):
+                found.add(node["id"])
+            rest += node.values()
+        elif isinstance(node, list):
+            rest += node
+    return frozenset(found)
+
+
+def groups_of(entities: str) -> frozenset[str]:
+    """Return the groups of a valid entities.json, and those that they are in."""
+    listed = json.loads(entities)
+    return frozenset(uid["id"] for e in listed for uid in (e["uid"], *e.get("parents", ())))
+
+
 class CedarSet:
     """Policies, schema and groups that are parsed once. A policy's id in the engine is its own `id`."""
 
@@ -107,7 +128,7 @@ class CedarSet:
         """Parse the set; raise ConfigError for a wrong schema, wrong entities or two policies of one id."""
         import cedarpy
 
-        self.schema = parsed_schema(schema)
+        self.schema = _parsed_schema(schema)
         trees = {policy.id: policy.tree for policy in policies}
         if len(trees) < len(policies):
             names = [policy.id for policy in policies]
@@ -182,7 +203,7 @@ def _error_of(error: BaseException) -> str:
     return f"the engine failed ({type(error).__name__})"
 
 
-def parsed_schema(text: str) -> cedarpy.Schema:
+def _parsed_schema(text: str) -> cedarpy.Schema:
     """Return a parsed schema; raise ConfigError for a wrong one."""
     import cedarpy
 

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from workbench.errors import WorkbenchError
+from workbench.errors import ConfigError, WorkbenchError
 from workbench.policy.engine import CedarPolicy
-from workbench.policy.source import FOLDER, read_source
+from workbench.policy.source import FOLDER, PolicySource, read_source
 from workbench.ports.policy import Decision, PolicyRequest
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds between two looks at the files.
+#: Seconds between two looks at the files; changed ones are read when the next look finds them the same.
 _PERIOD: Final = 1.0
 Times = tuple[tuple[str, int, int, int], ...]
 
@@ -29,7 +29,7 @@ class CurrentPolicy:
 
     def __init__(self, root: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._root, self._clock = root, clock
-        self._times = _times(root)
+        self._times = self._seen = _times(root)
         self._set = CedarPolicy(read_source(root))
         self._due = clock() + _PERIOD
         self.problem = ""
@@ -53,10 +53,13 @@ class CurrentPolicy:
 
     def _look(self) -> None:
         times = _times(self._root)
+        if times != self._seen:  # the files are being written
+            self._seen = times
+            return
         if times == self._times:
             return
         try:
-            read = CedarPolicy(read_source(self._root))
+            read = CedarPolicy(self._read())
         except (OSError, WorkbenchError) as error:
             problem = error.message if isinstance(error, WorkbenchError) else type(error).__name__
             if problem != self.problem:
@@ -64,8 +67,15 @@ class CurrentPolicy:
                     "the policies changed and cannot be read, so the last good ones decide: %s", problem
                 )
             self.problem = problem
-            return  # looked at again: the file may be half written
+            return
         self._set, self._times, self.problem = read, times, ""
+
+    def _read(self) -> PolicySource:
+        """Return the changed set; a folder that was there and is gone is no set, and not the built-in one."""
+        source = read_source(self._root)
+        if source.builtin and not self._set.source.builtin:
+            raise ConfigError(f"{FOLDER} is gone", hint=f"git checkout -- {FOLDER}")
+        return source
 
 
 def _times(root: Path) -> Times:

@@ -37,8 +37,9 @@ class CedarPolicy:
     def __init__(self, source: PolicySource) -> None:
         """Parse the set; raise ConfigError, which names the file, for one that cannot be parsed."""
         self.source = source
-        self.policies: Mapping[str, ParsedPolicy] = {policy.id: policy for policy in _parsed_policies(source)}
-        self.cedar = _parsed_set(source)
+        parsed = _parsed_policies(source)
+        self.policies: Mapping[str, ParsedPolicy] = {policy.id: policy for policy in parsed}
+        self.cedar = _parsed_set(source, parsed)
         self._digest = source.digest
         self._schema = files.digest(source.schema.encode())
         self._kept: dict[bytes, Decision] = {}
@@ -53,6 +54,14 @@ class CedarPolicy:
     def builtin(cls) -> CedarPolicy:
         """Return the built-in set."""
         return cls(read_builtin())
+
+    def over(self, other: CedarSet) -> CedarPolicy:
+        """Return this policy over another set, which keeps no decision of this one; for what-if questions."""
+        made = CedarPolicy.__new__(CedarPolicy)
+        made.source, made.policies, made.cedar = self.source, self.policies, other
+        made._digest, made._schema = self._digest, self._schema  # noqa: SLF001 - of its own class
+        made._kept, made._residuals = {}, {}  # noqa: SLF001
+        return made
 
     @property
     def digest(self) -> str:
@@ -162,7 +171,7 @@ def _unreadable(error: Exception) -> Evaluated:
 
 
 def _parsed_policies(source: PolicySource) -> list[ParsedPolicy]:
-    """Return the policies of every file, in the order of the files' names."""
+    """Return the policies of every file, in the order of the files' names; raise as `parse_policies`."""
     return [
         policy
         for file, text in source.policies.items()
@@ -170,8 +179,8 @@ def _parsed_policies(source: PolicySource) -> list[ParsedPolicy]:
     ]
 
 
-def _parsed_set(source: PolicySource) -> CedarSet:
+def _parsed_set(source: PolicySource, parsed: Sequence[ParsedPolicy]) -> CedarSet:
     try:
-        return CedarSet(_parsed_policies(source), schema=source.schema, entities=source.entities)
+        return CedarSet(parsed, schema=source.schema, entities=source.entities)
     except ConfigError as error:
         raise ConfigError(f"{source.folder}: {error.message}", hint=error.hint) from None

@@ -12,7 +12,7 @@ from workbench.policy.requests import CONTEXT, principal_entity
 from workbench.policy.residuals import condition_of
 from workbench.ports import ItemFilter
 from workbench.ports.item_filter import NUMBERS, TEXTS, attributes_of
-from workbench.ports.policy import Decision, PolicyRequest, Resource
+from workbench.ports.policy import Decision, PolicyRequest, about_item
 from workbench.types import Item
 
 #: Conditions and decisions that are kept; a process that asks for more begins anew.
@@ -68,7 +68,7 @@ class MemoryLaw:
         new = {key: item for key, item in zip(keys, items, strict=True) if key not in self._decisions}
         made: dict[tuple[Any, ...], Decision] = {}
         if new:
-            found = policies.decide_all([_about(request, item) for item in new.values()])
+            found = policies.decide_all([about_item(request, item) for item in new.values()])
             made = dict(zip(new, found, strict=True))
             self._keep({key: decision for key, decision in made.items() if not decision.errors})
         return [made[key] if key in made else self._decisions[key] for key in keys]
@@ -133,23 +133,6 @@ def _key(request: PolicyRequest) -> bytes:
         request.resource.id, {**CONTEXT, **request.context},
     ]  # fmt: skip
     return files.canonical(asked)
-
-
-def _about(request: PolicyRequest, item: Item) -> PolicyRequest:
-    """Return the request about one item of the memory."""
-    resource = Resource(
-        type="Item",
-        id=item.id,
-        tenant=request.resource.tenant,
-        attributes={**attributes_of(item), "memory": request.resource.id},
-    )
-    return PolicyRequest(
-        principal=request.principal,
-        tenant=request.tenant,
-        action=request.action,
-        resource=resource,
-        context=request.context,
-    )
 
 
 def _compared(policies: CedarPolicy) -> tuple[str, ...] | None:

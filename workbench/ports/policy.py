@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.errors import PolicyError
 from workbench.identity import Principal
-from workbench.ports.item_filter import ItemFilter
+from workbench.ports.item_filter import ItemFilter, attributes_of
 from workbench.types import JSON, Item
 
 
@@ -86,6 +86,15 @@ class Decision:
             return "; ".join(found)
         return "no policy permits it" + (f" ({' '.join(self.permits)})" if self.permits else "")
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the decision as records hold it, without the action, which its request has."""
+        return {
+            "id": self.id,
+            "allowed": self.allowed,
+            "policies": list(self.policies),
+            "policy_set": self.policy_set[:12],
+        }
+
     def refusal(self, request: PolicyRequest) -> PolicyError:
         """Return the error for a request that this decision denies."""
         about = f"{request.resource.type} {request.resource.id!r}"
@@ -125,3 +134,10 @@ class ItemPolicy(Protocol):
 
     def decide_items(self, request: PolicyRequest, items: Sequence[Item]) -> list[Decision]:
         """Return the exact decision on each item of the memory."""
+
+
+def about_item(request: PolicyRequest, item: Item) -> PolicyRequest:
+    """Return a request about a memory as one about an item of it."""
+    attributes = {**attributes_of(item), "acl": list(item.access), "memory": request.resource.id}
+    resource = Resource(type="Item", id=item.id, tenant=request.resource.tenant, attributes=attributes)
+    return replace(request, resource=resource)

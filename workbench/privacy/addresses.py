@@ -10,17 +10,71 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-#: The half-open range and the kind of what was found.
-Span = tuple[int, int, str]
+from workbench.privacy.shapes import Span
 
 
-def in_addresses(text: str) -> Iterator[Span]:
-    """Yield postal addresses: a street with its number, and the town or postal code that follows."""
-    for pattern in _ADDRESSES:
-        for match in pattern.finditer(text):
+def in_addresses(text: str, shape: bytes) -> Iterator[Span]:
+    """Yield the postal addresses of a folded text and its shape.
+
+    An address is a street with its number, and the town or postal code that follows.
+    """
+    upto = 0
+    for number in _HOUSE.finditer(shape):
+        start, end = number.span()
+        if start < upto or shape[start - 1 : start] in _BESIDE:
+            continue
+        match = _address(text, shape, start, end)
+        if match is not None and upto <= match.start() <= start < match.end():
             yield match.start(), match.end(), "address"
+            upto = match.end()
+    at = shape.find(_BRITISH)
+    while at >= 0:
+        match = _POSTCODE_ALONE.search(text, max(0, at - 4), at + 5)
+        if match is not None:
+            yield match.start(), match.end(), "address"
+        at = shape.find(_BRITISH, at + 4)
 
 
+def _address(text: str, shape: bytes, start: int, end: int) -> re.Match[str] | None:
+    """Return the address with this number, in the form that the words beside the number tell."""
+    behind = shape[end : end + 3]
+    match = None
+    if (behind[:1] in _SPACE and behind[1:2] in _CAPITAL) or (behind[:1] in _LETTER and behind[1:3] == b" A"):
+        match = _ENGLISH_FORM.match(text, start)
+    elif behind[:1] in _SPACE and _FRENCH_WORD.match(text, end):
+        match = _FRENCH_FORM.match(text, start)
+    if match is None and shape[start - 1 : start] == b" ":
+        before = text[max(0, start - 40) : start].lower()
+        form = _form_before(before)
+        match = form.search(text, max(0, start - _BEFORE), end + _AFTER) if form else None
+    return match
+
+
+def _form_before(before: str) -> re.Pattern[str] | None:
+    """Return the form of an address whose number follows these words, in lower case."""
+    if before.endswith(_GERMANIC_ENDS):
+        return _GERMANIC_FORM
+    if before.endswith(_BOXES):
+        return _BOX_FORM
+    return _ROMANCE_FORM if any(word in before for word in _ROMANCE_WORDS) else None
+
+
+#: The number of a house, and how many characters before and after it an address may have.
+_HOUSE: Final = re.compile(rb"00{0,5}(?!0)")
+_BEFORE, _AFTER = 100, 160
+_BRITISH: Final = b" 0AA"
+_BESIDE: Final = frozenset({b"0", b"A", b"_", b"."})
+_SPACE: Final = frozenset({b" ", b","})
+_LETTER: Final = frozenset({b"A", b"a"})
+_CAPITAL: Final = frozenset({b"A", b"0"})
+_BOXES: Final = ("box ", "postfach ", "apartado ", "postbus ")
+_ROMANCE_WORDS: Final = (
+    "calle ", "c/ ", "avenida ", "avda. ", "paseo ", "plaza ", "via ", "viale ", "piazza ", "corso ", "rua ",
+    "praca ", "travessa ", "ulica ", "ul. ", "al. ",
+)  # fmt: skip
+_FRENCH_WORD: Final = re.compile(
+    r"(?: ?(?:bis|ter))?,? (?i:rue|avenue|boulevard|bd|place|chemin|impasse|allee|quai|route|cours) "
+)
 _NUMBER: Final = r"\d{1,5}(?: ?[A-Za-z](?![A-Za-z]))?(?:[/-]\d{1,4}[A-Za-z]?)?"
 _NAME: Final = r"[A-Z][A-Za-z'-]{1,29}"
 _TOWN: Final = rf"{_NAME}(?:[ -]{_NAME}){{0,2}}"
@@ -44,37 +98,33 @@ _GERMANIC: Final = (
     r"(?:straße|strasse|str\.|weg|platz|gasse|allee|ring|damm|ufer|straat|laan|gracht|plein|gatan|vagen"
     r"|vej|gate|veien)"
 )
-_ENGLISH_FORM: Final = (
+_ENGLISH_FORM: Final = re.compile(
     rf"(?<![\w.])\d{{1,5}}[A-Za-z]? (?:[NSEW]\.? )?(?:(?:[A-Z][A-Za-z'.-]{{1,29}}|\d{{1,3}}(?:st|nd|rd"
     rf"|th)) ){{1,3}}"
     rf"{_STREET}\b\.?{_REST}"
 )
-_GERMANIC_FORM: Final = (
+_GERMANIC_FORM: Final = re.compile(
     rf"(?<!\w)(?:[A-Z][a-zA-Zß'-]{{1,29}}[ -]){{0,2}}"
     rf"(?:[A-Z][a-zß-]{{1,29}}{_GERMANIC}|(?:Straße|Strasse|Str\.|Weg|Platz|Allee)) {_NUMBER}(?!\w){_REST}"
 )
-_FRENCH_FORM: Final = (
+_FRENCH_FORM: Final = re.compile(
     r"(?<![\w.])\d{1,4}(?: ?(?:bis|ter))?,? (?i:rue|avenue|boulevard|bd|place|chemin|impasse|allee|quai"
     r"|route|cours)"
     r" (?:(?:de|du|des|la|le|les|d'|l'|de la|saint|sainte)[ ]?){0,3}"
     rf"{_NAME}(?:[ -](?:de |du |des |la )?{_NAME}){{0,3}}{_REST}"
 )
-_ROMANCE_FORM: Final = (
+_ROMANCE_FORM: Final = re.compile(
     r"(?<!\w)(?i:calle|c/|avenida|avda\.|paseo|plaza|via|viale|piazza|corso|rua|praca|travessa|ulica|ul\."
     r"|al\.)"
     r" (?:(?:de|del|la|las|los|da|do|dos|das|di|dei|della|delle|san|santa)[ ]){0,3}"
     r"[A-Z][A-Za-z'.-]{1,29}(?: (?:de |del |la |e |y )?[A-Z][A-Za-z'.-]{1,29}){0,3}"
     rf",? (?:n\.? ?[o°]? ?)?{_NUMBER}(?!\w){_REST}"
 )
-_BOX: Final = r"(?<!\w)(?:P\.? ?O\.? Box|Postfach|Apartado|Postbus) \d{1,6}(?: ?\d{1,4})?"
-_ADDRESSES: Final = tuple(
-    re.compile(form)
-    for form in (
-        _ENGLISH_FORM,
-        _GERMANIC_FORM,
-        _FRENCH_FORM,
-        _ROMANCE_FORM,
-        _BOX,
-        rf"(?<![A-Za-z0-9]){_POSTCODE}(?![A-Za-z0-9])",
-    )
+_BOX_FORM: Final = re.compile(
+    r"(?<!\w)(?:P\.? ?O\.? Box|Postfach|Apartado|Postbus) \d{1,6}(?: ?\d{1,4})?", re.IGNORECASE
 )
+_POSTCODE_ALONE: Final = re.compile(rf"(?<![A-Za-z0-9]){_POSTCODE}(?![A-Za-z0-9])")
+_GERMANIC_ENDS: Final = (
+    "straße ", "strasse ", "str. ", "weg ", "platz ", "gasse ", "allee ", "ring ", "damm ", "ufer ",
+    "straat ", "laan ", "gracht ", "plein ", "gatan ", "vagen ", "vej ", "gate ", "veien ",
+)  # fmt: skip

@@ -6,17 +6,16 @@ text has what the pattern needs. The result depends on the text alone.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from workbench.ports.privacy import Detection
-from workbench.privacy import addresses, credentials, lexicon, names, numbers
+from workbench.privacy import addresses, codes, contacts, credentials, lexicon, names, numbers
 from workbench.privacy.folding import fold
+from workbench.privacy.shapes import Span, shape_of
 
-Span = tuple[int, int, str]
 #: Kinds in the order in which they win where two findings overlap.
 KINDS: Final = (
     "secret",
@@ -82,65 +81,55 @@ def _any_of(terms: Iterable[str]) -> re.Pattern[str]:
     )
 
 
-#: What remains of a text for the first look: everything but lower-case letters and spaces.
+#: What is left out at the first look: lower-case letters and spaces.
 _SMALL: Final = bytes(range(97, 123)) + b" \n"
 _NO_DIGITS: Final = bytes(sign for sign in range(256) if not 48 <= sign <= 57)
-#: Words with a capital, and single signs that a pattern needs.
-_STARTS: Final = re.compile(r"[A-Z@:=][a-z]*")
-_LONG: Final = re.compile(r"[0-9A-Z_-]{6}|[0-9]+[A-Z_-]+[0-9]+|[A-Z]+[0-9_-]+[A-Z]+")
+_CAPITALISED: Final = re.compile(r"[A-Z][A-Za-z]*")
+#: White space as zeros, all else as ones, so that long words are found by arithmetic.
+_INK: Final = bytes(0 if sign in b" \t\n\r" else 255 for sign in range(256))
 
 
 def _spans(text: str) -> Iterator[Span]:
+    """Yield what the patterns find, each tried when the text has what it needs."""
     data = text.encode("ascii", "replace")
     rest = data.translate(None, _SMALL)
-    starts = set(_STARTS.findall(text))
-    if b"@" in rest or b"%40" in rest:
-        yield from _in_mail(text)
-    digits = len(rest.translate(None, _NO_DIGITS))
+    lower = text.lower()
+    if digits := len(rest.translate(None, _NO_DIGITS)):
+        yield from _in_digits(text, data, rest, digits)
+        if _has_long_word(data):
+            yield from credentials.in_tokens(text)
+    if b"@" in rest or b"%40" in rest or b"()" in rest or b"[]" in rest:
+        yield from contacts.in_mail(text, lower)
+    if b"-----BEGIN" in rest:
+        yield from credentials.in_private_keys(text)
+    if b":" in rest or b"=" in rest or "pass" in lower:
+        yield from credentials.in_assignments(text, lower)
+        if b"://" in rest:
+            yield from credentials.in_links(text)
+    words = _CAPITALISED.findall(text)
+    if not names.signals().isdisjoint(words):
+        yield from names.in_names(text, words)
+    if names.introduces(lower):
+        yield from names.in_introductions(text, lower)
+
+
+def _in_digits(text: str, data: bytes, rest: bytes, digits: int) -> Iterator[Span]:
+    shape = shape_of(data)
+    if digits >= 7:
+        yield from numbers.in_numbers(text, shape)
     if digits >= 4:
-        if digits >= 7:
-            yield from numbers.in_numbers(text)
-            yield from numbers.in_codes(text)
-        yield from _in_addresses_of_machines(text)
-    if digits:
-        yield from addresses.in_addresses(text)
-    yield from credentials.in_credentials(text)
-    yield from credentials.in_assignments(text)
-    if not names.signals().isdisjoint(starts) or any(word.isupper() for word in starts):
-        yield from names.in_names(text)
-    yield from names.in_introductions(text)
+        yield from codes.in_codes(text, shape)
+        if b"." in rest or b":" in rest:
+            yield from contacts.in_machines(text, shape)
+    yield from addresses.in_addresses(text, shape)
 
 
-_MAIL: Final = re.compile(
-    r"(?<![\w.+%-])[\w][\w.+%'-]{0,63}(?:@|%40| ?[\[(](?:at|AT)[\])] ?)"
-    r"(?:[\w-]{1,63}(?:\.| ?[\[(](?:dot|DOT)[\])] ?)){1,6}[^\W\d_]{2,24}(?![\w@])"
-)
-
-
-def _in_mail(text: str) -> Iterator[Span]:
-    for match in _MAIL.finditer(text):
-        yield match.start(), match.end(), "email"
-
-
-_IP4: Final = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
-_IP6: Final = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
-_VERSION: Final = re.compile(r"(?i:version|release|v|section|chapter|build)[ .:]?$")
-
-
-def _in_addresses_of_machines(text: str) -> Iterator[Span]:
-    for pattern in (_IP4, _IP6):
-        for match in pattern.finditer(text):
-            if _is_address(match[0]) and not _VERSION.search(text, max(0, match.start() - 9), match.start()):
-                yield match.start(), match.end(), "ip"
-
-
-def _is_address(written: str) -> bool:
-    """Return whether it is the address of a machine: not of this one, and no mask."""
-    try:
-        address = ipaddress.ip_address(written)
-    except ValueError:
-        return False
-    return not (address.is_loopback or address.is_unspecified or written.startswith("255."))
+def _has_long_word(data: bytes) -> bool:
+    """Return whether 16 characters or more stand without white space between them."""
+    ink = int.from_bytes(data.translate(_INK), "little")
+    for shift in (8, 16, 32, 64):
+        ink &= ink >> shift
+    return ink != 0
 
 
 def _apart(spans: list[Span]) -> Iterator[Span]:

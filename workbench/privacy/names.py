@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from workbench.privacy import lexicon
-
-Span = tuple[int, int, str]
+from workbench.privacy.shapes import Span
 
 
 @functools.cache
@@ -22,21 +21,62 @@ def signals() -> frozenset[str]:
     first = lexicon.names("first")
     shouted = {word.upper() for word in first if len(word) > 3}
     listed = ("weak", "titles", "greetings", "streets")
-    return first.union(shouted, *map(lexicon.names, listed))
+    return first.union(shouted, _INITIALS, *map(lexicon.names, listed))
 
 
-def in_names(text: str) -> Iterator[Span]:
-    """Yield the names of people that are written with capitals."""
-    for run in _RUN.finditer(text):
-        yield from _in_run(text, run)
+def in_names(text: str, words: Iterable[str]) -> Iterator[Span]:
+    """Yield the names of people in a folded text, of which these are the capitalised words."""
+    upto = 0
+    for start in sorted(_places(text, signals().intersection(words))):
+        if start >= upto and (run := _RUN.match(text, start)) is not None:
+            parts = [(part[0], part.start(), part.end()) for part in _PART.finditer(text, *run.span())]
+            count = _length(text, parts)
+            if count:
+                first = parts[_announced(parts[0][0])][1]
+                upto = parts[count - 1][2]
+                yield _with_surname(text, first), upto, "person"
 
 
-def in_introductions(text: str) -> Iterator[Span]:
-    """Yield the names that a sentence such as "my name is" introduces, with capitals or without."""
-    for match in _INTRODUCED.finditer(text):
-        yield *match.span("name"), "person"
+def _places(text: str, words: Iterable[str]) -> Iterator[int]:
+    """Yield the places where a word begins that is one of these."""
+    for word in words:
+        at = text.find(word)
+        while at >= 0:
+            end = at + len(word)
+            if not (text[at - 1 : at].isalnum() or text[end : end + 1].isalnum()):
+                yield at
+            at = text.find(word, end)
 
 
+def _with_surname(text: str, start: int) -> int:
+    """Return where a name begins that stands after its surname: `Smith, John`."""
+    match = _SURNAME.search(text, max(0, start - 34), start)
+    return match.start() if match is not None and match[1] in lexicon.names("last") else start
+
+
+def introduces(lower: str) -> bool:
+    """Return whether a text in lower case may hold a sentence that introduces a name."""
+    return any(words in lower for words in _INTRODUCTIONS)
+
+
+def in_introductions(text: str, lower: str) -> Iterator[Span]:
+    """Yield the names that a sentence such as "my name is" introduces.
+
+    After "my name is" and its like a name needs no capital.
+    """
+    for words in _INTRODUCTIONS:
+        at = lower.find(words)
+        while at >= 0:
+            match = _INTRODUCED.match(text, at)
+            if match is not None and (
+                match["name"][0].isupper() or words != "name" or lower[max(0, at - 3) : at] == "my "
+            ):
+                yield *match.span("name"), "person"
+            at = lower.find(words, at + len(words))
+
+
+_INITIALS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_INTRODUCTIONS: Final = ("name", "ppelle", "llamo", "chiamo", "chamo", "ich hei")
 _WORD: Final = r"[A-Z](?:[A-Za-z]|(?<=[A-Za-z])['-](?=[A-Za-z])){1,29}|[A-Z]\.(?:-?[A-Z]\.){0,2}|[A-Z]"
 _PARTICLE: Final = (
     r"(?:van der|van den|van de|van|von der|von|zu|de la|de los|del|della|dela|de|da|dos|du|di|bin|ibn|al"
@@ -46,26 +86,13 @@ _RUN: Final = re.compile(
     rf"(?<![A-Za-z0-9_])(?:{_WORD})\.?(?:,?[ \t\n](?:{_PARTICLE}[ ]){{0,1}}(?:{_WORD})\.?(?![0-9_@])){{0,7}}"
 )
 _PART: Final = re.compile(r"[A-Z][A-Za-z'-]*")
+_SURNAME: Final = re.compile(r"(?<![A-Za-z])([A-Z][A-Za-z'-]{1,29}), $")
 _INTRODUCED: Final = re.compile(
-    r"(?i:\b(?:my name is|my name's|i am called|name is|ich heisse|ich heiße|mein name ist|je m'appelle"
-    r"|mon nom est|me llamo"
-    r"|mi nombre es|mi chiamo|ik heet|mijn naam is|jag heter|jeg heter|jeg hedder|nazywam sie|mam na imie"
-    r"|meu nome e"
-    r"|me chamo|chamo-me|benim adim)\s+)(?P<name>[A-Za-z][A-Za-z'-]{1,29}(?:\s[A-Z][A-Za-z'.-]{0,29}){0,3}"
+    r"(?i:name(?: is|'s| ist)|ppelle|llamo|chiamo|chamo|ich hei(?:ß|ss)e)\s+"
+    r"(?P<name>[A-Za-z][A-Za-z'-]{1,29}(?:\s[A-Z][A-Za-z'.-]{0,29}){0,3}"
     r"(?:\s(?!(?:and|from|but|i|is|my|und|et|y|e|en|the|at|with|of|who)\b)[a-z][a-z'-]{2,29}"
     r"(?=\s*(?:[.,;:!?]|$)))?)"
 )
-
-
-def _in_run(text: str, run: re.Match[str]) -> Iterator[Span]:
-    parts = [(part[0], part.start(), part.end()) for part in _PART.finditer(text, *run.span())]
-    at = 0
-    while at < len(parts):
-        count = _length(text, parts[at:])
-        if count:
-            skipped = _announced(parts[at][0])
-            yield parts[at + skipped][1], parts[at + count - 1][2], "person"
-        at += max(count, 1)
 
 
 def _announced(word: str) -> int:
@@ -93,8 +120,6 @@ def _listed(text: str, parts: list[tuple[str, int, int]], words: list[str]) -> i
         return upto
     if len(words[0]) == 1 and 1 < upto <= 4 and _plain(words[upto - 1]) in last:
         return upto
-    if word in last and upto == 1 and len(words) > 1 and text[parts[0][2] : parts[1][1]] == ", ":
-        return 2 if _plain(words[1]) in lexicon.names("first") else 0
     return 0
 
 

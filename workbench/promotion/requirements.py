@@ -57,6 +57,7 @@ def missing(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
         *_not_judged(draft, case),
         *_not_saved(root, draft),
         *_not_priced(draft),
+        *_not_enforced(draft, case),
         *not_assessed(root, draft.spec, case),
         *_not_runnable(notebook, draft),
         *screened(screening.screen(notebook, lock=read_bytes(root / LOCK))),
@@ -123,6 +124,23 @@ def _not_priced(draft: Draft) -> Iterator[Blocker]:
                 "params.yaml names the endpoint (docs/models.md), then: dvc repro"
             )
             yield Blocker(what=what, fix=fix)
+
+
+def _not_enforced(draft: Draft, case: UseCase) -> Iterator[Blocker]:
+    """Yield a blocker for policies that are only observed in phase mlvp."""
+    if problem := unenforced(draft.spec.use_case, case):
+        what, _, fix = problem.partition("\n  -> ")
+        yield Blocker(what=what, fix=fix)
+
+
+def unenforced(name: str, case: UseCase) -> str:
+    """Return the problem of a use case of phase mlvp whose policies are only observed, "" without one."""
+    if case.phase != "mlvp" or case.policy.enforce == "enforce":
+        return ""
+    return (
+        f"{name} is in phase mlvp, and its policies are only observed\n"
+        f"  -> write policy: {{enforce: enforce}} into use_cases.{name} of params.yaml"
+    )
 
 
 def not_assessed(root: Path, spec: JobSpec, case: UseCase) -> list[Blocker]:

@@ -13,8 +13,10 @@ from workbench.context import Context
 from workbench.controls import stack
 from workbench.controls.access import Access
 from workbench.controls.observe import Observe
+from workbench.controls.policy import PolicyControl, memory_of
 from workbench.controls.retry import Retry, RetryPolicy
 from workbench.identity import Principal
+from workbench.policy.engine import CedarPolicy
 from workbench.policy.memory_law import MemoryLaw
 from workbench.ports import Call, Control, Handler, ItemFilter, MemoryStore, MemoryVerbs, Query, Requester
 from workbench.ports.policy import Decision, ItemPolicy, PolicyRequest
@@ -24,7 +26,8 @@ from workbench.types import Event, Item
 
 OpenStore = Callable[[Path], MemoryStore]
 CALLS = "calls.jsonl"
-_BUILTIN = MemoryLaw.builtin()
+_POLICIES = CedarPolicy.builtin()
+_BUILTIN = MemoryLaw(lambda: _POLICIES)
 
 
 def governed(open_store: OpenStore) -> OpenStore:
@@ -58,6 +61,7 @@ class GovernedStore:
         """Return the controls around the store, with a law of its items."""
         controls: dict[str, Control] = {
             "observe": Observe(self.log),
+            "policy": PolicyControl(_POLICIES, resource=memory_of),
             "access": Access(law, timeless=True),  # a test sets the time of its calls
             "retry": Retry(RetryPolicy(attempts=2)),
         }

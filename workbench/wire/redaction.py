@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -36,6 +37,8 @@ class Redaction:
     def __init__(self, find: Callable[[str], Sequence[Found]], *, passes: Callable[[str, str], bool]) -> None:
         self._find = find
         self._passes = passes
+        #: Of short texts that come again and again, as names do.
+        self.name = functools.lru_cache(maxsize=1024)(self.text)
 
     def text(self, text: str) -> str:
         """Return a text with masks; the same object if nothing is masked."""

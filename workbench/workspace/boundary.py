@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import registry
 from workbench.audit import CallAudit, chain_at
-from workbench.config import Execution, Mode, RunLimits, UseCase, load_params, memory_server, run_limits
+from workbench.config import (
+    ContentKeeping,
+    Execution,
+    Mode,
+    RunLimits,
+    UseCase,
+    load_params,
+    memory_server,
+    run_limits,
+)
+from workbench.content import CallContent
 from workbench.controls import stack
-from workbench.controls.access import Access
 from workbench.controls.cache import Cache, CacheScope, cache_of
 from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
@@ -30,7 +39,6 @@ from workbench.layout import CALLS, ENDPOINTS, EXACT_ANSWERS, JOURNAL, STATE, ju
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
 from workbench.policy.current import CurrentPolicy
-from workbench.policy.memory_law import MemoryLaw
 from workbench.ports import Call, Control, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
@@ -41,7 +49,8 @@ from workbench.types import STATED, Event, Port, Usage
 from workbench.workspace import policies
 from workbench.workspace.candidates import warn_of_unknown_price
 from workbench.workspace.moderating import Moderating
-from workbench.workspace.privacy import privacy_of
+from workbench.workspace.opening import content_at, erase_forgotten
+from workbench.workspace.privacy import privacy_of, redaction_of
 from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
@@ -68,7 +77,7 @@ class StatePaths:
     `limits` are those of a run, with their place in params.yaml; `caching` is the control `cache` by its
     name, or nothing. `content` puts texts into spans. With `observe_policy`, what the repository's policies
     deny is recorded and not refused; with `observe_privacy`, models get requests as they are. `moderating`
-    makes the control `moderation`.
+    makes the control `moderation`. `keeping` says how long requests and answers are kept, sealed.
     """
 
     home: Path
@@ -82,6 +91,7 @@ class StatePaths:
     observe_policy: bool = False
     moderating: Moderating | None = None
     observe_privacy: bool = False
+    keeping: ContentKeeping = field(default_factory=ContentKeeping)
 
 
 class Boundary:
@@ -119,10 +129,13 @@ class Boundary:
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
         self.telemetry = active.exporter(self.home)
         self.audit = chain_at(self.home)
+        self.content = content_at(self.home)
         timeless = where.pinned is not None and not where.today
         self.handler = stack.fold(self._controls(places, timeless=timeless), self._leaf)
         if self.telemetry is not None:
-            self.handler = self.telemetry.watched(self.handler, content=places.content)
+            self.handler = self.telemetry.watched(
+                self.handler, content=places.content, clean=redaction_of(root).value
+            )
 
     def _controls(self, places: StatePaths, *, timeless: bool) -> dict[str, Control]:
         """Return the controls around every call, by their names."""
@@ -132,12 +145,13 @@ class Boundary:
                 price=self._price,
                 price_source=self._price_source,
                 audit=CallAudit(self.audit),
+                content=CallContent(self.content, places.keeping) if places.keeping.is_on else None,
                 export=self.telemetry,
+                clean=redaction_of(self.root).name,
             ),
             **_limited(places.limits, self._price),
             "fallback": _fallback(places),
-            "policy": policies.control_of(self.policy, self.card, observe=places.observe_policy),
-            "access": Access(MemoryLaw(self.policy.active), timeless=timeless),
+            **policies.controls_of(self.policy, self.card, observe=places.observe_policy, timeless=timeless),
             "output": Output(),
             **(places.moderating.control(self.card, lambda: self.handler) if places.moderating else {}),
             "privacy": privacy_of(self.root, self.card, observe=places.observe_privacy),
@@ -218,7 +232,10 @@ class Boundary:
         return stream
 
     async def _memory(self, call: Call) -> AsyncIterator[Event]:
-        yield Event(data=await self.stores.answer(call))
+        answer = await self.stores.answer(call)
+        if call.operation == "forget":
+            erase_forgotten(self.home, self.content, call, answer)
+        yield Event(data=answer)
 
 
 def _limited(
@@ -311,6 +328,8 @@ def of_use_case(
             observe_privacy=case.privacy.enforce == "observe",
             observe_policy=case.policy.enforce == "observe",
             moderating=Moderating(root, home, case.moderation, case.tenants),
+            # What a stage asks is in its tape, which is data of the repository.
+            keeping=case.content if execution.tape is None or execution.live_memory else ContentKeeping(),
         ),
     )
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, overload
 
 from workbench import config, files, layout
+from workbench.content import Sealed
 from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.moderation.held import HeldAnswers
 from workbench.records.calls import Chosen, find_calls, intact, read_calls, scan_calls
 from workbench.records.costs import costs_of, sessions_of
 from workbench.records.explanation import Explanation, explain
@@ -24,6 +26,7 @@ from workbench.records.outcomes import (
 )
 from workbench.types import Reply
 from workbench.workspace.boundary import Boundary
+from workbench.workspace.opening import open_content
 
 if TYPE_CHECKING:
     import polars as pl
@@ -95,6 +98,19 @@ class RecordVerbs:
     def why(self, reply: Reply) -> Explanation:
         """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
         return explain(self._log, reply, self._chosen())
+
+    def content(self, content: Reply | str, *, reason: str) -> Sealed:
+        """Return the exact request and answer of a reply, or of sealed content by its id.
+
+        The policies decide, and the audit log has the opening, with a digest of the reason. Raise
+        PolicyError, NotFoundError for content that is not kept or was erased, and ConfigError without a
+        reason.
+        """
+        record = (
+            find_calls(self._log, content.trace_id, self._chosen()) if isinstance(content, Reply) else None
+        )
+        found = content if isinstance(content, str) else _content_of(record)
+        return open_content(self.root, self.boundary.home, self.context, found, reason=reason)
 
     def session(self, session: str) -> Self:
         """Return this workspace bound to a session: an id of a user's journey, which every call carries."""
@@ -172,6 +188,22 @@ class RecordVerbs:
             calls = scan_calls(self._log, self._chosen(since=since))
             return impact_of(calls, events, on=on, by=by, outcomes=outcomes)
 
+    def released(self, held: str) -> str | None:
+        """Return the text of a held answer once a reviewer has released it; None while it waits.
+
+        `held` is the id of the ModerationError. Raise NotFoundError for an id of another use case or tenant,
+        and RefusedError for an answer that was rejected.
+        """
+        found = HeldAnswers(folder=self.boundary.home / layout.HELD).get(held)
+        if (found.use_case, found.tenant) != (self.context.use_case, self.context.tenant):
+            raise NotFoundError(
+                f"no held answer of this use case and tenant has the id {held!r}",
+                hint="use the id of the ModerationError, and the workspace that asked",
+            )
+        if found.state == "rejected":
+            raise RefusedError(f"the answer {held} was rejected: {found.reason}", hint="ask otherwise")
+        return found.text if found.state == "released" else None
+
     @property
     def _log(self) -> Path:
         return self.boundary.home / layout.CALLS
@@ -213,6 +245,17 @@ class RecordVerbs:
                 hint="ws.sessions() lists the sessions; ws.session(ID) binds calls to one",
             )
         return {"use_case": context.use_case, "tenant": context.tenant, "session": checked}
+
+
+def _content_of(record: pl.DataFrame | None) -> str:
+    """Return the id of a call's sealed content; raise NotFoundError when none is kept."""
+    found = None if record is None or record.is_empty() else record["content"][-1]
+    if found is None:
+        raise NotFoundError(
+            "the content of this call is not kept",
+            hint="write content: {keep: 30 days} into the use case of params.yaml, and call again",
+        )
+    return str(found)
 
 
 def _checked_trace(trace: object) -> str:

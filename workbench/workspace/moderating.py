@@ -84,7 +84,7 @@ def _topics(root: Path, stated: ModerationHook) -> Topics:
     where = f"moderation.checks: {stated.title}"
     if stated.file is not None:
         return read_topics(root / stated.file, where=where)
-    return topics_of((f"{where}.words", word) for word in stated.words or ())
+    return topics_of([(f"{where}.words", word) for word in stated.words or ()])
 
 
 def _classifier(stated: ModerationHook, card: CardOf) -> Classifier:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from workbench.config import DataRules, data_rules, load_params
 from workbench.controls.privacy import PrivacyControl
+from workbench.errors import PrivacyError
 from workbench.layout import PARAMS
 from workbench.models import ModelCard
 from workbench.ports.privacy import Detector
 from workbench.privacy.detection import PatternDetector
 from workbench.wire.redaction import Redaction
+
+if TYPE_CHECKING:
+    import polars as pl
 
 #: The providers whose models run in this process or beside it; all others are asked at an address.
 _EMBEDDED: Final = frozenset({"local", "wordllama"})
@@ -41,6 +45,34 @@ def redaction_of(root: Path) -> Redaction:
 def rules_of(root: Path) -> DataRules:
     """Return the classes of data of a repository; a folder without params.yaml has the built-in ones."""
     return data_rules(load_params(root).data_classes if (root / PARAMS).is_file() else {})
+
+
+def protected(root: Path, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a table as it may be published by its classes of data; raise PrivacyError to refuse it."""
+    import polars as pl
+
+    rules, detector = rules_of(root), detector_of(root)
+    if all(actions["outputs"] == "pass" for actions in rules.actions.values()):
+        return frame
+
+    def passes(kind: str, data_class: str) -> bool:
+        name = rules.class_of(kind, data_class)
+        if rules.action(name, "outputs") == "refuse":
+            raise PrivacyError(
+                f"the table holds data of the class {name!r}, which may not be published; found: {kind}",
+                hint=f"leave the column out, or change data_classes.{name}.outputs in params.yaml",
+                kinds=(kind,),
+                destination="outputs",
+            )
+        return rules.action(name, "outputs") == "pass"
+
+    masked = Redaction(detector.find, passes=passes)
+    texts = [name for name, kind in frame.schema.items() if kind == pl.String()]
+    columns = [
+        pl.Series(name, [text and masked.text(text) for text in frame[name]], dtype=pl.String())
+        for name in texts
+    ]
+    return frame.with_columns(columns)
 
 
 @functools.cache

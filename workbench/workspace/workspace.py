@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench import _sync, config, files, registry, retrieval
+from workbench import _sync, arguments, config, files, registry, retrieval
 from workbench.budgets.report import BudgetReport
 from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
@@ -37,6 +37,7 @@ from workbench.workspace import caller_identity
 from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
 from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.history import RecordVerbs
+from workbench.workspace.privacy import protected
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Workspace(RecordVerbs):
         tenant: str | None = None,
         principal: Principal | None = None,
         purpose: str | None = None,
+        subject: str | None = None,
         settings: Mapping[str, Any] | None = None,
         token: str | None = None,
     ) -> Workspace:
@@ -84,6 +86,7 @@ class Workspace(RecordVerbs):
 
         `principal` may have the same rights or fewer. `token` is that of a user whom a service acts for: the
         workspace gets this user's name, tenant and rights. Raise RefusedError for a token that is not valid.
+        `subject` is the id of the person whom the calls are about: what is kept of them is erased with it.
         """
         who, case = self.identity, self.use_case
         if token is not None:
@@ -99,6 +102,7 @@ class Workspace(RecordVerbs):
             tenant=tenant or self.context.tenant,
             principal=who.principal,
             purpose=purpose or self.context.purpose,
+            subject=self.context.subject if subject is None else arguments.text(subject, "subject"),
         )
         chosen = self.settings if settings is None else settings
         return dataclasses.replace(self, context=context, identity=who, settings=chosen)
@@ -250,7 +254,11 @@ class Workspace(RecordVerbs):
         )
 
     def publish(self, batch: Batch, name: str) -> Batch:
-        """Return the batch; in a job, also give it to the runner, which publishes all of it or nothing."""
+        """Return the batch; in a job, also give it to the runner, which publishes all of it or nothing.
+
+        What the classes of data say of `outputs` holds for its texts: PrivacyError for a class to refuse.
+        """
+        batch = dataclasses.replace(batch, answers=protected(self.root, batch.answers))
         if self.execution.publish:
             batch.hand_over(Path(self.execution.publish), name)
         return batch
@@ -430,7 +438,9 @@ class Workspace(RecordVerbs):
         return candidates(card, stated, card_of=self.boundary.card)
 
     def _current_context(self) -> Context:
-        """Return the context of a call; raise RefusedError when the token of its principal has ended."""
+        """Return the context of a call; raise RefusedError when its token has ended or it was changed."""
+        if self.context.principal is not self.identity.principal:
+            caller_identity.check_unchanged(self.identity, self.context.principal, self.tenant)
         if self.identity.expires is not None:
             caller_identity.check_current(self.identity, self.context.clock)
         return self.context

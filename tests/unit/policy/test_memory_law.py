@@ -10,7 +10,7 @@ from workbench.errors import PolicyError
 from workbench.identity import Principal
 from workbench.policy.memory_law import MemoryLaw
 from workbench.ports.item_filter import all_of, any_of, by_lists
-from workbench.ports.policy import ItemPolicy
+from workbench.ports.policy import ItemPolicy, about_item
 from workbench.testing.memory_items import make_item
 
 SETS, ITEMS = 2_000 if SOAK else 60, 40
@@ -28,16 +28,10 @@ def compared(seed, *, hard):
     policy, who, items = policies(seed, hard=hard), principal(drawn), drawn_items(drawn, ITEMS)
     law, asked = law_of(policy), request(who, action=drawn.choice(("memory.search", "memory.items")))
     where = law.permitted(asked)
-    direct = [decision.allowed for decision in policy.decide_all(law_requests(asked, items))]
+    direct = [decision.allowed for decision in policy.decide_all([about_item(asked, i) for i in items])]
     exact = [decision.allowed for decision in law.decide_items(asked, items)]
     assert exact == direct, f"set {seed}"
     return [where.admits(item) for item in items], direct, law.untranslatable(asked)
-
-
-def law_requests(asked, items):
-    from workbench.policy import memory_law
-
-    return [memory_law._about(asked, item) for item in items]
 
 
 def test_the_condition_equals_the_exact_decision_on_every_item():

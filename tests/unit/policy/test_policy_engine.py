@@ -104,6 +104,9 @@ class Direct:
                 "source": "",
                 "subject": "",
                 "trust": 0,
+                "valid_from": 0,
+                "valid_to": 0,
+                "expires": 0,
                 "owner": "",
                 "acl": [],
             },
@@ -228,7 +231,7 @@ def test_the_same_request_has_the_same_id_in_every_process_and_another_set_gives
 
 def test_a_decision_names_its_policy_and_its_reason():
     decision = CedarPolicy.builtin().decide(asked())
-    assert decision.policies == ("read-memories",) and "own tenant" in decision.why
+    assert decision.policies == ("read-memories",) and "its tenant" in decision.why
     assert CedarPolicy.builtin().decide(asked(tenant="globex")).why.startswith("no policy permits it (")
 
 
