@@ -23,6 +23,7 @@ def copy(tmp_path):
     """A copy of the repository, committed, in the name of a person who wrote nothing in it."""
     copy = copy_to(tmp_path)
     shutil.copytree(ROOT / "notebooks", copy / "notebooks")
+    shutil.copy(ROOT / ".gitignore", copy)
     for command in (
         ["init", "-q"],
         ["config", "user.name", "Rita"],

@@ -70,9 +70,9 @@ class Approved(Shown):
 def approve(root: Path, reference: str, order: ApprovalOptions) -> Approved:
     """Approve the card `model/NAME` or `model/NAME@2` with its assessment as it is; return the approval.
 
-    Raise PolicyError when no policy permits it, RefusedError when the person wrote the card or the assessment,
-    and ConfigError for an incomplete or expired assessment, a missing role or reason, and a wrong day. Nothing
-    is approved then. The audit log has the beginning and the end.
+    Raise PolicyError when no policy permits it, RefusedError when the person wrote the card or the
+    assessment, and ConfigError for an incomplete or expired assessment, a missing role or reason, and a wrong
+    day. Nothing is approved then. The audit log has the beginning and the end.
     """
     version = _version(root, reference)
     context = authorise.system_context(root)
