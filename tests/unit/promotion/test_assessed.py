@@ -259,6 +259,17 @@ def test_an_approval_ends_on_its_day(root):
     assert problems(root, models=[NAME], today=dt.date(2027, 1, 1)) == []
 
 
+def test_an_approval_that_ends_within_30_days_is_named_before(root):
+    soon = dataclasses.replace(ORDER, until=dt.date(2027, 1, 1))
+    approved(root, order=soon)
+    models = [NAME, "wordllama-256", "unknown"]
+    assert assessed.ending(root, models, today=dt.date(2026, 12, 1)) == []
+    assert assessed.ending(root, models, today=dt.date(2026, 12, 2)) == [(f"{NAME}@1", dt.date(2027, 1, 1))]
+    assert assessed.ending(root, models, today=dt.date(2027, 1, 1)) == []  # ended: a problem
+    approved(root)
+    assert assessed.ending(root, models, today=dt.date(2026, 12, 2)) == []
+
+
 @pytest.mark.parametrize("until", ["2026-12-01", "2020-01-01", "2027-12-01"])
 def test_an_approval_ends_after_today_and_with_the_assessment(root, until):
     with pytest.raises(ConfigError, match="--until"):
