@@ -45,12 +45,14 @@ def show(*, since: str | None, principal: str, tenant: str, action: str, limit: 
     from workbench.audit import Filter, rows_of
     from workbench.workspace.history import hidden_use_cases, moment_of
 
+    from workbench.identities.providers import principal_of_command
+
     root = config.find_root()
     earliest = moment_of(since)
     which = Filter(
         since=earliest.isoformat(timespec="microseconds") if earliest else "",
         principal=principal, tenant=tenant, action=action,
-        hidden=hidden_use_cases(root, identity.from_system().name),
+        hidden=hidden_use_cases(root, principal_of_command(root).name),
     )  # fmt: skip
     folder = root / layout.AUDIT
     rows = rows_of(folder, which, root / layout.AUDIT_KEYS, limit=limit) if folder.is_dir() else []

@@ -32,8 +32,10 @@ def listed(*, use_case: str, tenant: str, limit: int, as_json: bool) -> None:
     from workbench.workspace.history import hidden_use_cases
     from workbench.workspace.opening import content_at
 
+    from workbench.identities.providers import principal_of_command
+
     root = config.find_root()
-    store, hidden = content_at(root), hidden_use_cases(root, identity.from_system().name)
+    store, hidden = content_at(root), hidden_use_cases(root, principal_of_command(root).name)
     found = (
         entry for entry in store.entries()
         if use_case in ("", entry.use_case) and tenant in ("", entry.tenant) and entry.use_case not in hidden
