@@ -84,7 +84,7 @@ def system_context(root: Path, use_case: str = "", *, purpose: str = "release") 
 
 
 def authorise_publication(root: Path, job: str, tenant: str | None) -> Decision:
-    """Return the decision on a job's publishing its output, for one tenant or for all; raise as `authorise`."""
+    """Return the decision on a job that publishes for a tenant, or for all; raise as `authorise` does."""
     try:
         declared = config.load_params(root).jobs.get(job)
     except WorkbenchError:
