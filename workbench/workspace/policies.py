@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from workbench.controls.access import Access
-from workbench.controls.policy import PolicyControl, memory_of
+from workbench.controls.policy import ClassOf, PolicyControl, memory_of, stated_class
 from workbench.models import ModelCard
 from workbench.policy.current import CurrentPolicy
 from workbench.policy.engine import CedarPolicy
@@ -23,19 +23,26 @@ def controls_of(
     current: CurrentPolicy,
     card: Callable[[str], ModelCard],
     *,
+    class_of: ClassOf = stated_class,
     observe: bool = False,
     timeless: bool = False,
 ) -> dict[str, Control]:
     """Return the controls that ask the repository's policies, by their names: of calls, and of items.
 
-    With `observe`, the built-in policies decide, and what the repository's would refuse is noted. `timeless`
-    is as for `Access`.
+    `class_of` finds the highest class of data in a model's call, where the policies depend on it. With
+    `observe`, the built-in policies decide, and what the repository's would refuse is noted. `timeless` is as
+    for `Access`.
     """
     floor = CedarPolicy.builtin() if observe else None
     law = MemoryLaw(current.active)
     about = functools.partial(_resource, card=card)
+
+    def data_class(call: Call) -> str:
+        asked = call.port == "model" and current.active().asks_for("data_class")
+        return stated_class(call) or (class_of(call) if asked else "")
+
     return {
-        "policy": PolicyControl(current, resource=about, observe=observe, floor=floor),
+        "policy": PolicyControl(current, resource=about, class_of=data_class, observe=observe, floor=floor),
         "access": Access(law, timeless=timeless)
         if floor is None
         else Access(MemoryLaw(lambda: floor), timeless=timeless, observed=law),

@@ -20,7 +20,7 @@ from workbench.policy.source import FOLDER, read_builtin
 from workbench.ports import ModelCandidate
 from workbench.ports.policy import Decision
 from workbench.testing.fakes import FakeModel
-from workbench.workspace.policies import control_of, model_resource
+from workbench.workspace.policies import controls_of, model_resource
 
 #: Nothing personal leaves this machine, and nobody but admins asks external models.
 DRAFT = """
@@ -38,6 +38,10 @@ def folder_of(root, *texts):
     for number, text in enumerate(texts):
         (folder / f"more{number}.cedar").write_text(text)
     return folder
+
+
+def control_of(current, card, **more):
+    return controls_of(current, card, **more)["policy"]
 
 
 def external(name):
@@ -70,6 +74,22 @@ def test_a_denied_call_is_not_made_and_its_error_names_the_decision(tmp_path):
     assert ask(handled(control_of(CurrentPolicy(tmp_path), external), model), chat()), (
         "nothing personal is known of it"
     )
+
+
+def test_the_class_of_data_is_looked_for_where_a_policy_depends_on_it(tmp_path):
+    asked = []
+
+    def personal(call):
+        asked.append(call.operation)
+        return "personal"
+
+    control_of(CurrentPolicy(tmp_path), external, class_of=personal).check(chat())
+    assert not asked
+    folder_of(tmp_path, DRAFT)
+    with pytest.raises(PolicyError, match="no-external-personal"):
+        control_of(CurrentPolicy(tmp_path), external, class_of=personal).check(chat())
+    control_of(CurrentPolicy(tmp_path), external, class_of=personal).check(search())
+    assert asked == ["chat"], "a memory is asked on this machine"
 
 
 @pytest.mark.parametrize("verb", ["forget", "stats", "purge", "items", "count"])
