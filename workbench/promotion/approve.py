@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import registry
+from workbench.audit.acts import Act, audited
 from workbench.context import Clock, SystemClock, instant
 from workbench.display import Card, Shown
 from workbench.errors import ConfigError, NotFoundError, RefusedError
@@ -69,10 +70,28 @@ class Approved(Shown):
 def approve(root: Path, reference: str, order: ApprovalOptions) -> Approved:
     """Approve the card `model/NAME` or `model/NAME@2` with its assessment as it is; return the approval.
 
-    Raise ConfigError for an incomplete or expired assessment, a missing role or reason, and a wrong day;
-    RefusedError when the person wrote the card or the assessment. Nothing is written then.
+    Raise PolicyError when no policy permits it, RefusedError when the person wrote the card or the
+    assessment, and ConfigError for an incomplete or expired assessment, a missing role or reason, and a wrong
+    day. Nothing is approved then. The audit log has the beginning and the end.
     """
     version = _version(root, reference)
+    context = authorise.system_context(root)
+    act = Act(
+        activity="approve", principal=context.principal, type="Model", name=str(version), reason=order.reason
+    )
+    with audited(root, act) as facts:
+        about = authorise.asset("model", version.name, version=version.number)
+        authorise.authorise(root, context, "approve", about)
+        done = _approve(root, version, order)
+        facts |= {
+            "card": done.approval.digest,
+            "assessment": done.approval.assessment,
+            "until": str(done.approval.until),
+        }
+    return done
+
+
+def _approve(root: Path, version: Version, order: ApprovalOptions) -> Approved:
     assessment = read_assessment(root, version.name)
     if assessment is None:
         raise NotFoundError(

@@ -20,7 +20,7 @@ from workbench.policy.source import FOLDER, read_builtin
 from workbench.ports import ModelCandidate
 from workbench.ports.policy import Decision
 from workbench.testing.fakes import FakeModel
-from workbench.workspace.policies import controls_of, model_resource
+from workbench.workspace.policies import control_of, model_resource
 
 #: Nothing personal leaves this machine, and nobody but admins asks external models.
 DRAFT = """
@@ -38,10 +38,6 @@ def folder_of(root, *texts):
     for number, text in enumerate(texts):
         (folder / f"more{number}.cedar").write_text(text)
     return folder
-
-
-def control_of(current, card, **more):
-    return controls_of(current, card, **more)["policy"]
 
 
 def external(name):
