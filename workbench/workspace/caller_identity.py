@@ -121,7 +121,7 @@ def check_unchanged(found: Identity, principal: Principal, tenant: str) -> None:
     """Raise RefusedError unless principal and tenant of a context are those of the identity."""
     if principal != found.principal or found.tenant not in {"", tenant}:
         raise RefusedError(
-            f"the context of a workspace names {principal} of tenant {tenant!r}, its identity "
+            f"the principal and tenant {tenant!r} of a workspace's context are not those of its identity, "
             f"{found.principal}{f' of tenant {found.tenant!r}' if found.tenant else ''}",
             hint="ws.bind(principal=…) takes fewer rights, ws.bind(token=…) those of a token",
         )
