@@ -73,8 +73,7 @@ def _with_admin(found: Identity, *, admin: bool) -> Identity:
 def _with_rights(found: Identity, case: UseCase) -> Identity:
     """Return the identity with its rights in the use case, whose `clearance` bounds that of a token."""
     principal = found.principal
-    rights = case.rights(principal.name, principal.assurance) | found.rights
-    rights["clearance"] = min(rights["clearance"], case.clearance)
+    rights = found.rights(case.rights(principal.name, principal.assurance))
     return dataclasses.replace(found, principal=dataclasses.replace(principal, **rights))
 
 
