@@ -38,18 +38,21 @@ def audit() -> None:
 def show(*, since: str | None, principal: str, tenant: str, action: str, limit: int, as_json: bool) -> None:
     """Show the newest rows of this repository's audit log.
 
-    People are shown by their pseudonyms. Example:
+    People are shown by their pseudonyms. Use cases that do not name you as an admin are left out. Example:
 
         workbench audit show --action promote --since 2026-11-01
     """
     from workbench.audit import Filter, rows_of
-    from workbench.workspace.history import moment_of
+    from workbench.workspace.history import hidden_use_cases, moment_of
+
+    from workbench.identities.providers import principal_of_command
 
     root = config.find_root()
     earliest = moment_of(since)
     which = Filter(
         since=earliest.isoformat(timespec="microseconds") if earliest else "",
         principal=principal, tenant=tenant, action=action,
+        hidden=hidden_use_cases(root, principal_of_command(root).name),
     )  # fmt: skip
     folder = root / layout.AUDIT
     rows = rows_of(folder, which, root / layout.AUDIT_KEYS, limit=limit) if folder.is_dir() else []

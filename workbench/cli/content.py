@@ -28,13 +28,17 @@ def content() -> None:
 )
 @Json()
 def listed(*, use_case: str, tenant: str, limit: int, as_json: bool) -> None:
-    """Show what is kept, without opening it."""
+    """Show what is kept, without opening it; use cases that do not name you as an admin are left out."""
+    from workbench.workspace.history import hidden_use_cases
     from workbench.workspace.opening import content_at
 
-    store = content_at(config.find_root())
+    from workbench.identities.providers import principal_of_command
+
+    root = config.find_root()
+    store, hidden = content_at(root), hidden_use_cases(root, principal_of_command(root).name)
     found = (
         entry for entry in store.entries()
-        if use_case in ("", entry.use_case) and tenant in ("", entry.tenant)
+        if use_case in ("", entry.use_case) and tenant in ("", entry.tenant) and entry.use_case not in hidden
     )  # fmt: skip
     entries = list(itertools.islice(found, limit))
     head = ("id", "time", "use case", "tenant", "class", "expires", "state")

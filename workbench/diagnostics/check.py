@@ -279,8 +279,11 @@ def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
 
 def _assessed(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     """Yield each problem of the assessments of a use case's models: in phase mvp one warning for all."""
-    what = f"{name}: assessed models"
-    found = assessed.problems(root, name, case, assessed.models_of(root, case))
+    what, models = f"{name}: assessed models", assessed.models_of(root, case)
+    found = assessed.problems(root, name, case, models)
+    for model, day in assessed.ending(root, models):
+        text = f"the approval of {model} ends on {day}\n  -> workbench assess {model.partition('@')[0]}"
+        yield CheckedFile(what=f"{what}: {model}", problem=text, warning=True)
     if not found:
         yield CheckedFile(what=what)
     elif assessed.demanded(case):

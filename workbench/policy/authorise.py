@@ -112,6 +112,6 @@ def _record(
         "tenant": context.tenant,
         "principal": context.principal.name,
         "decision": {**decision.to_json(), "action": request.action, "observed": observed},
-        "policy_request": request.to_json(),
+        "policy_request": orjson.dumps(request.to_json(), option=orjson.OPT_SORT_KEYS).decode(),
     }
     Lines(home / DECISIONS).append(orjson.dumps(line, option=orjson.OPT_SORT_KEYS))

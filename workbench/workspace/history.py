@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from workbench import config, files, layout
-from workbench.content import Sealed
+from workbench.content import OpenedContent
 from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.identities.providers import provider_of
@@ -103,7 +103,7 @@ class RecordVerbs:
         """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
         return explain(self._log, reply, self._chosen())
 
-    def content(self, content: Reply | str, *, reason: str) -> Sealed:
+    def content(self, content: Reply | str, *, reason: str) -> OpenedContent:
         """Return the exact request and answer of a reply, or of sealed content by its id.
 
         The policies decide, and the audit log has the opening, with a digest of the reason. Raise
