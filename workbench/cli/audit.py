@@ -43,16 +43,16 @@ def show(*, since: str | None, principal: str, tenant: str, action: str, limit: 
         workbench audit show --action promote --since 2026-11-01
     """
     from workbench.audit import Filter, rows_of
-    from workbench.workspace.history import hidden_use_cases, moment_of
-
     from workbench.identities.providers import principal_of_command
+    from workbench.workspace.caller_identity import tenant_of_command
+    from workbench.workspace.history import hidden_use_cases, moment_of
 
     root = config.find_root()
     earliest = moment_of(since)
     which = Filter(
         since=earliest.isoformat(timespec="microseconds") if earliest else "",
-        principal=principal, tenant=tenant, action=action,
-        hidden=hidden_use_cases(root, principal_of_command(root).name),
+        principal=principal, tenant=tenant_of_command(root, tenant) or "", action=action,
+        hidden=hidden_use_cases(root, principal_of_command(root)),
     )  # fmt: skip
     folder = root / layout.AUDIT
     rows = rows_of(folder, which, root / layout.AUDIT_KEYS, limit=limit) if folder.is_dir() else []

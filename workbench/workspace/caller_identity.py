@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from workbench import identity
+from workbench import config, identity
 from workbench.config import Execution, IdentitySettings, UseCase
 from workbench.context import Clock, moment
 from workbench.errors import RefusedError
@@ -99,6 +99,14 @@ def tenant_of(found: Identity, stated: str | None, run: str | None) -> str | Non
             hint=f"leave the tenant out, or name {found.tenant!r}",
         )
     return found.tenant or named
+
+
+def tenant_of_command(root: Path, stated: str | None) -> str | None:
+    """Return the tenant that a command acts on: that of the process's token, else the stated one.
+
+    Raise RefusedError for another tenant than the token's, and as the provider of params.yaml does.
+    """
+    return tenant_of(provider_of(config.load_params(root).identity, root).identify(), stated or None, None)
 
 
 def check_current(found: Identity, clock: Clock) -> None:
