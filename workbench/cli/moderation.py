@@ -14,6 +14,7 @@ from workbench.display import Card
 from workbench.errors import RefusedError
 from workbench.identities.providers import principal_of_command
 from workbench.moderation.held import HeldAnswer, HeldAnswers
+from workbench.workspace.caller_identity import tenant_of_command
 
 _reason = click.option("--reason", required=True, metavar="TEXT", help="Say why; it is kept with the answer.")
 
@@ -40,7 +41,9 @@ def held(*, held: str | None, decided: bool, as_json: bool) -> None:
         say(found, f"{_line(found)}\n\n{found.text}", as_json=as_json)
         return
     answers = HeldAnswers(folder=root / layout.HELD)
-    seen = [each for each in answers.all() if _is_admin(root, each) and (decided or each.state == "waiting")]
+    tenant = tenant_of_command(root, None)
+    chosen = [each for each in answers.all() if tenant in {None, each.tenant} and _is_admin(root, each)]
+    seen = [each for each in chosen if decided or each.state == "waiting"]
     head = ("id", "at", "use_case", "tenant", "principal", "check", "state", "by")
     rows = [[getattr(each, name) for name in head] for each in seen]
     table = Card(title="held answers, the oldest first", head=head, rows=rows)
@@ -93,6 +96,7 @@ def _decide(held: str, state: Literal["released", "rejected"], *, reason: str, a
 def _checked(root: Path, held: str) -> HeldAnswer:
     """Return a held answer; raise RefusedError unless the user is an admin of its use case."""
     found = HeldAnswers(folder=root / layout.HELD).get(held)
+    tenant_of_command(root, found.tenant)
     if not _is_admin(root, found):
         name = principal_of_command(root).name
         raise RefusedError(
