@@ -19,7 +19,8 @@ def in_mail(text: str, lower: str) -> Iterator[Span]:
             local = _LOCAL.match(text[max(0, at - _MOST_LOCAL - 1) : at][::-1])
             domain = _DOMAIN.match(text, upto)
             if local is not None and domain is not None and (length := len(local[0].rstrip(_EDGES))):
-                yield at - length, domain.end(), "email"
+                if text[max(0, at - length - 3) : at - length] != "://":
+                    yield at - length, domain.end(), "email"
                 upto = domain.end()
             at = lower.find(sign, upto)
 

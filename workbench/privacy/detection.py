@@ -102,7 +102,7 @@ def _spans(text: str) -> Iterator[Span]:
         yield from contacts.in_mail(text, lower)
     if b"-----BEGIN" in rest:
         yield from credentials.in_private_keys(text)
-    if b":" in rest or b"=" in rest or "pass" in lower:
+    if b":" in rest or b"=" in rest or "pass" in lower or "pin " in lower:
         yield from credentials.in_assignments(text, lower)
         if b"://" in rest:
             yield from credentials.in_links(text)

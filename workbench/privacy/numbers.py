@@ -83,7 +83,8 @@ class _DigitRun:
     def _longest(self, first: int) -> tuple[int, Span | None]:
         """Return the next group to begin at, and the longest number that begins at this group, if any."""
         start = self._groups[first][0]
-        loose = self._identity or self._phone or self._card or self._text[start - 1 : start] == "+"
+        announced = self._identity or self._phone or self._card
+        loose = announced or self._text[start - 1 : start] == "+" or self._text.startswith("00", start)
         for last in range(min(len(self._groups), first + _MOST_GROUPS), first, -1):
             digits = self._upto[last] - self._upto[first]
             if digits < 7:
@@ -118,6 +119,8 @@ class _DigitRun:
         written = self._text[start:end]
         if "+" in written:
             return digits >= 8 and self._may_ask() and _is_international(written)
+        if written.startswith("00") and digits >= 10 and self._may_ask():
+            return _is_international("+" + written[2:])
         if self._phone and digits <= _MOST_PHONE:
             return _DATE.fullmatch(written) is None
         regions = _PHONE_FORMS.get(self._shape[start:end].lstrip(b"("), ())
