@@ -1,4 +1,4 @@
-"""The cases of the benchmark: what was found when they were measured is found, and benign lines stay clean."""
+"""The cases of the benchmark: what was found is still found, and benign lines stay clean."""
 
 import pytest
 
