@@ -6,6 +6,7 @@ With `--write` the tables of docs/benchmarks.md are replaced by what was measure
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import platform
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import workbench as wb
 from benchmarks import boundary as boundary_costs
-from benchmarks import memory
+from benchmarks import memory, moderation
 from benchmarks.measuring import ROOT, Row, alternating, clone, nothing_to_do, run, timed
 from benchmarks.promotion import going_back, job_run, judging, twenty_jobs
 from benchmarks.wire_format import reading_answers
@@ -29,7 +30,7 @@ from workbench.notebooks.execution import execute
 from workbench.records.journal import Journal
 from workbench.records.keys import processor
 from workbench.workspace import boundary
-from workbench.workspace.workspace import connect
+from workbench.workspace.connection import connect
 
 VENDORS = ("aiohttp", "dvc", "openai", "papermill", "polars", "numpy", "weaviate", "wordllama", "xllamacpp")
 NOTEBOOK = """{"cells": [
@@ -183,19 +184,40 @@ PARTS: Mapping[str, Callable[[], Iterator[Row]]] = {
     "workbench": rows,
     "memory": memory.rows,
     "boundary": boundary_costs.rows,
+    "moderation": moderation.rows,
 }
 
 
 def main() -> None:
     """Measure everything, or the parts that are named, and print a table for each."""
-    for part in [name for name in PARTS if name in sys.argv] or PARTS:
+    asked = _arguments().parse_args()
+    for part in [name for name in PARTS if name in asked.parts] or PARTS:
         lines = [_machine(), "", "| what | measured | target |", "| --- | --- | --- |"]
         print(*lines, sep="\n", flush=True)
         for name, value, target in PARTS[part]():
             lines.append(f"| {name} | {value} | {target} |")
             print(lines[-1], flush=True)
-        if "--write" in sys.argv:
+        if asked.write:
             _write(part, lines)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    described = f"Measure the tables of docs/benchmarks.md: {', '.join(PARTS)}. This takes many minutes."
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=described, allow_abbrev=False)
+    parser.add_argument(
+        "parts", nargs="*", type=_part, metavar="TABLE", help="measure this table [default: all]"
+    )
+    parser.add_argument("--write", action="store_true", help="replace the tables in docs/benchmarks.md")
+    parser.add_argument(
+        "--flat", action="store_true", help="also measure 100,000 calls, in the table boundary"
+    )
+    return parser
+
+
+def _part(name: str) -> str:
+    if name not in PARTS:
+        raise argparse.ArgumentTypeError(f"no table is called {name!r} (known: {', '.join(PARTS)})")
+    return name
 
 
 def _machine() -> str:

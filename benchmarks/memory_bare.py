@@ -136,7 +136,7 @@ def _score(about: Any) -> float:
 
 
 def _filter(query: Query) -> Any:
-    return filters.visible(query, version=1)
+    return filters.visible(query, version=1, encrypt=str)
 
 
 class Bare:

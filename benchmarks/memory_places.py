@@ -25,8 +25,9 @@ from workbench.ports import Query
 from workbench.records.tape import Tape
 from workbench.retrieval import MemoryHandle
 from workbench.retrieval.spec import Index
+from workbench.testing.principals import acting_as
 from workbench.workspace import boundary
-from workbench.workspace.workspace import connect
+from workbench.workspace.connection import connect
 
 #: Who asks.
 GROUPS, CLEARANCE = ("everyone", "people"), 2
@@ -47,7 +48,7 @@ class Place:
         made = boundary.Boundary(ROOT, mode="live", tape=Tape(self.home / "tape.jsonl"), places=places)
         ws = connect("answers", root=ROOT, through=made)
         requester = dataclasses.replace(ws.context.principal, groups=GROUPS, clearance=CLEARANCE)
-        return ws.bind(principal=requester)
+        return acting_as(ws, requester)
 
 
 def handle_of(

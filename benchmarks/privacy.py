@@ -26,8 +26,8 @@ SAME = {"tax_number": "national_id"}
 #: The word for the number that a locale's people have.
 NUMBER_WORDS = {
     "en_US": "SSN", "en_IN": "Aadhaar", "de_DE": "SVNR", "fr_FR": "NIR", "es_ES": "DNI o NIE",
-    "it_IT": "codice fiscale",
-    "pt_BR": "CPF", "nl_NL": "BSN", "pl_PL": "PESEL", "sv_SE": "personnummer", "da_DK": "CPR",
+    "it_IT": "codice fiscale", "pt_BR": "CPF", "nl_NL": "BSN", "pl_PL": "PESEL",
+    "sv_SE": "personnummer", "da_DK": "CPR",
     "cs_CZ": "identity number", "fi_FI": "hetu", "ro_RO": "CNP",
 }  # fmt: skip
 SENTENCES = {

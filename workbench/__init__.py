@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from workbench.types import Message as Message
     from workbench.types import Page as Page
     from workbench.types import Reply as Reply
+    from workbench.workspace.connection import connect as connect
     from workbench.workspace.workspace import Workspace as Workspace
-    from workbench.workspace.workspace import connect as connect
 
 _HOMES = {
     "Answer": "experiments.task",
@@ -51,7 +51,7 @@ _HOMES = {
     "Window": "prompts.window",
     "citation_precision": "retrieval.citations",
     "compare": "experiments.compare",
-    "connect": "workspace.workspace",
+    "connect": "workspace.connection",
     "contains": "experiments.scorers",
     "cross_tenant_hits": "experiments.scorers",
     "exact": "experiments.scorers",

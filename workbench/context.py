@@ -77,7 +77,7 @@ class Context:
     """The principal, tenant, use case, purpose, phase and clock of a call.
 
     `job` and `run` name the job and the run that the call is part of, and `session` the journey of a user;
-    they are empty for a call outside of one.
+    they are empty for a call outside of one. `subject` is the person whom the call is about, "" for nobody.
     """
 
     use_case: str
@@ -88,6 +88,7 @@ class Context:
     job: str = ""
     run: str = ""
     session: str = ""
+    subject: str = ""
     clock: Clock = field(default_factory=SystemClock)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -149,12 +149,14 @@ def truncated_note(rows: int) -> list[str]:
     return [f"truncated: {rows} {were} cut at the limit of tokens, and scored as they are"]
 
 
-def fallback_note(answers: int) -> list[str]:
-    """Return a note with the number of answers by a fall-back, or no note for 0."""
+def fallback_note(answers: int, reasons: Mapping[str, int] | None = None) -> list[str]:
+    """Return a note with the number of answers by a fall-back and their reasons, or no note for 0."""
     if not answers:
         return []
     were = "answer was" if answers == 1 else "answers were"
-    return [f"fall-back: {answers} {were} given in place of the first model, which did not answer"]
+    why = ", ".join(f"{number} {reason}" for reason, number in (reasons or {}).items())
+    note = f"fall-back: {answers} {were} given in place of the first model, which did not answer"
+    return [f"{note}: {why}" if why else note]
 
 
 def verdict_text(verdict: str | None, needed: int | None) -> str:

@@ -50,6 +50,34 @@ class Principal:
         return f"{name} ({self.assurance})"
 
 
+def beyond(wanted: Principal, own: Principal) -> tuple[str, ...]:
+    """Return each right that `wanted` has and `own` lacks, in words; nothing for the same rights or fewer.
+
+    An admin may take another name, because an admin acts on its items anyway; such a name is asserted. No
+    method of Principal, which a class of its own could override.
+    """
+    if not _is_plain(wanted):
+        return ("values that are not plain",)  # a class of its own could answer comparisons as it likes
+    more = [group for group in wanted.groups if group not in own.groups]
+    renamed = (wanted.name, wanted.kind) != (own.name, own.kind)
+    claimed = wanted.assurance != "asserted" and (renamed or wanted.assurance != own.assurance)
+    found = {
+        f"groups {', '.join(more)}": bool(more),
+        f"clearance {wanted.clearance}": wanted.clearance > own.clearance,
+        "admin": wanted.admin and not own.admin,
+        f"name {wanted.name}": renamed and not (own.admin and wanted.kind == own.kind == "user"),
+        f"assurance {wanted.assurance}": claimed,
+    }
+    return tuple(what for what, exceeds in found.items() if exceeds)
+
+
+def _is_plain(found: Principal) -> bool:
+    if (type(found), type(found.groups)) != (Principal, tuple):
+        return False
+    texts = (found.name, found.kind, found.assurance, *found.groups)
+    return (type(found.clearance), type(found.admin)) == (int, bool) and all(type(t) is str for t in texts)
+
+
 def personal(name: str) -> str:
     """Return the entry of an access list that matches only this principal."""
     return f"principal:{name}"

@@ -9,6 +9,8 @@ PARAMS = Path("params.yaml")
 LOCK = "locks/workbench.lock"
 #: The quality rules of datasets and their profiles.
 QUALITY = "pipelines/quality"
+#: The impact assessments of models, and their approvals.
+ASSESSMENTS = "pipelines/assessments"
 #: The job versions that have a stage in dvc.yaml.
 PROMOTED = Path("pipelines/jobs/stages.yaml")
 PUBLISHED = Path("published")
@@ -19,10 +21,18 @@ STATE = Path(".workbench/state")
 #: The open segment of the record of calls; closed ones are in the folder of this name without its suffix.
 CALLS = STATE / "calls.jsonl"
 OUTCOMES = STATE / "outcomes.jsonl"
+#: The audit log, which an auditor is given, and its keys, which stay.
+AUDIT = STATE / "audit"
+AUDIT_KEYS = STATE / "audit-keys"
+#: The sealed requests and answers of calls, and the keys that open them.
+CONTENT = STATE / "content"
+CONTENT_KEYS = STATE / "content-keys"
 #: The ledger of budgets on this machine.
 BUDGETS = STATE / "budgets.sqlite"
 #: The rates that processes share, and the breakers' last transitions, one file for each endpoint.
 ENDPOINTS = STATE / "endpoints"
+#: The answers that a check holds for review, one file each.
+HELD = STATE / "held"
 RUNS = STATE / "runs"
 JOB_STATE = STATE / "jobs"
 JOB_LEDGER = STATE / "jobs.db"

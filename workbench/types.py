@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 JSON = Mapping[str, Any]
@@ -150,6 +150,29 @@ class Hit:
     age_days: int | None = None
     allowed: str = ""
     degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ItemHit(Hit):
+    """A hit with the item that a store found, on which the boundary makes the exact decision.
+
+    It equals a hit of the same fields. The boundary removes the item: callers get a `Hit`.
+    """
+
+    item: Item = field(repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hit) and all(getattr(self, n) == getattr(other, n) for n in _HIT_FIELDS)
+
+    def __hash__(self) -> int:
+        return hash(self.plain())
+
+    def plain(self, **changes: Any) -> Hit:
+        """Return the hit without its item, with the fields in `changes` replaced."""
+        return Hit(**{name: getattr(self, name) for name in _HIT_FIELDS} | changes)
+
+
+_HIT_FIELDS = tuple(one.name for one in fields(Hit))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

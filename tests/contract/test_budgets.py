@@ -1,7 +1,9 @@
 """The contract of ledgers, on the fake, on SQLite and on a real PostgreSQL server."""
 
 import asyncio
+import contextlib
 import random
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +84,26 @@ class TestSqlite(BudgetLedgerContract):
 
     def test_a_fork_has_a_connection_of_its_own(self):
         assert spent_by_forks(str(self.path)) == "0 7"
+
+    def test_a_file_of_a_version_that_counted_both_as_refused_is_read_and_still_fits_it(self):
+        account = self.account(tokens=1, enforced=False)
+        self.spent(account, Amounts(tokens=2))
+        with contextlib.closing(sqlite3.connect(self.path)) as db:
+            db.execute("DROP TABLE would_refuse")
+            db.execute("UPDATE accounts SET refused = 5, refused_at = 1.0")
+            db.commit()
+        self.spent(account, Amounts(tokens=2))
+        (found,) = self.balance(account)
+        assert (found.refused, found.would_refuse, found.spent.tokens) == (5, 1, 4)
+        with contextlib.closing(sqlite3.connect(self.path)) as db:
+            columns = [row[1] for row in db.execute("PRAGMA table_info(accounts)")]
+            assert len(columns) == 11 and db.execute("PRAGMA user_version").fetchone() == (1,)
+
+    def spent(self, account, amounts):
+        async def body(ledger):
+            await ledger.settle(await ledger.reserve([account], amounts, wait_s=0), amounts)
+
+        self.run(body)
 
 
 class TestPostgres(BudgetLedgerContract):

@@ -24,7 +24,7 @@ from workbench.pipeline.repro import ask_again
 from workbench.promotion.freezing import judged_run
 from workbench.promotion.promote import ReleaseOptions, promote
 from workbench.testing.fakes import FakeModel
-from workbench.workspace import workspace
+from workbench.workspace import connection
 
 STAGES = ("settings", "prepare", "remember", "judge", "experiment", "gate", "plots", "report")
 pytestmark = pytest.mark.timeout(180)
@@ -81,7 +81,7 @@ def test_every_stage_of_a_use_case_without_memory_and_prompt_runs_and_the_page_h
         "names no memory and no prompt" in html and "passages" not in html and "<tbody></tbody>" not in html
     )
     assert files.parse_json((root / f"results/{kind}/plots/recall.json").read_text(), where="r") == []
-    with contextlib.closing(workspace.connect(kind, root=root)) as ws:
+    with contextlib.closing(connection.connect(kind, root=root)) as ws:
         assert len(ws.cases()) == len(KINDS[kind].rows)
     again = ask_again(root, kind, case, sample=None)
     assert again.asked == again.identical == again.judged == len(KINDS[kind].rows)

@@ -6,7 +6,9 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 
-from workbench.config import AnswerCaching, RunLimits
+from planted import SmallDetector
+
+from workbench.config import AnswerCaching, RunLimits, data_rules
 from workbench.context import Context, SystemClock
 from workbench.controls.access import Access
 from workbench.controls.budget import BudgetControl
@@ -14,8 +16,11 @@ from workbench.controls.cache import Cache, CacheScope
 from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
 from workbench.controls.limits import LimitedRuns
+from workbench.controls.moderation import Moderation
 from workbench.controls.observe import Observe
 from workbench.controls.output import Output
+from workbench.controls.policy import PolicyControl
+from workbench.controls.privacy import PrivacyControl
 from workbench.controls.rate_limit import RateLimit
 from workbench.controls.replay import Replay
 from workbench.controls.retry import Retry
@@ -23,8 +28,11 @@ from workbench.controls.stack import fold
 from workbench.errors import UnavailableError
 from workbench.identity import Principal
 from workbench.models.card import ModelCard, ModelLimits, Price
+from workbench.moderation.hooks import KINDS, Hook, made
+from workbench.policy.memory_law import MemoryLaw
 from workbench.ports import Call, Query
 from workbench.ports.budget import Account, Amounts, Reservation
+from workbench.ports.policy import Decision, Resource
 from workbench.records.answer_cache import AnswerCache
 from workbench.records.journal import Journal, extend
 from workbench.records.log import Lines, read_records
@@ -137,6 +145,20 @@ def limited_card(**limits) -> ModelCard:
     return replace(card, limits=limits, price_per_million=Price(input_usd=1000.0, output_usd=1000.0))
 
 
+def hook(check: str, direction: str, severity: str, *, abstain=None, name="", reads=None, **options) -> Hook:
+    """One check at work, made of its options alone."""
+    kind = KINDS[check]
+    return Hook(
+        name=name or check,
+        direction=direction,
+        severity=severity,
+        kind=kind,
+        check=made(check, options),
+        reads=reads or kind.reads,
+        abstain=abstain,
+    )
+
+
 class Reservations:
     """A ledger that has room for everything, and what was reserved in it."""
 
@@ -165,6 +187,26 @@ class OneBudget:
         return None
 
 
+class Denials:
+    """A policy that denies the calls to some targets, and those that it denied."""
+
+    def __init__(self):
+        self.targets: set[str] = set()
+
+    @property
+    def digest(self):
+        return str(sorted(self.targets))
+
+    def decide(self, request):
+        allowed = request.resource.id not in self.targets
+        names = () if allowed else ("no-target",)
+        return Decision(id="f" * 16, allowed=allowed, policies=names, policy_set=self.digest)
+
+
+def resource_of(call) -> Resource:
+    return Resource(type=call.port.title(), id=call.target, tenant=call.context.tenant)
+
+
 class Bench:
     """A folder with a log, a tape and a journal, and the controls over them.
 
@@ -183,7 +225,10 @@ class Bench:
         self.answers = AnswerCache(folder / "cache" / "exact.sqlite", most_bytes=2**20)
         self.caching = AnswerCaching(seconds=3600, operations=())
         self.limits = RunLimits()
+        self.rules = data_rules({})
         self.limited: LimitedRuns | None = None
+        self.policy = Denials()
+        self.hooks = [hook("exfiltration", "out", "refuse")]
 
     def replay(self, mode="auto") -> Replay:
         tape = Tape.read(self.tape) if self.tape.exists() else Tape(self.tape)
@@ -198,9 +243,12 @@ class Bench:
             "circuit_breaker": self.circuit_breaker,
             "budget": BudgetControl(self.ledger, accounts=self.budget, card=lambda _target: self.card),
             "observe": Observe(Lines(self.log), price=price),
+            "moderation": Moderation(self.hooks),
             "fallback": Fallback(),
-            "access": Access(),
+            "policy": PolicyControl(self.policy, resource=resource_of),
+            "access": Access(MemoryLaw.builtin()),
             "output": Output(),
+            "privacy": PrivacyControl(SmallDetector(), self.rules, external=lambda _target: True),
             "cache": Cache(self.answers, self.caching, scope=CacheScope(use_case="answers")),
             "replay": self.replay(mode),
             "retry": Retry(),

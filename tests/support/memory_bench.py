@@ -9,11 +9,14 @@ import pytest
 
 from workbench.context import Context
 from workbench.controls.access import Access
+from workbench.controls.policy import PolicyControl, memory_of
 from workbench.controls.stack import around
 from workbench.identity import Principal
 from workbench.memory.cipher import IdCipher
 from workbench.memory.sqlite.store import SQLiteStore
 from workbench.memory.stores import StoreLocation, Stores
+from workbench.policy.engine import CedarPolicy
+from workbench.policy.memory_law import MemoryLaw
 from workbench.ports import Call
 from workbench.retrieval import Chunking, MemoryHandle, MemorySpec
 from workbench.retrieval.front_matter import MINIMAL
@@ -22,6 +25,7 @@ from workbench.testing.memory_items import hash_vector
 from workbench.types import Event
 
 BODY = "Taxis are paid. Keep the receipt."
+POLICIES = CedarPolicy.builtin()
 KEY = IdCipher(key=b"k" * 64)
 
 
@@ -131,12 +135,15 @@ class Bench:
         principal = Principal(name=name, groups=groups, clearance=clearance, assurance=assurance, admin=admin)
         context = Context(use_case="u", tenant=tenant, principal=principal, purpose="test", clock=self.clock)
 
-        access = Access(timeless=bool(more.get("pinned")) and not more.get("today"))
+        timeless = bool(more.get("pinned")) and not more.get("today")
+        access = Access(MemoryLaw(lambda: POLICIES), timeless=timeless)
+        memories = around(PolicyControl(POLICIES, resource=memory_of), around(access, self.handle))
 
         def make(port, operation, target, payload):
             return Call(port=port, operation=operation, target=target, payload=payload, context=context)
 
         return MemoryHandle(
-            spec=self.spec, context=context, handler=around(access, self.handle), make_call=make,
+            spec=self.spec, context=context, make_call=make,
+            handler=lambda call: (self.handle if call.port == "model" else memories)(call),
             **{"root": self.root, "snapshot_store": self.snapshot_store, "as_of": "2026-01-01", **more},
         )  # fmt: skip

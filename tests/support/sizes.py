@@ -6,11 +6,13 @@
 | steps of a compaction of calls that kill it | a third | all |
 | kill points of promote, run, publish, rollback and the pipeline | 3 of each test's own | all |
 | generated examples of a property | a fifth, 10 at least | all |
+| bytes of an audit log that are changed | a seventh | all |
 | generated histories of a store | 3 to 15 | 500 |
 | generated answers of a model's endpoint, whole and streamed each | 200 | 20,000 |
 | items among which the few visible are found | 20,000 | 100,000 |
 | rows whose time is bounded; clean sets without a false alarm | a sixth to a third | all |
 | calls over a first model that fails and hangs | 400 | 5,000 |
+| calls with planted identifiers and secrets, through faults and errors | 300 | 1,000 |
 | questions that the embedded model is asked, of those that ship | 3 | 30 |
 | schedules of the race for one budget, for each ledger | 5 | 200 |
 | packages whose documentation becomes a use case | 1 | 2 |
@@ -35,6 +37,7 @@ SOAK = os.environ.get("WORKBENCH_SOAK") == "1"
 SEED = int(os.environ.setdefault("WORKBENCH_SEED", str(secrets.randbelow(10_000))))
 ATTEMPTS = 10_000 if SOAK else 1_000
 MANY = 100_000 if SOAK else 20_000
+PLANTED = 1_000 if SOAK else 300
 QUESTIONS = 30 if SOAK else 3
 
 

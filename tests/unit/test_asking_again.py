@@ -117,11 +117,14 @@ def test_a_reproduction_asks_as_many_questions_again_as_it_is_told(
     write(repository.judge, [item.line() for item in entries("judged", 12)])
     for name in ("install_promoted", "run_pipeline", "judged_run"):
         monkeypatch.setattr(repro, name, lambda *_, **__: 0)
-    monkeypatch.setattr(repro, "judged", lambda *_: SimpleNamespace(exit_code=4))
+    monkeypatch.setattr(repro, "judged", lambda *_: SimpleNamespace(exit_code=4, to_json=dict))
     done = repro.reproduce(repository.root, sample=sample)
     assert len(repository.asked) == asked and done.exit_code == 4
     assert [report.asked for report in done.asked.values()] == [asked] * bool(asked)
-    assert ("asked again" in capsys.readouterr().out) is bool(asked)
+    said = capsys.readouterr().out
+    assert ("asked again" in said) is bool(asked) and done.governance.calls == asked
+    assert sum(line.startswith("governance: ") for line in said.splitlines()) == 1
+    assert done.to_json()["governance"]["calls"] == asked
 
 
 def test_the_sample_is_drawn_by_the_seed(repository, tmp_path):

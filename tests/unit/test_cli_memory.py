@@ -13,7 +13,7 @@ from memory_bench import Bench, write_page
 from workbench import config, layout
 from workbench.cli import memory as cli_memory
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError
-from workbench.workspace import workspace
+from workbench.workspace import connection
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def bench(tmp_path, monkeypatch):
         def close(self):
             made.closed += 1
 
-    monkeypatch.setattr(workspace, "connect", lambda use_case, *, tenant, **how: Workspace(tenant))
+    monkeypatch.setattr(connection, "connect", lambda use_case, *, tenant, **how: Workspace(tenant))
     monkeypatch.setattr(config, "find_root", lambda: tmp_path)
     params = SimpleNamespace(use_cases={"u": None})
     monkeypatch.setattr(config, "load_params", lambda root: params)

@@ -32,7 +32,7 @@ from workbench.pipeline.report import pages
 from workbench.pipeline.repro import check_named, make_tapes
 from workbench.promotion import freezing
 from workbench.promotion.diff import spec_rows
-from workbench.workspace import workspace
+from workbench.workspace import connection
 from workbench.workspace.use_case import check_data, pages_of, stated_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ def bare(tmp_path):
 
 @pytest.fixture
 def ws(bare):
-    with contextlib.closing(workspace.connect("small", root=bare)) as made:
+    with contextlib.closing(connection.connect("small", root=bare)) as made:
         yield made
 
 

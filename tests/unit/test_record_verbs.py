@@ -75,8 +75,10 @@ def test_an_admin_of_one_use_case_does_not_see_another_s(ws, tmp_path):
     before = "  triage:\n    title"
     assert text.count(before) == 1
     (tmp_path / "params.yaml").write_text(text.replace(before, "  triage:\n    admins: [carol]\n    title"))
-    assert hidden_use_cases(tmp_path, "carol") == frozenset()
-    assert hidden_use_cases(tmp_path, "dave") == {"triage"}
+    assert hidden_use_cases(tmp_path, Principal(name="carol")) == frozenset()
+    assert hidden_use_cases(tmp_path, Principal(name="dave")) == {"triage"}
+    named = Principal(name="carol", assurance="authenticated")
+    assert "triage" not in hidden_use_cases(tmp_path, named) >= {"answers"}
     ws.model("m").chat("hello")
     bound = dataclasses.replace(ws, root=tmp_path)
     triage = dataclasses.replace(bound, context=dataclasses.replace(ws.context, use_case="triage"))
@@ -166,7 +168,20 @@ def test_an_outcome_of_an_unknown_call_is_not_found(ws):
         ws.outcome(Reply(text="x", model="m", trace_id="0" * 32), "resolved")
 
 
+def test_an_outcome_of_a_session_without_a_call_of_this_tenant_is_not_found(ws):
+    ws.session("chat-1").model("m").chat("hello")
+    for other, session in ((ws, "chat-2"), (ws.bind(tenant="globex"), "chat-1")):
+        with pytest.raises(NotFoundError, match=session) as caught:
+            other.outcome(session=session, name="resolved")
+        assert "ws.sessions" in caught.value.hint
+    assert not (ws.boundary.home / layout.OUTCOMES).exists()
+    closed(ws)  # the call is in a closed segment now
+    ws.outcome(session="chat-1", name="resolved")
+    assert ws.outcomes()["session"].to_list() == ["chat-1"]
+
+
 def test_odd_lines_of_the_log_of_outcomes_are_left_out(ws):
+    ws.session("s").model("m").chat("hello")
     ws.outcome(session="s", name="n")
     path = ws.boundary.home / layout.OUTCOMES
     kept = path.read_bytes()

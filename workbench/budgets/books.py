@@ -21,22 +21,35 @@ class InterruptedTransactionError(Exception):
 
 
 class AccountEntry:
-    """The amounts of one account within a transaction."""
+    """The amounts of one account within a transaction, and its calls with too little left.
 
-    __slots__ = ("changed", "refused", "refused_at", "reserved", "spent")
+    `refused` and `observed` are the numbers of calls that were refused and that would have been, each with
+    the time of the last one. `observing` is true when the second number changed.
+    """
+
+    __slots__ = ("changed", "observed", "observing", "refused", "reserved", "spent")
 
     def __init__(
-        self, spent: Iterable[int] = (), reserved: Iterable[int] = (), refused: int = 0, refused_at: float = 0
+        self,
+        spent: Iterable[int] = (),
+        reserved: Iterable[int] = (),
+        *,
+        refused: tuple[int, float] = (0, 0.0),
+        observed: tuple[int, float] = (0, 0.0),
     ) -> None:
         self.spent = list(spent) or [0] * len(MEASURES)
         self.reserved = list(reserved) or [0] * len(MEASURES)
         self.refused = refused
-        self.refused_at = refused_at
-        self.changed = False
+        self.observed = observed
+        self.changed = self.observing = False
 
     def refuse(self, now: float) -> None:
-        """Count one call that was refused, or would have been."""
-        self.refused, self.refused_at, self.changed = self.refused + 1, now, True
+        """Count one call that was refused."""
+        self.refused, self.changed = (self.refused[0] + 1, now), True
+
+    def observe(self, now: float) -> None:
+        """Count one call that would have been refused if the budget did."""
+        self.observed, self.changed, self.observing = (self.observed[0] + 1, now), True, True
 
     def reserve(self, amounts: Iterable[int], sign: int = 1) -> None:
         """Add amounts to what is reserved, or take them away."""
@@ -275,7 +288,7 @@ class _Decisions:
         for account in claim.accounts:
             self._entries[account.id].reserve(claim.amounts)
         for account in exceeded:
-            self._entries[account.id].refuse(self._now)
+            self._entries[account.id].observe(self._now)
         claim.exceeded = tuple(map(str, exceeded))
         accounts = tuple(account.id for account in claim.accounts)
         self._granted.append(Held(id=claim.id, accounts=accounts, amounts=claim.amounts))
@@ -323,4 +336,4 @@ def _save(books: Books, entries: dict[str, AccountEntry]) -> None:
     if changed := {name: entry for name, entry in entries.items() if entry.changed}:
         books.save(changed)
         for entry in changed.values():
-            entry.changed = False
+            entry.changed = entry.observing = False

@@ -35,11 +35,16 @@ CREATE TABLE IF NOT EXISTS workbench_budget_line (
     number bigserial PRIMARY KEY, id text NOT NULL UNIQUE, until double precision NOT NULL,
     accounts text[] NOT NULL
 );
+CREATE TABLE IF NOT EXISTS workbench_budget_would_refuse (
+    id text PRIMARY KEY, number bigint NOT NULL, at double precision NOT NULL
+);
 """
 _NOW = "extract(epoch FROM clock_timestamp())::double precision"
 _ENTRIES = """
-SELECT id, spent, held, refused, refused_at FROM workbench_budget_accounts
-WHERE id = ANY(%s) ORDER BY id FOR UPDATE
+SELECT account.id, spent, held, refused, refused_at, coalesce(number, 0), coalesce(at, 0)
+FROM workbench_budget_accounts AS account
+LEFT JOIN workbench_budget_would_refuse AS observed ON observed.id = account.id
+WHERE account.id = ANY(%s) ORDER BY account.id FOR UPDATE OF account
 """
 _NEW = """
 INSERT INTO workbench_budget_accounts (id) SELECT id FROM unnest(%s::text[]) AS id ORDER BY id
@@ -47,6 +52,10 @@ ON CONFLICT DO NOTHING
 """
 _SAVE = """
 UPDATE workbench_budget_accounts SET spent = %s, held = %s, refused = %s, refused_at = %s WHERE id = %s
+"""
+_OBSERVE = """
+INSERT INTO workbench_budget_would_refuse (id, number, at) VALUES (%s, %s, %s)
+ON CONFLICT (id) DO UPDATE SET number = excluded.number, at = excluded.at
 """
 _INSERT = """
 INSERT INTO workbench_budget_reservations (id, holder, until, live, accounts, amounts)
@@ -127,7 +136,7 @@ class PostgresBudgets:
 
         try:
             db.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-            made = db.execute("SELECT to_regclass('workbench_budget_line')").fetchone()
+            made = db.execute("SELECT to_regclass('workbench_budget_would_refuse')").fetchone()
             if made is None or made[0] is None:
                 with db.transaction():
                     db.execute(_TABLES)
@@ -168,12 +177,14 @@ class PostgresBooks:
         if len(rows) < len(wanted):
             self._db.execute(_NEW, (wanted,))
             rows = self._db.execute(_ENTRIES, (wanted,)).fetchall()
-        return {row[0]: AccountEntry(row[1], row[2], row[3], row[4]) for row in rows}
+        return {row[0]: AccountEntry(row[1], row[2], refused=row[3:5], observed=row[5:7]) for row in rows}
 
     def save(self, entries: dict[str, AccountEntry]) -> None:
         """Write entries."""
-        rows = [(e.spent, e.reserved, e.refused, e.refused_at, name) for name, e in sorted(entries.items())]
+        rows = [(e.spent, e.reserved, *e.refused, name) for name, e in sorted(entries.items())]
         self._db.cursor().executemany(_SAVE, rows)
+        if observed := [(name, *e.observed) for name, e in sorted(entries.items()) if e.observing]:
+            self._db.cursor().executemany(_OBSERVE, observed)
 
     def insert(self, held: Sequence[Held], *, until: float) -> None:
         """Write new reservations."""

@@ -335,10 +335,18 @@ def _nothing_spent(claim: Claim) -> Settlement:
 
 
 def _balance(entry: books.AccountEntry) -> Balance:
-    at = instant(dt.datetime.fromtimestamp(entry.refused_at, dt.UTC)) if entry.refused else ""
+    refused, refused_at = _counted(entry.refused)
+    observed, observed_at = _counted(entry.observed)
     return Balance(
-        spent=Amounts(*entry.spent), reserved=Amounts(*entry.reserved), refused=entry.refused, refused_at=at
-    )
+        spent=Amounts(*entry.spent), reserved=Amounts(*entry.reserved), refused=refused,
+        refused_at=refused_at, would_refuse=observed, would_refuse_at=observed_at,
+    )  # fmt: skip
+
+
+def _counted(counter: tuple[int, float]) -> tuple[int, str]:
+    """Return the number and the instant of the last one, "" without any."""
+    number, at = counter
+    return number, instant(dt.datetime.fromtimestamp(at, dt.UTC)) if number else ""
 
 
 def _tell(answers: Iterable[tuple[_Order, Any]]) -> None:

@@ -21,8 +21,8 @@ _HEAD = ("budget", "key", "limit", "spent", "reserved", "left", "renews", "refus
 class BudgetLine:
     """One measure of one account, in dollars, tokens, calls or seconds.
 
-    `refused` counts the calls that the budget refused, or with `enforce` "observe" would have refused; the
-    last one was at `refused_at`.
+    `refused` counts the calls that the budget refused, and `would_refuse` those that it would have refused
+    while it only observed; the last ones were at `refused_at` and `would_refuse_at`.
     """
 
     budget: str
@@ -36,6 +36,8 @@ class BudgetLine:
     enforce: Literal["observe", "refuse"]
     refused: int
     refused_at: str | None
+    would_refuse: int = 0
+    would_refuse_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,8 @@ class BudgetReport(Shown):
 
         number, text = pl.Float64, pl.String
         kinds: dict[str, Any] = dict.fromkeys((item.name for item in dataclasses.fields(BudgetLine)), text)
-        kinds |= dict.fromkeys(("limit", "spent", "reserved", "left"), number) | {"refused": pl.Int64}
+        kinds |= dict.fromkeys(("limit", "spent", "reserved", "left"), number)
+        kinds |= dict.fromkeys(("refused", "would_refuse"), pl.Int64)
         return pl.DataFrame([dataclasses.asdict(line) for line in self.lines], schema=kinds)
 
     def to_json(self) -> dict[str, Any]:
@@ -101,6 +104,8 @@ def _lines(account: Account, balance: Balance) -> list[BudgetLine]:
             enforce="refuse" if account.enforced else "observe",
             refused=balance.refused,
             refused_at=balance.refused_at or None,
+            would_refuse=balance.would_refuse,
+            would_refuse_at=balance.would_refuse_at or None,
         )
         made.append(line)
     return made
@@ -110,8 +115,10 @@ def _row(line: BudgetLine) -> tuple[str, ...]:
     def units(value: float) -> str:
         return shown(line.measure, round(value * SCALES[MEASURES.index(line.measure)]))
 
-    refused = f"{line.refused}, last at {line.refused_at}" if line.refused else ""
-    refuses = line.enforce == "refuse"
+    def counted(number: int, last: str | None) -> str:
+        return f"{number}, last at {last}" if number else ""
+
     amounts = map(units, (line.limit, line.spent, line.reserved, line.left))
-    refusals = (refused if refuses else "", refused or "0" if not refuses else "")
+    observed = counted(line.would_refuse, line.would_refuse_at) or "0" * (line.enforce == "observe")
+    refusals = (counted(line.refused, line.refused_at), observed)
     return (line.budget, line.key, *amounts, line.renews or "never", *refusals)

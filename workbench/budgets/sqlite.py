@@ -37,9 +37,16 @@ CREATE TABLE line (
     accounts TEXT NOT NULL
 ) STRICT;
 """
+#: Beside the accounts and not in them: the code of earlier versions, which jobs run, writes their columns.
+_OBSERVED = """
+CREATE TABLE IF NOT EXISTS would_refuse (
+    id TEXT PRIMARY KEY, number INTEGER NOT NULL, at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
 _ENTRY = """
-SELECT id, usd, tokens, calls, seconds, held_usd, held_tokens, held_calls, held_seconds, refused, refused_at
-FROM accounts WHERE id IN (SELECT value FROM json_each(?))
+SELECT id, usd, tokens, calls, seconds, held_usd, held_tokens, held_calls, held_seconds, refused, refused_at,
+coalesce(would_refuse.number, 0), coalesce(would_refuse.at, 0.0)
+FROM accounts LEFT JOIN would_refuse USING (id) WHERE id IN (SELECT value FROM json_each(?))
 """
 _SAVE = "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _IDS = "(SELECT value FROM json_each(?))"
@@ -112,6 +119,8 @@ class SqliteBudgets:
                 f"{self._path} has schema {found}, this workbench knows schema {SCHEMA}",
                 hint="use the workbench that wrote it",
             )
+        if not db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'would_refuse'").fetchone()[0]:
+            db.executescript(f"BEGIN IMMEDIATE; {_OBSERVED} COMMIT;")
 
 
 class SqliteBooks:
@@ -129,13 +138,15 @@ class SqliteBooks:
         """Return the entry of each account."""
         found = {name: AccountEntry() for name in accounts}
         for row in self._db.execute(_ENTRY, (_json(accounts),)):
-            found[row[0]] = AccountEntry(row[1:5], row[5:9], row[9], row[10])
+            found[row[0]] = AccountEntry(row[1:5], row[5:9], refused=row[9:11], observed=row[11:13])
         return found
 
     def save(self, entries: dict[str, AccountEntry]) -> None:
         """Write entries."""
-        rows = [(name, e.refused, e.refused_at, *e.spent, *e.reserved) for name, e in entries.items()]
+        rows = [(name, *e.refused, *e.spent, *e.reserved) for name, e in entries.items()]
         self._db.executemany(_SAVE, rows)
+        if observed := [(name, *e.observed) for name, e in entries.items() if e.observing]:
+            self._db.executemany("INSERT OR REPLACE INTO would_refuse VALUES (?, ?, ?)", observed)
 
     def insert(self, held: Sequence[Held], *, until: float) -> None:
         """Write new reservations."""

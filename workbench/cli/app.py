@@ -11,15 +11,19 @@ from typing import Any, NoReturn
 import click
 
 from workbench import config, files, processes
+from workbench.cli.assess import approve, assess
+from workbench.cli.audit import audit
 from workbench.cli.budget import budget
 from workbench.cli.calls import calls
+from workbench.cli.content import content
 from workbench.cli.data import data
 from workbench.cli.doctor import doctor
 from workbench.cli.init import init
 from workbench.cli.jobs import jobs
 from workbench.cli.memory import memory
+from workbench.cli.moderation import moderation
 from workbench.cli.new import new
-from workbench.cli.output import Json, check_out, say, show
+from workbench.cli.output import Json, check_out, masked, say, show
 from workbench.cli.release import promote, rollback
 from workbench.errors import ConfigError, WorkbenchError
 
@@ -255,7 +259,7 @@ def _explained(function: Callable[[], Any]) -> int:
     try:
         function()
     except WorkbenchError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {masked(str(error))}", err=True)
         return error.exit_code
     except click.ClickException as error:
         error.show()
@@ -266,7 +270,10 @@ def _explained(function: Callable[[], Any]) -> int:
     return 0
 
 
-for _command in (budget, data, memory, doctor, new, init, promote, rollback, jobs, calls):
+for _command in (
+    audit, budget, content, data, memory, doctor, new, init, promote, rollback, jobs, calls, moderation,
+    assess, approve,
+):  # fmt: skip
     cli.add_command(_command)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from workbench import config, identity, layout
+from workbench import config, layout
 from workbench.cli.output import Json, say, show
 from workbench.display import Card
 from workbench.errors import ConfigError
@@ -104,6 +104,27 @@ def sessions(*, as_json: bool, **which: str | None) -> None:
     say(_plain(found), _table("sessions", found), as_json=as_json)
 
 
+@calls.command("would-refuse")
+@_since
+@_tenant
+@Json()
+def would_refuse(*, as_json: bool, **which: str | None) -> None:
+    """Show what policies, checks, data rules and budgets that only observe would have refused.
+
+    Each row is a rule: its calls, their share of the calls of the use case, and one of them. Example:
+
+        workbench calls would-refuse --since 2026-11-24
+    """
+    from workbench.records.calls import intact, scan_calls
+    from workbench.records.would_refuse import would_refuse_of
+
+    root = config.find_root()
+    log = root / layout.CALLS
+    with intact(log):
+        found = would_refuse_of(scan_calls(log, _chosen(root, **which)))
+    say(_plain(found), _table("would have been refused", found), as_json=as_json)
+
+
 @calls.command()
 @click.argument("use_case", metavar="USE_CASE")
 @click.option(
@@ -173,11 +194,10 @@ def _purge_day(root: Path, before: str | None) -> dt.date:
 
 def _chosen(root: Path, **which: str | None) -> Chosen:
     """Return the calls that the user of this process may see."""
-    from workbench.records.calls import Chosen
-    from workbench.workspace.history import hidden_use_cases, moment_of
+    from workbench.workspace.history import chosen_of_process, moment_of
 
-    return Chosen(
-        hidden=hidden_use_cases(root, identity.from_system().name),
+    return chosen_of_process(
+        root,
         tenant=which.get("tenant"),
         session=which.get("session"),
         since=moment_of(which.get("since")),

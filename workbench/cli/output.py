@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -16,15 +17,31 @@ from workbench.errors import ConfigError
 
 #: Most bytes of a file name, without those of its temporary name.
 _MOST_NAME = 240
+#: Kinds whose form or checksum is certain, and a sign that a text may hold one of them.
+_CERTAIN = frozenset({"secret", "card", "iban", "email"})
+_LOOKS = re.compile(r"@|[\w-]{16}|\d(?:[ -]?\d){11}|[A-Z]{2}\d\d")
 Json = functools.partial(click.option, "--json", "as_json", is_flag=True, help="Write the result as JSON.")
 
 
 def say(result: Any, text: object, *, as_json: bool) -> None:
     """Print `result` as JSON, or `text`; dataclasses and paths in the result become plain JSON."""
     if as_json:
-        click.echo(files.pretty(_plain(result)).decode(), nl=False)
+        click.echo(masked(files.pretty(_plain(result)).decode()), nl=False)
     else:
-        click.echo(text)
+        click.echo(masked(str(text)))
+
+
+def masked(text: str) -> str:
+    """Return a text for the terminal, with masks in place of secrets, cards, account numbers and addresses.
+
+    Names, phone numbers and addresses of machines stay: the output of commands is full of what looks alike.
+    """
+    if not _LOOKS.search(text):
+        return text
+    from workbench.privacy.detection import PatternDetector
+    from workbench.wire.redaction import Redaction
+
+    return Redaction(PatternDetector().find, passes=lambda kind, _: kind not in _CERTAIN).text(text)
 
 
 def show(result: Any, *, as_json: bool) -> None:

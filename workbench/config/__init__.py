@@ -4,6 +4,16 @@ No file holds a secret: a setting holds the name of an environment variable.
 """
 
 from workbench.config.budgets import BudgetDimension, BudgetOnly, BudgetRule, Enforce, check_budgets
+from workbench.config.content import ContentKeeping
+from workbench.config.data_classes import (
+    DataAction,
+    DataClass,
+    DataRules,
+    Destination,
+    Privacy,
+    check_data_classes,
+    data_rules,
+)
 from workbench.config.execution import EXECUTION_VARIABLE, Execution, Mode
 from workbench.config.forms import (
     check_day,
@@ -13,9 +23,11 @@ from workbench.config.forms import (
     secret,
     variable_part,
 )
+from workbench.config.identity import IdentitySettings, TokenClaims
 from workbench.config.jobs import Job, JobLimits, Limits, Timing
 from workbench.config.limits import AnswerCaching, RunLimits
 from workbench.config.models import ModelChoice, Price, StatedAnswer
+from workbench.config.moderation import ModerationHook, ModerationRules
 from workbench.config.params import (
     MALFORMED,
     Params,
@@ -26,6 +38,7 @@ from workbench.config.params import (
     run_limits,
     use_case,
 )
+from workbench.config.policy import PolicyMode
 from workbench.config.use_case import (
     DEFAULT_AWAKE,
     DEFAULT_MEMORY_URL,
@@ -51,29 +64,42 @@ __all__ = [
     "BudgetDimension",
     "BudgetOnly",
     "BudgetRule",
+    "ContentKeeping",
+    "DataAction",
+    "DataClass",
+    "DataRules",
     "DatasetFile",
+    "Destination",
     "Enforce",
     "Execution",
+    "IdentitySettings",
     "Job",
     "JobLimits",
     "Limits",
     "MemoryServer",
     "Mode",
     "ModelChoice",
+    "ModerationHook",
+    "ModerationRules",
     "Params",
     "Pin",
+    "PolicyMode",
     "Price",
+    "Privacy",
     "RecordRetention",
     "RunLimits",
     "StatedAnswer",
     "Telemetry",
     "Timing",
+    "TokenClaims",
     "UseCase",
     "check_budgets",
+    "check_data_classes",
     "check_day",
     "check_inside",
     "check_quality",
     "check_tenant",
+    "data_rules",
     "find_root",
     "job",
     "load_params",

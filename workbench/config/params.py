@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from workbench import files
+from workbench.config.assessments import check_known_classes
+from workbench.config.audit import AuditSettings
 from workbench.config.budgets import BudgetRule, check_budgets
+from workbench.config.content import check_content
+from workbench.config.data_classes import DataClass, check_data_classes, data_rules
+from workbench.config.identity import IdentitySettings, check_identity
 from workbench.config.jobs import Job, check_job
 from workbench.config.limits import RunLimits
 from workbench.config.use_case import UseCase, check_use_case
@@ -23,10 +28,11 @@ MALFORMED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordRetention:
-    """The days after which `workbench calls purge` removes calls; None keeps them for ever."""
+    """The days after which a purge removes calls and rows of the audit log; None keeps them for ever."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     calls_days: int | None = None
+    audit_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,9 @@ class Params:
     budget_url: str | None = None
     budget_password_env: str | None = None
     retention: RecordRetention = field(default_factory=RecordRetention)
+    audit: AuditSettings = field(default_factory=AuditSettings)
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    data_classes: dict[str, DataClass] = field(default_factory=dict)
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -73,13 +82,21 @@ def _parsed(path: Path) -> Params:
     if not params.use_cases:
         hint = "workbench init NAME --docs DIR --questions FILE, or: git checkout -- params.yaml"
         raise ConfigError(f"{path}: use_cases is empty", hint=hint)
-    if (days := params.retention.calls_days) is not None and days < 1:
-        raise ConfigError(f"{path}: retention.calls_days must be 1 or more, found {days}")
+    for key in ("calls_days", "audit_days"):
+        if (days := getattr(params.retention, key)) is not None and days < 1:
+            raise ConfigError(f"{path}: retention.{key} must be 1 or more, found {days}")
     for name, case in params.use_cases.items():
         check_use_case(path, name, case)
+        check_content(path, name, case.content)
     for name, declared in params.jobs.items():
         check_job(path, name, declared, params.use_cases)
     check_budgets(params.budgets, params.budget_url, params.budget_password_env, where=str(path))
+    demanding = [name for name, case in params.use_cases.items() if case.assurance == "authenticated"]
+    check_identity(params.identity, demanding, where=str(path))
+    check_data_classes(params.data_classes, where=str(path))
+    for name, case in params.use_cases.items():
+        known = data_rules(params.data_classes).actions
+        check_known_classes(f"{path}: use_cases.{name}.handles", case.handles, known)
     return params
 
 

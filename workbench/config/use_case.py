@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from workbench import files
+from workbench.config.assessments import check_handled
+from workbench.config.content import ContentKeeping
+from workbench.config.data_classes import Privacy
 from workbench.config.forms import NAME, check_day, check_inside, check_quality, check_tenant, variable_part
 from workbench.config.limits import AnswerCaching, RunLimits, check_caching, check_run_limits
 from workbench.config.models import ModelChoice, Price, check_model
+from workbench.config.moderation import ModerationRules, check_moderation
+from workbench.config.policy import PolicyMode
 from workbench.errors import ConfigError, nearest
+from workbench.identity import Assurance
 from workbench.types import MOST_CLASSIFIED
 
 #: Placeholder for the tenant's name in the name of a key's environment variable.
@@ -85,7 +91,8 @@ class UseCase:
     """One use case of `params.yaml`; docs/params.md describes every key.
 
     Bare names resolve to `prompt`, `memory` and `model`; a use case may have no prompt and no memory.
-    `clearance` is the highest classification that principals see. `as_of` is an ISO day. `keepers` is the
+    `clearance` is the highest classification that principals see. `handles` are the classes of data that its
+    models get. `as_of` is an ISO day. `keepers` is the
     former name of `admins`. `dataset` is by default the questions of the memory's spec, and `scorers` by
     default what experiments/scorer_spec.py names.
     """
@@ -121,16 +128,22 @@ class UseCase:
     memory_fallback: Literal["snapshot"] | None = None
     clearance: int = 0
     as_of: str | None = None
+    handles: tuple[str, ...] | None = None
     seed: int = 7
     baseline: str | None = None
     candidate: str = "candidate"
     groups: tuple[str, ...] = ("everyone",)
     admins: tuple[str, ...] | None = None
     keepers: tuple[str, ...] | None = None
+    assurance: Assurance = "asserted"
     concurrency: int = 4
     limits: RunLimits | None = None
     cache: AnswerCaching | None = None
+    moderation: ModerationRules | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
+    content: ContentKeeping = field(default_factory=ContentKeeping)
+    privacy: Privacy = field(default_factory=Privacy)
+    policy: PolicyMode = field(default_factory=PolicyMode)
     parameters: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -149,10 +162,13 @@ class UseCase:
         stated = self.dataset if isinstance(self.dataset, DatasetFile) else DatasetFile(file="")
         return {"inputs": stated.inputs, "expected": stated.expected}
 
-    def rights(self, name: str) -> dict[str, Any]:
-        """Return the rights of a principal in this use case, as fields of `Principal`."""
+    def rights(self, name: str, assurance: Assurance = "asserted") -> dict[str, Any]:
+        """Return the rights of a principal in this use case, as fields of `Principal`.
+
+        An authenticated principal is an admin only where `admins` names it.
+        """
         named = self.admins if self.admins is not None else self.keepers
-        admin = named is None or name in named
+        admin = assurance == "asserted" if named is None else name in named
         return {"groups": self.groups, "clearance": self.clearance, "admin": admin}
 
 
@@ -246,6 +262,7 @@ def _check_groups(where: str, groups: Sequence[str]) -> None:
 
 
 def _check_values(where: str, case: UseCase) -> None:
+    check_handled(f"{where}.handles", case.handles)
     for key in ("concurrency", "memory_awake"):
         if (number := getattr(case, key)) < 1:
             raise ConfigError(f"{where}.{key} must be 1 or more, found {number}")
@@ -259,6 +276,7 @@ def _check_values(where: str, case: UseCase) -> None:
         raise ConfigError(f"{where}.baseline and candidate are the same arm, {case.baseline!r}")
     if case.approach is not None:
         _check_approach(f"{where}.approach", case.approach, case.candidate)
+    check_moderation(f"{where}.moderation", case.moderation, phase=case.phase)
     if case.as_of is not None:
         check_day(case.as_of, where=f"{where}.as_of")
     if case.seed < 0:

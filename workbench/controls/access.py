@@ -1,109 +1,188 @@
-"""Access control for memories: limits each call to the rights of its principal.
+"""Access control for memories: the policies' condition limits each search, and decides on each hit again.
 
-Search and read return only items that the principal's groups and clearance permit. Operations that act on a
-whole tenant regardless of access lists require an admin.
+The policies are the one law. What they permit of a memory becomes the filter of a search or a read, so that a
+store finds the best of the permitted items. The exact decision follows on the items that were found.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, TypeVar
 
 from workbench.context import instant
+from workbench.controls.policy import Noted, memory_of, request_of
 from workbench.controls.position import READS, WRITES, Position
-from workbench.errors import RefusedError, items_gone
-from workbench.ports import Budget, Call, Handler, Query, Requester, written_id
-from workbench.types import Event
+from workbench.errors import PolicyError, RefusedError, items_gone
+from workbench.ports import Budget, Call, Handler, ItemFilter, Query, Requester, written_id
+from workbench.ports.item_filter import all_of, at_most, one_of
+from workbench.ports.policy import Decision, ItemPolicy, PolicyRequest, about_item
+from workbench.types import Event, Item, ItemHit
 
 T = TypeVar("T", Requester, Query)
-#: Applies to memories only: models have no access lists.
+#: Applies to memories only: models have no items.
 POSITION: Final = Position(
     name="access", operations=READS | WRITES, after=("fallback", "policy"), before=("output", "retry")
 )
-#: Operations that report or change items outside the requester's rights.
-ADMIN_OPERATIONS: Final = frozenset(
-    {"add", "forget", "hold", "missing", "publish", "release", "stage", "stats", "purge"}
-)
+#: The action whose permission includes writing items in the name of others, as a restore does.
+_WRITES_FOR_OTHERS: Final = "memory.add"
 
 
 class Access:
-    """Limits every requester to its principal's rights and refuses admin operations to all others.
+    """Limits every call on a memory to what `law` permits its principal.
 
     With `timeless`, a pinned snapshot is searched as of any moment that the call names. Otherwise items whose
-    validity has ended by the context's clock are not found, whatever moment the call names.
+    validity has ended by the context's clock are not found, whatever moment the call names. `observed` is a
+    set that is tried out: which of the hits it would deny is noted, and nothing else.
     """
 
-    def __init__(self, *, timeless: bool = False) -> None:
-        self._timeless = timeless
+    def __init__(
+        self, law: ItemPolicy, *, timeless: bool = False, observed: ItemPolicy | None = None
+    ) -> None:
+        self._law, self._timeless, self._observed = law, timeless, observed
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
-        """Pass the call on within the principal's rights; raise RefusedError if it exceeds them."""
-        allowed = dataclasses.replace(call, payload=self._allowed(call))
-        if call.operation == "remember" and not call.context.principal.admin:
+        """Pass the call on within what is permitted; raise RefusedError if it exceeds that."""
+        payload = self._allowed(call)
+        allowed = dataclasses.replace(call, payload=payload)
+        if call.operation == "remember" and not self._writes_for_others(call):
             await self._check_seen(call, proceed)
+        filtered = payload.get("query") or payload.get("requester")
         async for event in proceed(allowed):
-            yield event
+            yield event if filtered is None else self._decided(call, event, filtered)
 
     def _allowed(self, call: Call) -> dict[str, Any]:
-        payload, admin = dict(call.payload), call.context.principal.admin
+        payload = dict(call.payload)
         match call.operation:
             case "search":
                 return payload | {"query": self._limited(call, payload["query"])}
             case "items" | "count" if requester := payload.get("requester"):
                 return payload | {"requester": self._limited(call, requester)}
-            case "remember" if not admin:
+            case "items" | "count":
+                self._check_all(call)
+            case "remember" if not self._writes_for_others(call):
                 _check_stamps(call)
                 # A budget chosen by the caller could evict items of other principals.
                 return payload | {"budget": Budget(**call.identity.get("budget", {}))}
-            case "items" | "count":
-                _check_admin(call, f"read all of {call.target!r}")
-            case verb if verb in ADMIN_OPERATIONS:
-                _check_admin(call, f"{verb} in {call.target!r}")
         return payload
 
     def _limited(self, call: Call, requester: T) -> T:
-        """Return the requester or query limited to the principal's groups, clearance and current time."""
-        principal = call.context.principal
+        """Return the requester or query limited to what is permitted, and to the current time."""
         _check_plain(requester)
-        limits: dict[str, Any] = {
-            "groups": tuple(filter(principal.grants.__contains__, requester.groups)),
-            "clearance": min(requester.clearance, principal.clearance),
-        }
+        where = all_of([self._law.permitted(_request(call)), *_narrowed(call, requester)])
+        limits: dict[str, Any] = {"groups": (), "clearance": requester.clearance, "where": where}
+        if (lists := where.lists) is not None:
+            limits = {"groups": lists[0], "clearance": lists[1], "where": None}
         if not self._timeless:
             limits["now"] = max(requester.now or "", instant(call.context.clock.now()))
         return dataclasses.replace(requester, **limits)
+
+    def _writes_for_others(self, call: Call) -> bool:
+        return self._law.decide(_request(call, action=_WRITES_FOR_OTHERS)).allowed
+
+    def _check_all(self, call: Call) -> None:
+        """Raise PolicyError unless the principal may read every item of the memory."""
+        if self._law.permitted(_request(call)) != all_of([]):
+            raise PolicyError(
+                f"{call.context.principal} may not read all of {call.target!r}: the policies permit some "
+                "items only, and the call names no requester",
+                hint="pass requester=Requester.of(ws.context.principal, now=…)",
+            )
 
     async def _check_seen(self, call: Call, proceed: Handler) -> None:
         """Raise NotFoundError, as a store does, unless the principal can read every id in `while_there`."""
         ids = sorted(set(call.payload.get("while_there", ())))
         if not ids:
             return
-        requester = self._limited(call, Requester.of(call.context.principal, now=""))
-        payload = {"ids": ids, "requester": requester}
+        payload: dict[str, Any] = {"ids": ids, "requester": Requester.of(call.context.principal, now="")}
         count = dataclasses.replace(call, operation="count", payload=payload)
+        count = dataclasses.replace(count, payload=self._allowed(count))
         (seen,) = [event.data async for event in proceed(count)]
         if seen < len(ids):
             raise items_gone(len(ids) - seen, len(ids))
 
+    def _decided(self, call: Call, event: Event, filtered: Query | Requester) -> Event:
+        """Return the event after the exact decision on its items; raise PolicyError if one is denied."""
+        if call.operation == "count":
+            return event
+        found: Sequence[Any] = event.data
+        items = [hit.item if isinstance(hit, ItemHit) else hit for hit in found]
+        decisions = self._exact(call, items)
+        if call.operation == "items":
+            return event
+        if filtered.where is None:
+            return Event(data=[hit.plain() for hit in found])
+        named = (f"policy {', '.join(decision.policies)}" for decision in decisions)
+        return Event(data=[hit.plain(allowed=why) for hit, why in zip(found, named, strict=True)])
+
+    def _exact(self, call: Call, items: Sequence[Any]) -> list[Decision]:
+        """Return the decisions on items; raise PolicyError if one is denied or has no attributes."""
+        if not items:
+            return []
+        request = _request(call)
+        if odd := sum(not isinstance(item, Item) for item in items):
+            raise PolicyError(
+                f"the store of {call.target!r} gave {odd} hits without their items: nothing was returned",
+                hint="make hits by workbench.memory.rules.hit in the store",
+            )
+        decisions = self._law.decide_items(request, items)
+        decided = zip(items, decisions, strict=True)
+        if denied := [(item, decision) for item, decision in decided if not decision.allowed]:
+            raise _mismatch(call, request, denied)
+        if self._observed is not None:
+            _note_observed(call, request, self._observed.decide_items(request, items))
+        return decisions
+
+
+def _request(call: Call, *, action: str = "") -> PolicyRequest:
+    return request_of(call, memory_of(call), action=action)
+
+
+def _narrowed(call: Call, requester: Requester | Query) -> list[ItemFilter]:
+    """Return the conditions of a requester that asks for less than its principal's groups and clearance."""
+    principal, conditions = call.context.principal, []
+    if not set(principal.grants) <= set(requester.groups):
+        conditions.append(one_of("acl", filter(principal.grants.__contains__, requester.groups)))
+    if requester.clearance < principal.clearance:
+        conditions.append(at_most("classification", requester.clearance))
+    return conditions
+
 
 def _check_plain(requester: Requester | Query) -> None:
-    """Raise RefusedError for a value whose class could answer comparisons as it likes."""
+    """Raise RefusedError for a value whose class could answer comparisons as it likes, and for a `where`."""
     texts = (*requester.groups, requester.now or "")
     if any(type(text) is not str for text in texts) or type(requester.clearance) is not int:
         raise RefusedError(
             "the groups, the clearance and the time of a requester must be plain texts and a whole number",
             hint="Requester.of(ws.context.principal, now=…)",
         )
-
-
-def _check_admin(call: Call, what: str) -> None:
-    principal, use_case = call.context.principal, call.context.use_case
-    if not principal.admin:
+    if requester.where is not None:
         raise RefusedError(
-            f"{principal} may not {what}: this needs an admin of the memory",
-            hint=f"ask an admin, or add {principal.name!r} to use_cases.{use_case}.admins in params.yaml",
+            "a requester names a condition, and the policies alone make those",
+            hint="leave `where` out; to narrow a search, pass groups, clearance, sources or kinds",
         )
+
+
+def _mismatch(call: Call, request: PolicyRequest, denied: Sequence[tuple[Item, Decision]]) -> PolicyError:
+    """Return the error of a store that gave items which the exact decision denies, and note the first."""
+    item, decision = denied[0]
+    asked = about_item(request, dataclasses.replace(item, subject=""))  # a record names no persons
+    noted = Noted(asked, decision, observed=False)
+    call.span.note(decision=noted.decision, policy_request=noted.request)
+    return PolicyError(
+        f"the store of {call.target!r} gave {len(denied)} items that the policies deny: nothing was returned",
+        hint=f"report this as a fault of the store; workbench audit explain {decision.id}",
+        policies=decision.policies,
+        decision=decision.id,
+    )
+
+
+def _note_observed(call: Call, request: PolicyRequest, decisions: Sequence[Decision]) -> None:
+    """Add to `would_refuse` what a set that is tried out denies of the items that were found."""
+    denied = [Noted(request, decision, observed=True) for decision in decisions if not decision.allowed]
+    if denied:
+        names = dict.fromkeys(f"policy:{noted.name}" for noted in denied)
+        call.span.note(would_refuse=[*call.span.facts.get("would_refuse", ()), *names])
 
 
 def _check_stamps(call: Call) -> None:

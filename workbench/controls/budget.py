@@ -171,7 +171,8 @@ class BudgetControl:
                     await self._ledger.settle(made, Amounts(), answer_s=0.0)
                 raise
         if made is not None and made.exceeded:
-            call.span.note(would_refuse=list(made.exceeded))
+            noted = [*call.span.facts.get("would_refuse", ()), *made.exceeded]
+            call.span.note(would_refuse=list(dict.fromkeys(noted)))
         return made
 
     async def _ask(self, call: Call, accounts: tuple[Account, ...], amounts: Amounts) -> Reservation | None:

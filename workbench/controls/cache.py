@@ -59,15 +59,20 @@ class Cache:
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Yield the stored answer, or the model's."""
+        form = call.span.recording
         off = call.operation not in self._settings.operations or call.labels.get("recorded") is False
+        off = off or bool(call.payload.get("store"))  # the endpoint keeps a copy only of what it gets
+        off = off or (form is not None and form.unrecorded)
         request = None if off or current_invocation() is not None else _request(call)
         if request is None:
             async for event in proceed(call):
                 yield event
             return
-        key = files.digest(
-            [dataclasses.asdict(self._scope), _caller(call), call.name, call.identity, request]
-        )
+        parts = [dataclasses.asdict(self._scope), _caller(call), call.name, call.identity, request]
+        if form is not None and (kept := form.request(request)) is not request:
+            parts.append({"pseudonymised": kept})  # its pseudonyms are those that the answer holds
+            request = kept
+        key = files.digest(parts)
         if (stored := self._stored(call, key)) is not None:
             for event in stored:
                 yield event
@@ -108,10 +113,14 @@ class Cache:
         if events is None:
             return None
         call.span.note(replayed=True, source=SOURCE, key=key)
+        if call.span.recording is not None:
+            call.span.recording.answered_by_recording()
         return [Event(data=data) for data in events]
 
     def _keep(self, call: Call, request: JSON, key: str, events: list[JSON]) -> None:
         """Store a complete answer; one that a reader left, or without its end or content, is asked again."""
+        if events and call.span.recording is not None:
+            events = list(call.span.recording.answer(events, call.operation))
         speaks, taken = wire.dialect(call.operation), [Event(data=data) for data in events]
         if not events or (call.payload.get("stream") and not speaks.is_complete(taken)):
             return

@@ -23,6 +23,7 @@ from workbench.errors import (
     InvalidOutputError,
     NoAnswerError,
     OverloadedError,
+    PrivacyError,
     RateLimitedError,
     RefusedError,
     ReplayMissError,
@@ -73,6 +74,7 @@ TRIGGERS: Final = (
         reasons=frozenset({"malformed", "no_choices", "error", "too_large"}),
     ),
     Trigger(name="policy", error=RefusedError, reasons=frozenset({"policy"})),  # it refuses this model
+    Trigger(name="privacy", error=PrivacyError),  # a model on this machine may see what this one may not
     Trigger(name="budget", error=BudgetExceededError),  # a cheaper model may fit
     Trigger(name="not_recorded", error=ReplayMissError),  # a failure is never recorded, its fall-back is
 )

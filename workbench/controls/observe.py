@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Protocol
 
@@ -15,7 +15,7 @@ from workbench import wire
 from workbench._sync import ABANDONED
 from workbench.context import current_invocation, new_id
 from workbench.controls.position import OPERATIONS, Position
-from workbench.errors import InvalidOutputError, RefusedError
+from workbench.errors import InvalidOutputError, RefusedError, WorkbenchError
 from workbench.ports import Call, Handler
 from workbench.types import Event, Hit, Usage
 
@@ -36,6 +36,26 @@ class Log(Protocol):
         """Append a line, passed without its newline."""
 
 
+class Audit(Protocol):
+    """The audit log, which has a row for each record."""
+
+    def open(self) -> None:
+        """Open the log, or raise UnavailableError."""
+
+    def __call__(self, record: Mapping[str, Any], subject: str = "") -> int:
+        """Append the row of a record; `subject` is the person whom the call is about."""
+
+
+class Content(Protocol):
+    """The store of sealed content, which holds the requests and answers of calls."""
+
+    def applies(self, call: Call) -> bool:
+        """Return whether the events of a call are needed."""
+
+    def __call__(self, call: Call, events: Sequence[Event]) -> str | None:
+        """Keep a call as it was asked and answered, and return its id; None when it is not kept."""
+
+
 class _Seen:
     """The facts of a reply that a record may hold: counts and names, no content."""
 
@@ -47,11 +67,15 @@ class _Seen:
         self.first_event_s: float | None = None
         self.usage = Usage()
         self.hits: list[Hit] = []
+        self.around = current_invocation()
+        self.kept: list[Event] | None = None
 
     def take(self, event: Event, now: float) -> None:
         if not self.events:
             self.first_event_s = round(now - self.began, 6)
         self.events += 1
+        if self.kept is not None:
+            self.kept.append(event)
         if self.speaks is not None:
             self.usage = self.span.usage_in(event, self.speaks) or self.usage
         elif isinstance(event.data, list | tuple):
@@ -64,8 +88,10 @@ class Observe:
     A record holds principal, operation, target, times, token counts and cost, and never the text of a
     question or an answer. A call fails if its record cannot be written, and fails before it reaches the
     target if the log cannot be opened. `price` returns the cost in USD of a target's tokens, or None,
-    and `price_source` where the price comes from.
+    and `price_source` where the price comes from. `audit` receives each record after it is written, and a
+    call whose row cannot be written fails too. `content` keeps what was asked and answered before that.
     `export` receives each record after it is written, with its call; an error of it fails no call.
+    `clean` masks what a text of a record may not hold.
     """
 
     def __init__(
@@ -74,18 +100,28 @@ class Observe:
         *,
         price: Price | None = None,
         price_source: Callable[[str], str] | None = None,
+        audit: Audit | None = None,
+        content: Content | None = None,
         export: Export | None = None,
+        clean: Callable[[str], str] = str,
     ) -> None:
         self._log = log
+        self._audit = audit
+        self._content = content
         self._price = price
         self._price_source = price_source
         self._export = export
+        self._clean = clean
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on and record its outcome."""
         self._log.open()
-        clock, around = call.context.clock, current_invocation()
+        if self._audit is not None:
+            self._audit.open()
+        clock = call.context.clock
         at, seen = clock.now(), _Seen(call, clock.monotonic())
+        if self._content is not None and self._content.applies(call):
+            seen.kept = []
         call.span.note(trace_id=new_id())
         ended: BaseException | None = None
         try:
@@ -98,21 +134,51 @@ class Observe:
             ended = error
             raise
         finally:
-            record = {
-                "trace_id": call.span.facts["trace_id"],
-                "parent": around.parent if around else None,
-                "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
-                "duration_s": round(clock.monotonic() - seen.began, 6),
-                **_who(call),
-                **self._tokens(call, seen),  # it notes what was saved, which `_how` records
-                **_how(call, seen, ended),
-            }
-            if around is not None:
-                around.records.append(record)
-            self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
-            if self._export is not None:
-                with contextlib.suppress(Exception):
-                    self._export(record, call)
+            self._write(call, at, seen, ended)
+
+    def _write(self, call: Call, at: dt.datetime, seen: _Seen, ended: BaseException | None) -> None:
+        """Seal what was asked and answered, write the record and its audit row, and export the record."""
+        unsealed = self._seal(call, seen)
+        around = seen.around
+        record = {
+            "trace_id": call.span.facts["trace_id"],
+            "parent": around.parent if around else None,
+            "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
+            "duration_s": round(call.context.clock.monotonic() - seen.began, 6),
+            **_who(call),
+            **self._tokens(call, seen),  # it notes what was saved, which `_how` records
+            **_how(call, seen, ended or unsealed),
+        }
+        if around is not None:
+            around.records.append(record)
+        record = self._protected(record)
+        self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
+        if self._audit is not None:
+            self._audit(record, _subject(call))
+        if self._export is not None:
+            with contextlib.suppress(Exception):
+                self._export(record, call)
+        if unsealed is not None:
+            raise unsealed
+
+    def _seal(self, call: Call, seen: _Seen) -> WorkbenchError | None:
+        """Keep the call's content if it is to be kept; return the error when it cannot be."""
+        if seen.kept is not None and self._content is not None:
+            try:
+                call.span.note(content=self._content(call, seen.kept))
+            except WorkbenchError as error:
+                return error
+        return None
+
+    def _protected(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a record with masks in the texts that callers and documents name; its others are ours."""
+        clean, labels = self._clean, record["labels"]
+        return {
+            **record,
+            "purpose": clean(record["purpose"]),
+            "hits": [{**hit, "source": clean(hit["source"])} for hit in record["hits"]],
+            "labels": {k: clean(v) if isinstance(v, str) else v for k, v in labels.items()},
+        }
 
     def _tokens(self, call: Call, seen: _Seen) -> dict[str, Any]:
         """Return token counts and cost of the answer, including an answer that was repaired."""
@@ -181,6 +247,12 @@ def _who(call: Call) -> dict[str, Any]:
     }
 
 
+def _subject(call: Call) -> str:
+    """Return the person whom a call is about: whom a forget or a hold names, else the context's."""
+    named = getattr(call.payload.get("what"), "subject", None)
+    return named or call.context.subject
+
+
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -213,6 +285,21 @@ def _how(call: Call, seen: _Seen, ended: BaseException | None) -> dict[str, Any]
             for hit in seen.hits
         ],
         "attempts": [dict(attempt) for attempt in call.span.attempts],
+        **_governance(facts),
+    }
+
+
+def _governance(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what policy, privacy, moderation and the content store noted."""
+    found: Mapping[str, int] = facts.get("findings") or {}
+    return {
+        "decision": facts.get("decision"),
+        "policy_request": facts.get("policy_request"),
+        "data_class": facts.get("data_class"),
+        "findings": [{"kind": kind, "count": found[kind]} for kind in sorted(found)],
+        "privacy": facts.get("privacy"),
+        "checks": list(facts.get("checks") or ()),
+        "content": facts.get("content"),
     }
 
 

@@ -27,7 +27,7 @@ class Position:
     """A control's name, the operations it applies to, and its neighbours.
 
     `after` names the controls outside this one, which see a call earlier; `before` names the controls
-    inside it. A neighbour may be a planned control that is not implemented yet.
+    inside it.
     """
 
     name: str

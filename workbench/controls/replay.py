@@ -56,7 +56,9 @@ class Replay:
 
     def __call__(self, call: Call, proceed: Handler) -> AsyncIterator[Event]:
         """Return the recorded answer, or that of the model, which is recorded."""
-        if call.labels.get("recorded") is False:  # a deterministic computation in this process
+        form = call.span.recording
+        unrecorded = form is not None and form.unrecorded and self.mode != "replay"
+        if unrecorded or call.labels.get("recorded") is False:  # a deterministic computation in this process
             return proceed(call)
         asked = _identify(call)
         call.span.facts["key"] = asked.key
@@ -73,13 +75,14 @@ class Replay:
         answer = self._tape.answer(asked)
         if answer is None and self.mode == "replay":
             raise miss(self._tape, asked.question(), call.target)
-        if answer is None:
+        if answer is None and not call.payload.get("store"):  # the endpoint keeps a copy only of what it gets
             source, answer = "cache", self._journal.answer(asked)
         if answer is not None:
             self._use(asked.key, source)
             facts = call.span.facts
             facts.setdefault("replayed", True)
             facts["source"], facts["recorded_latency_s"] = source, _latency(call, answer.latency_s)
+            _mark(call, answer)
         return answer
 
     async def _ask_plain(self, call: Call, proceed: Handler, asked: KeyedRequest) -> list[Event]:
@@ -93,13 +96,19 @@ class Replay:
         async with self._lanes.turn(call, asked.key):
             if (answer := self._recorded(call, asked)) is not None:
                 return answer.events()
-            return [event async for event in self._ask(call, proceed, asked)]
+            events = [event async for event in self._ask(call, proceed, asked)]
+            # The answer of a stage is what its recording gives again, also where that is masked.
+            answer = self._journal.answer(asked) if self._on_use is not None and call.span.recording else None
+            if answer is None or "events" not in answer.result:
+                return events
+            _mark(call, answer)
+            return answer.events()
 
     async def _ask(self, call: Call, proceed: Handler, asked: KeyedRequest) -> AsyncGenerator[Event, None]:
         call.span.note(replayed=False, source="model")
         if keep := self.mode != "live":
             self._journal.open()  # before the call: fails if the answer could not be recorded
-            refuse_secrets(asked.encoded)
+            refuse_secrets(asked.pseudonymised or asked.encoded)
         clock, taken, waited = call.context.clock, list[bytes](), list[float]()
         began = clock.monotonic()
         try:
@@ -118,6 +127,8 @@ class Replay:
         if not taken:
             return
         events_json = orjson.loads(b"[" + b",".join(taken) + b"]")
+        if call.span.recording is not None:
+            events_json = call.span.recording.answer(events_json, call.operation)
         if not call.payload.get("stream") or _ended(call, events_json):
             self._keep(call, asked, {"events": events_json}, waited)
 
@@ -130,6 +141,7 @@ class Replay:
             latency_s=round(sum(waited), 6),
             first_event_s=round(waited[0], 6),
             processor=processor(),
+            pseudonymised=asked.pseudonymised is not None,
         )
         line = entry.line()
         refuse_secrets(line)
@@ -168,6 +180,12 @@ class _Plain(AsyncIterator[Event]):
         self._events, self._ask = iter(()), None
 
 
+def _mark(call: Call, answer: RecordedAnswer) -> None:
+    """Tell the control `privacy` that an answer holds pseudonyms, which it restores."""
+    if answer.pseudonymised and call.span.recording is not None:
+        call.span.recording.answered_by_recording()
+
+
 def _latency(call: Call, latency_s: float) -> float:
     """Return the model's latency so far in seconds, live or recorded; a repair adds up both calls."""
     before: float = call.span.facts.get("recorded_latency_s", 0.0)
@@ -191,8 +209,11 @@ def _identify(call: Call) -> KeyedRequest:
         encoded = files.canonical(fields)
         if b"null" in encoded:  # a number that is not finite becomes null
             files.check_exact(fields, where="the request")
-        return KeyedRequest(call.name, call.identity, encoded, current_invocation())
+        asked = KeyedRequest(call.name, call.identity, encoded, current_invocation())
     except TypeError as error:
         raise ConfigError(
             f"the request is not JSON: {error}", hint="pass only strings, numbers, lists and mappings"
         ) from None
+    if call.span.recording is not None and (kept := call.span.recording.request(fields)) is not fields:
+        asked.pseudonymised = files.canonical(kept)
+    return asked

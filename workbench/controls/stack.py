@@ -15,8 +15,11 @@ from workbench.controls import (
     circuit_breaker,
     fallback,
     limits,
+    moderation,
     observe,
     output,
+    policy,
+    privacy,
     rate_limit,
     replay,
     retry,
@@ -26,14 +29,11 @@ from workbench.errors import ConfigError, RefusedError, nearest
 from workbench.ports import Call, Control, Handler
 from workbench.types import Event
 
-#: Planned controls. Positions may name them, so that adding one changes no other position.
-PLANNED: Final = ("policy", "privacy", "moderation")
 
-
-def ordered(positions: Iterable[Position], *, planned: Iterable[str] = PLANNED) -> tuple[Position, ...]:
+def ordered(positions: Iterable[Position]) -> tuple[Position, ...]:
     """Return the positions, outermost first; raise ConfigError unless they state exactly one order."""
     known = {position.name: position for position in positions}
-    names, graph = {*known, *planned}, graphlib.TopologicalSorter[str]()
+    names, graph = set(known), graphlib.TopologicalSorter[str]()
     for position in known.values():
         for neighbour in (*position.after, *position.before):
             _check_known(position, neighbour, names)
@@ -63,11 +63,8 @@ def _check_known(position: Position, neighbour: str, names: set[str]) -> None:
 
 
 def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position]) -> list[Position]:
-    """Return the next control inwards, or an empty list if only planned controls remain."""
+    """Return the next control inwards."""
     ready = list(graph.get_ready())
-    while planned := [name for name in ready if name not in known]:
-        graph.done(*planned)
-        ready = [name for name in ready if name in known] + list(graph.get_ready())
     if len(ready) > 1:
         first, second = sorted(ready)[:2]
         raise ConfigError(
@@ -81,8 +78,9 @@ def _next(graph: graphlib.TopologicalSorter[str], known: Mapping[str, Position])
 #: All implemented controls, outermost first.
 POSITIONS: Final = ordered(
     (
-        observe.POSITION, limits.POSITION, fallback.POSITION, access.POSITION, output.POSITION,
-        cache.POSITION, replay.POSITION, retry.POSITION, rate_limit.POSITION,
+        observe.POSITION, limits.POSITION, fallback.POSITION, policy.POSITION, access.POSITION,
+        output.POSITION, privacy.POSITION, moderation.POSITION, cache.POSITION, replay.POSITION,
+        retry.POSITION, rate_limit.POSITION,
         circuit_breaker.POSITION, budget.POSITION,
     )
 )  # fmt: skip
@@ -91,8 +89,12 @@ POSITIONS: Final = ordered(
 def around(control: Control, proceed: Handler) -> Handler:
     """Wrap `proceed` in `control`; closing a stream also closes the streams that the control opened.
 
-    A control may have a method `applies(call)`: other calls pass it by.
+    A control may have a method `applies(call)`: other calls pass it by. One with a method `check(call)` only
+    passes calls on or refuses them, so no stream of its own stands around theirs.
     """
+    check: Callable[[Call], None] | None = getattr(control, "check", None)
+    if check is not None:
+        return _CheckedHandler(check, proceed)
 
     def handle(call: Call) -> AsyncIterator[Event]:
         return _Controlled(control, call, proceed)
@@ -101,6 +103,19 @@ def around(control: Control, proceed: Handler) -> Handler:
     if applies is None:
         return handle
     return lambda call: handle(call) if applies(call) else proceed(call)
+
+
+class _CheckedHandler:
+    """The handler of a control that checks a call and leaves its stream as it is."""
+
+    __slots__ = ("_check", "_proceed")
+
+    def __init__(self, check: Callable[[Call], None], proceed: Handler) -> None:
+        self._check, self._proceed = check, proceed
+
+    def __call__(self, call: Call) -> AsyncIterator[Event]:
+        self._check(call)
+        return self._proceed(call)
 
 
 class _Controlled(AsyncIterator[Event]):

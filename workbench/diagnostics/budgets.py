@@ -86,9 +86,10 @@ def _line(line: BudgetLine) -> Finding:
     }
     detail = f"{amounts['left']} of {amounts['limit']} left, {amounts['reserved']} reserved"
     detail += f", renews at {line.renews}" if line.renews else ""
-    if line.refused:
-        verb = "refused" if line.enforce == "refuse" else "would have refused"
-        detail += f"; it {verb} {line.refused} calls, the last at {line.refused_at}"
+    counted = (("refused", line.refused, line.refused_at),
+               ("would have refused", line.would_refuse, line.would_refuse_at))  # fmt: skip
+    for verb, number, last in counted:
+        detail += f"; it {verb} {number} calls, the last at {last}" if number else ""
     return Finding(
         what=f"budget {line.budget}{f' ({line.key})' if line.key else ''}", state="ok", detail=detail
     )

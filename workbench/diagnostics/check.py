@@ -21,19 +21,26 @@ from workbench.experiments.inputs import read
 from workbench.experiments.metrics import ALWAYS
 from workbench.experiments.runs import load_runs
 from workbench.experiments.scorers import Scorer
+from workbench.identities.keys import file_keys
 from workbench.jobs import spec as jobspec
 from workbench.jobs.schedule import Schedule
 from workbench.layout import PARAMS, Results
 from workbench.models import load_card
+from workbench.models.approval import read_approvals
+from workbench.models.assessment import read_assessment
 from workbench.notebooks import inspection, screening
-from workbench.promotion import release, verdicts
+from workbench.policy.source import FOLDER, read_source
+from workbench.policy.validation import validate
+from workbench.promotion import assessed, release, verdicts
 from workbench.promotion.approach import measured
 from workbench.promotion.judgement import scorers_of, slicing_of
+from workbench.promotion.requirements import unenforced
 from workbench.prompts import prompt as prompts
 from workbench.types import Page
 from workbench.workspace import boundary, quality
 from workbench.workspace.candidates import candidates
 from workbench.workspace.examples import contaminated
+from workbench.workspace.moderating import hooks_of
 from workbench.workspace.save import read_generator
 from workbench.workspace.saved_impact import load_impact
 from workbench.workspace.use_case import check_data, stated_dataset
@@ -80,14 +87,37 @@ def check_all(root: Path) -> Checked:
     """Check params.yaml, every asset and the dependencies of each use case; no notebook is run."""
     params = config.load_params(root)
     findings = [CheckedFile(what=str(PARAMS)), *_folders(root), *_assets(root)]
+    findings += _assessments(root)
+    if params.identity.keys and not params.identity.remote:
+        findings.append(_tried("identity: keys", partial(file_keys, root / params.identity.keys)))
     for name, case in params.use_cases.items():
         findings += _use_case(root, name, case)
     for name, job in params.jobs.items():
         findings.append(_tried(f"job {name}: sample and schedule", partial(_look_at_job, root, name, job)))
     for name in params.budgets:
         findings.append(_tried(f"budget {name}", partial(check_met, root, name, params)))
+    findings += _policies(root, params)
     findings += _promoted(root)
     return Checked(findings=tuple(findings))
+
+
+def _policies(root: Path, params: config.Params) -> Iterator[CheckedFile]:
+    """Yield the problems of the repository's policies, and of use cases that must enforce them."""
+    for name, case in params.use_cases.items():
+        if problem := unenforced(name, case):
+            yield CheckedFile(what=f"use case {name}: policy", problem=problem)
+    if not (root / FOLDER).is_dir():
+        return  # the built-in ones apply
+    groups = {group for case in params.use_cases.values() for group in case.groups}
+    try:
+        found = validate(read_source(root), groups=groups)
+    except WorkbenchError as error:
+        yield CheckedFile(what=FOLDER, problem=str(error))
+        return
+    for item in found:
+        yield CheckedFile(what=item.where, problem=f"{item.what}\n  -> {item.fix}", warning=item.warning)
+    if not found:
+        yield CheckedFile(what=FOLDER)
 
 
 def _folders(root: Path) -> Iterator[CheckedFile]:
@@ -115,6 +145,19 @@ def _assets(root: Path) -> Iterator[CheckedFile]:
             yield _tried(what, partial(registry.load, root, kind, name))
             for reference in _references(root, kind, name):
                 yield _tried(f"{kind} {reference}", partial(look, root, reference))
+
+
+def _assessments(root: Path) -> Iterator[CheckedFile]:
+    """Yield the checks of each assessment and each file of approvals, also of models that nothing uses."""
+    known = registry.names(root, "model")
+    for path in sorted((root / layout.ASSESSMENTS).glob("[!.]*.yaml")):
+        name, what = path.name.partition(".")[0], path.relative_to(root).as_posix()
+        if name not in known or path.name not in {f"{name}.yaml", f"{name}.approvals.yaml"}:
+            problem = f"no saved model has this file ({nearest(name, known)})\n  -> ls pipelines/models"
+            yield CheckedFile(what=what, problem=problem, warning=True)
+            continue
+        read = read_approvals if path.name.endswith(".approvals.yaml") else read_assessment
+        yield _tried(what, partial(read, root, name))
 
 
 def _unlisted(root: Path, kind: str) -> Iterator[CheckedFile]:
@@ -204,6 +247,7 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     if case.prompt:
         yield _tried(f"{name}: prompt {case.prompt}", lambda: _look_at_prompt(root, str(case.prompt)))
     yield from _models(root, name, case)
+    yield from _assessed(root, name, case)
     data = cache(partial(check_data, root, name, case))  # three checks need it, and documents take long
     yield _tried(f"{name}: {case.data} and its questions", data)
     yield from _contaminated(root, name, case, data)
@@ -213,6 +257,8 @@ def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     yield from _approach(root, name, case)
     if (impact := case.impact) is not None:
         yield _tried(f"{name}: {impact}", lambda: load_impact(root, name, impact))
+    if (rules := case.moderation) is not None:
+        yield _tried(f"{name}: moderation", lambda: hooks_of(root, rules, partial(load_card, root)))
     yield from _gates(root, name, case, data)
 
 
@@ -229,6 +275,24 @@ def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
 
     named = ", ".join(case.model_choice.models) or "a stated answer"
     yield _tried(f"{name}: fall-backs {named}", fallbacks)
+
+
+def _assessed(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
+    """Yield each problem of the assessments of a use case's models: in phase mvp one warning for all."""
+    what, models = f"{name}: assessed models", assessed.models_of(root, case)
+    found = assessed.problems(root, name, case, models)
+    for model, day in assessed.ending(root, models):
+        text = f"the approval of {model} ends on {day}\n  -> workbench assess {model.partition('@')[0]}"
+        yield CheckedFile(what=f"{what}: {model}", problem=text, warning=True)
+    if not found:
+        yield CheckedFile(what=what)
+    elif assessed.demanded(case):
+        for problem in found:
+            yield CheckedFile(what=what, problem=f"{problem.text}\n  -> {problem.fix}")
+    else:
+        texts = "\n  ".join(problem.text for problem in found)
+        text = f"phase mlvp will refuse it:\n  {texts}\n  -> {found[0].fix}"
+        yield CheckedFile(what=what, problem=text, warning=True)
 
 
 def _prices(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:

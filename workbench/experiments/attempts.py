@@ -22,9 +22,11 @@ from workbench.experiments.runs import DEGRADED, TRUNCATED
 from workbench.experiments.scorers import Outcome, Scorer
 from workbench.experiments.usage import (
     FALLBACK,
+    FALLBACK_REASONS,
     answered_by_fallback,
     chat_calls,
     degraded_searches,
+    fallback_reasons,
     has_stated_answer,
     summed,
 )
@@ -77,9 +79,11 @@ class CaseAttempt:
 
 
 def _told(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a call's record that a scorer needs; `fallback` only for one."""
+    """Return the fields of a call's record that a scorer needs; those of a fall-back only for one."""
     told = {name: record.get(name) for name in _TOLD}
-    return {**told, "fallback": record["fallback"]} if record.get("fallback") else told
+    if not record.get("fallback"):
+        return told
+    return {**told, "fallback": record["fallback"], "fallback_reason": record.get("fallback_reason") or ""}
 
 
 def stops_run(error: Exception) -> bool:
@@ -226,6 +230,7 @@ def _usage(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "calls": len(calls),
         DEGRADED: degraded_searches(records),
         FALLBACK: answered_by_fallback(records),
+        FALLBACK_REASONS: fallback_reasons(records),
     }
 
 
@@ -238,7 +243,9 @@ def frame_of(rows: list[dict[str, Any]], scorers: Sequence[Scorer]) -> pl.DataFr
         "case": text, "repeat": count, "tenant": text, "status": text, "error": text, "output": text,
         "sources": pl.List(text), **{f"score.{item.name}": real for item in scorers}, "latency_s": real,
         "cost_usd": real, "input_tokens": count, "output_tokens": count, "calls": count, DEGRADED: count,
-        TRUNCATED: count, FALLBACK: count,
+        TRUNCATED: count, FALLBACK: count, FALLBACK_REASONS: text,
     }  # fmt: skip
     frame = pl.DataFrame(rows, schema=schema).sort("case", "repeat")
-    return frame.drop(name for name in (DEGRADED, TRUNCATED, FALLBACK) if not frame[name].sum())
+    counts = (DEGRADED, TRUNCATED, FALLBACK)
+    unused = [name for name in counts if not frame[name].sum()]
+    return frame.drop([*unused, *([FALLBACK_REASONS] if frame[FALLBACK_REASONS].is_null().all() else [])])

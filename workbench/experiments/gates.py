@@ -61,11 +61,11 @@ class GateReport(Shown):
     """A gate's verdict on a run. `stated_before` is true when the run carries this gate's digest.
 
     `n_degraded` counts the searches answered from the last snapshot, `n_truncated` the rows with a cut
-    answer, `n_fallback` the answers by a fall-back, and `unscored` the unscored rows by reason. An `explored`
-    run cannot pass, because the notebook that made it chose its cases and scorers. `loosened` names the
-    stricter texts that judged the same cases before. `note` is the caller's remark on the run, shown on the
-    card. `synthetic` counts the cases that were made up, and `contaminated` names those that stand in
-    examples. `selected` says how quality rules changed the cases.
+    answer, `n_fallback` the answers by a fall-back, `fallback_reasons` and `unscored` those and the unscored
+    rows by reason. An `explored` run cannot pass, because the notebook that made it chose its cases and
+    scorers. `loosened` names the stricter texts that judged the same cases before. `note` is the caller's
+    remark on the run, shown on the card. `synthetic` counts the cases that were made up, and `contaminated`
+    names those that stand in examples. `selected` says how quality rules changed the cases.
     """
 
     use_case: str
@@ -84,6 +84,7 @@ class GateReport(Shown):
     n_degraded: int = 0
     n_truncated: int = 0
     n_fallback: int = 0
+    fallback_reasons: Mapping[str, int] = field(default_factory=dict)
     unscored: Mapping[str, int] = field(default_factory=dict)
     explored: bool = False
     loosened: str = ""
@@ -135,6 +136,7 @@ class GateReport(Shown):
                 "n_degraded",
                 "n_truncated",
                 "n_fallback",
+                "fallback_reasons",
                 "unscored",
                 "explored",
                 "loosened",
@@ -175,7 +177,7 @@ class GateReport(Shown):
             rows=[_gate_row(line) for line in self.lines],
             notes=[
                 *degraded_note(self.n_degraded),
-                *fallback_note(self.n_fallback),
+                *fallback_note(self.n_fallback, self.fallback_reasons),
                 *truncated_note(self.n_truncated),
                 *_slice_notes(self.lines),
                 f"{self.n_cases} cases, {self.n_unscored} rows unscored"
@@ -237,6 +239,7 @@ def judge(
         n_unscored=run.n_unscored,
         n_degraded=run.n_degraded,
         n_fallback=run.n_fallback,
+        fallback_reasons=run.fallback_reasons,
         n_truncated=run.n_truncated,
         unscored=reasons,
         explored=explored,

@@ -41,7 +41,7 @@ from workbench.experiments.metrics import (
     score_names,
     tenants_text,
 )
-from workbench.experiments.usage import FALLBACK
+from workbench.experiments.usage import FALLBACK, FALLBACK_REASONS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,7 +69,8 @@ class Run(Shown):
     """One arm's results. `id` is a digest of the content, so equal runs have equal ids.
 
     `cases` has one row per case and repeat, sorted by both, and `case_ids` each case once. The columns are
-    `COLUMNS`, one `score.<name>` per scorer, and `DEGRADED`, `TRUNCATED` and `FALLBACK` if any row has such.
+    `COLUMNS`, one `score.<name>` per scorer, and `DEGRADED`, `TRUNCATED`, `FALLBACK` and `FALLBACK_REASONS`
+    if any row has such.
     `status` is "scored" or "unscored"; an unscored row has null scores, not zeros, and its `error` begins
     with the reason. `settings` are the arm's resolved settings, with digests.
     Raises ConfigError for an invalid arm name, wrong columns, duplicate rows, NaN and infinity.
@@ -92,7 +93,7 @@ class Run(Shown):
             )
         columns = self.cases.columns
         missing = [name for name in COLUMNS if name not in columns]
-        known_names = {*COLUMNS, DEGRADED, TRUNCATED, FALLBACK}
+        known_names = {*COLUMNS, DEGRADED, TRUNCATED, FALLBACK, FALLBACK_REASONS}
         extra = [name for name in columns if name not in known_names and not name.startswith(SCORE)]
         if missing or extra:
             raise ConfigError(
@@ -151,6 +152,16 @@ class Run(Shown):
         return int(self.cases[FALLBACK].sum()) if FALLBACK in self.cases.columns else 0
 
     @property
+    def fallback_reasons(self) -> dict[str, int]:
+        """The number of answers by a fall-back for each reason, commonest first."""
+        if FALLBACK_REASONS not in self.cases.columns:
+            return {}
+        found = Counter(
+            word for text in self.cases[FALLBACK_REASONS].drop_nulls() for word in text.split(",")
+        )
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
     def n_truncated(self) -> int:
         """The number of rows with an answer that the limit of tokens cut; it is scored as it is."""
         return int((self.cases[TRUNCATED] > 0).sum()) if TRUNCATED in self.cases.columns else 0
@@ -196,7 +207,7 @@ class Run(Shown):
         notes = [
             *degraded_note(self.n_degraded),
             *truncated_note(self.n_truncated),
-            *fallback_note(self.n_fallback),
+            *fallback_note(self.n_fallback, self.fallback_reasons),
             f"{self.n_cases} cases{repeats}, {self.n_unscored} unscored; intervals at {percent(LEVEL)}",
         ]
         spreads = [f"{m.name} {number(m.repeat_sd)}" for m in metrics if m.repeat_sd is not None]

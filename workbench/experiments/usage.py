@@ -10,6 +10,8 @@ from workbench.types import STATED
 
 #: An optional column of a run: the number of a row's answers by a fall-back in place of the first model.
 FALLBACK = "fallback"
+#: An optional column of a run: why, one word for each of these answers, joined by commas.
+FALLBACK_REASONS = "fallback_reasons"
 
 
 def chat_calls(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -25,6 +27,12 @@ def degraded_searches(records: Sequence[Mapping[str, Any]]) -> int:
 def answered_by_fallback(records: Sequence[Mapping[str, Any]]) -> int:
     """Return the number of calls that a fall-back answered in place of the first model."""
     return sum(bool(record.get("fallback")) for record in records)
+
+
+def fallback_reasons(records: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the reasons of the answers by a fall-back, joined by commas; None without any."""
+    reasons = [record.get("fallback_reason") for record in records if record.get("fallback")]
+    return ",".join(sorted(filter(None, reasons))) or None
 
 
 def has_stated_answer(records: Sequence[Mapping[str, Any]]) -> bool:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import files, processes, registry
+from workbench import files, identity, processes, registry
+from workbench.audit import Act, audited
 from workbench.context import Clock
 from workbench.display import degraded_note, fallback_note
 from workbench.errors import (
@@ -218,7 +219,13 @@ def _published(attempt: _SlotRun, manifest: PublishedManifest) -> JobResult:
     target = publishing.target_of(attempt.root, attempt.slot)
     staged = publishing.staging_of(target, attempt.id)
     _copy(attempt.work / "out", staged)
-    publishing.publish(staged, target, manifest, replace=attempt.request.replace)
+    act = Act(
+        activity="publish", principal=identity.of_job(manifest.job), type="Job",
+        name=f"{manifest.job}@{manifest.version}", tenant=manifest.tenant, use_case=manifest.use_case,
+        facts={"slot": attempt.slot.key, "input": manifest.input_digest[:16]},
+    )  # fmt: skip
+    with audited(attempt.root, act):
+        publishing.publish(staged, target, manifest, replace=attempt.request.replace)
     counts = manifest.counts
     notes = [*degraded_note(counts.get("degraded", 0)), *fallback_note(counts.get("fallback", 0))]
     folder = target.relative_to(attempt.root).as_posix()

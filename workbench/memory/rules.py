@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.errors import RefusedError, UnavailableError
 from workbench.ports import Budget, Purged, Query, Requester, Selector
-from workbench.types import KNOWLEDGE, Hit, Item
+from workbench.types import KNOWLEDGE, Item, ItemHit
 
 
 def moment_of(query: Query) -> str:
@@ -18,16 +18,24 @@ def moment_of(query: Query) -> str:
 
 def requester_of(query: Query) -> Requester:
     """Return the requester of a query."""
-    return Requester(groups=query.groups, clearance=query.clearance, now=moment_of(query))
+    return Requester(groups=query.groups, clearance=query.clearance, now=moment_of(query), where=query.where)
+
+
+def sees_nothing(requester: Query | Requester) -> bool:
+    """Return whether the requester may see no item, so that a store need not be asked."""
+    return not requester.groups and requester.where is None
 
 
 def readable(item: Item, requester: Requester | None) -> bool:
     """Return whether the requester may see `item`, until it expires. Without a requester, True."""
-    return requester is None or (
-        not set(item.access).isdisjoint(requester.groups)
-        and item.classification <= requester.clearance
-        and (item.expires is None or item.expires > requester.now)
-    )
+    if requester is None:
+        return True
+    if requester.where is not None:
+        permitted = requester.where.admits(item)
+    else:
+        groups = not set(item.access).isdisjoint(requester.groups)
+        permitted = groups and item.classification <= requester.clearance
+    return permitted and (item.expires is None or item.expires > requester.now)
 
 
 def visible(item: Item, query: Query) -> bool:
@@ -44,7 +52,7 @@ def visible(item: Item, query: Query) -> bool:
     )
 
 
-def hit(item: Item, query: Query, *, score: float, memory: str, version: int, tenant: str) -> Hit:
+def hit(item: Item, query: Query, *, score: float, memory: str, version: int, tenant: str) -> ItemHit:
     """Return the hit for `item`; UnavailableError when the store's filter let a hidden item through."""
     if not visible(item, query):
         fault = UnavailableError(
@@ -56,12 +64,13 @@ def hit(item: Item, query: Query, *, score: float, memory: str, version: int, te
     since = item.valid_from or (item.created[:10] if item.created else None)
     groups = sorted(set(item.access) & set(query.groups))
     level = f"; classification {item.classification} <= clearance {query.clearance}"
-    return Hit(
+    return ItemHit(
         id=item.id, text=item.text, source=item.source, title=item.title, version=item.version,
         score=score, tenant=tenant, as_of=query.as_of, stale=False, digest=item.source_digest,
         memory=memory, kind=item.kind, classification=item.classification, trust=item.trust,
         memory_version=version if item.kind == KNOWLEDGE else 0, since=since,
         age_days=_days(since, query.as_of) if since else None, allowed=", ".join(groups) + level,
+        item=item,
     )  # fmt: skip
 
 

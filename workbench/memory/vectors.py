@@ -107,22 +107,33 @@ class Vectors:
         arrays = (self.matrix[mask], figures, self.codes[:, mask])
         return self._of(list(compress(self.ids, mask)), arrays, self.labels)
 
-    def seen(self, query: Query, version: int) -> NDArray[np.bool_]:
-        """Return a mask of the rows that are active in `version` and visible as in `rules.visible`."""
+    def seen(
+        self, query: Query, version: int, permitted: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.bool_]:
+        """Return a mask of the rows that are active in `version` and visible as in `rules.visible`.
+
+        `permitted` is the mask of the rows for which the condition `query.where` holds, None without one.
+        """
         import numpy as np
 
-        lists, sources, kinds = self.labels
-        allowed = [code for groups, code in lists.items() if not groups.isdisjoint(query.groups)]
+        _, sources, kinds = self.labels
         day, moment = _day(query.as_of, _ALWAYS), _second(moment_of(query))
-        mask = _among(self.codes[0], allowed, len(lists))
-        _, since, until, level, start, end, expires = self.figures
-        mask &= (since <= version) & (until > version) & (level <= query.clearance)
-        mask &= (start <= day) & (end > day) & (expires > moment)
+        _, since, until, _, start, end, expires = self.figures
+        mask = (since <= version) & (until > version) & (start <= day) & (end > day) & (expires > moment)
+        mask &= self._listed(query) if permitted is None else permitted
         if query.sources:
             mask &= _among(self.codes[1], [sources[s] for s in query.sources if s in sources], len(sources))
         if query.kinds:
             mask &= _among(self.codes[2], [kinds[k] for k in query.kinds if k in kinds], len(kinds))
         return np.asarray(mask, np.bool_)
+
+    def _listed(self, query: Query) -> NDArray[np.bool_]:
+        """Return a mask of the rows whose access list and level the query's groups and clearance open."""
+        lists = self.labels[0]
+        allowed = [code for groups, code in lists.items() if not groups.isdisjoint(query.groups)]
+        opened: NDArray[np.bool_] = _among(self.codes[0], allowed, len(lists))
+        opened &= self.figures[3] <= query.clearance
+        return opened
 
     def nearest(self, query: Query, seen: NDArray[np.bool_], depth: int) -> list[str]:
         """Return the ids of the `depth` seen rows of the largest inner product; ties in the order of ids."""

@@ -23,7 +23,7 @@ Conduct = tuple[str, str]
 _SAME: Final = "let the task do the same wherever it runs"
 _OWN: Final = "call a function of your own instead"
 _GIVEN: Final = "let `inputs` bring the data: a job is given inputs and never what is expected"
-_CONNECT: Final = frozenset({"workbench.connect", "workbench.workspace.workspace.connect"})
+_CONNECT: Final = frozenset({"workbench.connect", "workbench.workspace.connection.connect"})
 _WORKSPACE: Final = frozenset({"workbench.Workspace", "workbench.workspace.workspace.Workspace"})
 _TASK: Final = frozenset({"workbench.task", "workbench.experiments.task.task"})
 #: What tells a job from other runs; the second form is read from any object, under whatever name it came.

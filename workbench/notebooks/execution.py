@@ -10,10 +10,10 @@ import logging
 import secrets
 import shlex
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from workbench import errors, files, processes, schemas
 from workbench.config import Execution
@@ -56,24 +56,35 @@ class Watched:
     guarded: tuple[Path, ...] = ()
 
 
+class ExecuteOptions(TypedDict, total=False):
+    """The options of `execute`.
+
+    `cwd` is the kernel's folder, the notebook's own by default. `watch` is a file for reports of connections
+    around the boundary. `show` shows progress. `clean` masks what outputs and a failure's message may not
+    hold.
+    """
+
+    cwd: Path | None
+    watch: Path | Watched | None
+    show: bool
+    clean: Callable[[str], str] | None
+
+
 def execute(
     path: Path,
     *,
     root: Path,
     parameters: Mapping[str, Any],
     execution: Execution,
-    cwd: Path | None = None,
-    watch: Path | Watched | None = None,
-    show: bool = True,
+    **options: Unpack[ExecuteOptions],
 ) -> Executed:
     """Run a notebook top to bottom in a fresh kernel; NotebookError when a cell fails.
 
-    `root` is the repository for the executed copy, `cwd` the kernel's folder (the notebook's own by
-    default), `watch` a file for reports of connections around the boundary. Only the exception
-    marks a failure: the metadata of an executed notebook calls a timed-out cell completed. A job's
-    executed copy is scrubbed, unless the run succeeded under `watch`: promotion screens that copy.
+    `root` is the repository for the executed copy. Only the exception marks a failure: the metadata of an
+    executed notebook calls a timed-out cell completed. A job's executed copy is scrubbed, unless the run
+    succeeded under `watch`: promotion screens that copy.
     """
-    notebook = inspection.read(path)
+    notebook, watch = inspection.read(path), options.get("watch")
     typed = notebook.typed(parameters)
     folder = root / EXECUTED
     stem = f"{path.stem}-{execution.run or secrets.token_hex(4)}"
@@ -86,10 +97,14 @@ def execute(
         execution, task_digest=notebook.digest(typed), used=str(used), progress=str(progress)
     )
     succeeded = False
-    watched = Watched(report=watch) if isinstance(watch, Path) else watch
-    kernel = _Kernel(path=path, parameters=parameters, cwd=cwd, watch=watched, job=execution.job is not None)
+    kernel = _Kernel.of(path, parameters, execution, options)
     try:
-        with processes.environment(execution.environment()), _shown(progress, show=show), _natively(watched):
+        with (
+            processes.environment(execution.environment()),
+            _shown(progress, show=options.get("show", True)),
+            _natively(kernel.watch),
+            _cleaning(output, options.get("clean")),
+        ):
             _papermill(path, output, typed, kernel)
         keys = dict(line.split() for line in used.read_text(encoding="ascii").splitlines())
         succeeded = True
@@ -103,6 +118,21 @@ def execute(
     return Executed(notebook=output, task_digest=execution.task_digest or "", used=keys)
 
 
+@contextlib.contextmanager
+def _cleaning(executed: Path, clean: Callable[[str], str] | None) -> Iterator[None]:
+    """Clean the executed copy when the block ends, and the message of its failure."""
+    try:
+        yield
+    except NotebookError as error:
+        if clean is not None:
+            error.message = clean(error.message)
+            error.args = (error.message,)
+        raise
+    finally:
+        if clean is not None:
+            _clean_outputs(executed, clean)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kernel:
     """The arguments of a kernel, and the command that an error's hint names."""
@@ -112,6 +142,15 @@ class _Kernel:
     cwd: Path | None = None
     watch: Watched | None = None
     job: bool = False
+
+    @classmethod
+    def of(
+        cls, path: Path, parameters: Mapping[str, Any], execution: Execution, options: ExecuteOptions
+    ) -> _Kernel:
+        """Return the kernel of an execution; a path to watch is that of a report."""
+        watch, cwd, job = options.get("watch"), options.get("cwd"), execution.job is not None
+        watched = Watched(report=watch) if isinstance(watch, Path) else watch
+        return cls(path=path, parameters=parameters, cwd=cwd, watch=watched, job=job)
 
     @property
     def arguments(self) -> list[str]:
@@ -322,6 +361,35 @@ def scrub(executed: Path) -> None:
             cell["outputs"] = []
     notebook["metadata"].pop("papermill", None)
     files.write_atomic(executed, notebooks.text_of(notebook).encode())
+
+
+def _clean_outputs(executed: Path, clean: Callable[[str], str]) -> None:
+    """Rewrite an executed notebook with `clean` applied to the texts of its outputs, if one changes."""
+    if not executed.is_file():
+        return
+    notebook, changed = _executed(executed), False
+    for cell in notebook["cells"]:
+        if cell.get("outputs"):
+            outputs = _cleaned(cell["outputs"], clean)
+            changed = changed or outputs != cell["outputs"]
+            cell["outputs"] = outputs
+    if changed:
+        files.write_atomic(executed, notebooks.text_of(notebook).encode())
+
+
+def _cleaned(value: Any, clean: Callable[[str], str], *, kind: str = "") -> Any:
+    """Return outputs with their texts cleaned; a list of lines is one text, and media stay as they are."""
+    if kind.startswith(("image/", "audio/", "video/")) and kind != "image/svg+xml":
+        return value
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {name: _cleaned(item, clean, kind=name) for name, item in value.items()}
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        text = "".join(value)
+        new = clean(text)
+        return value if new == text else new.splitlines(keepends=True)
+    return [_cleaned(item, clean) for item in value] if isinstance(value, list) else value
 
 
 def _executed(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ from workbench.memory.stores import StoreLocation
 from workbench.ports import Memory
 from workbench.retrieval.reading import Pages, told
 from workbench.types import Page
-from workbench.workspace import boundary, workspace
+from workbench.workspace import boundary, connection
 from workbench.workspace.use_case import pages_of
 from workbench.workspace.workspace import Workspace
 
@@ -42,12 +41,12 @@ def build(root: Path, name: str, case: UseCase, out: Path, *, home: Path | None 
             tape=boundary.open_tape(Path(folder) / "none"),
             places=boundary.StatePaths(home=state, memories=memories),
         )
-        with closing(workspace.connect(name, root=root, purpose="remember", through=private)) as ws:
-            # The memory is temporary and private, so its builder is its admin, whatever params.yaml says.
-            admin = dataclasses.replace(ws.context.principal, admin=True)
+        # The memory is temporary and private, so its builder is its admin, whatever params.yaml says.
+        opened = connection.connect_pipeline(name, root=root, purpose="remember", through=private, admin=True)
+        with closing(opened) as ws:
             started = time.monotonic()
             pages = pages_of(root, name, case)
-            ingest_through(ws.bind(principal=admin), pages, out)
+            ingest_through(ws, pages, out)
             _say(pages, time.monotonic() - started)
 
 
@@ -66,7 +65,7 @@ def replaying(root: Path, name: str, memories: StoreLocation, *, purpose: str) -
     places = boundary.StatePaths(home=root, memories=memories)
     cards = [boundary.card_of_use_case(root, config.use_case(config.load_params(root), name))]
     through = boundary.Boundary(root, mode="replay", tape=tape, cards=cards, places=places)
-    return workspace.connect(name, root=root, purpose=purpose, through=through)
+    return connection.connect_pipeline(name, root=root, purpose=purpose, through=through)
 
 
 def ingest_through(ws: Workspace, pages: Sequence[Page], out: Path) -> None:

@@ -163,7 +163,7 @@ def _warnings(evidence: Evidence) -> list[str]:
         for note in (
             *degraded_note(run.n_degraded),
             *truncated_note(run.n_truncated),
-            *fallback_note(run.n_fallback),
+            *fallback_note(run.n_fallback, run.fallback_reasons),
         )
     ]
     contradiction = evidence.approach.contradiction if evidence.approach else ""

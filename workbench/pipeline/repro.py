@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ from workbench.pipeline.stages import EXIT_VARIABLE
 from workbench.ports import Call
 from workbench.promotion.freezing import judged_run
 from workbench.promotion.judgement import prepared_cases
+from workbench.records.calls import Chosen
 from workbench.records.confirmed import Confirmed, answers_of
+from workbench.records.governance import Governance, governance_of
 from workbench.records.keys import Entry, processor
 from workbench.records.tape import Tape, compare_answers, write
 from workbench.repository import dvc, environments
@@ -183,7 +185,8 @@ async def _ask_again(
     same: dict[str, bool] = {}
     async with aclosing(live):
         entries, judged = _distinct(tapes), frozenset(e.key for e in tapes[0].entries())
-        answered = [entry for entry in entries if "refused" not in entry.result]
+        # A question of which pseudonyms are left cannot be asked again.
+        answered = [e for e in entries if "refused" not in e.result and not e.pseudonymised]
         here = [e for e in answered if sample is None or live.card(e.target).provider == "local"]
         chosen = here if sample is None else _sampled(_answers(here), judged, log, sample, case.seed)
         try:
@@ -347,11 +350,15 @@ def _recorded(entry: Entry, events: Sequence[Event], seconds: float) -> Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduced:
-    """The result of `workbench repro`: the verdict and the repeated questions of each use case."""
+    """The result of `workbench repro`: the verdict and the repeated questions of each use case.
+
+    `governance` counts the calls that this repository recorded from its beginning to its end.
+    """
 
     exit_code: int
     gates: Mapping[str, GateReport]
     asked: Mapping[str, Reasked]
+    governance: Governance = field(default_factory=Governance)
 
     def to_json(self) -> dict[str, Any]:
         """Return the value that `--json` prints."""
@@ -359,6 +366,7 @@ class Reproduced:
             "exit_code": self.exit_code,
             "gates": {name: gate.to_json() for name, gate in self.gates.items()},
             "asked_again": {name: dataclasses.asdict(asked) for name, asked in self.asked.items()},
+            "governance": dataclasses.asdict(self.governance),
         }
 
 
@@ -371,7 +379,7 @@ def reproduce(
     ConfigError for `record` without `live`, and for `sample` with it.
     """
     _check_options(live=live, record=record, sample=sample)
-    params = config.load_params(root)
+    began, params = SystemClock().now(), config.load_params(root)
     check_named(root, params)
     make_tapes(root, params)
     warn_of_environment(root)
@@ -398,9 +406,12 @@ def reproduce(
         for name, case in params.use_cases.items():
             asked[name] = ask_again(root, name, case, sample=number, record=record)
             say(f"{asked[name]}\n      report: {LIVE / name}.json")
+    done = governance_of(root / layout.CALLS, Chosen(since=began))
+    say(f"{done}")
     return Reproduced(
-        exit_code=max((gate.exit_code for gate in gates.values()), default=0), gates=gates, asked=asked
-    )
+        exit_code=max((gate.exit_code for gate in gates.values()), default=0),
+        gates=gates, asked=asked, governance=done,
+    )  # fmt: skip
 
 
 def _check_options(*, live: bool, record: bool, sample: int | None) -> None:

@@ -22,13 +22,14 @@ from workbench.layout import Results
 
 #: No output depends on these. `api_key_env` only names a variable; the stages search a snapshot, so the
 #: server of the live memory plays no part; `limits` end a run or change nothing; no stage reads the
-#: `cache`; DVC tracks `data` by its files and `report` by its outputs.
+#: `cache`; a promotion alone reads what the use case `handles`; DVC tracks `data` by its files and `report`
+#: by its outputs.
 UNREAD = frozenset(
     {
         "title", "purpose", "owner", "report", "approach", "baseline", "concurrency", "seed", "api_key_env",
         "impact",
         "memory_provider", "memory_url", "memory_grpc", "memory_api_key_env", "memory_awake",
-        "memory_fallback", "limits", "cache", "telemetry",
+        "memory_fallback", "limits", "cache", "telemetry", "handles",
     }
 )  # fmt: skip
 #: Keys of the judge alone, which a notebook does not read.
@@ -76,7 +77,7 @@ def of_stage(stage: str, case: UseCase, source: str) -> dict[str, Any]:
     if stage in {"judge", "experiment"}:
         keys |= set(re.findall(r"\.([a-z_]+)\b", source)) & UNREAD
     values = {key: value for key, value in dataclasses.asdict(case).items() if key in keys}
-    for key in ("impact", "price_per_million"):  # results of earlier versions know neither
+    for key in ("impact", "moderation", "price_per_million"):  # results of earlier versions know none
         if values.get(key) is None:
             values.pop(key, None)
     if "gates" in values and stage != "report":
@@ -88,8 +89,8 @@ def assets_of_stage(root: Path, stage: str, case: UseCase, source: str) -> dict[
     """Return the SHA-256 of every file of the assets that `stage` reads, by path from `root`.
 
     These are the use case's prompt and memory. For the stages that run the notebook, and for the report, they
-    are also those whose name stands in quotes in the notebook's text `source` or in a parameter. Raise
-    NotFoundError when params.yaml names a version that does not exist.
+    are also those whose name stands in quotes in the text `source` or in a parameter, and the topic
+    lists of its checks. Raise NotFoundError when params.yaml names a version that does not exist.
     """
     found: dict[str, str] = {}
     text = source + files.canonical(case.parameters).decode()
@@ -100,6 +101,8 @@ def assets_of_stage(root: Path, stage: str, case: UseCase, source: str) -> dict[
             names |= {name for name in registry.names(root, kind) if _names(text, name)}
         for name in sorted(names):
             found |= _digests(root, kind, name)
+    if case.moderation is not None and stage in {"judge", "experiment"}:
+        found |= {path: files.digest(files.read_bytes(root / path)) for path in case.moderation.files}
     return found
 
 

@@ -119,7 +119,12 @@ def run_notebook(
     A failed or interrupted execution changes no tape: its answers stay in the cache and are not asked again.
     `options` holds further arguments of `notebooks.execute`: `cwd`, `watch`, `show`.
     """
-    executed = notebooks.execute(path, root=root, parameters=parameters, execution=execution, **options)
+    from workbench.workspace.privacy import redaction_of
+
+    clean = redaction_of(root).text
+    executed = notebooks.execute(
+        path, root=root, parameters=parameters, execution=execution, clean=clean, **options
+    )
     if tape is not None:
         from workbench.records.journal import Journal, extend
         from workbench.workspace import boundary

@@ -9,6 +9,7 @@ from workbench.ports.boundary import (
     ModelCandidate,
     Span,
 )
+from workbench.ports.item_filter import ItemFilter
 from workbench.ports.memory import (
     Memory,
     MemoryStore,
@@ -37,6 +38,7 @@ __all__ = [
     "Forgotten",
     "Handler",
     "HeldPlace",
+    "ItemFilter",
     "Memory",
     "MemoryStats",
     "MemoryStore",

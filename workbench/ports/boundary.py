@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.context import Context
-from workbench.types import JSON, Event, Port, Usage
+from workbench.ports.privacy import DeclaredData, RecordingForm
+from workbench.types import JSON, Event, Hit, Port, Usage
 from workbench.wire import Dialect
 
 
@@ -46,15 +47,17 @@ class Span:
     the one that began a stream may finish or abandon it. One task at a time writes to it. `timer` limits the
     attempt's present wait, and a control that lets the call wait for its turn puts it off. `places` are what
     outer controls hold for the attempt: a control that waits for something else gives them back meanwhile.
+    `recording` is the form of the call in recordings, None where nobody looks for identifiers.
     """
 
-    __slots__ = ("_read", "attempts", "facts", "places", "timer")
+    __slots__ = ("_read", "attempts", "facts", "places", "recording", "timer")
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.attempts: list[dict[str, Any]] = []
         self.timer: WaitTimer | None = None
         self.places: list[HeldPlace] = []
+        self.recording: RecordingForm | None = None
         self._read: tuple[Event, Dialect, Usage | None] | None = None
 
     def note(self, **facts: Any) -> None:
@@ -104,7 +107,8 @@ class Call:
     `deadline` is in the context's monotonic seconds, for all attempts together. `fallbacks` are asked in
     order when the target cannot answer. `defaulted` names the fields of the payload that are defaults of the
     target's card, which another candidate does not inherit. `retries` is the most retries of this call; None
-    leaves it to the control.
+    leaves it to the control. `declared` is what a prompt says of the data in the request, if it does.
+    `passages` are those that the payload's texts hold; no record has them.
     """
 
     port: Port
@@ -119,6 +123,8 @@ class Call:
     fallbacks: tuple[ModelCandidate, ...] = ()
     defaulted: frozenset[str] = frozenset()
     retries: int | None = None
+    declared: DeclaredData | None = None
+    passages: tuple[Hit, ...] = field(default=(), repr=False)
 
     @property
     def name(self) -> str:

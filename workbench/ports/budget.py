@@ -80,14 +80,17 @@ class Reservation:
 class Balance:
     """What a ledger holds of one account.
 
-    `refused` counts the calls that the budget refused, or would have refused if it only observes; the last
-    one was at the instant `refused_at`.
+    `refused` counts the calls that the budget refused, and `would_refuse` those that it would have refused
+    while it only observed; the last ones were at the instants `refused_at` and `would_refuse_at`. A version
+    of the workbench that does not tell them apart counts both as `refused`.
     """
 
     spent: Amounts = field(default_factory=Amounts)
     reserved: Amounts = field(default_factory=Amounts)
     refused: int = 0
     refused_at: str = ""
+    would_refuse: int = 0
+    would_refuse_at: str = ""
 
 
 @runtime_checkable

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from workbench.identity import Principal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A principal, the tenant that its token names (or ""), and the instant at which the token ends."""
+    """A principal, the tenant that its token names (or ""), and the instant at which the token ends.
+
+    `stated` has "groups" and "clearance" when the token states them; those that it does not state are the
+    use case's.
+    """
 
     principal: Principal
     tenant: str = ""
     expires: str | None = None
+    stated: frozenset[str] = frozenset()
+
+    @property
+    def rights(self) -> dict[str, Any]:
+        """The groups and the clearance that the token states, as fields of `Principal`."""
+        return {name: getattr(self.principal, name) for name in sorted(self.stated)}
 
 
 @runtime_checkable
@@ -25,5 +35,8 @@ class IdentityProvider(Protocol):
     def name(self) -> str:
         """The provider's name, such as `system`, `oidc` or `ci`."""
 
-    def identify(self) -> Identity:
-        """Return the caller's identity; raise RefusedError for a token that is invalid or expired."""
+    def identify(self, token: str | None = None) -> Identity:
+        """Return the identity of the caller, or of the bearer of `token`.
+
+        Raise RefusedError without a token where one is needed, and for one that is invalid or expired.
+        """

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from workbench import files
 from workbench.identity import Principal
+from workbench.ports.item_filter import ItemFilter
 from workbench.types import JSON, Item, ItemKind
 
 SearchMode = Literal["hybrid", "vector", "words"]
@@ -22,7 +23,8 @@ class Query:
     by default the active one. Keyword search takes `text`, and nearest-neighbour search `vector`
     (L2-normalised). Their rankings, each `candidates` deep, are fused unless `mode` names one. `exact` orders
     neighbours by exact inner products, equal on every store. `sources` and `kinds` restrict the hits; empty
-    means all.
+    means all. `where` is the condition of the policies on the hits; a store applies it in place of the groups
+    and the clearance.
     """
 
     text: str
@@ -38,18 +40,21 @@ class Query:
     candidates: int = 100
     mode: SearchMode = "hybrid"
     exact: bool = False
+    where: ItemFilter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requester:
     """The reader of a verb other than search: its groups, clearance and the time of reading.
 
-    `now` is a UTC instant, at which expiry is judged. A requester without groups sees no item.
+    `now` is a UTC instant, at which expiry is judged. `where` is the condition of the policies on items; a
+    store applies it in place of the groups and the clearance. A requester without both sees no item.
     """
 
     groups: tuple[str, ...]
     clearance: int = 0
     now: str
+    where: ItemFilter | None = None
 
     @classmethod
     def of(cls, principal: Principal, *, now: str) -> Requester:

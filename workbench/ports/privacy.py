@@ -1,9 +1,12 @@
-"""The privacy port: what a detector finds in a text."""
+"""The privacy port: what a detector finds in a text, and the form of a call in recordings."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+from workbench.types import JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,3 +30,35 @@ class Detector(Protocol):
 
     def find(self, text: str) -> tuple[Detection, ...]:
         """Return what was found, sorted by their start and without overlap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredData:
+    """What a prompt declares of the inputs in a request.
+
+    `classes` are the classes of their data. `identifiers` are values that are identifiers as a whole, each
+    with its kind and class.
+    """
+
+    classes: tuple[str, ...] = ()
+    identifiers: tuple[tuple[str, str, str], ...] = ()
+
+
+class RecordingForm(Protocol):
+    """The form of one call in recordings: pseudonyms and masks in place of identifiers and secrets.
+
+    The control `privacy` puts it into the span of a call, and controls that keep answers use it.
+    """
+
+    @property
+    def unrecorded(self) -> bool:
+        """Whether a class of the request may not be recorded."""
+
+    def request(self, fields: JSON) -> JSON:
+        """Return fields of the request as recordings hold them; the same object if nothing changes."""
+
+    def answer(self, events: Sequence[JSON], operation: str) -> Sequence[JSON]:
+        """Return the events of an answer as recordings hold them; the same object if nothing changes."""
+
+    def answered_by_recording(self) -> None:
+        """State that the answer comes from a recording that holds pseudonyms of this request."""

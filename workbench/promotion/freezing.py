@@ -75,7 +75,8 @@ def draft(root: Path, name: str, job: Job, case: UseCase, gate: GateReport, run:
     notebook = inspection.read(root / case.notebook)
     commit = repository.head()
     sample = read_bytes(root / job.sample)
-    reads = (*CODE, case.notebook, case.data, *([QUALITY] if case.quality else []))
+    lists = case.moderation.files if case.moderation else ()
+    reads = (*CODE, case.notebook, case.data, *([QUALITY] if case.quality else []), *lists)
     kinds: tuple[str, ...] = ("prompt", "memory", "model")
     pins = {kind: str(run.settings[kind]) for kind in kinds if kind in run.settings}
     pins |= _fallback_pins(run)

@@ -43,6 +43,7 @@ class _ToldRecord:
     input_tokens: int | None = None
     output_tokens: int | None = None
     fallback: str = ""
+    fallback_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from workbench import config, files, registry
+from workbench.audit import Act, audited
 from workbench.config import UseCase
 from workbench.context import Clock, SystemClock
 from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
@@ -17,8 +21,10 @@ from workbench.experiments.loosening import loosened
 from workbench.jobs import runner, versions
 from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec
+from workbench.policy import authorise
 from workbench.promotion import diff as differences
 from workbench.promotion import freezing, release, requirements, verdicts
+from workbench.promotion.assured import check_authenticated, mover
 from workbench.promotion.judgement import judged, run_of, spec_of, verdicted
 from workbench.promotion.release import Released
 from workbench.promotion.requirements import Blocker, Draft
@@ -58,8 +64,34 @@ def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
     A reference that names a version moves the label to that version. One ConfigError lists every
     blocker; with `dry_run` the card lists them and nothing is written.
     """
+    with _audited(root, "promote", reference, order) as facts:
+        done = _promoted(root, reference, order)
+        facts |= {"version": done.version, "before": done.before}
+    return done
+
+
+def _audited(
+    root: Path, verb: str, reference: str, order: ReleaseOptions
+) -> AbstractContextManager[dict[str, Any]]:
+    """Return the block whose beginning and end the audit log has; of a dry run it has nothing."""
+    if order.dry_run:
+        return contextlib.nullcontext({})
+    kind, _, name = reference.partition("/")
+    return audited(
+        root,
+        Act(
+            activity=verb, principal=mover(root).principal, type=kind.capitalize(), name=name,
+            reason=order.reason, facts={"label": order.label},
+        ),
+    )  # fmt: skip
+
+
+def _promoted(root: Path, reference: str, order: ReleaseOptions) -> Released:
     kind, ref = release.parse(reference)
     release.check_label(kind, order.label)
+    _authorise(root, "promote", kind, ref, order)
+    if order.label == "production" and not order.dry_run:
+        check_authenticated(root, kind, ref.name, verb="promote")
     _, _, named = reference.partition("/")
     if kind != "job":
         return _promote_spec(root, kind, named, order)
@@ -71,6 +103,13 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
 
     ConfigError when the label is on that version already, NotFoundError when no version precedes it.
     """
+    with _audited(root, "rollback", reference, order) as facts:
+        done = _rolled_back(root, reference, order, to)
+        facts |= {"version": done.version, "before": done.before}
+    return done
+
+
+def _rolled_back(root: Path, reference: str, order: ReleaseOptions, to: int | None) -> Released:
     kind, ref = release.parse(reference)
     release.check_label(kind, order.label)
     if not reference.endswith(f"/{ref.name}"):
@@ -78,6 +117,9 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
             f"{reference!r} names a version; a rollback takes its target version from --to",
             hint=f"workbench rollback {kind}/{ref.name} --to {ref.version or 'VERSION'}",
         )
+    _authorise(root, "rollback", kind, registry.Reference(name=ref.name, version=to), order)
+    if order.label == "production" and not order.dry_run:
+        check_authenticated(root, kind, ref.name, verb="roll back")
     asset = registry.load(root, kind, ref.name)
     if order.label not in asset.labels:
         raise NotFoundError(
@@ -102,6 +144,25 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
     )  # fmt: skip
     run = asset.versions[back].run
     return _release(root, asset, done, order, verb="Roll back", run=run, after="dvc repro")
+
+
+def _authorise(
+    root: Path, action: str, kind: str, reference: registry.Reference, order: ReleaseOptions
+) -> None:
+    """Raise PolicyError unless the policies permit the user of this process to move the label."""
+    version = reference.version if isinstance(reference.version, int) else 0
+    about = authorise.asset(kind, reference.name, version=version, label=order.label)
+    context = authorise.system_context(root, _use_case_of(root, kind, reference.name), found=mover(root))
+    authorise.authorise(root, context, action, about, dry=order.dry_run)
+
+
+def _use_case_of(root: Path, kind: str, name: str) -> str:
+    """Return the use case of a job of params.yaml, "" for other assets and unknown jobs."""
+    try:
+        declared = config.load_params(root).jobs.get(name) if kind == "job" else None
+    except WorkbenchError:
+        return ""
+    return declared.use_case if declared else ""
 
 
 def _environment_note(root: Path, asset: Asset, number: int) -> tuple[str, ...]:
@@ -183,7 +244,7 @@ def _promote_job(root: Path, name: str, order: ReleaseOptions) -> Released:
             *differences.spec_rows(live, draft.spec),
             *differences.gate_rows(gate, run, run_of(root, live) if live else None),
         ),
-        notes=differences.freezes(draft, counts),
+        notes=(*differences.freezes(draft, counts), *requirements.not_assessed_yet(root, draft.spec, case)),
         missing=tuple((miss.what, miss.fix) for miss in missing),
         dry=order.dry_run,
         command=missing[0].fix if missing else order.command(f"job/{name}"),
@@ -273,13 +334,23 @@ def _promote_version(root: Path, named: str, order: ReleaseOptions) -> Released:
     spec, _ = jobspec.load(root, found.name, found.number)
     jobspec.code_of(root, spec)
     live = spec_of(root, found.name, asset.labels.get("production"))
+    missing = _unassessed(root, spec)
     card = Released(
         what=f"job/{found.name}", label=order.label, version=found.number, before=now,
         rows=tuple(differences.spec_rows(live, spec)), dry=order.dry_run,
         notes=_environment_note(root, asset, found.number),
-        command=f"workbench promote job/{found} --to {order.label}",
+        missing=tuple((miss.what, miss.fix) for miss in missing),
+        command=missing[0].fix if missing else f"workbench promote job/{found} --to {order.label}",
     )  # fmt: skip
+    if not order.dry_run:
+        requirements.checked(missing, str(found))
     return _release(root, asset, card, order, verb="Promote", run=spec.run, after=run_it)
+
+
+def _unassessed(root: Path, spec: JobSpec) -> list[Blocker]:
+    """Return what phase mlvp refuses about the models of a version whose use case is in that phase now."""
+    case = config.load_params(root).use_cases.get(spec.use_case)
+    return [] if case is None else requirements.not_assessed(root, spec, case)
 
 
 def _reproduce(root: Path, *, show: bool) -> None:
@@ -313,6 +384,8 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
         raise ConfigError(f"{kind}/{found} is in {order.label} already", hint="workbench check")
     gate = _justified(root, kind, found, order.reason)
     missing = [gate] if isinstance(gate, Blocker) and order.label == "production" else []
+    if kind == "model" and order.label == "production":
+        missing += requirements.model_not_assessed(root, found)
     card = Released(
         what=f"{kind}/{found.name}", label=order.label, version=found.number, before=now,
         rows=tuple(differences.entry_rows(asset, now, found.number)),
@@ -321,7 +394,8 @@ def _promote_spec(root: Path, kind: str, named: str, order: ReleaseOptions) -> R
         command=missing[0].fix if missing else order.command(f"{kind}/{found}"),
     )  # fmt: skip
     if missing and not order.dry_run:
-        error = ConfigError(f"{kind}/{found} cannot be promoted: {missing[0].what}", hint=missing[0].fix)
+        what = "; ".join(miss.what for miss in missing)
+        error = ConfigError(f"{kind}/{found} cannot be promoted: {what}", hint=missing[0].fix)
         error.exit_code = missing[0].exit_code
         raise error
     run = gate.run if isinstance(gate, GateReport) else None

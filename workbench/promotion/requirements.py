@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench import files, registry
+from workbench import config, files, registry
 from workbench.config import UseCase
 from workbench.errors import ConfigError, NotFoundError, UnavailableError, WorkbenchError
 from workbench.experiments.gates import GateReport
@@ -20,6 +20,7 @@ from workbench.jobs.spec import JobSpec
 from workbench.layout import LOCK
 from workbench.notebooks import inspection, screening
 from workbench.notebooks.inspection import INPUTS, Notebook
+from workbench.promotion import assessed
 from workbench.repository import dvc, environments
 from workbench.repository.git import Repository
 
@@ -56,6 +57,8 @@ def missing(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
         *_not_judged(draft, case),
         *_not_saved(root, draft),
         *_not_priced(draft),
+        *_not_enforced(draft, case),
+        *not_assessed(root, draft.spec, case),
         *_not_runnable(notebook, draft),
         *screened(screening.screen(notebook, lock=read_bytes(root / LOCK))),
     ]
@@ -121,6 +124,51 @@ def _not_priced(draft: Draft) -> Iterator[Blocker]:
                 "params.yaml names the endpoint (docs/models.md), then: dvc repro"
             )
             yield Blocker(what=what, fix=fix)
+
+
+def _not_enforced(draft: Draft, case: UseCase) -> Iterator[Blocker]:
+    """Yield a blocker for policies that are only observed in phase mlvp."""
+    if problem := unenforced(draft.spec.use_case, case):
+        what, _, fix = problem.partition("\n  -> ")
+        yield Blocker(what=what, fix=fix)
+
+
+def unenforced(name: str, case: UseCase) -> str:
+    """Return the problem of a use case of phase mlvp whose policies are only observed, "" without one."""
+    if case.phase != "mlvp" or case.policy.enforce == "enforce":
+        return ""
+    return (
+        f"{name} is in phase mlvp, and its policies are only observed\n"
+        f"  -> write policy: {{enforce: enforce}} into use_cases.{name} of params.yaml"
+    )
+
+
+def not_assessed(root: Path, spec: JobSpec, case: UseCase) -> list[Blocker]:
+    """Return a blocker for each model of a version that phase mlvp does not allow; none in another phase."""
+    if not assessed.demanded(case):
+        return []
+    found = assessed.problems(root, spec.use_case, case, assessed.models_of(root, case, spec.pins))
+    return [Blocker(what=problem.text, fix=problem.fix, exit_code=1) for problem in found]
+
+
+def not_assessed_yet(root: Path, spec: JobSpec, case: UseCase) -> list[str]:
+    """Return one note on the models that phase mlvp would refuse; none in that phase, which refuses them."""
+    if assessed.demanded(case):
+        return []
+    found = assessed.problems(root, spec.use_case, case, assessed.models_of(root, case, spec.pins))
+    names = sorted({problem.model or "handles is not stated" for problem in found})
+    return [f"phase mlvp will refuse: {', '.join(names)} (workbench check)"] if names else []
+
+
+def model_not_assessed(root: Path, version: registry.Version) -> list[Blocker]:
+    """Return a blocker for each problem of a model's version in a use case that names it in phase mlvp."""
+    found: dict[str, Blocker] = {}
+    for name, case in config.load_params(root).use_cases.items():
+        named = {reference.partition("@")[0] for reference in assessed.models_of(root, case)}
+        if assessed.demanded(case) and version.name in named:
+            for problem in assessed.problems(root, name, case, [str(version)]):
+                found[problem.text] = Blocker(what=problem.text, fix=problem.fix, exit_code=1)
+    return list(found.values())
 
 
 def _how_to_save(kind: str, reference: str) -> str:

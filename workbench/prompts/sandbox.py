@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from workbench.prompts import control_tokens
+from workbench.prompts import control_tokens, fence
 
 if TYPE_CHECKING:
     from jinja2 import Template, nodes
@@ -40,6 +40,7 @@ def environment() -> SandboxedEnvironment:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_without_control_tokens
     )
     made.filters["tojson"] = _json
+    made.filters["fenced"] = fence.fenced
     for name in (*_SIZED & made.filters.keys(), "format", "join", "replace"):
         made.filters[name] = _bounded(made.filters[name], name)
     made.filters |= {"_counted": _counted, "_joined": _joined}

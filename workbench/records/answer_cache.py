@@ -12,7 +12,7 @@ import orjson
 
 from workbench import files
 from workbench.errors import ConfigError, CorruptError
-from workbench.records.journal import contained_in, written_forms
+from workbench.records.journal import contained_in, forms_of
 from workbench.records.keys import refuse_secrets
 from workbench.sqlite_file import connect, translated
 from workbench.types import JSON
@@ -121,14 +121,14 @@ def purge(path: Path, texts: Sequence[str]) -> int:
     The freed bytes are overwritten. A missing file has no answers; UnavailableError when it cannot be
     written.
     """
-    forms = sorted({form for text in texts for form in written_forms(text)})
+    forms, parts = forms_of(texts)
     if not forms or not path.exists():
         return 0
     removed = 0
     with translated(path, damaged=_DAMAGED), contextlib.closing(_open(path)) as db:
         rows = db.execute("SELECT key, line FROM answers")
         while batch := rows.fetchmany(_BATCH):
-            marks = contained_in([line for _, line in batch], forms)
+            marks = contained_in([line for _, line in batch], forms, parts)
             found = [(key,) for (key, _), mark in zip(batch, marks, strict=True) if mark]
             db.executemany("DELETE FROM answers WHERE key = ?", found)
             removed += len(found)

@@ -17,7 +17,7 @@ import orjson
 from workbench import files
 from workbench.errors import CorruptError, UnavailableError
 from workbench.records import traces
-from workbench.records.columns import columns, frame_of_lines
+from workbench.records.columns import OBJECTS, columns, frame_of_lines
 from workbench.records.segments import Segments, compact, segments
 from workbench.types import JSON
 
@@ -144,7 +144,7 @@ def find_call(path: Path, trace: str, chosen: Chosen = Chosen.ALL) -> JSON | Non
         return None
     row = found.row(-1, named=True)
     at = row["at"] and row["at"].isoformat(timespec="microseconds")
-    return {**row, "at": at, "labels": orjson.loads(row["labels"])}
+    return {**row, "at": at, **{name: orjson.loads(row[name] or "null") for name in OBJECTS}}
 
 
 @contextlib.contextmanager

@@ -48,6 +48,7 @@ class Explanation(Shown):
             *((("saved", _cost(saved)),) if (saved := record.get("saved_usd")) else ()),
             ("attempts", "; ".join(map(_attempt, record["attempts"])) or "none: replayed"),
             ("trace", str(record["trace_id"])),
+            *(("content", str(content)) for content in [record.get("content")] if content),
         ]
 
     def _unpaid(self) -> str:

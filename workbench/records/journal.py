@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,9 @@ from workbench.records.tape import Tape, write
 
 #: The first bytes of an entry; the key follows.
 _START = b'{"key":"'
+#: A run of words in small letters, and what stands in a recording for an identifier or a secret.
+_SMALL = re.compile(r"[^\W\d_A-Z][^\W\d_A-Z ,;]*(?:[ ,;]+[^\W\d_A-Z]+){2,}")
+_PSEUDONYM = re.compile(rb"<[A-Z][A-Z_]*_[0-9]+>|\[[A-Z][A-Z_]+\]")
 #: Bytes of lines, and forms of texts, that one search of `purge` takes.
 _BATCH_BYTES, _BATCH_FORMS = 1 << 24, 5_000
 
@@ -132,7 +136,7 @@ def purge(path: Path, texts: Iterable[str]) -> int:
     purge leaves lines that readers skip. A missing file has no entries; UnavailableError when the file
     cannot be written.
     """
-    forms = sorted({form for text in texts for form in written_forms(text)})
+    forms, parts = forms_of(texts)
     removed = 0
     if not forms:
         return removed
@@ -142,7 +146,8 @@ def purge(path: Path, texts: Iterable[str]) -> int:
             with locking.held(descriptor):
                 size = os.fstat(descriptor).st_size  # no writer is in the middle of a line
             for batch in _batches(file, size):
-                found = list(itertools.compress(batch, contained_in([line for _, line in batch], forms)))
+                marks = contained_in([line for _, line in batch], forms, parts)
+                found = list(itertools.compress(batch, marks))
                 with locking.held(descriptor):
                     for start, line in found:
                         _overwrite(descriptor, start, b" " * len(line))
@@ -176,8 +181,34 @@ def _batches(file: BinaryIO, size: int) -> Iterator[list[tuple[int, bytes]]]:
     yield batch
 
 
-def contained_in(lines: Sequence[bytes], forms: Sequence[str]) -> list[bool]:
-    """Return for each line whether it contains one of `forms`; a streamed answer counts as one text."""
+def forms_of(texts: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the written forms of texts, and of a part of each that holds no identifier.
+
+    The part is the longest run of small letters: it finds the text where pseudonyms stand for the rest.
+    """
+    texts = list(texts)
+    parts = [max(runs, key=len).strip() for text in texts if (runs := _SMALL.findall(text))]
+    return (
+        sorted({form for text in texts for form in written_forms(text)}),
+        sorted({form for part in parts for form in written_forms(part)}),
+    )
+
+
+def contained_in(lines: Sequence[bytes], forms: Sequence[str], parts: Sequence[str] = ()) -> list[bool]:
+    """Return for each line whether it contains one of `forms`, or one of `parts` beside pseudonyms.
+
+    A streamed answer counts as one text.
+    """
+    found = _containing(lines, forms)
+    if parts:
+        named = [n for n, line in enumerate(lines) if not found[n] and _PSEUDONYM.search(line)]
+        more = _containing([lines[n] for n in named], parts)
+        for n, mark in zip(named, more, strict=True):
+            found[n] = mark
+    return found
+
+
+def _containing(lines: Sequence[bytes], forms: Sequence[str]) -> list[bool]:
     import polars as pl
 
     column = pl.Series([_searched(line) for line in lines], dtype=pl.String)

@@ -59,15 +59,17 @@ class RecordedRequest:
 class KeyedRequest:
     """A request and its target as canonical JSON, which a later change by the caller does not alter; its key.
 
-    Identical requests in one invocation are numbered in their order.
+    Identical requests in one invocation are numbered in their order. `pseudonymised` is the request as
+    recordings hold it, None if that is the request itself; the key is that of the request.
     """
 
-    __slots__ = ("_identity", "_occurrence", "_operation", "encoded", "key")
+    __slots__ = ("_identity", "_occurrence", "_operation", "encoded", "key", "pseudonymised")
 
     def __init__(
         self, operation: str, identity: JSON, encoded: bytes, scope: InvocationScope | None = None
     ) -> None:
         self.encoded = encoded
+        self.pseudonymised: bytes | None = None
         self._operation = operation
         self._identity = files.canonical(identity)
         self._occurrence = ("", 0, 0) if scope is None else (scope.case, scope.repeat, 0)
@@ -83,26 +85,39 @@ class KeyedRequest:
         return RecordedRequest(
             operation=self._operation,
             identity=orjson.loads(self._identity),
-            request=orjson.loads(self.encoded),
+            request=orjson.loads(self.pseudonymised or self.encoded),
             case=case,
             repeat=repeat,
             n=n,
         )
 
-    def answer_in(self, line: bytes) -> RecordedAnswer:
+    def answer_in(self, line: bytes) -> RecordedAnswer | None:
         """Return the answer in the stored line of this key; raise ValueError or KeyError if it is no entry.
 
-        What the request and the target of a line are is known, so only the rest is parsed.
+        What the request and the target of a line are is known, so only the rest is parsed. None for a line
+        with pseudonyms that are not those of this request: they cannot be restored.
         """
-        begin, _, rest = line.partition(b',"request":%b,"result":' % self.encoded)
+        if self.pseudonymised is not None:
+            answer = self._sliced(line, b',"pseudonymised":%b,"result":' % self.pseudonymised)
+            if answer is not None:
+                return answer._replace(pseudonymised=True)
+        answer = self._sliced(line, b',"request":%b,"result":' % self.encoded)
+        if answer is not None:
+            return answer
+        entry = Entry.parse(line)  # another version wrote it in another form
+        if entry.pseudonymised and files.canonical(entry.question.request) != self.pseudonymised:
+            return None
+        return RecordedAnswer(entry.result, entry.latency_s, entry.pseudonymised)
+
+    def _sliced(self, line: bytes, asked: bytes) -> RecordedAnswer | None:
+        begin, _, rest = line.partition(asked)
         result, _, rest = rest.rpartition(b',"target":{"identity":%b,"name":' % self._identity)
         timing = rest.rpartition(b',"timing":')[2]
-        if begin and result and timing:
-            # No text in JSON holds a quotation mark of its own, so no part was found within one.
-            fields = orjson.loads(b'{"result":%b,"timing":%b' % (result, timing))
-            return RecordedAnswer(fields["result"], fields["timing"]["latency_s"])
-        entry = Entry.parse(line)  # another version wrote it in another form
-        return RecordedAnswer(entry.result, entry.latency_s)
+        if not (begin and result and timing):
+            return None
+        # No text in JSON holds a quotation mark of its own, so no part was found within one.
+        fields = orjson.loads(b'{"result":%b,"timing":%b' % (result, timing))
+        return RecordedAnswer(fields["result"], fields["timing"]["latency_s"])
 
     def _key(self) -> str:
         return _key(self._operation, self._identity, self.encoded, self._occurrence)
@@ -124,10 +139,14 @@ def _key(operation: str, identity: bytes, request: bytes, occurrence: tuple[str,
 
 
 class RecordedAnswer(NamedTuple):
-    """What an entry says of the answer: its result, and the time of waiting for the model in all attempts."""
+    """What an entry says of the answer: its result, and the time of waiting for the model in all attempts.
+
+    `pseudonymised` is whether it holds pseudonyms of the request.
+    """
 
     result: JSON
     latency_s: float
+    pseudonymised: bool = False
 
     def events(self) -> list[Event]:
         """Return the recorded events; raise RefusedError if a refusal was recorded."""
@@ -147,7 +166,8 @@ class Entry:
     """One recorded call. `result` is `{"events": […]}`, or `{"refused": {…}}` for a refusal.
 
     `latency_s` is the time of waiting for the model in all attempts. `processor` is the type of the machine's
-    processor.
+    processor. `pseudonymised` is whether request and answer hold pseudonyms: the key is that of the request
+    before, which nobody can ask again from here. A line names the request so, and older versions skip it.
     """
 
     key: str
@@ -157,6 +177,7 @@ class Entry:
     latency_s: float
     first_event_s: float | None
     processor: JSON
+    pseudonymised: bool = False
 
     def line(self) -> bytes:
         """Return the entry as one line; the key is first, so that an index parses nothing else."""
@@ -167,7 +188,7 @@ class Entry:
                 "occurrence": {"case": asked.case, "repeat": asked.repeat, "n": asked.n},
                 "operation": asked.operation,
                 "processor": self.processor,
-                "request": asked.request,
+                "pseudonymised" if self.pseudonymised else "request": asked.request,
                 "result": self.result,
                 "target": {"name": self.target, "identity": asked.identity},
                 "timing": {"latency_s": self.latency_s, "first_event_s": self.first_event_s},
@@ -178,13 +199,14 @@ class Entry:
     def parse(cls, line: bytes) -> Entry:
         """Parse a stored line; raise ValueError or KeyError if it is not an entry."""
         fields = orjson.loads(line)
+        pseudonymised = "pseudonymised" in fields
         where, target, timing = fields["occurrence"], fields["target"], fields["timing"]
         return cls(
             key=fields["key"],
             question=RecordedRequest(
                 operation=fields["operation"],
                 identity=target["identity"],
-                request=fields["request"],
+                request=fields["pseudonymised"] if pseudonymised else fields["request"],
                 case=where["case"],
                 repeat=where["repeat"],
                 n=where["n"],
@@ -194,6 +216,7 @@ class Entry:
             latency_s=timing["latency_s"],
             first_event_s=timing["first_event_s"],
             processor=fields["processor"],
+            pseudonymised=pseudonymised,
         )
 
     def events(self) -> list[Event]:

@@ -144,7 +144,7 @@ def _line_fault(line: bytes, before: str) -> str:
     try:
         line.decode()
         entry = Entry.parse(line)
-        key = entry.question.key
+        key = entry.key if entry.pseudonymised else entry.question.key
     except UnicodeDecodeError:
         return "not UTF-8"
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError):

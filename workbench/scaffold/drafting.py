@@ -17,6 +17,8 @@ from workbench.experiments import inputs
 from workbench.experiments.gate_spec import GateSpec, check_spec
 from workbench.layout import PARAMS
 from workbench.models import load_card
+from workbench.models.assessment import path_of
+from workbench.models.assessment_form import form
 from workbench.notebooks import inspection
 from workbench.promotion.judgement import scorers_of
 from workbench.prompts import prompt as prompts
@@ -98,6 +100,13 @@ class UseCaseDraft:
         if rendering.has(self.order.kind, rendering.SCORER):
             self._put(given["scorer"], self._text(rendering.SCORER, given).encode())
         self._put(given["quality"], self._text(rendering.QUALITY, given).encode())
+        self._write_assessment(given["model"], owner=given["owner"], by=author)
+
+    def _write_assessment(self, model: str, *, owner: str, by: str) -> None:
+        """Stage the form of the model's impact assessment, unless the repository has one."""
+        place = path_of(model)
+        if not (self.root / place).exists():
+            self._put(place, form(load_card(self.root, model), owner=owner, by=by).encode())
 
     def _write_data(self) -> None:
         """Stage documents or solved examples, the questions, and the sample of the job."""

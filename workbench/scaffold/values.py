@@ -52,6 +52,7 @@ def of_order(
         "served": sorted({*cases.tenants, *(documents.tenants if documents is not None else ())}),
         "groups": _groups(documents),
         "data": data,
+        "handles": ["internal", "personal"],  # what people write may name people
         "as_of": SystemClock().now().date().isoformat(),
         "memory": name if documents is not None else None,
         "memory_version": 1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -22,10 +22,14 @@ _MOST_EVENTS: Final = 20_000
 
 
 class AnswerFacts:
-    """Reads the events of one answer as they pass; keeps them only when content is asked for."""
+    """Reads the events of one answer as they pass; keeps them only when content is asked for.
 
-    def __init__(self, *, content: bool = False) -> None:
+    `clean` masks what the content may not hold.
+    """
+
+    def __init__(self, *, content: bool = False, clean: Callable[[Any], Any] | None = None) -> None:
         self._content = content
+        self._clean = clean
         self._events: list[Event] = []
         self._model: str | None = None
         self._id: str | None = None
@@ -64,7 +68,8 @@ class AnswerFacts:
             if self._finished:
                 found["gen_ai.response.finish_reasons"] = [self._finished[n] for n in sorted(self._finished)]
         if self._content:
-            found |= self._of_search(call) if call.name == "memory.search" else self._of_model(call)
+            texts = self._of_search(call) if call.name == "memory.search" else self._of_model(call)
+            found |= self._clean(texts) if self._clean is not None else texts
         return found
 
     def _of_search(self, call: Call) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -71,11 +71,16 @@ class Exporter:
         except Exception:  # noqa: BLE001  telemetry fails no call
             _log.exception("a call was not exported")
 
-    def watched(self, handler: Handler, *, content: bool) -> Handler:
-        """Return the handler of all controls, with each call's parent and answer noted for its span."""
+    def watched(
+        self, handler: Handler, *, content: bool, clean: Callable[[Any], Any] | None = None
+    ) -> Handler:
+        """Return the handler of all controls, with each call's parent and answer noted for its span.
+
+        `clean` masks what the content of spans may not hold.
+        """
 
         async def handle(call: Call) -> AsyncIterator[Event]:
-            crossing = _Crossing(parent=self._parent(), answer=AnswerFacts(content=content))
+            crossing = _Crossing(parent=self._parent(), answer=AnswerFacts(content=content, clean=clean))
             self._crossings[id(call.span)] = crossing
             try:
                 async with aclosing(handler(call)) as events:  # type: ignore[type-var]

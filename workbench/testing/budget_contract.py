@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -252,7 +253,22 @@ class BudgetLedgerContract:
 
         assert self.run(body) == [[(), (str(account),), (str(account),)]]
         (found,) = self.balance(account)
-        assert found.spent.tokens == 18 and found.refused == 2
+        assert found.spent.tokens == 18 and (found.would_refuse, found.refused) == (2, 0)
+        assert found.would_refuse_at and not found.refused_at
+
+    def test_refused_calls_and_those_that_would_have_been_are_counted_apart(self) -> None:
+        observing = self.account(tokens=10, enforced=False)
+        enforcing = dataclasses.replace(observing, enforced=True)  # as params.yaml changes it
+
+        async def body(ledger: QueuedLedger) -> None:
+            for account, tokens in ((observing, 12), (enforcing, 1), (observing, 1), (enforcing, 1)):
+                with contextlib.suppress(BudgetExceededError):
+                    held = await ledger.reserve([account], Amounts(tokens=tokens), wait_s=0)
+                    await ledger.settle(held, Amounts(tokens=tokens))
+
+        self.run(body)
+        (found,) = self.balance(observing)
+        assert (found.refused, found.would_refuse, found.spent.tokens) == (2, 2, 13)
 
     def test_the_reservation_of_a_killed_process_ends_with_its_lease(self) -> None:
         account = self.account(calls=1)

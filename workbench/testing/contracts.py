@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from workbench.testing.governed_memory import governed
 from workbench.testing.memory_access_contract import AccessContract
+from workbench.testing.memory_condition_contract import ConditionContract
 from workbench.testing.memory_durable_contract import DurableSentences
 from workbench.testing.memory_finding_contract import FindingContract
 from workbench.testing.memory_history_contract import HistoryContract
@@ -21,7 +22,9 @@ from workbench.testing.memory_version_contract import VersionContract
 __all__ = ["DurableContract", "MemoryContract", "governed"]
 
 
-class MemoryContract(FindingContract, AccessContract, VersionContract, RetentionContract, HistoryContract):
+class MemoryContract(
+    FindingContract, AccessContract, ConditionContract, VersionContract, RetentionContract, HistoryContract
+):
     """The promises of every store; subclass it and set `open_store`."""
 
 

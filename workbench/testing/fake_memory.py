@@ -173,7 +173,7 @@ class FakeMemory:
         checks.check_query(query)
         state = self._state
         items = state.active(query.version)
-        if not query.groups or not items:
+        if rules.sees_nothing(query) or not items:
             return []
         checks.check_dimensions(query, len(next(iter(items.values())).vector))
         seen = [item for item in items.values() if rules.visible(item, query)]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,21 @@ from workbench.context import Context
 from workbench.controls import stack
 from workbench.controls.access import Access
 from workbench.controls.observe import Observe
+from workbench.controls.policy import PolicyControl, memory_of
 from workbench.controls.retry import Retry, RetryPolicy
 from workbench.identity import Principal
-from workbench.ports import Call, Control, Handler, MemoryStore, MemoryVerbs, Query, Requester
+from workbench.policy.engine import CedarPolicy
+from workbench.policy.memory_law import MemoryLaw
+from workbench.ports import Call, Control, Handler, ItemFilter, MemoryStore, MemoryVerbs, Query, Requester
+from workbench.ports.policy import Decision, ItemPolicy, PolicyRequest
 from workbench.records.log import Lines
 from workbench.testing.fakes import FakeClock
-from workbench.types import Event
+from workbench.types import Event, Item
 
 OpenStore = Callable[[Path], MemoryStore]
 CALLS = "calls.jsonl"
+_POLICIES = CedarPolicy.builtin()
+_BUILTIN = MemoryLaw(lambda: _POLICIES)
 
 
 def governed(open_store: OpenStore) -> OpenStore:
@@ -49,12 +55,17 @@ class GovernedStore:
     def tenant(self, tenant: str) -> GovernedMemory:
         """Return one tenant's view."""
         self.inner.tenant(tenant)
+        return GovernedMemory(store=self, tenant=tenant, handler=self.under(_BUILTIN))
+
+    def under(self, law: ItemPolicy) -> Handler:
+        """Return the controls around the store, with a law of its items."""
         controls: dict[str, Control] = {
             "observe": Observe(self.log),
-            "access": Access(timeless=True),  # a test sets the time of its calls
+            "policy": PolicyControl(_POLICIES, resource=memory_of),
+            "access": Access(law, timeless=True),  # a test sets the time of its calls
             "retry": Retry(RetryPolicy(attempts=2)),
         }
-        return GovernedMemory(store=self, tenant=tenant, handler=stack.fold(controls, self._leaf))
+        return stack.fold(controls, self._leaf)
 
     async def tenants(self) -> list[str]:
         """Return the tenants that have items, sorted."""
@@ -71,13 +82,17 @@ class GovernedStore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GovernedMemory(MemoryVerbs):
-    """One tenant's view; the payload of a call is the verb's arguments by name."""
+    """One tenant's view; the payload of a call is the verb's arguments by name.
+
+    A condition that a query or a requester names becomes the law of the call.
+    """
 
     store: GovernedStore
     tenant: str
     handler: Handler = field(repr=False)
 
     async def _invoke(self, verb: str, arguments: dict[str, Any]) -> Any:
+        handler, arguments = self._by_law(arguments)
         call = Call(
             port="memory",
             operation=verb,
@@ -91,9 +106,47 @@ class GovernedMemory(MemoryVerbs):
                 clock=self.store.clock,
             ),
         )
-        async with aclosing(self.handler(call)) as events:  # type: ignore[type-var]
+        async with aclosing(handler(call)) as events:  # type: ignore[type-var]
             (answer,) = [event.data async for event in events]
         return answer
+
+    def _by_law(self, arguments: dict[str, Any]) -> tuple[Handler, dict[str, Any]]:
+        """Return the handler of a verb, and its arguments without a condition."""
+        for name in ("query", "requester"):
+            asked = arguments.get(name)
+            if asked is not None and asked.where is not None:
+                principal = Principal(name="tester")
+                plain = replace(asked, where=None, groups=principal.grants, clearance=principal.clearance)
+                return self.store.under(ConditionLaw(where=asked.where)), arguments | {name: plain}
+        return self.handler, arguments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionLaw:
+    """A law that permits every action on the items for which a condition holds; implements `ItemPolicy`."""
+
+    where: ItemFilter
+
+    def decide(self, request: PolicyRequest) -> Decision:
+        """Allow the request."""
+        return Decision(id=_about(request), allowed=True)
+
+    def permitted(self, request: PolicyRequest) -> ItemFilter:
+        """Return the condition."""
+        _about(request)
+        return self.where
+
+    def decide_items(self, request: PolicyRequest, items: Sequence[Item]) -> list[Decision]:
+        """Allow the items for which the condition holds."""
+        name = _about(request)
+        return [Decision(id=f"{name} {item.id}", allowed=self.where.admits(item)) for item in items]
+
+
+def _about(request: PolicyRequest) -> str:
+    """Return the memory that a request is about; raise ValueError for one about another resource."""
+    if request.resource.type != "Memory":
+        raise ValueError(f"a law of memories is asked about a {request.resource.type}")
+    return request.resource.id
 
 
 def _who(requester: Requester | Query | None) -> Principal:

@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import registry
-from workbench.config import Execution, Mode, RunLimits, UseCase, load_params, memory_server, run_limits
+from workbench.audit import CallAudit, ChainOptions, chain_at
+from workbench.config import (
+    ContentKeeping,
+    Execution,
+    Mode,
+    RunLimits,
+    UseCase,
+    load_params,
+    memory_server,
+    run_limits,
+)
+from workbench.content import CallContent
 from workbench.controls import stack
-from workbench.controls.access import Access
 from workbench.controls.cache import Cache, CacheScope, cache_of
 from workbench.controls.circuit_breaker import CircuitBreaker
 from workbench.controls.fallback import Fallback
@@ -28,6 +38,7 @@ from workbench.errors import ConfigError, NotFoundError, nearest
 from workbench.layout import CALLS, ENDPOINTS, EXACT_ANSWERS, JOURNAL, STATE, judge_tape_of, tape_of
 from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
+from workbench.policy.current import CurrentPolicy
 from workbench.ports import Call, Control, Handler, Model
 from workbench.records import egress
 from workbench.records.journal import Journal
@@ -35,7 +46,11 @@ from workbench.records.segments import CallLog
 from workbench.records.tape import Tape
 from workbench.telemetry import active
 from workbench.types import STATED, Event, Port, Usage
+from workbench.workspace import policies
 from workbench.workspace.candidates import warn_of_unknown_price
+from workbench.workspace.moderating import Moderating
+from workbench.workspace.opening import content_at, erase_forgotten
+from workbench.workspace.privacy import privacy_of, redaction_of
 from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.
@@ -60,7 +75,10 @@ class StatePaths:
     the stores, and `journal` is the journal's path below `home`. `memory_fallback` is whether the last
     snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
     `limits` are those of a run, with their place in params.yaml; `caching` is the control `cache` by its
-    name, or nothing. `content` puts texts into spans.
+    name, or nothing. `content` puts texts into spans. With `observe_policy`, what the repository's policies
+    deny is recorded and not refused; with `observe_privacy`, models get requests as they are. `moderating`
+    makes the control `moderation`. `keeping` says how long requests and answers are kept, sealed, and
+    `audit` how the audit log is written.
     """
 
     home: Path
@@ -71,6 +89,11 @@ class StatePaths:
     stated_answers: bool = True
     caching: Mapping[str, Cache] = field(default_factory=dict)
     content: bool = False
+    observe_policy: bool = False
+    moderating: Moderating | None = None
+    observe_privacy: bool = False
+    keeping: ContentKeeping = field(default_factory=ContentKeeping)
+    audit: ChainOptions | None = None
 
 
 class Boundary:
@@ -96,6 +119,7 @@ class Boundary:
         self.stores = Stores(where)
         self._cards = {name: card for card in cards for name in (card.name, card.reference)}
         self._models: dict[str, Model] = {}
+        self.policy = CurrentPolicy(root)
         self._caching = places.caching
         self.spending = Spending(self.home, self.card)
         self.replay = Replay(
@@ -106,10 +130,14 @@ class Boundary:
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
         self.telemetry = active.exporter(self.home)
+        self.audit = chain_at(self.home, places.audit)
+        self.content = content_at(self.home)
         timeless = where.pinned is not None and not where.today
         self.handler = stack.fold(self._controls(places, timeless=timeless), self._leaf)
         if self.telemetry is not None:
-            self.handler = self.telemetry.watched(self.handler, content=places.content)
+            self.handler = self.telemetry.watched(
+                self.handler, content=places.content, clean=redaction_of(root).value
+            )
 
     def _controls(self, places: StatePaths, *, timeless: bool) -> dict[str, Control]:
         """Return the controls around every call, by their names."""
@@ -118,12 +146,18 @@ class Boundary:
                 CallLog(self.home / CALLS),
                 price=self._price,
                 price_source=self._price_source,
+                audit=CallAudit(self.audit),
+                content=CallContent(self.content, places.keeping) if places.keeping.is_on else None,
                 export=self.telemetry,
+                clean=redaction_of(self.root).name,
             ),
             **_limited(places.limits, self._price),
             "fallback": _fallback(places),
-            "access": Access(timeless=timeless),
+            "policy": policies.control_of(self.policy, self.card, observe=places.observe_policy),
+            "access": policies.access_to_items(self.policy, observe=places.observe_policy, timeless=timeless),
             "output": Output(),
+            **(places.moderating.control(self.card, lambda: self.handler) if places.moderating else {}),
+            "privacy": privacy_of(self.root, self.card, observe=places.observe_privacy),
             **places.caching,
             "replay": self.replay,
             "retry": Retry(_RETRIES),
@@ -169,6 +203,7 @@ class Boundary:
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.spending.ledger.aclose)
             closing.push_async_callback(self.stores.aclose)
+            closing.push_async_callback(asyncio.to_thread, self.audit.close)
             for cache in self._caching.values():
                 closing.callback(cache.close)
             if self.telemetry is not None:
@@ -200,7 +235,10 @@ class Boundary:
         return stream
 
     async def _memory(self, call: Call) -> AsyncIterator[Event]:
-        yield Event(data=await self.stores.answer(call))
+        answer = await self.stores.answer(call)
+        if call.operation == "forget":
+            erase_forgotten(self.home, self.content, call, answer)
+        yield Event(data=answer)
 
 
 def _limited(
@@ -290,6 +328,12 @@ def of_use_case(
             # Recorded and judged answers are a model's; a job's run on today's input is neither.
             stated_answers=execution.tape is None or execution.live_memory,
             content=case.telemetry.content,
+            observe_privacy=case.privacy.enforce == "observe",
+            observe_policy=case.policy.enforce == "observe",
+            moderating=Moderating(root, home, case.moderation, case.tenants),
+            audit=ChainOptions(fsync=load_params(root).audit.fsync),
+            # What a stage asks is in its tape, which is data of the repository.
+            keeping=case.content if execution.tape is None or execution.live_memory else ContentKeeping(),
         ),
     )
 

@@ -7,11 +7,16 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from workbench import config, layout
+from workbench import config, files, layout
+from workbench.content import OpenedContent
 from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.identities.providers import provider_of
+from workbench.identity import Principal
+from workbench.moderation.held import HeldAnswers
+from workbench.ports.identity import Identity
 from workbench.records.calls import Chosen, find_calls, intact, read_calls, scan_calls
 from workbench.records.costs import costs_of, sessions_of
 from workbench.records.explanation import Explanation, explain
@@ -24,6 +29,7 @@ from workbench.records.outcomes import (
 )
 from workbench.types import Reply
 from workbench.workspace.boundary import Boundary
+from workbench.workspace.opening import open_content
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,12 +46,13 @@ class RecordVerbs:
     """The verbs of a workspace on the records of calls and outcomes, which hold no content.
 
     An admin of the use case sees the calls of every tenant and use case, except use cases of which it is not
-    an admin. Another principal sees those of its tenant in its use case.
+    an admin. Another principal, and one whose token names a tenant, sees those of its tenant in its use case.
     """
 
     root: Path
     context: Context
     boundary: Boundary = field(repr=False)
+    identity: Identity = field(repr=False)
 
     @overload
     def calls(
@@ -96,6 +103,19 @@ class RecordVerbs:
         """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
         return explain(self._log, reply, self._chosen())
 
+    def content(self, content: Reply | str, *, reason: str) -> OpenedContent:
+        """Return the exact request and answer of a reply, or of sealed content by its id.
+
+        The policies decide, and the audit log has the opening, with a digest of the reason. Raise
+        PolicyError, NotFoundError for content that is not kept or was erased, and ConfigError without a
+        reason.
+        """
+        record = (
+            find_calls(self._log, content.trace_id, self._chosen()) if isinstance(content, Reply) else None
+        )
+        found = content if isinstance(content, str) else _content_of(record)
+        return open_content(self.root, self.boundary.home, self.context, found, reason=reason)
+
     def session(self, session: str) -> Self:
         """Return this workspace bound to a session: an id of a user's journey, which every call carries."""
         return dataclasses.replace(
@@ -125,7 +145,7 @@ class RecordVerbs:
         """Record what became of a reply, or of a call or a session by its id; the latest of a name counts.
 
         Raise ConfigError unless exactly one of the three is named, and NotFoundError for a call that is not
-        in the log.
+        in the log and for a session without a call in it.
         """
         name, value = check_outcome(name, value)
         trace_id = trace_id or (reply.trace_id if reply is not None else "")
@@ -172,6 +192,22 @@ class RecordVerbs:
             calls = scan_calls(self._log, self._chosen(since=since))
             return impact_of(calls, events, on=on, by=by, outcomes=outcomes)
 
+    def released(self, held: str) -> str | None:
+        """Return the text of a held answer once a reviewer has released it; None while it waits.
+
+        `held` is the id of the ModerationError. Raise NotFoundError for an id of another use case or tenant,
+        and RefusedError for an answer that was rejected.
+        """
+        found = HeldAnswers(folder=self.boundary.home / layout.HELD).get(held)
+        if (found.use_case, found.tenant) != (self.context.use_case, self.context.tenant):
+            raise NotFoundError(
+                f"no held answer of this use case and tenant has the id {held!r}",
+                hint="use the id of the ModerationError, and the workspace that asked",
+            )
+        if found.state == "rejected":
+            raise RefusedError(f"the answer {held} was rejected: {found.reason}", hint="ask otherwise")
+        return found.text if found.state == "released" else None
+
     @property
     def _log(self) -> Path:
         return self.boundary.home / layout.CALLS
@@ -180,13 +216,14 @@ class RecordVerbs:
         self, *, since: Since = None, tenant: str | None = None, session: str | None = None
     ) -> Chosen:
         """Return which calls are read; raise RefusedError for another tenant's without the right."""
-        context, name = self.context, self.context.principal.name
+        context, principal = self.context, self.context.principal
         chosen = Chosen(tenant=tenant, session=session, since=moment_of(since))
-        if context.principal.admin:
-            return dataclasses.replace(chosen, hidden=hidden_use_cases(self.root, name) - {context.use_case})
+        if principal.admin and not self.identity.tenant:
+            hidden = hidden_use_cases(self.root, principal) - {context.use_case}
+            return dataclasses.replace(chosen, hidden=hidden)
         if tenant not in {None, context.tenant}:
             raise RefusedError(
-                f"{name!r} may not see the calls of tenant {tenant!r}",
+                f"{principal.name!r} may not see the calls of tenant {tenant!r}",
                 hint=f"an admin may: see use_cases.{context.use_case}.admins in params.yaml",
             )
         return dataclasses.replace(chosen, tenants=frozenset({(context.use_case, context.tenant)}))
@@ -202,8 +239,28 @@ class RecordVerbs:
         return {name: found[name][-1] or "" for name in ("use_case", "tenant", "session")}
 
     def _bound_to(self, session: str) -> dict[str, str]:
-        context = self.context
-        return {"use_case": context.use_case, "tenant": context.tenant, "session": check_session(session)}
+        """Return use case, tenant and name of a session of this tenant that has a call."""
+        context, checked = self.context, check_session(session)
+        own = Chosen(tenants=frozenset({(context.use_case, context.tenant)}), session=checked)
+        with intact(self._log):
+            known = scan_calls(self._log, own).select("session").head(1).collect()
+        if known.is_empty():
+            raise NotFoundError(
+                f"no call of {context.use_case} for {context.tenant} has session {files.shortened(checked)}",
+                hint="ws.sessions() lists the sessions; ws.session(ID) binds calls to one",
+            )
+        return {"use_case": context.use_case, "tenant": context.tenant, "session": checked}
+
+
+def _content_of(record: pl.DataFrame | None) -> str:
+    """Return the id of a call's sealed content; raise NotFoundError when none is kept."""
+    found = None if record is None or record.is_empty() else record["content"][-1]
+    if found is None:
+        raise NotFoundError(
+            "the content of this call is not kept",
+            hint="write content: {keep: 30 days} into the use case of params.yaml, and call again",
+        )
+    return str(found)
 
 
 def _checked_trace(trace: object) -> str:
@@ -213,10 +270,23 @@ def _checked_trace(trace: object) -> str:
     raise ConfigError(f"trace is a {type(trace).__name__}, not a text", hint="ws.calls(trace=reply.trace_id)")
 
 
-def hidden_use_cases(root: Path, principal: str) -> frozenset[str]:
-    """Return the use cases of params.yaml whose admins do not name a principal."""
+def hidden_use_cases(root: Path, principal: Principal) -> frozenset[str]:
+    """Return the use cases of params.yaml of which a principal is no admin."""
     cases = config.load_params(root).use_cases
-    return frozenset(name for name, case in cases.items() if not case.rights(principal)["admin"])
+    return frozenset(
+        name for name, case in cases.items() if not case.rights(principal.name, principal.assurance)["admin"]
+    )
+
+
+def chosen_of_process(root: Path, **which: Any) -> Chosen:
+    """Return the calls that the user of this process may see; `which` are fields of `Chosen`.
+
+    Raise RefusedError without a token where params.yaml identifies callers by one.
+    """
+    params = config.load_params(root)
+    found = provider_of(params.identity, root).identify()
+    own = frozenset((name, found.tenant) for name in params.use_cases) if found.tenant else None
+    return Chosen(hidden=hidden_use_cases(root, found.principal), tenants=own, **which)
 
 
 def moment_of(since: Since) -> dt.datetime | None:

@@ -15,7 +15,7 @@ from workbench.memory.snapshot import read_manifest
 from workbench.ports import Added
 from workbench.retrieval import MemoryHandle, suggesting
 from workbench.retrieval.maintenance import Restored, Snapshotted, snapshot_of
-from workbench.workspace import workspace
+from workbench.workspace import connection
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Memories:
 
     def __init__(self, root: Path, which: Which) -> None:
         self.use_case = which.use_case or _only(config.load_params(root))
-        self._ws = workspace.connect(self.use_case, root=root, tenant=which.tenant, purpose="memory")
+        self._ws = connection.connect(self.use_case, root=root, tenant=which.tenant, purpose="memory")
         tenants = self._ws.use_case.tenants if which.tenant is None else (which.tenant,)
         self.handles = {tenant: self._ws.bind(tenant=tenant).memory(which.memory) for tenant in tenants}
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench import _sync, config, files, identity, registry, retrieval
+from workbench import _sync, arguments, config, files, registry, retrieval
 from workbench.budgets.report import BudgetReport
 from workbench.context import Context, current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
@@ -32,11 +32,11 @@ from workbench.prompts.prompt import Prompt
 from workbench.prompts.window import Window
 from workbench.retrieval import MemoryHandle
 from workbench.types import JSON, Port
-from workbench.workspace import boundary
-from workbench.workspace.boundary import Boundary
+from workbench.workspace import caller_identity
 from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
 from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.history import RecordVerbs
+from workbench.workspace.privacy import protected
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ class Workspace(RecordVerbs):
     settings: Mapping[str, Any] = field(default_factory=dict)
     _kept: list[Run] = field(default_factory=list, repr=False)
 
+    def __post_init__(self) -> None:
+        caller_identity.check_unchanged(self.identity, self.context.principal, self.tenant)
+
     @property
     def tenant(self) -> str:
         """The tenant of this workspace."""
@@ -73,19 +76,34 @@ class Workspace(RecordVerbs):
         tenant: str | None = None,
         principal: Principal | None = None,
         purpose: str | None = None,
+        subject: str | None = None,
         settings: Mapping[str, Any] | None = None,
+        token: str | None = None,
     ) -> Workspace:
-        """Return this workspace with another tenant, principal, purpose or arm's settings."""
+        """Return this workspace with another tenant, principal, purpose or arm's settings.
+
+        `principal` may have the same rights or fewer. `token` is that of a user whom a service acts for: the
+        workspace gets this user's name, tenant and rights. Raise RefusedError for a token that is not valid.
+        `subject` is the id of the person whom the calls are about: what is kept of them is erased with it.
+        """
+        who, case = self.identity, self.use_case
+        if token is not None:
+            source = config.load_params(self.root).identity
+            who = caller_identity.of_execution(self.root, source, case, self.execution, token=token)
+        if principal is not None:
+            who = caller_identity.narrowed(who, principal)
+        tenant = caller_identity.tenant_of(who, tenant, None)
         if tenant is not None:
-            check_tenant(self.name, self.use_case, tenant, only=self.execution.tenant)
+            check_tenant(self.name, case, tenant, only=self.execution.tenant)
         context = dataclasses.replace(
             self.context,
             tenant=tenant or self.context.tenant,
-            principal=principal or self.context.principal,
+            principal=who.principal,
             purpose=purpose or self.context.purpose,
+            subject=self.context.subject if subject is None else arguments.text(subject, "subject"),
         )
         chosen = self.settings if settings is None else settings
-        return dataclasses.replace(self, context=context, settings=chosen)
+        return dataclasses.replace(self, context=context, identity=who, settings=chosen)
 
     def setting(self, name: str, default: Any = _MISSING) -> Any:
         """Return a setting of the current arm; raise ConfigError if it has neither value nor default."""
@@ -234,7 +252,11 @@ class Workspace(RecordVerbs):
         )
 
     def publish(self, batch: Batch, name: str) -> Batch:
-        """Return the batch; in a job, also give it to the runner, which publishes all of it or nothing."""
+        """Return the batch; in a job, also give it to the runner, which publishes all of it or nothing.
+
+        What the classes of data say of `outputs` holds for its texts: PrivacyError for a class to refuse.
+        """
+        batch = dataclasses.replace(batch, answers=protected(self.root, batch.answers))
         if self.execution.publish:
             batch.hand_over(Path(self.execution.publish), name)
         return batch
@@ -374,7 +396,7 @@ class Workspace(RecordVerbs):
             operation=operation,
             target=target,
             payload=payload,
-            context=self.context,
+            context=self._current_context(),
             identity=memory or {},
         )
 
@@ -397,7 +419,7 @@ class Workspace(RecordVerbs):
             operation=operation,
             target=card.reference,
             payload={**payload, "model": card.model},
-            context=self.context,
+            context=self._current_context(),
             identity=card.identity(),
             labels={**labels, **({} if card.recorded else {"recorded": False}), **self._job_labels()},
             deadline=None if seconds is None else self.context.clock.monotonic() + seconds,
@@ -412,6 +434,14 @@ class Workspace(RecordVerbs):
                 return ()
             stated = choice.fallback
         return candidates(card, stated, card_of=self.boundary.card)
+
+    def _current_context(self) -> Context:
+        """Return the context of a call; raise RefusedError when its token has ended or it was changed."""
+        if self.context.principal is not self.identity.principal:
+            caller_identity.check_unchanged(self.identity, self.context.principal, self.tenant)
+        if self.identity.expires is not None:
+            caller_identity.check_current(self.identity, self.context.clock)
+        return self.context
 
     def _job_labels(self) -> dict[str, Any]:
         """Return job, run and row of a call as labels, which join an output to its calls."""
@@ -449,51 +479,3 @@ class Workspace(RecordVerbs):
         if self.execution.out and run.experiment == self.name and ENDED_BY not in run.settings:
             self._kept[:] = [*(old for old in self._kept if old.arm != run.arm), run]
             save_runs(self._kept, Path(self.execution.out))
-
-
-def connect(
-    use_case: str,
-    *,
-    tenant: str | None = None,
-    root: str | Path | None = None,
-    principal: Principal | None = None,
-    purpose: str = "explore",
-    mode: config.Mode | None = None,
-    through: Boundary | None = None,
-) -> Workspace:
-    """Return a workspace for a use case in params.yaml. The first call starts servers and opens connections.
-
-    `tenant` is by default the use case's first. `mode` chooses what answers model calls: "auto" the tape,
-    then the cache, then the model; "replay" the tape alone; "live" and "record" the model. `through` replaces
-    the boundary. Raises ConfigError and NotFoundError with the file and the key.
-    """
-    base = config.find_root(Path(root) if root is not None else None)
-    case = config.use_case(config.load_params(base), use_case)
-    current = config.Execution.current() or config.Execution(notebook="")
-    foreign = current.use_case != use_case
-    execution = config.Execution(notebook="", tenant=current.tenant) if foreign else current
-    job, case = current.job, config.pinned(case, execution.pins)  # a job stays one in every use case
-    if tenant is None:
-        tenant = execution.tenant or case.tenants[0]
-    check_tenant(use_case, case, tenant, only=execution.tenant)
-    made_by = identity.of_job(job) if job else identity.from_system()
-    rights = case.rights(made_by.name) | ({"admin": False} if job and foreign else {})
-    made_by = dataclasses.replace(made_by, **rights)
-    context = Context(
-        use_case=use_case,
-        tenant=tenant,
-        principal=principal or made_by,
-        purpose="job" if job else purpose,
-        phase=case.phase,
-        job=job or "",
-        run=current.run or "",
-    )
-    return Workspace(
-        root=base,
-        name=use_case,
-        use_case=case,
-        context=context,
-        boundary=through or boundary.of_use_case(base, use_case, case, execution, mode=mode),
-        execution=execution,
-        settings=execution.settings,
-    )

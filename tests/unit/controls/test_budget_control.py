@@ -250,7 +250,11 @@ def test_a_budget_that_observes_refuses_nothing_and_says_what_it_would_have(purs
     mine, call = purse(seen={"calls": 1, "enforce": "observe"}), chat()
     for _ in range(3):
         ask(mine.handler(FakeModel([answer()])), call)
-    assert mine.spent(call).calls == 3 and mine.balance(call).refused == 2
+    assert (
+        mine.spent(call).calls == 3
+        and mine.balance(call).would_refuse == 2
+        and not mine.balance(call).refused
+    )
     assert call.span.facts["would_refuse"] == ["seen"]
 
 

@@ -52,6 +52,13 @@ def test_a_repetition_is_answered_from_the_cache_and_says_so(path):
     assert again.span.facts["source"] == "exact" and again.span.facts["replayed"] is True
 
 
+def test_a_request_that_the_endpoint_shall_keep_is_not_answered_from_the_cache(path):
+    model = numbered()
+    handler = around(control(path), behind(model))
+    answers = [text(ask(handler, chat(**more))) for more in ({}, {"store": True}, {"store": False})]
+    assert answers == ["0", "1", "0"]
+
+
 def test_another_process_has_the_answer_too(path):
     ask(around(control(path), behind(numbered())), chat())
     silent = FakeModel([])

@@ -16,7 +16,7 @@ from workbench.controls.observe import Observe
 from workbench.controls.stack import fold
 from workbench.errors import InvalidOutputError, RefusedError, UnavailableError, WorkbenchError
 from workbench.ports import Call
-from workbench.records.calls import read_calls
+from workbench.records.calls import find_call, read_calls
 from workbench.records.log import Lines
 from workbench.testing.fakes import FakeModel
 from workbench.types import Event, Hit, Usage
@@ -323,3 +323,40 @@ def test_a_record_names_job_run_session_prompt_and_the_model_that_answered(bench
         "would_refuse": ["month"],
     }  # fmt: skip
     assert {name: frame[name] for name in expected} == expected
+
+
+def test_a_record_has_what_policy_privacy_and_moderation_noted(bench):
+    decision = {
+        "id": "00ff00ff00ff00ff", "allowed": True, "action": "model.chat", "policies": ["ask"],
+        "policy_set": "0123456789ab", "observed": False,
+    }  # fmt: skip
+    request = {"principal": {"name": "ada", "groups": ["everyone"]}, "context": {"phase": "mvp"}}
+    check = {"check": "exfiltration", "direction": "out", "action": "flag", "score": 0.5}
+    privacy = {"destination": "external", "restored": 2, "invented": 1, "altered": 0}
+
+    async def leaf(call):
+        call.span.note(
+            decision=decision, policy_request=request, data_class="personal", content="c1",
+            findings={"person": 2, "email": 1}, privacy=privacy, checks=[check],
+        )  # fmt: skip
+        yield Event(data={"choices": []})
+
+    ask(fold({"observe": Observe(Lines(bench.log))}, leaf), chat())
+    (record,) = bench.records
+    assert record["policy_request"] == request and record["decision"] == decision
+    row = read_calls(bench.log).to_dicts()[0]
+    assert (row["decision"], row["privacy"], row["checks"]) == (decision, privacy, [check])
+    assert row["findings"] == [{"kind": "email", "count": 1}, {"kind": "person", "count": 2}]
+    assert (row["data_class"], row["content"]) == ("personal", "c1")
+    assert (
+        row["policy_request"]
+        == '{"context":{"phase":"mvp"},"principal":{"groups":["everyone"],"name":"ada"}}'
+    )
+    assert find_call(bench.log, record["trace_id"])["policy_request"] == request
+
+
+def test_a_record_without_governance_has_empty_columns(bench):
+    ask(only(bench, FakeModel()), chat())
+    row = read_calls(bench.log).to_dicts()[0]
+    empty = ("decision", "policy_request", "data_class", "privacy", "content")
+    assert [row[name] for name in empty] == [None] * 5 and (row["findings"], row["checks"]) == ([], [])

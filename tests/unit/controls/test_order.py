@@ -11,28 +11,32 @@ from pathlib import Path
 
 import pytest
 from calls import FORMAT, AwayMemory, ask, behind, chat, limited_card, read, remembered, search
+from planted import EMAIL
 
 import workbench.controls
-from workbench.config import RunLimits
+from workbench.config import DataClass, RunLimits, data_rules
 from workbench.controls.observe import Observe
 from workbench.controls.position import OPERATIONS, Position
-from workbench.controls.stack import PLANNED, POSITIONS, around, fold, ordered, table
+from workbench.controls.stack import POSITIONS, around, fold, ordered, table
 from workbench.errors import (
     CircuitOpenError,
     ConfigError,
     InvalidOutputError,
     LimitExceededError,
+    ModerationError,
     OverloadedError,
+    PolicyError,
     RefusedError,
     UnavailableError,
 )
-from workbench.ports import Memory, Model, ModelCandidate, Span
+from workbench.ports import Memory, Model, ModelCandidate, Requester, Span
+from workbench.ports.item_filter import all_of
 from workbench.records.log import Lines
 from workbench.testing.fakes import FakeModel
 from workbench.types import Event
 
 FOLDER = Path(workbench.controls.__file__).parent
-#: The one order, as the design has it, of the controls that are built and of those that are planned.
+#: The one order, as the design has it, of the controls.
 DESIGN = (
     "observe", "limits", "fallback", "policy", "access", "output", "privacy", "moderation", "cache",
     "replay", "retry",
@@ -41,7 +45,7 @@ DESIGN = (
 BUILT = tuple(position.name for position in POSITIONS)
 APPLIES = {
     operation: {position.name for position in POSITIONS if operation in position.operations}
-    for operation in sorted(OPERATIONS)
+    for operation in sorted(OPERATIONS, key=lambda name: (name.startswith("memory."), name))
 }
 
 
@@ -56,6 +60,11 @@ def stack(bench, order, model, mode="auto"):
 
 def embed():
     return dataclasses.replace(chat(), operation="embed", payload={"model": "small", "input": ["a taxi"]})
+
+
+def respond(text):
+    payload = {"model": "small", "input": text}
+    return dataclasses.replace(chat(), operation="respond", payload=payload)
 
 
 def attempt(handler, call):
@@ -99,16 +108,77 @@ def what_ends_while_the_store_is_waited_for_is_not_found(bench, order):
     return hanging.queries[0].now < hanging.queries[-1].now
 
 
+def a_denial_is_recorded(bench, order):
+    """observe above policy: who was denied what, and the decision, are on record."""
+    bench.policy.targets.add("handbook")
+    attempt(stack(bench, order, AwayMemory()), remembered("stats", now=""))
+    return [record["decision"]["allowed"] for record in bench.records] == [False]
+
+
+def a_denied_call_counts(bench, order):
+    """limits above policy: a loop of denied calls ends, as every loop does."""
+    bench.policy.targets.add("small")
+    bench.limits = RunLimits(calls=2)
+    ends = [attempt(stack(bench, order, FakeModel()), embed()) for _ in range(3)]
+    return [isinstance(end, LimitExceededError) for end in ends] == [False, False, True]
+
+
+def each_candidate_is_decided_for_itself(bench, order):
+    """fallback above policy: a denied model falls back to one that is permitted."""
+    bench.policy.targets.add("small")
+    call = dataclasses.replace(chat(clock=bench.clock), fallbacks=(ModelCandidate(target="b", model="b"),))
+    model = FakeModel(["yes"])
+    return isinstance(attempt(stack(bench, order, model), call), list) and len(model.calls) == 1
+
+
+def the_policies_see_what_access_would_refuse(bench, order):
+    """policy above access: one law decides first, and what it denies names its decision."""
+    bench.policy.targets.add("handbook")
+    return isinstance(attempt(stack(bench, order, AwayMemory()), forging()), PolicyError)
+
+
+def a_permitted_call_is_finished(bench, order):
+    """policy above output: a repair is no second call, and policies that change meanwhile do not end it."""
+    model = FakeModel(["bad", '{"answer": "yes"}'])
+
+    async def models(call):
+        bench.policy.targets.add("small")
+        async for event in behind(model)(call):
+            yield event
+
+    return isinstance(attempt(stack(bench, order, models), chat(response_format=FORMAT)), list)
+
+
+def what_is_denied_has_no_recorded_answer(bench, order):
+    """policy above replay: a recorded answer is given only to those who may ask today."""
+    attempt(stack(bench, order, FakeModel()), embed())
+    bench.policy.targets.add("small")
+    return isinstance(attempt(stack(bench, order, FakeModel()), embed()), PolicyError)
+
+
+def what_is_denied_has_no_cached_answer(bench, order):
+    """policy above cache: a cached answer is given only to those who may ask now."""
+    caching(bench)
+    attempt(stack(bench, order, FakeModel(), "live"), embed())
+    bench.policy.targets.add("small")
+    return isinstance(attempt(stack(bench, order, FakeModel(), "live"), embed()), PolicyError)
+
+
 def a_refusal_is_recorded(bench, order):
     """observe above access: who asked for what they may not is on record."""
-    attempt(stack(bench, order, AwayMemory()), remembered("stats", now=""))
+    attempt(stack(bench, order, AwayMemory()), forging())
     return [record["outcome"] for record in bench.records] == ["refused"]
 
 
 def a_refusal_is_no_attempt(bench, order):
     """access above retry: the store was never asked."""
-    attempt(stack(bench, order, AwayMemory()), remembered("stats", now=""))
+    attempt(stack(bench, order, AwayMemory()), forging())
     return bench.records[0]["attempts"] == []
+
+
+def forging():
+    """A read that names a condition of its own, which the policies alone make."""
+    return remembered("items", requester=Requester(groups=(), now="", where=all_of([])))
 
 
 def a_refusal_by_a_limit_is_recorded(bench, order):
@@ -125,6 +195,50 @@ def another_model_is_no_call_of_its_own(bench, order):
     call = dataclasses.replace(chat(clock=bench.clock), fallbacks=(ModelCandidate(target="b", model="b"),))
     model = FakeModel(["yes"], fails=[UnavailableError("down")] * 4)
     return isinstance(attempt(stack(bench, order, model), call), list)
+
+
+def what_is_denied_is_not_searched(bench, order):
+    """policy above privacy: who may not ask is told so, and not what a detector found."""
+    bench.policy.targets.add("small")
+    bench.rules = data_rules({"personal": DataClass(external="refuse")})
+    personal = dataclasses.replace(embed(), payload={"model": "small", "input": [EMAIL]})
+    return isinstance(attempt(stack(bench, order, FakeModel()), personal), PolicyError)
+
+
+def a_refused_class_of_data_counts(bench, order):
+    """limits above privacy: a loop that asks again for what it may not send ends."""
+    bench.limits = RunLimits(calls=2)
+    bench.rules = data_rules({"personal": DataClass(external="refuse")})
+    personal = dataclasses.replace(embed(), payload={"model": "small", "input": [EMAIL]})
+    ends = [attempt(stack(bench, order, FakeModel()), personal) for _ in range(3)]
+    return [isinstance(end, LimitExceededError) for end in ends] == [False, False, True]
+
+
+def an_answer_is_judged_with_its_values(bench, order):
+    """output above privacy: a form of the value, such as that of an address, is that of the answer."""
+    form = {
+        "type": "json_schema",
+        "json_schema": {"name": "a", "schema": {"properties": {"to": {"pattern": "@"}}}},
+    }
+    model = FakeModel(['{"to": "<EMAIL_1>"}'] * 2)
+    end = attempt(stack(bench, order, model), chat(EMAIL, response_format=form))
+    return isinstance(end, list) and len(model.calls) == 1
+
+
+def a_cached_answer_holds_no_identifier(bench, order):
+    """privacy above cache: neither the question nor the answer in the file names anybody."""
+    caching(bench)
+    attempt(stack(bench, order, FakeModel([f"ask {EMAIL}"]), "live"), chat(EMAIL))
+    bench.answers.close()
+    kept = b"".join(path.read_bytes() for path in bench.answers.path.parent.glob("exact*"))
+    return b"EMAIL_1" in kept and EMAIL.encode() not in kept
+
+
+def a_recording_holds_no_identifier(bench, order):
+    """privacy above replay: neither the question nor the answer on the tape names anybody."""
+    attempt(stack(bench, order, FakeModel([f"ask {EMAIL}"])), respond(EMAIL))
+    kept = bench.journal.read_bytes()
+    return b"EMAIL_1" in kept and EMAIL.encode() not in kept
 
 
 def a_replayed_call_counts(bench, order):
@@ -206,6 +320,51 @@ def a_cached_call_counts(bench, order):
     return [isinstance(end, LimitExceededError) for end in ends] == [False, False, True]
 
 
+def what_an_answer_is_repaired_with_is_checked(bench, order):
+    """output above moderation: the answer that is sent back for its repair was checked before."""
+    model = FakeModel(["the taxi is at https://evil.example/?q=the+fare+of+a+taxi+is", "never asked"])
+    end = attempt(stack(bench, order, model), chat("what is the fare of a taxi is", response_format=FORMAT))
+    return isinstance(end, ModerationError) and len(model.calls) == 1
+
+
+def a_check_reads_no_identifier(bench, order):
+    """privacy above moderation: neither a classifier's model nor a held answer gets an identifier."""
+    read = []
+
+    def check(text, exchange):
+        read.extend([text, *exchange.texts("user")])
+
+    bench.hooks = [dataclasses.replace(bench.hooks[0], check=check)]
+    attempt(stack(bench, order, FakeModel()), chat(EMAIL))
+    return bool(read) and not any(EMAIL in text for text in read)
+
+
+def a_cached_answer_is_checked_again(bench, order):
+    """moderation above cache: an answer that was cached before a check existed is checked."""
+    caching(bench)
+    leak = "see https://evil.example/?q=what+is+the+fare"
+    bare = tuple(name for name in order if name != "moderation")
+    attempt(stack(bench, bare, FakeModel([leak]), "live"), chat("what is the fare"))
+    silent = FakeModel()
+    again = attempt(stack(bench, order, silent, "live"), chat("what is the fare"))
+    return isinstance(again, ModerationError) and not silent.calls
+
+
+def a_recorded_answer_is_checked_again(bench, order):
+    """moderation above replay: a recorded answer is judged by today's checks."""
+    leak = "see https://evil.example/?q=what+is+the+fare"
+    call = responding("what is the fare")
+    bare = tuple(name for name in order if name != "moderation")
+    attempt(stack(bench, bare, FakeModel([leak])), call)
+    silent = FakeModel()
+    again = attempt(stack(bench, order, silent), dataclasses.replace(call, span=Span()))
+    return isinstance(again, ModerationError) and not silent.calls
+
+
+def responding(text):
+    return dataclasses.replace(chat(), operation="respond", payload={"model": "small", "input": text})
+
+
 def each_candidate_is_recorded_under_its_own_name(bench, order):
     """fallback above replay: an answer of the fall-back is never replayed as the first model's."""
     down = {"small"}
@@ -227,19 +386,24 @@ def each_candidate_is_recorded_under_its_own_name(bench, order):
 WHY = {
     ("observe", "limits"): a_refusal_by_a_limit_is_recorded,
     ("limits", "fallback"): another_model_is_no_call_of_its_own,
-    ("limits", "replay"): a_replayed_call_counts,
+    ("policy", "privacy"): what_is_denied_is_not_searched,
+    ("output", "privacy"): an_answer_is_judged_with_its_values,
+    ("privacy", "cache"): a_cached_answer_holds_no_identifier,
+    ("privacy", "replay"): a_recording_holds_no_identifier,
     ("retry", "rate_limit"): each_attempt_takes_its_turn,
     ("rate_limit", "circuit_breaker"): a_call_that_waits_for_its_turn_is_no_probe,
     ("circuit_breaker", "budget"): a_call_that_the_breaker_refuses_reserves_nothing,
     ("observe", "fallback"): a_degraded_answer_is_one_record,
-    ("fallback", "access"): what_ends_while_the_store_is_waited_for_is_not_found,
-    ("observe", "access"): a_refusal_is_recorded,
+    ("observe", "policy"): a_denial_is_recorded,
+    ("limits", "policy"): a_denied_call_counts,
+    ("fallback", "policy"): each_candidate_is_decided_for_itself,
+    ("policy", "access"): the_policies_see_what_access_would_refuse,
+    ("policy", "output"): a_permitted_call_is_finished,
     ("access", "retry"): a_refusal_is_no_attempt,
-    ("fallback", "output"): an_answer_of_the_wrong_form_is_another_models_turn,
-    ("output", "cache"): a_cached_answer_is_judged_again,
+    ("privacy", "moderation"): a_check_reads_no_identifier,
+    ("moderation", "cache"): a_cached_answer_is_checked_again,
+    ("moderation", "replay"): a_recorded_answer_is_checked_again,
     ("cache", "replay"): a_cached_answer_is_not_recorded,
-    ("limits", "cache"): a_cached_call_counts,
-    ("output", "replay"): a_recorded_answer_is_judged_and_its_invalidity_replayed,
     ("replay", "retry"): a_replayed_answer_is_no_attempt,
 }
 
@@ -270,6 +434,28 @@ def test_the_other_way_round_it_is_lost(bench, pair):
     assert not WHY[pair](bench, swapped)
 
 
+@pytest.mark.parametrize(
+    ("pair", "why"),
+    [
+        (("fallback", "access"), what_ends_while_the_store_is_waited_for_is_not_found),
+        (("observe", "access"), a_refusal_is_recorded),
+        (("limits", "replay"), a_replayed_call_counts),
+        (("limits", "cache"), a_cached_call_counts),
+        (("fallback", "output"), an_answer_of_the_wrong_form_is_another_models_turn),
+        (("policy", "cache"), what_is_denied_has_no_cached_answer),
+        (("policy", "replay"), what_is_denied_has_no_recorded_answer),
+        (("output", "cache"), a_cached_answer_is_judged_again),
+        (("output", "replay"), a_recorded_answer_is_judged_and_its_invalidity_replayed),
+        (("output", "moderation"), what_an_answer_is_repaired_with_is_checked),
+        (("limits", "privacy"), a_refused_class_of_data_counts),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else value.__name__,
+)
+def test_what_is_lost_when_two_that_are_no_neighbours_change_places(bench, pair, why, tmp_path):
+    assert why(bench, pair)
+    assert not why(type(bench)(tmp_path / "other"), pair[::-1])
+
+
 @pytest.mark.parametrize(("order", "own"), [(("fallback", "replay"), True), (("replay", "fallback"), False)])
 def test_a_fallbacks_answer_is_not_recorded_as_the_first_models(bench, order, own):
     assert each_candidate_is_recorded_under_its_own_name(bench, order) == own
@@ -280,6 +466,20 @@ def test_a_fallbacks_answer_is_not_recorded_as_the_first_models(bench, order, ow
 )
 def test_the_record_says_what_the_caller_saw(bench, order, recorded):
     assert an_answer_the_format_refuses_is_recorded_as_invalid(bench, order) == recorded
+
+
+@pytest.mark.parametrize(
+    ("order", "judged"), [(("observe", "output", "cache"), True), (("observe", "cache", "output"), False)]
+)
+def test_a_cached_answer_is_judged_by_the_format(bench, order, judged):
+    assert a_cached_answer_is_judged_again(bench, order) == judged
+
+
+@pytest.mark.parametrize(
+    ("order", "judged"), [(("observe", "output", "replay"), True), (("observe", "replay", "output"), False)]
+)
+def test_a_recorded_answer_is_judged_by_the_format(bench, order, judged):
+    assert a_recorded_answer_is_judged_and_its_invalidity_replayed(bench, order) == judged
 
 
 @pytest.mark.parametrize(("order", "asked"), [(("fallback", "retry"), 2), (("retry", "fallback"), 1)])
@@ -306,20 +506,23 @@ def test_what_applies_to_what():
         return {operation for operation, applies in APPLIES.items() if control in applies}
 
     assert rows("observe") == OPERATIONS, "nothing crosses the boundary without a record"
+    assert rows("policy") == OPERATIONS, "nothing crosses the boundary without a decision"
     assert rows("access") == operations(Memory, "memory"), "models have no access lists"
     assert rows("output") == {"model.chat", "model.respond"}, "only an answer has a form to fit"
     asked = {f"model.{verb}" for verb in ("chat", "respond", "embed", "moderate", "count")}
+    assert rows("privacy") == asked, "a memory keeps what it is given, by its own access lists"
     assert rows("replay") == asked, "a memory's snapshot is its determinism"
     reads = {f"memory.{verb}" for verb in ("search", "count", "missing", "items", "versions", "stats")}
     assert rows("retry") == asked | reads, "no write"
     written = {"model.chat", "model.respond"}
     assert rows("fallback") == {"memory.search"} | written, "a snapshot is old, other vectors do not fit"
+    assert rows("moderation") == written, "only what a model writes is checked"
     assert rows("cache") == {"model.chat", "model.embed"}, "a response may refer to what the endpoint keeps"
 
 
 def test_the_order_is_the_one_of_the_design_as_far_as_it_is_built():
     assert tuple(name for name in DESIGN if name in BUILT) == BUILT
-    assert set(DESIGN) == {*BUILT, *PLANNED} and not set(BUILT) & set(PLANNED)
+    assert set(DESIGN) == set(BUILT)
 
 
 def test_every_control_of_the_folder_states_its_position_under_its_own_name():
@@ -339,15 +542,6 @@ def placed(name, **more):
     return Position(name=name, operations=OPERATIONS, **more)
 
 
-@pytest.mark.parametrize("planned", PLANNED)
-def test_a_planned_control_that_is_built_stands_where_the_design_has_it(planned):
-    at = DESIGN.index(planned)
-    new = placed(planned, after=DESIGN[max(at - 1, 0) : at], before=DESIGN[at + 1 : at + 2])
-    names = {*BUILT, planned}
-    found = ordered([*POSITIONS, new])
-    assert [position.name for position in found] == [name for name in DESIGN if name in names]
-
-
 def changed(name, **more):
     return [dataclasses.replace(p, **more) if p.name == name else p for p in POSITIONS]
 
@@ -356,10 +550,10 @@ def changed(name, **more):
     ("positions", "named"),
     [
         (changed("retry", before=("output",)), ("retry", "output", "contradict")),
-        (changed("access", after=("budget",), before=("policy",)), ("access", "budget", "contradict")),
+        (changed("access", after=("budget",), before=("policy",)), ("access", "policy", "contradict")),
         ([placed("a", before=("b",)), placed("b", before=("a",))], ("a", "b", "contradict")),
         (changed("output", after=("acess",)), ("output", "acess", "nearest: 'access'")),
-        ([*POSITIONS, placed("caching", after=("output",))], ("cache", "caching", "outer")),
+        ([*POSITIONS, placed("caching", after=("moderation",))], ("cache", "caching", "outer")),
     ],
 )
 def test_neighbours_that_state_no_order_are_an_error_that_names_both(positions, named):

@@ -56,6 +56,20 @@ def test_auto_asks_once_then_answers_from_the_cache_then_from_the_tape(bench):
     assert len(model.calls) == 1
 
 
+def test_a_request_that_the_endpoint_shall_keep_is_not_answered_from_the_journal(bench):
+    ask(only(bench.replay(), FakeModel(["first"])), chat())
+    refused = FakeModel([RefusedError("store is refused")])  # as the adapter of a stateless endpoint
+    with pytest.raises(RefusedError, match="store"):
+        ask(only(bench.replay(), refused), chat(store=True))
+    assert text(ask(only(bench.replay(), FakeModel(["kept"])), chat(store=True))) == "kept"
+    assert text(ask(only(bench.replay(), FakeModel(never)), chat(store=False))) == "kept"
+    replay = bench.replay()
+    ask(only(replay, FakeModel(never)), chat())
+    finish(replay)
+    again = chat(store=True)  # a stateful endpoint's recording still reproduces
+    assert text(ask(only(bench.replay("replay"), FakeModel(never)), again)) == "kept"
+
+
 def test_replay_touches_nothing_below_and_not_the_cache(bench):
     ask(only(bench.replay(), FakeModel()), chat())  # in the cache, not on the tape
     with pytest.raises(ReplayMissError, match=r"it has none of model\.chat"):

@@ -21,7 +21,7 @@ from workbench.errors import ConfigError
 from workbench.experiments.dataset import Dataset
 from workbench.pipeline import settings, stages
 from workbench.promotion.judgement import judged
-from workbench.workspace import quality, workspace
+from workbench.workspace import connection, quality
 
 RULES = """\
 columns:
@@ -229,7 +229,7 @@ def test_the_settings_of_prepare_name_the_rules_and_its_folder_is_made(root):
 def test_the_cases_of_a_notebook_are_those_of_the_stage(root):
     plant(root, *BROKEN)
     stage = Dataset.from_file(prepared(root) / "cases.parquet", inputs=["text"], expected=["label"])
-    assert workspace.connect("classify", root=root).cases().digest == stage.digest
+    assert connection.connect("classify", root=root).cases().digest == stage.digest
 
 
 # -- workbench check
@@ -271,7 +271,7 @@ def inputs_of(root, *rows, tenant=None, more=""):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in execution.environment().items():
             patch.setenv(name, value)
-        return workspace.connect("classify", root=root).inputs("data/classify/today.jsonl")
+        return connection.connect("classify", root=root).inputs("data/classify/today.jsonl")
 
 
 def unlabelled(*rows):

@@ -9,7 +9,12 @@ import scipy.stats
 from made_runs import a_run, degraded_run, made_of, of
 
 from workbench.errors import ConfigError, CorruptError, NotFoundError
+from workbench.experiments.attempts import _usage, frame_of, told_row
+from workbench.experiments.dataset import Case
+from workbench.experiments.gate_spec import GateSpec
+from workbench.experiments.gates import judge
 from workbench.experiments.runs import find_run, load_runs, runs_frame, save_runs
+from workbench.experiments.usage import FALLBACK, FALLBACK_REASONS
 
 
 def test_a_run_measures_its_scores_pooled_and_by_tenant():
@@ -239,3 +244,32 @@ def test_a_run_says_how_many_answers_the_limit_of_tokens_cut():
     cut = dataclasses.replace(run, cases=run.cases.with_columns(pl.Series("truncated", [2, 0, 1, 0])))
     assert (run.n_truncated, cut.n_truncated) == (0, 2) and cut.id != run.id
     assert "truncated: 2 answers were cut at the limit of tokens" in str(cut) and "truncated" not in str(run)
+
+
+def test_a_run_and_its_gate_say_why_a_fall_back_answered():
+    asked = {"port": "model", "operation": "chat", "fallback": "b@1"}
+    told = [
+        [{**asked, "fallback_reason": "policy"}, {**asked, "fallback_reason": "unavailable"}],
+        [{**asked, "fallback_reason": "unavailable"}],
+        [{"port": "model", "operation": "chat"}],
+        [{"port": "model", "operation": "chat", "fallback": None, "fallback_reason": None}],
+    ]
+    run = a_run(accuracy=of(3, 4))
+    columns = {name: [_usage(records)[name] for records in told] for name in (FALLBACK, FALLBACK_REASONS)}
+    fell = dataclasses.replace(run, cases=run.cases.with_columns(pl.DataFrame(columns)))
+    assert (fell.n_fallback, fell.fallback_reasons) == (3, {"unavailable": 2, "policy": 1})
+    assert run.fallback_reasons == {} and "fall-back" not in str(run)
+    spec = GateSpec.parse({"cases": {"min": 2}, "confidence": 0.9}, where="test")
+    report, plain = judge(fell, spec, phase="mvp"), judge(run, spec, phase="mvp")
+    for text in (str(fell), str(report)):
+        assert "fall-back: 3 answers were given" in text and "2 unavailable, 1 policy" in text
+    assert report.to_json()["fallback_reasons"] == {"unavailable": 2, "policy": 1}
+    assert "fallback_reasons" not in plain.to_json()
+
+
+def test_the_frame_of_a_run_without_fall_backs_has_no_column_of_theirs():
+    case = Case(id="q1", tenant="acme", inputs={}, expected={})
+    for fallback, there in ((None, False), ("b@1", True)):
+        told = {"error": "x: y", "records": [{"fallback": fallback, "fallback_reason": "policy"}]}
+        frame = frame_of([told_row(case, told, None, ())], ())
+        assert {FALLBACK in frame.columns, FALLBACK_REASONS in frame.columns} == {there}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import sqlite3
 import threading
@@ -164,6 +166,7 @@ def _open(path: Path | None, upgrade: Upgrade | None) -> sqlite3.Connection:
 def _connect(path: Path | None) -> sqlite3.Connection:
     connection = sqlite_file.connect(path)
     connection.create_function("whole", 1, _whole, deterministic=True)
+    connection.create_function("names_any", 2, _names_any, deterministic=True)
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
@@ -172,6 +175,19 @@ def _connect(path: Path | None) -> sqlite3.Connection:
 def _whole(text: str) -> str:
     """Decode a text from hexadecimal digits; SQLite would end a text of a JSON list at a NUL."""
     return bytes.fromhex(text).decode()
+
+
+def _names_any(entries: str, groups: str) -> bool:
+    """Return whether an access list names one of the groups, both as JSON.
+
+    `json_each` ends a text at NUL, so that a group would match an entry that only begins with it.
+    """
+    return not _names(entries).isdisjoint(_names(groups))
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(listed: str) -> frozenset[str]:
+    return frozenset(json.loads(listed))
 
 
 def _check(connection: sqlite3.Connection, path: Path, upgrade: Upgrade | None) -> None:

@@ -13,12 +13,12 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from workbench import config
 from workbench.memory import checks, ranking, rules
 from workbench.memory.cipher import IdCipher
-from workbench.memory.sqlite import keywords, migration, retention, tables
+from workbench.memory.sqlite import filtering, keywords, migration, retention, tables
 from workbench.memory.sqlite import versions as sqlite_versions
 from workbench.memory.sqlite.database import Database
 from workbench.memory.sqlite.escaping import listed
@@ -29,6 +29,7 @@ from workbench.ports import (
     Added,
     Budget,
     Forgotten,
+    ItemFilter,
     MemoryStats,
     MemoryVersion,
     Purged,
@@ -39,7 +40,13 @@ from workbench.ports import (
 )
 from workbench.types import KNOWLEDGE, Hit, Item
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 T = TypeVar("T")
+#: Masks of conditions that a store keeps, the least recently used one goes first.
+_MASKS = 64
 
 
 class SQLiteStore:
@@ -56,6 +63,7 @@ class SQLiteStore:
         # Used inside transactions only, which the database runs one at a time.
         self._matrices: dict[str, tuple[Space, Vectors]] = {}
         self._earlier: dict[str, tuple[Space, int, sqlite3.Connection]] = {}
+        self._masks: dict[tuple[str, ItemFilter], tuple[Space, NDArray[np.bool_]]] = {}
 
     def tenant(self, tenant: str) -> SQLiteMemory:
         """Return one tenant's view; ConfigError for an invalid tenant name."""
@@ -75,7 +83,7 @@ class SQLiteStore:
         self.database.close()
         for _, _, words in self._earlier.values():
             words.close()
-        self._earlier, self._matrices = {}, {}
+        self._earlier, self._matrices, self._masks = {}, {}, {}
 
     def vectors(self, db: sqlite3.Connection, space: Space) -> Vectors:
         """Return the tenant's matrix as of this transaction."""
@@ -90,6 +98,20 @@ class SQLiteStore:
         vectors = kept.with_rows(tables.rows_after(db, space, last))
         self._matrices[space.tenant] = (space, vectors)
         return vectors
+
+    def permitted(
+        self, db: sqlite3.Connection, space: Space, vectors: Vectors, where: ItemFilter | None
+    ) -> NDArray[np.bool_] | None:
+        """Return the mask of the matrix for a condition, None without one; kept until the tenant changes."""
+        if where is None:
+            return None
+        before, held = self._masks.pop((space.tenant, where), (None, None))
+        if held is None or before != space:
+            held = filtering.mask(db, space, vectors, where)
+        if len(self._masks) >= _MASKS:
+            del self._masks[next(iter(self._masks))]
+        self._masks[space.tenant, where] = (space, held)
+        return held
 
     def words(self, db: sqlite3.Connection, space: Space, version: int) -> tuple[sqlite3.Connection, int]:
         """Return the keyword index of a version: its connection and its key."""
@@ -153,7 +175,7 @@ class SQLiteMemory:
     async def search(self, query: Query) -> list[Hit]:
         """Return at most `k` valid hits that the requester may see, best first."""
         checks.check_query(query)
-        if not query.groups:
+        if rules.sees_nothing(query):
             return []
         return await self._read(lambda db, space: self._found(db, space, query))
 
@@ -248,7 +270,8 @@ class SQLiteMemory:
         vectors = self.store.vectors(db, space)
         if not vectors.ids:
             return []
-        seen = vectors.seen(query, version)
+        permitted = self.store.permitted(db, space, vectors, query.where)
+        seen = vectors.seen(query, version, permitted)
         depth = max(query.k, query.candidates)
         rankings: list[list[str]] = []
         if query.mode != "words":

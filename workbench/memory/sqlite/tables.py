@@ -16,8 +16,10 @@ from workbench.memory import checks
 from workbench.memory.parquet import vector_bytes
 from workbench.memory.sqlite import keywords
 from workbench.memory.sqlite.escaping import escaped, listed, unescaped
+from workbench.memory.sqlite.filtering import Condition
 from workbench.memory.sqlite.space import Space, number
 from workbench.ports import Requester
+from workbench.ports.item_filter import by_lists
 from workbench.types import Item
 
 if TYPE_CHECKING:
@@ -44,11 +46,10 @@ def readable(requester: Requester | None) -> tuple[str, dict[str, Any]]:
     """Return `rules.readable` as an SQL condition, and its parameters."""
     if requester is None:
         return "TRUE", {}
-    groups = "(SELECT value FROM json_each(:groups))"
-    listed = f"EXISTS (SELECT 1 FROM json_each(access) AS entry WHERE entry.value IN {groups})"
-    condition = f"{listed} AND classification <= :clearance AND (expires IS NULL OR expires > :now)"
-    bound = {"groups": json.dumps(requester.groups), "clearance": requester.clearance, "now": requester.now}
-    return condition, bound
+    condition = Condition(requester.where or by_lists(requester.groups, requester.clearance))
+    return f"{condition.text} AND (expires IS NULL OR expires > :now)", condition.bound | {
+        "now": requester.now
+    }
 
 
 def count_active(

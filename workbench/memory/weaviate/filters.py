@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from workbench.memory.rules import requester_of
+from workbench.memory.rules import requester_of, sees_nothing
+from workbench.memory.weaviate.conditions import parts_of, sendable
 from workbench.memory.weaviate.objects import day_number, second_number, wrapped
 from workbench.ports import Query, Requester
 
@@ -13,15 +14,21 @@ if TYPE_CHECKING:
     from weaviate.classes.query import Filter
     from weaviate.collections.classes.filters import FilterReturn, _FilterByProperty
 
+Encrypt = Callable[[str], str]
 
-def visible(query: Query, *, version: int) -> FilterReturn | None:
-    """Return the filter for what the requester may see in a version; None when that is nothing."""
-    groups, sources = _sendable(query.groups), _sendable(query.sources)
-    if not groups or (query.sources and not sources):
+
+def visible(query: Query, *, version: int, encrypt: Encrypt) -> FilterReturn | None:
+    """Return the filter for what the requester may see in a version; None when that is nothing.
+
+    `encrypt` encrypts a subject as the tenant's rows have it.
+    """
+    sources = sendable(query.sources)
+    seen = _readable(requester_of(query), encrypt)
+    if seen is None or (query.sources and not sources):
         return None
     day = day_number(query.as_of, otherwise=0)
     parts = [
-        *_readable(requester_of(query), groups),
+        *seen,
         _by("starts").less_or_equal(day),
         _by("ends").greater_than(day),
         *_of_version(version),
@@ -33,23 +40,32 @@ def visible(query: Query, *, version: int) -> FilterReturn | None:
     return _filter().all_of(parts)
 
 
-def readable(requester: Requester | None, *, version: int) -> FilterReturn | None:
+def readable(requester: Requester | None, *, version: int, encrypt: Encrypt) -> FilterReturn | None:
     """Return the filter for rows of a version that the requester sees; None when there are none.
 
     Without a requester these are all rows of the version.
     """
     if requester is None:
         return _filter().all_of(_of_version(version))
-    groups = _sendable(requester.groups)
-    return _filter().all_of([*_readable(requester, groups), *_of_version(version)]) if groups else None
+    seen = _readable(requester, encrypt)
+    return None if seen is None else _filter().all_of([*seen, *_of_version(version)])
 
 
-def _readable(requester: Requester, groups: Iterable[str]) -> list[Any]:
-    """Return the conditions for rows that the requester's groups and clearance open before they expire."""
+def _readable(requester: Requester, encrypt: Encrypt) -> list[Any] | None:
+    """Return the conditions for unexpired rows that the requester may see; None when there are none."""
+    if sees_nothing(requester):
+        return None
+    unexpired = _by("expires").greater_than(second_number(requester.now))
+    if requester.where is not None:
+        permitted = parts_of(requester.where, encrypt)
+        return None if permitted is None else [*permitted, unexpired]
+    groups = sendable(requester.groups)
+    if not groups:
+        return None
     return [
         _by("access").contains_any([wrapped(group) for group in groups]),
         _by("classification").less_or_equal(requester.clearance),
-        _by("expires").greater_than(second_number(requester.now)),
+        unexpired,
     ]
 
 
@@ -86,11 +102,6 @@ def expired(now: str) -> FilterReturn:
 def outdated(oldest: int) -> FilterReturn:
     """Return the filter for rows that only versions before `oldest` hold."""
     return _by("until").less_or_equal(oldest)
-
-
-def _sendable(names: Iterable[str]) -> list[str]:
-    """Return the names that are valid Unicode: no item has any other."""
-    return [name for name in names if not any("\ud800" <= character <= "\udfff" for character in name)]
 
 
 def _filter() -> type[Filter]:

@@ -79,7 +79,7 @@ class WeaviateMemory(TenantSpace):
     async def search(self, query: Query) -> list[Hit]:
         """Return at most `k` valid hits that the requester may see, best first."""
         checks.check_query(query)
-        if not query.groups:
+        if rules.sees_nothing(query):
             return []
         current = await self._current()
         if not versions.is_kept(current, query.version):  # another handle may have activated it meanwhile
@@ -101,7 +101,7 @@ class WeaviateMemory(TenantSpace):
         elif self._restarted(record):  # a repair may hold a row twice
             rows = await self.table.rows(properties=properties)
         else:
-            seen = filters.readable(requester, version=record.version)
+            seen = filters.readable(requester, version=record.version, encrypt=self.encrypt)
             return 0 if seen is None else await self.table.count(seen)
         found = of_version(rows, record.version).values()
         return sum(requester is None or rules.readable(self.item(row), requester) for row in found)

@@ -17,7 +17,10 @@ from workbench.types import Item
 
 #: The end of an item without one. Numbers cross gRPC as doubles, so nothing may be 2**53 or more.
 OPEN = 2**40
-_DAY_S = 86_400
+#: The entry of `access` that rows with `marked` entries have.
+MARKED = "marked"
+#: Seconds of a day.
+DAY_S = 86_400
 #: The beginning of day 1, from which days and seconds count.
 _FIRST = dt.datetime.min  # noqa: DTZ901
 
@@ -32,6 +35,14 @@ def unwrapped(name: str) -> str:
     return name[1:-1]
 
 
+def marked(attribute: str, value: object) -> str:
+    """Return the entry of `access` for an attribute without an index of its own; no group has such an entry.
+
+    A row has entries for its owner, its trust and an empty subject, which the server does not index.
+    """
+    return f"{attribute}{wrapped(str(value))}"
+
+
 def day_number(day: str | None, *, otherwise: int) -> int:
     """Return an ISO day as a number of the same order."""
     return dt.date.fromisoformat(day).toordinal() if day else otherwise
@@ -42,7 +53,7 @@ def second_number(instant: str | None) -> int:
     if instant is None:
         return OPEN
     since = moment(instant).replace(tzinfo=None) - _FIRST
-    return (since.days + 1) * _DAY_S + since.seconds
+    return (since.days + 1) * DAY_S + since.seconds
 
 
 def _day(number: int) -> str:
@@ -62,7 +73,7 @@ def properties_of(item: Item, *, words: str, tenant: str, names: IdCipher, since
         "text": item.text, "title": item.title, "words": words,
         "item": names.encrypt(tenant, item.id),
         "source": wrapped(item.source), "kind": item.kind, "subject": names.encrypt(tenant, item.subject),
-        "access": [wrapped(group) for group in item.access],
+        "access": [*map(wrapped, item.access), *_marks(item)],
         "parents": [names.encrypt(tenant, parent) for parent in item.parents],
         "classification": item.classification, "since": since, "until": OPEN,
         "starts": day_number(item.valid_from, otherwise=0), "ends": day_number(item.valid_to, otherwise=OPEN),
@@ -70,6 +81,12 @@ def properties_of(item: Item, *, words: str, tenant: str, names: IdCipher, since
         "embedding": item.embedding, "position": item.position, "version": item.version, "trust": item.trust,
         **({"created": item.created} if item.created else {}),
     }  # fmt: skip
+
+
+def _marks(item: Item) -> list[str]:
+    """Return the entries of `access` that are no groups."""
+    marks = [marked("owner", item.owner), marked("trust", item.trust), MARKED]
+    return marks if item.subject else [*marks, marked("subject", "")]
 
 
 def words_of(items: Sequence[Item]) -> list[str]:
@@ -91,7 +108,7 @@ def item_of(properties: Mapping[str, Any], vector: Sequence[float], *, tenant: s
         id=names.decrypt(tenant, p["item"]), text=p["text"], vector=tuple(vector), title=p["title"],
         source=unwrapped(p["source"]), source_digest=p["source_digest"], kind=p["kind"],
         subject=names.decrypt(tenant, p["subject"]),
-        access=tuple(unwrapped(group) for group in p["access"] or ()),
+        access=tuple(unwrapped(group) for group in p["access"] or () if group.startswith("[")),
         # Sorted as the writer sorted them: encrypted names sort otherwise.
         parents=tuple(sorted(names.decrypt(tenant, parent) for parent in p["parents"] or ())),
         classification=int(p["classification"]), owner=p["owner"], trust=int(p["trust"]),

@@ -44,7 +44,7 @@ class Search:
 
     async def rankings(self) -> list[Ranking]:
         """Return the rankings of the query's mode; none when the requester may see nothing."""
-        where = filters.visible(self.query, version=self.version)
+        where = filters.visible(self.query, version=self.version, encrypt=self.space.encrypt)
         if where is None:
             return []
         wanted = []

@@ -1,0 +1,131 @@
+"""The files of a set: its tests, what `workbench check` finds in them, and the set of this repository."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from workbench.errors import ConfigError
+from workbench.policy.expected import read_tests
+from workbench.policy.source import FOLDER, read_builtin, read_source
+from workbench.policy.validation import validate
+
+ROOT = Path(__file__).parents[3]
+GOOD = '@id("more") @reason("Why.") '
+
+
+def source(more="", **parts):
+    builtin = read_builtin()
+    policies = {**builtin.policies, **({"more.cedar": more} if more else {})}
+    return dataclasses.replace(builtin, folder=FOLDER, policies=policies, builtin=False, **parts)
+
+
+def found(more="", *, groups=("everyone",), **parts):
+    return [(item.where, item.what, item.warning) for item in validate(source(more, **parts), groups=groups)]
+
+
+def test_the_built_in_set_has_no_finding():
+    assert found() == []
+
+
+def test_the_repositorys_set_is_the_built_in_one():
+    mine, builtin = read_source(ROOT), read_builtin()
+    assert not mine.builtin and mine.digest == builtin.digest and mine.tests == builtin.tests
+
+
+def test_every_policy_has_a_test_that_it_permits_and_one_that_it_leaves_denied():
+    rows = read_tests(read_builtin())
+    for name in ("ask", "memory", "item", "forgets", "promotes", "publishes", "content"):
+        assert any(name in row.name for row in rows), name
+    assert {row.expect for row in rows} == {"allow", "deny"}
+
+
+@pytest.mark.parametrize(
+    ("more", "place", "words", "warning"),
+    [
+        (GOOD + 'permit (principal, action == Workbench::Action::"memory.serch", resource);',
+         "more.cedar: more", ["memory.serch", "nearest: 'memory.search'"], False),
+        (GOOD + "forbid (principal, action, resource) when { principal.clearence > 1 };",
+         "more.cedar: more", ["clearence"], False),
+        (GOOD + 'forbid (principal, action, resource) when { principal.clearance == "high" } ;',
+         "more.cedar: more", ["Long and String"], False),
+        (GOOD + "permit (principal is Workbench::Robot, action, resource);",
+         "more.cedar: more", ["Robot"], False),
+        ('@reason("Why.") permit (principal, action, resource) when { false };',
+         "more.cedar: pipelines/policies/more.cedar#1", ["@id"], False),
+        ("permit (principal action, resource);", FOLDER, ["more.cedar"], False),
+        (GOOD + "permit (principal, action, resource) when { false };",
+         "more.cedar: more", ["unused"], True),
+        (GOOD + 'permit (principal, action == Workbench::Action::"model.chat", resource) '
+         "when { resource.tenant == principal.tenant };",
+         "more.cedar: more", ["shadowed"], True),
+        (GOOD + 'forbid (principal in Workbench::Group::"contractor", action, resource);',
+         "more.cedar: more", ["'contractor'", "nearest"], True),
+        ('@id("more") forbid (principal, action, resource) when { false };',
+         "more.cedar: more", ["@reason"], True),
+    ],
+)  # fmt: skip
+def test_a_problem_of_a_policy_is_named_with_its_file_and_id(more, place, words, warning):
+    findings = found(more, groups=("everyone", "contractors"))
+    fits = [w for p, what, w in findings if p.endswith(place) and all(word in what for word in words)]
+    assert fits == [warning], findings
+
+
+@pytest.mark.parametrize(
+    ("tests", "word"),
+    [
+        ("tests: [{name: a, action: model.chat, resource: {type: Model}, expect: deny}]", "expected deny"),
+        ("tests: [{name: a, action: model.chat, resource: {type: Model, tenant: b}, expect: allow}]",
+         "expected allow"),
+        ("tests: [{name: a, action: model.chat, resource: {type: Model}, expect: allow, by: [read-items]}]",
+         "it is by ask-models"),
+        ("tests: [{name: a, action: model.chatt, resource: {type: Model}, expect: deny}]", "an error"),
+        ("tests: [{name: a, action: model.chat, resource: {type: Memory}, expect: deny}]", "an error"),
+        ("tests: [{name: a, action: model.chat, resource: {type: Model}, expects: deny}]", "expects"),
+        ("tests: [{name: a, action: model.chat, resource: {type: Model}, expect: maybe}]", "expect"),
+        ("tests: [{name: a, action: x, resource: {type: Model}, expect: deny, principal: {clearence: 1}}]",
+         "clearence"),
+        ("tests: [", "tests.yaml"),
+        ("- a", "mapping"),
+    ],
+)  # fmt: skip
+def test_a_test_that_is_decided_otherwise_or_is_wrong_is_named(tests, word):
+    findings = [(where, what) for where, what, warning in found(tests=tests) if not warning]
+    assert len(findings) == 1 and FOLDER + "/tests.yaml" in findings[0][0], findings
+    assert word in " ".join(findings[0])
+
+
+def test_two_tests_of_one_name_are_an_error():
+    row = "{name: a, action: model.chat, resource: {type: Model}, expect: allow}"
+    with pytest.raises(ConfigError, match="'a'"):
+        read_tests(source(tests=f"tests: [{row}, {row}]"))
+
+
+def test_without_any_policy_of_the_set_some_test_fails():
+    """The tests of the built-in set are worth their lines: no policy can be dropped unnoticed."""
+    builtin = read_builtin()
+    names = [item.what for item in validate(builtin)]
+    assert not any("shadowed" in what or "unused" in what for what in names)
+    none = dataclasses.replace(builtin, tests="")
+    assert sum("unused" in item.what for item in validate(none)) == len(names) + 9
+
+
+def test_a_schema_that_lacks_what_the_workbench_asks_is_named():
+    schema = read_builtin().schema.replace('"model.chat", ', "")
+    findings = found(schema=schema)
+    assert any("model.chat" in what and "schema" in where for where, what, _ in findings), findings
+
+
+def test_groups_in_groups_reach_policies():
+    entities = (
+        '[{"uid": {"type": "Workbench::Group", "id": "everyone"}, "attrs": {}, '
+        '"parents": [{"type": "Workbench::Group", "id": "staff"}]}]'
+    )
+    more = (
+        GOOD
+        + 'forbid (principal in Workbench::Group::"staff", action == Workbench::Action::"approve", resource);'
+    )
+    row = '{name: a, tenant: "", action: approve, resource: {type: Asset}, expect: deny, by: [more]}'
+    tests = read_builtin().tests + f"  - {row}\n"
+    assert found(more, entities=entities, tests=tests) == []
+    assert found(more, tests=tests)

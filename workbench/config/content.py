@@ -1,0 +1,58 @@
+"""How long sealed content of a use case is kept: the section `content` of a use case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+from workbench import files
+from workbench.errors import ConfigError
+
+#: A number of days in words, or `off`, which some readers of YAML read as false.
+Keep = str | Literal[False]
+_OFF: Final = (False, "off")
+_DAYS = re.compile(r"([1-9]\d{0,4}) days?")
+_MOST_DAYS = 36_500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentKeeping:
+    """For how long requests and answers are kept, sealed: `keep`, and `classes` by class of data."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    keep: Keep = False
+    classes: dict[str, Keep] = field(default_factory=dict)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is kept."""
+        return any(value not in _OFF for value in (self.keep, *self.classes.values()))
+
+    def days(self, data_class: str) -> int | None:
+        """Return the days for which content of a class is kept, None for content that is not."""
+        return _days(self.classes.get(data_class, self.keep))
+
+
+def check_content(path: Path, name: str, content: ContentKeeping) -> None:
+    """Raise ConfigError unless every duration is a number of days or `off`."""
+    for key, value in _durations(content):
+        days = _days(value)
+        if value not in _OFF and (days is None or days > _MOST_DAYS):
+            raise ConfigError(
+                f"{path}: use_cases.{name}.content.{key} is {files.shortened(str(value))!r}, not days",
+                hint=f"{key}: 30 days, or {key}: off",
+            )
+
+
+def _durations(content: ContentKeeping) -> Iterator[tuple[str, Keep]]:
+    yield "keep", content.keep
+    for name, value in content.classes.items():
+        yield f"classes.{name}", value
+
+
+def _days(value: Keep) -> int | None:
+    found = _DAYS.fullmatch(value) if isinstance(value, str) else None
+    return int(found[1]) if found else None

@@ -1,0 +1,141 @@
+"""Policy: asks the policies whether a principal may make a call, before anything else sees the call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import orjson
+
+from workbench.controls.position import OPERATIONS, Position
+from workbench.ports import Call, Handler
+from workbench.ports.policy import Decision, Policy, PolicyRequest, Resource
+from workbench.types import Event
+
+#: Inside of fallback, so that each candidate is authorised for itself. Every operation is decided.
+POSITION: Final = Position(
+    name="policy", operations=OPERATIONS, after=("observe", "limits", "fallback"), before=("access", "output")
+)
+ResourceOf = Callable[[Call], Resource]
+#: Calls whose decision is kept; a process that makes more kinds of calls begins anew.
+_MOST_KEPT: Final = 5_000
+#: Verbs of a memory that read all of it when no requester limits them.
+_UNFILTERED: Final = frozenset({"items", "count"})
+
+
+class Noted:
+    """A decision, and what every call that it is made for notes of it; nobody changes these shared facts."""
+
+    __slots__ = ("allowed", "asked", "decision", "made_by", "name", "observed", "request")
+
+    def __init__(self, asked: PolicyRequest, made_by: Decision, *, observed: bool) -> None:
+        self.asked, self.made_by = asked, made_by
+        self.allowed, self.observed = made_by.allowed, observed
+        self.name = ",".join(made_by.policies) or ("error" if made_by.errors else "not-permitted")
+        # As text: a frame of records keeps every character of it, which it does not of a nested value.
+        self.request = orjson.dumps(asked.to_json(), option=orjson.OPT_SORT_KEYS).decode()
+        self.decision: dict[str, Any] = {**made_by.to_json(), "action": asked.action}
+        if observed:
+            self.decision["observed"] = True
+
+
+class PolicyControl:
+    """Refuses a call that the policies deny, and notes every decision.
+
+    `resource` returns what a call is about. With `observe`, a denial is noted and the call passes on, unless
+    `floor` denies it too: a set that is tried out never permits more than the floor does.
+    """
+
+    def __init__(
+        self, policy: Policy, *, resource: ResourceOf, observe: bool = False, floor: Policy | None = None
+    ) -> None:
+        self._policy, self._resource = policy, resource
+        self._observe, self._floor = observe, floor
+        self._kept: dict[tuple[Any, ...], Noted] = {}
+        self._kept_by = ""
+
+    def __call__(self, call: Call, proceed: Handler) -> AsyncIterator[Event]:
+        """Return the call's stream if it is permitted; raise PolicyError if it is not."""
+        self.check(call)
+        return proceed(call)
+
+    def check(self, call: Call) -> None:
+        """Note the decision on a call; raise PolicyError if the call is denied."""
+        if call.name not in OPERATIONS:
+            return  # the stack refuses it, and names the operations that there are
+        noted = self._noted(call)
+        facts = call.span.facts
+        earlier = facts.get("decision")
+        # A denied candidate whose fall-backs are denied too is the one that the caller's error names.
+        if noted.allowed or earlier is None or earlier["allowed"]:
+            facts["decision"], facts["policy_request"] = noted.decision, noted.request
+        if noted.allowed:
+            return
+        if noted.observed:
+            facts["would_refuse"] = [*facts.get("would_refuse", ()), f"policy:{noted.name}"]
+            return
+        raise noted.made_by.refusal(noted.asked)
+
+    def _noted(self, call: Call) -> Noted:
+        """Return what is noted of a call: kept for calls that differ in their content alone."""
+        if self._kept_by != self._policy.digest or len(self._kept) >= _MOST_KEPT:
+            self._kept, self._kept_by = {}, self._policy.digest
+        context = call.context
+        key = (
+            context.principal, context.tenant, context.use_case, context.purpose, context.phase, context.job,
+            call.port, call.operation, call.target, _class_of(call), _unfiltered(call),
+        )  # fmt: skip
+        noted = self._kept.get(key)
+        if noted is None:
+            noted = self._decided(call)
+            if not noted.made_by.errors:
+                self._kept[key] = noted
+        return noted
+
+    def _decided(self, call: Call) -> Noted:
+        request = request_of(call, self._resource(call))
+        decision = self._policy.decide(request)
+        observed = not decision.allowed and self._observe and self._floor is not None
+        if observed and self._floor is not None:
+            least = self._floor.decide(request)
+            observed = least.allowed
+            decision = decision if decision.policies or observed else least
+        return Noted(request, decision, observed=observed)
+
+
+def request_of(call: Call, resource: Resource, *, action: str = "") -> PolicyRequest:
+    """Return what the policies are asked about a call: by default, whether its operation is permitted."""
+    context = call.context
+    return PolicyRequest(
+        principal=context.principal,
+        tenant=context.tenant,
+        action=action or call.name,
+        resource=resource,
+        context={
+            "purpose": context.purpose,
+            "use_case": context.use_case,
+            "phase": context.phase,
+            "assurance": context.principal.assurance,
+            "data_class": _class_of(call),
+            "external": bool(resource.attributes.get("external", False)),
+            "environment": "job" if context.job else "explore",
+            "unfiltered": _unfiltered(call),
+        },
+    )
+
+
+def memory_of(call: Call) -> Resource:
+    """Return the memory that a call is about, as a resource."""
+    return Resource(
+        type="Memory", id=call.target, tenant=call.context.tenant, attributes={"name": call.target}
+    )
+
+
+def _class_of(call: Call) -> str:
+    """Return the highest class of data that the labels of a call state, "" for none."""
+    stated = call.labels.get("data_class", "")
+    return stated if isinstance(stated, str) else ""
+
+
+def _unfiltered(call: Call) -> bool:
+    return call.port == "memory" and call.operation in _UNFILTERED and not call.payload.get("requester")

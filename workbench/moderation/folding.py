@@ -1,0 +1,104 @@
+"""Fold a text for matching: case, accents, invisible characters and look-alikes do not count."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+#: Letters of other alphabets that look like Latin ones; they are folded in words that mix alphabets.
+_LOOK: Final = dict(
+    zip(
+        "авеԁкмнорстухіјѕԛԝһӏɡαβεικνορτυχгпбзѵ",
+        "abedkmhopctyxijsqwhlgabeiknoptuxrn63v",
+        strict=True,
+    )
+)
+_MIXED: Final = re.compile(r"(?=\w*[a-z])(?=\w*[^\W\da-z_])\w+")
+_LEET: Final = str.maketrans("013457@$", "oieastas")
+_LEET_WORD: Final = re.compile(
+    r"(?<![\w@$])(?=[0-9@$]{0,30}[a-z])(?=[a-z]{0,30}[013457@$])[a-z013457@$]{4,30}"
+)
+#: Single letters with a sign between them, as in `i g n o r e`.
+_DIGIT: Final = re.compile("[013457@$]")
+_MAYBE_LEET: Final = re.compile(r"[a-z][013457@$]{1,8}[a-z]|[013457@$][a-z]{3}")
+_MAYBE_SPACED: Final = re.compile(r"[ .\-_*|][^\W\d_][ .\-_*|]{1,3}[^\W\d_][ .\-_*|]")
+_SPACED: Final = re.compile(r"(?<!\w)(?:[^\W\d_][ .\-_*|]{1,3}){5,200}[^\W\d_](?!\w)")
+_BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{24,8192}={0,2}(?![A-Za-z0-9+/=_-])")
+_LONG_RUN: Final = re.compile(r"[A-Za-z0-9+/_-]{24}")
+#: Encoded texts that are decoded in one text.
+_MOST_DECODED: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldedText:
+    """A folded text. `offsets` has the position in the original of each character, None if none moved."""
+
+    text: str
+    offsets: tuple[int, ...] | None = field(default=None, repr=False)
+    length: int = 0
+
+    def origin(self, start: int, end: int) -> tuple[int, int]:
+        """Return the range of the original that a range of the folded text stands for."""
+        if self.offsets is None:
+            return start, end
+        last = self.offsets[end] if end < len(self.offsets) else self.length
+        return self.offsets[start], max(last, self.offsets[start] + 1)
+
+
+def folded(text: str) -> FoldedText:
+    """Return the text in lower case, without accents and invisible characters, Latin for its look-alikes."""
+    if text.isascii():
+        return FoldedText(text=text.lower(), length=len(text))
+    pieces: list[str] = []
+    offsets: list[int] = []
+    for position, character in enumerate(text):
+        plain = _plain(character) if ord(character) > 127 else character.lower()
+        pieces.append(plain)
+        offsets.extend([position] * len(plain))
+    found = _MIXED.sub(lambda word: "".join(_LOOK.get(letter, letter) for letter in word[0]), "".join(pieces))
+    return FoldedText(text=found, offsets=tuple(offsets), length=len(text))
+
+
+def _plain(character: str) -> str:
+    """Return a character without accents, in lower case; nothing for an invisible one."""
+    wide = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold())
+    kept = [part for part in wide if unicodedata.category(part) not in {"Mn", "Cf", "Me"}]
+    return "".join(" " if part.isspace() and part != "\n" else part for part in kept)
+
+
+def disguised(text: str, plain: FoldedText) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield what a text hides, folded, with its range: spaced letters, digits as letters, Base64."""
+    for found in _SPACED.finditer(plain.text) if _MAYBE_SPACED.search(plain.text) else ():
+        joined = re.sub(r"[ .\-_*|]{2}", " ", found[0])
+        words = (
+            re.sub(r"(?<=\w)[ .\-_*|](?=\w(?:[ .\-_*|]|$))", "", joined) if joined != found[0] else found[0]
+        )
+        yield re.sub(r"[ .\-_*|]", "", found[0]), plain.origin(*found.span())
+        if words != found[0]:
+            yield re.sub(r"[.\-_*|]", "", words), plain.origin(*found.span())
+    if _DIGIT.search(plain.text) and _MAYBE_LEET.search(plain.text):
+        swapped = _LEET_WORD.sub(lambda word: word[0].translate(_LEET), plain.text)
+        if swapped != plain.text:
+            yield swapped, (0, len(text))
+    for decoded, span in encoded_texts(text):
+        yield folded(decoded).text, span
+
+
+def encoded_texts(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the texts that are Base64 inside of a text, with their ranges."""
+    runs = _BASE64.finditer(text) if _LONG_RUN.search(text) else ()
+    for number, found in enumerate(runs):
+        if number == _MOST_DECODED:
+            return
+        data = found[0].rstrip("=").replace("-", "+").replace("_", "/")
+        try:
+            decoded = base64.b64decode(data + "=" * (-len(data) % 4)).decode()
+        except (binascii.Error, ValueError):
+            continue
+        if sum(part.isprintable() or part.isspace() for part in decoded) == len(decoded):
+            yield decoded, found.span()

@@ -1,0 +1,1 @@
+"""Policies: who may do what with which resource, by Cedar files in `pipelines/policies`."""

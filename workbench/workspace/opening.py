@@ -1,0 +1,84 @@
+"""Open sealed content as an authorised and audited act, and erase it with its subject."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, Final
+
+from workbench import arguments
+from workbench.audit import Act, audited
+from workbench.content import ContentKeys, ContentStore, OpenedContent
+from workbench.context import Context
+from workbench.errors import ConfigError
+from workbench.identity import Principal
+from workbench.layout import CONTENT, CONTENT_KEYS
+from workbench.policy.authorise import authorise
+from workbench.ports import Call, Forgotten, Selector
+from workbench.ports.policy import Decision, Resource
+
+#: Most characters of a reason.
+_MOST_REASON: Final = 1_000
+
+
+@functools.lru_cache(maxsize=64)
+def content_at(home: Path) -> ContentStore:
+    """Return the store of sealed content below a folder of state."""
+    return ContentStore(home / CONTENT, ContentKeys(home / CONTENT_KEYS))
+
+
+def open_content(root: Path, home: Path, context: Context, content: str, *, reason: str) -> OpenedContent:
+    """Return opened content; the policies of `root` decide, and the audit log below `home` has the act.
+
+    Raise PolicyError for a denial, NotFoundError for content that is unknown or erased, and ConfigError
+    without a reason.
+    """
+    if not arguments.text(reason, "reason").strip() or len(reason) > _MOST_REASON:
+        raise ConfigError(
+            f"content is opened for a reason of 1 to {_MOST_REASON} characters",
+            hint='workbench content open ID --reason "complaint 4711"',
+        )
+    store = content_at(home)
+    entry = store.entry(content)
+    act = Act(
+        activity="open_content", principal=context.principal, type="Content", name=content,
+        tenant=entry.tenant, use_case=entry.use_case, reason=reason,
+    )  # fmt: skip
+    with audited(home, act) as facts:
+        sealed = store.open(content)
+        decision = authorise(root, context, "open_content", _resource(sealed), home=home)
+        facts |= {"decision": decision.id, "policies": list(decision.policies), "reason": reason_of(decision)}
+    return sealed
+
+
+def erase_content(home: Path, tenant: str, subject: str, *, by: Principal) -> bool:
+    """Destroy the key of what is kept about a tenant's subject; return whether there was one.
+
+    The audit log has the act, with the subject's pseudonym.
+    """
+    act = Act(activity="erase", principal=by, type="Content", name="subject", tenant=tenant, subject=subject)
+    with audited(home, act) as facts:
+        facts["keys"] = done = content_at(home).erase(tenant, subject)
+    return done
+
+
+def erase_forgotten(home: Path, store: ContentStore, call: Call, forgotten: Any) -> None:
+    """Erase what is kept about the subject that a memory forgot, unless a legal hold keeps items of it."""
+    what = call.payload.get("what")
+    subject = what.subject if isinstance(what, Selector) else None
+    held = isinstance(forgotten, Forgotten) and forgotten.held
+    if subject and not held and not call.payload.get("dry_run") and store.folder.is_dir():
+        erase_content(home, call.context.tenant, subject, by=call.context.principal)
+
+
+def _resource(sealed: OpenedContent) -> Resource:
+    entry = sealed.entry
+    attributes = {
+        "use_case": entry.use_case, "data_class": entry.data_class, "principal": sealed.principal,
+    }  # fmt: skip
+    return Resource(type="Content", id=entry.id, tenant=entry.tenant, attributes=attributes)
+
+
+def reason_of(decision: Decision) -> str:
+    """Return the reasons of the policies that permitted an opening."""
+    return "; ".join(decision.reasons)
