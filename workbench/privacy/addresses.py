@@ -126,7 +126,8 @@ _FRENCH_FORM: Final = re.compile(
     rf"{_NAME}(?:[ -](?:de |du |des |la )?{_NAME}){{0,3}}{_REST}"
 )
 _ROMANCE_FORM: Final = re.compile(
-    r"(?<!\w)(?i:calle|c/|avenida|avda\.|paseo|plaza|ronda|camino|via|viale|vicolo|piazza|corso|strada|contrada"
+    r"(?<!\w)(?i:calle|c/|avenida|avda\.|paseo|plaza|ronda|camino|via|viale|vicolo|piazza|corso|strada"
+    r"|contrada"
     r"|largo|rua|praca|travessa|estrada|alameda|ulica|ul\.|aleja|al\.|plac|pl\.)"
     r" (?:(?:de|del|la|las|los|da|do|dos|das|di|dei|della|delle|san|santa)[ ]){0,3}"
     r"[A-Z][A-Za-z'.-]{1,29}(?: (?:de |del |la |e |y )?[A-Z][A-Za-z'.-]{1,29}){0,3}"

@@ -96,8 +96,8 @@ _STEMS: Final = (
     "secret", "token", "credential", "key", "pin",
 )  # fmt: skip
 _VALUE: Final = re.compile(
-    r"(?P<name>[A-Za-z][\w-]{1,40}(?: de passe)?)(?:\\?[\"'])?\]?\s{0,9}(?::=|=>"
-    r"|[:=])\s{0,9}[rbuRBU]{0,2}(?:\\?[\"'])?"
+    r"(?P<name>[A-Za-z][\w-]{1,40}(?: de passe)?)(?:\\?[\"'])?\]?\s{0,9}"
+    r"(?::\s{0,9}[\w.| ]{1,40}=|:=|=>|[:=])\s{0,9}[rbuRBU]{0,2}(?:\\?[\"'])?"
     r"(?P<value>[^\s\"'\\,;<>(){}\[\]]{4,200})"
 )
 _SPOKEN: Final = re.compile(
@@ -113,7 +113,7 @@ _PLACEHOLDER: Final = re.compile(
 _PASSWORD: Final = re.compile(r"(?i)pass|kennw|contras|wachtw|senha|haslo|pwd")
 #: Names whose value is no secret: `token_count`, `key_file`.
 _HARMLESS: Final = re.compile(
-    r"(?i)[_-](?:ids?|names?|types?|files?|paths?|urls?|counts?|limits?)$|tokens$|keys$"
+    r"(?i)[_-](?:ids?|names?|types?|files?|paths?|urls?|counts?|limits?)$|tokens$|keys$|tokeni[sz]"
 )
 #: Names before `key` that make its value a secret.
 _KEY: Final = re.compile(r"(?i)(?:api|access|private|secret|account|auth|client|encryption|signing)[_ -]?key")
