@@ -7,9 +7,10 @@ from typing import Literal
 
 import click
 
-from workbench import config, identity
+from workbench import config
 from workbench.cli.output import Json, say
 from workbench.display import Card
+from workbench.identities.providers import principal_of_command
 from workbench.moderation.held import HeldAnswer
 
 _SHOWN = ("id", "at", "use_case", "tenant", "principal", "check", "state", "by", "reason")
@@ -89,7 +90,8 @@ def _facts(held: HeldAnswer) -> dict[str, str]:
 
 def _is_admin(root: Path, held: HeldAnswer) -> bool:
     case = config.load_params(root).use_cases.get(held.use_case)
-    return case is not None and bool(case.rights(identity.from_system().name)["admin"])
+    who = principal_of_command(root)
+    return case is not None and bool(case.rights(who.name, who.assurance)["admin"])
 
 
 def _line(held: HeldAnswer) -> str:

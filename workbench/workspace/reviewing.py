@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.audit import Act, audited
+from workbench.config import load_params
 from workbench.content import ContentKeys
+from workbench.identities.providers import identity_of_process
 from workbench.layout import CONTENT_KEYS, HELD
 from workbench.moderation.held import HeldAnswer, HeldAnswers, HeldTexts
 from workbench.policy.authorise import authorise, system_context
@@ -42,8 +44,11 @@ def decide_held(root: Path, held: str, state: Literal["released", "rejected"], *
 @contextmanager
 def _act(root: Path, held: HeldAnswer, activity: str, *, reason: str) -> Iterator[str]:
     """Log an act on a held answer, inside of which the policies decide; yield the reviewer's name."""
+    found = identity_of_process(load_params(root).identity, root)
     context = dataclasses.replace(
-        system_context(root, held.use_case, purpose="review"), tenant=held.tenant, use_case=held.use_case
+        system_context(root, held.use_case, purpose="review", found=found),
+        tenant=found.tenant or held.tenant,
+        use_case=held.use_case,
     )
     act = Act(
         activity=activity, principal=context.principal, type="Content", name=f"held {held.id}",
