@@ -299,6 +299,15 @@ def test_a_wrong_key_is_refused_and_the_rows_stay(chain, home, text):
     assert numbers(home) == [0]
 
 
+def test_a_row_that_no_reader_would_take_is_refused_and_the_log_goes_on(chain, home):
+    with pytest.raises(ConfigError, match="bytes"):
+        chain.append(row(0, text="x" * (1 << 20)))
+    chain.append(row(1, text="x" * ((1 << 20) - 1_000)))
+    chain.append(row(2))
+    chain.close()
+    assert verified(home).passed and numbers(home) == [1, 2]
+
+
 def test_a_head_is_read_only_as_it_was_written():
     head = Head(segment=f"{DAY}.000000000001.jsonl", size=10, seq=1, digest="ab" * 32, signed=0)
     data = head.encoded()

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench import registry
+from workbench import identity, registry
+from workbench.audit import Act, audited
 from workbench.context import Clock, SystemClock, instant
 from workbench.display import Card, Shown
 from workbench.errors import ConfigError, NotFoundError, RefusedError
@@ -86,7 +87,12 @@ def approve(root: Path, reference: str, order: ApprovalOptions) -> Approved:
                 f"{approval.by} has approved model/{version} with this assessment until {approval.until}",
                 hint="workbench check",
             )
-        written = write_approvals(root, version.name, [*known, approval])
+        act = Act(
+            activity="approve", principal=identity.from_system(), type="Model", name=str(version),
+            reason=order.reason, facts={"card": approval.digest[:12], "until": str(approval.until)},
+        )  # fmt: skip
+        with audited(root, act):
+            written = write_approvals(root, version.name, [*known, approval])
     committed, command = release.settle(
         root,
         [written, root / path_of(version.name)],
