@@ -68,8 +68,8 @@ def test_a_closed_log_goes_on_with_the_next_row(chain, home):
 
 def test_a_thread_signs_when_it_is_time_and_then_ends(chain, home):
     chain.append(row(0))
-    until = time.monotonic() + 5
-    while any(thread.name == "workbench-audit" for thread in threading.enumerate()):
+    until = time.monotonic() + 20
+    while chain._flusher is not None:
         assert time.monotonic() < until
         time.sleep(0.01)
     assert verified(home).signed == 2
@@ -79,7 +79,7 @@ def test_a_checkpoint_comes_after_so_many_rows(home):
     chain = Chain(home / "audit", home / "keys", ChainOptions(rows=5, seconds=60, batch_s=0.005))
     for n in range(5):
         chain.append(row(n))
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while verified(home).signed != 6:
         assert time.monotonic() < until
         time.sleep(0.01)
