@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import os
 import resource
 import sys
 import tempfile
@@ -227,18 +228,33 @@ def pydantic_ai(url: str, calls: int) -> dict:
 
 
 def mlflow(url: str, calls: int) -> dict:
+    """All traces are written when the time ends. One writer, because ten lock its SQLite store and fail.
+
+    MLflow imports LiteLLM, and so httpx, in a thread at the first call; `openai` fails on a module that is
+    imported halfway.
+    """
+    os.environ["MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS"] = "1"
+    import litellm  # noqa: F401
     import mlflow as tracking
     import openai
 
-    with tempfile.TemporaryDirectory() as folder:
-        tracking.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
+        tracking.set_tracking_uri(f"sqlite:///{folder}/mlflow.db?timeout=60")
         tracking.openai.autolog()
         client = openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0)
 
         async def ask(_):
             await client.chat.completions.create(model="m", messages=MESSAGES)
 
-        return looped(ask, calls)
+        def run(count: int) -> None:
+            runner.run(fan_out(ask, count))
+            tracking.flush_trace_async_logging()
+
+        made = measured(run, calls)
+        kept = len(tracking.search_traces(max_results=AT_ONCE + calls, return_type="list"))
+        if kept != AT_ONCE + calls:
+            raise RuntimeError(f"{kept} of {AT_ONCE + calls} traces were written")
+        return made
 
 
 def inspect(url: str, calls: int) -> dict:

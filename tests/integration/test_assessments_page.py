@@ -23,6 +23,7 @@ def copy(tmp_path):
     """A copy of the repository, committed, in the name of a person who wrote nothing in it."""
     copy = copy_to(tmp_path)
     shutil.copytree(ROOT / "notebooks", copy / "notebooks")
+    shutil.copy(ROOT / ".gitignore", copy)
     for command in (
         ["init", "-q"],
         ["config", "user.name", "Rita"],
@@ -88,7 +89,9 @@ def test_the_page_leads_from_a_form_to_a_use_case_in_phase_mlvp(copy):
 
     page = copy / "params.yaml"
     page.write_text(
-        page.read_text().replace("phase: mvp", "phase: mlvp", 1).replace("[internal]", "[secret]", 1)
+        page.read_text()
+        .replace("phase: mvp", "phase: mlvp", 1)
+        .replace("[internal]", "[internal, secret]", 1)
     )
     found = finding(copy)
     assert not found.warning and "class secret" in found.problem and not check_all(copy).passed

@@ -21,6 +21,7 @@ from workbench.experiments.inputs import read
 from workbench.experiments.metrics import ALWAYS
 from workbench.experiments.runs import load_runs
 from workbench.experiments.scorers import Scorer
+from workbench.identities.keys import file_keys
 from workbench.jobs import spec as jobspec
 from workbench.jobs.schedule import Schedule
 from workbench.layout import PARAMS, Results
@@ -87,6 +88,8 @@ def check_all(root: Path) -> Checked:
     params = config.load_params(root)
     findings = [CheckedFile(what=str(PARAMS)), *_folders(root), *_assets(root)]
     findings += _assessments(root)
+    if params.identity.keys and not params.identity.remote:
+        findings.append(_tried("identity: keys", partial(file_keys, root / params.identity.keys)))
     for name, case in params.use_cases.items():
         findings += _use_case(root, name, case)
     for name, job in params.jobs.items():
@@ -276,8 +279,11 @@ def _models(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
 
 def _assessed(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:
     """Yield each problem of the assessments of a use case's models: in phase mvp one warning for all."""
-    what = f"{name}: assessed models"
-    found = assessed.problems(root, name, case, assessed.models_of(root, case))
+    what, models = f"{name}: assessed models", assessed.models_of(root, case)
+    found = assessed.problems(root, name, case, models)
+    for model, day in assessed.ending(root, models):
+        text = f"the approval of {model} ends on {day}\n  -> workbench assess {model.partition('@')[0]}"
+        yield CheckedFile(what=f"{what}: {model}", problem=text, warning=True)
     if not found:
         yield CheckedFile(what=what)
     elif assessed.demanded(case):

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench import identity, registry
-from workbench.audit import Act, audited
+from workbench import registry
+from workbench.audit.acts import Act, audited
 from workbench.context import Clock, SystemClock, instant
 from workbench.display import Card, Shown
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.layout import ASSESSMENTS
 from workbench.models.approval import Approval, read_approvals, write_approvals
 from workbench.models.assessment import Assessment, path_of, read_assessment
+from workbench.policy import authorise
 from workbench.promotion import assessed, release
 from workbench.registry import Version
 from workbench.repository.git import Repository
@@ -69,16 +70,36 @@ class Approved(Shown):
 def approve(root: Path, reference: str, order: ApprovalOptions) -> Approved:
     """Approve the card `model/NAME` or `model/NAME@2` with its assessment as it is; return the approval.
 
-    Raise ConfigError for an incomplete or expired assessment, a missing role or reason, and a wrong day;
-    RefusedError when the person wrote the card or the assessment. Nothing is written then.
+    Raise PolicyError when no policy permits it, RefusedError when the person wrote the card or the
+    assessment, and ConfigError for an incomplete or expired assessment, a missing role or reason, and a wrong
+    day. Nothing is approved then. The audit log has the beginning and the end.
     """
     version = _version(root, reference)
+    context = authorise.system_context(root)
+    act = Act(
+        activity="approve", principal=context.principal, type="Model", name=str(version), reason=order.reason
+    )
+    with audited(root, act) as facts:
+        about = authorise.asset("model", version.name, version=version.number)
+        authorise.authorise(root, context, "approve", about)
+        done = _approve(root, version, order)
+        facts |= {
+            "card": done.approval.digest,
+            "assessment": done.approval.assessment,
+            "until": str(done.approval.until),
+        }
+    return done
+
+
+def _approve(root: Path, version: Version, order: ApprovalOptions) -> Approved:
     assessment = read_assessment(root, version.name)
     if assessment is None:
         raise NotFoundError(
             f"the model {version.name} is unassessed: there is no {path_of(version.name)}",
             hint=f"workbench assess {version.name}",
         )
+    about = authorise.asset("model", version.name, version=version.number)
+    authorise.authorise(root, authorise.system_context(root), "approve", about)
     approval = _approval(root, version, assessment, order)
     with registry.locked(root / ASSESSMENTS):
         known = read_approvals(root, version.name)
@@ -87,12 +108,7 @@ def approve(root: Path, reference: str, order: ApprovalOptions) -> Approved:
                 f"{approval.by} has approved model/{version} with this assessment until {approval.until}",
                 hint="workbench check",
             )
-        act = Act(
-            activity="approve", principal=identity.from_system(), type="Model", name=str(version),
-            reason=order.reason, facts={"card": approval.digest[:12], "until": str(approval.until)},
-        )  # fmt: skip
-        with audited(root, act):
-            written = write_approvals(root, version.name, [*known, approval])
+        written = write_approvals(root, version.name, [*known, approval])
     committed, command = release.settle(
         root,
         [written, root / path_of(version.name)],

@@ -18,6 +18,9 @@ from workbench.notebooks import inspection
 from workbench.prompts import prompt as prompts
 from workbench.registry import Version
 
+#: Days before the end of an approval from which `workbench check` warns.
+_SOON_DAYS = 30
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssessmentProblem:
@@ -90,6 +93,23 @@ def counted(root: Path, version: Version, assessment: Assessment, today: dt.date
         and item.until > today
         and not own_work(item.by, assessment, author)
     ]
+
+
+def ending(root: Path, models: Sequence[str], *, today: dt.date | None = None) -> list[tuple[str, dt.date]]:
+    """Return the approved models whose last approval ends within 30 days, with that day, the first first."""
+    day = today or SystemClock().now().date()
+    found = []
+    for reference in models:
+        try:
+            version = registry.resolve(root, "model", reference)
+            assessment = read_assessment(root, version.name)
+            approvals = counted(root, version, assessment, day) if assessment else []
+        except WorkbenchError:
+            continue  # one of the problems
+        last = max((item.until for item in approvals), default=None)
+        if last is not None and (last - day).days <= _SOON_DAYS:
+            found.append((str(version), last))
+    return sorted(found, key=lambda item: (item[1], item[0]))
 
 
 def own_work(person: str, assessment: Assessment, author: str) -> bool:

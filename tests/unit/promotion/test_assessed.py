@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import config, files, registry
+from workbench import config, files, layout, registry
 from workbench.config import ModelChoice, Pin
 from workbench.config.moderation import ModerationHook, ModerationRules
-from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.errors import ConfigError, NotFoundError, PolicyError, RefusedError
 from workbench.jobs import spec as jobspec
 from workbench.models import load_card
 from workbench.models.approval import path_of as approvals_of
@@ -258,6 +259,17 @@ def test_an_approval_ends_on_its_day(root):
     assert problems(root, models=[NAME], today=dt.date(2027, 1, 1)) == []
 
 
+def test_an_approval_that_ends_within_30_days_is_named_before(root):
+    soon = dataclasses.replace(ORDER, until=dt.date(2027, 1, 1))
+    approved(root, order=soon)
+    models = [NAME, "wordllama-256", "unknown"]
+    assert assessed.ending(root, models, today=dt.date(2026, 12, 1)) == []
+    assert assessed.ending(root, models, today=dt.date(2026, 12, 2)) == [(f"{NAME}@1", dt.date(2027, 1, 1))]
+    assert assessed.ending(root, models, today=dt.date(2027, 1, 1)) == []  # ended: a problem
+    approved(root)
+    assert assessed.ending(root, models, today=dt.date(2026, 12, 2)) == []
+
+
 @pytest.mark.parametrize("until", ["2026-12-01", "2020-01-01", "2027-12-01"])
 def test_an_approval_ends_after_today_and_with_the_assessment(root, until):
     with pytest.raises(ConfigError, match="--until"):
@@ -306,6 +318,28 @@ def test_only_an_assessed_model_is_approved_and_once(root):
     (root / path_of(NAME)).unlink()
     with pytest.raises(NotFoundError, match="unassessed"):
         approved(root)
+
+
+def test_an_approval_is_decided_by_policy_and_audited(root):
+    approved(root)
+    folder = root / "pipelines/policies"
+    shutil.copytree(ROOT / "pipelines/policies", folder)
+    (folder / "no.cedar").write_text(
+        '@id("no-approvals")\n@reason("Nobody approves today.")\n'
+        'forbid (principal, action == Workbench::Action::"approve", resource);\n'
+    )
+    with pytest.raises(PolicyError, match="Nobody approves today"):
+        approved(root, "wordllama-256")
+    assert read_approvals(root, "wordllama-256") == ()
+    lines = [line for path in (root / layout.STATE / "audit").rglob("*") for line in found_in(path)]
+    rows = [json.loads(line) for line in lines if b'"approve"' in line]
+    assert [row["status"] for row in rows] == ["Begun", "Success", "Begun", "Failure"]
+    assert rows[1]["facts"]["card"] == read_approvals(root, NAME)[0].digest
+    assert rows[3]["status_detail"] == "PolicyError" and not any(b"synthetic data" in line for line in lines)
+
+
+def found_in(path):
+    return path.read_bytes().splitlines() if path.is_file() else []
 
 
 @pytest.mark.parametrize("text", ["approvals:\n  - {card: x}\n", "approval: []\n", "approvals: [", ""])

@@ -23,36 +23,42 @@ DONE = Released(what="job/answers", label="production", version=3, before=2)
 NAME = "smollm2-135m"
 
 
+@pytest.fixture
+def root(tmp_path):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
 def acts(root) -> list[tuple[str, str, str]]:
     found = rows_of(root / layout.AUDIT, Filter(), root / layout.AUDIT_KEYS)
     return [(row["activity"], row["resource"]["name"], row["status"]) for row in found if "resource" in row]
 
 
 @pytest.mark.parametrize("verb", ["promote", "rollback"])
-def test_a_move_of_a_label_has_two_rows(tmp_path, monkeypatch, verb):
+def test_a_move_of_a_label_has_two_rows(root, monkeypatch, verb):
     monkeypatch.setattr(promote, f"_{verb}d" if verb == "promote" else "_rolled_back", lambda *_: DONE)
-    getattr(promote, verb)(tmp_path, "job/answers", ReleaseOptions(reason="it is better"))
-    assert acts(tmp_path) == [(verb, "answers", "Begun"), (verb, "answers", "Success")]
-    last = rows_of(tmp_path / layout.AUDIT, Filter(), tmp_path / layout.AUDIT_KEYS)[-1]
+    getattr(promote, verb)(root, "job/answers", ReleaseOptions(reason="it is better"))
+    assert acts(root) == [(verb, "answers", "Begun"), (verb, "answers", "Success")]
+    last = rows_of(root / layout.AUDIT, Filter(), root / layout.AUDIT_KEYS)[-1]
     assert last["facts"] == {"label": "production", "version": 3, "before": 2} and last["reason_uid"]
 
 
-def test_a_refused_promotion_and_a_dry_run(tmp_path):
+def test_a_refused_promotion_and_a_dry_run(root):
     with pytest.raises(NotFoundError):
-        promote.promote(tmp_path, "job/answers", ReleaseOptions(label="nowhere"))
-    assert acts(tmp_path) == [("promote", "answers", "Begun"), ("promote", "answers", "Failure")]
+        promote.promote(root, "job/answers", ReleaseOptions(label="nowhere"))
+    assert acts(root) == [("promote", "answers", "Begun"), ("promote", "answers", "Failure")]
     with pytest.raises(NotFoundError):
-        promote.promote(tmp_path, "job/answers", ReleaseOptions(label="nowhere", dry_run=True))
-    assert len(acts(tmp_path)) == 2
+        promote.promote(root, "job/answers", ReleaseOptions(label="nowhere", dry_run=True))
+    assert len(acts(root)) == 2
 
 
-def test_nothing_is_promoted_when_the_audit_log_cannot_be_written(tmp_path, monkeypatch):
-    (tmp_path / layout.AUDIT).parent.mkdir(parents=True)
-    (tmp_path / layout.AUDIT).write_text("a file where the folder goes")
+def test_nothing_is_promoted_when_the_audit_log_cannot_be_written(root, monkeypatch):
+    (root / layout.AUDIT).parent.mkdir(parents=True)
+    (root / layout.AUDIT).write_text("a file where the folder goes")
     moved = []
     monkeypatch.setattr(promote, "_promoted", lambda *_: moved.append(1) or DONE)
     with pytest.raises(UnavailableError):
-        promote.promote(tmp_path, "job/answers", ReleaseOptions())
+        promote.promote(root, "job/answers", ReleaseOptions())
     assert moved == []
 
 
