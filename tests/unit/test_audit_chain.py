@@ -75,6 +75,32 @@ def test_a_thread_signs_when_it_is_time_and_then_ends(chain, home):
     assert verified(home).signed == 2
 
 
+def test_a_row_after_closing_is_signed_by_another_thread(chain, home):
+    for n in range(20):
+        chain.append(row(n))
+        chain.close()
+    chain.append(row(20))
+    until = time.monotonic() + 20
+    while chain._flusher is not None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert (verified(home).signed, verified(home).last) == (42, 42)
+
+
+def test_a_key_that_cannot_sign_is_logged_and_no_row_is_lost(home, caplog):
+    (home / "keys").mkdir()
+    (home / "keys" / "signing.pem").write_text("damaged")
+    chain = Chain(home / "audit", home / "keys", ChainOptions(batch_s=0.01, seconds=0.01))
+    chain.append(row(0))
+    until = time.monotonic() + 20
+    while "no checkpoint signs" not in caplog.text:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    chain.append(row(1))
+    chain.close()
+    assert numbers(home) == [0, 1]
+
+
 def test_a_checkpoint_comes_after_so_many_rows(home):
     chain = Chain(home / "audit", home / "keys", ChainOptions(rows=5, seconds=60, batch_s=0.005))
     for n in range(5):
