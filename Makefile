@@ -23,7 +23,7 @@ unexport VIRTUAL_ENV PYTHONDONTWRITEBYTECODE UV_PYTHON UV_SYSTEM_PYTHON UV_PROJE
 PROJECT := $(wildcard tests/unit/test_house.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test soak check lab bench bench-peers weaviate interop phoenix lock clean env env-test python
+.PHONY: help repro test soak check lab bench bench-peers weaviate interop phoenix presidio lock clean env env-test python
 
 help: ## show this list
 	@sed -n $(if $(PROJECT),,-e '/^ifdef PROJECT/,/^endif/d') -e 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -31,7 +31,7 @@ help: ## show this list
 repro: env ## install what is missing, run the pipeline, print the verdict; LIVE=1 asks all again, ASK=0 nothing, MEMORY=weaviate searches a server
 	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench repro $(if $(filter-out 0,$(LIVE)),--live) $(if $(ASK),--ask $(ASK)) $(if $(MEMORY),--memory $(MEMORY))
 
-test: env-test $(if $(PROJECT),interop phoenix) check ## every check and every test, at sample size; ARGS="..." goes to pytest
+test: env-test $(if $(PROJECT),interop phoenix presidio) check ## every check and every test, at sample size; ARGS="..." goes to pytest
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 # Before every test, one process rewrites the assertions of all files while mypy runs, not each worker.
@@ -70,14 +70,14 @@ lock: env ## resolve the locks again after a change in pyproject.toml; UPGRADE=1
 	@git --no-pager diff --stat -- locks
 
 clean: ## remove the environments and caches; keeps .workbench/, which holds state
-	rm -rf .venv .venv-interop .venv-interop-older .venv-phoenix .venv-peers .venv-peers-inspect
+	rm -rf .venv .venv-interop .venv-interop-older .venv-phoenix .venv-presidio .venv-peers .venv-peers-inspect
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- the project of the workbench itself -----------------------------------------------------------
 
 ifdef PROJECT
-soak: env-test interop phoenix ## every test at full size, for hours: all kill points, attempts, examples and histories
+soak: env-test interop phoenix presidio ## every test at full size, for hours: all kill points, attempts, examples and histories
 	@WORKBENCH_SOAK=1 $(BIN)/python -m pytest $(WORKERS) -o timeout=3600 $(ARGS)
 
 bench: env-test ## measure the ratios of docs/benchmarks.md
@@ -108,6 +108,13 @@ phoenix: env ## install .venv-phoenix: the Phoenix that the tests export spans t
 		$(BIN)/python -m venv --clear --without-pip .venv-phoenix \
 		&& $(INSTALL_ONLY) .venv-phoenix/bin/python --require-hashes -r locks/phoenix.lock \
 		&& cp locks/phoenix.lock .venv-phoenix/installed.lock; }
+
+presidio: env ## install .venv-presidio: the Presidio that the detectors are measured against
+	@cmp -s locks/presidio.lock .venv-presidio/installed.lock || { \
+		echo "== .venv-presidio: installing locks/presidio.lock (half a minute, 260 MB)"; \
+		$(BIN)/python -m venv --clear --without-pip .venv-presidio \
+		&& $(INSTALL_ONLY) .venv-presidio/bin/python --require-hashes -r locks/presidio.lock \
+		&& cp locks/presidio.lock .venv-presidio/installed.lock; }
 endif
 
 # -- the environment -----------------------------------------------------------------------------

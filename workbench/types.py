@@ -152,14 +152,20 @@ class Hit:
     degraded: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ItemHit(Hit):
     """A hit with the item that a store found, on which the boundary makes the exact decision.
 
-    The boundary removes the item: callers get a `Hit`.
+    It equals a hit of the same fields. The boundary removes the item: callers get a `Hit`.
     """
 
     item: Item = field(repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hit) and all(getattr(self, n) == getattr(other, n) for n in _HIT_FIELDS)
+
+    def __hash__(self) -> int:
+        return hash(self.plain())
 
     def plain(self, **changes: Any) -> Hit:
         """Return the hit without its item, with the fields in `changes` replaced."""

@@ -6,6 +6,7 @@
 | steps of a compaction of calls that kill it | a third | all |
 | kill points of promote, run, publish, rollback and the pipeline | 3 of each test's own | all |
 | generated examples of a property | a fifth, 10 at least | all |
+| bytes of an audit log that are changed | a seventh | all |
 | generated histories of a store | 3 to 15 | 500 |
 | generated answers of a model's endpoint, whole and streamed each | 200 | 20,000 |
 | items among which the few visible are found | 20,000 | 100,000 |

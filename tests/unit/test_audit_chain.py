@@ -267,6 +267,18 @@ def test_a_full_disk_leaves_the_log_as_it_was(chain, home, monkeypatch):
     assert found.passed and not found.notes and numbers(home) == [0, 2]
 
 
+@pytest.mark.parametrize(("fsync", "synced"), [("each", 3), ("batch", 0), ("off", 0)])
+def test_each_row_is_on_the_disk_before_it_is_acknowledged_if_asked(home, monkeypatch, fsync, synced):
+    chain = Chain(home / "audit", home / "keys", ChainOptions(fsync=fsync, batch_s=60))
+    chain.append(row(0))
+    calls, real = [], os.fsync
+    monkeypatch.setattr("workbench.audit.chain.os.fsync", lambda fd: calls.append(fd) or real(fd))
+    for n in range(3):
+        chain.append(row(n))
+    assert len(calls) == synced
+    chain.close()
+
+
 def test_the_key_may_come_from_the_environment(home, monkeypatch):
     other = Signer.load(home / "other")
     for value in (str(home / "other" / "signing.pem"), (home / "other" / "signing.pem").read_text()):

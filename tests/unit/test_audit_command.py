@@ -11,7 +11,7 @@ from workbench import layout
 from workbench.audit import Act, Chain, chain_at
 from workbench.audit.acts import row_of_act
 from workbench.audit.export import purge
-from workbench.audit.signing import Pseudonyms
+from workbench.audit.signing import AuditPseudonyms
 from workbench.cli.app import cli
 from workbench.errors import ConfigError
 from workbench.identity import Principal
@@ -27,7 +27,7 @@ def act(activity="promote", day="2026-11-30", **more) -> dict:
 
 def append(root, *acts) -> Chain:
     chain = Chain(root / layout.AUDIT, root / layout.AUDIT_KEYS)
-    names = Pseudonyms.load(chain.keys)
+    names = AuditPseudonyms.load(chain.keys)
     for made, at in acts:
         chain.append(row_of_act(made, names, now=at))
     chain.close()
@@ -62,6 +62,16 @@ def test_rows_are_shown_and_chosen(root):
     }
     for options, activities in chosen.items():
         assert [row["activity"] for row in json.loads(run("show", *options, "--json"))] == activities
+
+
+def test_rows_of_use_cases_of_other_admins_are_left_out(root):
+    append(root, act("open_content", use_case="answers"))
+    assert "open_content" in run("show")
+    text = (
+        (root / "params.yaml").read_text().replace("\n  answers:\n", "\n  answers:\n    admins: [zoe]\n", 1)
+    )
+    (root / "params.yaml").write_text(text)
+    assert "open_content" not in run("show") and "promote" in run("show")
 
 
 def test_a_repository_without_a_log_has_no_rows(tmp_path, monkeypatch):

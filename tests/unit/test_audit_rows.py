@@ -9,7 +9,7 @@ import pytest
 import workbench as wb
 from workbench import layout
 from workbench.audit import Act, CallAudit, Chain, Filter, audited, chain_at, log_act, rows_of, verify
-from workbench.audit.signing import Pseudonyms, Signer
+from workbench.audit.signing import AuditPseudonyms, Signer
 from workbench.errors import ConfigError, RefusedError, UnavailableError
 from workbench.identity import Principal, from_system, of_job
 from workbench.models import ModelCard
@@ -89,7 +89,7 @@ def test_a_person_and_a_subject_have_the_same_pseudonym_in_every_row(ws):
     assert len({row["actor"]["uid"] for row in found}) == 1
     one, again, two = (row["subject_uid"] for row in found)
     assert one == again != two
-    ours = Pseudonyms.load(ws.root / layout.AUDIT_KEYS)
+    ours = AuditPseudonyms.load(ws.root / layout.AUDIT_KEYS)
     assert one == ours.of("subject", "acme", "cust-1") != ours.of("subject", "globex", "cust-1")
     assert [len(rows(ws.root, principal=name)) for name in (from_system().name, "nobody")] == [3, 0]
 
@@ -150,7 +150,7 @@ def test_an_act_has_a_row_when_it_begins_and_one_when_it_ends(tmp_path):
     ]  # fmt: skip
     assert found[3]["status_detail"] == "RefusedError"
     assert b"Jane" not in written(tmp_path) and b"lovelace" not in written(tmp_path)
-    ours = Pseudonyms.load(tmp_path / layout.AUDIT_KEYS)
+    ours = AuditPseudonyms.load(tmp_path / layout.AUDIT_KEYS)
     assert found[0]["reason_uid"] == ours.of("reason", "Jane asked")
 
 

@@ -284,3 +284,19 @@ def test_the_shipped_prompts_render_known_bytes(number, passages):
     messages = prompt.render(question='Wh"y <a>?', passages=hits).messages
     text = json.dumps([message.content for message in messages])
     assert hashlib.sha256(text.encode()).hexdigest() == RENDERED[number, passages]
+
+
+def test_an_input_that_is_an_identifier_says_of_which_kind():
+    text = (
+        "---\nname: letter\nowner: o\nreason: r\ninputs:\n"
+        "  to: {type: string, data_class: personal, kind: person}\n"
+        "  body: {type: string, data_class: health}\n---\nuser:\nDear {{ to }}, {{ body }}\n"
+    )
+    made = parse(text, where="letter")
+    rendered = made.render(to="Zed", body="get well")
+    assert rendered.data_classes == ("health", "personal")
+    assert rendered.identifiers == (("Zed", "person", "personal"),) and "Zed" not in repr(rendered)
+    again = parse(compose(made.header, made.turns), where="again")
+    assert again.header == made.header
+    with pytest.raises(ConfigError, match=r"inputs\.to\.kind"):
+        parse(text.replace("string, data_class: personal", "list, data_class: personal"), where="x")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workbench.audit.chain import chain_at
-from workbench.audit.signing import Pseudonyms
+from workbench.audit.signing import AuditPseudonyms
 from workbench.identity import Principal
 
 
@@ -43,7 +43,7 @@ def log_act(home: Path, act: Act, *, now: dt.datetime | None = None) -> int:
     Return the row's number; raise UnavailableError when it cannot be written.
     """
     chain = chain_at(home)
-    return chain.append(row_of_act(act, Pseudonyms.load(chain.keys), now=now), durable=True)
+    return chain.append(row_of_act(act, AuditPseudonyms.load(chain.keys), now=now), durable=True)
 
 
 @contextlib.contextmanager
@@ -63,7 +63,7 @@ def audited(home: Path, act: Act) -> Iterator[dict[str, Any]]:
     log_act(home, dataclasses.replace(act, facts={**act.facts, **facts}))
 
 
-def row_of_act(act: Act, pseudonyms: Pseudonyms, *, now: dt.datetime | None = None) -> dict[str, Any]:
+def row_of_act(act: Act, pseudonyms: AuditPseudonyms, *, now: dt.datetime | None = None) -> dict[str, Any]:
     """Return the audit row of an act."""
     at = now or dt.datetime.now(dt.UTC)
     row = {

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -97,8 +97,8 @@ class Chain:
 
     def open(self) -> None:
         """Open or create the log; raise UnavailableError when it cannot be written."""
-        with self._mutex, files.writing(self.folder):
-            if not self._is_current():
+        if not self._is_current():
+            with self._mutex, files.writing(self.folder):
                 self._reopen()
 
     def append(self, row: Mapping[str, Any], *, durable: bool = False) -> int:
@@ -106,12 +106,16 @@ class Chain:
 
         `row` has its time as `time_dt`. A `durable` row is on the disk when this returns.
         """
-        with self._mutex, files.writing(self.folder), self._exclusive() as opened:
-            head = self._written(opened, self._current(opened), row)
-            if durable or self._options.fsync == "each":
-                os.fsync(opened.segment)
-            else:
-                self._dirty = True
+        with self._mutex, files.writing(self.folder):
+            opened = self._exclusive()
+            try:
+                head = self._written(opened, self._current(opened), row)
+                if durable or self._options.fsync == "each":
+                    os.fsync(opened.segment)
+                else:
+                    self._dirty = True
+            finally:
+                locking.release(opened.head)
             decision = row.get("decision") or {}
             self._policy_set = decision.get("policy_set") or self._policy_set
             if self._unsigned_since is None:
@@ -128,18 +132,12 @@ class Chain:
         if not os.path.exists(self._head_path):  # noqa: PTH110  asked often, and a Path takes longer
             return None
         signer = self._signer
-        with self._mutex, files.writing(self.folder), self._exclusive() as opened:
-            head = self._current(opened)
-            if head.seq > head.signed:
-                head = self._written(opened, head, self._signed(head, signer))
-                head = dataclasses.replace(head, signed=head.seq)
-                self._keep(opened, head)
-                os.fsync(opened.segment)
-                os.fsync(opened.head)
-                self._dirty, self._unsigned_since = False, None
-                return head.seq
-            self._unsigned_since = None
-        return None
+        with self._mutex, files.writing(self.folder):
+            opened = self._exclusive()
+            try:
+                return self._sign(opened, signer)
+            finally:
+                locking.release(opened.head)
 
     def close(self) -> None:
         """Sign and sync what is written, and close the files; a later row opens them again."""
@@ -175,20 +173,24 @@ class Chain:
             if opened is not None and opened.pid == os.getpid():
                 opened.close()
 
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[_Files]:
-        """Exclude other writers and yield the open files; a log that was deleted is created again."""
+    def _exclusive(self) -> _Files:
+        """Exclude other writers and return the open files, whose head the caller releases.
+
+        A log that was deleted is created again.
+        """
         while True:
             opened = self._files
             if opened is None or opened.pid != os.getpid():
                 opened = self._reopen()
             locking.acquire(opened.head)
             try:
-                if self._is_current():
-                    yield opened
-                    return
-            finally:
+                current = self._is_current()
+            except BaseException:
                 locking.release(opened.head)
+                raise
+            if current:
+                return opened
+            locking.release(opened.head)
             self._reopen()
 
     # -- rows; the caller excludes other writers --------------------------------------------------
@@ -271,6 +273,19 @@ class Chain:
     @functools.cached_property
     def _signer(self) -> Signer:
         return Signer.load(self.keys)
+
+    def _sign(self, opened: _Files, signer: Signer) -> int | None:
+        """Write a checkpoint unless all rows are signed, and return its number; the caller holds the lock."""
+        head = self._current(opened)
+        self._unsigned_since = None
+        if head.seq == head.signed:
+            return None
+        head = self._written(opened, head, self._signed(head, signer))
+        self._keep(opened, dataclasses.replace(head, signed=head.seq))
+        os.fsync(opened.segment)
+        os.fsync(opened.head)
+        self._dirty = False
+        return head.seq
 
     def _signed(self, head: Head, signer: Signer) -> dict[str, Any]:
         """Return the row of a checkpoint of all rows so far."""

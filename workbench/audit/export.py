@@ -12,7 +12,7 @@ from workbench.audit.acts import Act, row_of_act
 from workbench.audit.chain import Chain
 from workbench.audit.lines import HEAD, link_of, segments_of
 from workbench.audit.reading import lines_in
-from workbench.audit.signing import Pseudonyms, Signer
+from workbench.audit.signing import AuditPseudonyms, Signer
 from workbench.errors import ConfigError
 from workbench.identity import Principal
 
@@ -78,7 +78,7 @@ def purge(chain: Chain, before: dt.date, *, by: Principal) -> int:
         )
     facts = {"first": first.seq, "prev": first.prev, "rows": first.seq - began.seq}
     act = Act(activity="purge", principal=by, type="Audit", name=before.isoformat(), facts=facts)
-    chain.append(row_of_act(act, Pseudonyms.load(chain.keys)), durable=True)
+    chain.append(row_of_act(act, AuditPseudonyms.load(chain.keys)), durable=True)
     chain.checkpoint()
     with files.writing(chain.folder):
         for path in old:

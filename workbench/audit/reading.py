@@ -10,22 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from workbench.audit.lines import MOST_LINE, row_of, segments_of
-from workbench.audit.signing import Pseudonyms
+from workbench.audit.signing import AuditPseudonyms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which rows are shown. Empty texts choose all; `since` is an ISO time in UTC.
 
-    `principal` is a name or a pseudonym. `action` is an operation such as model.chat, or an activity.
+    `principal` is a name or a pseudonym. `action` is an operation such as model.chat, or an activity. Rows of
+    the use cases `hidden` are left out.
     """
 
     since: str = ""
     principal: str = ""
     tenant: str = ""
     action: str = ""
+    hidden: frozenset[str] = frozenset()
 
-    def chosen(self, row: dict[str, Any], pseudonyms: Pseudonyms) -> bool:
+    def chosen(self, row: dict[str, Any], pseudonyms: AuditPseudonyms) -> bool:
         """Return whether a row is chosen."""
         who = {self.principal, pseudonyms.of("principal", self.principal)}
         operation = (row.get("api") or {}).get("operation")
@@ -33,6 +35,7 @@ class Filter:
             str(row.get("time_dt", "")) >= self.since
             and (not self.principal or (row.get("actor") or {}).get("uid") in who)
             and self.tenant in ("", row.get("tenant_uid"))
+            and row.get("use_case") not in self.hidden
             and self.action in ("", operation, row.get("activity"))
         )
 
@@ -52,7 +55,7 @@ def rows_of(folder: Path, which: Filter, keys: Path, *, limit: int | None = None
 
     Raise ConfigError when the folder cannot be read.
     """
-    pseudonyms, found = Pseudonyms.load(keys), deque[dict[str, Any]](maxlen=limit)
+    pseudonyms, found = AuditPseudonyms.load(keys), deque[dict[str, Any]](maxlen=limit)
     for path in segments_of(folder):
         for line in lines_in(path):
             with contextlib.suppress(ValueError):

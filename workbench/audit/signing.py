@@ -78,13 +78,13 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pseudonyms:
+class AuditPseudonyms:
     """Keyed digests of names: the same name has the same pseudonym while the key stays."""
 
     key: bytes = field(repr=False)
 
     @classmethod
-    def load(cls, keys: Path) -> Pseudonyms:
+    def load(cls, keys: Path) -> AuditPseudonyms:
         """Return those of the key in the folder `keys`, created on first use; ConfigError for a short key."""
         path = keys / _PSEUDONYMS
         text = _kept(path) or files.write_once(path, os.urandom(32).hex().encode())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from workbench import config, identity, layout
+from workbench import config, layout
 from workbench.cli.output import Json, say
 from workbench.cli.output import show as show_result
 from workbench.display import Card
@@ -38,18 +38,20 @@ def audit() -> None:
 def show(*, since: str | None, principal: str, tenant: str, action: str, limit: int, as_json: bool) -> None:
     """Show the newest rows of this repository's audit log.
 
-    People are shown by their pseudonyms. Example:
+    People are shown by their pseudonyms. Use cases that do not name you as an admin are left out. Example:
 
         workbench audit show --action promote --since 2026-11-01
     """
     from workbench.audit import Filter, rows_of
-    from workbench.workspace.history import moment_of
+    from workbench.identities.providers import principal_of_command
+    from workbench.workspace.history import hidden_use_cases, moment_of
 
     root = config.find_root()
     earliest = moment_of(since)
     which = Filter(
         since=earliest.isoformat(timespec="microseconds") if earliest else "",
         principal=principal, tenant=tenant, action=action,
+        hidden=hidden_use_cases(root, principal_of_command(root)),
     )  # fmt: skip
     folder = root / layout.AUDIT
     rows = rows_of(folder, which, root / layout.AUDIT_KEYS, limit=limit) if folder.is_dir() else []
@@ -128,10 +130,11 @@ def purge(*, before: str | None, as_json: bool) -> None:
     """
     from workbench.audit import chain_at
     from workbench.audit.export import purge as purged
+    from workbench.identities.providers import principal_of_command
 
     root = config.find_root()
     day = _purge_day(root, before)
-    removed = purged(chain_at(root), day, by=identity.from_system())
+    removed = purged(chain_at(root), day, by=principal_of_command(root))
     facts = {"before": day.isoformat(), "rows": removed}
     say(facts, f"removed {removed:,} audit rows of days before {day}", as_json=as_json)
 
@@ -188,11 +191,9 @@ def what_if(*, draft: Path, since: str | None, as_json: bool) -> None:
 
 def _visible(root: Path, since: str | None = None) -> Chosen:
     """Return the calls that the user of this process may see."""
-    from workbench.records.calls import Chosen
-    from workbench.workspace.history import hidden_use_cases, moment_of
+    from workbench.workspace.history import chosen_of_process, moment_of
 
-    hidden = hidden_use_cases(root, identity.from_system().name)
-    return Chosen(hidden=hidden, since=moment_of(since))
+    return chosen_of_process(root, since=moment_of(since))
 
 
 def _purge_day(root: Path, before: str | None) -> dt.date:

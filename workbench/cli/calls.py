@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from workbench import config, identity, layout
+from workbench import config, layout
 from workbench.cli.output import Json, say, show
 from workbench.display import Card
 from workbench.errors import ConfigError
@@ -194,11 +194,10 @@ def _purge_day(root: Path, before: str | None) -> dt.date:
 
 def _chosen(root: Path, **which: str | None) -> Chosen:
     """Return the calls that the user of this process may see."""
-    from workbench.records.calls import Chosen
-    from workbench.workspace.history import hidden_use_cases, moment_of
+    from workbench.workspace.history import chosen_of_process, moment_of
 
-    return Chosen(
-        hidden=hidden_use_cases(root, identity.from_system().name),
+    return chosen_of_process(
+        root,
         tenant=which.get("tenant"),
         session=which.get("session"),
         since=moment_of(which.get("since")),

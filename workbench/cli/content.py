@@ -7,7 +7,7 @@ import itertools
 
 import click
 
-from workbench import config, files, identity
+from workbench import config, files
 from workbench.cli.output import Json, say
 from workbench.display import Card
 
@@ -28,13 +28,16 @@ def content() -> None:
 )
 @Json()
 def listed(*, use_case: str, tenant: str, limit: int, as_json: bool) -> None:
-    """Show what is kept, without opening it."""
+    """Show what is kept, without opening it; use cases that do not name you as an admin are left out."""
+    from workbench.identities.providers import principal_of_command
+    from workbench.workspace.history import hidden_use_cases
     from workbench.workspace.opening import content_at
 
-    store = content_at(config.find_root())
+    root = config.find_root()
+    store, hidden = content_at(root), hidden_use_cases(root, principal_of_command(root))
     found = (
         entry for entry in store.entries()
-        if use_case in ("", entry.use_case) and tenant in ("", entry.tenant)
+        if use_case in ("", entry.use_case) and tenant in ("", entry.tenant) and entry.use_case not in hidden
     )  # fmt: skip
     entries = list(itertools.islice(found, limit))
     head = ("id", "time", "use case", "tenant", "class", "expires", "state")
@@ -82,9 +85,11 @@ def erase(*, tenant: str, subject: str, as_json: bool) -> None:
 
         workbench content erase --tenant acme --subject cust-4711
     """
+    from workbench.identities.providers import principal_of_command
     from workbench.workspace.opening import erase_content
 
-    done = erase_content(config.find_root(), tenant, subject, by=identity.from_system())
+    root = config.find_root()
+    done = erase_content(root, tenant, subject, by=principal_of_command(root))
     text = "erased: its key is destroyed" if done else "nothing was kept about this subject"
     say({"erased": done}, text, as_json=as_json)
 

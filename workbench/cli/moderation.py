@@ -8,10 +8,11 @@ from typing import Literal
 
 import click
 
-from workbench import config, identity, layout
+from workbench import config, layout
 from workbench.cli.output import Json, say
 from workbench.display import Card
 from workbench.errors import RefusedError
+from workbench.identities.providers import principal_of_command
 from workbench.moderation.held import HeldAnswer, HeldAnswers
 
 _reason = click.option("--reason", required=True, metavar="TEXT", help="Say why; it is kept with the answer.")
@@ -81,7 +82,7 @@ def _decide(held: str, state: Literal["released", "rejected"], *, reason: str, a
     done = HeldAnswers(folder=root / layout.HELD).decide(
         held,
         state,
-        by=identity.from_system().name,
+        by=principal_of_command(root).name,
         reason=reason,
         at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
@@ -93,7 +94,7 @@ def _checked(root: Path, held: str) -> HeldAnswer:
     """Return a held answer; raise RefusedError unless the user is an admin of its use case."""
     found = HeldAnswers(folder=root / layout.HELD).get(held)
     if not _is_admin(root, found):
-        name = identity.from_system().name
+        name = principal_of_command(root).name
         raise RefusedError(
             f"{name!r} may not review answers of {found.use_case!r}: this needs an admin of the use case",
             hint=f"ask an admin, or add {name!r} to use_cases.{found.use_case}.admins in params.yaml",
@@ -103,7 +104,8 @@ def _checked(root: Path, held: str) -> HeldAnswer:
 
 def _is_admin(root: Path, held: HeldAnswer) -> bool:
     case = config.load_params(root).use_cases.get(held.use_case)
-    return case is not None and bool(case.rights(identity.from_system().name)["admin"])
+    who = principal_of_command(root)
+    return case is not None and bool(case.rights(who.name, who.assurance)["admin"])
 
 
 def _line(held: HeldAnswer) -> str:

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from workbench import files
 from workbench.errors import ConfigError
 
-#: A number of days in words, or `off`, which YAML reads as false.
+#: A number of days in words, or `off`, which some readers of YAML read as false.
 Keep = str | Literal[False]
+_OFF: Final = (False, "off")
 _DAYS = re.compile(r"([1-9]\d{0,4}) days?")
 _MOST_DAYS = 36_500
 
@@ -28,7 +29,7 @@ class ContentKeeping:
     @property
     def is_on(self) -> bool:
         """Whether anything is kept."""
-        return any(value is not False for value in (self.keep, *self.classes.values()))
+        return any(value not in _OFF for value in (self.keep, *self.classes.values()))
 
     def days(self, data_class: str) -> int | None:
         """Return the days for which content of a class is kept, None for content that is not."""
@@ -39,7 +40,7 @@ def check_content(path: Path, name: str, content: ContentKeeping) -> None:
     """Raise ConfigError unless every duration is a number of days or `off`."""
     for key, value in _durations(content):
         days = _days(value)
-        if value is not False and (days is None or days > _MOST_DAYS):
+        if value not in _OFF and (days is None or days > _MOST_DAYS):
             raise ConfigError(
                 f"{path}: use_cases.{name}.content.{key} is {files.shortened(str(value))!r}, not days",
                 hint=f"{key}: 30 days, or {key}: off",

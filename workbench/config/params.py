@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from workbench import files
 from workbench.config.assessments import check_known_classes
+from workbench.config.audit import AuditSettings
 from workbench.config.budgets import BudgetRule, check_budgets
 from workbench.config.content import check_content
 from workbench.config.data_classes import DataClass, check_data_classes, data_rules
@@ -49,6 +50,7 @@ class Params:
     budget_url: str | None = None
     budget_password_env: str | None = None
     retention: RecordRetention = field(default_factory=RecordRetention)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     data_classes: dict[str, DataClass] = field(default_factory=dict)
 

@@ -162,10 +162,13 @@ class UseCase:
         stated = self.dataset if isinstance(self.dataset, DatasetFile) else DatasetFile(file="")
         return {"inputs": stated.inputs, "expected": stated.expected}
 
-    def rights(self, name: str) -> dict[str, Any]:
-        """Return the rights of a principal in this use case, as fields of `Principal`."""
+    def rights(self, name: str, assurance: Assurance = "asserted") -> dict[str, Any]:
+        """Return the rights of a principal in this use case, as fields of `Principal`.
+
+        An authenticated principal is an admin only where `admins` names it.
+        """
         named = self.admins if self.admins is not None else self.keepers
-        admin = named is None or name in named
+        admin = assurance == "asserted" if named is None else name in named
         return {"groups": self.groups, "clearance": self.clearance, "admin": admin}
 
 

@@ -30,7 +30,7 @@ _MOST_LINE, _MOST_OPEN = 1 << 28, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class ContentEntry:
     """What is known of sealed content without its key. `at` is a UTC time, and `expires` a day."""
 
     id: str
@@ -45,13 +45,13 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+class OpenedContent:
     """Opened content: who asked, the operation, the request as it was asked, and the answer.
 
     The answer is None for a call that had none.
     """
 
-    entry: Entry
+    entry: ContentEntry
     principal: str
     operation: str
     request: Any
@@ -73,7 +73,7 @@ class ContentStore:
         """
         key = self.keys.of(known["tenant"], subject)
         day = f"{expires:%Y%m%d}"
-        entry = Entry(
+        entry = ContentEntry(
             id=f"{day}-{secrets.token_hex(8)}", expires=expires.isoformat(),
             subject_uid=key.name if subject else "", key=f"{key.name}:{key.id}", **known,
         )  # fmt: skip
@@ -82,11 +82,11 @@ class ContentStore:
         self._lines(day).append(orjson.dumps(line))
         return entry.id
 
-    def entry(self, content: str) -> Entry:
+    def entry(self, content: str) -> ContentEntry:
         """Return what is known of content without its key; raise NotFoundError for an id without content."""
         return self._found(content)[0]
 
-    def open(self, content: str) -> Sealed:
+    def open(self, content: str) -> OpenedContent:
         """Return opened content.
 
         Raise NotFoundError for an id without content and for content that was erased, and CorruptError for
@@ -95,16 +95,16 @@ class ContentStore:
         entry, sealed = self._found(content)
         name, _, key_id = entry.key.partition(":")
         opened = orjson.loads(self.keys.named(name, key_id).decrypt(sealed, _about(entry)))
-        return Sealed(entry=entry, **opened)
+        return OpenedContent(entry=entry, **opened)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ContentEntry]:
         """Yield what is kept, those that expire first before the others; damaged lines are left out."""
         for path in self._files():
             for line in _lines_of(path):
                 with contextlib.suppress(CorruptError):
                     yield _parsed(line, path)[0]
 
-    def is_readable(self, entry: Entry) -> bool:
+    def is_readable(self, entry: ContentEntry) -> bool:
         """Return whether the key of an entry is still there."""
         name, _, key_id = entry.key.partition(":")
         try:
@@ -137,7 +137,7 @@ class ContentStore:
     def _files(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.jsonl") if path.stem.isdigit())
 
-    def _found(self, content: str) -> tuple[Entry, bytes]:
+    def _found(self, content: str) -> tuple[ContentEntry, bytes]:
         match = _ID.fullmatch(content)
         path = self.folder / f"{match[1]}.jsonl" if match else None
         if path is not None and path.exists():
@@ -152,23 +152,23 @@ class ContentStore:
         )
 
 
-def _parsed(line: bytes, path: Path) -> tuple[Entry, bytes]:
+def _parsed(line: bytes, path: Path) -> tuple[ContentEntry, bytes]:
     try:
         raw = orjson.loads(line)
         known = {name: str(raw[name]) for name in _NAMES}
-        return Entry(**known), base64.b64decode(raw["sealed"])
+        return ContentEntry(**known), base64.b64decode(raw["sealed"])
     except (ValueError, KeyError, TypeError):
         raise CorruptError(f"{path} has a damaged line", hint="restore it from your backup") from None
 
 
-_NAMES: Final = tuple(item.name for item in fields(Entry))
+_NAMES: Final = tuple(item.name for item in fields(ContentEntry))
 
 
-def _fields(entry: Entry) -> dict[str, str]:
+def _fields(entry: ContentEntry) -> dict[str, str]:
     return {name: getattr(entry, name) for name in _NAMES}
 
 
-def _about(entry: Entry) -> bytes:
+def _about(entry: ContentEntry) -> bytes:
     """Return what the encryption binds: none of it can be changed without the key."""
     return orjson.dumps(_fields(entry), option=_OPTIONS)
 

@@ -15,7 +15,7 @@ from workbench import wire
 from workbench._sync import ABANDONED
 from workbench.context import current_invocation, new_id
 from workbench.controls.position import OPERATIONS, Position
-from workbench.errors import InvalidOutputError, RefusedError
+from workbench.errors import InvalidOutputError, RefusedError, WorkbenchError
 from workbench.ports import Call, Handler
 from workbench.types import Event, Hit, Usage
 
@@ -67,11 +67,15 @@ class _Seen:
         self.first_event_s: float | None = None
         self.usage = Usage()
         self.hits: list[Hit] = []
+        self.around = current_invocation()
+        self.kept: list[Event] | None = None
 
     def take(self, event: Event, now: float) -> None:
         if not self.events:
             self.first_event_s = round(now - self.began, 6)
         self.events += 1
+        if self.kept is not None:
+            self.kept.append(event)
         if self.speaks is not None:
             self.usage = self.span.usage_in(event, self.speaks) or self.usage
         elif isinstance(event.data, list | tuple):
@@ -114,9 +118,10 @@ class Observe:
         self._log.open()
         if self._audit is not None:
             self._audit.open()
-        clock, around = call.context.clock, current_invocation()
+        clock = call.context.clock
         at, seen = clock.now(), _Seen(call, clock.monotonic())
-        kept: list[Event] | None = [] if self._content is not None and self._content.applies(call) else None
+        if self._content is not None and self._content.applies(call):
+            seen.kept = []
         call.span.note(trace_id=new_id())
         ended: BaseException | None = None
         try:
@@ -124,33 +129,46 @@ class Observe:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
                     seen.take(event, clock.monotonic())
-                    if kept is not None:
-                        kept.append(event)
                     yield event
         except BaseException as error:
             ended = error
             raise
         finally:
-            if kept is not None and self._content is not None:
-                call.span.note(content=self._content(call, kept))
-            record = {
-                "trace_id": call.span.facts["trace_id"],
-                "parent": around.parent if around else None,
-                "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
-                "duration_s": round(clock.monotonic() - seen.began, 6),
-                **_who(call),
-                **self._tokens(call, seen),  # it notes what was saved, which `_how` records
-                **_how(call, seen, ended),
-            }
-            if around is not None:
-                around.records.append(record)
-            record = self._protected(record)
-            self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
-            if self._audit is not None:
-                self._audit(record, _subject(call))
-            if self._export is not None:
-                with contextlib.suppress(Exception):
-                    self._export(record, call)
+            self._write(call, at, seen, ended)
+
+    def _write(self, call: Call, at: dt.datetime, seen: _Seen, ended: BaseException | None) -> None:
+        """Seal what was asked and answered, write the record and its audit row, and export the record."""
+        unsealed = self._seal(call, seen)
+        around = seen.around
+        record = {
+            "trace_id": call.span.facts["trace_id"],
+            "parent": around.parent if around else None,
+            "at": at.astimezone(dt.UTC).isoformat(timespec="microseconds"),
+            "duration_s": round(call.context.clock.monotonic() - seen.began, 6),
+            **_who(call),
+            **self._tokens(call, seen),  # it notes what was saved, which `_how` records
+            **_how(call, seen, ended or unsealed),
+        }
+        if around is not None:
+            around.records.append(record)
+        record = self._protected(record)
+        self._log.append(orjson.dumps(record, default=_name_only, option=_OPTIONS))
+        if self._audit is not None:
+            self._audit(record, _subject(call))
+        if self._export is not None:
+            with contextlib.suppress(Exception):
+                self._export(record, call)
+        if unsealed is not None:
+            raise unsealed
+
+    def _seal(self, call: Call, seen: _Seen) -> WorkbenchError | None:
+        """Keep the call's content if it is to be kept; return the error when it cannot be."""
+        if seen.kept is not None and self._content is not None:
+            try:
+                call.span.note(content=self._content(call, seen.kept))
+            except WorkbenchError as error:
+                return error
+        return None
 
     def _protected(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return a record with masks in the texts that callers and documents name; its others are ours."""

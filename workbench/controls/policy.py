@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
+import orjson
+
 from workbench.controls.position import OPERATIONS, Position
 from workbench.ports import Call, Handler
 from workbench.ports.policy import Decision, Policy, PolicyRequest, Resource
@@ -30,7 +32,8 @@ class Noted:
         self.asked, self.made_by = asked, made_by
         self.allowed, self.observed = made_by.allowed, observed
         self.name = ",".join(made_by.policies) or ("error" if made_by.errors else "not-permitted")
-        self.request = asked.to_json()
+        # As text: a frame of records keeps every character of it, which it does not of a nested value.
+        self.request = orjson.dumps(asked.to_json(), option=orjson.OPT_SORT_KEYS).decode()
         self.decision: dict[str, Any] = {**made_by.to_json(), "action": asked.action}
         if observed:
             self.decision["observed"] = True

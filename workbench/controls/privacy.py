@@ -13,11 +13,11 @@ from workbench.config import DataRules, Destination
 from workbench.controls.position import MODEL, Position
 from workbench.errors import PrivacyError, WorkbenchError
 from workbench.ports import Call, Handler
-from workbench.ports.privacy import Detection, Detector
+from workbench.ports.privacy import DeclaredData, Detection, Detector
 from workbench.types import JSON, Event
 from workbench.wire.contents import contents, with_contents
 from workbench.wire.passages import Replacement, occurrences, replaced
-from workbench.wire.pseudonyms import Pseudonyms, mask
+from workbench.wire.pseudonyms import RequestPseudonyms, mask
 from workbench.wire.restoring import RestoredAnswer
 
 #: Inside of output, which judges the restored answer. Outside of all that keeps or sends a text: checks of
@@ -74,7 +74,8 @@ class PrivacyControl:
         known = before.found if isinstance(before, RequestTexts) else {}
         if isinstance(before, RequestTexts) and before.payload is call.payload:
             return before
-        call.span.recording = request = RequestTexts(call.payload, self._detector, self._rules, known)
+        request = RequestTexts(call.payload, self._detector, self._rules, known, declared=call.declared)
+        call.span.recording = request
         return request
 
     def _passed(self, call: Call, request: RequestTexts, destination: Destination) -> Call:
@@ -86,9 +87,10 @@ class PrivacyControl:
             return call
         if refused := [name for name, action in actions.items() if action == "refuse"]:
             kinds = sorted(request.kinds_of(refused))
+            found = f"found: {', '.join(kinds)}" if kinds else "the prompt declares it of an input"
             raise PrivacyError(
                 f"{call.target}: data of the class {refused[0]!r} may not go to a model of the destination "
-                f"{destination!r}; found: {', '.join(kinds)}",
+                f"{destination!r}; {found}",
                 hint=f"remove it from the request, or change data_classes.{refused[0]}.{destination} in "
                 "params.yaml",
                 kinds=kinds,
@@ -102,14 +104,13 @@ class PrivacyControl:
     ) -> AsyncGenerator[Event, None]:
         taken: list[Event] = []
         speaks = wire.dialect(call.operation)
-        as_json = bool(request.classes) and speaks.output_format(call.payload)[0] in _JSON_FORMS
-        restored = RestoredAnswer(request.names, as_json=as_json)
+        restored = _restored(request, call, speaks) if request.values else None
         streamed = bool(call.payload.get("stream"))
         try:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
                     taken.append(event)
-                    if not request.restores:
+                    if restored is None or not request.restores:
                         yield event
                     elif not streamed:
                         yield Event(data=restored.whole(event.data))
@@ -117,30 +118,36 @@ class PrivacyControl:
                         for data in restored.chunk(event.data):
                             yield Event(data=data)
         except WorkbenchError as error:
-            for data in restored.rest():
+            for data in restored.rest() if restored else ():
                 yield Event(data=data)
             request.clean(error)
             raise
-        for data in restored.rest():
+        for data in restored.rest() if restored else ():
             yield Event(data=data)
         if taken:
             self._note_answer(call, request, speaks.fold(taken) if len(taken) > 1 else taken[0].data)
-        if request.restores:
+        if restored is not None and request.restores:
             call.span.note(privacy={"destination": destination, **restored.counts.facts()})
 
     def _note_answer(self, call: Call, request: RequestTexts, answer: JSON) -> None:
         found = request.found_in(contents(answer))
         if found:
             classes = request.classes | {request.class_of(item) for item in found}
-            kinds = request.kinds + Counter(item.kind for item in found)
+            kinds = Counter(request.kinds) + Counter(item.kind for item in found)
             call.span.note(findings=dict(kinds), data_class=self._rules.highest(classes))
+
+
+def _restored(request: RequestTexts, call: Call, speaks: wire.Dialect) -> RestoredAnswer:
+    as_json = speaks.output_format(call.payload)[0] in _JSON_FORMS
+    return RestoredAnswer(request.names, as_json=as_json)
 
 
 class RequestTexts:
     """What is found in the texts of one request, and its forms at the destinations.
 
-    It is the form of the call in recordings, too: see `ports.privacy.RecordingForm`. `restores` is whether
-    the answer that comes may hold pseudonyms that were given for this request.
+    It is the form of the call in recordings, too: see `ports.privacy.RecordingForm`. `values` are what is
+    found and what a prompt declares. `restores` is whether the answer that comes may hold pseudonyms that
+    were given for this request.
     """
 
     def __init__(
@@ -149,20 +156,33 @@ class RequestTexts:
         detector: Detector,
         rules: DataRules,
         known: Mapping[str, tuple[Detection, ...]],
+        *,
+        declared: DeclaredData | None = None,
     ) -> None:
         self.payload = payload
-        self.found = dict(known)
+        self.found = dict(known) if known else {}
         self.restores = False
         self._detector = detector
         self._rules = rules
         self._texts = contents(payload)
         detections = self.found_in(self._texts)
-        self.kinds = Counter(item.kind for item in detections)
-        self.classes = frozenset(map(self.class_of, detections)) if detections else frozenset()
-        self.names = Pseudonyms(self._texts)
-        self._values: dict[str, Detection] = {}
+        self.kinds: dict[str, int] = {}
+        self.classes: frozenset[str] = frozenset()
+        self.values: dict[str, Detection] = {}
+        self._names: RequestPseudonyms | None = None
+        if declared is not None:
+            self._declare(declared)
         if detections:
+            self.kinds = Counter(self.kinds) + Counter(item.kind for item in detections)
+            self.classes |= frozenset(map(self.class_of, detections))
             self._collect_values()
+
+    @property
+    def names(self) -> RequestPseudonyms:
+        """The pseudonyms of the request's values."""
+        if self._names is None:
+            self._names = RequestPseudonyms(self._texts)
+        return self._names
 
     def class_of(self, item: Detection) -> str:
         """Return the class of a detection in this repository."""
@@ -171,7 +191,7 @@ class RequestTexts:
     def kinds_of(self, classes: Iterable[str]) -> set[str]:
         """Return the kinds of the request's values of some classes."""
         wanted = set(classes)
-        return {item.kind for item in self._values.values() if self.class_of(item) in wanted}
+        return {item.kind for item in self.values.values() if self.class_of(item) in wanted}
 
     def found_in(self, texts: Iterable[str]) -> list[Detection]:
         """Return what is in some texts; a text that was searched before is not searched again."""
@@ -186,6 +206,8 @@ class RequestTexts:
 
     def at(self, destination: Destination) -> JSON:
         """Return the request as a destination may see it; the same object if nothing changes."""
+        if not self.values:
+            return self.payload
         changed = with_contents(self.payload, self._change(destination))
         self.restores = self.restores or bool(self.names)
         return changed  # type: ignore[no-any-return]
@@ -197,7 +219,7 @@ class RequestTexts:
 
     def request(self, fields: JSON) -> JSON:
         """Return fields of a request as recordings hold them; the same object if nothing changes."""
-        if not self.classes:
+        if not self.values:
             return fields
         return with_contents(fields, self._change("recordings"))  # type: ignore[no-any-return]
 
@@ -210,7 +232,7 @@ class RequestTexts:
             return events
         speaks = wire.dialect(operation)
         whole = speaks.fold([Event(data=data) for data in events]) if len(events) > 1 else events[0]
-        if not self.classes and not self.found_in(contents(whole)):
+        if not self.values and not self.found_in(contents(whole)):
             return events
         hidden = with_contents(whole, self._change_of_answer)
         if hidden is whole:
@@ -236,15 +258,22 @@ class RequestTexts:
                 return
             error = cause
 
+    def _declare(self, declared: DeclaredData) -> None:
+        """Add what a prompt declares: the classes of its inputs, and values that are identifiers."""
+        for value, kind, name in declared.identifiers:
+            self.values[value] = Detection(start=0, end=len(value), kind=kind, data_class=name)
+            self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        self.classes |= frozenset(declared.classes)
+
     def _collect_values(self) -> None:
         for text in self._texts:
             for item in self.found[text]:
-                self._values.setdefault(text[item.start : item.end], item)
+                self.values.setdefault(text[item.start : item.end], item)
 
     def _occurrences(self, text: str) -> Sequence[tuple[int, int, str, Detection]]:
         """Return where values are in a text: what is found in it, and values that other texts showed."""
         own = self.found_in((text,))
-        return occurrences(text, own, self._values)
+        return occurrences(text, own, self.values)
 
     def _change(self, destination: Destination) -> Callable[[str], str]:
         actions = {name: self._rules.action(name, destination) for name in self.classes}

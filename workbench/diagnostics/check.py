@@ -21,6 +21,7 @@ from workbench.experiments.inputs import read
 from workbench.experiments.metrics import ALWAYS
 from workbench.experiments.runs import load_runs
 from workbench.experiments.scorers import Scorer
+from workbench.identities.keys import file_keys
 from workbench.jobs import spec as jobspec
 from workbench.jobs.schedule import Schedule
 from workbench.layout import PARAMS, Results
@@ -87,6 +88,8 @@ def check_all(root: Path) -> Checked:
     params = config.load_params(root)
     findings = [CheckedFile(what=str(PARAMS)), *_folders(root), *_assets(root)]
     findings += _assessments(root)
+    if params.identity.keys and not params.identity.remote:
+        findings.append(_tried("identity: keys", partial(file_keys, root / params.identity.keys)))
     for name, case in params.use_cases.items():
         findings += _use_case(root, name, case)
     for name, job in params.jobs.items():

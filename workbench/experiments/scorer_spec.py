@@ -10,6 +10,7 @@ from typing import Any
 
 from workbench import files
 from workbench.errors import ConfigError, nearest
+from workbench.experiments import check_scorers
 from workbench.experiments import scorers as built_in
 from workbench.experiments.gate_spec import CONTAMINATED
 from workbench.experiments.metrics import ALWAYS, AMOUNTS, plain_name
@@ -31,7 +32,11 @@ _BUILT_IN: Mapping[str, Callable[..., Scorer]] = {
     "ndcg_at": built_in.ndcg_at,
     "grounded": built_in.grounded,
     "cross_tenant_hits": built_in.cross_tenant_hits,
+    "check_recall": check_scorers.check_recall,
+    "check_false_alarms": check_scorers.check_false_alarms,
+    "check_fires": check_scorers.check_fires,
 }
+_OF_CHECKS: Mapping[str, Any] = {"check": "instructions", "attack": "attack", "of": ""}
 #: The options of each built-in with their defaults; `k` has none.
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "contains": {"answers": "answers"},
@@ -40,6 +45,9 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "ndcg_at": {"k": None, "page": "page"},
     "grounded": {},
     "cross_tenant_hits": {},
+    "check_recall": _OF_CHECKS,
+    "check_false_alarms": _OF_CHECKS,
+    "check_fires": {"check": "exfiltration", "of": ""},
 }
 #: Names of other metrics, and the key of a gate that is not a line.
 _TAKEN = frozenset({*ALWAYS, *AMOUNTS, CONTAMINATED, "confidence"})

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from workbench import config
 from workbench.config import IdentitySettings
 from workbench.context import Clock
 from workbench.errors import RefusedError
 from workbench.identities.ci import CIProvider
 from workbench.identities.oidc import OIDCProvider
 from workbench.identities.system import SystemProvider
+from workbench.identity import Principal
 from workbench.ports.identity import Identity, IdentityProvider
 
 
@@ -31,6 +33,14 @@ def identity_of_process(settings: IdentitySettings, root: Path, *, clock: Clock 
     if isinstance(provider, OIDCProvider) and provider.token() is None:
         return SystemProvider().identify()
     return provider.identify()
+
+
+def principal_of_command(root: Path) -> Principal:
+    """Return the principal of a command in a repository, without rights.
+
+    Raise RefusedError without a token where params.yaml identifies callers by one.
+    """
+    return provider_of(config.load_params(root).identity, root).identify().principal
 
 
 def check_assured(settings: IdentitySettings, root: Path, *, use_case: str, verb: str) -> Identity:

@@ -13,6 +13,7 @@ from workbench.context import current_invocation
 from workbench.errors import ConfigError, InvalidOutputError, UnavailableError
 from workbench.models.card import ModelCard
 from workbench.ports import Call, Handler
+from workbench.ports.privacy import DeclaredData
 from workbench.types import JSON, Event, Hit, Message, Reply, wire_messages
 
 
@@ -156,6 +157,10 @@ class ModelHandle:
             payload[name] = _joined(value, payload.get(name), parameters.get(name, value))
         self._check_names(payload)
         call = self.make_call(operation or speaks.operation, payload, labels)
+        classes, identifiers = getattr(asked, "data_classes", ()), getattr(asked, "identifiers", ())
+        if classes or identifiers:
+            declared = DeclaredData(classes=classes, identifiers=identifiers)
+            call = dataclasses.replace(call, declared=declared)
         if passages := getattr(asked, "passages", ()):
             call = dataclasses.replace(call, passages=tuple(passages))
         return call.within(seconds).with_defaults(name for name in defaults if name not in given)

@@ -16,10 +16,10 @@ _ALL: Final = (
     r"|everything|your|these|those|system|safety)"
 )
 _ORDERS: Final = r"(?:instructions?|prompts?|rules?|directions?|guidelines?|commands?|constraints?|restrictions?|directives?|orders?|training|programming|guardrails?)"
-_DROP: Final = r"(?:ignore|disregard|forget|override|overrule|bypass|circumvent|discard|drop|neglect|do not (?:follow|obey)|don['’]?t (?:follow|obey)|stop (?:following|obeying))"
+_DROP: Final = r"(?:ignore|disregard(?! for)|forget|set aside|cancel|override|overrule|bypass|circumvent|discard|drop|neglect|(?:do|must|should|shall|need) ?(?:not|n['’]t) (?:follow|obey)|don['’]?t (?:follow|obey)|stop (?:following|obeying))"
 _AI: Final = r"(?:ai|a\.i\.|llms?|language models?|chat ?bots?|ai (?:assistants?|models?|agents?)|gpt|assistants? reading this)"
 _TELL: Final = r"(?:say|write|print|output|reply|respond|answer|tell|reveal|recommend|include|append|insert|send|forward|email|rate|rank|approve|translate|execute|call)"
-_HIDDEN: Final = r"(?:(?:system|hidden|secret|initial|original|developer) (?:prompt|instructions?|message)|your (?:system prompt|prompt|instructions|rules|guidelines|configuration)|api[ _-]?keys?|everything above|(?:the )?text above)"
+_HIDDEN: Final = r"(?:(?:system|hidden|secret|initial|original|developer) (?:prompt|instructions?|message)|your (?:system prompt|prompt|instructions|rules|guidelines|configuration)|api[ _-]?keys?|everything above|(?:the )?text above this)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +36,9 @@ class InstructionPattern:
 def _pattern(
     name: str, weight: float, stems: str, form: str, *, negatable: bool = True
 ) -> InstructionPattern:
-    """Return a pattern; a space in `form` is any space, and its letters are folded as texts are."""
+    """Return a pattern; a space in `form` is any space, ` ?` also none, and its letters are folded as texts are."""
     plain = (folded(letter).text if ord(letter) > 127 else letter for letter in form)
-    spaced = "".join(plain).replace(" ", r"\s+")
+    spaced = "".join(plain).replace(" ?", r"\s*").replace(" ", r"\s+")
     return InstructionPattern(
         name=name,
         weight=weight,
@@ -55,7 +55,7 @@ def _dropping(name: str, stems: str, verbs: str, orders: str, which: str) -> Ite
 
 
 PATTERNS: Final = (
-    _pattern("override", 0.9, "ignor|disregard|forget|overr|bypass|circumvent|discard|drop|neglect|follow|obey",
+    _pattern("override", 0.9, "ignor|disregard|forget|overr|bypass|circumvent|discard|drop|neglect|follow|obey|set aside|cancel",
              rf"\b{_DROP}\b{_GAP}\b{_ALL}\b.{{0,30}}?\b{_ORDERS}\b"),
     _pattern("override", 0.9, "ignore|disregard|forget",
              r"\b(?:ignore|disregard|forget) (?:everything|anything|all) (?:above|before|you|that (?:was|came|you)|i|we|said|of the above|prior|previous)"),
@@ -64,17 +64,17 @@ PATTERNS: Final = (
     _pattern("override", 0.8, "supersede|replace|override|void|no longer apply",
              rf"\b(?:instructions?|prompts?|rules|guidelines)\b{_GAP}\b(?:supersedes?|replaces?|overrides?|(?:is|are) (?:now )?(?:void|cancelled|obsolete)|no longer appl(?:y|ies))\b{_GAP}\b(?:previous|prior|earlier|system|above|your|you|any)"),
     _pattern("role", 0.8, "you are now|you're now|from now on|from this point",
-             r"\b(?:you (?:are|['’]re)|you're) now (?:a|an|in|the|my|acting|operating|free|dan|no longer)\b|\bfrom (?:now|this point|here) on\W{0,3} ?(?:you|respond|reply|answer|act|only|always|never)\b"),
+             r"\b(?:you (?:are|['’]re)|you're) now (?:a|an|in|the|my|acting|operating|free|dan|no longer)\b|\bfrom (?:now|this point|here) on\W{0,3} ?(?:you|(?:only |always |never )?(?:respond|reply|answer|act|speak|say))\b"),
     _pattern("role", 0.7, "pretend|act as|roleplay|role-play|behave|imagine",
              r"\b(?:pretend (?:to be|that you|you)|act as (?:if you|an? (?:unrestricted|unfiltered|evil|different|ai|jailbroken|root|admin|system))|behave as (?:if you|an? unrestricted)|role-?play as|imagine you (?:are|have) (?:an?|no) (?:unrestricted|ai|rules|restrictions|filters?))"),
     _pattern("role", 0.9, "jailbreak|do anything now|developer mode|god mode|dan mode|unrestricted mode|debug mode|maintenance mode|admin mode",
-             r"\b(?:jailbr(?:eak|oken)|do anything now|(?:enable|enter|activate|switch (?:in)?to|you are in|now in) (?:developer|god|dan|unrestricted|debug|maintenance|admin)(?:istrator)? mode)"),
+             r"\b(?:jailbr(?:eak|oken)|do anything now|(?:enable|enter|activate|switch (?:in)?to|you are in|now in) (?:god|dan|unrestricted|unfiltered) mode|you are (?:now )?in (?:developer|debug|maintenance|admin) mode|(?:enable|enter|switch (?:in)?to) (?:developer|debug|maintenance|admin) mode (?:to|and|then|now)\b.{0,30}?(?:print|reveal|continue|ignore|answer|show|your))"),
     _pattern("turn", 0.8, "system|assistant|developer|instruction|inst",
              r"(?:^|\n)[ \t#*>\[(<|/-]{0,6}(?:system|developer)(?: (?:prompt|message|override|notice|instruction|update))?[ \t]{0,3}[\])>|*]{0,3}[ \t]?:[^\n]{3}|(?:^|\n)#{1,4} ?(?:system|instructions?|new instructions?) ?:? ?\n|</?(?:system|instructions?|sys|inst)>|\b(?:begin|end|start)(?:ning)? (?:of )?(?:the )?(?:new |untrusted |document |user |system )?(?:system prompt|system message|instructions?)\b", negatable=False),
     _pattern("turn", 0.8, "system override|new instruction|updated instruction|real instruction|true instruction|important instruction|priority instruction",
              r"\b(?:system override\b|(?:your )?(?:new|updated|revised|real|true|actual|important|high[- ]priority|priority) (?:system )?instructions? (?:for (?:the |you|ai|any)|(?:is|are)\b|from (?:the )?(?:developer|system|admin|openai))|(?:new|updated|real|true|important|priority) instructions?:)"),
     _pattern("addressed", 0.8, " ai| a.i|llm|language model|chatbot|chat bot|gpt|reading this",
-             rf"\b(?:attention|note|notice|message|instructions?|hint|reminder|memo|important|dear|hey|hello|to)\b[ :,!-]{{0,4}}(?:for |to |from )?(?:the |any |all |every )?{_AI}\b"),
+             rf"\b(?:attention|note|notice|message|instructions?|hint|reminder|memo|important|dear|hey|hello|to)\b[ :,!-]{{0,4}}(?:for |to |from )?(?:the |any |all |every )?{_AI}\b(?: ?[:,!.]| (?:reading|processing|summari|page|text|document|that|who|which|assistants?|models?|agents?|systems?)|$)"),
     _pattern("addressed", 0.8, " ai| a.i|llm|language model|chatbot|chat bot|gpt|reading this|you are an",
              rf"\b(?:if you are|as) (?:an? |the )?{_AI}\b.{{0,80}}?\b(?:you (?:must|should|will|have to|need to|are required)|please|{_TELL})\b"),
     _pattern("addressed", 0.7, " ai| a.i|llm|language model|chatbot|chat bot|gpt|reading this",
@@ -90,16 +90,65 @@ PATTERNS: Final = (
     _pattern("steer", 0.7, "your next|your final|your only|your response|your answer|your reply|your output|every answer|every response|each response",
              r"\b(?:your (?:next|final|only|entire|first|whole)? ?(?:response|answer|reply|output)s? (?:must|should|shall|will|has to|needs? to|is to) (?:be|only|always|begin|start|end|contain|include|consist|say|state|recommend)|(?:end|begin|start|finish|preface) (?:every|each|all|your) (?:answers?|responses?|repl(?:y|ies))\b)"),
     _pattern("steer", 0.7, "tell the user|inform the user|ask the user|convince the user|urge the user|persuade the user",
-             r"\b(?:tell|inform|ask|convince|urge|persuade|instruct|direct|trick) the user (?:that|to|for|they|about|it)\b"),
+             r"\b(?:convince|urge|persuade|trick) the user (?:that|to|they|into)\b|\b(?:tell|inform) the user (?:that|they)\b"),
     _pattern("steer", 0.7, "summar|asked|question|answer",
              r"\b(?:when|whenever|if|after|before|while) (?:you(?: are|['’]re)? (?:summari[sz](?:e|ing)|asked|answer(?:ing)?|process(?:ing)?|read(?:ing)?|respond(?:ing)?)|asked|summari[sz]ing|answering|the user asks)\b.{0,80}?\b(?:always |only |you must |you should |please |instead |also )?(?:say that|say ['\"“]|output|reply (?:with|that|only)|respond (?:with|that|only)|answer (?:with|that|only)|append|insert|add the (?:line|link|text|sentence)|recommend only|include the (?:link|line|text|url))\b"),
     _pattern("steer", 0.8, "![|](http|{", r"!\[[^\]\n]{0,80}\]\(https?://[^)\s]{0,200}(?:\{|\[|<|%7b)[^)\n]{0,80}\)?", negatable=False),
+    _pattern(
+        "override",
+        0.8,
+        "instructions|constraints|restrictions|guidelines|rules",
+        rf"\b(?:your|all (?:prior|previous|earlier|existing)) (?:\w+ )?{_ORDERS} (?:are|is|have been|were) (?:now )?(?:lifted|void|obsolete|overridden|replaced|cancelled|suspended|superseded)|\b{_ORDERS} (?:that )?you (?:were given|have received|received|got|have)\b{_GAP}\b(?:overridden|void|replaced|cancelled|obsolete|wrong|no longer)",
+    ),
+    _pattern(
+        "override",
+        0.8,
+        "obey me|obey the author|obey this|obey the following",
+        r"\bobey (?:me|this|the (?:author|following))\b",
+    ),
+    _pattern(
+        "override",
+        0.8,
+        "before this|above this|you were told|you read before|told before|said before",
+        rf"\b{_DROP}\b{_GAP}\b(?:before|above) this\b|\b(?:what|everything|all|anything) (?:that )?you (?:were told|read|have read|were given|learned) (?:before|so far|above|at the start|earlier)\b",
+    ),
+    _pattern(
+        "role",
+        0.7,
+        "you are no longer|you're no longer|you’re no longer|you are now",
+        r"\byou(?: are|['’]re) no longer (?:an?|the|bound|limited|restricted|required)\b|\byou are now \w+, (?:an?|the|my) ",
+    ),
+    _pattern(
+        "turn",
+        0.8,
+        "human:|user:",
+        r"\b(?:human|user) ?:.{0,300}?\bassistant ?:",
+        negatable=False,
+    ),
+    _pattern(
+        "addressed",
+        0.8,
+        "language models|llms|ai models|ai systems|ai agents|ai assistants|automated agent|chatbots|agents",
+        rf"\b(?:language models|llms|ai (?:models|systems|agents|assistants)|automated (?:agents?|systems?|assistants?)|chat ?bots)\b.{{0,60}}?\b(?:should|must|shall|has to|have to)\b.{{0,20}}?\b(?:{_TELL}|close|issue|treat|mark|ignore)\b.{{0,40}}?\b(?:only|always|instead|with|refund|accepted|approved|it)\b",
+    ),
+    _pattern(
+        "steer",
+        0.6,
+        "your response|your reply|your answer|your message|your replies|each answer|every response|every answer|each response|each reply|every reply",
+        r"\b(?:add|integrate|include|append|insert|modify|enhance|augment|replace|use|apply|mention|hint|suggest|substitute|embed)\b.{0,80}?\b(?:in|to|into|for|with|of|from)? ?your (?:response|reply|answer|message)s?\b|\bin your (?:response|reply|answer),? (?:please )?(?:include|mention|add|suggest|state|promote|refer)\b|\b(?:encrypt|encode|translate|render|reverse|provide|express|shift|write|give|modify|enhance|augment|begin|start|end) (?:each letter in )?your (?:response|reply|answer|message)s?\b|\b(?:every|each) (?:response|answer|reply) (?:must|should|has to|needs to) (?:contain|include|mention|end|begin|start)\b|\b(?:end|begin|start|finish|close) (?:every|each) (?:response|answer|reply) with\b",
+    ),
+    _pattern(
+        "steer",
+        0.7,
+        "before you answer|the question|of answering",
+        r"\bbefore you answer\b|\b(?:whatever|regardless of (?:what )?|no matter what) (?:is )?the question\b|\binstead of answering\b|\banswer (?:the|all|every) questions? (?:wrongly|incorrectly|falsely)\b",
+    ),
     *_dropping("override_de", "ignorier|vergiss|vergess|missacht|ubergeh|beacht|befolg", r"ignorier\w*|vergiss|vergessen sie|missachte\w*|ubergeh\w*|setz\w* dich|(?:beachte|befolge)\w* (?:nicht|keine)", r"anweisung\w*|instruktion\w*|regeln?|vorgaben?|befehle?\w*|prompts?|richtlinien", r"vorherig\w*|vorig\w*|bisherig\w*|obig\w*|fruher\w*|vorangegangen\w*|alle\w*|deine\w*|samtliche\w*|oben"),
-    _pattern("role_de", 0.8, "du bist|sie sind", r"\b(?:du bist|sie sind) (?:jetzt|nun|ab (?:jetzt|sofort|nun)) |\bab (?:jetzt|sofort|nun) (?:bist du|sind sie|antworte\w*)\b"),
+    _pattern("role_de", 0.8, "du bist|sie sind", r"\b(?:du bist|sie sind) (?:jetzt|nun|ab (?:jetzt|sofort|nun)) (?:ein|eine|der|die|das|kein|mein|frei)|\bab (?:jetzt|sofort|nun) (?:bist du|sind sie|antworte\w*)\b"),
     _pattern("reveal_de", 0.8, "prompt|anweisung", r"\b(?:zeig|nenn|gib|verrat|druck|wiederhol)\w*\b.{0,40}?\b(?:system-?\s?prompt|deine (?:anweisungen|instruktionen|regeln)|systemanweisung\w*)"),
     _pattern("steer_de", 0.7, "nutzer|benutzer|anwender|ki|sprachmodell", r"\b(?:sag\w* dem (?:be)?nutzer|teil\w* dem (?:be)?nutzer mit|(?:hinweis|nachricht|anweisung) (?:an|fur) (?:die |alle |das )?(?:ki|ki-\w+|sprachmodelle?|assistenten)\b|(?:sag|verrat|erwahn)\w* (?:es )?dem (?:be)?nutzer nicht)"),
     *_dropping("override_fr", "ignor|oubli|neglig|contourn|tien", r"ignore[rz]?|oublie[rz]?|neglige[rz]?|contourne[rz]?|ne (?:tiens|tenez) (?:pas|plus) compte", r"instructions?|consignes?|regles?|directives?|ordres?", r"precedent\w*|anterieur\w*|ci-dessus|toutes?|tous|tes|vos|initial\w*"),
-    _pattern("role_fr", 0.8, "tu es|vous etes|desormais", r"\b(?:tu es|vous etes) (?:maintenant|desormais|a present)\b|\b(?:desormais|a partir de maintenant)\W{1,3}(?:tu|vous|reponds|repondez)\b"),
+    _pattern("role_fr", 0.8, "tu es|vous etes|desormais|a partir de maintenant", r"\b(?:tu es|vous etes) (?:maintenant|desormais|a present) (?:un|une|le|la|mon)\b|\b(?:desormais|a partir de maintenant)\W{1,3}(?:tu|vous|reponds|repondez)\b"),
     _pattern("reveal_fr", 0.8, "prompt|instructions|consignes", r"\b(?:affiche|revele|montre|donne|repete|imprime)\w*\b.{0,40}?\b(?:prompt systeme|tes (?:instructions|consignes)|vos (?:instructions|consignes))"),
     *_dropping("override_es", "ignor|olvid|omit|descart|desobedec|no sig", r"ignora\w*|ignore|olvid\w+|omit[ae]\w*|descart\w+|desobedec\w*|no sigas", r"instruccion\w*|reglas?|indicacion\w*|ordenes|directrices", r"anterior\w*|previas?|previos?|todas?|tus|sus|arriba"),
     _pattern("role_es", 0.8, "ahora eres|a partir de ahora|de ahora en adelante", r"\bahora eres (?:un|una|el|la|mi|libre)\b|\b(?:a partir de ahora|de ahora en adelante)\W{1,3}(?:eres|responde|actua|solo|siempre|debes)\b"),

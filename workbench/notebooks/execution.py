@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from workbench import errors, files, processes, schemas
 from workbench.config import Execution
@@ -56,26 +56,35 @@ class Watched:
     guarded: tuple[Path, ...] = ()
 
 
+class ExecuteOptions(TypedDict, total=False):
+    """The options of `execute`.
+
+    `cwd` is the kernel's folder, the notebook's own by default. `watch` is a file for reports of connections
+    around the boundary. `show` shows progress. `clean` masks what outputs and a failure's message may not
+    hold.
+    """
+
+    cwd: Path | None
+    watch: Path | Watched | None
+    show: bool
+    clean: Callable[[str], str] | None
+
+
 def execute(
     path: Path,
     *,
     root: Path,
     parameters: Mapping[str, Any],
     execution: Execution,
-    cwd: Path | None = None,
-    watch: Path | Watched | None = None,
-    show: bool = True,
-    clean: Callable[[str], str] | None = None,
+    **options: Unpack[ExecuteOptions],
 ) -> Executed:
     """Run a notebook top to bottom in a fresh kernel; NotebookError when a cell fails.
 
-    `root` is the repository for the executed copy, `cwd` the kernel's folder (the notebook's own by
-    default), `watch` a file for reports of connections around the boundary. Only the exception
-    marks a failure: the metadata of an executed notebook calls a timed-out cell completed. A job's
-    executed copy is scrubbed, unless the run succeeded under `watch`: promotion screens that copy. `clean`
-    masks what the outputs and a failure's message may not hold.
+    `root` is the repository for the executed copy. Only the exception marks a failure: the metadata of an
+    executed notebook calls a timed-out cell completed. A job's executed copy is scrubbed, unless the run
+    succeeded under `watch`: promotion screens that copy.
     """
-    notebook = inspection.read(path)
+    notebook, watch = inspection.read(path), options.get("watch")
     typed = notebook.typed(parameters)
     folder = root / EXECUTED
     stem = f"{path.stem}-{execution.run or secrets.token_hex(4)}"
@@ -88,28 +97,40 @@ def execute(
         execution, task_digest=notebook.digest(typed), used=str(used), progress=str(progress)
     )
     succeeded = False
-    watched = Watched(report=watch) if isinstance(watch, Path) else watch
-    kernel = _Kernel(path=path, parameters=parameters, cwd=cwd, watch=watched, job=execution.job is not None)
+    kernel = _Kernel.of(path, parameters, execution, options)
     try:
-        with processes.environment(execution.environment()), _shown(progress, show=show), _natively(watched):
+        with (
+            processes.environment(execution.environment()),
+            _shown(progress, show=options.get("show", True)),
+            _natively(kernel.watch),
+            _cleaning(output, options.get("clean")),
+        ):
             _papermill(path, output, typed, kernel)
         keys = dict(line.split() for line in used.read_text(encoding="ascii").splitlines())
         succeeded = True
+    finally:
+        if execution.job is not None and not (succeeded and watch is not None):
+            scrub(output)
+        for file in (used, progress):
+            file.unlink(missing_ok=True)
+        if output.is_file():
+            output.chmod(0o600)
+    return Executed(notebook=output, task_digest=execution.task_digest or "", used=keys)
+
+
+@contextlib.contextmanager
+def _cleaning(executed: Path, clean: Callable[[str], str] | None) -> Iterator[None]:
+    """Clean the executed copy when the block ends, and the message of its failure."""
+    try:
+        yield
     except NotebookError as error:
         if clean is not None:
             error.message = clean(error.message)
             error.args = (error.message,)
         raise
     finally:
-        if execution.job is not None and not (succeeded and watch is not None):
-            scrub(output)
-        elif clean is not None:
-            _clean_outputs(output, clean)
-        for file in (used, progress):
-            file.unlink(missing_ok=True)
-        if output.is_file():
-            output.chmod(0o600)
-    return Executed(notebook=output, task_digest=execution.task_digest or "", used=keys)
+        if clean is not None:
+            _clean_outputs(executed, clean)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +142,15 @@ class _Kernel:
     cwd: Path | None = None
     watch: Watched | None = None
     job: bool = False
+
+    @classmethod
+    def of(
+        cls, path: Path, parameters: Mapping[str, Any], execution: Execution, options: ExecuteOptions
+    ) -> _Kernel:
+        """Return the kernel of an execution; a path to watch is that of a report."""
+        watch, cwd, job = options.get("watch"), options.get("cwd"), execution.job is not None
+        watched = Watched(report=watch) if isinstance(watch, Path) else watch
+        return cls(path=path, parameters=parameters, cwd=cwd, watch=watched, job=job)
 
     @property
     def arguments(self) -> list[str]:

@@ -15,6 +15,7 @@ from workbench.errors import WorkbenchError
 from workbench.identity import Principal
 from workbench.layout import STATE
 from workbench.policy.engine import CedarPolicy
+from workbench.ports.identity import Identity
 from workbench.ports.policy import Decision, PolicyRequest, Resource
 from workbench.records.log import Lines
 
@@ -60,8 +61,12 @@ def authorise(
     return decision
 
 
-def system_context(root: Path, use_case: str = "", *, purpose: str = "release") -> Context:
+def system_context(
+    root: Path, use_case: str = "", *, purpose: str = "release", found: Identity | None = None
+) -> Context:
     """Return the context of the user of this process for a verb about a use case, or about none.
+
+    `found` is its identity, by default the user whom the operating system names.
 
     Without a use case the user has the groups of all, is an admin who is one in each, and the phase is mlvp
     where one use case has it. Where params.yaml cannot be read, the user has no rights. Assets belong to no
@@ -69,10 +74,12 @@ def system_context(root: Path, use_case: str = "", *, purpose: str = "release") 
     """
     cases = _use_cases(root)
     chosen = [cases[use_case]] if use_case in cases else list(cases.values())
-    who = identity.from_system()
-    rights = [case.rights(who.name) for case in chosen]
+    found = found or Identity(principal=identity.from_system())
+    who = found.principal
+    rights = [case.rights(who.name, who.assurance) | found.rights for case in chosen]
     principal = Principal(
         name=who.name,
+        kind=who.kind,
         groups=tuple(sorted({name for right in rights for name in right["groups"]})) or who.groups,
         clearance=min((right["clearance"] for right in rights), default=0),
         assurance=who.assurance,
@@ -105,6 +112,6 @@ def _record(
         "tenant": context.tenant,
         "principal": context.principal.name,
         "decision": {**decision.to_json(), "action": request.action, "observed": observed},
-        "policy_request": request.to_json(),
+        "policy_request": orjson.dumps(request.to_json(), option=orjson.OPT_SORT_KEYS).decode(),
     }
     Lines(home / DECISIONS).append(orjson.dumps(line, option=orjson.OPT_SORT_KEYS))

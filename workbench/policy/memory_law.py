@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from workbench import files
 from workbench.errors import PolicyError
+from workbench.identity import Principal
+from workbench.policy.cedar import groups_named
 from workbench.policy.engine import CedarPolicy
 from workbench.policy.requests import CONTEXT, principal_entity
 from workbench.policy.residuals import condition_of
 from workbench.ports import ItemFilter
 from workbench.ports.item_filter import NUMBERS, TEXTS, attributes_of
-from workbench.ports.policy import Decision, PolicyRequest, about_item
+from workbench.ports.policy import Decision, PolicyRequest, Resource, about_item
 from workbench.types import Item
 
 #: Conditions and decisions that are kept; a process that asks for more begins anew.
 _MOST_KEPT: Final = 20_000
 _RESOURCE: Final = {"Var": "resource"}
+#: The actions on the items of a memory.
+ITEM_ACTIONS: Final = ("memory.search", "memory.items", "memory.count")
 
 
 class MemoryLaw:
@@ -101,6 +107,23 @@ class MemoryLaw:
         if len(self._decisions) + len(made) > _MOST_KEPT:
             self._decisions.clear()
         self._decisions.update(made)
+
+
+def untranslatable_policies(policies: CedarPolicy) -> frozenset[str]:
+    """Return the ids of the policies on items that no store can apply, for one of some typical principals."""
+    law = MemoryLaw(lambda: policies)
+    groups = sorted({"everyone"}.union(*map(groups_named, policies.policies.values())))
+    found: set[str] = set()
+    for kind, named, unfiltered in itertools.product(("user", "job"), ((), tuple(groups)), (False, True)):
+        who = Principal(name="any", kind=kind, groups=named, admin=unfiltered)  # type: ignore[arg-type]
+        for action in ITEM_ACTIONS:
+            about = Resource(type="Memory", id="any", tenant="any", attributes={"name": "any"})
+            asked = PolicyRequest(
+                principal=who, tenant="any", action=action, resource=about, context={"unfiltered": unfiltered}
+            )
+            with contextlib.suppress(PolicyError):  # what the engine cannot evaluate is another finding
+                found.update(law.untranslatable(asked))
+    return frozenset(found)
 
 
 def _translated(policies: CedarPolicy, request: PolicyRequest) -> tuple[ItemFilter, tuple[str, ...]]:

@@ -52,8 +52,8 @@ class _Translator:
         self._known = known
         self._operators: Mapping[str, Callable[[Any], ItemFilter]] = {
             "Value": self._constant,
-            "&&": lambda both: all_of([self.condition(both["left"]), self.condition(both["right"])]),
-            "||": lambda both: any_of([self.condition(both["left"]), self.condition(both["right"])]),
+            "&&": self._both,
+            "||": self._either,
             "!": lambda one: self.condition(one["arg"]).negated(),
             "if-then-else": self._choice,
             "is": self._is,
@@ -87,8 +87,19 @@ class _Translator:
             raise _UntranslatableError
         return _ALWAYS if value else _NEVER
 
+    def _both(self, operands: Any) -> ItemFilter:
+        """Return `left && right`; a policy on another type of resource ends at its left side, as in Cedar."""
+        left = self.condition(operands["left"])
+        return left if left == _NEVER else all_of([left, self.condition(operands["right"])])
+
+    def _either(self, operands: Any) -> ItemFilter:
+        left = self.condition(operands["left"])
+        return left if left == _ALWAYS else any_of([left, self.condition(operands["right"])])
+
     def _choice(self, parts: Any) -> ItemFilter:
         test = self.condition(parts["if"])
+        if test in (_ALWAYS, _NEVER):
+            return self.condition(parts["then" if test == _ALWAYS else "else"])
         then, otherwise = self.condition(parts["then"]), self.condition(parts["else"])
         return any_of([all_of([test, then]), all_of([test.negated(), otherwise])])
 

@@ -11,6 +11,7 @@ from workbench.identity import Principal
 from workbench.policy import cedar
 from workbench.policy.engine import CedarPolicy
 from workbench.policy.expected import ExpectedDecision, decisions, read_tests
+from workbench.policy.memory_law import untranslatable_policies
 from workbench.policy.requests import ACTION_GROUPS, ACTIONS, RESOURCES
 from workbench.policy.source import SCHEMA, TESTS, PolicySource
 from workbench.ports.policy import Decision, PolicyRequest, Resource
@@ -39,7 +40,7 @@ def validate(source: PolicySource, *, groups: Collection[str] = ()) -> list[Poli
     if found and not all(finding.warning for finding in found):
         return found  # what a set decides that does not fit its schema says nothing
     found += _unknown_groups(policy, groups) if groups else []
-    return [*found, *_tests(policy)]
+    return [*found, *_for_no_store(policy), *_tests(policy)]
 
 
 def _place(policy: CedarPolicy, file: str, number: int) -> str:
@@ -117,6 +118,19 @@ def _unknown_groups(policy: CedarPolicy, groups: Collection[str]) -> Iterator[Po
                 fix="correct the group, or add it to groups: of a use case in params.yaml",
                 warning=True,
             )
+
+
+def _for_no_store(policy: CedarPolicy) -> Iterator[PolicyFinding]:
+    """Yield the policies on items whose condition no memory can apply as the filter of a search."""
+    for name in sorted(untranslatable_policies(policy)):
+        item = policy.policies[name]
+        effect = "permits no item" if item.tree["effect"] == "permit" else "forbids every item"
+        yield PolicyFinding(
+            where=_place(policy, item.file, item.number),
+            what=f"a memory cannot search by this condition, so the policy {effect}",
+            fix="compare attributes of the item with constants or with the principal, by ==, <, in a set, "
+            "contains, containsAny or containsAll (docs/policy.md)",
+        )
 
 
 def _tests(policy: CedarPolicy) -> Iterator[PolicyFinding]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.context import Context
-from workbench.ports.privacy import RecordingForm
+from workbench.ports.privacy import DeclaredData, RecordingForm
 from workbench.types import JSON, Event, Hit, Port, Usage
 from workbench.wire import Dialect
 
@@ -107,7 +107,8 @@ class Call:
     `deadline` is in the context's monotonic seconds, for all attempts together. `fallbacks` are asked in
     order when the target cannot answer. `defaulted` names the fields of the payload that are defaults of the
     target's card, which another candidate does not inherit. `retries` is the most retries of this call; None
-    leaves it to the control. `passages` are those that the payload's texts hold; no record has them.
+    leaves it to the control. `declared` is what a prompt says of the data in the request, if it does.
+    `passages` are those that the payload's texts hold; no record has them.
     """
 
     port: Port
@@ -122,6 +123,7 @@ class Call:
     fallbacks: tuple[ModelCandidate, ...] = ()
     defaulted: frozenset[str] = frozenset()
     retries: int | None = None
+    declared: DeclaredData | None = None
     passages: tuple[Hit, ...] = field(default=(), repr=False)
 
     @property

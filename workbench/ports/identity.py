@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from workbench.identity import Principal
 
@@ -20,6 +20,11 @@ class Identity:
     tenant: str = ""
     expires: str | None = None
     stated: frozenset[str] = frozenset()
+
+    @property
+    def rights(self) -> dict[str, Any]:
+        """The groups and the clearance that the token states, as fields of `Principal`."""
+        return {name: getattr(self.principal, name) for name in sorted(self.stated)}
 
 
 @runtime_checkable

@@ -32,6 +32,18 @@ class Detector(Protocol):
         """Return what was found, sorted by their start and without overlap."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredData:
+    """What a prompt declares of the inputs in a request.
+
+    `classes` are the classes of their data. `identifiers` are values that are identifiers as a whole, each
+    with its kind and class.
+    """
+
+    classes: tuple[str, ...] = ()
+    identifiers: tuple[tuple[str, str, str], ...] = ()
+
+
 class RecordingForm(Protocol):
     """The form of one call in recordings: pseudonyms and masks in place of identifiers and secrets.
 

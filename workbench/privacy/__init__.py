@@ -1,5 +1,5 @@
 """Privacy: detectors of identifiers and secrets."""
 
-from workbench.privacy.detection import PatternDetector
+from workbench.privacy.detection import CombinedDetector, PatternDetector
 
-__all__ = ["PatternDetector"]
+__all__ = ["CombinedDetector", "PatternDetector"]

@@ -40,7 +40,7 @@ def _address(text: str, shape: bytes, start: int, end: int) -> re.Match[str] | N
     behind = shape[end : end + 3]
     match = None
     if (behind[:1] in _SPACE and behind[1:2] in _CAPITAL) or (behind[:1] in _LETTER and behind[1:3] == b" A"):
-        match = _ENGLISH_FORM.match(text, start)
+        match = _ENGLISH_FORM.match(text, start) or _STATED_FORM.match(text, start)
     elif behind[:1] in _SPACE and _FRENCH_WORD.match(text, end):
         match = _FRENCH_FORM.match(text, start)
     if match is None and shape[start - 1 : start] == b" ":
@@ -69,8 +69,9 @@ _LETTER: Final = frozenset({b"A", b"a"})
 _CAPITAL: Final = frozenset({b"A", b"0"})
 _BOXES: Final = ("box ", "postfach ", "apartado ", "postbus ")
 _ROMANCE_WORDS: Final = (
-    "calle ", "c/ ", "avenida ", "avda. ", "paseo ", "plaza ", "via ", "viale ", "piazza ", "corso ", "rua ",
-    "praca ", "travessa ", "ulica ", "ul. ", "al. ",
+    "calle ", "c/ ", "avenida ", "avda. ", "paseo ", "plaza ", "ronda ", "camino ", "via ", "viale ",
+    "vicolo ", "piazza ", "corso ", "strada ", "contrada ", "largo ", "rua ", "praca ", "travessa ",
+    "estrada ", "alameda ", "ulica ", "ul. ", "aleja ", "al. ", "plac ", "pl. ",
 )  # fmt: skip
 _FRENCH_WORD: Final = re.compile(
     r"(?: ?(?:bis|ter))?,? (?i:rue|avenue|boulevard|bd|place|chemin|impasse|allee|quai|route|cours) "
@@ -84,10 +85,12 @@ _POSTCODE: Final = (
     r" \d[ABD-HJLNP-UW-Z]{2})"
 )
 #: What may follow a street: a flat, a postal code and a town.
+_FLAT: Final = r"(?:,? (?:Apt|Apartment|Suite|Unit|Flat|Piso|Puerta|Appartamento)\.? ?#?\w{1,6})?"
+_CODE: Final = r"(?:\d{4} ?[A-Z]{2}|\d{5}-\d{3,4}|\d{2}-\d{3}|\d{3} \d{2}|[A-Z]{1,2}-\d{4,5}|\d{4,5})"
+_STATED: Final = rf"(?:[A-Z]{{2}} \d{{5}}(?:-\d{{4}})?|{_POSTCODE})"
 _REST: Final = (
-    r"(?:,? (?:Apt|Apartment|Suite|Unit|Flat)\.? ?#?\w{1,6})?"
-    rf"(?:,?[ \n](?:\d{{4,5}}(?:-\d{{3}})?|[A-Z]-\d{{4,5}}) {_TOWN}"
-    rf"|,[ \n]{_TOWN}(?:,? (?:[A-Z]{{2}} \d{{5}}(?:-\d{{4}})?|{_POSTCODE}))?)?"
+    rf"{_FLAT}(?: ?,?[ \n]{_CODE},?[ \n]{_TOWN}(?: ?[(/] ?[A-Z]{{2}}\)?)?"
+    rf"| ?,[ \n]{_TOWN}(?:,? {_STATED}|, {_CODE}(?!\d))?)?"
 )
 _STREET: Final = (
     r"(?:Street|St|Road|Rd|Avenue|Ave|Lane|Ln|Drive|Dr|Boulevard|Blvd|Court|Ct|Place|Pl|Square|Sq|Terrace"
@@ -95,8 +98,8 @@ _STREET: Final = (
     r"|Crescent|Way|Highway|Hwy|Parkway|Pkwy|Row|Gardens|Mews)"
 )
 _GERMANIC: Final = (
-    r"(?:straße|strasse|str\.|weg|platz|gasse|allee|ring|damm|ufer|straat|laan|gracht|plein|gatan|vagen"
-    r"|vej|gate|veien)"
+    r"(?:straße|strasse|str\.|weg|platz|gasse|allee|damm|ufer|straat|laan|gracht|plein|steeg|singel|kade"
+    r"|gatan|vagen|grand|torget|stigen|vej|veien|(?:ring|gate)(?= \d{1,4}[a-z]?,? \d{4,5} [A-Z]))"
 )
 _ENGLISH_FORM: Final = re.compile(
     rf"(?<![\w.])\d{{1,5}}[A-Za-z]? (?:[NSEW]\.? )?(?:(?:[A-Z][A-Za-z'.-]{{1,29}}|\d{{1,3}}(?:st|nd|rd"
@@ -107,6 +110,10 @@ _GERMANIC_FORM: Final = re.compile(
     rf"(?<!\w)(?:[A-Z][a-zA-Zß'-]{{1,29}}[ -]){{0,2}}"
     rf"(?:[A-Z][a-zß-]{{1,29}}{_GERMANIC}|(?:Straße|Strasse|Str\.|Weg|Platz|Allee)) {_NUMBER}(?!\w){_REST}"
 )
+#: Without a word for the street: a state or postcode of an English-speaking country tells.
+_STATED_FORM: Final = re.compile(
+    rf"(?<![\w.])\d{{1,5}}[A-Za-z]?,? (?:{_NAME} ){{0,3}}{_NAME}{_FLAT},[ \n]{_TOWN},? {_STATED}(?!\w)"
+)
 _FRENCH_FORM: Final = re.compile(
     r"(?<![\w.])\d{1,4}(?: ?(?:bis|ter))?,? (?i:rue|avenue|boulevard|bd|place|chemin|impasse|allee|quai"
     r"|route|cours)"
@@ -114,8 +121,8 @@ _FRENCH_FORM: Final = re.compile(
     rf"{_NAME}(?:[ -](?:de |du |des |la )?{_NAME}){{0,3}}{_REST}"
 )
 _ROMANCE_FORM: Final = re.compile(
-    r"(?<!\w)(?i:calle|c/|avenida|avda\.|paseo|plaza|via|viale|piazza|corso|rua|praca|travessa|ulica|ul\."
-    r"|al\.)"
+    r"(?<!\w)(?i:calle|c/|avenida|avda\.|paseo|plaza|ronda|camino|via|viale|vicolo|piazza|corso|strada|contrada"
+    r"|largo|rua|praca|travessa|estrada|alameda|ulica|ul\.|aleja|al\.|plac|pl\.)"
     r" (?:(?:de|del|la|las|los|da|do|dos|das|di|dei|della|delle|san|santa)[ ]){0,3}"
     r"[A-Z][A-Za-z'.-]{1,29}(?: (?:de |del |la |e |y )?[A-Z][A-Za-z'.-]{1,29}){0,3}"
     rf",? (?:n\.? ?[o°]? ?)?{_NUMBER}(?!\w){_REST}"
@@ -126,5 +133,7 @@ _BOX_FORM: Final = re.compile(
 _POSTCODE_ALONE: Final = re.compile(rf"(?<![A-Za-z0-9]){_POSTCODE}(?![A-Za-z0-9])")
 _GERMANIC_ENDS: Final = (
     "straße ", "strasse ", "str. ", "weg ", "platz ", "gasse ", "allee ", "ring ", "damm ", "ufer ",
-    "straat ", "laan ", "gracht ", "plein ", "gatan ", "vagen ", "vej ", "gate ", "veien ",
+    "straat ", "laan ", "gracht ", "plein ", "steeg ", "singel ", "kade ", "gatan ", "vagen ", "grand ",
+    "torget ",
+    "stigen ", "vej ", "gate ", "veien ",
 )  # fmt: skip

@@ -7,14 +7,15 @@ text has what the pattern needs. The result depends on the text alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from workbench.ports.privacy import Detection
+from workbench.ports.privacy import Detection, Detector
 from workbench.privacy import addresses, codes, contacts, credentials, lexicon, names, numbers
 from workbench.privacy.folding import fold
 from workbench.privacy.shapes import Span, shape_of
+from workbench.privacy.terms import Terms
 
 #: Kinds in the order in which they win where two findings overlap.
 KINDS: Final = (
@@ -37,11 +38,10 @@ class PatternDetector:
     `terms` are further words to find, in the folded form, each with its kind: the list that a user keeps.
     """
 
-    __slots__ = ("_kinds", "_terms")
+    __slots__ = ("_terms",)
 
     def __init__(self, *, terms: Mapping[str, str] | None = None) -> None:
-        self._kinds = {term.lower(): kind for term, kind in (terms or {}).items()}
-        self._terms = _any_of(self._kinds) if self._kinds else None
+        self._terms = Terms(terms) if terms else None
 
     @classmethod
     def with_lexicon(cls, path: Path) -> PatternDetector:
@@ -56,28 +56,28 @@ class PatternDetector:
         folded = fold(text)
         spans = list(_spans(folded.text))
         if self._terms is not None:
-            spans += self._own(folded.text)
-        if not spans:
-            return ()
-        return tuple(
-            Detection(
-                start=start, end=end, kind=kind, data_class="secret" if kind == "secret" else "personal"
-            )
-            for start, end, kind in _apart([(*folded.span(start, end), kind) for start, end, kind in spans])
-        )
-
-    def _own(self, text: str) -> Iterator[Span]:
-        assert self._terms is not None  # noqa: S101 - the caller asked
-        for match in self._terms.finditer(text):
-            yield match.start(), match.end(), self._kinds[" ".join(match[0].split()).lower()]
+            spans += self._terms.found(folded.text.lower())
+        return _detections([(*folded.span(start, end), kind) for start, end, kind in spans])
 
 
-def _any_of(terms: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern of all terms, the longest first, that begin and end between words."""
-    longest = sorted(terms, key=lambda term: (-len(term), term))
-    return re.compile(
-        r"(?<!\w)(?:" + "|".join(re.escape(term).replace(r"\ ", r"\s+") for term in longest) + r")(?!\w)",
-        re.IGNORECASE,
+class CombinedDetector:
+    """Finds what any of several detectors finds; where findings overlap, their union."""
+
+    __slots__ = ("_detectors",)
+
+    def __init__(self, *detectors: Detector) -> None:
+        self._detectors = detectors
+
+    def find(self, text: str) -> tuple[Detection, ...]:
+        """Return what was found, sorted by start and without overlap."""
+        found = [each for detector in self._detectors for each in detector.find(text)]
+        return _detections([(each.start, each.end, each.kind) for each in found])
+
+
+def _detections(spans: list[Span]) -> tuple[Detection, ...]:
+    return tuple(
+        Detection(start=start, end=end, kind=kind, data_class="secret" if kind == "secret" else "personal")
+        for start, end, kind in (_apart(spans) if spans else ())
     )
 
 

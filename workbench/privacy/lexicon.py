@@ -35,15 +35,17 @@ def read(path: Path) -> Mapping[str, str]:
     Raise ConfigError when the file is missing, too large, not UTF-8, or has a line that is no term.
     """
     try:
-        size = path.stat().st_size
-        text = path.read_bytes().decode() if size <= _MOST_BYTES else None
+        data = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else None
+        text = None if data is None else data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"the list of names {path} cannot be read: {error}\n"
-            "  -> name a text file in UTF-8 under `privacy: {lexicon: FILE}` in params.yaml"
+            f"the list of names {path} cannot be read: {error}",
+            hint="name a text file in UTF-8 under `privacy: {lexicon: FILE}` in params.yaml",
         ) from None
     if text is None:
-        raise ConfigError(f"the list of names {path} has {size} bytes; at most {_MOST_BYTES} are read")
+        raise ConfigError(
+            f"the list of names {path} is too large", hint=f"at most {_MOST_BYTES} bytes are read"
+        )
     return _terms(path, text)
 
 
@@ -56,14 +58,16 @@ def _terms(path: Path, text: str) -> dict[str, str]:
         if term.startswith("["):
             if (heading := _KIND.fullmatch(term)) is None:
                 raise ConfigError(
-                    f"{path}, line {number}: {term[:40]!r} names no kind; write [customer], for example"
+                    f"{path}, line {number}: {term[:40]!r} names no kind",
+                    hint="write [customer], for example",
                 )
             kind = heading[1]
             continue
         folded = " ".join(fold(term).text.split())
-        if not 2 <= len(folded) <= _MOST_TERM or not any(sign.isalnum() for sign in folded):
+        if not 2 <= len(folded) <= _MOST_TERM or not folded[0].isalnum():
             raise ConfigError(
-                f"{path}, line {number}: a term has 2 to {_MOST_TERM} characters, with a letter or digit"
+                f"{path}, line {number}: {term[:40]!r} is no term",
+                hint=f"a term begins with a letter or digit and has 2 to {_MOST_TERM} characters",
             )
         terms[folded] = kind
     return terms

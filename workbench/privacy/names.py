@@ -20,7 +20,7 @@ def signals() -> frozenset[str]:
     """Return the capitalised words that may begin or announce a name or an address."""
     first = lexicon.names("first")
     shouted = {word.upper() for word in first if len(word) > 3}
-    listed = ("weak", "titles", "greetings", "streets")
+    listed = ("weak", "surnames", "titles", "greetings", "streets")
     return first.union(shouted, _INITIALS, *map(lexicon.names, listed))
 
 
@@ -33,8 +33,13 @@ def in_names(text: str, words: Iterable[str]) -> Iterator[Span]:
             count = _length(text, parts)
             if count:
                 first = parts[_announced(parts[0][0])][1]
-                upto = parts[count - 1][2]
-                yield _with_surname(text, first), upto, "person"
+                first, upto = _with_surname(text, first), parts[count - 1][2]
+                yield first, upto, "person"
+            elif _plain(parts[0][0]) in lexicon.names("surnames"):
+                first = _with_first_name(text, start)
+                if upto <= first < start:
+                    upto = parts[0][2]
+                    yield first, upto, "person"
 
 
 def _places(text: str, words: Iterable[str]) -> Iterator[int]:
@@ -51,7 +56,18 @@ def _places(text: str, words: Iterable[str]) -> Iterator[int]:
 def _with_surname(text: str, start: int) -> int:
     """Return where a name begins that stands after its surname: `Smith, John`."""
     match = _SURNAME.search(text, max(0, start - 34), start)
-    return match.start() if match is not None and match[1] in lexicon.names("last") else start
+    return match.start() if match is not None and _is_surname(match[1]) else start
+
+
+def _with_first_name(text: str, start: int) -> int:
+    """Return where a name begins whose surname begins here: at a capitalised word before it."""
+    match = _FIRST_NAME.search(text, max(0, start - 50), start)
+    return start if match is None or _is_other(match[1]) or _announced(match[1]) else match.start()
+
+
+def _is_surname(word: str) -> bool:
+    plain = _plain(word)
+    return plain in lexicon.names("surnames") or plain in lexicon.names("last")
 
 
 def introduces(lower: str) -> bool:
@@ -87,6 +103,7 @@ _RUN: Final = re.compile(
 )
 _PART: Final = re.compile(r"[A-Z][A-Za-z'-]*")
 _SURNAME: Final = re.compile(r"(?<![A-Za-z])([A-Z][A-Za-z'-]{1,29}), $")
+_FIRST_NAME: Final = re.compile(rf"(?<![A-Za-z])([A-Z][a-z'-]{{1,29}}) (?:[A-Z]\. )?(?:{_PARTICLE} )?$")
 _INTRODUCED: Final = re.compile(
     r"(?i:name(?: is|'s| ist)|ppelle|llamo|chiamo|chamo|ich hei(?:ß|ss)e)\s+"
     r"(?P<name>[A-Za-z][A-Za-z'-]{1,29}(?:\s[A-Z][A-Za-z'.-]{0,29}){0,3}"
@@ -112,13 +129,12 @@ def _listed(text: str, parts: list[tuple[str, int, int]], words: list[str]) -> i
     """Return how many words a name has that begins with a name of the lists, or ends with one."""
     word = _plain(words[0])
     strong, weak = word in lexicon.names("first"), word in lexicon.names("weak")
-    last = lexicon.names("last")
     upto = _near(text, parts, 0, titled=True)
     if strong:
         return upto
-    if weak and any(_plain(other) in last for other in words[1:upto]):
+    if weak and any(map(_is_surname, words[1:upto])):
         return upto
-    if len(words[0]) == 1 and 1 < upto <= 4 and _plain(words[upto - 1]) in last:
+    if len(words[0]) == 1 and 1 < upto <= 4 and _is_surname(words[upto - 1]):
         return upto
     return 0
 
@@ -135,7 +151,8 @@ def _near(text: str, parts: list[tuple[str, int, int]], begin: int, *, titled: b
             or (". " in between and parts[end - 1][2] - parts[end - 1][1] > 2)
         ):
             break
-        if _is_other(parts[end][0]) or _announced(parts[end][0]):
+        word = parts[end][0]
+        if _announced(word) or (_is_other(word) and not (end == 1 and _is_surname(word))):
             break
         end += 1
     return end

@@ -21,10 +21,12 @@ def in_numbers(text: str, shape: bytes) -> Iterator[Span]:
         groups = [group.span() for group in _GROUP.finditer(shape, *run.span())]
         if shape[run.start() - 1 : run.start()] in _WORD:
             del groups[0]
-        if shape[run.end() : run.end() + 1] in _WORD:
+        extension = _EXTENSION.match(text, run.end())
+        if extension is None and shape[run.end() : run.end() + 1] in _WORD:
             del groups[-1:]
-        if groups:
-            yield from _DigitRun(text, shape, groups).found()
+        for start, end, kind in _DigitRun(text, shape, groups).found() if groups else ():
+            extended = extension is not None and kind == "phone" and end == run.end()
+            yield start, extension.end() if extension and extended else end, kind
 
 
 def is_card(written: str) -> bool:
@@ -40,6 +42,7 @@ def is_card(written: str) -> bool:
 #: Seven digits or more with at most three separators between two. More than 41 are read in pieces.
 _RUN: Final = re.compile(rb"0(?:[ \t\n.()/-]{0,3}0){6,40}")
 _GROUP: Final = re.compile(rb"0+")
+_EXTENSION: Final = re.compile(r" ?(?:x|ext\.?|extension|poste) ?\d{1,6}(?!\w)")
 #: What may not stand beside a number.
 _WORD: Final = frozenset({b"0", b"A", b"a", b"_"})
 #: Most attempts that ask a numbering plan or a country's checksum about the same run.
@@ -51,13 +54,16 @@ _MOST_GROUPS, _MOST_DIGITS = 8, 19
 class _DigitRun:
     """One run of digits, of which parts are read as numbers of a kind."""
 
-    __slots__ = ("_asked", "_groups", "_shape", "_text", "_upto", "_words")
+    __slots__ = ("_asked", "_card", "_groups", "_identity", "_phone", "_shape", "_text", "_upto")
 
     def __init__(self, text: str, shape: bytes, groups: list[tuple[int, int]]) -> None:
         self._text, self._shape, self._groups = text, shape, groups
         #: How many digits stand before each group, and after the last.
         self._upto = [0, *itertools.accumulate(end - start for start, end in groups)]
-        self._words: frozenset[str] | None = None
+        words = _words_before(text, shape, groups[0][0])
+        self._identity = not lexicon.names("identity_words").isdisjoint(words)
+        self._card = not lexicon.names("card_words").isdisjoint(words)
+        self._phone = not lexicon.names("phone_words").isdisjoint(words)
         self._asked = 0
 
     def found(self) -> Iterator[Span]:
@@ -76,30 +82,35 @@ class _DigitRun:
 
     def _longest(self, first: int) -> tuple[int, Span | None]:
         """Return the next group to begin at, and the longest number that begins at this group, if any."""
+        start = self._groups[first][0]
+        loose = self._identity or self._phone or self._card or self._text[start - 1 : start] == "+"
         for last in range(min(len(self._groups), first + _MOST_GROUPS), first, -1):
             digits = self._upto[last] - self._upto[first]
             if digits < 7:
                 break
-            if digits <= _MOST_DIGITS:
-                span = self._read(self._groups[first][0], self._groups[last - 1][1], digits)
+            end = self._groups[last - 1][1]
+            if digits <= _MOST_DIGITS and (loose or digits >= 13 or self._shape[start:end] in _FORMS):
+                span = self._read(start, end, digits)
                 if span is not None:
                     return last, span
         return first + 1, None
 
     def _read(self, start: int, end: int, digits: int) -> Span | None:
-        if digits >= 13 and is_card(self._text[start:end]):
+        if digits >= 12 and self._is_card(self._text[start:end]):
             return start, end, "card"
-        if (kind := self._identity(start, end, digits)) is not None:
+        if (kind := self._number_kind(start, end, digits)) is not None:
             return start, end, kind
         while start and self._text[start - 1] in "(+":
             start -= 1
         return (start, end, "phone") if self._is_phone(start, end, digits) else None
 
-    def _identity(self, start: int, end: int, digits: int) -> str | None:
+    def _is_card(self, written: str) -> bool:
+        return is_card(written) or (self._card and _luhn(written.translate(registers.NO_SEPARATORS)))
+
+    def _number_kind(self, start: int, end: int, digits: int) -> str | None:
         rules = registers.DIGITS.get(self._shape[start:end], ())
-        more = registers.BY_LENGTH.get(digits, ())
-        if more and self._announced("identity_words") and self._may_ask():
-            rules = (*rules, *more)
+        if self._identity and self._may_ask():
+            rules = (*rules, *registers.BY_LENGTH.get(digits, ()))
         written = self._text[start:end]
         return next((registers.kind_of(rule) for rule in rules if registers.holds(rule, written)), None)
 
@@ -107,23 +118,21 @@ class _DigitRun:
         written = self._text[start:end]
         if "+" in written:
             return digits >= 8 and self._may_ask() and _is_international(written)
-        regions = _PHONE_SHAPES.get(self._shape[start:end], ())
-        if _DATE.fullmatch(written) is None and self._announced("phone_words"):
-            regions = (*regions, *_REGIONS)
+        if self._phone and digits <= _MOST_PHONE:
+            return _DATE.fullmatch(written) is None
+        regions = _PHONE_FORMS.get(self._shape[start:end].lstrip(b"("), ())
         return bool(regions) and self._may_ask() and _is_national(written, regions)
-
-    def _announced(self, kind: str) -> bool:
-        """Return whether a word of a list stands before the run, with no digit and no line end between."""
-        if self._words is None:
-            start = self._groups[0][0]
-            begin = max(0, start - 48)
-            begin = max(begin, self._shape.rfind(b"0", begin, start), self._shape.rfind(b"\n", begin, start))
-            self._words = frozenset(_LETTERS.findall(self._text[begin:start].lower()))
-        return not self._words.isdisjoint(lexicon.names(kind))
 
     def _may_ask(self) -> bool:
         self._asked += 1
         return self._asked <= _MOST_ASKED
+
+
+def _words_before(text: str, shape: bytes, start: int) -> list[str]:
+    """Return the words before a number, in lower case, with no digit and no line end between."""
+    begin = max(0, start - 48)
+    begin = max(begin, shape.rfind(b"0", begin, start), shape.rfind(b"\n", begin, start))
+    return _LETTERS.findall(text[begin:start].lower())
 
 
 _LETTERS: Final = re.compile(r"[a-z]+")
@@ -136,7 +145,7 @@ _DATE: Final = re.compile(r"(?:19|20)\d\d[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/
 #: card: 19 digits in a row are a 64-bit number.
 _ISSUED: Final = re.compile(
     r"4\d{12}(?:\d{3}(?:\d{3})?)?|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}"
-    r"|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}"
+    r"|3[47]\d{13}|(?:1800|2131)\d{11}|3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}"
     r"|6(?:011|4[4-9]\d|5\d\d)\d{12}|62\d{14,17}"
 )
 _GROUPED: Final = re.compile(
@@ -151,14 +160,14 @@ def _luhn(digits: str) -> bool:
 
 # -- telephone numbers ------------------------------------------------------------------------------
 
-#: Regions whose numbering plans read a number without a country code after a word such as "phone".
-_REGIONS: Final = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "IN", "BR", "AU", "PL", "CH")
-#: Forms that the regions use, so that they need no word before them.
-_PHONE_SHAPES: Final[Mapping[bytes, tuple[str, ...]]] = {
+#: Most digits of a telephone number.
+_MOST_PHONE: Final = 15
+#: Forms that the regions use, so that they need no word before them. A bracket before them is left out.
+_PHONE_FORMS: Final[Mapping[bytes, tuple[str, ...]]] = {
     form.encode(): tuple(regions.split())
     for regions, forms in {
-        "US": "(000) 000-0000|(000)000-0000|000-000-0000|000.000.0000|0-000-000-0000|0 (000) 000-0000",
-        "GB DE": "00000 000000|0000 000 0000|000 0000 0000|00000 000 000|(000) 0000 0000",
+        "US": "000) 000-0000|000)000-0000|000-000-0000|000.000.0000|0-000-000-0000|0 (000) 000-0000",
+        "GB DE": "00000 000000|0000 000 0000|000 0000 0000|00000 000 000|000) 0000 0000",
         "FR": "00 00 00 00 00|00.00.00.00.00|00-00-00-00-00",
         "DE IT": "000 0000000|0000 0000000|0000/0000000|000/0000000|0000/000000|000/00000000|0000-0000000",
         "NL": "00-00000000|000-0000000",
@@ -166,11 +175,12 @@ _PHONE_SHAPES: Final[Mapping[bytes, tuple[str, ...]]] = {
         "CH": "000 000 00 00",
         "AU": "0000 000 000",
         "IN": "00000 00000|00000-00000",
-        "BR": "(00) 00000-0000|(00) 0000-0000",
+        "BR": "00) 00000-0000|00) 0000-0000",
         "JP KR": "000-0000-0000",
     }.items()
     for form in forms.split("|")
 }
+_FORMS: Final = frozenset({*registers.DIGITS, *_PHONE_FORMS})
 _NORTH_AMERICAN: Final = re.compile(r"1?[2-9]\d\d[2-9]\d{6}")
 
 

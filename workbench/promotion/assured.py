@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from pathlib import Path
 
 from workbench import config
 from workbench.config import Params, UseCase
-from workbench.identities.providers import check_assured
+from workbench.errors import WorkbenchError
+from workbench.identities.providers import check_assured, identity_of_process
+from workbench.layout import PARAMS
+from workbench.ports.identity import Identity
+from workbench.repository.git import Repository
 
 
 def check_authenticated(root: Path, kind: str, name: str, *, verb: str) -> None:
-    """Raise RefusedError when a use case of the asset demands an authenticated principal and this is none."""
-    params = config.load_params(root)
-    for use_case, case in params.use_cases.items():
-        if case.assurance == "authenticated" and _is_used(params, use_case, case, f"{kind}/{name}"):
-            check_assured(params.identity, root, use_case=use_case, verb=f"{verb} {kind}/{name}")
+    """Raise RefusedError when a use case of the asset demands an authenticated principal and this is none.
+
+    What is committed counts beside the file as it is, so that an edit does not end the demand.
+    """
+    for params in _stated(root):
+        for use_case, case in params.use_cases.items():
+            if case.assurance == "authenticated" and _is_used(params, use_case, case, f"{kind}/{name}"):
+                check_assured(params.identity, root, use_case=use_case, verb=f"{verb} {kind}/{name}")
+
+
+def mover(root: Path) -> Identity:
+    """Return the identity of this process by what is committed, or else by params.yaml as it is."""
+    return identity_of_process(_stated(root)[-1].identity, root)
+
+
+def _stated(root: Path) -> list[Params]:
+    """Return params.yaml as it is and as it is committed, each where it can be read.
+
+    A rollback works while the file is torn. Raise the error of the file when neither can be read.
+    """
+    found: list[Params] = []
+    fault: WorkbenchError | None = None
+    try:
+        found.append(config.load_params(root))
+    except WorkbenchError as error:
+        fault = error
+    with tempfile.TemporaryDirectory(prefix="workbench-") as folder, contextlib.suppress(WorkbenchError):
+        committed = Repository(root=root).read("HEAD", str(PARAMS))
+        if committed is not None:
+            (Path(folder) / PARAMS).write_bytes(committed)
+            found.append(config.load_params(Path(folder)))
+    if not found and fault is not None:
+        raise fault
+    return found
 
 
 def _is_used(params: Params, use_case: str, case: UseCase, asset: str) -> bool:

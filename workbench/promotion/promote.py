@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench import config, files, identity, registry
+from workbench import config, files, registry
 from workbench.audit import Act, audited
 from workbench.config import UseCase
 from workbench.context import Clock, SystemClock
@@ -24,7 +24,7 @@ from workbench.jobs.spec import JobSpec
 from workbench.policy import authorise
 from workbench.promotion import diff as differences
 from workbench.promotion import freezing, release, requirements, verdicts
-from workbench.promotion.assured import check_authenticated
+from workbench.promotion.assured import check_authenticated, mover
 from workbench.promotion.judgement import judged, run_of, spec_of, verdicted
 from workbench.promotion.release import Released
 from workbench.promotion.requirements import Blocker, Draft
@@ -80,7 +80,7 @@ def _audited(
     return audited(
         root,
         Act(
-            activity=verb, principal=identity.from_system(), type=kind.capitalize(), name=name,
+            activity=verb, principal=mover(root).principal, type=kind.capitalize(), name=name,
             reason=order.reason, facts={"label": order.label},
         ),
     )  # fmt: skip
@@ -152,7 +152,7 @@ def _authorise(
     """Raise PolicyError unless the policies permit the user of this process to move the label."""
     version = reference.version if isinstance(reference.version, int) else 0
     about = authorise.asset(kind, reference.name, version=version, label=order.label)
-    context = authorise.system_context(root, _use_case_of(root, kind, reference.name))
+    context = authorise.system_context(root, _use_case_of(root, kind, reference.name), found=mover(root))
     authorise.authorise(root, context, action, about, dry=order.dry_run)
 
 

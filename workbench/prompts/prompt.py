@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
 InputType = Literal["string", "integer", "number", "boolean", "list", "passages"]
-DataClass = Literal["public", "internal", "personal"]
 _PYTHON: Mapping[str, type | tuple[type, ...]] = {
     "string": str,
     "integer": int,
@@ -55,11 +54,15 @@ _ROLE_LINE = re.compile(r"^(system|user|assistant):[ \t]*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """One input of a prompt: its type and the sensitivity of its data."""
+    """One input of a prompt: its type and the class of its data.
+
+    An input with a `kind`, such as `person`, is an identifier of that kind as a whole.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     type: InputType
-    data_class: DataClass
+    data_class: str
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,8 @@ class Rendered:
     passages: tuple[Hit, ...] = field(default=(), repr=False)
     output: Mapping[str, Any] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    data_classes: tuple[str, ...] = ()
+    identifiers: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
 
 
 Saver = Callable[["Prompt", str], "Prompt"]
@@ -140,6 +145,12 @@ class Prompt:
             passages=passages,
             output=self.header.output,
             parameters=self.header.parameters,
+            data_classes=tuple(sorted({declared.data_class for declared in self.header.inputs.values()})),
+            identifiers=tuple(
+                (inputs[name], declared.kind, declared.data_class)
+                for name, declared in self.header.inputs.items()
+                if declared.kind and inputs[name]
+            ),
         )
 
     def edit(
@@ -208,6 +219,12 @@ def parse(text: str, *, where: str) -> Prompt:
             f"{where}: there is text before the first turn",
             hint="begin the turn with a line system: or user:",
         )
+    for name, declared in header.inputs.items():
+        if declared.kind and declared.type != "string":
+            raise ConfigError(
+                f"{where}: inputs.{name}.kind: an identifier is a string, not a {declared.type}",
+                hint=f"remove kind, or write type: string under {name}",
+            )
     turns = tuple(
         (cast("Role", role), content.strip("\n"))
         for role, content in zip(pieces[1::2], pieces[2::2], strict=True)
@@ -223,7 +240,10 @@ def parse(text: str, *, where: str) -> Prompt:
 def compose(header: Header, turns: Sequence[tuple[str, str]]) -> str:
     """Return the file text of a prompt; the inverse of `parse`."""
     raw = {k: v for k, v in dataclasses.asdict(header).items() if v not in (None, {}, "")}
-    raw["inputs"] = {name: dataclasses.asdict(value) for name, value in header.inputs.items()}
+    raw["inputs"] = {
+        name: {k: v for k, v in dataclasses.asdict(value).items() if v}
+        for name, value in header.inputs.items()
+    }
     body = "\n\n".join(f"{role}:\n{text}" for role, text in turns)
     return f"---\n{files.yaml_text(raw)}---\n{body}\n"
 

@@ -126,7 +126,9 @@ def _row(line: bytes, kinds: dict[str, Any]) -> dict[str, Any] | None:
             row = {name: record.get(name) for name in kinds}
             row["at"] = _time(row["at"])
             for name in OBJECTS:
-                if name == "labels" or row[name] is not None:
+                if name != "labels" and isinstance(text := row[name], str):
+                    row[name] = _compact(text)
+                elif name == "labels" or row[name] is not None:
                     row[name] = orjson.dumps(row[name], option=orjson.OPT_SORT_KEYS).decode()
             return row
     return None

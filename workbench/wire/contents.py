@@ -24,6 +24,8 @@ _SHORTEST: Final = 4
 _DEEPEST: Final = 4
 #: A whole number with fewer digits is no identifier.
 _LONG: Final = 10**7
+#: Types of values without a text.
+_SCALARS: Final = frozenset({int, float, bool, type(None)})
 Change = Callable[[str], str]
 
 
@@ -77,23 +79,32 @@ def json_in(text: str) -> Any:
 
 
 def _gather(value: Any, found: list[str], *, free: bool, depth: int) -> None:
-    if type(value) is str:
-        if len(value) < _SHORTEST or value.startswith("data:"):
-            return
-        inner = json_in(value) if "\\" in value and depth < _DEEPEST else None
-        if inner is None:
-            found.append(value)
-        else:
-            _gather(inner, found, free=True, depth=depth + 1)
-    elif isinstance(value, Mapping):
+    kind = type(value)
+    if kind is dict or (kind not in _SCALARS and isinstance(value, Mapping)):
         for name, item in value.items():
-            if type(name) is str and not name.isidentifier():
+            if not name.isidentifier():
                 found.append(name)
-            if type(item) is not str or free or name not in FIXED:
+            if type(item) in _SCALARS:
+                continue
+            if type(item) is not str:
                 _gather(item, found, free=free or name in _FREE, depth=depth)
-    elif isinstance(value, list | tuple):
+            elif free or name not in FIXED:
+                _gather_text(item, found, depth)
+    elif kind is list or kind is tuple:
         for item in value:
             _gather(item, found, free=free, depth=depth)
+    elif kind is str:
+        _gather_text(value, found, depth)
+
+
+def _gather_text(text: str, found: list[str], depth: int) -> None:
+    if len(text) < _SHORTEST or text.startswith("data:"):
+        return
+    inner = json_in(text) if "\\" in text and depth < _DEEPEST else None
+    if inner is None:
+        found.append(text)
+    else:
+        _gather(inner, found, free=True, depth=depth + 1)
 
 
 def _changed_name(name: Any, change: Change) -> Any:
@@ -103,12 +114,11 @@ def _changed_name(name: Any, change: Change) -> Any:
 def _changed_text(text: str, change: Change, depth: int) -> str:
     if len(text) < _SHORTEST or text.startswith("data:"):
         return text
-    if "\\" not in text:
-        plain = change(text)
-        if plain is text:
-            return text
+    plain = None if "\\" in text else change(text)
+    if plain is text:
+        return text
     inner = json_in(text) if depth < _DEEPEST else None
     if inner is None:
-        return change(text)
+        return change(text) if plain is None else plain
     changed = with_contents(inner, change, free=True, depth=depth + 1)
     return text if changed is inner else orjson.dumps(changed).decode()

@@ -39,7 +39,7 @@ class PseudonymCounts:
         return {"restored": self.restored, "invented": self.invented, "altered": self.altered}
 
 
-class Pseudonyms:
+class RequestPseudonyms:
     """The pseudonyms of the values of one request, numbered by kind in the order of `name`.
 
     `texts` are those of the request: a pseudonym that one of them already contains is not given, and one that

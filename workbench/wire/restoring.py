@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from workbench.types import JSON
 from workbench.wire.contents import FIXED
-from workbench.wire.pseudonyms import PseudonymCounts, Pseudonyms
+from workbench.wire.pseudonyms import PseudonymCounts, RequestPseudonyms
 
 #: Fields whose texts are JSON, in which a value is escaped.
 _JSON_FIELDS: Final = frozenset({"arguments", "partial_json"})
@@ -23,7 +23,7 @@ class RestoredAnswer:
     `as_json`, the text of the answer is JSON, as a response format demands.
     """
 
-    def __init__(self, names: Pseudonyms, *, as_json: bool = False) -> None:
+    def __init__(self, names: RequestPseudonyms, *, as_json: bool = False) -> None:
         self.counts = PseudonymCounts()
         self._names = names
         self._as_json = as_json

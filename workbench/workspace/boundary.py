@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import registry
-from workbench.audit import CallAudit, chain_at
+from workbench.audit import CallAudit, ChainOptions, chain_at
 from workbench.config import (
     ContentKeeping,
     Execution,
@@ -77,7 +77,8 @@ class StatePaths:
     `limits` are those of a run, with their place in params.yaml; `caching` is the control `cache` by its
     name, or nothing. `content` puts texts into spans. With `observe_policy`, what the repository's policies
     deny is recorded and not refused; with `observe_privacy`, models get requests as they are. `moderating`
-    makes the control `moderation`. `keeping` says how long requests and answers are kept, sealed.
+    makes the control `moderation`. `keeping` says how long requests and answers are kept, sealed, and
+    `audit` how the audit log is written.
     """
 
     home: Path
@@ -92,6 +93,7 @@ class StatePaths:
     moderating: Moderating | None = None
     observe_privacy: bool = False
     keeping: ContentKeeping = field(default_factory=ContentKeeping)
+    audit: ChainOptions | None = None
 
 
 class Boundary:
@@ -128,7 +130,7 @@ class Boundary:
         #: The handler of each port, inside the controls.
         self._leaves: dict[Port, Handler] = {"model": self._model, "memory": self._memory}
         self.telemetry = active.exporter(self.home)
-        self.audit = chain_at(self.home)
+        self.audit = chain_at(self.home, places.audit)
         self.content = content_at(self.home)
         timeless = where.pinned is not None and not where.today
         self.handler = stack.fold(self._controls(places, timeless=timeless), self._leaf)
@@ -151,7 +153,8 @@ class Boundary:
             ),
             **_limited(places.limits, self._price),
             "fallback": _fallback(places),
-            **policies.controls_of(self.policy, self.card, observe=places.observe_policy, timeless=timeless),
+            "policy": policies.control_of(self.policy, self.card, observe=places.observe_policy),
+            "access": policies.access_to_items(self.policy, observe=places.observe_policy, timeless=timeless),
             "output": Output(),
             **(places.moderating.control(self.card, lambda: self.handler) if places.moderating else {}),
             "privacy": privacy_of(self.root, self.card, observe=places.observe_privacy),
@@ -328,6 +331,7 @@ def of_use_case(
             observe_privacy=case.privacy.enforce == "observe",
             observe_policy=case.policy.enforce == "observe",
             moderating=Moderating(root, home, case.moderation, case.tenants),
+            audit=ChainOptions(fsync=load_params(root).audit.fsync),
             # What a stage asks is in its tape, which is data of the repository.
             keeping=case.content if execution.tape is None or execution.live_memory else ContentKeeping(),
         ),

@@ -7,13 +7,16 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from workbench import config, files, layout
-from workbench.content import Sealed
+from workbench.content import OpenedContent
 from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.identities.providers import provider_of
+from workbench.identity import Principal
 from workbench.moderation.held import HeldAnswers
+from workbench.ports.identity import Identity
 from workbench.records.calls import Chosen, find_calls, intact, read_calls, scan_calls
 from workbench.records.costs import costs_of, sessions_of
 from workbench.records.explanation import Explanation, explain
@@ -43,12 +46,13 @@ class RecordVerbs:
     """The verbs of a workspace on the records of calls and outcomes, which hold no content.
 
     An admin of the use case sees the calls of every tenant and use case, except use cases of which it is not
-    an admin. Another principal sees those of its tenant in its use case.
+    an admin. Another principal, and one whose token names a tenant, sees those of its tenant in its use case.
     """
 
     root: Path
     context: Context
     boundary: Boundary = field(repr=False)
+    identity: Identity = field(repr=False)
 
     @overload
     def calls(
@@ -99,7 +103,7 @@ class RecordVerbs:
         """Return the origin of an answer: prompt, passages, model, tokens, cost, replayed or not."""
         return explain(self._log, reply, self._chosen())
 
-    def content(self, content: Reply | str, *, reason: str) -> Sealed:
+    def content(self, content: Reply | str, *, reason: str) -> OpenedContent:
         """Return the exact request and answer of a reply, or of sealed content by its id.
 
         The policies decide, and the audit log has the opening, with a digest of the reason. Raise
@@ -212,13 +216,14 @@ class RecordVerbs:
         self, *, since: Since = None, tenant: str | None = None, session: str | None = None
     ) -> Chosen:
         """Return which calls are read; raise RefusedError for another tenant's without the right."""
-        context, name = self.context, self.context.principal.name
+        context, principal = self.context, self.context.principal
         chosen = Chosen(tenant=tenant, session=session, since=moment_of(since))
-        if context.principal.admin:
-            return dataclasses.replace(chosen, hidden=hidden_use_cases(self.root, name) - {context.use_case})
+        if principal.admin and not self.identity.tenant:
+            hidden = hidden_use_cases(self.root, principal) - {context.use_case}
+            return dataclasses.replace(chosen, hidden=hidden)
         if tenant not in {None, context.tenant}:
             raise RefusedError(
-                f"{name!r} may not see the calls of tenant {tenant!r}",
+                f"{principal.name!r} may not see the calls of tenant {tenant!r}",
                 hint=f"an admin may: see use_cases.{context.use_case}.admins in params.yaml",
             )
         return dataclasses.replace(chosen, tenants=frozenset({(context.use_case, context.tenant)}))
@@ -265,10 +270,23 @@ def _checked_trace(trace: object) -> str:
     raise ConfigError(f"trace is a {type(trace).__name__}, not a text", hint="ws.calls(trace=reply.trace_id)")
 
 
-def hidden_use_cases(root: Path, principal: str) -> frozenset[str]:
-    """Return the use cases of params.yaml whose admins do not name a principal."""
+def hidden_use_cases(root: Path, principal: Principal) -> frozenset[str]:
+    """Return the use cases of params.yaml of which a principal is no admin."""
     cases = config.load_params(root).use_cases
-    return frozenset(name for name, case in cases.items() if not case.rights(principal)["admin"])
+    return frozenset(
+        name for name, case in cases.items() if not case.rights(principal.name, principal.assurance)["admin"]
+    )
+
+
+def chosen_of_process(root: Path, **which: Any) -> Chosen:
+    """Return the calls that the user of this process may see; `which` are fields of `Chosen`.
+
+    Raise RefusedError without a token where params.yaml identifies callers by one.
+    """
+    params = config.load_params(root)
+    found = provider_of(params.identity, root).identify()
+    own = frozenset((name, found.tenant) for name in params.use_cases) if found.tenant else None
+    return Chosen(hidden=hidden_use_cases(root, found.principal), tenants=own, **which)
 
 
 def moment_of(since: Since) -> dt.datetime | None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from workbench import arguments
 from workbench.audit import Act, audited
-from workbench.content import ContentKeys, ContentStore, Sealed
+from workbench.content import ContentKeys, ContentStore, OpenedContent
 from workbench.context import Context
 from workbench.errors import ConfigError
 from workbench.identity import Principal
@@ -27,7 +27,7 @@ def content_at(home: Path) -> ContentStore:
     return ContentStore(home / CONTENT, ContentKeys(home / CONTENT_KEYS))
 
 
-def open_content(root: Path, home: Path, context: Context, content: str, *, reason: str) -> Sealed:
+def open_content(root: Path, home: Path, context: Context, content: str, *, reason: str) -> OpenedContent:
     """Return opened content; the policies of `root` decide, and the audit log below `home` has the act.
 
     Raise PolicyError for a denial, NotFoundError for content that is unknown or erased, and ConfigError
@@ -71,7 +71,7 @@ def erase_forgotten(home: Path, store: ContentStore, call: Call, forgotten: Any)
         erase_content(home, call.context.tenant, subject, by=call.context.principal)
 
 
-def _resource(sealed: Sealed) -> Resource:
+def _resource(sealed: OpenedContent) -> Resource:
     entry = sealed.entry
     attributes = {
         "use_case": entry.use_case, "data_class": entry.data_class, "principal": sealed.principal,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Final
 
@@ -12,34 +11,34 @@ from workbench.models import ModelCard
 from workbench.policy.current import CurrentPolicy
 from workbench.policy.engine import CedarPolicy
 from workbench.policy.memory_law import MemoryLaw
-from workbench.ports import Call, Control
+from workbench.ports import Call
 from workbench.ports.policy import Resource
 
 #: The providers whose models run on this machine.
 _EMBEDDED: Final = frozenset({"local", "wordllama"})
 
 
-def controls_of(
-    current: CurrentPolicy,
-    card: Callable[[str], ModelCard],
-    *,
-    observe: bool = False,
-    timeless: bool = False,
-) -> dict[str, Control]:
-    """Return the controls that ask the repository's policies, by their names: of calls, and of items.
+def control_of(
+    current: CurrentPolicy, card: Callable[[str], ModelCard], *, observe: bool = False
+) -> PolicyControl:
+    """Return the control over a repository's policies."""
+    return PolicyControl(
+        current,
+        resource=lambda call: _resource(call, card),
+        observe=observe,
+        floor=CedarPolicy.builtin() if observe else None,
+    )
 
-    With `observe`, the built-in policies decide, and what the repository's would refuse is noted. `timeless`
-    is as for `Access`.
+
+def access_to_items(current: CurrentPolicy, *, observe: bool = False, timeless: bool = False) -> Access:
+    """Return the control of memories' items by a repository's policies.
+
+    With `observe`, the built-in policies decide, and what the repository's would deny is noted.
     """
-    floor = CedarPolicy.builtin() if observe else None
     law = MemoryLaw(current.active)
-    about = functools.partial(_resource, card=card)
-    return {
-        "policy": PolicyControl(current, resource=about, observe=observe, floor=floor),
-        "access": Access(law, timeless=timeless)
-        if floor is None
-        else Access(MemoryLaw(lambda: floor), timeless=timeless, observed=law),
-    }
+    if observe:
+        return Access(MemoryLaw.builtin(), timeless=timeless, observed=law)
+    return Access(law, timeless=timeless)
 
 
 def _resource(call: Call, card: Callable[[str], ModelCard]) -> Resource:

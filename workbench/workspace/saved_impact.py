@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from workbench import config, files, identity, layout
+from workbench import config, files, layout
 from workbench.errors import ConfigError, NotFoundError
-from workbench.records.calls import Chosen, intact, scan_calls
+from workbench.records.calls import intact, scan_calls
 from workbench.records.outcomes import outcomes_of
-from workbench.workspace.history import hidden_use_cases, moment_of
+from workbench.workspace.history import chosen_of_process, moment_of
 from workbench.workspace.impact import Impact, On, events_of, impact_of
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ def measure(
     import polars as pl
 
     config.use_case(config.load_params(root), use_case)
-    hidden = hidden_use_cases(root, identity.from_system().name)
-    chosen = Chosen(hidden=hidden, since=moment_of(since))
+    chosen = chosen_of_process(root, since=moment_of(since))
     ours = pl.col("use_case") == use_case
     if events is None:
         kept = chosen.of(outcomes_of(root / layout.OUTCOMES).lazy()).filter(ours).collect()

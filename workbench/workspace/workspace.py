@@ -27,7 +27,6 @@ from workbench.layout import RUNS
 from workbench.models import ModelCard
 from workbench.models.handle import ModelHandle
 from workbench.ports import Call, ModelCandidate
-from workbench.ports.identity import Identity
 from workbench.prompts import prompt as prompts
 from workbench.prompts.prompt import Prompt
 from workbench.prompts.window import Window
@@ -59,7 +58,6 @@ class Workspace(RecordVerbs):
 
     name: str
     use_case: config.UseCase
-    identity: Identity = field(repr=False)
     execution: config.Execution = field(repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
     _kept: list[Run] = field(default_factory=list, repr=False)

@@ -11,12 +11,14 @@ from workbench.controls.stack import around
 from workbench.errors import RefusedError, UnavailableError
 from workbench.records.tape import Tape
 from workbench.testing.fakes import FakeClock
-from workbench.types import Event, Hit
+from workbench.testing.memory_items import make_item
+from workbench.types import Event, ItemHit
 from workbench.workspace.boundary import Boundary, StatePaths
 
-HIT = Hit(
+HIT = ItemHit(
     id="1", text="Taxis need approval.", source="travel", title="Travel", version=1, score=1.0, tenant="acme",
     as_of="2026-11-25", stale=False, digest="d", memory="handbook",
+    item=make_item("Taxis need approval."),
 )  # fmt: skip
 
 

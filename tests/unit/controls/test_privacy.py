@@ -16,6 +16,7 @@ from workbench.config import DataClass, data_rules
 from workbench.controls.privacy import PrivacyControl
 from workbench.errors import PrivacyError, RefusedError
 from workbench.ports import Span
+from workbench.ports.privacy import DeclaredData
 from workbench.types import Event
 
 TOLD = f"{PERSON} ({EMAIL}, {PHONE}) wrote: ask {EMAIL} again, key {SECRET}"
@@ -304,3 +305,28 @@ def test_a_text_of_a_megabyte_with_many_values_takes_a_bounded_time():
     call, model = chat(many), Echo()
     assert text_of(call, asked(call, model)) == many
     assert "<EMAIL_20000>" in model.got[0]["messages"][-1]["content"]
+
+
+def declared(call, *classes, identifiers=()):
+    return dataclasses.replace(call, declared=DeclaredData(classes=classes, identifiers=identifiers))
+
+
+def test_a_value_that_a_prompt_declares_is_replaced_where_no_detector_finds_it():
+    call = declared(
+        chat("Dear Zed Quux, Zed Quuxes!"), "personal", identifiers=(("Zed Quux", "customer", "personal"),)
+    )
+    model = Echo()
+    assert text_of(call, asked(call, model)) == "Dear Zed Quux, Zed Quuxes!"
+    assert model.got[0]["messages"][-1]["content"] == "Dear <CUSTOMER_1>, Zed Quuxes!"
+    assert call.span.facts["findings"] == {"customer": 1}
+
+
+def test_a_class_that_a_prompt_declares_is_kept_from_a_destination_that_refuses_it():
+    call, model = declared(chat("how are you?"), "health"), Echo("well")
+    with pytest.raises(PrivacyError, match=r"health.*declares"):
+        asked(call, model, control(health={"like": "secret", "external": "refuse"}))
+    with pytest.raises(PrivacyError, match="helth"):
+        asked(declared(chat(), "helth"), model)
+    assert not model.got
+    asked(call, model, control(health={"like": "personal"}))
+    assert model.got[0] is call.payload and call.span.facts["data_class"] == "health"

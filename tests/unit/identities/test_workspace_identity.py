@@ -16,13 +16,17 @@ import workbench as wb
 from workbench import config, files
 from workbench.config import Execution
 from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.identities.providers import principal_of_command
 from workbench.identity import Principal, beyond
+from workbench.layout import CALLS
 from workbench.models import ModelCard
+from workbench.records.calls import read_calls
 from workbench.records.tape import Tape
 from workbench.testing.fakes import FakeClock, FakeModel
 from workbench.testing.principals import acting_as
 from workbench.workspace.boundary import Boundary, StatePaths
 from workbench.workspace.connection import connect_pipeline
+from workbench.workspace.history import chosen_of_process
 
 ROOT = Path(__file__).resolve().parents[3]
 PARAMS = (ROOT / "params.yaml").read_text()
@@ -119,8 +123,12 @@ def test_a_service_binds_the_token_of_each_user_and_each_call_names_it(root, iss
         assert (hers.context.principal.name, hers.tenant) == (name, tenant)
         hers.model("m").chat("hello")
     admin = ws.bind(token=issuer.token(sub="ann", **ANN))
-    calls = acting_as(admin, dataclasses.replace(admin.context.principal)).calls()
-    assert calls.select("principal", "tenant").rows()[-1] == ("eve", "acme")
+    seen = admin.calls().select("principal", "tenant").rows()
+    assert seen == [("eve", "acme")], "an admin whose token names a tenant sees that tenant's alone"
+    with pytest.raises(RefusedError, match="globex"):
+        admin.calls(tenant="globex")
+    everywhere = acting_as(admin, admin.context.principal)
+    assert everywhere.calls()["principal"].to_list() == ["bob", "eve"]
     with pytest.raises(RefusedError, match="another audience"):
         ws.bind(token=issuer.token(sub="bob", aud="billing", **ANN))
 
@@ -162,6 +170,25 @@ def test_rights_that_a_token_does_not_map_are_the_use_case_s(root, issuer):
 def test_a_token_without_an_issuer_is_refused():
     with pytest.raises(RefusedError, match="no issuer"):
         wb.connect("answers", root=ROOT, mode="replay", token=Issuer().token())
+
+
+def test_the_command_line_shows_the_calls_that_the_token_s_bearer_may_see(root, issuer, monkeypatch):
+    ws = connected(root, token=issuer.token(sub="service", **ANN))
+    for tenant in ("acme", "globex"):
+        ws.bind(token=issuer.token(sub="bob", **ANN | {"org": tenant})).model("m").chat("hello")
+    with pytest.raises(RefusedError, match="ID_TOKEN"):
+        chosen_of_process(root)
+    for name, seen in (("ann", ["acme"]), ("bob", [])):
+        monkeypatch.setenv("ID_TOKEN", issuer.token(sub=name, **ANN))
+        assert read_calls(root / CALLS, chosen_of_process(root))["tenant"].to_list() == seen
+
+
+def test_a_command_that_leaves_a_name_leaves_the_token_s(root, issuer, monkeypatch):
+    with pytest.raises(RefusedError, match="ID_TOKEN"):
+        principal_of_command(root)
+    monkeypatch.setenv("ID_TOKEN", issuer.token(sub="ann", **ANN))
+    assert str(principal_of_command(root)) == "user:ann (authenticated)"
+    assert principal_of_command(ROOT).assurance == "asserted"
 
 
 # -- the pipeline and jobs -------------------------------------------------------------------------

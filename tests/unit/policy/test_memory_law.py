@@ -8,7 +8,9 @@ from sizes import SOAK
 
 from workbench.errors import PolicyError
 from workbench.identity import Principal
-from workbench.policy.memory_law import MemoryLaw
+from workbench.policy.engine import CedarPolicy
+from workbench.policy.memory_law import MemoryLaw, untranslatable_policies
+from workbench.policy.validation import validate
 from workbench.ports.item_filter import all_of, any_of, by_lists
 from workbench.ports.policy import ItemPolicy, about_item
 from workbench.testing.memory_items import make_item
@@ -150,3 +152,21 @@ def test_a_policy_on_one_item_is_decided_item_by_item(scope):
     items = [make_item("taxi", id="x"), make_item("taxi", id="y"), make_item("taxi", id="x2")]
     assert [decision.allowed for decision in law.decide_items(request(ADA), items)] == [True, False, False]
     assert law.permitted(request(ADA)) == any_of([])
+
+
+@pytest.mark.parametrize("effect", ["permit", "forbid"])
+def test_a_policy_on_another_type_of_resource_says_nothing_of_items(effect):
+    other = f'@id("b") @reason("r") {effect}(principal, action, resource is Workbench::Memory)'
+    law = law_of(parsed(f'@id("a") @reason("r") {READ}; {other} when {{ resource.name like "hr*" }};'))
+    assert law.permitted(request(ADA)) == all_of([]) and not law.untranslatable(request(ADA))
+
+
+def test_a_check_names_the_policies_that_no_memory_can_search_by():
+    source = parsed(
+        f'@id("odd") @reason("r") {READ} when {{ resource.source like "hr/*" }};'
+        f'@id("fine") @reason("r") {READ} when {{ resource.owner == principal.name }};'
+    ).source
+    found = [finding for finding in validate(source) if "search by" in finding.what]
+    assert [(finding.where.rpartition(": ")[2], finding.warning) for finding in found] == [("odd", False)]
+    assert "permits no item" in found[0].what and "containsAny" in found[0].fix
+    assert not untranslatable_policies(CedarPolicy.builtin())

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import logging
 
 import pytest
@@ -53,7 +54,7 @@ def test_a_permitted_call_notes_its_decision_and_its_request(tmp_path):
     noted = call.span.facts["decision"]
     assert noted["allowed"] and noted["policies"] == ["ask-models"] and noted["action"] == "model.chat"
     assert len(noted["id"]) == 16 and CedarPolicy.builtin().digest.startswith(noted["policy_set"])
-    request = from_record(call.span.facts["policy_request"], where="noted")
+    request = from_record(json.loads(call.span.facts["policy_request"]), where="noted")
     assert CedarPolicy.builtin().decide(request).id == noted["id"]
     assert "a taxi?" not in str(call.span.facts), "names and numbers, never content"
 
@@ -139,13 +140,13 @@ def test_each_candidate_is_decided_and_the_first_denial_is_the_recorded_one(tmp_
     call = dataclasses.replace(chat(), fallbacks=(ModelCandidate(target="b", model="b"),))
     with pytest.raises(PolicyError, match="'small'"):
         ask(bench.handler(FakeModel(["yes"])), call)
-    assert bench.records[0]["policy_request"]["resource"]["id"] == "small"
+    assert json.loads(bench.records[0]["policy_request"])["resource"]["id"] == "small"
     bench.policy.targets.discard("b")
     other = dataclasses.replace(chat(), fallbacks=(ModelCandidate(target="b", model="b"),))
     ask(bench.handler(FakeModel(["yes"])), other)
     record = bench.records[1]
     assert record["fallback_reason"] == "policy" and record["decision"]["allowed"]
-    assert record["policy_request"]["resource"]["id"] == "b"
+    assert json.loads(record["policy_request"])["resource"]["id"] == "b"
 
 
 def test_a_refused_call_is_recorded_with_its_decision(tmp_path):
@@ -156,7 +157,8 @@ def test_a_refused_call_is_recorded_with_its_decision(tmp_path):
     (record,) = bench.records
     assert record["outcome"] == "refused" and record["error"] == "PolicyError"
     assert (
-        record["decision"]["policies"] == ["no-target"] and record["policy_request"]["action"] == "model.chat"
+        record["decision"]["policies"] == ["no-target"]
+        and json.loads(record["policy_request"])["action"] == "model.chat"
     )
 
 

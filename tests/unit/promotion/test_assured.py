@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from issuer import AUDIENCE, ISSUER, Issuer
 
 import workbench as wb
 from workbench.cli import app
-from workbench.errors import NotFoundError, RefusedError
+from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.promotion import promote as promotion
 from workbench.promotion.assured import check_authenticated
 from workbench.promotion.promote import ReleaseOptions
@@ -62,6 +63,24 @@ def test_what_the_use_case_names_is_moved_by_an_authenticated_principal(root, is
 def test_assets_of_other_use_cases_are_moved_without_a_token(root):
     for kind, name in (("job", "triage"), ("prompt", "route"), ("memory", "solved")):
         check_authenticated(root, kind, name, verb="promote")
+
+
+@pytest.mark.parametrize("edit", ["torn: [", "", None])
+def test_an_edit_that_is_not_committed_ends_no_demand(root, edit):
+    for words in (["init", "--quiet"], ["add", "params.yaml"], ["commit", "--quiet", "-m", "all"]):
+        subprocess.run(["git", *words], cwd=root, check=True)
+    path = root / "params.yaml"
+    text = path.read_text().replace("    assurance: authenticated\n", "")
+    path.write_text(text if edit is None else edit)
+    with pytest.raises(RefusedError, match="may not roll back job/answers"):
+        check_authenticated(root, "job", "answers", verb="roll back")
+    subprocess.run(["git", "rm", "--quiet", "--cached", "params.yaml"], cwd=root, check=True)
+    subprocess.run(["git", "commit", "--quiet", "-m", "gone"], cwd=root, check=True)
+    if edit is None:
+        check_authenticated(root, "job", "answers", verb="roll back")
+    else:
+        with pytest.raises(ConfigError):
+            check_authenticated(root, "job", "answers", verb="roll back")
 
 
 @pytest.mark.parametrize("verb", [promotion.promote, promotion.rollback])
