@@ -77,7 +77,7 @@ def system_context(
     chosen = [cases[use_case]] if use_case in cases else list(cases.values())
     found = found or Identity(principal=identity.from_system())
     who = found.principal
-    rights = [case.rights(who.name, who.assurance) | found.rights for case in chosen]
+    rights = [found.rights(case.rights(who.name, who.assurance)) for case in chosen]
     principal = Principal(
         name=who.name,
         kind=who.kind,
