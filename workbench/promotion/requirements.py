@@ -57,7 +57,7 @@ def missing(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
         *_not_judged(draft, case),
         *_not_saved(root, draft),
         *_not_priced(draft),
-        *_not_enforced(draft, case),
+        *not_enforced(draft.spec.use_case, case),
         *not_assessed(root, draft.spec, case),
         *_not_runnable(notebook, draft),
         *screened(screening.screen(notebook, lock=read_bytes(root / LOCK))),
@@ -126,9 +126,9 @@ def _not_priced(draft: Draft) -> Iterator[Blocker]:
             yield Blocker(what=what, fix=fix)
 
 
-def _not_enforced(draft: Draft, case: UseCase) -> Iterator[Blocker]:
+def not_enforced(name: str, case: UseCase) -> Iterator[Blocker]:
     """Yield a blocker for policies that are only observed in phase mlvp."""
-    if problem := unenforced(draft.spec.use_case, case):
+    if problem := unenforced(name, case):
         what, _, fix = problem.partition("\n  -> ")
         yield Blocker(what=what, fix=fix)
 
