@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
 
@@ -56,7 +57,7 @@ def listed(*, use_case: str, tenant: str, limit: int, as_json: bool) -> None:
 
 @content.command("open")
 @click.argument("id", metavar="ID")
-@click.option("--reason", required=True, help="Why it is opened; the audit log has a digest of it.")
+@click.option("--reason", required=True, help="Why it is opened; kept with the content, sealed.")
 @Json()
 def opened(*, id: str, reason: str, as_json: bool) -> None:  # noqa: A002  the argument's name
     """Open the exact request and answer ID, which ws.why, ws.calls and the list show.
@@ -72,7 +73,10 @@ def opened(*, id: str, reason: str, as_json: bool) -> None:  # noqa: A002  the a
     entry = content_at(root).entry(id)
     ws = wb.connect(entry.use_case, tenant=entry.tenant, root=root)
     sealed = ws.content(id, reason=reason)
-    facts = {"id": id, "operation": sealed.operation, "request": sealed.request, "answer": sealed.answer}
+    facts = {
+        "id": id, "operation": sealed.operation, "request": sealed.request, "answer": sealed.answer,
+        "openings": [dataclasses.asdict(opening) for opening in sealed.openings],
+    }  # fmt: skip
     say(facts, files.pretty(facts).decode().rstrip("\n"), as_json=as_json)
 
 

@@ -200,7 +200,7 @@ def test_a_command_acts_for_no_other_tenant_than_the_token_s(root, issuer, monke
     assert tenant_of_command(root, None) == "acme" == tenant_of_command(root, "acme")
     assert tenant_of_command(ROOT, None) is None and tenant_of_command(ROOT, "globex") == "globex"
     for words in (
-        "audit show --tenant globex", "content list --tenant globex", 
+        "audit show --tenant globex", "content list --tenant globex",
 
         "content erase --tenant globex --subject s",
     ):  # fmt: skip
