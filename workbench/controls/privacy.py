@@ -31,6 +31,10 @@ _ANSWERED: Final = frozenset({"chat", "respond"})
 _JSON_FORMS: Final = frozenset({"json_schema", "json_object"})
 #: Events of one stream that are searched.
 _MOST_EVENTS: Final = 20_000
+#: Clean texts that are kept, their most characters, and marks of texts that were seen once.
+_MOST_KEPT: Final = 256
+_LONGEST_KEPT: Final = 20_000
+_MOST_SEEN: Final = 4_096
 #: Errors in a chain whose texts are searched.
 _MOST_CAUSES: Final = 8
 
@@ -50,7 +54,7 @@ class PrivacyControl:
         external: Callable[[str], bool],
         enforce: bool = True,
     ) -> None:
-        self._detector = detector
+        self._detector = _CleanTexts(detector)
         self._rules = rules
         self._external = external
         self._enforce = enforce
@@ -137,6 +141,38 @@ class PrivacyControl:
             classes = request.classes | {request.class_of(item) for item in found}
             kinds = Counter(request.kinds) + Counter(item.kind for item in found)
             call.span.note(findings=dict(kinds), data_class=self._rules.highest(classes))
+
+
+class _CleanTexts:
+    """A detector that searches a text again only if it found something in it, or has seen it once.
+
+    Instructions come with every call. A text in which nothing is found is kept from the second time on.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        self._find = detector.find
+        self._clean: dict[str, tuple[Detection, ...]] = {}
+        self._seen: set[int] = set()
+
+    def find(self, text: str) -> tuple[Detection, ...]:
+        """Return what the detector finds."""
+        known = self._clean.get(text)
+        if known is not None:
+            return known
+        found = self._find(text)
+        if not found and len(text) <= _LONGEST_KEPT:
+            self._keep(text)
+        return found
+
+    def _keep(self, text: str) -> None:
+        mark = hash(text)
+        if mark in self._seen:
+            self._clean[text] = ()
+        self._seen.add(mark)
+        if len(self._seen) > _MOST_SEEN:
+            self._seen.clear()
+        if len(self._clean) > _MOST_KEPT:
+            self._clean.clear()
 
 
 def _passed_on(restored: RestoredAnswer, data: Any, *, streamed: bool) -> list[Any]:

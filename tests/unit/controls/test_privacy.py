@@ -340,3 +340,12 @@ def test_a_request_that_is_no_json_is_left_to_those_who_say_so():
     model = Echo("ok")
     asked(chat(metadata={1: "one", "set": {2, 3}}), model)
     assert model.got[0]["metadata"] == {1: "one", "set": {2, 3}}
+
+
+def test_instructions_that_come_with_every_call_are_not_searched_every_time():
+    detector = SmallDetector()
+    made = control(detector=detector)
+    for n in range(5):
+        asked(chat(f"taxi {n}? {EMAIL}"), Echo("fine"), made)
+    assert detector.searched.count("be brief") == detector.searched.count("fine") == 2
+    assert sum(EMAIL in text for text in detector.searched) == 5
