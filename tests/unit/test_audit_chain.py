@@ -68,18 +68,44 @@ def test_a_closed_log_goes_on_with_the_next_row(chain, home):
 
 def test_a_thread_signs_when_it_is_time_and_then_ends(chain, home):
     chain.append(row(0))
-    until = time.monotonic() + 5
-    while any(thread.name == "workbench-audit" for thread in threading.enumerate()):
+    until = time.monotonic() + 20
+    while chain._flusher is not None:
         assert time.monotonic() < until
         time.sleep(0.01)
     assert verified(home).signed == 2
+
+
+def test_a_row_after_closing_is_signed_by_another_thread(chain, home):
+    for n in range(20):
+        chain.append(row(n))
+        chain.close()
+    chain.append(row(20))
+    until = time.monotonic() + 20
+    while chain._flusher is not None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert (verified(home).signed, verified(home).last) == (42, 42)
+
+
+def test_a_key_that_cannot_sign_is_logged_and_no_row_is_lost(home, caplog):
+    (home / "keys").mkdir()
+    (home / "keys" / "signing.pem").write_text("damaged")
+    chain = Chain(home / "audit", home / "keys", ChainOptions(batch_s=0.01, seconds=0.01))
+    chain.append(row(0))
+    until = time.monotonic() + 20
+    while "no checkpoint signs" not in caplog.text:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    chain.append(row(1))
+    chain.close()
+    assert numbers(home) == [0, 1]
 
 
 def test_a_checkpoint_comes_after_so_many_rows(home):
     chain = Chain(home / "audit", home / "keys", ChainOptions(rows=5, seconds=60, batch_s=0.005))
     for n in range(5):
         chain.append(row(n))
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while verified(home).signed != 6:
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -297,6 +323,15 @@ def test_a_wrong_key_is_refused_and_the_rows_stay(chain, home, text):
     with pytest.raises(ConfigError, match=r"signing\.pem"):
         chain.checkpoint()
     assert numbers(home) == [0]
+
+
+def test_a_row_that_no_reader_would_take_is_refused_and_the_log_goes_on(chain, home):
+    with pytest.raises(ConfigError, match="bytes"):
+        chain.append(row(0, text="x" * (1 << 20)))
+    chain.append(row(1, text="x" * ((1 << 20) - 1_000)))
+    chain.append(row(2))
+    chain.close()
+    assert verified(home).passed and numbers(home) == [1, 2]
 
 
 def test_a_head_is_read_only_as_it_was_written():

@@ -238,6 +238,24 @@ def test_the_exact_request_and_answer_of_a_reply_are_opened_for_a_reason(ws):
     assert "complaint" not in str(done)
 
 
+def test_who_opens_content_sees_who_opened_it_before_and_why(ws):
+    reply = ws.model("m").chat(CANARY)
+    assert ws.content(reply, reason="complaint of Jane").openings == ()
+    (before,) = ws.content(reply, reason="again").openings
+    assert (before.principal, before.reason) == (ws.context.principal.name, "complaint of Jane")
+    assert len(list(ws.boundary.content.entries())) == 1
+    assert not any(form in bytes_of(ws.root / layout.CONTENT) for form in forms("complaint of Jane"))
+
+
+def test_a_torn_opening_of_a_kill_hides_no_content(ws):
+    reply = ws.model("m").chat(CANARY)
+    ws.content(reply, reason="first")
+    (path,) = (ws.root / layout.CONTENT).glob("*.jsonl")
+    path.write_bytes(path.read_bytes()[:-60])
+    assert ws.content(reply, reason="second").openings == ()
+    assert [item.reason for item in ws.content(reply, reason="third").openings] == ["second"]
+
+
 def test_no_file_of_the_workbench_has_the_content(ws):
     ws.bind(subject="cust-4711").model("m").chat(CANARY)
     ws.close()

@@ -8,11 +8,14 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from workbench.audit.chain import chain_at
 from workbench.audit.signing import AuditPseudonyms
 from workbench.identity import Principal
+
+#: Most characters of a resource's name, which a user types.
+_MOST_NAME: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,7 @@ def row_of_act(act: Act, pseudonyms: AuditPseudonyms, *, now: dt.datetime | None
         "actor": {
             "uid": pseudonyms.of("principal", act.principal.name), "assurance": act.principal.assurance
         },
-        "resource": {"type": act.type, "name": act.name},
+        "resource": {"type": act.type, "name": act.name[:_MOST_NAME]},
         "status": act.status,
     }  # fmt: skip
     found: dict[str, Any] = {

@@ -141,7 +141,9 @@ class Chain:
 
     def close(self) -> None:
         """Sign and sync what is written, and close the files; a later row opens them again."""
-        self._stop.set()
+        with self._mutex:
+            self._stop.set()
+            self._flusher = None  # the next row starts another, also if this one has not ended yet
         if self._unsigned_since is not None or self._dirty:
             self._flush(last=True)
         self._release()
@@ -309,30 +311,28 @@ class Chain:
             self._flush()
             with self._mutex:
                 if self._unsigned_since is None and not self._dirty:
-                    break
-        with self._mutex:
-            if self._flusher is threading.current_thread():
-                self._flusher = None
-            if not stop.is_set():
-                self._release()
+                    if self._flusher is threading.current_thread():
+                        self._flusher = None
+                        self._release()
+                    return
 
     def _flush(self, *, last: bool = False) -> None:
         """Sync the rows that are not yet, and sign them when it is time; a failure is logged."""
         try:
-            if self._dirty and self._options.fsync != "off":
+            if self._dirty:
                 self._sync()
-            self._dirty = False
             if last or self._is_due():
                 self.checkpoint()
         except (OSError, WorkbenchError) as error:
-            self._unsigned_since = None  # tried again after the next row
+            self._unsigned_since, self._dirty = None, False  # tried again after the next row
             _log.warning("the audit log has rows that no checkpoint signs: %s", error)
 
     def _sync(self) -> None:
         """Write the rows to the disk; the lock is not held, because that takes milliseconds."""
         with self._mutex:
             opened, self._dirty = self._files, False
-            copy = os.dup(opened.segment) if opened is not None and opened.segment >= 0 else -1
+            wanted = opened is not None and opened.segment >= 0 and self._options.fsync != "off"
+            copy = os.dup(opened.segment) if opened is not None and wanted else -1
         if copy >= 0:
             try:
                 os.fsync(copy)

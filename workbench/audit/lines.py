@@ -70,8 +70,16 @@ class Head:
 
 
 def line_of(row: Mapping[str, Any], *, seq: int, prev: str) -> tuple[bytes, str]:
-    """Return the line of a row, without its newline, and its digest; TypeError for what is not JSON."""
+    """Return the line of a row, without its newline, and its digest.
+
+    Raise TypeError for what is not JSON, and ConfigError for a row that no reader would take.
+    """
     body = f'"prev":"{prev}","seq":{seq},'.encode() + orjson.dumps(row, option=_OPTIONS)[1:]
+    if len(body) >= MOST_LINE - _BODY_AT:
+        raise ConfigError(
+            f"a row of the audit log would have {len(body):,} bytes; at most {MOST_LINE:,} are read again",
+            hint="shorten the names of the call or the act",
+        )
     digest = hashlib.sha256(body).hexdigest()
     return _START + digest.encode() + _END + body, digest
 

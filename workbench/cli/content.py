@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
 
@@ -30,11 +31,13 @@ def content() -> None:
 def listed(*, use_case: str, tenant: str, limit: int, as_json: bool) -> None:
     """Show what is kept, without opening it; use cases that do not name you as an admin are left out."""
     from workbench.identities.providers import principal_of_command
+    from workbench.workspace.caller_identity import tenant_of_command
     from workbench.workspace.history import hidden_use_cases
     from workbench.workspace.opening import content_at
 
     root = config.find_root()
     store, hidden = content_at(root), hidden_use_cases(root, principal_of_command(root))
+    tenant = tenant_of_command(root, tenant) or ""
     found = (
         entry for entry in store.entries()
         if use_case in ("", entry.use_case) and tenant in ("", entry.tenant) and entry.use_case not in hidden
@@ -54,7 +57,7 @@ def listed(*, use_case: str, tenant: str, limit: int, as_json: bool) -> None:
 
 @content.command("open")
 @click.argument("id", metavar="ID")
-@click.option("--reason", required=True, help="Why it is opened; the audit log has a digest of it.")
+@click.option("--reason", required=True, help="Why it is opened; kept with the content, sealed.")
 @Json()
 def opened(*, id: str, reason: str, as_json: bool) -> None:  # noqa: A002  the argument's name
     """Open the exact request and answer ID, which ws.why, ws.calls and the list show.
@@ -70,7 +73,10 @@ def opened(*, id: str, reason: str, as_json: bool) -> None:  # noqa: A002  the a
     entry = content_at(root).entry(id)
     ws = wb.connect(entry.use_case, tenant=entry.tenant, root=root)
     sealed = ws.content(id, reason=reason)
-    facts = {"id": id, "operation": sealed.operation, "request": sealed.request, "answer": sealed.answer}
+    facts = {
+        "id": id, "operation": sealed.operation, "request": sealed.request, "answer": sealed.answer,
+        "openings": [dataclasses.asdict(opening) for opening in sealed.openings],
+    }  # fmt: skip
     say(facts, files.pretty(facts).decode().rstrip("\n"), as_json=as_json)
 
 
@@ -86,9 +92,11 @@ def erase(*, tenant: str, subject: str, as_json: bool) -> None:
         workbench content erase --tenant acme --subject cust-4711
     """
     from workbench.identities.providers import principal_of_command
+    from workbench.workspace.caller_identity import tenant_of_command
     from workbench.workspace.opening import erase_content
 
     root = config.find_root()
+    tenant_of_command(root, tenant)
     done = erase_content(root, tenant, subject, by=principal_of_command(root))
     text = "erased: its key is destroyed" if done else "nothing was kept about this subject"
     say({"erased": done}, text, as_json=as_json)

@@ -34,14 +34,16 @@ def held(*, held: str | None, decided: bool, as_json: bool) -> None:
         workbench moderation held
     """
     root = config.find_root()
+    from workbench.workspace.caller_identity import tenant_of_command
     from workbench.workspace.reviewing import held_answers, read_held
 
     if held is not None:
         found, texts = read_held(root, held)
         say({**_facts(found), "text": texts.text}, f"{_line(found)}\n\n{texts.text}", as_json=as_json)
         return
-    answers = held_answers(root)
-    seen = [each for each in answers.all() if _is_admin(root, each) and (decided or each.state == "waiting")]
+    answers, tenant = held_answers(root), tenant_of_command(root, None)
+    chosen = [each for each in answers.all() if tenant in {None, each.tenant} and _is_admin(root, each)]
+    seen = [each for each in chosen if decided or each.state == "waiting"]
     rows = [[getattr(each, name) for name in _SHOWN] for each in seen]
     table = Card(title="held answers, the oldest first", head=_SHOWN, rows=rows)
     text = table.text() if rows else "no answer waits for review"

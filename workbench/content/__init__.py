@@ -2,6 +2,6 @@
 
 from workbench.content.calls import CallContent
 from workbench.content.keys import ContentKeys
-from workbench.content.store import ContentEntry, ContentStore, OpenedContent
+from workbench.content.store import ContentEntry, ContentStore, OpenedContent, Opening
 
-__all__ = ["CallContent", "ContentEntry", "ContentKeys", "ContentStore", "OpenedContent"]
+__all__ = ["CallContent", "ContentEntry", "ContentKeys", "ContentStore", "OpenedContent", "Opening"]

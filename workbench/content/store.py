@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import datetime as dt
 import re
 import secrets
@@ -19,7 +20,7 @@ from typing import Any, Final
 import orjson
 
 from workbench import files
-from workbench.content.keys import ContentKeys
+from workbench.content.keys import ContentKeys, SubjectKey
 from workbench.errors import CorruptError, NotFoundError, nearest
 from workbench.records.log import Lines
 
@@ -31,7 +32,10 @@ _MOST_LINE, _MOST_OPEN = 1 << 28, 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentEntry:
-    """What is known of sealed content without its key. `at` is a UTC time, and `expires` a day."""
+    """What is known of sealed content without its key. `at` is a UTC time, and `expires` a day.
+
+    `of` is the id of the content that an opening is of, and "" for content.
+    """
 
     id: str
     at: str
@@ -42,13 +46,23 @@ class ContentEntry:
     data_class: str
     subject_uid: str
     key: str
+    of: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """One opening of content: who opened it, when, and the reason that was stated."""
+
+    at: str
+    principal: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedContent:
     """Opened content: who asked, the operation, the request as it was asked, and the answer.
 
-    The answer is None for a call that had none.
+    The answer is None for a call that had none. `openings` are the earlier ones: who, when and why.
     """
 
     entry: ContentEntry
@@ -56,6 +70,7 @@ class OpenedContent:
     operation: str
     request: Any
     answer: Any
+    openings: tuple[Opening, ...] = ()
 
 
 class ContentStore:
@@ -72,15 +87,24 @@ class ContentStore:
         written, and ConfigError for a wrong master key.
         """
         key = self.keys.of(known["tenant"], subject)
-        day = f"{expires:%Y%m%d}"
         entry = ContentEntry(
-            id=f"{day}-{secrets.token_hex(8)}", expires=expires.isoformat(),
+            id=_new_id(f"{expires:%Y%m%d}"), expires=expires.isoformat(),
             subject_uid=key.name if subject else "", key=f"{key.name}:{key.id}", **known,
         )  # fmt: skip
+        self._append(entry, key, content)
+        return entry.id
+
+    def note_opening(self, entry: ContentEntry, opening: Opening) -> None:
+        """Keep, sealed as the content and as long, that it was opened; NotFoundError when it was erased."""
+        key = self.keys.named(*_key_of(entry))
+        day, _, _ = entry.id.partition("-")
+        note = dataclasses.replace(entry, id=_new_id(day), at=opening.at, of=entry.id)
+        self._append(note, key, dataclasses.asdict(opening))
+
+    def _append(self, entry: ContentEntry, key: SubjectKey, content: dict[str, Any]) -> None:
         sealed = key.encrypt(orjson.dumps(content, default=_type_of, option=_OPTIONS), _about(entry))
         line = {**_fields(entry), "sealed": base64.b64encode(sealed).decode()}
-        self._lines(day).append(orjson.dumps(line))
-        return entry.id
+        self._lines(entry.id.partition("-")[0]).append(orjson.dumps(line))
 
     def entry(self, content: str) -> ContentEntry:
         """Return what is known of content without its key; raise NotFoundError for an id without content."""
@@ -92,23 +116,25 @@ class ContentStore:
         Raise NotFoundError for an id without content and for content that was erased, and CorruptError for
         content that was changed.
         """
-        entry, sealed = self._found(content)
-        name, _, key_id = entry.key.partition(":")
-        opened = orjson.loads(self.keys.named(name, key_id).decrypt(sealed, _about(entry)))
-        return OpenedContent(entry=entry, **opened)
+        entry, sealed, openings = self._found(content)
+        key = self.keys.named(*_key_of(entry))
+        opened = orjson.loads(key.decrypt(sealed, _about(entry)))
+        notes = tuple(Opening(**orjson.loads(key.decrypt(data, _about(note)))) for note, data in openings)
+        return OpenedContent(entry=entry, openings=notes, **opened)
 
     def entries(self) -> Iterator[ContentEntry]:
         """Yield what is kept, those that expire first before the others; damaged lines are left out."""
         for path in self._files():
             for line in _lines_of(path):
                 with contextlib.suppress(CorruptError):
-                    yield _parsed(line, path)[0]
+                    entry, _ = _parsed(line, path)
+                    if not entry.of:
+                        yield entry
 
     def is_readable(self, entry: ContentEntry) -> bool:
         """Return whether the key of an entry is still there."""
-        name, _, key_id = entry.key.partition(":")
         try:
-            self.keys.named(name, key_id)
+            self.keys.named(*_key_of(entry))
         except NotFoundError:
             return False
         return True
@@ -137,14 +163,22 @@ class ContentStore:
     def _files(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.jsonl") if path.stem.isdigit())
 
-    def _found(self, content: str) -> tuple[ContentEntry, bytes]:
+    def _found(self, content: str) -> tuple[ContentEntry, bytes, list[tuple[ContentEntry, bytes]]]:
+        """Return an entry with its encrypted content, and those of its openings."""
         match = _ID.fullmatch(content)
         path = self.folder / f"{match[1]}.jsonl" if match else None
-        if path is not None and path.exists():
-            wanted = f'"id":"{content}"'.encode()
-            for line in _lines_of(path):
-                if wanted in line:
-                    return _parsed(line, path)
+        found: list[tuple[ContentEntry, bytes]] = []
+        damaged: CorruptError | None = None
+        if path is not None:
+            for line in (line for line in _lines_of(path) if content.encode() in line):
+                try:
+                    found.append(_parsed(line, path))
+                except CorruptError as error:  # perhaps a torn line of a kill
+                    damaged = error
+        if mine := [item for item in found if item[0].id == content and not item[0].of]:
+            return *mine[0], [item for item in found if item[0].of == content]
+        if damaged is not None:
+            raise damaged
         known = [entry.id for entry, _ in zip(self.entries(), range(1_000), strict=False)]
         raise NotFoundError(
             f"no sealed content has the id {files.shortened(content)!r} ({nearest(content, known)})",
@@ -162,6 +196,16 @@ def _parsed(line: bytes, path: Path) -> tuple[ContentEntry, bytes]:
 
 
 _NAMES: Final = tuple(item.name for item in fields(ContentEntry))
+
+
+def _new_id(day: str) -> str:
+    return f"{day}-{secrets.token_hex(8)}"
+
+
+def _key_of(entry: ContentEntry) -> tuple[str, str]:
+    """Return the name and the id of an entry's key."""
+    name, _, key_id = entry.key.partition(":")
+    return name, key_id
 
 
 def _fields(entry: ContentEntry) -> dict[str, str]:

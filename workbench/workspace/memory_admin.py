@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from workbench import _sync, config, retrieval
+from workbench import _sync, config, identity, retrieval
+from workbench.audit import Act, audited
 from workbench.errors import ConfigError, NotFoundError
 from workbench.experiments.suggested import SuggestedCases
 from workbench.memory.snapshot import read_manifest
@@ -123,14 +124,24 @@ def grant(root: Path, which: Which, *, admin_key_env: str) -> dict[str, str]:
     """
     from workbench.memory.weaviate import tenant_keys
 
-    return _on_server(root, which, tenant_keys.grant, api_key_env=admin_key_env)
+    with audited(root, _keys_act(which, "grant_key")):
+        return _on_server(root, which, tenant_keys.grant, api_key_env=admin_key_env)
 
 
 def revoke(root: Path, which: Which, *, admin_key_env: str) -> dict[str, bool]:
     """Revoke each tenant's key; return by tenant whether it had one."""
     from workbench.memory.weaviate import tenant_keys
 
-    return _on_server(root, which, tenant_keys.revoke, api_key_env=admin_key_env)
+    with audited(root, _keys_act(which, "revoke_key")):
+        return _on_server(root, which, tenant_keys.revoke, api_key_env=admin_key_env)
+
+
+def _keys_act(which: Which, activity: str) -> Act:
+    """Return the row of the audit log about tenants' keys."""
+    return Act(
+        activity=activity, principal=identity.from_system(), type="Memory", name=which.memory or "",
+        tenant=which.tenant or "", use_case=which.use_case or "",
+    )  # fmt: skip
 
 
 def deactivate(root: Path, which: Which) -> int:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 from pathlib import Path
 from typing import Any, Final
 
 from workbench import arguments
 from workbench.audit import Act, audited
-from workbench.content import ContentKeys, ContentStore, OpenedContent
+from workbench.content import ContentKeys, ContentStore, OpenedContent, Opening
 from workbench.context import Context
 from workbench.errors import ConfigError
 from workbench.identity import Principal
 from workbench.layout import CONTENT, CONTENT_KEYS
 from workbench.policy.authorise import authorise
 from workbench.ports import Call, Forgotten, Selector
-from workbench.ports.policy import Decision, Resource
+from workbench.ports.policy import Resource
 
 #: Most characters of a reason.
 _MOST_REASON: Final = 1_000
@@ -30,8 +31,8 @@ def content_at(home: Path) -> ContentStore:
 def open_content(root: Path, home: Path, context: Context, content: str, *, reason: str) -> OpenedContent:
     """Return opened content; the policies of `root` decide, and the audit log below `home` has the act.
 
-    Raise PolicyError for a denial, NotFoundError for content that is unknown or erased, and ConfigError
-    without a reason.
+    The reason is kept with the content, sealed, and its digest is in the log. Raise PolicyError for a denial,
+    NotFoundError for content that is unknown or erased, and ConfigError without a reason.
     """
     if not arguments.text(reason, "reason").strip() or len(reason) > _MOST_REASON:
         raise ConfigError(
@@ -47,7 +48,9 @@ def open_content(root: Path, home: Path, context: Context, content: str, *, reas
     with audited(home, act) as facts:
         sealed = store.open(content)
         decision = authorise(root, context, "open_content", _resource(sealed), home=home)
-        facts |= {"decision": decision.id, "policies": list(decision.policies), "reason": reason_of(decision)}
+        facts |= {"decision": decision.id, "policies": list(decision.policies)}
+        at = context.clock.now().astimezone(dt.UTC).isoformat(timespec="microseconds")
+        store.note_opening(entry, Opening(at=at, principal=context.principal.name, reason=reason))
     return sealed
 
 
@@ -77,8 +80,3 @@ def _resource(sealed: OpenedContent) -> Resource:
         "use_case": entry.use_case, "data_class": entry.data_class, "principal": sealed.principal,
     }  # fmt: skip
     return Resource(type="Content", id=entry.id, tenant=entry.tenant, attributes=attributes)
-
-
-def reason_of(decision: Decision) -> str:
-    """Return the reasons of the policies that permitted an opening."""
-    return "; ".join(decision.reasons)
