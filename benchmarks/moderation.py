@@ -109,8 +109,8 @@ def microseconds(name: str, text: str = CLEAN) -> float:
     best = math.inf
     for _ in range(50):
         began = time.perf_counter()
-        for _ in range(10):
-            check(text, asked)
+        for number in range(10):
+            check(f"{text[:-2]}{number}.", asked)  # results of equal texts are kept
         best = min(best, (time.perf_counter() - began) / 10)
     return best * 1e6
 
