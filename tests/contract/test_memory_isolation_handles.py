@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import itertools
 import random
+import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,12 +19,14 @@ from sizes import ATTEMPTS
 from workbench import _sync
 from workbench.config import MemoryServer
 from workbench.context import Context
-from workbench.errors import RefusedError, WorkbenchError
+from workbench.errors import PolicyError, RefusedError, WorkbenchError
 from workbench.identity import Principal
+from workbench.layout import CALLS
 from workbench.memory.cipher import IdCipher
 from workbench.memory.snapshot import open_snapshot
 from workbench.memory.stores import StoreLocation
 from workbench.ports import Budget, Call, Query, Requester, Selector, written_id
+from workbench.records.log import read_records
 from workbench.retrieval import Chunking, MemoryHandle, MemorySpec
 from workbench.testing.fakes import FakeClock, FakeModel
 from workbench.testing.memory_isolation import CANARY, OUTSIDERS, VICTIM, readable_by_all, secrets
@@ -52,17 +55,20 @@ class House:
     folder: Path
     server: MemoryServer | None = None
     fallback: bool = False
+    root: Path = ROOT
+    observe: bool = False
     clock: FakeClock = field(default_factory=lambda: FakeClock("2125-06-15T12:00:00+00:00"))
 
     def __post_init__(self):
         self.boundary = boundary.Boundary(
-            ROOT,
+            self.root,
             mode="live",
             tape=boundary.open_tape(self.folder / "none"),
             places=boundary.StatePaths(
                 home=self.folder,
                 memories=StoreLocation(state=self.folder / "state", server=self.server),
                 memory_fallback=self.fallback,
+                observe_policy=self.observe,
             ),
         )
         self.boundary._models[CARD] = Hashes()
@@ -319,3 +325,48 @@ def test_a_principal_who_is_no_admin_learns_who_is(house):
     with pytest.raises(RefusedError, match="admin of the memory"):
         house.handle(VICTIM, Principal(name="eve")).snapshot()
     assert isinstance(house.boundary.stores.names(), IdCipher)
+
+
+OWN_ONLY = """
+@id("own") @reason("Everybody reads what they wrote.")
+permit(principal, action in Workbench::Action::"read", resource is Workbench::Item)
+when { resource.tenant == principal.tenant && resource.owner == principal.name };
+@id("memories") @reason("r") permit(principal, action, resource is Workbench::Memory);
+@id("models") @reason("r") permit(principal, action, resource is Workbench::Model);
+"""
+
+
+def repository_with(folder, policies):
+    root = folder / "repository"
+    shutil.copytree(ROOT / "pipelines" / "models", root / "pipelines" / "models")
+    (root / "pipelines" / "policies").mkdir()
+    (root / "pipelines" / "policies" / "own.cedar").write_text(policies)
+    return root
+
+
+def test_the_policies_of_a_repository_are_the_law_of_its_memories(tmp_path):
+    house = House(tmp_path, root=repository_with(tmp_path, OWN_ONLY))
+    ann, eve = (house.handle(VICTIM, Principal(name=name)) for name in ("ann", "eve"))
+    ann.remember("the taxi of ann", access=["everyone"])
+    assert [hit.text for hit in ann.search("taxi")] == ["the taxi of ann"]
+    assert ann.search("taxi")[0].allowed == "policy own"
+    assert eve.search("taxi") == [] and eve.count() == 0
+    keeper = house.handle(VICTIM, Principal(name="keeper", groups=ALL, clearance=9, admin=True))
+    with pytest.raises(PolicyError, match="may not read all"):
+        _sync.run(keeper.unfiltered.items())
+    house.close()
+
+
+def test_policies_that_are_tried_out_open_no_memory(tmp_path):
+    house = House(
+        tmp_path, root=repository_with(tmp_path, OWN_ONLY.replace("owner ==", "owner !=")), observe=True
+    )
+    ann, eve = (house.handle(VICTIM, Principal(name=name)) for name in ("ann", "eve"))
+    ann.remember("the taxi of ann")
+    assert [hit.text for hit in ann.search("taxi")] == ["the taxi of ann"], "which the policy would deny"
+    assert eve.search("taxi") == [], "which the policy would permit"
+    records = [r for r in read_records(tmp_path / CALLS) if r["would_refuse"]]
+    assert [(r["operation"], r["principal"], r["would_refuse"]) for r in records] == [
+        ("search", "ann", ["policy:not-permitted"])
+    ]
+    house.close()

@@ -4,7 +4,12 @@ import pytest
 from sizes import SOAK, histories
 from weaviate_servers import open_store
 
+from workbench.memory.weaviate import objects
+from workbench.ports import Budget, Requester
+from workbench.ports.item_filter import at_most, one_of
 from workbench.testing.contracts import DurableContract, governed
+from workbench.testing.memory_items import NOW, make_episode, make_item, make_query
+from workbench.testing.sync_memory import SyncStore
 
 pytestmark = pytest.mark.usefixtures("weaviate")
 
@@ -40,3 +45,27 @@ class TestWeaviateGoverned(DurableContract if SOAK else Smoke):
 def test_the_smoke_sentences_are_ten_of_the_contract():
     assert len(set(SMOKE)) == 10
     assert SENTENCES.issuperset(SMOKE)
+
+
+def test_rows_of_an_older_workbench_are_found_by_groups_and_by_no_condition_on_their_owner(
+    tmp_path, monkeypatch
+):
+    """They have no entries for owner and trust: a condition on these does not find them, nor its negation."""
+    with SyncStore(inner=open_store(tmp_path / "memory")) as store:
+        acme = store.tenant("acme")
+        with monkeypatch.context() as older:
+            older.setattr(objects, "_marks", lambda item: [])
+            old = acme.add([make_item("taxi", owner="ada")]) and acme.items()[0]
+        new = make_episode("taxi", owner="ada")
+        acme.remember([new], budget=Budget(), now=NOW)
+        assert {hit.id for hit in acme.search(make_query("taxi"))} == {old.id, new.id}
+        assert [(item.owner, item.access) for item in acme.items()] == [("ada", ("everyone",))] * 2
+        for where, found in (
+            (one_of("owner", ["ada"]), [new.id]),
+            (one_of("owner", ["eve"]).negated(), [new.id]),
+            (at_most("trust", 3), [new.id]),
+            (one_of("source", ["page"]), [old.id]),
+        ):
+            query = make_query("taxi", groups=(), where=where)
+            assert [hit.id for hit in acme.search(query)] == found
+            assert acme.count(requester=Requester(groups=(), now=NOW, where=where)) == len(found)

@@ -13,6 +13,9 @@ from endpoint import endpoint, speaking
 from issuer import AUDIENCE, ISSUER, Issuer
 from small_use_case import NOTEBOOK, notebook, small_repository, write
 
+from workbench import layout
+from workbench.audit import verify
+from workbench.audit.signing import Signer
 from workbench.config import Execution
 from workbench.notebooks import inspection, screening
 from workbench.notebooks.execution import execute
@@ -166,6 +169,15 @@ policies = ws.root / "pipelines/policies"
 policies.mkdir(exist_ok=True)
 (policies / "all.cedar").write_text("permit(principal, action, resource);")
 "written"
+
+# the audit log and its key
+from workbench.audit import chain_at
+chain_at(ws.root).checkpoint()
+state = ws.root / ".workbench/state"
+(pem,) = (state / "audit-keys").glob("*.pem")
+log = max((state / "audit").glob("*.jsonl"))
+log.write_bytes(log.read_bytes().replace(b"model.chat", b"model.CHAT"))
+"private" if b"PRIVATE" in pem.read_bytes() else ""
 """
 PREVENTED = {
     "bind": "RefusedError", "connect": "RefusedError", "another name": "RefusedError",
@@ -195,6 +207,8 @@ NEITHER = {
     "a stage": "asserted False ('everyone', 'people', 'personnel')",
     "a computed name": "patched",
 }
+#: What works, and `workbench audit verify` finds.
+SEEN_IN_THE_AUDIT = {"the audit log and its key": "private"}
 CODE = dict(re.findall(r"^# (.+)\n((?:.+\n)+)", TRIES, flags=re.MULTILINE))
 
 
@@ -234,7 +248,7 @@ def tried(tmp_path_factory):
 
 
 def test_every_try_is_expected():
-    assert {*PREVENTED, *SEEN_IN_THE_TEXT, *SEEN_IN_GIT, *NEITHER} == set(CODE)
+    assert {*PREVENTED, *SEEN_IN_THE_TEXT, *SEEN_IN_GIT, *SEEN_IN_THE_AUDIT, *NEITHER} == set(CODE)
 
 
 @pytest.mark.parametrize("name", PREVENTED)
@@ -261,6 +275,13 @@ def test_a_try_that_promotion_finds_as_an_uncommitted_change(tried, name):
     (root, told), (result, file) = tried, SEEN_IN_GIT[name]
     assert told[name] == result
     assert file in Repository(root=root).changed(), "requirements of a promotion call it uncommitted"
+
+
+def test_an_edited_audit_log_is_found_by_its_first_bad_row_though_its_key_can_be_read(tried, tmp_path):
+    (root, told), ((name, result),) = tried, SEEN_IN_THE_AUDIT.items()
+    (tmp_path / "public.pem").write_bytes(Signer.load(root / layout.AUDIT_KEYS).public_pem())
+    found = verify(root / layout.AUDIT, [tmp_path / "public.pem"])
+    assert told[name] == result and not found.passed and found.problems[0].row == 1
 
 
 @pytest.mark.parametrize("name", NEITHER)

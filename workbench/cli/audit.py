@@ -44,13 +44,14 @@ def show(*, since: str | None, principal: str, tenant: str, action: str, limit: 
     """
     from workbench.audit import Filter, rows_of
     from workbench.identities.providers import principal_of_command
+    from workbench.workspace.caller_identity import tenant_of_command
     from workbench.workspace.history import hidden_use_cases, moment_of
 
     root = config.find_root()
     earliest = moment_of(since)
     which = Filter(
         since=earliest.isoformat(timespec="microseconds") if earliest else "",
-        principal=principal, tenant=tenant, action=action,
+        principal=principal, tenant=tenant_of_command(root, tenant) or "", action=action,
         hidden=hidden_use_cases(root, principal_of_command(root)),
     )  # fmt: skip
     folder = root / layout.AUDIT

@@ -31,11 +31,13 @@ def content() -> None:
 def listed(*, use_case: str, tenant: str, limit: int, as_json: bool) -> None:
     """Show what is kept, without opening it; use cases that do not name you as an admin are left out."""
     from workbench.identities.providers import principal_of_command
+    from workbench.workspace.caller_identity import tenant_of_command
     from workbench.workspace.history import hidden_use_cases
     from workbench.workspace.opening import content_at
 
     root = config.find_root()
     store, hidden = content_at(root), hidden_use_cases(root, principal_of_command(root))
+    tenant = tenant_of_command(root, tenant) or ""
     found = (
         entry for entry in store.entries()
         if use_case in ("", entry.use_case) and tenant in ("", entry.tenant) and entry.use_case not in hidden
@@ -90,9 +92,11 @@ def erase(*, tenant: str, subject: str, as_json: bool) -> None:
         workbench content erase --tenant acme --subject cust-4711
     """
     from workbench.identities.providers import principal_of_command
+    from workbench.workspace.caller_identity import tenant_of_command
     from workbench.workspace.opening import erase_content
 
     root = config.find_root()
+    tenant_of_command(root, tenant)
     done = erase_content(root, tenant, subject, by=principal_of_command(root))
     text = "erased: its key is destroyed" if done else "nothing was kept about this subject"
     say({"erased": done}, text, as_json=as_json)

@@ -45,10 +45,12 @@ def run_job(
     """
     from workbench.jobs.run import run as run_it
     from workbench.jobs.slots import RunRequest
+    from workbench.policy.authorise import authorise_publication
     from workbench.promotion.assured import check_authenticated
 
     root = config.find_root()
     check_authenticated(root, "job", job.partition("@")[0], verb="run")
+    authorise_publication(root, job.partition("@")[0], tenant)
     task = RunRequest(reference=job, input=source, at=at, tenant=tenant, replace=replace, show=not as_json)
     done = run_it(root, task)
     show(done, as_json=as_json)

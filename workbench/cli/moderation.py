@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from workbench import config, layout
+from workbench import config
 from workbench.cli.output import Json, say
 from workbench.display import Card
-from workbench.errors import RefusedError
 from workbench.identities.providers import principal_of_command
-from workbench.moderation.held import HeldAnswer, HeldAnswers
+from workbench.moderation.held import HeldAnswer
 
+_SHOWN = ("id", "at", "use_case", "tenant", "principal", "check", "state", "by", "reason")
 _reason = click.option("--reason", required=True, metavar="TEXT", help="Say why; it is kept with the answer.")
 
 
@@ -28,24 +27,27 @@ def moderation() -> None:
 @click.option("--all", "decided", is_flag=True, help="Show released and rejected answers too.")
 @Json()
 def held(*, held: str | None, decided: bool, as_json: bool) -> None:
-    """Show the answers that wait for review, or one of them with its text.
+    """Show the answers that wait for review, or one of them with its text, which the audit log notes.
 
     Use cases that do not name you as an admin are left out. Example:
 
         workbench moderation held
     """
     root = config.find_root()
+    from workbench.workspace.caller_identity import tenant_of_command
+    from workbench.workspace.reviewing import held_answers, read_held
+
     if held is not None:
-        found = _checked(root, held)
-        say(found, f"{_line(found)}\n\n{found.text}", as_json=as_json)
+        found, texts = read_held(root, held)
+        say({**_facts(found), "text": texts.text}, f"{_line(found)}\n\n{texts.text}", as_json=as_json)
         return
-    answers = HeldAnswers(folder=root / layout.HELD)
-    seen = [each for each in answers.all() if _is_admin(root, each) and (decided or each.state == "waiting")]
-    head = ("id", "at", "use_case", "tenant", "principal", "check", "state", "by")
-    rows = [[getattr(each, name) for name in head] for each in seen]
-    table = Card(title="held answers, the oldest first", head=head, rows=rows)
+    answers, tenant = held_answers(root), tenant_of_command(root, None)
+    chosen = [each for each in answers.all() if tenant in {None, each.tenant} and _is_admin(root, each)]
+    seen = [each for each in chosen if decided or each.state == "waiting"]
+    rows = [[getattr(each, name) for name in _SHOWN] for each in seen]
+    table = Card(title="held answers, the oldest first", head=_SHOWN, rows=rows)
     text = table.text() if rows else "no answer waits for review"
-    say([dict(zip(head, row, strict=True)) for row in rows], text, as_json=as_json)
+    say([_facts(each) for each in seen], text, as_json=as_json)
 
 
 @moderation.command()
@@ -77,29 +79,15 @@ def reject(*, held: str, reason: str, as_json: bool) -> None:
 
 
 def _decide(held: str, state: Literal["released", "rejected"], *, reason: str, as_json: bool) -> None:
-    root = config.find_root()
-    _checked(root, held)
-    done = HeldAnswers(folder=root / layout.HELD).decide(
-        held,
-        state,
-        by=principal_of_command(root).name,
-        reason=reason,
-        at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-    )
-    facts = {"id": done.id, "state": done.state, "by": done.by, "reason": done.reason}
-    say(facts, f"{state} {done.id} of {done.use_case}, tenant {done.tenant}", as_json=as_json)
+    from workbench.workspace.reviewing import decide_held
+
+    done = decide_held(config.find_root(), held, state, reason=reason)
+    say(_facts(done), f"{state} {done.id} of {done.use_case}, tenant {done.tenant}", as_json=as_json)
 
 
-def _checked(root: Path, held: str) -> HeldAnswer:
-    """Return a held answer; raise RefusedError unless the user is an admin of its use case."""
-    found = HeldAnswers(folder=root / layout.HELD).get(held)
-    if not _is_admin(root, found):
-        name = principal_of_command(root).name
-        raise RefusedError(
-            f"{name!r} may not review answers of {found.use_case!r}: this needs an admin of the use case",
-            hint=f"ask an admin, or add {name!r} to use_cases.{found.use_case}.admins in params.yaml",
-        )
-    return found
+def _facts(held: HeldAnswer) -> dict[str, str]:
+    """Return what a listing shows of an answer, without content."""
+    return {name: getattr(held, name) for name in _SHOWN}
 
 
 def _is_admin(root: Path, held: HeldAnswer) -> bool:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, TypeVar
 
-from workbench.context import instant
+from workbench.context import Context, instant
 from workbench.controls.policy import Noted, memory_of, request_of
 from workbench.controls.position import READS, WRITES, Position
 from workbench.errors import PolicyError, RefusedError, items_gone
@@ -26,6 +26,8 @@ POSITION: Final = Position(
 )
 #: The action whose permission includes writing items in the name of others, as a restore does.
 _WRITES_FOR_OTHERS: Final = "memory.add"
+#: Requests that are kept; a process with more contexts begins anew.
+_MOST_KEPT: Final = 500
 
 
 class Access:
@@ -40,6 +42,8 @@ class Access:
         self, law: ItemPolicy, *, timeless: bool = False, observed: ItemPolicy | None = None
     ) -> None:
         self._law, self._timeless, self._observed = law, timeless, observed
+        #: What was asked for contexts, which are kept so that another one cannot have the id.
+        self._requests: dict[tuple[Any, ...], tuple[Context, PolicyRequest]] = {}
 
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on within what is permitted; raise RefusedError if it exceeds that."""
@@ -69,7 +73,10 @@ class Access:
     def _limited(self, call: Call, requester: T) -> T:
         """Return the requester or query limited to what is permitted, and to the current time."""
         _check_plain(requester)
-        where = all_of([self._law.permitted(_request(call)), *_narrowed(call, requester)])
+        where = self._law.permitted(self._request(call))
+        narrowed: list[ItemFilter] = _narrowed(call, requester)
+        if narrowed:
+            where = all_of([where, *narrowed])
         limits: dict[str, Any] = {"groups": (), "clearance": requester.clearance, "where": where}
         if (lists := where.lists) is not None:
             limits = {"groups": lists[0], "clearance": lists[1], "where": None}
@@ -77,12 +84,25 @@ class Access:
             limits["now"] = max(requester.now or "", instant(call.context.clock.now()))
         return dataclasses.replace(requester, **limits)
 
+    def _request(self, call: Call, action: str = "") -> PolicyRequest:
+        """Return what the policies are asked, the same value for the calls that a context makes."""
+        unfiltered = not (call.payload.get("query") or call.payload.get("requester"))
+        label = str(call.labels.get("data_class", "")) if call.labels else ""
+        place = (id(call.context), call.operation, action, call.target, unfiltered, label)
+        kept = self._requests.get(place)
+        if kept is None or kept[0] is not call.context:
+            kept = (call.context, request_of(call, memory_of(call), action=action))
+            if len(self._requests) >= _MOST_KEPT:
+                self._requests.clear()
+            self._requests[place] = kept
+        return kept[1]
+
     def _writes_for_others(self, call: Call) -> bool:
-        return self._law.decide(_request(call, action=_WRITES_FOR_OTHERS)).allowed
+        return self._law.decide(self._request(call, action=_WRITES_FOR_OTHERS)).allowed
 
     def _check_all(self, call: Call) -> None:
         """Raise PolicyError unless the principal may read every item of the memory."""
-        if self._law.permitted(_request(call)) != all_of([]):
+        if self._law.permitted(self._request(call)) != all_of([]):
             raise PolicyError(
                 f"{call.context.principal} may not read all of {call.target!r}: the policies permit some "
                 "items only, and the call names no requester",
@@ -113,14 +133,15 @@ class Access:
         if filtered.where is None:
             return Event(data=[hit.plain() for hit in found])
         named = (f"policy {', '.join(decision.policies)}" for decision in decisions)
-        return Event(data=[hit.plain(allowed=why) for hit, why in zip(found, named, strict=True)])
+        hits = (dataclasses.replace(hit.plain(), allowed=why) for hit, why in zip(found, named, strict=True))
+        return Event(data=list(hits))
 
     def _exact(self, call: Call, items: Sequence[Any]) -> list[Decision]:
         """Return the decisions on items; raise PolicyError if one is denied or has no attributes."""
         if not items:
             return []
-        request = _request(call)
-        if odd := sum(not isinstance(item, Item) for item in items):
+        request = self._request(call)
+        if odd := sum([not isinstance(item, Item) for item in items]):
             raise PolicyError(
                 f"the store of {call.target!r} gave {odd} hits without their items: nothing was returned",
                 hint="make hits by workbench.memory.rules.hit in the store",
@@ -132,10 +153,6 @@ class Access:
         if self._observed is not None:
             _note_observed(call, request, self._observed.decide_items(request, items))
         return decisions
-
-
-def _request(call: Call, *, action: str = "") -> PolicyRequest:
-    return request_of(call, memory_of(call), action=action)
 
 
 def _narrowed(call: Call, requester: Requester | Query) -> list[ItemFilter]:

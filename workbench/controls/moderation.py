@@ -19,7 +19,7 @@ from workbench.errors import (
 )
 from workbench.moderation import exchange as texts
 from workbench.moderation.exchange import CheckResult, Exchange, Piece
-from workbench.moderation.held import HeldAnswers
+from workbench.moderation.held import HeldAnswers, HeldTexts
 from workbench.moderation.hooks import Hook
 from workbench.moderation.sentences import sentence_end
 from workbench.ports import Call, Handler
@@ -234,9 +234,10 @@ class Moderation:
         if self._held is None:
             return _refused(call, hook)
         context, facts = call.context, call.span.facts
+        text = wire.dialect(call.operation).text_of(answer)
         kept = self._held.keep(
-            request=call.payload,
-            answer=answer,
+            HeldTexts(request=dict(call.payload), answer=dict(answer), text=text),
+            subject=context.subject,
             at=context.clock.now().isoformat(timespec="seconds"),
             use_case=context.use_case,
             tenant=context.tenant,
@@ -245,7 +246,6 @@ class Moderation:
             operation=call.operation,
             trace_id=str(facts.get("trace_id", "")),
             check=hook.name,
-            text=wire.dialect(call.operation).text_of(answer),
         )
         return ModerationError(
             f"{call.target}: the check {hook.name!r} holds the answer for review as {kept.id}",

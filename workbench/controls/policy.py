@@ -17,6 +17,7 @@ POSITION: Final = Position(
     name="policy", operations=OPERATIONS, after=("observe", "limits", "fallback"), before=("access", "output")
 )
 ResourceOf = Callable[[Call], Resource]
+ClassOf = Callable[[Call], str]
 #: Calls whose decision is kept; a process that makes more kinds of calls begins anew.
 _MOST_KEPT: Final = 5_000
 #: Verbs of a memory that read all of it when no requester limits them.
@@ -42,14 +43,22 @@ class Noted:
 class PolicyControl:
     """Refuses a call that the policies deny, and notes every decision.
 
-    `resource` returns what a call is about. With `observe`, a denial is noted and the call passes on, unless
+    `resource` returns what a call is about, and `class_of` the highest class of its data, by default the one
+    that its labels state. With `observe`, a denial is noted and the call passes on, unless
     `floor` denies it too: a set that is tried out never permits more than the floor does.
     """
 
     def __init__(
-        self, policy: Policy, *, resource: ResourceOf, observe: bool = False, floor: Policy | None = None
+        self,
+        policy: Policy,
+        *,
+        resource: ResourceOf,
+        class_of: ClassOf | None = None,
+        observe: bool = False,
+        floor: Policy | None = None,
     ) -> None:
         self._policy, self._resource = policy, resource
+        self._class_of = class_of or stated_class
         self._observe, self._floor = observe, floor
         self._kept: dict[tuple[Any, ...], Noted] = {}
         self._kept_by = ""
@@ -78,22 +87,23 @@ class PolicyControl:
 
     def _noted(self, call: Call) -> Noted:
         """Return what is noted of a call: kept for calls that differ in their content alone."""
-        if self._kept_by != self._policy.digest or len(self._kept) >= _MOST_KEPT:
-            self._kept, self._kept_by = {}, self._policy.digest
-        context = call.context
+        digest = self._policy.digest
+        if self._kept_by != digest or len(self._kept) >= _MOST_KEPT:
+            self._kept, self._kept_by = {}, digest
+        context, data_class = call.context, self._class_of(call)
         key = (
             context.principal, context.tenant, context.use_case, context.purpose, context.phase, context.job,
-            call.port, call.operation, call.target, _class_of(call), _unfiltered(call),
+            call.port, call.operation, call.target, data_class, _unfiltered(call),
         )  # fmt: skip
         noted = self._kept.get(key)
         if noted is None:
-            noted = self._decided(call)
+            noted = self._decided(call, data_class)
             if not noted.made_by.errors:
                 self._kept[key] = noted
         return noted
 
-    def _decided(self, call: Call) -> Noted:
-        request = request_of(call, self._resource(call))
+    def _decided(self, call: Call, data_class: str) -> Noted:
+        request = request_of(call, self._resource(call), data_class=data_class)
         decision = self._policy.decide(request)
         observed = not decision.allowed and self._observe and self._floor is not None
         if observed and self._floor is not None:
@@ -103,7 +113,9 @@ class PolicyControl:
         return Noted(request, decision, observed=observed)
 
 
-def request_of(call: Call, resource: Resource, *, action: str = "") -> PolicyRequest:
+def request_of(
+    call: Call, resource: Resource, *, action: str = "", data_class: str | None = None
+) -> PolicyRequest:
     """Return what the policies are asked about a call: by default, whether its operation is permitted."""
     context = call.context
     return PolicyRequest(
@@ -116,7 +128,7 @@ def request_of(call: Call, resource: Resource, *, action: str = "") -> PolicyReq
             "use_case": context.use_case,
             "phase": context.phase,
             "assurance": context.principal.assurance,
-            "data_class": _class_of(call),
+            "data_class": stated_class(call) if data_class is None else data_class,
             "external": bool(resource.attributes.get("external", False)),
             "environment": "job" if context.job else "explore",
             "unfiltered": _unfiltered(call),
@@ -131,7 +143,7 @@ def memory_of(call: Call) -> Resource:
     )
 
 
-def _class_of(call: Call) -> str:
+def stated_class(call: Call) -> str:
     """Return the highest class of data that the labels of a call state, "" for none."""
     stated = call.labels.get("data_class", "")
     return stated if isinstance(stated, str) else ""

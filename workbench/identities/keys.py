@@ -100,7 +100,8 @@ def _opened(entry: dict[str, Any], algorithm: str) -> PyJWK | None:
 class RemoteKeys:
     """The keys at an https address: fetched when needed, again every hour and for an unknown key id.
 
-    While the issuer is unavailable, keys up to a day old serve. Threads share one fetch.
+    While the issuer is unavailable, keys up to a day old serve. One thread fetches; others use the keys that
+    are there, and wait only where there are none.
     """
 
     def __init__(
@@ -114,14 +115,13 @@ class RemoteKeys:
 
     def find(self, kid: str | None, algorithm: str) -> PyJWK | None:
         """Return the key with an id, or None; raise UnavailableError when there are no keys at all."""
-        with self._lock:
-            if self._keys is None or self._age() >= FRESH_S:
-                self._refresh()
+        if self._keys is None or self._age() >= FRESH_S:
+            self._refresh(wait=self._keys is None or self._age() >= _STALE_S)
+        found = self._usable().find(kid, algorithm)
+        if found is None:  # the issuer may have a new key
+            self._refresh(wait=True)
             found = self._usable().find(kid, algorithm)
-            if found is None:  # the issuer may have a new key
-                self._refresh()
-                found = self._usable().find(kid, algorithm)
-            return found
+        return found
 
     def _age(self) -> float:
         return self._clock.monotonic() - self._fetched
@@ -131,17 +131,21 @@ class RemoteKeys:
             raise self._error or UnavailableError(f"the keys at {self._url} were not fetched")
         return self._keys
 
-    def _refresh(self) -> None:
-        """Fetch the keys unless they were fetched just now; keep the last ones when that fails."""
-        now = self._clock.monotonic()
-        if now - self._tried < (_RETRY_S if self._keys is None else REFETCH_S):
+    def _refresh(self, *, wait: bool) -> None:
+        """Fetch the keys unless another thread does, or did just now; keep the last ones when that fails."""
+        if not self._lock.acquire(blocking=wait):
             return
-        self._tried = now
         try:
+            now = self._clock.monotonic()
+            if now - self._tried < (_RETRY_S if self._keys is None else REFETCH_S):
+                return
+            self._tried = now
             self._keys = KeySet(self._fetch(self._url), where=self._url)
             self._fetched, self._error = now, None
         except WorkbenchError as error:
             self._error = error
+        finally:
+            self._lock.release()
 
 
 def _fetched(url: str) -> bytes:

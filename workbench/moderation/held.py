@@ -1,30 +1,68 @@
-"""Keep the answers that wait for a review, one private file each, until they are released or rejected."""
+"""Keep the answers that wait for a review, sealed, one file each, until they are released or rejected."""
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 from workbench import files
 from workbench.context import new_id
-from workbench.errors import ConfigError, NotFoundError, RefusedError, nearest
+from workbench.errors import ConfigError, CorruptError, NotFoundError, RefusedError, nearest
 from workbench.locking import locked
-from workbench.types import JSON
 
 HeldState = Literal["waiting", "released", "rejected"]
 _ID: Final = re.compile(r"[0-9a-f]{16}")
-_MOST_BYTES: Final = 256 * 2**20
+_MOST_BYTES: Final = 512 * 2**20
+
+
+class SealKey(Protocol):
+    """A key of one tenant's subject."""
+
+    @property
+    def name(self) -> str:
+        """The name of the subject's keys, which does not reveal the subject."""
+
+    @property
+    def id(self) -> str:
+        """The id of this key."""
+
+    def encrypt(self, data: bytes, about: bytes) -> bytes:
+        """Return encrypted data, which decrypts only with the same `about`."""
+
+    def decrypt(self, data: bytes, about: bytes) -> bytes:
+        """Return the decrypted data; CorruptError for data that was changed."""
+
+
+class SealKeys(Protocol):
+    """The keys of subjects; without its key nobody can read what is kept about a subject."""
+
+    def of(self, tenant: str, subject: str) -> SealKey:
+        """Return the key of a tenant's subject."""
+
+    def named(self, name: str, key_id: str) -> SealKey:
+        """Return a key by its names; NotFoundError once it was destroyed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldTexts:
+    """The request and the answer as wire JSON, as the model got and gave them, and the answer's text."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
+    request: dict[str, Any] = field(repr=False)
+    answer: dict[str, Any] = field(repr=False)
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldAnswer:
-    """An answer that waits for a review, or was reviewed: who asked what, and which check held it.
+    """An answer that waits for a review, or was reviewed: who asked, which check held it; no content.
 
-    `request` and `answer` are the wire JSON as the model got and gave it, `text` is the answer's text.
+    `sealed` are its texts, encrypted with the key `key` of the tenant's subject; a rejected answer has none.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -37,24 +75,32 @@ class HeldAnswer:
     operation: str
     trace_id: str
     check: str
-    request: dict[str, Any] = field(repr=False)
-    answer: dict[str, Any] = field(repr=False)
-    text: str = field(repr=False)
     state: HeldState = "waiting"
     by: str = ""
     reason: str = ""
     decided: str = ""
+    key: tuple[str, str] = ("", "")
+    sealed: str = field(default="", repr=False)
+
+    @property
+    def about(self) -> bytes:
+        """What the seal binds the texts to."""
+        return files.canonical([self.id, self.at, self.use_case, self.tenant, self.principal, self.trace_id])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldAnswers:
-    """The held answers in a folder; only its owner may read the files."""
+    """The held answers in a folder; only its owner may read the files, and only the keys open the texts."""
 
     folder: Path
+    keys: SealKeys = field(repr=False)
 
-    def keep(self, *, request: JSON, answer: JSON, **facts: str) -> HeldAnswer:
+    def keep(self, texts: HeldTexts, *, subject: str = "", **facts: str) -> HeldAnswer:
         """Write an answer and return it with its new id; raise UnavailableError if it cannot be written."""
-        held = HeldAnswer(id=new_id()[:16], request=dict(request), answer=dict(answer), **facts)  # type: ignore[arg-type]  # texts only
+        held = HeldAnswer(id=new_id()[:16], **facts)  # type: ignore[arg-type]  # texts only
+        key = self.keys.of(held.tenant, subject)
+        data = key.encrypt(files.canonical(dataclasses.asdict(texts)), held.about)
+        held = dataclasses.replace(held, key=(key.name, key.id), sealed=base64.b64encode(data).decode())
         self._write(held)
         return held
 
@@ -74,17 +120,28 @@ class HeldAnswers:
             )
         return self._read(path)
 
+    def texts(self, held: HeldAnswer) -> HeldTexts:
+        """Return what was asked and answered; raise NotFoundError for a rejected or erased answer."""
+        if held.state == "rejected":
+            raise NotFoundError(f"the answer {held.id} was rejected by {held.by}, and its texts are deleted")
+        try:
+            sealed = base64.b64decode(held.sealed, validate=True)
+        except ValueError:
+            raise CorruptError(f"the held answer {held.id} was changed") from None
+        data = self.keys.named(*held.key).decrypt(sealed, held.about)
+        where = f"held answer {held.id}"
+        return files.parse(HeldTexts, files.parse_json(data.decode(), where=where), where=where)
+
     def decide(
         self, held: str, state: Literal["released", "rejected"], *, by: str, reason: str, at: str
     ) -> HeldAnswer:
         """Release or reject a waiting answer, and return it; raise RefusedError for one that was decided.
 
-        A rejected answer loses its request and its texts.
+        A rejected answer loses its texts.
         """
         if not reason.strip():
-            raise ConfigError(
-                "a decision needs a reason", hint=f'workbench moderation {state} … --reason "why"'
-            )
+            hint = f'workbench moderation {state.removesuffix("d").removesuffix("e")} ID --reason "why"'
+            raise ConfigError("a decision needs a reason", hint=hint)
         self.get(held)
         with locked(self.folder):
             found = self.get(held)
@@ -95,7 +152,7 @@ class HeldAnswers:
                 )
             done = dataclasses.replace(found, state=state, by=by, reason=reason, decided=at)
             if state == "rejected":
-                done = dataclasses.replace(done, request={}, answer={}, text="")
+                done = dataclasses.replace(done, sealed="")
             self._write(done)
         return done
 

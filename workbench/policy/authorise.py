@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,7 +77,7 @@ def system_context(
     chosen = [cases[use_case]] if use_case in cases else list(cases.values())
     found = found or Identity(principal=identity.from_system())
     who = found.principal
-    rights = [case.rights(who.name, who.assurance) | found.rights for case in chosen]
+    rights = [found.rights(case.rights(who.name, who.assurance)) for case in chosen]
     principal = Principal(
         name=who.name,
         kind=who.kind,
@@ -87,6 +88,23 @@ def system_context(
     )
     phase = "mvp" if chosen and all(case.phase == "mvp" for case in chosen) else "mlvp"
     return Context(use_case=use_case, tenant="", principal=principal, purpose=purpose, phase=phase)
+
+
+def authorise_publication(root: Path, job: str, tenant: str | None) -> Decision:
+    """Return the decision on a job that publishes for a tenant, or for all; raise as `authorise` does."""
+    try:
+        declared = config.load_params(root).jobs.get(job)
+    except WorkbenchError:
+        declared = None
+    use_case = declared.use_case if declared else ""
+    base, who = system_context(root, use_case, purpose="job"), identity.of_job(job)
+    case = _use_cases(root).get(use_case)
+    rights = case.rights(who.name) if case else {}
+    context = dataclasses.replace(
+        base, tenant=tenant or "", principal=dataclasses.replace(who, **rights), job=job
+    )
+    output = Resource(type="Output", id=job, tenant=tenant or "", attributes={"name": job})
+    return authorise(root, context, "publish", output)
 
 
 def _use_cases(root: Path) -> Mapping[str, config.UseCase]:

@@ -44,6 +44,7 @@ class CedarPolicy:
         self._schema = files.digest(source.schema.encode())
         self._kept: dict[bytes, Decision] = {}
         self._residuals: dict[bytes, JSON] = {}
+        self._asked: dict[str, bool] = {}
 
     @classmethod
     def of(cls, root: Path) -> CedarPolicy:
@@ -60,7 +61,7 @@ class CedarPolicy:
         made = CedarPolicy.__new__(CedarPolicy)
         made.source, made.policies, made.cedar = self.source, self.policies, other
         made._digest, made._schema = self._digest, self._schema  # noqa: SLF001 - of its own class
-        made._kept, made._residuals = {}, {}  # noqa: SLF001
+        made._kept, made._residuals, made._asked = {}, {}, {}  # noqa: SLF001
         return made
 
     @property
@@ -72,6 +73,13 @@ class CedarPolicy:
         """Return the `@reason` of a policy, "" without one."""
         found = self.policies.get(policy)
         return found.reason if found else ""
+
+    def asks_for(self, name: str) -> bool:
+        """Return whether a policy may depend on an attribute of this name."""
+        known = self._asked.get(name)
+        if known is None:
+            known = self._asked[name] = any(name in text for text in self.source.policies.values())
+        return known
 
     def decide(self, request: PolicyRequest) -> Decision:
         """Return the decision on a request; a decision with errors is a denial and is not kept."""

@@ -15,12 +15,13 @@ from workbench.policy.engine import CedarPolicy
 from workbench.policy.requests import CONTEXT, principal_entity
 from workbench.policy.residuals import condition_of
 from workbench.ports import ItemFilter
-from workbench.ports.item_filter import NUMBERS, TEXTS, attributes_of
+from workbench.ports.item_filter import NUMBERS, TEXTS, Reader, readers_of
 from workbench.ports.policy import Decision, PolicyRequest, Resource, about_item
 from workbench.types import Item
 
 #: Conditions and decisions that are kept; a process that asks for more begins anew.
 _MOST_KEPT: Final = 20_000
+_MOST_REQUESTS: Final = 500
 _RESOURCE: Final = {"Var": "resource"}
 #: The actions on the items of a memory.
 ITEM_ACTIONS: Final = ("memory.search", "memory.items", "memory.count")
@@ -35,9 +36,11 @@ class MemoryLaw:
     def __init__(self, active: Callable[[], CedarPolicy]) -> None:
         self._active = active
         self._set: CedarPolicy | None = None
-        self._compared: tuple[str, ...] | None = None
+        self._readers: tuple[Reader, ...] = ()
         self._conditions: dict[bytes, tuple[ItemFilter, tuple[str, ...]]] = {}
-        self._decisions: dict[tuple[Any, ...], Decision] = {}
+        self._decisions: dict[bytes, dict[tuple[Any, ...], Decision]] = {}
+        self._number = 0
+        self._keys: dict[int, tuple[PolicyRequest, bytes]] = {}
 
     @classmethod
     def builtin(cls) -> MemoryLaw:
@@ -69,26 +72,27 @@ class MemoryLaw:
         Items that are equal in all that the policies compare share a decision, with the id of the first.
         """
         policies = self._policies()
-        asked = _key(request)
-        keys = [(asked, *self._read(item)) for item in items]
-        new = {key: item for key, item in zip(keys, items, strict=True) if key not in self._decisions}
-        made: dict[tuple[Any, ...], Decision] = {}
-        if new:
-            found = policies.decide_all([about_item(request, item) for item in new.values()])
-            made = dict(zip(new, found, strict=True))
-            self._keep({key: decision for key, decision in made.items() if not decision.errors})
-        return [made[key] if key in made else self._decisions[key] for key in keys]
+        kept = self._decisions.setdefault(self._key(request), {})
+        keys = [tuple([read(item) for read in self._readers]) for item in items]
+        new = {key: item for key, item in zip(keys, items, strict=True) if key not in kept}
+        if not new:
+            return [kept[key] for key in keys]
+        found = policies.decide_all([about_item(request, item) for item in new.values()])
+        made = dict(zip(new, found, strict=True))
+        decisions = [made[key] if key in made else kept[key] for key in keys]
+        self._keep(kept, {key: decision for key, decision in made.items() if not decision.errors})
+        return decisions
 
     def _policies(self) -> CedarPolicy:
         """Return the active set; forget what another set decided."""
         policies = self._active()
         if policies is not self._set:
-            self._conditions, self._decisions = {}, {}
-            self._set, self._compared = policies, _compared(policies)
+            self._conditions, self._decisions, self._number = {}, {}, 0
+            self._set, self._readers = policies, readers_of(_compared(policies))
         return policies
 
     def _condition(self, request: PolicyRequest) -> tuple[ItemFilter, tuple[str, ...]]:
-        policies, key = self._policies(), _key(request)
+        policies, key = self._policies(), self._key(request)
         kept = self._conditions.get(key)
         if kept is None:
             kept = _translated(policies, request)
@@ -97,16 +101,29 @@ class MemoryLaw:
             self._conditions[key] = kept
         return kept
 
-    def _read(self, item: Item) -> tuple[Any, ...]:
-        """Return what the policies compare of an item."""
-        if self._compared is None:
-            return (item.id, *attributes_of(item).values())
-        return tuple(attributes_of(item, self._compared).values()) if self._compared else ()
+    def _keep(self, kept: dict[tuple[Any, ...], Decision], made: Mapping[tuple[Any, ...], Decision]) -> None:
+        self._number += len(made)
+        if self._number > _MOST_KEPT:
+            self._decisions, self._number = {}, 0
+        else:
+            kept.update(made)
 
-    def _keep(self, made: Mapping[tuple[Any, ...], Decision]) -> None:
-        if len(self._decisions) + len(made) > _MOST_KEPT:
-            self._decisions.clear()
-        self._decisions.update(made)
+    def _key(self, request: PolicyRequest) -> bytes:
+        """Return what decisions depend on, as bytes: a group's own class cannot make two of them equal.
+
+        It is kept for requests that are the same value in memory, as those of one context are.
+        """
+        kept = self._keys.get(id(request))
+        if kept is None or kept[0] is not request:
+            asked = [
+                principal_entity(request.principal, request.tenant), request.action,
+                request.resource.tenant, request.resource.id, {**CONTEXT, **request.context},
+            ]  # fmt: skip
+            kept = (request, files.canonical(asked))
+            if len(self._keys) >= _MOST_REQUESTS:
+                self._keys.clear()
+            self._keys[id(request)] = kept
+        return kept[1]
 
 
 def untranslatable_policies(policies: CedarPolicy) -> frozenset[str]:
@@ -147,15 +164,6 @@ def _failed(request: PolicyRequest) -> PolicyError:
         "so nothing is permitted",
         hint="workbench check",
     )
-
-
-def _key(request: PolicyRequest) -> bytes:
-    """Return what a condition depends on, as bytes: a group's own class cannot make two of them equal."""
-    asked = [
-        principal_entity(request.principal, request.tenant), request.action, request.resource.tenant,
-        request.resource.id, {**CONTEXT, **request.context},
-    ]  # fmt: skip
-    return files.canonical(asked)
 
 
 def _compared(policies: CedarPolicy) -> tuple[str, ...] | None:

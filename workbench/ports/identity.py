@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.identity import Principal
+from workbench.types import MOST_CLASSIFIED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +23,17 @@ class Identity:
     expires: str | None = None
     stated: frozenset[str] = frozenset()
 
-    @property
-    def rights(self) -> dict[str, Any]:
-        """The groups and the clearance that the token states, as fields of `Principal`."""
-        return {name: getattr(self.principal, name) for name in sorted(self.stated)}
+    def rights(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the rights that a use case gives, with those that the token states in their place.
+
+        The clearance is at most the one that is given.
+        """
+        stated = {name: getattr(self.principal, name) for name in sorted(self.stated)}
+        return {
+            **given,
+            **stated,
+            "clearance": min(given["clearance"], stated.get("clearance", MOST_CLASSIFIED)),
+        }
 
 
 @runtime_checkable

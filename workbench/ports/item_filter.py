@@ -10,6 +10,7 @@ from workbench.types import Item
 
 FilterOperator = Literal["and", "or", "in", "not in", "<=", ">"]
 _Value = str | int
+Reader = Callable[[Item], str | int | tuple[str, ...]]
 #: Attributes that hold texts: `acl` is an item's access list, each of the others is one text.
 TEXTS: Final = frozenset({"acl", "owner", "kind", "source", "subject"})
 #: Attributes that hold whole numbers. A day is a number like 20261125, an instant one like 20261125060000.
@@ -120,9 +121,14 @@ def any_of(parts: Iterable[ItemFilter]) -> ItemFilter:
     return kept[0] if len(kept) == 1 else ItemFilter(op="or", parts=kept)
 
 
-def attributes_of(item: Item, names: Iterable[str] = ()) -> dict[str, str | int | tuple[str, ...]]:
-    """Return an item's attributes by name, all of them or those of `names`, as policies compare them."""
-    return {name: _READ[name](item) for name in names or _READ}
+def attributes_of(item: Item) -> dict[str, str | int | tuple[str, ...]]:
+    """Return an item's attributes by name, as policies compare them."""
+    return {name: read(item) for name, read in _READ.items()}
+
+
+def readers_of(names: Iterable[str] | None) -> tuple[Reader, ...]:
+    """Return functions that read these attributes of an item; without names, all attributes and the id."""
+    return (lambda item: item.id, *_READ.values()) if names is None else tuple(_READ[n] for n in names)
 
 
 def _flat(op: FilterOperator, parts: Iterable[ItemFilter]) -> Iterator[ItemFilter]:
@@ -156,7 +162,7 @@ def number_of(text: str) -> int:
     return int("".join(filter(str.isdigit, text)))
 
 
-_READ: Final[Mapping[str, Callable[[Item], str | int | tuple[str, ...]]]] = {
+_READ: Final[Mapping[str, Reader]] = {
     "acl": lambda item: item.access,
     "owner": lambda item: item.owner,
     "kind": lambda item: item.kind,

@@ -45,7 +45,7 @@ def _address(text: str, shape: bytes, start: int, end: int) -> re.Match[str] | N
         match = _FRENCH_FORM.match(text, start)
     if match is None and shape[start - 1 : start] == b" ":
         before = text[max(0, start - 40) : start].lower()
-        form = _form_before(before)
+        form = _form_before(before) or (_POSTAL_FORM if shape[end : end + 6] == b", 0000" else None)
         match = form.search(text, max(0, start - _BEFORE), end + _AFTER) if form else None
     return match
 
@@ -98,17 +98,22 @@ _STREET: Final = (
     r"|Crescent|Way|Highway|Hwy|Parkway|Pkwy|Row|Gardens|Mews)"
 )
 _GERMANIC: Final = (
-    r"(?:straße|strasse|str\.|weg|platz|gasse|allee|damm|ufer|straat|laan|gracht|plein|steeg|singel|kade"
+    r"(?:strase|strasse|str\.|weg|platz|gasse|allee|damm|ufer|straat|laan|gracht|plein|steeg|singel|kade"
     r"|gatan|vagen|grand|torget|stigen|vej|veien|(?:ring|gate)(?= \d{1,4}[a-z]?,? \d{4,5} [A-Z]))"
 )
 _ENGLISH_FORM: Final = re.compile(
     rf"(?<![\w.])\d{{1,5}}[A-Za-z]? (?:[NSEW]\.? )?(?:(?:[A-Z][A-Za-z'.-]{{1,29}}|\d{{1,3}}(?:st|nd|rd"
     rf"|th)) ){{1,3}}"
-    rf"{_STREET}\b\.?{_REST}"
+    rf"{_STREET}\b\.?(?: (?:NW|NE|SW|SE|[NSEW])\b)?{_REST}"
 )
 _GERMANIC_FORM: Final = re.compile(
-    rf"(?<!\w)(?:[A-Z][a-zA-Zß'-]{{1,29}}[ -]){{0,2}}"
-    rf"(?:[A-Z][a-zß-]{{1,29}}{_GERMANIC}|(?:Straße|Strasse|Str\.|Weg|Platz|Allee)) {_NUMBER}(?!\w){_REST}"
+    rf"(?<!\w)(?:(?:[A-Z][a-zA-Z'-]{{1,29}}[ -]){{0,2}}[A-Z][a-z-]{{1,29}}{_GERMANIC}"
+    rf"|(?!(?:Der|Die|Das|Eine?|Am|Im) )(?:[A-Z][a-zA-Z'-]{{1,29}}[ -]){{1,2}}"
+    rf"(?:Strase|Strasse|Str\.|Weg|Platz|Allee)) {_NUMBER}(?!\w){_REST}"
+)
+#: Without a word for the street: a postal code and a town tell.
+_POSTAL_FORM: Final = re.compile(
+    rf"(?<!\w)(?:[A-Z][a-zA-Z'.-]{{1,29}} (?:[a-z]{{2,4}} )?){{1,3}}{_NUMBER},[ \n]{_CODE} {_TOWN}"
 )
 #: Without a word for the street: a state or postcode of an English-speaking country tells.
 _STATED_FORM: Final = re.compile(
@@ -121,7 +126,8 @@ _FRENCH_FORM: Final = re.compile(
     rf"{_NAME}(?:[ -](?:de |du |des |la )?{_NAME}){{0,3}}{_REST}"
 )
 _ROMANCE_FORM: Final = re.compile(
-    r"(?<!\w)(?i:calle|c/|avenida|avda\.|paseo|plaza|ronda|camino|via|viale|vicolo|piazza|corso|strada|contrada"
+    r"(?<!\w)(?i:calle|c/|avenida|avda\.|paseo|plaza|ronda|camino|via|viale|vicolo|piazza|corso|strada"
+    r"|contrada"
     r"|largo|rua|praca|travessa|estrada|alameda|ulica|ul\.|aleja|al\.|plac|pl\.)"
     r" (?:(?:de|del|la|las|los|da|do|dos|das|di|dei|della|delle|san|santa)[ ]){0,3}"
     r"[A-Z][A-Za-z'.-]{1,29}(?: (?:de |del |la |e |y )?[A-Z][A-Za-z'.-]{1,29}){0,3}"
@@ -132,7 +138,7 @@ _BOX_FORM: Final = re.compile(
 )
 _POSTCODE_ALONE: Final = re.compile(rf"(?<![A-Za-z0-9]){_POSTCODE}(?![A-Za-z0-9])")
 _GERMANIC_ENDS: Final = (
-    "straße ", "strasse ", "str. ", "weg ", "platz ", "gasse ", "allee ", "ring ", "damm ", "ufer ",
+    "strase ", "strasse ", "str. ", "weg ", "platz ", "gasse ", "allee ", "ring ", "damm ", "ufer ",
     "straat ", "laan ", "gracht ", "plein ", "steeg ", "singel ", "kade ", "gatan ", "vagen ", "grand ",
     "torget ",
     "stigen ", "vej ", "gate ", "veien ",

@@ -19,7 +19,8 @@ def in_mail(text: str, lower: str) -> Iterator[Span]:
             local = _LOCAL.match(text[max(0, at - _MOST_LOCAL - 1) : at][::-1])
             domain = _DOMAIN.match(text, upto)
             if local is not None and domain is not None and (length := len(local[0].rstrip(_EDGES))):
-                yield at - length, domain.end(), "email"
+                if not _is_other(text, at - length, at, domain[0]):
+                    yield at - length, domain.end(), "email"
                 upto = domain.end()
             at = lower.find(sign, upto)
 
@@ -46,11 +47,20 @@ _LOCAL: Final = re.compile(r"[\w.+%'-]{1,64}")
 _DOMAIN: Final = re.compile(
     r"(?:[\w-]{1,63}(?:\.| ?[\[(](?:dot|DOT)[\])] ?)){1,6}(?:[^\W\d_]{2,24}|xn--[a-z0-9-]{2,40})(?![\w@])"
 )
+#: Endings of files, which are no domains: `icon@2x.png`.
+_FILE: Final = re.compile(
+    r"(?i)\.(?:css|csv|gif|html|ipynb|jpe?g|js|json|parquet|png|prompty|svg|txt|webp|ya?ml)$"
+)
 _FOUR: Final = re.compile(rb"0\.0{1,3}\.0{1,3}\.0")
 _IP4: Final = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
 _SIX: Final = re.compile(r"[0-9A-Fa-f]{1,4}:")
 _IP6: Final = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
 _VERSION: Final = re.compile(r"(?i:version|release|v|section|chapter|build)[ .:]?$")
+
+
+def _is_other(text: str, start: int, at: int, domain: str) -> bool:
+    """Return whether a sign `@` is that of a link, of a repository of Git, or of a file's name."""
+    return text[max(0, start - 3) : start] == "://" or text[start:at] == "git" or bool(_FILE.search(domain))
 
 
 def _checked(text: str, match: re.Match[str] | None) -> Iterator[Span]:

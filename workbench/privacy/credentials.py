@@ -93,15 +93,15 @@ _TOKEN: Final = re.compile(
 #: The words of which the names of secrets are made, in lower case.
 _STEMS: Final = (
     "passw", "passphrase", "mot de passe", "kennwort", "contrasena", "wachtwoord", "senha", "haslo", "pwd",
-    "secret", "token", "credential", "key",
+    "secret", "token", "credential", "key", "pin",
 )  # fmt: skip
 _VALUE: Final = re.compile(
-    r"(?P<name>[A-Za-z][\w-]{1,40}(?: de passe)?)(?:\\?[\"'])?\]?\s{0,9}(?::=|=>"
-    r"|[:=])\s{0,9}[rbuRBU]{0,2}(?:\\?[\"'])?"
-    r"(?P<value>[^\s\"'\\,;&<>(){}\[\]]{4,200})"
+    r"(?P<name>[A-Za-z][\w-]{1,40}(?: de passe)?)(?:\\?[\"'])?\]?\s{0,9}"
+    r"(?::\s{0,9}[\w.| ]{1,40}=|:=|=>|[:=])\s{0,9}[rbuRBU]{0,2}(?:\\?[\"'])?"
+    r"(?P<value>[^\s\"'\\,;<>(){}\[\]]{4,200})"
 )
 _SPOKEN: Final = re.compile(
-    r"(?P<name>[A-Za-z]{3,12}(?: de passe)?)\s(?i:is|ist|est|es|e|was"
+    r"(?P<name>[A-Za-z]{2,12}(?: de passe)?)\s(?i:is|ist|est|es|e|was"
     r"|lautet)\s[\"']?(?P<value>[^\s\"',;]{3,80}[^\s\"',;.!?])"
 )
 _LINK: Final = re.compile(r"://[^\s:/@{}<>$*\"']{0,64}:(?P<value>[^\s:/@{}<>$*\"']{1,128})@")
@@ -113,7 +113,7 @@ _PLACEHOLDER: Final = re.compile(
 _PASSWORD: Final = re.compile(r"(?i)pass|kennw|contras|wachtw|senha|haslo|pwd")
 #: Names whose value is no secret: `token_count`, `key_file`.
 _HARMLESS: Final = re.compile(
-    r"(?i)[_-](?:ids?|names?|types?|files?|paths?|urls?|counts?|limits?)$|tokens$|keys$"
+    r"(?i)[_-](?:ids?|names?|types?|files?|paths?|urls?|counts?|limits?)$|tokens$|keys$|tokeni[sz]"
 )
 #: Names before `key` that make its value a secret.
 _KEY: Final = re.compile(r"(?i)(?:api|access|private|secret|account|auth|client|encryption|signing)[_ -]?key")
@@ -124,7 +124,9 @@ def _is_secret(name: str, value: str) -> bool:
     if _PLACEHOLDER.match(value) or _HARMLESS.search(name):
         return False
     if _PASSWORD.search(name):
-        return not value.isalpha()
+        return not value.replace(".", "").replace("_", "").isalpha()
+    if name.lower().endswith("pin"):
+        return value.isdigit() and not name[-4:-3].isalpha()
     if "key" in name.lower() and not _KEY.search(name):
         return False
     return len(value) >= 12 and any(map(str.isdigit, value)) and any(map(str.isalpha, value))

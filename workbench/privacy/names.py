@@ -28,18 +28,26 @@ def in_names(text: str, words: Iterable[str]) -> Iterator[Span]:
     """Yield the names of people in a folded text, of which these are the capitalised words."""
     upto = 0
     for start in sorted(_places(text, signals().intersection(words))):
-        if start >= upto and (run := _RUN.match(text, start)) is not None:
-            parts = [(part[0], part.start(), part.end()) for part in _PART.finditer(text, *run.span())]
-            count = _length(text, parts)
-            if count:
-                first = parts[_announced(parts[0][0])][1]
-                first, upto = _with_surname(text, first), parts[count - 1][2]
-                yield first, upto, "person"
-            elif _plain(parts[0][0]) in lexicon.names("surnames"):
-                first = _with_first_name(text, start)
-                if upto <= first < start:
-                    upto = parts[0][2]
-                    yield first, upto, "person"
+        if start >= upto and not text[max(0, start - 6) : start].endswith(_BEFORE_PLACES):
+            begin, end = _name_at(text, start)
+            if end > max(upto, begin) and begin >= upto:
+                yield begin, end, "person"
+                upto = end
+
+
+def _name_at(text: str, start: int) -> tuple[int, int]:
+    """Return the range of the name that has its first name, its surname or its title here; empty for none."""
+    run = _RUN.match(text, start)
+    if run is None:
+        return start, start
+    parts = [(part[0], part.start(), part.end()) for part in _PART.finditer(text, *run.span())]
+    if count := _length(text, parts):
+        first = next(part for part in parts if not _announced(part[0]))[1]
+        return _with_surname(text, first), parts[count - 1][2]
+    if _plain(parts[0][0]) in lexicon.names("surnames"):
+        first = _with_first_name(text, start)
+        return first, parts[0][2] if first < start else first
+    return start, start
 
 
 def _places(text: str, words: Iterable[str]) -> Iterator[int]:
@@ -91,6 +99,7 @@ def in_introductions(text: str, lower: str) -> Iterator[Span]:
             at = lower.find(words, at + len(words))
 
 
+_BEFORE_PLACES: Final = ("San ", "Santa ", "Sao ", "St ", "St. ", "Port ", "Lake ", "Mount ")
 _INITIALS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _INTRODUCTIONS: Final = ("name", "ppelle", "llamo", "chiamo", "chamo", "ich hei")
 _WORD: Final = r"[A-Z](?:[A-Za-z]|(?<=[A-Za-z])['-](?=[A-Za-z])){1,29}|[A-Z]\.(?:-?[A-Z]\.){0,2}|[A-Z]"
@@ -99,13 +108,14 @@ _PARTICLE: Final = (
     r"|el|ter|ten|y|e)"
 )
 _RUN: Final = re.compile(
-    rf"(?<![A-Za-z0-9_])(?:{_WORD})\.?(?:,?[ \t\n](?:{_PARTICLE}[ ]){{0,1}}(?:{_WORD})\.?(?![0-9_@])){{0,7}}"
+    rf"(?<![A-Za-z0-9_])(?:{_WORD})\.?"
+    rf"(?:,?[ \t\n](?:{_PARTICLE}[ ]|(?:al|el)-)?(?:{_WORD})\.?(?![0-9_@])){{0,7}}"
 )
 _PART: Final = re.compile(r"[A-Z][A-Za-z'-]*")
 _SURNAME: Final = re.compile(r"(?<![A-Za-z])([A-Z][A-Za-z'-]{1,29}), $")
 _FIRST_NAME: Final = re.compile(rf"(?<![A-Za-z])([A-Z][a-z'-]{{1,29}}) (?:[A-Z]\. )?(?:{_PARTICLE} )?$")
 _INTRODUCED: Final = re.compile(
-    r"(?i:name(?: is|'s| ist)|ppelle|llamo|chiamo|chamo|ich hei(?:ß|ss)e)\s+"
+    r"(?i:name(?: is|'s| ist)|ppelle|llamo|chiamo|chamo|ich heiss?e)\s+"
     r"(?P<name>[A-Za-z][A-Za-z'-]{1,29}(?:\s[A-Z][A-Za-z'.-]{0,29}){0,3}"
     r"(?:\s(?!(?:and|from|but|i|is|my|und|et|y|e|en|the|at|with|of|who)\b)[a-z][a-z'-]{2,29}"
     r"(?=\s*(?:[.,;:!?]|$)))?)"
@@ -119,9 +129,11 @@ def _announced(word: str) -> int:
 def _length(text: str, parts: list[tuple[str, int, int]]) -> int:
     """Return how many words a name at the first part takes, its title or greeting included; 0 for none."""
     words = [word for word, _, _ in parts]
-    if _announced(words[0]) and len(words) > 1 and not _is_other(words[1]):
-        near = _near(text, parts, 1, titled=words[0] in lexicon.names("titles"))
-        return near if near > 1 else 0
+    begin = next((at for at, word in enumerate(words) if not _announced(word)), len(words))
+    if begin:
+        if begin == len(words) or _is_other(words[begin]):
+            return 0
+        return _near(text, parts, begin, titled=words[begin - 1] in lexicon.names("titles"))
     return _listed(text, parts, words)
 
 
@@ -132,7 +144,8 @@ def _listed(text: str, parts: list[tuple[str, int, int]], words: list[str]) -> i
     upto = _near(text, parts, 0, titled=True)
     if strong:
         return upto
-    if weak and any(map(_is_surname, words[1:upto])):
+    second = 2 if len(words) > 2 and len(words[1]) == 1 else 1  # after an initial
+    if weak and second < upto and (_is_surname(words[second]) or words[second] in lexicon.names("first")):
         return upto
     if len(words[0]) == 1 and 1 < upto <= 4 and _is_surname(words[upto - 1]):
         return upto

@@ -83,7 +83,8 @@ class _DigitRun:
     def _longest(self, first: int) -> tuple[int, Span | None]:
         """Return the next group to begin at, and the longest number that begins at this group, if any."""
         start = self._groups[first][0]
-        loose = self._identity or self._phone or self._card or self._text[start - 1 : start] == "+"
+        announced = self._identity or self._phone or self._card
+        loose = announced or self._text[start - 1 : start] == "+" or _ABROAD.match(self._text, start)
         for last in range(min(len(self._groups), first + _MOST_GROUPS), first, -1):
             digits = self._upto[last] - self._upto[first]
             if digits < 7:
@@ -96,7 +97,7 @@ class _DigitRun:
         return first + 1, None
 
     def _read(self, start: int, end: int, digits: int) -> Span | None:
-        if digits >= 12 and self._is_card(self._text[start:end]):
+        if digits >= 12 and self._is_card(self._text[start:end]) and not self._is_decimal(start, end):
             return start, end, "card"
         if (kind := self._number_kind(start, end, digits)) is not None:
             return start, end, kind
@@ -107,6 +108,13 @@ class _DigitRun:
     def _is_card(self, written: str) -> bool:
         return is_card(written) or (self._card and _luhn(written.translate(registers.NO_SEPARATORS)))
 
+    def _is_decimal(self, start: int, end: int) -> bool:
+        """Return whether digits in a row stand before or after the point of a number."""
+        shape = self._shape
+        return shape.count(b"0", start, end) == end - start and (
+            shape[max(0, start - 2) : start] == b"0." or shape[end : end + 2] == b".0"
+        )
+
     def _number_kind(self, start: int, end: int, digits: int) -> str | None:
         rules = registers.DIGITS.get(self._shape[start:end], ())
         if self._identity and self._may_ask():
@@ -116,8 +124,17 @@ class _DigitRun:
 
     def _is_phone(self, start: int, end: int, digits: int) -> bool:
         written = self._text[start:end]
+        if _TIME.search(written):
+            return False
         if "+" in written:
-            return digits >= 8 and self._may_ask() and _is_international(written)
+            return (
+                digits >= 8
+                and not self._text[start - 1 : start].isalnum()
+                and self._may_ask()
+                and _is_international(written)
+            )
+        if _ABROAD.match(written) and digits >= 10 and self._may_ask():
+            return _is_international("+" + written[2:])
         if self._phone and digits <= _MOST_PHONE:
             return _DATE.fullmatch(written) is None
         regions = _PHONE_FORMS.get(self._shape[start:end].lstrip(b"("), ())
@@ -136,6 +153,8 @@ def _words_before(text: str, shape: bytes, start: int) -> list[str]:
 
 
 _LETTERS: Final = re.compile(r"[a-z]+")
+_ABROAD: Final = re.compile(r"00[1-9]")
+_TIME: Final = re.compile(r"(?:19|20)\d\d-[01]\d-[0-3]\d")
 _DATE: Final = re.compile(r"(?:19|20)\d\d[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.](?:19|20)\d\d|\d+\.\d+")
 
 

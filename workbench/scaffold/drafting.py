@@ -20,6 +20,7 @@ from workbench.models import load_card
 from workbench.models.assessment import path_of
 from workbench.models.assessment_form import form
 from workbench.notebooks import inspection
+from workbench.policy.source import BUILTIN, FOLDER
 from workbench.promotion.judgement import scorers_of
 from workbench.prompts import prompt as prompts
 from workbench.repository.git import Repository
@@ -101,12 +102,20 @@ class UseCaseDraft:
             self._put(given["scorer"], self._text(rendering.SCORER, given).encode())
         self._put(given["quality"], self._text(rendering.QUALITY, given).encode())
         self._write_assessment(given["model"], owner=given["owner"], by=author)
+        self._write_policies()
 
     def _write_assessment(self, model: str, *, owner: str, by: str) -> None:
         """Stage the form of the model's impact assessment, unless the repository has one."""
         place = path_of(model)
         if not (self.root / place).exists():
             self._put(place, form(load_card(self.root, model), owner=owner, by=by).encode())
+
+    def _write_policies(self) -> None:
+        """Stage the built-in policies, their schema and tests, unless the repository has policies."""
+        if (self.root / FOLDER).exists():
+            return
+        for path in sorted(BUILTIN.iterdir()):
+            self._put(f"{FOLDER}/{path.name}", files.read_bytes(path))
 
     def _write_data(self) -> None:
         """Stage documents or solved examples, the questions, and the sample of the job."""

@@ -141,6 +141,7 @@ class Boundary:
 
     def _controls(self, places: StatePaths, *, timeless: bool) -> dict[str, Control]:
         """Return the controls around every call, by their names."""
+        privacy = privacy_of(self.root, self.card, observe=places.observe_privacy)
         return {
             "observe": Observe(
                 CallLog(self.home / CALLS),
@@ -153,11 +154,13 @@ class Boundary:
             ),
             **_limited(places.limits, self._price),
             "fallback": _fallback(places),
-            "policy": policies.control_of(self.policy, self.card, observe=places.observe_policy),
+            "policy": policies.control_of(
+                self.policy, self.card, class_of=privacy.data_class, observe=places.observe_policy
+            ),
             "access": policies.access_to_items(self.policy, observe=places.observe_policy, timeless=timeless),
             "output": Output(),
             **(places.moderating.control(self.card, lambda: self.handler) if places.moderating else {}),
-            "privacy": privacy_of(self.root, self.card, observe=places.observe_privacy),
+            "privacy": privacy,
             **places.caching,
             "replay": self.replay,
             "retry": Retry(_RETRIES),

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from workbench import identity
+from workbench import config, identity
 from workbench.config import Execution, IdentitySettings, UseCase
 from workbench.context import Clock, moment
 from workbench.errors import RefusedError
@@ -73,8 +73,7 @@ def _with_admin(found: Identity, *, admin: bool) -> Identity:
 def _with_rights(found: Identity, case: UseCase) -> Identity:
     """Return the identity with its rights in the use case, whose `clearance` bounds that of a token."""
     principal = found.principal
-    rights = case.rights(principal.name, principal.assurance) | found.rights
-    rights["clearance"] = min(rights["clearance"], case.clearance)
+    rights = found.rights(case.rights(principal.name, principal.assurance))
     return dataclasses.replace(found, principal=dataclasses.replace(principal, **rights))
 
 
@@ -102,6 +101,14 @@ def tenant_of(found: Identity, stated: str | None, run: str | None) -> str | Non
     return found.tenant or named
 
 
+def tenant_of_command(root: Path, stated: str | None) -> str | None:
+    """Return the tenant that a command acts on: that of the process's token, else the stated one.
+
+    Raise RefusedError for another tenant than the token's, and as the provider of params.yaml does.
+    """
+    return tenant_of(provider_of(config.load_params(root).identity, root).identify(), stated or None, None)
+
+
 def check_current(found: Identity, clock: Clock) -> None:
     """Raise RefusedError when the token of an identity has ended."""
     if found.expires is not None and clock.now().timestamp() >= _end(found.expires):
@@ -121,7 +128,7 @@ def check_unchanged(found: Identity, principal: Principal, tenant: str) -> None:
     """Raise RefusedError unless principal and tenant of a context are those of the identity."""
     if principal != found.principal or found.tenant not in {"", tenant}:
         raise RefusedError(
-            f"the context of a workspace names {principal} of tenant {tenant!r}, its identity "
+            f"the principal and tenant {tenant!r} of a workspace's context are not those of its identity, "
             f"{found.principal}{f' of tenant {found.tenant!r}' if found.tenant else ''}",
             hint="ws.bind(principal=…) takes fewer rights, ws.bind(token=…) those of a token",
         )

@@ -15,7 +15,6 @@ from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.identities.providers import provider_of
 from workbench.identity import Principal
-from workbench.moderation.held import HeldAnswers
 from workbench.ports.identity import Identity
 from workbench.records.calls import Chosen, find_calls, intact, read_calls, scan_calls
 from workbench.records.costs import costs_of, sessions_of
@@ -30,6 +29,7 @@ from workbench.records.outcomes import (
 from workbench.types import Reply
 from workbench.workspace.boundary import Boundary
 from workbench.workspace.opening import open_content
+from workbench.workspace.reviewing import held_answers
 
 if TYPE_CHECKING:
     import polars as pl
@@ -198,7 +198,8 @@ class RecordVerbs:
         `held` is the id of the ModerationError. Raise NotFoundError for an id of another use case or tenant,
         and RefusedError for an answer that was rejected.
         """
-        found = HeldAnswers(folder=self.boundary.home / layout.HELD).get(held)
+        answers = held_answers(self.boundary.home)
+        found = answers.get(held)
         if (found.use_case, found.tenant) != (self.context.use_case, self.context.tenant):
             raise NotFoundError(
                 f"no held answer of this use case and tenant has the id {held!r}",
@@ -206,7 +207,7 @@ class RecordVerbs:
             )
         if found.state == "rejected":
             raise RefusedError(f"the answer {held} was rejected: {found.reason}", hint="ask otherwise")
-        return found.text if found.state == "released" else None
+        return answers.texts(found).text if found.state == "released" else None
 
     @property
     def _log(self) -> Path:

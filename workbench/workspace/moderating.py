@@ -7,17 +7,17 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
-from workbench import layout, wire
+from workbench import wire
 from workbench.config import ModerationHook, ModerationRules
 from workbench.controls.moderation import LABEL, Ask, Moderation
 from workbench.errors import ConfigError
 from workbench.models import ModelCard
 from workbench.moderation.classifier import Classifier
 from workbench.moderation.exchange import CheckResult, Origin
-from workbench.moderation.held import HeldAnswers
 from workbench.moderation.hooks import KINDS, Hook, made
 from workbench.moderation.topics import Topics, read_topics, topics_of
 from workbench.ports import Call, Handler
+from workbench.workspace.reviewing import held_answers
 
 CardOf = Callable[[str], ModelCard]
 _READS: Final[dict[str, frozenset[Origin]]] = {
@@ -53,7 +53,7 @@ class Moderating:
                 hooks_of(self._root, self._rules, card),
                 enforce=self._rules.enforce == "enforce",
                 tenants=self._tenants,
-                held=HeldAnswers(folder=self._home / layout.HELD),
+                held=held_answers(self._home),
                 ask=_asking(card, handler),
             )
         }

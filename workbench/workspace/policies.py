@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from workbench.controls.access import Access
-from workbench.controls.policy import PolicyControl, memory_of
+from workbench.controls.policy import ClassOf, PolicyControl, memory_of, stated_class
 from workbench.models import ModelCard
 from workbench.policy.current import CurrentPolicy
 from workbench.policy.engine import CedarPolicy
@@ -19,12 +19,25 @@ _EMBEDDED: Final = frozenset({"local", "wordllama"})
 
 
 def control_of(
-    current: CurrentPolicy, card: Callable[[str], ModelCard], *, observe: bool = False
+    current: CurrentPolicy,
+    card: Callable[[str], ModelCard],
+    *,
+    class_of: ClassOf = stated_class,
+    observe: bool = False,
 ) -> PolicyControl:
-    """Return the control over a repository's policies."""
+    """Return the control over a repository's policies.
+
+    `class_of` finds the highest class of data in a model's call, where the policies depend on it.
+    """
+
+    def data_class(call: Call) -> str:
+        asked = call.port == "model" and current.active().asks_for("data_class")
+        return stated_class(call) or (class_of(call) if asked else "")
+
     return PolicyControl(
         current,
         resource=lambda call: _resource(call, card),
+        class_of=data_class,
         observe=observe,
         floor=CedarPolicy.builtin() if observe else None,
     )

@@ -1,6 +1,7 @@
 """What a call says of its asker, cut down to the principal that makes it."""
 
 import asyncio
+import json
 import random
 from dataclasses import replace
 
@@ -244,8 +245,9 @@ def test_what_a_store_gives_against_the_policies_is_withheld_and_recorded(verb):
         ask(around(Access(under(OWN)), Holding(MINE, OTHERS)), call)
     noted = call.span.facts
     assert noted["decision"]["id"] == caught.value.decision and not noted["decision"]["allowed"]
-    assert noted["policy_request"]["resource"]["id"] == OTHERS.id
-    again = under(OWN)._active().decide(from_record(noted["policy_request"], where="the record"))
+    asked = json.loads(noted["policy_request"])
+    assert asked["resource"]["id"] == OTHERS.id
+    again = under(OWN).decide(from_record(asked, where="the record"))
     assert (again.id, again.allowed) == (caught.value.decision, False)
 
 

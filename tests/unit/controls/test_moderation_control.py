@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench import wire
+from workbench.content import ContentKeys
 from workbench.controls.fallback import Fallback
 from workbench.controls.moderation import LABEL, Moderation
 from workbench.controls.observe import Observe
@@ -261,11 +262,14 @@ def test_a_redaction_that_would_break_json_is_refused():
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_held_answer_is_kept_privately_and_can_be_released(tmp_path, stream):
-    held, call = HeldAnswers(folder=tmp_path / "held"), chat(QUESTION, stream=stream)
+    held, call = (
+        HeldAnswers(folder=tmp_path / "held", keys=ContentKeys(tmp_path / "keys")),
+        chat(QUESTION, stream=stream),
+    )
     with pytest.raises(ModerationError, match="holds") as caught:
         asked(call, FakeModel([f"See {LINK}"]), hook("exfiltration", "out", "hold"), held=held)
     kept = held.get(caught.value.held)
-    assert (kept.text, kept.state, kept.check, kept.tenant) == (
+    assert (held.texts(kept).text, kept.state, kept.check, kept.tenant) == (
         f"See {LINK}",
         "waiting",
         "exfiltration",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from issuer import URL, Issuer
@@ -76,6 +78,33 @@ def test_while_the_issuer_is_unavailable_its_last_keys_serve_for_a_day(keys, ser
     served.down = False
     keys._clock.advance(REFETCH_S)
     assert keys.find("k1", "ES256")
+
+
+def test_while_one_thread_fetches_the_others_use_the_keys_that_are_there(keys, served, issuer):
+    assert keys.find("k1", "ES256")
+    keys._clock.advance(FRESH_S)
+    asked, answer = threading.Event(), threading.Event()
+
+    def slow(url):
+        asked.set()
+        assert answer.wait(10)
+        return served(url)
+
+    keys._fetch = slow
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(keys.find, "k1", "ES256")
+        assert asked.wait(10)
+        assert keys.find("k1", "ES256") and not waiting.done()
+        answer.set()
+        assert waiting.result(10)
+    assert served.asked == 2
+
+
+def test_threads_without_keys_share_one_fetch(served):
+    keys = RemoteKeys(URL, clock=FakeClock(), fetch=served)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: keys.find("k1", "ES256"), range(32)))
+    assert served.asked == 1
 
 
 def test_an_issuer_that_never_answered_is_asked_every_few_seconds(served):

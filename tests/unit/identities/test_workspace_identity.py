@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import sys
 from pathlib import Path
 
 import openai
@@ -14,6 +15,7 @@ from issuer import AUDIENCE, ISSUER, Issuer
 
 import workbench as wb
 from workbench import config, files
+from workbench.cli import app
 from workbench.config import Execution
 from workbench.errors import ConfigError, NotFoundError, RefusedError
 from workbench.identities.providers import principal_of_command
@@ -25,6 +27,7 @@ from workbench.records.tape import Tape
 from workbench.testing.fakes import FakeClock, FakeModel
 from workbench.testing.principals import acting_as
 from workbench.workspace.boundary import Boundary, StatePaths
+from workbench.workspace.caller_identity import tenant_of_command
 from workbench.workspace.connection import connect_pipeline
 from workbench.workspace.history import chosen_of_process
 
@@ -189,6 +192,22 @@ def test_a_command_that_leaves_a_name_leaves_the_token_s(root, issuer, monkeypat
     monkeypatch.setenv("ID_TOKEN", issuer.token(sub="ann", **ANN))
     assert str(principal_of_command(root)) == "user:ann (authenticated)"
     assert principal_of_command(ROOT).assurance == "asserted"
+
+
+def test_a_command_acts_for_no_other_tenant_than_the_token_s(root, issuer, monkeypatch, capsys):
+    monkeypatch.setenv("ID_TOKEN", issuer.token(sub="ann", **ANN))
+    monkeypatch.chdir(root)
+    assert tenant_of_command(root, None) == "acme" == tenant_of_command(root, "acme")
+    assert tenant_of_command(ROOT, None) is None and tenant_of_command(ROOT, "globex") == "globex"
+    for words in (
+        "audit show --tenant globex", "content list --tenant globex",
+
+        "content erase --tenant globex --subject s",
+    ):  # fmt: skip
+        monkeypatch.setattr(sys, "argv", ["workbench", *words.split()])
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        assert ended.value.code == 3 and "is of tenant 'acme' by its token" in capsys.readouterr().err, words
 
 
 # -- the pipeline and jobs -------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Held answers: kept privately, decided once, and the commands and verbs that review them."""
 
+import dataclasses
 import json
 import threading
 from pathlib import Path
@@ -11,13 +12,23 @@ from click.testing import CliRunner
 import workbench as wb
 from workbench import layout
 from workbench.cli.app import cli
+from workbench.content import ContentKeys
 from workbench.controls.moderation import Moderation
-from workbench.errors import ConfigError, ModerationError, NotFoundError, RefusedError, UnavailableError
+from workbench.errors import (
+    ConfigError,
+    CorruptError,
+    ModerationError,
+    NotFoundError,
+    PolicyError,
+    RefusedError,
+    UnavailableError,
+)
 from workbench.models import ModelCard
-from workbench.moderation.held import HeldAnswers
+from workbench.moderation.held import HeldAnswers, HeldTexts
 from workbench.records.tape import Tape
 from workbench.testing.fakes import FakeModel
 from workbench.workspace.boundary import Boundary, StatePaths
+from workbench.workspace.reviewing import held_answers
 
 ROOT = Path(__file__).resolve().parents[3]
 LINK = "See ![x](https://evil.example/?q=1)"
@@ -25,15 +36,17 @@ LINK = "See ![x](https://evil.example/?q=1)"
 
 @pytest.fixture
 def held(tmp_path):
-    return HeldAnswers(folder=tmp_path / layout.HELD)
+    return HeldAnswers(folder=tmp_path / layout.HELD, keys=ContentKeys(tmp_path / "keys"))
 
 
 def kept(held, **more):
     facts = {
         "at": "2026-11-30T10:00:00+00:00", "use_case": "answers", "tenant": "acme", "principal": "ada",
-        "target": "m", "operation": "chat", "trace_id": "t", "check": "exfiltration", "text": LINK,
+        "target": "m", "operation": "chat", "trace_id": "t", "check": "exfiltration",
     }  # fmt: skip
-    return held.keep(request={"messages": []}, answer={"choices": []}, **{**facts, **more})
+    return held.keep(
+        HeldTexts(request={"messages": []}, answer={"choices": []}, text=LINK), **{**facts, **more}
+    )
 
 
 def decided(held, answer, state="released", reason="fine"):
@@ -42,7 +55,7 @@ def decided(held, answer, state="released", reason="fine"):
 
 def test_an_answer_is_decided_once(held):
     answer = kept(held)
-    assert decided(held, answer).state == "released" and held.get(answer.id).text == LINK
+    assert decided(held, answer).state == "released" and held.texts(held.get(answer.id)).text == LINK
     with pytest.raises(RefusedError, match="released by bob"):
         decided(held, answer, "rejected")
 
@@ -51,8 +64,32 @@ def test_a_rejected_answer_loses_its_texts(held):
     answer = kept(held)
     decided(held, answer, "rejected")
     (path,) = held.folder.glob("*.json")
-    assert "evil" not in path.read_text() and held.get(answer.id).reason == "fine"
+    assert held.get(answer.id).sealed == "" and held.get(answer.id).reason == "fine"
     assert path.stat().st_mode & 0o077 == 0
+    with pytest.raises(NotFoundError, match="rejected"):
+        held.texts(held.get(answer.id))
+
+
+def test_the_texts_are_sealed_under_the_key_of_their_subject(held):
+    answer, other = kept(held, subject="cust-4711"), kept(held)
+    for path in held.folder.glob("*.json"):
+        assert "evil" not in path.read_text() and "cust-4711" not in path.read_text()
+        assert path.stat().st_mode & 0o077 == 0
+    held.keys.erase("acme", "cust-4711")
+    with pytest.raises(NotFoundError):
+        held.texts(held.get(answer.id))
+    assert held.texts(other).text == LINK
+
+
+def test_texts_that_were_changed_or_moved_to_another_answer_are_not_read(held):
+    answer, other = kept(held), kept(held, tenant="globex")
+    for moved in (
+        dataclasses.replace(other, sealed=answer.sealed, key=answer.key),
+        dataclasses.replace(answer, principal="eve"),
+        dataclasses.replace(answer, sealed="!" + answer.sealed[1:]),
+    ):
+        with pytest.raises(CorruptError):
+            held.texts(moved)
 
 
 def test_two_reviewers_at_once_are_one_decision(held):
@@ -94,7 +131,7 @@ def test_a_damaged_file_is_named(held):
 def test_an_answer_that_cannot_be_written_is_not_given(tmp_path):
     (tmp_path / "held").write_text("a file where a folder belongs")
     with pytest.raises(UnavailableError):
-        kept(HeldAnswers(folder=tmp_path / "held"))
+        kept(HeldAnswers(folder=tmp_path / "held", keys=ContentKeys(tmp_path / "keys")))
 
 
 @pytest.fixture
@@ -119,7 +156,7 @@ class Always:
 
     def control(self, card, handler):
         hooks = [hook("exfiltration", "out", "hold")]
-        return {"moderation": Moderation(hooks, held=HeldAnswers(folder=self.root / layout.HELD))}
+        return {"moderation": Moderation(hooks, held=held_answers(self.root))}
 
 
 def run(*arguments, code=0):
@@ -162,5 +199,5 @@ def test_only_an_admin_reviews(ws):
         )
     )
     assert json.loads(run("held", "--json")) == []
-    with pytest.raises(RefusedError, match="admin"):
+    with pytest.raises(PolicyError):
         run("release", caught.value.held, "--reason", "mine")

@@ -72,6 +72,22 @@ def test_a_denied_call_is_not_made_and_its_error_names_the_decision(tmp_path):
     )
 
 
+def test_the_class_of_data_is_looked_for_where_a_policy_depends_on_it(tmp_path):
+    asked = []
+
+    def personal(call):
+        asked.append(call.operation)
+        return "personal"
+
+    control_of(CurrentPolicy(tmp_path), external, class_of=personal).check(chat())
+    assert not asked
+    folder_of(tmp_path, DRAFT)
+    with pytest.raises(PolicyError, match="no-external-personal"):
+        control_of(CurrentPolicy(tmp_path), external, class_of=personal).check(chat())
+    control_of(CurrentPolicy(tmp_path), external, class_of=personal).check(search())
+    assert asked == ["chat"], "a memory is asked on this machine"
+
+
 @pytest.mark.parametrize("verb", ["forget", "stats", "purge", "items", "count"])
 def test_what_only_an_admin_may_is_denied_to_others(tmp_path, verb):
     control = control_of(CurrentPolicy(tmp_path), external)

@@ -247,3 +247,13 @@ def test_check_names_the_problems_of_the_set(tmp_path, monkeypatch):
     )
     done = run(root, monkeypatch, "check")
     assert "more0.cedar: typo: there is no action 'x'" in done.stdout and done.exit_code == 1
+
+
+def test_a_job_publishes_for_its_tenant_unless_a_policy_forbids_it(tmp_path, monkeypatch):
+    root = repository(tmp_path)
+    assert authorise.authorise_publication(root, "answers", "acme").policies == ("publish-outputs",)
+    assert authorise.authorise_publication(root, "unknown", None).allowed
+    stop = '@id("stop") @reason("No output today.") forbid (principal is Workbench::Job, action == '
+    draft_of(root / FOLDER, stop + 'Workbench::Action::"publish", resource);')
+    done = run(root, monkeypatch, "jobs", "run", "answers")
+    assert isinstance(done.exception, PolicyError) and "No output today." in str(done.exception)

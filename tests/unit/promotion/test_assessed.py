@@ -380,3 +380,14 @@ def test_a_version_and_a_model_are_refused_in_phase_mlvp_alone(root, monkeypatch
         approved(root)
         approved(root, "wordllama-256")
         assert promote.promote(root, "job/answers@4", dry).missing == ()
+
+
+def test_a_person_whom_the_policies_deny_approves_nothing(root):
+    folder = root / "pipelines/policies"
+    shutil.copytree(ROOT / "pipelines/policies", folder)
+    (folder / "more.cedar").write_text(
+        '@id("nobody") forbid (principal, action == Workbench::Action::"approve", resource);'
+    )
+    with pytest.raises(PolicyError, match=f"nobody.*model/{NAME}|model/{NAME}.*nobody"):
+        approved(root)
+    assert read_approvals(root, NAME) == ()

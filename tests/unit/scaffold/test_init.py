@@ -18,6 +18,7 @@ from workbench.cli.app import cli
 from workbench.diagnostics.check import check_all
 from workbench.errors import ConfigError, NotFoundError, WorkbenchError
 from workbench.layout import PARAMS, Results, judge_tape_of
+from workbench.models.assessment import read_assessment
 from workbench.scaffold import placing
 from workbench.scaffold.init import init
 from workbench.scaffold.order import InitOrder, suggested
@@ -74,6 +75,20 @@ def test_a_new_use_case_passes_check_and_has_what_the_card_lists(root):
     assert {frozenset(row) for row in rows} == {frozenset({"id", "tenant", "question"})} and len(rows) == 4
     assert config.load_params(root).jobs["claims"].sample == "data/claims/sample.jsonl"
     assert str(registry.resolve(root, "prompt", "claims")) == "claims@1"
+
+
+def test_the_model_gets_the_form_of_an_assessment_once(root):
+    form = root / "pipelines/assessments/smollm2-135m.yaml"
+    made = init(root, order(root, owner="claims department"))
+    assert str(form.relative_to(root)) in made.files
+    found = read_assessment(root, "smollm2-135m")
+    assert found.owner == "claims department" and found.unanswered and found.data_classes == ()
+    undo(root, "claims")
+    assert not form.exists() and not form.parent.exists()
+    write(root, "pipelines/assessments/smollm2-135m.yaml", "# ours\n")
+    assert "pipelines/assessments/smollm2-135m.yaml" not in init(root, order(root)).files
+    undo(root, "claims")
+    assert form.read_text() == "# ours\n"
 
 
 def test_a_dry_run_lists_the_same_files_and_writes_none(root):
