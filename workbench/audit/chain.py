@@ -30,6 +30,8 @@ from workbench.errors import WorkbenchError
 from workbench.layout import AUDIT, AUDIT_KEYS
 
 _log: Final = logging.getLogger(__name__)
+#: Seconds between two looks whether the log is still there, before calls.
+_LOOK_S: Final = 1.0
 _EMPTY: Final = Head(segment="", size=0, seq=0, digest=GENESIS, signed=0)
 
 
@@ -89,6 +91,7 @@ class Chain:
         self._files: _Files | None = None
         self._head, self._raw = _EMPTY, b""
         self._policy_set = ""
+        self._look_at = 0.0
         self._dirty = False
         self._unsigned_since: float | None = None
         self._flusher: threading.Thread | None = None
@@ -97,9 +100,13 @@ class Chain:
 
     def open(self) -> None:
         """Open or create the log; raise UnavailableError when it cannot be written."""
+        now = time.monotonic()
+        if now < self._look_at and self._files is not None and self._files.pid == os.getpid():
+            return  # a call looked a moment ago, and each row looks again
         if not self._is_current():
             with self._mutex, files.writing(self.folder):
                 self._reopen()
+        self._look_at = now + _LOOK_S
 
     def append(self, row: Mapping[str, Any], *, durable: bool = False) -> int:
         """Append a row and return its number; raise UnavailableError when it cannot be written.
