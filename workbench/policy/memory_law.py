@@ -15,7 +15,7 @@ from workbench.policy.engine import CedarPolicy
 from workbench.policy.requests import CONTEXT, principal_entity
 from workbench.policy.residuals import condition_of
 from workbench.ports import ItemFilter
-from workbench.ports.item_filter import NUMBERS, TEXTS, Reader, readers_of
+from workbench.ports.item_filter import NUMBERS, TEXTS, readers_of
 from workbench.ports.policy import Decision, PolicyRequest, Resource, about_item
 from workbench.types import Item
 
@@ -36,7 +36,7 @@ class MemoryLaw:
     def __init__(self, active: Callable[[], CedarPolicy]) -> None:
         self._active = active
         self._set: CedarPolicy | None = None
-        self._readers: tuple[Reader, ...] = ()
+        self._readers: tuple[Callable[[Item], object], ...] = ()
         self._conditions: dict[bytes, tuple[ItemFilter, tuple[str, ...]]] = {}
         self._decisions: dict[bytes, dict[tuple[Any, ...], Decision]] = {}
         self._number = 0
