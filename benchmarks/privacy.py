@@ -15,6 +15,7 @@ import timeit
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from pydoc_data import topics
 
 from benchmarks.measuring import ROOT, Row
 from workbench.privacy import PatternDetector
@@ -88,17 +89,12 @@ def marked(line: str) -> Case:
 
 
 def benign() -> list[str]:
-    """Benign lines: those written by hand, and the paragraphs of the Python reference and of the docs."""
+    """Benign lines: those by hand, the handbook's, and every fifth paragraph of Python's manual."""
     lines = [text for text, spans in written() if not spans]
-    pages = [*sorted((ROOT / "data" / "python-reference").rglob("*")), *sorted((ROOT / "docs").rglob("*.md"))]
-    for page in pages:
-        if (
-            page.is_file()
-            and page.name not in {"benchmarks.md", "map.md"}
-            and page.suffix in {".md", ".txt", ".rst"}
-        ):
-            lines += [part for part in page.read_text(encoding="utf-8").split("\n\n") if part.strip()]
-    return lines
+    for page in sorted((ROOT / "data" / "handbook").rglob("*.md")):
+        lines += [part for part in page.read_text(encoding="utf-8").split("\n\n") if part.strip()]
+    manual = "\n\n".join(text for _, text in sorted(topics.topics.items())).split("\n\n")
+    return lines + [part for part in manual if part.strip()][::5]
 
 
 def ours(texts: list[str]) -> list[Found]:

@@ -37,13 +37,15 @@ def in_addresses(text: str, shape: bytes) -> Iterator[Span]:
 
 def _address(text: str, shape: bytes, start: int, end: int) -> re.Match[str] | None:
     """Return the address with this number, in the form that the words beside the number tell."""
-    behind = shape[end : end + 3]
+    behind = shape[end : end + 6]
     match = None
+    if shape[max(0, start - 2) : start] == b"0 " or (behind[:2] == b" 0" and b"a" not in behind):
+        return None  # one group of several
     if (behind[:1] in _SPACE and behind[1:2] in _CAPITAL) or (behind[:1] in _LETTER and behind[1:3] == b" A"):
         match = _ENGLISH_FORM.match(text, start) or _STATED_FORM.match(text, start)
     elif behind[:1] in _SPACE and _FRENCH_WORD.match(text, end):
         match = _FRENCH_FORM.match(text, start)
-    if match is None and shape[start - 1 : start] == b" ":
+    if match is None and shape[max(0, start - 2) : start] in _AFTER_WORD:
         before = text[max(0, start - 40) : start].lower()
         form = _form_before(before) or (_POSTAL_FORM if shape[end : end + 6] == b", 0000" else None)
         match = form.search(text, max(0, start - _BEFORE), end + _AFTER) if form else None
@@ -66,6 +68,7 @@ _BRITISH: Final = b" 0AA"
 _BESIDE: Final = frozenset({b"0", b"A", b"_", b"."})
 _SPACE: Final = frozenset({b" ", b","})
 _LETTER: Final = frozenset({b"A", b"a"})
+_AFTER_WORD: Final = frozenset({b"a ", b"A ", b". ", b", ", b"x ", b") ", b"? "})
 _CAPITAL: Final = frozenset({b"A", b"0"})
 _BOXES: Final = ("box ", "postfach ", "apartado ", "postbus ")
 _ROMANCE_WORDS: Final = (

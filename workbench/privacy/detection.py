@@ -85,8 +85,6 @@ def _detections(spans: list[Span]) -> tuple[Detection, ...]:
 _SMALL: Final = bytes(range(97, 123)) + b" \n"
 _NO_DIGITS: Final = bytes(sign for sign in range(256) if not 48 <= sign <= 57)
 _CAPITALISED: Final = re.compile(r"[A-Z][A-Za-z]*")
-#: What a key without digits has: an underscore, or the capitals of its prefix.
-_KEY_SIGNS: Final = (b"_", b"AI", b"KIA", b"SIA")
 #: White space as zeros, all else as ones, so that long words are found by arithmetic.
 _INK: Final = bytes(0 if sign in b" \t\n\r" else 255 for sign in range(256))
 
@@ -98,13 +96,13 @@ def _spans(text: str) -> Iterator[Span]:
     lower = text.lower()
     if digits := len(rest.translate(None, _NO_DIGITS)):
         yield from _in_digits(text, data, rest, digits)
-    if (digits or any(sign in rest for sign in _KEY_SIGNS)) and _has_long_word(data):
+    if (digits or b"_" in rest or b"AI" in rest or b"IA" in rest) and _has_long_word(data):
         yield from credentials.in_tokens(text)
     if b"@" in rest or b"%40" in rest or b"()" in rest or b"[]" in rest:
         yield from contacts.in_mail(text, lower)
     if b"-----BEGIN" in rest:
         yield from credentials.in_private_keys(text)
-    if b":" in rest or b"=" in rest or "pass" in lower or "pin " in lower:
+    if b":" in rest or b"=" in rest or "pass" in lower or (digits and "pin " in lower):
         yield from credentials.in_assignments(text, lower)
         if b"://" in rest:
             yield from credentials.in_links(text)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from workbench import files
 from workbench.config import DataRules, data_rules, load_params
 from workbench.controls.privacy import PrivacyControl
 from workbench.errors import PrivacyError
@@ -75,8 +76,17 @@ def protected(root: Path, frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(columns)
 
 
-@functools.cache
 def detector_of(root: Path) -> Detector:
-    """Return the detector of a repository."""
-    del root  # a repository has no list of its own yet
+    """Return the detector of a repository, which also finds the terms of `privacy.lexicon` in params.yaml."""
+    stated = load_params(root).privacy.lexicon if (root / PARAMS).is_file() else None
+    return _plain() if stated is None else _with_lexicon(root / stated)
+
+
+@functools.cache
+def _plain() -> Detector:
     return PatternDetector()
+
+
+@files.until_changed
+def _with_lexicon(path: Path) -> Detector:
+    return PatternDetector.with_lexicon(path)

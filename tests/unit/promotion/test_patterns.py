@@ -53,6 +53,7 @@ PERSONAL = {
         "card=«2223003122003222»;",
         "«6212 3456 7890 0000 003»",
         "«30569309025904»",
+        "«\uff14\uff11\uff11\uff11 1111\u200b 1111 1111»",
     ],
     "a telephone number": [
         "«+49 30 901820»",
@@ -62,6 +63,8 @@ PERSONAL = {
         "«+34 612 345 678»",
         "«+420 601/234 567».",
     ],
+    "an identity number": ["SSN: «536-90-4399»", "DNI «54362315K»"],
+    "a tax number": ["CPF «390.533.447-05»", "USt-IdNr. «DE136695976»"],
 }
 #: ⌂ stands for the slash of a path that no file of this repository may hold, this one included.
 PATHS = {
