@@ -14,6 +14,7 @@ from workbench.config.data_classes import (
     check_data_classes,
     data_rules,
 )
+from workbench.config.detectors import DetectorSettings
 from workbench.config.execution import EXECUTION_VARIABLE, Execution, Mode
 from workbench.config.forms import (
     check_day,
@@ -70,6 +71,7 @@ __all__ = [
     "DataRules",
     "DatasetFile",
     "Destination",
+    "DetectorSettings",
     "Enforce",
     "Execution",
     "IdentitySettings",

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from workbench.config import DataRules, data_rules, load_params
+from workbench.config import DataRules, DetectorSettings, data_rules, load_params
 from workbench.controls.privacy import PrivacyControl
 from workbench.errors import PrivacyError
 from workbench.layout import PARAMS
 from workbench.models import ModelCard
 from workbench.ports.privacy import Detector
-from workbench.privacy.detection import PatternDetector
+from workbench.privacy.detection import CombinedDetector, PatternDetector
+from workbench.privacy.gliner import GlinerDetector
+from workbench.privacy.presidio import PresidioDetector
 from workbench.wire.redaction import Redaction
 
 if TYPE_CHECKING:
@@ -75,8 +77,25 @@ def protected(root: Path, frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(columns)
 
 
-@functools.cache
 def detector_of(root: Path) -> Detector:
-    """Return the detector of a repository."""
-    del root  # a repository has no list of its own yet
-    return PatternDetector()
+    """Return the detector of a repository; raise ConfigError for a list or a package that is not there."""
+    if not (root / PARAMS).exists():
+        return _detector(root, DetectorSettings(), 0)
+    settings = load_params(root).privacy
+    lexicon = root / settings.lexicon if settings.lexicon else None
+    changed = lexicon.stat().st_mtime_ns if lexicon is not None and lexicon.exists() else 0
+    return _detector(root, settings, changed)
+
+
+@functools.lru_cache(maxsize=8)
+def _detector(root: Path, settings: DetectorSettings, changed: int) -> Detector:
+    """Return the detector of these settings; made again when the list has changed."""
+    del changed
+    lexicon = settings.lexicon
+    patterns = PatternDetector.with_lexicon(root / lexicon) if lexicon else PatternDetector()
+    more: list[Detector] = []
+    if settings.presidio is not None:
+        more.append(PresidioDetector(language=settings.presidio))
+    if settings.gliner is not None:
+        more.append(GlinerDetector(root / settings.gliner))
+    return CombinedDetector(patterns, *more) if more else patterns
