@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from memory_bench import write_page
 from sizes import ATTEMPTS
 
 from workbench import _sync
@@ -85,6 +86,7 @@ class House:
         return MemoryHandle(
             spec=self.spec, context=context, handler=self.boundary.handler, root=self.folder,
             make_call=partial(_call, **made), snapshot_store=self.boundary.stores.snapshot_store(),
+            permitted=self.boundary.access.permitted,
         )  # fmt: skip
 
     def fill(self):
@@ -351,6 +353,9 @@ def test_the_policies_of_a_repository_are_the_law_of_its_memories(tmp_path):
     assert [hit.text for hit in ann.search("taxi")] == ["the taxi of ann"]
     assert ann.search("taxi")[0].allowed == "policy own"
     assert eve.search("taxi") == [] and eve.count() == 0
+    write_page(tmp_path, owner="ann")
+    assert [row.source for row in ann.diff_sources().rows] == ["taxi"]
+    assert eve.diff_sources().rows == (), "a page that she may not read once it is ingested"
     keeper = house.handle(VICTIM, Principal(name="keeper", groups=ALL, clearance=9, admin=True))
     with pytest.raises(PolicyError, match="may not read all"):
         _sync.run(keeper.unfiltered.items())

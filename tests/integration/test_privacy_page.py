@@ -14,7 +14,7 @@ from workbench.prompts import prompt as prompts
 from workbench.testing.fakes import FakeModel
 
 PAGE = page_of("privacy.md")
-CLASSES, OBSERVED, INPUTS = blocks_of(PAGE, "yaml")
+CLASSES, TERMS, OBSERVED, INPUTS = blocks_of(PAGE, "yaml")
 ASK, RECORD, REFUSED = blocks_of(PAGE, "python")
 ANSWER, SHOWN, ERROR = blocks_of(PAGE, "text")
 
@@ -56,6 +56,17 @@ def test_the_page_is_true(places):
     told = run(root, sys.executable, "-c", ASK.partition("reply")[0] + REFUSED)
     check_shown(told, ERROR)
     assert len(model.calls) == asked
+
+
+def test_words_of_an_own_file_are_found(places):
+    root, model = places
+    add(root, TERMS)
+    path = root / config.load_params(root).privacy.lexicon
+    path.parent.mkdir()
+    path.write_text("[project]\nBlue Falcon\n")
+    asked = 'import workbench as wb\nws = wb.connect("answers")\nws.model().chat("Who leads Blue Falcon?")\n'
+    run(root, sys.executable, "-c", asked)
+    assert "Who leads <PROJECT_1>?" in json.dumps(model.calls)
 
 
 def test_rules_can_only_observe(places):

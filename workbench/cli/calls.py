@@ -163,10 +163,12 @@ def impact(
 def purge(*, before: str | None, as_json: bool) -> None:
     """Remove the calls and outcomes of days before DAY, or older than retention.calls_days of params.yaml.
 
-    Days are whole days of UTC. Nothing else removes a call. Example:
+    Decisions on promotions and other verbs go with them. Days are whole days of UTC. Nothing else removes a
+    call. Example:
 
         workbench calls purge --before 2026-01-01
     """
+    from workbench.policy.authorise import purge_decisions
     from workbench.records.outcomes import purge_outcomes
     from workbench.records.segments import purge as purge_calls
 
@@ -174,6 +176,7 @@ def purge(*, before: str | None, as_json: bool) -> None:
     day = _purge_day(root, before)
     removed = purge_calls(root / layout.CALLS, day)
     outcomes = purge_outcomes(root / layout.OUTCOMES, day)
+    purge_decisions(root, day)
     facts = {"before": day.isoformat(), "calls": removed, "outcomes": outcomes}
     say(facts, f"removed {removed:,} calls and {outcomes:,} outcomes of days before {day}", as_json=as_json)
 

@@ -10,11 +10,11 @@ from workbench.config.data_classes import (
     DataClass,
     DataRules,
     Destination,
+    OwnTerms,
     Privacy,
     check_data_classes,
     data_rules,
 )
-from workbench.config.detectors import DetectorSettings
 from workbench.config.execution import EXECUTION_VARIABLE, Execution, Mode
 from workbench.config.forms import (
     check_day,
@@ -71,7 +71,6 @@ __all__ = [
     "DataRules",
     "DatasetFile",
     "Destination",
-    "DetectorSettings",
     "Enforce",
     "Execution",
     "IdentitySettings",
@@ -83,6 +82,7 @@ __all__ = [
     "ModelChoice",
     "ModerationHook",
     "ModerationRules",
+    "OwnTerms",
     "Params",
     "Pin",
     "PolicyMode",

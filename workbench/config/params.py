@@ -11,8 +11,8 @@ from workbench.config.assessments import check_known_classes
 from workbench.config.audit import AuditSettings
 from workbench.config.budgets import BudgetRule, check_budgets
 from workbench.config.content import check_content
-from workbench.config.data_classes import DataClass, check_data_classes, data_rules
-from workbench.config.detectors import DetectorSettings, check_detectors
+from workbench.config.data_classes import DataClass, OwnTerms, check_data_classes, data_rules
+from workbench.config.forms import check_inside
 from workbench.config.identity import IdentitySettings, check_identity
 from workbench.config.jobs import Job, check_job
 from workbench.config.limits import RunLimits
@@ -54,7 +54,7 @@ class Params:
     audit: AuditSettings = field(default_factory=AuditSettings)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     data_classes: dict[str, DataClass] = field(default_factory=dict)
-    privacy: DetectorSettings = field(default_factory=DetectorSettings)
+    privacy: OwnTerms = field(default_factory=OwnTerms)
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -96,7 +96,9 @@ def _parsed(path: Path) -> Params:
     demanding = [name for name, case in params.use_cases.items() if case.assurance == "authenticated"]
     check_identity(params.identity, demanding, where=str(path))
     check_data_classes(params.data_classes, where=str(path))
-    check_detectors(params.privacy, where=str(path))
+    for key in ("lexicon", "gliner"):
+        if (stated := getattr(params.privacy, key)) is not None:
+            check_inside(stated, where=f"{path}: privacy.{key}")
     for name, case in params.use_cases.items():
         known = data_rules(params.data_classes).actions
         check_known_classes(f"{path}: use_cases.{name}.handles", case.handles, known)

@@ -45,6 +45,10 @@ class Access:
         #: What was asked for contexts, which are kept so that another one cannot have the id.
         self._requests: dict[tuple[Any, ...], tuple[Context, PolicyRequest]] = {}
 
+    def permitted(self, call: Call) -> ItemFilter:
+        """Return the condition under which an item is permitted to a call; raise PolicyError if unknown."""
+        return self._law.permitted(self._request(call))
+
     async def __call__(self, call: Call, proceed: Handler) -> AsyncGenerator[Event, None]:
         """Pass the call on within what is permitted; raise RefusedError if it exceeds that."""
         payload = self._allowed(call)
@@ -73,7 +77,7 @@ class Access:
     def _limited(self, call: Call, requester: T) -> T:
         """Return the requester or query limited to what is permitted, and to the current time."""
         _check_plain(requester)
-        where = self._law.permitted(self._request(call))
+        where = self.permitted(call)
         narrowed: list[ItemFilter] = _narrowed(call, requester)
         if narrowed:
             where = all_of([where, *narrowed])
@@ -102,7 +106,7 @@ class Access:
 
     def _check_all(self, call: Call) -> None:
         """Raise PolicyError unless the principal may read every item of the memory."""
-        if self._law.permitted(self._request(call)) != all_of([]):
+        if self.permitted(call) != all_of([]):
             raise PolicyError(
                 f"{call.context.principal} may not read all of {call.target!r}: the policies permit some "
                 "items only, and the call names no requester",

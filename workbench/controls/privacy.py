@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Final
 from workbench import wire
 from workbench.config import DataRules, Destination
 from workbench.controls.position import MODEL, Position
-from workbench.errors import PrivacyError, WorkbenchError
+from workbench.errors import ConfigError, PrivacyError, WorkbenchError
 from workbench.ports import Call, Handler
 from workbench.ports.privacy import DeclaredData, Detection, Detector
 from workbench.types import JSON, Event
@@ -28,6 +29,12 @@ POSITION: Final = Position(
 #: Operations whose answer has texts.
 _ANSWERED: Final = frozenset({"chat", "respond"})
 _JSON_FORMS: Final = frozenset({"json_schema", "json_object"})
+#: Events of one stream that are searched.
+_MOST_EVENTS: Final = 20_000
+#: Clean texts that are kept, their most characters, and marks of texts that were seen once.
+_MOST_KEPT: Final = 256
+_LONGEST_KEPT: Final = 20_000
+_MOST_SEEN: Final = 4_096
 #: Errors in a chain whose texts are searched.
 _MOST_CAUSES: Final = 8
 
@@ -47,7 +54,7 @@ class PrivacyControl:
         external: Callable[[str], bool],
         enforce: bool = True,
     ) -> None:
-        self._detector = detector
+        self._detector = _CleanTexts(detector)
         self._rules = rules
         self._external = external
         self._enforce = enforce
@@ -109,23 +116,22 @@ class PrivacyControl:
         try:
             async with aclosing(proceed(call)) as events:  # type: ignore[type-var]
                 async for event in events:
-                    taken.append(event)
+                    if len(taken) < _MOST_EVENTS:
+                        taken.append(event)
                     if restored is None or not request.restores:
                         yield event
-                    elif not streamed:
-                        yield Event(data=restored.whole(event.data))
-                    else:
-                        for data in restored.chunk(event.data):
-                            yield Event(data=data)
+                        continue
+                    for data in _passed_on(restored, event.data, streamed=streamed):
+                        yield Event(data=data)
         except WorkbenchError as error:
-            for data in restored.rest() if restored else ():
-                yield Event(data=data)
+            for event in _held(restored):
+                yield event
             request.clean(error)
             raise
-        for data in restored.rest() if restored else ():
-            yield Event(data=data)
-        if taken:
-            self._note_answer(call, request, speaks.fold(taken) if len(taken) > 1 else taken[0].data)
+        for event in _held(restored):
+            yield event
+        with contextlib.suppress(WorkbenchError):  # an odd stream is its reader's
+            self._note_answer(call, request, speaks.fold(taken) if len(taken) != 1 else taken[0].data)
         if restored is not None and request.restores:
             call.span.note(privacy={"destination": destination, **restored.counts.facts()})
 
@@ -135,6 +141,47 @@ class PrivacyControl:
             classes = request.classes | {request.class_of(item) for item in found}
             kinds = Counter(request.kinds) + Counter(item.kind for item in found)
             call.span.note(findings=dict(kinds), data_class=self._rules.highest(classes))
+
+
+class _CleanTexts:
+    """A detector that searches a text again only if it found something in it, or has seen it once.
+
+    Instructions come with every call. A text in which nothing is found is kept from the second time on.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        self._find = detector.find
+        self._clean: dict[str, tuple[Detection, ...]] = {}
+        self._seen: set[int] = set()
+
+    def find(self, text: str) -> tuple[Detection, ...]:
+        """Return what the detector finds."""
+        known = self._clean.get(text)
+        if known is not None:
+            return known
+        found = self._find(text)
+        if not found and len(text) <= _LONGEST_KEPT:
+            self._keep(text)
+        return found
+
+    def _keep(self, text: str) -> None:
+        mark = hash(text)
+        if mark in self._seen:
+            self._clean[text] = ()
+        self._seen.add(mark)
+        if len(self._seen) > _MOST_SEEN:
+            self._seen.clear()
+        if len(self._clean) > _MOST_KEPT:
+            self._clean.clear()
+
+
+def _passed_on(restored: RestoredAnswer, data: Any, *, streamed: bool) -> list[Any]:
+    return restored.chunk(data) if streamed else [restored.whole(data)]
+
+
+def _held(restored: RestoredAnswer | None) -> list[Event]:
+    """Return the events of what is still held back of a stream."""
+    return [Event(data=data) for data in restored.rest()] if restored is not None else []
 
 
 def _restored(request: RequestTexts, call: Call, speaks: wire.Dialect) -> RestoredAnswer:
@@ -164,7 +211,12 @@ class RequestTexts:
         self.restores = False
         self._detector = detector
         self._rules = rules
-        self._texts = contents(payload)
+        try:
+            self._texts = contents(payload)
+        except RecursionError:
+            raise ConfigError(
+                "the request is nested too deeply", hint="pass texts, numbers, lists and mappings"
+            ) from None
         detections = self.found_in(self._texts)
         self.kinds: dict[str, int] = {}
         self.classes: frozenset[str] = frozenset()

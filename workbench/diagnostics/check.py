@@ -41,6 +41,7 @@ from workbench.workspace import boundary, quality
 from workbench.workspace.candidates import candidates
 from workbench.workspace.examples import contaminated
 from workbench.workspace.moderating import hooks_of
+from workbench.workspace.privacy import rules_of
 from workbench.workspace.save import read_generator
 from workbench.workspace.saved_impact import load_impact
 from workbench.workspace.use_case import check_data, stated_dataset
@@ -227,7 +228,15 @@ def _references(root: Path, kind: str, name: str) -> list[str]:
 
 
 def _look_at_prompt(root: Path, reference: str) -> object:
-    return prompts.load(root, reference, author="check")
+    prompt, classes = prompts.load(root, reference, author="check"), rules_of(root).actions
+    for name, declared in prompt.header.inputs.items():
+        if declared.data_class not in classes:
+            raise ConfigError(
+                f"{reference}: inputs.{name}.data_class: there is no class {declared.data_class!r} "
+                f"({nearest(declared.data_class, classes)})",
+                hint="correct it, or add the class to data_classes in params.yaml",
+            )
+    return prompt
 
 
 def _use_case(root: Path, name: str, case: UseCase) -> Iterator[CheckedFile]:

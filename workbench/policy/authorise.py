@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import orjson
 
-from workbench import config, identity
+from workbench import config, files, identity
 from workbench.context import Context
 from workbench.errors import WorkbenchError
 from workbench.identity import Principal
@@ -18,7 +19,7 @@ from workbench.layout import STATE
 from workbench.policy.engine import CedarPolicy
 from workbench.ports.identity import Identity
 from workbench.ports.policy import Decision, PolicyRequest, Resource
-from workbench.records.log import Lines
+from workbench.records.log import Lines, read_records
 
 #: The decisions on verbs that are no calls, one line each, below a folder of state.
 DECISIONS: Final = STATE / "decisions.jsonl"
@@ -132,4 +133,24 @@ def _record(
         "decision": {**decision.to_json(), "action": request.action, "observed": observed},
         "policy_request": orjson.dumps(request.to_json(), option=orjson.OPT_SORT_KEYS).decode(),
     }
-    Lines(home / DECISIONS).append(orjson.dumps(line, option=orjson.OPT_SORT_KEYS))
+    _log(home / DECISIONS).append(orjson.dumps(line, option=orjson.OPT_SORT_KEYS))
+
+
+@functools.lru_cache(maxsize=64)
+def _log(path: Path) -> Lines:
+    """Return the log at a path, which stays open."""
+    return Lines(path)
+
+
+def purge_decisions(home: Path, before: dt.date) -> int:
+    """Remove the decisions on verbs of days before `before`, and return their number; odd lines go too."""
+    path = home / DECISIONS
+    if not path.exists():
+        return 0
+    with _log(path).writing():  # a writer that waits opens the file that replaces this one
+        records = read_records(path)
+        kept = [record for record in records if str(record.get("at", ""))[:10] >= before.isoformat()]
+        if len(kept) < len(records):
+            lines = (orjson.dumps(record, option=orjson.OPT_SORT_KEYS) + b"\n" for record in kept)
+            files.write_atomic(path, b"".join(lines))
+    return len(records) - len(kept)

@@ -72,7 +72,7 @@ class ExpectedDecision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
+class _Tests:
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     tests: tuple[ExpectedDecision, ...]
 
@@ -83,7 +83,7 @@ def read_tests(source: PolicySource) -> tuple[ExpectedDecision, ...]:
         return ()
     where = source.name(TESTS)
     rows = files.parse(
-        _File, files.parse_yaml(source.tests, where=where, hint=_HINT), where=where, hint=_HINT
+        _Tests, files.parse_yaml(source.tests, where=where, hint=_HINT), where=where, hint=_HINT
     )
     seen: set[str] = set()
     for row in rows.tests:

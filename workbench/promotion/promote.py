@@ -348,9 +348,11 @@ def _promote_version(root: Path, named: str, order: ReleaseOptions) -> Released:
 
 
 def _unassessed(root: Path, spec: JobSpec) -> list[Blocker]:
-    """Return what phase mlvp refuses about the models of a version whose use case is in that phase now."""
+    """Return what phase mlvp refuses about policies and models of a version whose use case is in it now."""
     case = config.load_params(root).use_cases.get(spec.use_case)
-    return [] if case is None else requirements.not_assessed(root, spec, case)
+    if case is None:
+        return []
+    return [*requirements.not_enforced(spec.use_case, case), *requirements.not_assessed(root, spec, case)]
 
 
 def _reproduce(root: Path, *, show: bool) -> None:

@@ -57,7 +57,7 @@ def missing(root: Path, draft: Draft, case: UseCase) -> list[Blocker]:
         *_not_judged(draft, case),
         *_not_saved(root, draft),
         *_not_priced(draft),
-        *_not_enforced(draft, case),
+        *not_enforced(draft.spec.use_case, case),
         *not_assessed(root, draft.spec, case),
         *_not_runnable(notebook, draft),
         *screened(screening.screen(notebook, lock=read_bytes(root / LOCK))),
@@ -126,20 +126,28 @@ def _not_priced(draft: Draft) -> Iterator[Blocker]:
             yield Blocker(what=what, fix=fix)
 
 
-def _not_enforced(draft: Draft, case: UseCase) -> Iterator[Blocker]:
+<<<<<<< HEAD
+def not_enforced(name: str, case: UseCase) -> Iterator[Blocker]:
     """Yield a blocker for policies that are only observed in phase mlvp."""
+    if problem := unenforced(name, case):
+=======
+def _not_enforced(draft: Draft, case: UseCase) -> Iterator[Blocker]:
+    """Yield a blocker for rules that are only observed in phase mlvp."""
     if problem := unenforced(draft.spec.use_case, case):
+>>>>>>> privacy
         what, _, fix = problem.partition("\n  -> ")
         yield Blocker(what=what, fix=fix)
 
 
 def unenforced(name: str, case: UseCase) -> str:
-    """Return the problem of a use case of phase mlvp whose policies are only observed, "" without one."""
-    if case.phase != "mlvp" or case.policy.enforce == "enforce":
+    """Return the problem of a use case of phase mlvp whose rules are only observed, "" without one."""
+    modes = {"policy": case.policy.enforce, "privacy": case.privacy.enforce}
+    observed = [key for key, mode in modes.items() if mode != "enforce"]
+    if case.phase != "mlvp" or not observed:
         return ""
     return (
-        f"{name} is in phase mlvp, and its policies are only observed\n"
-        f"  -> write policy: {{enforce: enforce}} into use_cases.{name} of params.yaml"
+        f"{name} is in phase mlvp, and its {observed[0]} is only observed\n"
+        f"  -> write {observed[0]}: {{enforce: enforce}} into use_cases.{name} of params.yaml"
     )
 
 

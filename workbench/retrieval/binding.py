@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from workbench.context import Context, instant
-from workbench.ports import Call, Handler, Memory
+from workbench.ports import Call, Handler, ItemFilter, Memory
 from workbench.retrieval.spec import MemorySpec
 from workbench.types import JSON, Item, Port
 
@@ -46,7 +46,9 @@ class Binding:
     `as_of` is the day on which validity is judged when a search names none (None: today). `version` is the
     version of the knowledge that is searched (None: the active one). `pinned` is the digest of the pinned
     snapshot that is searched instead of the live memory. A pinned snapshot ignores the clock unless `today`
-    is set, as it is in a job. `home` holds `.workbench` when `root` is only a copy of the code.
+    is set, as it is in a job. `home` holds `.workbench` when `root` is only a copy of the code. `permitted`
+    returns the condition of the policies on the items of a call, for pages that no store holds yet; without
+    it access lists and clearance decide about these.
     """
 
     spec: MemorySpec
@@ -60,6 +62,7 @@ class Binding:
     pinned: str | None = None
     today: bool = False
     snapshot_store: Snapshots | None = field(default=None, repr=False)
+    permitted: Callable[[Call], ItemFilter] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:

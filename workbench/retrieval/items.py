@@ -6,20 +6,18 @@ import dataclasses
 import datetime as dt
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from workbench import arguments, files, identity
 from workbench.context import instant, is_instant
 from workbench.errors import ConfigError, NotFoundError, RefusedError
-from workbench.ports import written_id
+from workbench.ports import Requester, written_id
+from workbench.ports.item_filter import by_lists
 from workbench.retrieval.binding import Binding
 from workbench.retrieval.chunking import chunks
 from workbench.retrieval.documents import digests_now
 from workbench.retrieval.port import Governed, embed
 from workbench.types import KNOWLEDGE, Item, ItemKind, Page
-
-if TYPE_CHECKING:
-    from workbench.identity import Principal
 
 #: The trust of an item from a declared source; other items have their principal's trust.
 DECLARED = 3
@@ -61,10 +59,13 @@ class Written:
     days: Days
 
 
-def visible_to(principal: Principal) -> Callable[[Item | Page], bool]:
-    """Return a test of whether access list and classification let the principal see an item, on any day."""
-    grants, clearance = frozenset(principal.grants), principal.clearance
-    return lambda item: not grants.isdisjoint(item.access) and item.classification <= clearance
+def visible_to(binding: Binding) -> Callable[[Item], bool]:
+    """Return a test of whether the policies let the binding's principal see an item, on any day."""
+    principal = binding.context.principal
+    if binding.permitted is None:
+        return by_lists(principal.grants, principal.clearance).admits
+    payload = {"requester": Requester.of(principal, now=binding.now())}
+    return binding.permitted(binding.make_call("memory", "items", binding.name, payload)).admits
 
 
 def documents(binding: Binding, pages: Sequence[Page]) -> list[Item]:

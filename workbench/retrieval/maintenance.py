@@ -180,7 +180,7 @@ async def diff(binding: Binding, before: int, after: int) -> Differences:
     """Compare two versions, source by source, as far as the principal may see them."""
     port = _to_compare(binding)
     older, newer = await port.items(before), await port.items(after)
-    visible = visible_to(binding.context.principal)
+    visible = visible_to(binding)
     hidden = {item.source for item in (*older, *newer) if not visible(item)}
     title = f"{binding.spec}, tenant {binding.tenant}, version {before} -> {after}"
     return compared(title, sources_of(older), sources_of(newer), hidden=hidden)
@@ -188,13 +188,13 @@ async def diff(binding: Binding, before: int, after: int) -> Differences:
 
 async def diff_sources(binding: Binding) -> Differences:
     """Compare the active version with the declared source, as an ingest would change it."""
-    visible, admin = visible_to(binding.context.principal), binding.context.principal.admin
-    own = [page for page in await _pages(binding, None) if page.tenant == binding.tenant]
-    pages = own if admin else [page for page in own if visible(page)]
+    visible = visible_to(binding)
+    pages = [page for page in await _pages(binding, None) if page.tenant == binding.tenant]
     active = await _to_compare(binding).items()
     on_disk = await asyncio.to_thread(documents, binding, pages)
-    hidden = {item.source for item in active if not visible(item)}
-    hidden |= {page.source for page in pages if not visible(page)}
+    if not binding.context.principal.admin:
+        on_disk = [item for item in on_disk if visible(item)]
+    hidden = {item.source for item in (*active, *on_disk) if not visible(item)}
     title = f"{binding.spec}, tenant {binding.tenant}, active -> {binding.spec.source}"
     return compared(title, sources_of(active), sources_of(on_disk), hidden=hidden)
 

@@ -82,7 +82,7 @@ def _gather(value: Any, found: list[str], *, free: bool, depth: int) -> None:
     kind = type(value)
     if kind is dict or (kind not in _SCALARS and isinstance(value, Mapping)):
         for name, item in value.items():
-            if not name.isidentifier():
+            if type(name) is str and not name.isidentifier():
                 found.append(name)
             if type(item) in _SCALARS:
                 continue

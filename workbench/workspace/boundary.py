@@ -132,14 +132,18 @@ class Boundary:
         self.telemetry = active.exporter(self.home)
         self.audit = chain_at(self.home, places.audit)
         self.content = content_at(self.home)
-        timeless = where.pinned is not None and not where.today
-        self.handler = stack.fold(self._controls(places, timeless=timeless), self._leaf)
+        self.access = policies.access_to_items(
+            self.policy,
+            observe=places.observe_policy,
+            timeless=where.pinned is not None and not where.today,
+        )
+        self.handler = stack.fold(self._controls(places), self._leaf)
         if self.telemetry is not None:
             self.handler = self.telemetry.watched(
                 self.handler, content=places.content, clean=redaction_of(root).value
             )
 
-    def _controls(self, places: StatePaths, *, timeless: bool) -> dict[str, Control]:
+    def _controls(self, places: StatePaths) -> dict[str, Control]:
         """Return the controls around every call, by their names."""
         privacy = privacy_of(self.root, self.card, observe=places.observe_privacy)
         return {
@@ -157,7 +161,7 @@ class Boundary:
             "policy": policies.control_of(
                 self.policy, self.card, class_of=privacy.data_class, observe=places.observe_policy
             ),
-            "access": policies.access_to_items(self.policy, observe=places.observe_policy, timeless=timeless),
+            "access": self.access,
             "output": Output(),
             **(places.moderating.control(self.card, lambda: self.handler) if places.moderating else {}),
             "privacy": privacy,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from workbench.config import DataRules, DetectorSettings, data_rules, load_params
+from workbench import files
+from workbench.config import DataRules, OwnTerms, data_rules, load_params
 from workbench.controls.privacy import PrivacyControl
 from workbench.errors import PrivacyError
 from workbench.layout import PARAMS
@@ -78,24 +79,30 @@ def protected(root: Path, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def detector_of(root: Path) -> Detector:
-    """Return the detector of a repository; raise ConfigError for a list or a package that is not there."""
-    if not (root / PARAMS).exists():
-        return _detector(root, DetectorSettings(), 0)
-    settings = load_params(root).privacy
-    lexicon = root / settings.lexicon if settings.lexicon else None
-    changed = lexicon.stat().st_mtime_ns if lexicon is not None and lexicon.exists() else 0
-    return _detector(root, settings, changed)
+    """Return the detector of a repository, which also finds the terms of `privacy.lexicon` in params.yaml."""
+    stated = load_params(root).privacy if (root / PARAMS).is_file() else OwnTerms()
+    found = _plain() if stated.lexicon is None else _with_lexicon(root / stated.lexicon)
+    if stated.presidio is None and stated.gliner is None:
+        return found
+    return CombinedDetector(found, *_optional(root, stated.presidio, stated.gliner))
+
+
+@functools.cache
+def _plain() -> Detector:
+    return PatternDetector()
+
+
+@files.until_changed
+def _with_lexicon(path: Path) -> Detector:
+    return PatternDetector.with_lexicon(path)
 
 
 @functools.lru_cache(maxsize=8)
-def _detector(root: Path, settings: DetectorSettings, changed: int) -> Detector:
-    """Return the detector of these settings; made again when the list has changed."""
-    del changed
-    lexicon = settings.lexicon
-    patterns = PatternDetector.with_lexicon(root / lexicon) if lexicon else PatternDetector()
-    more: list[Detector] = []
-    if settings.presidio is not None:
-        more.append(PresidioDetector(language=settings.presidio))
-    if settings.gliner is not None:
-        more.append(GlinerDetector(root / settings.gliner))
-    return CombinedDetector(patterns, *more) if more else patterns
+def _optional(root: Path, presidio: str | None, gliner: str | None) -> tuple[Detector, ...]:
+    """Return the optional detectors that are stated; raise ConfigError when a package is not installed."""
+    found: list[Detector] = []
+    if presidio is not None:
+        found.append(PresidioDetector(language=presidio))
+    if gliner is not None:
+        found.append(GlinerDetector(root / gliner))
+    return tuple(found)

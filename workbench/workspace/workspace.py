@@ -148,6 +148,7 @@ class Workspace(RecordVerbs):
             pinned=pinned,
             today=self.boundary.stores.where.today,
             snapshot_store=self.boundary.stores.snapshot_store(),
+            permitted=self.boundary.access.permitted,
         )
 
     def window(self, budget: int, *, model: str | None = None) -> Window:

@@ -14,7 +14,7 @@ from sizes import examples
 from workbench import wire
 from workbench.config import DataClass, data_rules
 from workbench.controls.privacy import PrivacyControl
-from workbench.errors import PrivacyError, RefusedError
+from workbench.errors import ConfigError, PrivacyError, RefusedError
 from workbench.ports import Span
 from workbench.ports.privacy import DeclaredData
 from workbench.types import Event
@@ -330,3 +330,22 @@ def test_a_class_that_a_prompt_declares_is_kept_from_a_destination_that_refuses_
     assert not model.got
     asked(call, model, control(health={"like": "personal"}))
     assert model.got[0] is call.payload and call.span.facts["data_class"] == "health"
+
+
+def test_a_request_that_is_no_json_is_left_to_those_who_say_so():
+    deep = {}
+    deep["deep"] = deep
+    with pytest.raises(ConfigError, match="nested"):
+        asked(chat(metadata=deep), Echo())
+    model = Echo("ok")
+    asked(chat(metadata={1: "one", "set": {2, 3}}), model)
+    assert model.got[0]["metadata"] == {1: "one", "set": {2, 3}}
+
+
+def test_instructions_that_come_with_every_call_are_not_searched_every_time():
+    detector = SmallDetector()
+    made = control(detector=detector)
+    for n in range(5):
+        asked(chat(f"taxi {n}? {EMAIL}"), Echo("fine"), made)
+    assert detector.searched.count("be brief") == detector.searched.count("fine") == 2
+    assert sum(EMAIL in text for text in detector.searched) == 5

@@ -170,3 +170,17 @@ def test_a_check_names_the_policies_that_no_memory_can_search_by():
     assert [(finding.where.rpartition(": ")[2], finding.warning) for finding in found] == [("odd", False)]
     assert "permits no item" in found[0].what and "containsAny" in found[0].fix
     assert not untranslatable_policies(CedarPolicy.builtin())
+
+
+def test_a_condition_is_made_once_for_the_same_rights_and_action():
+    policy = parsed(f'@id("a") @reason("r") {READ} when {{ resource.owner == principal.name }};')
+    asked, found = [], policy.residual
+    policy.residual = lambda *a, **k: asked.append(a) or found(*a, **k)
+    law = law_of(policy)
+    for _ in range(3):
+        assert law.permitted(request(Principal(name="ada"))) == law.permitted(request(Principal(name="ada")))
+    assert len(asked) == 1
+    others = (request(ADA), request(Principal(name="ada"), action="memory.items"), request(ADA, purpose="x"))
+    for other in others:
+        law.permitted(other)
+    assert len(asked) == 4

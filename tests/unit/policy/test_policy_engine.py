@@ -205,3 +205,10 @@ def test_a_broken_set_is_an_error_that_names_its_file(tmp_path, name, text, word
 def test_a_folder_without_policies_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"0 files NAME\.cedar"):
         read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("action", "kind"), [("model.chat", "Model"), ("memory.search", "Memory")])
+def test_a_principal_without_a_tenant_is_denied(action, kind):
+    request = dataclasses.replace(asked(action, kind, principal=Principal(name="eve", admin=True)), tenant="")
+    decision = CedarPolicy.builtin().decide(request)
+    assert not decision.allowed and not decision.errors and "tenant" in decision.why

@@ -28,6 +28,7 @@ from workbench.ports.policy import PolicyRequest
 from workbench.promotion.promote import ReleaseOptions, promote, rollback
 from workbench.records.log import read_records
 from workbench.records.segments import CallLog
+from workbench.testing.fakes import FakeClock
 
 NO_CONTRACTORS = """
 @id("no-contractors") @reason("Contractors release nothing.")
@@ -232,13 +233,15 @@ def test_the_commands_keep_use_cases_of_others_hidden(tmp_path, monkeypatch):
 
 
 def test_check_demands_enforced_policies_in_phase_mlvp(tmp_path):
-    from workbench.promotion.requirements import unenforced
+    from workbench.promotion.requirements import not_enforced, unenforced
 
     root = repository(tmp_path, mode="observe")
     case = config.load_params(root).use_cases["answers"]
-    assert unenforced("answers", case) == ""
+    assert unenforced("answers", case) == "" and not [*not_enforced("answers", case)]
     case = dataclasses.replace(case, phase="mlvp")
-    assert "mlvp" in unenforced("answers", case) and "enforce: enforce" in unenforced("answers", case)
+    assert "mlvp" in unenforced("answers", case)
+    (blocker,) = not_enforced("answers", case)
+    assert "observed" in blocker.what and "enforce: enforce" in blocker.fix
 
 
 def test_check_names_the_problems_of_the_set(tmp_path, monkeypatch):
@@ -257,3 +260,18 @@ def test_a_job_publishes_for_its_tenant_unless_a_policy_forbids_it(tmp_path, mon
     draft_of(root / FOLDER, stop + 'Workbench::Action::"publish", resource);')
     done = run(root, monkeypatch, "jobs", "run", "answers")
     assert isinstance(done.exception, PolicyError) and "No output today." in str(done.exception)
+
+
+def test_old_decisions_on_verbs_are_purged_with_the_calls(tmp_path, monkeypatch):
+    root = repository(tmp_path)
+    clock = FakeClock("2026-11-01T00:00:00+00:00")
+    for days in (0, 20):
+        clock.advance(days * 86_400)
+        context = dataclasses.replace(authorise.system_context(root, "answers"), clock=clock)
+        authorise.authorise(root, context, "promote", authorise.asset("job", f"a{days}"))
+    done = run(root, monkeypatch, "calls", "purge", "--before", "2026-11-10")
+    assert done.exit_code == 0
+    (line,) = read_records(root / DECISIONS)
+    assert json.loads(line["policy_request"])["resource"]["id"] == "job/a20"
+    authorise.authorise(root, context, "promote", authorise.asset("job", "after"))
+    assert len(read_records(root / DECISIONS)) == 2, "a log that was replaced is opened again"
