@@ -6,6 +6,7 @@ benchmarks.moderation` also asks the embedded model what fenced passages make it
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -106,11 +107,12 @@ def microseconds(name: str, text: str = CLEAN) -> float:
         made(name, {}),
         Exchange(pieces=(Piece(origin="system", text=RULE * 4), Piece(origin="passage", text=CLEAN[:300]))),
     )
-    best = math.inf
+    best, number = math.inf, itertools.count()
     for _ in range(50):
+        texts = [f"{text[:-5]}{next(number):04}." for _ in range(10)]  # results of equal texts are kept
         began = time.perf_counter()
-        for _ in range(10):
-            check(text, asked)
+        for each in texts:
+            check(each, asked)
         best = min(best, (time.perf_counter() - began) / 10)
     return best * 1e6
 

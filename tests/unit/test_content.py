@@ -139,6 +139,15 @@ def test_what_is_expired_is_removed(store, tmp_path):
     assert store.open(new) and len(list((tmp_path / "content").glob("*.jsonl"))) == 1
 
 
+def test_expired_content_is_not_opened_and_is_removed_by_the_next_call(ws):
+    past = dt.date(2026, 1, 1)
+    old = seal(ws.boundary.content, subject="", expires=past)
+    with pytest.raises(NotFoundError, match="expired on 2026-01-01"):
+        ws.content(old, reason="r")
+    ws.model("m").chat("hello")
+    assert [entry.id != old for entry in ws.boundary.content.entries()] == [True]
+
+
 @pytest.mark.parametrize("content", ["", "x", "../keys/master", "20261230-0000000000000000", "a" * 10_000])
 def test_an_id_without_content_is_named(store, content):
     seal(store)

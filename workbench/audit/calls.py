@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from workbench.audit.chain import Chain
 from workbench.audit.signing import AuditPseudonyms
 
-#: The fields of a row that are columns of the record: numbers, digests and names of assets.
-_FACTS: Final = {
-    name: name
-    for name in (
-        "input_tokens", "output_tokens", "cost_usd", "source", "fallback_reason", "data_class", "findings",
-        "privacy", "checks", "content", "model", "job", "replayed", "purpose", "prompt",
-    )
-} | {"status_detail": "error"}  # fmt: skip
+#: Columns of the record that a row has as they are: numbers, digests and names of assets.
+_FACTS: Final = (
+    "input_tokens", "output_tokens", "cost_usd", "source", "fallback_reason", "data_class", "findings",
+    "privacy", "checks", "content", "job", "replayed", "purpose", "prompt",
+)  # fmt: skip
 #: The fields of a decision that a row has.
 _DECISION: Final = ("id", "allowed", "policies", "policy_set", "observed")
 #: Most characters of a name that the caller chooses.
@@ -51,6 +48,7 @@ def row_of_call(
 ) -> dict[str, Any]:
     """Return the audit row of a record; a person, a session and a request are keyed digests in it."""
     tenant, port, target = record["tenant"], record["port"], record["target"]
+    get = record.get
     row: dict[str, Any] = {
         "activity": "call",
         "time_dt": record["at"],
@@ -63,25 +61,21 @@ def row_of_call(
         "status_code": record["outcome"],
         "metadata": {"uid": record["trace_id"]},
     }
-    for name, column in _FACTS.items():
-        if value := record.get(column):
+    for name in _FACTS:
+        if value := get(name):
             row[name] = value[:_MOST_TEXT] if type(value) is str else value
-    for name, parts in _keyed(record, tenant, subject):
-        row[name] = pseudonyms.of(*parts)
-    if row.get("model") == target:
-        del row["model"]
-    if would_refuse := record.get("would_refuse"):
+    if error := get("error"):
+        row["status_detail"] = error
+    if (model := get("model")) and model != target:  # a fall-back answered
+        row["model"] = model
+    if key := get("key"):
+        row["request_uid"] = pseudonyms.of("request", key)
+    if session := get("session"):
+        row["session_uid"] = pseudonyms.of("session", session)
+    if subject:
+        row["subject_uid"] = pseudonyms.of("subject", tenant, subject)
+    if would_refuse := get("would_refuse"):
         row["would_refuse"] = len(would_refuse)  # a budget may be named after a person
-    if decision := record.get("decision"):
+    if decision := get("decision"):
         row["decision"] = {name: decision[name] for name in _DECISION if name in decision}
     return row
-
-
-def _keyed(record: Mapping[str, Any], tenant: str, subject: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the digests of a row: the field, and what the digest is of."""
-    if key := record.get("key"):
-        yield "request_uid", ("request", key)
-    if session := record.get("session"):
-        yield "session_uid", ("session", session)
-    if subject:
-        yield "subject_uid", ("subject", tenant, subject)

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -30,6 +30,8 @@ from workbench.errors import WorkbenchError
 from workbench.layout import AUDIT, AUDIT_KEYS
 
 _log: Final = logging.getLogger(__name__)
+#: Seconds between two looks whether the log is still there, before calls.
+_LOOK_S: Final = 1.0
 _EMPTY: Final = Head(segment="", size=0, seq=0, digest=GENESIS, signed=0)
 
 
@@ -89,6 +91,7 @@ class Chain:
         self._files: _Files | None = None
         self._head, self._raw = _EMPTY, b""
         self._policy_set = ""
+        self._look_at = 0.0
         self._dirty = False
         self._unsigned_since: float | None = None
         self._flusher: threading.Thread | None = None
@@ -97,21 +100,26 @@ class Chain:
 
     def open(self) -> None:
         """Open or create the log; raise UnavailableError when it cannot be written."""
+        now = time.monotonic()
+        if now < self._look_at and self._files is not None and self._files.pid == os.getpid():
+            return  # a call looked a moment ago, and each row looks again
         if not self._is_current():
             with self._mutex, files.writing(self.folder):
                 self._reopen()
+        self._look_at = now + _LOOK_S
 
     def append(self, row: Mapping[str, Any], *, durable: bool = False) -> int:
         """Append a row and return its number; raise UnavailableError when it cannot be written.
 
         `row` has its time as `time_dt`. A `durable` row is on the disk when this returns.
         """
+        copies: tuple[int, ...] = ()
         with self._mutex, files.writing(self.folder):
             opened = self._exclusive()
             try:
                 head = self._written(opened, self._current(opened), row)
                 if durable or self._options.fsync == "each":
-                    os.fsync(opened.segment)
+                    copies = (os.dup(opened.segment),)
                 else:
                     self._dirty = True
             finally:
@@ -122,6 +130,9 @@ class Chain:
                 self._unsigned_since = time.monotonic()
             if self._flusher is None:
                 self._start()
+        if copies:
+            with files.writing(self.folder):
+                _sync(copies)
         return head.seq
 
     def checkpoint(self) -> int | None:
@@ -132,12 +143,16 @@ class Chain:
         if not os.path.exists(self._head_path):  # noqa: PTH110  asked often, and a Path takes longer
             return None
         signer = self._signer
-        with self._mutex, files.writing(self.folder):
-            opened = self._exclusive()
-            try:
-                return self._sign(opened, signer)
-            finally:
-                locking.release(opened.head)
+        with files.writing(self.folder):
+            with self._mutex:
+                opened = self._exclusive()
+                try:
+                    signed = self._sign(opened, signer)
+                    copies = (os.dup(opened.segment), os.dup(opened.head)) if signed else ()
+                finally:
+                    locking.release(opened.head)
+            _sync(copies)
+        return signed
 
     def close(self) -> None:
         """Sign and sync what is written, and close the files; a later row opens them again."""
@@ -284,8 +299,6 @@ class Chain:
             return None
         head = self._written(opened, head, self._signed(head, signer))
         self._keep(opened, dataclasses.replace(head, signed=head.seq))
-        os.fsync(opened.segment)
-        os.fsync(opened.head)
         self._dirty = False
         return head.seq
 
@@ -320,24 +333,19 @@ class Chain:
         """Sync the rows that are not yet, and sign them when it is time; a failure is logged."""
         try:
             if self._dirty:
-                self._sync()
+                self._sync_rows()
             if last or self._is_due():
                 self.checkpoint()
         except (OSError, WorkbenchError) as error:
             self._unsigned_since, self._dirty = None, False  # tried again after the next row
             _log.warning("the audit log has rows that no checkpoint signs: %s", error)
 
-    def _sync(self) -> None:
-        """Write the rows to the disk; the lock is not held, because that takes milliseconds."""
+    def _sync_rows(self) -> None:
         with self._mutex:
             opened, self._dirty = self._files, False
             wanted = opened is not None and opened.segment >= 0 and self._options.fsync != "off"
-            copy = os.dup(opened.segment) if opened is not None and wanted else -1
-        if copy >= 0:
-            try:
-                os.fsync(copy)
-            finally:
-                os.close(copy)
+            copies = (os.dup(opened.segment),) if opened is not None and wanted else ()
+        _sync(copies)
 
     def _is_due(self) -> bool:
         since, head = self._unsigned_since, self._head
@@ -356,6 +364,16 @@ class Chain:
 def chain_at(home: Path, options: ChainOptions | None = None) -> Chain:
     """Return this process's writer of the audit log below a folder of state."""
     return Chain(home / AUDIT, home / AUDIT_KEYS, options)
+
+
+def _sync(copies: Sequence[int]) -> None:
+    """Write files to the disk, which takes milliseconds, and close these copies of their descriptors."""
+    try:
+        for copy in copies:
+            os.fsync(copy)
+    finally:
+        for copy in copies:
+            os.close(copy)
 
 
 _chains: weakref.WeakSet[Chain] = weakref.WeakSet()

@@ -20,10 +20,14 @@ class Keeping(Protocol):
 
 
 class CallContent:
-    """Seals the calls of a use case. Only operations whose answers a model writes are kept."""
+    """Seals the calls of a use case, and removes what is expired once a day.
+
+    Only operations whose answers a model writes are kept.
+    """
 
     def __init__(self, store: ContentStore, keeping: Keeping) -> None:
         self.store, self._keeping = store, keeping
+        self._today = dt.date.min
 
     def applies(self, call: Call) -> bool:
         """Return whether the events of a call are needed."""
@@ -41,6 +45,9 @@ class CallContent:
         if days is None:
             return None
         now = context.clock.now().astimezone(dt.UTC)
+        if now.date() > self._today:
+            self._today = now.date()
+            self.store.drop_expired(self._today)
         content = {
             "principal": context.principal.name, "operation": call.operation, "request": call.payload,
             "answer": _answer(call, events),

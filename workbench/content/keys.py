@@ -30,6 +30,8 @@ _BYTES: Final = 32
 _NONCE: Final = 12
 _MASTER: Final = "master.key"
 _MOST_FILE: Final = 4_096
+#: Most keys that a process remembers.
+_MOST_KNOWN: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,8 @@ class ContentKeys:
             return None
         known = self._known.get(name)
         if known is None or known[0] != inode:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
             with contextlib.suppress(FileNotFoundError):
                 known = self._known[name] = (inode, self._read(name, path))
         return known[1] if known is not None else None

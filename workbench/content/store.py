@@ -141,13 +141,18 @@ class ContentStore:
 
     def purge(self, today: dt.date) -> int:
         """Remove what expired before `today`, and return the number of entries."""
-        removed = 0
-        for path in self._files():
-            if path.stem < f"{today:%Y%m%d}":
-                with files.writing(path):
-                    removed += sum(1 for _ in _lines_of(path))
-                    path.unlink()
+        removed = sum(1 for path in self._expired(today) for _ in _lines_of(path))
+        self.drop_expired(today)
         return removed
+
+    def drop_expired(self, today: dt.date) -> None:
+        """Remove what expired before `today`, without reading it."""
+        for path in self._expired(today):
+            with files.writing(path):
+                path.unlink(missing_ok=True)
+
+    def _expired(self, today: dt.date) -> list[Path]:
+        return [path for path in self._files() if path.stem < f"{today:%Y%m%d}"]
 
     def erase(self, tenant: str, subject: str) -> bool:
         """Make everything about a tenant's subject unreadable; return whether anything was kept."""

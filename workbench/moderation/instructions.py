@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from workbench.moderation.instruction_patterns import PATTERNS
 
 #: A sentence around a match is at most so long on either side.
 _SENTENCE: Final = 300
+#: Characters of a text whose result is kept.
+_KEPT: Final = 8_000
 _ENDS: Final = re.compile(r"[.!?\n。！？]")  # noqa: RUF001 - full-width signs end sentences too
 #: Before a match, what turns it into its opposite.
 _NEGATED: Final = re.compile(
@@ -35,19 +38,29 @@ class InstructionOverride:
 
     def __call__(self, text: str, exchange: Exchange) -> CheckResult | None:  # noqa: ARG002 - as every check
         """Return the score and the sentences of the instructions, or None."""
-        plain = folded(text)
-        weights, spans = _matched(plain.text)
-        found = [_sentence(text, plain.origin(*span)) for span in spans]
-        for hidden, span in disguised(text, plain):
-            more, inside = _matched(hidden)
-            if inside and not more.keys() <= weights.keys():
-                weights |= more
-                found.append(span if span != (0, len(text)) else _sentence(text, plain.origin(*inside[0])))
-        missing = 1.0
-        for weight in weights.values():
-            missing *= 1 - weight
-        score = round(1 - missing, 4)
-        return CheckResult(score=score, spans=tuple(merged(found))) if score >= self.least else None
+        score, spans = _known(text) if len(text) <= _KEPT else _found(text)
+        return CheckResult(score=score, spans=spans) if score >= self.least else None
+
+
+def _found(text: str) -> tuple[float, tuple[tuple[int, int], ...]]:
+    """Return the score of a text, and the sentences of its instructions."""
+    plain = folded(text)
+    weights, spans = _matched(plain.text)
+    found = [_sentence(text, plain.origin(*span)) for span in spans]
+    for hidden, span in disguised(text, plain):
+        more, inside = _matched(hidden)
+        if any(weight > weights.get(kind, 0.0) for kind, weight in more.items()):
+            weights = {kind: max(weights.get(kind, 0.0), more.get(kind, 0.0)) for kind in {*weights, *more}}
+            found.append(span if span != (0, len(text)) else _sentence(text, plain.origin(*inside[0])))
+    missing = 1.0
+    for weight in weights.values():
+        missing *= 1 - weight
+    score = round(1 - missing, 4)
+    return score, tuple(merged(found))
+
+
+#: The same passages are sent with many requests; their results stay in the memory of this process.
+_known: Final = functools.lru_cache(maxsize=512)(_found)
 
 
 def _matched(text: str) -> tuple[dict[str, float], Sequence[tuple[int, int]]]:

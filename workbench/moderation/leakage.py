@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,26 +31,36 @@ class PromptLeak:
 
     def __call__(self, text: str, exchange: Exchange) -> CheckResult | None:
         """Return the share and the ranges of the repeated runs, or None."""
-        system = exchange.texts("system")
-        if not system:
-            return None
-        others = {
-            run
-            for each in exchange.texts("user", "passage", "tool")
-            for run in _runs(_words(each), self.words)
-        }
-        texts = [(text, None), *((decoded, span) for decoded, span in encoded_texts(text))]
-        told = [(_placed(each), span) for each, span in texts]
+        told = [(text, None), *((decoded, span) for decoded, span in encoded_texts(text))]
         spans, share = [], 0.0
-        for prompt in map(_words, system):
-            least = min(self.words, len(prompt))
-            if least < _SHORTEST:
-                continue
-            for words, outer in told:
-                taken, found = _shared(prompt, words, least, others)
-                share = max(share, len(taken) / len(prompt))
-                spans += [outer or span for span in found]
+        for prompt in exchange.texts("system"):
+            runs = _places(prompt, self.words)
+            for each, outer in told if runs.at else ():
+                found = _shared(runs, _placed(each), exchange)
+                taken = {place + n for at, _ in found for place in runs.at[at] for n in range(runs.least)}
+                share = max(share, len(taken) / runs.words)
+                spans += [outer or span for _, span in found]
         return CheckResult(score=round(share, 4), spans=tuple(spans)) if spans else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Runs:
+    """The runs of `least` words of a prompt, with their places; a prompt that is too short has none."""
+
+    words: int
+    least: int
+    at: Mapping[tuple[str, ...], Sequence[int]]
+    firsts: frozenset[str]
+
+
+@functools.lru_cache(maxsize=64)
+def _places(prompt: str, longest: int) -> _Runs:
+    words = _words(prompt)
+    least = min(longest, len(words))
+    at: dict[tuple[str, ...], list[int]] = {}
+    for place in range(len(words) - least + 1) if least >= _SHORTEST else ():
+        at.setdefault(tuple(words[place : place + least]), []).append(place)
+    return _Runs(words=max(1, len(words)), least=least, at=at, firsts=frozenset(run[0] for run in at))
 
 
 def _words(text: str) -> list[str]:
@@ -66,21 +77,18 @@ def _runs(words: Sequence[str], length: int) -> set[tuple[str, ...]]:
 
 
 def _shared(
-    prompt: Sequence[str],
-    told: Sequence[tuple[str, tuple[int, int]]],
-    least: int,
-    others: set[tuple[str, ...]],
-) -> tuple[set[int], list[tuple[int, int]]]:
-    """Return the places of the prompt that runs of `least` words repeat, and the ranges of the runs."""
-    places: dict[tuple[str, ...], list[int]] = {}
-    for at in range(len(prompt) - least + 1):
-        places.setdefault(tuple(prompt[at : at + least]), []).append(at)
-    words = [word for word, _ in told]
-    taken: set[int] = set()
-    spans: list[tuple[int, int]] = []
-    for at in range(len(words) - least + 1):
-        run = tuple(words[at : at + least])
-        if run in places and run not in others:
-            taken.update(place + n for place in places[run] for n in range(least))
-            spans.append((told[at][1][0], told[at + least - 1][1][1]))
-    return taken, spans
+    runs: _Runs, told: Sequence[tuple[str, tuple[int, int]]], exchange: Exchange
+) -> list[tuple[tuple[str, ...], tuple[int, int]]]:
+    """Return the runs of a prompt that a text repeats, with their ranges; not those that others wrote too."""
+    words, length = [word for word, _ in told], runs.least
+    found = [
+        (run, (told[at][1][0], told[at + length - 1][1][1]))
+        for at in range(len(words) - length + 1)
+        if words[at] in runs.firsts and (run := tuple(words[at : at + length])) in runs.at
+    ]
+    if not found:
+        return []
+    others = {
+        run for each in exchange.texts("user", "passage", "tool") for run in _runs(_words(each), length)
+    }
+    return [(run, span) for run, span in found if run not in others]

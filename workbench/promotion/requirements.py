@@ -126,15 +126,9 @@ def _not_priced(draft: Draft) -> Iterator[Blocker]:
             yield Blocker(what=what, fix=fix)
 
 
-<<<<<<< HEAD
 def not_enforced(name: str, case: UseCase) -> Iterator[Blocker]:
-    """Yield a blocker for policies that are only observed in phase mlvp."""
-    if problem := unenforced(name, case):
-=======
-def _not_enforced(draft: Draft, case: UseCase) -> Iterator[Blocker]:
     """Yield a blocker for rules that are only observed in phase mlvp."""
-    if problem := unenforced(draft.spec.use_case, case):
->>>>>>> privacy
+    if problem := unenforced(name, case):
         what, _, fix = problem.partition("\n  -> ")
         yield Blocker(what=what, fix=fix)
 

@@ -149,4 +149,5 @@ _ANSWER: Mapping[str, Any] = {
     "brief": False,
     "corpus_note": "",
     "few_shot": "",
+    "fenced": True,
 }

@@ -11,7 +11,7 @@ from workbench import arguments
 from workbench.audit import Act, audited
 from workbench.content import ContentKeys, ContentStore, OpenedContent, Opening
 from workbench.context import Context
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, NotFoundError
 from workbench.identity import Principal
 from workbench.layout import CONTENT, CONTENT_KEYS
 from workbench.policy.authorise import authorise
@@ -41,6 +41,11 @@ def open_content(root: Path, home: Path, context: Context, content: str, *, reas
         )
     store = content_at(home)
     entry = store.entry(content)
+    now = context.clock.now().astimezone(dt.UTC)
+    if entry.expires < now.date().isoformat():
+        raise NotFoundError(
+            f"the content {content} expired on {entry.expires}", hint="workbench content purge removes it"
+        )
     act = Act(
         activity="open_content", principal=context.principal, type="Content", name=content,
         tenant=entry.tenant, use_case=entry.use_case, reason=reason,
@@ -49,7 +54,7 @@ def open_content(root: Path, home: Path, context: Context, content: str, *, reas
         sealed = store.open(content)
         decision = authorise(root, context, "open_content", _resource(sealed), home=home)
         facts |= {"decision": decision.id, "policies": list(decision.policies)}
-        at = context.clock.now().astimezone(dt.UTC).isoformat(timespec="microseconds")
+        at = now.isoformat(timespec="microseconds")
         store.note_opening(entry, Opening(at=at, principal=context.principal.name, reason=reason))
     return sealed
 

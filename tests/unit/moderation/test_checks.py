@@ -94,6 +94,12 @@ def test_a_negated_instruction_is_none(text):
     assert InstructionOverride()(text, NOTHING) is None
 
 
+def test_a_negated_instruction_does_not_hide_a_disguised_one():
+    hidden = base64.b64encode(PLAIN.encode()).decode()
+    found = InstructionOverride()(f"Never bypass the safety rules. Reference: {hidden}", NOTHING)
+    assert found is not None and found.score >= 0.9
+
+
 @given(st.text(max_size=300))
 def test_folding_maps_every_range_back(text):
     plain = folded(text)
@@ -200,6 +206,12 @@ def test_words_that_the_user_wrote_are_no_leak():
     assert PromptLeak()(SYSTEM, exchange(user=SYSTEM)) is None
     assert PromptLeak()("Yes, take a taxi, the handbook permits it after eleven.", exchange()) is None
     assert PromptLeak()("be brief", exchange(system="be brief")) is None
+
+
+def test_a_short_prompt_leaks_as_a_whole_unless_the_user_wrote_it():
+    short = "speak like a pirate of the sea"
+    assert PromptLeak()(f"I {short}.", exchange(system=short)).score == 1.0
+    assert PromptLeak()(f"I {short}.", exchange(system=short, user=f"do you {short}")) is None
 
 
 def test_a_leak_in_a_script_without_spaces_is_found():
@@ -385,12 +397,10 @@ def test_a_long_hostile_text_takes_linear_time(name):
     rng = random.Random(7)
     asked = exchange(passages=("a taxi " * 50,))
     for seed in (*SEEDS, None):
-        text = (
-            (seed * (100_000 // len(seed) + 1))[:100_000] if seed else "".join(rng.choices(SEEDS, k=12_000))
-        )
+        text = (seed * (40_000 // len(seed) + 1))[:40_000] if seed else "".join(rng.choices(SEEDS, k=5_000))
         began = time.process_time()
         CHECKS[name](text, asked)
-        assert time.process_time() - began < 4.0, seed
+        assert time.process_time() - began < 2.0, seed
 
 
 def test_every_kind_of_check_is_made_of_its_options():

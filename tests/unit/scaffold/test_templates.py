@@ -64,6 +64,7 @@ ANSWERS = {
     "tenants_from": "",
     "access": "",
     "chunking": "{kind: sentences, size: 2}",
+    "fenced": False,  # it was saved before there was a fence
     "questions": "data/handbook/questions.jsonl",
 }
 
