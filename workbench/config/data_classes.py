@@ -56,10 +56,16 @@ class Privacy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnTerms:
-    """The words of a repository that count as identifiers: `lexicon` is a text file of them, or None."""
+    """The words of a repository that count as identifiers: `lexicon` is a text file of them, or None.
+
+    `presidio` is the language that Presidio reads besides, and `gliner` the folder of a GLiNER model; a
+    repository adds their packages to its dependencies.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     lexicon: str | None = None
+    presidio: str | None = None
+    gliner: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

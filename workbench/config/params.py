@@ -96,8 +96,9 @@ def _parsed(path: Path) -> Params:
     demanding = [name for name, case in params.use_cases.items() if case.assurance == "authenticated"]
     check_identity(params.identity, demanding, where=str(path))
     check_data_classes(params.data_classes, where=str(path))
-    if params.privacy.lexicon is not None:
-        check_inside(params.privacy.lexicon, where=f"{path}: privacy.lexicon")
+    for key in ("lexicon", "gliner"):
+        if (stated := getattr(params.privacy, key)) is not None:
+            check_inside(stated, where=f"{path}: privacy.{key}")
     for name, case in params.use_cases.items():
         known = data_rules(params.data_classes).actions
         check_known_classes(f"{path}: use_cases.{name}.handles", case.handles, known)

@@ -33,8 +33,8 @@ from workbench.policy.source import FOLDER, read_source
 from workbench.policy.validation import validate
 from workbench.promotion import assessed, release, verdicts
 from workbench.promotion.approach import measured
+from workbench.promotion.enforced import unenforced
 from workbench.promotion.judgement import scorers_of, slicing_of
-from workbench.promotion.requirements import unenforced
 from workbench.prompts import prompt as prompts
 from workbench.types import Page
 from workbench.workspace import boundary, quality

@@ -10,12 +10,12 @@ from typing import Any, Final
 from workbench import files
 from workbench.errors import PolicyError
 from workbench.identity import Principal
-from workbench.policy.cedar import groups_named
+from workbench.policy.cedar import groups_named, type_of
 from workbench.policy.engine import CedarPolicy
 from workbench.policy.requests import CONTEXT, principal_entity
 from workbench.policy.residuals import condition_of
 from workbench.ports import ItemFilter
-from workbench.ports.item_filter import NUMBERS, TEXTS, Reader, readers_of
+from workbench.ports.item_filter import NUMBERS, TEXTS, readers_of
 from workbench.ports.policy import Decision, PolicyRequest, Resource, about_item
 from workbench.types import Item
 
@@ -36,7 +36,7 @@ class MemoryLaw:
     def __init__(self, active: Callable[[], CedarPolicy]) -> None:
         self._active = active
         self._set: CedarPolicy | None = None
-        self._readers: tuple[Reader, ...] = ()
+        self._readers: tuple[Callable[[Item], object], ...] = ()
         self._conditions: dict[bytes, tuple[ItemFilter, tuple[str, ...]]] = {}
         self._decisions: dict[bytes, dict[tuple[Any, ...], Decision]] = {}
         self._number = 0
@@ -170,8 +170,10 @@ def _compared(policies: CedarPolicy) -> tuple[str, ...] | None:
     """Return the attributes of items that the policies read; None if one reads more than attributes."""
     found: set[str] = set()
     for policy in policies.policies.values():
-        scope = policy.tree.get("resource", {})
-        if scope.get("op") not in {"All", "is"} or "in" in scope:
+        if type_of(policy) not in {None, "Item"}:
+            continue  # it decides about no item
+        scope = policy.tree["resource"]
+        if scope["op"] not in {"All", "is"} or "in" in scope:
             return None
         for attribute in _reads(policy.tree.get("conditions", ())):
             if attribute is None:

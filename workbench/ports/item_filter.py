@@ -8,16 +8,16 @@ from typing import Final, Literal
 
 from workbench.types import Item
 
-FilterOperator = Literal["and", "or", "in", "not in", "<=", ">"]
+_Operator = Literal["and", "or", "in", "not in", "<=", ">"]
 _Value = str | int
-Reader = Callable[[Item], str | int | tuple[str, ...]]
+_Reader = Callable[[Item], str | int | tuple[str, ...]]
 #: Attributes that hold texts: `acl` is an item's access list, each of the others is one text.
 TEXTS: Final = frozenset({"acl", "owner", "kind", "source", "subject"})
 #: Attributes that hold whole numbers. A day is a number like 20261125, an instant one like 20261125060000.
 NUMBERS: Final = frozenset({"classification", "trust", "valid_from", "valid_to", "expires"})
 #: `valid_to` and `expires` of an item that has none: later than any day and any instant.
 NO_END: Final = {"valid_to": "9999-12-32", "expires": "9999-12-31T24:00:00Z"}
-_NEGATED: Final[Mapping[FilterOperator, FilterOperator]] = {
+_NEGATED: Final[Mapping[_Operator, _Operator]] = {
     "in": "not in", "not in": "in", "<=": ">", ">": "<="
 }  # fmt: skip
 #: The comparisons that stand first among others, so that `ItemFilter.lists` finds them.
@@ -33,7 +33,7 @@ class ItemFilter:
     number with the only value.
     """
 
-    op: FilterOperator
+    op: _Operator
     attribute: str = ""
     values: tuple[_Value, ...] = ()
     parts: tuple[ItemFilter, ...] = ()
@@ -126,12 +126,12 @@ def attributes_of(item: Item) -> dict[str, str | int | tuple[str, ...]]:
     return {name: read(item) for name, read in _READ.items()}
 
 
-def readers_of(names: Iterable[str] | None) -> tuple[Reader, ...]:
+def readers_of(names: Iterable[str] | None) -> tuple[_Reader, ...]:
     """Return functions that read these attributes of an item; without names, all attributes and the id."""
     return (lambda item: item.id, *_READ.values()) if names is None else tuple(_READ[n] for n in names)
 
 
-def _flat(op: FilterOperator, parts: Iterable[ItemFilter]) -> Iterator[ItemFilter]:
+def _flat(op: _Operator, parts: Iterable[ItemFilter]) -> Iterator[ItemFilter]:
     """Yield the parts, with those of a part of the same operator in its place."""
     for part in parts:
         if part.op == op:
@@ -162,7 +162,7 @@ def number_of(text: str) -> int:
     return int("".join(filter(str.isdigit, text)))
 
 
-_READ: Final[Mapping[str, Reader]] = {
+_READ: Final[Mapping[str, _Reader]] = {
     "acl": lambda item: item.access,
     "owner": lambda item: item.owner,
     "kind": lambda item: item.kind,

@@ -21,6 +21,7 @@ from workbench.layout import LOCK
 from workbench.notebooks import inspection, screening
 from workbench.notebooks.inspection import INPUTS, Notebook
 from workbench.promotion import assessed
+from workbench.promotion.enforced import unenforced
 from workbench.repository import dvc, environments
 from workbench.repository.git import Repository
 
@@ -131,18 +132,6 @@ def not_enforced(name: str, case: UseCase) -> Iterator[Blocker]:
     if problem := unenforced(name, case):
         what, _, fix = problem.partition("\n  -> ")
         yield Blocker(what=what, fix=fix)
-
-
-def unenforced(name: str, case: UseCase) -> str:
-    """Return the problem of a use case of phase mlvp whose rules are only observed, "" without one."""
-    modes = {"policy": case.policy.enforce, "privacy": case.privacy.enforce}
-    observed = [key for key, mode in modes.items() if mode != "enforce"]
-    if case.phase != "mlvp" or not observed:
-        return ""
-    return (
-        f"{name} is in phase mlvp, and its {observed[0]} is only observed\n"
-        f"  -> write {observed[0]}: {{enforce: enforce}} into use_cases.{name} of params.yaml"
-    )
 
 
 def not_assessed(root: Path, spec: JobSpec, case: UseCase) -> list[Blocker]:

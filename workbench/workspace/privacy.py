@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from workbench import files
-from workbench.config import DataRules, data_rules, load_params
+from workbench.config import DataRules, OwnTerms, data_rules, load_params
 from workbench.controls.privacy import PrivacyControl
 from workbench.errors import PrivacyError
 from workbench.layout import PARAMS
 from workbench.models import ModelCard
 from workbench.ports.privacy import Detector
-from workbench.privacy.detection import PatternDetector
+from workbench.privacy.detection import CombinedDetector, PatternDetector
+from workbench.privacy.gliner import GlinerDetector
+from workbench.privacy.presidio import PresidioDetector
 from workbench.wire.redaction import Redaction
 
 if TYPE_CHECKING:
@@ -78,8 +80,11 @@ def protected(root: Path, frame: pl.DataFrame) -> pl.DataFrame:
 
 def detector_of(root: Path) -> Detector:
     """Return the detector of a repository, which also finds the terms of `privacy.lexicon` in params.yaml."""
-    stated = load_params(root).privacy.lexicon if (root / PARAMS).is_file() else None
-    return _plain() if stated is None else _with_lexicon(root / stated)
+    stated = load_params(root).privacy if (root / PARAMS).is_file() else OwnTerms()
+    found = _plain() if stated.lexicon is None else _with_lexicon(root / stated.lexicon)
+    if stated.presidio is None and stated.gliner is None:
+        return found
+    return CombinedDetector(found, *_optional(root, stated.presidio, stated.gliner))
 
 
 @functools.cache
@@ -90,3 +95,14 @@ def _plain() -> Detector:
 @files.until_changed
 def _with_lexicon(path: Path) -> Detector:
     return PatternDetector.with_lexicon(path)
+
+
+@functools.lru_cache(maxsize=8)
+def _optional(root: Path, presidio: str | None, gliner: str | None) -> tuple[Detector, ...]:
+    """Return the optional detectors that are stated; raise ConfigError when a package is not installed."""
+    found: list[Detector] = []
+    if presidio is not None:
+        found.append(PresidioDetector(language=presidio))
+    if gliner is not None:
+        found.append(GlinerDetector(root / gliner))
+    return tuple(found)

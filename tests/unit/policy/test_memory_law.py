@@ -136,7 +136,8 @@ def test_a_group_whose_class_equals_all_others_gets_no_other_condition():
 
 
 def test_items_that_differ_in_nothing_compared_share_a_decision():
-    policy = parsed(f'@id("a") {READ} when {{ resource.kind == "document" }};')
+    other = '@id("b") forbid(principal, action, resource == Workbench::Memory::"other");'
+    policy = parsed(f'@id("a") {READ} when {{ resource.kind == "document" }}; {other}')
     asked, found = [], policy.decide_all
     policy.decide_all = lambda requests: asked.append(len(requests)) or found(requests)
     law = law_of(policy)

@@ -233,7 +233,8 @@ def test_the_commands_keep_use_cases_of_others_hidden(tmp_path, monkeypatch):
 
 
 def test_check_demands_enforced_policies_in_phase_mlvp(tmp_path):
-    from workbench.promotion.requirements import not_enforced, unenforced
+    from workbench.promotion.enforced import unenforced
+    from workbench.promotion.requirements import not_enforced
 
     root = repository(tmp_path, mode="observe")
     case = config.load_params(root).use_cases["answers"]
