@@ -24,6 +24,7 @@ _NEGATED: Final = re.compile(
 )
 _NEGATION: Final = 0.3
 _STEMS: Final = tuple({stem for pattern in PATTERNS for stem in pattern.stems})
+_ASCII_STEMS: Final = tuple(stem for stem in _STEMS if stem.isascii())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ def _matched(text: str) -> tuple[dict[str, float], Sequence[tuple[int, int]]]:
     weights: dict[str, float] = {}
     spans: list[tuple[int, int]] = []
     line = f" {text.replace(chr(10), ' ')}"
-    stems = {stem for stem in _STEMS if stem in line}
+    stems = {stem for stem in (_ASCII_STEMS if line.isascii() else _STEMS) if stem in line}
     for pattern in PATTERNS if stems else ():
         if stems.isdisjoint(pattern.stems):
             continue
