@@ -81,7 +81,7 @@ def approve(root: Path, reference: str, order: ApprovalOptions) -> Approved:
     )
     with audited(root, act) as facts:
         about = authorise.asset("model", version.name, version=version.number)
-        authorise.authorise(root, context, "approve", about)
+        facts["decision"] = authorise.authorise(root, context, "approve", about).to_json()
         done = _approve(root, version, order)
         facts |= {
             "card": done.approval.digest,
