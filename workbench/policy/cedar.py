@@ -250,8 +250,8 @@ def _uncombined(policies: Sequence[ParsedPolicy], error: ValueError) -> ConfigEr
             _combined({policy.id: policy.tree})
         except ValueError:
             return ConfigError(
-                f"{policy.file.rpartition('/')[2]}: the policy {policy.id!r} has more operators in a row than "
-                "the engine takes, which is about 60",
+                f"{policy.file.rpartition('/')[2]}: the policy {policy.id!r} has more operators in a row "
+                "than the engine takes, which is about 60",
                 hint=_SPLIT,
             )
     return ConfigError(f"the policies cannot be combined: {error}", hint="workbench check")
