@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from workbench import arguments, files
 from workbench.display import Card, Row, Shown
 from workbench.errors import ConfigError, NotFoundError, nearest
-from workbench.experiments import case_generator
 from workbench.experiments.matching import mentions
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from workbench.experiments import case_generator
 
 Decision = Literal["undecided", "accepted", "rejected"]
 _HEAD = ("id", "decision", "question", "answers", "source", "note", "text")
@@ -51,6 +52,8 @@ def suggest(
     The same pages and seed give the same drafts. `author` is named in edited rows (by default the user of
     this machine), and `docs` in the next command. Raises ConfigError for an invalid `n` or `seed`.
     """
+    from workbench.experiments import case_generator  # its patterns take 15 ms to compile
+
     n = arguments.whole_number(n, "n", least=1)
     seed = arguments.whole_number(seed, "seed", least=0)
     given = tuple(pages)

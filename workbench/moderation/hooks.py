@@ -11,8 +11,6 @@ from workbench.moderation.classifier import Classifier
 from workbench.moderation.exchange import CheckResult, Exchange, Origin
 from workbench.moderation.exfiltration import Exfiltration
 from workbench.moderation.grounding import Grounded
-from workbench.moderation.instructions import InstructionOverride
-from workbench.moderation.leakage import PromptLeak
 
 Direction = Literal["in", "out"]
 Severity = Literal["flag", "redact", "refuse", "hold"]
@@ -42,7 +40,18 @@ class CheckKind:
     places: bool = True
 
 
+# The patterns of these two take 40 ms to compile: a process whose use case has no such check does not.
+
+
+def _instructions(**options: Any) -> Check:
+    from workbench.moderation.instructions import InstructionOverride
+
+    return InstructionOverride(**options)
+
+
 def _leak(most: int = 11) -> Check:
+    from workbench.moderation.leakage import PromptLeak
+
     return PromptLeak(words=most + 1)
 
 
@@ -52,7 +61,7 @@ def _exfiltration(allow: tuple[str, ...] = (), canaries: tuple[str, ...] = ()) -
 
 KINDS: Final[Mapping[str, CheckKind]] = {
     "instructions": CheckKind(
-        make=InstructionOverride, options=frozenset({"least"}), reads=frozenset({"passage", "tool"})
+        make=_instructions, options=frozenset({"least"}), reads=frozenset({"passage", "tool"})
     ),
     "exfiltration": CheckKind(
         make=_exfiltration, options=frozenset({"allow", "canaries"}), directions=("out",)
