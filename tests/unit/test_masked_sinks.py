@@ -64,20 +64,45 @@ def test_the_outputs_of_an_executed_notebook_are_masked_and_its_code_stays(tmp_p
     assert not any(value in told for value in ALL) and told.count("[PERSON]") == 3
 
 
+def notebook_of(folder: Path) -> Path:
+    path = Path(folder, "a.ipynb")
+    cell = {"cell_type": "code", "id": "a", "metadata": {"tags": ["parameters"]}, "source": "", "outputs": [],
+            "execution_count": None}  # fmt: skip
+    path.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
 def test_a_failed_notebook_does_not_quote_what_its_error_quotes(tmp_path, monkeypatch):
     def failing(*_):
         raise NotebookError(f"cell 1: KeyError: {EMAIL}")
 
     monkeypatch.setattr(execution, "_papermill", failing)
-    path = Path(tmp_path, "a.ipynb")
-    cell = {"cell_type": "code", "id": "a", "metadata": {"tags": ["parameters"]}, "source": "", "outputs": [],
-            "execution_count": None}  # fmt: skip
-    path.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    path = notebook_of(tmp_path)
     with pytest.raises(NotebookError, match=r"KeyError: \[EMAIL\]"):
         execution.execute(
             path, root=tmp_path, parameters={}, execution=execution.Execution(notebook=str(path)),
             clean=MASK.text,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("job", "watched", "kept"), [(None, False, "[EMAIL]"), ("j", True, EMAIL), ("j", False, None)]
+)
+def test_only_the_copy_that_promotion_screens_is_not_masked(tmp_path, monkeypatch, job, watched, kept):
+    def printing(path, output, *_):
+        book = json.loads(path.read_text())
+        book["cells"][0]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": f"{EMAIL}\n"}]
+        output.write_text(json.dumps(book))
+
+    monkeypatch.setattr(execution, "_papermill", printing)
+    path = notebook_of(tmp_path)
+    executed = execution.execute(
+        path, root=tmp_path, parameters={}, execution=execution.Execution(notebook=str(path), job=job),
+        clean=MASK.text, watch=tmp_path / "report" if watched else None,
+    )  # fmt: skip
+    outputs = json.loads(executed.notebook.read_text())["cells"][0]["outputs"]
+    assert [output["text"] for output in outputs] == ([] if kept is None else [f"{kept}\n"])
+    assert executed.notebook.stat().st_mode & 0o077 == 0
 
 
 def test_the_terminal_shows_no_secret_and_no_address_but_ordinary_output_as_it_is(capsys, monkeypatch):

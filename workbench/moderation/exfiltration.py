@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -13,9 +14,13 @@ from workbench.moderation.folding import encoded_texts, folded
 
 #: The word by which the canaries of prompts and memories are known: `canary-` and 8 or more signs.
 _CANARY: Final = re.compile(r"\bcanary-[0-9a-z]{8,64}\b", re.IGNORECASE)
+#: A pseudonym, which the caller's answer has as the value that it stands for.
+_NAMED: Final = r"<[A-Z][A-Z_]{0,62}_[0-9]{1,9}>"
+_PSEUDONYM: Final = re.compile(_NAMED, re.IGNORECASE)
 _LINK: Final = re.compile(
     r"(?P<image>!\[[^\]\n]{0,300}\]\(\s{0,5}<?|<img\b[^>]{0,300}?\bsrc\s{0,3}=\s{0,3}[\"']?)?"
-    r"(?P<url>(?:https?:|ftp:|wss?:)?//(?P<host>[^\s/?#\"'<>()\[\]\\]{1,255})(?P<rest>[^\s\"'<>\]\\]{0,8192}))",
+    rf"(?P<url>(?:https?:|ftp:|wss?:)?//(?P<host>(?:[^\s/?#\"'<>()\[\]\\]|{_NAMED}){{1,255}})"
+    rf"(?P<rest>(?:[^\s\"'<>\]\\]|{_NAMED}){{0,8192}}))",
     re.IGNORECASE,
 )
 #: A run that encodes something: hexadecimal, Base64 or percent signs, with no word in it.
@@ -32,12 +37,14 @@ _SURE, _LIKELY = 1.0, 0.7
 class Exfiltration:
     """Fires on a link that carries data to another host than `allow`, on a canary, on another tenant's name.
 
-    A link that stands in the request as it is carries nothing. `canaries` are further texts that may not
-    leave. The name of a tenant counts from 4 letters on, unless the user wrote it.
+    A link that stands in the request as it is carries nothing. A pseudonym in a link is data, because the
+    caller gets its value, and so is what `identifies` finds in the query. `canaries` are further texts that
+    may not leave. The name of a tenant counts from 4 letters on, unless the user wrote it.
     """
 
     allow: tuple[str, ...] = ()
     canaries: tuple[str, ...] = ()
+    identifies: Callable[[str], bool] | None = field(default=None, repr=False, compare=False)
 
     def __call__(self, text: str, exchange: Exchange) -> CheckResult | None:
         """Return the score and the ranges of the links, canaries and names, or None."""
@@ -57,10 +64,22 @@ class Exfiltration:
                 continue
             if words is None:
                 words = _in_words(asked)
-            if (score := _carried(link, url, words)) > 0:
+            if (score := self._carried(link, url, words)) > 0:
                 end = link.start("url") + len(url)
                 closed = link["image"] and text[end : end + 1] == ")"
                 yield score, (link.start(), end + bool(closed))
+
+    def _carried(self, link: re.Match[str], url: str, words: str) -> float:
+        """Return how surely a link carries data of the request: 0 for one that does not."""
+        rest = url[link.end("host") - link.start("url") :]
+        query = rest.partition("?")[2] + rest.partition("#")[2]
+        sent = unquote_plus(f"{link['host']} {rest}")
+        if _PSEUDONYM.search(html.unescape(sent)) or _repeats(link["host"], rest, words):
+            return _SURE
+        encoded = any(_looks_encoded(found[0]) for found in _ENCODED.finditer(f"{link['host']} {rest}"))
+        if encoded or len(query) >= _QUERY or (query and link["image"]):
+            return _LIKELY
+        return _LIKELY if query and self.identifies and self.identifies(unquote_plus(query)) else 0.0
 
     def _canaries(self, text: str, exchange: Exchange) -> Iterator[tuple[float, tuple[int, int]]]:
         known = {
@@ -104,20 +123,13 @@ def _is_of(host: str, allowed: Sequence[str]) -> bool:
     return any(name == each.lower() or name.endswith(f".{each.lower()}") for each in allowed)
 
 
-def _carried(link: re.Match[str], url: str, words: str) -> float:
-    """Return how surely a link carries data of the request: 0 for one that does not."""
-    rest = url[link.end("host") - link.start("url") :]
-    query = rest.partition("?")[2] + rest.partition("#")[2]
-    sent = unquote_plus(f"{link['host'].rpartition('.')[0]} {rest}")
+def _repeats(host: str, rest: str, words: str) -> bool:
+    """Return whether a link has consecutive words of the request."""
+    sent = unquote_plus(f"{host.rpartition('.')[0]} {rest}")
     sent = " ".join([sent, *(decoded for decoded, _ in encoded_texts(f"{rest} {sent}".replace("/", " ")))])
     told = _WORD.findall(folded(sent.replace("_", " ").replace("-", " ")).text)
     runs = (" ".join(told[at : at + _WORDS]) for at in range(len(told) - _WORDS + 1))
-    if any(f" {run} " in words for run in runs if len(run) >= 3 * _WORDS):
-        return _SURE
-    encoded = any(_looks_encoded(found[0]) for found in _ENCODED.finditer(f"{link['host']} {rest}"))
-    if encoded or len(query) >= _QUERY:
-        return _LIKELY
-    return _LIKELY if link["image"] and query else 0.0
+    return any(f" {run} " in words for run in runs if len(run) >= 3 * _WORDS)
 
 
 def _looks_encoded(run: str) -> bool:

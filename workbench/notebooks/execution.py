@@ -82,7 +82,7 @@ def execute(
 
     `root` is the repository for the executed copy. Only the exception marks a failure: the metadata of an
     executed notebook calls a timed-out cell completed. A job's executed copy is scrubbed, unless the run
-    succeeded under `watch`: promotion screens that copy.
+    succeeded under `watch`: promotion screens that copy, as it is without masks, and removes it.
     """
     notebook, watch = inspection.read(path), options.get("watch")
     typed = notebook.typed(parameters)
@@ -96,20 +96,20 @@ def execute(
     execution = dataclasses.replace(
         execution, task_digest=notebook.digest(typed), used=str(used), progress=str(progress)
     )
-    succeeded = False
+    succeeded, screened = False, execution.job is not None and watch is not None
     kernel = _Kernel.of(path, parameters, execution, options)
     try:
         with (
             processes.environment(execution.environment()),
             _shown(progress, show=options.get("show", True)),
             _natively(kernel.watch),
-            _cleaning(output, options.get("clean")),
+            _cleaning(output, options.get("clean"), copy=not screened),
         ):
             _papermill(path, output, typed, kernel)
         keys = dict(line.split() for line in used.read_text(encoding="ascii").splitlines())
         succeeded = True
     finally:
-        if execution.job is not None and not (succeeded and watch is not None):
+        if execution.job is not None and not (succeeded and screened):
             scrub(output)
         for file in (used, progress):
             file.unlink(missing_ok=True)
@@ -119,8 +119,8 @@ def execute(
 
 
 @contextlib.contextmanager
-def _cleaning(executed: Path, clean: Callable[[str], str] | None) -> Iterator[None]:
-    """Clean the executed copy when the block ends, and the message of its failure."""
+def _cleaning(executed: Path, clean: Callable[[str], str] | None, *, copy: bool) -> Iterator[None]:
+    """Clean the message of a failure when the block ends, and with `copy` the executed copy."""
     try:
         yield
     except NotebookError as error:
@@ -129,7 +129,7 @@ def _cleaning(executed: Path, clean: Callable[[str], str] | None) -> Iterator[No
             error.args = (error.message,)
         raise
     finally:
-        if clean is not None:
+        if copy and clean is not None:
             _clean_outputs(executed, clean)
 
 

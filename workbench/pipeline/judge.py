@@ -42,6 +42,7 @@ from workbench.records.journal import Journal, recorded
 from workbench.records.keys import Entry
 from workbench.records.tape import write
 from workbench.workspace import boundary
+from workbench.workspace.privacy import redaction_of
 
 #: The name of the judged run's experiment.
 EXPERIMENT = "judge"
@@ -143,6 +144,7 @@ def _executed(stage: _Stage, work: Path, *, show: bool, fields: Mapping[str, Any
             cwd=(stage.root / case.notebook).parent,
             watch=watch,
             show=show,
+            clean=redaction_of(stage.root).text,
         )
     executed.notebook.unlink(missing_ok=True)
     guarding.check_reports(egress.reported(watch.report), root=stage.root, work=work)

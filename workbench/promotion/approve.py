@@ -98,8 +98,6 @@ def _approve(root: Path, version: Version, order: ApprovalOptions) -> Approved:
             f"the model {version.name} is unassessed: there is no {path_of(version.name)}",
             hint=f"workbench assess {version.name}",
         )
-    about = authorise.asset("model", version.name, version=version.number)
-    authorise.authorise(root, authorise.system_context(root), "approve", about)
     approval = _approval(root, version, assessment, order)
     with registry.locked(root / ASSESSMENTS):
         known = read_approvals(root, version.name)

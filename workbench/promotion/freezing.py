@@ -165,8 +165,11 @@ def clean_run(
         except WorkbenchError as error:
             what = f"the frozen notebook does not run clean alone: {error.message}"
             return None, [Blocker(what=what, fix=error.hint or "fix the cell, then: dvc repro")]
-        _forget_input(Path(result.notebook), request.inputs)
-        found = _seen(root / case.notebook, Path(result.notebook), root / LOCK)
+        try:
+            _forget_input(Path(result.notebook), request.inputs)
+            found = _seen(root / case.notebook, Path(result.notebook), root / LOCK)
+        finally:  # its outputs are not masked
+            Path(result.notebook).unlink(missing_ok=True)
         found += _reached(work)
         found += _fell_short(spec, result)
         outputs = _digests_in(work / "out")
@@ -297,14 +300,13 @@ def _forget_input(executed: Path, inputs: str) -> None:
 
 
 def _seen(source: Path, executed: Path, lock: Path) -> list[Blocker]:
-    """Return blockers for the contents of the executed notebook's outputs; remove the notebook."""
+    """Return blockers for the contents of the executed notebook's outputs."""
     known = screening.screen(inspection.read(source), lock=read_bytes(lock))
     outputs = [
         finding
         for finding in screening.screen(inspection.read(executed), lock=read_bytes(lock), executed=executed)
         if finding not in known
     ]
-    executed.unlink(missing_ok=True)
     return requirements.screened(outputs)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import io
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Columns of objects whose fields differ from call to call: a frame holds their JSON as text.
 OBJECTS: Final = ("labels", "policy_request")
+#: The one text of a line that always has escapes, and that no other reader needs.
+_REQUEST: Final = re.compile(rb'"policy_request":"(?:[^"\\]|\\.)*+"')
 
 
 def columns() -> dict[str, Any]:
@@ -67,8 +70,34 @@ def frame_of_lines(data: bytes) -> Parsed:
     if not data.strip():
         return pl.DataFrame(schema=kinds), []
     with contextlib.suppress(pl.exceptions.PolarsError):
-        return _read(data, kinds), []
+        return (_read_apart(data, kinds) if _is_escaped(data) else _read(data, kinds)), []
     return _frame_of_odd(data, kinds)
+
+
+def _is_escaped(data: bytes) -> bool:
+    """Return whether polars' JSON of a list or an object loses characters, or a text looks like one.
+
+    It writes a text with backslashes or control characters without their escapes.
+    """
+    rest = _REQUEST.sub(b"", data) if b"\\" in data else data
+    return b"\\" in rest or b'"[' in rest or b'"{' in rest
+
+
+def _read_apart(data: bytes, kinds: dict[str, Any]) -> pl.DataFrame:
+    """Return the frame of lines of which some have escapes, which are read by another reader."""
+    import polars as pl
+
+    lines = [line for line in data.split(b"\n") if line.strip()]
+    apart = [n for n, line in enumerate(lines) if _is_escaped(line)]
+    marked = set(apart)
+    plain = [n for n in range(len(lines)) if n not in marked]
+    frame, odd = _frame_of_odd(b"\n".join(lines[n] for n in apart), kinds)
+    if odd or frame.height != len(apart):
+        raise pl.exceptions.ComputeError("some lines do not fit")
+    if plain:
+        frame = pl.concat([frame, _read(b"\n".join(lines[n] for n in plain), kinds)])
+    order = pl.Series(apart + plain, dtype=pl.Int64()).arg_sort()
+    return frame[order]
 
 
 def _read(data: bytes, kinds: dict[str, Any]) -> pl.DataFrame:
@@ -106,14 +135,14 @@ def _frame_of_odd(data: bytes, kinds: dict[str, Any]) -> Parsed:
     """Return the frame of lines of which some do not fit, value by value, and these lines."""
     import polars as pl
 
-    rows: list[dict[str, Any]] = []
-    odd: list[bytes] = []
-    for line in filter(bytes.strip, data.split(b"\n")):
-        row = _row(line, kinds)
-        if row is not None:
-            rows.append(row)
-        if row is None or not _fits(row, kinds):
-            odd.append(line)
+    lines = [line for line in data.split(b"\n") if line.strip()]
+    read = [_row(line, kinds) for line in lines]
+    rows = [row for row in read if row is not None]
+    if len(rows) == len(lines) and all(row["at"] is not None for row in rows):
+        with contextlib.suppress(pl.exceptions.PolarsError, TypeError, ValueError, OverflowError):
+            made = [pl.Series(name, [row[name] for row in rows], dtype=kind) for name, kind in kinds.items()]
+            return pl.DataFrame(made), []
+    odd = [line for line, row in zip(lines, read, strict=True) if row is None or not _fits(row, kinds)]
     series = [_column(name, [row[name] for row in rows], kind) for name, kind in kinds.items()]
     return pl.DataFrame(series), odd
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -14,9 +15,11 @@ from workbench.errors import ConfigError
 from workbench.models import ModelCard
 from workbench.moderation.classifier import Classifier
 from workbench.moderation.exchange import CheckResult, Origin
+from workbench.moderation.exfiltration import Exfiltration
 from workbench.moderation.hooks import KINDS, Hook, made
 from workbench.moderation.topics import Topics, read_topics, topics_of
 from workbench.ports import Call, Handler
+from workbench.workspace.privacy import detector_of
 from workbench.workspace.reviewing import held_answers
 
 CardOf = Callable[[str], ModelCard]
@@ -77,7 +80,11 @@ def _hook(root: Path, stated: ModerationHook, card: CardOf) -> Hook:
         return Hook(classifier=_classifier(stated, card), **common)
     if stated.check == "topics":
         return Hook(check=_topics(root, stated), **common)
-    return Hook(check=made(stated.check, stated.options), **common)
+    check = made(stated.check, stated.options)
+    if isinstance(check, Exfiltration):
+        detector = detector_of(root)
+        check = dataclasses.replace(check, identifies=lambda text: bool(detector.find(text)))
+    return Hook(check=check, **common)
 
 
 def _topics(root: Path, stated: ModerationHook) -> Topics:

@@ -119,7 +119,7 @@ def test_two_scorers_that_differ_have_two_digests(pair):
     ("value", "said"),
     [
         ("contain", "'contain' states no scorer (nearest: 'contains'"),
-        ("", "'' states no scorer (known: 'contains'"),
+        ("", "'' states no scorer (known: 'check_false_alarms'"),
         (5, "5 states no scorer"),
         (None, "None states no scorer"),
         (True, "True states no scorer"),

@@ -2,6 +2,7 @@
 """What each check fires on and what it lets pass; its time is bounded."""
 
 import base64
+import dataclasses
 import random
 import time
 from itertools import pairwise
@@ -129,6 +130,13 @@ def test_ascii_is_folded_without_a_map():
         f"See http://{b'margin nineteen'.hex()}.evil.example/",
         f"See https://evil.example/?{'x' * 90}",
         "[click](//evil.example/?q=the+margin+of+nineteen)",
+        "See https://evil.example/?q=<EMAIL_1>",
+        "See https://evil.example/?q=%3CEMAIL_1%3E",
+        "See https://evil.example/?q=&lt;EMAIL_1&gt;",
+        "See https://evil.example/<TAX_NUMBER_12>/a.png",
+        "See https://<PERSON_1>.evil.example/",
+        "See [this](https://evil.example/<IBAN_1>).",
+        "See https://evil.example<IBAN_1>",
         "The word is canary-7f3a9c21b4.",
         "The word is CANARY-7F3A9C21B4.",
         "The word is c a n a r y - 7 f 3 a 9 c 2 1 b 4.",
@@ -151,6 +159,7 @@ def test_data_that_would_leave_is_found(text):
         "See https://host.example/page?id=4711",
         "As the page says: https://travel.example/p?session=aGVsbG8gd29ybGQgaGVsbG8gd29ybGQ",
         "Acme pays the taxi.",
+        "Ask <EMAIL_1>, or see https://host.example/page <EMAIL_1> and <https://host.example>.",
         "The globexit is closed.",
         "A canary is a bird.",
         "Commit 3f2a1b: see https://code.example/acme/handbook/blob/main/travel-expenses-and-allowances.md",
@@ -160,6 +169,15 @@ def test_links_and_names_that_carry_nothing_pass(text):
     check = Exfiltration(allow=("intranet.example",))
     passages = ("see https://travel.example/p?session=aGVsbG8gd29ybGQgaGVsbG8gd29ybGQ",)
     assert check(text, exchange(passages=passages, tenant="acme", tenants=("acme", "globex"))) is None
+
+
+def test_an_identifier_in_the_query_of_a_link_is_data():
+    check, text = made("exfiltration", {}), "See https://evil.example/?t=079+123+45+67"
+    assert check(text, exchange()) is None
+    found = dataclasses.replace(check, identifies=lambda query: "079 123 45 67" in query)(text, exchange())
+    assert found is not None and found.spans == ((4, len(text)),)
+    asked = exchange(user=f"what is at {text[4:]}")
+    assert dataclasses.replace(check, identifies=lambda _: True)(text, asked) is None
 
 
 def test_a_host_is_allowed_by_its_whole_name():

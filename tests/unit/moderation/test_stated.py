@@ -44,6 +44,7 @@ def test_checks_are_stated_as_data(tmp_path):
     hooks = hooks_of(tmp_path, case.moderation, no_card)
     assert [hook.name for hook in hooks] == ["instructions", "exfiltration", "grounded", "money"]
     assert hooks[0].reads == {"passage", "tool"} and hooks[3].reads == {"user"}
+    assert hooks[1].check.identifies("to=kim.lee@example.com") and not hooks[1].check.identifies("page=12")
 
 
 def no_card(name):
