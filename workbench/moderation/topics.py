@@ -45,7 +45,7 @@ class Topics:
     def __call__(self, text: str, exchange: Exchange) -> CheckResult | None:  # noqa: ARG002 - as every check
         """Return the number of different matches and their ranges, or None."""
         plain = folded(text)
-        found = [(match[0], plain.origin(*match.span())) for match in self._matches(plain.text)]
+        found = [(match[0], plain.span(*match.span())) for match in self._matches(plain.text)]
         for hidden, span in disguised(text, plain):
             found += [(match[0], span) for match in self._matches(hidden) if match[0] not in plain.text]
         if not found:
