@@ -35,6 +35,9 @@ def validate(source: PolicySource, *, groups: Collection[str] = ()) -> list[Poli
     try:
         policy = CedarPolicy(source)
     except WorkbenchError as error:
+        file, colon, what = error.message.partition(": ")
+        if colon and file.startswith(source.folder):
+            return [PolicyFinding(where=file, what=what, fix=error.hint)]
         return [PolicyFinding(where=source.folder, what=error.message, fix=error.hint)]
     found = [*_schema(policy), *_annotations(policy), *_asked(policy)]
     if found and not all(finding.warning for finding in found):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, NotFoundError
 from workbench.policy.expected import read_tests
-from workbench.policy.source import FOLDER, read_builtin, read_source
+from workbench.policy.source import FOLDER, read_builtin, read_folder, read_source
 from workbench.policy.validation import validate
 
 ROOT = Path(__file__).parents[3]
@@ -53,7 +53,10 @@ def test_every_policy_has_a_test_that_it_permits_and_one_that_it_leaves_denied()
          "more.cedar: more", ["Robot"], False),
         ('@reason("Why.") permit (principal, action, resource) when { false };',
          "more.cedar: pipelines/policies/more.cedar#1", ["@id"], False),
-        ("permit (principal action, resource);", FOLDER, ["more.cedar"], False),
+        (GOOD + "permit (principal, action, resource);\n\n// a note; of two\npermit (principal action);",
+         "/more.cedar", ["line 4", "unexpected token"], False),
+        (GOOD + "permit (principal, action, resource);" + GOOD + "permit (principal, action, resource);",
+         FOLDER, ["'more'", "in more.cedar"], False),
         (GOOD + "permit (principal, action, resource) when { false };",
          "more.cedar: more", ["unused"], True),
         (GOOD + 'permit (principal, action == Workbench::Action::"model.chat", resource) '
@@ -112,6 +115,12 @@ def test_a_test_of_what_no_request_has_names_it_and_what_there_is(resource, cont
     (finding,) = [item for item in validate(source(tests=f"tests: [{row}]")) if not item.warning]
     assert finding.where == f"{FOLDER}/tests.yaml: a" and said in finding.what
     assert "correct the test" in finding.fix
+
+
+def test_a_draft_that_is_missing_says_how_to_begin_one(tmp_path):
+    with pytest.raises(NotFoundError, match="draft") as caught:
+        read_folder(tmp_path / "draft")
+    assert caught.value.hint.startswith("cp -r pipelines/policies ")
 
 
 def test_two_tests_of_one_name_are_an_error():
