@@ -8,7 +8,7 @@ import pytest
 
 from workbench.config import load_params
 from workbench.errors import ConfigError
-from workbench.workspace.privacy import detector_of
+from workbench.privacy.repository import detector_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
