@@ -1,7 +1,7 @@
 """The ratios of docs/benchmarks.md, measured in one run: `make bench`. Nothing is asserted.
 
-With `--write` the tables of docs/benchmarks.md are replaced by what was measured. Each name of `PARTS` names a table;
-without a name all are measured.
+With `--write` the tables of docs/benchmarks.md are replaced by what was measured. A name of `PARTS` chooses a
+table; without a name all are measured.
 """
 
 from __future__ import annotations
