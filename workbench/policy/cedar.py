@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from workbench.errors import ConfigError
 from workbench.types import JSON
@@ -14,7 +14,6 @@ from workbench.types import JSON
 if TYPE_CHECKING:
     import cedarpy
 
-T = TypeVar("T")
 NAMESPACE: Final = "Workbench"
 #: Most brackets in brackets, and most operators in one policy: the engine's parser recurses, and a deeper
 #: text would end the process.
@@ -98,7 +97,7 @@ def _check_depth(text: str, file: str, *, opening: str = "([{", closing: str = "
             )
 
 
-def _guarded(parse: Callable[[], T]) -> T:
+def _guarded(parse: Callable[[], Any]) -> Any:
     """Return what the engine parsed; raise ValueError also where it panics or nests too deep."""
     try:
         return parse()
