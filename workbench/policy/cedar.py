@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from workbench.errors import ConfigError
 from workbench.types import JSON
@@ -14,6 +14,7 @@ from workbench.types import JSON
 if TYPE_CHECKING:
     import cedarpy
 
+_T = TypeVar("_T")
 NAMESPACE: Final = "Workbench"
 #: Most brackets in brackets, and most operators in one policy: the engine's parser recurses, and a deeper
 #: text would end the process.
@@ -97,7 +98,7 @@ def _check_depth(text: str, file: str, *, opening: str = "([{", closing: str = "
             )
 
 
-def _guarded(parse: Callable[[], Any]) -> Any:
+def _guarded(parse: Callable[[], _T]) -> _T:
     """Return what the engine parsed; raise ValueError also where it panics or nests too deep."""
     try:
         return parse()
