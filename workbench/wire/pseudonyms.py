@@ -17,6 +17,8 @@ _OPEN: Final = ("<", "\\u003c", "\\u003C")
 _CLOSE: Final = (">", "\\u003e", "\\u003E")
 _PSEUDONYM: Final = re.compile(r"(?:<|\\u003[cC])([A-Z][A-Z_]{0,62}_\d{1,9})(?:>|\\u003[eE])")
 _BODY: Final = re.compile(r"[A-Z_0-9]*")
+#: Hexadecimal digits as letters that make no word.
+_LETTERS: Final = str.maketrans("0123456789abcdef", "bcdfghjklmnpqrst")
 #: No spelling of a pseudonym is longer.
 _LONGEST: Final = 90
 
@@ -24,6 +26,11 @@ _LONGEST: Final = 90
 def mask(kind: str) -> str:
     """Return what stands for a masked value of a kind, such as `[EMAIL]`."""
     return f"[{_name(kind)}]"
+
+
+def keyed_pseudonym(kind: str, digest: str) -> str:
+    """Return what stands for a value of a kind: its keyed digest, in letters that look like no identifier."""
+    return f"[{_name(kind)}_{digest.translate(_LETTERS)}]"
 
 
 class PseudonymCounts:
