@@ -31,7 +31,9 @@ help: ## show this list
 repro: env ## install what is missing, run the pipeline, print the verdict; LIVE=1 asks all again, ASK=0 nothing, MEMORY=weaviate searches a server
 	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench repro $(if $(filter-out 0,$(LIVE)),--live) $(if $(ASK),--ask $(ASK)) $(if $(MEMORY),--memory $(MEMORY))
 
-test: env-test $(if $(PROJECT),interop phoenix presidio) check ## every check and every test, at sample size; ARGS="..." goes to pytest
+# The environments of other libraries are installed beside the checks: one waits for the network, one computes.
+test: env-test ## every check and every test, at sample size; ARGS="..." goes to pytest
+	@$(MAKE) --no-print-directory -j4 $(if $(PROJECT),interop phoenix presidio) check COLLECT=1
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 # Before every test, one process rewrites the assertions of all files while mypy runs, not each worker.
@@ -41,7 +43,7 @@ ifdef PROJECT
 		$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports \
 		&& $(BIN)/python -m workbench.notebooks.stored notebooks pipelines && $(BIN)/python docs/map.py \
 		&& $(BIN)/python -m pytest -q --no-header --durations=0 tests/unit/test_house.py \
-		$(if $(filter test,$(MAKECMDGOALS)),&& { $(BIN)/python -m pytest -q --collect-only >/dev/null || true; }); }; \
+		$(if $(COLLECT),&& { $(BIN)/python -m pytest -q --collect-only >/dev/null || true; }); }; \
 		code=$$?; wait $$types && exit $$code
 else
 	@PATH="$(CURDIR)/$(BIN):$$PATH" workbench check && $(BIN)/python -m workbench.notebooks.stored notebooks pipelines

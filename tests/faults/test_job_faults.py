@@ -207,7 +207,7 @@ def until(seen, process):
 
 def test_a_killed_kernel_is_said_and_the_rerun_asks_only_for_the_rest(promoted_clone):
     clone = promoted_clone
-    path = rows(clone, "data/inbox/few.parquet", pl.read_parquet(clone.folder / INBOX).head(4))
+    path = rows(clone, "data/inbox/few.parquet", pl.read_parquet(clone.folder / INBOX).head(3))
     journal = clone.folder / ".workbench/state/jobs/answers/all/20261124T060000Z/1.jsonl"
     process = clone.start(*RUN, path)
     until(lambda: kernels(clone), process)
@@ -223,9 +223,9 @@ def test_a_killed_kernel_is_said_and_the_rerun_asks_only_for_the_rest(promoted_c
 
     kept = lines(journal)
     clone.run(*RUN, path)
-    assert publishing.read(clone.folder / SLOT).counts["answered"] == 4
+    assert publishing.read(clone.folder / SLOT).counts["answered"] == 3
     first, second = (asked_of_the_model(clone, run.run) for run in reversed(runs(clone)))
-    assert 1 <= kept < 4 and len(second) == 4 - kept and not first & second
+    assert 1 <= kept < 3 and len(second) == 3 - kept and not first & second
 
 
 def asked_of_the_model(clone, run) -> set[str]:

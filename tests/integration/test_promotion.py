@@ -79,17 +79,17 @@ def test_a_job_runs_is_replaced_by_another_code_and_prompt_and_comes_back(promot
 
 
 def answered_todays_questions(clone):
-    """Four unseen questions and a broken row; the same again changes nothing."""
+    """Three unseen questions and a broken row; the same again changes nothing."""
     said = clone.run(*RUN, INBOX)
-    assert "answers@1 · 2026-11-24T06:00:00Z · all tenants · published" in said and "4/4" in said
+    assert "answers@1 · 2026-11-24T06:00:00Z · all tenants · published" in said and "3/3" in said
     manifest = publishing.read(clone.folder / SLOT)
-    assert (manifest.counts["answered"], manifest.counts["quarantined"]) == (4, 1)
+    assert (manifest.counts["answered"], manifest.counts["quarantined"]) == (3, 1)
     assert manifest.input_digest == files.digest((clone.folder / INBOX).read_bytes())
     (aside,) = pl.read_parquet(clone.folder / SLOT / "quarantine.parquet").to_dicts()
-    assert (aside["row"], aside["id"], aside["kind"]) == (5, "q-21", "input")
+    assert (aside["row"], aside["id"], aside["kind"]) == (4, "q-21", "input")
     assert aside["reason"] == "missing key 'question'"
     answers = pl.read_parquet(clone.folder / SLOT / "answers.*.parquet")
-    assert answers["id"].to_list() == [f"q-{n:02}" for n in range(1, 5)] and all(answers["text"])
+    assert answers["id"].to_list() == [f"q-{n:02}" for n in range(1, 4)] and all(answers["text"])
 
     ran = bytes_of(clone.folder / SLOT)
     same = clone.run("workbench", "jobs", "run", "answers", "--at", "2026-11-24T07:00+01:00")  # another zone
@@ -105,7 +105,7 @@ def answered_todays_questions(clone):
 def its_own_calls(clone, run):
     """Each answer can be traced: the job is the principal, and the labels name the run and the row."""
     asked = questions_of(clone, run)
-    assert sorted(asked["row"]) == [f"q-{n:02}" for n in range(1, 5)]
+    assert sorted(asked["row"]) == [f"q-{n:02}" for n in range(1, 4)]
     assert set(asked["principal"]) == {"job:answers"} and set(asked["job"]) == {"answers"}
 
 

@@ -25,7 +25,7 @@ GATE = "      mvp: {accuracy: {min: 0.4}, cross_tenant_hits: {count: 0}, cases: 
 CASES = [f"{tenant}-{number}" for tenant in ("acme", "globex") for number in ("001", "003", "005")]
 #: The sample's rows are cases, so that a promotion finds their answers on the judge's tape. Each run of the
 #: job asks its rows anew: one of each tenant, whose answer has few words and takes a second.
-ROWS, UNSEEN = ["acme-003", "globex-005"], 4
+ROWS, UNSEEN = ["acme-003", "globex-005"], 3
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@
 |---|---|---|
 | attempts to read another's items, for each store | 1,000 | 10,000 |
 | steps of a compaction of calls that kill it | a third | all |
-| kill points of promote, run, publish, rollback and the pipeline | 3 of each test's own | all |
+| kill points of promote, run, publish, rollback and the pipeline | 2 of each test's own | all |
 | generated examples of a property | a fifth, 10 at least | all |
 | bytes of an audit log that are changed | a seventh | all |
 | generated histories of a store | 3 to 15 | 500 |
@@ -14,6 +14,7 @@
 | calls over a first model that fails and hangs | 400 | 5,000 |
 | calls with planted identifiers and secrets, through faults and errors | 300 | 1,000 |
 | questions that the embedded model is asked, of those that ship | 3 | 30 |
+| answers of the page on own documents that the embedded model gives anew | 1 | 25 |
 | schedules of the race for one budget, for each ledger | 5 | 200 |
 | packages whose documentation becomes a use case | 1 | 2 |
 
@@ -57,8 +58,8 @@ def histories(sample: int) -> int:
 
 
 def kill_points(points: Sequence[T]) -> list[T]:
-    """Three of the points where a test kills, in their order, or all of them."""
-    return drawn(points, 3)
+    """Two of the points where a test kills, in their order, or all of them."""
+    return drawn(points, 2)
 
 
 def drawn(values: Sequence[T], number: int) -> list[T]:

@@ -298,6 +298,12 @@ class RequestTexts:
         """State that the answer comes from a recording that holds pseudonyms of this request."""
         self.restores = True
 
+    def restored(self, data: JSON, *, as_json: bool = False) -> JSON:
+        """Return a request or an answer as the caller reads it, with the values of pseudonyms."""
+        if not self.restores:
+            return data
+        return RestoredAnswer(self.names, as_json=as_json).whole(data)
+
     def clean(self, error: WorkbenchError, logged: Replacement[Any] | None = None) -> None:
         """Mask the identifiers and secrets in the texts of an error and of those that caused it.
 

@@ -57,6 +57,7 @@ class Moderating:
                 enforce=self._rules.enforce == "enforce",
                 tenants=self._tenants,
                 held=held_answers(self._home),
+                keep_days=self._rules.keep_days,
                 ask=_asking(card, handler),
             )
         }
