@@ -18,12 +18,8 @@ from contextlib import aclosing
 from pathlib import Path
 
 import workbench as wb
-from benchmarks import audit, memory, moderation, policy, privacy
+from benchmarks import audit, controls, memory, moderation, policy, privacy
 from benchmarks import boundary as boundary_costs
-<<<<<<< HEAD
-=======
-from benchmarks import controls, memory, moderation, privacy
->>>>>>> perf
 from benchmarks.measuring import ROOT, Row, alternating, clone, nothing_to_do, run, timed
 from benchmarks.promotion import going_back, job_run, judging, twenty_jobs
 from benchmarks.wire_format import reading_answers
