@@ -62,5 +62,7 @@ def test_the_page_leads_from_a_folder_and_a_table_to_a_verdict(clone):
     assert Path(clone.folder / "reports/rental.md").is_file() and clone.status() == ""
     if not sizes.SOAK:
         asked = [tape.name for tape in RECORDED if not as_recorded(clone, tape)]
-        assert asked == [], f"other questions now: cp {clone.folder / TAPES}/rental*.jsonl {RECORDED[0].parent}"
+        assert asked == [], (
+            f"other questions now: cp {clone.folder / TAPES}/rental*.jsonl {RECORDED[0].parent}"
+        )
     assert "Running stage" not in clone.run("dvc", "repro", network=False)
