@@ -176,9 +176,8 @@ def test_changed_settings_rerun_what_depends_on_them(root, changes, reruns):
     for before, after in changes.items():
         replaced(root, before, after)
     assert ran(typed(root, "dvc repro")) == reruns
-    assert all(
-        value in (root / "reports/small.md").read_text() for value in ("Another title", "somebody")
-    ) is ("report" in reruns)
+    page = (root / "reports/small.md").read_text()
+    assert ("Another title" in page and "somebody" in page) is ("report" in reruns)
 
 
 def test_a_gate_that_changed_is_stated_by_a_new_run(root):
