@@ -12,13 +12,12 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import workbench as wb
 from benchmarks.measuring import ROOT, Row
+from benchmarks.shares import Share
 from workbench.moderation.exchange import Exchange, Piece
 from workbench.moderation.hooks import made
 from workbench.prompts.fence import fenced
@@ -48,26 +47,6 @@ PAGES = (
     ("The canteen opens at noon and closes at half past two.", "When does the canteen open?"),
     ("Parental leave is asked for seven weeks before it begins.", "When do I ask for parental leave?"),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """A number of texts out of some, with the Wilson interval of their share at 95 %."""
-
-    count: int
-    of: int
-    level: float = field(default=0.95)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.count}/{self.of} ({self.count / self.of:.2f}, {low:.2f} to {high:.2f})"
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        z = NormalDist().inv_cdf(0.5 + self.level / 2)
-        share, n = self.count / self.of, self.of
-        centre, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-        return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
 
 
 def cases() -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ written by hand. Intervals are Wilson's at 95 %.
 from __future__ import annotations
 
 import json
-import math
 import re
 import subprocess
 import sysconfig
@@ -18,6 +17,7 @@ from functools import partial
 from pydoc_data import topics
 
 from benchmarks.measuring import ROOT, Row
+from benchmarks.shares import Share
 from workbench.privacy import PatternDetector
 
 PRESIDIO = ROOT / ".venv-presidio" / "bin" / "python"
@@ -50,12 +50,8 @@ def wilson(hits: int, total: int) -> str:
     """A share in per cent with its interval."""
     if not total:
         return "-"
-    z, p = 1.96, hits / total
-    middle = (p + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return (
-        f"{100 * p:.0f} % [{100 * max(0, middle - half):.0f}, {100 * min(1, middle + half):.0f}] of {total}"
-    )
+    low, high = Share(count=hits, of=total).interval
+    return f"{100 * hits / total:.0f} % [{100 * low:.0f}, {100 * high:.0f}] of {total}"
 
 
 def drawn() -> Iterator[Case]:

@@ -340,3 +340,62 @@ def test_a_head_is_read_only_as_it_was_written():
     assert Head.parse(data) == head
     wrong = [data[:-1], data + b" ", b"[]", b"{", orjson.dumps({"seq": 1})]
     assert [Head.parse(other) for other in wrong] == [None] * 5
+
+
+@pytest.mark.parametrize("writes", [1, 2])
+def test_a_kill_at_the_beginning_of_a_segment_leaves_one_chain(home, writes):
+    """Kill the writer before the `writes`-th write of the head after a new day began."""
+    pid = os.fork()
+    if not pid:
+        chain = Chain(home / "audit", home / "keys", ChainOptions(seconds=60))
+        chain.append(row(0))
+        keep, left = chain._keep, [writes]
+
+        def kept(*args):
+            left[0] -= 1
+            if not left[0]:
+                os._exit(0)
+            keep(*args)
+
+        chain._keep = kept
+        chain.append(row(1, "2026-12-01"))
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    chain = Chain(home / "audit", home / "keys")
+    chain.append(row(2, "2026-12-02"))
+    chain.close()
+    found = verified(home)
+    assert found.passed and numbers(home) == ([0, 2] if writes == 1 else [0, 1, 2]), found.problems
+
+
+def test_an_end_file_older_than_its_segments_is_moved_on(home):
+    """After the loss of power the disk may have the head of before."""
+    chain = Chain(home / "audit", home / "keys")
+    chain.append(row(0))
+    chain.close()
+    head = (home / "audit" / HEAD).read_bytes()
+    for n, day in enumerate(("2026-12-01", "2026-12-02"), start=1):
+        chain.append(row(n, day))
+    chain.close()
+    (home / "audit" / HEAD).write_bytes(head)
+    chain.append(row(3, "2026-12-03"))
+    chain.close()
+    found = verified(home)
+    assert found.passed and numbers(home) == [0, 1, 2, 3], found.problems
+
+
+def test_a_forked_child_does_not_keep_the_lock_of_its_parent(home):
+    chain = Chain(home / "audit", home / "keys")
+    chain.append(row(0))
+    inherited = chain._files.head
+    pid = os.fork()
+    if not pid:
+        try:
+            os.fstat(inherited)
+        except OSError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    chain.append(row(1))
+    chain.close()
+    assert numbers(home) == [0, 1]

@@ -1,5 +1,6 @@
 """Verifying: every change of a log is found, and the first bad row is named."""
 
+import os
 import random
 import shutil
 
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sizes import SEED, SOAK
 
-from workbench.audit import Chain, ChainOptions, verify
+from workbench.audit import Chain, ChainOptions, verification, verify
 from workbench.audit.lines import GENESIS, HEAD, Head, line_of, row_of, segments_of
 from workbench.audit.signing import Signer
 from workbench.errors import ConfigError, NotFoundError
@@ -203,3 +204,65 @@ def test_what_cannot_be_read_is_named(log, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert not check(log, empty).passed
+
+
+def test_a_digit_of_the_end_file_that_was_changed_is_found(log, tmp_path):
+    folder = tmp_path / "audit"
+    shutil.copytree(log / "audit", folder)
+    data = (folder / HEAD).read_bytes()
+    for at in (at for at, byte in enumerate(data) if chr(byte).isdigit()):
+        changed = bytearray(data)
+        changed[at] = ord("7" if data[at] != ord("7") else "8")
+        (folder / HEAD).write_bytes(changed)
+        assert not check(log, folder).passed, data[:at]
+
+
+def test_a_purge_that_nobody_signed_does_not_excuse_missing_rows(log, tmp_path):
+    folder = tmp_path / "audit"
+    shutil.copytree(log / "audit", folder)
+    first, second, *_ = segments_of(folder)
+    first.unlink()
+    begin = row_of(second.read_bytes().splitlines()[0])
+    head = Head.parse((folder / HEAD).read_bytes())
+    purge = {"activity": "purge", "facts": {"first": begin["seq"], "prev": begin["prev"]}}
+    line, digest = line_of(purge, seq=head.seq + 1, prev=head.digest)
+    with (folder / head.segment).open("ab") as file:
+        file.write(line + b"\n")
+    forged = Head(
+        segment=head.segment, size=head.size + len(line) + 1, seq=head.seq + 1, digest=digest,
+        signed=head.signed,
+    )  # fmt: skip
+    (folder / HEAD).write_bytes(forged.encoded())
+    found = check(log, folder)
+    assert not found.passed and "signed" in found.problems[0].what and found.problems[0].row == 1
+
+
+def test_what_is_no_regular_file_is_a_problem_and_no_error(log, tmp_path):
+    for make in (lambda path: path.mkdir(), os.mkfifo, lambda path: path.symlink_to(log)):
+        folder = tmp_path / make.__name__ / str(id(make))
+        shutil.copytree(log / "audit", folder)
+        path = segments_of(folder)[1]
+        path.unlink()
+        make(path)
+        assert any("regular file" in problem.what for problem in check(log, folder).problems)
+
+
+def test_a_log_that_grows_while_it_is_read_passes(log, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(log, copy)
+    before = (copy / "audit" / HEAD).read_bytes()
+    made(copy, rows=15, first=12)
+    after = (copy / "audit" / HEAD).read_bytes()
+    read = verification.files.read_bytes
+    heads = iter([before, after] * 2)
+    monkeypatch.setattr(
+        verification.files,
+        "read_bytes",
+        lambda path, *, limit: next(heads) if path.name == HEAD else read(path, limit=limit),
+    )
+    found = check(copy)
+    assert found.passed and any("meanwhile" in note for note in found.notes)
+    other = Head.parse(before)
+    forged = Head(segment=other.segment, size=other.size, seq=other.seq, digest="1" * 64, signed=other.signed)
+    heads = iter([forged.encoded(), after])
+    assert not check(copy).passed

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from workbench import config
 from workbench.config import UseCase
+from workbench.config.data_classes import LEXICA
+from workbench.moderation import topics
 from workbench.pipeline.plots import numbers
-from workbench.pipeline.settings import READ, UNREAD, of_stage
+from workbench.pipeline.settings import READ, UNREAD, of_stage, rules_of_stage
+from workbench.policy import source as policies
 
 ROOT = Path(__file__).parents[2]
 KEYS = {field.name for field in dataclasses.fields(UseCase)}
@@ -46,6 +51,55 @@ def test_only_the_report_sees_the_gate_of_another_phase(case):
 
     assert differ(other) == {"report"}
     assert differ(active) == {"experiment", "gate", "judge", "plots", "report"}
+
+
+GOVERNED = {"remember", "judge", "experiment", "plots"}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("params.yaml", "pipelines/policies"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile)(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def rules(root):
+    return {stage: rules_of_stage(root, stage, config.load_params(root)) for stage in READ}
+
+
+def differing(root, change):
+    before = rules(root)
+    change()
+    after = rules(root)
+    return {stage for stage in READ if after[stage] != before[stage]}
+
+
+def append(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text((path.read_text() if path.exists() else "") + text)
+
+
+def test_a_policy_reruns_the_stages_whose_calls_it_decides(root):
+    policy = root / "pipelines/policies/workbench.cedar"
+    assert differing(root, lambda: append(policy, "\n// another word\n")) == GOVERNED
+    assert differing(root, lambda: shutil.rmtree(root / "pipelines/policies")) == GOVERNED
+    assert all(rules(root)[stage] == {} for stage in set(READ) - GOVERNED)
+
+
+def test_the_classes_of_data_and_the_own_terms_rerun_the_stages_that_ask_models(root):
+    asking, params, terms = GOVERNED - {"remember"}, root / "params.yaml", root / LEXICA / "terms.txt"
+    append(terms, "Heron\n")
+    stated = "data_classes: {personal: {embedded: mask}}\n"
+    assert differing(root, lambda: append(params, stated)) == asking
+    assert differing(root, lambda: append(params, f"privacy: {{lexicon: {LEXICA}/terms.txt}}\n")) == asking
+    assert differing(root, lambda: append(terms, "Goose\n")) == asking
+
+
+def test_the_stage_that_writes_the_settings_reruns_when_anything_that_they_hold_changes():
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    deps = set(stages["settings"]["do"]["deps"])
+    assert {"params.yaml", policies.FOLDER, topics.FOLDER, LEXICA} < deps
 
 
 def test_dataset_and_scorers_rerun_the_judge_and_not_the_experiment(case):

@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 
 from workbench import files, locking
 from workbench.audit.lines import GENESIS, HEAD, HEAD_BYTES, Head, line_of, segment_name
-from workbench.audit.repair import rebuilt, recovered
+from workbench.audit.repair import following, rebuilt, recovered
 from workbench.audit.signing import Checkpoint, Signer
 from workbench.context import Clock, SystemClock
 from workbench.errors import WorkbenchError
@@ -215,6 +215,7 @@ class Chain:
     def _current(self, opened: _Files) -> Head:
         """Return the end of the log; repair what a killed writer or another hand left."""
         raw, why, loss = os.pread(opened.head, HEAD_BYTES + 1, 0), "", False
+        fresh = not self._raw
         if raw != self._raw or not raw:
             head = Head.parse(raw)
             if head is None:
@@ -222,11 +223,14 @@ class Chain:
                 loss = bool(raw or head.seq)
                 why = "the file of the log's end was missing or damaged" if loss else ""
             self._head = head
-        if self._head.segment:
+        later: Head | None = self._head if self._head.segment else None
+        while later is not None:
+            self._head = later
             size = self._segment_size(opened, self._head.segment)
             if size != self._head.size:
                 self._head, said, lost = recovered(opened.segment, self._head, size)
                 why, loss = why or said, loss or lost
+            later = following(self.folder, self._head) if fresh else None
         if why:
             self._written(opened, self._head, self._repair_row(why, loss=loss))
         return self._head
@@ -272,7 +276,9 @@ class Chain:
         name = segment_name(day, head.seq + 1)
         self._open_segment(opened, name)
         files.sync_folder(self.folder)
-        return dataclasses.replace(head, segment=name, size=os.fstat(opened.segment).st_size)
+        head = dataclasses.replace(head, segment=name, size=os.fstat(opened.segment).st_size)
+        self._keep(opened, head)  # before its first row: the next writer looks there after a kill
+        return head
 
     def _keep(self, opened: _Files, head: Head) -> None:
         self._head, self._raw = head, head.encoded()
@@ -356,7 +362,11 @@ class Chain:
 
     def _forked(self) -> None:
         """Forget, in a new child process, the thread and the lock of the parent."""
-        self._mutex, self._flusher, self._files = threading.RLock(), None, None
+        opened, self._files = self._files, None
+        if opened is not None:
+            with contextlib.suppress(OSError):
+                opened.close()  # a copy would keep the lock of a parent that is killed meanwhile
+        self._mutex, self._flusher = threading.RLock(), None
         self._dirty, self._unsigned_since = False, None
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from workbench import files, locking
 from workbench.audit.acts import Act, row_of_act
 from workbench.audit.chain import Chain
-from workbench.audit.lines import HEAD, link_of, segments_of
+from workbench.audit.lines import HEAD, Link, link_of, segments_of
 from workbench.audit.reading import lines_in
 from workbench.audit.signing import AuditPseudonyms, Signer
 from workbench.errors import ConfigError
@@ -65,12 +67,10 @@ def purge(chain: Chain, before: dt.date, *, by: Principal) -> int:
     if not (chain.folder / HEAD).exists():
         return 0
     found = segments_of(chain.folder)
-    old = [path for path in found[:-1] if path.name[:10] < before.isoformat()]
-    old = found[: len(old)] if old == found[: len(old)] else []
+    old = list(itertools.takewhile(lambda path: path.name[:10] < before.isoformat(), found[:-1]))
     if not old:
         return 0
-    first = link_of(next(lines_in(found[len(old)])).rstrip(b"\n"))
-    began = link_of(next(lines_in(old[0])).rstrip(b"\n"))
+    first, began = _first_link(found[len(old) :]), _first_link(found)
     if first is None or began is None:
         raise ConfigError(
             f"{chain.folder} has a damaged row at the beginning of a segment, so nothing was removed",
@@ -85,6 +85,12 @@ def purge(chain: Chain, before: dt.date, *, by: Principal) -> int:
             path.unlink()
         files.sync_folder(chain.folder)
     return first.seq - began.seq
+
+
+def _first_link(segments: Iterable[Path]) -> Link | None:
+    """Return the place of the first row of some segments; None for a damaged one, and without rows."""
+    line = next(itertools.chain.from_iterable(map(lines_in, segments)), b"")
+    return link_of(line.rstrip(b"\n"))
 
 
 def _last_checkpoint(folder: Path) -> bytes:

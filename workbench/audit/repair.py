@@ -6,7 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from workbench.audit.lines import Head, Link, link_of, row_of, segments_of
+from workbench.audit.lines import Head, Link, first_of, link_of, row_of, segments_of
 
 
 def recovered(segment: int, head: Head, size: int) -> tuple[Head, str, bool]:
@@ -38,6 +38,17 @@ def recovered(segment: int, head: Head, size: int) -> tuple[Head, str, bool]:
         return at, f"the segment held {foreign} foreign lines after row {at.seq}", True
     why = f"a torn row of {len(torn)} bytes was removed; it was not acknowledged" if torn else ""
     return at, why, False
+
+
+def following(folder: Path, head: Head) -> Head | None:
+    """Return the head at the beginning of the segment that follows it; None when none has rows.
+
+    The disk may have a segment and an older head after the machine lost its power.
+    """
+    for path in segments_of(folder):
+        if first_of(path.name) == head.seq + 1 and path.name != head.segment and path.stat().st_size:
+            return dataclasses.replace(head, segment=path.name, size=0)
+    return None
 
 
 def rebuilt(folder: Path) -> Head | None:

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import functools
 import hashlib
-import hmac
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from workbench import files
 from workbench.errors import ConfigError
+from workbench.files.keys import keyed_digest, load_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -86,15 +86,7 @@ class AuditPseudonyms:
     @classmethod
     def load(cls, keys: Path) -> AuditPseudonyms:
         """Return those of the key in the folder `keys`, created on first use; ConfigError for a short key."""
-        path = keys / _PSEUDONYMS
-        text = _kept(path) or files.write_once(path, os.urandom(32).hex().encode())
-        with contextlib.suppress(ValueError):
-            if len(key := bytes.fromhex(text.decode(errors="replace").strip())) == 32:
-                return cls(key=key)
-        raise ConfigError(
-            f"{path} holds no key of 64 hexadecimal digits",
-            hint="restore it from your backup of .workbench/state",
-        )
+        return cls(key=load_key(keys / _PSEUDONYMS, size=32, what="the key of pseudonyms"))
 
     def of(self, *parts: str) -> str:
         """Return the pseudonym of a name and what it belongs to: 16 hexadecimal digits, "" for no name."""
@@ -134,9 +126,7 @@ def is_signed(checkpoint: Checkpoint, signature: str, key: Ed25519PublicKey) -> 
 
 @functools.lru_cache(maxsize=4_096)
 def _pseudonym(key: bytes, parts: tuple[str, ...]) -> str:
-    coded = [part.encode("utf-8", "surrogatepass") for part in parts]
-    message = b"".join(len(part).to_bytes(4) + part for part in coded)
-    return hmac.digest(key, message, "sha256").hex()[:16]
+    return keyed_digest(key, *parts)[:16]
 
 
 def _kept(path: Path) -> bytes:

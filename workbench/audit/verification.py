@@ -85,7 +85,9 @@ class _State:
         self.keys, self.anchors = keys, anchors
         self.seq, self.digest = 0, GENESIS
         self.first: Link | None = None
-        self.rows = self.signed = self.begins_at = 0
+        self.rows = self.signed = self.signed_before = 0
+        self.purges: list[tuple[int, int]] = []
+        self.torn_bytes, self.expected, self.met = 0, 0, ""
         self.signed_at = self.torn = ""
         self.problems: list[Problem] = []
         self.notes: list[str] = []
@@ -110,6 +112,8 @@ class _State:
             self.seq, self.digest = link.seq - 1, link.prev
         self._check_order(link, place)
         self.seq, self.digest = link.seq, link.digest
+        if link.seq == self.expected:
+            self.met = link.digest
         if self.anchors.get(link.seq, link.digest) != link.digest:
             self.bad(link.seq, place, "another log than that of the checkpoint kept elsewhere: a fork")
         self._check_activity(row_of(line), link, place)
@@ -135,12 +139,7 @@ class _State:
             case "repair":
                 self.notes.append(f"row {self.seq}: the writer says: {row.get('status_detail')}")
             case "purge":
-                facts = row.get("facts") or {}
-                if self.first and (facts.get("first"), facts.get("prev")) == (
-                    self.first.seq,
-                    self.first.prev,
-                ):
-                    self.begins_at = self.first.seq
+                self.purges.append((link.seq, _whole((row.get("facts") or {}).get("first"))))
 
     def _check_signature(self, row: Mapping[str, Any], link: Link, place: str) -> None:
         point = Checkpoint(
@@ -153,7 +152,7 @@ class _State:
         elif (point.size, point.head) == (link.seq - 1, link.prev) and is_signed(
             point, str(row.get("signature")), key
         ):
-            self.signed, self.signed_at = self.seq, point.time
+            self.signed_before, self.signed, self.signed_at = self.signed, self.seq, point.time
         else:
             since = self.signed + 1
             self.bad(since, place, f"the checkpoint does not sign rows {since} to {self.seq - 1}")
@@ -167,17 +166,16 @@ def verify(folder: Path, public_keys: Iterable[Path], *, anchors: Iterable[Path]
     """
     keys = dict(_keys_of(public_keys))
     state = _State(keys, dict(_anchors_of(anchors)))
+    before = _head_in(folder)
+    state.expected = before.seq if before is not None else 0
     for path in segments_of(folder):
-        for n, line in enumerate(lines_in(path), start=1):
-            if state.torn:
-                state.bad(state.seq + 1, state.torn, "the line is incomplete")
-                state.torn = ""
-            if line.endswith(b"\n"):
-                state.take(line[:-1], f"{path.name}:{n}")
-            else:
-                state.torn = f"{path.name}:{n}"
+        _read_segment(state, path)
     _check_begin(state)
-    _check_end(state, folder)
+    after = _head_in(folder)
+    if before is None or after is None or before == after:
+        _check_end(state, folder, after)
+    else:  # rows were added while they were read
+        _check_growth(state, before)
     for seq in sorted(seq for seq in state.anchors if seq > state.seq):
         state.bad(state.seq + 1, "the end", f"the log ends before row {seq}, which was kept elsewhere")
         break
@@ -192,22 +190,51 @@ def verify(folder: Path, public_keys: Iterable[Path], *, anchors: Iterable[Path]
     )  # fmt: skip
 
 
+def _read_segment(state: _State, path: Path) -> None:
+    """Check the lines of a segment; what is no file of lines is a problem."""
+    if not path.is_file() or path.is_symlink():
+        state.bad(state.seq + 1, path.name, "it is not a regular file")
+        return
+    for n, line in enumerate(lines_in(path), start=1):
+        if state.torn:
+            state.bad(state.seq + 1, state.torn, "the line is incomplete")
+            state.torn = ""
+        if line.endswith(b"\n"):
+            state.take(line[:-1], f"{path.name}:{n}")
+        else:
+            state.torn, state.torn_bytes = f"{path.name}:{n}", len(line)
+
+
 def _check_begin(state: _State) -> None:
     """Check that the log begins with its first row, or where a purge says."""
     if state.first is None:
         state.bad(1, "the folder", "there is no intact row")
-    elif state.first.seq > 1 and state.begins_at != state.first.seq:
-        state.bad(1, "the beginning", f"rows 1 to {state.first.seq - 1} are missing, and no purge is stated")
+    elif state.first.seq > 1 and not any(
+        state.first.seq <= begin and row < state.signed for row, begin in state.purges
+    ):  # a purge that was interrupted leaves later rows than it states
+        missing = f"rows 1 to {state.first.seq - 1} are missing"
+        state.bad(1, "the beginning", f"{missing}, and no purge is stated in a signed row")
     elif state.first.seq == 1 and state.first.prev != GENESIS:
         state.bad(1, "the beginning", "the first row does not begin a log")
 
 
-def _check_end(state: _State, folder: Path) -> None:
-    """Compare the last row with the file of the log's end, which a killed writer may leave one row behind."""
+def _head_in(folder: Path) -> Head | None:
     try:
-        head = Head.parse(files.read_bytes(folder / HEAD, limit=_MOST_KEY))
+        return Head.parse(files.read_bytes(folder / HEAD, limit=_MOST_KEY))
     except FileNotFoundError:
-        head = None
+        return None
+
+
+def _check_growth(state: _State, before: Head) -> None:
+    """Check that a log to which rows were added has all rows that it had."""
+    if state.met != before.digest and before.seq:
+        state.bad(before.seq, HEAD, f"row {before.seq} is not the one that the log ended with")
+    state.torn = ""  # a row that was being written
+    state.notes.append(f"rows were added meanwhile: what follows row {before.seq} is verified in part")
+
+
+def _check_end(state: _State, folder: Path, head: Head | None) -> None:
+    """Compare the last row with the file of the log's end, which a killed writer may leave one row behind."""
     if head is None:
         state.bad(state.seq, HEAD, "the file of the log's end is missing or damaged")
     elif state.torn and _size(folder / head.segment) <= head.size:
@@ -221,8 +248,20 @@ def _check_end(state: _State, folder: Path) -> None:
         state.bad(state.seq, HEAD, "the last row is not the one that the log ended with")
     elif state.seq - head.seq > 1:
         state.bad(head.seq + 1, HEAD, f"{state.seq - head.seq} rows follow the end of the log")
+    elif head.seq == state.seq and not state.problems and not _fits(state, folder, head):
+        state.bad(state.seq, HEAD, "the file of the log's end was changed: it does not fit the last segment")
     if head is not None and state.torn and not state.problems:
         state.notes.append(f"{state.torn}: a killed writer left a torn row, which it never acknowledged")
+
+
+def _fits(state: _State, folder: Path, head: Head) -> bool:
+    """Return whether a head that names the last row names its segment, its end and its signature too."""
+    signed = {state.signed, state.signed_before} if state.signed == state.seq else {state.signed}
+    size = _size(folder / head.segment)
+    last = [path.name for path in segments_of(folder) if _size(path)][-1:]
+    begun = head.size == 0 and (folder / head.segment).is_file()  # no row is in it yet
+    at_end = [head.segment] == last and head.size == size - (state.torn_bytes if state.torn else 0)
+    return head.signed in signed and (begun or at_end)
 
 
 def _keys_of(paths: Iterable[Path]) -> Iterator[tuple[str, Ed25519PublicKey]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ from workbench.display import Card
 from workbench.identities.providers import principal_of_command
 from workbench.moderation.held import HeldAnswer
 
-_SHOWN = ("id", "at", "use_case", "tenant", "principal", "check", "state", "by", "reason")
+_SHOWN = ("id", "at", "expires", "use_case", "tenant", "principal", "check", "state", "by", "reason")
 _reason = click.option("--reason", required=True, metavar="TEXT", help="Say why; it is kept with the answer.")
 
 
@@ -76,6 +77,21 @@ def reject(*, held: str, reason: str, as_json: bool) -> None:
 
     """
     _decide(held, "rejected", reason=reason, as_json=as_json)
+
+
+@moderation.command()
+@Json()
+def purge(*, as_json: bool) -> None:
+    """Remove the held answers that have expired, decided or not; each new held answer does so too.
+
+    `keep_held: 30 days` of a use case's moderation states how long they are kept. Example:
+
+        workbench moderation purge
+    """
+    from workbench.workspace.reviewing import held_answers
+
+    removed = held_answers(config.find_root()).purge(dt.datetime.now(dt.UTC).date())
+    say({"removed": removed}, f"removed {removed:,} held answers", as_json=as_json)
 
 
 def _decide(held: str, state: Literal["released", "rejected"], *, reason: str, as_json: bool) -> None:

@@ -17,9 +17,8 @@ from workbench.errors import ConfigError
 
 #: Most bytes of a file name, without those of its temporary name.
 _MOST_NAME = 240
-#: Kinds whose form or checksum is certain, and a sign that a text may hold one of them.
-_CERTAIN = frozenset({"secret", "card", "iban", "email"})
-_LOOKS = re.compile(r"@|[\w-]{16}|\d(?:[ -]?\d){11}|[A-Z]{2}\d\d")
+#: A sign that a text may hold a secret or an identifier.
+_LOOKS = re.compile(r"\d|@|[\w-]{16}|://|[:=]")
 Json = functools.partial(click.option, "--json", "as_json", is_flag=True, help="Write the result as JSON.")
 
 
@@ -32,16 +31,15 @@ def say(result: Any, text: object, *, as_json: bool) -> None:
 
 
 def masked(text: str) -> str:
-    """Return a text for the terminal, with masks in place of secrets, cards, account numbers and addresses.
+    """Return a text for the terminal, with masks in place of secrets and identifiers.
 
-    Names, phone numbers and addresses of machines stay: the output of commands is full of what looks alike.
+    Names of people and addresses of machines stay: the output of commands is full of what looks alike.
     """
     if not _LOOKS.search(text):
         return text
-    from workbench.privacy.detection import PatternDetector
-    from workbench.wire.redaction import Redaction
+    from workbench.privacy.repository import masked_output
 
-    return Redaction(PatternDetector().find, passes=lambda kind, _: kind not in _CERTAIN).text(text)
+    return masked_output(text)
 
 
 def show(result: Any, *, as_json: bool) -> None:

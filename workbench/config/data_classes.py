@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, get_args
 
 from workbench import files
-from workbench.config.forms import NAME
+from workbench.config.forms import NAME, check_inside
 from workbench.errors import ConfigError, nearest
 
+#: Where the lists of own terms are.
+LEXICA: Final = "pipelines/privacy"
 #: What happens to data of a class at a destination.
 DataAction = Literal["pass", "mask", "pseudonymise", "refuse"]
 #: Where data goes: a model elsewhere or in this process, a recording of a call, a record or message, a table.
@@ -66,6 +68,18 @@ class OwnTerms:
     lexicon: str | None = None
     presidio: str | None = None
     gliner: str | None = None
+
+
+def check_own_terms(terms: OwnTerms, *, where: str) -> None:
+    """Raise ConfigError for a path outside of the repository, and for a list that no stage depends on."""
+    for key in ("lexicon", "gliner"):
+        if (stated := getattr(terms, key)) is not None:
+            check_inside(stated, where=f"{where}.{key}")
+    if terms.lexicon is not None and not terms.lexicon.startswith(f"{LEXICA}/"):
+        raise ConfigError(
+            f"{where}.lexicon is {terms.lexicon!r}, which is not in {LEXICA}",
+            hint=f"move the list there, for example {LEXICA}/terms.txt: a change of it reruns the stages",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

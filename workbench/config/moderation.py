@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
 from workbench import files
 from workbench.config.forms import check_inside
 from workbench.errors import ConfigError
+from workbench.moderation.held import KEEP_DAYS
 from workbench.moderation.hooks import KINDS, CheckKind
 from workbench.moderation.topics import FOLDER, topics_of
 
@@ -19,6 +21,8 @@ Read = Literal["user", "system", "untrusted"]
 #: The keys of a hook that are not options of its check.
 _COMMON: Final = frozenset({"check", "name", "direction", "severity", "of", "abstain"})
 _MOST_HOOKS: Final = 32
+_DAYS: Final = re.compile(r"([1-9]\d{0,4}) days?")
+_MOST_DAYS: Final = 36_500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +68,21 @@ class ModerationHook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModerationRules:
-    """The checks of a use case, in their order. With `observe` they are recorded, and nothing follows."""
+    """The checks of a use case, in their order. With `observe` they are recorded, and nothing follows.
+
+    `keep_held` is how long an answer that waits for a review, or that was reviewed, is kept.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     checks: tuple[ModerationHook, ...]
     enforce: Literal["observe", "enforce"] = "enforce"
+    keep_held: str = f"{KEEP_DAYS} days"
+
+    @property
+    def keep_days(self) -> int:
+        """The days for which a held answer is kept, 0 for a text that states none."""
+        found = _DAYS.fullmatch(self.keep_held)
+        return int(found[1]) if found else 0
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -94,6 +108,10 @@ def check_moderation(where: str, rules: ModerationRules | None, *, phase: str) -
         raise ConfigError(
             f"{where}.enforce is observe, and the phase mlvp demands enforce",
             hint="write enforce: enforce; workbench calls would-refuse shows what it would stop",
+        )
+    if not 1 <= rules.keep_days <= _MOST_DAYS:
+        raise ConfigError(
+            f"{where}.keep_held is {files.shortened(rules.keep_held)!r}, not days", hint="keep_held: 30 days"
         )
     titles = [(hook.title, hook.direction) for hook in rules.checks]
     for number, hook in enumerate(rules.checks):

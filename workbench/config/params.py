@@ -11,8 +11,7 @@ from workbench.config.assessments import check_known_classes
 from workbench.config.audit import AuditSettings
 from workbench.config.budgets import BudgetRule, check_budgets
 from workbench.config.content import check_content
-from workbench.config.data_classes import DataClass, OwnTerms, check_data_classes, data_rules
-from workbench.config.forms import check_inside
+from workbench.config.data_classes import DataClass, OwnTerms, check_data_classes, check_own_terms, data_rules
 from workbench.config.identity import IdentitySettings, check_identity
 from workbench.config.jobs import Job, check_job
 from workbench.config.limits import RunLimits
@@ -96,9 +95,7 @@ def _parsed(path: Path) -> Params:
     demanding = [name for name, case in params.use_cases.items() if case.assurance == "authenticated"]
     check_identity(params.identity, demanding, where=str(path))
     check_data_classes(params.data_classes, where=str(path))
-    for key in ("lexicon", "gliner"):
-        if (stated := getattr(params.privacy, key)) is not None:
-            check_inside(stated, where=f"{path}: privacy.{key}")
+    check_own_terms(params.privacy, where=f"{path}: privacy")
     for name, case in params.use_cases.items():
         known = data_rules(params.data_classes).actions
         check_known_classes(f"{path}: use_cases.{name}.handles", case.handles, known)

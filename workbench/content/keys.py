@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
-import hmac
 import os
 import secrets
 from collections.abc import Mapping
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from workbench import files
-from workbench.errors import ConfigError, CorruptError, NotFoundError
+from workbench.errors import CorruptError, NotFoundError
+from workbench.files.keys import keyed_digest, load_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -70,9 +70,7 @@ class ContentKeys:
 
     def name_of(self, tenant: str, subject: str) -> str:
         """Return the keyed digest that stands for a tenant's subject, "" being what is about nobody."""
-        parts = [part.encode() for part in (tenant, subject)]
-        message = b"".join(len(part).to_bytes(4) + part for part in parts)
-        return hmac.digest(self._master, message, "sha256").hex()[:32]
+        return keyed_digest(self._master, tenant, subject)[:32]
 
     def of(self, tenant: str, subject: str) -> SubjectKey:
         """Return the key of a tenant's subject, created on first use and again after it was erased."""
@@ -156,17 +154,12 @@ class ContentKeys:
     @functools.cached_property
     def _master(self) -> bytes:
         """The key that encrypts the others: of the environment, else of the file created on first use."""
-        where, text = KEY_VARIABLE, self._environment.get(KEY_VARIABLE, "")
-        if not text:
-            path = self.folder / _MASTER
-            where = str(path)
-            text = files.write_once(path, os.urandom(_BYTES).hex().encode()).decode(errors="replace")
-        with contextlib.suppress(ValueError):
-            if len(key := bytes.fromhex(text.strip())) == _BYTES:
-                return key
-        raise ConfigError(
-            f"{where} holds no key of {2 * _BYTES} hexadecimal digits",
-            hint="restore it from your backup of .workbench/state; for a new one: openssl rand -hex 32",
+        return load_key(
+            self.folder / _MASTER,
+            size=_BYTES,
+            what="the master key of content",
+            variable=KEY_VARIABLE,
+            environment=self._environment,
         )
 
 

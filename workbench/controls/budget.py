@@ -22,7 +22,7 @@ from workbench.errors import (
 from workbench.ports import Call, Handler
 from workbench.ports.budget import Account, Amounts, BudgetLedger, Reservation
 from workbench.types import Event, Usage
-from workbench.wire.bounds import TokenLimits, bytes_of, usage_bound
+from workbench.wire.bounds import TokenLimits, bytes_of
 from workbench.wire.shape import texts_of
 
 #: Innermost: each attempt is paid for by itself, and neither a recorded answer nor the wait in a queue takes
@@ -133,7 +133,7 @@ class BudgetControl:
     def _bound(self, call: Call, accounts: tuple[Account, ...]) -> _AttemptBound:
         """Return the most that the attempt can take; check that its price is known where money is limited."""
         card = self._card(call.target)
-        usage = usage_bound(call.payload, wire.dialect(call.operation), card.limits)
+        usage = call.span.usage_bound(call.payload, wire.dialect(call.operation), card.limits)
         cost = _most_usd(card, usage)
         if cost is None:
             self._check_priced(call, accounts)
@@ -297,7 +297,14 @@ class _AttemptSpending:
 def _most_usd(card: PricedModel, usage: Usage) -> float | None:
     """Return the highest price of so many tokens: cached and reasoning ones may cost more than the others."""
     costs = [
-        card.cost_usd(dataclasses.replace(usage, cached_tokens=cached, reasoning_tokens=reasoning))
+        card.cost_usd(
+            Usage(
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cached_tokens=cached,
+                reasoning_tokens=reasoning,
+            )
+        )
         for cached in (None, usage.input_tokens)
         for reasoning in (None, usage.output_tokens)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
@@ -19,7 +20,7 @@ from workbench.errors import (
 )
 from workbench.moderation import exchange as texts
 from workbench.moderation.exchange import CheckResult, Exchange, Piece
-from workbench.moderation.held import HeldAnswers, HeldTexts
+from workbench.moderation.held import KEEP_DAYS, HeldAnswers, HeldTexts
 from workbench.moderation.hooks import Hook
 from workbench.moderation.sentences import sentence_end
 from workbench.ports import Call, Handler
@@ -37,6 +38,7 @@ POSITION: Final = Position(
 LABEL: Final = "moderation"
 #: Characters before a sentence that its checks read too.
 _TAIL: Final = 4_000
+_JSON_FORMS: Final = frozenset({"json_schema", "json_object"})
 Ask = Callable[[Call, Hook, str], Awaitable[CheckResult | None]]
 Fired = list[tuple[Piece, CheckResult]]
 Hold = Literal["nothing", "sentences", "everything"]
@@ -46,8 +48,8 @@ class Moderation:
     """Runs the hooks of a use case around each call of a model that writes.
 
     Without `enforce` the hooks are recorded, and nothing follows. `tenants` are those of the use case, `held`
-    keeps answers for review, and `ask` asks the model of a classifier. A check that cannot be made counts as
-    one that fired.
+    keeps answers for review, for `keep_days`, and `ask` asks the model of a classifier. A check that cannot
+    be made counts as one that fired.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Moderation:
         enforce: bool = True,
         tenants: Sequence[str] = (),
         held: HeldAnswers | None = None,
+        keep_days: int = KEEP_DAYS,
         ask: Ask | None = None,
     ) -> None:
         self._in = [hook for hook in hooks if hook.direction == "in"]
@@ -64,6 +67,7 @@ class Moderation:
         self._enforce = enforce
         self._tenants = tuple(tenants)
         self._held = held
+        self._keep_days = keep_days
         self._ask = ask
 
     def applies(self, call: Call) -> bool:
@@ -234,11 +238,12 @@ class Moderation:
         if self._held is None:
             return _refused(call, hook)
         context, facts = call.context, call.span.facts
-        text = wire.dialect(call.operation).text_of(answer)
+        now = context.clock.now()
         kept = self._held.keep(
-            HeldTexts(request=dict(call.payload), answer=dict(answer), text=text),
+            _texts_of(call, answer),
             subject=context.subject,
-            at=context.clock.now().isoformat(timespec="seconds"),
+            at=now.isoformat(timespec="seconds"),
+            expires=(now.date() + dt.timedelta(days=self._keep_days)).isoformat(),
             use_case=context.use_case,
             tenant=context.tenant,
             principal=context.principal.name,
@@ -254,6 +259,15 @@ class Moderation:
             direction="out",
             held=kept.id,
         )
+
+
+def _texts_of(call: Call, answer: JSON) -> HeldTexts:
+    """Return what a reviewer reads: the request and the answer as the caller would, without pseudonyms."""
+    speaks, request, form = wire.dialect(call.operation), call.payload, call.span.recording
+    if form is not None:
+        as_json = speaks.output_format(request)[0] in _JSON_FORMS
+        request, answer = form.restored(request), form.restored(answer, as_json=as_json)
+    return HeldTexts(request=dict(request), answer=dict(answer), text=speaks.text_of(answer))
 
 
 def _refused(call: Call, hook: Hook) -> ModerationError:
@@ -314,7 +328,7 @@ def _abstained(call: Call, hook: Hook, answer: JSON, pieces: Sequence[Piece]) ->
     text = hook.abstain or ""
     places = [piece for piece in pieces if piece.path]
     form = wire.dialect(call.operation).output_format(call.payload)[0]
-    structured = form in {"json_schema", "json_object"}
+    structured = form in _JSON_FORMS
     if not places or any(piece.origin == "call" for piece in places) or (structured and not _is_json(text)):
         raise _refused(call, hook)
     made = answer

@@ -18,6 +18,8 @@ from workbench.controls.position import OPERATIONS, Position
 from workbench.errors import InvalidOutputError, RefusedError, WorkbenchError
 from workbench.ports import Call, Handler
 from workbench.types import Event, Hit, Usage
+from workbench.wire.contents import with_contents
+from workbench.wire.redaction import clean_error
 
 #: Outermost, so that refusals by other controls, degraded answers and crashes are recorded too.
 POSITION: Final = Position(name="observe", operations=OPERATIONS, before=("fallback",))
@@ -91,7 +93,7 @@ class Observe:
     and `price_source` where the price comes from. `audit` receives each record after it is written, and a
     call whose row cannot be written fails too. `content` keeps what was asked and answered before that.
     `export` receives each record after it is written, with its call; an error of it fails no call.
-    `clean` masks what a text of a record may not hold.
+    `clean` masks what a text of a record or of an error may not hold.
     """
 
     def __init__(
@@ -132,6 +134,8 @@ class Observe:
                     yield event
         except BaseException as error:
             ended = error
+            if isinstance(error, WorkbenchError):
+                clean_error(error, self._clean)
             raise
         finally:
             self._write(call, at, seen, ended)
@@ -176,8 +180,10 @@ class Observe:
         return {
             **record,
             "purpose": clean(record["purpose"]),
-            "hits": [{**hit, "source": clean(hit["source"])} for hit in record["hits"]],
-            "labels": {k: clean(v) if isinstance(v, str) else v for k, v in labels.items()},
+            "hits": [
+                {**hit, "id": clean(hit["id"]), "source": clean(hit["source"])} for hit in record["hits"]
+            ],
+            "labels": with_contents(labels, clean, free=True),
         }
 
     def _tokens(self, call: Call, seen: _Seen) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from workbench.types import JSON, Event
 from workbench.wire.contents import contents, with_contents
 from workbench.wire.passages import Replacement, occurrences, replaced
 from workbench.wire.pseudonyms import RequestPseudonyms, mask
+from workbench.wire.redaction import clean_error
 from workbench.wire.restoring import RestoredAnswer
 
 #: Inside of output, which judges the restored answer. Outside of all that keeps or sends a text: checks of
@@ -35,8 +36,6 @@ _MOST_EVENTS: Final = 20_000
 _MOST_KEPT: Final = 256
 _LONGEST_KEPT: Final = 20_000
 _MOST_SEEN: Final = 4_096
-#: Errors in a chain whose texts are searched.
-_MOST_CAUSES: Final = 8
 
 
 class PrivacyControl:
@@ -296,19 +295,15 @@ class RequestTexts:
         """State that the answer comes from a recording that holds pseudonyms of this request."""
         self.restores = True
 
+    def restored(self, data: JSON, *, as_json: bool = False) -> JSON:
+        """Return a request or an answer as the caller reads it, with the values of pseudonyms."""
+        if not self.restores:
+            return data
+        return RestoredAnswer(self.names, as_json=as_json).whole(data)
+
     def clean(self, error: WorkbenchError) -> None:
         """Mask the identifiers and secrets in the texts of an error and of those that caused it."""
-        for _ in range(_MOST_CAUSES):
-            error.args = tuple(with_contents(list(error.args), self._masked))
-            for name in ("message", "hint", "body", "violations", "__notes__"):
-                value = getattr(error, name, None)
-                if value:
-                    changed = with_contents(value, self._masked)
-                    setattr(error, name, tuple(changed) if isinstance(value, tuple) else changed)
-            cause: Any = error.__cause__ or error.__context__
-            if cause is None:
-                return
-            error = cause
+        clean_error(error, self._masked)
 
     def _declare(self, declared: DeclaredData) -> None:
         """Add what a prompt declares: the classes of its inputs, and values that are identifiers."""

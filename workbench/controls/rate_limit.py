@@ -17,7 +17,6 @@ from workbench.errors import OverloadedError, RateLimitedError
 from workbench.ports import Call, Handler
 from workbench.types import Event, Usage
 from workbench.wire import Dialect
-from workbench.wire.bounds import usage_bound
 
 if TYPE_CHECKING:
     from workbench.models import ModelCard
@@ -96,7 +95,7 @@ class RateLimit:
         """Return the most tokens that a call can take; a count of tokens generates none and takes none."""
         if call.operation == "count":
             return 0
-        bound = usage_bound(call.payload, speaks, self._card(call.target).limits)
+        bound = call.span.usage_bound(call.payload, speaks, self._card(call.target).limits)
         return (bound.input_tokens or 0) + (bound.output_tokens or 0)
 
 

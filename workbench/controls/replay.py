@@ -60,7 +60,7 @@ class Replay:
         unrecorded = form is not None and form.unrecorded and self.mode != "replay"
         if unrecorded or call.labels.get("recorded") is False:  # a deterministic computation in this process
             return proceed(call)
-        asked = _identify(call)
+        asked = _identify(call, kept=self.mode != "live")
         call.span.facts["key"] = asked.key
         if (answer := self._recorded(call, asked)) is not None:
             return _Plain(answer.events())
@@ -200,8 +200,11 @@ def _ended(call: Call, chunks: Sequence[JSON]) -> bool:
     return speaks.is_complete(events)
 
 
-def _identify(call: Call) -> KeyedRequest:
-    """Return the recorded form of this call. Only an occurrence numbers identical requests."""
+def _identify(call: Call, *, kept: bool) -> KeyedRequest:
+    """Return the recorded form of this call. Only an occurrence numbers identical requests.
+
+    What is not `kept` needs no form without identifiers.
+    """
     fields = call.payload
     if not NOT_IN_KEY.keys().isdisjoint(fields):
         fields = {name: value for name, value in fields.items() if name not in NOT_IN_KEY}
@@ -214,6 +217,7 @@ def _identify(call: Call) -> KeyedRequest:
         raise ConfigError(
             f"the request is not JSON: {error}", hint="pass only strings, numbers, lists and mappings"
         ) from None
-    if call.span.recording is not None and (kept := call.span.recording.request(fields)) is not fields:
-        asked.pseudonymised = files.canonical(kept)
+    form = call.span.recording if kept else None
+    if form is not None and (hidden := form.request(fields)) is not fields:
+        asked.pseudonymised = files.canonical(hidden)
     return asked

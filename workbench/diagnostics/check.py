@@ -31,6 +31,7 @@ from workbench.models.assessment import read_assessment
 from workbench.notebooks import inspection, screening
 from workbench.policy.source import FOLDER, read_source
 from workbench.policy.validation import validate
+from workbench.privacy.repository import rules_of
 from workbench.promotion import assessed, release, verdicts
 from workbench.promotion.approach import measured
 from workbench.promotion.enforced import unenforced
@@ -41,7 +42,6 @@ from workbench.workspace import boundary, quality
 from workbench.workspace.candidates import candidates
 from workbench.workspace.examples import contaminated
 from workbench.workspace.moderating import hooks_of
-from workbench.workspace.privacy import rules_of
 from workbench.workspace.save import read_generator
 from workbench.workspace.saved_impact import load_impact
 from workbench.workspace.use_case import check_data, stated_dataset

@@ -25,6 +25,8 @@ REFETCH_S: Final = 60.0
 #: Least seconds between two fetches while there are no keys.
 _RETRY_S: Final = 5.0
 _LEAST_RSA_BITS = 2048
+#: Members of a JWK from which its private key follows. A shared secret verifies nothing here.
+_PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
 #: Key types and curves of the algorithms; None is any curve.
 _FITTING: Final[Mapping[str, tuple[str, str | None]]] = {
     **{f"{family}{bits}": ("RSA", None) for family in ("RS", "PS") for bits in (256, 384, 512)},
@@ -43,7 +45,7 @@ class KeySet:
             raise ConfigError(f"{where} is no JWKS document", hint='it has the form {"keys": [{…}, …]}')
         if len(entries) > _MOST_KEYS:
             raise ConfigError(f"{where} has {len(entries)} keys, more than {_MOST_KEYS}")
-        if any("d" in entry for entry in entries):
+        if not all(_PRIVATE.isdisjoint(entry) for entry in entries):
             raise ConfigError(
                 f"{where} holds a private key, with which anybody who reads it can sign tokens",
                 hint="replace it by the public keys, and ask the issuer to withdraw the key",

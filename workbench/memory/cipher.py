@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import hashlib
-import hmac
 import os
 import re
 import uuid
@@ -20,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import files
-from workbench.errors import ConfigError, CorruptError
+from workbench.errors import CorruptError
+from workbench.files.keys import keyed_digest, load_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -70,8 +68,7 @@ class IdCipher:
         return _decrypted(self.key, tenant, encrypted)
 
     def _digest(self, *parts: str) -> str:
-        message = b"".join(len(part.encode()).to_bytes(4) + part.encode() for part in parts)
-        return hmac.new(self.key or b"", message, hashlib.sha256).hexdigest()
+        return keyed_digest(self.key or b"", *parts)
 
 
 def load_cipher(path: Path, *, environment: Mapping[str, str] = os.environ) -> IdCipher:
@@ -80,20 +77,7 @@ def load_cipher(path: Path, *, environment: Mapping[str, str] = os.environ) -> I
     Only its owner can read the file. Without it, stores cannot find their items again: back it up.
     ConfigError unless the key is 128 hexadecimal digits.
     """
-    text = environment.get(KEY_VARIABLE, "")
-    where = KEY_VARIABLE
-    if not text:
-        where = str(path)
-        text = files.write_once(path, os.urandom(_BYTES).hex().encode()).decode()
-    try:
-        key = bytes.fromhex(text.strip())
-    except ValueError:
-        key = b""
-    if len(key) != _BYTES:
-        raise ConfigError(
-            f"{where} holds no key: a memory key is {2 * _BYTES} hexadecimal digits",
-            hint="restore the key from your backup of .workbench/state; for a new one: openssl rand -hex 64",
-        )
+    key = load_key(path, size=_BYTES, what="a memory key", variable=KEY_VARIABLE, environment=environment)
     return IdCipher(key=key)
 
 

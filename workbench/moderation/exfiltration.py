@@ -96,7 +96,7 @@ class Exfiltration:
             wanted = folded(canary).text
             at = plain.text.find(wanted)
             if at >= 0:
-                yield _SURE, plain.origin(at, at + len(wanted))
+                yield _SURE, plain.span(at, at + len(wanted))
             elif re.sub(r"\W", "", wanted) in re.sub(r"[\W_]", "", plain.text) or wanted[::-1] in plain.text:
                 yield _SURE, (0, len(text))
             for decoded, span in hidden:
@@ -114,7 +114,7 @@ def _tenants(text: str, exchange: Exchange) -> Iterator[tuple[float, tuple[int, 
         form = re.compile(rf"(?<!\w){parts}(?!\w)")
         if form.search(asked) is None:
             for found in form.finditer(plain.text):
-                yield _LIKELY, plain.origin(*found.span())
+                yield _LIKELY, plain.span(*found.span())
 
 
 def _is_of(host: str, allowed: Sequence[str]) -> bool:

@@ -6,9 +6,11 @@ import base64
 import binascii
 import re
 import unicodedata
+from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final
+
+from workbench.folding import Folded, fold
 
 #: Letters of other alphabets that look like Latin ones; they are folded in words that mix alphabets.
 _LOOK: Final = dict(
@@ -30,57 +32,53 @@ _MAYBE_SPACED: Final = re.compile(r"[ .\-_*|][^\W\d_][ .\-_*|]{1,3}[^\W\d_][ .\-
 _SPACED: Final = re.compile(r"(?<!\w)(?:[^\W\d_][ .\-_*|]{1,3}){5,200}[^\W\d_](?!\w)")
 _BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{24,8192}={0,2}(?![A-Za-z0-9+/=_-])")
 _LONG_RUN: Final = re.compile(r"[A-Za-z0-9+/_-]{24}")
+#: Characters whose folded form is remembered.
+_MOST_CHARACTERS: Final = 20_000
 #: Encoded texts that are decoded in one text.
 _MOST_DECODED: Final = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoldedText:
-    """A folded text. `offsets` has the position in the original of each character, None if none moved."""
+class _LowerCase(dict[int, str]):
+    """Each character in lower case, and characters such as ligatures as the letters that they stand for."""
 
-    text: str
-    offsets: tuple[int, ...] | None = field(default=None, repr=False)
-    length: int = 0
-
-    def origin(self, start: int, end: int) -> tuple[int, int]:
-        """Return the range of the original that a range of the folded text stands for."""
-        if self.offsets is None:
-            return start, end
-        last = self.offsets[end] if end < len(self.offsets) else self.length
-        return self.offsets[start], max(last, self.offsets[start] + 1)
+    def __missing__(self, code: int) -> str:
+        wide = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", chr(code)).casefold())
+        kept = "".join(part for part in wide if unicodedata.category(part) not in {"Mn", "Cf", "Me"})
+        plain = kept or " "
+        if len(self) < _MOST_CHARACTERS:
+            self[code] = plain
+        return plain
 
 
-def folded(text: str) -> FoldedText:
+_CHARACTERS: Final = _LowerCase()
+
+
+def folded(text: str) -> Folded:
     """Return the text in lower case, without accents and invisible characters, Latin for its look-alikes."""
     if text.isascii():
-        return FoldedText(text=text.lower(), length=len(text))
-    pieces: list[str] = []
-    offsets: list[int] = []
-    for position, character in enumerate(text):
-        plain = _plain(character) if ord(character) > 127 else character.lower()
-        pieces.append(plain)
-        offsets.extend([position] * len(plain))
-    found = _MIXED.sub(lambda word: "".join(_LOOK.get(letter, letter) for letter in word[0]), "".join(pieces))
-    return FoldedText(text=found, offsets=tuple(offsets), length=len(text))
+        return Folded(text=text.lower())
+    plain = fold(text)
+    wide = plain.text.translate(_CHARACTERS)
+    origin = plain.origin
+    if len(wide) != len(plain.text):
+        origin = array("Q")
+        for at, character in enumerate(plain.text):
+            origin.extend([plain.span(at, at)[0]] * len(_CHARACTERS[ord(character)]))
+        origin.append(len(text))
+    found = _MIXED.sub(lambda word: "".join(_LOOK.get(letter, letter) for letter in word[0]), wide)
+    return Folded(text=found, origin=origin)
 
 
-def _plain(character: str) -> str:
-    """Return a character without accents, in lower case; nothing for an invisible one."""
-    wide = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold())
-    kept = [part for part in wide if unicodedata.category(part) not in {"Mn", "Cf", "Me"}]
-    return "".join(" " if part.isspace() and part != "\n" else part for part in kept)
-
-
-def disguised(text: str, plain: FoldedText) -> Iterator[tuple[str, tuple[int, int]]]:
+def disguised(text: str, plain: Folded) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield what a text hides, folded, with its range: spaced letters, digits as letters, Base64."""
     for found in _SPACED.finditer(plain.text) if _MAYBE_SPACED.search(plain.text) else ():
         joined = re.sub(r"[ .\-_*|]{2}", " ", found[0])
         words = (
             re.sub(r"(?<=\w)[ .\-_*|](?=\w(?:[ .\-_*|]|$))", "", joined) if joined != found[0] else found[0]
         )
-        yield re.sub(r"[ .\-_*|]", "", found[0]), plain.origin(*found.span())
+        yield re.sub(r"[ .\-_*|]", "", found[0]), plain.span(*found.span())
         if words != found[0]:
-            yield re.sub(r"[.\-_*|]", "", words), plain.origin(*found.span())
+            yield re.sub(r"[.\-_*|]", "", words), plain.span(*found.span())
     if _DIGIT.search(plain.text) and _MAYBE_LEET.search(plain.text):
         swapped = _LEET_WORD.sub(lambda word: word[0].translate(_LEET), plain.text)
         if swapped != plain.text:

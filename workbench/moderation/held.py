@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
+import datetime as dt
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,11 +14,13 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 
 from workbench import files
 from workbench.context import new_id
-from workbench.errors import ConfigError, CorruptError, NotFoundError, RefusedError, nearest
+from workbench.errors import ConfigError, CorruptError, NotFoundError, RefusedError, WorkbenchError, nearest
 from workbench.locking import locked
 
 HeldState = Literal["waiting", "released", "rejected"]
 _ID: Final = re.compile(r"[0-9a-f]{16}")
+#: Days for which a held answer is kept unless the use case states others.
+KEEP_DAYS: Final = 30
 _MOST_BYTES: Final = 512 * 2**20
 
 
@@ -50,7 +54,7 @@ class SealKeys(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldTexts:
-    """The request and the answer as wire JSON, as the model got and gave them, and the answer's text."""
+    """The request and the answer as wire JSON, with the values of pseudonyms, and the answer's text."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     request: dict[str, Any] = field(repr=False)
@@ -63,6 +67,7 @@ class HeldAnswer:
     """An answer that waits for a review, or was reviewed: who asked, which check held it; no content.
 
     `sealed` are its texts, encrypted with the key `key` of the tenant's subject; a rejected answer has none.
+    `expires` is the last day on which it is kept.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
@@ -75,6 +80,7 @@ class HeldAnswer:
     operation: str
     trace_id: str
     check: str
+    expires: str = ""
     state: HeldState = "waiting"
     by: str = ""
     reason: str = ""
@@ -85,7 +91,12 @@ class HeldAnswer:
     @property
     def about(self) -> bytes:
         """What the seal binds the texts to."""
-        return files.canonical([self.id, self.at, self.use_case, self.tenant, self.principal, self.trace_id])
+        bound = [self.id, self.at, self.use_case, self.tenant, self.principal, self.trace_id, self.expires]
+        return files.canonical(bound)
+
+    def has_expired(self, today: dt.date) -> bool:
+        """Return whether the answer is no longer kept."""
+        return bool(self.expires) and self.expires < today.isoformat()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +105,17 @@ class HeldAnswers:
 
     folder: Path
     keys: SealKeys = field(repr=False)
+    _purged: list[dt.date] = field(default_factory=list, repr=False, compare=False)
 
     def keep(self, texts: HeldTexts, *, subject: str = "", **facts: str) -> HeldAnswer:
-        """Write an answer and return it with its new id; raise UnavailableError if it cannot be written."""
+        """Write an answer and return it with its new id; raise UnavailableError if it cannot be written.
+
+        Answers that have expired are removed, once a day.
+        """
+        today = dt.date.fromisoformat(facts["at"][:10])
+        if self._purged[-1:] != [today]:
+            self.purge(today)
+            self._purged[:] = [today]
         held = HeldAnswer(id=new_id()[:16], **facts)  # type: ignore[arg-type]  # texts only
         key = self.keys.of(held.tenant, subject)
         data = key.encrypt(files.canonical(dataclasses.asdict(texts)), held.about)
@@ -155,6 +174,19 @@ class HeldAnswers:
                 done = dataclasses.replace(done, sealed="")
             self._write(done)
         return done
+
+    def purge(self, today: dt.date) -> int:
+        """Remove the answers that expired before `today`, decided or not, and return their number.
+
+        A damaged file stays, because nobody can tell what it is.
+        """
+        removed = 0
+        for path in self.folder.glob("*.json"):
+            with contextlib.suppress(WorkbenchError, FileNotFoundError):
+                if _ID.fullmatch(path.stem) and self._read(path).has_expired(today):
+                    path.unlink()
+                    removed += 1
+        return removed
 
     def _read(self, path: Path) -> HeldAnswer:
         text = files.read_text(path, limit=_MOST_BYTES)

@@ -46,12 +46,12 @@ def _found(text: str) -> tuple[float, tuple[tuple[int, int], ...]]:
     """Return the score of a text, and the sentences of its instructions."""
     plain = folded(text)
     weights, spans = _matched(plain.text)
-    found = [_sentence(text, plain.origin(*span)) for span in spans]
+    found = [_sentence(text, plain.span(*span)) for span in spans]
     for hidden, span in disguised(text, plain):
         more, inside = _matched(hidden)
         if any(weight > weights.get(kind, 0.0) for kind, weight in more.items()):
             weights = {kind: max(weights.get(kind, 0.0), more.get(kind, 0.0)) for kind in {*weights, *more}}
-            found.append(span if span != (0, len(text)) else _sentence(text, plain.origin(*inside[0])))
+            found.append(span if span != (0, len(text)) else _sentence(text, plain.span(*inside[0])))
     missing = 1.0
     for weight in weights.values():
         missing *= 1 - weight

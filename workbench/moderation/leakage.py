@@ -69,7 +69,7 @@ def _words(text: str) -> list[str]:
 
 def _placed(text: str) -> list[tuple[str, tuple[int, int]]]:
     plain = folded(text)
-    return [(found[0], plain.origin(*found.span())) for found in _WORD.finditer(plain.text)]
+    return [(found[0], plain.span(*found.span())) for found in _WORD.finditer(plain.text)]
 
 
 def _runs(words: Sequence[str], length: int) -> set[tuple[str, ...]]:

@@ -47,7 +47,7 @@ class Topics:
         found = [match for form in self._forms for match in form.finditer(plain.text) if match[0]]
         if not found:
             return None
-        spans = tuple(plain.origin(*match.span()) for match in found)
+        spans = tuple(plain.span(*match.span()) for match in found)
         return CheckResult(score=float(len({match[0] for match in found})), spans=spans)
 
 

@@ -20,10 +20,8 @@ from workbench.config import Execution
 from workbench.errors import NotebookError
 from workbench.layout import EXECUTED
 from workbench.notebooks import canonical as notebooks
-from workbench.notebooks import inspection
+from workbench.notebooks import inspection, masks
 
-#: The tag that papermill gives to the cell with the parameters.
-_INJECTED = "injected-parameters"
 #: What jupyter_client says of a kernel that ends before any cell: another process took one of its ports.
 _UNREADY = "Kernel died before replying"
 _STARTS = 3
@@ -355,7 +353,7 @@ def scrub(executed: Path) -> None:
         return
     notebook = _executed(executed)
     for cell in notebook["cells"]:
-        if _INJECTED in notebooks.tags_of(cell):
+        if masks.INJECTED in notebooks.tags_of(cell):
             cell["source"] = "# its parameters are in the version's job.yaml and in the run's manifest"
         if cell["cell_type"] == "code":
             cell["outputs"] = []
@@ -364,32 +362,12 @@ def scrub(executed: Path) -> None:
 
 
 def _clean_outputs(executed: Path, clean: Callable[[str], str]) -> None:
-    """Rewrite an executed notebook with `clean` applied to the texts of its outputs, if one changes."""
+    """Rewrite an executed notebook with `clean` applied to its outputs and parameters, if one changes."""
     if not executed.is_file():
         return
-    notebook, changed = _executed(executed), False
-    for cell in notebook["cells"]:
-        if cell.get("outputs"):
-            outputs = _cleaned(cell["outputs"], clean)
-            changed = changed or outputs != cell["outputs"]
-            cell["outputs"] = outputs
-    if changed:
+    notebook = _executed(executed)
+    if masks.cleaned_notebook(notebook, clean):
         files.write_atomic(executed, notebooks.text_of(notebook).encode())
-
-
-def _cleaned(value: Any, clean: Callable[[str], str], *, kind: str = "") -> Any:
-    """Return outputs with their texts cleaned; a list of lines is one text, and media stay as they are."""
-    if kind.startswith(("image/", "audio/", "video/")) and kind != "image/svg+xml":
-        return value
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, dict):
-        return {name: _cleaned(item, clean, kind=name) for name, item in value.items()}
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        text = "".join(value)
-        new = clean(text)
-        return value if new == text else new.splitlines(keepends=True)
-    return [_cleaned(item, clean) for item in value] if isinstance(value, list) else value
 
 
 def _executed(path: Path) -> dict[str, Any]:
@@ -429,7 +407,7 @@ def _cell(executed: Path, index: int) -> int:
     `index` counts the cell with papermill's parameters, but not the error note that it adds on top.
     """
     cells = _executed(executed)["cells"][: index + 2]
-    injected = any(_INJECTED in notebooks.tags_of(cell) for cell in cells)
+    injected = any(masks.INJECTED in notebooks.tags_of(cell) for cell in cells)
     return int(index) + 1 - injected
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from workbench.errors import WorkbenchError
 from workbench.notebooks import outputs
 from workbench.notebooks.canonical import canonical
 from workbench.notebooks.outputs import KeptOutputs
+from workbench.privacy.repository import always_redaction_of
 
 
 class NotebookManager(AsyncLargeFileManager):
@@ -62,7 +64,8 @@ class NotebookManager(AsyncLargeFileManager):
             return saved
         async with self._saving:
             file, clean = Path(self._get_os_path(path.strip("/"))), canonical(content)
-            await _done(kept.keep, content, stored=file)
+            clean_text = functools.partial(_masked, Path(self.repository))
+            await _done(kept.keep, content, stored=file, clean=clean_text)
             saved = await super().save({**model, "content": clean}, path)
             full = nbformat.from_dict(await asyncio.to_thread(kept.shown, clean))
             self.notary.mark_cells(full, self.notary.check_cells(nbformat.from_dict(content)))
@@ -110,6 +113,12 @@ class NotebookManager(AsyncLargeFileManager):
     async def _follow(self, old: str, new: str, *, copied: bool) -> None:
         source, target = (Path(self._get_os_path(path.strip("/"))) for path in (old, new))
         await _done(outputs.follow, Path(self.repository), source, target, copied=copied)
+
+
+@functools.lru_cache(maxsize=1_024)
+def _masked(root: Path, text: str) -> str:
+    """Return an output with masks; a notebook is saved again and again with the same outputs."""
+    return always_redaction_of(root).text(text)
 
 
 async def _done(verb: Callable[..., None], *arguments: Any, **options: Any) -> None:

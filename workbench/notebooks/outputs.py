@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,8 @@ from workbench import files
 from workbench.errors import NotFoundError, WorkbenchError
 from workbench.layout import LAB_OUTPUTS
 from workbench.notebooks import canonical as notebooks
+from workbench.notebooks import masks
+from workbench.privacy.repository import masked_output
 
 #: Folders of a repository whose notebooks are stored canonically.
 FOLDERS: Final = frozenset({"notebooks", "pipelines"})
@@ -47,16 +49,23 @@ class KeptOutputs:
     def _checkpoint(self) -> Path:
         return self.folder / "checkpoint.ipynb"
 
-    def keep(self, notebook: Mapping[str, Any], *, stored: Path) -> None:
+    def keep(
+        self, notebook: Mapping[str, Any], *, stored: Path, clean: Callable[[str], str] | None = None
+    ) -> None:
         """Keep `notebook` before its canonical form replaces the file `stored`.
 
         When `stored` was changed outside the Lab, by git for example, the former last copy is kept as well:
-        its outputs are shown again when that version of the notebook returns.
+        its outputs are shown again when that version of the notebook returns. `clean` masks what outputs may
+        not hold.
         """
-        clean = notebooks.canonical(notebook)
+        canonical = notebooks.canonical(notebook)
         cells = [dict(cell) for cell in notebook["cells"]]
-        for cell, named in zip(cells, clean["cells"], strict=False):  # canonical drops empty cells at the end
+        for cell, named in zip(cells, canonical["cells"], strict=False):  # it drops empty cells at the end
             cell["id"] = named["id"]
+        if clean is not None:
+            for cell in cells:
+                if cell.get("outputs"):
+                    cell["outputs"] = masks.cleaned(cell["outputs"], clean)
         full = {**notebook, "cells": cells, "nbformat": 4, "nbformat_minor": 5}
         text = json.dumps(full).encode()
         with files.writing(self.folder):
@@ -132,7 +141,7 @@ def _copy(path: Path) -> dict[str, Any] | None:
     except NotFoundError:
         return None
     except (OSError, ValueError, WorkbenchError) as error:
-        _log.warning("outputs kept in %s are ignored: %s", path, error)
+        _log.warning("outputs kept in %s are ignored: %s", path, masked_output(str(error)))
     return None
 
 

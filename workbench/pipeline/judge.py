@@ -33,6 +33,7 @@ from workbench.notebooks import canonical, inspection
 from workbench.notebooks import execution as notebooks
 from workbench.pipeline import guarding
 from workbench.pipeline.build import replaying
+from workbench.privacy.repository import redaction_of
 from workbench.promotion.handed_over import attempts, check_amounts
 from workbench.promotion.judgement import gate_of, prepared_cases, scorers_of, slicing_of
 from workbench.promotion.scoring import scored
@@ -42,7 +43,6 @@ from workbench.records.journal import Journal, recorded
 from workbench.records.keys import Entry
 from workbench.records.tape import write
 from workbench.workspace import boundary
-from workbench.workspace.privacy import redaction_of
 
 #: The name of the judged run's experiment.
 EXPERIMENT = "judge"

@@ -3,7 +3,8 @@
 DVC stops when a parameter that a stage names is missing, and most keys of a use case are optional. One cheap
 stage therefore reads the whole use case and writes a file for each other stage, with the defaults filled in.
 A use case may have no prompt and no memory, which is why no stage names their folders: the file of a stage
-holds the digests of the prompts and memories that it reads, and one of another use case reruns nothing.
+holds the digests of the prompts and memories that it reads, and one of another use case reruns nothing. For
+the same reason it holds what the repository states for all use cases: its policies and its classes of data.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from workbench import config, files, layout, registry
-from workbench.config import UseCase
+from workbench.config import OwnTerms, Params, UseCase
+from workbench.config.data_classes import LEXICA
 from workbench.experiments import scorer_file
 from workbench.layout import Results
+from workbench.moderation import topics
+from workbench.policy.source import read_source
 
 #: No output depends on these. `api_key_env` only names a variable; the stages search a snapshot, so the
 #: server of the live memory plays no part; `limits` end a run or change nothing; no stage reads the
-#: `cache`; a promotion alone reads what the use case `handles`; DVC tracks `data` by its files and `report`
-#: by its outputs.
+#: `cache` or keeps `content`; a promotion alone reads what the use case `handles`; DVC tracks `data` by its
+#: files and `report` by its outputs.
 UNREAD = frozenset(
     {
         "title", "purpose", "owner", "report", "approach", "baseline", "concurrency", "seed", "api_key_env",
         "impact",
         "memory_provider", "memory_url", "memory_grpc", "memory_api_key_env", "memory_awake",
-        "memory_fallback", "limits", "cache", "telemetry", "handles",
+        "memory_fallback", "limits", "cache", "content", "telemetry", "handles",
     }
 )  # fmt: skip
 #: Keys of the judge alone, which a notebook does not read.
@@ -63,6 +67,9 @@ ASSETS: Mapping[str, tuple[str, ...]] = {
     "plots": ("memory",),
     "report": ("memory", "prompt"),
 }
+#: The stages whose calls the policies decide, and those that send texts to models.
+_GOVERNED = frozenset({"remember", "judge", "experiment", "plots"})
+_ASKING = _GOVERNED - {"remember"}
 #: The stages that also read assets which the notebook or its parameters name.
 _NAMED = frozenset({"judge", "experiment", "report"})
 
@@ -106,6 +113,26 @@ def assets_of_stage(root: Path, stage: str, case: UseCase, source: str) -> dict[
     return found
 
 
+def rules_of_stage(root: Path, stage: str, params: Params) -> dict[str, Any]:
+    """Return what decides on the calls of `stage` for all use cases, by name; nothing that is not stated.
+
+    `policies` is the digest of the set of policies, `data_classes` and `privacy` are those of params.yaml,
+    and `lexicon` is the SHA-256 of the list of own terms.
+    """
+    found: dict[str, Any] = {}
+    if stage in _GOVERNED:
+        found["policies"] = read_source(root).digest
+    if stage in _ASKING and params.data_classes:
+        found["data_classes"] = {
+            name: dataclasses.asdict(stated) for name, stated in params.data_classes.items()
+        }
+    if stage in _ASKING and params.privacy != OwnTerms():
+        found["privacy"] = dataclasses.asdict(params.privacy)
+        if params.privacy.lexicon is not None:
+            found["lexicon"] = files.digest(files.read_bytes(root / params.privacy.lexicon))
+    return found
+
+
 def _names(text: str, name: str) -> bool:
     """Return whether a Python or JSON text has `name` or `name@…` in quotes."""
     return re.search(rf"""["']{re.escape(name)}(?:@|\\*["'])""", text) is not None
@@ -123,9 +150,13 @@ def _digests(root: Path, kind: str, name: str) -> dict[str, str]:
     }
 
 
+#: Folders that stages depend on and that a repository may lack.
+_OPTIONAL = (scorer_file.FOLDER, layout.QUALITY, topics.FOLDER, LEXICA)
+
+
 def make_missing(root: Path, name: str) -> None:
-    """Write what stages depend on and a new use case lacks: its tapes and two folders, empty."""
-    for folder in (root / scorer_file.FOLDER, root / layout.QUALITY):
+    """Write what stages depend on and a new use case lacks: its tapes and folders, empty."""
+    for folder in (root / name for name in _OPTIONAL):
         if not folder.exists():
             files.write_atomic(folder / ".gitkeep", b"")
     for path in (root / layout.judge_tape_of(name), root / layout.tape_of(name)):
@@ -138,12 +169,15 @@ def write(root: Path, name: str) -> None:
 
     Missing tapes are written empty, because DVC stops at a missing dependency of the stages that follow.
     """
-    case = config.use_case(config.load_params(root), name)
+    params = config.load_params(root)
+    case = config.use_case(params, name)
     make_missing(root, name)
     source = files.read_text(root / case.notebook)
     found = {stage: of_stage(stage, case, source) for stage in READ}
     for stage in ASSETS:
         found[stage]["assets"] = assets_of_stage(root, stage, case, source)
+    for stage in READ:
+        found[stage] |= rules_of_stage(root, stage, params)
     for stage, values in found.items():
         files.write_atomic(root / Results(use_case=name).settings / f"{stage}.json", files.pretty(values))
     unread = sorted(UNREAD.difference(*found.values()))

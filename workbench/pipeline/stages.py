@@ -21,6 +21,7 @@ from workbench.files import folders
 from workbench.layout import Results
 from workbench.notebooks import execution as notebooks
 from workbench.notebooks import inspection
+from workbench.privacy.repository import masked_output
 
 if TYPE_CHECKING:
     from workbench.experiments.gates import GateReport
@@ -119,7 +120,7 @@ def run_notebook(
     A failed or interrupted execution changes no tape: its answers stay in the cache and are not asked again.
     `options` holds further arguments of `notebooks.execute`: `cwd`, `watch`, `show`.
     """
-    from workbench.workspace.privacy import redaction_of
+    from workbench.privacy.repository import redaction_of
 
     clean = redaction_of(root).text
     executed = notebooks.execute(
@@ -261,7 +262,7 @@ def _run(arguments: list[str]) -> int:
             _purge(root, name)
         stages[stage](root, name)
     except WorkbenchError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {masked_output(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted; the answers so far are kept\n  -> dvc repro\n")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from workbench.errors import ConfigError
 from workbench.types import JSON
@@ -13,7 +14,15 @@ from workbench.types import JSON
 if TYPE_CHECKING:
     import cedarpy
 
+T = TypeVar("T")
 NAMESPACE: Final = "Workbench"
+#: Most brackets in brackets, and most operators in one policy: the engine's parser recurses, and a deeper
+#: text would end the process.
+_MOST_DEEP, _MOST_OPERATORS = 100, 1_000
+_SPLIT: Final = 'write several policies, or compare with a set: ["a", "b"].contains(…)'
+_SIGNS: Final = re.compile(
+    r'"(?:[^"\\]|\\.)*"|//[^\n]*|&&|\|\||\b(?:if|is|in|has|like)\b|[][(){}<>;.+*!-]', re.DOTALL
+)
 _ALLOW: Final = "Allow"
 _ESCAPES: Final = {
     "\0": "\\0", "\t": "\\t", "\r": "\\r", "\n": "\\n", "'": "\\'", '"': '\\"', "\\": "\\\\",
@@ -49,8 +58,9 @@ def parse_policies(text: str, *, file: str) -> tuple[ParsedPolicy, ...]:
     """Return the policies of a text; raise ConfigError for a syntax error, a template or an empty file."""
     import cedarpy
 
+    _check_depth(text, file)
     try:
-        parsed = json.loads(cedarpy.policies_to_json_str(text))
+        parsed = _guarded(lambda: json.loads(cedarpy.policies_to_json_str(text)))
     except ValueError as error:
         raise ConfigError(f"{file}: no Cedar policies: {error}", hint="workbench check") from None
     if parsed["templates"]:
@@ -62,6 +72,44 @@ def parse_policies(text: str, *, file: str) -> tuple[ParsedPolicy, ...]:
     if not trees:
         raise ConfigError(f"{file}: it holds no policy", hint=f"write a policy, or remove {file}")
     return tuple(_parsed(tree, file, number) for number, tree in enumerate(_in_order(trees)))
+
+
+def _check_depth(text: str, file: str, *, opening: str = "([{", closing: str = ")]}") -> None:
+    """Raise ConfigError for a text on which the engine's parser could run out of stack."""
+    depth = operators = 0
+    for found in _SIGNS.finditer(text):
+        sign = found[0]
+        if sign in opening:
+            depth += 1
+        elif sign in closing:
+            depth -= 1
+        elif sign == ";":
+            operators = 0
+        elif sign[0] not in '"/<>':
+            operators += 1
+        if depth > _MOST_DEEP or operators > _MOST_OPERATORS:
+            what = (
+                f"{_MOST_DEEP} brackets in brackets"
+                if depth > _MOST_DEEP
+                else f"{_MOST_OPERATORS:,} operators"
+            )
+            raise ConfigError(
+                f"{file}: line {text.count(chr(10), 0, found.start()) + 1}: more than {what}", hint=_SPLIT
+            )
+
+
+def _guarded(parse: Callable[[], T]) -> T:
+    """Return what the engine parsed; raise ValueError also where it panics or nests too deep."""
+    try:
+        return parse()
+    except _INTERRUPTS:
+        raise
+    except ValueError:
+        raise
+    except RecursionError:
+        raise ValueError("an expression is nested too deep") from None
+    except BaseException as error:  # noqa: BLE001 - a panic of the engine is no Exception
+        raise ValueError(_error_of(error)) from None
 
 
 def _in_order(trees: Mapping[str, JSON]) -> list[JSON]:
@@ -136,13 +184,12 @@ class CedarSet:
             raise ConfigError(
                 f"the @id {twice!r} stands on two policies", hint='give each policy an @id("…") of its own'
             )
-        whole = {"templates": {}, "templateLinks": [], "staticPolicies": trees}
         try:
-            self._policies = cedarpy.PolicySet.from_json_str(json.dumps(whole))
+            self._policies = _combined(trees)
         except ValueError as error:
-            raise ConfigError(f"the policies cannot be combined: {error}") from None
+            raise _uncombined(policies, error) from None
         try:
-            self._base = cedarpy.Entities.from_json_str(entities, self.schema)
+            self._base = _guarded(lambda: cedarpy.Entities.from_json_str(entities, self.schema))
         except ValueError as error:
             raise ConfigError(f"entities.json: {error}", hint="it may hold groups in groups alone") from None
 
@@ -188,6 +235,28 @@ class CedarSet:
         return [e for e in json.loads(str(self._base)) if e["uid"]["type"] != kinds]
 
 
+def _combined(trees: Mapping[str, JSON]) -> cedarpy.PolicySet:
+    """Return the policies as one set; raise ValueError for those that the engine does not take."""
+    import cedarpy
+
+    whole = {"templates": {}, "templateLinks": [], "staticPolicies": trees}
+    return _guarded(lambda: cedarpy.PolicySet.from_json_str(json.dumps(whole)))
+
+
+def _uncombined(policies: Sequence[ParsedPolicy], error: ValueError) -> ConfigError:
+    """Return the error for policies that make no set, with the first that makes none alone."""
+    for policy in policies:
+        try:
+            _combined({policy.id: policy.tree})
+        except ValueError:
+            return ConfigError(
+                f"{policy.file.rpartition('/')[2]}: the policy {policy.id!r} has more operators in a row "
+                "than the engine takes, which is about 60",
+                hint=_SPLIT,
+            )
+    return ConfigError(f"the policies cannot be combined: {error}", hint="workbench check")
+
+
 def _evaluated(answer: cedarpy.AuthzResult) -> Evaluated:
     found = answer.diagnostics
     errors = tuple(map(str, found.errors))
@@ -207,8 +276,9 @@ def _parsed_schema(text: str) -> cedarpy.Schema:
     """Return a parsed schema; raise ConfigError for a wrong one."""
     import cedarpy
 
+    _check_depth(text, "schema.cedarschema", opening="([{<", closing=")]}>")
     try:
-        return cedarpy.Schema.from_str(text)
+        return _guarded(lambda: cedarpy.Schema.from_str(text))
     except ValueError as error:
         raise ConfigError(
             f"schema.cedarschema: {error}", hint="git checkout -- pipelines/policies/schema.cedarschema"

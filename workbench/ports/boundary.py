@@ -15,6 +15,7 @@ from workbench.context import Context
 from workbench.ports.privacy import DeclaredData, RecordingForm
 from workbench.types import JSON, Event, Hit, Port, Usage
 from workbench.wire import Dialect
+from workbench.wire.bounds import TokenLimits, usage_bound
 
 
 class WaitTimer(Protocol):
@@ -50,7 +51,7 @@ class Span:
     `recording` is the form of the call in recordings, None where nobody looks for identifiers.
     """
 
-    __slots__ = ("_read", "attempts", "facts", "places", "recording", "timer")
+    __slots__ = ("_bound", "_read", "attempts", "facts", "places", "recording", "timer")
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
@@ -59,6 +60,7 @@ class Span:
         self.places: list[HeldPlace] = []
         self.recording: RecordingForm | None = None
         self._read: tuple[Event, Dialect, Usage | None] | None = None
+        self._bound: tuple[JSON, Dialect, TokenLimits, Usage] | None = None
 
     def note(self, **facts: Any) -> None:
         """Add facts: names and numbers, never content."""
@@ -77,6 +79,13 @@ class Span:
             states = isinstance(event.data, Mapping) and speaks.states_usage(event.data)
             read = self._read = (event, speaks, speaks.usage_of(event.data) if states else None)
         return read[2]
+
+    def usage_bound(self, payload: JSON, speaks: Dialect, limits: TokenLimits) -> Usage:
+        """Return the most tokens of a request and its answers; several controls bound each attempt."""
+        made = self._bound
+        if made is None or made[0] is not payload or made[1] is not speaks or made[2] is not limits:
+            made = self._bound = (payload, speaks, limits, usage_bound(payload, speaks, limits))
+        return made[3]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

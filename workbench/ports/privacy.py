@@ -62,3 +62,9 @@ class RecordingForm(Protocol):
 
     def answered_by_recording(self) -> None:
         """State that the answer comes from a recording that holds pseudonyms of this request."""
+
+    def restored(self, data: JSON, *, as_json: bool = False) -> JSON:
+        """Return a request or an answer as the caller reads it, with the values of pseudonyms.
+
+        With `as_json` the text of an answer is JSON.
+        """

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from workbench.folding import fold
 from workbench.ports.privacy import Detection, Detector
 from workbench.privacy import addresses, codes, contacts, credentials, lexicon, names, numbers
-from workbench.privacy.folding import fold
 from workbench.privacy.shapes import Span, shape_of
 from workbench.privacy.terms import Terms
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from workbench.errors import ConfigError
-from workbench.privacy.folding import fold
+from workbench.folding import fold
 
 #: Most bytes of a user's list, and most characters of one of its terms.
 _MOST_BYTES: Final = 4_000_000

@@ -16,6 +16,7 @@ _LIKE: Final = r"[<\[({{«]?\s?(?<![A-Za-z0-9])({kinds})[ _-]?(\d{{1,6}})(?!\d)\
 _OPEN: Final = ("<", "\\u003c", "\\u003C")
 _CLOSE: Final = (">", "\\u003e", "\\u003E")
 _PSEUDONYM: Final = re.compile(r"(?:<|\\u003[cC])([A-Z][A-Z_]{0,62}_\d{1,9})(?:>|\\u003[eE])")
+_DIGIT: Final = re.compile(r"\d")
 _BODY: Final = re.compile(r"[A-Z_0-9]*")
 #: No spelling of a pseudonym is longer.
 _LONGEST: Final = 90
@@ -115,7 +116,7 @@ class RequestPseudonyms:
 
     def count(self, text: str, counts: PseudonymCounts) -> None:
         """Add to `counts` what an answer, before its values are put back, did with the pseudonyms."""
-        if not self._values or not any(map(str.isdigit, text)):
+        if not self._values or not _DIGIT.search(text):
             return
         for spelling in (*_OPEN[1:], *_CLOSE[1:]):
             text = text.replace(spelling, "<" if spelling in _OPEN else ">")
@@ -155,8 +156,12 @@ class RequestPseudonyms:
 
     def _numbers(self, word: str) -> frozenset[int]:
         """Return the numbers that texts of the request write behind a word of a pseudonym."""
+        begins = word.partition("_")[0].lower()
+        texts = [text for text in self._texts if begins in text.casefold()]
+        if not texts:
+            return frozenset()
         written = re.compile(word.replace("_", "[ _-]?") + r"[ _-]?(\d{1,9})", re.IGNORECASE)
-        return frozenset(int(found[1]) for text in self._texts for found in written.finditer(text))
+        return frozenset(int(found[1]) for text in texts for found in written.finditer(text))
 
 
 def _name(kind: str) -> str:

@@ -40,6 +40,7 @@ from workbench.memory.stores import StoreLocation, Stores
 from workbench.models import ModelCard, load_card, open_model
 from workbench.policy.current import CurrentPolicy
 from workbench.ports import Call, Control, Handler, Model
+from workbench.privacy.repository import redaction_of
 from workbench.records import egress
 from workbench.records.journal import Journal
 from workbench.records.segments import CallLog
@@ -50,7 +51,7 @@ from workbench.workspace import policies
 from workbench.workspace.candidates import warn_of_unknown_price
 from workbench.workspace.moderating import Moderating
 from workbench.workspace.opening import content_at, erase_forgotten
-from workbench.workspace.privacy import privacy_of, redaction_of
+from workbench.workspace.privacy import privacy_of
 from workbench.workspace.spending import Spending
 
 #: Long limits, because a caller that waits for a free embedded server receives no event meanwhile.

@@ -195,15 +195,18 @@ class RecordVerbs:
     def released(self, held: str) -> str | None:
         """Return the text of a held answer once a reviewer has released it; None while it waits.
 
-        `held` is the id of the ModerationError. Raise NotFoundError for an id of another use case or tenant,
-        and RefusedError for an answer that was rejected.
+        `held` is the id of the ModerationError. Raise NotFoundError for an id of another use case, tenant or
+        principal and for an answer that has expired, and RefusedError for one that was rejected.
         """
         answers = held_answers(self.boundary.home)
         found = answers.get(held)
-        if (found.use_case, found.tenant) != (self.context.use_case, self.context.tenant):
+        who = self.context
+        mine = (who.use_case, who.tenant, who.principal.name)
+        expired = found.has_expired(who.clock.now().date())
+        if (found.use_case, found.tenant, found.principal) != mine or expired:
             raise NotFoundError(
-                f"no held answer of this use case and tenant has the id {held!r}",
-                hint="use the id of the ModerationError, and the workspace that asked",
+                f"no held answer of yours in this use case and tenant has the id {held!r}",
+                hint="use the id of the ModerationError, and the workspace that asked; answers expire",
             )
         if found.state == "rejected":
             raise RefusedError(f"the answer {held} was rejected: {found.reason}", hint="ask otherwise")

@@ -19,7 +19,7 @@ from workbench.moderation.exfiltration import Exfiltration
 from workbench.moderation.hooks import KINDS, Hook, made
 from workbench.moderation.topics import Topics, read_topics, topics_of
 from workbench.ports import Call, Handler
-from workbench.workspace.privacy import detector_of
+from workbench.privacy.repository import detector_of
 from workbench.workspace.reviewing import held_answers
 
 CardOf = Callable[[str], ModelCard]
@@ -57,6 +57,7 @@ class Moderating:
                 enforce=self._rules.enforce == "enforce",
                 tenants=self._tenants,
                 held=held_answers(self._home),
+                keep_days=self._rules.keep_days,
                 ask=_asking(card, handler),
             )
         }

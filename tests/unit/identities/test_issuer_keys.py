@@ -138,6 +138,7 @@ def test_a_document_that_is_damaged_is_not_taken_for_the_keys(keys, served, issu
         (b"\xff", "not UTF-8"),
         (json.dumps({"keys": [{}] * 101}).encode(), "101 keys"),
         (json.dumps({"keys": [{"kty": "EC", "d": "secret"}]}).encode(), "private key"),
+        (json.dumps({"keys": [{"kty": "RSA", "n": "AQAB", "p": "secret"}]}).encode(), "private key"),
     ],
 )
 def test_a_file_that_is_no_document_of_public_keys_is_an_error(tmp_path, data, said):

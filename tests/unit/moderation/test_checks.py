@@ -105,12 +105,12 @@ def test_a_negated_instruction_does_not_hide_a_disguised_one():
 def test_folding_maps_every_range_back(text):
     plain = folded(text)
     for at in range(len(plain.text)):
-        start, end = plain.origin(at, at + 1)
+        start, end = plain.span(at, at + 1)
         assert 0 <= start < end <= len(text)
 
 
 def test_ascii_is_folded_without_a_map():
-    assert folded("Taxi").offsets is None and folded("Taxi").text == "taxi"
+    assert folded("Taxi").origin is None and folded("Taxi").text == "taxi"
     assert folded("\u0422axi").text == "taxi" and folded("\u0442\u0430\u043a\u0441\u0438").text == (
         "\u0442\u0430\u043a\u0441\u0438"
     )

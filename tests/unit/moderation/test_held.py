@@ -1,6 +1,7 @@
 """Held answers: kept privately, decided once, and the commands and verbs that review them."""
 
 import dataclasses
+import datetime as dt
 import json
 import threading
 from pathlib import Path
@@ -92,6 +93,26 @@ def test_texts_that_were_changed_or_moved_to_another_answer_are_not_read(held):
             held.texts(moved)
 
 
+def test_what_has_expired_is_removed_once_a_day_and_by_the_command(held, ws):
+    old = kept(held, expires="2026-11-29")
+    last, open_ended = kept(held, expires="2026-11-30"), kept(held)
+    (held.folder / ("0" * 16 + ".json")).write_text("{")  # nobody can tell what it is
+    assert held.get(old.id) and held.purge(dt.date(2026, 11, 30)) == 1
+    with pytest.raises(NotFoundError):
+        held.get(old.id)
+    fresh = HeldAnswers(folder=held.folder, keys=held.keys)
+    added = kept(fresh, at="2026-12-01T10:00:00+00:00")
+    names = {path.stem for path in held.folder.glob("*.json")}
+    assert names == {open_ended.id, added.id, "0" * 16} and last.id not in names
+    assert "removed 0" in run("purge")
+
+
+def test_the_expiry_cannot_be_changed(held):
+    answer = kept(held, expires="2026-11-30")
+    with pytest.raises(CorruptError):
+        held.texts(dataclasses.replace(answer, expires="2099-01-01"))
+
+
 def test_two_reviewers_at_once_are_one_decision(held):
     answer, ends = kept(held), []
 
@@ -179,6 +200,12 @@ def test_a_reviewer_releases_and_the_caller_reads(ws):
     assert ws.released(name) == LINK and "no answer waits" in run("held") and name in run("held", "--all")
     with pytest.raises(NotFoundError):
         ws.bind(tenant="globex").released(name)
+    path = ws.root / layout.HELD / f"{name}.json"
+    path.write_text(
+        path.read_text().replace(f'"principal":"{ws.context.principal.name}"', '"principal":"eve"')
+    )
+    with pytest.raises(NotFoundError, match="of yours"):
+        ws.released(name)
 
 
 def test_a_rejected_answer_is_refused_to_the_caller(ws):

@@ -202,6 +202,38 @@ def test_a_broken_set_is_an_error_that_names_its_file(tmp_path, name, text, word
         CedarPolicy(read_folder(tmp_path))
 
 
+def _policy(condition):
+    return f'@id("deep") permit (principal, action, resource) when {{ {condition} }};'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
+    [
+        ("a.cedar", _policy("(" * 100_000), "brackets"),
+        ("a.cedar", _policy("[" * 1_000 + "]" * 1_000 + " == 1"), "brackets"),
+        ("a.cedar", _policy(" && ".join(["true"] * 20_000)), "operators"),
+        ("a.cedar", _policy("if true then true else " * 10_000 + "true"), "operators"),
+        ("a.cedar", _policy("resource" + ".a" * 20_000), "operators"),
+        ("a.cedar", _policy(" && ".join(["true"] * 900)), "nested too deep"),
+        ("a.cedar", _policy(" && ".join(["true"] * 200)), r"a\.cedar: the policy 'deep' .* in a row"),
+        ("schema.cedarschema", "type T = " + "Set<" * 100_000, "brackets"),
+        ("entities.json", "[" * 200_000, "entities"),
+    ],
+)  # fmt: skip
+def test_a_text_that_would_end_the_engines_process_is_an_error(tmp_path, name, text, word):
+    (tmp_path / "good.cedar").write_text('@id("good") permit (principal, action, resource);')
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=word):
+        CedarPolicy(read_folder(tmp_path))
+
+
+def test_long_sets_texts_and_comments_are_no_depth(tmp_path):
+    names = ", ".join(f'"g{n} ((((((((("' for n in range(5_000))
+    text = "// " + "(" * 500 + "\n" + _policy(f"[{names}].contains(resource.name)")
+    (tmp_path / "a.cedar").write_text(text + "forbid (principal, action, resource) when { 1 < 2 };" * 500)
+    assert len(CedarPolicy(read_folder(tmp_path)).policies) == 501
+
+
 def test_a_folder_without_policies_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"0 files NAME\.cedar"):
         read_folder(tmp_path)

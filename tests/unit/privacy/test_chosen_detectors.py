@@ -8,7 +8,7 @@ import pytest
 
 from workbench.config import load_params
 from workbench.errors import ConfigError
-from workbench.workspace.privacy import detector_of
+from workbench.privacy.repository import detector_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -24,8 +24,9 @@ def kinds(root, text: str) -> list[str]:
 
 
 def test_a_list_of_names_is_used_and_read_again_when_it_has_changed(tmp_path):
-    root = repository(tmp_path, "{lexicon: names.txt}")
-    names = root / "names.txt"
+    root = repository(tmp_path, "{lexicon: pipelines/privacy/names.txt}")
+    names = root / "pipelines/privacy/names.txt"
+    names.parent.mkdir(parents=True)
     names.write_text("[customer]\nBlue Heron\n")
     assert kinds(root, "blue heron or grey goose") == ["customer"]
     names.write_text("[customer]\nGrey Goose\nBlue Heron\n")
@@ -35,13 +36,19 @@ def test_a_list_of_names_is_used_and_read_again_when_it_has_changed(tmp_path):
 
 def test_a_list_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"absent\.txt"):
-        detector_of(repository(tmp_path, "{lexicon: absent.txt}"))
+        detector_of(repository(tmp_path, "{lexicon: pipelines/privacy/absent.txt}"))
 
 
 @pytest.mark.parametrize("key", ["lexicon", "gliner"])
 def test_a_path_outside_the_repository_is_refused_by_its_key(tmp_path, key):
     with pytest.raises(ConfigError, match=rf"privacy\.{key}"):
         load_params(repository(tmp_path, f"{{{key}: ../x}}"))
+
+
+def test_a_list_that_no_stage_depends_on_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"privacy\.lexicon") as refused:
+        load_params(repository(tmp_path, "{lexicon: names.txt}"))
+    assert "pipelines/privacy/" in refused.value.hint
 
 
 def test_a_detector_whose_package_is_missing_is_refused_with_what_to_install(tmp_path, monkeypatch):

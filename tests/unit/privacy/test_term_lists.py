@@ -3,8 +3,8 @@
 import pytest
 
 from workbench.errors import ConfigError
+from workbench.folding import fold
 from workbench.privacy import PatternDetector
-from workbench.privacy.folding import fold
 from workbench.privacy.lexicon import names
 
 

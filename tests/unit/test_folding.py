@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workbench.folding import fold
 from workbench.privacy import PatternDetector
-from workbench.privacy.folding import fold
 
 DETECTOR = PatternDetector()
 PLANTED = [

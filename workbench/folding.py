@@ -1,7 +1,8 @@
 """Fold a text into plain letters and digits, with a map back to the places of the original.
 
-Identifiers are hidden by full-width digits, letters that look like others, and characters without a width.
-The detectors read the folded text; what they find is reported in the places of the original text.
+Identifiers and instructions are hidden by full-width digits, letters that look like others, and characters
+without a width. Detectors and checks read the folded text; what they find is reported in the places of the
+original text.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Final
 class Folded:
     """A folded text and the places that its characters have in the original.
 
-    `origin` is None when no character was left out, so that both texts have the same places. Otherwise it
-    holds the original place of each folded character, and last the length of the original.
+    `origin` is None when both texts have the same places. Otherwise it holds the original place of each
+    folded character, and last the length of the original.
     """
 
     text: str
@@ -32,7 +33,8 @@ class Folded:
         """
         if self.origin is None:
             return start, end
-        return self.origin[start], self.origin[end]
+        first = self.origin[start]
+        return first, max(self.origin[end], first + (end > start))
 
 
 def fold(text: str) -> Folded:
