@@ -1,7 +1,7 @@
 """docs/promote-a-notebook.md, followed to the letter: a plain notebook becomes a promoted job.
 
-The judge's answers are recorded in `recorded/`; make soak asks the embedded model for each. It answers the rows
-of the promotion and of the job in every run.
+The answers of the judge are recorded in `recorded/`; make soak asks the embedded model for each. It
+answers the rows of the promotion and of the job in every run.
 """
 
 from __future__ import annotations
