@@ -14,7 +14,7 @@ from workbench.types import JSON
 if TYPE_CHECKING:
     import cedarpy
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 NAMESPACE: Final = "Workbench"
 #: Most brackets in brackets, and most operators in one policy: the engine's parser recurses, and a deeper
 #: text would end the process.
@@ -98,7 +98,7 @@ def _check_depth(text: str, file: str, *, opening: str = "([{", closing: str = "
             )
 
 
-def _guarded(parse: Callable[[], T]) -> T:
+def _guarded(parse: Callable[[], _T]) -> _T:
     """Return what the engine parsed; raise ValueError also where it panics or nests too deep."""
     try:
         return parse()

@@ -227,9 +227,9 @@ def _has_length(digits: str) -> bool:
             plan = phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(
                 int(digits[:upto]), regions[0]
             )
-            # A rule of a prefix may make a number longer.
-            lengths = () if plan.national_prefix_transform_rule else plan.general_desc.possible_length
-            return len(digits) - upto in lengths
+            if plan is None or plan.general_desc is None or plan.national_prefix_transform_rule:
+                return False  # a rule of a prefix may make a number longer
+            return len(digits) - upto in plan.general_desc.possible_length
     return False
 
 
