@@ -340,6 +340,25 @@ def test_a_reply_whose_content_is_not_kept_says_how_to_keep_it(tmp_path, ws):
         ws.content(reply, reason="r")
 
 
+def test_an_admin_of_another_use_case_opens_nothing_and_erases_nothing(ws, monkeypatch):
+    reply = ws.bind(subject="cust-1").model("m").chat(CANARY)
+    (entry,) = ws.boundary.content.entries()
+    other = wb.connect("triage", root=ws.root, tenant=entry.tenant, through=ws.boundary)
+    with pytest.raises(PolicyError, match="open_content"):
+        other.content(entry.id, reason="curious")
+    params = (ws.root / "params.yaml").read_text()
+    (ws.root / "params.yaml").write_text(
+        params.replace("  triage:\n", "  triage:\n    admins: [nobody]\n", 1)
+    )
+    with pytest.raises(PolicyError, match="open_content"):
+        run("erase", "--tenant", entry.tenant, "--subject", "cust-1")
+    assert ws.content(reply, reason="complaint")
+    (ws.root / "params.yaml").write_text(params)
+    assert "destroyed" in run("erase", "--tenant", entry.tenant, "--subject", "cust-1")
+    with pytest.raises(NotFoundError, match="erased"):
+        ws.content(reply, reason="complaint")
+
+
 def test_forgetting_a_subject_erases_its_content(ws):
     reply = ws.bind(subject="cust-4711").model("m").chat(CANARY)
     other = ws.bind(subject="cust-2").model("m").chat(CANARY)
