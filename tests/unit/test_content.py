@@ -243,7 +243,7 @@ def test_the_exact_request_and_answer_of_a_reply_are_opened_for_a_reason(ws):
     assert f"content  {sealed.entry.id}" in str(ws.why(reply))
     begun, done = rows(ws, action="open_content")
     assert (begun["status"], done["status"]) == ("Begun", "Success")
-    assert done["resource"] == {"type": "Content", "name": sealed.entry.id} and done["facts"]["decision"]
+    assert done["resource"] == {"type": "Content", "name": sealed.entry.id} and done["decision"]["allowed"]
     assert "complaint" not in str(done)
 
 

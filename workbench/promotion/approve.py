@@ -83,7 +83,7 @@ def approve(root: Path, reference: str, order: ApprovalOptions) -> Approved:
     )
     with audited(root, act) as facts:
         about = authorise.asset("model", version.name, version=version.number)
-        authorise.authorise(root, context, "approve", about)
+        facts["decision"] = authorise.authorise(root, context, "approve", about).to_json()
         check_authenticated(root, "model", version.name, verb="approve")
         done = _approve(root, version, order)
         facts |= {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 #: The number of calls that `ws.calls()` returns unless it is told another.
 NEWEST = 100_000
+#: The use cases that a listing names at most.
+_MOST_NAMED = 5
 Since = str | dt.date | dt.datetime | None
 
 
@@ -289,6 +291,14 @@ def hidden_use_cases(root: Path, principal: Principal) -> frozenset[str]:
     return frozenset(
         name for name, case in cases.items() if not case.rights(principal.name, principal.assurance)["admin"]
     )
+
+
+def hidden_note(hidden: Collection[str]) -> str:
+    """Return the line that an empty listing ends with: which use cases it leaves out, "" for none."""
+    if not hidden:
+        return ""
+    names = ", ".join(sorted(hidden)[:_MOST_NAMED]) + (" …" if len(hidden) > _MOST_NAMED else "")
+    return f"\nleft out: use cases that do not name you as an admin in params.yaml: {names}"
 
 
 def chosen_of_process(root: Path, **which: Any) -> Chosen:

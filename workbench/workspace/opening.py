@@ -55,7 +55,7 @@ def open_content(root: Path, home: Path, context: Context, content: str, *, reas
     with audited(home, act) as facts:
         sealed = store.open(content)
         decision = authorise(root, context, "open_content", _resource(sealed), home=home)
-        facts |= {"decision": decision.id, "policies": list(decision.policies)}
+        facts["decision"] = decision.to_json()
         at = now.isoformat(timespec="microseconds")
         store.note_opening(entry, Opening(at=at, principal=context.principal.name, reason=reason))
     return sealed

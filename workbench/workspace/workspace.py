@@ -36,7 +36,7 @@ from workbench.workspace import caller_identity
 from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
 from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.history import RecordVerbs
-from workbench.workspace.privacy import protected
+from workbench.workspace.privacy import protected, protected_run
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
@@ -278,6 +278,7 @@ class Workspace(RecordVerbs):
             concurrency=self.use_case.concurrency,
             progress=Path(self.execution.progress) if self.execution.progress else None,
             slices=self.use_case.slices,
+            clean=partial(protected_run, self.root),
         )
 
     def describe(self) -> dict[str, Any]:
