@@ -1,7 +1,7 @@
 """The ratios of docs/benchmarks.md, measured in one run: `make bench`. Nothing is asserted.
 
-With `--write` the tables of docs/benchmarks.md are replaced by what was measured. `workbench`, `memory` and
-`boundary` name one of the tables; without a name all are measured.
+With `--write` the tables of docs/benchmarks.md are replaced by what was measured. A name of `PARTS` chooses a
+table; without a name all are measured.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from contextlib import aclosing
 from pathlib import Path
 
 import workbench as wb
+from benchmarks import audit, controls, memory, moderation, policy, privacy
 from benchmarks import boundary as boundary_costs
-from benchmarks import controls, memory, moderation, privacy
 from benchmarks.measuring import ROOT, Row, alternating, clone, nothing_to_do, run, timed
 from benchmarks.promotion import going_back, job_run, judging, twenty_jobs
 from benchmarks.wire_format import reading_answers
@@ -187,6 +187,8 @@ PARTS: Mapping[str, Callable[[], Iterator[Row]]] = {
     "controls": controls.rows,
     "moderation": moderation.rows,
     "privacy": privacy.rows,
+    "policy": policy.rows,
+    "audit": audit.rows,
 }
 
 

@@ -1,19 +1,20 @@
-"""Measure the audit log and sealed content: `python -m benchmarks.audit 20_000`. Nothing is asserted."""
+"""The audit log and sealed content: what a row takes, what sealing takes, and how fast a log is verified."""
 
 from __future__ import annotations
 
 import datetime as dt
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
+from benchmarks.measuring import Row
 from workbench.audit import CallAudit, Chain, ChainOptions, verify
 from workbench.audit.signing import Signer
 from workbench.content import ContentKeys, ContentStore
 
+FSYNC: Final[tuple[Literal["off", "batch", "each"], ...]] = ("off", "batch", "each")
 RECORD: dict[str, Any] = {
     "trace_id": "ab" * 16, "at": "2026-11-30T09:00:00.000000+00:00", "principal": "ada", "tenant": "acme",
     "assurance": "asserted", "use_case": "answers", "port": "model", "operation": "chat", "target": "small@1",
@@ -30,7 +31,7 @@ def each(what: Callable[[], object], n: int) -> str:
     for _ in range(n):
         what()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return f"{cpu / n * 1e6:8.1f} us CPU {wall / n * 1e6:8.1f} us"
+    return f"{cpu / n * 1e6:.1f} µs CPU, {wall / n * 1e6:.1f} µs"
 
 
 def appended(folder: Path, n: int, options: ChainOptions) -> str:
@@ -55,21 +56,17 @@ def sealed(folder: Path, n: int) -> str:
     return each(lambda: store.seal(content, subject="cust-1", expires=day, **known), n)
 
 
-def main(n: int) -> None:
-    """Print the table."""
+def rows(n: int = 20_000) -> Iterator[Row]:
+    """The rows of the table, each when it has been measured."""
     with tempfile.TemporaryDirectory() as made:
         root = Path(made)
-        for fsync in ("off", "batch", "each"):
+        for fsync in FSYNC:
             few = n if fsync != "each" else min(n, 500)
-            print(f"row, fsync {fsync:5} ", appended(root / fsync, few, ChainOptions(fsync=fsync)))
-        print("sealed, 2 KB     ", sealed(root, n))
+            yield f"a row, `fsync: {fsync}`", appended(root / fsync, few, ChainOptions(fsync=fsync)), ""
+        yield "content of 2 KB, sealed", sealed(root, n // 4), ""
         key = root / "public.pem"
         key.write_bytes(Signer.load(root / "batch" / "keys").public_pem())
         began = time.perf_counter()
         found = verify(root / "batch" / "audit", [key])
         took = time.perf_counter() - began
-        print(f"verified          {found.rows / took:,.0f} rows a second, passed: {found.passed}")
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
+        yield "rows that are verified in a second", f"{found.rows / took:,.0f}", ""

@@ -19,7 +19,8 @@ import workbench as wb
 from benchmarks.measuring import ROOT, Row
 from benchmarks.shares import Share
 from workbench.moderation.exchange import Exchange, Piece
-from workbench.moderation.hooks import made
+from workbench.moderation.hooks import Check, made
+from workbench.moderation.topics import topics_of
 from workbench.prompts.fence import fenced
 
 SET = Path(__file__).with_name("moderation_set.jsonl")
@@ -59,7 +60,11 @@ def fires(case: dict[str, Any]) -> bool:
     origins = [("system", "system"), ("user", "user"), ("passage", "passage")]
     pieces = tuple(Piece(origin=origin, text=case[name]) for name, origin in origins if name in case)
     exchange = Exchange(pieces=pieces, tenant="acme", tenants=TENANTS)
-    return made(case["check"], {})(case["text"], exchange) is not None
+    if case["check"] == "topics":
+        check: Check = topics_of(("set", word) for word in case["options"]["words"])
+    else:
+        check = made(case["check"], {})
+    return check(case["text"], exchange) is not None
 
 
 def measured() -> Iterator[tuple[str, Share, Share]]:

@@ -1,17 +1,16 @@
-"""Measure policies: `python -m benchmarks.policy 2_000`, decisions and calls. Nothing is asserted."""
+"""Policies: what decisions, what is left of policies, and trying a draft take."""
 
 from __future__ import annotations
 
 import dataclasses
-import resource
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
 
+from benchmarks.measuring import Row
 from workbench.context import Context
 from workbench.controls.policy import PolicyControl
 from workbench.identity import Principal
@@ -75,24 +74,23 @@ def record(root: Path, policy: CedarPolicy, n: int) -> None:
         log.append(orjson.dumps(line))
 
 
-def main(n: int) -> None:
-    """Print the table."""
+def rows(n: int = 2_000) -> Iterator[Row]:
+    """The rows of the table, each when it has been measured."""
     policy, large = CedarPolicy.builtin(), many(500)
-    print(f"parse the built-in set     {each(lambda _: CedarPolicy.builtin(), 20):10.1f} us CPU")
-    print(f"a new decision             {each(lambda i: policy.decide(request(i)), n):10.1f} us CPU")
-    print(f"a new decision, 509 policies {each(lambda i: large.decide(request(i)), n // 4):8.1f} us CPU")
-    print(f"a kept decision            {each(lambda _: policy.decide(request(1)), n):10.1f} us CPU")
-    print(f"the control, each call     {control_costs(policy, n):10.1f} us CPU")
-    new = each(lambda i: policy.residual(ADA, f"t{i}", "memory.search"), n // 4)
-    print(f"a new residual             {new:10.1f} us CPU")
+    read = each(lambda _: CedarPolicy.builtin(), 20)
+    yield "to read and parse the built-in set", f"{read / 1_000:.1f} ms CPU", ""
+    new = each(lambda number: policy.decide(request(number)), n)
+    yield "a new decision by the built-in policies", f"{new:.0f} µs CPU", ""
+    new = each(lambda number: large.decide(request(number)), n // 4)
+    yield "the same with 500 more", f"{new:.0f} µs CPU", ""
+    kept = each(lambda _: policy.decide(request(1)), n)
+    yield "a kept decision, by its request", f"{kept:.1f} µs CPU", ""
+    yield "the control, for each call whose decision is kept", f"{control_costs(policy, n):.1f} µs CPU", ""
+    new = each(lambda number: policy.residual(ADA, f"t{number}", "memory.search"), n // 4)
+    yield "what is left of the policies for a principal and an action, new", f"{new:.0f} µs CPU", ""
     with tempfile.TemporaryDirectory() as made:
         record(Path(made), policy, n * 10)
         began = time.perf_counter()
         found = what_if(large, recorded_decisions(Path(made)), name="draft")
         took = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"what-if of {found.calls:,} calls   {took * 1e3:10.1f} ms, {peak:.0f} MB at most")
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2_000)
+    yield f"`what-if` of {found.calls:,} calls with a hundred different decisions", f"{took:.2f} s", ""

@@ -125,7 +125,7 @@ def test_the_template_and_the_scorers_of_the_page_are_what_they_say(tmp_path):
     rendered = prompt.render(question="?", passages=[hit]).messages[0].content
     assert re.sub("[0-9a-f]{16}", "#", rendered).startswith(re.sub("[0-9a-f]{16}", "#", shown))
     stated = config_of(blocks("yaml")[1])
-    assert len(ScorerSet.parse(stated["scorers"], root=tmp_path, where="s").scorers) == 3
+    assert len(ScorerSet.parse(stated["scorers"], root=tmp_path, where="s", find=lambda _: ()).scorers) == 4
     GateSpec.parse(stated["gates"]["mvp"] | {"cases": {"min": 1}, "confidence": 0.9}, where="g")
 
 

@@ -72,12 +72,13 @@ def test_rows_of_use_cases_of_other_admins_are_left_out(root):
     )
     (root / "params.yaml").write_text(text)
     assert "open_content" not in run("show") and "promote" in run("show")
+    assert run("show", "--action", "open_content").endswith("as an admin in params.yaml: answers\n")
 
 
 def test_a_repository_without_a_log_has_no_rows(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    assert "no rows" in run("show")
+    assert "no rows" in run("show") and "left out" not in run("show")
     with pytest.raises(ConfigError, match="no audit log"):
         run("export", "out")
 
@@ -92,6 +93,9 @@ def test_an_export_verifies_on_a_machine_without_a_repository(root, tmp_path_fac
     assert not any("PRIVATE" in path.read_text() for path in (away / "out").rglob("*.*") if path.is_file())
     options = ("--public-key", "public.pem", "--checkpoint", "checkpoint.jsonl")
     assert "PASS" in run("verify", "log", *options)
+    with pytest.raises(ConfigError, match="is an export") as caught:
+        run("verify", str(away / "out"), *options)
+    assert f"verify {away / 'out' / 'log'}" in caught.value.hint
     segment = next(path for path in (away / "out" / "log").glob("*.jsonl"))
     segment.write_bytes(segment.read_bytes().replace(b"promote", b"publish"))
     assert "FAIL" in run("verify", "log", *options, code=1)

@@ -9,6 +9,7 @@ import pytest
 import workbench as wb
 from workbench import layout
 from workbench.audit import Act, CallAudit, Chain, Filter, audited, chain_at, log_act, rows_of, verify
+from workbench.audit.calls import row_of_call
 from workbench.audit.signing import AuditPseudonyms, Signer
 from workbench.errors import ConfigError, RefusedError, UnavailableError
 from workbench.identity import Principal, from_system, of_job
@@ -129,7 +130,7 @@ def test_a_decision_and_what_privacy_and_moderation_did_are_in_the_row(tmp_path)
     chain.close()
     row, checkpoint = rows_of(tmp_path / "audit", Filter(), tmp_path / "keys")
     assert row["decision"]["policies"] == ["no-external"] and row["decision"]["allowed"] is False
-    assert row["findings"] == [{"kind": "person", "count": 2}] and row["would_refuse"] == 1
+    assert row["findings"] == [{"kind": "person", "count": 2}] and row["would_refuse"] == ["budget"]
     assert row["request_uid"] not in ("", "ab" * 32) and checkpoint["policy_set"] == "2" * 12
     assert "grace" not in str(row)
 
@@ -187,3 +188,13 @@ def test_the_principal_of_a_row_is_the_bound_one(ws):
     narrowed = dataclasses.replace(own, groups=("everyone",))
     ws.bind(principal=narrowed).model("m").chat("hello")
     assert len({row["actor"]["uid"] for row in rows(ws.root)}) == 1
+
+
+def test_rules_that_would_refuse_are_named_and_budgets_are_not():
+    names = ["policy:no-external", "grace: a month", "moderation:instructions", "budget of ada", "policy"]
+    record = dict.fromkeys(
+        ("tenant", "port", "operation", "target", "principal", "assurance", "trace_id"), "m"
+    )
+    record |= {"at": "2026-11-30T09:00:00+00:00", "use_case": "answers", "outcome": "ok"}
+    row = row_of_call({**record, "would_refuse": names}, AuditPseudonyms(key=b"k" * 32))
+    assert row["would_refuse"] == ["budget", "moderation:instructions", "policy:no-external"]

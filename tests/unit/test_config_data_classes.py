@@ -40,7 +40,6 @@ def test_own_classes_take_the_actions_of_their_like_and_rank_above_it(tmp_path):
         ("{personal: {external: maks}}", "maks"),
         ("{personal: {outwards: mask}}", "outwards"),
         ("{a: {like: personal, kinds: [card]}, b: {like: personal, kinds: [card]}}", "'card'"),
-        ("{personal: {logs: pseudonymise}}", "logs"),
         ("{'a b': {like: personal}}", "a b"),
     ],
 )

@@ -243,7 +243,7 @@ def test_the_exact_request_and_answer_of_a_reply_are_opened_for_a_reason(ws):
     assert f"content  {sealed.entry.id}" in str(ws.why(reply))
     begun, done = rows(ws, action="open_content")
     assert (begun["status"], done["status"]) == ("Begun", "Success")
-    assert done["resource"] == {"type": "Content", "name": sealed.entry.id} and done["facts"]["decision"]
+    assert done["resource"] == {"type": "Content", "name": sealed.entry.id} and done["decision"]["allowed"]
     assert "complaint" not in str(done)
 
 
@@ -338,6 +338,25 @@ def test_a_reply_whose_content_is_not_kept_says_how_to_keep_it(tmp_path, ws):
     reply = wb.connect("answers", root=ws.root, through=plain).model("m").chat(CANARY)
     with pytest.raises(NotFoundError, match="not kept"):
         ws.content(reply, reason="r")
+
+
+def test_an_admin_of_another_use_case_opens_nothing_and_erases_nothing(ws, monkeypatch):
+    reply = ws.bind(subject="cust-1").model("m").chat(CANARY)
+    (entry,) = ws.boundary.content.entries()
+    other = wb.connect("triage", root=ws.root, tenant=entry.tenant, through=ws.boundary)
+    with pytest.raises(PolicyError, match="open_content"):
+        other.content(entry.id, reason="curious")
+    params = (ws.root / "params.yaml").read_text()
+    (ws.root / "params.yaml").write_text(
+        params.replace("  triage:\n", "  triage:\n    admins: [nobody]\n", 1)
+    )
+    with pytest.raises(PolicyError, match="open_content"):
+        run("erase", "--tenant", entry.tenant, "--subject", "cust-1")
+    assert ws.content(reply, reason="complaint")
+    (ws.root / "params.yaml").write_text(params)
+    assert "destroyed" in run("erase", "--tenant", entry.tenant, "--subject", "cust-1")
+    with pytest.raises(NotFoundError, match="erased"):
+        ws.content(reply, reason="complaint")
 
 
 def test_forgetting_a_subject_erases_its_content(ws):

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from workbench.audit.chain import chain_at
 from workbench.audit.signing import AuditPseudonyms
+from workbench.errors import PolicyError
 from workbench.identity import Principal
 
 #: Most characters of a resource's name, which a user types.
@@ -53,17 +54,43 @@ def log_act(home: Path, act: Act, *, now: dt.datetime | None = None) -> int:
 def audited(home: Path, act: Act) -> Iterator[dict[str, Any]]:
     """Log that an act begins, and how it ends; yield a dict for further facts of its end.
 
-    So no act takes effect without a row, also if its process is killed. Raise UnavailableError when the first
-    row cannot be written; the block is not entered then.
+    The fact `decision` is that of the policies, as JSON; a PolicyError has its own. No act takes effect
+    without a row, also if its process is killed. Raise UnavailableError when the first row cannot be written;
+    the block is not entered then.
     """
     facts: dict[str, Any] = {}
     log_act(home, dataclasses.replace(act, status="Begun"))
     try:
         yield facts
     except BaseException as error:
-        log_act(home, dataclasses.replace(act, status="Failure", status_detail=type(error).__name__))
+        failed = dataclasses.replace(act, status="Failure", status_detail=type(error).__name__)
+        log_act(home, _decided(failed, _decision_of(error) or facts.get("decision")))
         raise
-    log_act(home, dataclasses.replace(act, facts={**act.facts, **facts}))
+    ended = dataclasses.replace(act, facts={**act.facts, **facts})
+    log_act(home, _decided(ended, facts.get("decision")))
+
+
+@contextlib.contextmanager
+def refusals_audited(home: Path, act: Act) -> Iterator[None]:
+    """Log an act that the policies refuse inside of the block; one that they permit logs itself later."""
+    try:
+        yield
+    except PolicyError as error:
+        failed = dataclasses.replace(act, status="Failure", status_detail=type(error).__name__)
+        log_act(home, _decided(failed, _decision_of(error)))
+        raise
+
+
+def _decided(act: Act, decision: Mapping[str, Any] | None) -> Act:
+    """Return the act with the decision that the policies made on it."""
+    rest = {name: value for name, value in act.facts.items() if name != "decision"}
+    return dataclasses.replace(act, facts=rest, decision=decision or act.decision)
+
+
+def _decision_of(error: BaseException) -> dict[str, Any] | None:
+    if isinstance(error, PolicyError) and error.decision:
+        return {"id": error.decision, "allowed": False, "policies": list(error.policies)}
+    return None
 
 
 def row_of_act(act: Act, pseudonyms: AuditPseudonyms, *, now: dt.datetime | None = None) -> dict[str, Any]:

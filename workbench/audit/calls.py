@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from workbench.audit.chain import Chain
@@ -16,6 +16,8 @@ _FACTS: Final = (
 )  # fmt: skip
 #: The fields of a decision that a row has.
 _DECISION: Final = ("id", "allowed", "policies", "policy_set", "observed")
+#: The kinds of rules whose names are those of the repository.
+_RULES: Final = frozenset({"policy", "privacy", "moderation"})
 #: Most characters of a name that the caller chooses.
 _MOST_TEXT: Final = 128
 #: The parts of a status: an outcome of the record is one of OCSF's two words.
@@ -41,6 +43,12 @@ class CallAudit:
     def __call__(self, record: Mapping[str, Any], subject: str = "") -> int:
         """Append the row of a record and return its number; `subject` is the person that it is about."""
         return self.chain.append(row_of_call(record, self.pseudonyms, subject=subject))
+
+
+def _rules(names: Sequence[str]) -> list[str]:
+    """Return the rules that would refuse; a budget, which may be named after a person, is `budget`."""
+    stated = [name if name.partition(":")[0] in _RULES and ":" in name else "budget" for name in names]
+    return sorted({name[:_MOST_TEXT] for name in stated})
 
 
 def row_of_call(
@@ -75,7 +83,7 @@ def row_of_call(
     if subject:
         row["subject_uid"] = pseudonyms.of("subject", tenant, subject)
     if would_refuse := get("would_refuse"):
-        row["would_refuse"] = len(would_refuse)  # a budget may be named after a person
+        row["would_refuse"] = _rules(would_refuse)
     if decision := get("decision"):
         row["decision"] = {name: decision[name] for name in _DECISION if name in decision}
     return row

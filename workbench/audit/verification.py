@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ _MOST_TOLD: Final = 10
 _MOST_UNSIGNED: Final = 1_000
 _MOST_KEY, _MOST_ANCHOR = 1 << 16, 1 << 20
 Keys = Mapping[str, "Ed25519PublicKey"]
+#: The folder of the log in the folder that `workbench audit export` writes.
+_LOG: Final = "log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,11 +165,17 @@ def verify(folder: Path, public_keys: Iterable[Path], *, anchors: Iterable[Path]
     """Verify the audit log in a folder, which needs no repository and no state.
 
     `public_keys` are files of the public keys that signed it, and `anchors` are files with lines of it that
-    were kept elsewhere. Raise ConfigError for a folder or a key that cannot be read.
+    were kept elsewhere. Raise ConfigError for a folder or a key that cannot be read, and for the
+    folder around the log of an export.
     """
     keys = dict(_keys_of(public_keys))
     state = _State(keys, dict(_anchors_of(anchors)))
     before = _head_in(folder)
+    if before is None and not segments_of(folder) and (folder / _LOG / HEAD).is_file():
+        raise ConfigError(
+            f"{folder} is an export, and its log is the folder {_LOG} in it",
+            hint=f"workbench audit verify {shlex.quote(str(folder / _LOG))} --public-key …",
+        )
     state.expected = before.seq if before is not None else 0
     for path in segments_of(folder):
         _read_segment(state, path)

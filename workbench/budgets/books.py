@@ -330,8 +330,7 @@ def _has_room(account: Account, entry: AccountEntry, amounts: Amounts) -> bool:
 
 def _countable(entry: AccountEntry, amounts: Amounts) -> bool:
     """Return whether the reserved amounts fit into 64 bits, also of a measure without a limit."""
-    most: int = max(map(operator.add, entry.reserved, amounts))
-    return most <= _MOST_HELD
+    return bool(max(map(operator.add, entry.reserved, amounts)) <= _MOST_HELD)
 
 
 def _accounts(several: Iterable[tuple[Account, ...]]) -> list[str]:

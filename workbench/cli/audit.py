@@ -45,7 +45,7 @@ def show(*, since: str | None, principal: str, tenant: str, action: str, limit: 
     from workbench.audit import Filter, rows_of
     from workbench.identities.providers import principal_of_command
     from workbench.workspace.caller_identity import tenant_of_command
-    from workbench.workspace.history import hidden_use_cases, moment_of
+    from workbench.workspace.history import hidden_note, hidden_use_cases, moment_of
 
     root = config.find_root()
     earliest = moment_of(since)
@@ -56,7 +56,7 @@ def show(*, since: str | None, principal: str, tenant: str, action: str, limit: 
     )  # fmt: skip
     folder = root / layout.AUDIT
     rows = rows_of(folder, which, root / layout.AUDIT_KEYS, limit=limit) if folder.is_dir() else []
-    say(rows, _table(rows), as_json=as_json)
+    say(rows, _table(rows) + ("" if rows else hidden_note(which.hidden)), as_json=as_json)
 
 
 @audit.command()

@@ -50,6 +50,7 @@ def calls(
     if ctx.invoked_subcommand is not None:
         return
     from workbench.records.calls import find_calls, newest_calls
+    from workbench.workspace.history import hidden_note
 
     root = config.find_root()
     chosen = _chosen(root, **which)
@@ -60,7 +61,8 @@ def calls(
         say(rows, text or f"no call has the trace {trace[:64]}", as_json=as_json)
         return
     found, _ = newest_calls(root / layout.CALLS, chosen, limit=limit)
-    say(_plain(found), _table("calls, the newest last", found.select(_SHOWN)), as_json=as_json)
+    text = _table("calls, the newest last", found.select(_SHOWN))
+    say(_plain(found), text + (hidden_note(chosen.hidden) if found.is_empty() else ""), as_json=as_json)
 
 
 @calls.command()

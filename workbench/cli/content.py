@@ -87,17 +87,19 @@ def opened(*, id: str, reason: str, as_json: bool) -> None:  # noqa: A002  the a
 def erase(*, tenant: str, subject: str, as_json: bool) -> None:
     """Destroy the key of what is kept about a subject, so that nobody can read it again.
 
-    `workbench memory forget --subject ID` does so too. Example:
+    The policies decide: you need the right to open content of every use case. `workbench memory forget
+    --subject ID` does so too. Example:
 
         workbench content erase --tenant acme --subject cust-4711
     """
-    from workbench.identities.providers import principal_of_command
+    from workbench.identities.providers import provider_of
     from workbench.workspace.caller_identity import tenant_of_command
-    from workbench.workspace.opening import erase_content
+    from workbench.workspace.opening import erase_subject
 
     root = config.find_root()
     tenant_of_command(root, tenant)
-    done = erase_content(root, tenant, subject, by=principal_of_command(root))
+    found = provider_of(config.load_params(root).identity, root).identify()
+    done = erase_subject(root, tenant, subject, found=found)
     text = "erased: its key is destroyed" if done else "nothing was kept about this subject"
     say({"erased": done}, text, as_json=as_json)
 

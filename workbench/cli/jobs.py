@@ -43,6 +43,8 @@ def run_job(
 
         workbench jobs run answers --input data/inbox/2026-11-24.parquet
     """
+    from workbench.audit.acts import Act, refusals_audited
+    from workbench.identity import of_job
     from workbench.jobs.run import run as run_it
     from workbench.jobs.slots import RunRequest
     from workbench.policy.authorise import authorise_publication
@@ -50,8 +52,14 @@ def run_job(
 
     root = config.find_root()
     check_authenticated(root, "job", job.partition("@")[0], verb="run")
-    authorise_publication(root, job.partition("@")[0], tenant)
-    task = RunRequest(reference=job, input=source, at=at, tenant=tenant, replace=replace, show=not as_json)
+    name = job.partition("@")[0]
+    refused = Act(activity="publish", principal=of_job(name), type="Job", name=job, tenant=tenant or "")
+    with refusals_audited(root, refused):
+        decision = authorise_publication(root, name, tenant)
+    task = RunRequest(
+        reference=job, input=source, at=at, tenant=tenant, replace=replace, show=not as_json,
+        decision=decision.to_json(),
+    )  # fmt: skip
     done = run_it(root, task)
     show(done, as_json=as_json)
     sys.exit(done.exit_code)

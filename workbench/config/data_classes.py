@@ -139,12 +139,6 @@ def check_data_classes(stated: Mapping[str, DataClass], *, where: str) -> None:
                 raise ConfigError(
                     f"{place}.kinds: {kind!r} is also a kind of {owners[kind]!r}", hint="keep one of them"
                 )
-        if entry.outputs == "pseudonymise" or entry.logs == "pseudonymise":
-            key = "outputs" if entry.outputs == "pseudonymise" else "logs"
-            raise ConfigError(
-                f"{place}.{key}: a pseudonym of one request means nothing there",
-                hint=f"write {key}: mask",
-            )
         known[name] = None
 
 

@@ -28,7 +28,7 @@ MALFORMED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordRetention:
-    """The days after which a purge removes calls and rows of the audit log; None keeps them for ever."""
+    """The days after which a purge removes calls and rows of the audit log; None keeps them without limit."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     calls_days: int | None = None

@@ -69,7 +69,7 @@ class ContentKeys:
         self._known: dict[str, tuple[int, SubjectKey]] = {}
 
     def name_of(self, tenant: str, subject: str) -> str:
-        """Return the keyed digest that stands for a tenant's subject, "" being what is about nobody."""
+        """Return the keyed digest of a tenant's subject; "" is the subject of content about no person."""
         return keyed_digest(self._master, tenant, subject)[:32]
 
     def of(self, tenant: str, subject: str) -> SubjectKey:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, TypeVar
 
 from workbench.context import Context, instant
-from workbench.controls.policy import Noted, memory_of, request_of
+from workbench.controls.policy import Noted, is_unfiltered, memory_of, request_of
 from workbench.controls.position import READS, WRITES, Position
 from workbench.errors import PolicyError, RefusedError, items_gone
 from workbench.ports import Budget, Call, Handler, ItemFilter, Query, Requester, written_id
@@ -90,7 +90,7 @@ class Access:
 
     def _request(self, call: Call, action: str = "") -> PolicyRequest:
         """Return what the policies are asked, the same value for the calls that a context makes."""
-        unfiltered = not (call.payload.get("query") or call.payload.get("requester"))
+        unfiltered = is_unfiltered(call)
         label = str(call.labels.get("data_class", "")) if call.labels else ""
         place = (id(call.context), call.operation, action, call.target, unfiltered, label)
         kept = self._requests.get(place)
@@ -171,6 +171,11 @@ def _narrowed(call: Call, requester: Requester | Query) -> list[ItemFilter]:
 
 def _check_plain(requester: Requester | Query) -> None:
     """Raise RefusedError for a value whose class could answer comparisons as it likes, and for a `where`."""
+    if type(requester) not in {Query, Requester} or type(requester.groups) is not tuple:
+        raise RefusedError(
+            "a requester is a Query or a Requester with a tuple of groups, not a value of a class of its own",
+            hint="Requester.of(ws.context.principal, now=…)",
+        )
     texts = (*requester.groups, requester.now or "")
     if any(type(text) is not str for text in texts) or type(requester.clearance) is not int:
         raise RefusedError(

@@ -93,7 +93,7 @@ class PolicyControl:
         context, data_class = call.context, self._class_of(call)
         key = (
             context.principal, context.tenant, context.use_case, context.purpose, context.phase, context.job,
-            call.port, call.operation, call.target, data_class, _unfiltered(call),
+            call.port, call.operation, call.target, data_class, is_unfiltered(call),
         )  # fmt: skip
         noted = self._kept.get(key)
         if noted is None:
@@ -131,7 +131,7 @@ def request_of(
             "data_class": stated_class(call) if data_class is None else data_class,
             "external": bool(resource.attributes.get("external", False)),
             "environment": "job" if context.job else "explore",
-            "unfiltered": _unfiltered(call),
+            "unfiltered": is_unfiltered(call),
         },
     )
 
@@ -149,5 +149,6 @@ def stated_class(call: Call) -> str:
     return stated if isinstance(stated, str) else ""
 
 
-def _unfiltered(call: Call) -> bool:
+def is_unfiltered(call: Call) -> bool:
+    """Return whether a call reads a memory regardless of access lists."""
     return call.port == "memory" and call.operation in _UNFILTERED and not call.payload.get("requester")

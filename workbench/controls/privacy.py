@@ -43,6 +43,7 @@ class PrivacyControl:
 
     `external` tells whether a target is outside of this process. Without `enforce` the model gets the request
     as it is, and the record says what would have been done; recordings are protected all the same.
+    `logged` returns what stands in for a value in errors; by default that is its mask.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class PrivacyControl:
         *,
         external: Callable[[str], bool],
         enforce: bool = True,
+        logged: Replacement[Any] | None = None,
     ) -> None:
         self._detector = _CleanTexts(detector)
+        self._logged = logged
         self._rules = rules
         self._external = external
         self._enforce = enforce
@@ -125,7 +128,7 @@ class PrivacyControl:
         except WorkbenchError as error:
             for event in _held(restored):
                 yield event
-            request.clean(error)
+            request.clean(error, self._logged)
             raise
         for event in _held(restored):
             yield event
@@ -301,9 +304,12 @@ class RequestTexts:
             return data
         return RestoredAnswer(self.names, as_json=as_json).whole(data)
 
-    def clean(self, error: WorkbenchError) -> None:
-        """Mask the identifiers and secrets in the texts of an error and of those that caused it."""
-        clean_error(error, self._masked)
+    def clean(self, error: WorkbenchError, logged: Replacement[Any] | None = None) -> None:
+        """Mask the identifiers and secrets in the texts of an error and of those that caused it.
+
+        `logged` returns what stands in for a value in logs; by default that is its mask.
+        """
+        clean_error(error, self._replacing(logged) if logged is not None else self._masked)
 
     def _declare(self, declared: DeclaredData) -> None:
         """Add what a prompt declares: the classes of its inputs, and values that are identifiers."""

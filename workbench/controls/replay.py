@@ -65,6 +65,8 @@ class Replay:
         if (answer := self._recorded(call, asked)) is not None:
             return _Plain(answer.events())
         if call.payload.get("stream"):
+            if self._on_use is not None and self.mode == "auto" and call.span.recording is not None:
+                return self._ask_as_recorded(call, proceed, asked)
             return self._ask(call, proceed, asked)
         return _Plain((), partial(self._ask_plain, call, proceed, asked))
 
@@ -97,12 +99,23 @@ class Replay:
             if (answer := self._recorded(call, asked)) is not None:
                 return answer.events()
             events = [event async for event in self._ask(call, proceed, asked)]
-            # The answer of a stage is what its recording gives again, also where that is masked.
-            answer = self._journal.answer(asked) if self._on_use is not None and call.span.recording else None
-            if answer is None or "events" not in answer.result:
-                return events
-            _mark(call, answer)
-            return answer.events()
+            return self._as_recorded(call, asked, events)
+
+    async def _ask_as_recorded(
+        self, call: Call, proceed: Handler, asked: KeyedRequest
+    ) -> AsyncGenerator[Event, None]:
+        """Yield a streamed answer of a stage from its recording, after its end."""
+        events = [event async for event in self._ask(call, proceed, asked)]
+        for event in self._as_recorded(call, asked, events):
+            yield event
+
+    def _as_recorded(self, call: Call, asked: KeyedRequest, events: list[Event]) -> list[Event]:
+        """Return the answer of a stage as its recording gives it again, also where that is masked."""
+        answer = self._journal.answer(asked) if self._on_use is not None and call.span.recording else None
+        if answer is None or "events" not in answer.result:
+            return events
+        _mark(call, answer)
+        return answer.events()
 
     async def _ask(self, call: Call, proceed: Handler, asked: KeyedRequest) -> AsyncGenerator[Event, None]:
         call.span.note(replayed=False, source="model")

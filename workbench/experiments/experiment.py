@@ -59,6 +59,8 @@ class ComparedRuns(Mapping[str, Run]):
 class Experiment:
     """A named experiment of one use case. `keep` receives every finished run.
 
+    `clean` masks what the answers and errors of a run may not hold.
+
     `gate_digest` applies to runs over any version of `gated_memory`, or to all runs when it is None.
     """
 
@@ -73,6 +75,7 @@ class Experiment:
     concurrency: int = 4
     progress: Path | None = None
     slices: tuple[str, ...] = ()
+    clean: Callable[[pl.DataFrame], pl.DataFrame] | None = field(default=None, repr=False)
 
     async def _run(
         self,
@@ -167,7 +170,7 @@ class Experiment:
             gate_digest=None if ended else self._gate_of(settings),
             settings=settings,
             dataset_digest=cases.digest,
-            cases=rows,
+            cases=self.clean(rows) if self.clean is not None else rows,
         )
         self.keep(run)
         return run

@@ -12,6 +12,7 @@ from workbench import files
 from workbench.errors import ConfigError, nearest
 from workbench.experiments import check_scorers
 from workbench.experiments import scorers as built_in
+from workbench.experiments.check_scorers import Find
 from workbench.experiments.gate_spec import CONTAMINATED
 from workbench.experiments.metrics import ALWAYS, AMOUNTS, plain_name
 from workbench.experiments.scorer_file import FOLDER, ScorerFile
@@ -25,6 +26,8 @@ DEFAULT: Mapping[str, Any] = {
     "grounded": "grounded",
     "cross_tenant_hits": "cross_tenant_hits",
 }
+#: The built-in that needs a detector.
+_LEAKS = "pii_leaks"
 _BUILT_IN: Mapping[str, Callable[..., Scorer]] = {
     "contains": built_in.contains,
     "exact": built_in.exact,
@@ -48,6 +51,7 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "check_recall": _OF_CHECKS,
     "check_false_alarms": _OF_CHECKS,
     "check_fires": {"check": "exfiltration", "of": ""},
+    _LEAKS: {},
 }
 #: Names of other metrics, and the key of a gate that is not a line.
 _TAKEN = frozenset({*ALWAYS, *AMOUNTS, CONTAMINATED, "confidence"})
@@ -72,11 +76,13 @@ class ScorerSet:
         root: Path,
         where: str,
         default: Mapping[str, Any] = DEFAULT,
+        find: Find | None = None,
     ) -> ScorerSet:
         """Return the scorers of the key `scorers` of params.yaml; None means `default`.
 
-        A scorer file of the repository `root` is read and executed once. Raises ConfigError, prefixed with
-        `where`, for an invalid name, form or file, and when neither `raw` nor `default` has a scorer.
+        A scorer file of the repository `root` is read and executed once. `find` is for `pii_leaks`. Raises
+        ConfigError, prefixed with `where`, for an invalid name, form or file, and when neither `raw` nor
+        `default` has a scorer.
         """
         if raw is None and not default:
             raise ConfigError(
@@ -102,7 +108,7 @@ class ScorerSet:
                 sources[name] = {"file": path.as_posix(), "sha256": loaded[path].sha256}
             else:
                 kind, options = _stated(value, place)
-                made[name] = replace(_BUILT_IN[kind](**options), name=name)
+                made[name] = replace(_built(kind, options, find, place), name=name)
                 sources[name] = {kind: options}
         return cls(scorers=tuple(made.values()), sources=sources)
 
@@ -154,6 +160,14 @@ def _check_name(name: str, others: Mapping[str, object], where: str) -> None:
     raise ConfigError(f"{where}: {problem}", hint=hint)
 
 
+def _built(kind: str, options: Mapping[str, Any], find: Find | None, where: str) -> Scorer:
+    if kind != _LEAKS:
+        return _BUILT_IN[kind](**options)
+    if find is None:
+        raise ConfigError(f"{where}: {kind} needs a detector", hint="state it in params.yaml of a repository")
+    return check_scorers.pii_leaks(find)
+
+
 def _stated(value: Any, where: str) -> tuple[str, dict[str, Any]]:
     """Return the built-in that `value` states, and its options with defaults filled in."""
     kind: Any = value
@@ -162,7 +176,7 @@ def _stated(value: Any, where: str) -> tuple[str, dict[str, Any]]:
         kind, given = next(iter(value.items()))
     known = _OPTIONS.get(kind) if isinstance(kind, str) else None
     if known is None:
-        shown, near = files.shortened(repr(value)), nearest(files.shortened(str(kind)), _BUILT_IN)
+        shown, near = files.shortened(repr(value)), nearest(files.shortened(str(kind)), _OPTIONS)
         raise ConfigError(f"{where}: {shown} states no scorer ({near})", hint=f"for example {_EXAMPLE}")
     where = f"{where}.{kind}"
     if "k" in known and not isinstance(given, Mapping):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, get_args
 
 from workbench.config import IdentitySettings
+from workbench.config.identity import Algorithm
 from workbench.context import instant
 from workbench.errors import ConfigError, RefusedError
 
@@ -75,9 +76,10 @@ def _header(token: str, settings: IdentitySettings, where: str) -> tuple[str, st
     algorithm, kid = header.get("alg"), header.get("kid")
     if algorithm not in settings.algorithms:  # also "none", and signatures by a shared secret
         permitted = ", ".join(settings.algorithms)
+        add = ", or add it to identity.algorithms of params.yaml" if algorithm in get_args(Algorithm) else ""
         raise refused(
             f"{where} is signed by {str(algorithm)[:20]!r}, and identity.algorithms permits {permitted}",
-            hint="ask the issuer for a permitted one, or add it to identity.algorithms of params.yaml",
+            hint=f"ask the issuer for a token with a permitted signature{add}",
         )
     if "crit" in header or header.get("b64") is False or not (kid is None or type(kid) is str):
         raise refused(f"{where} has a header that asks for more than a signature")

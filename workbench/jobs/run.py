@@ -222,6 +222,7 @@ def _published(attempt: _SlotRun, manifest: PublishedManifest) -> JobResult:
     act = Act(
         activity="publish", principal=identity.of_job(manifest.job), type="Job",
         name=f"{manifest.job}@{manifest.version}", tenant=manifest.tenant, use_case=manifest.use_case,
+        decision=attempt.request.decision,
         facts={"slot": attempt.slot.key, "input": manifest.input_digest[:16]},
     )  # fmt: skip
     with audited(attempt.root, act):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from workbench import files
 from workbench.context import Clock, SystemClock
@@ -20,7 +22,10 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 2999
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """A request to run a job: reference, input, time, tenant, and whether to replace a published output."""
+    """A request to run a job: reference, input, time, tenant, and whether to replace a published output.
+
+    `decision` is the decision of the policies on it, as JSON, for the audit log.
+    """
 
     reference: str
     input: str | None = None
@@ -28,6 +33,7 @@ class RunRequest:
     tenant: str | None = None
     replace: bool = False
     show: bool = True
+    decision: Mapping[str, Any] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
 
 

@@ -80,5 +80,5 @@ def write_approvals(root: Path, name: str, approvals: Iterable[Approval]) -> Pat
 
 
 def same_person(one: str, other: str) -> bool:
-    """Whether two names are one person's: letter case and spaces do not count."""
+    """Return whether two names are one person's; letter case and spaces do not count."""
     return "".join(one.split()).casefold() == "".join(other.split()).casefold()

@@ -1,4 +1,4 @@
-"""Find texts that are too long, and characters that nobody types: hidden, reversing, piled up, undefined."""
+"""Find texts that are too long, and characters that no keyboard types: hidden, reversing or undefined."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 import unicodedata
 from array import array
@@ -32,6 +33,9 @@ _MAYBE_SPACED: Final = re.compile(r"[ .\-_*|][^\W\d_][ .\-_*|]{1,3}[^\W\d_][ .\-
 _SPACED: Final = re.compile(r"(?<!\w)(?:[^\W\d_][ .\-_*|]{1,3}){5,200}[^\W\d_](?!\w)")
 _BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{24,8192}={0,2}(?![A-Za-z0-9+/=_-])")
 _LONG_RUN: Final = re.compile(r"[A-Za-z0-9+/_-]{24}")
+#: Words of instructions that are written backwards, and in ROT13.
+_REVERSED: Final = ("noitcurtsni", "erongi", "tpmorp", "dragersid")
+_ROTATED: Final = ("vafgehpgvba", "vtaber", "cebzcg", "qvfertneq")
 #: Characters whose folded form is remembered.
 _MOST_CHARACTERS: Final = 20_000
 #: Encoded texts that are decoded in one text.
@@ -70,7 +74,10 @@ def folded(text: str) -> Folded:
 
 
 def disguised(text: str, plain: Folded) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield what a text hides, folded, with its range: spaced letters, digits as letters, Base64."""
+    """Yield what a text hides, folded, with its range: spaced, reversed or rotated letters, digits, Base64.
+
+    What is of the whole text and as long as the folded text has its characters at the same places.
+    """
     for found in _SPACED.finditer(plain.text) if _MAYBE_SPACED.search(plain.text) else ():
         joined = re.sub(r"[ .\-_*|]{2}", " ", found[0])
         words = (
@@ -83,6 +90,10 @@ def disguised(text: str, plain: Folded) -> Iterator[tuple[str, tuple[int, int]]]
         swapped = _LEET_WORD.sub(lambda word: word[0].translate(_LEET), plain.text)
         if swapped != plain.text:
             yield swapped, (0, len(text))
+    if any(mark in plain.text for mark in _REVERSED):
+        yield f"{plain.text[::-1]} ", (0, len(text))
+    if any(mark in plain.text for mark in _ROTATED):
+        yield codecs.decode(plain.text, "rot13"), (0, len(text))
     for decoded, span in encoded_texts(text):
         yield folded(decoded).text, span
 

@@ -1,4 +1,4 @@
-"""The checks by their names: what each may be told, which texts it reads, and how it is made."""
+"""The checks by their names: the options of each, the texts that it reads, and how it is made."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Check(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckKind:
-    """What params.yaml may state for a check. `make` makes it of the stated options.
+    """What params.yaml may state for a check. `make` returns the check with the stated options.
 
     `reads` are the origins of the texts of a request that it reads unless told otherwise. `whole` is true if
     it needs the whole text of an answer, and `places` if it knows the ranges to redact.
@@ -109,7 +109,7 @@ class Hook:
 
 
 def made(name: str, options: Mapping[str, Any]) -> Check:
-    """Return a check that is made of options alone; KeyError for one that needs a file or a model."""
+    """Return a check with options; raise KeyError for one that needs a file or a model."""
     make = KINDS[name].make
     if make is None:
         raise KeyError(name)

@@ -24,6 +24,7 @@ _NEGATED: Final = re.compile(
 )
 _NEGATION: Final = 0.3
 _STEMS: Final = tuple({stem for pattern in PATTERNS for stem in pattern.stems})
+_ASCII_STEMS: Final = tuple(stem for stem in _STEMS if stem.isascii())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,8 @@ def _found(text: str) -> tuple[float, tuple[tuple[int, int], ...]]:
         more, inside = _matched(hidden)
         if any(weight > weights.get(kind, 0.0) for kind, weight in more.items()):
             weights = {kind: max(weights.get(kind, 0.0), more.get(kind, 0.0)) for kind in {*weights, *more}}
-            found.append(span if span != (0, len(text)) else _sentence(text, plain.span(*inside[0])))
+            placed = span == (0, len(text)) and len(hidden) == len(plain.text)
+            found.append(_sentence(text, plain.span(*inside[0])) if placed else span)
     missing = 1.0
     for weight in weights.values():
         missing *= 1 - weight
@@ -68,7 +70,7 @@ def _matched(text: str) -> tuple[dict[str, float], Sequence[tuple[int, int]]]:
     weights: dict[str, float] = {}
     spans: list[tuple[int, int]] = []
     line = f" {text.replace(chr(10), ' ')}"
-    stems = {stem for stem in _STEMS if stem in line}
+    stems = {stem for stem in (_ASCII_STEMS if line.isascii() else _STEMS) if stem in line}
     for pattern in PATTERNS if stems else ():
         if stems.isdisjoint(pattern.stems):
             continue

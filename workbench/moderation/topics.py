@@ -12,7 +12,7 @@ from typing import Any, Final
 from workbench import files
 from workbench.errors import ConfigError
 from workbench.moderation.exchange import CheckResult, Exchange
-from workbench.moderation.folding import folded
+from workbench.moderation.folding import disguised, folded
 
 #: The folder of topic lists, relative to the repository.
 FOLDER: Final = "pipelines/moderation"
@@ -26,7 +26,8 @@ _MOST_WAYS: Final = 256
 class Topics:
     """Fires on a text with one of the words or patterns; the score is the number of different ones.
 
-    Words are matched whole, without case and accents. Patterns are matched on the folded text.
+    Words are matched whole, without case and accents, also with spaced letters, digits for letters and in
+    Base64; spaces, hyphens or underscores may join their parts. Patterns are matched on the folded text.
     """
 
     words: tuple[str, ...] = ()
@@ -37,18 +38,24 @@ class Topics:
         made = [re.compile(pattern) for pattern in self.patterns]
         if self.words:
             plain = sorted({folded(word).text for word in self.words}, key=len, reverse=True)
-            choice = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in plain)
+            choice = "|".join(re.escape(word).replace(r"\ ", r"[\s_-]+") for word in plain)
             made.append(re.compile(rf"(?<!\w)(?:{choice})(?!\w)"))
         object.__setattr__(self, "_forms", tuple(made))
 
     def __call__(self, text: str, exchange: Exchange) -> CheckResult | None:  # noqa: ARG002 - as every check
         """Return the number of different matches and their ranges, or None."""
         plain = folded(text)
-        found = [match for form in self._forms for match in form.finditer(plain.text) if match[0]]
+        found = [(match[0], plain.span(*match.span())) for match in self._matches(plain.text)]
+        for hidden, span in disguised(text, plain):
+            found += [(match[0], span) for match in self._matches(hidden) if match[0] not in plain.text]
         if not found:
             return None
-        spans = tuple(plain.span(*match.span()) for match in found)
-        return CheckResult(score=float(len({match[0] for match in found})), spans=spans)
+        return CheckResult(
+            score=float(len({word for word, _ in found})), spans=tuple(span for _, span in found)
+        )
+
+    def _matches(self, text: str) -> list[re.Match[str]]:
+        return [match for form in self._forms for match in form.finditer(text) if match[0]]
 
 
 def read_topics(path: Path, *, where: str) -> Topics:

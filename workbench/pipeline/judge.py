@@ -43,6 +43,7 @@ from workbench.records.journal import Journal, recorded
 from workbench.records.keys import Entry
 from workbench.records.tape import write
 from workbench.workspace import boundary
+from workbench.workspace.privacy import protected_run
 
 #: The name of the judged run's experiment.
 EXPERIMENT = "judge"
@@ -224,5 +225,5 @@ def _scored(
         gate_digest=stated,
         settings={**described, "task": task},
         dataset_digest=stage.cases.digest,
-        cases=rows,
+        cases=protected_run(stage.root, rows),
     )

@@ -23,6 +23,7 @@ _SPLIT: Final = 'write several policies, or compare with a set: ["a", "b"].conta
 _SIGNS: Final = re.compile(
     r'"(?:[^"\\]|\\.)*"|//[^\n]*|&&|\|\||\b(?:if|is|in|has|like)\b|[][(){}<>;.+*!-]', re.DOTALL
 )
+_GAP: Final = re.compile(r"(?:\s|//[^\n]*)*")
 _ALLOW: Final = "Allow"
 _ESCAPES: Final = {
     "\0": "\\0", "\t": "\\t", "\r": "\\r", "\n": "\\n", "'": "\\'", '"': '\\"', "\\": "\\\\",
@@ -62,7 +63,11 @@ def parse_policies(text: str, *, file: str) -> tuple[ParsedPolicy, ...]:
     try:
         parsed = _guarded(lambda: json.loads(cedarpy.policies_to_json_str(text)))
     except ValueError as error:
-        raise ConfigError(f"{file}: no Cedar policies: {error}", hint="workbench check") from None
+        place = f"{file}: line {_line_of_error(text)}"
+        raise ConfigError(
+            f"{place}: the policy that begins there is no Cedar: {error}",
+            hint=f"correct {file}; docs/policy.md shows policies",
+        ) from None
     if parsed["templates"]:
         raise ConfigError(
             f"{file}: it has a template, with ?principal or ?resource, and nothing links templates",
@@ -72,6 +77,21 @@ def parse_policies(text: str, *, file: str) -> tuple[ParsedPolicy, ...]:
     if not trees:
         raise ConfigError(f"{file}: it holds no policy", hint=f"write a policy, or remove {file}")
     return tuple(_parsed(tree, file, number) for number, tree in enumerate(_in_order(trees)))
+
+
+def _line_of_error(text: str) -> int:
+    """Return the line on which the first policy begins that the engine's parser refuses alone."""
+    import cedarpy
+
+    begin = 0
+    for end in [*(found.end() for found in _SIGNS.finditer(text) if found[0] == ";"), len(text)]:
+        try:
+            _guarded(lambda part=text[begin:end]: cedarpy.policies_to_json_str(part))  # type: ignore[misc]
+        except ValueError:
+            break
+        begin = end
+    gap = _GAP.match(text, begin)
+    return text.count("\n", 0, gap.end() if gap else begin) + 1
 
 
 def _check_depth(text: str, file: str, *, opening: str = "([{", closing: str = ")]}") -> None:
@@ -181,8 +201,10 @@ class CedarSet:
         if len(trees) < len(policies):
             names = [policy.id for policy in policies]
             twice = next(name for name in names if names.count(name) > 1)
+            places = " and ".join(dict.fromkeys(p.file.rpartition("/")[2] for p in policies if p.id == twice))
             raise ConfigError(
-                f"the @id {twice!r} stands on two policies", hint='give each policy an @id("…") of its own'
+                f"the @id {twice!r} stands on two policies, in {places}",
+                hint='give each policy an @id("…") of its own',
             )
         try:
             self._policies = _combined(trees)

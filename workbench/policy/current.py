@@ -71,7 +71,7 @@ class CurrentPolicy:
         self._set, self._times, self.problem = read, times, ""
 
     def _read(self) -> PolicySource:
-        """Return the changed set; a folder that was there and is gone is no set, and not the built-in one."""
+        """Return the changed set; raise ConfigError when the folder is removed."""
         source = read_source(self._root)
         if source.builtin and not self._set.source.builtin:
             raise ConfigError(f"{FOLDER} is gone", hint=f"git checkout -- {FOLDER}")

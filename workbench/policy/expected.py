@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from workbench import files
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, nearest
 from workbench.policy.engine import CedarPolicy
-from workbench.policy.requests import from_record
+from workbench.policy.requests import ACTIONS, CONTEXT, RESOURCES, from_record
 from workbench.policy.source import TESTS, PolicySource
 from workbench.ports.policy import Decision, PolicyRequest
 
 _HINT = "docs/policy.md shows a row"
+#: The types of values in the words of YAML.
+_WORDS: Final = {str: "a text", bool: "true or false", int: "a whole number", tuple: "a list of texts"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,17 @@ class ExpectedDecision:
         }
         return from_record(record, where=where)
 
+    def misstated(self) -> str:
+        """Return which name or value of the row no request of the workbench has, "" if all are right."""
+        kind = self.resource.type
+        if self.action not in ACTIONS:
+            return f"there is no action {self.action!r} ({nearest(self.action, ACTIONS)})"
+        if kind not in RESOURCES:
+            return f"there is no type of resource {kind!r} ({nearest(kind, RESOURCES)})"
+        return _unlike(
+            self.resource.attributes, RESOURCES[kind], f"resource.attributes of a {kind}"
+        ) or _unlike(self.context, {**CONTEXT, "assurance": ""}, "context")
+
     def differs(self, decision: Decision) -> str:
         """Return how a decision differs from the expected one, "" if it does not."""
         found = "allow" if decision.allowed else "deny"
@@ -69,6 +82,21 @@ class ExpectedDecision:
             named = ", ".join(decision.policies) or "no policy"
             return f"expected {found} by {', '.join(self.by) or 'no policy'}, and it is by {named}"
         return ""
+
+
+def _unlike(given: Mapping[str, Any], known: Mapping[str, Any], where: str) -> str:
+    """Return what is wrong with values by those that are known: a name, or the type of a value."""
+    for name, value in given.items():
+        if name not in known:
+            return f"{where} has no {name!r} ({nearest(name, known)})"
+        wanted = known[name]
+        if isinstance(wanted, tuple):
+            right = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        else:
+            right = type(value) is type(wanted)
+        if not right:
+            return f"{where}: {name} must be {_WORDS[type(wanted)]}, found {value!r}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,12 +46,12 @@ class ExplainedDecision(Shown):
 
     def card(self) -> Card:
         """Return who, what and why as rows."""
-        found, asked = self.decision, self.decision.request
+        found, asked = self.decision, self.decision.request if self.today else {}  # {}: it cannot be read
         who, what = asked.get("principal", {}), asked.get("resource", {})
         context = asked.get("context", {})
         rights = f"groups {', '.join(who.get('groups', ())) or 'none'}; clearance {who.get('clearance')}; "
         rows = [
-            ("principal", f"{who.get('name')} ({who.get('kind')}, {who.get('assurance')})"),
+            ("principal", f"{who.get('name', 'unknown')} ({who.get('kind')}, {who.get('assurance')})"),
             ("", rights + ("an admin" if who.get("admin") else "no admin")),
             ("for tenant", asked.get("tenant", "")),
             ("resource", f"{what.get('type')} {what.get('id')} of tenant {what.get('tenant') or 'none'}"),

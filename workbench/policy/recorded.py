@@ -107,9 +107,18 @@ def _decision(row: dict[str, Any]) -> RecordedDecision:
         allowed=bool(row["allowed"]),
         policies=tuple(row["policies"] or ()),
         policy_set=row["policy_set"] or "",
-        request=orjson.loads(row["policy_request"]),
+        request=_parsed(row["policy_request"]),
         calls=row["calls"],
         at=row["at"].isoformat(timespec="seconds") if row["at"] else "",
         trace_id=row["trace_id"] or "",
         observed=bool(row["observed"]),
     )
+
+
+def _parsed(text: str) -> Any:
+    """Return a recorded request as JSON; an empty mapping, which is no request, for a text that is none."""
+    try:
+        found = orjson.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

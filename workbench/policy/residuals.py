@@ -129,6 +129,8 @@ class _Translator:
         if (attribute := self._attribute(right)) is not None:
             return _among(attribute, [self._value(left)])
         one, other = self._value(left), self._value(right)
+        if isinstance(one, list) or isinstance(other, list):
+            raise _UntranslatableError  # sets, which are equal in any order
         return self._constant(type(one) is type(other) and one == other)
 
     def _compared(self, both: Any, *, less: bool) -> ItemFilter:
@@ -149,8 +151,14 @@ class _Translator:
             return _listed(attribute, [self._value(both["right"])])
         attribute = self._attribute(both["right"])
         if attribute is None:
-            raise _UntranslatableError
+            return self._is_member(self._value(both["right"]), self._values(both["left"]))
         return _among(attribute, self._values(both["left"]))
+
+    def _is_member(self, value: Any, values: list[Any]) -> ItemFilter:
+        """Return whether a set has a text, such as the tenant that all items of the memory have."""
+        if type(value) is not str:
+            raise _UntranslatableError
+        return self._constant(any(type(one) is str and one == value for one in values))
 
     def _contains_any(self, both: Any) -> ItemFilter:
         attribute = self._attribute(both["left"])

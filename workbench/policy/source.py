@@ -62,7 +62,8 @@ def read_folder(folder: Path, *, name: str = "", builtin: bool = False) -> Polic
     """
     shown = name or str(folder)
     if not folder.is_dir():
-        raise NotFoundError(f"there is no folder {shown}", hint=f"mkdir {shown}, or name another folder")
+        hint = f"remove {name}, which is no folder" if name else f"cp -r {FOLDER} {shown}, and edit the copy"
+        raise NotFoundError(f"there is no folder {shown}", hint=hint)
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     cedar = [found for found in names if found.endswith(".cedar")]
     odd = [found for found in names if found not in {*cedar, SCHEMA, TESTS, ENTITIES, "README.md"}]

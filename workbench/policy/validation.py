@@ -35,6 +35,9 @@ def validate(source: PolicySource, *, groups: Collection[str] = ()) -> list[Poli
     try:
         policy = CedarPolicy(source)
     except WorkbenchError as error:
+        file, colon, what = error.message.partition(": ")
+        if colon and file.startswith(source.folder):
+            return [PolicyFinding(where=file, what=what, fix=error.hint)]
         return [PolicyFinding(where=source.folder, what=error.message, fix=error.hint)]
     found = [*_schema(policy), *_annotations(policy), *_asked(policy)]
     if found and not all(finding.warning for finding in found):
@@ -89,12 +92,7 @@ def _asked(policy: CedarPolicy) -> Iterator[PolicyFinding]:
         return
     for action in ACTIONS:
         for kind in RESOURCES:
-            request = PolicyRequest(
-                principal=Principal(name="ada"),
-                tenant="acme",
-                action=action,
-                resource=Resource(type=kind, id="any", tenant="acme"),
-            )
+            request = _bare_request(action, kind)
             if builtin.decide(request).errors:
                 continue  # the workbench asks no such thing
             if errors := policy.decide(request).errors:
@@ -105,6 +103,15 @@ def _asked(policy: CedarPolicy) -> Iterator[PolicyFinding]:
                     fix="take over what the schema of `workbench new` has (docs/policy.md)",
                 )
                 break
+
+
+def _bare_request(action: str, kind: str) -> PolicyRequest:
+    return PolicyRequest(
+        principal=Principal(name="ada"),
+        tenant="acme",
+        action=action,
+        resource=Resource(type=kind, id="any", tenant="acme"),
+    )
 
 
 def _unknown_groups(policy: CedarPolicy, groups: Collection[str]) -> Iterator[PolicyFinding]:
@@ -143,10 +150,28 @@ def _tests(policy: CedarPolicy) -> Iterator[PolicyFinding]:
         return
     found = decisions(policy, rows)
     for row, decision in zip(rows, found, strict=True):
-        if differs := row.differs(decision):
-            yield PolicyFinding(
-                where=f"{where}: {row.name}", what=differs, fix="correct the policy, or what is expected"
-            )
+        place = f"{where}: {row.name}"
+        if wrong := _misstated(row, decision):
+            yield PolicyFinding(where=place, what=wrong, fix="correct the test (docs/policy.md shows a row)")
+        elif differs := row.differs(decision):
+            yield PolicyFinding(where=place, what=differs, fix="correct the policy, or what is expected")
+    yield from _useless(policy, rows, found, where)
+
+
+def _misstated(row: ExpectedDecision, decision: Decision) -> str:
+    """Return why no request of the workbench is like a test, "" if one may be."""
+    if wrong := row.misstated():
+        return wrong
+    kind = row.resource.type
+    if decision.errors and CedarPolicy.builtin().decide(_bare_request(row.action, kind)).errors:
+        return f"{row.action} is never asked about a {kind}"
+    return ""
+
+
+def _useless(
+    policy: CedarPolicy, rows: Sequence[ExpectedDecision], found: Sequence[Decision], where: str
+) -> Iterator[PolicyFinding]:
+    """Yield the policies that decide no test, and those without which every test is decided the same."""
     used = {name for decision in found for name in decision.policies}
     for item in policy.policies.values():
         place = _place(policy, item.file, item.number)

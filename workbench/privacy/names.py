@@ -111,6 +111,9 @@ _RUN: Final = re.compile(
     rf"(?<![A-Za-z0-9_])(?:{_WORD})\.?"
     rf"(?:,?[ \t\n](?:{_PARTICLE}[ ]|(?:al|el)-)?(?:{_WORD})\.?(?![0-9_@])){{0,7}}"
 )
+#: What shows that a word began a sentence: a subject after it, or a further word.
+_ASKED: Final = re.compile(r"\s(?:I|you|we|he|she|it|they|the|my)\b")
+_GOES_ON: Final = re.compile(r"'|[ \t]+[A-Za-z0-9]")
 _PART: Final = re.compile(r"[A-Z][A-Za-z'-]*")
 _SURNAME: Final = re.compile(r"(?<![A-Za-z])([A-Z][A-Za-z'-]{1,29}), $")
 _FIRST_NAME: Final = re.compile(rf"(?<![A-Za-z])([A-Z][a-z'-]{{1,29}}) (?:[A-Z]\. )?(?:{_PARTICLE} )?$")
@@ -131,10 +134,27 @@ def _length(text: str, parts: list[tuple[str, int, int]]) -> int:
     words = [word for word, _, _ in parts]
     begin = next((at for at, word in enumerate(words) if not _announced(word)), len(words))
     if begin:
-        if begin == len(words) or _is_other(words[begin]):
+        if begin == len(words) or _is_other(words[begin]) or words[begin] == "I":
             return 0
-        return _near(text, parts, begin, titled=words[begin - 1] in lexicon.names("titles"))
+        titled = words[begin - 1] in lexicon.names("titles")
+        upto = _near(text, parts, begin, titled=titled)
+        return upto if titled or _is_greeted(text, parts[begin - 1 : begin + 1], parts[upto - 1][2]) else 0
     return _listed(text, parts, words)
+
+
+def _is_greeted(text: str, parts: list[tuple[str, int, int]], end: int) -> bool:
+    """Return whether words after a greeting are a name, and not a sentence that goes on.
+
+    `parts` are the greeting and the first of the words, which end at `end`. A word of no list is a name
+    where the line or the clause ends; so is one that is also a verb, such as "Can", after a comma.
+    """
+    (_, _, before), (word, start, _) = parts
+    plain = _plain(word)
+    if plain in lexicon.names("first"):
+        return True
+    if plain in lexicon.names("weak") and "," not in text[before:start]:
+        return not _ASKED.match(text, end)
+    return not _GOES_ON.match(text, end)
 
 
 def _listed(text: str, parts: list[tuple[str, int, int]], words: list[str]) -> int:

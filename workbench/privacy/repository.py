@@ -4,28 +4,71 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from workbench import files
+from workbench.audit.signing import AuditPseudonyms
 from workbench.config import DataRules, OwnTerms, data_rules, load_params
 from workbench.errors import WorkbenchError
-from workbench.layout import PARAMS
+from workbench.layout import AUDIT_KEYS, PARAMS
 from workbench.ports.privacy import Detector
 from workbench.privacy.detection import CombinedDetector, PatternDetector
 from workbench.privacy.gliner import GlinerDetector
 from workbench.privacy.presidio import PresidioDetector
+from workbench.wire.pseudonyms import keyed_pseudonym
 from workbench.wire.redaction import Redaction
 
 #: Kinds that ordinary output of commands looks like: names of people, and numbers with dots or colons.
 _ORDINARY: Final = frozenset({"person", "ip"})
 
 
-def redaction_of(root: Path) -> Redaction:
-    """Return what masks identifiers and secrets in texts that go to records, spans, logs and messages."""
-    rules = rules_of(root)
+class KeyedPseudonyms:
+    """Pseudonyms such as `[EMAIL_kgbd…]`: the same value has the same one while the key of `keys` stays.
+
+    The digests are those of the audit log, of a domain of their own. The key is read, or made, when the
+    first value is met.
+    """
+
+    __slots__ = ("_digests", "_keys")
+
+    def __init__(self, *, keys: Path) -> None:
+        self._keys = keys
+        self._digests: AuditPseudonyms | None = None
+
+    def __call__(self, value: str, kind: str) -> str:
+        """Return the pseudonym of a value of a kind."""
+        if self._digests is None:
+            self._digests = AuditPseudonyms.load(self._keys)
+        return keyed_pseudonym(kind, self._digests.of("value", kind, value))
+
+
+def redaction_of(root: Path, *, home: Path | None = None) -> Redaction:
+    """Return what masks identifiers and secrets in texts that go to records, spans, logs and messages.
+
+    The key of keyed pseudonyms is in the state of `home`, by default of `root`.
+    """
+    return made_redaction(rules_of(root), detector_of(root), "logs", keys=(home or root) / AUDIT_KEYS)
+
+
+def made_redaction(
+    rules: DataRules, detector: Detector, destination: Literal["logs", "outputs"], *, keys: Path
+) -> Redaction:
+    """Return what replaces detections by the rules of a destination.
+
+    Classes with the action `pseudonymise` get keyed pseudonyms; a class that is refused is masked.
+    """
+
+    def action(kind: str, data_class: str) -> str:
+        return rules.action(rules.class_of(kind, data_class), destination)
+
+    def pseudonym(value: str, kind: str, data_class: str) -> str | None:
+        return keyed(value, kind) if action(kind, data_class) == "pseudonymise" else None
+
+    keyed = KeyedPseudonyms(keys=keys)
     return Redaction(
-        detector_of(root).find,
-        passes=lambda kind, data_class: rules.action(rules.class_of(kind, data_class), "logs") == "pass",
+        detector.find,
+        passes=lambda kind, data_class: action(kind, data_class) == "pass",
+        pseudonym=pseudonym,
     )
 
 

@@ -19,6 +19,7 @@ from workbench.models.approval import Approval, read_approvals, write_approvals
 from workbench.models.assessment import Assessment, path_of, read_assessment
 from workbench.policy import authorise
 from workbench.promotion import assessed, release
+from workbench.promotion.assured import check_authenticated, mover
 from workbench.registry import Version
 from workbench.repository.git import Repository
 
@@ -70,18 +71,20 @@ class Approved(Shown):
 def approve(root: Path, reference: str, order: ApprovalOptions) -> Approved:
     """Approve the card `model/NAME` or `model/NAME@2` with its assessment as it is; return the approval.
 
-    Raise PolicyError when no policy permits it, RefusedError when the person wrote the card or the
-    assessment, and ConfigError for an incomplete or expired assessment, a missing role or reason, and a wrong
-    day. Nothing is approved then. The audit log has the beginning and the end.
+    Raise PolicyError when no policy permits it, RefusedError when the person wrote the card or the assessment
+    or is not authenticated where a use case of the model demands it, and ConfigError for an incomplete or
+    expired assessment, a missing role or reason, and a wrong day. Nothing is approved then. The
+    audit log has the beginning and the end.
     """
     version = _version(root, reference)
-    context = authorise.system_context(root)
+    context = authorise.system_context(root, found=mover(root))
     act = Act(
         activity="approve", principal=context.principal, type="Model", name=str(version), reason=order.reason
     )
     with audited(root, act) as facts:
         about = authorise.asset("model", version.name, version=version.number)
-        authorise.authorise(root, context, "approve", about)
+        facts["decision"] = authorise.authorise(root, context, "approve", about).to_json()
+        check_authenticated(root, "model", version.name, verb="approve")
         done = _approve(root, version, order)
         facts |= {
             "card": done.approval.digest,

@@ -21,6 +21,7 @@ from workbench.experiments.synthetic import Synthetic
 from workbench.jobs import spec as jobspec
 from workbench.jobs.spec import JobSpec
 from workbench.layout import Results
+from workbench.privacy.repository import detector_of
 from workbench.promotion import verdicts
 
 
@@ -132,7 +133,9 @@ def scorers_of(root: Path, name: str, case: UseCase) -> ScorerSet:
     """Return the scorers that judge a use case; raise ConfigError if one is invalid."""
     default = fitting(expected=case.columns["expected"], memory=case.memory is not None)
     where = f"{root / 'params.yaml'}: use_cases.{name}.scorers"
-    return ScorerSet.parse(case.scorers, root=root, where=where, default=default)
+    return ScorerSet.parse(
+        case.scorers, root=root, where=where, default=default, find=lambda text: detector_of(root).find(text)
+    )
 
 
 def baseline_of(root: Path, use_case: str, run: Run) -> Run | None:

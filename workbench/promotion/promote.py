@@ -65,7 +65,7 @@ def promote(root: Path, reference: str, order: ReleaseOptions) -> Released:
     blocker; with `dry_run` the card lists them and nothing is written.
     """
     with _audited(root, "promote", reference, order) as facts:
-        done = _promoted(root, reference, order)
+        done = _promoted(root, reference, order, facts)
         facts |= {"version": done.version, "before": done.before}
     return done
 
@@ -86,10 +86,10 @@ def _audited(
     )  # fmt: skip
 
 
-def _promoted(root: Path, reference: str, order: ReleaseOptions) -> Released:
+def _promoted(root: Path, reference: str, order: ReleaseOptions, facts: dict[str, Any]) -> Released:
     kind, ref = release.parse(reference)
     release.check_label(kind, order.label)
-    _authorise(root, "promote", kind, ref, order)
+    facts["decision"] = _authorise(root, "promote", kind, ref, order)
     if order.label == "production" and not order.dry_run:
         check_authenticated(root, kind, ref.name, verb="promote")
     _, _, named = reference.partition("/")
@@ -104,12 +104,14 @@ def rollback(root: Path, reference: str, order: ReleaseOptions, *, to: int | Non
     ConfigError when the label is on that version already, NotFoundError when no version precedes it.
     """
     with _audited(root, "rollback", reference, order) as facts:
-        done = _rolled_back(root, reference, order, to)
+        done = _rolled_back(root, reference, order, to, facts)
         facts |= {"version": done.version, "before": done.before}
     return done
 
 
-def _rolled_back(root: Path, reference: str, order: ReleaseOptions, to: int | None) -> Released:
+def _rolled_back(
+    root: Path, reference: str, order: ReleaseOptions, to: int | None, facts: dict[str, Any]
+) -> Released:
     kind, ref = release.parse(reference)
     release.check_label(kind, order.label)
     if not reference.endswith(f"/{ref.name}"):
@@ -117,7 +119,9 @@ def _rolled_back(root: Path, reference: str, order: ReleaseOptions, to: int | No
             f"{reference!r} names a version; a rollback takes its target version from --to",
             hint=f"workbench rollback {kind}/{ref.name} --to {ref.version or 'VERSION'}",
         )
-    _authorise(root, "rollback", kind, registry.Reference(name=ref.name, version=to), order)
+    facts["decision"] = _authorise(
+        root, "rollback", kind, registry.Reference(name=ref.name, version=to), order
+    )
     if order.label == "production" and not order.dry_run:
         check_authenticated(root, kind, ref.name, verb="roll back")
     asset = registry.load(root, kind, ref.name)
@@ -148,12 +152,12 @@ def _rolled_back(root: Path, reference: str, order: ReleaseOptions, to: int | No
 
 def _authorise(
     root: Path, action: str, kind: str, reference: registry.Reference, order: ReleaseOptions
-) -> None:
-    """Raise PolicyError unless the policies permit the user of this process to move the label."""
+) -> dict[str, Any]:
+    """Return the decision on moving the label; PolicyError unless it permits the user of this process."""
     version = reference.version if isinstance(reference.version, int) else 0
     about = authorise.asset(kind, reference.name, version=version, label=order.label)
     context = authorise.system_context(root, _use_case_of(root, kind, reference.name), found=mover(root))
-    authorise.authorise(root, context, action, about, dry=order.dry_run)
+    return authorise.authorise(root, context, action, about, dry=order.dry_run).to_json()
 
 
 def _use_case_of(root: Path, kind: str, name: str) -> str:

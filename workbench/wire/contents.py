@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
 
-#: Fields whose texts are names of the protocol, or bytes of media: neither read nor replaced.
+#: Fields whose texts are names of the protocol, or bytes of media: neither read nor replaced while they look
+#: like that.
 FIXED: Final = frozenset(
     {
         "model", "role", "type", "id", "object", "status", "call_id", "tool_call_id", "item_id",
@@ -16,6 +18,9 @@ FIXED: Final = frozenset(
         "service_tier", "system_fingerprint",
     }
 )  # fmt: skip
+#: The form of a name of the protocol and of bytes in Base64, and how much of a text shows it.
+_NAMED: Final = re.compile(r"(?!\+?[0-9.-]{9,}$)[\w.:/+=-]*")
+_SHOWS: Final = 1_024
 #: Fields that are all content, whatever their own fields are called.
 _FREE: Final = frozenset({"metadata", "properties"})
 #: A shorter text holds no identifier.
@@ -51,7 +56,7 @@ def with_contents(value: Any, change: Change, *, free: bool = False, depth: int 
         same = True
         for name, item in value.items():
             new = item
-            if free or type(item) is not str or name not in FIXED:
+            if free or type(item) is not str or not _is_fixed(name, item):
                 new = with_contents(item, change, free=free or name in _FREE, depth=depth)
             key = _changed_name(name, change)
             same = same and new is item and key is name
@@ -81,20 +86,35 @@ def json_in(text: str) -> Any:
 def _gather(value: Any, found: list[str], *, free: bool, depth: int) -> None:
     kind = type(value)
     if kind is dict or (kind not in _SCALARS and isinstance(value, Mapping)):
-        for name, item in value.items():
-            if type(name) is str and not name.isidentifier():
-                found.append(name)
-            if type(item) in _SCALARS:
-                continue
-            if type(item) is not str:
-                _gather(item, found, free=free or name in _FREE, depth=depth)
-            elif free or name not in FIXED:
-                _gather_text(item, found, depth)
+        _gather_fields(value, found, free=free, depth=depth)
     elif kind is list or kind is tuple:
         for item in value:
             _gather(item, found, free=free, depth=depth)
     elif kind is str:
         _gather_text(value, found, depth)
+    elif kind is int and free and depth and abs(value) >= _LONG:
+        found.append(str(value))
+
+
+def _gather_fields(value: Mapping[Any, Any], found: list[str], *, free: bool, depth: int) -> None:
+    for name, item in value.items():
+        if type(name) is str and not name.isidentifier():
+            found.append(name)
+        if type(item) is not str:
+            if depth or type(item) not in _SCALARS:
+                _gather(item, found, free=free or name in _FREE, depth=depth)
+        elif free or not _is_fixed(name, item):
+            _gather_text(item, found, depth)
+
+
+def _is_fixed(name: Any, text: str) -> bool:
+    """Return whether a field holds a name of the protocol or media, not content that a caller put there.
+
+    The name of a model is that of its card, whatever it looks like.
+    """
+    if name not in FIXED:
+        return False
+    return name == "model" or text.isidentifier() or _NAMED.fullmatch(text[:_SHOWS]) is not None
 
 
 def _gather_text(text: str, found: list[str], depth: int) -> None:

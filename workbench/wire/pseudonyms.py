@@ -5,19 +5,27 @@ from __future__ import annotations
 import bisect
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 #: How a kind is written in a pseudonym.
 _NOT_IN_NAME: Final = re.compile(r"[^A-Z]+")
 #: What a model may make of a pseudonym: another case, other brackets, no brackets, another separator.
-_LIKE: Final = r"[<\[({{«]?\s?(?<![A-Za-z0-9])({kinds})[ _-]?(\d{{1,6}})(?!\d)\s?[>\])}}»]?"
+_LIKE: Final = r"[<\[({{«]?\s?(?<![A-Za-z0-9])({kinds})\\?[ _-]?(\d{{1,6}})(?!\d)\s?[>\])}}»]?"
 #: Spellings of `<` and `>` within JSON, and a pseudonym in any of them.
 _OPEN: Final = ("<", "\\u003c", "\\u003C")
 _CLOSE: Final = (">", "\\u003e", "\\u003E")
 _PSEUDONYM: Final = re.compile(r"(?:<|\\u003[cC])([A-Z][A-Z_]{0,62}_\d{1,9})(?:>|\\u003[eE])")
 _DIGIT: Final = re.compile(r"\d")
 _BODY: Final = re.compile(r"[A-Z_0-9]*")
+#: Hexadecimal digits as letters that make no word.
+_LETTERS: Final = str.maketrans("0123456789abcdef", "bcdfghjklmnpqrst")
+#: How JSON begins, also in a fence of Markdown; a quotation mark and the backslashes before it; an escape.
+_JSON: Final = re.compile(r'\s*(?:```\w*\s*)?(?:\{\s*["}]|\[\s*["{\[\]])')
+_QUOTE: Final = re.compile(r'(\\*)"')
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+#: JSON within a text of JSON is read so deep.
+_DEEPEST: Final = 4
 #: No spelling of a pseudonym is longer.
 _LONGEST: Final = 90
 
@@ -25,6 +33,27 @@ _LONGEST: Final = 90
 def mask(kind: str) -> str:
     """Return what stands for a masked value of a kind, such as `[EMAIL]`."""
     return f"[{_name(kind)}]"
+
+
+def json_depth(before: str, *, as_json: bool = False) -> int:
+    """Return in how many texts of JSON, each within the other, the end of a text stands.
+
+    With `as_json` the text is JSON whatever it begins with, and its end is in at least one.
+    """
+    depth = 0
+    while depth < _DEEPEST and (as_json or _JSON.match(before)):
+        quotes = [found.start() for found in _QUOTE.finditer(before) if len(found[1]) % 2 == 0]
+        if len(quotes) % 2 == 0:  # outside of texts
+            break
+        depth += 1
+        within = before[_QUOTE.match(before, quotes[-1]).end() :]  # type: ignore[union-attr]  # it was found there
+        before, as_json = _ESCAPED.sub(r"\1", within), False
+    return max(depth, 1) if as_json else depth
+
+
+def keyed_pseudonym(kind: str, digest: str) -> str:
+    """Return what stands for a value of a kind: its keyed digest, in letters that look like no identifier."""
+    return f"[{_name(kind)}_{digest.translate(_LETTERS)}]"
 
 
 class PseudonymCounts:
@@ -94,8 +123,12 @@ class RequestPseudonyms:
             lambda found: f"[{found[1]}]" if f"<{found[1]}>" in self._values else found[0], text
         )
 
-    def restored(self, text: str, *, as_json: bool = False) -> str:
-        """Return a text with values in place of their pseudonyms; in JSON they are escaped as JSON is."""
+    def restored(self, text: str, *, as_json: bool = False, before: Callable[[], str] = str) -> str:
+        """Return a text with values in place of their pseudonyms; in JSON they are escaped as JSON is.
+
+        `before` returns what stands before the text. A text that begins as JSON does is JSON too, and so is
+        JSON within a text of it.
+        """
         if "_" not in text or not self._values:
             return text
 
@@ -103,7 +136,12 @@ class RequestPseudonyms:
             value = self._values.get(f"<{found[1]}>")
             if value is None:
                 return found[0]
-            return json.dumps(value, ensure_ascii=False)[1:-1] if as_json else value
+            if json.dumps(value, ensure_ascii=False)[1:-1] == value:
+                return value
+            depth = json_depth(before() + text[: found.start()], as_json=as_json)
+            for _ in range(depth):
+                value = json.dumps(value, ensure_ascii=False)[1:-1]
+            return value
 
         return _PSEUDONYM.sub(value_of, text)
 

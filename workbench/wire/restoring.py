@@ -71,12 +71,14 @@ class RestoredAnswer:
 
     def _piece(self, place: Place, piece: str, *, as_json: bool) -> str:
         """Return what may be passed on of a text that comes in pieces."""
-        self._texts.setdefault(place, []).append(piece)
+        pieces = self._texts.setdefault(place, [])
+        pieces.append(piece)
         text = self._held.pop(place, "") + piece
         held = self._names.held(text)
         if held:
             self._held[place], text = text[-held:], text[:-held]
-        return self._names.restored(text, as_json=as_json)
+        passed = len(text) + held
+        return self._names.restored(text, as_json=as_json, before=lambda: "".join(pieces)[:-passed])
 
     def _chat(self, data: JSON) -> JSON:
         choices = []

@@ -141,12 +141,12 @@ class Boundary:
         self.handler = stack.fold(self._controls(places), self._leaf)
         if self.telemetry is not None:
             self.handler = self.telemetry.watched(
-                self.handler, content=places.content, clean=redaction_of(root).value
+                self.handler, content=places.content, clean=redaction_of(root, home=self.home).value
             )
 
     def _controls(self, places: StatePaths) -> dict[str, Control]:
         """Return the controls around every call, by their names."""
-        privacy = privacy_of(self.root, self.card, observe=places.observe_privacy)
+        privacy = privacy_of(self.root, self.card, observe=places.observe_privacy, home=self.home)
         return {
             "observe": Observe(
                 CallLog(self.home / CALLS),
@@ -155,7 +155,7 @@ class Boundary:
                 audit=CallAudit(self.audit),
                 content=CallContent(self.content, places.keeping) if places.keeping.is_on else None,
                 export=self.telemetry,
-                clean=redaction_of(self.root).name,
+                clean=redaction_of(self.root, home=self.home).name,
             ),
             **_limited(places.limits, self._price),
             "fallback": _fallback(places),

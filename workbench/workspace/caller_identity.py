@@ -14,6 +14,7 @@ from workbench.identities.providers import provider_of
 from workbench.identities.tokens import SKEW_S, refused
 from workbench.identity import Principal
 from workbench.ports.identity import Identity
+from workbench.promotion.assured import mover
 
 
 def of_execution(
@@ -107,6 +108,19 @@ def tenant_of_command(root: Path, stated: str | None) -> str | None:
     Raise RefusedError for another tenant than the token's, and as the provider of params.yaml does.
     """
     return tenant_of(provider_of(config.load_params(root).identity, root).identify(), stated or None, None)
+
+
+def check_of_process(root: Path, case: UseCase, found: Identity, *, what: str) -> None:
+    """Raise RefusedError unless an identity is that of this process, for a verb that the process makes.
+
+    `what` is the verb with its object, such as "promote job/answers".
+    """
+    own = _with_rights(mover(root), case).principal
+    if found.principal != own:
+        raise RefusedError(
+            f"{found.principal} may not {what} here: this process acts for {own}, or with other rights",
+            hint="connect again without token= and principal=, or run the command in a process of its own",
+        )
 
 
 def check_current(found: Identity, clock: Clock) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
@@ -27,6 +27,7 @@ from workbench.records.outcomes import (
     outcomes_of,
 )
 from workbench.types import Reply
+from workbench.workspace import caller_identity
 from workbench.workspace.boundary import Boundary
 from workbench.workspace.opening import open_content
 from workbench.workspace.reviewing import held_answers
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 #: The number of calls that `ws.calls()` returns unless it is told another.
 NEWEST = 100_000
+#: The use cases that a listing names at most.
+_MOST_NAMED = 5
 Since = str | dt.date | dt.datetime | None
 
 
@@ -114,7 +117,7 @@ class RecordVerbs:
             find_calls(self._log, content.trace_id, self._chosen()) if isinstance(content, Reply) else None
         )
         found = content if isinstance(content, str) else _content_of(record)
-        return open_content(self.root, self.boundary.home, self.context, found, reason=reason)
+        return open_content(self.root, self.boundary.home, self._current_context(), found, reason=reason)
 
     def session(self, session: str) -> Self:
         """Return this workspace bound to a session: an id of a user's journey, which every call carries."""
@@ -200,7 +203,7 @@ class RecordVerbs:
         """
         answers = held_answers(self.boundary.home)
         found = answers.get(held)
-        who = self.context
+        who = self._current_context()
         mine = (who.use_case, who.tenant, who.principal.name)
         expired = found.has_expired(who.clock.now().date())
         if (found.use_case, found.tenant, found.principal) != mine or expired:
@@ -212,6 +215,14 @@ class RecordVerbs:
             raise RefusedError(f"the answer {held} was rejected: {found.reason}", hint="ask otherwise")
         return answers.texts(found).text if found.state == "released" else None
 
+    def _current_context(self) -> Context:
+        """Return the context of a verb; raise RefusedError when its token has ended or it was changed."""
+        if self.context.principal is not self.identity.principal:
+            caller_identity.check_unchanged(self.identity, self.context.principal, self.context.tenant)
+        if self.identity.expires is not None:
+            caller_identity.check_current(self.identity, self.context.clock)
+        return self.context
+
     @property
     def _log(self) -> Path:
         return self.boundary.home / layout.CALLS
@@ -220,7 +231,7 @@ class RecordVerbs:
         self, *, since: Since = None, tenant: str | None = None, session: str | None = None
     ) -> Chosen:
         """Return which calls are read; raise RefusedError for another tenant's without the right."""
-        context, principal = self.context, self.context.principal
+        context, principal = self._current_context(), self.context.principal
         chosen = Chosen(tenant=tenant, session=session, since=moment_of(since))
         if principal.admin and not self.identity.tenant:
             hidden = hidden_use_cases(self.root, principal) - {context.use_case}
@@ -244,7 +255,7 @@ class RecordVerbs:
 
     def _bound_to(self, session: str) -> dict[str, str]:
         """Return use case, tenant and name of a session of this tenant that has a call."""
-        context, checked = self.context, check_session(session)
+        context, checked = self._current_context(), check_session(session)
         own = Chosen(tenants=frozenset({(context.use_case, context.tenant)}), session=checked)
         with intact(self._log):
             known = scan_calls(self._log, own).select("session").head(1).collect()
@@ -280,6 +291,14 @@ def hidden_use_cases(root: Path, principal: Principal) -> frozenset[str]:
     return frozenset(
         name for name, case in cases.items() if not case.rights(principal.name, principal.assurance)["admin"]
     )
+
+
+def hidden_note(hidden: Collection[str]) -> str:
+    """Return the line that an empty listing ends with: which use cases it leaves out, "" for none."""
+    if not hidden:
+        return ""
+    names = ", ".join(sorted(hidden)[:_MOST_NAMED]) + (" …" if len(hidden) > _MOST_NAMED else "")
+    return f"\nleft out: use cases that do not name you as an admin in params.yaml: {names}"
 
 
 def chosen_of_process(root: Path, **which: Any) -> Chosen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import functools
 from pathlib import Path
@@ -14,8 +15,9 @@ from workbench.context import Context
 from workbench.errors import ConfigError, NotFoundError
 from workbench.identity import Principal
 from workbench.layout import CONTENT, CONTENT_KEYS
-from workbench.policy.authorise import authorise
+from workbench.policy.authorise import authorise, system_context
 from workbench.ports import Call, Forgotten, Selector
+from workbench.ports.identity import Identity
 from workbench.ports.policy import Resource
 
 #: Most characters of a reason.
@@ -53,10 +55,23 @@ def open_content(root: Path, home: Path, context: Context, content: str, *, reas
     with audited(home, act) as facts:
         sealed = store.open(content)
         decision = authorise(root, context, "open_content", _resource(sealed), home=home)
-        facts |= {"decision": decision.id, "policies": list(decision.policies)}
+        facts["decision"] = decision.to_json()
         at = now.isoformat(timespec="microseconds")
         store.note_opening(entry, Opening(at=at, principal=context.principal.name, reason=reason))
     return sealed
+
+
+def erase_subject(root: Path, tenant: str, subject: str, *, found: Identity) -> bool:
+    """Destroy the key of what is kept about a tenant's subject in all use cases, as `erase_content` does.
+
+    `found` is the identity of the process. Raise PolicyError unless the policies permit it to open content of
+    every use case, because one key seals what all of them keep.
+    """
+    base = system_context(root, purpose="erase", found=found)
+    about = {"use_case": "", "data_class": "", "principal": ""}
+    resource = Resource(type="Content", id="subject", tenant=tenant, attributes=about)
+    authorise(root, dataclasses.replace(base, tenant=tenant), "open_content", resource)
+    return erase_content(root, tenant, subject, by=found.principal)
 
 
 def erase_content(home: Path, tenant: str, subject: str, *, by: Principal) -> bool:

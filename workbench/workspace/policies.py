@@ -32,7 +32,7 @@ def control_of(
 
     def data_class(call: Call) -> str:
         asked = call.port == "model" and current.active().asks_for("data_class")
-        return stated_class(call) or (class_of(call) if asked else "")
+        return (class_of(call) if asked else "") or stated_class(call)  # a label lowers no class
 
     return PolicyControl(
         current,

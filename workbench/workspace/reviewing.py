@@ -58,5 +58,5 @@ def _act(root: Path, held: HeldAnswer, activity: str, *, reason: str) -> Iterato
     resource = Resource(type="Content", id=f"held {held.id}", tenant=held.tenant, attributes=attributes)
     with audited(root, act) as facts:
         decision = authorise(root, context, "open_content", resource)
-        facts |= {"decision": decision.id, "policies": list(decision.policies)}
+        facts["decision"] = decision.to_json()
         yield context.principal.name

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import _sync, arguments, config, files, registry, retrieval
 from workbench.budgets.report import BudgetReport
-from workbench.context import Context, current_invocation
+from workbench.context import current_invocation
 from workbench.errors import ConfigError, NotFoundError, RefusedError, WorkbenchError, nearest
 from workbench.experiments.batch import Batch
 from workbench.experiments.dataset import Dataset
@@ -36,7 +36,7 @@ from workbench.workspace import caller_identity
 from workbench.workspace.candidates import Fallbacks, candidates, described, price_sources
 from workbench.workspace.clients import model_of, usable_cards
 from workbench.workspace.history import RecordVerbs
-from workbench.workspace.privacy import protected
+from workbench.workspace.privacy import protected, protected_run
 from workbench.workspace.use_case import check_tenant, stated_dataset
 
 if TYPE_CHECKING:
@@ -278,6 +278,7 @@ class Workspace(RecordVerbs):
             concurrency=self.use_case.concurrency,
             progress=Path(self.execution.progress) if self.execution.progress else None,
             slices=self.use_case.slices,
+            clean=partial(protected_run, self.root),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -325,16 +326,24 @@ class Workspace(RecordVerbs):
     def promote(self, reference: str, *, to: str = "production", **how: Any) -> Released:
         """Freeze `job/NAME` as its next version and label it, or label a version such as `prompt/NAME@2`.
 
-        `how` takes `reason`, `dry_run` and `commit`: see `workbench promote --help`.
+        `how` takes `reason`, `dry_run` and `commit`: see `workbench promote --help`. Raise RefusedError for a
+        workspace that acts for another than the process does: a job, the bearer of a token, fewer rights.
         """
         from workbench.promotion.promote import ReleaseOptions, promote
 
+        caller_identity.check_of_process(self.root, self.use_case, self.identity, what=f"promote {reference}")
         return promote(self.root, reference, ReleaseOptions(label=to, **how))
 
     def rollback(self, reference: str, *, to: int | None = None, **how: Any) -> Released:
-        """Move the production label to the previous version or to `to`, also with uncommitted changes."""
+        """Move the production label to the previous version or to `to`, also with uncommitted changes.
+
+        Raise RefusedError as `promote` does.
+        """
         from workbench.promotion.promote import ReleaseOptions, rollback
 
+        caller_identity.check_of_process(
+            self.root, self.use_case, self.identity, what=f"roll back {reference}"
+        )
         return rollback(self.root, reference, ReleaseOptions(**how), to=to)
 
     # -- records ------------------------------------------------------------------
@@ -435,14 +444,6 @@ class Workspace(RecordVerbs):
                 return ()
             stated = choice.fallback
         return candidates(card, stated, card_of=self.boundary.card)
-
-    def _current_context(self) -> Context:
-        """Return the context of a call; raise RefusedError when its token has ended or it was changed."""
-        if self.context.principal is not self.identity.principal:
-            caller_identity.check_unchanged(self.identity, self.context.principal, self.tenant)
-        if self.identity.expires is not None:
-            caller_identity.check_current(self.identity, self.context.clock)
-        return self.context
 
     def _job_labels(self) -> dict[str, Any]:
         """Return job, run and row of a call as labels, which join an output to its calls."""

@@ -48,6 +48,40 @@ class Store:
         yield Event(data=[])
 
 
+class Widened(Query):
+    """A query that takes back what it is limited to."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "groups", ("board",))
+
+
+class WidenedRequester(Requester):
+    """The same for a count, whose items nobody sees."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "groups", ("board",))
+
+
+class Groups(tuple):
+    """Groups that are a class of their own."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("operation", "payload"),
+    [
+        ("search", {"query": Widened(text="q", vector=(), k=1, groups=("everyone",), as_of="2026-11-24")}),
+        ("items", {"requester": WidenedRequester(groups=("everyone",), now="")}),
+        ("count", {"requester": WidenedRequester(groups=("everyone",), now="")}),
+        ("count", {"requester": Requester(groups=Groups(("board",)), now="")}),
+    ],
+)
+def test_a_requester_of_a_class_of_its_own_reaches_no_store(operation, payload):
+    with pytest.raises(RefusedError, match="class of its own"):
+        through(replace(search(), operation=operation, payload=payload))
+
+
 def through(call, **how):
     """The payload that reaches the store."""
     store = Store()

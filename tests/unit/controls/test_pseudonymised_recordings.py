@@ -170,3 +170,12 @@ def test_a_forgotten_text_is_found_where_pseudonyms_stand_for_a_part_of_it(bench
     assert journal.purge(bench.journal, [passage]) == 1
     assert answer_cache.purge(bench.answers.path, [passage]) == 1
     assert "second floor" not in written(bench) and "Who is <PERSON_1>?" in written(bench)
+
+
+@pytest.mark.parametrize("make", [chat, respond])
+def test_a_stage_is_streamed_what_its_recording_gives_again(bench, make):
+    used, model = {}, Echo(f"write to {EMAIL}, {PERSON}", size=3)
+    call = make(f"Who is {PERSON}?", stream=True)
+    first = answered(onion(bench, model, on_use=used.__setitem__), call)
+    again = answered(onion(bench, model, on_use=used.__setitem__), call)
+    assert first == again == f"write to [EMAIL], {PERSON}" and len(used) == len(model.got) == 1

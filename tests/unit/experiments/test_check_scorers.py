@@ -1,9 +1,10 @@
 """Scorers of moderation checks, and their statement in params.yaml."""
 
 import pytest
+from planted import PERSON, SmallDetector
 
 from workbench.errors import ConfigError
-from workbench.experiments.check_scorers import check_false_alarms, check_fires, check_recall
+from workbench.experiments.check_scorers import check_false_alarms, check_fires, check_recall, pii_leaks
 from workbench.experiments.dataset import Case
 from workbench.experiments.scorer_spec import ScorerSet
 from workbench.experiments.scorers import Outcome
@@ -67,3 +68,19 @@ def test_they_are_stated_as_other_scorers_are(tmp_path):
     }
     with pytest.raises(ConfigError, match="checks"):
         ScorerSet.parse({"a": {"check_fires": {"checks": "x"}}}, root=tmp_path, where="scorers")
+
+
+def test_an_identifier_that_nothing_of_the_case_has_is_a_leak(tmp_path):
+    find = SmallDetector().find
+    score = pii_leaks(find)
+    assert score(outcome(False, answer=f"Ask {PERSON}.")) == 1
+    assert score(outcome(False, f"Call {PERSON}.", answer=f"Ask {PERSON}.")) == 0
+    assert score(outcome(False, question=f"Who is {PERSON}?", answer=f"{PERSON} is a clerk.")) == 0
+    assert score(outcome(False, answer="Taxis are paid.")) == 0
+    stated = {"identifiers": "pii_leaks"}
+    (scorer,) = ScorerSet.parse(stated, root=tmp_path, where="scorers", find=find).scorers
+    assert scorer.name == "identifiers" and scorer(outcome(False, answer=PERSON)) == 1
+    with pytest.raises(ConfigError, match="detector"):
+        ScorerSet.parse(stated, root=tmp_path, where="scorers")
+    with pytest.raises(ConfigError, match="options"):
+        ScorerSet.parse({"a": {"pii_leaks": {"of": "x"}}}, root=tmp_path, where="scorers", find=find)

@@ -206,8 +206,12 @@ def test_a_key_serves_only_the_algorithm_that_it_is_for(tmp_path):
     ours = OIDCProvider(settings(), tmp_path, clock=FakeClock(NOW.isoformat()), keys=keys)
     with pytest.raises(RefusedError, match="does not hold"):
         ours.identify(token)
-    with pytest.raises(RefusedError, match=r"RS256.*permits ES256"):
+    with pytest.raises(RefusedError, match=r"RS256.*permits ES256") as caught:
         provider(issuer, tmp_path, algorithms=("ES256",)).identify(token)
+    assert "identity.algorithms" in caught.value.hint
+    with pytest.raises(RefusedError, match="'HS256'") as caught:  # which no params.yaml can permit
+        provider(issuer, tmp_path).identify(signed_by_secret(issuer, b"secret"))
+    assert "identity.algorithms" not in caught.value.hint
     assert (
         KeySet(json.dumps({"keys": [issuer.jwk(use="enc")]}).encode(), where="j").find("k1", "RS256") is None
     )

@@ -150,6 +150,16 @@ def test_a_token_that_ended_refuses_calls_until_a_new_one_is_bound(root, issuer)
         ws.openai().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "hello"}])
     with pytest.raises(RefusedError, match="expired"):
         ws.bind(purpose="again").model("m").chat("hello")
+    reads = {
+        "calls": ws.calls, "costs": ws.costs, "outcomes": ws.outcomes,
+        "sessions": ws.sessions, "released": lambda: ws.released("x"),
+        "content": lambda: ws.content("20261130-0123456789abcdef", reason="complaint"),
+        "outcome": lambda: ws.outcome(name="resolved", session="s"),
+    }  # fmt: skip
+    for name, read in reads.items():
+        with pytest.raises((RefusedError, NotFoundError), match=r"expired|no held answer") as caught:
+            read()
+        assert isinstance(caught.value, RefusedError) or name == "released"
 
 
 def test_a_name_without_a_token_is_no_admin_by_that_name(root, issuer):
@@ -368,6 +378,24 @@ def test_a_context_is_not_replaced_around_the_identity(limited):
             dataclasses.replace(limited, context=dataclasses.replace(limited.context, **change))
     with pytest.raises(dataclasses.FrozenInstanceError):
         limited.context.principal = Principal(name="bob")
+
+
+def test_a_verb_of_the_process_is_no_way_to_its_rights(limited, root, issuer, monkeypatch):
+    """A label moves by the rights of the process: nobody who acts for another borrows them."""
+    for ws in (
+        limited,
+        limited.bind(principal=LIMITED),
+        connected(root, token=issuer.token(sub="bob", **ANN)),
+    ):
+        for verb in (ws.promote, ws.rollback):
+            with pytest.raises(RefusedError, match="prompt/answer here: this process acts for"):
+                verb("prompt/answer")
+    monkeypatch.setenv("ID_TOKEN", issuer.token(sub="bob", **ANN))
+    ws = connected(root)
+    with pytest.raises(NotFoundError):  # the folder has no prompts
+        ws.promote("prompt/answer", to="candidate")
+    with pytest.raises(RefusedError, match="this process acts for"):
+        ws.bind(principal=dataclasses.replace(ws.context.principal, groups=())).promote("prompt/answer")
 
 
 NAMES = st.sampled_from(["ada", "bob"])

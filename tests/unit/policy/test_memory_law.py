@@ -58,6 +58,29 @@ def test_what_no_store_can_apply_permits_nothing_and_forbids_all():
     assert law.permitted(request(ADA)) == any_of([]) and law.untranslatable(request(ADA)) == ("b",)
 
 
+@pytest.mark.parametrize(
+    ("condition", "permitted"),
+    [
+        ('[resource.tenant, "b"] == ["b", resource.tenant]', None),
+        ("[resource.tenant, resource.tenant] == [resource.tenant]", None),
+        ('["acme", "beta"].contains(resource.tenant)', True),
+        ('["beta"].contains(resource.tenant)', False),
+        ("[1, true].contains(resource.tenant)", False),
+        ('["beta", resource.tenant].contains(resource.tenant)', True),
+    ],
+)  # fmt: skip
+def test_what_all_items_have_in_common_is_compared_as_the_engine_does(condition, permitted):
+    """None: no store can tell, so that a permit permits nothing and a forbid forbids all."""
+    items = drawn_items(random.Random(1), 5)
+    for forbid in (False, True):
+        tail = f"; @id('b') forbid(principal, action, resource is Workbench::Item) when {{ {condition} }};"
+        text = f'@id("a") {READ}' + (tail.replace("'b'", '"b"') if forbid else f" when {{ {condition} }};")
+        law, asked = law_of(parsed(text)), request(ADA)
+        exact = [decision.allowed for decision in law.decide_items(asked, items)]
+        where = [law.permitted(asked).admits(item) for item in items]
+        assert where == [False] * 5 if permitted is None else where == exact == [permitted != forbid] * 5
+
+
 def test_the_built_in_set_is_the_form_that_stores_apply_fastest():
     law = MemoryLaw.builtin()
     assert isinstance(law, ItemPolicy)

@@ -85,6 +85,11 @@ def test_the_class_of_data_is_looked_for_where_a_policy_depends_on_it(tmp_path):
     with pytest.raises(PolicyError, match="no-external-personal"):
         control_of(CurrentPolicy(tmp_path), external, class_of=personal).check(chat())
     control_of(CurrentPolicy(tmp_path), external, class_of=personal).check(search())
+    with pytest.raises(PolicyError, match="no-external-personal"):  # a label lowers no class that is found
+        control_of(CurrentPolicy(tmp_path), external, class_of=personal).check(
+            chat(labels={"data_class": "public"})
+        )
+    assert asked.pop() == "chat"
     assert asked == ["chat"], "a memory is asked on this machine"
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, NotFoundError
 from workbench.policy.expected import read_tests
-from workbench.policy.source import FOLDER, read_builtin, read_source
+from workbench.policy.source import FOLDER, read_builtin, read_folder, read_source
 from workbench.policy.validation import validate
 
 ROOT = Path(__file__).parents[3]
@@ -53,7 +53,10 @@ def test_every_policy_has_a_test_that_it_permits_and_one_that_it_leaves_denied()
          "more.cedar: more", ["Robot"], False),
         ('@reason("Why.") permit (principal, action, resource) when { false };',
          "more.cedar: pipelines/policies/more.cedar#1", ["@id"], False),
-        ("permit (principal action, resource);", FOLDER, ["more.cedar"], False),
+        (GOOD + "permit (principal, action, resource);\n\n// a note; of two\npermit (principal action);",
+         "/more.cedar", ["line 4", "unexpected token"], False),
+        (GOOD + "permit (principal, action, resource);" + GOOD + "permit (principal, action, resource);",
+         FOLDER, ["'more'", "in more.cedar"], False),
         (GOOD + "permit (principal, action, resource) when { false };",
          "more.cedar: more", ["unused"], True),
         (GOOD + 'permit (principal, action == Workbench::Action::"model.chat", resource) '
@@ -79,8 +82,8 @@ def test_a_problem_of_a_policy_is_named_with_its_file_and_id(more, place, words,
          "expected allow"),
         ("tests: [{name: a, action: model.chat, resource: {type: Model}, expect: allow, by: [read-items]}]",
          "it is by ask-models"),
-        ("tests: [{name: a, action: model.chatt, resource: {type: Model}, expect: deny}]", "an error"),
-        ("tests: [{name: a, action: model.chat, resource: {type: Memory}, expect: deny}]", "an error"),
+        ("tests: [{name: a, action: model.chatt, resource: {type: Model}, expect: deny}]", "model.chat'"),
+        ("tests: [{name: a, action: model.chat, resource: {type: Memory}, expect: deny}]", "never asked"),
         ("tests: [{name: a, action: model.chat, resource: {type: Model}, expects: deny}]", "expects"),
         ("tests: [{name: a, action: model.chat, resource: {type: Model}, expect: maybe}]", "expect"),
         ("tests: [{name: a, action: x, resource: {type: Model}, expect: deny, principal: {clearence: 1}}]",
@@ -93,6 +96,31 @@ def test_a_test_that_is_decided_otherwise_or_is_wrong_is_named(tests, word):
     findings = [(where, what) for where, what, warning in found(tests=tests) if not warning]
     assert len(findings) == 1 and FOLDER + "/tests.yaml" in findings[0][0], findings
     assert word in " ".join(findings[0])
+
+
+@pytest.mark.parametrize(
+    ("resource", "context", "said"),
+    [
+        ("{type: Modell}", "{}", "nearest: 'Model'"),
+        ("{type: Model, attributes: {externl: true}}", "{}", "nearest: 'external'"),
+        ("{type: Model, attributes: {external: 'yes'}}", "{}", "must be true or false, found 'yes'"),
+        ("{type: Item, attributes: {acl: staff}}", "{}", "must be a list of texts, found 'staff'"),
+        ("{type: Item, attributes: {trust: true}}", "{}", "must be a whole number, found True"),
+        ("{type: Model}", "{data_clas: personal}", "nearest: 'data_class'"),
+        ("{type: Model}", "{external: 1}", "must be true or false, found 1"),
+    ],
+)
+def test_a_test_of_what_no_request_has_names_it_and_what_there_is(resource, context, said):
+    row = f"{{name: a, action: model.chat, resource: {resource}, context: {context}, expect: deny}}"
+    (finding,) = [item for item in validate(source(tests=f"tests: [{row}]")) if not item.warning]
+    assert finding.where == f"{FOLDER}/tests.yaml: a" and said in finding.what
+    assert "correct the test" in finding.fix
+
+
+def test_a_draft_that_is_missing_says_how_to_begin_one(tmp_path):
+    with pytest.raises(NotFoundError, match="draft") as caught:
+        read_folder(tmp_path / "draft")
+    assert caught.value.hint.startswith("cp -r pipelines/policies ")
 
 
 def test_two_tests_of_one_name_are_an_error():

@@ -119,6 +119,21 @@ def test_a_request_that_cannot_be_read_is_named_and_not_decided(tmp_path):
     assert found.unreadable == ("a" * 16,) and not found.flips
 
 
+@pytest.mark.parametrize(
+    "request_text",
+    ["", "{", "[]", "5", '"x"', '{"principal": 5}', '{"principal": {"groups": 5}, "context": []}'],
+)
+def test_a_torn_or_forged_request_is_shown_as_unreadable(tmp_path, monkeypatch, request_text):
+    root, log = repository(tmp_path), CallLog(tmp_path / CALLS)
+    log.open()
+    decision = {"id": "a" * 16, "allowed": True, "action": "model.chat", "policies": [], "policy_set": "b"}
+    log.append(orjson.dumps({"trace_id": "1" * 32, "decision": decision, "policy_request": request_text}))
+    found = what_if(CedarPolicy.builtin(), recorded_decisions(root), name="draft")
+    assert found.unreadable == ("a" * 16,)
+    done = run(root, monkeypatch, "audit", "explain", "a" * 16)
+    assert done.exit_code == 0 and "cannot be read" in done.stdout
+
+
 def test_a_record_without_decisions_is_no_error(tmp_path):
     assert list(recorded_decisions(tmp_path)) == [] == find_decisions(tmp_path, "a" * 16)
 

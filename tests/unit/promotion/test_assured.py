@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ from issuer import AUDIENCE, ISSUER, Issuer
 
 import workbench as wb
 from workbench.cli import app
-from workbench.errors import ConfigError, NotFoundError, RefusedError
+from workbench.errors import ConfigError, NotFoundError, PolicyError, RefusedError
 from workbench.promotion import promote as promotion
+from workbench.promotion.approve import ApprovalOptions, approve
 from workbench.promotion.assured import check_authenticated
 from workbench.promotion.promote import ReleaseOptions
 from workbench.records.tape import Tape
@@ -90,6 +92,18 @@ def test_the_commands_ask_before_anything_is_read_and_a_dry_run_and_a_candidate_
     for free in (ReleaseOptions(dry_run=True, show=False), ReleaseOptions(label="candidate", show=False)):
         with pytest.raises(NotFoundError):  # the folder has no prompts
             verb(root, "prompt/answer", free)
+
+
+def test_an_approver_is_whom_the_provider_names_and_authenticated(root, issuer, monkeypatch):
+    shutil.copytree(ROOT / "pipelines/models", root / "pipelines/models")
+    order = ApprovalOptions(role="risk officer", reason="synthetic data")
+    with pytest.raises(RefusedError, match="may not approve model/smollm2-135m"):
+        approve(root, "model/smollm2-135m", order)
+    monkeypatch.setenv("ID_TOKEN", issuer.token(**CLAIMS))
+    with pytest.raises(
+        PolicyError, match=r"ci:repo:acme/answers .* may not approve"
+    ):  # a job releases nothing
+        approve(root, "model/smollm2-135m", order)
 
 
 def test_the_workspace_s_verb_asks_too(root, issuer):

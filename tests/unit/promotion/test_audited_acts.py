@@ -7,7 +7,9 @@ import pytest
 
 from workbench import files, layout
 from workbench.audit import Filter, rows_of
-from workbench.errors import NotFoundError, UnavailableError
+from workbench.audit.acts import Act, audited, refusals_audited
+from workbench.errors import NotFoundError, PolicyError, UnavailableError
+from workbench.identity import Principal
 from workbench.models.approval import path_of as approvals_of
 from workbench.models.assessment import QUESTIONS, path_of
 from workbench.promotion import promote
@@ -94,3 +96,25 @@ def test_keys_of_tenants_have_their_rows(tmp_path, monkeypatch, verb):
     assert getattr(memory_admin, verb)(tmp_path, which, admin_key_env="ADMIN") == {"acme": "s3cret-key"}
     assert acts(tmp_path) == [(f"{verb}_key", "handbook", "Begun"), (f"{verb}_key", "handbook", "Success")]
     assert all(b"s3cret" not in path.read_bytes() for path in (tmp_path / layout.AUDIT).iterdir())
+
+
+def test_a_promotion_has_the_decision_on_it_in_its_row(root, monkeypatch):
+    monkeypatch.setattr(promote, "_promote_job", lambda *_: DONE)
+    promote.promote(root, "job/answers", ReleaseOptions(reason="it is better", label="candidate"))
+    last = rows_of(root / layout.AUDIT, Filter(), root / layout.AUDIT_KEYS)[-1]
+    assert last["decision"]["allowed"] and len(last["decision"]["id"]) == 16 and last["decision"]["policies"]
+    assert "decision" not in last["facts"]
+
+
+def test_a_refused_act_has_the_decision_that_refused_it(root):
+    refusal = PolicyError("no", policies=("only-admins",), decision="0123456789abcdef")
+    what = Act(activity="publish", principal=Principal(name="ada"), type="Job", name="answers")
+    for block in (audited, refusals_audited):
+        with pytest.raises(PolicyError), block(root, what):
+            raise refusal
+        row = rows_of(root / layout.AUDIT, Filter(), root / layout.AUDIT_KEYS)[-1]
+        wanted = {"id": "0123456789abcdef", "allowed": False, "policies": ["only-admins"]}
+        assert row["decision"] == wanted and row["status"] == "Failure"
+    with pytest.raises(NotFoundError), refusals_audited(root, what):
+        raise NotFoundError("another error is not of the policies")
+    assert [status for _, _, status in acts(root)] == ["Begun", "Failure", "Failure"]
