@@ -12,7 +12,7 @@ from workbench.moderation.exchange import Exchange, Piece
 from workbench.moderation.hooks import made
 
 
-class Found(Protocol):
+class FoundText(Protocol):
     """A range of a text."""
 
     @property
@@ -24,7 +24,7 @@ class Found(Protocol):
         """The place behind the last."""
 
 
-Find = Callable[[str], Sequence[Found]]
+Find = Callable[[str], Sequence[FoundText]]
 #: The checks that need no system prompt, list or model; true for those that read passages, not the answer.
 _CHECKS: Final = {"instructions": True, "exfiltration": False, "characters": False, "grounded": False}
 
