@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from workbench.errors import ConfigError, nearest
 from workbench.experiments.dataset import Case
 from workbench.experiments.scorers import Outcome, Scorer
 from workbench.moderation.exchange import Exchange, Piece
 from workbench.moderation.hooks import made
-
-
-class Found(Protocol):
-    """A range of a text."""
-
-    @property
-    def start(self) -> int:
-        """The first place."""
-
-    @property
-    def end(self) -> int:
-        """The place behind the last."""
-
+from workbench.wire.redaction import Found
 
 Find = Callable[[str], Sequence[Found]]
 #: The checks that need no system prompt, list or model; true for those that read passages, not the answer.

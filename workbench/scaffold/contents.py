@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from workbench import files
 from workbench.errors import ConfigError
-from workbench.layout import PARAMS, PROMOTED
+from workbench.layout import ASSESSMENTS, PARAMS, PROMOTED
+from workbench.policy.source import BUILTIN, FOLDER
 
 PACKAGE = Path(__file__).resolve().parents[1]
 #: In a wheel: copies of the project's files, which the build hook in wheel.py adds.
@@ -23,6 +24,8 @@ EXAMPLE = "answers"
 _REINSTALL = "pip install --force-reinstall workbench"
 _LEFT_BEHIND = re.compile(r"__pycache__|\.ipynb_checkpoints|.+\.pyc|\..+\.[0-9a-f]{8}")
 _TOO_LARGE = 64_000_000
+#: What a repository decides itself: its approvals of models, and its policies.
+_DECIDED = re.compile(rf"{re.escape(f'{ASSESSMENTS}/')}.+\.approvals\.yaml|{re.escape(f'{FOLDER}/')}.+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +53,13 @@ class Contents:
 def contents(*, empty: bool = False) -> Contents:
     """Return the files of a new repository, without the example use case when `empty`.
 
-    ConfigError when the installed package lacks some of them.
+    It begins with the built-in policies and without approvals, whatever the project's own are. ConfigError when the installed package lacks some of them.
     """
     _check_installed()
     base, example = _carried()
     code = {f"workbench/{name}": path for name, path in _below(PACKAGE) if not path.is_relative_to(CARRIED)}
-    found: dict[str, Path | bytes] = {**code, **base, **dict(_below(LAID))}
+    policies = {f"{FOLDER}/{name}": path for name, path in _below(BUILTIN)}
+    found: dict[str, Path | bytes] = {**code, **base, **policies, **dict(_below(LAID))}
     if empty:
         found["notebooks/.gitkeep"] = b""
     else:
@@ -84,15 +88,23 @@ def _check_installed() -> None:
 def _carried() -> tuple[dict[str, Path], dict[str, Path]]:
     """Return the files of every repository and those of the example, from the wheel or the project."""
     if CARRIED.is_dir():
-        return dict(_below(CARRIED / "base")), dict(_below(CARRIED / "example"))
+        return _undecided(_below(CARRIED / "base")), dict(_below(CARRIED / "example"))
     root = PACKAGE.parent
     project = root / "pyproject.toml"
     if not project.is_file():
         raise _broken(f"{CARRIED.relative_to(root)}/")
     hook = tomllib.loads(files.read_text(project))["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]
     groups = (hook["custom"][group] for group in ("base", "example"))
-    base, example = (dict(file for path in group for file in _listed(root, path)) for group in groups)
+    base, example = (
+        _undecided(file for path in group if path != FOLDER for file in _listed(root, path))
+        for group in groups
+    )
     return base, example
+
+
+def _undecided(found: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Return the files without what the project decided for itself."""
+    return {name: path for name, path in found if not _DECIDED.fullmatch(name)}
 
 
 def _listed(root: Path, name: str) -> Iterator[tuple[str, Path]]:

@@ -64,6 +64,33 @@ def test_the_files_are_the_project_s_own_byte_for_byte(whole):
         assert found[name] == (laid.LAID / name).read_bytes()
 
 
+def test_approvals_and_policies_of_the_project_stay_there(tmp_path, monkeypatch):
+    house = tmp_path / "house"
+    for folder in ("assessments", "policies"):
+        shutil.copytree(ROOT / "pipelines" / folder, house / "pipelines" / folder)
+    for name in ("params.yaml", "pipelines/jobs/stages.yaml"):
+        (house / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, house / name)
+    (house / "pipelines/assessments/smollm2-135m.approvals.yaml").write_text("approvals: []\n")
+    for name in ("house.cedar", "workbench.cedar", "tests.yaml", "entities.json"):
+        (house / "pipelines/policies" / name).write_text("[]\n")
+    carried = tmp_path / "carried"
+    shutil.copytree(house, carried / "base")
+    listed = [*laid._undecided(laid._listed(house, "pipelines/assessments"))]
+    monkeypatch.setattr(laid, "CARRIED", carried)
+    found = contents()
+    own = {name for name in found.files if re.match("pipelines/(policies|assessments)/", name)}
+    builtin = laid.PACKAGE / "policy" / "builtin"
+    assert own == {
+        "pipelines/assessments/smollm2-135m.yaml", "pipelines/assessments/wordllama-256.yaml",
+        *(f"pipelines/policies/{path.name}" for path in builtin.iterdir()),
+    }  # fmt: skip
+    assert all(
+        found.read(f"pipelines/policies/{path.name}") == path.read_bytes() for path in builtin.iterdir()
+    )
+    assert sorted(listed) == [f"pipelines/assessments/{name}.yaml" for name in ("smollm2-135m", "wordllama-256")]
+
+
 def test_without_the_example_one_error_names_the_command_that_makes_a_use_case(tmp_path):
     made = new.lay(tmp_path / "claims", empty=True)
     assert not [name for name in tree(made.folder) if "handbook" in name or "answers.ipynb" in name]
