@@ -15,7 +15,7 @@ from workbench.wire.pseudonyms import mask
 _MOST_CAUSES: Final = 8
 
 
-class FoundRange(Protocol):
+class Found(Protocol):
     """What a detector found: a range in a text, its kind and its class of data."""
 
     @property
@@ -43,7 +43,7 @@ class Redaction:
 
     def __init__(
         self,
-        find: Callable[[str], Sequence[FoundRange]],
+        find: Callable[[str], Sequence[Found]],
         *,
         passes: Callable[[str, str], bool],
         pseudonym: Callable[[str, str, str], str | None] | None = None,
@@ -54,7 +54,7 @@ class Redaction:
         #: Of short texts that come again and again, as names do.
         self.name = functools.lru_cache(maxsize=1024)(self.text)
 
-    def with_find(self, find: Callable[[str], Sequence[FoundRange]]) -> Redaction:
+    def with_find(self, find: Callable[[str], Sequence[Found]]) -> Redaction:
         """Return one that replaces what another function finds."""
         return Redaction(find, passes=self._passes, pseudonym=self._pseudonym)
 
@@ -67,7 +67,7 @@ class Redaction:
         """Return a JSON value with masks in all its texts; the same object if nothing is masked."""
         return with_contents(value, self.text, free=True)
 
-    def stand_in(self, value: str, item: FoundRange) -> str | None:
+    def stand_in(self, value: str, item: Found) -> str | None:
         """Return what stands in for a value, None for one that passes."""
         if self._passes(item.kind, item.data_class):
             return None
