@@ -88,7 +88,9 @@ def test_approvals_and_policies_of_the_project_stay_there(tmp_path, monkeypatch)
     assert all(
         found.read(f"pipelines/policies/{path.name}") == path.read_bytes() for path in builtin.iterdir()
     )
-    assert sorted(listed) == [f"pipelines/assessments/{name}.yaml" for name in ("smollm2-135m", "wordllama-256")]
+    assert sorted(listed) == [
+        f"pipelines/assessments/{name}.yaml" for name in ("smollm2-135m", "wordllama-256")
+    ]
 
 
 def test_without_the_example_one_error_names_the_command_that_makes_a_use_case(tmp_path):
