@@ -244,6 +244,7 @@ def test_the_exact_request_and_answer_of_a_reply_are_opened_for_a_reason(ws):
     begun, done = rows(ws, action="open_content")
     assert (begun["status"], done["status"]) == ("Begun", "Success")
     assert done["resource"] == {"type": "Content", "name": sealed.entry.id} and done["decision"]["allowed"]
+    assert done["decision"]["id"] and done["decision"]["policies"]
     assert "complaint" not in str(done)
 
 
