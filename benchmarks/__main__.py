@@ -18,7 +18,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import workbench as wb
-from benchmarks import audit, memory, moderation, policy, privacy
+from benchmarks import audit, controls, memory, moderation, policy, privacy
 from benchmarks import boundary as boundary_costs
 from benchmarks.measuring import ROOT, Row, alternating, clone, nothing_to_do, run, timed
 from benchmarks.promotion import going_back, job_run, judging, twenty_jobs
@@ -184,6 +184,7 @@ PARTS: Mapping[str, Callable[[], Iterator[Row]]] = {
     "workbench": rows,
     "memory": memory.rows,
     "boundary": boundary_costs.rows,
+    "controls": controls.rows,
     "moderation": moderation.rows,
     "privacy": privacy.rows,
     "policy": policy.rows,

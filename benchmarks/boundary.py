@@ -23,7 +23,9 @@ ROUNDS, CALLS = 3, 1_000
 #: What an arm is, and how many calls it makes: some peers take a hundred times as long.
 LABELS = {
     "ours_model": "`ws.model().chat_async`",
+    "ours_new": "the same with a new question on every call",
     "ours_limited": "the same with two budgets, limits of the run and of the endpoint",
+    "ours_all": "these with new questions, four checks of moderation and sealed content",
     "ours_threads": "`ws.model().chat` in 64 threads",
     "ours_openai": "`ws.openai_async()`",
     "aiohttp_bare": "aiohttp alone",
@@ -33,7 +35,13 @@ LABELS = {
     "mlflow": "MLflow autolog",
     "inspect": "Inspect AI",
 }
-TARGETS = {"ours_model": (0.20, 75), "ours_limited": (0.20, 75), "ours_openai": (0.70, 25)}
+TARGETS = {
+    "ours_model": (0.20, 75),
+    "ours_new": (0.20, 75),
+    "ours_limited": (0.30, 75),
+    "ours_all": (0.30, 75),
+    "ours_openai": (0.80, 25),
+}
 PEERS = ("litellm", "langchain", "pydantic_ai", "mlflow", "inspect")
 PEER_CALLS = {"mlflow": 200, "inspect": 200}
 FLAT = (1_000, 100_000)

@@ -29,6 +29,8 @@ budgets:
   month: {usd: 1000000, per: [tenant, month]}
   day: {tokens: 1000000000, calls: 1000000000, per: [principal, day]}
 """
+#: The checks of moderation that need no model, with the direction that they read.
+CHECKS = {"instructions": "in", "characters": "in", "exfiltration": "out", "prompt_leak": "out"}
 ENDPOINT = {"requests_per_minute": 10**9, "tokens_per_minute": 10**13, "concurrent": 256}
 
 
@@ -98,20 +100,30 @@ def aiohttp_bare(url: str, calls: int) -> dict:
     return looped(ask, calls)
 
 
+def four_checks():
+    """The rules of moderation with the checks that need no model."""
+    from workbench.config import ModerationHook, ModerationRules
+
+    checks = [ModerationHook(check=name, direction=way, severity="refuse") for name, way in CHECKS.items()]
+    return ModerationRules(checks=tuple(checks))
+
+
 @contextlib.contextmanager
-def workspace(url: str, mode: str = "live", *, limited: bool = False):
+def workspace(url: str, mode: str = "live", *, limited: bool = False, governed: bool = False):
     """A workspace of the use case `answers` whose model is the server; its state is in a new folder.
 
-    `limited` states budgets, limits of a run and limits of the endpoint, none of which is reached.
+    `limited` states budgets, limits of a run and limits of the endpoint, none of which is reached. `governed`
+    has four checks of moderation and keeps sealed content, which are off by default.
     """
     from pathlib import Path
 
-    from workbench.config import RunLimits
+    from workbench.config import ContentKeeping, RunLimits
     from workbench.models import ModelCard
     from workbench.models.card import Price
     from workbench.records.tape import Tape
     from workbench.workspace.boundary import Boundary, StatePaths
     from workbench.workspace.connection import connect
+    from workbench.workspace.moderating import Moderating
 
     root = Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as folder:
@@ -125,6 +137,10 @@ def workspace(url: str, mode: str = "live", *, limited: bool = False):
             card = dataclasses.replace(card, price_per_million=price, limits=most)
             limits = ("limits", RunLimits(calls=10**9, tokens=10**12, usd=1e9, seconds=1e6))
         places = StatePaths(home=Path(folder), limits=limits)
+        if governed:
+            moderating = Moderating(root, Path(folder), four_checks(), ("acme",))
+            keeping = ContentKeeping(keep="30 days")
+            places = dataclasses.replace(places, moderating=moderating, keeping=keeping)
         through = Boundary(root, mode=mode, tape=Tape(Path(folder) / "t"), cards=[card], places=places)
         ws = connect("answers", root=root, through=through)
         yield ws
@@ -137,6 +153,31 @@ def ours_model(url: str, calls: int) -> dict:
 
         async def ask(_):
             await model.chat_async(MESSAGES)
+
+        return looped(ask, calls)
+
+
+def new_turns(number: int) -> list[dict]:
+    """The turns of a call whose question nobody asked before."""
+    return [MESSAGES[0], {"role": "user", "content": f"Case {number}. {MESSAGES[1]['content']}"}]
+
+
+def ours_new(url: str, calls: int) -> dict:
+    with workspace(url) as ws:
+        model = ws.model()
+
+        async def ask(number):
+            await model.chat_async(new_turns(number))
+
+        return looped(ask, calls)
+
+
+def ours_all(url: str, calls: int) -> dict:
+    with workspace(url, limited=True, governed=True) as ws:
+        model = ws.model()
+
+        async def ask(number):
+            await model.chat_async(new_turns(number))
 
         return looped(ask, calls)
 
@@ -283,8 +324,8 @@ def inspect(url: str, calls: int) -> dict:
 
 
 ARMS = (
-    openai_bare, openai_stream, aiohttp_bare, ours_model, ours_limited, ours_threads, ours_stream,
-    ours_openai, ours_openai_stream, litellm, langchain, pydantic_ai, mlflow, inspect,
+    openai_bare, openai_stream, aiohttp_bare, ours_model, ours_new, ours_limited, ours_all, ours_threads,
+    ours_stream, ours_openai, ours_openai_stream, litellm, langchain, pydantic_ai, mlflow, inspect,
 )  # fmt: skip
 
 

@@ -18,8 +18,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.boundary_arms import four_checks
 from benchmarks.measuring import ROOT, Row
-from workbench.config import ContentKeeping, ModerationHook, ModerationRules
+from workbench.config import ContentKeeping
 from workbench.models import ModelCard
 from workbench.ports import Call, Control
 from workbench.records.tape import Tape
@@ -29,7 +30,14 @@ from workbench.workspace.connection import connect
 from workbench.workspace.moderating import Moderating
 
 ROUNDS, CALLS = 60, 20
-PARTS = ("policy", "privacy", "moderation", "audit", "content", "record")
+#: Controls that are on by default, and what is measured of them.
+LABELS = {
+    "policy": "the decision of the policies",
+    "privacy": "the detector in request and answer, and pseudonyms",
+    "audit": "the row of the audit log",
+    "record": "the record with that row",
+}
+PARTS = tuple(LABELS)
 #: 1,000 characters, by their findings.
 PROSE = "Employees book travel with the agency. The limit is a fixed sum a day, and a receipt is kept. " * 11
 TEXTS = {
@@ -45,7 +53,6 @@ ANSWER = {
     ],
     "usage": {"prompt_tokens": 90, "completion_tokens": 30, "total_tokens": 120},
 }  # fmt: skip
-HOOKS = {"instructions": "in", "characters": "in", "exfiltration": "out", "prompt_leak": "out"}
 
 
 class _Partly(Boundary):
@@ -74,7 +81,6 @@ async def _answer(_: Call) -> AsyncIterator[Event]:
 
 def _boundary(folder: Path, *missing: str) -> Boundary:
     """Return a boundary with all controls that need no limits, but for some."""
-    hooks = [ModerationHook(check=name, direction=way, severity="refuse") for name, way in HOOKS.items()]
     card = ModelCard.unsaved("m").overridden(provider="openai", base_url="http://127.0.0.1:9")
     return _Partly(
         *missing,
@@ -84,7 +90,7 @@ def _boundary(folder: Path, *missing: str) -> Boundary:
         cards=[dataclasses.replace(card, name="smollm2-135m")],  # the model of the use case
         places=StatePaths(
             home=folder,
-            moderating=Moderating(ROOT, folder, ModerationRules(checks=tuple(hooks)), ("acme",)),
+            moderating=Moderating(ROOT, folder, four_checks(), ("acme",)),
             keeping=ContentKeeping(keep="30 days"),
         ),
     )
@@ -92,7 +98,7 @@ def _boundary(folder: Path, *missing: str) -> Boundary:
 
 def costs(*arms: tuple[str, ...], text: str, rounds: int = ROUNDS) -> dict[tuple[str, ...], float]:
     """Return the microseconds of CPU of a call, by the controls that are missing."""
-    numbers = itertools.count()
+    words = map("".join, itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=5))
     with ExitStack() as stack, asyncio.Runner() as runner:
         asks: dict[tuple[str, ...], Callable[[], Any]] = {}
         for missing in arms:
@@ -105,7 +111,7 @@ def costs(*arms: tuple[str, ...], text: str, rounds: int = ROUNDS) -> dict[tuple
                 for _ in range(CALLS):
                     turns = [
                         {"role": "system", "content": "Be brief."},
-                        {"role": "user", "content": f"{next(numbers) % 1000:03} {text}"},
+                        {"role": "user", "content": f"{next(words)} {text}"},
                     ]
                     await model._chat(turns)
 
@@ -121,20 +127,15 @@ def costs(*arms: tuple[str, ...], text: str, rounds: int = ROUNDS) -> dict[tuple
 
 def rows() -> Iterator[Row]:
     """The cost of a call, and what each control adds."""
+    os.environ.setdefault("OPENAI_API_KEY", "x")
     default = ("moderation", "content")
     for name, text in TEXTS.items():
-        arms = [(), default, *((*default, part) for part in PARTS if part not in default)]
-        arms += [("content",), ("moderation",)]
-        found = costs(*arms, text=text)
-        yield f"a call, {name}: all", f"{found[()]:.0f} µs", ""
-        yield f"a call, {name}: defaults", f"{found[default]:.0f} µs", ""
-        for missing in arms[2:-2]:
-            yield f"{name}: {missing[-1]}", f"{found[default] - found[missing]:.0f} µs", ""
-        yield f"{name}: moderation", f"{found[('content',)] - found[default]:.0f} µs", ""
-        yield f"{name}: content", f"{found[('moderation',)] - found[default]:.0f} µs", ""
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("OPENAI_API_KEY", "x")
-    for row in rows():
-        print(*row, sep=" | ", flush=True)
+        without = {part: (*default, part) for part in PARTS}
+        found = costs((), default, ("moderation",), ("content",), *without.values(), text=text)
+        yield f"1,000 characters, {name}: a call with all of them", f"{found[()]:.0f} µs", "reported"
+        yield f"1,000 characters, {name}: a call as it is by default", f"{found[default]:.0f} µs", "reported"
+        added = {LABELS[part]: found[default] - found[missing] for part, missing in without.items()}
+        added["four checks of moderation"] = found[("content",)] - found[default]
+        added["sealed content"] = found[("moderation",)] - found[default]
+        for label, took in added.items():
+            yield f"1,000 characters, {name}: {label}", f"{took:.0f} µs", "reported"

@@ -20,15 +20,17 @@ def is_unicode(text: str) -> bool:
 
 
 def text(value: Any, name: str) -> str:
-    """Return `value`; raise ConfigError, which names the argument, unless it is Unicode text."""
+    """Return `value` as a plain text; raise ConfigError, which names it, unless it is Unicode text."""
     if not isinstance(value, str):
         raise ConfigError(f"{name} is {_shown(value)}, not a text", hint=f'{name}="…"')
-    if not is_unicode(value):
+    # Plain, because a class of its own could equal any text.
+    plain = value if type(value) is str else str.__getitem__(value, slice(None))
+    if not is_unicode(plain):
         raise ConfigError(
             f"{name} holds half of a surrogate pair, which is not Unicode",
             hint='clean it first: text.encode(errors="replace").decode()',
         )
-    return value
+    return plain
 
 
 def texts(values: Any, name: str) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def beyond(wanted: Principal, own: Principal) -> tuple[str, ...]:
     An admin may take another name, because an admin acts on its items anyway; such a name is asserted. No
     method of Principal, which a class of its own could override.
     """
-    if not _is_plain(wanted):
+    if not is_plain(wanted):
         return ("values that are not plain",)  # a class of its own could answer comparisons as it likes
     more = [group for group in wanted.groups if group not in own.groups]
     renamed = (wanted.name, wanted.kind) != (own.name, own.kind)
@@ -71,7 +71,8 @@ def beyond(wanted: Principal, own: Principal) -> tuple[str, ...]:
     return tuple(what for what, exceeds in found.items() if exceeds)
 
 
-def _is_plain(found: Principal) -> bool:
+def is_plain(found: Principal) -> bool:
+    """Return whether a principal and its values are of plain classes, whose comparisons can be trusted."""
     if (type(found), type(found.groups)) != (Principal, tuple):
         return False
     texts = (found.name, found.kind, found.assurance, *found.groups)

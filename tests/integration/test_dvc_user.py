@@ -138,7 +138,8 @@ def cloned(root: Path, folder: Path) -> Path:
 
 def test_a_notebook_without_an_experiment_is_judged_and_has_a_page(root):
     (root / NOTEBOOK).write_text(notebook(cells=(CELLS[0], CELLS[1], CELLS[3])))
-    for stage in STAGES:
+    for stage in STAGES:  # as DVC runs them
+        remove_outputs(root, stage)
         assert stages.main([stage, "small"]) == 0
     assert load_runs(root / USE_CASE / "runs") == []
     gate = json.loads((root / USE_CASE / "gate.json").read_bytes())
@@ -176,9 +177,8 @@ def test_changed_settings_rerun_what_depends_on_them(root, changes, reruns):
     for before, after in changes.items():
         replaced(root, before, after)
     assert ran(typed(root, "dvc repro")) == reruns
-    assert all(
-        value in (root / "reports/small.md").read_text() for value in ("Another title", "somebody")
-    ) is ("report" in reruns)
+    page = (root / "reports/small.md").read_text()
+    assert ("Another title" in page and "somebody" in page) is ("report" in reruns)
 
 
 def test_a_gate_that_changed_is_stated_by_a_new_run(root):
@@ -209,6 +209,13 @@ OUTPUTS = {
 }  # fmt: skip
 
 
+def remove_outputs(root: Path, stage: str) -> None:
+    """Remove what a stage made, as DVC does before it runs the stage again."""
+    for name in OUTPUTS.get(stage, ()):
+        path = root / USE_CASE / name
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+
+
 def bytes_of(root: Path, stage: str) -> dict[str, bytes]:
     paths = [root / USE_CASE / name for name in OUTPUTS[stage]] + [root / "pipelines/tapes"]
     found = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))]
@@ -220,9 +227,7 @@ def test_a_stage_writes_the_same_bytes_whatever_the_settings_that_it_does_not_de
     before = bytes_of(root, stage)
     assert len(before) > 1
     with_other_settings(root, stage)
-    for name in OUTPUTS[stage]:
-        path = root / USE_CASE / name
-        path.unlink() if path.is_file() else shutil.rmtree(path)
+    remove_outputs(root, stage)
     assert stages.main([stage, "small"]) == 0
     assert bytes_of(root, stage) == before
 

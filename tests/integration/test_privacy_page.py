@@ -62,7 +62,7 @@ def test_words_of_an_own_file_are_found(places):
     root, model = places
     add(root, TERMS)
     path = root / config.load_params(root).privacy.lexicon
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     path.write_text("[project]\nBlue Falcon\n")
     asked = 'import workbench as wb\nws = wb.connect("answers")\nws.model().chat("Who leads Blue Falcon?")\n'
     run(root, sys.executable, "-c", asked)

@@ -1,8 +1,13 @@
-"""docs/promote-a-notebook.md, followed to the letter: a plain notebook becomes a promoted job."""
+"""docs/promote-a-notebook.md, followed to the letter: a plain notebook becomes a promoted job.
+
+The answers of the judge are recorded in `recorded/`; make soak asks the embedded model for each. It
+answers the rows of the promotion and of the job in every run.
+"""
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +15,9 @@ from pathlib import Path
 import nbformat
 import polars as pl
 import pytest
+import sizes
 from aiohttp import web
-from clone_edits import emptied
+from clone_edits import emptied, next_command, row_of, state
 from clones import ROOT, Clone
 from documented_pages import check_shown
 from endpoint import endpoint
@@ -20,6 +26,8 @@ from workbench.jobs import publishing
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+RECORDED = sorted(Path(__file__).with_name("recorded").glob("tickets*.jsonl"))
+TAPES = "pipelines/tapes"
 PAGE = (ROOT / "docs" / "promote-a-notebook.md").read_text(encoding="utf-8")
 #: A comment that a reader does not see says what the block after it is for; the text says it to readers.
 BLOCK = re.compile(
@@ -47,7 +55,7 @@ class Reader:
     """Somebody who does what the page says, in a clone, and nothing else."""
 
     def __init__(self, clone: Clone, address: str) -> None:
-        self.clone, self.address, self.output = clone, address, ""
+        self.clone, self.address, self.output, self.card = clone, address, "", ""
 
     def follow(self, step: Step) -> None:
         getattr(self, step.verb)(step.what, step.text)
@@ -77,11 +85,29 @@ class Reader:
     def run(self, what: str, text: str) -> None:
         asked = {"with an endpoint and a key": {"OPENAI_BASE_URL": self.address, "OPENAI_API_KEY": "k-123"}}
         given = asked[what] if what else {}
+        if "make repro" in text and not sizes.SOAK:
+            for tape in RECORDED:
+                shutil.copy(tape, self.clone.folder / TAPES)
+        before = state(self.clone) if "--dry-run" in text else {}
         self.output = self.clone.run("bash", "-euc", text, network=bool(given), **given)
+        if before:
+            self.card = self.output
+            assert state(self.clone) == before, "a dry run writes nothing"
 
     def shows(self, what: str, text: str) -> None:
         assert not what
         check_shown(self.output, text)
+
+
+def check_card(card: str) -> None:
+    """The card of the dry run says what would be frozen, and what to type next."""
+    assert row_of(card, "prompt") == ["prompt", "reply@1"]
+    assert row_of(card, "memory") == ["memory", "shop@1"]
+    assert row_of(card, "model") == ["model", "smollm2-135m@1"]
+    assert row_of(card, "schedule")[1:] == ["0", "6", "*", "*", "1-5", "UTC"]
+    assert "cost_usd_per_case" in card and "accuracy" in card
+    assert "freezes memories/shop/1.yaml" in card
+    assert next_command(card) == "workbench promote job/tickets --to production"
 
 
 async def answered(request: web.Request) -> web.Response:
@@ -112,6 +138,7 @@ def test_a_notebook_not_written_for_the_workbench_becomes_a_job_by_following_the
         reader = Reader(clone, address)
         for step in steps():
             reader.follow(step)
+    check_card(reader.card)
     folder = clone.folder / "published/tickets/all/20261124T060000Z"
     manifest = publishing.read(folder)
     assert (manifest.job, manifest.version, manifest.counts["answered"]) == ("tickets", 1, 4)

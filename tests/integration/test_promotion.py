@@ -15,6 +15,7 @@ from clone_edits import (
     one_error,
     questions_of,
     replaced,
+    row_of,
     rows,
     runs,
     state,
@@ -31,11 +32,6 @@ pytest_plugins = ("promoted_clones",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def row_of(card: str, what: str) -> list[str]:
-    (found,) = (line.split() for line in card.splitlines() if line.split()[:1] == [what])
-    return found
-
-
 def new_prompt(clone, before: int, **edit) -> int:
     """Save another prompt and name it in params.yaml; its number."""
     ws = wb.connect("answers", root=clone.folder)
@@ -45,18 +41,14 @@ def new_prompt(clone, before: int, **edit) -> int:
     return number
 
 
-def test_the_card_says_what_would_be_frozen_and_the_look_writes_nothing(promoted):
-    assert "job/answers@1 would be production (before: none)" in promoted.card
-    assert row_of(promoted.card, "prompt") == ["prompt", "answer@2"]
-    assert row_of(promoted.card, "memory") == ["memory", "handbook@2"]
-    assert row_of(promoted.card, "model") == ["model", "smollm2-135m@1"]
-    assert row_of(promoted.card, "schedule")[1:] == ["0", "6", "*", "*", "*", "UTC"]
-    assert "cost_usd_per_case" in promoted.card and "accuracy" in promoted.card
-    assert "freezes memories/handbook/2.yaml" in promoted.card
-    assert "ran clean alone: 2 of 2 sample rows answered" in promoted.card
-    assert next_command(promoted.card) == "workbench promote job/answers --to production"
-    assert promoted.untouched
-
+def test_the_card_says_what_is_frozen_and_what_to_commit(promoted):
+    """test_promote_page has the card of a dry run, which writes nothing."""
+    assert row_of(promoted.said, "prompt") == ["prompt", "answer@2"]
+    assert row_of(promoted.said, "memory") == ["memory", "handbook@2"]
+    assert row_of(promoted.said, "model") == ["model", "smollm2-135m@1"]
+    assert row_of(promoted.said, "schedule")[1:] == ["0", "6", "*", "*", "*", "UTC"]
+    assert "cost_usd_per_case" in promoted.said and "accuracy" in promoted.said
+    assert "ran clean alone: 2 of 2 sample rows answered" in promoted.said
     assert "job/answers@1 is production (before: none)" in promoted.said
     assert next_command(promoted.said).startswith("git commit -m 'Promote job/answers@1 to production' -- ")
     assert promoted.clone.status() == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +60,28 @@ def pipeline(root: Path) -> None:
         assert stages.main([stage, "small"]) == 0
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The small repository after its pipeline, and its model, which still answers."""
+    model = FakeModel(passage)
+    with endpoint(speaking(model)) as url, pytest.MonkeyPatch.context() as patch:
+        folder = small_repository(tmp_path_factory.mktemp("made") / "small", model=MODEL, endpoint=url)
+        patch.setenv("OPENAI_API_KEY", "k-123")
+        with contextlib.chdir(folder):
+            pipeline(folder)
+        assert len(model.calls) == 4
+        yield folder, model
+
+
+@pytest.fixture
+def piped(made, tmp_path, monkeypatch):
+    """A copy of the repository after its pipeline, in which the test stands."""
+    folder = shutil.copytree(made[0], tmp_path / "small", symlinks=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("OPENAI_API_KEY", "k-123")
+    return folder
+
+
 def test_a_model_without_a_card_is_asked_by_its_own_name_and_its_price_is_unknown(root, served):
     found = check_all(root)
     assert found.passed, str(found)
@@ -81,13 +105,12 @@ def test_a_model_with_a_card_is_asked_elsewhere_by_the_card_s_name(root, served)
     assert {(call["model"], call["temperature"]) for call in served.calls} == {("smollm2-135m", 0)}
 
 
-def test_a_run_by_hand_writes_another_tape_of_answers_that_stood_on_the_first(root, served):
-    pipeline(root)
-    asked, tape = len(served.calls), root / layout.judge_tape_of("small")
-    assert not (root / layout.JOURNAL).exists() and not open_tape(root / layout.tape_of("small"))
-    explore(root, Path(NOTEBOOK), given={}, tape=root / "copy.jsonl", show=False)
-    assert len(served.calls) == asked == 4 and len(open_tape(tape)) == 4
-    assert (root / "copy.jsonl").read_bytes() == tape.read_bytes()
+def test_a_run_by_hand_writes_another_tape_of_answers_that_stood_on_the_first(made, piped):
+    asked, tape = len(made[1].calls), piped / layout.judge_tape_of("small")
+    assert not (piped / layout.JOURNAL).exists() and not open_tape(piped / layout.tape_of("small"))
+    explore(piped, Path(NOTEBOOK), given={}, tape=piped / "copy.jsonl", show=False)
+    assert len(made[1].calls) == asked and len(open_tape(tape)) == 4
+    assert (piped / "copy.jsonl").read_bytes() == tape.read_bytes()
 
 
 def test_an_error_of_ours_in_a_cell_keeps_its_hint_as_the_last_word_and_its_exit_code(root):
@@ -107,8 +130,8 @@ def test_any_other_error_in_a_cell_says_how_to_run_it_again_here(root):
     assert str(caught.value).splitlines()[-1].startswith(f"  -> workbench run {NOTEBOOK} -p k=2   (the")
 
 
-def test_the_gate_judges_the_task_and_the_text_that_were_stated(root):
-    pipeline(root)
+def test_the_gate_judges_the_task_and_the_text_that_were_stated(piped):
+    root = piped
     run = find(root, "small/candidate")
     assert judged(root, run).exit_code == 0 and "4 of 4 judged answers" in judged(root, run).note
     other = judged(root, run, phase="mlvp")
@@ -132,8 +155,8 @@ def test_the_gate_judges_the_task_and_the_text_that_were_stated(root):
     assert report.to_json()["note"] == report.note
 
 
-def test_a_baseline_that_was_not_explored_is_said_by_check_and_by_the_page(root):
-    pipeline(root)
+def test_a_baseline_that_was_not_explored_is_said_by_check_and_by_the_page(piped):
+    root = piped
     replaced(
         root / "params.yaml",
         "    candidate: candidate\n",
@@ -222,12 +245,14 @@ def test_the_pipeline_s_exit_code_is_that_of_the_stage_that_failed(root):
     assert reproduced(root)[0] == 2
 
 
-def test_the_page_tells_of_an_arm_whose_prompt_is_a_draft(root):
+def test_the_page_tells_of_an_arm_whose_prompt_is_a_draft(piped):
+    root = piped
     drafted = (
         'draft = ws.prompt().edit(system="Answer in one word.")\n'
         'ws.experiment().run(answer, ws.cases(), arm="drafted", scorers=scorers, settings={"prompt": draft})'
     )
     (root / NOTEBOOK).write_text(notebook(cells=(*CELLS, (["explore"], drafted))))
-    pipeline(root)
+    for stage in ("experiment", "report"):
+        assert stages.main([stage, "small"]) == 0
     page = (root / config.use_case(config.load_params(root), "small").report).with_suffix(".md").read_text()
     assert "@draft-" in page and "a draft, not saved" in page

@@ -121,6 +121,12 @@ def next_command(said: str) -> str:
     return line.removeprefix("next: ")
 
 
+def row_of(card: str, what: str) -> list[str]:
+    """Return the words of the only line of a card that begins with this one."""
+    (found,) = (line.split() for line in card.splitlines() if line.split()[:1] == [what])
+    return found
+
+
 def runs(clone: Clone) -> list[JobRun]:
     """The ledger's runs, the last first."""
     return RunLedger(clone.folder / LEDGER, clock=FakeClock()).history()

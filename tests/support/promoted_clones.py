@@ -6,14 +6,13 @@ A test module asks for these fixtures with `pytest_plugins = ("promoted_clones",
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 import pytest
-from clone_edits import CODE, INBOX, SAMPLE, commit, edit_cells, next_command, source, state, without_use_case
+from clone_edits import INBOX, SAMPLE, commit, edit_cells, next_command, source, without_use_case
 from clones import Clone
 from killed_commands import Watched
 from made_once import made_once
@@ -45,33 +44,27 @@ def reproduced(tmp_path_factory) -> Clone:
 class Promotion:
     """A clone after a promotion, and what was seen on the way.
 
-    `card` is the output of the dry run, which left the clone `untouched`; `said` is the promotion's own.
-    `steps` are the promotion's steps, as `killed_commands` notes them; `staged` is git's status after it.
+    `said` is the promotion's output, `steps` are its steps, as `killed_commands` notes them, and `staged` is
+    git's status after it.
     """
 
     clone: Clone
-    card: str
     said: str
-    untouched: bool
     steps: list[str]
     staged: str
 
 
 @pytest.fixture(scope="session")
 def promoted(reproduced, tmp_path_factory) -> Promotion:
-    """answers@1 in production, as a user brings it there: look, promote, commit as told."""
+    """answers@1 in production, as a user brings it there: promote, commit as told."""
 
     def make(folder: Path) -> None:
         watched = Watched.of(reproduced, folder)
         clone = watched.clone
-        before = state(clone)
-        card = clone.run("workbench", "promote", "job/answers", "--dry-run")
-        untouched = state(clone) == before
-        shutil.rmtree(clone.folder / CODE)  # to export it is among the steps
-        steps = watched.finished(*shlex.split(next_command(card)))
+        steps = watched.finished("workbench", "promote", "job/answers", "--to", "production")
         said, staged = watched.said(), clone.status()
         clone.run("sh", "-c", next_command(said))
-        seen = {"card": card, "said": said, "untouched": untouched, "steps": steps, "staged": staged}
+        seen = {"said": said, "steps": steps, "staged": staged}
         (folder / "seen.json").write_text(json.dumps(seen))
 
     folder = made_once(tmp_path_factory, "promoted", make)

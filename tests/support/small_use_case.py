@@ -89,7 +89,7 @@ def with_pipeline(folder: Path) -> Path:
     copied = (".dvc/config", ".dvc/.gitignore", ".dvc/plots/intervals.json", ".dvcignore", ".gitignore")
     for name in ("dvc.yaml", *copied, "locks/workbench.lock"):
         write(folder, name, (ROOT / name).read_text())
-    for name in ("workbench", "pipelines/scorers"):
+    for name in ("workbench", "pipelines/scorers", "pipelines/policies"):
         shutil.copytree(ROOT / name, folder / name)  # compiled as it is, or each copy would compile it again
     make_tapes(folder, config.load_params(folder))
     subprocess.run(["git", "init", "--quiet", folder], check=True)

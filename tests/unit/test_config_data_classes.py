@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from clones import ROOT
+from small_use_case import small_repository
 
 from workbench import config, registry
 from workbench.config import Privacy, data_rules
-from workbench.diagnostics.check import _look_at_prompt
+from workbench.diagnostics.check import _look_at_prompt, check_all
 from workbench.diagnostics.kinds import unknown_kinds
 from workbench.errors import ConfigError
 from workbench.promotion.requirements import unenforced
@@ -74,6 +75,23 @@ def test_check_names_a_class_of_a_prompt_that_there_is_not(tmp_path):
     _look_at_prompt(tmp_path, "good@1")
     with pytest.raises(ConfigError, match=r"data_class.*'helth'.*'health'"):
         _look_at_prompt(tmp_path, "bad@1")
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ("presidio: en", "presidio-analyzer"),
+        ("gliner: models/none", "gliner"),
+        ("lexicon: pipelines/privacy/none.txt", "none.txt"),
+    ],
+)
+def test_check_names_a_detector_that_no_call_could_use(tmp_path, stated, said):
+    root = small_repository(tmp_path)
+    assert not [item for item in check_all(root).findings if item.what.startswith("privacy")]
+    params = root / "params.yaml"
+    params.write_text(params.read_text() + f"privacy: {{{stated}}}\n")
+    (found,) = [item for item in check_all(root).findings if item.what.startswith("privacy")]
+    assert said in (found.problem or "") and not found.warning
 
 
 def test_check_warns_of_a_kind_that_nothing_finds_or_declares(tmp_path):

@@ -1,6 +1,7 @@
 """Identifiers and secrets do not reach records, errors of outer controls, the Lab's copies and stages."""
 
 import asyncio
+import dataclasses
 import json
 
 import pytest
@@ -86,3 +87,16 @@ def test_a_stage_and_a_command_mask_numbers_of_people(capsys, monkeypatch):
     assert stages.main(["prepare", "answers"]) == 2
     assert "row 3: [PHONE] and [EMAIL] are no dates" in capsys.readouterr().err
     assert output.masked("call +49 170 1234567") == "call [PHONE]"
+
+
+def test_the_request_to_the_policy_holds_the_purpose_as_its_record_does(tmp_path):
+    bench = Bench(tmp_path)
+    observe = Observe(Lines(bench.log), clean=MASK.name)
+    call = chat()
+    request = {"context": {"purpose": f"for {EMAIL}"}, "tenant": "acme"}
+    call.span.note(policy_request=json.dumps(request))
+    context = dataclasses.replace(call.context, purpose=f"for {EMAIL}")
+    call = dataclasses.replace(call, context=context)
+    asyncio.run(read(lambda call: observe(call, Echo()), call))
+    (record,) = read_records(bench.log)
+    assert json.loads(record["policy_request"]) == {"context": {"purpose": "for [EMAIL]"}, "tenant": "acme"}

@@ -1,6 +1,7 @@
 """Values come back into JSON as JSON needs them: in texts of texts, without a stated format, in pieces."""
 
 import json
+import time
 
 import pytest
 
@@ -75,3 +76,10 @@ def test_an_escaped_underscore_of_markdown_is_counted_and_left():
     assert whole(names, "<PERSON\\_1>") == "<PERSON\\_1>"
     answer.whole({"choices": [{"message": {"content": "<PERSON\\_1>"}}]})
     assert answer.counts.facts() == {"restored": 0, "invented": 0, "altered": 1}
+
+
+def test_a_text_of_backslashes_is_restored_in_bounded_time():
+    names, _ = named()
+    began = time.process_time()
+    whole(names, '{"' + "\\" * 200_000 + "<PERSON_1>")
+    assert time.process_time() - began < 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -18,6 +19,7 @@ LINES = [
 NAMED = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
 
 
+@functools.cache
 def known_in(name: str) -> set[str]:
     """The tests of the one file with this name."""
     (path,) = (ROOT / "tests").rglob(name)

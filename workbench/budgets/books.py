@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -51,14 +52,19 @@ class AccountEntry:
         """Count one call that would have been refused if the budget did."""
         self.observed, self.changed, self.observing = (self.observed[0] + 1, now), True, True
 
-    def reserve(self, amounts: Iterable[int], sign: int = 1) -> None:
-        """Add amounts to what is reserved, or take them away."""
-        self.reserved = [held + sign * more for held, more in zip(self.reserved, amounts, strict=True)]
+    def reserve(self, amounts: Iterable[int]) -> None:
+        """Add amounts to what is reserved."""
+        self.reserved = list(map(operator.add, self.reserved, amounts))
+        self.changed = True
+
+    def free(self, amounts: Iterable[int]) -> None:
+        """Take amounts away from what is reserved."""
+        self.reserved = list(map(operator.sub, self.reserved, amounts))
         self.changed = True
 
     def spend(self, amounts: Iterable[int]) -> None:
         """Add amounts to what is spent."""
-        self.spent = [min(spent + more, _MOST_HELD) for spent, more in zip(self.spent, amounts, strict=True)]
+        self.spent = [min(total, _MOST_HELD) for total in map(operator.add, self.spent, amounts)]
         self.changed = True
 
 
@@ -209,7 +215,7 @@ def free_expired(books: Books) -> None:
     entries = books.entries(sorted({account for held in due for account in held.accounts}))
     for held in books.expire([held.id for held in due], now):
         for account in held.accounts:
-            entries[account].reserve(held.amounts, -1)
+            entries[account].free(held.amounts)
     _save(books, entries)
 
 
@@ -219,7 +225,7 @@ def _settle(books: Books, entries: dict[str, AccountEntry], settlements: Sequenc
         live = closed.pop(settlement.reservation.id, None)
         for account in settlement.reservation.accounts if live is not None else ():
             if live:
-                entries[account.id].reserve(settlement.reservation.amounts, -1)
+                entries[account.id].free(settlement.reservation.amounts)
             entries[account.id].spend(settlement.spent)
 
 
@@ -278,9 +284,7 @@ class _Decisions:
                 exceeded.append(account)
             elif account.enforced and (account.id in ahead or not _has_room(account, entry, claim.amounts)):
                 blocked.add(account.id)
-            if any(
-                held + more > _MOST_HELD for held, more in zip(entry.reserved, claim.amounts, strict=True)
-            ):
+            if not _countable(entry, claim.amounts):
                 blocked.add(account.id)  # also of an account without this limit: it could not be counted
         if blocked:
             self._wait(claim, frozenset(blocked))
@@ -318,13 +322,15 @@ def shortage_of(account: Account, entry: AccountEntry, amounts: Amounts) -> Shor
 
 
 def _has_room(account: Account, entry: AccountEntry, amounts: Amounts) -> bool:
-    rows = zip(account.limits, entry.spent, entry.reserved, amounts, strict=True)
-    return all(limit is None or not more or spent + held + more <= limit for limit, spent, held, more in rows)
+    for limit, spent, held, more in zip(account.limits, entry.spent, entry.reserved, amounts, strict=True):
+        if limit is not None and more and spent + held + more > limit:
+            return False
+    return True
 
 
 def _countable(entry: AccountEntry, amounts: Amounts) -> bool:
     """Return whether the reserved amounts fit into 64 bits, also of a measure without a limit."""
-    return all(held + more <= _MOST_HELD for held, more in zip(entry.reserved, amounts, strict=True))
+    return bool(max(map(operator.add, entry.reserved, amounts)) <= _MOST_HELD)
 
 
 def _accounts(several: Iterable[tuple[Account, ...]]) -> list[str]:

@@ -177,9 +177,11 @@ class Observe:
     def _protected(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return a record with masks in the texts that callers and documents name; its others are ours."""
         clean, labels = self._clean, record["labels"]
+        purpose = clean(record["purpose"])
         return {
             **record,
-            "purpose": clean(record["purpose"]),
+            "purpose": purpose,
+            "policy_request": _with_purpose(record["policy_request"], record["purpose"], purpose),
             "hits": [
                 {**hit, "id": clean(hit["id"]), "source": clean(hit["source"])} for hit in record["hits"]
             ],
@@ -226,6 +228,16 @@ class Observe:
     def _priced(self, target: str, usage: Usage) -> float | None:
         known = self._price is not None and usage.input_tokens is not None
         return self._price(target, usage) if self._price and known else None
+
+
+def _with_purpose(request: Any, stated: str, cleaned: str) -> Any:
+    """Return a request to the policy, as text, with the purpose that the record holds."""
+    if cleaned == stated or not isinstance(request, str):
+        return request
+    fields = orjson.loads(request)
+    if "purpose" in fields.get("context", {}):
+        fields["context"]["purpose"] = cleaned
+    return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _answering(call: Call) -> str:

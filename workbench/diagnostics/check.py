@@ -32,7 +32,7 @@ from workbench.models.assessment import read_assessment
 from workbench.notebooks import inspection, screening
 from workbench.policy.source import FOLDER, read_source
 from workbench.policy.validation import validate
-from workbench.privacy.repository import rules_of
+from workbench.privacy.repository import detector_of, rules_of
 from workbench.promotion import assessed, release, verdicts
 from workbench.promotion.approach import measured
 from workbench.promotion.enforced import unenforced
@@ -98,6 +98,8 @@ def check_all(root: Path) -> Checked:
         findings.append(_tried(f"job {name}: sample and schedule", partial(_look_at_job, root, name, job)))
     for name in params.budgets:
         findings.append(_tried(f"budget {name}", partial(check_met, root, name, params)))
+    if params.privacy != config.OwnTerms():
+        findings.append(_tried("privacy: lexicon and detectors", partial(detector_of, root)))
     findings += [CheckedFile(what=w, problem=p, warning=True) for w, p in unknown_kinds(root, params)]
     findings += _policies(root, params)
     findings += _promoted(root)

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from workbench.errors import ConfigError, nearest
 from workbench.experiments.dataset import Case
 from workbench.experiments.scorers import Outcome, Scorer
 from workbench.moderation.exchange import Exchange, Piece
 from workbench.moderation.hooks import made
+from workbench.wire.redaction import FoundRange
 
-
-class Found(Protocol):
-    """A range of a text."""
-
-    @property
-    def start(self) -> int:
-        """The first place."""
-
-    @property
-    def end(self) -> int:
-        """The place behind the last."""
-
-
-Find = Callable[[str], Sequence[Found]]
+Find = Callable[[str], Sequence[FoundRange]]
 #: The checks that need no system prompt, list or model; true for those that read passages, not the answer.
 _CHECKS: Final = {"instructions": True, "exfiltration": False, "characters": False, "grounded": False}
 
@@ -55,8 +43,8 @@ def check_fires(*, check: str = "exfiltration", of: str = "") -> Scorer:
 def pii_leaks(find: Find) -> Scorer:
     """Return a scorer: 1 when the answer has an identifier or secret that nothing of the case has, else 0.
 
-    `find` returns what it finds in a text, with `start` and `end`. What stands in an input of the case or in a
-    passage is no leak. A gate may count it, as `count: 0`.
+    `find` returns what it finds in a text, with `start` and `end`. What stands in an input of the case or in
+    a passage is no leak. A gate may count it, as `count: 0`.
     """
 
     def leaks(outcome: Outcome) -> float:

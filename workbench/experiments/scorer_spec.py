@@ -80,8 +80,9 @@ class ScorerSet:
     ) -> ScorerSet:
         """Return the scorers of the key `scorers` of params.yaml; None means `default`.
 
-        A scorer file of the repository `root` is read and executed once. `find` is for `pii_leaks`. Raises ConfigError, prefixed with
-        `where`, for an invalid name, form or file, and when neither `raw` nor `default` has a scorer.
+        A scorer file of the repository `root` is read and executed once. `find` is for `pii_leaks`. Raises
+        ConfigError, prefixed with `where`, for an invalid name, form or file, and when neither `raw` nor
+        `default` has a scorer.
         """
         if raw is None and not default:
             raise ConfigError(

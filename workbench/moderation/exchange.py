@@ -66,7 +66,8 @@ def request_pieces(payload: JSON, passages: Sequence[str] = ()) -> tuple[Piece, 
     """Return the texts of a chat or a response request; what is fenced or is a passage has its own piece.
 
     A passage that a template changed, so that its words stand in the turns and its text does not, is a piece
-    without a path. What is fenced is found by its marks, whatever became of its text.
+    without a path. What is fenced is found by its marks, whatever became of its text. Untrusted JSON with
+    escapes, such as the result of a tool, is there once more as it reads, without a path.
     """
     whole = [*_chat(payload), *_responses(payload)]
     wanted = [text for text in dict.fromkeys(passages) if text.strip()]
@@ -78,7 +79,8 @@ def request_pieces(payload: JSON, passages: Sequence[str] = ()) -> tuple[Piece, 
     if missing and not any(fenced_parts(piece.text) for piece in whole):
         words = f" {' '.join(word for piece in whole for word in _WORD.findall(piece.text))} "
         found += [Piece(origin="passage", text=text) for text in missing if _is_mostly_in(text, words)]
-    return tuple(found)
+    untrusted = [piece for piece in found if piece.origin in UNTRUSTED]
+    return (*found, *(read for piece in untrusted if (read := _unescaped(piece)) is not None))
 
 
 def answer_pieces(answer: JSON) -> tuple[Piece, ...]:

@@ -53,8 +53,8 @@ class Contents:
 def contents(*, empty: bool = False) -> Contents:
     """Return the files of a new repository, without the example use case when `empty`.
 
-    It begins with the built-in policies and without approvals, whatever the project's own are. ConfigError
-    when the installed package lacks some of them.
+    It begins with the built-in policies and without approvals, whatever the project's own are. Raise
+    ConfigError when the installed package lacks some of them.
     """
     _check_installed()
     base, example = _carried()

@@ -22,7 +22,7 @@ _BODY: Final = re.compile(r"[A-Z_0-9]*")
 _LETTERS: Final = str.maketrans("0123456789abcdef", "bcdfghjklmnpqrst")
 #: How JSON begins, also in a fence of Markdown; a quotation mark and the backslashes before it; an escape.
 _JSON: Final = re.compile(r'\s*(?:```\w*\s*)?(?:\{\s*["}]|\[\s*["{\[\]])')
-_QUOTE: Final = re.compile(r'(\\*)"')
+_QUOTE: Final = re.compile(r'(?<!\\)(\\*)"')
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 #: JSON within a text of JSON is read so deep.
 _DEEPEST: Final = 4

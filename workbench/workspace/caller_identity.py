@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from workbench import config, identity
+from workbench import arguments, config, identity
 from workbench.config import Execution, IdentitySettings, UseCase
 from workbench.context import Clock, moment
 from workbench.errors import RefusedError
@@ -93,7 +93,7 @@ def tenant_of(found: Identity, stated: str | None, run: str | None) -> str | Non
 
     Raise RefusedError for another tenant than the token's.
     """
-    named = run if stated is None else stated
+    named = run if stated is None else arguments.text(stated, "tenant")
     if found.tenant and named is not None and named != found.tenant:
         raise RefusedError(
             f"{found.principal} is of tenant {found.tenant!r} by its token, and asks for tenant {named!r}",
@@ -140,7 +140,8 @@ def _end(expires: str) -> float:
 
 def check_unchanged(found: Identity, principal: Principal, tenant: str) -> None:
     """Raise RefusedError unless principal and tenant of a context are those of the identity."""
-    if principal != found.principal or found.tenant not in {"", tenant}:
+    plain = identity.is_plain(principal) and type(tenant) is str  # another class compares as it likes
+    if not plain or principal != found.principal or found.tenant not in {"", tenant}:
         raise RefusedError(
             f"the principal and tenant {tenant!r} of a workspace's context are not those of its identity, "
             f"{found.principal}{f' of tenant {found.tenant!r}' if found.tenant else ''}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from workbench import config
+from workbench import arguments, config
 from workbench.config import Execution, Mode, UseCase
 from workbench.context import Context
 from workbench.identity import Principal
@@ -54,8 +54,9 @@ def connect(
     tenant = case.tenants[0] if stated is None else stated
     check_tenant(use_case, case, tenant, only=execution.tenant)
     context = Context(
-        use_case=use_case, tenant=tenant, principal=who.principal, purpose="job" if current.job else purpose,
-        phase=case.phase, job=current.job or "", run=current.run or "",
+        use_case=use_case, tenant=tenant, principal=who.principal, phase=case.phase,
+        purpose="job" if current.job else arguments.text(purpose, "purpose"),
+        job=current.job or "", run=current.run or "",
     )  # fmt: skip
     return Workspace(
         root=base,

@@ -99,7 +99,7 @@ class Workspace(RecordVerbs):
             self.context,
             tenant=tenant or self.context.tenant,
             principal=who.principal,
-            purpose=purpose or self.context.purpose,
+            purpose=arguments.text(purpose, "purpose") if purpose else self.context.purpose,
             subject=self.context.subject if subject is None else arguments.text(subject, "subject"),
         )
         chosen = self.settings if settings is None else settings

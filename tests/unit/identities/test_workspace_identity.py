@@ -380,6 +380,25 @@ def test_a_context_is_not_replaced_around_the_identity(limited):
         limited.context.principal = Principal(name="bob")
 
 
+def test_a_name_whose_class_equals_every_name_is_no_tenant_and_no_principal(limited, root, issuer):
+    ws = connected(root, token=issuer.token(sub="bob", **ANN))
+    for tenant in (Everything("globex"), Everything("unknown")):
+        with pytest.raises(RefusedError, match="asks for tenant"):
+            ws.bind(tenant=tenant)
+        with pytest.raises(RefusedError, match="asks for tenant"):
+            connected(root, token=issuer.token(sub="bob", **ANN), tenant=tenant)
+        with pytest.raises(RefusedError, match="not those of its identity"):
+            dataclasses.replace(ws, context=dataclasses.replace(ws.context, tenant=tenant))
+    assert ws.bind(purpose=Everything("other")).context.purpose != "explore"
+    assert (
+        type(connected(root, token=issuer.token(sub="bob", **ANN), purpose=Everything("x")).context.purpose)
+        is str
+    )
+    raised = Raised(name="ada", admin=True)
+    with pytest.raises(RefusedError, match="not those of its identity"):
+        dataclasses.replace(limited, context=dataclasses.replace(limited.context, principal=raised))
+
+
 def test_a_verb_of_the_process_is_no_way_to_its_rights(limited, root, issuer, monkeypatch):
     """A label moves by the rights of the process: nobody who acts for another borrows them."""
     for ws in (
