@@ -10,9 +10,9 @@ from workbench.experiments.dataset import Case
 from workbench.experiments.scorers import Outcome, Scorer
 from workbench.moderation.exchange import Exchange, Piece
 from workbench.moderation.hooks import made
-from workbench.wire.redaction import FoundRange
+from workbench.wire.redaction import Found
 
-Find = Callable[[str], Sequence[FoundRange]]
+Find = Callable[[str], Sequence[Found]]
 #: The checks that need no system prompt, list or model; true for those that read passages, not the answer.
 _CHECKS: Final = {"instructions": True, "exfiltration": False, "characters": False, "grounded": False}
 
