@@ -72,7 +72,9 @@ def test_rows_of_use_cases_of_other_admins_are_left_out(root):
     )
     (root / "params.yaml").write_text(text)
     assert "open_content" not in run("show") and "promote" in run("show")
-    assert run("show", "--action", "open_content").endswith("as an admin in params.yaml: answers\n")
+    assert run("show", "--action", "open_content").endswith(
+        "1 use case whose admins in params.yaml do not name you: answers\n"
+    )
 
 
 def test_a_repository_without_a_log_has_no_rows(tmp_path, monkeypatch):

@@ -95,7 +95,8 @@ def test_use_cases_of_which_the_user_is_no_admin_are_left_out(ws, tmp_path):
     text = params.read_text()
     params.write_text(text.replace("  answers:\n", "  answers:\n    admins: [somebody-else]\n", 1))
     assert from_system().name != "somebody-else" and json.loads(run("--json")) == []
-    assert "left out" in run() and "answers" in run()
+    for verb in ([], ["costs"], ["sessions"], ["would-refuse"]):
+        assert "left out: 1 use case" in run(*verb) and run(*verb).endswith(": answers\n")
 
 
 def test_purge_needs_a_day_or_a_retention(ws, tmp_path):

@@ -10,6 +10,7 @@ from small_use_case import small_repository
 from workbench import config, registry
 from workbench.config import Privacy, data_rules
 from workbench.diagnostics.check import _look_at_prompt, check_all
+from workbench.diagnostics.kinds import unknown_kinds
 from workbench.errors import ConfigError
 from workbench.promotion.requirements import unenforced
 
@@ -91,3 +92,22 @@ def test_check_names_a_detector_that_no_call_could_use(tmp_path, stated, said):
     params.write_text(params.read_text() + f"privacy: {{{stated}}}\n")
     (found,) = [item for item in check_all(root).findings if item.what.startswith("privacy")]
     assert said in (found.problem or "") and not found.warning
+
+
+def test_check_warns_of_a_kind_that_nothing_finds_or_declares(tmp_path):
+    terms = tmp_path / "pipelines" / "privacy" / "terms.txt"
+    terms.parent.mkdir(parents=True)
+    terms.write_text("[customer]\nAcme Ltd\n")
+    stated = (
+        "privacy: {lexicon: pipelines/privacy/terms.txt}\ndata_classes: {pay: {like: personal, kinds: [%s]}}"
+    )
+    text = (ROOT / "pipelines/prompts/answer/2.prompty").read_text().replace("parent: 1\n", "")
+    params = params_with(tmp_path, stated % "card, customer, crad, plate, unheard")
+    assert [place for place, _ in unknown_kinds(tmp_path, params)] == ["data_classes.pay.kinds"] * 3
+    (problem, *_) = (problem for _, problem in unknown_kinds(tmp_path, params))
+    assert "'crad' (nearest: 'card'" in problem
+    declared = text.replace("name: answer", "name: a").replace(
+        "data_class: internal", "data_class: pay\n    kind: plate", 1
+    )
+    registry.save_version(tmp_path, "prompt", "a", declared.encode(), author="t", reason="t", parent=None)
+    assert [problem.count("'plate'") for _, problem in unknown_kinds(tmp_path, params)] == [0, 0]

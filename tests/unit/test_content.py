@@ -244,6 +244,7 @@ def test_the_exact_request_and_answer_of_a_reply_are_opened_for_a_reason(ws):
     begun, done = rows(ws, action="open_content")
     assert (begun["status"], done["status"]) == ("Begun", "Success")
     assert done["resource"] == {"type": "Content", "name": sealed.entry.id} and done["decision"]["allowed"]
+    assert done["decision"]["id"] and done["decision"]["policies"]
     assert "complaint" not in str(done)
 
 
@@ -414,12 +415,22 @@ def test_content_may_be_off(tmp_path, content):
     [
         ("{keep: 30}", "keep"), ("{keep: 0 days}", "days"), ("{keep: 99999 days}", "days"),
         ("{keep: for ever}", "days"), ("{keep: 5 days, classes: {personal: x}}", "personal"),
-        ("{kept: 1}", "keep"),
+        ("{kept: 1}", "keep"), ("{keep: 5 days, classes: {personl: 7 days}}", "nearest: 'personal'"),
     ],
 )  # fmt: skip
 def test_a_wrong_duration_is_named(tmp_path, content, word):
     with pytest.raises(ConfigError, match=word):
         config.load_params(with_content(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "form"),
+    [("{keep: 90}", "keep: 90 days"), ("{classes: {secret: 7}}", "secret: 7 days"), ("{keep: 0}", "30 days")],
+)
+def test_a_bare_number_gets_its_form(tmp_path, content, form):
+    with pytest.raises(ConfigError, match="not days") as caught:
+        config.load_params(with_content(tmp_path, content))
+    assert form in caught.value.hint
 
 
 def test_the_state_is_found_again_by_another_process(ws):

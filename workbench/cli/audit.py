@@ -38,7 +38,8 @@ def audit() -> None:
 def show(*, since: str | None, principal: str, tenant: str, action: str, limit: int, as_json: bool) -> None:
     """Show the newest rows of this repository's audit log.
 
-    People are shown by their pseudonyms. Use cases that do not name you as an admin are left out. Example:
+    People are shown by their pseudonyms. Use cases that do not name you as an admin are left out; the last
+    line says how many. Example:
 
         workbench audit show --action promote --since 2026-11-01
     """
@@ -56,7 +57,7 @@ def show(*, since: str | None, principal: str, tenant: str, action: str, limit: 
     )  # fmt: skip
     folder = root / layout.AUDIT
     rows = rows_of(folder, which, root / layout.AUDIT_KEYS, limit=limit) if folder.is_dir() else []
-    say(rows, _table(rows) + ("" if rows else hidden_note(which.hidden)), as_json=as_json)
+    say(rows, _table(rows) + hidden_note(which.hidden), as_json=as_json)
 
 
 @audit.command()

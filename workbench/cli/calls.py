@@ -41,7 +41,7 @@ def calls(
 ) -> None:
     """Show the newest calls of this repository, without content; docs/records.md explains the columns.
 
-    Use cases that do not name you as an admin are left out. Examples:
+    Use cases that do not name you as an admin are left out; the last line says how many. Examples:
 
         workbench calls --since 2026-11-24 --tenant acme
 
@@ -62,7 +62,7 @@ def calls(
         return
     found, _ = newest_calls(root / layout.CALLS, chosen, limit=limit)
     text = _table("calls, the newest last", found.select(_SHOWN))
-    say(_plain(found), text + (hidden_note(chosen.hidden) if found.is_empty() else ""), as_json=as_json)
+    say(_plain(found), text + hidden_note(chosen.hidden), as_json=as_json)
 
 
 @calls.command()
@@ -84,10 +84,10 @@ def costs(*, by: tuple[str, ...], as_json: bool, **which: str | None) -> None:
     from workbench.records.costs import costs_of
 
     root = config.find_root()
-    log = root / layout.CALLS
+    log, chosen = root / layout.CALLS, _chosen(root, **which)
     with intact(log):
-        found = costs_of(scan_calls(log, _chosen(root, **which)), by or ("tenant", "model"))
-    say(_plain(found), _table("costs", found), as_json=as_json)
+        found = costs_of(scan_calls(log, chosen), by or ("tenant", "model"))
+    _say_found("costs", found, chosen, as_json=as_json)
 
 
 @calls.command()
@@ -100,10 +100,10 @@ def sessions(*, as_json: bool, **which: str | None) -> None:
     from workbench.records.costs import sessions_of
 
     root = config.find_root()
-    log = root / layout.CALLS
+    log, chosen = root / layout.CALLS, _chosen(root, **which)
     with intact(log):
-        found = sessions_of(scan_calls(log, _chosen(root, **which)))
-    say(_plain(found), _table("sessions", found), as_json=as_json)
+        found = sessions_of(scan_calls(log, chosen))
+    _say_found("sessions", found, chosen, as_json=as_json)
 
 
 @calls.command("would-refuse")
@@ -121,10 +121,10 @@ def would_refuse(*, as_json: bool, **which: str | None) -> None:
     from workbench.records.would_refuse import would_refuse_of
 
     root = config.find_root()
-    log = root / layout.CALLS
+    log, chosen = root / layout.CALLS, _chosen(root, **which)
     with intact(log):
-        found = would_refuse_of(scan_calls(log, _chosen(root, **which)))
-    say(_plain(found), _table("would have been refused", found), as_json=as_json)
+        found = would_refuse_of(scan_calls(log, chosen))
+    _say_found("would have been refused", found, chosen, as_json=as_json)
 
 
 @calls.command()
@@ -181,6 +181,13 @@ def purge(*, before: str | None, as_json: bool) -> None:
     purge_decisions(root, day)
     facts = {"before": day.isoformat(), "calls": removed, "outcomes": outcomes}
     say(facts, f"removed {removed:,} calls and {outcomes:,} outcomes of days before {day}", as_json=as_json)
+
+
+def _say_found(title: str, found: pl.DataFrame, chosen: Chosen, *, as_json: bool) -> None:
+    """Print a table, and how many use cases it leaves out."""
+    from workbench.workspace.history import hidden_note
+
+    say(_plain(found), _table(title, found) + hidden_note(chosen.hidden), as_json=as_json)
 
 
 def _purge_day(root: Path, before: str | None) -> dt.date:

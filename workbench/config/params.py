@@ -99,6 +99,7 @@ def _parsed(path: Path) -> Params:
     for name, case in params.use_cases.items():
         known = data_rules(params.data_classes).actions
         check_known_classes(f"{path}: use_cases.{name}.handles", case.handles, known)
+        check_known_classes(f"{path}: use_cases.{name}.content.classes", [*case.content.classes], known)
     return params
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from workbench import config, files, layout, registry, retrieval
 from workbench.config import UseCase
 from workbench.diagnostics.budgets import check_met
+from workbench.diagnostics.kinds import unknown_kinds
 from workbench.errors import ConfigError, WorkbenchError, nearest
 from workbench.experiments import scorer_file
 from workbench.experiments.dataset import Dataset
@@ -99,6 +100,7 @@ def check_all(root: Path) -> Checked:
         findings.append(_tried(f"budget {name}", partial(check_met, root, name, params)))
     if params.privacy != config.OwnTerms():
         findings.append(_tried("privacy: lexicon and detectors", partial(detector_of, root)))
+    findings += [CheckedFile(what=w, problem=p, warning=True) for w, p in unknown_kinds(root, params)]
     findings += _policies(root, params)
     findings += _promoted(root)
     return Checked(findings=tuple(findings))

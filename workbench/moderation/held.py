@@ -165,10 +165,12 @@ class HeldAnswers:
         with locked(self.folder):
             found = self.get(held)
             if found.state != "waiting":
-                raise RefusedError(
+                refused = RefusedError(
                     f"the answer {held} was {found.state} by {found.by} already",
                     hint="workbench moderation held --all",
                 )
+                refused.exit_code = ConfigError.exit_code  # nothing failed: 3 is a fault
+                raise refused
             done = dataclasses.replace(found, state=state, by=by, reason=reason, decided=at)
             if state == "rejected":
                 done = dataclasses.replace(done, sealed="")

@@ -99,10 +99,26 @@ def _asked(policy: CedarPolicy) -> Iterator[PolicyFinding]:
                 yield PolicyFinding(
                     where=policy.source.name(SCHEMA),
                     what=f"the workbench asks for {action} on {kind}, and the schema does not take it: "
-                    f"{errors[0]}",
+                    f"{_differences(policy, builtin, kind) or errors[0]}",
                     fix="take over what the schema of `workbench new` has (docs/policy.md)",
                 )
                 break
+
+
+def _differences(policy: CedarPolicy, builtin: CedarPolicy, kind: str) -> str:
+    """Return which attributes of a type the set's schema lacks and adds, "" for none."""
+    own, needed = (_attributes(str(found.cedar.schema), kind) for found in (policy, builtin))
+    changed = (
+        [f"{kind} lacks `{line}`" for line in needed if line not in own],
+        [f"{kind} has `{line}`, which no request has" for line in own if line not in needed],
+    )
+    return ", and ".join("; ".join(texts) for texts in changed if texts)
+
+
+def _attributes(schema: str, kind: str) -> list[str]:
+    """Return the attributes of a type as lines of a schema that the engine printed."""
+    found = re.search(rf"^  entity {kind}\b[^{{;]*\{{\n(.*?)^  \}}", schema, re.DOTALL | re.MULTILINE)
+    return [line.strip().rstrip(",") for line in found[1].splitlines()] if found else []
 
 
 def _bare_request(action: str, kind: str) -> PolicyRequest:

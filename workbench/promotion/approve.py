@@ -73,7 +73,7 @@ def approve(root: Path, reference: str, order: ApprovalOptions) -> Approved:
 
     Raise PolicyError when no policy permits it, RefusedError when the person wrote the card or the assessment
     or is not authenticated where a use case of the model demands it, and ConfigError for an incomplete or
-    expired assessment, a missing role or reason, and a wrong day. Nothing is approved then. The
+    expired assessment, a missing role, reason or name in git, and a wrong day. Nothing is approved then. The
     audit log has the beginning and the end.
     """
     version = _version(root, reference)
@@ -150,13 +150,15 @@ def _approval(root: Path, version: Version, assessment: Assessment, order: Appro
             f"{place} cannot be approved: {'; '.join(gaps)}",
             hint=f"edit {place}, then: workbench assess {version.name}",
         )
-    by = Repository(root=root).author()
+    by = Repository(root=root).signer()
     author = registry.load(root, "model", version.name).versions[version.number].author
     if assessed.own_work(by, assessment, author):
-        raise RefusedError(
+        refused = RefusedError(
             f"{by} wrote the card or the assessment of {version}, and another person must approve it",
             hint=f"another person runs: {again}",
         )
+        refused.exit_code = ConfigError.exit_code  # as what blocks a promotion; 3 is a fault
+        raise refused
     return Approval(
         card=str(version), digest=version.digest, assessment=assessment.digest, by=by,
         role=order.role.strip(), at=instant(now), until=_until(assessment, order, now.date()),

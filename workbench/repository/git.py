@@ -208,9 +208,27 @@ class Repository:
         return self._git("--version").stdout.decode(errors="replace").strip()
 
     def author(self) -> str:
-        """Return git's `user.name`, or else the operating system's user."""
-        done = self._git("config", "--get", "user.name", fine=(0, 1))
-        return done.stdout.decode(errors="replace").strip() or identity.from_system().name
+        """Return the name that git writes as an author, or else the operating system's user."""
+        return self._stated_author() or identity.from_system().name
+
+    def signer(self) -> str:
+        """Return the name that git writes as an author; raise ConfigError when none is stated."""
+        if not (name := self._stated_author()):
+            raise ConfigError(
+                "git states no name of yours, and the name of the operating system's user signs nothing",
+                hint='git config user.name "Your Name", or set GIT_AUTHOR_NAME',
+            )
+        return name
+
+    def _stated_author(self) -> str:
+        """Return the name by git's order, GIT_AUTHOR_NAME, author.name, user.name; "" without one."""
+        if name := " ".join(os.environ.get("GIT_AUTHOR_NAME", "").split()):
+            return name
+        for key in ("author.name", "user.name"):
+            done = self._git("config", "--get", key, fine=(0, 1))
+            if name := " ".join(done.stdout.decode(errors="replace").split()):
+                return name
+        return ""
 
     def _extract(self, commit: str, folder: Path) -> None:
         listed = self._git("ls-tree", "-r", "-z", commit).stdout.split(b"\0")[:-1]

@@ -13,9 +13,12 @@ from workbench import config, files, registry
 from workbench.display import Card, Shown
 from workbench.errors import ConfigError
 from workbench.layout import PARAMS
+from workbench.models.assessment import path_of
+from workbench.policy.source import FOLDER
 from workbench.scaffold import placing, sources
 from workbench.scaffold.drafting import UseCaseDraft
 from workbench.scaffold.order import InitOrder
+from workbench.scaffold.values import MODEL
 
 #: Above this many questions, the command says how long the embedded model needs.
 _MANY = 1_000
@@ -58,8 +61,18 @@ class Created(Shown):
             head=("written", "what"),
             rows=rows,
             notes=(*self.notes, *undo),
-            command=self.command,
+            command="\n".join([self.command, *(f"      {line}" for line in self._governance())]),
         )
+
+    def _governance(self) -> list[str]:
+        """Return what a person decides before the use case is in production."""
+        if self.dry:
+            return []
+        assessment = path_of(MODEL)
+        return [
+            f"workbench assess {MODEL}   # before production: fill in {assessment}",
+            f"workbench check   # who may do what: {FOLDER}, docs/policy.md",
+        ]
 
 
 def init(root: Path, order: InitOrder, *, dry_run: bool = False, say: Say = lambda _: None) -> Created:

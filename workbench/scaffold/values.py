@@ -14,6 +14,8 @@ from workbench.scaffold.order import InitOrder
 from workbench.scaffold.sources import Cases, SourceDocuments
 
 REASON = "The template of `workbench init`."
+#: The model of a new use case: the embedded one.
+MODEL = "smollm2-135m"
 #: Words of a text that the template `write` accepts.
 _LEAST_WORDS, _MOST_WORDS = 5, 150
 _TITLES = {
@@ -59,7 +61,7 @@ def of_order(
         "prompt": name,
         "prompt_version": 1,
         "parent": None,
-        "model": "smollm2-135m",
+        "model": MODEL,
         "report": f"reports/{name}",
         "parameters": {"corpus": name} if documents is not None else {},
         "dataset": f"{data}/questions.jsonl",

@@ -294,11 +294,12 @@ def hidden_use_cases(root: Path, principal: Principal) -> frozenset[str]:
 
 
 def hidden_note(hidden: Collection[str]) -> str:
-    """Return the line that an empty listing ends with: which use cases it leaves out, "" for none."""
+    """Return the line that a listing ends with: how many use cases it leaves out, and why; "" for none."""
     if not hidden:
         return ""
     names = ", ".join(sorted(hidden)[:_MOST_NAMED]) + (" …" if len(hidden) > _MOST_NAMED else "")
-    return f"\nleft out: use cases that do not name you as an admin in params.yaml: {names}"
+    count = f"{len(hidden)} use case{'s' * (len(hidden) > 1)}"
+    return f"\nleft out: {count} whose admins in params.yaml do not name you: {names}"
 
 
 def chosen_of_process(root: Path, **which: Any) -> Chosen:

@@ -281,7 +281,13 @@ def test_another_repositorys_commit_is_exported_as_a_checkout_leaves_it(reposito
 
 
 def test_the_author_is_gits_or_else_the_systems(repository, monkeypatch):
-    assert repository.author() == "Test"
+    assert repository.author() == repository.signer() == "Test"
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "Ada")
+    assert repository.author() == repository.signer() == "Ada"
+    monkeypatch.delenv("GIT_AUTHOR_NAME")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("LOGNAME", "somebody")
     assert repository.author() == pwd.getpwuid(os.getuid()).pw_name != "somebody"
+    with pytest.raises(ConfigError, match="name") as caught:
+        repository.signer()
+    assert "git config user.name" in caught.value.hint

@@ -57,8 +57,9 @@ def decided(held, answer, state="released", reason="fine"):
 def test_an_answer_is_decided_once(held):
     answer = kept(held)
     assert decided(held, answer).state == "released" and held.texts(held.get(answer.id)).text == LINK
-    with pytest.raises(RefusedError, match="released by bob"):
+    with pytest.raises(RefusedError, match="released by bob") as caught:
         decided(held, answer, "rejected")
+    assert caught.value.exit_code == 2
 
 
 def test_a_rejected_answer_loses_its_texts(held):

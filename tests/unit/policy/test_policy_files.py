@@ -144,6 +144,13 @@ def test_a_schema_that_lacks_what_the_workbench_asks_is_named():
     assert any("model.chat" in what and "schema" in where for where, what, _ in findings), findings
 
 
+def test_a_schema_whose_attributes_differ_names_them():
+    schema = read_builtin().schema.replace("data_class: String, principal", "data_klass: String, principal")
+    (what,) = (what for _, what, _ in found(schema=schema) if "open_content" in what)
+    assert "lacks `data_class: String`" in what and "has `data_klass: String`" in what
+    assert "ValueError" not in what
+
+
 def test_groups_in_groups_reach_policies():
     entities = (
         '[{"uid": {"type": "Workbench::Group", "id": "everyone"}, "attrs": {}, '

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime as dt
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -283,8 +284,9 @@ def git_name(root, name):
 
 def test_nobody_approves_alone_what_they_wrote(root):
     write(root, {**RAW, "assessed_by": "TEST "})  # the tests' own name in git is Test
-    with pytest.raises(RefusedError, match="another person"):
+    with pytest.raises(RefusedError, match="another person") as caught:
         approved(root)
+    assert caught.value.exit_code == 2
     add_version(root, region="elsewhere")
     git_name(root, "carl")  # who wrote version 2 of the card
     with pytest.raises(RefusedError, match="another person"):
@@ -294,6 +296,15 @@ def test_nobody_approves_alone_what_they_wrote(root):
     page.write_text(page.read_text().replace('"carl"', '"T est"'))  # a line by hand
     assert "alone" in problems(root, models=[f"{NAME}@1"])[0]
     assert not same_person("Ada", "Bea")
+
+
+def test_an_approval_is_signed_by_a_name_that_git_states_or_not_at_all(root, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    with pytest.raises(ConfigError, match="name") as caught:
+        approved(root)
+    assert "git config user.name" in caught.value.hint and read_approvals(root, NAME) == ()
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "Grace Hopper")
+    assert approved(root).approval.by == "Grace Hopper"
 
 
 @pytest.mark.parametrize("change", [{"role": " "}, {"reason": ""}, {"reason": "x" * 1001}])

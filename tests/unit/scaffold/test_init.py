@@ -60,6 +60,8 @@ def test_a_new_use_case_passes_check_and_has_what_the_card_lists(root):
         and len(said) == 3
         and "2 documents, 2 pages of acme" in said[0]
     )
+    following = str(made).partition("\nnext: make repro\n")[2]
+    assert "workbench assess smollm2-135m" in following and "pipelines/policies" in following
     assert (
         all((root / path).is_file() for path in (*made.files, *made.documents)) and len(made.documents) == 2
     )
