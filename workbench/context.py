@@ -7,7 +7,7 @@ import contextvars
 import datetime as dt
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -99,7 +99,8 @@ class InvocationScope:
     Identical requests inside an invocation are numbered in their order; the number is part of a recording's
     key. `parent` is the trace id of the invocation, and `error` the type of the error that ended its task.
     `records` are the call records of the invocation, without content. `passages` are those of its prompts,
-    for scorers, and stay in this process's memory. `ending` are called when the invocation ends.
+    for scorers, and stay in this process's memory. `columns` are the inputs of the case by their names.
+    `ending` are called when the invocation ends.
     """
 
     case: str = ""
@@ -110,6 +111,7 @@ class InvocationScope:
     began_ns: int = field(default_factory=time.time_ns)
     records: list[dict[str, Any]] = field(default_factory=list)
     passages: list[Hit] = field(default_factory=list)
+    columns: Mapping[str, Any] = field(default_factory=dict, repr=False)
     ending: list[Callable[[InvocationScope], None]] = field(default_factory=list)
     _seen: dict[str, int] = field(default_factory=dict)
 

@@ -130,6 +130,7 @@ class Hit:
     version of the tenant's knowledge (0 for items written at run time). `since` is the first valid day,
     `age_days` the days from `since` to `as_of`. `allowed` names the requester's group and the level that
     grant access. `degraded` is true when the store was unavailable and the last snapshot answered.
+    `data_class` is the class of data that the memory's spec declares, "" for none.
     """
 
     id: str
@@ -151,6 +152,7 @@ class Hit:
     age_days: int | None = None
     allowed: str = ""
     degraded: bool = False
+    data_class: str = field(default="", repr=False)  # a template may hold the text form of a hit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -100,6 +100,8 @@ def _parsed(path: Path) -> Params:
         known = data_rules(params.data_classes).actions
         check_known_classes(f"{path}: use_cases.{name}.handles", case.handles, known)
         check_known_classes(f"{path}: use_cases.{name}.content.classes", [*case.content.classes], known)
+        columns = [*case.column_classes.values()]
+        check_known_classes(f"{path}: use_cases.{name}.dataset.classes", columns, known)
     return params
 
 

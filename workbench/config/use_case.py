@@ -52,13 +52,15 @@ class Pin:
 class DatasetFile:
     """The cases that the gate judges: a JSON lines or Parquet file and the names of its columns.
 
-    `inputs` are given to the task; `expected` are given to the scorers alone.
+    `inputs` are given to the task; `expected` are given to the scorers alone. `classes` declares the class of
+    data of inputs, by their names.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = files.STRICT
     file: str
     inputs: tuple[str, ...] = ("question",)
     expected: tuple[str, ...] = ("answers", "page")
+    classes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,11 @@ class UseCase:
         stated = self.dataset if isinstance(self.dataset, DatasetFile) else DatasetFile(file="")
         return {"inputs": stated.inputs, "expected": stated.expected}
 
+    @property
+    def column_classes(self) -> Mapping[str, str]:
+        """The classes of data of the dataset's inputs, by their names."""
+        return self.dataset.classes if isinstance(self.dataset, DatasetFile) else {}
+
     def rights(self, name: str, assurance: Assurance = "asserted") -> dict[str, Any]:
         """Return the rights of a principal in this use case, as fields of `Principal`.
 
@@ -237,12 +244,24 @@ def check_use_case(path: Path, name: str, case: UseCase) -> None:
             hint="add memory_provider: weaviate, or remove memory_url, memory_grpc, memory_api_key_env, "
             "memory_fallback and memory_awake",
         )
+    _check_column_classes(f"{where}.dataset", case)
     check_model(f"{where}.model", case.model_choice)
     check_caching(f"{where}.cache", case.cache)
     _check_price(f"{where}.price_per_million", case)
     _check_groups(where, case.groups)
     _check_values(where, case)
     check_run_limits(f"{where}.limits", case.limits or RunLimits())
+
+
+def _check_column_classes(where: str, case: UseCase) -> None:
+    inputs = case.columns["inputs"]
+    for column in case.column_classes:
+        if column not in inputs:
+            raise ConfigError(
+                f"{where}.classes: {files.shortened(column)!r} is none of the columns of inputs "
+                f"({nearest(column, inputs)})",
+                hint=f"classes: {{{inputs[0] if inputs else 'text'}: personal}}, of inputs alone",
+            )
 
 
 def _check_price(where: str, case: UseCase) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from workbench import wire
 from workbench.config import DataRules, Destination
+from workbench.context import current_invocation
 from workbench.controls.position import MODEL, Position
 from workbench.errors import ConfigError, PrivacyError, WorkbenchError
 from workbench.ports import Call, Handler
@@ -36,6 +37,8 @@ _MOST_EVENTS: Final = 20_000
 _MOST_KEPT: Final = 256
 _LONGEST_KEPT: Final = 20_000
 _MOST_SEEN: Final = 4_096
+#: The least characters of a column's value that a request is searched for: shorter ones stand in any text.
+_LEAST_VALUE: Final = 4
 
 
 class PrivacyControl:
@@ -43,7 +46,9 @@ class PrivacyControl:
 
     `external` tells whether a target is outside of this process. Without `enforce` the model gets the request
     as it is, and the record says what would have been done; recordings are protected all the same.
-    `logged` returns what stands in for a value in errors; by default that is its mask.
+    `logged` returns what stands in for a value in errors; by default that is its mask. `columns` are the
+    classes of the inputs of cases by their names: while a case is answered, a request that contains the value
+    of such a column has its class.
     """
 
     def __init__(
@@ -54,8 +59,10 @@ class PrivacyControl:
         external: Callable[[str], bool],
         enforce: bool = True,
         logged: Replacement[Any] | None = None,
+        columns: Mapping[str, str] | None = None,
     ) -> None:
         self._detector = _CleanTexts(detector)
+        self._columns = columns or {}
         self._logged = logged
         self._rules = rules
         self._external = external
@@ -83,9 +90,23 @@ class PrivacyControl:
         known = before.found if isinstance(before, RequestTexts) else {}
         if isinstance(before, RequestTexts) and before.payload is call.payload:
             return before
-        request = RequestTexts(call.payload, self._detector, self._rules, known, declared=call.declared)
+        declared = self._declared(call) if self._columns else call.declared
+        request = RequestTexts(call.payload, self._detector, self._rules, known, declared=declared)
         call.span.recording = request
         return request
+
+    def _declared(self, call: Call) -> DeclaredData | None:
+        """Return what is declared of the call, with the values of the case that is answered."""
+        around = current_invocation()
+        if around is None:
+            return call.declared
+        values = tuple(
+            (text, name)
+            for column, name in self._columns.items()
+            for text in _texts_in(around.columns.get(column))
+            if len(text) >= _LEAST_VALUE
+        )
+        return dataclasses.replace(call.declared or DeclaredData(), values=values)
 
     def _passed(self, call: Call, request: RequestTexts, destination: Destination) -> Call:
         """Return the call as the model may get it."""
@@ -96,7 +117,11 @@ class PrivacyControl:
             return call
         if refused := [name for name, action in actions.items() if action == "refuse"]:
             kinds = sorted(request.kinds_of(refused))
-            found = f"found: {', '.join(kinds)}" if kinds else "the prompt declares it of an input"
+            found = (
+                f"found: {', '.join(kinds)}"
+                if kinds
+                else "a prompt's input, a memory or a column declares it"
+            )
             raise PrivacyError(
                 f"{call.target}: data of the class {refused[0]!r} may not go to a model of the destination "
                 f"{destination!r}; {found}",
@@ -177,6 +202,15 @@ class _CleanTexts:
             self._clean.clear()
 
 
+def _texts_in(value: Any) -> Iterable[str]:
+    """Yield the texts of a column's value, also those in lists and objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts_in(item)
+
+
 def _passed_on(restored: RestoredAnswer, data: Any, *, streamed: bool) -> list[Any]:
     return restored.chunk(data) if streamed else [restored.whole(data)]
 
@@ -195,7 +229,7 @@ class RequestTexts:
     """What is found in the texts of one request, and its forms at the destinations.
 
     It is the form of the call in recordings, too: see `ports.privacy.RecordingForm`. `values` are what is
-    found and what a prompt declares. `restores` is whether the answer that comes may hold pseudonyms that
+    found and what is declared. `restores` is whether the answer that comes may hold pseudonyms that
     were given for this request.
     """
 
@@ -312,11 +346,12 @@ class RequestTexts:
         clean_error(error, self._replacing(logged) if logged is not None else self._masked)
 
     def _declare(self, declared: DeclaredData) -> None:
-        """Add what a prompt declares: the classes of its inputs, and values that are identifiers."""
+        """Add what is declared: classes, identifiers, and the classes of values that are in the request."""
         for value, kind, name in declared.identifiers:
             self.values[value] = Detection(start=0, end=len(value), kind=kind, data_class=name)
             self.kinds[kind] = self.kinds.get(kind, 0) + 1
-        self.classes |= frozenset(declared.classes)
+        held = {name for value, name in declared.values if any(value in text for text in self._texts)}
+        self.classes |= held.union(declared.classes)
 
     def _collect_values(self) -> None:
         for text in self._texts:

@@ -12,6 +12,7 @@ from typing import Any
 
 from workbench import config, files, layout, registry, retrieval
 from workbench.config import UseCase
+from workbench.config.assessments import check_known_classes
 from workbench.diagnostics.budgets import check_met
 from workbench.diagnostics.kinds import unknown_kinds
 from workbench.errors import ConfigError, WorkbenchError, nearest
@@ -185,6 +186,8 @@ def _look_at_generator(root: Path, reference: str) -> None:
 
 def _look_at_memory(root: Path, reference: str) -> None:
     spec = retrieval.load_spec(root, reference)
+    if spec.data_class is not None:
+        check_known_classes(f"{spec}: data_class", [spec.data_class], rules_of(root).actions)
     card = load_card(root, spec.embedding)
     if card.kind != "embedding":
         raise ConfigError(

@@ -101,7 +101,8 @@ class Experiment:
         async def answer(item: tuple[Case, int], pool: ThreadPoolExecutor) -> None:
             case, repeat = item
             ws = self.bind(case.tenant, chosen)
-            done = await task.attempt(ws, partial(task.read, case), pool, case=case.id, repeat=repeat)
+            given = partial(task.read, case)
+            done = await task.attempt(ws, given, pool, columns=case.inputs, case=case.id, repeat=repeat)
             rows.append(scored_row(case, done, scorers))
 
         try:

@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import inspect
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
@@ -57,15 +57,24 @@ class Task:
         return await asyncio.get_running_loop().run_in_executor(pool, context.run, self, ws, case)
 
     async def attempt(
-        self, ws: Any, given: Callable[[], Any], pool: ThreadPoolExecutor, *, case: str, repeat: int = 0
+        self,
+        ws: Any,
+        given: Callable[[], Any],
+        pool: ThreadPoolExecutor,
+        *,
+        columns: Mapping[str, Any],
+        case: str,
+        repeat: int = 0,
     ) -> CaseAttempt:
         """Apply the task to what `given` returns; raise an error that every case would meet.
 
+        `columns` are the inputs of the case by their names, whose classes of data params.yaml may declare.
         Any other error becomes the attempt's failure, so that one case does not end the others.
         """
         output: Any = None
         failure: Exception | None = None
-        with invocation_scope(InvocationScope(case=case, repeat=repeat, task=self.name)) as scope:
+        made = InvocationScope(case=case, repeat=repeat, task=self.name, columns=columns)
+        with invocation_scope(made) as scope:
             try:
                 output = self.write(await self.apply(ws, given(), pool))
                 stored(output)  # what has no exact form is no answer, in a job as in a judged run
@@ -100,7 +109,8 @@ class Task:
 
         async def answer(item: tuple[InputRow, Any], pool: ThreadPoolExecutor) -> None:
             row, given = item
-            made = await self.attempt(inputs.workspace(row), lambda: given, pool, case=row.id)
+            ws = inputs.workspace(row)
+            made = await self.attempt(ws, lambda: given, pool, columns=row.columns, case=row.id)
             done[row.number] = made
             if made.failure is not None:
                 broken.append(Broken(row=row, reason=_reason(made.failure), kind="task"))

@@ -78,7 +78,8 @@ def of_stage(stage: str, case: UseCase, source: str) -> dict[str, Any]:
     """Return the settings that `stage` depends on, defaults included; `source` is the notebook's text.
 
     A key that the notebook may read (`ws.use_case.title`) counts for the stages that run it. Only the report
-    reads the gate of another phase.
+    reads the gate of another phase. The classes of the dataset's columns count for the stages that answer
+    its cases.
     """
     keys = READ[stage]
     if stage in {"judge", "experiment"}:
@@ -87,6 +88,10 @@ def of_stage(stage: str, case: UseCase, source: str) -> dict[str, Any]:
     for key in ("impact", "moderation", "price_per_million"):  # results of earlier versions know none
         if values.get(key) is None:
             values.pop(key, None)
+    if isinstance(values.get("dataset"), dict):
+        values["dataset"].pop("classes")
+    if stage in {"judge", "experiment"} and case.column_classes:
+        values["column_classes"] = dict(case.column_classes)
     if "gates" in values and stage != "report":
         values["gates"] = {case.phase: case.gates[case.phase]}
     return values

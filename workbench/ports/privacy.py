@@ -34,14 +34,15 @@ class Detector(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredData:
-    """What a prompt declares of the inputs in a request.
+    """What is declared of the data in a request: of a prompt's inputs and passages, of a case's columns.
 
-    `classes` are the classes of their data. `identifiers` are values that are identifiers as a whole, each
-    with its kind and class.
+    `classes` are the classes of its data. `identifiers` are values that are identifiers as a whole, each
+    with its kind and class. `values` are texts with their class, which the request has if it contains them.
     """
 
     classes: tuple[str, ...] = ()
     identifiers: tuple[tuple[str, str, str], ...] = ()
+    values: tuple[tuple[str, str], ...] = ()
 
 
 class RecordingForm(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -133,20 +134,30 @@ def _of_use_case(name: str, case: UseCase) -> Iterator[AssessmentProblem]:
 
 
 def _undeclared(root: Path, name: str, case: UseCase) -> Iterator[AssessmentProblem]:
-    """Yield the classes of the prompt's inputs that the use case does not state."""
-    if case.prompt is None or case.handles is None:
-        return
-    try:
-        header = prompts.read(registry.resolve(root, "prompt", str(case.prompt))).header
-    except WorkbenchError:
-        return  # reported with the prompt
-    for data_class in sorted({item.data_class for item in header.inputs.values()} - {*case.handles}):
-        what = f"the prompt {case.prompt} has an input of class {data_class}"
+    """Yield the classes that prompt, memory and dataset declare and the use case does not state."""
+    for what, data_class in _declared(root, case) if case.handles is not None else ():
+        if data_class in (case.handles or ()):
+            continue
         yield AssessmentProblem(
             model="",
-            what=f"{what}, and use_cases.{name}.handles does not name that class",
+            what=f"{what} of class {data_class}, and use_cases.{name}.handles does not name that class",
             fix=f"add {data_class} to use_cases.{name}.handles in params.yaml",
         )
+
+
+def _declared(root: Path, case: UseCase) -> Iterator[tuple[str, str]]:
+    """Yield what is declared, such as "the dataset has an input", with its class; each pair once."""
+    if case.prompt is not None:
+        with contextlib.suppress(WorkbenchError):  # reported with the prompt
+            header = prompts.read(registry.resolve(root, "prompt", str(case.prompt))).header
+            for name in sorted({item.data_class for item in header.inputs.values()}):
+                yield f"the prompt {case.prompt} has an input", name
+    if case.memory is not None:
+        with contextlib.suppress(WorkbenchError):  # reported with the memory
+            if of_items := retrieval.load_spec(root, str(case.memory)).data_class:
+                yield f"the memory {case.memory} has items", of_items
+    for name in sorted({*case.column_classes.values()}):
+        yield "the dataset has an input", name
 
 
 def _of_model(

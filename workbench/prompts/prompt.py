@@ -85,7 +85,10 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """A rendered prompt, the argument of `ws.model().chat`."""
+    """A rendered prompt, the argument of `ws.model().chat`.
+
+    `data_classes` are the classes of its inputs and of its passages.
+    """
 
     messages: tuple[Message, ...] = field(repr=False)
     prompt: str
@@ -145,7 +148,12 @@ class Prompt:
             passages=passages,
             output=self.header.output,
             parameters=self.header.parameters,
-            data_classes=tuple(sorted({declared.data_class for declared in self.header.inputs.values()})),
+            data_classes=tuple(
+                sorted(
+                    {declared.data_class for declared in self.header.inputs.values()}
+                    | {name for hit in passages if (name := getattr(hit, "data_class", ""))}
+                )
+            ),
             identifiers=tuple(
                 (inputs[name], declared.kind, declared.data_class)
                 for name, declared in self.header.inputs.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -56,9 +57,11 @@ class Governed(MemoryVerbs):
         return done
 
     async def search(self, query: Query) -> Hits:
-        """Return at most `k` hits that the requester may see, best first."""
+        """Return at most `k` hits that the requester may see, best first, with the spec's class of data."""
         call = self.binding.make_call("memory", "search", self.binding.name, {"query": query})
         found: list[Hit] = await _answer(self.binding, call)
+        if name := self.binding.spec.data_class:
+            found = [dataclasses.replace(hit, data_class=name) for hit in found]
         return Hits(found, degraded=bool(call.span.facts.get("degraded")))
 
     async def _invoke(self, verb: str, arguments: dict[str, Any]) -> Any:

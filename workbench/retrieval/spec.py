@@ -85,6 +85,7 @@ class _File:
     index: Index = field(default_factory=Index)
     mode: SearchMode = "hybrid"
     exact: bool = False
+    data_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,8 @@ class MemorySpec(_File):
     `columns` are its options. `embedding` is a model card's name, `candidates` the depth of each ranking
     before fusion, `questions` a dataset about the memory, `digest` the SHA-256 of the spec's file. `stale`
     sets the treatment of passages whose source has changed. `budget` limits episodic items, `keep_versions`
-    the versions of knowledge. `mode` and `exact` set the kind of search.
+    the versions of knowledge. `mode` and `exact` set the kind of search. `data_class` is the class of data of
+    every item, which its hits carry.
     """
 
     name: str
@@ -192,6 +194,8 @@ def _check(raw: _File, where: str) -> None:
     except ConfigError as error:
         raise ConfigError(f"{where}: embedding: {error.message}", hint=error.hint) from None
     _check_retention(raw.retention, where)
+    if raw.data_class == "":
+        raise ConfigError(f"{where}: data_class is empty", hint="data_class: personal, or no such line")
 
 
 def _check_source(raw: _File, where: str) -> None:

@@ -77,8 +77,9 @@ class StatePaths:
     snapshot may answer searches, `stated_answers` whether the stated answers of a use case may be given.
     `limits` are those of a run, with their place in params.yaml; `caching` is the control `cache` by its
     name, or nothing. `content` puts texts into spans. With `observe_policy`, what the repository's policies
-    deny is recorded and not refused; with `observe_privacy`, models get requests as they are. `moderating`
-    makes the control `moderation`. `keeping` says how long requests and answers are kept, sealed, and
+    deny is recorded and not refused; with `observe_privacy`, models get requests as they are.
+    `column_classes` are the classes of data of the inputs of cases. `moderating` makes the control
+    `moderation`. `keeping` says how long requests and answers are kept, sealed, and
     `audit` how the audit log is written.
     """
 
@@ -93,6 +94,7 @@ class StatePaths:
     observe_policy: bool = False
     moderating: Moderating | None = None
     observe_privacy: bool = False
+    column_classes: Mapping[str, str] = field(default_factory=dict)
     keeping: ContentKeeping = field(default_factory=ContentKeeping)
     audit: ChainOptions | None = None
 
@@ -146,7 +148,10 @@ class Boundary:
 
     def _controls(self, places: StatePaths) -> dict[str, Control]:
         """Return the controls around every call, by their names."""
-        privacy = privacy_of(self.root, self.card, observe=places.observe_privacy, home=self.home)
+        privacy = privacy_of(
+            self.root, self.card, columns=places.column_classes, observe=places.observe_privacy,
+            home=self.home,
+        )  # fmt: skip
         return {
             "observe": Observe(
                 CallLog(self.home / CALLS),
@@ -337,6 +342,7 @@ def of_use_case(
             stated_answers=execution.tape is None or execution.live_memory,
             content=case.telemetry.content,
             observe_privacy=case.privacy.enforce == "observe",
+            column_classes=case.column_classes,
             observe_policy=case.policy.enforce == "observe",
             moderating=Moderating(root, home, case.moderation, case.tenants),
             audit=ChainOptions(fsync=load_params(root).audit.fsync),

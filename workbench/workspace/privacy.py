@@ -24,15 +24,24 @@ _OF_RUNS: Final[Mapping[str, Literal["logs", "outputs"]]] = {"output": "outputs"
 
 
 def privacy_of(
-    root: Path, card: Callable[[str], ModelCard], *, observe: bool = False, home: Path | None = None
+    root: Path,
+    card: Callable[[str], ModelCard],
+    *,
+    columns: Mapping[str, str],
+    observe: bool = False,
+    home: Path | None = None,
 ) -> PrivacyControl:
-    """Return the control over the classes of data of a repository; raise ConfigError for invalid ones."""
+    """Return the control over the classes of data of a repository; raise ConfigError for invalid ones.
+
+    `columns` are the classes of the inputs of cases, by their names.
+    """
     return PrivacyControl(
         detector_of(root),
         rules_of(root),
         external=lambda target: card(target).provider not in _EMBEDDED,
         enforce=not observe,
         logged=redaction_of(root, home=home).stand_in,
+        columns=columns,
     )
 
 
