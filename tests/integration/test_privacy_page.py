@@ -9,12 +9,12 @@ from documented_pages import blocks_of, check_shown, copy_to, page_of, run
 from endpoint import endpoint, speaking
 from test_budgets_page import CARD
 
-from workbench import config, registry
+from workbench import config, files, registry, retrieval
 from workbench.prompts import prompt as prompts
 from workbench.testing.fakes import FakeModel
 
 PAGE = page_of("privacy.md")
-CLASSES, TERMS, OBSERVED, INPUTS = blocks_of(PAGE, "yaml")
+CLASSES, TERMS, OBSERVED, INPUTS, MEMORY, COLUMN = blocks_of(PAGE, "yaml")
 ASK, RECORD, REFUSED = blocks_of(PAGE, "python")
 ANSWER, SHOWN, ERROR = blocks_of(PAGE, "text")
 
@@ -84,6 +84,17 @@ def test_the_inputs_of_the_page_are_those_of_a_prompt():
     text = f"---\nname: p\nowner: o\nreason: r\n{INPUTS}---\nuser:\n{{{{ customer }}}}: {{{{ question }}}}\n"
     made = prompts.parse(text, where="the page")
     assert made.render(customer="Zed", question="why?").identifiers == (("Zed", "customer", "personal"),)
+
+
+def test_the_line_of_a_memory_and_the_column_of_a_dataset_declare_a_class(places):
+    root, _ = places
+    spec = (root / "pipelines/memories/handbook/2.yaml").read_text() + MEMORY
+    saved = registry.save_version(
+        root, "memory", "people", spec.encode(), author="t", reason="t", parent=None
+    )
+    assert retrieval.load_spec(root, str(saved)).data_class == "personal"
+    (stated,) = files.parse_yaml(COLUMN, where="the page").values()
+    assert files.parse(config.DatasetFile, stated, where="the page").classes == {"text": "personal"}
 
 
 def test_the_table_of_the_page_is_that_of_the_built_in_classes():

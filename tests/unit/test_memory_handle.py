@@ -34,6 +34,15 @@ def test_a_search_asks_as_the_principal_at_the_clocks_instant_and_as_the_spec_sa
     assert (query.sources, query.kinds) == (("taxi",), ("document",))
 
 
+def test_hits_carry_the_class_of_data_of_the_spec_and_change_in_nothing_else(tmp_path):
+    plain = of_three(tmp_path / "plain").handle_of().search("taxi")
+    handle = of_three(tmp_path / "classed", data_class="health").handle_of()
+    found = handle.search("taxi")
+    assert {hit.data_class for hit in plain} == {""} and {hit.data_class for hit in found} == {"health"}
+    assert [dataclasses.replace(hit, data_class="") for hit in found] == plain
+    assert list(map(repr, found)) == list(map(repr, plain))
+
+
 def test_without_a_day_a_search_uses_today_and_a_pinned_snapshot_ignores_the_clock(tmp_path):
     bench = of_three(tmp_path)
     bench.clock.set("2026-03-04T05:06:07")

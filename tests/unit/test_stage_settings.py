@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from workbench import config
-from workbench.config import UseCase
+from workbench.config import DatasetFile, UseCase
 from workbench.config.data_classes import LEXICA
 from workbench.moderation import topics
 from workbench.pipeline.plots import numbers
@@ -107,6 +107,16 @@ def test_dataset_and_scorers_rerun_the_judge_and_not_the_experiment(case):
         other = dataclasses.replace(case, **changed)
         differ = {stage for stage in READ if of_stage(stage, other, "") != of_stage(stage, case, "")}
         assert {"judge", "gate", "report"} <= differ and "experiment" not in differ
+
+
+def test_a_class_of_a_column_reruns_the_stages_that_answer_cases_and_none_changes_nothing(case):
+    plain = dataclasses.replace(case, dataset=DatasetFile(file="data/x.jsonl"))
+    classed = DatasetFile(file="data/x.jsonl", classes={"question": "personal"})
+    other = dataclasses.replace(case, dataset=classed)
+    differ = {stage for stage in READ if of_stage(stage, other, "") != of_stage(stage, plain, "")}
+    assert differ == {"judge", "experiment"}
+    assert set(of_stage("judge", plain, "")["dataset"]) == {"file", "inputs", "expected"}
+    assert "column_classes" not in of_stage("judge", plain, "")
 
 
 def test_a_key_that_the_notebook_reads_counts_for_the_experiment(case):

@@ -244,7 +244,6 @@ def check_use_case(path: Path, name: str, case: UseCase) -> None:
             hint="add memory_provider: weaviate, or remove memory_url, memory_grpc, memory_api_key_env, "
             "memory_fallback and memory_awake",
         )
-    _check_column_classes(f"{where}.dataset", case)
     check_model(f"{where}.model", case.model_choice)
     check_caching(f"{where}.cache", case.cache)
     _check_price(f"{where}.price_per_million", case)
@@ -282,6 +281,7 @@ def _check_groups(where: str, groups: Sequence[str]) -> None:
 
 def _check_values(where: str, case: UseCase) -> None:
     check_handled(f"{where}.handles", case.handles)
+    _check_column_classes(f"{where}.dataset", case)
     for key in ("concurrency", "memory_awake"):
         if (number := getattr(case, key)) < 1:
             raise ConfigError(f"{where}.{key} must be 1 or more, found {number}")

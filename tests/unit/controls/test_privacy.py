@@ -13,6 +13,7 @@ from sizes import examples
 
 from workbench import wire
 from workbench.config import DataClass, data_rules
+from workbench.context import InvocationScope, invocation_scope
 from workbench.controls.privacy import PrivacyControl
 from workbench.errors import ConfigError, PrivacyError, RefusedError
 from workbench.ports import Span
@@ -330,6 +331,51 @@ def test_a_class_that_a_prompt_declares_is_kept_from_a_destination_that_refuses_
     assert not model.got
     asked(call, model, control(health={"like": "personal"}))
     assert model.got[0] is call.payload and call.span.facts["data_class"] == "health"
+
+
+def asked_within(call, model, columns, **classes):
+    """The events of a call while a case with these columns is answered; `text` is declared as `health`."""
+    rules = data_rules({name: DataClass(**fields) for name, fields in classes.items()})
+    made = PrivacyControl(
+        SmallDetector(), rules, external=lambda _: True, columns={"text": "health", "absent": "secret"}
+    )
+    with invocation_scope(InvocationScope(case="c1", columns=columns)):
+        return asked(call, model, made)
+
+
+@pytest.mark.parametrize("value", ["my knee", ["my knee"], {"words": ("is it?", "my knee")}])
+def test_a_request_with_the_value_of_a_column_has_the_class_of_the_column(value):
+    call, model = chat("Ada wrote: my knee hurts"), Echo("well")
+    asked_within(call, model, {"text": value}, health={"like": "secret", "external": "pass"})
+    assert call.span.facts["data_class"] == "health" and len(model.got) == 1
+    with pytest.raises(PrivacyError, match=r"health.*column"):
+        asked_within(
+            chat("Ada wrote: my knee hurts"),
+            model,
+            {"text": value},
+            health={"like": "secret", "external": "refuse"},
+        )
+    assert len(model.got) == 1
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"text": "my elbow"}, {"text": "My knee"}, {"text": "kne"}, {"text": 12345}, {"other": "my knee"}, {}],
+)
+def test_a_request_without_the_value_of_a_column_has_no_class(columns):
+    call, model = chat("Ada wrote: my knee hurts, 12345"), Echo("well")
+    asked_within(call, model, columns, health={"like": "secret", "external": "refuse"})
+    assert "data_class" not in call.span.facts and len(model.got) == 1
+
+
+def test_what_a_prompt_and_a_column_declare_both_count():
+    call, model = declared(chat("my knee hurts"), "personal"), Echo("well")
+    health = {"like": "personal", "external": "pass"}
+    asked_within(call, model, {"text": "my knee"}, health=health)
+    assert call.span.facts["data_class"] == "health"
+    call = declared(chat("my knee hurts"), "personal")
+    asked_within(call, model, {"text": "my elbow"}, health=health)
+    assert call.span.facts["data_class"] == "personal"
 
 
 def test_a_request_that_is_no_json_is_left_to_those_who_say_so():

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench import config, files, layout, registry
-from workbench.config import ModelChoice, Pin
+from workbench.config import DatasetFile, ModelChoice, Pin
 from workbench.config.moderation import ModerationHook, ModerationRules
 from workbench.errors import ConfigError, NotFoundError, PolicyError, RefusedError
 from workbench.jobs import spec as jobspec
@@ -164,6 +164,19 @@ def test_a_class_of_the_prompt_s_inputs_is_stated_by_the_use_case(root):
     (found,) = problems(root, route, models=[])
     assert "personal" in found and "route@1" in found
     assert problems(root, dataclasses.replace(route, handles=("personal",)), models=[]) == []
+
+
+def test_the_classes_of_the_memory_and_of_the_dataset_are_stated_by_the_use_case(root):
+    spec = (ROOT / "pipelines/memories/handbook/2.yaml").read_text() + "data_class: health\n"
+    registry.save_version(root, "memory", "clinic", spec.encode(), author="t", reason="t", parent=None)
+    dataset = DatasetFile(file="x.jsonl", classes={"question": "secret"})
+    case = dataclasses.replace(CASE, memory=Pin(name="clinic", version=1), dataset=dataset)
+    texts = problems(root, dataclasses.replace(case, handles=("internal",)), models=[])
+    assert [word for word in ("clinic@1", "dataset") for text in texts if word in text] == [
+        "clinic@1", "dataset",
+    ]  # fmt: skip
+    handled = dataclasses.replace(case, handles=("internal", "health", "secret"))
+    assert problems(root, handled, models=[]) == []
 
 
 @pytest.mark.parametrize(
