@@ -290,7 +290,7 @@ def test_an_experiment_runs_with_another_seed_and_the_table_is_readable(root, tm
     assert " seed" in unread and " concurrency" in unread
     assert sorted(git(clone, "diff", "--name-only").split()) == ["dvc.lock", "params.yaml"]
 
-    columns = "dvc exp show --only-changed --drop .*/.* --keep accuracy|cases|verdict"
+    columns = "dvc exp show --only-changed --drop .*/.*|params.yaml --keep accuracy|cases|verdict"
     rows = {row["Experiment"]: row for row in csv.DictReader(typed(clone, f"{columns} --csv").splitlines())}
     numbers = json.loads((root / USE_CASE / "metrics.json").read_bytes())
     row = rows["other-seed"]

@@ -98,7 +98,8 @@ def test_a_use_case_without_memory_is_added_beside_another_reproduced_promoted_a
     dvc(root, "repro", "remember@small")
     add(root, "classify", endpoint=url)
     committed(root)
-    assert "up to date" in dvc(root, "status", "settings@small", "remember@small")
+    status = dvc(root, "status", "settings@small", "remember@small")
+    assert "remember@small" not in status and "modified:           params.yaml" in status
     said = dvc(root, "repro", "gate@classify")
     assert "Running stage 'judge@classify'" in said
     assert len(model.calls) == 3 and (root / layout.judge_tape_of("classify")).is_file()
