@@ -1,0 +1,1 @@
+"""The folder of confined Pythons' `sitecustomize`."""

@@ -1,0 +1,100 @@
+"""Start a notebook's kernel by the command that confines it, and end it with all its processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from workbench import files
+from workbench.errors import ConfigError, NotebookError
+
+#: Seconds to wait until killed processes have ended.
+_GRACE_S: Final = 5.0
+#: Bytes of a dead kernel's output of which the last line is told.
+_LAST_BYTES: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confined:
+    """A confinement of a kernel, prepared by `workbench.confinement`.
+
+    `command` precedes the kernel's own command. `folder` is a private folder with a short path in which the
+    kernel may write: its connection file and its sockets are there. `failure` is a file that says why the
+    command did not start the kernel.
+    """
+
+    command: tuple[str, ...]
+    folder: Path
+    failure: Path
+
+    @contextlib.contextmanager
+    def managing(self, client: Any) -> Iterator[None]:
+        """Let a client of nbclient start its kernel confined, on Unix sockets; end all its processes."""
+        manager = client.create_kernel_manager()
+        manager.transport = "ipc"
+        manager.connection_file = str(self.folder / f"{secrets.token_hex(4)}.json")
+        spec = manager.kernel_spec
+        kernel = (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}")
+        spec.argv, spec.env, spec.metadata = [*self.command, *kernel], {}, {}
+        try:
+            yield
+        finally:
+            if group := getattr(manager.provisioner, "pgid", None):
+                end_group(group)
+
+    def check_started(self, notebook: Path) -> None:
+        """Raise NotebookError when the kernel of a notebook was not started, with the launcher's reason."""
+        why = ""
+        with contextlib.suppress(FileNotFoundError):
+            why = self.failure.read_text(encoding="utf-8", errors="replace")[:2_000]
+        if why:
+            raise NotebookError(
+                f"{notebook}: the kernel could not be confined: {why}",
+                hint="workbench doctor   # what this machine can confine",
+            ) from None
+
+    def last_line(self) -> str:
+        """Return the last line that the kernel's process wrote before it died, "" for none."""
+        try:
+            descriptor = files.open_regular(self.folder / "output.log")
+        except (OSError, ConfigError):  # the kernel may have put anything there
+            return ""
+        with os.fdopen(descriptor, "rb") as file:
+            file.seek(max(0, os.fstat(descriptor).st_size - _LAST_BYTES))
+            lines = file.read(_LAST_BYTES).decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def end_group(group: int) -> None:
+    """Kill the processes of a group and wait until they have ended.
+
+    A confined process cannot leave its group.
+    """
+    until = time.monotonic() + _GRACE_S
+    while _living(group) and time.monotonic() < until:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _living(group: int) -> bool:
+    """Whether a group has a process that has not ended."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
