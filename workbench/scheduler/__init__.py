@@ -1,0 +1,1 @@
+"""The scheduler of promoted jobs: what is due, the runs of a server, its health, and rehearsals."""

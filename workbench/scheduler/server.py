@@ -1,0 +1,329 @@
+"""The server of jobs: fire what is due, start the runs up to the capacity, and settle those that ended."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from workbench import rehearsal
+from workbench.context import Clock
+from workbench.errors import UnavailableError, WorkbenchError
+from workbench.jobs.ledger import Host, JobLedger, JobRun, Pause, ServerRow
+from workbench.scheduler.children import RunProcess, Starter
+from workbench.scheduler.definitions import DefinitionReader, Definitions
+from workbench.scheduler.due import ON_TIME_S
+from workbench.scheduler.firing import Firing
+from workbench.scheduler.measures import ServerMeasures
+from workbench.scheduler.settling import Settling
+from workbench.scheduler.telling import Teller
+
+#: Seconds between two looks: at definitions, at the runs of other processes, and at the outcomes of a day.
+_RELOAD_S, _OTHERS_S, _RECENT_S, _BEAT_S = 2.0, 5.0, 60.0, 10.0
+#: Seconds until the next look with and without running processes, and after an error.
+_BUSY_S, _IDLE_S, _AGAIN_S = 0.1, 1.0, 2.0
+#: Seconds of the machine in which a slot is looked at, however fast the clock is.
+_LOOK_S: Final = 5.0
+#: Seconds that a run waits again whose job and tenant run another slot.
+_BEHIND_S: Final = 5.0
+#: Runs that one look puts behind others, at most.
+_MOST_BEHIND: Final = 50
+#: The orders by hand, which run beside a slot of the schedule.
+_BESIDE: Final = frozenset({"backfill", "trigger", "manual"})
+_log = logging.getLogger("workbench.scheduler")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """How a server runs: `runs` at once (None: as operations.yaml states) until a time, or `once`.
+
+    `until` and `once` end the server when nothing that is due is left. `address` is shown to others. `speed`
+    is that of the clock in a rehearsal while nothing runs: its seconds in one second of the machine.
+    """
+
+    runs: int | None = None
+    until: dt.datetime | None = None
+    once: bool = False
+    address: str = ""
+    speed: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerParts:
+    """What a server works with; a test replaces each.
+
+    `after_run` is called with the job of each ended run.
+    """
+
+    ledger: JobLedger
+    reader: DefinitionReader
+    starter: Starter
+    teller: Teller
+    clock: Clock
+    after_run: Callable[[str], object] = lambda _job: None
+
+
+class JobServer:
+    """A scheduler's loop over the ledger, one look at a time; it can be killed between any two steps."""
+
+    def __init__(self, parts: ServerParts, options: ServeOptions | None = None) -> None:
+        self.options = options or ServeOptions()
+        self.definitions = Definitions()
+        self.children: dict[str, RunProcess] = {}
+        self.pauses: Sequence[Pause] = ()
+        self.waiting = 0
+        self.fault = ""
+        self.ticked = 0.0
+        self._parts, self._ledger, self._clock = parts, parts.ledger, parts.clock
+        started = self._clock.now()
+        self.row = _row(started, self.options.address)
+        # In fast motion a look takes minutes of the clock.
+        on_time = max(ON_TIME_S, _LOOK_S * self.options.speed)
+        self.firing = Firing(self._ledger, parts.teller, since=started, on_time_s=on_time)
+        self.settling = Settling(self._ledger, parts.teller, self._clock)
+        self._others: dict[str, JobRun] = {}
+        #: The runs that were due and wait for another one of their job and tenant.
+        self._behind: set[str] = set()
+        self._last: dict[str, float] = {}
+        self.measures = ServerMeasures()
+        self._speed = 1.0
+
+    @property
+    def capacity(self) -> int:
+        """The number of runs that this server starts at once."""
+        return self.options.runs or self.definitions.operations.capacity.runs
+
+    def tick(self) -> float:
+        """Do what is to be done now; return the seconds until the next look.
+
+        An error of the ledger is kept in `fault`, and the work is tried again at the next look: nothing that
+        is due is forgotten before its line is written.
+        """
+        try:
+            self._tick()
+        except (WorkbenchError, OSError) as error:
+            fault = f"{type(error).__name__}: {error}"
+            if fault != self.fault:
+                _log.error("the server tries again: %s", fault)
+            self.fault = fault
+            return _AGAIN_S
+        self.fault, self.ticked = "", time.monotonic()
+        self._set_pace(1.0 if self.children else self.options.speed)
+        return self._pause()
+
+    def is_done(self) -> bool:
+        """Return whether a server with `until` or `once` has nothing left to do."""
+        ended = self.options.once or (
+            self.options.until is not None and self._clock.now() >= self.options.until
+        )
+        if not ended or self.children or self.fault or not self.ticked:
+            return False
+        now = self._clock.now()
+        return not any(
+            run.state != "waiting" or _is_ready(run, now) or run.run in self._behind
+            for run in self._ledger.unfinished()
+        )
+
+    def end(self) -> None:
+        """Kill the runs that still have a process of this server, and let their slots wait again."""
+        for child in self.children.values():
+            child.kill()
+        for run in list(self.children):  # all are killed before the ledger may be away
+            self._try(f"run {run} waits again", partial(self._give_back, run))
+            del self.children[run]
+
+    def leave(self) -> None:
+        """Remove the server from the ledger."""
+        self._ledger.leave(self.row.id)
+
+    def poll(self) -> None:
+        """Settle the runs of this server whose process ended."""
+        for run, child in list(self.children.items()):
+            code = child.poll()
+            if code is not None:
+                del self.children[run]
+                self._settle(self._ended(run, child, code))
+
+    def _tick(self) -> None:
+        now = self._clock.now()
+        if self._is_time("reload", _RELOAD_S):
+            self._reload()
+        if self._is_time("beat", _BEAT_S):
+            self._ledger.beat_server(self.row)
+        if self._is_time("recent", _RECENT_S):
+            self.settling.settle_recent(now)
+        self.poll()
+        if self._is_time("others", _OTHERS_S):
+            self._look_at_others()
+        self.pauses = self._ledger.pauses()
+        until = self.options.until
+        self.firing.fire(now if until is None else min(now, until), self.pauses)
+        self._replace()
+        self.settling.tell_late(now)
+        self._start()
+
+    def _is_time(self, what: str, seconds: float) -> bool:
+        """Return whether some seconds of the machine have passed since this was last done."""
+        now = time.monotonic()
+        if now - self._last.get(what, -seconds) < seconds:
+            return False
+        self._last[what] = now
+        return True
+
+    def _reload(self) -> None:
+        before = self.definitions
+        self.definitions = self._parts.reader.read()
+        if self.definitions is before:
+            return
+        self.settling.operations = self.definitions.operations
+        self.firing.update(self.definitions.found)
+        for name, fault in self.definitions.faults.items():
+            if before.faults.get(name) != fault:
+                _log.error("%s is not served: %s", name, fault)
+        _log.info("%d definitions, %d faults", len(self.definitions.found), len(self.definitions.faults))
+
+    def _look_at_others(self) -> None:
+        """Settle the runs of other processes that ended, and those whose process died."""
+        for run in self._ledger.reconcile():
+            self._settle(run)
+        unfinished = {run.run: run for run in self._ledger.unfinished()}
+        self.waiting = sum(run.state == "waiting" for run in unfinished.values())
+        for name in self._others.keys() - unfinished.keys() - self.children.keys():
+            self._settle(self._ledger.run(name))
+        self._others = {name: run for name, run in unfinished.items() if name not in self.children}
+        for item in unfinished.values():
+            self.settling.watch(item)
+
+    def _ended(self, name: str, child: RunProcess, code: int) -> JobRun:
+        """Return the run of a process that ended; one that did not end its line has failed or is lost."""
+        run = self._ledger.run(name)
+        if run.state == "queued" and run.pid == os.getpid():
+            said = child.said() or f"the command ended with code {code}"
+            return self._ledger.cancel(name, "failed", said)
+        if run.alive:
+            for lost in self._ledger.reconcile():
+                self._settle(lost)
+            run = self._ledger.run(name)
+        return run
+
+    def _settle(self, run: JobRun) -> None:
+        self._others.pop(run.run, None)
+        self.measures.count_end(run)
+        outcome = run.outcome or run.state
+        _log.info("%s: %s (run %s, attempt %d)", run.slot.key, outcome, run.run, run.attempt)
+        self._try(f"the trials of {run.slot.job}", lambda: self._parts.after_run(run.slot.job))
+        self.settling.settle(run)
+
+    def _try(self, what: str, work: Callable[[], object]) -> None:
+        """Do work whose failure delays no run; the log has its error."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  of one job, and the server serves the others
+            _log.error("%s: %s: %s", what, type(error).__name__, error)
+
+    def _replace(self) -> None:
+        """End the runs whose place a newer slot takes."""
+        while self.firing.replaced:
+            run = self.firing.replaced.pop()
+            try:
+                self._ledger.cancel(run.run, "replaced", "a newer slot is due, and overlap is replace")
+            except WorkbenchError as error:
+                if isinstance(error, UnavailableError):
+                    raise
+                continue  # it has ended
+            if child := self.children.pop(run.run, None):
+                child.kill()
+
+    def _start(self) -> None:
+        """Take waiting runs while there is room, and start their processes."""
+        behind = 0
+        busy = Counter(_lane(run) for run in self._ledger.unfinished() if run.alive)
+        while len(self.children) < self.capacity and behind < _MOST_BEHIND:
+            operations = self.definitions.operations
+            run = self._ledger.take(
+                self.row.id, runs=self.capacity, per_tenant=operations.capacity.per_tenant
+            )
+            if run is None:
+                return
+            if self._is_expired(run):
+                detail = f"not started within {operations.of(run.slot.job).start_deadline_s:g} s of its time"
+                self._settle(self._ledger.cancel(run.run, "missed", detail))
+            elif busy[_lane(run)] and run.trigger not in _BESIDE:
+                behind += 1
+                later = self._clock.now() + dt.timedelta(seconds=_BEHIND_S)
+                self._ledger.give_back(run.run, later)
+                self._behind.add(run.run)
+            else:
+                self._behind.discard(run.run)
+                self._start_run(run)
+                busy[_lane(run)] += 1
+
+    def _start_run(self, run: JobRun) -> None:
+        self._set_pace(1.0)
+        try:
+            self.children[run.run] = self._parts.starter.start(run)
+        except OSError:
+            self._give_back(run.run)
+            raise
+        if run.trigger == "schedule":
+            self.measures.count_delay((self._clock.now() - run.slot.at).total_seconds())
+        self.settling.watch(run)
+        _log.info("%s: started (run %s, attempt %d)", run.slot.key, run.run, run.attempt)
+
+    def _is_expired(self, run: JobRun) -> bool:
+        if run.trigger not in {"schedule", "catch_up"}:
+            return False
+        deadline = self.definitions.operations.of(run.slot.job).start_deadline_s
+        return (self._clock.now() - run.slot.at).total_seconds() > deadline
+
+    def _give_back(self, run: str) -> None:
+        """Let a run of this server wait again, unless it has ended."""
+        try:
+            self._ledger.give_back(run, self._clock.now())
+        except UnavailableError:
+            raise
+        except WorkbenchError:
+            self._settle(self._ledger.run(run))
+
+    def _set_pace(self, speed: float) -> None:
+        """Let the clock of a rehearsal run at a speed: in fast motion only while nothing runs.
+
+        Runs then take the time that they take, and deadlines mean what they mean.
+        """
+        if speed != self._speed:
+            rehearsal.begin(self._clock.now(), speed)
+            self._speed = speed
+
+    def _pause(self) -> float:
+        """Return the seconds until the next look: no later than the next slot."""
+        pause = _BUSY_S if self.children or self.options.once else _IDLE_S
+        upcoming = self.firing.next_at()
+        if upcoming is None:
+            return pause
+        left = (upcoming - self._clock.now()).total_seconds() / self._speed
+        return max(0.01, min(pause, left))
+
+
+def _lane(run: JobRun) -> tuple[str, str, str] | None:
+    """Return what a run goes one after the other with: its job, tenant and role; None for a backfill."""
+    return None if run.trigger == "backfill" else (run.slot.job, run.slot.tenant, run.role)
+
+
+def _is_ready(run: JobRun, now: dt.datetime) -> bool:
+    """Return whether the ledger lets a run be taken: also one of before a clock was set back."""
+    return run.not_before is None or run.not_before <= now or run.queued_at > now
+
+
+def _row(started: dt.datetime, address: str) -> ServerRow:
+    host, pid = Host.here(), os.getpid()
+    return ServerRow(
+        id=f"{host.name.partition('/')[0][:40]}-{pid}-{secrets.token_hex(4)}", host=host.name, pid=pid,
+        born=host.process_started_at(pid) or "", address=address, started_at=started,
+    )  # fmt: skip
