@@ -1,0 +1,266 @@
+"""A shadow beside production, and a canary within production's run, with a worker for each version."""
+
+# ruff: noqa: F811 - fixtures are imported
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from told_jobs import AT, promoted, root, task  # noqa: F401 - fixtures
+
+from workbench import files, registry
+from workbench.errors import RefusedError, UnavailableError
+from workbench.experiments.batch import ATTEMPTS
+from workbench.experiments.inputs import read
+from workbench.jobs import publishing, runner, trial_runs
+from workbench.jobs import run as jobs
+from workbench.jobs.ledger import Slot, open_ledger
+from workbench.jobs.runner import WorkerResult
+from workbench.promotion.promote import ReleaseOptions, promote
+from workbench.promotion.rollout import rollout_of, settle_trials
+from workbench.testing.fakes import FakeClock
+
+ROWS = [{"id": f"r-{n:02}", "tenant": "acme", "question": "When?"} for n in range(40)]
+BEFORE = FakeClock("2026-11-24T00:00:00Z")
+
+
+class Workers:
+    """The worker of each version: `broken` names the ids that it cannot answer, `error` what it raises."""
+
+    def __init__(self) -> None:
+        self.asked: dict[int, list[str]] = {}
+        self.broken: dict[int, set[str]] = {}
+        self.error: dict[int, Exception] = {}
+        self.held: set[int] = set()
+        self.says: dict[int, str] = {}
+        self.seconds: dict[int, float] = {}
+
+    def __call__(self, request, *, python, folder, seconds, tick=lambda: None) -> WorkerResult:
+        version = int(Path(request.journal).stem)
+        rows = read(Path(request.inputs), tenant=request.tenant)
+        self.asked.setdefault(version, []).extend(row.id for row in rows)
+        if version in self.error:
+            raise self.error[version]
+        broken = [row for row in rows if row.id in self.broken.get(version, ())]
+        good = sorted(row.id for row in rows if row not in broken)
+        out = Path(request.out)
+        out.mkdir(parents=True)
+        says = self.says.get(version, "06:00")
+        pl.DataFrame({"id": good, "tenant": ["acme"] * len(good), "text": [says] * len(good)}).write_parquet(
+            out / "answers.acme.parquet"
+        )
+        schema = {"row": pl.Int64, "id": pl.String, "tenant": pl.String, "kind": pl.String}
+        quarantined = [(row.number, row.id, row.tenant, "task") for row in broken]
+        pl.DataFrame(quarantined, schema=schema, orient="row").write_parquet(out / "quarantine.parquet")
+        record = {"port": "model", "recorded_latency_s": self.seconds.get(version, 1.0), "cost_usd": 0.001}
+        lines = [{"case": name, "tenant": "acme", "records": [record]} for name in good]
+        files.write_atomic(out.with_name(ATTEMPTS), "".join(f"{json.dumps(x)}\n" for x in lines).encode())
+        counts = {
+            "rows": len(rows), "answered": len(good), "quarantined": len(broken), "broken_input": 0,
+            "broken_answer": len(broken), "calls": len(rows), "cost_usd": 0.01, "input_tokens": 7,
+            "output_tokens": 3, "held": version in self.held,
+        }  # fmt: skip
+        return WorkerResult(task_digest=f"{version}" * 64, notebook="", counts=counts)
+
+
+@pytest.fixture
+def workers(root, monkeypatch):
+    made = Workers()
+    monkeypatch.setattr(runner, "run", made)
+    (root / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))
+    return made
+
+
+def on_trial(root, label, **given):
+    order = ReleaseOptions(label=label, show=False, commit=True, clock=BEFORE, **given)
+    promote(root, "job/answers@2", order)
+
+
+def run(root, **given):
+    return jobs.run(root, task(**{"input": str(root / "rows.jsonl"), **given}))
+
+
+def lines(root):
+    found = open_ledger(root, FakeClock()).history("answers")
+    return sorted((item.role, item.version, item.outcome, item.rows) for item in found)
+
+
+def slot():
+    return Slot(job="answers", tenant="", at=dt.datetime.fromisoformat(AT))
+
+
+def texts(folder):
+    frame = pl.read_parquet(folder / "answers.acme.parquet")
+    return dict(zip(frame["id"], frame["text"], strict=True))
+
+
+# -- canary
+
+
+def test_a_canary_answers_its_share_and_one_output_is_published_whose_manifest_names_both(root, workers):
+    on_trial(root, "canary", share=0.25)
+    workers.says, workers.broken = {1: "live", 2: "new"}, {1: {"r-00"}, 2: {"r-39", "r-13"}}
+    done = run(root)
+    ours, rest = set(workers.asked[2]), set(workers.asked[1])
+    assert not ours & rest and ours | rest == {row["id"] for row in ROWS} and 4 <= len(ours) <= 16
+    folder = root / done.folder
+    answered = texts(folder)
+    assert list(answered) == sorted(answered)
+    for name, text in answered.items():
+        assert text == ("new" if name in ours else "live")
+    broken = pl.read_parquet(folder / "quarantine.parquet")
+    expected = {"r-00"} & rest | {"r-39", "r-13"} & ours
+    assert set(broken["id"]) == expected and answered.keys() == {row["id"] for row in ROWS} - expected
+    assert [ROWS[number - 1]["id"] for number in broken["row"]] == list(broken["id"])
+    manifest = publishing.read(folder)
+    assert (manifest.version, manifest.counts["rows"], manifest.cost_usd) == (1, 40, 0.02)
+    assert (manifest.canary["version"], manifest.canary["rows"], manifest.canary["share"]) == (
+        2, len(ours), 0.25,
+    )  # fmt: skip
+    assert lines(root) == [("canary", 2, "published", len(ours)), ("production", 1, "published", 40)]
+    (report,) = rollout_of(root, open_ledger(root, FakeClock()), "answers").trials
+    assert (report.role, report.slots, report.guards[0].n) == ("canary", 1, len(ours))
+    assert not list((root / ".workbench/cache/jobs").glob("*"))
+    assert run(root).outcome == "unchanged"
+
+
+@pytest.mark.parametrize("fault", ["an error", "too many broken rows"])
+def test_a_canary_that_fails_costs_the_slot_nothing_and_counts_against_it(root, workers, fault):
+    on_trial(root, "canary", share=0.25)
+    if fault == "an error":
+        workers.error = {2: UnavailableError("no model\nof the canary", hint="")}
+    else:
+        workers.held = {2}
+    done = run(root)
+    assert len(texts(root / done.folder)) == 40 and not done.manifest.canary
+    (canary, production) = lines(root)
+    assert canary[:3] == ("canary", 2, "failed") and production[2:] == ("published", 40)
+    (report,) = rollout_of(root, open_ledger(root, FakeClock()), "answers").trials
+    assert report.failed == 1 and report.guards[0].mean == -1
+
+
+def test_a_canary_that_is_worse_is_taken_back_after_some_slots_and_production_answers_all(root, workers):
+    on_trial(root, "canary", share=0.5)
+    workers.broken = {2: {f"r-{n:02}" for n in range(0, 40, 5)}}
+    ledger, days = open_ledger(root, FakeClock("2026-11-25T01:02:03Z")), 0
+    while not settle_trials(root, ledger, "answers", clock=FakeClock()) and days < 20:
+        days += 1
+        run(root, at=f"2026-11-{days:02}T06:00Z")
+    assert 2 <= days < 20
+    assert registry.load(root, "job", "answers").labels == {"candidate": 2, "production": 1}
+    workers.asked.clear()
+    run(root, at="2026-11-23T06:00Z")
+    assert list(workers.asked) == [1] and len(workers.asked[1]) == 40
+
+
+def test_when_production_fails_beside_a_canary_nothing_is_published_and_it_is_no_fault_of_the_canary(
+    root,
+    workers,
+):
+    on_trial(root, "canary", share=0.25)
+    workers.error = {1: UnavailableError("no model", hint="")}
+    with pytest.raises(UnavailableError):
+        run(root)
+    assert [line[:3] for line in lines(root)] == [
+        ("canary", 2, "interrupted"), ("production", 1, "failed"),
+    ]  # fmt: skip
+    assert not (root / "published").exists()
+
+
+def test_a_version_that_is_named_runs_without_its_canary(root, workers):
+    on_trial(root, "canary", share=0.25)
+    run(root, reference="answers@1")
+    assert list(workers.asked) == [1]
+
+
+# -- shadow
+
+
+@pytest.mark.parametrize("first", ["production", "shadow"])
+def test_a_shadow_is_kept_compared_and_not_published_whichever_ends_first(root, workers, first):
+    on_trial(root, "shadow")
+    workers.says, workers.broken = {1: "live", 2: "live"}, {2: {"r-03"}}
+    workers.seconds = {1: 1.0, 2: 3.0}
+    files.write_atomic(
+        root / "pipelines/operations.yaml",
+        b"defaults: {rollout: {guards: {success: 0.05, agreement: 0.3, latency: 0.5, cost: 0.5}}}\n",
+    )
+    for role in sorted(["production", "shadow"], key=lambda role: role != first):
+        run(root, role=role)
+    published = root / "published/answers/all/20261124T060000Z"
+    kept = trial_runs.shadow_folder(root, slot(), 2)
+    assert len(texts(published)) == 40 and len(texts(kept)) == 39
+    assert publishing.read(published).version == 1 and publishing.read(kept).version == 2
+    assert [path.name for path in published.parent.iterdir()] == [published.name]
+    (report,) = rollout_of(root, open_ledger(root, FakeClock()), "answers").trials
+    guards = {item.metric: (item.n, item.mean) for item in report.guards}
+    assert guards["success"] == (40, pytest.approx(-1 / 40)) and guards["agreement"] == (39, 0)
+    if first == "production":  # a shadow that ended first has its rows' seconds no more
+        assert guards["latency"] == (1, pytest.approx(-2 / 3)) and guards["cost"] == (1, 0)
+
+
+def test_a_shadow_of_another_input_is_not_compared(root, workers):
+    on_trial(root, "shadow")
+    run(root)
+    (root / "rows.jsonl").write_text(f"{json.dumps(ROWS[0])}\n")
+    assert run(root, role="shadow").outcome == "shadowed"
+    (report,) = rollout_of(root, open_ledger(root, FakeClock()), "answers").trials
+    assert (report.slots, report.guards[0].n) == (1, 0)
+
+
+def test_a_withdrawn_shadow_does_not_run(root, workers):
+    on_trial(root, "shadow")
+    open_ledger(root, FakeClock()).withdraw("answers", 2, by="ada", reason="wrong")
+    with pytest.raises(RefusedError, match="withdrawn"):
+        run(root, reference="answers@shadow", role="shadow")
+    assert not workers.asked
+
+
+# -- killed
+
+KILLED = """
+import os, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[1].split(os.pathsep)
+import test_trial_runs as t
+from workbench.jobs import runner
+from workbench.repository import environments
+environments.python_of = lambda root, lock, install_hint: Path("python")
+made = t.Workers()
+
+def work(request, **rest):
+    if int(Path(request.journal).stem) == int(sys.argv[2]):
+        os._exit(9)
+    return made(request, **rest)
+
+runner.run = work
+t.run(Path.cwd())
+"""
+
+
+@pytest.mark.drawn("canaries whose run is killed", 1)
+@pytest.mark.parametrize("version", [2, 1])
+def test_a_run_with_a_canary_that_is_killed_is_run_again_once(root, workers, version):
+    """Killed while the canary answers, or while production answers the rest."""
+    on_trial(root, "canary", share=0.25)
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parents[1] / "support"), str(here.parents[2])])
+    command = [sys.executable, "-c", KILLED, paths, str(version)]
+    assert subprocess.run(command, cwd=root, check=False, timeout=100).returncode == 9
+    assert not (root / "published").exists()
+    done = run(root)
+    assert done.outcome == "published" and done.manifest.canary["version"] == 2
+    found = open_ledger(root, FakeClock()).history("answers")
+    assert sorted((item.role, item.state) for item in found) == [
+        ("canary", "finished"), ("canary", "lost"), ("production", "finished"), ("production", "lost"),
+    ]  # fmt: skip
+    assert not list((root / ".workbench/cache/jobs").glob("*"))
+    (report,) = rollout_of(root, open_ledger(root, FakeClock()), "answers").trials
+    assert (report.slots, report.failed) == (1, 0)
